@@ -1,0 +1,45 @@
+"""Semantic segmentation with Feature Pyramid Networks: train, evaluate, predict.
+
+    import pyramidseg as ps
+
+    run = ps.train("dataset", out="run", encoder="resnet18")
+    scores = ps.evaluate("run/best.safetensors", "dataset")
+    result = ps.Predictor("run/best.safetensors").predict("image.jpg")
+
+The names below load torch and timm when they are first used, so that `import pyramidseg` and `pyramidseg --help` stay
+fast.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Classes": "pyramidseg.classes",
+    "Config": "pyramidseg.config",
+    "Dataset": "pyramidseg.data.records",
+    "Predictor": "pyramidseg.predict.predictor",
+    "Record": "pyramidseg.data.records",
+    "Segmenter": "pyramidseg.model.segmenter",
+    "evaluate": "pyramidseg.evaluate.scoring",
+    "train": "pyramidseg.train.loop",
+}
+
+__all__ = ["Classes", "Config", "Dataset", "Predictor", "Record", "Segmenter", "evaluate", "train"]
+
+if TYPE_CHECKING:
+    from pyramidseg.classes import Classes
+    from pyramidseg.config import Config
+    from pyramidseg.data.records import Dataset, Record
+    from pyramidseg.evaluate.scoring import evaluate
+    from pyramidseg.model.segmenter import Segmenter
+    from pyramidseg.predict.predictor import Predictor
+    from pyramidseg.train.loop import train
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module at its first use (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'pyramidseg' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,249 @@
+"""Settings: one typed tree, reachable from the command line as `section.key=value`, saved with every run.
+
+The defaults are the recipe that measured best under a fixed budget; docs/recipe.md has the figures.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pyramidseg.errors import ConfigError, nearest
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Weight = Annotated[float, Field(ge=0.0)]
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, and closed against unknown names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelConfig(Section):
+    """The network (DESIGN section 2)."""
+
+    encoder: str = "resnet"
+    encoder_depth: int | None = None
+    encoder_weights: str = "imagenet"
+    weights: str = "random"
+    dropout: Fraction = 0.2
+    in_channels: Positive = 3
+    finest_stride: Literal[2, 4] = 4
+    coarsest_stride: Literal[8, 16, 32] = 32
+    pyramid_channels: Positive = 256
+    segmentation_channels: Positive = 128
+    merge: Literal["add", "concat"] = "add"
+    norm: Literal["batch", "group"] = "batch"
+    smoothing: bool = True
+    align_corners: bool = False
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+    image_head: bool = False
+
+    @field_validator("encoder_weights", mode="before")
+    @classmethod
+    def _none_is_a_word(cls, value: object) -> object:
+        return "none" if value is None else value
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _random_is_a_word(cls, value: object) -> object:
+        return "random" if value is None else value
+
+    @model_validator(mode="after")
+    def _groups_divide_channels(self) -> "ModelConfig":
+        if self.norm == "group" and self.segmentation_channels % 32:
+            raise ValueError(
+                f"norm=group has 32 groups, and segmentation_channels={self.segmentation_channels} "
+                "does not divide by 32: choose a multiple of 32, or norm=batch"
+            )
+        return self
+
+
+class DataConfig(Section):
+    """What is read from the dataset, and how images are varied in training."""
+
+    format: str | None = None
+    val_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    ignore: tuple[int, ...] = ()
+    binary: bool = False
+    crop: tuple[Positive, Positive] = (320, 320)
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    color: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3
+    workers: Annotated[int, Field(ge=0)] | None = None
+
+    @field_validator("crop", mode="before")
+    @classmethod
+    def _one_number_is_a_square(cls, value: object) -> object:
+        return (value, value) if isinstance(value, (int, str)) else value
+
+    @field_validator("ignore", mode="before")
+    @classmethod
+    def _one_value_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, int) else value
+
+    @field_validator("scale")
+    @classmethod
+    def _scale_is_a_range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        low, high = value
+        if not 0.05 <= low <= high <= 20:
+            raise ValueError("two factors, low before high, between 0.05 and 20")
+        return value
+
+
+class LossConfig(Section):
+    """A weighted sum of losses; a weight of 0 leaves a loss out."""
+
+    cross_entropy: Weight = 1.0
+    dice: Weight = 0.0
+    focal: Weight = 0.0
+    focal_gamma: Weight = 2.0
+    image_head: Weight = 0.4
+    class_weights: Literal["none", "sqrt_median_frequency", "median_frequency"] | tuple[float, ...] = "none"
+
+    @model_validator(mode="after")
+    def _something_is_minimised(self) -> "LossConfig":
+        if self.cross_entropy == self.dice == self.focal == 0:
+            raise ValueError("loss.cross_entropy, loss.dice and loss.focal are all 0: give at least one a weight")
+        return self
+
+
+class OptimConfig(Section):
+    """Optimiser, learning rate and its schedule."""
+
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: Annotated[float, Field(gt=0.0)] = 1e-3
+    encoder_lr_factor: Annotated[float, Field(ge=0.0)] = 1.0
+    weight_decay: Weight = 0.01
+    momentum: Fraction = 0.9
+    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    warmup_epochs: Weight = 1.0
+    clip_norm: Weight = 0.0
+    ema: Fraction = 0.0
+    freeze_encoder: bool = False
+
+
+class TrainConfig(Section):
+    """The run: length, batches, precision, what is watched and kept."""
+
+    epochs: Positive = 50
+    batch_size: Positive = 8
+    accumulate: Positive = 1
+    val_batch_size: Positive = 4
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
+    deterministic: bool = False
+    watch: str = "val_miou"
+    patience: Annotated[int, Field(ge=0)] = 0
+    checkpoint_minutes: Weight = 5.0
+    checkpoint_steps: Annotated[int, Field(ge=0)] = 0
+    max_skipped_steps: Positive = 10
+
+
+class Config(Section):
+    """All settings of a training run."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+
+    def to_yaml(self) -> str:
+        """The whole tree as YAML; `load` reads it back to an equal `Config`."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_config(file: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Defaults, then the settings of a YAML file, then single overrides.
+
+    Args:
+        file: YAML with the sections `model`, `data`, `loss`, `optim`, `train`, each optional.
+        overrides: value by dotted name, such as `{"train.epochs": 30}`. Text is read as YAML.
+
+    Raises:
+        ConfigError: a name that does not exist (the nearest one is named), or a value that is not allowed.
+    """
+    tree = _read_tree(Path(file)) if file is not None else {}
+    for name, value in (overrides or {}).items():
+        section, dot, key = name.partition(".")
+        if not dot or not key:
+            raise ConfigError(f"setting {name!r}: settings are written section.key=value; {_nearest_setting(name)}")
+        known = tree.setdefault(section, {})
+        if not isinstance(known, dict):
+            raise ConfigError(f"section {section!r} in {file}: got {known!r}, a mapping of settings is needed")
+        known[key] = yaml.safe_load(value) if isinstance(value, str) else value
+    return make_config(tree, origin=str(file) if file else "settings")
+
+
+def make_config(tree: Mapping[str, Any], *, origin: str = "settings") -> Config:
+    """Validate a nested mapping of settings; all errors are `ConfigError`s in words."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise explain(error, origin=origin) from None
+
+
+def parse_override(text: str) -> tuple[str, str]:
+    """Split `section.key=value`."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r} is no setting: write section.key=value; {_nearest_setting(name)}")
+    return name.strip(), value.strip()
+
+
+def explain(error: ValidationError, *, origin: str = "settings") -> ConfigError:
+    """The first complaint of pydantic as one sentence with name, value and what is allowed."""
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"] if not _is_internal(part))
+    if first["type"] == "extra_forbidden":
+        return ConfigError(f"{origin}: unknown setting {name!r}; {_nearest_setting(name)}")
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if not name or first["type"] == "value_error":
+        return ConfigError(f"{origin}: {name + ': ' if name else ''}{message}")
+    return ConfigError(f"{origin}: {name}={first['input']!r}: {message}")
+
+
+def setting_names() -> tuple[str, ...]:
+    """Every setting as `section.key`."""
+    return tuple(
+        f"{section}.{key}"
+        for section, field in Config.model_fields.items()
+        for key in _section_fields(field.annotation)
+    )
+
+
+def _section_fields(annotation: Any) -> Iterable[str]:
+    return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, Section) else ()
+
+
+def _nearest_setting(name: str) -> str:
+    names = setting_names()
+    key = name.rpartition(".")[2]
+    same_key = [known for known in names if known.rpartition(".")[2] == key]
+    return f"did you mean {same_key[0]!r}?" if same_key else nearest(name, names)
+
+
+def _is_internal(part: object) -> bool:
+    """Whether a part of pydantic's location is a branch of a union rather than a name."""
+    return isinstance(part, str) and ("[" in part or part in {"int", "str", "float"})
+
+
+def _read_tree(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such configuration file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{file}: a mapping with sections {', '.join(Config.model_fields)} is needed")
+    return tree

@@ -1,0 +1,94 @@
+"""Records: which image belongs to which mask. Paths and ids, never pixels, so that a hundred thousand stay small."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.classes import Classes
+from pyramidseg.errors import DataError, nearest
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image, and its mask where there is one.
+
+    Attributes:
+        id: unique within the dataset's split, such as the path below the split's folder without its extension.
+    """
+
+    id: str
+    image: Path
+    mask: Path | None = None
+
+
+class MaskSource(Protocol):
+    """Decodes what a dataset keeps as its masks. Implementations are frozen, small and picklable."""
+
+    def read(self, record: Record) -> NDArray[np.uint8]:
+        """Labels (H, W) uint8: class ids and `IGNORE`.
+
+        Raises:
+            DataError: unreadable, or with a value that is no class; names file and value.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Records by split, with the classes and the decoder of their masks.
+
+    Attributes:
+        source: what the user named: a folder, a file, or `records`.
+        layout: the recognised layout in words.
+        notes: everything that was inferred rather than given; printed and saved with the run.
+    """
+
+    source: str
+    layout: str
+    classes: Classes
+    masks: MaskSource
+    splits: Mapping[str, tuple[Record, ...]]
+    notes: tuple[str, ...] = field(default=())
+
+    def split(self, name: str) -> tuple[Record, ...]:
+        """Records of one split.
+
+        Raises:
+            DataError: the dataset has no such split, or nothing in it.
+        """
+        records = self.splits.get(name, ())
+        if not records:
+            present = [split for split, content in self.splits.items() if content]
+            raise DataError(f"{self.source}: no images in split {name!r}; {nearest(name, present)}")
+        return records
+
+    @classmethod
+    def from_records(
+        cls,
+        *,
+        train: Iterable[Record] = (),
+        val: Iterable[Record] = (),
+        test: Iterable[Record] = (),
+        classes: Classes | Iterable[str],
+        ignore: Iterable[int] = (),
+    ) -> "Dataset":
+        """A dataset from one's own list of records, with index masks whose values are the class ids.
+
+        Args:
+            classes: names by id, or `Classes`.
+            ignore: further mask values that count nowhere; 255 always does.
+        """
+        from pyramidseg.data.masks import IndexMasks  # masks imports records
+
+        classes = classes if isinstance(classes, Classes) else Classes.named(classes)
+        return cls(
+            source="records",
+            layout="records from Python",
+            classes=classes,
+            masks=IndexMasks.plain(len(classes), ignore=tuple(ignore)),
+            splits={"train": tuple(train), "val": tuple(val), "test": tuple(test)},
+        )

@@ -1,0 +1,88 @@
+"""Writing files so that a reader never sees half of one."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pyramidseg.errors import OutputError
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it to the disk, and move it to `path`.
+
+    Killed at any moment, `path` holds either its old content or the whole new one.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written.
+    """
+    with explained_writes(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        try:
+            write(part)
+            part.chmod(0o666 & ~_umask())
+            _flush(part)
+            os.replace(part, path)
+            _flush(path.parent)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_atomically` for UTF-8 text."""
+    write_atomically(path, lambda part: _ignore(part.write_text(text, encoding="utf-8")))
+
+
+@contextlib.contextmanager
+def explained_writes(path: Path) -> Iterator[None]:
+    """Turn what the operating system says of a failed write into one line about `path`."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, OutputError) or not is_write_failure(error):
+            raise
+        raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
+
+
+def is_write_failure(error: OSError) -> bool:
+    """Whether the disk or its permissions are at fault."""
+    return error.errno in _REASONS
+
+
+def _reason(error: OSError) -> str:
+    return _REASONS[error.errno or 0]
+
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space, or choose another --out",
+    errno.EDQUOT: "the disk quota is used up; free some space, or choose another --out",
+    errno.EROFS: "the file system is read-only; choose another --out",
+    errno.EACCES: "permission denied; choose another --out",
+    errno.EPERM: "permission denied; choose another --out",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another --out",
+    errno.EISDIR: "a folder of that name is in the way; choose another --out",
+    errno.EFBIG: "the file would be larger than is allowed here; choose another --out",
+}
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _ignore(_: object) -> None:
+    return None

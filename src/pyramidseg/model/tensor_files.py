@@ -1,0 +1,97 @@
+"""Files of tensors: ours are safetensors with a checksum; foreign ones are read without running any code in them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pyramidseg.errors import WeightsError
+from pyramidseg.files import write_atomically
+
+CHECKSUM = "sha256"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file atomically, with a checksum over names, values and metadata."""
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    signed = {**metadata, CHECKSUM: _checksum(stored, metadata)}
+    write_atomically(path, lambda part: save_file(stored, part, metadata=signed))
+
+
+def read_verified(path: Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file that `write_tensors` wrote.
+
+    Args:
+        kind: value of the metadata's `format`, such as `pyramidseg bundle`.
+
+    Raises:
+        WeightsError: no such file, damaged, or not of this kind.
+    """
+    metadata = read_metadata(path, kind=kind)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from None
+    expected = metadata.pop(CHECKSUM, "")
+    if _checksum(tensors, metadata) != expected:
+        raise _damaged(path, "its checksum does not match its content")
+    return tensors, metadata
+
+
+def read_metadata(path: Path, *, kind: str) -> dict[str, str]:
+    """Metadata alone, without reading the tensors; errors as `read_verified`."""
+    _require_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from None
+    if metadata.get("format") != kind:
+        raise WeightsError(
+            f"{path}: not a {kind} (its metadata says format={metadata.get('format')!r}); "
+            "bundles are the .safetensors files that training and Segmenter.save write"
+        )
+    return metadata
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a foreign file: .safetensors, or a .pth that holds tensors only (possibly under `state_dict`).
+
+    Raises:
+        WeightsError: no such file, damaged, or holding more than tensors.
+    """
+    _require_file(path)
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # safetensors, zipfile, pickle and torch each raise their own kinds
+        line = (str(error).strip().splitlines() or ["no message"])[0]
+        raise WeightsError(f"{path}: not a readable file of tensors: {line}") from None
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise WeightsError(f"{path}: a mapping of names to tensors is needed, got {type(content).__name__}")
+    return {str(name): tensor for name, tensor in content.items()}
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise WeightsError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'} of weights")
+
+
+def _damaged(path: Path, reason: str) -> WeightsError:
+    return WeightsError(f"{path}: damaged or not a safetensors file: {reason}")
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
