@@ -67,8 +67,8 @@ class DataConfig(Section):
     """What is read from the dataset, and how images are varied in training."""
 
     format: str | None = None
-    val_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    ignore: tuple[int, ...] = ()
+    val_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    ignore: tuple[Annotated[int, Field(ge=0, le=65535)], ...] = ()
     binary: bool = False
     crop: tuple[Positive, Positive] = (320, 320)
     scale: tuple[float, float] = (0.5, 2.0)
@@ -79,6 +79,8 @@ class DataConfig(Section):
     @field_validator("crop", mode="before")
     @classmethod
     def _one_number_is_a_square(cls, value: object) -> object:
+        if isinstance(value, str) and "x" in value:
+            return tuple(value.split("x"))
         return (value, value) if isinstance(value, (int, str)) else value
 
     @field_validator("ignore", mode="before")
@@ -143,6 +145,7 @@ class TrainConfig(Section):
     checkpoint_minutes: Weight = 5.0
     checkpoint_steps: Annotated[int, Field(ge=0)] = 0
     max_skipped_steps: Positive = 10
+    reset_head: bool = False
 
 
 class Config(Section):
@@ -208,6 +211,30 @@ def explain(error: ValidationError, *, origin: str = "settings") -> ConfigError:
     if not name or first["type"] == "value_error":
         return ConfigError(f"{origin}: {name + ': ' if name else ''}{message}")
     return ConfigError(f"{origin}: {name}={first['input']!r}: {message}")
+
+
+def given_settings(config: Config) -> dict[str, Any]:
+    """Settings that were given rather than left at their defaults: value by dotted name."""
+    return {
+        f"{section}.{key}": getattr(getattr(config, section), key)
+        for section in Config.model_fields
+        for key in sorted(getattr(config, section).model_fields_set)
+    }
+
+
+def full_name(key: str) -> str:
+    """`section.key` of a setting given by its key alone, or with two underscores for the dot.
+
+    Raises:
+        ConfigError: no section has such a key, or several have.
+    """
+    if "__" in key:
+        return key.replace("__", ".", 1)
+    homes = [name for name in setting_names() if name.rpartition(".")[2] == key]
+    if len(homes) != 1:
+        what = f"several sections have it: {', '.join(homes)}" if homes else _nearest_setting(key)
+        raise ConfigError(f"unknown setting {key!r}; {what}")
+    return homes[0]
 
 
 def setting_names() -> tuple[str, ...]:

@@ -27,7 +27,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             write(part)
             part.chmod(0o666 & ~_umask())
             _flush(part)
-            os.replace(part, path)
+            part.replace(path)
             _flush(path.parent)
         finally:
             part.unlink(missing_ok=True)
@@ -46,7 +46,7 @@ def explained_writes(path: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, OutputError) or not is_write_failure(error):
             raise
-        raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
+        raise OutputError(f"{path}: cannot be written: {_REASONS[error.errno or 0]}") from error
 
 
 def is_write_failure(error: OSError) -> bool:
@@ -54,8 +54,9 @@ def is_write_failure(error: OSError) -> bool:
     return error.errno in _REASONS
 
 
-def _reason(error: OSError) -> str:
-    return _REASONS[error.errno or 0]
+def explained(error: OSError) -> str:
+    """A failed write that no `explained_writes` caught, in one line."""
+    return f"{error.filename or 'output'}: cannot be written: {_REASONS[error.errno or 0]}"
 
 
 _REASONS = {

@@ -17,18 +17,17 @@ from PIL import Image
 
 from pyramidseg.classes import Classes
 from pyramidseg.data.synthetic_backdrop import Street, draw_ground, draw_sky, shadow_map, skyline
+from pyramidseg.data.synthetic_buildings import new_building
 from pyramidseg.data.synthetic_canvas import Camera, Canvas, Light
 from pyramidseg.data.synthetic_shapes import (
     BUILDING,
     TREE,
-    Building,
     Thing,
-    any_color,
-    new_building,
     new_person,
     new_tree,
+    rectangle,
 )
-from pyramidseg.data.synthetic_vehicles import Vehicle, new_bus, new_car
+from pyramidseg.data.synthetic_vehicles import new_bus, new_car
 from pyramidseg.errors import ConfigError
 
 SCENE_CLASSES = Classes(
@@ -46,6 +45,9 @@ SCENE_CLASSES = Classes(
 )
 
 SMALLEST_PX = 32
+
+CLEARANCE = 1.6
+"""Things are at least that many times as far away as they are high, or they would be seen in part only."""
 
 
 class Scene(NamedTuple):
@@ -71,7 +73,8 @@ def draw_scene(index: int, *, seed: int = 0, height: int = 240, width: int = 320
     walls = _houses_and_woods(street, camera, rng)
     things = _traffic_and_people(street, camera, rng)
     draw_sky(canvas, rng)
-    shadow = shadow_map(canvas, [(thing.footprint(), thing.height_m) for thing in [*walls, *things]])
+    near = [thing for thing in [*walls, *things] if _distance(thing) < 35]
+    shadow = shadow_map(canvas, [(thing.footprint(), thing.height_m) for thing in near])
     draw_ground(canvas, street, shadow, rng)
     skyline(canvas, rng, building=BUILDING, tree=TREE)
     # Houses line the street that the camera stands in: nothing in the street is ever behind one.
@@ -83,9 +86,7 @@ def draw_scene(index: int, *, seed: int = 0, height: int = 240, width: int = 320
     return Scene(image, labels)
 
 
-def write_scenes(
-    folder: Path, *, train: int, val: int, seed: int = 0, height: int = 240, width: int = 320
-) -> Path:
+def write_scenes(folder: Path, *, train: int, val: int, seed: int = 0, height: int = 240, width: int = 320) -> Path:
     """Write a data set of paired images and masks, `{train,val}/{images,masks}/scene_0000.png`.
 
     Validation scenes follow the training scenes in the series, so none occurs twice.
@@ -124,24 +125,24 @@ def _place_camera(rng: np.random.Generator, height: int, width: int) -> tuple[St
         yaw, left = math.radians(rng.uniform(18, 45)), rng.uniform(-0.5, 0.15) * road_m
     else:
         yaw, left = math.radians(rng.uniform(65, 90)), rng.uniform(1.5, 5.0)
-    grey = rng.uniform(70, 150)
+    grey = rng.uniform(75, 130)
     street = Street(
         left_m=left,
         right_m=left + road_m,
-        pavement_m=rng.uniform(3.0, 5.0),
+        pavement_m=rng.uniform(3.5, 6.5),
         lanes=lanes,
         crossing_m=float(rng.uniform(9, 22)) if rng.random() < 0.35 else None,
-        road=_triple(grey * (1 + rng.uniform(-0.06, 0.06, 3))),
-        pavement=_triple(grey * rng.uniform(0.85, 1.35) * (1 + rng.uniform(-0.2, 0.2, 3))),
-        slab_m=rng.uniform(0.9, 1.4),
+        road=_triple(grey * (1 + rng.uniform(-0.04, 0.04, 3))),
+        pavement=_triple(grey * rng.uniform(1.1, 1.5) * (np.array((1.12, 1.0, 0.86)) + rng.uniform(-0.07, 0.07, 3))),
+        slab_m=rng.uniform(1.1, 1.7),
     )
     camera = Camera(
         width,
         height,
         focal_px=rng.uniform(0.85, 1.15) * math.sqrt(width * height),
         center_px=rng.uniform(0.35, 0.65) * width,
-        horizon_px=rng.uniform(0.36, 0.58) * height,
-        eye_m=rng.uniform(1.6, 2.9),
+        horizon_px=rng.uniform(0.34, 0.56) * height,
+        eye_m=rng.uniform(1.8, 3.0),
         yaw=yaw,
     )
     return street, camera
@@ -159,7 +160,7 @@ def _weather(rng: np.random.Generator) -> Light:
     )
     top, low, sun, haze_m, cover, lamps = kinds[int(rng.choice(6, p=[0.26, 0.2, 0.18, 0.1, 0.14, 0.12]))]
     bearing = rng.uniform(0, 2 * math.pi)
-    tint = 1 + rng.uniform(-0.08, 0.08, 3)
+    tint = 1 + rng.uniform(-0.05, 0.05, 3)
     return Light(
         sun=(math.cos(bearing), math.sin(bearing)),
         sun_strength=sun * rng.uniform(0.7, 1.1),
@@ -174,69 +175,82 @@ def _weather(rng: np.random.Generator) -> Light:
 
 
 def _houses_and_woods(street: Street, camera: Camera, rng: np.random.Generator) -> list[Thing]:
-    """Rows of houses with gaps on both sides of the street, or a park instead, trees between and behind."""
+    """A row of houses with gaps on either side of the street, or a park instead, and trees between and behind."""
     low, high = ((4.5, 7.5), (8.0, 14.0), (12.0, 28.0))[int(rng.choice(3, p=[0.4, 0.4, 0.2]))]
     things: list[Thing] = []
     for wall, outwards in zip(street.walls_m, (-1, 1), strict=True):
-        park = rng.random() < 0.22
+        park, free = rng.random() < 0.22, True
         v = rng.uniform(-30, -20)
-        while v < 95:
+        while v < 70:
+            if park:
+                things += _tree_in_sight(wall + outwards * rng.uniform(1, 9), v, camera, rng)
+                v += rng.uniform(4, 6)
+                continue
             frontage, gap = rng.uniform(8, 17), rng.uniform(3, 8) if rng.random() < 0.35 else 0.0
             back = wall + outwards * rng.uniform(8, 12)
-            if park:
-                frontage, gap = 0.0, rng.uniform(4, 6)
-                things += [new_tree(wall + outwards * rng.uniform(1, 9), v + 2, rng)]
-            else:
-                sides = (min(wall, back), max(wall, back))
-                things.append(new_building(sides, (v, v + frontage), rng.uniform(low, high), rng))
-            if gap and not park:
-                things.append(new_tree(wall + outwards * rng.uniform(3, 8), v + frontage + gap / 2, rng))
+            sides, ends = (min(wall, back), max(wall, back)), (v, v + frontage)
+            if camera.sees(rectangle(*sides, *ends)):
+                things.append(new_building(sides, ends, rng.uniform(low, high), (free, gap > 0), rng))
             v += frontage + gap
-    return [thing for thing in things if _in_sight(thing, camera)]
+            free = gap > 0
+            if free:
+                things += _tree_in_sight(wall + outwards * rng.uniform(3, 8), v - gap / 2, camera, rng)
+    return things
 
 
 def _traffic_and_people(street: Street, camera: Camera, rng: np.random.Generator) -> list[Thing]:
     """Vehicles in the lanes, trees by the kerb, and people who keep clear of both."""
+    things = _vehicles(street, camera, rng)
+    for kerb in (street.left_m - 0.9, street.right_m + 0.9):
+        spacing, planted = rng.uniform(7, 13), rng.random() < 0.45
+        for v in np.arange(rng.uniform(-4, 6), 45, spacing).tolist():
+            things += _tree_in_sight(kerb, v, camera, rng) if planted else []
+    things = [thing for thing in things if _fits(thing, camera)]
+    for _ in range(int(rng.integers(2, 6))):
+        things += _person_somewhere(street, camera, things, rng)
+    return things
+
+
+def _vehicles(street: Street, camera: Camera, rng: np.random.Generator) -> list[Thing]:
+    """Cars and buses behind each other in every lane, those on the right heading away."""
     things: list[Thing] = []
-    density = rng.uniform(0.35, 0.75)
-    lanes = street.lane_centers_m()
-    for number, lane in enumerate(lanes):
-        heading = 1 if number >= len(lanes) / 2 else -1
+    density = rng.uniform(0.35, 0.65)
+    for number, lane in enumerate(street.lane_centers_m()):
+        heading = 1 if number >= street.lanes / 2 else -1
         v = rng.uniform(-12, -6)
         while v < 42:
-            is_bus = rng.random() < 0.24
-            half = 6.0 if is_bus else 2.4
-            aside = lane + rng.uniform(-0.25, 0.25)
-            vehicle = (new_bus if is_bus else new_car)(aside, v + half, heading, rng)
-            if rng.random() < density:
-                things.append(vehicle)
-            v += 2 * half + rng.uniform(0.8, 5)
-    for kerb, outwards in ((street.left_m, -1), (street.right_m, 1)):
-        spacing, planted = rng.uniform(7, 13), rng.random() < 0.45
-        for v in np.arange(rng.uniform(-4, 6), 60, spacing):
-            tree = new_tree(kerb + outwards * 0.9, float(v), rng)
-            things += [tree] if planted else []
-    things = [thing for thing in things if _in_sight(thing, camera) and _fits(thing, camera)]
-    for _ in range(int(rng.integers(3, 9))):
-        depth = math.exp(rng.uniform(math.log(4.0), math.log(12.0)))
-        for _ in range(4):
-            reach = depth * camera.width / camera.focal_px
-            right = (rng.uniform(0.03, 0.97) - camera.center_px / camera.width) * reach
-            person = new_person(*camera.street(right, depth), rng)
-            if street.walls_m[0] + 0.4 < person.u < street.walls_m[1] - 0.4 and all(
-                _apart(person, thing) for thing in things
-            ):
-                on_road = street.left_m < person.u < street.right_m
-                if not on_road or rng.random() < 0.3:
-                    things.append(person)
-                    break
+            is_bus, present, gap = rng.random() < 0.3, rng.random() < density, rng.uniform(0.8, 5)
+            length, aside = 12.0 if is_bus else 4.8, lane + rng.uniform(-0.25, 0.25)
+            if present and camera.sees(rectangle(aside - 1, aside + 1, v, v + length)):
+                things.append((new_bus if is_bus else new_car)(aside, v + length / 2, heading, rng))
+            v += length + gap
     return things
+
+
+def _tree_in_sight(u: float, v: float, camera: Camera, rng: np.random.Generator) -> list[Thing]:
+    """A tree at that place, if the camera looks there."""
+    return [new_tree(u, v, rng)] if camera.sees(np.array([[u, v]]), margin_m=3.5) else []
+
+
+def _person_somewhere(street: Street, camera: Camera, things: list[Thing], rng: np.random.Generator) -> list[Thing]:
+    """A person in the image and in nobody's way, more likely on the pavement; none if four places are taken."""
+    for _ in range(4):
+        depth = math.exp(rng.uniform(math.log(4.2), math.log(9.0)))
+        right = (rng.uniform(0.03, 0.97) * camera.width - camera.center_px) * depth / camera.focal_px
+        u, v = camera.street(right, depth)
+        walkable = street.walls_m[0] + 0.4 < u < street.walls_m[1] - 0.4
+        on_road = street.left_m < u < street.right_m
+        if walkable and (not on_road or rng.random() < 0.3):
+            person = new_person(u, v, rng)
+            if all(_apart(person, thing) for thing in things):
+                return [person]
+    return []
 
 
 def _apart(person: Thing, thing: Thing) -> bool:
     """Whether there is air between two footprints."""
     one, other = person.footprint(), thing.footprint()
-    return bool((one.min(0) > other.max(0) + 0.1).any() or (one.max(0) < other.min(0) - 0.1).any())
+    return bool((one.min(0) > other.max(0) + 0.25).any() or (one.max(0) < other.min(0) - 0.25).any())
 
 
 def _distance(thing: Thing) -> float:
@@ -245,34 +259,23 @@ def _distance(thing: Thing) -> float:
     return float(np.hypot(*np.maximum(np.maximum(corners.min(0), -corners.max(0)), 0.0)))
 
 
-def _in_sight(thing: Thing, camera: Camera) -> bool:
-    """Whether any of it can be in the image."""
-    footprint = thing.footprint()
-    view = camera.view(np.column_stack([footprint, np.zeros(len(footprint))]))
-    reach = np.maximum(view[:, 2], 0.0) / camera.focal_px
-    right_edge, left_edge = (camera.width - camera.center_px) * reach, -camera.center_px * reach
-    margin = 0.0 if isinstance(thing, (Building, Vehicle)) else 3.0
-    ahead = bool((view[:, 2] > 1.0).any())
-    return ahead and bool((view[:, 0] - margin < right_edge).any() and (view[:, 0] + margin > left_edge).any())
-
-
 def _fits(thing: Thing, camera: Camera) -> bool:
     """Whether it is neither upon the camera nor too small to make out."""
     footprint = thing.footprint()
     depth = camera.view(np.column_stack([footprint, np.zeros(len(footprint))]))[:, 2]
-    clearance_m = 2.2 if isinstance(thing, Vehicle) else 3.0
-    return bool(depth.min() > clearance_m and thing.height_m * camera.focal_px / depth.min() > 0.06 * camera.height)
+    large_enough = thing.height_m * camera.focal_px / depth.min() > 0.11 * camera.height
+    return bool(depth.min() > CLEARANCE * min(thing.height_m, 4.0) + 1.5 and large_enough)
 
 
 def _expose(canvas: Canvas, rng: np.random.Generator) -> NDArray[np.uint8]:
     """The picture as a camera would give it: colour cast, brightness, contrast and grain."""
-    cast = 1 + rng.uniform(-0.07, 0.07, 3)
-    gain, gamma = rng.uniform(0.85, 1.12), rng.uniform(0.85, 1.2)
+    cast = 1 + rng.uniform(-0.05, 0.05, 3)
+    gain, gamma = rng.uniform(0.95, 1.15), rng.uniform(0.78, 1.08)
     ramp = (np.arange(256)[:, None] / 255) ** gamma * 255 * gain * cast
     table = np.clip(np.rint(ramp), 0, 255).astype(np.uint8)[None]
-    grain = rng.integers(-5, 6, canvas.labels.shape, np.int8).astype(np.int16)
-    exposed = cv2.LUT(canvas.image, table)
-    return np.clip(exposed + grain[..., None], 0, 255).astype(np.uint8)
+    grain = rng.integers(-4, 5, canvas.labels.shape, np.int8).astype(np.int16)
+    exposed = cv2.add(cv2.LUT(canvas.image, table), cv2.merge([grain] * 3), dtype=cv2.CV_8U)
+    return np.asarray(exposed, np.uint8)
 
 
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pyramidseg.data.synthetic_canvas import Canvas, Floats, Floats32, clip_near, sample_noise
 
@@ -40,23 +41,27 @@ def draw_sky(canvas: Canvas, rng: np.random.Generator) -> None:
     camera, light = canvas.camera, canvas.light
     offset_x, offset_y, ceiling = rng.uniform(0, 512, 2).tolist() + [rng.uniform(40, 90)]
     glow_x, glow_y, softness = rng.uniform(0, 1), rng.uniform(0.2, 1), rng.uniform(0.08, 0.2)
-    y = np.arange(camera.height, dtype=np.float32)[:, None] / np.float32(max(camera.horizon_px, 1.0))
+    rows = min(math.ceil(camera.horizon_px) + 1, camera.height)
+    y = np.arange(rows, dtype=np.float32)[:, None] / np.float32(camera.horizon_px)
     x = np.arange(camera.width, dtype=np.float32)[None] / np.float32(camera.width)
     blend = np.clip(y, 0, 1) ** np.float32(1.3)
     elevation = np.maximum(1 - y, 0) + np.float32(0.22)
     stretch = np.float32(ceiling) / elevation
-    noise = sample_noise(1.9, (x - 0.5) * stretch * 1.6 + np.float32(offset_x), stretch * 0.9 + 0 * x + np.float32(offset_y))
+    noise = sample_noise(
+        1.9, (x - 0.5) * stretch * 1.6 + np.float32(offset_x), stretch * 0.9 + 0 * x + np.float32(offset_y)
+    )
     cloud = np.clip((noise - np.float32(1 - light.cloud_cover)) / np.float32(softness), 0, 1)
     body = np.clip((noise - np.float32(0.45)) * 2, 0, 1)
-    glow = np.exp(-((x - np.float32(glow_x)) ** 2 + (y - np.float32(glow_y)) ** 2) * 5) * np.float32(light.sun_strength)
+    glow = np.exp(-5 * (x - np.float32(glow_x)) ** 2) * np.exp(-5 * (y - np.float32(glow_y)) ** 2)
+    glow = glow * np.float32(0.55 * light.sun_strength)
     top, low = np.array(light.sky_top, np.float32), np.array(light.sky_low, np.float32)
     lit = np.minimum(low * np.float32(0.55) + np.float32(125), 255)
     for channel in range(3):
         plain = top[channel] + (low[channel] - top[channel]) * blend
         puff = lit[channel] * (1 - np.float32(0.22) * body)
         plain = plain + (puff - plain) * cloud * np.float32(0.85)
-        plain = plain + (np.float32((255, 240, 205)[channel]) - plain) * glow * np.float32(0.55)
-        canvas.image[..., channel] = np.clip(plain, 0, 255)
+        plain = plain + (np.float32((255, 240, 205)[channel]) - plain) * glow
+        canvas.image[: len(y), :, channel] = np.clip(plain, 0, 255)
     canvas.labels[:] = SKY
 
 
@@ -73,7 +78,7 @@ def draw_ground(canvas: Canvas, street: Street, shadow: Floats32, rng: np.random
     road = 1 + grain * np.float32(0.35) * far + patches * np.float32(0.30)
     slabs = 1 + _slabs(u, v, pixel_m, street.slab_m) + patches * np.float32(0.12)
     paint = _markings(u, v, pixel_m, street)
-    kerb = _band(u - street.left_m, pixel_m, 0.18) + _band(u - street.right_m, pixel_m, 0.18)
+    kerb = _band(u - street.left_m, pixel_m, 0.25) + _band(u - street.right_m, pixel_m, 0.25)
     clear = np.exp(-depth / np.float32(light.haze_range_m))
     for channel in range(3):
         asphalt = street.road[channel] * road
@@ -87,9 +92,8 @@ def draw_ground(canvas: Canvas, street: Street, shadow: Floats32, rng: np.random
 
 def _band(across: Floats32, pixel_m: Floats32, half_m: float) -> Floats32:
     """How much of each pixel a line of that half width covers, 0 to 1."""
-    return np.clip((np.float32(half_m) - np.abs(across)) / pixel_m + np.float32(0.5), 0, 1) * np.minimum(
-        np.float32(2 * half_m) / pixel_m, 1
-    )
+    inside = np.clip((np.float32(half_m) - np.abs(across)) / pixel_m + np.float32(0.5), 0, 1)
+    return np.asarray(inside * np.minimum(np.float32(2 * half_m) / pixel_m, 1), np.float32)
 
 
 def _slabs(u: Floats32, v: Floats32, pixel_m: Floats32, slab_m: float) -> Floats32:
@@ -99,7 +103,7 @@ def _slabs(u: Floats32, v: Floats32, pixel_m: Floats32, slab_m: float) -> Floats
     joint = np.clip((np.float32(0.035) - nearest) / pixel_m + np.float32(0.5), 0, 1)
     tone = np.mod(np.rint(column - 0.5) * 7 + np.rint(row - 0.5) * 3, 5) / 5 - np.float32(0.4)
     fade = np.clip(np.float32(0.5 * slab_m) / pixel_m - np.float32(0.5), 0, 1)
-    return (tone * np.float32(0.28) - joint * np.float32(0.40)) * fade
+    return np.asarray((tone * np.float32(0.32) - joint * np.float32(0.45)) * fade, np.float32)
 
 
 def _markings(u: Floats32, v: Floats32, pixel_m: Floats32, street: Street) -> Floats32:
@@ -114,7 +118,7 @@ def _markings(u: Floats32, v: Floats32, pixel_m: Floats32, street: Street) -> Fl
     if street.crossing_m is not None:
         stripes = (np.mod(u - street.left_m, 1.1) < 0.55) & (np.abs(v - street.crossing_m) < 1.8)
         paint = np.where(np.abs(v - street.crossing_m) < 2.4, stripes, paint)
-    return np.minimum(paint, 1).astype(np.float32) * np.float32(0.85)
+    return np.asarray(np.minimum(paint, 1) * 0.85, np.float32)
 
 
 def shadow_map(canvas: Canvas, footprints: list[tuple[Floats, float]]) -> Floats32:
@@ -128,13 +132,14 @@ def shadow_map(canvas: Canvas, footprints: list[tuple[Floats, float]]) -> Floats
         if light.sun_strength > 0:
             _cover(canvas, sunlit, np.concatenate([footprint, footprint + reach * min(height_m, 9.0)]))
     blur = max(3, camera.height // 40) | 1
-    open_sky = cv2.blur(open_sky, (blur, blur))
-    sunlit = cv2.blur(sunlit, (max(blur // 2, 1), max(blur // 2, 1)))
-    hidden = np.float32(0.75 * light.sun_strength) * (1 - sunlit.astype(np.float32) / 255)
-    return (1 - hidden) * (np.float32(0.45) + np.float32(0.55) * (open_sky.astype(np.float32) / 255))
+    bright = 1 - 0.45 * light.sun_strength * (1 - np.arange(256) / 255)
+    dim = 0.55 + 0.45 * np.arange(256) / 255
+    direct = bright.astype(np.float32)[cv2.blur(sunlit, (blur // 2, blur // 2))]
+    return np.asarray(direct * dim.astype(np.float32)[cv2.blur(open_sky, (blur, blur))], np.float32)
 
 
-def _cover(canvas: Canvas, mask: np.ndarray, points: Floats) -> None:  # type: ignore[type-arg]
+def _cover(canvas: Canvas, mask: NDArray[np.uint8], points: Floats) -> None:
+    """Set the mask to 0 under the hull of (N, 2) ground points."""
     hull = cv2.convexHull(points.astype(np.float32))[:, 0].astype(np.float64)
     view = clip_near(canvas.camera.view(np.column_stack([hull, np.zeros(len(hull))])))
     if len(view):
@@ -146,7 +151,7 @@ def skyline(canvas: Canvas, rng: np.random.Generator, *, building: int, tree: in
     """Close the view at the horizon with far houses, or with a wood."""
     camera, light = canvas.camera, canvas.light
     heights, wooded, level = rng.uniform(0.4, 1.0, 24), rng.random() < 0.5, rng.uniform(0.07, 0.13)
-    color = np.array((72, 104, 62) if wooded else rng.uniform(90, 170, 3))
+    color = np.array((72, 104, 62) if wooded else rng.uniform(100, 150) + rng.uniform(-15, 15, 3))
     foot = camera.horizon_px + 0.012 * camera.height
     step = camera.width / 16
     for index, height in enumerate(heights[:17]):

@@ -138,16 +138,30 @@ class Vehicle:
             high = self.height_m - 0.09
             low, middle = max(rear[1], front[1]) + 0.02, (rear[0] + front[0]) / 2 - 0.1
             slope = 0.35 * (front[0] - body[self.glazed[1], 0])
-            panes(np.array([rear[0] + 0.22]), np.array([front[0] - 0.12]), low, high, self.glass * shade, lean=slope + 0.25)
+            panes(
+                np.array([rear[0] + 0.22]),
+                np.array([front[0] - 0.12]),
+                low,
+                high,
+                self.glass * shade,
+                lean=slope + 0.25,
+            )
             for door in (middle, rear[0] + 0.25, front[0] - 0.15):
                 panes(np.array([door - 0.025]), np.array([door + 0.025]), foot + 0.2, low, self.paint * 0.55 * shade)
             panes(np.array([middle - 0.05]), np.array([middle + 0.05]), low, high, self.paint * shade)
             wheels, radius = (-half * 0.62, half * 0.64), 0.34
         angle = np.arange(14) * (2 * math.pi / 14)
         for wheel in wheels:
-            for reach, color in ((radius + 0.05, (18, 18, 20)), (radius, TYRE), (radius * 0.6, (165, 168, 172)), (radius * 0.2, (70, 70, 74))):
+            for reach, color in (
+                (radius + 0.05, (18, 18, 20)),
+                (radius, TYRE),
+                (radius * 0.6, (165, 168, 172)),
+                (radius * 0.2, (70, 70, 74)),
+            ):
                 up = np.maximum(radius + reach * np.sin(angle), 0.0)
-                self._boxes(canvas, wheel + reach * np.cos(angle), np.array(side * (self.width_m / 2 + 0.01)), up, color)
+                self._boxes(
+                    canvas, wheel + reach * np.cos(angle), np.array(side * (self.width_m / 2 + 0.01)), up, color
+                )
 
 
 def new_car(u: float, v: float, heading: int, rng: np.random.Generator) -> Vehicle:
@@ -172,13 +186,24 @@ def new_car(u: float, v: float, heading: int, rng: np.random.Generator) -> Vehic
         ]
     )
     glass = np.array((0.85, 0.97, 1.08)) * rng.uniform(45, 105)
-    return Vehicle(u, v, heading, CAR, profile, (3, 5), rng.uniform(1.72, 1.88), any_color(rng, saturation=0.9), glass, glass)
+    return Vehicle(
+        u, v, heading, CAR, profile, (3, 5), rng.uniform(1.72, 1.88), any_color(rng, saturation=0.65), glass, glass
+    )
 
 
 def new_bus(u: float, v: float, heading: int, rng: np.random.Generator) -> Vehicle:
     """A city bus of any livery."""
     half, roof = rng.uniform(4.6, 5.8), rng.uniform(3.0, 3.2)
-    profile = np.array([(-half, 0.32), (-half, roof - 0.15), (-half + 0.2, roof), (half - 0.2, roof), (half, roof - 0.15), (half, 0.32)])
-    glass = np.array((0.85, 0.97, 1.08)) * rng.uniform(45, 95)
-    paint = any_color(rng, low=60, saturation=0.9)
+    profile = np.array(
+        [
+            (-half, 0.32),
+            (-half, roof - 0.15),
+            (-half + 0.2, roof),
+            (half - 0.2, roof),
+            (half, roof - 0.15),
+            (half, 0.32),
+        ]
+    )
+    glass = np.array((0.85, 0.97, 1.08)) * rng.uniform(60, 120)
+    paint = any_color(rng, low=60, saturation=0.7)
     return Vehicle(u, v, heading, BUS, profile, (), 2.5, paint, any_color(rng, saturation=0.9), glass)

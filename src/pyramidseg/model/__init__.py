@@ -1,0 +1,1 @@
+"""The network: encoder, Feature Pyramid decoder, Segmenter, and the files that hold its weights."""

@@ -22,8 +22,8 @@ from pyramidseg.model.tensor_files import read_metadata, read_verified, write_te
 KIND = "pyramidseg bundle"
 
 INPUT_CONTRACT = (
-    "(B, C, H, W); integers in their type's range (uint8 0-255, uint16 0-65535), floats in [0, 1], other rasters in raw units; "
-    "normalised inside the model"
+    "(B, C, H, W); integers in their type's range (uint8 0-255, uint16 0-65535), floats in [0, 1], "
+    "other rasters in raw units; normalised inside the model"
 )
 
 
@@ -128,7 +128,9 @@ def _copy_all(model: Segmenter, tensors: dict[str, Tensor], path: Path) -> None:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise WeightsError(f"{path}: its tensors do not fit its own settings: {' '.join(str(error).split())[:300]}") from None
+        raise WeightsError(
+            f"{path}: its tensors do not fit its own settings: {' '.join(str(error).split())[:300]}"
+        ) from None
 
 
 def _differences(model: Segmenter, metadata: dict[str, str]) -> str:

@@ -6,6 +6,7 @@ initialisation and their pretrained weights are timm's.
 Legend: B batch, C channels, H W pixels.
 """
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,11 @@ from typing import Any, Literal
 
 import timm
 import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError
 from timm.models import adapt_input_conv, get_pretrained_cfg, is_model, list_models, list_pretrained
+from timm.models.efficientnet import EfficientNetFeatures
+from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
 from pyramidseg.errors import ConfigError, WeightsError, nearest
@@ -29,6 +34,12 @@ IMAGENET_TAGS: dict[str, str] = {
     **{f"tf_efficientnet_b{depth}": "aa_in1k" for depth in DEPTHS["efficientnet"]},
 }
 """Pretrained weights by network: one recipe a family, so that depths compare (torchvision v1; AutoAugment)."""
+
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names of weights in timm's repositories on the Hugging Face hub."""
+
+HUB_SECONDS = 10.0
+"""How long the hub may take to answer at all."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -54,7 +65,9 @@ def resolve_encoder(encoder: str, depth: int | None = None) -> str:
         return _family_member(encoder, DEFAULT_DEPTH[encoder] if depth is None else depth)
     if "." in encoder:
         name, tag = encoder.split(".", 1)
-        raise ConfigError(f"encoder={encoder}: a pretrained tag belongs in encoder_weights: encoder={name} encoder_weights={tag}")
+        raise ConfigError(
+            f"encoder={encoder}: a pretrained tag belongs in encoder_weights: encoder={name} encoder_weights={tag}"
+        )
     if not is_model(encoder):
         raise ConfigError(
             f"encoder={encoder}: neither a family ({', '.join(DEPTHS)}) nor a network of timm; "
@@ -116,7 +129,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.name = name
         self.strides = doubling_strides(finest_stride, coarsest_stride)
-        self.network, self.source = _create(name, weights=weights, in_channels=in_channels, strides=self.strides)
+        network, self.source = _create(name, weights=weights, in_channels=in_channels, strides=self.strides)
+        self.network = _without_unused_stages(network)
         self.channels: tuple[int, ...] = tuple(self.network.feature_info.channels())  # type: ignore[operator, union-attr]
         self.channels_last_maps = str(getattr(self.network, "output_fmt", "NCHW")).endswith("NHWC")
 
@@ -124,6 +138,14 @@ class Encoder(nn.Module):
         """Maps of (B, channels[i], H / strides[i], W / strides[i]) for H and W divisible by the coarsest stride."""
         maps: list[Tensor] = self.network(image_BCHW)
         return [level.permute(0, 3, 1, 2) for level in maps] if self.channels_last_maps else maps
+
+
+def _without_unused_stages(network: nn.Module) -> nn.Module:
+    """These two of timm keep and run the stages behind the coarsest map that is read; others drop them themselves."""
+    if isinstance(network, (EfficientNetFeatures, MobileNetV3Features)):
+        coarsest = network.feature_info.module_name()[-1]  # such as blocks.4
+        network.blocks = network.blocks[: int(coarsest.rpartition(".")[2]) + 1]
+    return network
 
 
 def doubling_strides(finest: int, coarsest: int) -> tuple[int, ...]:
@@ -162,8 +184,8 @@ def _indices_of(name: str, strides: tuple[int, ...]) -> tuple[int, ...]:
             info = timm.create_model(name, pretrained=False, features_only=True).feature_info
     except (RuntimeError, TypeError, AttributeError, NotImplementedError, AssertionError, ValueError) as error:
         raise ConfigError(f"encoder={name}: timm has no feature maps of it ({error}); choose another network") from None
-    available = [int(stride) for stride in info.reduction()]
-    doubling = all(coarse == 2 * fine for fine, coarse in zip(available, available[1:], strict=False))
+    available = [int(stride) for stride in info.reduction()]  # type: ignore[operator, union-attr]
+    doubling = all(coarse == 2 * fine for fine, coarse in itertools.pairwise(available))
     if not doubling or not set(strides) <= set(available):
         raise ConfigError(
             f"encoder={name}: its feature maps have strides {available}, and the pyramid needs {list(strides)}, "
@@ -191,6 +213,7 @@ def _tag_of(name: str, weights: str) -> str:
 def _download(full_name: str, options: dict[str, Any]) -> nn.Module:
     """A network with weights from the Hugging Face hub, or from its cache folder where they lie there."""
     try:
+        _require_reachable(full_name)
         network: nn.Module = timm.create_model(full_name, pretrained=True, **options)
     except Exception as error:  # hub, HTTP and socket libraries raise their own kinds: this is the border
         raise WeightsError(
@@ -201,6 +224,18 @@ def _download(full_name: str, options: dict[str, Any]) -> nn.Module:
     return network
 
 
+def _require_reachable(full_name: str) -> None:
+    """One quick request for weights that are not in the cache: alone, the hub's client tries for a minute, aloud."""
+    settings = get_pretrained_cfg(full_name)
+    repository = settings.hf_hub_id if settings is not None else None
+    if not repository or any(isinstance(try_to_load_from_cache(repository, name), str) for name in HUB_FILES):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, HUB_FILES[0]), timeout=HUB_SECONDS)
+    except EntryNotFoundError:  # the hub answers: timm knows where else to look
+        return
+
+
 def _classifier_state(name: str, file: Path, *, in_channels: int) -> dict[str, Tensor]:
     """Tensors of a file, checked one by one against the network that they are meant for.
 
@@ -209,7 +244,8 @@ def _classifier_state(name: str, file: Path, *, in_channels: int) -> dict[str, T
     state = read_tensors(file)
     with torch.device("meta"):
         expected = timm.create_model(name, pretrained=False, num_classes=0).state_dict()
-    first = get_pretrained_cfg(name).first_conv if get_pretrained_cfg(name) is not None else None
+    settings = get_pretrained_cfg(name)
+    first = settings.first_conv if settings is not None else None
     for conv in (first,) if isinstance(first, str) else (first or ()):
         weight = state.get(f"{conv}.weight")
         if weight is not None and weight.ndim == 4 and weight.shape[1] == 3 != in_channels:

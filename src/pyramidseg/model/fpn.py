@@ -68,6 +68,16 @@ class Pyramid(nn.Module):
         return F.interpolate(level, scale_factor=2.0, mode=self.interpolation, align_corners=self.align_corners)
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group norm (Wu & He 2018, arXiv 1803.08494) that also takes a group of one value, whose result is its bias.
+
+    torch's own refuses it, in evaluation too: 32 channels of a 1x1 map, which is an image of up to 32x32 at stride 32.
+    """
+
+    def forward(self, maps_BCHW: Tensor) -> Tensor:
+        return torch.group_norm(maps_BCHW, self.num_groups, self.weight, self.bias, self.eps)
+
+
 class ConvNormReLU(nn.Module):
     """3x3 convolution, norm, ReLU, and bilinear upsampling by 2 if asked.
 
@@ -77,7 +87,7 @@ class ConvNormReLU(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, norm: Norm, upsample: bool, align_corners: bool) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels) if norm == "batch" else nn.GroupNorm(GROUPS, out_channels)
+        self.norm = nn.BatchNorm2d(out_channels) if norm == "batch" else GroupNorm(GROUPS, out_channels)
         self.upsample = upsample
         self.align_corners = align_corners
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
@@ -184,7 +194,7 @@ class FPNDecoder(nn.Module):
         levels = [branch(level) for branch, level in zip(self.branches, self.pyramid(maps), strict=True)]
         if self.merge == "concat":
             return torch.cat(levels, dim=1)
-        total = levels[0]
+        total: Tensor = levels[0]
         for level in levels[1:]:
             total = total + level
         return total

@@ -98,8 +98,12 @@ class Segmenter(nn.Module):
             load_weights(self, Path(settings.weights))
 
     def _initialise_heads(self) -> None:
-        """Classifier as in Panoptic FPN's reference implementation; the image-level head as in ResNet's."""
-        nn.init.kaiming_normal_(self.classifier.weight, mode="fan_out", nonlinearity="relu")
+        """Normal weights of deviation 0.01, biases 0: training begins near the uniform prediction, loss log K.
+
+        As MMSegmentation's decode heads. Kaiming over the fan out, as in Panoptic FPN's reference implementation, begins
+        at a loss of 19 with 7 classes.
+        """
+        nn.init.normal_(self.classifier.weight, std=0.01)
         assert self.classifier.bias is not None
         nn.init.zeros_(self.classifier.bias)
         if self.head is not None:
@@ -121,9 +125,7 @@ class Segmenter(nn.Module):
         """Logits of the padded image at the finest stride to (B, K, height, width): bilinear, then cropped."""
         finest = self.settings.finest_stride
         size = (coarse_logits.shape[-2] * finest, coarse_logits.shape[-1] * finest)
-        logits = F.interpolate(
-            coarse_logits, size=size, mode="bilinear", align_corners=self.settings.align_corners
-        )
+        logits = F.interpolate(coarse_logits, size=size, mode="bilinear", align_corners=self.settings.align_corners)
         return logits[..., :height, :width]
 
     def encoder_maps(self, image_BCHW: Tensor) -> list[Tensor]:
@@ -187,7 +189,9 @@ class Segmenter(nn.Module):
         """
         stride = self.settings.coarsest_stride
         values = batch * -(-height // stride) * -(-width // stride)
-        normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in self.modules())
+        normed = any(
+            isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in self.modules()
+        )
         if normed and values < 2:
             raise ConfigError(
                 f"a batch of {batch} crop of {height}x{width} leaves batch norm one value per channel at stride "

@@ -1,0 +1,1 @@
+"""From images to label maps: backends, predictor, sources and writers."""

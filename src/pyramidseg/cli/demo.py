@@ -1,0 +1,83 @@
+"""pyramidseg demo: made scenes, training, evaluation, prediction and report in one command."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HELP = "draw street scenes, train on them, evaluate, predict and report"
+
+TRAIN_SCENES, VAL_SCENES, NEW_SCENES = 320, 60, 6
+HEIGHT, WIDTH = 160, 208
+
+SETTINGS = {
+    "model.encoder": "resnet18",
+    "model.encoder_weights": "none",
+    "data.crop": (128, 160),
+    "data.scale": (0.75, 1.5),
+    "train.epochs": 12,
+    "train.batch_size": 8,
+    "optim.lr": 2e-3,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `demo`."""
+    parser.add_argument("--out", metavar="DIR", default="runs/demo", help="folder for everything (runs/demo)")
+    parser.add_argument("--overwrite", action="store_true", help="discard an earlier demo in DIR")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The whole way, once: scenes, training, evaluation, prediction."""
+    from pathlib import Path
+
+    from pyramidseg.config import load_config
+    from pyramidseg.console import Console
+    from pyramidseg.data.synthetic import write_scenes
+    from pyramidseg.predict.files import predict_files
+    from pyramidseg.predict.predictor import Predictor
+    from pyramidseg.train.loop import fit
+
+    console, out = Console(), Path(arguments.out)
+    discard_earlier_demo(out, overwrite=arguments.overwrite)
+    console.say(f"drawing {TRAIN_SCENES + VAL_SCENES} street scenes of {WIDTH}x{HEIGHT}")
+    dataset = write_scenes(out / "scenes", train=TRAIN_SCENES, val=VAL_SCENES, height=HEIGHT, width=WIDTH)
+    run = fit(load_config(overrides=SETTINGS), dataset, out=out / "run", resume=False, overwrite=False, console=console)
+    predictor = Predictor(run.best)
+    new = write_new_scenes(out / "new")
+    predict_files(predictor, [new], out / "predictions", save=("overlay",), track=console.track)
+    console.say(
+        f"""validation mIoU {run.miou:.3f}
+report    {run.report}
+overlays  {out / "predictions"}
+model     {run.best}
+next      pyramidseg predict {run.best} YOUR_IMAGES --out predictions"""
+    )
+    return 0
+
+
+def discard_earlier_demo(out: "Path", *, overwrite: bool) -> None:
+    """Delete what an earlier demo left, if asked; anything else in the way is refused."""
+    import shutil
+
+    from pyramidseg.errors import OutputError
+
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not (overwrite and (out / "scenes" / "dataset.yaml").is_file()):
+        raise OutputError(f"{out}: exists already; --overwrite discards an earlier demo, or choose another --out")
+    shutil.rmtree(out)
+
+
+def write_new_scenes(folder: "Path") -> "Path":
+    """Scenes that training has not seen, larger than those it saw, as people's images would be."""
+    import cv2
+
+    from pyramidseg.data.synthetic import draw_scene
+
+    folder.mkdir(parents=True)
+    for index in range(NEW_SCENES):
+        scene = draw_scene(TRAIN_SCENES + VAL_SCENES + index, height=2 * HEIGHT, width=2 * WIDTH)
+        cv2.imwrite(str(folder / f"new_{index}.png"), scene.image[:, :, ::-1])
+    return folder

@@ -1,0 +1,110 @@
+"""The command line: which command, its flags, and what an error becomes.
+
+Nothing here imports torch, timm or pydantic: `--help` answers at once. Each command's module loads what it needs when
+it runs.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import pyramidseg
+from pyramidseg.cli import demo, describe, evaluate, predict, train
+from pyramidseg.errors import ConfigError, PyramidSegError, nearest
+from pyramidseg.files import explained, is_write_failure
+
+COMMANDS = {"demo": demo, "train": train, "evaluate": evaluate, "predict": predict, "describe": describe}
+"""Module by command; each has `HELP`, `add_arguments(parser)` and `run(arguments) -> exit status`."""
+
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are our one-line errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Argparse's own complaint as a ConfigError."""
+        raise ConfigError(f"{message}; {self.prog} --help lists what there is")
+
+
+def run() -> NoReturn:
+    """Entry point of the `pyramidseg` command."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit status (0 done, 2 wrong input, 3 done with findings, 130 interrupted)."""
+    try:
+        parsed = parse(arguments)
+        status: int = COMMANDS[parsed.command].run(parsed)
+    except PyramidSegError as error:
+        return _fail(str(error), error.exit_status)
+    except KeyboardInterrupt as error:
+        return _fail(str(error) or "interrupted", INTERRUPTED)
+    except OSError as error:
+        if not is_write_failure(error):
+            raise
+        return _fail(explained(error), PyramidSegError.exit_status)
+    return status
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Arguments of one command.
+
+    Raises:
+        ConfigError: a command, flag or value that does not exist; the nearest is named.
+    """
+    parser = build_parser()
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        raise ConfigError(f"no command {arguments[0]!r}; {nearest(arguments[0], COMMANDS)}")
+    parsed, rest = parser.parse_known_args(arguments)
+    command = parser.commands[parsed.command]
+    for word in rest:
+        if word.startswith("-"):
+            flag = word.partition("=")[0]
+            raise ConfigError(f"{command.prog}: no flag {flag}; {nearest(flag, command.flags())}")
+    # What stands between flags, argparse does not give to a list that it has filled already.
+    target = command.get_default("collect")
+    if rest and target is None:
+        raise ConfigError(f"{command.prog}: unexpected {rest[0]!r}; {command.prog} --help lists what there is")
+    if rest:
+        setattr(parsed, target, [*getattr(parsed, target), *rest])
+    return parsed
+
+
+class CommandParser(Parser):
+    """Parser of one command."""
+
+    def flags(self) -> list[str]:
+        """Every flag it knows."""
+        return [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+
+
+class RootParser(Parser):
+    """Parser of all commands."""
+
+    commands: dict[str, CommandParser]
+
+
+def build_parser() -> RootParser:
+    """The whole command line."""
+    parser = RootParser(
+        prog="pyramidseg",
+        description="Semantic segmentation with Feature Pyramid Networks.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"pyramidseg {pyramidseg.__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
+    parser.commands = {}
+    for name, module in COMMANDS.items():
+        command = subparsers.add_parser(name, help=module.HELP, description=module.HELP, allow_abbrev=False)
+        module.add_arguments(command)
+        parser.commands[name] = command
+    return parser
+
+
+def _fail(message: str, status: int) -> int:
+    line = " ".join(message.split())
+    print(f"error: {line}" if status != INTERRUPTED else line, file=sys.stderr, flush=True)
+    return status

@@ -1,0 +1,187 @@
+"""Loading: which sample is in which step, and the workers that decode and augment it.
+
+The plan of an epoch is a function of (seed, epoch), the augmentation of a sample a function of (seed, epoch, index):
+neither the number of workers nor a resumed run can change what the model sees.
+"""
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from pyramidseg.data.pairs import read_pair
+from pyramidseg.data.records import MaskSource, Record
+from pyramidseg.data.transforms import Augmentation
+from pyramidseg.errors import DataError, PyramidSegError
+from pyramidseg.runtime import position_seed
+
+Position = tuple[int, int]
+"""(epoch, index of the record)."""
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """How an epoch's samples are dealt out to steps, processes and micro-batches.
+
+    Every sample comes exactly once an epoch. Steps are as equal as can be and never larger than
+    `batch_size * accumulate * world_size`, so that no runt batch upsets batch norm.
+
+    Raises:
+        DataError: fewer samples than one step has processes and micro-batches.
+    """
+
+    samples: int
+    batch_size: int
+    accumulate: int = 1
+    world_size: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples < self.accumulate * self.world_size:
+            raise DataError(
+                f"{self.samples} training images are fewer than the {self.world_size} processes times "
+                f"{self.accumulate} micro-batches of one step: use fewer of either"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps an epoch."""
+        parts = self.accumulate * self.world_size
+        return max(1, min(-(-self.samples // (self.batch_size * parts)), self.samples // parts))
+
+    def micro_batches(self, epoch: int, step: int, rank: int = 0) -> list[list[int]]:
+        """Record indices of one process's micro-batches in one step."""
+        members = np.array_split(self._order(epoch), self.steps)[step]
+        mine = np.array_split(members, self.world_size)[rank]
+        return [part.tolist() for part in np.array_split(mine, self.accumulate)]
+
+    def _order(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        return np.random.default_rng(position_seed("order", self.seed, epoch)).permutation(self.samples)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A micro-batch as it leaves the loader.
+
+    Attributes:
+        images: (B, C, H, W), the type of the files, channels last in memory.
+        labels: (B, H, W) uint8.
+        positions: which samples these are.
+    """
+
+    images: Tensor
+    labels: Tensor
+    positions: tuple[Position, ...]
+
+    def pin_memory(self) -> "Batch":
+        """Called by the loader where a GPU is fed."""
+        return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.positions)
+
+
+class TrainingSamples(TorchDataset[tuple[Any, Any, Position] | PyramidSegError]):
+    """Augmented samples by position."""
+
+    def __init__(
+        self, records: Sequence[Record], masks: MaskSource, *, channels: int, augmentation: Augmentation, seed: int
+    ) -> None:
+        self.records = records
+        self.masks = masks
+        self.channels = channels
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __getitem__(self, position: Position) -> tuple[Any, Any, Position] | PyramidSegError:
+        epoch, index = position
+        try:
+            image, labels = read_pair(self.records[index], self.masks, channels=self.channels)
+        except PyramidSegError as error:
+            # As a value: raised in a worker, it would arrive as a page of traceback.
+            return error
+        rng = np.random.default_rng(position_seed("augmentation", self.seed, epoch, index))
+        return *self.augmentation(image, labels, rng), position
+
+
+class TrainingLoader:
+    """Micro-batches of a run, from any step on, decoded ahead by worker processes."""
+
+    def __init__(self, samples: TrainingSamples, plan: EpochPlan, *, rank: int, workers: int, pin: bool) -> None:
+        self.plan = plan
+        self._rank = rank
+        self._order = _Order(plan, rank)
+        self._loader: DataLoader[Batch | PyramidSegError] = DataLoader(
+            samples,  # type: ignore[arg-type]
+            batch_sampler=self._order,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=pin,
+            persistent_workers=workers > 0,
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=_start_worker,
+            # A generator of its own: the loader would otherwise draw from, and so move, the global one.
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    def steps(self, epoch: int, *, start: int = 0) -> Iterator[list[Batch]]:
+        """The micro-batches of each step of an epoch, from step `start` on.
+
+        Raises:
+            DataError: an image or mask that cannot be used.
+        """
+        self._order.epoch, self._order.start = epoch, start
+        waiting: list[Batch] = []
+        for batch in self._loader:
+            if isinstance(batch, PyramidSegError):
+                raise batch
+            waiting.append(batch)
+            if len(waiting) == self.plan.accumulate:
+                yield waiting
+                waiting = []
+
+
+class _Order:
+    """Batch sampler of positions; it runs in the main process, so that workers hold no state."""
+
+    def __init__(self, plan: EpochPlan, rank: int) -> None:
+        self.plan = plan
+        self.rank = rank
+        self.epoch = 0
+        self.start = 0
+
+    def __iter__(self) -> Iterator[list[Position]]:
+        for step in range(self.start, self.plan.steps):
+            for part in self.plan.micro_batches(self.epoch, step, self.rank):
+                yield [(self.epoch, index) for index in part]
+
+    def __len__(self) -> int:
+        return (self.plan.steps - self.start) * self.plan.accumulate
+
+
+def collate(samples: Sequence[tuple[Any, Any, Position] | PyramidSegError]) -> Batch | PyramidSegError:
+    """Stack samples, or hand on the first error among them."""
+    images, labels, positions = [], [], []
+    for sample in samples:
+        if isinstance(sample, PyramidSegError):
+            return sample
+        images.append(torch.from_numpy(sample[0]))
+        labels.append(torch.from_numpy(sample[1]))
+        positions.append(sample[2])
+    # Stacked as (B, H, W, C) and viewed as (B, C, H, W): channels last without a copy.
+    return Batch(torch.stack(images).permute(0, 3, 1, 2), torch.stack(labels), tuple(positions))
+
+
+def default_workers(device: torch.device, available: int, processes: int = 1) -> int:
+    """Worker processes: one beside a CPU that also trains, up to eight for a GPU."""
+    share = max(1, available // processes)
+    return min(8, share) if device.type != "cpu" else 1
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(0)  # the workers are the parallelism
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends them

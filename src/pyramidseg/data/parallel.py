@@ -1,0 +1,42 @@
+"""Many files at once, in bounded memory, with somebody watching."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Track(Protocol):
+    """Hands items through, one by one, and shows how far it is."""
+
+    def __call__(self, items: Iterable[T], *, total: int, what: str) -> Iterable[T]:
+        """The same items; `what` says in words what is being done."""
+        ...
+
+
+def untracked(items: Iterable[T], *, total: int, what: str) -> Iterable[T]:
+    """A `Track` that shows nothing."""
+    return items
+
+
+def in_threads(work: Callable[[T], R], items: Iterable[T], *, workers: int | None = None) -> Iterator[R]:
+    """`work` of every item, in their order, by threads: decoding pixels releases the interpreter's lock.
+
+    Only a few results wait at any time, however many items there are. The first exception ends it.
+    """
+    workers = workers or min(8, os.cpu_count() or 1)
+    waiting: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

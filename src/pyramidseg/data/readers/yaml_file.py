@@ -1,0 +1,113 @@
+"""A dataset described by a YAML file.
+
+path: data               # folder of the dataset, relative to this file; default: the folder it lies in
+format: paired           # a key of READERS; default: recognised
+train: train             # a folder name of the format's splits, or {images: folder, masks: folder} below path
+val: {images: b/images, masks: b/masks}
+classes: [sky, road]     # names by id; or [{name: sky, color: [128, 128, 128], value: 0}, ...]; or {sky: 0, road: 7}
+ignore: [255, 11]        # mask values that count nowhere
+binary: true             # masks of 0 (background) and 255 (foreground)
+val_share: 0.2           # the part of train that becomes val where there is no val
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from pyramidseg.config import Section, explain
+from pyramidseg.errors import ConfigError, DataError, nearest
+
+Byte = Annotated[int, Field(ge=0, le=255)]
+MaskValue = Annotated[int, Field(ge=0, le=65535)]
+
+
+class ClassEntry(Section):
+    """One class; its id is its place in the list."""
+
+    name: str
+    color: tuple[Byte, Byte, Byte] | None = None
+    value: MaskValue | None = None
+
+
+class SplitEntry(Section):
+    """Where a split lies: the name of its folder in the format, or two folders below `path`."""
+
+    folder: str | None = None
+    images: str | None = None
+    masks: str | None = None
+
+    @model_validator(mode="after")
+    def _one_or_both(self) -> "SplitEntry":
+        if (self.folder is None) != (self.images is not None and self.masks is not None):
+            raise ValueError("give the name of a folder, or both images and masks")
+        return self
+
+
+class DatasetFile(Section):
+    """The content of the file. Nothing given leaves everything to be recognised."""
+
+    path: str = "."
+    format: str | None = None
+    train: SplitEntry | None = None
+    val: SplitEntry | None = None
+    test: SplitEntry | None = None
+    classes: tuple[ClassEntry, ...] | None = None
+    ignore: tuple[MaskValue, ...] = ()
+    binary: bool = False
+    val_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+
+    @field_validator("train", "val", "test", mode="before")
+    @classmethod
+    def _a_name_is_a_folder(cls, value: object) -> object:
+        return {"folder": value} if isinstance(value, str) else value
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _names_are_entries(cls, value: object) -> object:
+        if isinstance(value, dict):
+            return [{"name": name, "value": number} for name, number in value.items()]
+        if isinstance(value, list):
+            return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+        return value
+
+    @field_validator("ignore", mode="before")
+    @classmethod
+    def _one_value_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, int) else value
+
+    @property
+    def splits(self) -> dict[str, SplitEntry]:
+        """The splits that are given, by name."""
+        given = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: entry for name, entry in given.items() if entry is not None}
+
+
+def read_dataset_file(file: Path) -> DatasetFile:
+    """Read and check the file.
+
+    Raises:
+        DataError: it cannot be read as YAML.
+        ConfigError: an unknown key (the nearest known one is named), or a value that is not allowed.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if content is not None and not isinstance(content, dict):
+        raise DataError(f"{file}: a mapping with the keys {', '.join(DatasetFile.model_fields)} is needed")
+    try:
+        return DatasetFile.model_validate(content or {})
+    except ValidationError as error:
+        raise _in_words(error, file) from None
+
+
+def _in_words(error: ValidationError, file: Path) -> ConfigError:
+    first: Any = error.errors(include_url=False)[0]
+    if first["type"] != "extra_forbidden":
+        return explain(error, origin=str(file))
+    *above, key = first["loc"]
+    section = DatasetFile if not above else ClassEntry if above[0] == "classes" else SplitEntry
+    where = f" in {'.'.join(str(part) for part in above)}" if above else ""
+    return ConfigError(f"{file}: unknown key {str(key)!r}{where}; {nearest(str(key), section.model_fields)}")

@@ -1,0 +1,118 @@
+"""Augmentation: random scale, crop, flip and colour, all in one pass over the pixels that survive the crop.
+
+OpenCV on arrays rather than torchvision.transforms.v2: benchmarks/augmentation.py measures both. Every random choice
+comes from the generator that is handed in, whose seed is the sample's position.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.classes import IGNORE
+
+Image = NDArray[np.generic]
+Labels = NDArray[np.uint8]
+
+UNIT = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
+"""Largest value by integer type; floats are left unbounded."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random scale, crop, flip and colour.
+
+    Attributes:
+        crop: (height, width) of the result. Smaller images are filled: the image with its own mean colour, the labels
+            with `IGNORE`.
+        scale: range of the factor, drawn log-uniformly, so that halving is as likely as doubling.
+        flip: probability of a horizontal flip.
+        color: strength s: brightness, contrast and saturation are each multiplied by a factor from 1-s to 1+s.
+    """
+
+    crop: tuple[int, int]
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: float = 0.5
+    color: float = 0.3
+
+    def __call__(self, image: Image, labels: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:
+        """(H, W, C) image and (H, W) labels to the crop's size, contiguous, of the same types."""
+        factor = float(np.exp(rng.uniform(*np.log(self.scale))))
+        image, labels = random_scaled_crop(image, labels, factor, self.crop, rng)
+        if rng.random() < self.flip:
+            image, labels = image[:, ::-1], labels[:, ::-1]
+        if self.color:
+            image = vary_color(image, *rng.uniform(1 - self.color, 1 + self.color, size=3))
+        return np.ascontiguousarray(image), np.ascontiguousarray(labels)
+
+
+def random_scaled_crop(
+    image: Image, labels: Labels, factor: float, crop: tuple[int, int], rng: np.random.Generator
+) -> tuple[Image, Labels]:
+    """Resize by `factor` and cut a crop at a random place; only what the crop shows is resized.
+
+    Where the resized image is smaller than the crop, it lies at a random place inside the filling.
+    """
+    height, width = labels.shape
+    rows = _cut(height, factor, crop[0], rng)
+    columns = _cut(width, factor, crop[1], rng)
+    source = (slice(rows.source, rows.source + rows.length), slice(columns.source, columns.source + columns.length))
+    size = (columns.size, rows.size)
+    shrinking = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    small = _three_axes(cv2.resize(np.ascontiguousarray(image[source]), size, interpolation=shrinking))
+    small_labels = cv2.resize(np.ascontiguousarray(labels[source]), size, interpolation=cv2.INTER_NEAREST)
+    if small_labels.shape == crop:
+        return small, small_labels.astype(np.uint8, copy=False)
+    filled = np.empty((*crop, image.shape[2]), image.dtype)
+    filled[:] = small.mean(axis=(0, 1)).astype(image.dtype)
+    filled_labels = np.full(crop, IGNORE, np.uint8)
+    place = (slice(rows.offset, rows.offset + rows.size), slice(columns.offset, columns.offset + columns.size))
+    filled[place] = small
+    filled_labels[place] = small_labels
+    return filled, filled_labels
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Along one axis: `length` source pixels from `source` become `size` pixels at `offset` of the crop."""
+
+    source: int
+    length: int
+    size: int
+    offset: int
+
+
+def _cut(extent: int, factor: float, crop: int, rng: np.random.Generator) -> _Cut:
+    resized = max(1, round(extent * factor))
+    if resized <= crop:
+        return _Cut(source=0, length=extent, size=resized, offset=int(rng.integers(0, crop - resized + 1)))
+    length = min(extent, max(1, round(crop / factor)))
+    return _Cut(source=int(rng.integers(0, extent - length + 1)), length=length, size=crop, offset=0)
+
+
+def vary_color(image: Image, brightness: float, contrast: float, saturation: float) -> Image:
+    """Scale an image's values, their distance to the image's mean, and their distance to the pixel's grey.
+
+    All three are linear, so they are one 3x4 matrix on RGB; other channel counts get brightness and contrast. Integers
+    are rounded and clipped to their range.
+    """
+    channels = image.shape[2]
+    mean = float(image.mean()) * brightness
+    matrix = np.eye(channels)
+    if channels == 3:
+        matrix = saturation * matrix + (1 - saturation) / 3
+    matrix = np.hstack([matrix * brightness * contrast, np.full((channels, 1), mean * (1 - contrast))])
+    if image.dtype in UNIT and channels <= 4:
+        return _three_axes(cv2.transform(image, matrix))  # saturates to the type's range
+    values = image.astype(np.float32) @ matrix[:, :channels].T.astype(np.float32) + matrix[:, channels].astype(
+        np.float32
+    )
+    if image.dtype in UNIT:
+        values = np.clip(np.rint(values), 0, UNIT[image.dtype])
+    return values.astype(image.dtype)
+
+
+def _three_axes(image: Image) -> Image:
+    """OpenCV drops the channel axis of single-channel images."""
+    return image if image.ndim == 3 else image[:, :, None]

@@ -1,0 +1,135 @@
+"""Checkpoints: everything that resuming needs, written atomically, checksummed, the last two kept."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyramidseg.errors import WeightsError
+from pyramidseg.model.tensor_files import read_verified, write_tensors
+
+KIND = "pyramidseg checkpoint"
+KEPT = 2
+
+
+@dataclass
+class Position:
+    """How far a run has come; all that is not tensors.
+
+    Attributes:
+        epoch: the epoch under way, from 0.
+        step: the next step of that epoch, from 0.
+        updates: optimiser steps that were taken (skipped ones are not).
+        skipped: steps whose loss or gradient was not finite, and how many of them came last in a row.
+        loss_sum: sum of the step losses of the epoch so far.
+        counted: steps in that sum.
+        history: rows of metrics.csv.
+        best: the best watched value, and the epoch that gave it.
+        stopped_early: the watched value has not improved for as long as was asked.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    updates: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    loss_sum: float = 0.0
+    counted: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: float | None = None
+    best_epoch: int = -1
+    stopped_early: bool = False
+
+
+def save_checkpoint(
+    folder: Path,
+    position: Position,
+    *,
+    steps_done: int,
+    model: nn.Module,
+    average: nn.Module | None,
+    optimizer: torch.optim.Optimizer,
+    confusion: Tensor,
+    identity: str,
+) -> Path:
+    """Write `step-N.safetensors`, then delete all but the last two.
+
+    Args:
+        identity: fingerprint of settings and data; a resumed run has to have the same.
+    """
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average/{name}": tensor for name, tensor in average.state_dict().items()}
+    tensors |= _optimizer_tensors(optimizer)
+    tensors["confusion"] = confusion
+    metadata = {"format": KIND, "identity": identity, "position": json.dumps(asdict(position))}
+    path = folder / f"step-{steps_done:09d}.safetensors"
+    write_tensors(path, tensors, metadata)
+    for old in _stored(folder)[:-KEPT]:
+        old.unlink()
+    return path
+
+
+def load_checkpoint(
+    folder: Path, *, identity: str, warn: Callable[[str], None]
+) -> tuple[dict[str, Tensor], Position] | None:
+    """The newest checkpoint that is whole, or None where there is none at all.
+
+    A damaged one is passed over aloud for the one before it.
+
+    Raises:
+        WeightsError: checkpoints are there, but none is whole, or they belong to other settings or data.
+    """
+    stored = _stored(folder)
+    for path in reversed(stored):
+        try:
+            tensors, metadata = read_verified(path, kind=KIND)
+        except WeightsError as error:
+            warn(f"{error}; the checkpoint before it is used")
+            continue
+        if metadata["identity"] != identity:
+            raise WeightsError(
+                f"{path}: belongs to other data than this run was started with; resume with the same dataset"
+            )
+        return tensors, Position(**json.loads(metadata["position"]))
+    if stored:
+        raise WeightsError(f"{folder}: none of its {len(stored)} checkpoints is whole; --overwrite starts anew")
+    return None
+
+
+def restore(
+    tensors: dict[str, Tensor], *, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer
+) -> Tensor:
+    """Put a checkpoint's tensors back; returns the training confusion of the epoch under way."""
+    model.load_state_dict(_below("model/", tensors))
+    if average is not None:
+        average.load_state_dict(_below("average/", tensors))
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _below("optimizer/", tensors).items():
+        index, key = name.split("/")
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return tensors["confusion"]
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"optimizer/{index}/{key}": value
+        for index, values in optimizer.state_dict()["state"].items()
+        for key, value in values.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _stored(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.safetensors"))

@@ -1,0 +1,132 @@
+"""RUN: the folder of one training run, and whether it may be begun, continued or replaced."""
+
+import csv
+import io
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyramidseg.config import Config, given_settings, load_config
+from pyramidseg.errors import ConfigError, OutputError
+from pyramidseg.files import explained_writes, write_text
+
+MAY_CHANGE = {"train.device", "data.workers"}
+"""Settings that a resumed run may have otherwise: they do not change the result."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside RUN."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved settings."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """A row an epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def best(self) -> Path:
+        """Bundle of the best epoch by the watched value."""
+        return self.path / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """Bundle of the last epoch."""
+        return self.path / "last.safetensors"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What resuming needs."""
+        return self.path / "checkpoint"
+
+    @property
+    def report(self) -> Path:
+        """The report, written at the end."""
+        return self.path / "report.html"
+
+    @property
+    def plots(self) -> Path:
+        """Pictures of the report as files."""
+        return self.path / "plots"
+
+    @property
+    def events(self) -> Path:
+        """TensorBoard's events."""
+        return self.path / "tensorboard"
+
+    def write_metrics(self, rows: Sequence[Mapping[str, float | int | None]]) -> None:
+        """All rows so far; values that do not exist stay empty."""
+        text = io.StringIO()
+        if rows:
+            writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+        write_text(self.metrics, text.getvalue())
+
+
+def open_run(out: Path, config: Config, *, resume: bool, overwrite: bool) -> tuple[RunFolder, Config]:
+    """Whether RUN may be begun or continued, and with which settings; nothing is written yet.
+
+    Raises:
+        OutputError: RUN exists and neither `resume` nor `overwrite` is set.
+        ConfigError: both are set, or a given setting differs from the resumed run's.
+    """
+    if resume and overwrite:
+        raise ConfigError("--resume continues a run and --overwrite discards it: give one of them")
+    run = RunFolder(out)
+    is_run = run.config.is_file()
+    if resume and is_run:
+        return run, _agreed(load_config(run.config), config, run)
+    occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    if occupied and not (overwrite and is_run):
+        raise OutputError(f"{out}: exists already{_ways_on(run)}")
+    return run, config
+
+
+def begin_run(run: RunFolder, config: Config, *, resume: bool) -> None:
+    """Make RUN with its configuration; what an overwritten run left is deleted first.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if resume and run.config.is_file():
+        return
+    if run.path.exists():
+        with explained_writes(run.path):
+            shutil.rmtree(run.path)
+    write_text(run.config, config.to_yaml())
+
+
+def _ways_on(run: RunFolder) -> str:
+    if run.config.is_file():
+        return "; --resume continues this run, --overwrite discards it, or choose another --out"
+    return " and is no run of pyramidseg (it has no config.yaml); choose another --out"
+
+
+def _agreed(saved: Config, config: Config, run: RunFolder) -> Config:
+    """The saved settings with the changes that resuming allows."""
+    tree = saved.model_dump()
+    for name, value in given_settings(config).items():
+        section, _, key = name.partition(".")
+        before = tree[section][key]
+        if before != value and name not in MAY_CHANGE:
+            raise ConfigError(
+                f"--resume: {name} was {before!r} in {run.config} and is {value!r} now: a resumed run keeps its "
+                f"settings (only {', '.join(sorted(MAY_CHANGE))} may change); leave it out, or start another run"
+            )
+        tree[section][key] = value
+    return Config.model_validate(tree)
+
+
+def _cell(value: float | int | None) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+import torch
+
+from pyramidseg.errors import ConfigError, DeviceError, WeightsError
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.predict.backends import BACKENDS, TorchBackend, make_backend
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return Segmenter(num_classes=4, encoder="test_resnet", encoder_weights="none", pyramid_channels=16).eval()
+
+
+def images(dtype=torch.uint8):
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 45, 61), np.uint8)).to(dtype)
+
+
+def test_gives_the_models_own_logits(model):
+    with torch.inference_mode():
+        expected = model(images())
+    torch.testing.assert_close(TorchBackend(model, device="cpu")(images()), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_bfloat16_gives_float32_logits_near_them(model):
+    exact = TorchBackend(model, device="cpu")(images())
+    rounded = TorchBackend(model, device="cpu", precision="bf16")(images())
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    assert (rounded - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+def test_uses_a_bundle_as_its_model(model, tmp_path):
+    model.save(tmp_path / "model.safetensors")
+    backend = TorchBackend(tmp_path / "model.safetensors", device="cpu")
+    assert torch.equal(backend(images()), TorchBackend(model, device="cpu")(images()))
+    assert (backend.classes, backend.in_channels) == (model.classes, 3)
+
+
+def test_puts_the_model_into_evaluation_and_refuses_it_in_training():
+    model = Segmenter(num_classes=2, encoder="test_resnet", encoder_weights="none", pyramid_channels=16)
+    backend = TorchBackend(model, device="cpu")
+    assert not model.training
+    model.train()
+    with pytest.raises(AssertionError, match="training mode"):
+        backend(images())
+
+
+def test_auto_is_torch_and_says_where_it_runs(model):
+    backend = make_backend(model, device="cpu")
+    assert backend.name in BACKENDS
+    assert str(backend) == "torch fp32 on cpu"
+
+
+def test_an_unknown_backend_is_refused_with_the_nearest(model):
+    with pytest.raises(ConfigError, match="backend=toch: .*did you mean 'torch'"):
+        make_backend(model, "toch")
+
+
+def test_an_absent_bundle_is_refused(tmp_path):
+    with pytest.raises(WeightsError, match=r"none\.safetensors: no such file"):
+        make_backend(tmp_path / "none.safetensors")
+
+
+def test_an_absent_device_is_refused(model):
+    with pytest.raises(DeviceError, match="tpu"):
+        make_backend(model, device="tpu")

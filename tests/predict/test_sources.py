@@ -1,0 +1,85 @@
+import pytest
+from PIL import Image
+
+from pyramidseg.errors import DataError
+from pyramidseg.predict.sources import find_images
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.png", "a.jpg", "deep/down/c.png", "deep/d.tif"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (2, 2)).save(path)
+    (tmp_path / "images" / "notes.txt").write_text("no image")
+    return tmp_path / "images"
+
+
+def stems(*sources, **options):
+    return [source.stem for source in find_images(sources, **options)]
+
+
+def test_a_folder_is_mirrored(folder):
+    assert sorted(stems(folder)) == ["a", "b", "deep/d", "deep/down/c"]
+
+
+def test_a_file_goes_by_its_name(folder):
+    assert stems(str(folder / "deep" / "down" / "c.png")) == ["c"]
+
+
+def test_a_pattern_is_mirrored_below_its_fixed_part(folder):
+    assert stems(f"{folder}/*.png") == ["b"]
+    assert stems(f"{folder}/deep/**/*.png") == ["down/c"]
+    assert stems(f"{folder}/de*/*.tif") == ["deep/d"]
+
+
+def test_folders_that_a_pattern_matches_are_searched(folder):
+    assert sorted(stems(f"{folder}/d*")) == ["deep/d", "deep/down/c"]
+
+
+def test_a_file_with_the_signs_of_a_pattern_in_its_name_is_taken_literally(folder):
+    (folder / "b.png").rename(folder / "b[1].png")
+    assert stems(folder / "b[1].png") == ["b[1]"]
+
+
+def test_every_image_comes_once(folder):
+    assert sorted(stems(folder, folder / "a.jpg", f"{folder}/*.jpg")) == ["a", "b", "deep/d", "deep/down/c"]
+
+
+def test_dots_in_a_name_stay(folder):
+    (folder / "b.png").rename(folder / "b.v2.png")
+    assert "b.v2" in stems(folder)
+
+
+def test_an_output_folder_within_a_source_is_left_out(folder):
+    out = folder / "deep"
+    assert stems(folder, outside=out) == ["a", "b"]
+    assert stems(f"{folder}/**/*.png", outside=out) == ["b"]
+
+
+def test_what_is_named_itself_is_taken_from_the_output_folder(folder):
+    out = folder / "deep"
+    assert stems(out / "d.tif", outside=out) == ["d"]
+    assert sorted(stems(out, outside=out)) == ["d", "down/c"]
+
+
+def test_relative_names_are_taken(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert sorted(stems("images")) == ["a", "b", "deep/d", "deep/down/c"]
+    assert stems("images/*.jpg") == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("nowhere", "no such file or folder"), ("*.gif", "no file matches"), ("empty", "no images in this folder")],
+)
+def test_a_source_that_matches_nothing_is_refused(source, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=message):
+        find_images([source])
+
+
+def test_no_source_at_all_is_refused():
+    with pytest.raises(DataError, match="no images were named"):
+        find_images([])

@@ -1,0 +1,75 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pyramidseg.classes import Classes
+from pyramidseg.errors import ConfigError
+from pyramidseg.predict.tta import FlipAndScales, resize_images
+
+
+class Filters:
+    """A backend whose logits depend on position and direction: two 3x3 filters at full size."""
+
+    name = "filters"
+    classes = Classes.numbered(2)
+    in_channels = 1
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.weight = scale * torch.tensor([[[[0, 1, 2], [0, 0, 0], [0, -3, 1]]], [[[1, 0, 0], [0, 2, 0], [0, 0, 5]]]])
+
+    def __call__(self, images):
+        unit = 255 if images.dtype == torch.uint8 else 1
+        return F.conv2d(images.float() / unit, self.weight.float(), padding=1)
+
+
+IMAGES = torch.rand(2, 1, 12, 17, generator=torch.Generator().manual_seed(0))
+
+
+def test_one_scale_without_flip_changes_no_probability():
+    logits = FlipAndScales(Filters(), scales=(1,), flip=False)(IMAGES)
+    torch.testing.assert_close(logits.softmax(1), Filters()(IMAGES).softmax(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_is_the_mean_of_probabilities_of_a_loop(dtype):
+    images = IMAGES if dtype == torch.float32 else (255 * IMAGES).to(torch.uint8)
+    floats = images.float() / (255 if dtype == torch.uint8 else 1)
+    views = []
+    for size in ((9, 13), (12, 17), (15, 21)):  # 0.75, 1 and 1.25, rounded
+        resized = F.interpolate(floats, size=size, mode="bilinear", antialias=True) if size != (12, 17) else floats
+        for mirror in (False, True):
+            logits = Filters()(resized.flip(3) if mirror else resized)
+            logits = logits.flip(3) if mirror else logits
+            views.append(F.interpolate(logits, size=(12, 17), mode="bilinear").softmax(1))
+    averaged = FlipAndScales(Filters())(images).exp()
+    torch.testing.assert_close(averaged, torch.stack(views).mean(0))
+
+
+def test_does_not_care_for_the_direction():
+    augmented = FlipAndScales(Filters())
+    torch.testing.assert_close(augmented(IMAGES.flip(3)).flip(3), augmented(IMAGES))
+
+
+def test_confident_models_stay_finite():
+    assert FlipAndScales(Filters(scale=1e4))(IMAGES).isfinite().all()
+
+
+def test_a_single_pixel_can_be_scaled():
+    assert FlipAndScales(Filters(), scales=(0.1, 1.0))(IMAGES[..., :1, :1]).shape == (2, 2, 1, 1)
+
+
+def test_is_a_backend_of_the_same_model():
+    augmented = FlipAndScales(Filters())
+    assert (augmented.classes, augmented.in_channels) == (Filters.classes, 1)
+    assert augmented.name.startswith("filters ")
+
+
+def test_resized_integers_become_floats_of_the_same_brightness():
+    halved = resize_images(torch.full((1, 1, 4, 4), 51, dtype=torch.uint8), 2, 2)
+    torch.testing.assert_close(halved, torch.full((1, 1, 2, 2), 0.2))
+
+
+@pytest.mark.parametrize("scales", [(), (0.0,), (1.0, 11.0)])
+def test_scales_out_of_range_are_refused(scales):
+    with pytest.raises(ConfigError, match="between 0.1 and 10"):
+        FlipAndScales(Filters(), scales=scales)
