@@ -28,7 +28,9 @@ class TestReadMaskValues:
     @pytest.mark.parametrize(
         ("dtype", "suffix", "high"), [(np.uint8, "png", 255), (np.uint16, "png", 65535), (np.uint16, "tif", 65535)]
     )
-    def test_integers_come_back(self, tmp_path: Path, dtype: type, suffix: str, high: int) -> None:
+    def test_integers_come_back(
+        self, tmp_path: Path, dtype: type[np.unsignedinteger[Any]], suffix: str, high: int
+    ) -> None:
         values = np.random.default_rng(0).integers(0, high, (7, 5), endpoint=True).astype(dtype)
         save(tmp_path / f"a.{suffix}", values)
         read = read_mask_values(tmp_path / f"a.{suffix}")
@@ -47,9 +49,9 @@ class TestReadMaskValues:
 
     @pytest.mark.parametrize("bits", [1, 2, 4])
     def test_few_bits_are_read_as_stored(self, tmp_path: Path, bits: int) -> None:
-        values = np.arange(8) % 2**bits
-        (tmp_path / "a.png").write_bytes(grey_png(values.tolist(), bits))
-        assert read_mask_values(tmp_path / "a.png").tolist() == [values.tolist()]
+        values = [index % 2**bits for index in range(8)]
+        (tmp_path / "a.png").write_bytes(grey_png(values, bits))
+        assert read_mask_values(tmp_path / "a.png").tolist() == [values]
 
     def test_mask_is_turned_by_its_own_tag(self, tmp_path: Path) -> None:
         exif = Image.Exif()

@@ -67,13 +67,15 @@ def as_json(scores: Scores) -> str:
     return json.dumps([scores.metrics.to_dict(), scores.confusion.tolist(), per_image, scores.loss])
 
 
-def main(folder: Path, count: int) -> None:
+def main(folder: Path, counts: list[int]) -> None:
+    """Score the first `counts` records, for each of the counts."""
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
-    records = [Record(f"image{i}", folder / f"image{i}.png", folder / f"mask{i}.png") for i in range(count)]
-    (folder / f"rank{rank}.json").write_text(as_json(score_records(records)))
+    records = [Record(f"image{i}", folder / f"image{i}.png", folder / f"mask{i}.png") for i in range(max(counts))]
+    for count in counts:
+        (folder / f"rank{rank}of{count}.json").write_text(as_json(score_records(records[:count])))
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), [int(count) for count in sys.argv[2:]])

@@ -86,7 +86,9 @@ def test_class_that_is_only_predicted_counts_zero():
 
 def test_without_a_labelled_pixel_all_figures_are_null():
     content = metrics_of_pixels([0, 1], [255, 255], num_classes=2).to_dict()
-    assert content["miou"] is content["pixel_accuracy"] is content["mean_class_accuracy"] is content["mean_dice"] is None
+    assert (
+        content["miou"] is content["pixel_accuracy"] is content["mean_class_accuracy"] is content["mean_dice"] is None
+    )
 
 
 def test_large_counts_stay_exact():

@@ -125,20 +125,28 @@ def test_mask_of_another_size_names_the_file(records):
         made.score_records(records)
 
 
-@pytest.mark.parametrize("count", [7, 1])  # 7 leaves shards of 4 and 3; 1 leaves the second process nothing
-def test_two_processes_give_the_result_of_one(tmp_path, count):
-    alone = json.loads(made.as_json(made.score_records(made.make_records(tmp_path)[:count])))
-    command = [sys.executable, "-W", "error", str(SHARD), str(tmp_path), str(count)]
+@pytest.fixture(scope="module")
+def shared_folder(tmp_path_factory):
+    """Made records, and what each of two processes found on the first 7 and on the first one of them."""
+    folder = tmp_path_factory.mktemp("shards")
+    made.make_records(folder)
+    command = [sys.executable, "-W", "error", str(SHARD), str(folder), "7", "1"]
     environment = os.environ | {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     group = [
         subprocess.Popen(command, env=environment | {"RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
         for rank in range(2)
     ]
     for process in group:
-        _, complaints = process.communicate(timeout=120)
+        _, complaints = process.communicate(timeout=300)
         assert process.returncode == 0, complaints
+    return folder
+
+
+@pytest.mark.parametrize("count", [7, 1])  # 7 leaves shards of 4 and 3; 1 leaves the second process nothing
+def test_two_processes_give_the_result_of_one(tmp_path, shared_folder, count):
+    alone = json.loads(made.as_json(made.score_records(made.make_records(tmp_path)[:count])))
     for rank in range(2):
-        metrics, confusion, per_image, loss = json.loads((tmp_path / f"rank{rank}.json").read_text())
+        metrics, confusion, per_image, loss = json.loads((shared_folder / f"rank{rank}of{count}.json").read_text())
         assert metrics == alone[0]
         assert confusion == alone[1]
         assert repr(per_image) == repr(alone[2])
@@ -194,3 +202,8 @@ def test_evaluate_refuses_to_overwrite_before_it_computes(tmp_path, records, mod
     with pytest.raises(OutputError, match=r"report\.html"):
         evaluate(model, missing, out=tmp_path, device="cpu")
     assert (tmp_path / "report.html").read_text() == "of a training run"
+
+
+def test_evaluate_refuses_a_file_as_its_folder(records, model, dataset):
+    with pytest.raises(OutputError, match="a folder is needed"):
+        evaluate(model, dataset, out=records[0].image, device="cpu")

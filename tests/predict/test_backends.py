@@ -54,7 +54,7 @@ def test_auto_is_torch_and_says_where_it_runs(model):
 
 
 def test_an_unknown_backend_is_refused_with_the_nearest(model):
-    with pytest.raises(ConfigError, match="backend=toch: .*did you mean 'torch'"):
+    with pytest.raises(ConfigError, match=r"backend=toch: .*did you mean 'torch'"):
         make_backend(model, "toch")
 
 

@@ -164,10 +164,10 @@ def test_a_source_that_matches_nothing_is_refused(predictor, tmp_path):
 def test_progress_sees_every_image(predictor, images, tmp_path):
     seen = []
 
-    def track(items, *, total, title):
+    def track(items, *, total, what):
         for item in items:
-            seen.append((total, title))
+            seen.append((total, what))
             yield item
 
     predict_files(predictor, [images], tmp_path / "out", track=track)
-    assert seen == [(2, "predict")] * 2
+    assert seen == [(2, "predicting")] * 2

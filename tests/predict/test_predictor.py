@@ -24,7 +24,8 @@ class Brightness:
 
     def __call__(self, images):
         self.batches.append(tuple(images.shape))
-        bright = images[:, :1].float() / 64 - 2
+        unit = 1 if images.is_floating_point() else 255
+        bright = images[:, :1].float() / unit - 0.5
         return torch.cat((-bright, bright), dim=1)
 
 
@@ -37,7 +38,7 @@ def test_a_file_and_its_array_give_the_same(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "image.png")
     predictor = Predictor(Brightness())
     from_file, from_array = predictor.predict(str(tmp_path / "image.png")), predictor.predict(pixels)
-    assert np.array_equal(from_file.labels, pixels[..., 0] > 128)
+    assert np.array_equal(from_file.labels, pixels[..., 0] > 127)
     assert np.array_equal(from_array.labels, from_file.labels)
     assert from_file.labels.dtype == np.uint8 and from_file.confidence.dtype == np.float32
 

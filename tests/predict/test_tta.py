@@ -71,5 +71,5 @@ def test_resized_integers_become_floats_of_the_same_brightness():
 
 @pytest.mark.parametrize("scales", [(), (0.0,), (1.0, 11.0)])
 def test_scales_out_of_range_are_refused(scales):
-    with pytest.raises(ConfigError, match="between 0.1 and 10"):
+    with pytest.raises(ConfigError, match=r"between 0\.1 and 10"):
         FlipAndScales(Filters(), scales=scales)

@@ -20,7 +20,7 @@ def segmentation():
 
 @pytest.fixture
 def written(segmentation, tmp_path):
-    for name, writer in WRITERS.items():
+    for writer in WRITERS.values():
         writer.write(tmp_path / f"x{writer.suffix}", segmentation, IMAGE)
     return {name: tmp_path / f"x{writer.suffix}" for name, writer in WRITERS.items()}
 

@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.classes import IGNORE
+from pyramidseg.data.defects import Defects
 from pyramidseg.data.images import check_channels, read_header
-from pyramidseg.data.masks import NEXT_STEP, UnknownValues
 from pyramidseg.data.pairs import check_same_size
 from pyramidseg.data.parallel import Track, in_threads, untracked
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.errors import DataError
-
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -92,10 +90,11 @@ def check_dataset(
     everything = ((split, record) for split, records in listed.items() for record in records)
     findings = in_threads(lambda item: (item[0], check(item[1])), everything, workers=workers)
     tallies = {split: _Tally(len(dataset.classes)) for split in listed}
-    defects = _Defects(dataset.source)
+    defects = Defects(dataset.source)
     for split, finding in track(findings, total=total, what="checking images and masks"):
         tallies[split].add(finding)
-        defects.add(finding)
+        if finding.error is not None:
+            defects.add(finding.error)
     defects.refuse(total)
     summaries = {split: tally.summary() for split, tally in tallies.items()}
     dtypes = {dtype for summary in summaries.values() for dtype in summary.dtypes}
@@ -179,55 +178,4 @@ class _Tally:
             min_size=(min(heights), min(widths)),
             max_size=(max(heights), max(widths)),
             dtypes=tuple(sorted(self.dtypes)),
-        )
-
-
-class _Defects:
-    """Defects as they come: all are counted, unknown values by value, and only the first few others are kept."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.count = 0
-        self.first: list[DataError] = []
-        self.strays: list[UnknownValues] = []
-        self.stray_masks = 0
-        self.pixels: Counter[int] = Counter()
-        self.masks: Counter[int] = Counter()
-
-    def add(self, finding: Finding) -> None:
-        error = finding.error
-        if error is None:
-            return
-        self.count += 1
-        if len(self.first) < _SHOWN:
-            self.first.append(error)
-        if isinstance(error, UnknownValues):
-            self.stray_masks += 1
-            self.pixels.update(error.pixels)
-            self.masks.update(error.pixels.keys())
-            self.strays += [error] if len(self.strays) < _SHOWN else []
-
-    def refuse(self, total: int) -> None:
-        """Raise what was found, if anything was."""
-        if self.count == 0:
-            return
-        if self.count == 1:
-            raise self.first[0]
-        parts = [self._in_words()] if self.strays else []
-        others = self.count - self.stray_masks
-        shown = [str(error) for error in self.first if not isinstance(error, UnknownValues)]
-        more = f"; ... and {others - len(shown)} more" if others > len(shown) else ""
-        if others:
-            parts.append("; ".join(shown) + more if shown else f"... and {others} other defects")
-        raise DataError(f"{self.source}: {self.count} of {total} images or masks have defects: {'; '.join(parts)}")
-
-    def _in_words(self) -> str:
-        values = ", ".join(
-            f"{value} ({self.pixels[value]} pixels in {self.masks[value]} masks)" for value in sorted(self.masks)[:8]
-        )
-        further = f" and {len(self.masks) - 8} more values" if len(self.masks) > 8 else ""
-        files = ", ".join(str(error.path) for error in self.strays)
-        more = f" and {self.stray_masks - len(self.strays)} more" if self.stray_masks > len(self.strays) else ""
-        return (
-            f"mask values that are no class: {values}{further}, in {files}{more} ({self.strays[0].known}); {NEXT_STEP}"
         )

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
@@ -23,7 +23,7 @@ def untracked(items: Iterable[T], *, total: int, what: str) -> Iterable[T]:
     return items
 
 
-def in_threads(work: Callable[[T], R], items: Iterable[T], *, workers: int | None = None) -> Iterator[R]:
+def in_threads(work: Callable[[T], R], items: Iterable[T], *, workers: int | None = None) -> Generator[R, None, None]:
     """`work` of every item, in their order, by threads: decoding pixels releases the interpreter's lock.
 
     Only a few results wait at any time, however many items there are. The first exception ends it.

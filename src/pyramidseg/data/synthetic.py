@@ -151,12 +151,12 @@ def _place_camera(rng: np.random.Generator, height: int, width: int) -> tuple[St
 def _weather(rng: np.random.Generator) -> Light:
     """One of six kinds of light, varied: sky above and at the horizon, sun, haze range, clouds, lamps."""
     kinds = (
-        ((72, 130, 205), (190, 215, 235), 1.0, 260, 0.50, 0),
-        ((96, 150, 215), (225, 225, 215), 0.8, 150, 0.62, 0),
-        ((150, 160, 172), (205, 208, 210), 0.0, 130, 0.75, 0),
-        ((185, 190, 195), (218, 220, 220), 0.1, 55, 0.55, 0),
-        ((98, 112, 165), (250, 190, 130), 0.75, 150, 0.58, 0),
-        ((44, 56, 104), (200, 150, 150), 0.15, 140, 0.58, 1),
+        ((72, 130, 205), (190, 215, 235), 1.0, 260, 0.50, False),  # clear day
+        ((96, 150, 215), (225, 225, 215), 0.8, 150, 0.62, False),  # hazy sun
+        ((150, 160, 172), (205, 208, 210), 0.0, 130, 0.75, False),  # overcast
+        ((185, 190, 195), (218, 220, 220), 0.1, 55, 0.55, False),  # mist
+        ((98, 112, 165), (250, 190, 130), 0.75, 150, 0.58, False),  # evening sun
+        ((44, 56, 104), (200, 150, 150), 0.15, 140, 0.58, True),  # dusk
     )
     top, low, sun, haze_m, cover, lamps = kinds[int(rng.choice(6, p=[0.26, 0.2, 0.18, 0.1, 0.14, 0.12]))]
     bearing = rng.uniform(0, 2 * math.pi)
@@ -235,7 +235,7 @@ def _tree_in_sight(u: float, v: float, camera: Camera, rng: np.random.Generator)
 def _person_somewhere(street: Street, camera: Camera, things: list[Thing], rng: np.random.Generator) -> list[Thing]:
     """A person in the image and in nobody's way, more likely on the pavement; none if four places are taken."""
     for _ in range(4):
-        depth = math.exp(rng.uniform(math.log(4.2), math.log(9.0)))
+        depth = math.exp(rng.uniform(math.log(4.2), math.log(8.5)))
         right = (rng.uniform(0.03, 0.97) * camera.width - camera.center_px) * depth / camera.focal_px
         u, v = camera.street(right, depth)
         walkable = street.walls_m[0] + 0.4 < u < street.walls_m[1] - 0.4

@@ -39,7 +39,7 @@ class Street:
 def draw_sky(canvas: Canvas, rng: np.random.Generator) -> None:
     """Fill the whole image with sky: a gradient, the sun's glow, and clouds on a flat ceiling."""
     camera, light = canvas.camera, canvas.light
-    offset_x, offset_y, ceiling = rng.uniform(0, 512, 2).tolist() + [rng.uniform(40, 90)]
+    offset_x, offset_y, ceiling = rng.uniform((0, 0, 40), (512, 512, 90)).tolist()
     glow_x, glow_y, softness = rng.uniform(0, 1), rng.uniform(0.2, 1), rng.uniform(0.08, 0.2)
     rows = min(math.ceil(camera.horizon_px) + 1, camera.height)
     y = np.arange(rows, dtype=np.float32)[:, None] / np.float32(camera.horizon_px)

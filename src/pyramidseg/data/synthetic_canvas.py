@@ -75,7 +75,11 @@ class Camera:
 
 @dataclass(frozen=True)
 class Light:
-    """Weather: `sun` is the horizontal street direction towards the sun, `haze_range_m` how far one sees."""
+    """Time of day and weather.
+
+    `sun` is the horizontal street direction towards the sun, `sun_slope` the metres of shadow a metre of height throws,
+    `haze_range_m` the distance at which two thirds of a colour are lost in `haze`; `lamps` are lit at dusk.
+    """
 
     sun: tuple[float, float]
     sun_strength: float
@@ -85,7 +89,7 @@ class Light:
     sky_top: tuple[float, float, float]
     sky_low: tuple[float, float, float]
     cloud_cover: float
-    lamps: float
+    lamps: bool
 
     def shade(self, normal_u: float, normal_v: float) -> float:
         """Brightness of an upright surface with this normal."""
@@ -115,10 +119,7 @@ class Canvas:
         What reaches behind the camera is cut off where it is a single polygon, and left out where there are many.
         """
         view = self.camera.view(polygons)
-        if view.ndim == 3:
-            view = view[view[..., 2].min(1) >= NEAR_M]
-        else:
-            view = clip_near(view)[None]
+        view = view[view[..., 2].min(1) >= NEAR_M] if view.ndim == 3 else clip_near(view)[None]
         if view.size:
             depth_m = float(view[0, 0, 2] + view[0, 2, 2]) / 2
             self.paint(self.camera.pixels(view), self.light.hazed(color, depth_m), label=label)

@@ -93,7 +93,7 @@ class Tree:
             inside = reach + (clumps - 0.5) * 0.35 < 0
             light = (0.55 + 0.35 * (1 - tiers)).astype(np.float32)
         else:
-            inside = side**2 + (2 * down - 1) ** 2 < (1.21 - 0.5 * clumps) ** 2
+            inside = side**2 + (2 * down - 1) ** 2 < (1.16 - 0.4 * clumps) ** 2
             light = (0.98 - 0.55 * down).astype(np.float32)
         towards = canvas.light.sun[0] * math.cos(canvas.camera.yaw) - canvas.light.sun[1] * math.sin(canvas.camera.yaw)
         lit = light + side * np.float32(0.22 * towards * canvas.light.sun_strength)
@@ -110,11 +110,12 @@ class Tree:
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody upright: head, coat or shirt, arms, two legs, sometimes a bag."""
+    """Somebody upright: head, coat or shirt, arms, two legs, sometimes a bag; `girth` widens the slender figure."""
 
     u: float
     v: float
     height_m: float
+    girth: float
     stride: float
     top: Floats
     bottom: Floats
@@ -133,7 +134,7 @@ class Person:
         scale = canvas.size_px(self.height_m, depth)
 
         def part(points: list[tuple[float, float]], color: Rgb) -> None:
-            shape = foot + np.array(points) * (scale, -scale)
+            shape = foot + np.array(points) * (scale * self.girth, -scale)
             canvas.paint(shape[None], canvas.light.hazed(color, depth), label=PERSON)
 
         def disc(x: float, y: float, across: float, tall: float, color: Rgb) -> None:
@@ -184,12 +185,13 @@ def new_person(u: float, v: float, rng: np.random.Generator) -> Person:
         u,
         v,
         height_m=rng.uniform(1.62, 1.95),
-        stride=rng.uniform(0.0, 1.0),
+        girth=rng.uniform(1.0, 1.3),
+        stride=rng.uniform(0.0, 0.7),
         top=any_color(rng, saturation=0.7),
         bottom=any_color(rng, low=25, high=150, saturation=0.5),
         skin=np.array((232.0, 184.0, 150.0)) * rng.uniform(0.42, 1.05),
         hair=np.array((1.0, 0.8, 0.6)) * rng.uniform(20, 170),
-        coat=bool(rng.random() < 0.4),
+        coat=bool(rng.random() < 0.5),
         bag=bool(rng.random() < 0.35),
     )
 

@@ -113,59 +113,74 @@ class Vehicle:
         bar(0.22, foot + 0.08, foot + 0.20, (225, 222, 205))
 
     def _draw_side(self, canvas: Canvas, side: float, shade: float) -> None:
-        """The side towards the camera: body, windows, doors, wheels."""
-        body = self.profile
-        aside = side * self._half_width(body[:, 1])
-        self._boxes(canvas, body[:, 0], aside, body[:, 1], self.paint * shade)
-
-        def panes(left: Floats, right: Floats, low: float, high: float, color: Rgb, *, lean: float = 0.0) -> None:
-            forward = np.stack([left, right, right - lean, left + lean], -1)
-            up = np.array([low, low, high, high])
-            self._boxes(canvas, forward, side * (self._half_width(up) + 0.005), up, color)
-
-        half, foot = self.length_m / 2, float(body[0, 1])
-        panes(np.array([-half]), np.array([half]), foot, foot + 0.14, (40, 40, 42))
+        """The side towards the camera (-1 or 1): body, sill, windows, wheels."""
+        forward, up = self.profile.T
+        self._boxes(canvas, forward, side * self._half_width(up), up, self.paint * shade)
+        half, foot = self.length_m / 2, float(self.profile[0, 1])
+        self._panel(canvas, side, (-half, half), (foot, foot + 0.14), np.array((40.0, 40.0, 42.0)))
         if self.label == BUS:
-            panes(np.array([-half]), np.array([half]), 0.72, 0.98, self.stripe * shade)
-            left = np.linspace(-half + 0.35, half - 0.35, 8)[:-1]
-            panes(left + 0.08, left + (left[1] - left[0]) - 0.08, 1.35, 2.45, self.glass * shade)
-            panes(left + 0.08, left + (left[1] - left[0]) - 0.08, 1.35, 1.75, self.glass * 0.7 * shade)
-            doors = np.array([-0.2, half - 1.7])
-            panes(doors, doors + 1.1, 0.40, 2.5, self.glass * 0.55 * shade)
-            wheels, radius = (-half + 2.4, half - 2.6), 0.48
+            self._draw_bus_side(canvas, side, shade)
+            self._draw_wheels(canvas, side, (2.4 - half, half - 2.6), 0.48)
         else:
-            rear, front = body[self.glazed[0]], body[self.glazed[1] + 1]
-            high = self.height_m - 0.09
-            low, middle = max(rear[1], front[1]) + 0.02, (rear[0] + front[0]) / 2 - 0.1
-            slope = 0.35 * (front[0] - body[self.glazed[1], 0])
-            panes(
-                np.array([rear[0] + 0.22]),
-                np.array([front[0] - 0.12]),
-                low,
-                high,
-                self.glass * shade,
-                lean=slope + 0.25,
-            )
-            for door in (middle, rear[0] + 0.25, front[0] - 0.15):
-                panes(np.array([door - 0.025]), np.array([door + 0.025]), foot + 0.2, low, self.paint * 0.55 * shade)
-            panes(np.array([middle - 0.05]), np.array([middle + 0.05]), low, high, self.paint * shade)
-            wheels, radius = (-half * 0.62, half * 0.64), 0.34
-        angle = np.arange(14) * (2 * math.pi / 14)
-        for wheel in wheels:
-            for reach, color in (
-                (radius + 0.05, (18, 18, 20)),
-                (radius, TYRE),
-                (radius * 0.6, (165, 168, 172)),
-                (radius * 0.2, (70, 70, 74)),
-            ):
-                up = np.maximum(radius + reach * np.sin(angle), 0.0)
-                self._boxes(
-                    canvas, wheel + reach * np.cos(angle), np.array(side * (self.width_m / 2 + 0.01)), up, color
-                )
+            self._draw_car_side(canvas, side, shade)
+            self._draw_wheels(canvas, side, (-0.62 * half, 0.64 * half), 0.34)
+
+    def _panel(
+        self,
+        canvas: Canvas,
+        side: float,
+        span: tuple[float | Floats, float | Floats],
+        rise: tuple[float, float],
+        color: Rgb,
+        *,
+        lean: float = 0.0,
+    ) -> None:
+        """Panels on a side between two positions along it, at one height; `lean` metres narrower at either top end."""
+        left, right = np.atleast_1d(*span)
+        up = np.array([rise[0], rise[0], rise[1], rise[1]])
+        forward = np.stack([left, right, right - lean, left + lean], -1)
+        self._boxes(canvas, forward, side * (self._half_width(up) + 0.005), up, color)
+
+    def _draw_bus_side(self, canvas: Canvas, side: float, shade: float) -> None:
+        """A stripe, a row of seven windows, two doors."""
+        half = self.length_m / 2
+        self._panel(canvas, side, (-half, half), (0.72, 0.98), self.stripe * shade)
+        posts = np.linspace(-half + 0.35, half - 0.35, 8)
+        windows = (posts[:-1] + 0.08, posts[1:] - 0.08)
+        self._panel(canvas, side, windows, (1.35, 2.45), self.glass * shade)
+        self._panel(canvas, side, windows, (1.35, 1.75), self.glass * (0.7 * shade))
+        doors = np.array([-0.2, half - 1.7])
+        self._panel(canvas, side, (doors, doors + 1.1), (0.40, 2.5), self.glass * (0.55 * shade))
+
+    def _draw_car_side(self, canvas: Canvas, side: float, shade: float) -> None:
+        """Windows that follow the cabin's slopes, parted by a post, and the gaps of the doors."""
+        rear, front = self.profile[self.glazed[0]], self.profile[self.glazed[1] + 1]
+        belt, foot = max(rear[1], front[1]) + 0.02, float(self.profile[0, 1])
+        rise = (belt, self.height_m - 0.09)
+        lean = 0.25 + 0.35 * (front[0] - self.profile[self.glazed[1], 0])
+        self._panel(canvas, side, (rear[0] + 0.22, front[0] - 0.12), rise, self.glass * shade, lean=lean)
+        post = (rear[0] + front[0]) / 2 - 0.1
+        gaps = np.array([rear[0] + 0.25, post, front[0] - 0.15])
+        self._panel(canvas, side, (gaps - 0.025, gaps + 0.025), (foot + 0.2, belt), self.paint * (0.55 * shade))
+        self._panel(canvas, side, (post - 0.05, post + 0.05), rise, self.paint * shade)
+
+    def _draw_wheels(self, canvas: Canvas, side: float, places: tuple[float, float], radius: float) -> None:
+        """Wheel arch, tyre, rim and hub at each place."""
+        angle = np.linspace(0, 2 * math.pi, 15)[:-1]
+        rings = (
+            (radius + 0.05, (18, 18, 20)),
+            (radius, TYRE),
+            (radius * 0.6, (165, 168, 172)),
+            (radius * 0.2, (70,) * 3),
+        )
+        for reach, color in rings:
+            forward = np.array(places)[:, None] + reach * np.cos(angle)
+            up = np.maximum(radius + reach * np.sin(angle), 0.0)
+            self._boxes(canvas, forward, np.array(side * (self.width_m / 2 + 0.01)), up, color)
 
 
 def new_car(u: float, v: float, heading: int, rng: np.random.Generator) -> Vehicle:
-    """A saloon, a hatchback or a tall van, of any colour."""
+    """A saloon, a hatchback or an estate car, of any colour."""
     length, roof, belt = rng.uniform(3.9, 4.6), rng.uniform(1.42, 1.62), rng.uniform(0.90, 1.0)
     rear_m, boot = {"saloon": (1.75, 0.75), "hatchback": (1.0, 0.15), "estate": (0.55, 0.08)}[
         str(rng.choice(["saloon", "hatchback", "estate"]))

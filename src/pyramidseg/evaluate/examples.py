@@ -110,7 +110,8 @@ def _small_size(size: Sequence[int]) -> tuple[int, int]:
 
 def _jpeg(picture: NDArray[np.uint8]) -> str:
     data = io.BytesIO()
-    Image.fromarray(picture).save(data, "JPEG", quality=82)
+    # Full-resolution colour: the usual subsampling washes out errors that are a pixel wide.
+    Image.fromarray(picture).save(data, "JPEG", quality=82, subsampling=0)
     return _uri(data, "image/jpeg")
 
 

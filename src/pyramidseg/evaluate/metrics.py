@@ -145,7 +145,8 @@ def image_score(record_id: str, confusion: Tensor) -> ImageScore:
 
 def _counts(confusion: Tensor) -> NDArray[np.int64]:
     counts: NDArray[np.int64] = confusion.cpu().numpy()
-    assert counts.dtype == np.int64 and counts.ndim == 2 and counts.shape[0] == counts.shape[1]
+    assert counts.dtype == np.int64
+    assert counts.shape == (len(counts), len(counts))
     return counts
 
 

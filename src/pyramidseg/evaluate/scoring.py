@@ -234,6 +234,8 @@ def _few(names: tuple[str, ...]) -> str:
 
 
 def _refuse_taken(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file, and a folder is needed; choose another --out")
     taken = [name for name in (*TABLES, "report.html") if (out / name).exists()]
     if taken:
         raise OutputError(f"{out}: already holds {taken[0]}, and nothing is overwritten; choose another --out")

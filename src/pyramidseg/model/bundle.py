@@ -76,7 +76,7 @@ def load_bundle(path: Path) -> Bundle:
         with torch.random.fork_rng([]):  # loading must not disturb the caller's random numbers
             model = Segmenter(classes=Classes.from_dict(json.loads(metadata["classes"])), **arguments)
         model.settings = model.settings.model_copy(update={"encoder_weights": settings["encoder_weights"]})
-        model.encoder_source = EncoderSource(**json.loads(metadata["encoder_source"]))
+        model.encoder_source = _encoder_source(metadata)
         facts: dict[str, Any] = json.loads(metadata["facts"])
     except (KeyError, TypeError, ValueError, PyramidSegError) as error:
         raise WeightsError(
@@ -120,8 +120,13 @@ def load_weights(model: Segmenter, path: Path, *, reset_head: bool = False) -> M
             f"{len(unused)} have no place ({_few(unused)}); its settings are {_differences(model, metadata)}"
         )
     model.load_state_dict({name: tensors[name] for name in wanted} | {name: own[name] for name in reset})
-    model.encoder_source = EncoderSource(**json.loads(metadata["encoder_source"]))
+    model.encoder_source = _encoder_source(metadata)
     return MatchReport(tuple(wanted), reset)
+
+
+def _encoder_source(metadata: dict[str, str]) -> EncoderSource:
+    stored = json.loads(metadata["encoder_source"])
+    return EncoderSource(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
 
 
 def _copy_all(model: Segmenter, tensors: dict[str, Tensor], path: Path) -> None:

@@ -138,7 +138,7 @@ def _check_outputs(images: Sequence[Source], names: Sequence[str], out: Path) ->
                 raise OutputError(f"{output}: would overwrite the input {replaced}; choose another --out")
             if output.exists() and not is_ours(output):
                 raise OutputError(
-                    f"{output}: exists and was not written by pyramidseg, so it is not overwritten; choose another --out"
+                    f"{output}: exists and was not written by pyramidseg, so it stays; choose another --out"
                 )
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: a file, not a folder; choose another --out")

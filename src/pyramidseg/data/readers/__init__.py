@@ -3,7 +3,6 @@
 A format is a function that lists records (`Reader`), and an entry in `READERS`.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,8 +15,9 @@ from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, Reader, Spli
 from pyramidseg.data.readers.paired import read_paired
 from pyramidseg.data.readers.pairing import pair_folders
 from pyramidseg.data.readers.segnet import read_segnet
+from pyramidseg.data.readers.splitting import with_val_split
 from pyramidseg.data.readers.yaml_file import DatasetFile, SplitEntry, read_dataset_file
-from pyramidseg.data.records import Dataset, Record
+from pyramidseg.data.records import Dataset
 from pyramidseg.errors import ConfigError, DataError, nearest
 
 READERS: dict[str, Reader] = {
@@ -43,7 +43,7 @@ def open_dataset(source: str | Path | Dataset, data: DataConfig, *, track: Track
         ConfigError: the YAML file or the settings say what is not possible.
     """
     if isinstance(source, Dataset):
-        return _with_val_split(source, data.val_share or DEFAULT_VAL_SHARE)
+        return with_val_split(source, data.val_share or DEFAULT_VAL_SHARE)
     file, description = _describe(Path(source))
     root = Path(source) if file is None else file.parent / description.path
     listing = _list(root, file, description, data.format or description.format)
@@ -64,7 +64,7 @@ def open_dataset(source: str | Path | Dataset, data: DataConfig, *, track: Track
         splits={split: records for split, records in listing.splits.items() if records},
         notes=(*described, *listing.notes, *labels.notes),
     )
-    return _with_val_split(dataset, data.val_share or description.val_share or DEFAULT_VAL_SHARE)
+    return with_val_split(dataset, data.val_share or description.val_share or DEFAULT_VAL_SHARE)
 
 
 def _describe(source: Path) -> tuple[Path | None, DatasetFile]:
@@ -114,7 +114,14 @@ def _recognise(root: Path, folders: SplitFolders, format: str | None) -> Listing
     shapes = "; ".join(f"{name} ({reader.shape})" for name, reader in readers.items())
     inner = next((path for path in _folders(root) if _fits(path, folders, readers)), None)
     hint = f"; the folder {inner.name} in it can be read: name {inner}" if inner else ""
-    raise DataError(f"{root}: not recognised as a dataset: found {_content(root)}; known layouts: {shapes}{hint}")
+    asked = "" if folders == USUAL_FOLDERS else f" with the folders {', '.join(map(repr, _names(folders)))}"
+    raise DataError(
+        f"{root}: not recognised as a dataset{asked}: found {_content(root)}; known layouts: {shapes}{hint}"
+    )
+
+
+def _names(folders: SplitFolders) -> list[str]:
+    return [name for names in folders.values() for name in names]
 
 
 def _fits(folder: Path, folders: SplitFolders, readers: Mapping[str, Reader]) -> bool:
@@ -144,34 +151,3 @@ def _content(root: Path) -> str:
     files = [f"{count} {kind}" for kind, count in kinds.most_common()]
     found = folders[:6] + ([f"{len(folders) - 6} more folders"] if len(folders) > 6 else []) + files[:4]
     return ", ".join(found) or "nothing"
-
-
-def _with_val_split(dataset: Dataset, share: float) -> Dataset:
-    """Take validation images from the training images where there are none.
-
-    Which ones, a hash of their ids decides: the choice is the same on every machine and in every run, and hardly
-    changes when images are added.
-    """
-    records = dataset.splits.get("train", ())
-    if not records or dataset.splits.get("val"):
-        return dataset
-    if len(records) < 2:
-        raise DataError(
-            f"{dataset.source}: a single image cannot be split into train and val; add more, or a val split"
-        )
-    count = min(max(1, round(share * len(records))), len(records) - 1)
-    chosen = {record.id for record in sorted(records, key=_draw)[:count]}
-    note = (
-        f"there is no val split: {count} of the {len(records)} training images become one, chosen by a hash of their "
-        "names (data.val_share); where images belong to sequences, make a split that keeps them together"
-    )
-    splits = {
-        **dataset.splits,
-        "train": tuple(record for record in records if record.id not in chosen),
-        "val": tuple(record for record in records if record.id in chosen),
-    }
-    return replace(dataset, splits=splits, notes=(*dataset.notes, note))
-
-
-def _draw(record: Record) -> bytes:
-    return hashlib.sha256(record.id.encode()).digest()

@@ -69,7 +69,7 @@ class DatasetFile(Section):
         if isinstance(value, dict):
             return [{"name": name, "value": number} for name, number in value.items()]
         if isinstance(value, list):
-            return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+            return [entry if isinstance(entry, dict) else {"name": entry} for entry in value]
         return value
 
     @field_validator("ignore", mode="before")

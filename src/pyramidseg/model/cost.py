@@ -1,0 +1,157 @@
+"""What a model costs, part by part: output shapes, parameters, and multiply-accumulates.
+
+Only convolutions and fully connected layers are counted, as in the papers: an output value of a convolution takes one
+multiply-accumulate for each weight of its filter. Norms, activations and upsampling are left out; they take a few per
+cent of the arithmetic.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pyramidseg.model.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Part:
+    """One row of the table.
+
+    Attributes:
+        shape: of the output for one image: channels, height, width.
+        macs: multiply-accumulates for one image.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    parameters: int
+    macs: int
+
+    @property
+    def gmac(self) -> float:
+        """Thousand millions of multiply-accumulates; a GMAC is 2 GFLOP."""
+        return self.macs / 1e9
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The parts of a model in the order of computation, for one image of a size."""
+
+    height: int
+    width: int
+    parts: tuple[Part, ...]
+
+    @property
+    def parameters(self) -> int:
+        """All parameters of the model."""
+        return sum(part.parameters for part in self.parts)
+
+    @property
+    def macs(self) -> int:
+        """All multiply-accumulates for one image."""
+        return sum(part.macs for part in self.parts)
+
+    @property
+    def gmac(self) -> float:
+        """As `Part.gmac`."""
+        return self.macs / 1e9
+
+
+def describe_cost(model: Segmenter, height: int, width: int) -> Cost:
+    """Cost of one image of (height, width), by encoder level, lateral, smoothing, branch and classifier.
+
+    Computed on the meta device: it takes no arithmetic and no memory, and leaves the model alone.
+    """
+    twin = deepcopy(model).to("meta").eval()
+    image = torch.empty(1, model.settings.in_channels, height, width, device="meta")
+    with torch.inference_mode(), _traced(twin) as trace:
+        maps = twin.encoder_maps(image)
+        twin.classifier(twin.decoder(maps))
+        if twin.head is not None:
+            twin.classify(maps)
+    strides = twin.encoder.strides
+    parts = _encoder_parts(twin, maps, trace)
+    for kind, modules in (
+        ("lateral", twin.decoder.pyramid.lateral),
+        ("smoothing", twin.decoder.pyramid.smoothing),
+        ("semantic branch", twin.decoder.branches),
+    ):
+        parts += [
+            _part(f"{kind}, stride {stride}", module, trace)
+            for stride, module in zip(strides, modules, strict=True)
+            if not isinstance(module, nn.Identity)
+        ]
+    parts.append(_part("classifier", twin.classifier, trace))
+    if twin.head is not None:
+        parts.append(_part("image-level head", twin.head, trace))
+    return Cost(height, width, tuple(parts))
+
+
+Trace = dict[nn.Module, tuple[tuple[int, ...], int]]
+"""Output shape for one image and multiply-accumulates of every module, in the order in which they finished."""
+
+
+@contextmanager
+def _traced(model: nn.Module) -> Iterator[Trace]:
+    trace: Trace = {}
+
+    def note(module: nn.Module, _: object, output: object) -> None:
+        shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
+        trace[module] = (shape, trace.get(module, ((), 0))[1] + _own_macs(module, shape))
+
+    with ExitStack() as stack:
+        for module in model.modules():
+            stack.callback(module.register_forward_hook(note).remove)
+        yield trace
+
+
+def _own_macs(module: nn.Module, output_shape: tuple[int, ...]) -> int:
+    """Multiply-accumulates of one layer; 0 for modules that only hold others, or count as nothing."""
+    if isinstance(module, (nn.Conv2d, nn.Linear)):
+        return math.prod(output_shape) * module.weight[0].numel()
+    return 0
+
+
+def _part(name: str, module: nn.Module, trace: Trace) -> Part:
+    macs = sum(trace[inner][1] for inner in module.modules() if inner in trace)
+    return Part(name, trace[module][0], sum(parameter.numel() for parameter in module.parameters()), macs)
+
+
+def _encoder_parts(model: Segmenter, maps: list[Tensor], trace: Trace) -> list[Part]:
+    """A row a level: what runs after the previous level's map is there. One row where timm does not say when that is."""
+    network = model.encoder.network
+    inside = set(network.modules())
+    ends = _level_ends(network)
+    if len(ends) != len(maps):
+        return [Part("encoder", tuple(maps[-1].shape[1:]), _parameters(inside), _macs(inside, trace))]
+    levels: list[set[nn.Module]] = [set() for _ in maps]
+    position = 0
+    for module in trace:
+        if module not in inside or module is network:
+            continue
+        levels[min(position, len(levels) - 1)].add(module)
+        position += module in ends
+    return [
+        Part(f"encoder, stride {stride}", tuple(level.shape[1:]), _parameters(modules), _macs(modules, trace))
+        for stride, level, modules in zip(model.encoder.strides, maps, levels, strict=True)
+    ]
+
+
+def _level_ends(network: nn.Module) -> set[nn.Module]:
+    """The modules that give the maps; timm's extractors may have flattened `stages.0` to `stages_0`."""
+    modules = dict(network.named_modules())
+    names = network.feature_info.module_name()  # type: ignore[operator, union-attr]
+    found = (modules.get(name, modules.get(name.replace(".", "_"))) for name in names)
+    return {module for module in found if module is not None}
+
+
+def _parameters(modules: set[nn.Module]) -> int:
+    return sum(parameter.numel() for module in modules for parameter in module.parameters(recurse=False))
+
+
+def _macs(modules: set[nn.Module], trace: Trace) -> int:
+    return sum(trace[module][1] for module in modules if module in trace)

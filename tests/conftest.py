@@ -1,0 +1,33 @@
+"""Shared by all tests: made datasets, and the command line as people start it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import CommandLine, process_environment
+
+from pyramidseg.data.synthetic import write_scenes
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made dataset of 20 training and 5 validation scenes; not to be changed."""
+    return write_scenes(tmp_path_factory.mktemp("scenes"), train=20, val=5, height=72, width=96).parent
+
+
+@pytest.fixture
+def pyramidseg() -> CommandLine:
+    """Run `pyramidseg ...` in a process of its own; returns status, output and errors."""
+
+    def run(*arguments: object, timeout: float = 240) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "pyramidseg", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=process_environment(),
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,191 @@
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pyramidseg.classes import IGNORE
+from pyramidseg.data.inspection import check_dataset
+from pyramidseg.data.pairs import read_pair
+from pyramidseg.data.parallel import in_threads
+from pyramidseg.data.records import Dataset, Record
+from pyramidseg.errors import DataError
+
+CLASSES = ("a", "b", "c", "d")
+
+
+def record(folder: Path, name: str, labels: np.ndarray, *, size: tuple[int, int] | None = None) -> Record:
+    height, width = size or labels.shape
+    made = Record(name, folder / f"{name}.jpg", folder / f"{name}_mask.png")
+    Image.new("RGB", (width, height)).save(made.image)
+    assert made.mask is not None
+    Image.fromarray(labels.astype(np.uint8)).save(made.mask)
+    return made
+
+
+def several(folder: Path, count: int, *, seed: int = 0, values: tuple[int, ...] = (0, 1, 3, IGNORE)) -> list[Record]:
+    rng = np.random.default_rng(seed)
+    return [
+        record(folder, f"{seed}-{index}", rng.choice(values[index % 3 :], (index + 2, 5)))  # not every class everywhere
+        for index in range(count)
+    ]
+
+
+def dataset(train: list[Record], val: list[Record] | None = None) -> Dataset:
+    return Dataset.from_records(train=train, val=val or (), classes=CLASSES)
+
+
+def test_counts_equal_a_loop(tmp_path: Path) -> None:
+    train, val = several(tmp_path, 7), several(tmp_path, 4, seed=1)
+    summary = check_dataset(dataset(train, val))
+    for split, records in (("train", train), ("val", val)):
+        pixels, presence, presence_pixels, ignored = [0] * 4, [0] * 4, [0] * 4, 0
+        for item in records:
+            values = np.asarray(Image.open(str(item.mask))).ravel().tolist()
+            ignored += values.count(IGNORE)
+            for index in range(4):
+                pixels[index] += values.count(index)
+                if index in values:
+                    presence[index] += 1
+                    presence_pixels[index] += len(values) - values.count(IGNORE)
+        found = summary.splits[split]
+        assert found.images == len(records)
+        assert list(found.pixels) == pixels
+        assert list(found.presence) == presence
+        assert list(found.presence_pixels) == presence_pixels
+        assert found.ignored == ignored
+    assert (summary.splits["train"].min_size, summary.splits["train"].max_size) == ((2, 5), (8, 5))
+    assert summary.splits["train"].dtypes == ("uint8",)
+
+
+def test_number_of_threads_changes_nothing(tmp_path: Path) -> None:
+    made = dataset(several(tmp_path, 9))
+    assert check_dataset(made, splits=["train"], workers=1) == check_dataset(made, splits=["train"], workers=5)
+
+
+def test_single_defect_is_told_as_it_is(tmp_path: Path) -> None:
+    records = [*several(tmp_path, 3), record(tmp_path, "bad", np.full((2, 2), 34))]
+    with pytest.raises(
+        DataError, match=r"bad_mask\.png: mask value 34 \(4 pixels\) is no class .* \(known 0-3, ignored"
+    ):
+        check_dataset(dataset(records), splits=["train"])
+
+
+def test_unknown_values_are_added_up_over_all_masks(tmp_path: Path) -> None:
+    records = several(tmp_path, 3)
+    records += [record(tmp_path, f"bad{index}", np.array([[0, 34, 34, 40 + index % 2]])) for index in range(6)]
+    expected = (
+        r"records: 6 of 9 pairs have defects: mask values that are no class: 34 \(12 pixels in 6 masks\), "
+        r"40 \(3 pixels in 3 masks\), 41 \(3 pixels in 3 masks\), in .*bad0_mask\.png, .*bad1_mask\.png, "
+        r".*bad2_mask\.png and 3 more \(known 0-3, ignored 255\); name such values"
+    )
+    with pytest.raises(DataError, match=expected):
+        check_dataset(dataset(records), splits=["train"])
+
+
+def test_all_defects_are_counted_and_the_first_few_named(tmp_path: Path) -> None:
+    records = several(tmp_path, 2)
+    records += [record(tmp_path, f"size{index}", np.zeros((4, 6)), size=(5, 6)) for index in range(23)]
+    with pytest.raises(DataError) as caught:
+        check_dataset(dataset(records), splits=["train"])
+    message = str(caught.value)
+    assert "23 of 25 pairs have defects" in message
+    assert "size0_mask.png: the mask is 4 x 6 pixels (height x width) and its image" in message
+    assert message.endswith("... and 20 more")
+
+
+def test_defects_of_different_kinds_stand_together(tmp_path: Path) -> None:
+    good, stray, damaged, absent = (record(tmp_path, name, np.zeros((3, 3))) for name in ("g", "s", "d", "a"))
+    assert stray.mask and absent.mask
+    Image.fromarray(np.full((3, 3), 9, np.uint8)).save(stray.mask)
+    damaged.image.write_bytes(damaged.image.read_bytes()[:9])
+    absent.mask.unlink()
+    with pytest.raises(DataError) as caught:
+        check_dataset(dataset([good, stray, damaged, absent]), splits=["train"])
+    message = str(caught.value)
+    assert "3 of 4" in message
+    assert "9 (9 pixels in 1 masks)" in message
+    assert "d.jpg: cannot be read as an image" in message
+    assert "a_mask.png: no such file" in message
+
+
+def test_image_turned_by_exif_beside_an_unturned_mask_is_explained(tmp_path: Path) -> None:
+    made = record(tmp_path, "turned", np.zeros((4, 6)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (6, 4)).save(made.image, exif=exif)
+    with pytest.raises(DataError, match=r"is 6 x 4, as if the image had been turned by its EXIF tag"):
+        check_dataset(dataset([made]), splits=["train"])
+
+
+def test_channels_that_images_cannot_give_are_found(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has 3 channels and 4 are asked for"):
+        check_dataset(dataset(several(tmp_path, 1)), splits=["train"], channels=4)
+
+
+def test_mixed_bit_depths_are_refused(tmp_path: Path) -> None:
+    records = several(tmp_path, 2)
+    deep = record(tmp_path, "deep", np.zeros((3, 3)))
+    Image.fromarray(np.zeros((3, 3), np.uint16)).save(deep.image, format="PNG")
+    with pytest.raises(DataError, match="images of uint16 and uint8 cannot be mixed"):
+        check_dataset(dataset([*records, deep]), splits=["train"])
+
+
+def test_repeated_id_is_refused(tmp_path: Path) -> None:
+    made = record(tmp_path, "twin", np.zeros((3, 3)))
+    with pytest.raises(DataError, match="2 records of split 'train' have the id 'twin'"):
+        check_dataset(dataset([made, made]), splits=["train"])
+
+
+def test_empty_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no images in split 'val'"):
+        check_dataset(dataset(several(tmp_path, 1)))
+
+
+def test_fingerprint_follows_content_and_not_place(tmp_path: Path) -> None:
+    marks = []
+    for folder, width in (("one", 5), ("two", 5), ("three", 50)):
+        (tmp_path / folder).mkdir()
+        made = record(tmp_path / folder, "a", np.arange(2 * width).reshape(2, width) % 4)
+        marks.append(check_dataset(dataset([made]), splits=["train"]).fingerprint)
+    assert marks[0] == marks[1] != marks[2]
+
+
+def test_read_pair_gives_image_and_labels_of_one_size(tmp_path: Path) -> None:
+    made = record(tmp_path, "a", np.array([[0, 1, 2], [3, 255, 0]]))
+    image, labels = read_pair(made, dataset([made]).masks, channels=1)
+    assert image.shape == (2, 3, 1)
+    assert labels.tolist() == [[0, 1, 2], [3, 255, 0]]
+
+
+def test_read_pair_refuses_different_sizes(tmp_path: Path) -> None:
+    made = record(tmp_path, "a", np.zeros((4, 5)), size=(8, 5))
+    with pytest.raises(DataError, match=r"a_mask\.png: the mask is 4 x 5 .*a\.jpg is 8 x 5; make the mask anew"):
+        read_pair(made, dataset([made]).masks, channels=3)
+
+
+class TestInThreads:
+    def test_keeps_the_order(self) -> None:
+        assert list(in_threads(lambda number: number**2, range(50), workers=3)) == [number**2 for number in range(50)]
+
+    def test_takes_only_a_few_items_ahead(self) -> None:
+        taken = 0
+
+        def endless() -> Iterator[int]:
+            nonlocal taken
+            while True:
+                taken += 1
+                yield taken
+
+        results = in_threads(lambda number: number, endless(), workers=2)
+        assert [next(results) for _ in range(3)] == [1, 2, 3]
+        results.close()
+        assert taken < 20
+
+    def test_leaves_no_thread_behind_after_an_error(self) -> None:
+        before = threading.active_count()
+        with pytest.raises(ZeroDivisionError):
+            list(in_threads(lambda number: 1 // number, range(9), workers=2))
+        assert threading.active_count() == before

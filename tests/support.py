@@ -1,0 +1,21 @@
+"""What tests share that is no fixture."""
+
+import os
+import subprocess
+from collections.abc import Callable
+
+TINY = (
+    "model.encoder=test_resnet",
+    "model.encoder_weights=none",
+    "model.pyramid_channels=32",
+    "model.segmentation_channels=32",
+    "data.crop=64",
+)
+"""A network small enough that a step takes milliseconds."""
+
+CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def process_environment() -> dict[str, str]:
+    """Offline, warnings as errors, and one thread, so that tests do not fight for the machine."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "error"}
