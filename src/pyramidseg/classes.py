@@ -1,8 +1,9 @@
 """Classes: the only truth on ids, names, colours and the ignore label."""
 
 import colorsys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,14 +66,14 @@ class Classes:
         """(H, W) uint8 labels to (H, W, 3) uint8 RGB."""
         return self.palette()[labels]
 
-    def to_dict(self) -> dict[str, list[object]]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain lists, for JSON and YAML; `from_dict` reads them."""
         return {"names": list(self.names), "colors": [list(color) for color in self.colors]}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Sequence[object]]) -> "Classes":
+    def from_dict(cls, data: dict[str, Any]) -> "Classes":
         """The inverse of `to_dict`."""
-        colors = tuple((int(r), int(g), int(b)) for r, g, b in data["colors"])  # type: ignore[attr-defined]
+        colors = tuple((int(red), int(green), int(blue)) for red, green, blue in data["colors"])
         return cls(tuple(str(name) for name in data["names"]), colors)
 
 

@@ -67,6 +67,7 @@ class DataConfig(Section):
     """What is read from the dataset, and how images are varied in training."""
 
     format: str | None = None
+    classes: tuple[str, ...] | None = None
     val_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     ignore: tuple[Annotated[int, Field(ge=0, le=65535)], ...] = ()
     binary: bool = False

@@ -68,7 +68,7 @@ def autocast(precision: Literal["fp32", "bf16", "fp64"], device: torch.device) -
     """Mixed precision for bf16: convolutions in bfloat16, norms and losses in float32. Else nothing."""
     if precision != "bf16":
         return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16, cache_enabled=True)
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def position_seed(*position: int | str) -> int:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import TINY, process_environment
 
 from pyramidseg.config import LossConfig
 from pyramidseg.data.loading import Batch
@@ -15,6 +14,7 @@ from pyramidseg.runtime import choose_device, process_group, rank, sum_over_rank
 from pyramidseg.train.losses import LOSSES
 from pyramidseg.train.optim import set_training_mode
 from pyramidseg.train.step import Step, TrainingModel
+from support import TINY, process_environment
 
 LOSS_SETTINGS = {
     "cross_entropy": LossConfig(),
@@ -57,9 +57,7 @@ def gradients(name: str, *, micro_batches: int, image_head: bool = False) -> dic
         trained = torch.nn.parallel.DistributedDataParallel(trained)
     weights = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
     step = Step(torch.device("cpu"), "fp64", LOSS_SETTINGS[name], weights, seed=0)
-    share, confusion = step.gradients(
-        trained, batches_of(rank(), world_size(), micro_batches=micro_batches), number=0
-    )
+    share, confusion = step.gradients(trained, batches_of(rank(), world_size(), micro_batches=micro_batches), number=0)
     found = {key: parameter.grad for key, parameter in model.named_parameters() if parameter.grad is not None}
     return {**found, "loss": sum_over_ranks(share), "confusion": sum_over_ranks(confusion)}
 
@@ -94,7 +92,9 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, di
 
 
 @pytest.mark.parametrize("case", [*(f"{name} 1" for name in LOSS_SETTINGS), "head 1"])
-def test_two_processes_give_the_gradients_of_one(case: str, two_processes: list[dict[str, dict[str, torch.Tensor]]]) -> None:
+def test_two_processes_give_the_gradients_of_one(
+    case: str, two_processes: list[dict[str, dict[str, torch.Tensor]]]
+) -> None:
     name = "sum" if case == "head 1" else case.split()[0]
     alone = gradients(name, micro_batches=1, image_head=case == "head 1")
     assert len(alone) > 20

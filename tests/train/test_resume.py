@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import TINY, CommandLine, process_environment
 
 from pyramidseg.model.bundle import KIND
 from pyramidseg.model.tensor_files import read_verified
+from support import TINY, CommandLine, process_environment
 
 SETTINGS = (
     *TINY,
@@ -42,11 +42,15 @@ def reference(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_same_bits(run: Path, reference: Path) -> None:
     for name in ("last.safetensors", "best.safetensors"):
-        (tensors, facts), (expected, expected_facts) = (read_verified(path / name, kind=KIND) for path in (run, reference))
+        (tensors, facts), (expected, expected_facts) = (
+            read_verified(path / name, kind=KIND) for path in (run, reference)
+        )
         assert facts == expected_facts
         assert tensors.keys() == expected.keys()
         assert all(torch.equal(tensors[key], expected[key]) for key in expected), name
-    columns = [[row.split(",")[:12] for row in (path / "metrics.csv").read_text().splitlines()] for path in (run, reference)]
+    columns = [
+        [row.split(",")[:12] for row in (path / "metrics.csv").read_text().splitlines()] for path in (run, reference)
+    ]
     assert columns[0] == columns[1]
 
 

@@ -5,6 +5,7 @@ comes from the generator that is handed in, whose seed is the sample's position.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from pyramidseg.classes import IGNORE
 
-Image = NDArray[np.generic]
+Image = NDArray[Any]
 Labels = NDArray[np.uint8]
 
 UNIT = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}

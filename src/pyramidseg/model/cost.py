@@ -122,7 +122,7 @@ def _part(name: str, module: nn.Module, trace: Trace) -> Part:
 
 
 def _encoder_parts(model: Segmenter, maps: list[Tensor], trace: Trace) -> list[Part]:
-    """A row a level: what runs after the previous level's map is there. One row where timm does not say when that is."""
+    """A row a level: what runs after the level before it is there; one row where timm does not say when that is."""
     network = model.encoder.network
     inside = set(network.modules())
     ends = _level_ends(network)

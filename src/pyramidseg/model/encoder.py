@@ -69,10 +69,8 @@ def resolve_encoder(encoder: str, depth: int | None = None) -> str:
             f"encoder={encoder}: a pretrained tag belongs in encoder_weights: encoder={name} encoder_weights={tag}"
         )
     if not is_model(encoder):
-        raise ConfigError(
-            f"encoder={encoder}: neither a family ({', '.join(DEPTHS)}) nor a network of timm; "
-            f"{nearest(encoder, [*DEPTHS, *list_models()]) if _has_near(encoder) else 'timm.list_models() has all names'}"
-        )
+        hint = nearest(encoder, [*DEPTHS, *list_models()]) if _has_near(encoder) else "timm.list_models() has all names"
+        raise ConfigError(f"encoder={encoder}: neither a family ({', '.join(DEPTHS)}) nor a network of timm; {hint}")
     if depth is not None and depth != (named := _depth_in_name(encoder)):
         reason = f"the name already says depth {named}" if named is not None else "a full name takes no depth"
         raise ConfigError(

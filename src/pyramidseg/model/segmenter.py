@@ -100,8 +100,8 @@ class Segmenter(nn.Module):
     def _initialise_heads(self) -> None:
         """Normal weights of deviation 0.01, biases 0: training begins near the uniform prediction, loss log K.
 
-        As MMSegmentation's decode heads. Kaiming over the fan out, as in Panoptic FPN's reference implementation, begins
-        at a loss of 19 with 7 classes.
+        As MMSegmentation's decode heads; Kaiming over the fan out, as in Panoptic FPN's reference implementation,
+        begins at a loss of 19 with 8 classes.
         """
         nn.init.normal_(self.classifier.weight, std=0.01)
         assert self.classifier.bias is not None

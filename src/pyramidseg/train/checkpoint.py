@@ -110,10 +110,11 @@ def restore(
     model.load_state_dict(_below("model/", tensors))
     if average is not None:
         average.load_state_dict(_below("average/", tensors))
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _below("optimizer/", tensors).items():
         index, key = name.split("/")
-        state.setdefault(int(index), {})[key] = tensor
+        state.setdefault(int(index), {})[key] = _laid_out_as(parameters[int(index)], tensor)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return tensors["confusion"]
 
@@ -125,6 +126,15 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         for key, value in values.items()
         if isinstance(value, Tensor)
     }
+
+
+def _laid_out_as(parameter: Tensor, stored: Tensor) -> Tensor:
+    """A stored moment in its parameter's memory format.
+
+    Files hold tensors in plain order, but the moments of a channels-last weight are channels last, and fused
+    optimisers walk through the memory of both side by side.
+    """
+    return torch.empty_like(parameter).copy_(stored) if stored.shape == parameter.shape else stored
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -78,9 +78,8 @@ def run_epoch(
             bar.advance(note=progress_note(position))
             if stop_wished:
                 checkpoint(setup, run, position, confusion)
-                raise Interrupted(
-                    f"interrupted; all up to epoch {position.epoch + 1}, step {position.step} is saved: --resume continues"
-                )
+                done = f"epoch {position.epoch + 1}, step {position.step}"
+                raise Interrupted(f"interrupted; everything up to {done} is saved: --resume continues")
             if save_wished:
                 checkpoint(setup, run, position, confusion)
                 saved_at = time.monotonic()

@@ -16,7 +16,7 @@ class EventLog:
             from torch.utils.tensorboard import SummaryWriter  # slow to import, and only the first rank needs it
 
             # Rows that a killed run wrote beyond its last checkpoint are replaced.
-            self._writer = SummaryWriter(str(folder), purge_step=position.epoch + 1)  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(folder), purge_step=position.epoch + 1)
 
     def row(self, row: Mapping[str, Any]) -> None:
         """One epoch."""

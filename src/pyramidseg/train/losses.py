@@ -113,7 +113,7 @@ def validation_loss(logits: Tensor, labels: Tensor, class_weights: Tensor, confi
         labels: (B, H, W) int64.
     """
     losses, weights = [], []
-    for image_logits, image_labels in zip(logits.split(1), labels.split(1), strict=True):
+    for image_logits, image_labels in zip(torch.split(logits, 1), torch.split(labels, 1), strict=True):
         weight = labelled_weight(image_labels, class_weights)
         divisor = weight.clamp_min(SMALLEST)
         targets = Targets(image_labels, class_weights, divisor, focal_gamma=config.focal_gamma, joined=False)

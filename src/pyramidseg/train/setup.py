@@ -69,7 +69,7 @@ def prepare(config: Config, dataset: Dataset, summary: DatasetSummary) -> Setup:
         torch.use_deterministic_algorithms(True)
     model, model_note = build_model(config, dataset)
     model = model.double() if precision == "fp64" else model
-    model = model.to(device, memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=torch.channels_last)
     set_training_mode(model, freeze_encoder=config.optim.freeze_encoder)
     plan = EpochPlan(
         samples=len(dataset.split("train")),
@@ -155,7 +155,8 @@ def adopt_bundle_settings(config: Config) -> tuple[Config, str]:
     taken = {name: getattr(theirs, name) for name in sorted(free) if getattr(theirs, name) != getattr(own, name)}
     if own.encoder != theirs.encoder and "encoder" in own.model_fields_set:
         raise ConfigError(
-            f"model.encoder={own.encoder}: {own.weights} holds a {theirs.encoder}; leave the encoder out, or choose other weights"
+            f"model.encoder={own.encoder}: {own.weights} holds a {theirs.encoder}; leave the encoder out, or choose "
+            "other weights"
         )
     note = f"from the bundle: {', '.join(f'{name}={value}' for name, value in taken.items())}" if taken else ""
     return config.model_copy(update={"model": own.model_copy(update=taken)}), note
@@ -168,7 +169,7 @@ def _distribute(model: Segmenter, device: torch.device) -> tuple[nn.Module, str]
         return trained, ""
     normed = any(isinstance(module, nn.BatchNorm2d) and module.training for module in model.modules())
     if device.type == "cuda":
-        trained = nn.SyncBatchNorm.convert_sync_batchnorm(trained)
+        trained = nn.SyncBatchNorm.convert_sync_batchnorm(trained)  # type: ignore[no-untyped-call]
         note = ", batch norm synchronised"
     else:
         note = ", batch norm per process: torch synchronises it on GPUs only" if normed else ""

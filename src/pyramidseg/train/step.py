@@ -86,7 +86,7 @@ class Step:
                         _widened(image_logits), truth, images_total=images_total
                     )
                 # DistributedDataParallel averages gradients; the shares want their sum.
-                (part * world_size()).backward()
+                torch.autograd.backward(part * world_size())
             share += part.detach()
             confusion += confusion_matrix(logits.detach().argmax(dim=1), truth, len(self.class_weights))
         return share, confusion

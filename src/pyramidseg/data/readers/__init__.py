@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from pyramidseg.classes import Classes
 from pyramidseg.config import DataConfig
 from pyramidseg.data.parallel import Track, untracked
 from pyramidseg.data.readers.labels import decide_labels
@@ -16,7 +17,7 @@ from pyramidseg.data.readers.paired import read_paired
 from pyramidseg.data.readers.pairing import pair_folders
 from pyramidseg.data.readers.segnet import read_segnet
 from pyramidseg.data.readers.splitting import with_val_split
-from pyramidseg.data.readers.yaml_file import DatasetFile, SplitEntry, read_dataset_file
+from pyramidseg.data.readers.yaml_file import ClassEntry, DatasetFile, SplitEntry, read_dataset_file
 from pyramidseg.data.records import Dataset
 from pyramidseg.errors import ConfigError, DataError, nearest
 
@@ -30,12 +31,16 @@ DESCRIPTION = "dataset.yaml"
 """A folder that holds a file of this name is read by it."""
 
 
-def open_dataset(source: str | Path | Dataset, data: DataConfig, *, track: Track = untracked) -> Dataset:
+def open_dataset(
+    source: str | Path | Dataset, data: DataConfig, *, assumed: Classes | None = None, track: Track = untracked
+) -> Dataset:
     """List a dataset, decide on its classes, and see that it has a validation split.
 
     Args:
         source: a folder, a YAML file (`yaml_file`), or a dataset made in Python.
-        data: `format`, `ignore`, `binary` and `val_share` are used, and go before or are added to those of the file.
+        data: `format`, `classes`, `ignore`, `binary` and `val_share` are used, and go before or are added to those of
+            the file.
+        assumed: the classes of the model that the dataset is opened for; taken where the dataset says none.
         track: shows the progress of the pass over all masks that classes are inferred by, where none are given.
 
     Raises:
@@ -50,9 +55,10 @@ def open_dataset(source: str | Path | Dataset, data: DataConfig, *, track: Track
     labels = decide_labels(
         listing,
         source=str(file or root),
-        classes=description.classes,
+        classes=tuple(ClassEntry(name=name) for name in data.classes) if data.classes else description.classes,
         binary=data.binary or description.binary,
         ignore=tuple(sorted({*data.ignore, *description.ignore})),
+        assumed=assumed,
         track=track,
     )
     described = () if file is None or file == Path(source) else (f"described by {file}",)

@@ -28,9 +28,13 @@ def decide_labels(
     classes: tuple[ClassEntry, ...] | None,
     binary: bool,
     ignore: tuple[int, ...],
+    assumed: Classes | None,
     track: Track,
 ) -> Labels:
-    """The user's classes before the format's, and those before what the masks hold.
+    """The user's classes before the format's, those before the model's, and those before what the masks hold.
+
+    Args:
+        assumed: the classes of the model that the dataset is opened for, if there is one already.
 
     Raises:
         ConfigError: class entries that contradict each other.
@@ -45,6 +49,9 @@ def decide_labels(
         names = ", ".join(listing.classes.names)
         note = f"no classes were given: those of the layout are taken ({names}; ignored {in_ranges(masks.ignored)})"
         return Labels(listing.classes, masks, (note,))
+    if assumed is not None:
+        masks = IndexMasks.plain(len(assumed), ignore=ignore)
+        return Labels(assumed, masks, (f"no classes were given: those of the model are taken ({len(assumed)})",))
     return _inferred(listing, source=source, ignore=ignore, track=track)
 
 
