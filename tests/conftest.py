@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pyramidseg.data.synthetic.scenes import write_scenes
 from support import CommandLine, process_environment
 
-from pyramidseg.data.synthetic import write_scenes
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -29,8 +29,8 @@ from pyramidseg.config import DataConfig
 from pyramidseg.data.loading import EpochPlan, TrainingLoader, TrainingSamples
 from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.transforms import Augmentation
-from pyramidseg.evaluate.metrics import Metrics
-from pyramidseg.evaluate.scoring import score
+from pyramidseg.evaluation.metrics import Metrics
+from pyramidseg.evaluation.scoring import score
 
 CROP, BATCH = (320, 320), 8
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]

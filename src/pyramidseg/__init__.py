@@ -22,8 +22,8 @@ _HOME = {
     "Predictor": "pyramidseg.predict.predictor",
     "Record": "pyramidseg.data.records",
     "Segmenter": "pyramidseg.model.segmenter",
-    "evaluate": "pyramidseg.evaluate.scoring",
-    "train": "pyramidseg.train.loop",
+    "evaluate": "pyramidseg.evaluation.scoring",
+    "train": "pyramidseg.training.loop",
 }
 
 __all__ = ["Classes", "Config", "Dataset", "Predictor", "Record", "Segmenter", "evaluate", "train"]
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from pyramidseg.classes import Classes
     from pyramidseg.config import Config
     from pyramidseg.data.records import Dataset, Record
-    from pyramidseg.evaluate.scoring import evaluate
+    from pyramidseg.evaluation.scoring import evaluate
     from pyramidseg.model.segmenter import Segmenter
     from pyramidseg.predict.predictor import Predictor
-    from pyramidseg.train.loop import train
+    from pyramidseg.training.loop import train
 
 
 def __getattr__(name: str) -> Any:

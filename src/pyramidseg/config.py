@@ -71,7 +71,7 @@ class DataConfig(Section):
     val_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     ignore: tuple[Annotated[int, Field(ge=0, le=65535)], ...] = ()
     binary: bool = False
-    crop: tuple[Positive, Positive] = (320, 320)
+    crop: tuple[Positive, Positive] = (256, 256)
     scale: tuple[float, float] = (0.5, 2.0)
     flip: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     color: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3
@@ -102,11 +102,13 @@ class LossConfig(Section):
     """A weighted sum of losses; a weight of 0 leaves a loss out."""
 
     cross_entropy: Weight = 1.0
-    dice: Weight = 0.0
+    dice: Weight = 1.0
     focal: Weight = 0.0
     focal_gamma: Weight = 2.0
     image_head: Weight = 0.4
-    class_weights: Literal["none", "sqrt_median_frequency", "median_frequency"] | tuple[float, ...] = "none"
+    class_weights: Literal["none", "sqrt_median_frequency", "median_frequency"] | tuple[float, ...] = (
+        "sqrt_median_frequency"
+    )
 
     @model_validator(mode="after")
     def _something_is_minimised(self) -> "LossConfig":
@@ -126,7 +128,7 @@ class OptimConfig(Section):
     schedule: Literal["poly", "cosine", "constant"] = "poly"
     warmup_epochs: Weight = 1.0
     clip_norm: Weight = 0.0
-    ema: Fraction = 0.0
+    ema: Fraction = 0.995
     freeze_encoder: bool = False
 
 
@@ -134,7 +136,7 @@ class TrainConfig(Section):
     """The run: length, batches, precision, what is watched and kept."""
 
     epochs: Positive = 50
-    batch_size: Positive = 8
+    batch_size: Positive = 4
     accumulate: Positive = 1
     val_batch_size: Positive = 4
     seed: Annotated[int, Field(ge=0)] = 0

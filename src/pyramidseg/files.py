@@ -66,6 +66,7 @@ _REASONS = {
     errno.EACCES: "permission denied; choose another --out",
     errno.EPERM: "permission denied; choose another --out",
     errno.ENOTDIR: "a part of the path is a file, not a folder; choose another --out",
+    errno.EEXIST: "a file stands where a folder is needed; choose another --out",
     errno.EISDIR: "a folder of that name is in the way; choose another --out",
     errno.EFBIG: "the file would be larger than is allowed here; choose another --out",
 }

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 
-from pyramidseg.data.synthetic import SCENE_CLASSES, draw_scene, write_scenes
-from pyramidseg.data.synthetic_backdrop import PAVEMENT, ROAD, SKY
-from pyramidseg.data.synthetic_shapes import BUILDING, BUS, CAR, PERSON, TREE
+from pyramidseg.data.synthetic.backdrop import PAVEMENT, ROAD, SKY
+from pyramidseg.data.synthetic.scenes import SCENE_CLASSES, draw_scene, write_scenes
+from pyramidseg.data.synthetic.shapes import BUILDING, BUS, CAR, PERSON, TREE
 from pyramidseg.errors import ConfigError
 
 

@@ -34,10 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     from pyramidseg.config import load_config
     from pyramidseg.console import Console
-    from pyramidseg.data.synthetic import write_scenes
+    from pyramidseg.data.synthetic.scenes import write_scenes
     from pyramidseg.predict.files import predict_files
     from pyramidseg.predict.predictor import Predictor
-    from pyramidseg.train.loop import fit
+    from pyramidseg.training.loop import fit
 
     console, out = Console(), Path(arguments.out)
     discard_earlier_demo(out, overwrite=arguments.overwrite)
@@ -74,7 +74,7 @@ def write_new_scenes(folder: "Path") -> "Path":
     """Scenes that training has not seen, larger than those it saw, as people's images would be."""
     import cv2
 
-    from pyramidseg.data.synthetic import draw_scene
+    from pyramidseg.data.synthetic.scenes import draw_scene
 
     folder.mkdir(parents=True)
     for index in range(NEW_SCENES):

@@ -9,38 +9,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `evaluate`."""
     parser.add_argument("model", metavar="MODEL", help="a bundle, such as RUN/best.safetensors")
     parser.add_argument("dataset", metavar="DATASET", help="a folder or a YAML file")
+    parser.add_argument("settings", nargs="*", default=[], metavar="data.key=value", help="how the data is read")
     parser.add_argument("--split", default="val", help="which split to score (val)")
     parser.add_argument("--out", metavar="DIR", help="folder for metrics.json, confusion.csv and report.html")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--batch-size", type=int, default=4, help="images at once (4)")
     parser.add_argument("--tta", action="store_true", help="average over flips and scales")
+    parser.set_defaults(collect="settings")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Score, print the table, and write it where asked."""
     from pathlib import Path
 
-    from pyramidseg.config import DataConfig
+    from pyramidseg.config import load_config, parse_override
     from pyramidseg.console import Console
-    from pyramidseg.data.readers import open_dataset
-    from pyramidseg.evaluate.scoring import evaluate
-    from pyramidseg.evaluate.tables import table
+    from pyramidseg.evaluation.scoring import evaluate
+    from pyramidseg.evaluation.tables import table
 
     console = Console()
-    dataset = open_dataset(arguments.dataset, DataConfig())
-    console.say(f"{dataset.source}: {dataset.layout}")
-    records = dataset.split(arguments.split)
-    with console.bar(total=len(records), title=f"scoring {arguments.split}") as bar:
-        scores = evaluate(
-            arguments.model,
-            dataset,
-            split=arguments.split,
-            out=Path(arguments.out) if arguments.out else None,
-            device=arguments.device,
-            batch_size=arguments.batch_size,
-            tta=arguments.tta,
-            track=bar.advance,
-        )
+    config = load_config(overrides=dict(parse_override(text) for text in arguments.settings))
+    scores = evaluate(
+        arguments.model,
+        arguments.dataset,
+        split=arguments.split,
+        data=config.data,
+        out=Path(arguments.out) if arguments.out else None,
+        device=arguments.device,
+        batch_size=arguments.batch_size,
+        tta=arguments.tta,
+        track=console.track,
+    )
     console.say(table(scores.metrics))
     if arguments.out:
         console.say(f"report: {Path(arguments.out) / 'report.html'}")

@@ -42,8 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from pyramidseg.config import load_config, parse_override
     from pyramidseg.console import Console
-    from pyramidseg.train.loop import fit, plan
-    from pyramidseg.train.run_folder import open_run
+    from pyramidseg.training.loop import fit, plan
+    from pyramidseg.training.run_folder import open_run
 
     flags = {setting: getattr(arguments, setting) for setting, _ in FLAGS.values()}
     overrides = {setting: value for setting, value in flags.items() if value is not None}

@@ -1,0 +1,246 @@
+"""Scoring a predictor on labelled images: the same code for validation in training and for `pyramidseg evaluate`.
+
+Legend: B batch, K classes, H W pixels.
+"""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from pyramidseg.classes import Classes
+from pyramidseg.config import DataConfig
+from pyramidseg.data.pairs import read_pair
+from pyramidseg.data.parallel import Track, in_threads, untracked
+from pyramidseg.data.readers import open_dataset
+from pyramidseg.data.records import Dataset, MaskSource, Record
+from pyramidseg.errors import DataError, OutputError
+from pyramidseg.evaluation.confusion import confusion_matrix
+from pyramidseg.evaluation.metrics import ImageScore, Scores, image_score, metrics_of
+from pyramidseg.evaluation.reading import in_batches
+from pyramidseg.evaluation.report import Example, choose_examples, make_example, write_report
+from pyramidseg.evaluation.tables import TABLES, write_tables
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.predict.backends import Backend, TorchBackend
+from pyramidseg.predict.tta import FlipAndScales
+from pyramidseg.runtime import choose_device, rank, sum_over_ranks, world_size
+
+__all__ = ["ImageScore", "Scores", "draw_examples", "evaluate", "score"]
+
+Predict = Callable[[Tensor], Tensor]
+"""(B, C, H, W) images in their own dtype to logits (B, K, h, w)."""
+
+Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Logits (B, K, H, W) and labels (B, H, W) int64 to a sum over pixels and its weight."""
+
+
+READERS = min(4, os.cpu_count() or 1)
+"""Threads that decode while the model computes; a few, as what they hold ready may be large."""
+
+
+DEFAULT_DATA = DataConfig()
+
+
+@torch.no_grad()
+def score(
+    predict_logits: Predict,
+    records: Sequence[Record],
+    masks: MaskSource,
+    classes: Classes,
+    *,
+    channels: int,
+    batch_size: int,
+    device: torch.device,
+    loss: Loss | None = None,
+    track: Track = untracked,
+) -> Scores:
+    """Compare predictions with the truth at the truth's own size, over all processes of a distributed run.
+
+    Each process scores every `world_size()`-th record; sums of counts and losses are added up, so that no image is
+    padded, left out or counted twice. All processes get the same result.
+
+    Args:
+        predict_logits: in evaluation mode, and free of collectives (not the DDP wrapper): shards differ in length.
+        loss: the result's loss is the total of its sums over the total of its weights.
+        track: watches the images of this process pass.
+
+    Raises:
+        DataError: an image or a mask that cannot be used; names the file.
+    """
+    size = len(classes)
+    confusion = torch.zeros(size, size, dtype=torch.int64, device=device)
+    losses = torch.zeros(2, dtype=_sum_dtype(device), device=device)
+    per_image: list[ImageScore] = []
+    mine = records[rank() :: world_size()]
+    pairs = in_threads(lambda record: (record, *read_pair(record, masks, channels=channels)), mine, workers=READERS)
+    for batch in in_batches(track(pairs, total=len(mine), what="scoring"), batch_size=batch_size):
+        truth = batch.labels.to(device)
+        logits = _at_size_of(truth, predict_logits(batch.images.to(device)))
+        if loss is not None:
+            losses += torch.stack(loss(logits, truth.long())).to(losses)
+        labels = _most_likely(logits)
+        matrices = torch.stack([confusion_matrix(*pair, size) for pair in zip(labels, truth, strict=True)])
+        confusion += matrices.sum(dim=0)
+        per_image += [
+            image_score(record.id, matrix) for record, matrix in zip(batch.records, matrices.cpu(), strict=True)
+        ]
+    confusion = sum_over_ranks(confusion).cpu()
+    loss_sum, loss_weight = sum_over_ranks(losses).tolist()
+    return Scores(
+        metrics=metrics_of(confusion, classes, images=len(records)),
+        confusion=confusion,
+        per_image=_gather(per_image, total=len(records)),
+        loss=None if loss is None else _quotient(loss_sum, loss_weight),
+    )
+
+
+def evaluate(
+    model: str | Path | Segmenter,
+    dataset: str | Path | Dataset,
+    *,
+    split: str = "val",
+    data: DataConfig = DEFAULT_DATA,
+    out: str | Path | None = None,
+    device: str = "auto",
+    batch_size: int = 4,
+    tta: bool = False,
+    track: Track = untracked,
+) -> Scores:
+    """Score a model on one split, as `pyramidseg evaluate` does.
+
+    Args:
+        data: how the dataset is read where it does not say so itself: `ignore`, `binary`, `val_share`, `format`.
+        out: folder for metrics.json, confusion.csv, per_image.csv and report.html.
+        tta: average over flips and scales; the headline of DESIGN section 5 is without.
+        track: watches the images pass.
+
+    Raises:
+        WeightsError: the model cannot be loaded.
+        DataError: the dataset cannot be read, or its classes are not the model's.
+        OutputError: `out` holds an evaluation already, or cannot be written.
+    """
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        _refuse_taken(folder)
+    place = choose_device(device)
+    torch_backend = TorchBackend(model, device=place)
+    backend: Backend = FlipAndScales(torch_backend) if tta else torch_backend
+    opened = open_dataset(dataset, data, assumed=backend.classes, track=track)
+    _check_classes(opened, backend.classes)
+    records = opened.split(split)
+    scores = score(
+        backend,
+        records,
+        opened.masks,
+        backend.classes,
+        channels=backend.in_channels,
+        batch_size=batch_size,
+        device=place,
+        track=track,
+    )
+    if folder is not None:
+        examples = draw_examples(
+            backend, records, opened.masks, backend.classes, scores, channels=backend.in_channels, device=place
+        )
+        bundle = "a Segmenter in memory" if isinstance(model, Segmenter) else str(model)
+        write_tables(folder, scores)
+        write_report(
+            folder / "report.html",
+            title=f"Evaluation on {Path(opened.source).name}, split {split}",
+            scores=scores,
+            classes=backend.classes,
+            examples=examples,
+            settings={
+                "evaluation": {"model": bundle, "backend": backend.name, "device": str(place), "tta": tta},
+                "model": torch_backend.model.settings.model_dump(mode="json"),
+            },
+            facts={"source": opened.source, "layout": opened.layout, "split": split, "images": len(records)},
+            notes=opened.notes,
+        )
+    return scores
+
+
+@torch.no_grad()
+def draw_examples(
+    predict_logits: Predict,
+    records: Sequence[Record],
+    masks: MaskSource,
+    classes: Classes,
+    scores: Scores,
+    *,
+    channels: int,
+    device: torch.device,
+    count: int = 6,
+) -> list[Example]:
+    """The best and the worst images with truth, prediction and errors, for `write_report`; predicted once more."""
+    chosen = {entry.record_id: entry for entry in choose_examples(scores.per_image, count)}
+    examples = []
+    for record in records:
+        if record.id in chosen:
+            image, truth = read_pair(record, masks, channels=channels)
+            batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2).to(device)
+            logits = _at_size_of(torch.from_numpy(truth)[None], predict_logits(batch))
+            labels = _most_likely(logits)[0].to(torch.uint8).cpu().numpy()
+            examples.append(make_example(record, image, truth, labels, classes, chosen[record.id]))
+    return examples
+
+
+def _most_likely(logits: Tensor) -> Tensor:
+    """Class of the largest logit, the first of equal ones: argmax, which takes five times as long on a CPU."""
+    return logits.max(dim=1).indices
+
+
+def _at_size_of(labels: Tensor, logits: Tensor) -> Tensor:
+    """Logits at the size of the truth: bilinear, where they are not already."""
+    if logits.shape[-2:] == labels.shape[-2:]:
+        return logits
+    return F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _quotient(above: float, below: float) -> float:
+    return above / below if below else math.nan
+
+
+def _sum_dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # Apple GPUs have no float64
+
+
+def _gather(mine: list[ImageScore], *, total: int) -> tuple[ImageScore, ...]:
+    """The scores of all processes, in the order of the records."""
+    ranks = world_size()
+    if ranks == 1:
+        return tuple(mine)
+    shards: list[list[ImageScore]] = [[] for _ in range(ranks)]
+    dist.all_gather_object(shards, mine)
+    return tuple(shards[index % ranks][index // ranks] for index in range(total))
+
+
+def _check_classes(dataset: Dataset, known: Classes) -> None:
+    if len(dataset.classes) != len(known):
+        raise DataError(
+            f"{dataset.source}: {len(dataset.classes)} classes, but the model knows {len(known)} "
+            f"({_few(known.names)}); evaluate it on a dataset with its own classes"
+        )
+    for index, (theirs, ours) in enumerate(zip(dataset.classes.names, known.names, strict=True)):
+        if theirs != ours:
+            raise DataError(
+                f"{dataset.source}: class {index} is {theirs!r}, but the model calls it {ours!r}; "
+                "names and order must agree: list the model's names under classes in the dataset's YAML file"
+            )
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+
+
+def _refuse_taken(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file, and a folder is needed; choose another --out")
+    taken = [name for name in (*TABLES, "report.html") if (out / name).exists()]
+    if taken:
+        raise OutputError(f"{out}: already holds {taken[0]}, and nothing is overwritten; choose another --out")

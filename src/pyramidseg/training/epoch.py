@@ -1,0 +1,136 @@
+"""One epoch of training: step after step, with what has to hold between them."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from pyramidseg.config import Config
+from pyramidseg.console import Console
+from pyramidseg.data.loading import Batch
+from pyramidseg.errors import TrainingError
+from pyramidseg.runtime import memory_explained, rank, sum_over_ranks
+from pyramidseg.training.checkpoint import Position, save_checkpoint
+from pyramidseg.training.interrupt import Interrupted, StopRequest
+from pyramidseg.training.optim import lr_factor, set_learning_rate, set_training_mode
+from pyramidseg.training.run_folder import RunFolder
+from pyramidseg.training.setup import Setup
+from pyramidseg.training.step import StatisticsGuard, clip_gradients, gradient_norm
+
+T = TypeVar("T")
+
+
+def run_epoch(
+    setup: Setup, run: RunFolder, position: Position, confusion: Tensor, stop: StopRequest, console: Console
+) -> None:
+    """Train from the position's step to the epoch's end; `confusion` and `position` are brought forward in place."""
+    config, plan = setup.config, setup.loader.plan
+    warmup_steps = round(config.optim.warmup_epochs * plan.steps)
+    guard = StatisticsGuard(setup.model)
+    saved_at = clock = time.monotonic()
+    advice = f"lower train.batch_size={config.train.batch_size} or data.crop={config.data.crop}"
+    set_training_mode(setup.model, freeze_encoder=config.optim.freeze_encoder)
+    batches = setup.loader.steps(position.epoch, start=position.step)
+    title = f"epoch {position.epoch + 1}/{config.train.epochs}"
+    with console.bar(total=plan.steps, title=title, done=position.step) as bar, memory_explained(advice):
+        for number, (step_batches, waited) in enumerate(
+            timed(batches), start=position.epoch * plan.steps + position.step
+        ):
+            factor = lr_factor(
+                number,
+                steps=config.train.epochs * plan.steps,
+                warmup_steps=warmup_steps,
+                schedule=config.optim.schedule,
+            )
+            set_learning_rate(setup.optimizer, factor)
+            guard.keep()
+            setup.optimizer.zero_grad(set_to_none=True)
+            share, step_confusion = setup.step.gradients(setup.wrapped, step_batches, number)
+            norm = gradient_norm(setup.model)
+            save_due = is_due(config, number + 1, time.monotonic() - saved_at)
+            # One exchange for all that the processes have to agree on: the loss, and whether to stop or save.
+            wishes = torch.stack(
+                [share.double(), share.new_tensor(stop.requested).double(), share.new_tensor(save_due).double()]
+            )
+            loss, stop_wished, save_wished = sum_over_ranks(wishes).tolist()
+            if torch.isfinite(norm) and torch.isfinite(torch.tensor(loss)):
+                clip_gradients(setup.model, norm, config.optim.clip_norm)
+                setup.optimizer.step()
+                if setup.average:
+                    setup.average.update(setup.model, position.updates)
+                position.updates += 1
+                position.loss_sum += loss
+                position.counted += 1
+                position.skipped_in_a_row = 0
+                confusion += step_confusion
+            else:
+                guard.undo()
+                position.skipped += 1
+                position.skipped_in_a_row += 1
+            position.step += 1
+            position.waited += waited
+            position.seconds, clock = position.seconds + time.monotonic() - clock, time.monotonic()
+            if position.skipped_in_a_row >= config.train.max_skipped_steps:
+                checkpoint(setup, run, position, confusion)
+                raise TrainingError(not_finite(setup, step_batches, position, loss))
+            bar.advance(note=progress_note(position))
+            if stop_wished:
+                checkpoint(setup, run, position, confusion)
+                done = f"epoch {position.epoch + 1}, step {position.step}"
+                raise Interrupted(f"interrupted; everything up to {done} is saved: --resume continues")
+            if save_wished:
+                checkpoint(setup, run, position, confusion)
+                saved_at = time.monotonic()
+
+
+def checkpoint(setup: Setup, run: RunFolder, position: Position, confusion: Tensor) -> None:
+    """Save everything that resuming needs; all processes take part, the first one writes."""
+    total = sum_over_ranks(confusion)
+    if rank() > 0:
+        return
+    save_checkpoint(
+        run.checkpoints,
+        position,
+        steps_done=position.epoch * setup.loader.plan.steps + position.step,
+        model=setup.model,
+        average=setup.average.model if setup.average else None,
+        optimizer=setup.optimizer,
+        confusion=total,
+        identity=setup.identity,
+    )
+
+
+def is_due(config: Config, steps_done: int, seconds: float) -> bool:
+    """Whether a checkpoint is due, by steps or by time."""
+    by_steps = config.train.checkpoint_steps and steps_done % config.train.checkpoint_steps == 0
+    by_time = config.train.checkpoint_minutes and seconds >= 60 * config.train.checkpoint_minutes
+    return bool(by_steps or by_time)
+
+
+def timed(items: Iterator[T]) -> Iterator[tuple[T, float]]:
+    """Each item with the seconds that were spent waiting for it."""
+    while True:
+        began = time.monotonic()
+        item = next(items, None)
+        if item is None:
+            return
+        yield item, time.monotonic() - began
+
+
+def progress_note(position: Position) -> str:
+    """Mean loss so far, and skipped steps where there are any."""
+    loss = f"loss {position.loss_sum / position.counted:.3f}" if position.counted else ""
+    return f"{loss} skipped {position.skipped}" if position.skipped else loss
+
+
+def not_finite(setup: Setup, batches: Sequence[Batch], position: Position, loss: float) -> str:
+    """What to say when step after step is not finite: which images, and what to try."""
+    records = setup.dataset.split("train")
+    names = [records[index].id for batch in batches for _, index in batch.positions]
+    return (
+        f"loss {loss} or its gradient was not finite in {position.skipped_in_a_row} steps in a row, the last one on "
+        f"images {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}; the last good state is kept. "
+        f"Check these images, or lower optim.lr={setup.config.optim.lr:g}"
+    )

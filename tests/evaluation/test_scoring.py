@@ -1,0 +1,209 @@
+import csv
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from pyramidseg.classes import Classes
+from pyramidseg.data.masks import IndexMasks
+from pyramidseg.data.records import Dataset, Record
+from pyramidseg.errors import DataError, OutputError
+from pyramidseg.evaluation.scoring import evaluate, score
+from pyramidseg.model.segmenter import Segmenter
+
+SHARD = Path(__file__).with_name("score_shard.py")
+_spec = importlib.util.spec_from_file_location("score_shard", SHARD)
+made = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(made)
+
+
+@pytest.fixture
+def records(tmp_path):
+    return made.make_records(tmp_path)
+
+
+def pixels_of(record):
+    image, truth = np.array(Image.open(record.image)), np.array(Image.open(record.mask))
+    for row in range(truth.shape[0]):
+        for column in range(truth.shape[1]):
+            if truth[row, column] != 255:
+                yield image[row, column].astype(np.float64) / 64, int(truth[row, column])
+
+
+def test_equals_a_loop_over_all_pixels(records):
+    counts, loss, pixels = np.zeros((3, 3), int), 0.0, 0
+    for record in records:
+        for logits, true in pixels_of(record):
+            counts[true, int(logits.argmax())] += 1
+            loss += math.log(np.exp(logits).sum()) - logits[true]
+            pixels += 1
+    scores = made.score_records(records)
+    assert scores.confusion.tolist() == counts.tolist()
+    assert scores.loss == pytest.approx(loss / pixels, rel=1e-12)
+    assert scores.metrics.images == len(records)
+
+
+def test_scores_single_images_in_the_order_of_the_records(records):
+    scores = made.score_records(records)
+    assert [entry.record_id for entry in scores.per_image] == [record.id for record in records]
+    for record, entry in zip(records, scores.per_image, strict=True):
+        hits = [int(logits.argmax()) == true for logits, true in pixels_of(record)]
+        assert entry.pixels == len(hits)
+        assert math.isnan(entry.pixel_accuracy) if not hits else entry.pixel_accuracy == pytest.approx(np.mean(hits))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_batch_size_changes_nothing(records, batch_size):
+    ours, theirs = made.score_records(records, batch_size=batch_size), made.score_records(records)
+    assert ours.confusion.tolist() == theirs.confusion.tolist()
+    assert ours.loss == pytest.approx(theirs.loss, rel=1e-12)
+    assert repr(ours.per_image) == repr(theirs.per_image)
+
+
+def score_with(predict, records, **options):
+    masks, device = IndexMasks.plain(3), torch.device("cpu")
+    return score(predict, records, masks, made.CLASSES, channels=3, batch_size=2, device=device, **options)
+
+
+def test_batches_are_consecutive_images_of_equal_size(records):
+    shapes = []
+
+    def predict(images):
+        shapes.append(tuple(images.shape))
+        return made.predict(images)
+
+    score_with(predict, records)
+    sizes = [(2, 3, 8, 12), (1, 3, 8, 12), (1, 3, 5, 7), (1, 3, 8, 12), (1, 3, 1, 1), (1, 3, 5, 7)]
+    assert shapes == sizes
+
+
+def test_coarse_logits_are_resized_bilinearly_before_the_argmax(records):
+    def coarse(images):
+        return F.avg_pool2d(made.predict(images), 2, ceil_mode=True)
+
+    def resized(images):
+        return F.interpolate(coarse(images), size=images.shape[-2:], mode="bilinear", align_corners=False)
+
+    assert torch.equal(score_with(coarse, records).confusion, score_with(resized, records).confusion)
+
+
+def test_without_loss_there_is_none(records):
+    assert score_with(made.predict, records).loss is None
+
+
+def test_track_sees_every_image(records):
+    seen = []
+
+    def track(items, *, total, what):
+        assert total == len(records)
+        for item in items:
+            seen.append(item[0].id)
+            yield item
+
+    score_with(made.predict, records, track=track)
+    assert seen == [record.id for record in records]
+
+
+def test_unknown_mask_value_names_the_file(records):
+    Image.fromarray(np.full((5, 7), 9, np.uint8)).save(records[-1].mask)
+    with pytest.raises(DataError, match=records[-1].mask.name):
+        made.score_records(records)
+
+
+def test_mask_of_another_size_names_the_file(records):
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(records[0].mask)
+    with pytest.raises(DataError, match=records[0].mask.name):
+        made.score_records(records)
+
+
+@pytest.fixture(scope="module")
+def shared_folder(tmp_path_factory):
+    """Made records, and what each of two processes found on the first 7 and on the first one of them."""
+    folder = tmp_path_factory.mktemp("shards")
+    made.make_records(folder)
+    command = [sys.executable, "-W", "error", str(SHARD), str(folder), "7", "1"]
+    environment = os.environ | {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    group = [
+        subprocess.Popen(command, env=environment | {"RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    for process in group:
+        _, complaints = process.communicate(timeout=300)
+        assert process.returncode == 0, complaints
+    return folder
+
+
+@pytest.mark.parametrize("count", [7, 1])  # 7 leaves shards of 4 and 3; 1 leaves the second process nothing
+def test_two_processes_give_the_result_of_one(tmp_path, shared_folder, count):
+    alone = json.loads(made.as_json(made.score_records(made.make_records(tmp_path)[:count])))
+    for rank in range(2):
+        metrics, confusion, per_image, loss = json.loads((shared_folder / f"rank{rank}of{count}.json").read_text())
+        assert metrics == alone[0]
+        assert confusion == alone[1]
+        assert repr(per_image) == repr(alone[2])
+        assert loss == pytest.approx(alone[3], rel=1e-12)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return Segmenter(
+        classes=made.CLASSES, encoder="resnet18", encoder_weights="none", pyramid_channels=8, segmentation_channels=8
+    ).eval()
+
+
+@pytest.fixture
+def dataset(records):
+    return Dataset.from_records(val=records, classes=made.CLASSES)
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_evaluate_writes_what_the_contract_names(tmp_path, model, dataset, tta):
+    out = tmp_path / "out"
+    scores = evaluate(model, dataset, out=out, device="cpu", tta=tta)
+    assert {path.name for path in out.iterdir()} == {"metrics.json", "confusion.csv", "per_image.csv", "report.html"}
+    assert json.loads((out / "metrics.json").read_text()) == scores.metrics.to_dict()
+    with (out / "confusion.csv").open(newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head[1:] == [row[0] for row in rows] == list(made.CLASSES.names)
+    assert [[int(cell) for cell in row[1:]] for row in rows] == scores.confusion.tolist()
+    with (out / "per_image.csv").open(newline="") as file:
+        images = list(csv.DictReader(file))
+    assert [row["image"] for row in images] == [entry.record_id for entry in scores.per_image]
+    assert images[3]["miou"] == ""
+
+
+def test_evaluate_of_a_bundle_equals_the_model_in_memory(tmp_path, model, dataset):
+    model.save(tmp_path / "model.safetensors")
+    ours = evaluate(tmp_path / "model.safetensors", dataset, device="cpu")
+    assert torch.equal(ours.confusion, evaluate(model, dataset, device="cpu").confusion)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [(["sky", "road"], "2 classes.*knows 3"), (["sky", "car", "road"], "class 1 is 'car'.*'road'")]
+)
+def test_evaluate_refuses_a_dataset_of_other_classes(records, model, names, said):
+    with pytest.raises(DataError, match=said):
+        evaluate(model, Dataset.from_records(val=records, classes=Classes.named(names)), device="cpu")
+
+
+def test_evaluate_refuses_to_overwrite_before_it_computes(tmp_path, records, model):
+    (tmp_path / "report.html").write_text("of a training run")
+    missing = Dataset.from_records(val=[Record("x", tmp_path / "x.png")], classes=made.CLASSES)
+    with pytest.raises(OutputError, match=r"report\.html"):
+        evaluate(model, missing, out=tmp_path, device="cpu")
+    assert (tmp_path / "report.html").read_text() == "of a training run"
+
+
+def test_evaluate_refuses_a_file_as_its_folder(records, model, dataset):
+    with pytest.raises(OutputError, match="a folder is needed"):
+        evaluate(model, dataset, out=records[0].image, device="cpu")

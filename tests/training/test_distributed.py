@@ -1,0 +1,136 @@
+"""Two real processes under torchrun compute what one computes on the joined batch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyramidseg.config import LossConfig
+from pyramidseg.data.loading import Batch
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.runtime import choose_device, process_group, rank, sum_over_ranks, world_size
+from pyramidseg.training.losses import LOSSES
+from pyramidseg.training.optim import set_training_mode
+from pyramidseg.training.step import Step, TrainingModel
+from support import TINY, process_environment
+
+LOSS_SETTINGS = {
+    "cross_entropy": LossConfig(),
+    "dice": LossConfig(cross_entropy=0, dice=1),
+    "focal": LossConfig(cross_entropy=0, focal=1),
+    "sum": LossConfig(cross_entropy=1, dice=0.5, focal=0.25),
+}
+SAMPLES = 6
+CLASSES = 3
+
+
+def batches_of(process: int, processes: int, *, micro_batches: int) -> list[Batch]:
+    """This process's part of one batch, whose labelled pixels are spread very unevenly."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (SAMPLES, 3, 40, 48), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, CLASSES, (SAMPLES, 40, 48), generator=generator, dtype=torch.uint8)
+    for index in range(SAMPLES):
+        labels[index, : 6 * index] = 255
+    labels[: SAMPLES // 2][labels[: SAMPLES // 2] == 2] = 0  # one process sees no pixel of class 2
+    mine = torch.arange(SAMPLES).chunk(processes)[process]
+    return [Batch(images[part], labels[part], ()) for part in mine.chunk(micro_batches)]
+
+
+def gradients(name: str, *, micro_batches: int, image_head: bool = False) -> dict[str, torch.Tensor]:
+    """Gradients and loss of one step in this process, under DistributedDataParallel where there are several."""
+    torch.manual_seed(1)
+    model = Segmenter(
+        num_classes=CLASSES,
+        encoder="test_resnet",
+        encoder_weights="none",
+        pyramid_channels=32,
+        segmentation_channels=32,
+        norm="group",
+        dropout=0.0,
+        image_head=image_head,
+    ).double()
+    set_training_mode(model, freeze_encoder=True)
+    trained: torch.nn.Module = TrainingModel(model)
+    if world_size() > 1:
+        trained = torch.nn.parallel.DistributedDataParallel(trained)
+    weights = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+    step = Step(torch.device("cpu"), "fp64", LOSS_SETTINGS[name], weights, seed=0)
+    share, confusion = step.gradients(trained, batches_of(rank(), world_size(), micro_batches=micro_batches), number=0)
+    found = {key: parameter.grad for key, parameter in model.named_parameters() if parameter.grad is not None}
+    return {**found, "loss": sum_over_ranks(share), "confusion": sum_over_ranks(confusion)}
+
+
+def work(folder: Path) -> None:
+    """What each of the two processes does."""
+    with process_group(choose_device("cpu")):
+        results = {f"{name} 1": gradients(name, micro_batches=1) for name in LOSS_SETTINGS}
+        results["cross_entropy 3"] = gradients("cross_entropy", micro_batches=3)
+        results["head 1"] = {}
+        results["head 1"] = gradients("sum", micro_batches=1, image_head=True)
+        torch.save(results, folder / f"rank{rank()}.pt")
+
+
+def torchrun(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, arguments)],
+        env={**process_environment(), "PYTHONWARNINGS": "default", "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, torch.Tensor]]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    done = torchrun(__file__, folder)
+    assert done.returncode == 0, done.stderr
+    return [torch.load(folder / f"rank{index}.pt", weights_only=True) for index in range(2)]
+
+
+@pytest.mark.parametrize("case", [*(f"{name} 1" for name in LOSS_SETTINGS), "head 1"])
+def test_two_processes_give_the_gradients_of_one(
+    case: str, two_processes: list[dict[str, dict[str, torch.Tensor]]]
+) -> None:
+    name = "sum" if case == "head 1" else case.split()[0]
+    alone = gradients(name, micro_batches=1, image_head=case == "head 1")
+    assert len(alone) > 20
+    for results in two_processes:
+        assert results[case].keys() == alone.keys()
+        for key, expected in alone.items():
+            torch.testing.assert_close(results[case][key], expected, rtol=1e-9, atol=1e-12, msg=key)
+
+
+def test_micro_batches_give_the_gradients_of_the_whole(two_processes: list[dict[str, dict[str, torch.Tensor]]]) -> None:
+    whole = gradients("cross_entropy", micro_batches=1)
+    for results in (gradients("cross_entropy", micro_batches=3), two_processes[0]["cross_entropy 3"]):
+        for key, expected in whole.items():
+            torch.testing.assert_close(results[key], expected, rtol=1e-9, atol=1e-12, msg=key)
+
+
+def test_every_loss_is_covered() -> None:
+    assert set(LOSSES) < set(LOSS_SETTINGS)
+
+
+def test_a_run_under_torchrun_finishes_and_says_how_norms_behave(scenes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = torchrun("-m", "pyramidseg", "train", scenes, "--out", out, *TINY, "train.epochs=2", "train.batch_size=4")
+    assert done.returncode == 0, done.stderr
+    assert "2 processes, batch norm per process" in done.stdout
+    assert done.stdout.count("epoch   1/2") == 1
+    assert len((out / "metrics.csv").read_text().splitlines()) == 3
+    assert (out / "report.html").exists()
+
+
+def test_an_error_on_the_first_process_ends_all_with_one_line(tmp_path: Path) -> None:
+    done = torchrun("-m", "pyramidseg", "train", tmp_path / "nowhere", "--out", tmp_path / "run", *TINY)
+    assert done.returncode != 0
+    assert "error: " in done.stderr
+    assert "nowhere: no such file or folder" in done.stderr
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))

@@ -1,0 +1,79 @@
+"""Learning rates, parameter groups, freezing, and the moving average."""
+
+import pytest
+import torch
+
+from pyramidseg.config import OptimConfig
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.training.ema import WeightAverage
+from pyramidseg.training.optim import lr_factor, make_optimizer, parameter_groups, set_learning_rate, set_training_mode
+
+
+@pytest.fixture
+def model() -> Segmenter:
+    return Segmenter(
+        num_classes=3, encoder="test_resnet", encoder_weights="none", pyramid_channels=32, segmentation_channels=32
+    )
+
+
+@pytest.mark.parametrize("schedule", ["poly", "cosine", "constant"])
+def test_warm_up_rises_linearly_to_the_schedule(schedule: str) -> None:
+    factors = [lr_factor(step, steps=1000, warmup_steps=10, schedule=schedule) for step in range(1000)]
+    unwarmed = [lr_factor(step, steps=1000, warmup_steps=0, schedule=schedule) for step in range(1000)]
+    assert factors[:10] == pytest.approx([(step + 1) / 10 * unwarmed[step] for step in range(10)])
+    assert factors[10:] == unwarmed[10:]
+
+
+def test_schedules_start_at_the_peak_and_fall_to_almost_nothing() -> None:
+    for schedule in ("poly", "cosine"):
+        factors = [lr_factor(step, steps=100, warmup_steps=0, schedule=schedule) for step in range(100)]
+        assert factors[0] == 1
+        assert factors == sorted(factors, reverse=True)
+        assert 0 < factors[-1] < 0.02
+
+
+def test_every_parameter_is_in_one_group_and_norms_are_not_decayed(model: Segmenter) -> None:
+    groups = parameter_groups(model, OptimConfig(lr=1.0, encoder_lr_factor=0.1, weight_decay=0.5))
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]  # type: ignore[attr-defined]
+    assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters())
+    encoder = {id(parameter) for parameter in model.encoder.parameters()}
+    for group in groups:
+        for parameter in group["params"]:  # type: ignore[attr-defined]
+            assert group["weight_decay"] == (0.5 if parameter.ndim > 1 else 0.0)
+            assert group["peak_lr"] == pytest.approx(0.1 if id(parameter) in encoder else 1.0)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_frozen_encoder_keeps_weights_and_statistics(model: Segmenter, optimizer: str) -> None:
+    config = OptimConfig(optimizer=optimizer, lr=0.1, freeze_encoder=True)  # type: ignore[arg-type]
+    stepped = make_optimizer(model, config)
+    set_learning_rate(stepped, 1.0)
+    set_training_mode(model, freeze_encoder=True)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model(torch.rand(2, 3, 64, 64)).square().mean().backward()
+    stepped.step()
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert not {name for name in changed if name.startswith("encoder.")}
+    assert any(name.startswith("decoder.") and "running_mean" in name for name in changed)
+    assert "classifier.weight" in changed
+
+
+def test_the_average_follows_as_a_loop_does(model: Segmenter) -> None:
+    average = WeightAverage(model, decay=0.5)
+    name = "classifier.weight"
+    expected = model.state_dict()[name].clone()
+    for update in range(6):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        average.update(model, update)
+        decay = min(0.5, (1 + update) / (10 + update))
+        expected = decay * expected + (1 - decay) * model.state_dict()[name]
+    torch.testing.assert_close(average.model.state_dict()[name], expected)
+
+
+def test_the_average_takes_part_in_no_gradient(model: Segmenter) -> None:
+    average = WeightAverage(model, decay=0.9)
+    assert not any(parameter.requires_grad for parameter in average.model.parameters())
+    assert not average.model.training
+    assert average.model.state_dict().keys() == model.state_dict().keys()
