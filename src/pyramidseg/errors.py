@@ -61,5 +61,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
         `did you mean 'x'?` where one is near, else `known: a, b, c`.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+    if not names:
+        return "there is none"
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6) or [known for known in names if name in known]
+    return f"did you mean {close[0]!r}?" if name and close else f"known: {', '.join(names)}"

@@ -1,6 +1,13 @@
 """pyramidseg describe: what a model is made of, level by level."""
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyramidseg.console import Console
+    from pyramidseg.model.segmenter import Segmenter
 
 HELP = "levels, shapes, parameters and GMAC of a bundle or an encoder"
 
@@ -18,4 +25,71 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table, and draw the pyramid where asked."""
-    raise NotImplementedError
+    from pathlib import Path
+
+    from pyramidseg.console import Console
+    from pyramidseg.data.images import read_image
+    from pyramidseg.errors import ConfigError
+    from pyramidseg.files import write_atomically
+    from pyramidseg.model.cost import describe_cost
+    from pyramidseg.model.pyramid_picture import draw_pyramid
+
+    console = Console()
+    is_bundle = arguments.model.endswith(".safetensors") or Path(arguments.model).exists()
+    if is_bundle and arguments.settings:
+        raise ConfigError(f"{arguments.settings[0]}: a bundle has its settings already; leave settings out")
+    model = opened_bundle(Path(arguments.model), console) if is_bundle else untrained(arguments)
+    settings = model.settings.model_dump()
+    console.say("  ".join(f"{name}={value}" for name, value in settings.items()))
+    height, width = parsed_size(arguments.size)
+    cost = describe_cost(model, height, width)
+    console.say(f"\n{'part':<28} {'output':>16} {'parameters':>12} {'GMAC':>9}")
+    for part in cost.parts:
+        shape = "x".join(map(str, part.shape))
+        console.say(f"{part.name:<28} {shape:>16} {part.parameters:>12,} {part.gmac:>9.3f}")
+    console.say(f"{f'all, {height}x{width}':<28} {'':>16} {cost.parameters:>12,} {cost.gmac:>9.3f}")
+    if arguments.image:
+        picture = draw_pyramid(model, read_image(Path(arguments.image), channels=model.settings.in_channels))
+        out = Path(arguments.out)
+        write_atomically(out, lambda part: part.write_bytes(picture))
+        console.say(f"pyramid drawn: {out}")
+    return 0
+
+
+def opened_bundle(path: "Path", console: "Console") -> "Segmenter":
+    """The model of a bundle, with what is stored about it."""
+    from pyramidseg.model.bundle import load_bundle
+
+    bundle = load_bundle(path)
+    model = bundle.model
+    console.say(f"{path}: bundle of pyramidseg {bundle.version}")
+    console.say(f"classes: {', '.join(model.classes.names)}")
+    console.say(
+        f"mean {[round(value, 4) for value in model.mean.tolist()]}  std {[round(v, 4) for v in model.std.tolist()]}"
+    )
+    metrics = bundle.facts.get("metrics")
+    if metrics:
+        console.say(f"mIoU {metrics['miou']:.4f} on {bundle.facts['split']}, epoch {bundle.facts['epoch']}")
+    return model
+
+
+def untrained(arguments: argparse.Namespace) -> "Segmenter":
+    """A model with random weights, from an encoder and settings."""
+    from pyramidseg.config import full_name, load_config, parse_override
+    from pyramidseg.model.segmenter import Segmenter
+
+    given = dict(parse_override(text) for text in arguments.settings)
+    overrides = {name if "." in name else full_name(name): value for name, value in given.items()}
+    # What a network is made of does not depend on its weights: nothing is fetched.
+    overrides |= {"model.encoder": arguments.model, "model.encoder_weights": "none"}
+    return Segmenter(num_classes=arguments.classes, **load_config(overrides=overrides).model.model_dump()).eval()
+
+
+def parsed_size(text: str) -> tuple[int, int]:
+    """`HEIGHTxWIDTH`, or one number for a square."""
+    from pyramidseg.errors import ConfigError
+
+    parts = text.split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--size {text}: write height x width in pixels, such as 512x1024")
+    return int(parts[0]), int(parts[-1])
