@@ -10,7 +10,7 @@ from pathlib import Path
 from pyramidseg.errors import OutputError
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk, and move it to `path`.
 
     Killed at any moment, `path` holds either its old content or the whole new one.
@@ -35,7 +35,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """`write_atomically` for UTF-8 text."""
-    write_atomically(path, lambda part: _ignore(part.write_text(text, encoding="utf-8")))
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 @contextlib.contextmanager
@@ -84,7 +84,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _ignore(_: object) -> None:
-    return None

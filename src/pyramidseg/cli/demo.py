@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 HELP = "draw street scenes, train on them, evaluate, predict and report"
 
 TRAIN_SCENES, VAL_SCENES, NEW_SCENES = 320, 60, 6
+EPOCHS = 12
 HEIGHT, WIDTH = 160, 208
 
 SETTINGS = {
@@ -16,7 +17,6 @@ SETTINGS = {
     "model.encoder_weights": "none",
     "data.crop": (128, 160),
     "data.scale": (0.75, 1.5),
-    "train.epochs": 12,
     "train.batch_size": 8,
     "optim.lr": 2e-3,
 }
@@ -25,6 +25,8 @@ SETTINGS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `demo`."""
     parser.add_argument("--out", metavar="DIR", default="runs/demo", help="folder for everything (runs/demo)")
+    parser.add_argument("--scenes", type=int, default=TRAIN_SCENES, help=f"training scenes ({TRAIN_SCENES})")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"passes over them ({EPOCHS})")
     parser.add_argument("--overwrite", action="store_true", help="discard an earlier demo in DIR")
 
 
@@ -41,11 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     console, out = Console(), Path(arguments.out)
     discard_earlier_demo(out, overwrite=arguments.overwrite)
-    console.say(f"drawing {TRAIN_SCENES + VAL_SCENES} street scenes of {WIDTH}x{HEIGHT}")
-    dataset = write_scenes(out / "scenes", train=TRAIN_SCENES, val=VAL_SCENES, height=HEIGHT, width=WIDTH)
-    run = fit(load_config(overrides=SETTINGS), dataset, out=out / "run", resume=False, overwrite=False, console=console)
+    config = load_config(overrides={**SETTINGS, "train.epochs": arguments.epochs})
+    console.say(f"drawing {arguments.scenes + VAL_SCENES} street scenes of {WIDTH}x{HEIGHT}")
+    dataset = write_scenes(out / "scenes", train=arguments.scenes, val=VAL_SCENES, height=HEIGHT, width=WIDTH)
+    run = fit(config, dataset, out=out / "run", resume=False, overwrite=False, console=console)
     predictor = Predictor(run.best)
-    new = write_new_scenes(out / "new")
+    new = write_new_scenes(out / "new", first=arguments.scenes + VAL_SCENES)
     predict_files(predictor, [new], out / "predictions", save=("overlay",), track=console.track)
     console.say(
         f"""validation mIoU {run.miou:.3f}
@@ -70,7 +73,7 @@ def discard_earlier_demo(out: "Path", *, overwrite: bool) -> None:
     shutil.rmtree(out)
 
 
-def write_new_scenes(folder: "Path") -> "Path":
+def write_new_scenes(folder: "Path", *, first: int) -> "Path":
     """Scenes that training has not seen, larger than those it saw, as people's images would be."""
     import cv2
 
@@ -78,6 +81,6 @@ def write_new_scenes(folder: "Path") -> "Path":
 
     folder.mkdir(parents=True)
     for index in range(NEW_SCENES):
-        scene = draw_scene(TRAIN_SCENES + VAL_SCENES + index, height=2 * HEIGHT, width=2 * WIDTH)
+        scene = draw_scene(first + index, height=2 * HEIGHT, width=2 * WIDTH)
         cv2.imwrite(str(folder / f"new_{index}.png"), scene.image[:, :, ::-1])
     return folder

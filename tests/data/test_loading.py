@@ -1,0 +1,85 @@
+"""The plan of an epoch, and the loader that follows it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyramidseg.config import DataConfig
+from pyramidseg.data.loading import Batch, EpochPlan, TrainingLoader, TrainingSamples
+from pyramidseg.data.readers import open_dataset
+from pyramidseg.data.records import Record
+from pyramidseg.data.transforms import Augmentation
+from pyramidseg.errors import DataError
+
+
+@given(st.integers(1, 200), st.integers(1, 9), st.integers(1, 3), st.integers(1, 4), st.integers(0, 5))
+@settings(max_examples=150, deadline=None)
+def test_every_sample_comes_exactly_once_and_no_batch_is_a_runt(
+    samples: int, batch: int, accumulate: int, world: int, epoch: int
+) -> None:
+    if samples < accumulate * world:
+        with pytest.raises(DataError, match="fewer"):
+            EpochPlan(samples, batch, accumulate, world)
+        return
+    plan = EpochPlan(samples, batch, accumulate, world)
+    parts = [
+        part for step in range(plan.steps) for rank in range(world) for part in plan.micro_batches(epoch, step, rank)
+    ]
+    assert sorted(index for part in parts for index in part) == list(range(samples))
+    sizes = {len(part) for part in parts}
+    assert min(sizes) >= 1
+    if plan.steps * accumulate * world * batch >= samples:
+        assert max(sizes) <= batch
+    assert max(sizes) - min(sizes) <= 2
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    orders = {
+        str([EpochPlan(50, 5, seed=seed).micro_batches(epoch, step) for step in range(10)])
+        for seed in range(3)
+        for epoch in range(3)
+    }
+    assert len(orders) == 9
+
+
+def loader_of(scenes: Path, *, workers: int) -> TrainingLoader:
+    dataset = open_dataset(scenes, DataConfig())
+    samples = TrainingSamples(
+        dataset.split("train"), dataset.masks, channels=3, augmentation=Augmentation((32, 48)), seed=1
+    )
+    return TrainingLoader(samples, EpochPlan(len(samples.records), 6, seed=1), rank=0, workers=workers, pin=False)
+
+
+def same(first: list[list[Batch]], second: list[list[Batch]]) -> bool:
+    pairs = zip(first, second, strict=True)
+    return all(torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels) for (a,), (b,) in pairs)
+
+
+def test_batches_are_bytes_channels_last(scenes: Path) -> None:
+    (batch,) = next(loader_of(scenes, workers=0).steps(0))
+    assert batch.images.shape == (len(batch.positions), 3, 32, 48)
+    assert batch.images.dtype == batch.labels.dtype == torch.uint8
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_workers_and_a_later_start_change_nothing(scenes: Path) -> None:
+    plain = loader_of(scenes, workers=0)
+    worked = loader_of(scenes, workers=2)
+    for epoch in (0, 1):
+        whole = list(plain.steps(epoch))
+        assert same(whole, list(worked.steps(epoch)))
+        assert same(whole[2:], list(worked.steps(epoch, start=2)))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_one_clear_error(scenes: Path, tmp_path: Path, workers: int) -> None:
+    loader = loader_of(scenes, workers=workers)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    loader._loader.dataset.records = [Record("broken", broken, broken)] * 20  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match=r"broken\.png") as error:
+        list(loader.steps(0))
+    assert "Traceback" not in str(error.value)

@@ -1,0 +1,84 @@
+"""Augmentation: sizes, alignment of image and mask, types, and dependence on nothing but the generator."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyramidseg.classes import IGNORE
+from pyramidseg.data.transforms import Augmentation, random_scaled_crop, vary_color
+
+
+def pair(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> tuple[np.ndarray, np.ndarray]:
+    """An image whose every channel is its label times 10, in large blocks."""
+    labels = (np.add.outer(np.arange(height) // 16, np.arange(width) // 16) % 8).astype(np.uint8)
+    return np.repeat((labels * 10).astype(dtype)[:, :, None], channels, axis=2), labels
+
+
+@given(
+    st.integers(1, 150),
+    st.integers(1, 150),
+    st.integers(1, 5),
+    st.sampled_from([np.uint8, np.uint16, np.float32]),
+    st.integers(0, 1000),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_image_becomes_a_crop_of_its_type(height: int, width: int, channels: int, dtype: type, seed: int) -> None:
+    image, labels = pair(height, width, channels, dtype)
+    crop, crop_labels = Augmentation((40, 56))(image, labels, np.random.default_rng(seed))
+    assert crop.shape == (40, 56, channels)
+    assert crop.dtype == dtype
+    assert crop_labels.shape == (40, 56)
+    assert crop_labels.dtype == np.uint8
+    assert set(np.unique(crop_labels)) <= {*np.unique(labels), IGNORE}
+    assert crop.flags.c_contiguous
+    assert crop_labels.flags.c_contiguous
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.8, 1.0, 1.6, 2.0])
+def test_image_and_mask_stay_aligned(factor: float) -> None:
+    image, labels = pair(200, 260)
+    crop, crop_labels = random_scaled_crop(image, labels, factor, (96, 96), np.random.default_rng(3))
+    inside = crop_labels != IGNORE
+    agree = np.abs(crop[:, :, 0].astype(int) - 10 * crop_labels.astype(int)) <= 2
+    assert agree[inside].mean() > 0.8  # all but the blended borders of blocks
+
+
+def test_a_smaller_image_is_filled_and_the_filling_ignored() -> None:
+    image, labels = pair(20, 30)
+    crop, crop_labels = random_scaled_crop(image, labels, 1.0, (64, 64), np.random.default_rng(0))
+    assert (crop_labels != IGNORE).sum() == 20 * 30
+    assert len(np.unique(crop[crop_labels == IGNORE])) == 1
+
+
+def test_equal_generators_give_equal_crops_and_others_differ() -> None:
+    image, labels = pair(100, 100)
+    augmentation = Augmentation((64, 64))
+    first, same, other = (augmentation(image, labels, np.random.default_rng(seed))[0] for seed in (5, 5, 6))
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
+
+
+def test_scale_is_drawn_evenly_over_halving_and_doubling() -> None:
+    rng = np.random.default_rng(0)
+    image, labels = pair(64, 64)
+    sizes = []
+    for _ in range(400):
+        _, crop_labels = Augmentation((200, 200), color=0)(image, labels, rng)
+        sizes.append(np.sqrt((crop_labels != IGNORE).sum()) / 64)
+    assert min(sizes) >= 0.49
+    assert max(sizes) <= 2.01
+    assert np.mean(np.array(sizes) < 1) == pytest.approx(0.5, abs=0.08)
+
+
+@given(st.floats(0.5, 1.5), st.floats(0.5, 1.5), st.floats(0.5, 1.5), st.sampled_from([1, 3, 4, 6]))
+@settings(max_examples=40, deadline=None)
+def test_color_equals_its_definition(brightness: float, contrast: float, saturation: float, channels: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (9, 7, channels)).astype(np.uint8)
+    values = image.astype(float) * brightness
+    values = (values - values.mean()) * contrast + values.mean()
+    if channels == 3:
+        grey = values.mean(axis=2, keepdims=True)
+        values = (values - grey) * saturation + grey
+    expected = np.clip(values, 0, 255)
+    assert np.abs(vary_color(image, brightness, contrast, saturation) - expected).max() <= 0.51

@@ -1,0 +1,55 @@
+"""The documentation's Python is run as it is written, its links lead somewhere, and its settings exist."""
+
+import re
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+
+from pyramidseg.config import setting_names
+from pyramidseg.data.synthetic.scenes import draw_scene
+from pyramidseg.model.encoder import DEPTHS
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/**/*.md")])
+
+
+def blocks_of(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.name)
+def test_python_runs_as_written(
+    page: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import cv2
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(scenes, "street")
+    for name in ("photo.png", "photo.jpg"):
+        cv2.imwrite(name, draw_scene(99, height=72, width=96).image[:, :, ::-1])
+    space: dict[str, object] = {}
+    with warnings.catch_warnings():
+        for block in blocks_of(page):
+            exec(compile(block, f"{page.name}", "exec"), space)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if not link.startswith(("http", "mailto")):
+            assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings_named_in_the_documentation_exist(page: Path) -> None:
+    known = set(setting_names())
+    sections = "|".join(sorted({name.partition(".")[0] for name in known}))
+    for name in re.findall(rf"`(?:[^`]*\s)?((?:{sections})\.[a-z_]+)=", page.read_text(encoding="utf-8")):
+        assert name in known, name
+
+
+def test_the_readme_names_every_depth() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert ", ".join(map(str, DEPTHS["resnet"])) in text

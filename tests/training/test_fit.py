@@ -1,0 +1,146 @@
+"""Whole runs on tiny data: what is written, what is skipped, when it stops, what fine-tuning takes over."""
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import pyramidseg as ps
+from pyramidseg.config import load_config, parse_override
+from pyramidseg.errors import ConfigError, TrainingError, WeightsError
+from pyramidseg.model.bundle import load_bundle
+from pyramidseg.training.loop import Run
+from support import TINY
+
+SETTINGS = dict(parse_override(text) for text in TINY)
+
+
+def run_on(data: Path | ps.Dataset, out: Path, **settings: object) -> Run:
+    """Train quietly with the tiny network."""
+    config = load_config(overrides={**SETTINGS, "data.workers": 0})
+    return ps.train(data, out=out, config=config, quiet=True, **{"epochs": 1, **settings})
+
+
+def rows_of(run: Run) -> list[dict[str, str]]:
+    with (run.folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def float_images(root: Path, *, broken: int, count: int = 8) -> ps.Dataset:
+    """Grey float images, the first `broken` of which hold NaN."""
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    records = []
+    for index in range(count):
+        image = rng.random((64, 64), dtype=np.float32)
+        image[0, 0] = np.nan if index < broken else 0
+        labels = (image > 0.5).astype(np.uint8)
+        record = ps.Record(f"image{index}", root / f"{index}.tif", root / f"{index}.png")
+        assert cv2.imwrite(str(record.image), image)
+        assert cv2.imwrite(str(record.mask), labels)
+        records.append(record)
+    return ps.Dataset.from_records(
+        train=records, val=records[broken or 1 :][:2] or records[:1], classes=["low", "high"]
+    )
+
+
+def test_a_run_holds_what_is_promised(scenes: Path, tmp_path: Path) -> None:
+    run = run_on(scenes, tmp_path / "run", epochs=2)
+    for name in ("config.yaml", "metrics.csv", "best.safetensors", "last.safetensors", "report.html"):
+        assert (run.folder / name).is_file(), name
+    assert list((run.folder / "checkpoint").glob("*.safetensors"))
+    assert list((run.folder / "plots").glob("*.png"))
+    assert list((run.folder / "tensorboard").glob("events*"))
+    rows = rows_of(run)
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    for column in ("train_loss", "train_error", "train_miou", "val_loss", "val_error", "val_miou"):
+        assert all(float(row[column]) >= 0 for row in rows)
+    again = load_config(run.folder / "config.yaml")
+    assert again.to_yaml() == (run.folder / "config.yaml").read_text()
+
+
+def test_the_bundle_scores_what_the_report_says(scenes: Path, tmp_path: Path) -> None:
+    run = run_on(scenes, tmp_path / "run", precision="fp32")
+    bundle = load_bundle(run.last)
+    scores = ps.evaluate(run.last, scenes)
+    assert scores.metrics.miou == pytest.approx(bundle.facts["metrics"]["miou"], abs=1e-6)
+    assert bundle.facts["ema"] == load_config(run.folder / "config.yaml").optim.ema
+    assert bundle.facts["data"]["fingerprint"]
+
+
+def test_steps_that_are_not_finite_are_skipped_counted_and_leave_no_trace(tmp_path: Path) -> None:
+    data = float_images(tmp_path / "data", broken=1)
+    run = run_on(data, tmp_path / "run", epochs=3, in_channels=1, batch_size=2, precision="fp32")
+    assert [row["skipped_steps"] for row in rows_of(run)] == ["1", "2", "3"]
+    assert [row["updates"] for row in rows_of(run)] == ["3", "6", "9"]
+    for tensor in ps.Segmenter.load(run.last).state_dict().values():
+        assert tensor.isfinite().all()
+
+
+def test_repeated_non_finite_steps_stop_the_run_and_name_the_images(tmp_path: Path) -> None:
+    data = float_images(tmp_path / "data", broken=7)
+    with pytest.raises(TrainingError, match=r"not finite in 2 steps in a row, the last one on images image\d") as error:
+        run_on(data, tmp_path / "run", epochs=3, in_channels=1, batch_size=2, max_skipped_steps=2, clip_norm=1.0)
+    assert "\n" not in str(error.value)
+    assert list((tmp_path / "run/checkpoint").glob("*.safetensors"))
+
+
+def test_early_stop_watches_any_value(scenes: Path, tmp_path: Path) -> None:
+    run = run_on(scenes, tmp_path / "run", epochs=6, watch="train_loss", patience=1, lr=1e-12, ema=0.0)
+    losses = [float(row["train_loss"]) for row in rows_of(run)]
+    assert len(losses) < 6
+    assert losses[-1] >= min(losses[:-1])
+    assert load_bundle(run.best).facts["epoch"] == losses.index(min(losses)) + 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "sgd", "schedule": "cosine", "lr": 0.01, "clip_norm": 1.0},
+        {"freeze_encoder": True, "encoder_lr_factor": 0.1, "class_weights": "median_frequency"},
+        {"accumulate": 2, "focal": 1.0, "dice": 0.0, "class_weights": "none"},
+        {"image_head": True, "norm": "group", "merge": "concat", "ema": 0.0},
+        {"crop": (48, 200), "scale": (0.3, 3.0), "finest_stride": 2, "coarsest_stride": 16},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_settings_train(scenes: Path, tmp_path: Path, settings: dict[str, object]) -> None:
+    row = rows_of(run_on(scenes, tmp_path / "run", **settings))[0]
+    assert float(row["train_loss"]) > 0
+    assert row["skipped_steps"] == "0"
+
+
+def test_fine_tuning_takes_the_bundles_network_and_says_what_matched(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run_on(scenes, tmp_path / "first")
+    tuned = ps.train(scenes, out=tmp_path / "tuned", weights=str(first.best), epochs=1, crop=64, lr=1e-9, ema=0.0)
+    said = capsys.readouterr().out
+    assert "encoder=test_resnet" in said
+    assert "tensors loaded" in said
+    before, after = ps.Segmenter.load(first.best), ps.Segmenter.load(tuned.last)
+    assert after.settings.pyramid_channels == 32
+    torch.testing.assert_close(before.classifier.weight, after.classifier.weight, atol=1e-6, rtol=0)
+
+
+def test_other_classes_need_reset_head(scenes: Path, tmp_path: Path) -> None:
+    first = run_on(scenes, tmp_path / "first")
+    data = float_images(tmp_path / "data", broken=0)
+    other = ps.Dataset(data.source, data.layout, data.classes, data.masks, data.splits)
+    grey = {"weights": str(first.best), "epochs": 1, "crop": 64, "quiet": True}
+    with pytest.raises(WeightsError, match="--reset-head"):
+        ps.train(other, out=tmp_path / "tuned", **grey)
+
+
+def test_a_contradicting_encoder_is_refused(scenes: Path, tmp_path: Path) -> None:
+    first = run_on(scenes, tmp_path / "first")
+    with pytest.raises(ConfigError, match="holds a test_resnet"):
+        ps.train(scenes, out=tmp_path / "tuned", weights=str(first.best), encoder="resnet18", quiet=True)
+
+
+def test_public_names_stay_functions() -> None:
+    assert callable(ps.train)
+    assert callable(ps.evaluate)
