@@ -105,7 +105,7 @@ class LossConfig(Section):
     dice: Weight = 1.0
     focal: Weight = 0.0
     focal_gamma: Weight = 2.0
-    image_head: Weight = 0.4
+    presence: Weight = 0.4
     class_weights: Literal["none", "sqrt_median_frequency", "median_frequency"] | tuple[float, ...] = (
         "sqrt_median_frequency"
     )

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyramidseg.errors import DeviceError, PyramidSegError
 
@@ -113,6 +113,13 @@ def process_group(device: torch.device) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give all processes the first one's buffers: batch norm's statistics differ where they are not synchronised."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:

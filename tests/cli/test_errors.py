@@ -156,7 +156,7 @@ def test_resume_and_overwrite_together(capsys: pytest.CaptureFixture[str], scene
 
 
 def test_a_batch_that_batch_norm_cannot_serve(capsys: pytest.CaptureFixture[str], scenes: Path, tmp_path: Path) -> None:
-    line = complaint(capsys, "train", scenes, "--out", tmp_path / "run", *TINY, "--crop", "32", "--batch-size", "1")
+    line = complaint(capsys, "train", scenes, "--out", tmp_path / "run", *TINY, "data.crop=32", "--batch-size", "1")
     assert "one value per channel" in line
     assert not (tmp_path / "run").exists()
 

@@ -36,8 +36,8 @@ def float_images(root: Path, *, broken: int, count: int = 8) -> ps.Dataset:
     records = []
     for index in range(count):
         image = rng.random((64, 64), dtype=np.float32)
-        image[0, 0] = np.nan if index < broken else 0
         labels = (image > 0.5).astype(np.uint8)
+        image[:] = np.nan if index < broken else image
         record = ps.Record(f"image{index}", root / f"{index}.tif", root / f"{index}.png")
         assert cv2.imwrite(str(record.image), image)
         assert cv2.imwrite(str(record.mask), labels)

@@ -61,7 +61,7 @@ def random_scaled_crop(
     source = (slice(rows.source, rows.source + rows.length), slice(columns.source, columns.source + columns.length))
     size = (columns.size, rows.size)
     shrinking = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    small = _three_axes(cv2.resize(np.ascontiguousarray(image[source]), size, interpolation=shrinking))
+    small = resized(image[source], size, interpolation=shrinking)
     small_labels = cv2.resize(np.ascontiguousarray(labels[source]), size, interpolation=cv2.INTER_NEAREST)
     if small_labels.shape == crop:
         return small, small_labels.astype(np.uint8, copy=False)
@@ -112,6 +112,13 @@ def vary_color(image: Image, brightness: float, contrast: float, saturation: flo
     if image.dtype in UNIT:
         values = np.clip(np.rint(values), 0, UNIT[image.dtype])
     return values.astype(image.dtype)
+
+
+def resized(image: Image, size: tuple[int, int], *, interpolation: int) -> Image:
+    """(H, W, C) to (height, width, C) for `size` = (width, height) and any C: OpenCV averages areas of up to 4."""
+    groups = [image[:, :, start : start + 4] for start in range(0, image.shape[2], 4)]
+    parts = [_three_axes(cv2.resize(np.ascontiguousarray(part), size, interpolation=interpolation)) for part in groups]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
 
 def _three_axes(image: Image) -> Image:

@@ -24,6 +24,7 @@ from pyramidseg.runtime import (
     on_first_rank,
     process_group,
     rank,
+    share_buffers,
     sum_over_ranks,
 )
 from pyramidseg.training.checkpoint import Position, load_checkpoint, restore
@@ -89,7 +90,7 @@ def fit(
         console.quiet = console.quiet or rank() > 0
         run, config = on_first_rank(lambda: open_run(out, config, resume=resume, overwrite=overwrite))
         setup = plan(config, source, console)
-        on_first_rank(lambda: begin_run(run, setup.config, resume=resume))
+        on_first_rank(lambda: begin_run(run, setup.config, setup.dataset, resume=resume))
         position = Position()
         confusion = setup.no_confusion()
         if resume:
@@ -155,6 +156,7 @@ def validate(setup: Setup, console: Console) -> Scores:
     """Scores of the model that a bundle would hold: the average where there is one."""
     model = setup.average.model if setup.average else setup.model
     model.eval()
+    share_buffers(model)
     config = setup.config
 
     def logits_of(images: Tensor) -> Tensor:

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from pyramidseg.config import Config, given_settings, load_config
+from pyramidseg.data.records import Dataset
 from pyramidseg.errors import ConfigError, OutputError
 from pyramidseg.files import explained_writes, write_text
 
@@ -26,6 +29,11 @@ class RunFolder:
     def config(self) -> Path:
         """The resolved settings."""
         return self.path / "config.yaml"
+
+    @property
+    def dataset(self) -> Path:
+        """What was recognised in the data: layout, classes, and all that was inferred."""
+        return self.path / "dataset.yaml"
 
     @property
     def metrics(self) -> Path:
@@ -91,8 +99,8 @@ def open_run(out: Path, config: Config, *, resume: bool, overwrite: bool) -> tup
     return run, config
 
 
-def begin_run(run: RunFolder, config: Config, *, resume: bool) -> None:
-    """Make RUN with its configuration; what an overwritten run left is deleted first.
+def begin_run(run: RunFolder, config: Config, dataset: Dataset, *, resume: bool) -> None:
+    """Make RUN with its configuration and its data; what an overwritten run left is deleted first.
 
     Raises:
         OutputError: it cannot be written.
@@ -103,6 +111,14 @@ def begin_run(run: RunFolder, config: Config, *, resume: bool) -> None:
         with explained_writes(run.path):
             shutil.rmtree(run.path)
     write_text(run.config, config.to_yaml())
+    described = {
+        "source": dataset.source,
+        "layout": dataset.layout,
+        "notes": list(dataset.notes),
+        "images": {name: len(records) for name, records in dataset.splits.items()},
+        **dataset.classes.to_dict(),
+    }
+    write_text(run.dataset, yaml.safe_dump(described, sort_keys=False))
 
 
 def _ways_on(run: RunFolder) -> str:

@@ -82,7 +82,7 @@ class Step:
                 logits = _widened(logits)
                 part = segmentation_loss(logits, targets, self.loss)
                 if image_logits is not None:
-                    part = part + self.loss.image_head * presence_loss(
+                    part = part + self.loss.presence * presence_loss(
                         _widened(image_logits), truth, images_total=images_total
                     )
                 # DistributedDataParallel averages gradients; the shares want their sum.

@@ -1,0 +1,60 @@
+"""Augmentation: OpenCV on arrays (ours) against torchvision.transforms.v2, alternating, median of rounds.
+
+    python benchmarks/augmentation.py
+
+The same steps on one 480x360 image with its mask, one thread: random scale 0.5-2, crop of 256, flip, brightness,
+contrast and saturation. Figures: README.md beside this file.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from pyramidseg.data.synthetic.scenes import draw_scene
+from pyramidseg.data.transforms import Augmentation
+
+ROUNDS, IMAGES = 15, 40
+
+
+def main() -> None:
+    """Time both and print the ratio."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    scene = draw_scene(0, height=360, width=480)
+    ours = Augmentation((256, 256))
+    rng = np.random.default_rng(0)
+    theirs = v2.Compose(
+        [
+            v2.ScaleJitter((360, 480), scale_range=(0.5, 2.0), antialias=True),
+            v2.RandomCrop((256, 256), pad_if_needed=True, fill={tv_tensors.Image: 0, tv_tensors.Mask: 255}),
+            v2.RandomHorizontalFlip(),
+            v2.ColorJitter(0.3, 0.3, 0.3),
+        ]
+    )
+    image = tv_tensors.Image(torch.from_numpy(scene.image).permute(2, 0, 1))
+    mask = tv_tensors.Mask(torch.from_numpy(scene.labels))
+    contestants: dict[str, Callable[[], object]] = {
+        "ours": lambda: ours(scene.image, scene.labels, rng),
+        "torchvision": lambda: theirs(image, mask),
+    }
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(ROUNDS):
+        for name, once in contestants.items():
+            began = time.perf_counter()
+            for _ in range(IMAGES):
+                once()
+            times[name].append(1000 * (time.perf_counter() - began) / IMAGES)
+    for name, rounds in times.items():
+        print(f"{name:<12} {statistics.median(rounds):6.2f} ms an image")
+    ratios = [theirs / ours for ours, theirs in zip(times["ours"], times["torchvision"], strict=True)]
+    print(f"torchvision / ours: {statistics.median(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()
