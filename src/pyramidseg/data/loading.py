@@ -5,6 +5,7 @@ neither the number of workers nor a resumed run can change what the model sees.
 """
 
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,18 +116,21 @@ class TrainingLoader:
         self.plan = plan
         self._rank = rank
         self._order = _Order(plan, rank)
-        self._loader: DataLoader[Batch | PyramidSegError] = DataLoader(
-            samples,  # type: ignore[arg-type]
-            batch_sampler=self._order,
-            num_workers=workers,
-            collate_fn=collate,
-            pin_memory=pin,
-            persistent_workers=workers > 0,
-            prefetch_factor=4 if workers else None,
-            worker_init_fn=_start_worker,
-            # A generator of its own: the loader would otherwise draw from, and so move, the global one.
-            generator=torch.Generator().manual_seed(0),
-        )
+        with warnings.catch_warnings():
+            # torch warns of more workers than processors; their number was asked for.
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
+            self._loader: DataLoader[Batch | PyramidSegError] = DataLoader(
+                samples,  # type: ignore[arg-type]
+                batch_sampler=self._order,
+                num_workers=workers,
+                collate_fn=collate,
+                pin_memory=pin,
+                persistent_workers=workers > 0,
+                prefetch_factor=4 if workers else None,
+                worker_init_fn=_start_worker,
+                # A generator of its own: the loader would otherwise draw from, and so move, the global one.
+                generator=torch.Generator().manual_seed(0),
+            )
 
     def steps(self, epoch: int, *, start: int = 0) -> Iterator[list[Batch]]:
         """The micro-batches of each step of an epoch, from step `start` on.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write a safetensors file atomically, with a checksum over names, values and metadata."""
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     signed = {**metadata, CHECKSUM: _checksum(stored, metadata)}
-    write_atomically(path, lambda part: save_file(stored, part, metadata=signed))
+    write_atomically(path, lambda part: _save(stored, part, signed))
 
 
 def read_verified(path: Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -77,6 +78,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"{path}: a mapping of names to tensors is needed, got {type(content).__name__}")
     return {str(name): tensor for name, tensor in content.items()}
+
+
+def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """`save_file`, with what the operating system says as the OSError that it is."""
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), str(error), str(path)) from error
 
 
 def _require_file(path: Path) -> None:
