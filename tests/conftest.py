@@ -5,9 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from pyramidseg.data.synthetic.scenes import write_scenes
 from support import CommandLine, process_environment
+
+torch.set_num_threads(1)  # the tests' networks are tiny: threads would only wait for each other
 
 
 @pytest.fixture(scope="session")

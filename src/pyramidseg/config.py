@@ -71,10 +71,10 @@ class DataConfig(Section):
     val_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     ignore: tuple[Annotated[int, Field(ge=0, le=65535)], ...] = ()
     binary: bool = False
-    crop: tuple[Positive, Positive] = (256, 256)
-    scale: tuple[float, float] = (0.5, 2.0)
+    crop: tuple[Positive, Positive] = (320, 320)
+    scale: tuple[float, float] = (0.75, 1.5)
     flip: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    color: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3
+    color: Annotated[float, Field(ge=0.0, le=1.0)] = 0.2
     workers: Annotated[int, Field(ge=0)] | None = None
 
     @field_validator("crop", mode="before")

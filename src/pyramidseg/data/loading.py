@@ -7,6 +7,7 @@ neither the number of workers nor a resumed run can change what the model sees.
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,9 +117,7 @@ class TrainingLoader:
         self.plan = plan
         self._rank = rank
         self._order = _Order(plan, rank)
-        with warnings.catch_warnings():
-            # torch warns of more workers than processors; their number was asked for.
-            warnings.filterwarnings("ignore", message="This DataLoader will create")
+        with _as_many_workers_as_asked():
             self._loader: DataLoader[Batch | PyramidSegError] = DataLoader(
                 samples,  # type: ignore[arg-type]
                 batch_sampler=self._order,
@@ -140,7 +139,9 @@ class TrainingLoader:
         """
         self._order.epoch, self._order.start = epoch, start
         waiting: list[Batch] = []
-        for batch in self._loader:
+        with _as_many_workers_as_asked():
+            batches = iter(self._loader)
+        for batch in batches:
             if isinstance(batch, PyramidSegError):
                 raise batch
             waiting.append(batch)
@@ -184,6 +185,14 @@ def default_workers(device: torch.device, available: int, processes: int = 1) ->
     """Worker processes: one beside a CPU that also trains, up to eight for a GPU."""
     share = max(1, available // processes)
     return min(8, share) if device.type != "cpu" else 1
+
+
+@contextmanager
+def _as_many_workers_as_asked() -> Iterator[None]:
+    """Without torch's warning that there are more workers than processors: their number is the user's choice."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        yield
 
 
 def _start_worker(_: int) -> None:

@@ -14,7 +14,7 @@ from pyramidseg.errors import TrainingError
 from pyramidseg.runtime import memory_explained, rank, sum_over_ranks
 from pyramidseg.training.checkpoint import Position, save_checkpoint
 from pyramidseg.training.interrupt import Interrupted, StopRequest
-from pyramidseg.training.optim import lr_factor, set_learning_rate, set_training_mode
+from pyramidseg.training.optim import factor_at, set_learning_rate, set_training_mode
 from pyramidseg.training.run_folder import RunFolder
 from pyramidseg.training.setup import Setup
 from pyramidseg.training.step import StatisticsGuard, clip_gradients, gradient_norm
@@ -27,7 +27,6 @@ def run_epoch(
 ) -> None:
     """Train from the position's step to the epoch's end; `confusion` and `position` are brought forward in place."""
     config, plan = setup.config, setup.loader.plan
-    warmup_steps = round(config.optim.warmup_epochs * plan.steps)
     guard = StatisticsGuard(setup.model)
     saved_at = clock = time.monotonic()
     advice = f"lower train.batch_size={config.train.batch_size} or data.crop={config.data.crop}"
@@ -38,22 +37,14 @@ def run_epoch(
         for number, (step_batches, waited) in enumerate(
             timed(batches), start=position.epoch * plan.steps + position.step
         ):
-            factor = lr_factor(
-                number,
-                steps=config.train.epochs * plan.steps,
-                warmup_steps=warmup_steps,
-                schedule=config.optim.schedule,
-            )
-            set_learning_rate(setup.optimizer, factor)
+            set_learning_rate(setup.optimizer, factor_at(config, number, steps_an_epoch=plan.steps))
             guard.keep()
             setup.optimizer.zero_grad(set_to_none=True)
             share, step_confusion = setup.step.gradients(setup.wrapped, step_batches, number)
             norm = gradient_norm(setup.model)
             save_due = is_due(config, number + 1, time.monotonic() - saved_at)
             # One exchange for all that the processes have to agree on: the loss, and whether to stop or save.
-            wishes = torch.stack(
-                [share.double(), share.new_tensor(stop.requested).double(), share.new_tensor(save_due).double()]
-            )
+            wishes = torch.stack([share, share.new_tensor(stop.requested), share.new_tensor(save_due)])
             loss, stop_wished, save_wished = sum_over_ranks(wishes).tolist()
             if torch.isfinite(norm) and torch.isfinite(torch.tensor(loss)):
                 clip_gradients(setup.model, norm, config.optim.clip_norm)

@@ -9,6 +9,7 @@ from pyramidseg.errors import ConfigError, nearest
 from pyramidseg.evaluation.metrics import Metrics
 from pyramidseg.evaluation.scoring import Scores
 from pyramidseg.training.checkpoint import Position
+from pyramidseg.training.optim import factor_at
 from pyramidseg.training.setup import Setup
 
 WATCHABLE = (
@@ -26,10 +27,12 @@ WATCHABLE = (
 def epoch_row(setup: Setup, position: Position, training: Metrics, scores: Scores) -> dict[str, Any]:
     """One row of metrics.csv; values that do not exist are None."""
     metrics = scores.metrics
+    steps = setup.loader.plan.steps
+    last_step = (position.epoch + 1) * steps - 1
     row = {
         "epoch": position.epoch + 1,
         "updates": position.updates,
-        "lr": setup.optimizer.param_groups[-1]["lr"],
+        "lr": setup.config.optim.lr * factor_at(setup.config, last_step, steps_an_epoch=steps),
         "train_loss": position.loss_sum / position.counted if position.counted else None,
         "train_error": training.error,
         "train_miou": training.miou,

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from pyramidseg.config import OptimConfig
+from pyramidseg.config import Config, OptimConfig
 from pyramidseg.model.segmenter import Segmenter
 
 
@@ -44,6 +44,16 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set every group's rate to `factor` times its peak."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
+
+
+def factor_at(config: Config, number: int, *, steps_an_epoch: int) -> float:
+    """`lr_factor` at a run's step number `number`, by the run's settings."""
+    return lr_factor(
+        number,
+        steps=config.train.epochs * steps_an_epoch,
+        warmup_steps=round(config.optim.warmup_epochs * steps_an_epoch),
+        schedule=config.optim.schedule,
+    )
 
 
 def lr_factor(step: int, *, steps: int, warmup_steps: int, schedule: str) -> float:
