@@ -1,6 +1,6 @@
 """The README's picture: made scenes, what a bundle of the demo makes of them, and where it errs.
 
-    python docs/make_picture.py runs/demo/run/best.safetensors docs/images/demo.jpg
+python docs/make_picture.py runs/demo/run/best.safetensors docs/images/demo.jpg
 """
 
 import sys
