@@ -3,6 +3,7 @@
 The defaults are the recipe that measured best under a fixed budget; docs/recipe.md has the figures.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +16,8 @@ from pyramidseg.errors import ConfigError, nearest
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
+MaskReference = Annotated[int, Field(ge=0, le=2**24 - 1)] | str
+"""A value that masks hold, a colour as `#rrggbb`, or a name that the dataset's format defines."""
 
 
 class Section(BaseModel):
@@ -63,14 +66,50 @@ class ModelConfig(Section):
         return self
 
 
-class DataConfig(Section):
+class LabelConfig(Section):
+    """How masks are to be read; said in the settings or in a dataset's YAML file.
+
+    Attributes:
+        ignore: what counts nowhere: values, colours (`#rrggbb`) or names of the format; `*` is everything else.
+        binary: masks are 0 (background) and 255 (foreground).
+        threshold: masks are grey, and foreground from this level on.
+        inverted: background and foreground of a binary mask are exchanged.
+        tolerance: how far colours may be off in each channel.
+        resize_masks: masks of another size than their image are resized to it (nearest).
+        val_share: the part of the training images that becomes val where there is no val.
+        group: pattern (regular expression) of the part of an id that images of one sequence share: they stay together
+            when a val split is made.
+    """
+
+    ignore: tuple[MaskReference, ...] = ()
+    binary: bool = False
+    threshold: Annotated[int, Field(ge=1, le=255)] | None = None
+    inverted: bool = False
+    tolerance: Annotated[int, Field(ge=0, le=127)] = 0
+    resize_masks: bool = False
+    val_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    group: str | None = None
+
+    @field_validator("ignore", mode="before")
+    @classmethod
+    def _one_value_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, (int, str)) else value
+
+    @field_validator("group")
+    @classmethod
+    def _group_is_a_pattern(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"{value!r} is no regular expression: {error}") from None
+        return value
+
+
+class DataConfig(LabelConfig):
     """What is read from the dataset, and how images are varied in training."""
 
     format: str | None = None
     classes: tuple[str, ...] | None = None
-    val_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
-    ignore: tuple[Annotated[int, Field(ge=0, le=65535)], ...] = ()
-    binary: bool = False
     crop: tuple[Positive, Positive] = (320, 320)
     scale: tuple[float, float] = (0.75, 1.5)
     flip: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
@@ -83,11 +122,6 @@ class DataConfig(Section):
         if isinstance(value, str) and "x" in value:
             return tuple(value.split("x"))
         return (value, value) if isinstance(value, (int, str)) else value
-
-    @field_validator("ignore", mode="before")
-    @classmethod
-    def _one_value_is_a_list(cls, value: object) -> object:
-        return (value,) if isinstance(value, int) else value
 
     @field_validator("scale")
     @classmethod
@@ -120,7 +154,7 @@ class LossConfig(Section):
 class OptimConfig(Section):
     """Optimiser, learning rate and its schedule."""
 
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "muon", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0.0)] = 1e-3
     encoder_lr_factor: Annotated[float, Field(ge=0.0)] = 1.0
     weight_decay: Weight = 0.01
@@ -262,7 +296,7 @@ def _nearest_setting(name: str) -> str:
 
 def _is_internal(part: object) -> bool:
     """Whether a part of pydantic's location is a branch of a union rather than a name."""
-    return isinstance(part, str) and ("[" in part or part in {"int", "str", "float"})
+    return isinstance(part, str) and ("[" in part or part in {"int", "str", "float", "constrained-int"})
 
 
 def _read_tree(file: Path) -> dict[str, Any]:

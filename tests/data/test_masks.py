@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pyramidseg.classes import IGNORE
-from pyramidseg.data.masks import IndexMasks, UnknownValues, in_ranges, read_mask_values
+from pyramidseg.data.masks.class_masks import ClassMasks, UnknownValues
+from pyramidseg.data.masks.index import in_ranges, read_mask_values
 from pyramidseg.data.records import Record
 from pyramidseg.errors import DataError
 
@@ -61,14 +62,25 @@ class TestReadMaskValues:
 
     def test_jpeg_is_refused_whatever_its_name(self, tmp_path: Path) -> None:
         Image.new("L", (4, 4)).save(tmp_path / "a.png", format="JPEG")
-        with pytest.raises(DataError, match=r"a\.png: a JPEG file cannot be a mask"):
+        with pytest.raises(DataError, match=r"a\.png: a JPEG file cannot be an exact mask"):
             read_mask_values(tmp_path / "a.png")
 
-    @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
-    def test_colours_are_refused(self, tmp_path: Path, mode: str) -> None:
-        Image.new(mode, (4, 4)).save(tmp_path / "a.png")
-        with pytest.raises(DataError, match=rf"a\.png: a mask needs one integer a pixel .* holds {mode} pixels; save"):
+    @pytest.mark.parametrize(
+        ("mode", "color", "message"),
+        [
+            ("RGB", (1, 2, 1), "holds colours, and which class each of them is has not been said"),
+            ("RGBA", (1, 1, 1, 128), "transparent pixels"),
+            ("LA", (1, 1), "this file holds LA pixels"),
+        ],
+    )
+    def test_colours_are_refused(self, tmp_path: Path, mode: str, color: tuple[int, ...], message: str) -> None:
+        Image.new(mode, (4, 4), color).save(tmp_path / "a.png")
+        with pytest.raises(DataError, match=rf"a\.png: .*{message}"):
             read_mask_values(tmp_path / "a.png")
+
+    def test_grey_saved_as_colours_is_grey(self, tmp_path: Path) -> None:
+        Image.new("RGB", (4, 4), (7, 7, 7)).save(tmp_path / "a.png")
+        assert np.unique(read_mask_values(tmp_path / "a.png")).tolist() == [7]
 
     @pytest.mark.parametrize("value", [-1, 65536])
     def test_values_beyond_16_bits_are_refused(self, tmp_path: Path, value: int) -> None:
@@ -77,7 +89,7 @@ class TestReadMaskValues:
             read_mask_values(tmp_path / "a.tif")
 
 
-class TestIndexMasks:
+class TestClassMasks:
     @given(data=st.data(), dtype=st.sampled_from([np.uint8, np.uint16]))
     @settings(max_examples=60, deadline=None)
     def test_lookup_equals_a_loop(
@@ -93,7 +105,7 @@ class TestIndexMasks:
             [] if stray is None else [stray]
         )
         record = save(tmp_path_factory.getbasetemp() / "mask.png", np.array([pixels], dtype))
-        masks = IndexMasks.of_values(ids, ignore=ignored)
+        masks = ClassMasks.of_values(ids, ignore=ignored)
         unknown = Counter(pixel for pixel in pixels if pixel not in {*allowed, IGNORE})
         if unknown:
             with pytest.raises(UnknownValues) as caught:
@@ -106,15 +118,15 @@ class TestIndexMasks:
 
     def test_plain_takes_values_as_ids_and_ignores_255(self, tmp_path: Path) -> None:
         record = save(tmp_path / "a.png", np.array([[0, 1, 2, 255, 9]], np.uint8))
-        assert IndexMasks.plain(3, ignore=[9]).read(record).tolist() == [[0, 1, 2, 255, 255]]
+        assert ClassMasks.plain(3, ignore=[9]).read(record).tolist() == [[0, 1, 2, 255, 255]]
 
     def test_255_can_be_a_class(self, tmp_path: Path) -> None:
         record = save(tmp_path / "a.png", np.array([[0, 255, 3]], np.uint8))
-        assert IndexMasks.of_values({0: 0, 255: 1}, ignore=(3, 4)).read(record).tolist() == [[0, 1, IGNORE]]
+        assert ClassMasks.of_values({0: 0, 255: 1}, ignore=(3, 4)).read(record).tolist() == [[0, 1, IGNORE]]
 
     def test_all_255_classes_have_room(self, tmp_path: Path) -> None:
         record = save(tmp_path / "a.png", np.arange(256, dtype=np.uint8)[None])
-        assert IndexMasks.plain(255).read(record)[0].tolist() == list(range(256))
+        assert ClassMasks.plain(255).read(record)[0].tolist() == list(range(256))
 
     def test_unknown_value_names_file_value_pixels_and_what_is_known(self, tmp_path: Path) -> None:
         record = save(tmp_path / "a.png", np.array([[0, 34, 34]], np.uint8))
@@ -123,28 +135,28 @@ class TestIndexMasks:
             "name such values under classes, or list them under ignore"
         )
         with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
-            IndexMasks.plain(19).read(record)
+            ClassMasks.plain(19).read(record)
 
     def test_many_unknown_values_are_counted(self, tmp_path: Path) -> None:
         record = save(tmp_path / "a.png", np.arange(20, dtype=np.uint8)[None])
         with pytest.raises(DataError, match=r"values 2 \(1 pixels\), 3 .* and 10 more are no classes"):
-            IndexMasks.plain(2).read(record)
+            ClassMasks.plain(2).read(record)
 
     def test_record_without_a_mask_is_named(self) -> None:
         with pytest.raises(DataError, match=r"a\.jpg: has no mask"):
-            IndexMasks.plain(2).read(Record("a", Path("a.jpg")))
+            ClassMasks.plain(2).read(Record("a", Path("a.jpg")))
 
     def test_value_cannot_be_class_and_ignored(self) -> None:
         with pytest.raises(DataError, match="mask value 1 is a class and ignored at once"):
-            IndexMasks.plain(3, ignore=[1])
+            ClassMasks.plain(3, ignore=[1])
 
-    @pytest.mark.parametrize("ids", [{-1: 0}, {65536: 0}, {0: 255}, {0: -1}])
+    @pytest.mark.parametrize("ids", [{-1: 0}, {2**24: 0}, {0: 255}, {0: -1}])
     def test_impossible_values_and_ids_are_refused(self, ids: dict[int, int]) -> None:
         with pytest.raises(DataError, match="are possible"):
-            IndexMasks.of_values(ids)
+            ClassMasks.of_values(ids)
 
     def test_pickles_small_and_equal_after_use(self, tmp_path: Path) -> None:
-        masks = IndexMasks.plain(19, ignore=[30])
+        masks = ClassMasks.plain(19, ignore=[30])
         masks.read(save(tmp_path / "a.png", np.zeros((2, 2), np.uint8)))
         content = pickle.dumps(masks)
         assert len(content) < 2000

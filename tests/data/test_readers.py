@@ -158,7 +158,7 @@ class TestSegnet:
         pairs(tmp_path / "val", tmp_path / "valannot", ["b"])
         dataset = opened(tmp_path)
         assert dataset.layout == "SegNet ({split}, {split}annot)"
-        assert dataset.classes == CAMVID
+        assert dataset.classes.names == tuple(label.name for label in CAMVID if not label.ignored)
         assert read(dataset) == [0, 10, 255]
         assert any("no classes were given" in note and "bicyclist" in note for note in dataset.notes)
 
@@ -306,7 +306,7 @@ class TestYaml:
         ("text", "message"),
         [
             ("classes: [a", "d.yaml: not readable as YAML"),
-            ("- a", "d.yaml: a mapping with the keys path, format"),
+            ("- a", "d.yaml: a mapping with the keys ignore, binary"),
             ("path: elsewhere", "d.yaml: path: there is no folder"),
             ("train: summer", "not recognised as a dataset with the folders 'summer': found train/, val/"),
             ("train: summer\nval: val", "d.yaml: train: no images with masks in a folder 'summer'"),

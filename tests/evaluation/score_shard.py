@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from pyramidseg.classes import Classes
-from pyramidseg.data.masks import IndexMasks
+from pyramidseg.data.masks.class_masks import ClassMasks
 from pyramidseg.data.records import Record
 from pyramidseg.evaluation.scoring import Scores, score
 
@@ -53,7 +53,7 @@ def score_records(records: list[Record], *, batch_size: int = 2) -> Scores:
     return score(
         predict,
         records,
-        IndexMasks.plain(len(CLASSES)),
+        ClassMasks.plain(len(CLASSES)),
         CLASSES,
         channels=3,
         batch_size=batch_size,

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from pyramidseg.classes import Classes
-from pyramidseg.data.masks import IndexMasks
+from pyramidseg.data.masks.class_masks import ClassMasks
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.errors import DataError, OutputError
 from pyramidseg.evaluation.scoring import evaluate, score
@@ -70,7 +70,7 @@ def test_batch_size_changes_nothing(records, batch_size):
 
 
 def score_with(predict, records, **options):
-    masks, device = IndexMasks.plain(3), torch.device("cpu")
+    masks, device = ClassMasks.plain(3), torch.device("cpu")
     return score(predict, records, masks, made.CLASSES, channels=3, batch_size=2, device=device, **options)
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from pyramidseg.data.masks import NEXT_STEP, UnknownValues
+from pyramidseg.data.masks.class_masks import NEXT_STEP, UnknownValues
 from pyramidseg.errors import DataError
 
 _FILES_SHOWN, _VALUES_SHOWN = 3, 8
@@ -53,8 +53,9 @@ class Defects:
         raise DataError(f"{self.source}: {self.strays + self.others} of {total} pairs have defects: {'; '.join(parts)}")
 
     def _stray_values(self) -> str:
+        in_words = self.first_strays[0].source.in_words
         values = [
-            f"{value} ({self.pixels[value]} pixels in {self.masks[value]} masks)"
+            f"{in_words([value])} ({self.pixels[value]} pixels in {self.masks[value]} masks)"
             for value in sorted(self.masks)[:_VALUES_SHOWN]
         ]
         files = [str(error.path) for error in self.first_strays]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,27 @@ class MaskSource(Protocol):
         Raises:
             DataError: unreadable, or with a value that is no class; names file and value.
         """
+        ...
+
+
+class ValueSource(Protocol):
+    """Reads the values that a dataset keeps as masks. Implementations are frozen, small and picklable."""
+
+    @property
+    def void(self) -> tuple[int, ...]:
+        """Values that count nowhere unless they are named as a class."""
+        ...
+
+    def read(self, record: Record) -> NDArray[np.unsignedinteger[Any]]:
+        """Source values (H, W): what the mask holds, before anything is said of classes.
+
+        Raises:
+            DataError: unreadable; names the file.
+        """
+        ...
+
+    def in_words(self, values: Iterable[int]) -> str:
+        """Values as a user knows them: numbers, colours or names."""
         ...
 
 
@@ -82,13 +103,13 @@ class Dataset:
             classes: names by id, or `Classes`.
             ignore: further mask values that count nowhere; 255 always does.
         """
-        from pyramidseg.data.masks import IndexMasks  # masks imports records
+        from pyramidseg.data.masks.class_masks import ClassMasks  # which imports records
 
         classes = classes if isinstance(classes, Classes) else Classes.named(classes)
         return cls(
             source="records",
             layout="records from Python",
             classes=classes,
-            masks=IndexMasks.plain(len(classes), ignore=tuple(ignore)),
+            masks=ClassMasks.plain(len(classes), ignore=tuple(ignore)),
             splits={"train": tuple(train), "val": tuple(val), "test": tuple(test)},
         )

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pyramidseg.classes import Classes
-from pyramidseg.config import DataConfig
+from pyramidseg.config import DataConfig, LabelConfig
 from pyramidseg.data.parallel import Track, untracked
 from pyramidseg.data.readers.labels import decide_labels
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, Reader, SplitFolders
@@ -38,8 +38,8 @@ def open_dataset(
 
     Args:
         source: a folder, a YAML file (`yaml_file`), or a dataset made in Python.
-        data: `format`, `classes`, `ignore`, `binary` and `val_share` are used, and go before or are added to those of
-            the file.
+        data: `format`, `classes` and what `LabelConfig` has are used, and go before those of the file; what is ignored
+            is added up.
         assumed: the classes of the model that the dataset is opened for; taken where the dataset says none.
         track: shows the progress of the pass over all masks that classes are inferred by, where none are given.
 
@@ -48,16 +48,16 @@ def open_dataset(
         ConfigError: the YAML file or the settings say what is not possible.
     """
     if isinstance(source, Dataset):
-        return with_val_split(source, data.val_share or DEFAULT_VAL_SHARE)
+        return with_val_split(source, data.val_share or DEFAULT_VAL_SHARE, group=data.group)
     file, description = _describe(Path(source))
     root = Path(source) if file is None else file.parent / description.path
     listing = _list(root, file, description, data.format or description.format)
+    config = _joined(data, description)
     labels = decide_labels(
         listing,
         source=str(file or root),
         classes=tuple(ClassEntry(name=name) for name in data.classes) if data.classes else description.classes,
-        binary=data.binary or description.binary,
-        ignore=tuple(sorted({*data.ignore, *description.ignore})),
+        config=config,
         assumed=assumed,
         track=track,
     )
@@ -70,7 +70,14 @@ def open_dataset(
         splits={split: records for split, records in listing.splits.items() if records},
         notes=(*described, *listing.notes, *labels.notes),
     )
-    return with_val_split(dataset, data.val_share or description.val_share or DEFAULT_VAL_SHARE)
+    return with_val_split(dataset, config.val_share or DEFAULT_VAL_SHARE, group=config.group)
+
+
+def _joined(data: DataConfig, description: DatasetFile) -> LabelConfig:
+    """What the settings say before what the file says; what is ignored is added up."""
+    said = {name: getattr(data, name) for name in LabelConfig.model_fields if name in data.model_fields_set}
+    joined = {**{name: getattr(description, name) for name in LabelConfig.model_fields}, **said}
+    return LabelConfig(**{**joined, "ignore": tuple(dict.fromkeys((*data.ignore, *description.ignore)))})
 
 
 def _describe(source: Path) -> tuple[Path | None, DatasetFile]:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyramidseg.classes import Classes
-from pyramidseg.data.records import Record
+from pyramidseg.classes import Color
+from pyramidseg.data.masks.index import IndexValues
+from pyramidseg.data.records import Record, ValueSource
 
 SplitFolders = Mapping[str, tuple[str, ...]]
 """For each split the names, in lower case, that its folder may have."""
@@ -18,20 +19,35 @@ USUAL_FOLDERS: SplitFolders = {
 
 
 @dataclass(frozen=True)
+class SourceLabel:
+    """What one value in a format's masks means.
+
+    Attributes:
+        value: as the listing's `ValueSource` reads it.
+        ignored: it counts nowhere, unless the user makes it a class.
+    """
+
+    name: str
+    value: int
+    color: Color | None = None
+    ignored: bool = False
+
+
+@dataclass(frozen=True)
 class Listing:
     """The records of a dataset, and what its format says of their labels.
 
     Attributes:
         layout: the layout in words, as it was found.
-        classes: the classes that the format itself defines, if it does; index values are their ids.
-        ignore: the mask values that go with these classes and count nowhere.
+        labels: what the format itself says its values mean, if it does, in the order of the classes.
+        values: reads the masks; index files unless the format keeps something else.
         notes: whatever the reader inferred or left out.
     """
 
     layout: str
     splits: Mapping[str, tuple[Record, ...]]
-    classes: Classes | None = None
-    ignore: tuple[int, ...] = ()
+    labels: tuple[SourceLabel, ...] = ()
+    values: ValueSource = IndexValues()  # noqa: RUF009 - frozen, and without state
     notes: tuple[str, ...] = ()
 
 

@@ -2,43 +2,26 @@
 
 from pathlib import Path
 
-from pyramidseg.classes import Classes
-from pyramidseg.data.readers.listing import Listing, SplitFolders
+from pyramidseg.data.readers.listing import Listing, SourceLabel, SplitFolders
 from pyramidseg.data.readers.pairing import child_folder, pair_folders
 from pyramidseg.data.records import Record
 from pyramidseg.errors import DataError
 
-CAMVID = Classes(
-    (
-        "sky",
-        "building",
-        "pole",
-        "road",
-        "pavement",
-        "tree",
-        "sign",
-        "fence",
-        "car",
-        "pedestrian",
-        "bicyclist",
-    ),
-    (
-        (128, 128, 128),
-        (128, 0, 0),
-        (192, 192, 128),
-        (128, 64, 128),
-        (60, 40, 222),
-        (128, 128, 0),
-        (192, 128, 128),
-        (64, 64, 128),
-        (64, 0, 128),
-        (64, 64, 0),
-        (0, 128, 192),
-    ),
+CAMVID = (
+    SourceLabel("sky", 0, (128, 128, 128)),
+    SourceLabel("building", 1, (128, 0, 0)),
+    SourceLabel("pole", 2, (192, 192, 128)),
+    SourceLabel("road", 3, (128, 64, 128)),
+    SourceLabel("pavement", 4, (60, 40, 222)),
+    SourceLabel("tree", 5, (128, 128, 0)),
+    SourceLabel("sign", 6, (192, 128, 128)),
+    SourceLabel("fence", 7, (64, 64, 128)),
+    SourceLabel("car", 8, (64, 0, 128)),
+    SourceLabel("pedestrian", 9, (64, 64, 0)),
+    SourceLabel("bicyclist", 10, (0, 128, 192)),
+    SourceLabel("void", 11, (0, 0, 0), ignored=True),
 )
-"""The 11 classes of the SegNet split, with SegNet's colours (Badrinarayanan et al., arXiv 1511.00561)."""
-
-CAMVID_VOID = 11
+"""The 11 classes of the SegNet split and its void, with SegNet's colours (Badrinarayanan et al., arXiv 1511.00561)."""
 
 
 def read_segnet(folder: Path, splits: SplitFolders) -> Listing | None:
@@ -65,4 +48,4 @@ def read_segnet(folder: Path, splits: SplitFolders) -> Listing | None:
         elif image_folder or mask_folder:
             have, lack = (image_folder, "annot") if image_folder else (mask_folder, " without annot")
             raise DataError(f"{have}: its partner is missing, the folder of the same name{lack} at the end")
-    return Listing("SegNet ({split}, {split}annot)", found, CAMVID, (CAMVID_VOID,), tuple(dict.fromkeys(notes)))
+    return Listing("SegNet ({split}, {split}annot)", found, CAMVID, notes=tuple(dict.fromkeys(notes)))

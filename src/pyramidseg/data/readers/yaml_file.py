@@ -4,19 +4,21 @@ path: data               # folder of the dataset, relative to this file; default
 format: paired           # a key of READERS; default: recognised
 train: train             # a folder name of the format's splits, or {images: folder, masks: folder} below path
 val: {images: b/images, masks: b/masks}
-classes: [sky, road]     # names by id; or [{name: sky, color: [128, 128, 128], value: 0}, ...]; or {sky: 0, road: 7}
-ignore: [255, 11]        # mask values that count nowhere
+classes: [sky, road]     # names by id; or [{name: sky, color: [128, 128, 128], value: 0}, ...]; or {sky: 0, road: 7};
+                         # or merged: [{name: vehicle, from: [car, bus, 7, "#40c000"]}, ...]
+ignore: [255, 11, void]  # values, colours or names that count nowhere; "*" is all that is not named
 binary: true             # masks of 0 (background) and 255 (foreground)
 val_share: 0.2           # the part of train that becomes val where there is no val
+                         # and what else LabelConfig has: threshold, inverted, tolerance, resize_masks, group
 """
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pyramidseg.config import Section, explain
+from pyramidseg.config import LabelConfig, MaskReference, Section, explain
 from pyramidseg.errors import ConfigError, DataError, nearest
 
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -24,11 +26,31 @@ MaskValue = Annotated[int, Field(ge=0, le=65535)]
 
 
 class ClassEntry(Section):
-    """One class; its id is its place in the list."""
+    """One class; its id is its place in the list.
+
+    Attributes:
+        color: its colour in pictures, and in masks that hold colours.
+        value: its value in the masks.
+        merged: several values, colours or names that the format defines, in the file as `from`.
+    """
+
+    model_config = ConfigDict(validate_by_name=True)
 
     name: str
     color: tuple[Byte, Byte, Byte] | None = None
     value: MaskValue | None = None
+    merged: tuple[MaskReference, ...] = Field(default=(), alias="from")
+
+    @field_validator("merged", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, (int, str)) else value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "ClassEntry":
+        if self.value is not None and self.merged:
+            raise ValueError(f"class {self.name!r} has both value and from: give one of them")
+        return self
 
 
 class SplitEntry(Section):
@@ -45,7 +67,7 @@ class SplitEntry(Section):
         return self
 
 
-class DatasetFile(Section):
+class DatasetFile(LabelConfig):
     """The content of the file. Nothing given leaves everything to be recognised."""
 
     path: str = "."
@@ -54,9 +76,6 @@ class DatasetFile(Section):
     val: SplitEntry | None = None
     test: SplitEntry | None = None
     classes: tuple[ClassEntry, ...] | None = None
-    ignore: tuple[MaskValue, ...] = ()
-    binary: bool = False
-    val_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
 
     @field_validator("train", "val", "test", mode="before")
     @classmethod
@@ -71,11 +90,6 @@ class DatasetFile(Section):
         if isinstance(value, list):
             return [entry if isinstance(entry, dict) else {"name": entry} for entry in value]
         return value
-
-    @field_validator("ignore", mode="before")
-    @classmethod
-    def _one_value_is_a_list(cls, value: object) -> object:
-        return (value,) if isinstance(value, int) else value
 
     @property
     def splits(self) -> dict[str, SplitEntry]:

@@ -1,0 +1,44 @@
+"""Binary masks whose two values have been blurred, by anti-aliasing or by JPEG: a stated threshold parts them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.data.image_files import opened, pixels, turn
+from pyramidseg.data.masks.index import in_ranges
+from pyramidseg.data.records import Record
+from pyramidseg.errors import DataError
+
+BACKGROUND, FOREGROUND = 0, 255
+
+
+@dataclass(frozen=True)
+class ThresholdValues:
+    """Grey levels, 0 below the threshold and 255 from it on. JPEG files are taken; colours count by their luma.
+
+    Attributes:
+        threshold: 1 to 255.
+    """
+
+    threshold: int
+    void: ClassVar[tuple[int, ...]] = ()
+
+    def read(self, record: Record) -> NDArray[np.uint8]:
+        """See `ValueSource.read`."""
+        if record.mask is None:
+            raise DataError(f"{record.image}: has no mask")
+        with opened(record.mask) as file:
+            if file.bits > 8 or file.image.mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr"):
+                raise DataError(
+                    f"{record.mask}: a threshold is for grey levels of 8 bits, and this file holds {file.image.mode} "
+                    f"pixels of {file.bits} bits"
+                )
+            levels = turn(pixels(file.image.convert("L")), file.orientation).astype(np.uint8, copy=False)
+        return np.where(levels >= self.threshold, FOREGROUND, BACKGROUND).astype(np.uint8)
+
+    def in_words(self, values: Iterable[int]) -> str:
+        """See `ValueSource.in_words`."""
+        return in_ranges(values)

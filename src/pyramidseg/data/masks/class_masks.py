@@ -1,0 +1,151 @@
+"""From the values that a dataset's masks hold to class ids."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.classes import IGNORE, MAX_CLASSES
+from pyramidseg.data.images import image_size
+from pyramidseg.data.masks.index import IndexValues
+from pyramidseg.data.records import Record, ValueSource
+from pyramidseg.errors import DataError
+
+MAX_VALUE = 2**24 - 1
+"""The largest source value: white, where values are packed colours."""
+
+_UNKNOWN = 256  # beside the 256 labels, hence a lookup of 16 bits
+
+NEXT_STEP = "name such values under classes, or list them under ignore"
+
+
+class UnknownValues(DataError):
+    """A mask holds values that are no class.
+
+    Attributes:
+        path: the mask.
+        pixels: number of pixels by unknown value.
+        known: what is allowed, in words.
+        source: what the values come from, which has words for them.
+    """
+
+    def __init__(self, path: Path, *, pixels: Mapping[int, int], known: str, source: ValueSource | None = None) -> None:
+        self.path, self.pixels, self.known, self.source = path, dict(pixels), known, source or IndexValues()
+        values = ", ".join(
+            f"{self.source.in_words([value])} ({count} pixels)" for value, count in list(self.pixels.items())[:8]
+        )
+        more = f" and {len(pixels) - 8} more" if len(pixels) > 8 else ""
+        verdict = "is no class" if len(pixels) == 1 else "are no classes"
+        super().__init__(
+            f"{path}: mask value{'s' if len(pixels) > 1 else ''} {values}{more} {verdict} of this dataset "
+            f"({known}); {NEXT_STEP}"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Exceptions are pickled by their message alone unless told otherwise."""
+        return _unknown_values, (self.path, self.pixels, self.known, self.source)
+
+
+@dataclass(frozen=True)
+class ClassMasks:
+    """Decodes masks: each source value is a class or ignored.
+
+    Attributes:
+        ids: (value, class id) pairs; several values may be one class.
+        ignored: values that count nowhere.
+        values: reads the source values of a record.
+        rest_ignored: whether all other values count nowhere too, instead of being errors.
+        resize: whether a mask of another size than its image is resized to it (nearest), instead of being an error.
+
+    Raises:
+        DataError: a value that is two things at once, or out of range; an id that is none.
+    """
+
+    ids: tuple[tuple[int, int], ...]
+    ignored: tuple[int, ...] = (IGNORE,)
+    values: ValueSource = field(default_factory=IndexValues)
+    rest_ignored: bool = False
+    resize: bool = False
+
+    def __post_init__(self) -> None:
+        values = [value for value, _ in self.ids] + list(self.ignored)
+        for value in values:
+            if not 0 <= value <= MAX_VALUE:
+                raise DataError(f"mask value {value}: values from 0 to {MAX_VALUE} are possible")
+        if len(set(values)) < len(values):
+            twice = min(value for value in values if values.count(value) > 1)
+            what = "a class and ignored" if twice in self.ignored else "two classes"
+            raise DataError(f"mask value {self.values.in_words([twice])} is {what} at once: take it out of one")
+        if any(not 0 <= index < MAX_CLASSES for _, index in self.ids):
+            raise DataError(
+                f"class ids {[index for _, index in self.ids]}: ids from 0 to {MAX_CLASSES - 1} are possible"
+            )
+
+    @classmethod
+    def plain(cls, num_classes: int, *, ignore: Iterable[int] = ()) -> "ClassMasks":
+        """Index masks whose values are the class ids; 255 is ignored, and so is what `ignore` lists."""
+        return cls.of_values({index: index for index in range(num_classes)}, ignore=ignore)
+
+    @classmethod
+    def of_values(
+        cls, ids: Mapping[int, int], *, ignore: Iterable[int] = (), values: ValueSource | None = None, **options: bool
+    ) -> "ClassMasks":
+        """Class id by value; ignored is what `ignore` lists, and the source's `void` unless that is a class.
+
+        Args:
+            options: `rest_ignored` and `resize`.
+        """
+        source = values or IndexValues()
+        ignored = set(ignore) | (set(source.void) - set(ids))
+        return cls(tuple(sorted(ids.items())), tuple(sorted(ignored)), source, **options)
+
+    def read(self, record: Record) -> NDArray[np.uint8]:
+        """See `MaskSource.read`."""
+        values = self.values.read(record)
+        table = self._lookup
+        if np.iinfo(values.dtype).max >= len(table):
+            values = np.minimum(values, len(table) - 1)  # the last entry stands for all beyond
+        labels = np.take(table, values)
+        if labels.max(initial=0) == _UNKNOWN:
+            raise self._unknown(record, labels)
+        return _resized(labels.astype(np.uint8), record) if self.resize else labels.astype(np.uint8)
+
+    def _unknown(self, record: Record, labels: NDArray[np.uint16]) -> UnknownValues:
+        values = self.values.read(record)  # again, as values beyond the table have been cut off
+        unknown, counts = np.unique(values[labels == _UNKNOWN], return_counts=True)
+        by_value = dict(zip(unknown.tolist(), counts.tolist(), strict=True))
+        return UnknownValues(record.mask or record.image, pixels=by_value, known=self._known(), source=self.values)
+
+    @cached_property
+    def _lookup(self) -> NDArray[np.uint16]:
+        """Label by value, or `_UNKNOWN`; the last entry stands for all larger values."""
+        largest = max(255, *(value for value, _ in self.ids), *self.ignored, 0)
+        table = np.full(largest + 2, IGNORE if self.rest_ignored else _UNKNOWN, np.uint16)
+        for value, index in self.ids:
+            table[value] = index
+        table[list(self.ignored)] = IGNORE
+        return table
+
+    def _known(self) -> str:
+        known, ignored = self.values.in_words(value for value, _ in self.ids), self.values.in_words(self.ignored)
+        return f"known {known}, ignored {ignored}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The table is made again where it is needed."""
+        return type(self), (self.ids, self.ignored, self.values, self.rest_ignored, self.resize)
+
+
+def _resized(labels: NDArray[np.uint8], record: Record) -> NDArray[np.uint8]:
+    height, width = image_size(record.image)
+    if labels.shape == (height, width):
+        return labels
+    return cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.uint8, copy=False)
+
+
+def _unknown_values(path: Path, pixels: Mapping[int, int], known: str, source: ValueSource) -> UnknownValues:
+    return UnknownValues(path, pixels=pixels, known=known, source=source)

@@ -1,0 +1,119 @@
+"""Masks that hold one integer a pixel."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.JpegImagePlugin import JpegImageFile
+
+from pyramidseg.classes import IGNORE
+from pyramidseg.data.image_files import OpenImage, opened, pixels, turn
+from pyramidseg.data.records import Record
+from pyramidseg.errors import DataError
+
+MAX_INDEX = 65535
+
+_INTEGER_MODES = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I;16N", "I")
+_COLOR_MODES = ("RGB", "RGBA")
+
+
+@dataclass(frozen=True)
+class IndexValues:
+    """Grey levels, palette indices or bits of a file; see `read_mask_values`."""
+
+    void: ClassVar[tuple[int, ...]] = (IGNORE,)
+
+    def read(self, record: Record) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """See `ValueSource.read`."""
+        if record.mask is None:
+            raise DataError(f"{record.image}: has no mask")
+        return read_mask_values(record.mask)
+
+    def in_words(self, values: Iterable[int]) -> str:
+        """See `ValueSource.in_words`."""
+        return in_ranges(values)
+
+
+def read_mask_values(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The integers that a mask file holds: grey levels, palette indices, or bits; grey saved as RGB counts as grey.
+
+    A mask is turned by its own EXIF tag, as images are, so that what a viewer shows side by side belongs together.
+
+    Returns:
+        (H, W) uint8 or uint16.
+
+    Raises:
+        DataError: unreadable, JPEG (its losses change labels), or anything but one integer a pixel.
+    """
+    with opened(path) as file:
+        refuse_jpeg(path, file)
+        if file.image.mode in _COLOR_MODES and file.bits == 8:
+            colors = opaque(path, file)
+            if not grey(colors):
+                raise DataError(
+                    f"{path}: holds colours, and which class each of them is has not been said; give every class its "
+                    "color in a YAML file (classes: [{name: road, color: [128, 64, 128]}, ...])"
+                )
+            return np.ascontiguousarray(colors[..., 0])
+        if file.image.mode not in _INTEGER_MODES:
+            raise DataError(
+                f"{path}: a mask needs one integer a pixel (grey, palette or 1-bit PNG or TIFF) or RGB colours, and "
+                f"this file holds {file.image.mode} pixels; save the class index of each pixel instead"
+            )
+        values = turn(pixels(file.image), file.orientation)
+        return _as_stored(path, values, file)
+
+
+def refuse_jpeg(path: Path, file: OpenImage) -> None:
+    """Refuse a mask whose labels have been through JPEG's losses.
+
+    Raises:
+        DataError: it is one, whatever its name says.
+    """
+    if isinstance(file.image, JpegImageFile):
+        raise DataError(
+            f"{path}: a JPEG file cannot be an exact mask, as its compression changes labels; save it as PNG, or say "
+            "how far values may be off (data.threshold=128 for binary masks, data.tolerance=20 for colours)"
+        )
+
+
+def opaque(path: Path, file: OpenImage) -> NDArray[np.uint8]:
+    """The colours of an RGB or RGBA mask, turned: (H, W, 3).
+
+    Raises:
+        DataError: some pixels are transparent, which is no label.
+    """
+    values = turn(pixels(file.image), file.orientation).astype(np.uint8, copy=False)
+    if values.shape[2] == 4 and values[..., 3].min() < 255:
+        raise DataError(f"{path}: a mask with transparent pixels, which stand for no class; save it without alpha")
+    return values[..., :3]
+
+
+def grey(colors: NDArray[np.uint8]) -> bool:
+    """Whether (H, W, 3) holds no colour but grey."""
+    return bool((colors[..., 0] == colors[..., 1]).all() and (colors[..., 1] == colors[..., 2]).all())
+
+
+def in_ranges(values: Iterable[int]) -> str:
+    """Integers in words: `0-18, 255`, or `none`."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return ", ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in runs) or "none"
+
+
+def _as_stored(path: Path, values: NDArray[Any], file: OpenImage) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    if file.image.mode == "L" and file.bits in (2, 4):
+        return values // np.uint8(255 // (2**file.bits - 1))  # Pillow spreads small grey levels over 0-255
+    if file.image.mode in ("1", "L", "P"):
+        return values.astype(np.uint8, copy=False)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > MAX_INDEX:
+        raise DataError(f"{path}: mask values from {low} to {high}: values from 0 to {MAX_INDEX} are possible")
+    return values.astype(np.uint16)
