@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable
+from typing import Any
 
 TINY = (
     "model.encoder=test_resnet",
@@ -12,6 +13,16 @@ TINY = (
     "data.crop=64",
 )
 """A network small enough that a step takes milliseconds."""
+
+TINY_SETTINGS: dict[str, Any] = {
+    "encoder": "test_resnet",
+    "encoder_weights": "none",
+    "pyramid_channels": 32,
+    "segmentation_channels": 32,
+    "crop": 64,
+    "device": "cpu",
+}
+"""The same for `ps.train`."""
 
 CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -152,7 +152,17 @@ class LossConfig(Section):
 
 
 class OptimConfig(Section):
-    """Optimiser, learning rate and its schedule."""
+    """Optimiser, learning rate and its schedule, and what of the encoder is trained when.
+
+    Attributes:
+        encoder_lr_factor: the encoder's rate over the rest's.
+        layer_decay: factor of the rate from each part of the encoder to the one before it (its parts: the stem, and a
+            stage for each map of the pyramid); the coarsest stage has `layer_decay` times the encoder's rate.
+        freeze_encoder: the encoder stays as it is, statistics of its norms included.
+        freeze_stages: as many parts of the encoder, from its input on, stay as they are: 1 is the stem.
+        unfreeze_epoch: epochs after which what is frozen is trained too; 0 is never.
+        freeze_norm: the statistics of the encoder's batch norms stay as they are, whatever else is trained.
+    """
 
     optimizer: Literal["adamw", "muon", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0.0)] = 1e-3
@@ -162,8 +172,18 @@ class OptimConfig(Section):
     schedule: Literal["poly", "cosine", "constant"] = "poly"
     warmup_epochs: Weight = 1.0
     clip_norm: Weight = 0.0
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     ema: Fraction = 0.995
     freeze_encoder: bool = False
+    freeze_stages: Annotated[int, Field(ge=0)] = 0
+    unfreeze_epoch: Annotated[int, Field(ge=0)] = 0
+    freeze_norm: bool = False
+
+    @model_validator(mode="after")
+    def _something_thaws(self) -> "OptimConfig":
+        if self.unfreeze_epoch and not (self.freeze_encoder or self.freeze_stages):
+            raise ValueError("unfreeze_epoch is set and nothing is frozen: set freeze_encoder or freeze_stages too")
+        return self
 
 
 class TrainConfig(Section):

@@ -15,7 +15,7 @@ from pyramidseg.errors import DeviceError, PyramidSegError
 
 T = TypeVar("T")
 
-Precision = Literal["auto", "fp32", "bf16", "fp64"]
+Precision = Literal["fp32", "bf16", "fp64"]
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -57,14 +57,14 @@ def has_fast_bf16(device: torch.device) -> bool:
     return False
 
 
-def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16", "fp64"]:
+def resolve_precision(precision: Precision | Literal["auto"], device: torch.device) -> Precision:
     """`auto` becomes bf16 where that is fast, else fp32."""
     if precision != "auto":
         return precision
     return "bf16" if has_fast_bf16(device) else "fp32"
 
 
-def autocast(precision: Literal["fp32", "bf16", "fp64"], device: torch.device) -> AbstractContextManager[object]:
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """Mixed precision for bf16: convolutions in bfloat16, norms and losses in float32. Else nothing."""
     if precision != "bf16":
         return nullcontext()

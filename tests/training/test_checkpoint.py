@@ -29,7 +29,7 @@ def save(folder: Path, step: int, *, steps: int = 1) -> Path:
         model=model,
         average=None,
         optimizer=optimizer,
-        confusion=torch.eye(2, dtype=torch.int64),
+        tally=torch.eye(2, dtype=torch.int64),
         identity="mine",
     )
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from pyramidseg.config import LossConfig
+from pyramidseg.config import LossConfig, OptimConfig
 from pyramidseg.data.loading import Batch
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.runtime import choose_device, process_group, rank, sum_over_ranks, world_size
+from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.losses import LOSSES
-from pyramidseg.training.optim import set_training_mode
-from pyramidseg.training.step import Step, TrainingModel
+from pyramidseg.training.segmentation import TrainingModel, segmentation_gradients
+from pyramidseg.training.step import Step
 from support import TINY, process_environment
 
 LOSS_SETTINGS = {
@@ -51,13 +52,16 @@ def gradients(name: str, *, micro_batches: int, image_head: bool = False) -> dic
         dropout=0.0,
         image_head=image_head,
     ).double()
-    set_training_mode(model, freeze_encoder=True)
+    set_training_mode(model, OptimConfig(freeze_encoder=True), epoch=0)
     trained: torch.nn.Module = TrainingModel(model)
     if world_size() > 1:
         trained = torch.nn.parallel.DistributedDataParallel(trained)
     weights = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
-    step = Step(torch.device("cpu"), "fp64", LOSS_SETTINGS[name], weights, seed=0)
-    share, confusion = step.gradients(trained, batches_of(rank(), world_size(), micro_batches=micro_batches), number=0)
+    step = Step(torch.device("cpu"), "fp64", seed=0)
+    batches = batches_of(rank(), world_size(), micro_batches=micro_batches)
+    share, confusion = segmentation_gradients(
+        step, trained, batches, 0, loss=LOSS_SETTINGS[name], class_weights=weights
+    )
     found = {key: parameter.grad for key, parameter in model.named_parameters() if parameter.grad is not None}
     return {**found, "loss": sum_over_ranks(share), "confusion": sum_over_ranks(confusion)}
 

@@ -6,7 +6,8 @@ import torch
 from pyramidseg.config import OptimConfig
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.ema import WeightAverage
-from pyramidseg.training.optim import lr_factor, make_optimizer, parameter_groups, set_learning_rate, set_training_mode
+from pyramidseg.training.freezing import set_training_mode
+from pyramidseg.training.optim import lr_factor, make_optimizer, parameter_groups, set_learning_rate
 
 
 @pytest.fixture
@@ -43,12 +44,12 @@ def test_every_parameter_is_in_one_group_and_norms_are_not_decayed(model: Segmen
             assert group["peak_lr"] == pytest.approx(0.1 if id(parameter) in encoder else 1.0)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
 def test_a_frozen_encoder_keeps_weights_and_statistics(model: Segmenter, optimizer: str) -> None:
     config = OptimConfig(optimizer=optimizer, lr=0.1, freeze_encoder=True)  # type: ignore[arg-type]
     stepped = make_optimizer(model, config)
     set_learning_rate(stepped, 1.0)
-    set_training_mode(model, freeze_encoder=True)
+    set_training_mode(model, config, epoch=0)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model(torch.rand(2, 3, 64, 64)).square().mean().backward()
     stepped.step()

@@ -58,6 +58,11 @@ class EpochPlan:
         parts = self.accumulate * self.world_size
         return max(1, min(-(-self.samples // (self.batch_size * parts)), self.samples // parts))
 
+    @property
+    def smallest_batch(self) -> int:
+        """Samples in the smallest micro-batch."""
+        return self.samples // (self.steps * self.world_size * self.accumulate)
+
     def micro_batches(self, epoch: int, step: int, rank: int = 0) -> list[list[int]]:
         """Record indices of one process's micro-batches in one step."""
         members = np.array_split(self._order(epoch), self.steps)[step]
@@ -74,7 +79,7 @@ class Batch:
 
     Attributes:
         images: (B, C, H, W), the type of the files, channels last in memory.
-        labels: (B, H, W) uint8.
+        labels: (B, H, W) uint8; of whole images (B,) int64.
         positions: which samples these are.
     """
 
@@ -87,7 +92,11 @@ class Batch:
         return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.positions)
 
 
-class TrainingSamples(TorchDataset[tuple[Any, Any, Position] | PyramidSegError]):
+Samples = TorchDataset[tuple[Any, Any, Position] | PyramidSegError]
+"""By position: image (H, W, C), labels and the position; or the error that stands in the way, as a value."""
+
+
+class TrainingSamples(Samples):
     """Augmented samples by position."""
 
     def __init__(
@@ -113,7 +122,7 @@ class TrainingSamples(TorchDataset[tuple[Any, Any, Position] | PyramidSegError])
 class TrainingLoader:
     """Micro-batches of a run, from any step on, decoded ahead by worker processes."""
 
-    def __init__(self, samples: TrainingSamples, plan: EpochPlan, *, rank: int, workers: int, pin: bool) -> None:
+    def __init__(self, samples: Samples, plan: EpochPlan, *, rank: int, workers: int, pin: bool) -> None:
         self.plan = plan
         self._rank = rank
         self._order = _Order(plan, rank)
@@ -175,7 +184,7 @@ def collate(samples: Sequence[tuple[Any, Any, Position] | PyramidSegError]) -> B
         if isinstance(sample, PyramidSegError):
             return sample
         images.append(torch.from_numpy(sample[0]))
-        labels.append(torch.from_numpy(sample[1]))
+        labels.append(torch.as_tensor(sample[1]))
         positions.append(sample[2])
     # Stacked as (B, H, W, C) and viewed as (B, C, H, W): channels last without a copy.
     return Batch(torch.stack(images).permute(0, 3, 1, 2), torch.stack(labels), tuple(positions))

@@ -55,7 +55,7 @@ def save_checkpoint(
     model: nn.Module,
     average: nn.Module | None,
     optimizer: torch.optim.Optimizer,
-    confusion: Tensor,
+    tally: Tensor,
     identity: str,
 ) -> Path:
     """Write `step-N.safetensors`, then delete all but the last two.
@@ -67,7 +67,7 @@ def save_checkpoint(
     if average is not None:
         tensors |= {f"average/{name}": tensor for name, tensor in average.state_dict().items()}
     tensors |= _optimizer_tensors(optimizer)
-    tensors["confusion"] = confusion
+    tensors["tally"] = tally
     metadata = {"format": KIND, "identity": identity, "position": json.dumps(asdict(position))}
     path = folder / f"step-{steps_done:09d}.safetensors"
     write_tensors(path, tensors, metadata)
@@ -106,7 +106,7 @@ def load_checkpoint(
 def restore(
     tensors: dict[str, Tensor], *, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer
 ) -> Tensor:
-    """Put a checkpoint's tensors back; returns the training confusion of the epoch under way."""
+    """Put a checkpoint's tensors back; returns the tally of the epoch under way."""
     model.load_state_dict(_below("model/", tensors))
     if average is not None:
         average.load_state_dict(_below("average/", tensors))
@@ -116,7 +116,7 @@ def restore(
         index, key = name.split("/")
         state.setdefault(int(index), {})[key] = _laid_out_as(parameters[int(index)], tensor)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return tensors["confusion"]
+    return tensors["tally"]
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -3,8 +3,7 @@
 import copy
 
 import torch
-
-from pyramidseg.model.segmenter import Segmenter
+from torch import nn
 
 
 class WeightAverage:
@@ -14,12 +13,12 @@ class WeightAverage:
     TensorFlow's ExponentialMovingAverage).
     """
 
-    def __init__(self, model: Segmenter, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, model: Segmenter, updates: int) -> None:
+    def update(self, model: nn.Module, updates: int) -> None:
         """Take in the model's tensors after its update number `updates`, counted from 0."""
         decay = min(self.decay, (1 + updates) / (10 + updates))
         average, trained = self.model.state_dict(), model.state_dict()

@@ -14,7 +14,7 @@ from pyramidseg.errors import TrainingError
 from pyramidseg.runtime import memory_explained, rank, sum_over_ranks
 from pyramidseg.training.checkpoint import Position, save_checkpoint
 from pyramidseg.training.interrupt import Interrupted, StopRequest
-from pyramidseg.training.optim import factor_at, set_learning_rate, set_training_mode
+from pyramidseg.training.optim import factor_at, set_learning_rate
 from pyramidseg.training.run_folder import RunFolder
 from pyramidseg.training.setup import Setup
 from pyramidseg.training.step import StatisticsGuard, clip_gradients, gradient_norm
@@ -23,14 +23,13 @@ T = TypeVar("T")
 
 
 def run_epoch(
-    setup: Setup, run: RunFolder, position: Position, confusion: Tensor, stop: StopRequest, console: Console
+    setup: Setup, run: RunFolder, position: Position, tally: Tensor, stop: StopRequest, console: Console
 ) -> None:
-    """Train from the position's step to the epoch's end; `confusion` and `position` are brought forward in place."""
+    """Train from the position's step to the epoch's end; `tally` and `position` are brought forward in place."""
     config, plan = setup.config, setup.loader.plan
     guard = StatisticsGuard(setup.model)
     saved_at = clock = time.monotonic()
     advice = f"lower train.batch_size={config.train.batch_size} or data.crop={config.data.crop}"
-    set_training_mode(setup.model, freeze_encoder=config.optim.freeze_encoder)
     batches = setup.loader.steps(position.epoch, start=position.step)
     title = f"epoch {position.epoch + 1}/{config.train.epochs}"
     with console.bar(total=plan.steps, title=title, done=position.step) as bar, memory_explained(advice):
@@ -40,7 +39,7 @@ def run_epoch(
             set_learning_rate(setup.optimizer, factor_at(config, number, steps_an_epoch=plan.steps))
             guard.keep()
             setup.optimizer.zero_grad(set_to_none=True)
-            share, step_confusion = setup.step.gradients(setup.wrapped, step_batches, number)
+            share, step_tally = setup.task.gradients(setup.wrapped, step_batches, number)
             norm = gradient_norm(setup.model)
             save_due = is_due(config, number + 1, time.monotonic() - saved_at)
             # One exchange for all that the processes have to agree on: the loss, and whether to stop or save.
@@ -55,7 +54,7 @@ def run_epoch(
                 position.loss_sum += loss
                 position.counted += 1
                 position.skipped_in_a_row = 0
-                confusion += step_confusion
+                tally += step_tally
             else:
                 guard.undo()
                 position.skipped += 1
@@ -64,21 +63,21 @@ def run_epoch(
             position.waited += waited
             position.seconds, clock = position.seconds + time.monotonic() - clock, time.monotonic()
             if position.skipped_in_a_row >= config.train.max_skipped_steps:
-                checkpoint(setup, run, position, confusion)
+                checkpoint(setup, run, position, tally)
                 raise TrainingError(not_finite(setup, step_batches, position, loss))
             bar.advance(note=progress_note(position))
             if stop_wished:
-                checkpoint(setup, run, position, confusion)
+                checkpoint(setup, run, position, tally)
                 done = f"epoch {position.epoch + 1}, step {position.step}"
                 raise Interrupted(f"interrupted; everything up to {done} is saved: --resume continues")
             if save_wished:
-                checkpoint(setup, run, position, confusion)
+                checkpoint(setup, run, position, tally)
                 saved_at = time.monotonic()
 
 
-def checkpoint(setup: Setup, run: RunFolder, position: Position, confusion: Tensor) -> None:
+def checkpoint(setup: Setup, run: RunFolder, position: Position, tally: Tensor) -> None:
     """Save everything that resuming needs; all processes take part, the first one writes."""
-    total = sum_over_ranks(confusion)
+    total = sum_over_ranks(tally)
     if rank() > 0:
         return
     save_checkpoint(
@@ -88,7 +87,7 @@ def checkpoint(setup: Setup, run: RunFolder, position: Position, confusion: Tens
         model=setup.model,
         average=setup.average.model if setup.average else None,
         optimizer=setup.optimizer,
-        confusion=total,
+        tally=total,
         identity=setup.identity,
     )
 
@@ -118,8 +117,7 @@ def progress_note(position: Position) -> str:
 
 def not_finite(setup: Setup, batches: Sequence[Batch], position: Position, loss: float) -> str:
     """What to say when step after step is not finite: which images, and what to try."""
-    records = setup.dataset.split("train")
-    names = [records[index].id for batch in batches for _, index in batch.positions]
+    names = setup.task.names([index for batch in batches for _, index in batch.positions])
     return (
         f"loss {loss} or its gradient was not finite in {position.skipped_in_a_row} steps in a row, the last one on "
         f"images {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}; the last good state is kept. "

@@ -1,12 +1,11 @@
 """Training, from a dataset to a run folder: `fit` is the loop, `train` its public face."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pyramidseg.config import Config, full_name, given_settings, load_config
@@ -14,28 +13,17 @@ from pyramidseg.console import Console
 from pyramidseg.data.inspection import DatasetSummary, check_dataset
 from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.records import Dataset
-from pyramidseg.evaluation.metrics import metrics_of
-from pyramidseg.evaluation.scoring import Scores, score
-from pyramidseg.model.bundle import save_bundle
-from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.runtime import (
-    autocast,
-    choose_device,
-    on_first_rank,
-    process_group,
-    rank,
-    share_buffers,
-    sum_over_ranks,
-)
+from pyramidseg.runtime import choose_device, on_first_rank, process_group, rank, share_buffers, sum_over_ranks
 from pyramidseg.training.checkpoint import Position, load_checkpoint, restore
 from pyramidseg.training.epoch import checkpoint, run_epoch
 from pyramidseg.training.events import EventLog
-from pyramidseg.training.finish import write_results
 from pyramidseg.training.history import check_watch, epoch_row, improves, row_in_words
 from pyramidseg.training.interrupt import StopRequest
-from pyramidseg.training.losses import validation_loss
+from pyramidseg.training.preparation import adopt_bundle_settings, prepare
 from pyramidseg.training.run_folder import RunFolder, begin_run, open_run
-from pyramidseg.training.setup import Setup, adopt_bundle_settings, prepare
+from pyramidseg.training.segmentation import Segmentation
+from pyramidseg.training.setup import Setup
+from pyramidseg.training.task import Validation
 
 
 @dataclass(frozen=True)
@@ -85,27 +73,46 @@ def train(
 def fit(
     config: Config, source: str | Path | Dataset, *, out: Path, resume: bool, overwrite: bool, console: Console
 ) -> Run:
-    """The whole of a training run."""
+    """The whole of a segmentation run."""
+    return run_task(
+        config,
+        lambda resolved: plan(resolved, source, console),
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        console=console,
+    )
+
+
+def run_task(
+    config: Config, make: Callable[[Config], Setup], *, out: Path, resume: bool, overwrite: bool, console: Console
+) -> Run:
+    """The whole of a run, whatever it learns.
+
+    Args:
+        make: checks everything and builds what training needs, from the settings as a resumed run has them.
+    """
     with process_group(choose_device(config.train.device)):
         console.quiet = console.quiet or rank() > 0
         run, config = on_first_rank(lambda: open_run(out, config, resume=resume, overwrite=overwrite))
-        setup = plan(config, source, console)
-        on_first_rank(lambda: begin_run(run, setup.config, setup.dataset, resume=resume))
-        position = Position()
-        confusion = setup.no_confusion()
+        setup = make(config)
+        on_first_rank(lambda: begin_run(run, setup.config, setup.task.description(), resume=resume))
+        position, tally = Position(), setup.task.empty_tally()
         if resume:
-            position, confusion = continue_from(run, setup, console)
+            position, tally = continue_from(run, setup, console)
         if is_finished(position, setup.config) and run.report.exists():
             console.say(f"{run.path}: this run is finished; it is left as it is")
             return summarize(run, position)
         with closing(EventLog(run.events, position, active=rank() == 0)) as events, StopRequest() as stop:
             while not is_finished(position, setup.config):
-                run_epoch(setup, run, position, confusion, stop, console)
-                scores = validate(setup, console)
-                close_epoch(setup, run, position, confusion, scores, events, console)
-                confusion.zero_()
-        checkpoint(setup, run, position, confusion)
-        write_results(setup, run, position, console)
+                setup = setup.for_epoch(position.epoch)
+                run_epoch(setup, run, position, tally, stop, console)
+                close_epoch(setup, run, position, tally, validate(setup, console), events, console)
+                tally.zero_()
+        checkpoint(setup, run, position, tally)
+        setup.task.write_results(setup, run, position, console)
+        console.say(f"best epoch {position.best_epoch + 1}: {run.best}")
+        console.say(f"report: {run.report}")
     return summarize(run, position)
 
 
@@ -115,7 +122,7 @@ def plan(config: Config, source: str | Path | Dataset, console: Console) -> Setu
     Raises:
         PyramidSegError: the first thing that cannot be used.
     """
-    check_watch(config)
+    check_watch(config.train.watch, Segmentation.watchable)
     config, taken = adopt_bundle_settings(config)
     dataset, summary = on_first_rank(lambda: checked_dataset(source, config, console))
     setup = prepare(config, dataset, summary)
@@ -143,53 +150,34 @@ def continue_from(run: RunFolder, setup: Setup, console: Console) -> tuple[Posit
     found = load_checkpoint(run.checkpoints, identity=setup.identity, warn=console.warn)
     if found is None:
         console.say(f"{run.path}: no checkpoint yet, so training starts anew")
-        return Position(), setup.no_confusion()
+        return Position(), setup.task.empty_tally()
     tensors, position = found
     average = setup.average.model if setup.average else None
     stored = restore(tensors, model=setup.model, average=average, optimizer=setup.optimizer)
     console.say(f"{run.path}: resumed at epoch {position.epoch + 1}, step {position.step}")
-    # The stored confusion is the sum over all processes: one of them carries it on.
-    return position, stored.to(setup.device) if rank() == 0 else setup.no_confusion()
+    # The stored tally is the sum over all processes: one of them carries it on.
+    return position, stored.to(setup.device) if rank() == 0 else setup.task.empty_tally()
 
 
-def validate(setup: Setup, console: Console) -> Scores:
+def validate(setup: Setup, console: Console) -> Validation:
     """Scores of the model that a bundle would hold: the average where there is one."""
     model = setup.average.model if setup.average else setup.model
     model.eval()
     share_buffers(model)
-    config = setup.config
-
-    def logits_of(images: Tensor) -> Tensor:
-        with torch.inference_mode(), autocast(setup.precision, setup.device):
-            logits: Tensor = model(images.to(setup.device))
-        return logits.double() if setup.precision == "fp64" else logits.float()
-
-    records = setup.dataset.split("val")
-    return score(
-        logits_of,
-        records,
-        setup.dataset.masks,
-        setup.dataset.classes,
-        channels=config.model.in_channels,
-        batch_size=config.train.val_batch_size,
-        device=setup.device,
-        loss=lambda logits, labels: validation_loss(logits, labels, setup.step.class_weights, config.loss),
-        track=console.track,
-    )
+    return setup.task.validate(model, console)
 
 
 def close_epoch(
     setup: Setup,
     run: RunFolder,
     position: Position,
-    confusion: Tensor,
-    scores: Scores,
+    tally: Tensor,
+    found: Validation,
     events: EventLog,
     console: Console,
 ) -> None:
     """Write the epoch's row and bundles, note whether it was the best, and move the position to the next epoch."""
-    training = metrics_of(sum_over_ranks(confusion).cpu(), setup.dataset.classes, images=setup.loader.plan.samples)
-    row = epoch_row(setup, position, training, scores)
+    row = epoch_row(setup, position, setup.task.training_columns(sum_over_ranks(tally)), found.columns)
     position.history.append(row)
     watched = row[setup.config.train.watch]
     better = watched is not None and (
@@ -202,36 +190,16 @@ def close_epoch(
     if rank() == 0:
         run.write_metrics(position.history)
         events.row(row)
-        save_epoch_bundle(setup, run.last, position, scores)
-        if better:
-            save_epoch_bundle(setup, run.best, position, scores)
-    console.say(row_in_words(row, setup.config, better=better))
+        model = setup.average.model if setup.average else setup.model
+        ema = setup.config.optim.ema if setup.average else None
+        for path in (run.last, run.best) if better else (run.last,):
+            setup.task.save(model, path, {**found.facts, "epoch": position.epoch + 1, "ema": ema})
+    console.say(row_in_words(row, setup, better=better))
     if position.stopped_early:
         console.say(f"stopped early: {setup.config.train.watch} has not improved for {patience} epochs")
     position.epoch += 1
     position.step = position.counted = 0
     position.loss_sum = position.seconds = position.waited = 0.0
-
-
-def save_epoch_bundle(setup: Setup, path: Path, position: Position, scores: Scores) -> None:
-    """A bundle of the weights that were just validated, with their scores and origin."""
-    model: Segmenter = setup.average.model if setup.average else setup.model
-    save_bundle(
-        model,
-        path,
-        facts={
-            "metrics": scores.metrics.to_dict(),
-            "split": "val",
-            "epoch": position.epoch + 1,
-            "ema": setup.config.optim.ema if setup.average else None,
-            "data": {
-                "source": Path(setup.dataset.source).name,
-                "layout": setup.dataset.layout,
-                "fingerprint": setup.summary.fingerprint,
-            },
-            "crop": list(setup.config.data.crop),
-        },
-    )
 
 
 def is_finished(position: Position, config: Config) -> bool:

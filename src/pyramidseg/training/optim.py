@@ -1,4 +1,4 @@
-"""Optimiser, learning rate and frozen parts."""
+"""Optimiser and learning rate."""
 
 import math
 
@@ -6,38 +6,80 @@ import torch
 from torch import nn
 
 from pyramidseg.config import Config, OptimConfig
+from pyramidseg.errors import ConfigError
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.model.stages import count_parts, part_finder
+from pyramidseg.training.freezing import frozen_parts
+from pyramidseg.training.muon import Muon
+
+Group = dict[str, object]
 
 
-def make_optimizer(model: Segmenter, config: OptimConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD with Nesterov momentum; each group's peak rate is kept in its `peak_lr`.
+def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """AdamW, Muon, or SGD with Nesterov momentum; each group's peak rate is kept in its `peak_lr`.
 
-    Norms and biases are not decayed (He et al. 2019, arXiv 1812.01187, section 3.1); the encoder has its own rate.
+    Norms and biases are not decayed (He et al. 2019, arXiv 1812.01187, section 3.1).
     """
-    if config.freeze_encoder:
-        model.encoder.requires_grad_(False)
-    groups = [group for group in parameter_groups(model, config) if group["params"]]
+    groups = parameter_groups(model, config)
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+    if config.optimizer == "muon":
+        return Muon(groups, lr=config.lr)
     return torch.optim.AdamW(groups, lr=config.lr, fused=True)
 
 
-def parameter_groups(model: Segmenter, config: OptimConfig) -> list[dict[str, object]]:
-    """Trainable parameters by part (encoder, the rest) and by whether they are decayed."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {
-        (part, decayed): [] for part in (True, False) for decayed in (True, False)
-    }
+def parameter_groups(model: nn.Module, config: OptimConfig) -> list[Group]:
+    """All parameters that are ever trained, by peak rate, by whether they are decayed, and by whether Muon takes them.
+
+    Raises:
+        ConfigError: settings of the encoder's parts for a model that has none.
+    """
+    rates = _peak_rates(model, config)
+    groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups[name.startswith("encoder."), parameter.ndim > 1].append(parameter)
+        if name in rates:
+            key = rates[name], parameter.ndim > 1, _mixes_channels(name, parameter)
+            groups.setdefault(key, []).append(parameter)
     return [
         {
             "params": parameters,
+            "peak_lr": rate,
             "weight_decay": config.weight_decay if decayed else 0.0,
-            "peak_lr": config.lr * (config.encoder_lr_factor if in_encoder else 1.0),
+            "orthogonal": orthogonal,
         }
-        for (in_encoder, decayed), parameters in groups.items()
+        for (rate, decayed, orthogonal), parameters in groups.items()
     ]
+
+
+def _peak_rates(model: nn.Module, config: OptimConfig) -> dict[str, float]:
+    """Peak rate by name of every parameter that is ever trained.
+
+    Layer-wise decay: Clark et al. 2020, arXiv 2003.10555, appendix A; Bao et al. 2021, arXiv 2106.08254, section 3.1.
+    """
+    if not isinstance(model, Segmenter):
+        if config.layer_decay != 1 or config.encoder_lr_factor != 1 or config.freeze_encoder or config.freeze_stages:
+            raise ConfigError(
+                "optim.layer_decay, encoder_lr_factor and freeze_* part the encoder from the rest of a segmenter, and "
+                "this model has no other part; leave them out"
+            )
+        return {name: config.lr for name, _ in model.named_parameters()}
+    parts, part_of = count_parts(model.encoder), part_finder(model.encoder)
+    untrained = 0 if config.unfreeze_epoch else frozen_parts(model, config, epoch=0)
+    rates: dict[str, float] = {}
+    for name, _ in model.named_parameters():
+        if not name.startswith("encoder."):
+            rates[name] = config.lr
+        elif (part := part_of(name.removeprefix("encoder."))) >= untrained:
+            rates[name] = config.lr * config.encoder_lr_factor * config.layer_decay ** (parts - part)
+    return rates
+
+
+def _mixes_channels(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a parameter is a matrix between hidden channels, which Muon is made for.
+
+    Neither the outputs nor depthwise filters are, whose rows have nothing in common.
+    """
+    return parameter.ndim > 1 and parameter.shape[1] > 1 and not name.startswith(("classifier.", "head."))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
@@ -70,10 +112,3 @@ def lr_factor(step: int, *, steps: int, warmup_steps: int, schedule: str) -> flo
             return warmup * 0.5 * (1 + math.cos(math.pi * progress))
         case _:
             return warmup
-
-
-def set_training_mode(model: Segmenter, *, freeze_encoder: bool) -> None:
-    """Training mode; a frozen encoder stays in evaluation mode, its BatchNorm statistics with it."""
-    model.train()
-    if freeze_encoder:
-        model.encoder.eval()

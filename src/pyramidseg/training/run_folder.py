@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from pyramidseg.config import Config, given_settings, load_config
-from pyramidseg.data.records import Dataset
 from pyramidseg.errors import ConfigError, OutputError
 from pyramidseg.files import explained_writes, write_text
 
@@ -99,7 +99,7 @@ def open_run(out: Path, config: Config, *, resume: bool, overwrite: bool) -> tup
     return run, config
 
 
-def begin_run(run: RunFolder, config: Config, dataset: Dataset, *, resume: bool) -> None:
+def begin_run(run: RunFolder, config: Config, description: Mapping[str, Any], *, resume: bool) -> None:
     """Make RUN with its configuration and its data; what an overwritten run left is deleted first.
 
     Raises:
@@ -111,14 +111,7 @@ def begin_run(run: RunFolder, config: Config, dataset: Dataset, *, resume: bool)
         with explained_writes(run.path):
             shutil.rmtree(run.path)
     write_text(run.config, config.to_yaml())
-    described = {
-        "source": dataset.source,
-        "layout": dataset.layout,
-        "notes": list(dataset.notes),
-        "images": {name: len(records) for name, records in dataset.splits.items()},
-        **dataset.classes.to_dict(),
-    }
-    write_text(run.dataset, yaml.safe_dump(described, sort_keys=False))
+    write_text(run.dataset, yaml.safe_dump(dict(description), sort_keys=False))
 
 
 def _ways_on(run: RunFolder) -> str:

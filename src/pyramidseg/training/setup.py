@@ -1,191 +1,163 @@
-"""From settings and data to everything that the training loop turns over."""
+"""Everything that the training loop turns over, whatever the task."""
 
 import hashlib
 import json
 import os
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pyramidseg.config import Config, ModelConfig
-from pyramidseg.data.inspection import DatasetSummary
-from pyramidseg.data.loading import EpochPlan, TrainingLoader, TrainingSamples, default_workers
-from pyramidseg.data.records import Dataset
-from pyramidseg.data.transforms import Augmentation
-from pyramidseg.errors import ConfigError
-from pyramidseg.model.bundle import load_weights, read_settings
-from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.runtime import choose_device, position_seed, rank, resolve_precision, world_size
+from pyramidseg.config import Config
+from pyramidseg.data.loading import EpochPlan, Samples, TrainingLoader, default_workers
+from pyramidseg.runtime import choose_device, rank, resolve_precision, world_size
+from pyramidseg.training.checkpoint import Position
 from pyramidseg.training.ema import WeightAverage
-from pyramidseg.training.losses import class_weights
-from pyramidseg.training.optim import make_optimizer, set_training_mode
+from pyramidseg.training.freezing import set_training_mode, thaws
+from pyramidseg.training.optim import make_optimizer
 from pyramidseg.training.run_folder import MAY_CHANGE
-from pyramidseg.training.step import Step, TrainingModel
+from pyramidseg.training.step import Step
+from pyramidseg.training.task import Task
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that training turns over.
+    """What a run needs.
 
     Attributes:
+        model: what is trained, averaged and saved.
         wrapped: the model as the loss sees it, inside DistributedDataParallel where there are several processes.
         identity: fingerprint of the settings that matter and of the data.
         notes: what was chosen, in words.
     """
 
     config: Config
-    dataset: Dataset
-    summary: DatasetSummary
+    task: Task
     device: torch.device
-    precision: Literal["fp32", "bf16", "fp64"]
-    model: Segmenter
+    model: nn.Module
+    seen_by_loss: nn.Module
     wrapped: nn.Module
     average: WeightAverage | None
     optimizer: torch.optim.Optimizer
     loader: TrainingLoader
-    step: Step
     identity: str
     notes: tuple[str, ...]
 
-    def no_confusion(self) -> Tensor:
-        """(K, K) int64 zeros on the device."""
-        count = len(self.dataset.classes)
-        return torch.zeros(count, count, dtype=torch.int64, device=self.device)
+    def for_epoch(self, epoch: int) -> "Setup":
+        """Modes and gradients as an epoch (from 0) has them."""
+        set_training_mode(self.model, self.config.optim, epoch=epoch)
+        if world_size() > 1 and thaws(self.config.optim, epoch=epoch):
+            # DistributedDataParallel only knows what was trained when it was made.
+            return replace(self, wrapped=_distributed(self.seen_by_loss, self.device))
+        return self
+
+    def facts(self, position: Position) -> dict[str, object]:
+        """What a report says of the run, by name."""
+        waits = [row["waiting_share"] for row in position.history if row["waiting_share"] is not None]
+        return {
+            "best epoch": position.best_epoch + 1,
+            "training time": f"{sum(row['seconds'] for row in position.history):.0f} s",
+            "waiting for data": f"{100 * sum(waits) / max(1, len(waits)):.1f} % of the training time",
+            "skipped steps": position.skipped,
+        }
 
 
-def prepare(config: Config, dataset: Dataset, summary: DatasetSummary) -> Setup:
-    """Build model, optimiser and loader, and refuse what training would fail on later.
+def make_step(config: Config) -> Step:
+    """Device and precision of a run.
 
     Raises:
-        PyramidSegError: a setting, a device, weights or a batch that cannot be used.
+        DeviceError: the device is not on this machine.
     """
     device = choose_device(config.train.device)
-    precision = resolve_precision(config.train.precision, device)
     if config.train.deterministic:
         torch.use_deterministic_algorithms(True)
-    model, model_note = build_model(config, dataset)
-    model = model.double() if precision == "fp64" else model
-    model = model.to(device).to(memory_format=torch.channels_last)
-    set_training_mode(model, freeze_encoder=config.optim.freeze_encoder)
-    plan = EpochPlan(
-        samples=len(dataset.split("train")),
+    return Step(device, resolve_precision(config.train.precision, device), config.train.seed)
+
+
+def make_plan(config: Config, *, samples: int) -> EpochPlan:
+    """How an epoch's samples are dealt out.
+
+    Raises:
+        DataError: there are fewer than one step needs.
+    """
+    return EpochPlan(
+        samples=samples,
         batch_size=config.train.batch_size,
         accumulate=config.train.accumulate,
         world_size=world_size(),
         seed=config.train.seed,
     )
-    smallest = plan.samples // (plan.steps * plan.world_size * plan.accumulate)
-    model.check_training_batch(smallest, *config.data.crop)
+
+
+def assemble(
+    config: Config,
+    task: Task,
+    step: Step,
+    plan: EpochPlan,
+    *,
+    model: nn.Module,
+    seen_by_loss: nn.Module,
+    samples: Samples,
+    notes: tuple[str, ...],
+) -> Setup:
+    """Optimiser, average, processes and loading around a model that is on its device.
+
+    Args:
+        model: in the step's precision.
+        seen_by_loss: the model as the task's `gradients` takes it.
+        notes: what the task chose, in words.
+    """
+    set_training_mode(model, config.optim, epoch=0)
     optimizer = make_optimizer(model, config.optim)
     average = WeightAverage(model, config.optim.ema) if config.optim.ema else None
-    wrapped, norm_note = _distribute(model, device)
-    weights = _class_weights(config, summary).to(device, torch.float64 if precision == "fp64" else torch.float32)
+    normed = any(isinstance(module, nn.BatchNorm2d) and module.training for module in model.modules())
+    if world_size() > 1 and step.device.type == "cuda":
+        seen_by_loss = nn.SyncBatchNorm.convert_sync_batchnorm(seen_by_loss)  # type: ignore[no-untyped-call]
     workers = config.data.workers
     if workers is None:
-        workers = default_workers(device, os.cpu_count() or 1, world_size())
-    samples = TrainingSamples(
-        dataset.split("train"),
-        dataset.masks,
-        channels=config.model.in_channels,
-        augmentation=Augmentation(config.data.crop, config.data.scale, config.data.flip, config.data.color),
-        seed=config.train.seed,
-    )
+        workers = default_workers(step.device, os.cpu_count() or 1, world_size())
     processes = "1 process" if world_size() == 1 else f"{world_size()} processes"
     notes = (
-        model_note,
-        f"{device}, {precision}, {processes}{norm_note}, {workers} loading workers",
+        *notes,
+        f"{step.device}, {step.precision}, {processes}{_norm_note(step.device, normed)}, {workers} loading workers",
         f"{plan.samples} training images, {plan.steps} steps an epoch of up to "
         f"{config.train.batch_size} x {config.train.accumulate} x {world_size()} crops of "
         f"{config.data.crop[0]}x{config.data.crop[1]}, {config.train.epochs} epochs",
-        *(
-            [f"class weights {', '.join(f'{value:.3g}' for value in weights.tolist())}"]
-            if config.loss.class_weights != "none"
-            else []
-        ),
     )
     return Setup(
         config=config,
-        dataset=dataset,
-        summary=summary,
-        device=device,
-        precision=precision,
+        task=task,
+        device=step.device,
         model=model,
-        wrapped=wrapped,
+        seen_by_loss=seen_by_loss,
+        wrapped=_distributed(seen_by_loss, step.device) if world_size() > 1 else seen_by_loss,
         average=average,
         optimizer=optimizer,
-        loader=TrainingLoader(samples, plan, rank=rank(), workers=workers, pin=device.type == "cuda"),
-        step=Step(device, precision, config.loss, weights, config.train.seed),
-        identity=_identity(config, summary),
+        loader=TrainingLoader(samples, plan, rank=rank(), workers=workers, pin=step.device.type == "cuda"),
+        identity=_identity(config, task),
         notes=notes,
     )
 
 
-def build_model(config: Config, dataset: Dataset) -> tuple[Segmenter, str]:
-    """The network with its starting weights, and what they are in words."""
-    torch.manual_seed(position_seed("initialisation", config.train.seed))
-    settings = config.model.model_dump()
-    start = settings.pop("weights")
-    if start == "random":
-        model = Segmenter(classes=dataset.classes, **settings)
-        source = model.encoder_source
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        return model, f"{model.encoder.name} FPN, {parameters / 1e6:.1f} M parameters, encoder weights {source.name}"
-    model = Segmenter(classes=dataset.classes, **{**settings, "encoder_weights": "none"})
-    report = load_weights(model, Path(start), reset_head=config.train.reset_head)
-    return model, f"{model.encoder.name} FPN, weights {start}: {report}"
-
-
-def adopt_bundle_settings(config: Config) -> tuple[Config, str]:
-    """With `weights` from a bundle, take the network's settings from it, unless they were given.
-
-    A setting that was given and contradicts the bundle is left, and refused when the tensors do not fit.
-
-    Returns:
-        The settings, and what was taken over in words (nothing where there was nothing to take).
-    """
-    if config.model.weights == "random":
-        return config, ""
-    theirs = ModelConfig.model_validate({**read_settings(Path(config.model.weights)), "weights": config.model.weights})
-    own = config.model
-    free = set(ModelConfig.model_fields) - own.model_fields_set - {"weights", "dropout", "encoder_weights"}
-    taken = {name: getattr(theirs, name) for name in sorted(free) if getattr(theirs, name) != getattr(own, name)}
-    if own.encoder != theirs.encoder and "encoder" in own.model_fields_set:
-        raise ConfigError(
-            f"model.encoder={own.encoder}: {own.weights} holds a {theirs.encoder}; leave the encoder out, or choose "
-            "other weights"
-        )
-    note = f"from the bundle: {', '.join(f'{name}={value}' for name, value in taken.items())}" if taken else ""
-    return config.model_copy(update={"model": own.model_copy(update=taken)}), note
-
-
-def _distribute(model: Segmenter, device: torch.device) -> tuple[nn.Module, str]:
-    """Wrap for several processes; batch norm is synchronised where torch can (GPU), and per process on the CPU."""
-    trained = TrainingModel(model)
-    if world_size() == 1:
-        return trained, ""
-    normed = any(isinstance(module, nn.BatchNorm2d) and module.training for module in model.modules())
-    if device.type == "cuda":
-        trained = nn.SyncBatchNorm.convert_sync_batchnorm(trained)  # type: ignore[no-untyped-call]
-        note = ", batch norm synchronised"
-    else:
-        note = ", batch norm per process: torch synchronises it on GPUs only" if normed else ""
+def _distributed(model: nn.Module, device: torch.device) -> nn.Module:
     ids = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(trained, device_ids=ids, gradient_as_bucket_view=True), note
+    return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
 
 
-def _class_weights(config: Config, summary: DatasetSummary) -> Tensor:
-    train = summary.splits["train"]
-    return class_weights(config.loss.class_weights, train.pixels, train.presence_pixels)
+def _norm_note(device: torch.device, normed: bool) -> str:
+    """Batch norm is synchronised where torch can (GPU), and per process on the CPU."""
+    if world_size() == 1 or not normed:
+        return ""
+    if device.type == "cuda":
+        return ", batch norm synchronised"
+    return ", batch norm per process: torch synchronises it on GPUs only"
 
 
-def _identity(config: Config, summary: DatasetSummary) -> str:
+def _identity(config: Config, task: Task) -> str:
     tree = config.model_dump(mode="json")
     for name in MAY_CHANGE:
         section, _, key = name.partition(".")
         del tree[section][key]
-    text = json.dumps([tree, summary.fingerprint, world_size()], sort_keys=True)
+    text = json.dumps([tree, task.identity(), world_size()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

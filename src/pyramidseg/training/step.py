@@ -1,95 +1,67 @@
-"""One optimiser step: forward and backward over its micro-batches, then a finite check, then the update.
+"""One optimiser step: forward and backward over its micro-batches, and its guard against values that are not finite.
 
-Legend: B batch, C channels, H W pixels, K classes.
+Legend: B batch, C channels, H W pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pyramidseg.config import LossConfig
 from pyramidseg.data.loading import Batch
-from pyramidseg.evaluation.confusion import confusion_matrix
-from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.runtime import autocast, position_seed, rank, sum_over_ranks, world_size
-from pyramidseg.training.losses import SMALLEST, Targets, labelled_weight, presence_loss, segmentation_loss
-
-
-class TrainingModel(nn.Module):
-    """The Segmenter as it is trained: logits, and those of the image-level head where it has one.
-
-    One `forward` for both, because DistributedDataParallel sees only what goes through `forward`.
-    """
-
-    def __init__(self, segmenter: Segmenter) -> None:
-        super().__init__()
-        self.segmenter = segmenter
-
-    def forward(self, image_BCHW: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B, C, H, W) to logits (B, K, H, W) and image-level logits (B, K) or None."""
-        if self.segmenter.head is None:
-            return self.segmenter(image_BCHW), None
-        return self.segmenter.logits_with_image_logits(image_BCHW)
+from pyramidseg.runtime import Precision, autocast, position_seed, rank, world_size
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step needs besides its batches.
-
-    Attributes:
-        class_weights: (K,) on the device.
-    """
+    """What a step needs besides its batches and its loss."""
 
     device: torch.device
-    precision: Literal["fp32", "bf16", "fp64"]
-    loss: LossConfig
-    class_weights: Tensor
+    precision: Precision
     seed: int
 
-    def gradients(self, model: nn.Module, batches: Sequence[Batch], number: int) -> tuple[Tensor, Tensor]:
-        """Leave the gradients of the step's loss in `model`, equal on all processes.
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of losses and of the logits that they are computed from."""
+        return torch.float64 if self.precision == "fp64" else torch.float32
+
+    def backward(
+        self, model: nn.Module, batches: Sequence[Batch], number: int, *, loss: Callable[[int, Any], Tensor]
+    ) -> Tensor:
+        """Add up the gradients of all micro-batches in `model`, equal on all processes.
 
         Args:
-            model: a `TrainingModel`, possibly inside DistributedDataParallel.
+            model: possibly inside DistributedDataParallel.
             number: the step's number in the run, from which dropout's randomness follows.
+            loss: this process's share of the step's loss from a micro-batch's index and the model's output.
 
         Returns:
-            This process's share of the loss (the shares add up to it), and its confusion (K, K) int64.
+            This process's share of the step's loss.
         """
-        labels = [batch.labels.to(self.device, torch.int64, non_blocking=True) for batch in batches]
-        totals = torch.stack(
-            [
-                *(labelled_weight(part, self.class_weights) for part in labels),
-                torch.tensor(sum(map(len, labels)), device=self.device),
-            ]
-        )
-        totals = sum_over_ranks(totals)
-        weight_total, images_total = totals[:-1].sum().clamp_min(SMALLEST), int(totals[-1])
-        share = torch.zeros((), device=self.device, dtype=self.class_weights.dtype)
-        confusion = torch.zeros(len(self.class_weights), len(self.class_weights), dtype=torch.int64, device=self.device)
-        for index, (batch, truth) in enumerate(zip(batches, labels, strict=True)):
-            targets = Targets(truth, self.class_weights, weight_total, len(batches), self.loss.focal_gamma)
+        share = torch.zeros((), device=self.device, dtype=self.dtype)
+        for index, batch in enumerate(batches):
             torch.manual_seed(position_seed("step", self.seed, number, index, rank()))
             last = index == len(batches) - 1
             with model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext():
                 with autocast(self.precision, self.device):
-                    logits, image_logits = model(batch.images.to(self.device, non_blocking=True))
-                logits = _widened(logits)
-                part = segmentation_loss(logits, targets, self.loss)
-                if image_logits is not None:
-                    part = part + self.loss.presence * presence_loss(
-                        _widened(image_logits), truth, images_total=images_total
-                    )
+                    output = model(batch.images.to(self.device, non_blocking=True))
+                part = loss(index, output)
                 # DistributedDataParallel averages gradients; the shares want their sum.
                 torch.autograd.backward(part * world_size())
             share += part.detach()
-            confusion += confusion_matrix(logits.detach().argmax(dim=1), truth, len(self.class_weights))
-        return share, confusion
+        return share
+
+    def widened(self, logits: Tensor) -> Tensor:
+        """Logits in the dtype of losses: bfloat16 is too coarse for them."""
+        return logits.to(self.dtype)
+
+    def to_device(self, labels: Tensor) -> Tensor:
+        """Labels as losses take them: int64, on the device."""
+        return labels.to(self.device, torch.int64, non_blocking=True)
 
 
 class StatisticsGuard:
@@ -122,7 +94,3 @@ def clip_gradients(model: nn.Module, norm: Tensor, limit: float) -> None:
     """Scale gradients so that their norm is at most `limit`; 0 switches clipping off."""
     if limit:
         torch.nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
-
-
-def _widened(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()

@@ -1,0 +1,51 @@
+"""What of the encoder stays as it is, and from which epoch on it does not.
+
+Frozen parts neither get gradients nor change the statistics of their norms: they are in evaluation mode.
+"""
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pyramidseg.config import OptimConfig
+from pyramidseg.errors import ConfigError
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.model.stages import count_parts, owned_modules, part_finder
+
+
+def frozen_parts(model: Segmenter, config: OptimConfig, *, epoch: int) -> int:
+    """How many parts of the encoder, from its input on, are frozen in an epoch (from 0).
+
+    Raises:
+        ConfigError: more are to be frozen than there are.
+    """
+    parts = count_parts(model.encoder)
+    if config.freeze_stages > parts:
+        raise ConfigError(
+            f"optim.freeze_stages={config.freeze_stages}: {model.encoder.name} has {parts} parts (its stem, and a "
+            f"stage for each of the strides {list(model.encoder.strides)})"
+        )
+    if config.unfreeze_epoch and epoch >= config.unfreeze_epoch:
+        return 0
+    return parts if config.freeze_encoder else config.freeze_stages
+
+
+def thaws(config: OptimConfig, *, epoch: int) -> bool:
+    """Whether what was frozen begins to be trained with this epoch (from 0)."""
+    return bool(config.unfreeze_epoch) and epoch == config.unfreeze_epoch
+
+
+def set_training_mode(model: nn.Module, config: OptimConfig, *, epoch: int) -> None:
+    """Training mode for what is trained in an epoch, evaluation mode and no gradients for what is frozen."""
+    model.train()
+    if not isinstance(model, Segmenter):
+        return
+    frozen = frozen_parts(model, config, epoch=epoch)
+    part_of = part_finder(model.encoder)
+    for name, parameter in model.encoder.named_parameters():
+        parameter.requires_grad_(part_of(name) >= frozen)
+    if frozen == count_parts(model.encoder):
+        model.encoder.eval()
+        return
+    for part, module in owned_modules(model.encoder):
+        if part < frozen or (config.freeze_norm and isinstance(module, _BatchNorm)):
+            module.eval()

@@ -1,0 +1,95 @@
+"""From settings and a checked dataset to a segmentation run: the network with its starting weights, and its task."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pyramidseg.config import Config, ModelConfig
+from pyramidseg.data.inspection import DatasetSummary
+from pyramidseg.data.loading import TrainingSamples
+from pyramidseg.data.records import Dataset
+from pyramidseg.data.transforms import Augmentation
+from pyramidseg.errors import ConfigError
+from pyramidseg.model.bundle import load_weights, read_settings
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.runtime import position_seed
+from pyramidseg.training.freezing import set_training_mode
+from pyramidseg.training.losses import class_weights
+from pyramidseg.training.segmentation import Segmentation, TrainingModel
+from pyramidseg.training.setup import Setup, assemble, make_plan, make_step
+
+
+def prepare(config: Config, dataset: Dataset, summary: DatasetSummary) -> Setup:
+    """Build everything that a segmentation run needs, and refuse what training would fail on later.
+
+    Raises:
+        PyramidSegError: a setting, a device, weights or a batch that cannot be used.
+    """
+    step = make_step(config)
+    model, model_note = build_model(config, dataset)
+    model = model.to(step.device, step.dtype).to(memory_format=torch.channels_last)
+    plan = make_plan(config, samples=len(dataset.split("train")))
+    set_training_mode(model, config.optim, epoch=0)
+    model.check_training_batch(plan.smallest_batch, *config.data.crop)
+    weights = _class_weights(config, summary).to(step.device, step.dtype)
+    in_words = ", ".join(f"{value:.3g}" for value in weights.tolist())
+    return assemble(
+        config,
+        Segmentation(config, dataset, summary, step, weights),
+        step,
+        plan,
+        model=model,
+        seen_by_loss=TrainingModel(model),
+        samples=TrainingSamples(
+            dataset.split("train"),
+            dataset.masks,
+            channels=config.model.in_channels,
+            augmentation=Augmentation(config.data.crop, config.data.scale, config.data.flip, config.data.color),
+            seed=config.train.seed,
+        ),
+        notes=(model_note, *([f"class weights {in_words}"] if config.loss.class_weights != "none" else [])),
+    )
+
+
+def build_model(config: Config, dataset: Dataset) -> tuple[Segmenter, str]:
+    """The network with its starting weights, and what they are in words."""
+    torch.manual_seed(position_seed("initialisation", config.train.seed))
+    settings = config.model.model_dump()
+    start = settings.pop("weights")
+    if start == "random":
+        model = Segmenter(classes=dataset.classes, **settings)
+        source = model.encoder_source
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        return model, f"{model.encoder.name} FPN, {parameters / 1e6:.1f} M parameters, encoder weights {source.name}"
+    model = Segmenter(classes=dataset.classes, **{**settings, "encoder_weights": "none"})
+    report = load_weights(model, Path(start), reset_head=config.train.reset_head)
+    return model, f"{model.encoder.name} FPN, weights {start}: {report}"
+
+
+def adopt_bundle_settings(config: Config) -> tuple[Config, str]:
+    """With `weights` from a bundle, take the network's settings from it, unless they were given.
+
+    A setting that was given and contradicts the bundle is left, and refused when the tensors do not fit.
+
+    Returns:
+        The settings, and what was taken over in words (nothing where there was nothing to take).
+    """
+    if config.model.weights == "random":
+        return config, ""
+    theirs = ModelConfig.model_validate({**read_settings(Path(config.model.weights)), "weights": config.model.weights})
+    own = config.model
+    free = set(ModelConfig.model_fields) - own.model_fields_set - {"weights", "dropout", "encoder_weights"}
+    taken = {name: getattr(theirs, name) for name in sorted(free) if getattr(theirs, name) != getattr(own, name)}
+    if own.encoder != theirs.encoder and "encoder" in own.model_fields_set:
+        raise ConfigError(
+            f"model.encoder={own.encoder}: {own.weights} holds a {theirs.encoder}; leave the encoder out, or choose "
+            "other weights"
+        )
+    note = f"from the bundle: {', '.join(f'{name}={value}' for name, value in taken.items())}" if taken else ""
+    return config.model_copy(update={"model": own.model_copy(update=taken)}), note
+
+
+def _class_weights(config: Config, summary: DatasetSummary) -> Tensor:
+    train = summary.splits["train"]
+    return class_weights(config.loss.class_weights, train.pixels, train.presence_pixels)

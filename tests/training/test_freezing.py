@@ -1,0 +1,112 @@
+"""What freezing and separate rates change, and what they leave as it is."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pyramidseg.config import OptimConfig
+from pyramidseg.errors import ConfigError
+from pyramidseg.model.encoder import Encoder
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.model.stages import count_parts, part_finder
+from pyramidseg.training.freezing import set_training_mode
+from pyramidseg.training.loop import train
+from pyramidseg.training.optim import make_optimizer, parameter_groups, set_learning_rate
+from support import TINY_SETTINGS
+
+
+@pytest.fixture
+def model() -> Segmenter:
+    return Segmenter(
+        num_classes=3, encoder="test_resnet", encoder_weights="none", pyramid_channels=32, segmentation_channels=32
+    )
+
+
+def changed_by_a_step(model: Segmenter, config: OptimConfig, *, epoch: int = 0) -> set[str]:
+    """Names of the tensors that one optimiser step changes."""
+    set_training_mode(model, config, epoch=epoch)
+    optimizer = make_optimizer(model, config)
+    set_learning_rate(optimizer, 1.0)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model(torch.rand(2, 3, 64, 64)).square().mean().backward()
+    optimizer.step()
+    return {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+
+
+def part(model: Segmenter, name: str) -> int:
+    return part_finder(model.encoder)(name.removeprefix("encoder."))
+
+
+@pytest.mark.parametrize("frozen", [0, 1, 3, 5])
+def test_frozen_stages_keep_weights_and_statistics(model: Segmenter, frozen: int) -> None:
+    changed = changed_by_a_step(model, OptimConfig(lr=0.1, freeze_stages=frozen))
+    of_encoder = {name for name in model.state_dict() if name.startswith("encoder.")}
+    assert {part(model, name) for name in changed & of_encoder} == set(range(frozen, 5))
+    running = {name for name in of_encoder if "running_mean" in name}
+    assert {name for name in running if part(model, name) >= frozen} == changed & running
+    assert "classifier.weight" in changed
+
+
+def test_a_frozen_encoder_thaws_at_its_epoch(model: Segmenter) -> None:
+    config = OptimConfig(lr=0.1, freeze_encoder=True, unfreeze_epoch=2)
+    assert not any(name.startswith("encoder.") for name in changed_by_a_step(model, config, epoch=1))
+    changed = changed_by_a_step(model, config, epoch=2)
+    assert {part(model, name) for name in changed if name.startswith("encoder.")} == set(range(5))
+
+
+def test_frozen_norms_keep_their_statistics_while_weights_learn(model: Segmenter) -> None:
+    changed = changed_by_a_step(model, OptimConfig(lr=0.1, freeze_norm=True))
+    assert not any("running" in name for name in changed if name.startswith("encoder."))
+    assert any("running" in name for name in changed if name.startswith("decoder."))
+    assert {part(model, name) for name in changed if name.startswith("encoder.")} == set(range(5))
+
+
+def test_rates_fall_from_stage_to_stage(model: Segmenter) -> None:
+    config = OptimConfig(lr=1.0, encoder_lr_factor=0.5, layer_decay=0.8)
+    rate = {
+        id(parameter): group["peak_lr"]
+        for group in parameter_groups(model, config)
+        for parameter in group["params"]  # type: ignore[attr-defined]
+    }
+    for name, parameter in model.named_parameters():
+        in_encoder = name.startswith("encoder.")
+        expected = 0.5 * 0.8 ** (5 - part(model, name)) if in_encoder else 1.0
+        assert rate[id(parameter)] == pytest.approx(expected), name
+
+
+def test_untrained_parameters_are_in_no_group(model: Segmenter) -> None:
+    count = sum(len(group["params"]) for group in parameter_groups(model, OptimConfig(freeze_encoder=True)))  # type: ignore[arg-type]
+    assert count == sum(1 for name, _ in model.named_parameters() if not name.startswith("encoder."))
+
+
+def test_more_stages_than_there_are_is_an_error(model: Segmenter) -> None:
+    with pytest.raises(ConfigError, match=r"optim\.freeze_stages=6: test_resnet has 5 parts \(its stem"):
+        set_training_mode(model, OptimConfig(freeze_stages=6), epoch=0)
+
+
+def test_thawing_what_is_not_frozen_is_an_error() -> None:
+    with pytest.raises(ValueError, match="nothing is frozen"):
+        OptimConfig(unfreeze_epoch=3)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_b0", "convnext_atto", "mobilenetv3_small_050"])
+def test_parts_are_in_the_order_of_the_network(name: str) -> None:
+    encoder = Encoder(name, weights="none")
+    part_of = part_finder(encoder)
+    parts = [part_of(key) for key, _ in encoder.named_parameters()]
+    assert parts == sorted(parts)
+    assert set(parts) == set(range(count_parts(encoder)))
+
+
+def test_a_run_thaws_and_its_bundle_shows_it(scenes: Path, tmp_path: Path) -> None:
+    def encoder_of(**settings: Any) -> dict[str, torch.Tensor]:
+        run = train(scenes, out=tmp_path / str(len(list(tmp_path.iterdir()))), quiet=True, **TINY_SETTINGS, **settings)
+        return Segmenter.load(run.last).encoder.state_dict()
+
+    frozen = encoder_of(epochs=1, freeze_encoder=True, ema=0.0)
+    thawed = encoder_of(epochs=2, freeze_encoder=True, unfreeze_epoch=1, ema=0.0)
+    name = next(key for key in frozen if key.endswith("conv1.weight"))
+    torch.manual_seed(0)
+    assert not torch.equal(frozen[name], thawed[name])
