@@ -60,3 +60,9 @@ def test_value_that_is_no_class_is_named(labels, truth, named):
 def test_shapes_must_agree():
     with pytest.raises(DataError, match=r"\(2,\).*\(3,\)"):
         confusion_matrix(torch.zeros(2, dtype=torch.uint8), torch.zeros(3, dtype=torch.uint8), 2)
+
+
+def test_arguments_are_left_as_they_are() -> None:
+    labels, truth = torch.tensor([0, 1, 2]), torch.tensor([0, 1, 255])
+    confusion_matrix(labels, truth, 3)
+    assert (labels.tolist(), truth.tolist()) == ([0, 1, 2], [0, 1, 255])

@@ -31,7 +31,7 @@ def confusion_matrix(labels: Tensor, truth: Tensor, num_classes: int) -> Tensor:
     _check_bytes(truth, "true label")
     # All 256 values get a row: dropping the ignored row afterwards is several times faster than masking pixels before.
     # uint8 wraps at 256: widen before adding the row's offset.
-    cells = truth.flatten().long().mul_(_VALUES).add_(labels.flatten())
+    cells = (truth.flatten().long() * _VALUES).add_(labels.flatten())
     counts = torch.bincount(cells, minlength=_VALUES * _VALUES).view(_VALUES, _VALUES)
     valid = counts[:num_classes, :num_classes]
     if valid.sum() != counts[:IGNORE].sum():

@@ -13,7 +13,7 @@ def count_parts(encoder: Encoder) -> int:
 
 
 def part_finder(encoder: Encoder) -> Callable[[str], int]:
-    """The part that a module or parameter of the encoder belongs to, by its name within the encoder.
+    """The part that a module, parameter or buffer of the encoder belongs to, by its name within the encoder.
 
     Part 0 is the stem: all before the stage that gives the finest map. Part i is the stage that gives the i-th map,
     with what lies between it and the map before.
@@ -21,14 +21,14 @@ def part_finder(encoder: Encoder) -> Callable[[str], int]:
     network = encoder.network
     modules: list[str] = network.feature_info.module_name()  # type: ignore[operator, union-attr]
     wanted = [_flat(name) for name in modules]
-    order = [_flat(name.removeprefix("network.")) for name, _ in encoder.named_parameters()]
+    order = [_flat(name.removeprefix("network.")) for name in encoder.state_dict()]
     ends = [max((place for place, name in enumerate(order) if _within(name, module)), default=-1) for module in wanted]
     begin = next((place for place, name in enumerate(order) if _within(name, wanted[0])), 0)
 
     def part_of(name: str) -> int:
         flat = _flat(name.removeprefix("network."))
         places = [place for place, known in enumerate(order) if _within(known, flat)]
-        if not places:  # without parameters, such as dropout: nothing to freeze
+        if not places:  # without tensors, such as dropout: nothing to freeze
             return len(wanted)
         if places[-1] < begin:
             return 0
