@@ -24,13 +24,13 @@ from torch import Tensor
 
 from pyramidseg.evaluation.metrics import Metrics, Scores
 from pyramidseg.files import write_atomically
+from pyramidseg.pages.page import GRID, INK, MUTED
 
 Format = Literal["png", "svg"]
 Quantity = Literal["loss", "error", "miou"]
 History = Sequence[Mapping[str, Any]]
 """A row an epoch: epoch, and loss, error and miou after train_ and val_; absent, None or NaN is a gap."""
 
-INK, MUTED, GRID = "#24292f", "#6e7781", "#d0d7de"
 BLUE, ORANGE = "#0072b2", "#e69f00"
 
 TITLES: dict[Quantity, str] = {"loss": "Loss", "error": "Pixel error", "miou": "Mean IoU"}

@@ -57,6 +57,7 @@ def score(
     batch_size: int,
     device: torch.device,
     loss: Loss | None = None,
+    each: Callable[[Record, Tensor], None] | None = None,
     track: Track = untracked,
 ) -> Scores:
     """Compare predictions with the truth at the truth's own size, over all processes of a distributed run.
@@ -67,6 +68,7 @@ def score(
     Args:
         predict_logits: in evaluation mode, and free of collectives (not the DDP wrapper): shards differ in length.
         loss: the result's loss is the total of its sums over the total of its weights.
+        each: is handed every image of this process with its confusion (K, K).
         track: watches the images of this process pass.
 
     Raises:
@@ -86,6 +88,9 @@ def score(
         labels = _most_likely(logits)
         matrices = torch.stack([confusion_matrix(*pair, size) for pair in zip(labels, truth, strict=True)])
         confusion += matrices.sum(dim=0)
+        if each is not None:
+            for record, matrix in zip(batch.records, matrices, strict=True):
+                each(record, matrix)
         per_image += [
             image_score(record.id, matrix) for record, matrix in zip(batch.records, matrices.cpu(), strict=True)
         ]

@@ -1,0 +1,1 @@
+"""Timing models on the machine at hand."""

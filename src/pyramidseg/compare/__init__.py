@@ -1,0 +1,1 @@
+"""Encoders against each other under one budget: error by epoch, accuracy against cost, what is real."""

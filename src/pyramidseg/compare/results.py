@@ -1,0 +1,312 @@
+"""What the runs of a comparison say: figures by encoder, costs, and the verdict in words."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyramidseg.benchmark.memory import peak_memory
+from pyramidseg.benchmark.timing import alternate
+from pyramidseg.classes import Classes
+from pyramidseg.compare.bootstrap import Counts, Difference, compare_pairs, counts_of, miou
+from pyramidseg.config import load_config
+from pyramidseg.console import Console
+from pyramidseg.data.images import image_size
+from pyramidseg.data.readers import open_dataset
+from pyramidseg.data.records import Dataset, Record
+from pyramidseg.evaluation.scoring import score
+from pyramidseg.model.cost import describe_cost
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.predict.backends import TorchBackend
+from pyramidseg.training.loop import Run
+
+SIZES_SAMPLED = 51
+"""Images whose median size latency and cost are measured at."""
+
+
+@dataclass(frozen=True)
+class EncoderCost:
+    """What one encoder's model costs, for one image of a size.
+
+    Attributes:
+        parameters, gmac: of the whole model.
+        latency_ms: median of alternating rounds.
+        memory_mb: peak of the process that predicts, less what importing takes.
+        training_seconds: of a run, mean over the seeds.
+    """
+
+    parameters: int
+    gmac: float
+    latency_ms: float
+    memory_mb: float
+    training_seconds: float
+
+
+@dataclass(frozen=True)
+class EncoderResult:
+    """One encoder over its seeds, at the end of the budget.
+
+    Attributes:
+        histories: rows of metrics.csv, by seed.
+        mious: on the validation split, by seed; last epoch, single scale.
+        iou_by_class: (K,) mean over the seeds.
+        counts: by seed, for the bootstrap.
+    """
+
+    name: str
+    histories: tuple[tuple[Mapping[str, Any], ...], ...]
+    mious: tuple[float, ...]
+    iou_by_class: tuple[float, ...]
+    counts: tuple[Counts, ...]
+    cost: EncoderCost
+
+    @property
+    def miou(self) -> float:
+        """Mean over the seeds."""
+        return float(np.mean(self.mious))
+
+    @property
+    def error(self) -> float:
+        """1 - mIoU."""
+        return 1 - self.miou
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that the report shows.
+
+    Attributes:
+        height, width: the size that costs hold for.
+        differences: of every pair, the better one first.
+    """
+
+    encoders: tuple[EncoderResult, ...]
+    classes: Classes
+    images: int
+    height: int
+    width: int
+    differences: tuple[Difference, ...]
+    verdict: tuple[str, ...]
+
+
+def collect(runs: Mapping[str, Sequence[Run]], dataset: str, console: Console) -> Results:
+    """Score the last bundle of every run image by image, and measure what each model costs."""
+    first = next(iter(runs.values()))[0]
+    config = load_config(first.folder / "config.yaml")
+    opened = open_dataset(dataset, config.data, track=console.track)
+    records = opened.split("val")
+    height, width = typical_size(records)
+    backends = {name: TorchBackend(found[0].last, device=config.train.device) for name, found in runs.items()}
+    latencies = measure_latencies(backends, height=height, width=width)
+    results = []
+    for name, found in runs.items():
+        counts = tuple(score_by_image(run.last, opened, records, config.train.device, console) for run in found)
+        totals = [run.sum(axis=0) for run in counts]
+        model = backends[name].model
+        cost = describe_cost(model, height, width)
+        results.append(
+            EncoderResult(
+                name=name,
+                histories=tuple(run.history for run in found),
+                mious=tuple(float(miou(total)) for total in totals),
+                iou_by_class=tuple(np.mean([_ious(total) for total in totals], axis=0).tolist()),
+                counts=counts,
+                cost=EncoderCost(
+                    parameters=cost.parameters,
+                    gmac=cost.gmac,
+                    latency_ms=latencies[name],
+                    memory_mb=peak_memory(found[0].last, height=height, width=width, device=backends[name].device)
+                    / 2**20,
+                    training_seconds=float(np.mean([sum(row["seconds"] for row in run.history) for run in found])),
+                ),
+            )
+        )
+    differences = compare_pairs({result.name: list(result.counts) for result in results})
+    return Results(
+        encoders=tuple(results),
+        classes=opened.classes,
+        images=len(records),
+        height=height,
+        width=width,
+        differences=differences,
+        verdict=verdict(results, differences),
+    )
+
+
+def typical_size(records: Sequence[Record]) -> tuple[int, int]:
+    """Median height and width of some of the images, evenly spread."""
+    step = max(1, len(records) // SIZES_SAMPLED)
+    sizes = np.array([image_size(record.image) for record in records[::step]])
+    height, width = np.median(sizes, axis=0).round().astype(int).tolist()
+    return height, width
+
+
+def measure_latencies(backends: Mapping[str, TorchBackend], *, height: int, width: int) -> dict[str, float]:
+    """Milliseconds of one image by model: decoded pixels in, label map out."""
+    calls = {}
+    for name, backend in backends.items():
+        image = torch.randint(0, 256, (1, backend.in_channels, height, width), dtype=torch.uint8)
+
+        def predict(backend: TorchBackend = backend, image: Tensor = image) -> Tensor:
+            return backend(image).argmax(dim=1)
+
+        calls[name] = predict
+    device = next(iter(backends.values())).device
+    return {name: timing.milliseconds for name, timing in alternate(calls, device=device).items()}
+
+
+def score_by_image(bundle: Path, dataset: Dataset, records: Sequence[Record], device: str, console: Console) -> Counts:
+    """(N, 3, K) counts of a bundle on the records."""
+    backend = TorchBackend(Segmenter.load(bundle), device=device)
+    counts: dict[str, Any] = {}
+
+    def keep(record: Record, confusion: Tensor) -> None:
+        counts[record.id] = counts_of(confusion.cpu().numpy())
+
+    score(
+        backend,
+        records,
+        dataset.masks,
+        dataset.classes,
+        channels=backend.in_channels,
+        batch_size=4,
+        device=backend.device,
+        each=keep,
+        track=console.track,
+    )
+    return np.stack([counts[record.id] for record in records])
+
+
+def pareto_front(results: Sequence[EncoderResult]) -> tuple[str, ...]:
+    """Names of the encoders than which no other is both faster and better."""
+    return tuple(
+        result.name
+        for result in results
+        if not any(
+            other.cost.latency_ms <= result.cost.latency_ms
+            and other.miou >= result.miou
+            and (other.cost.latency_ms < result.cost.latency_ms or other.miou > result.miou)
+            for other in results
+        )
+    )
+
+
+def verdict(results: Sequence[EncoderResult], differences: Sequence[Difference]) -> tuple[str, ...]:
+    """What to take, in sentences: the best, what is as good as it within noise and cheaper, and what is worse."""
+    ranked = sorted(results, key=lambda result: -result.miou)
+    best = ranked[0]
+    against_best = {difference.second: difference for difference in differences if difference.first == best.name}
+    equal = [result for result in ranked[1:] if not against_best[result.name].is_real]
+    worse = [result for result in ranked[1:] if against_best[result.name].is_real]
+    seeds = len(best.mious)
+    sentences = [f"{best.name} has the highest mean IoU, {_with_range(best)}."]
+    for result in equal:
+        speed = best.cost.latency_ms / result.cost.latency_ms
+        difference = against_best[result.name]
+        sentences.append(
+            f"{result.name} is as good as {best.name} within noise ({100 * difference.mean:.1f} points behind, "
+            f"{_interval(difference)}), and {_times(speed)}."
+        )
+    for result in worse:
+        difference = against_best[result.name]
+        speed = best.cost.latency_ms / result.cost.latency_ms
+        sentences.append(
+            f"{result.name} is {100 * difference.mean:.1f} points behind {best.name} ({_interval(difference)}), "
+            f"and {_times(speed)}."
+        )
+    cheapest = min([best, *equal], key=lambda result: result.cost.latency_ms)
+    sentences.append(f"Take {cheapest.name}: no other that is as good is faster here.")
+    if seeds == 1:
+        sentences.append(
+            "One seed each: the intervals tell how much the choice of images matters, not how much a second training "
+            "would differ; use --seeds 3 before deciding on small differences."
+        )
+    return tuple(sentences)
+
+
+def write_tables(out: Path, results: Results) -> dict[str, str]:
+    """The content of the CSV files, by name."""
+    epochs = [
+        {"encoder": result.name, "seed": seed, **row}
+        for result in results.encoders
+        for seed, history in enumerate(result.histories)
+        for row in history
+    ]
+    return {
+        "encoders.csv": _csv(
+            [
+                {
+                    "encoder": result.name,
+                    "miou": result.miou,
+                    "miou_min": min(result.mious),
+                    "miou_max": max(result.mious),
+                    "error": result.error,
+                    "parameters": result.cost.parameters,
+                    "gmac": result.cost.gmac,
+                    "latency_ms": result.cost.latency_ms,
+                    "memory_mb": result.cost.memory_mb,
+                    "training_seconds": result.cost.training_seconds,
+                    "pareto": result.name in pareto_front(results.encoders),
+                }
+                for result in results.encoders
+            ]
+        ),
+        "epochs.csv": _csv(epochs),
+        "classes.csv": _csv(
+            [
+                {"class": name, **{result.name: result.iou_by_class[index] for result in results.encoders}}
+                for index, name in enumerate(results.classes.names)
+            ]
+        ),
+        "pairs.csv": _csv(
+            [
+                {
+                    "first": pair.first,
+                    "second": pair.second,
+                    "difference": pair.mean,
+                    "low": pair.low,
+                    "high": pair.high,
+                    "real": pair.is_real,
+                }
+                for pair in results.differences
+            ]
+        ),
+    }
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        {name: "" if value is None or value != value else value for name, value in row.items()} for row in rows
+    )
+    return text.getvalue()
+
+
+def _ious(total: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    hits, all_pixels = total[0].astype(float), total.sum(axis=0).astype(float)
+    return np.divide(hits, all_pixels, out=np.full(len(hits), math.nan), where=all_pixels > 0)
+
+
+def _with_range(result: EncoderResult) -> str:
+    if len(result.mious) == 1:
+        return f"{result.miou:.3f}"
+    return f"{result.miou:.3f} ({min(result.mious):.3f} to {max(result.mious):.3f} over {len(result.mious)} seeds)"
+
+
+def _interval(difference: Difference) -> str:
+    return f"95 % interval {100 * difference.low:.1f} to {100 * difference.high:.1f}"
+
+
+def _times(speed: float) -> str:
+    if 0.95 < speed < 1.05:
+        return "equally fast"
+    return f"{speed:.1f} times as fast" if speed > 1 else f"{1 / speed:.1f} times as slow"

@@ -1,0 +1,1 @@
+"""Pages: HTML in one file that opens offline, all in one style."""
