@@ -1,9 +1,7 @@
-"""What the runs of a comparison say: figures by encoder, costs, and the verdict in words."""
+"""What the runs of a comparison say: figures and costs by encoder, and the differences between them."""
 
-import csv
-import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +76,18 @@ class EncoderResult:
         return 1 - self.miou
 
 
+COSTS: dict[str, Callable[[EncoderResult], float]] = {
+    "parameters, millions": lambda result: result.cost.parameters / 1e6,
+    "GMAC": lambda result: result.cost.gmac,
+    "latency, ms": lambda result: result.cost.latency_ms,
+    "memory, MiB": lambda result: result.cost.memory_mb,
+    "training time of a run, minutes": lambda result: result.cost.training_seconds / 60,
+}
+"""What accuracy is set against, by title."""
+
+LATENCY = "latency, ms"
+
+
 @dataclass(frozen=True)
 class Results:
     """Everything that the report shows.
@@ -93,7 +103,6 @@ class Results:
     height: int
     width: int
     differences: tuple[Difference, ...]
-    verdict: tuple[str, ...]
 
 
 def collect(runs: Mapping[str, Sequence[Run]], dataset: str, console: Console) -> Results:
@@ -128,15 +137,13 @@ def collect(runs: Mapping[str, Sequence[Run]], dataset: str, console: Console) -
                 ),
             )
         )
-    differences = compare_pairs({result.name: list(result.counts) for result in results})
     return Results(
         encoders=tuple(results),
         classes=opened.classes,
         images=len(records),
         height=height,
         width=width,
-        differences=differences,
-        verdict=verdict(results, differences),
+        differences=compare_pairs({result.name: list(result.counts) for result in results}),
     )
 
 
@@ -184,129 +191,20 @@ def score_by_image(bundle: Path, dataset: Dataset, records: Sequence[Record], de
     return np.stack([counts[record.id] for record in records])
 
 
-def pareto_front(results: Sequence[EncoderResult]) -> tuple[str, ...]:
-    """Names of the encoders than which no other is both faster and better."""
+def pareto_front(results: Sequence[EncoderResult], cost_of: Callable[[EncoderResult], float]) -> tuple[str, ...]:
+    """Names of the encoders than which no other is cheaper and at least as good, or better and no dearer."""
     return tuple(
         result.name
         for result in results
         if not any(
-            other.cost.latency_ms <= result.cost.latency_ms
+            cost_of(other) <= cost_of(result)
             and other.miou >= result.miou
-            and (other.cost.latency_ms < result.cost.latency_ms or other.miou > result.miou)
+            and (cost_of(other) < cost_of(result) or other.miou > result.miou)
             for other in results
         )
     )
 
 
-def verdict(results: Sequence[EncoderResult], differences: Sequence[Difference]) -> tuple[str, ...]:
-    """What to take, in sentences: the best, what is as good as it within noise and cheaper, and what is worse."""
-    ranked = sorted(results, key=lambda result: -result.miou)
-    best = ranked[0]
-    against_best = {difference.second: difference for difference in differences if difference.first == best.name}
-    equal = [result for result in ranked[1:] if not against_best[result.name].is_real]
-    worse = [result for result in ranked[1:] if against_best[result.name].is_real]
-    seeds = len(best.mious)
-    sentences = [f"{best.name} has the highest mean IoU, {_with_range(best)}."]
-    for result in equal:
-        speed = best.cost.latency_ms / result.cost.latency_ms
-        difference = against_best[result.name]
-        sentences.append(
-            f"{result.name} is as good as {best.name} within noise ({100 * difference.mean:.1f} points behind, "
-            f"{_interval(difference)}), and {_times(speed)}."
-        )
-    for result in worse:
-        difference = against_best[result.name]
-        speed = best.cost.latency_ms / result.cost.latency_ms
-        sentences.append(
-            f"{result.name} is {100 * difference.mean:.1f} points behind {best.name} ({_interval(difference)}), "
-            f"and {_times(speed)}."
-        )
-    cheapest = min([best, *equal], key=lambda result: result.cost.latency_ms)
-    sentences.append(f"Take {cheapest.name}: no other that is as good is faster here.")
-    if seeds == 1:
-        sentences.append(
-            "One seed each: the intervals tell how much the choice of images matters, not how much a second training "
-            "would differ; use --seeds 3 before deciding on small differences."
-        )
-    return tuple(sentences)
-
-
-def write_tables(out: Path, results: Results) -> dict[str, str]:
-    """The content of the CSV files, by name."""
-    epochs = [
-        {"encoder": result.name, "seed": seed, **row}
-        for result in results.encoders
-        for seed, history in enumerate(result.histories)
-        for row in history
-    ]
-    return {
-        "encoders.csv": _csv(
-            [
-                {
-                    "encoder": result.name,
-                    "miou": result.miou,
-                    "miou_min": min(result.mious),
-                    "miou_max": max(result.mious),
-                    "error": result.error,
-                    "parameters": result.cost.parameters,
-                    "gmac": result.cost.gmac,
-                    "latency_ms": result.cost.latency_ms,
-                    "memory_mb": result.cost.memory_mb,
-                    "training_seconds": result.cost.training_seconds,
-                    "pareto": result.name in pareto_front(results.encoders),
-                }
-                for result in results.encoders
-            ]
-        ),
-        "epochs.csv": _csv(epochs),
-        "classes.csv": _csv(
-            [
-                {"class": name, **{result.name: result.iou_by_class[index] for result in results.encoders}}
-                for index, name in enumerate(results.classes.names)
-            ]
-        ),
-        "pairs.csv": _csv(
-            [
-                {
-                    "first": pair.first,
-                    "second": pair.second,
-                    "difference": pair.mean,
-                    "low": pair.low,
-                    "high": pair.high,
-                    "real": pair.is_real,
-                }
-                for pair in results.differences
-            ]
-        ),
-    }
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {name: "" if value is None or value != value else value for name, value in row.items()} for row in rows
-    )
-    return text.getvalue()
-
-
 def _ious(total: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
     hits, all_pixels = total[0].astype(float), total.sum(axis=0).astype(float)
-    return np.divide(hits, all_pixels, out=np.full(len(hits), math.nan), where=all_pixels > 0)
-
-
-def _with_range(result: EncoderResult) -> str:
-    if len(result.mious) == 1:
-        return f"{result.miou:.3f}"
-    return f"{result.miou:.3f} ({min(result.mious):.3f} to {max(result.mious):.3f} over {len(result.mious)} seeds)"
-
-
-def _interval(difference: Difference) -> str:
-    return f"95 % interval {100 * difference.low:.1f} to {100 * difference.high:.1f}"
-
-
-def _times(speed: float) -> str:
-    if 0.95 < speed < 1.05:
-        return "equally fast"
-    return f"{speed:.1f} times as fast" if speed > 1 else f"{1 / speed:.1f} times as slow"
+    return np.asarray(np.divide(hits, all_pixels, out=np.full(len(hits), math.nan), where=all_pixels > 0))

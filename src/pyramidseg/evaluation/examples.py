@@ -1,22 +1,18 @@
 """The best and the worst images of an evaluation: input, truth, prediction and errors as small embedded pictures."""
 
-import base64
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pyramidseg.classes import IGNORE, Classes
+from pyramidseg.data.pictures import jpeg_uri, labels_uri, shrink, to_rgb
 from pyramidseg.data.records import Record
 from pyramidseg.evaluation.metrics import ImageScore
-
-Picture = TypeVar("Picture", NDArray[np.uint8], NDArray[np.float32])
 
 MAX_WIDTH_PX = 480
 
@@ -69,60 +65,16 @@ def make_example(
     picture = to_rgb(image)
     faded = (0.35 * cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) + 0.65 * 255).astype(np.uint8)
     # Shrinking by area keeps a thin error visible, where taking the nearest pixel would drop it.
-    errors = _shrink(np.repeat(faded[..., None], 3, axis=2)).astype(np.float32)
+    errors = shrink(np.repeat(faded[..., None], 3, axis=2), max_width_px=MAX_WIDTH_PX).astype(np.float32)
     for mask, color in ((truth == IGNORE, IGNORED), ((labels != truth) & (truth != IGNORE), WRONG)):
-        share = _shrink(mask.astype(np.float32))[..., None]
+        share = shrink(mask.astype(np.float32), max_width_px=MAX_WIDTH_PX)[..., None]
         errors = errors * (1 - share) + np.array(color, np.float32) * share
     return Example(
         record_id=record.id,
         score=score,
         total_pixels=truth.size,
-        image=_jpeg(_shrink(picture)),
-        truth=_png(truth, classes),
-        prediction=_png(labels, classes),
-        errors=_jpeg(errors.round().astype(np.uint8)),
+        image=jpeg_uri(shrink(picture, max_width_px=MAX_WIDTH_PX)),
+        truth=labels_uri(truth, classes, max_width_px=MAX_WIDTH_PX),
+        prediction=labels_uri(labels, classes, max_width_px=MAX_WIDTH_PX),
+        errors=jpeg_uri(errors.round().astype(np.uint8)),
     )
-
-
-def to_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """(H, W, C) of any channel count and dtype to (H, W, 3) uint8: the first three channels, or the first as grey.
-
-    What is not 8 bit is stretched between its 1st and 99th percentile.
-    """
-    chosen = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
-    if chosen.dtype != np.uint8:
-        values = np.nan_to_num(chosen.astype(np.float32))
-        low, high = np.percentile(values, (1, 99))
-        chosen = np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255
-    return np.ascontiguousarray(chosen, np.uint8)
-
-
-def _shrink(picture: Picture) -> Picture:
-    height, width = _small_size(picture.shape[:2])
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), picture.dtype)
-
-
-def _small_size(size: Sequence[int]) -> tuple[int, int]:
-    height, width = size
-    factor = min(1.0, MAX_WIDTH_PX / width, 2 * MAX_WIDTH_PX / height)
-    return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-def _jpeg(picture: NDArray[np.uint8]) -> str:
-    data = io.BytesIO()
-    # Full-resolution colour: the usual subsampling washes out errors that are a pixel wide.
-    Image.fromarray(picture).save(data, "JPEG", quality=82, subsampling=0)
-    return _uri(data, "image/jpeg")
-
-
-def _png(labels: NDArray[np.uint8], classes: Classes) -> str:
-    height, width = _small_size(labels.shape)
-    small = Image.fromarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST), "P")
-    small.putpalette(classes.palette().tobytes())
-    data = io.BytesIO()
-    small.save(data, "PNG", optimize=True, transparency=IGNORE)
-    return _uri(data, "image/png")
-
-
-def _uri(data: io.BytesIO, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data.getvalue()).decode()}"

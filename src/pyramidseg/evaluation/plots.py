@@ -35,7 +35,7 @@ BLUE, ORANGE = "#0072b2", "#e69f00"
 
 TITLES: dict[Quantity, str] = {"loss": "Loss", "error": "Pixel error", "miou": "Mean IoU"}
 
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": INK,
@@ -64,26 +64,26 @@ _STYLE: Any = {
 
 def training_curves(history: History, *, format: Format = "png") -> bytes:
     """Loss, pixel error and mean IoU against the epoch, side by side, for training and validation."""
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(11, 3.2)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(11, 3.2)
         for axes, quantity in zip(figure.subplots(1, 3), TITLES, strict=True):
             _draw_curve(axes, history, quantity)
-        return _render(figure, format)
+        return rendered(figure, format)
 
 
 def training_curve(history: History, quantity: Quantity, *, format: Format = "png") -> bytes:
     """One panel of `training_curves`."""
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(4.4, 3.1)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(4.4, 3.1)
         _draw_curve(figure.subplots(), history, quantity)
-        return _render(figure, format)
+        return rendered(figure, format)
 
 
 def iou_bars(metrics: Metrics, *, format: Format = "png") -> bytes:
     """IoU by class, in the order of the ids, with the mean as a line."""
     classes = metrics.classes
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(6.4, 0.9 + len(classes) * float(np.clip(5.5 / len(classes), 0.25, 0.5)))
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(6.4, 0.9 + len(classes) * float(np.clip(5.5 / len(classes), 0.25, 0.5)))
         axes = figure.subplots()
         rows = np.arange(len(classes))
         known = np.nan_to_num(np.array([entry.iou for entry in classes]))
@@ -101,7 +101,7 @@ def iou_bars(metrics: Metrics, *, format: Format = "png") -> bytes:
         axes.set(xlim=(0, 1.16), ylim=(len(classes) - 0.4, -0.6), xticks=[0, 0.25, 0.5, 0.75, 1])
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.spines[["left", "bottom"]].set_visible(False)
-        return _render(figure, format)
+        return rendered(figure, format)
 
 
 def confusion_heatmap(confusion: Tensor, names: Sequence[str], *, format: Format = "png") -> bytes:
@@ -114,14 +114,14 @@ def confusion_heatmap(confusion: Tensor, names: Sequence[str], *, format: Format
     shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
     cell_inches = float(np.clip(7.6 / len(names), 0.2, 0.55))
     side = cell_inches * len(names)
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(2.0 + side, 1.6 + side)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(2.0 + side, 1.6 + side)
         axes = figure.subplots()
         _draw_cells(axes, shares)
         if len(names) <= 40:
             _draw_percentages(axes, shares, font_size=min(9.0, cell_inches * 22))
         _name_cells(axes, [_short(name) for name in names], font_size=min(9.0, 6 + cell_inches * 6))
-        return _render(figure, format)
+        return rendered(figure, format)
 
 
 def save_plots(folder: Path, scores: Scores, *, history: History = ()) -> None:
@@ -134,7 +134,8 @@ def save_plots(folder: Path, scores: Scores, *, history: History = ()) -> None:
         write_atomically(folder / name, functools.partial(_write, data=image))
 
 
-def _figure(width_inches: float, height_inches: float) -> Figure:
+def new_figure(width_inches: float, height_inches: float) -> Figure:
+    """An empty figure whose parts make room for each other; draw it inside `rc_context(STYLE)`."""
     return Figure(figsize=(width_inches, height_inches), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
 
 
@@ -198,7 +199,8 @@ def _short(name: str) -> str:
     return name if len(name) <= 22 else f"{name[:21]}…"
 
 
-def _render(figure: Figure, format: Format) -> bytes:
+def rendered(figure: Figure, format: Format) -> bytes:
+    """The bytes of a figure: SVG with text as text, PNG on white."""
     data = io.BytesIO()
     with warnings.catch_warnings():
         # Names in scripts that the font lacks: a browser finds another font for the SVG, and a PNG shows boxes.

@@ -26,9 +26,9 @@ from pyramidseg.evaluation.reading import in_batches
 from pyramidseg.evaluation.report import Example, choose_examples, make_example, write_report
 from pyramidseg.evaluation.tables import TABLES, write_tables
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.backends import Backend, TorchBackend
+from pyramidseg.predict.backends import Backend, RunPrecision, make_backend
 from pyramidseg.predict.tta import FlipAndScales
-from pyramidseg.runtime import choose_device, rank, sum_over_ranks, world_size
+from pyramidseg.runtime import rank, sum_over_ranks, world_size
 
 __all__ = ["ImageScore", "Scores", "draw_examples", "evaluate", "score"]
 
@@ -111,18 +111,25 @@ def evaluate(
     split: str = "val",
     data: DataConfig = DEFAULT_DATA,
     out: str | Path | None = None,
+    backend: str = "auto",
     device: str = "auto",
+    precision: RunPrecision = "auto",
     batch_size: int = 4,
     tta: bool = False,
     track: Track = untracked,
+    say: Callable[[str], object] = lambda text: None,
 ) -> Scores:
     """Score a model on one split, as `pyramidseg evaluate` does.
 
     Args:
+        model: a bundle, an exported file, or a `Segmenter`.
+        backend: name in `BACKENDS`, or `auto` (`make_backend`).
+        precision: `auto` is fp32, and for an exported file what it was exported in.
         data: how the dataset is read where it does not say so itself: `ignore`, `binary`, `val_share`, `format`.
         out: folder for metrics.json, confusion.csv, per_image.csv and report.html.
         tta: average over flips and scales; the headline of DESIGN section 5 is without.
         track: watches the images pass.
+        say: is told what runs the model.
 
     Raises:
         WeightsError: the model cannot be loaded.
@@ -132,37 +139,37 @@ def evaluate(
     folder = None if out is None else Path(out)
     if folder is not None:
         _refuse_taken(folder)
-    place = choose_device(device)
-    torch_backend = TorchBackend(model, device=place)
-    backend: Backend = FlipAndScales(torch_backend) if tta else torch_backend
-    opened = open_dataset(dataset, data, assumed=backend.classes, track=track)
-    _check_classes(opened, backend.classes)
+    ready = make_backend(model, backend, device=device, precision=precision)
+    say(f"backend {ready}")
+    predict: Backend = FlipAndScales(ready) if tta else ready
+    opened = open_dataset(dataset, data, assumed=ready.classes, track=track)
+    check_classes(opened, ready.classes)
     records = opened.split(split)
     scores = score(
-        backend,
+        predict,
         records,
         opened.masks,
-        backend.classes,
-        channels=backend.in_channels,
+        ready.classes,
+        channels=ready.in_channels,
         batch_size=batch_size,
-        device=place,
+        device=ready.device,
         track=track,
     )
     if folder is not None:
         examples = draw_examples(
-            backend, records, opened.masks, backend.classes, scores, channels=backend.in_channels, device=place
+            predict, records, opened.masks, ready.classes, scores, channels=ready.in_channels, device=ready.device
         )
-        bundle = "a Segmenter in memory" if isinstance(model, Segmenter) else str(model)
+        source = "a Segmenter in memory" if isinstance(model, Segmenter) else str(model)
         write_tables(folder, scores)
         write_report(
             folder / "report.html",
             title=f"Evaluation on {Path(opened.source).name}, split {split}",
             scores=scores,
-            classes=backend.classes,
+            classes=ready.classes,
             examples=examples,
             settings={
-                "evaluation": {"model": bundle, "backend": backend.name, "device": str(place), "tta": tta},
-                "model": torch_backend.model.settings.model_dump(mode="json"),
+                "evaluation": {"model": source, "backend": str(ready), "tta": tta},
+                "model": ready.settings.model_dump(mode="json"),
             },
             facts={"source": opened.source, "layout": opened.layout, "split": split, "images": len(records)},
             notes=opened.notes,
@@ -225,7 +232,12 @@ def _gather(mine: list[ImageScore], *, total: int) -> tuple[ImageScore, ...]:
     return tuple(shards[index % ranks][index // ranks] for index in range(total))
 
 
-def _check_classes(dataset: Dataset, known: Classes) -> None:
+def check_classes(dataset: Dataset, known: Classes) -> None:
+    """Refuse a dataset whose classes are not the model's.
+
+    Raises:
+        DataError: names the first that differs.
+    """
     if len(dataset.classes) != len(known):
         raise DataError(
             f"{dataset.source}: {len(dataset.classes)} classes, but the model knows {len(known)} "
