@@ -1,72 +1,131 @@
-"""The same network in segmentation_models.pytorch, given the same weights, gives the same logits."""
-
-import re
+"""Networks of segmentation_models.pytorch, imported, give its own logits."""
 
 import pytest
-import segmentation_models_pytorch as smp
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
 
-from pyramidseg.model.segmenter import Segmenter
-
-CLASSES = 5
-
-
-def their_weights(ours: Segmenter, *, concat: bool) -> dict[str, Tensor]:
-    """Our weights under the names of `smp.FPN`."""
-    weights = {}
-    for name, tensor in ours.state_dict().items():
-        if name in {"mean", "std"}:
-            continue
-        if name == "classifier.weight" and concat:
-            # They concatenate the coarsest level first, we the finest.
-            tensor = torch.cat(tensor.chunk(4, dim=1)[::-1], dim=1)
-        weights[their_name(name)] = tensor
-    return weights
+from peer import peer
+from pyramidseg.model.imports import import_checkpoint
+from pyramidseg.model.imports.checkpoint import Choices
 
 
-def their_name(name: str) -> str:
-    if name.startswith("encoder.network."):
-        return name.replace("encoder.network.", "encoder.")
-    if name.startswith("classifier."):
-        return name.replace("classifier.", "segmentation_head.0.")
-    if lateral := re.fullmatch(r"decoder\.pyramid\.lateral\.(\d)\.(\w+)", name):
-        level = 2 + int(lateral[1])
-        return f"decoder.p{level}.{lateral[2]}" if level == 5 else f"decoder.p{level}.skip_conv.{lateral[2]}"
-    branch = re.fullmatch(r"decoder\.branches\.(\d)\.(\d)\.(conv|norm)\.(\w+)", name)
-    assert branch is not None, name
-    layer = {"conv": 0, "norm": 1}[branch[3]]
-    return f"decoder.seg_blocks.{3 - int(branch[1])}.block.{branch[2]}.block.{layer}.{branch[4]}"
+@pytest.fixture
+def imported(tmp_path):
+    """Our network of one of theirs, by way of a file of its weights."""
+
+    def through_a_file(theirs, **choices):
+        torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+        return import_checkpoint(tmp_path / "weights.pth", library="smp", choices=Choices(**choices)).model
+
+    return through_a_file
 
 
-@pytest.mark.parametrize(("encoder", "merge"), [("resnet18", "add"), ("resnet18", "concat"), ("resnet50", "add")])
-def test_equals_segmentation_models_pytorch(encoder, merge):
-    torch.manual_seed(0)
-    ours = Segmenter(
-        num_classes=CLASSES,
-        encoder=encoder,
-        encoder_weights="none",
-        smoothing=False,
-        align_corners=True,
-        norm="group",
-        merge=merge,
-    )
-    for module in ours.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-    theirs = smp.FPN(
-        encoder,
-        encoder_weights=None,
-        classes=CLASSES,
-        decoder_merge_policy={"add": "add", "concat": "cat"}[merge],
-    )
-    theirs.load_state_dict(their_weights(ours, concat=merge == "concat"))
-    ours, theirs = ours.double().eval(), theirs.double().eval()
-    image = torch.rand(1, 3, 96, 64, dtype=torch.float64)
+def assert_equal_logits(ours, theirs, *, height=64, width=96):
+    """In float64 relative to 1e-9, in float32 within 1e-4."""
+    image = torch.rand(2, ours.settings.in_channels, height, width, dtype=torch.float64)
     with torch.inference_mode():
-        expected = theirs(ours.normalize(image))
-        difference = (ours(image) - expected).abs().max() / expected.abs().max()
-    assert difference < 1e-9
-    assert expected.std() > 1e-3
+        for number, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+            ours, theirs = ours.to(number), theirs.to(number)
+            expected = theirs(ours.normalize(image.to(number)))
+            logits = ours(image.to(number))
+            assert logits.shape == expected.shape
+            assert expected.std() > 1e-3
+            assert (logits - expected).abs().max() < tolerance * max(1.0, float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("depth", "policy", "channels"),
+    [(5, "add", 1), (5, "add", 3), (5, "cat", 4), (4, "cat", 1), (4, "cat", 3), (4, "add", 4)],
+)
+def test_depths_merge_policies_and_channels(imported, depth, policy, channels):
+    theirs = peer(
+        encoder_depth=depth, upsampling={5: 4, 4: 2}[depth], decoder_merge_policy=policy, in_channels=channels
+    )
+    ours = imported(theirs)
+    assert ours.settings.coarsest_stride == 2**depth
+    assert_equal_logits(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "depth"),
+    [("resnet34", 5), ("resnet50", 5), ("resnet50", 4), ("resnext50_32x4d", 5), ("se_resnet50", 4)],
+)
+def test_residual_encoders(imported, encoder, depth):
+    theirs = peer(encoder, encoder_depth=depth, upsampling={5: 4, 4: 2}[depth])
+    assert_equal_logits(imported(theirs), theirs, width=64)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        "timm-efficientnet-b0",
+        "timm-tf_efficientnet_lite0",
+        "tu-test_resnet",
+        "tu-test_efficientnet",
+        "tu-convnext_atto",
+    ],
+)
+@pytest.mark.filterwarnings("ignore:`timm-` encoders are deprecated")
+def test_encoders_that_tensors_do_not_tell(imported, encoder):
+    theirs = peer(encoder)
+    assert_equal_logits(imported(theirs, encoder=encoder), theirs, width=64)
+
+
+@pytest.mark.parametrize("encoder", ["tu-test_resnet", "tu-test_efficientnet"])
+def test_encoders_of_timm_at_depth_4(imported, encoder):
+    theirs = peer(encoder, encoder_depth=4, upsampling=2)
+    assert_equal_logits(imported(theirs, encoder=encoder), theirs, width=64)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "area", "bilinear"])
+def test_interpolations_of_the_top_down_path(imported, mode):
+    theirs = peer(decoder_interpolation=mode)
+    assert_equal_logits(imported(theirs, interpolation=mode), theirs)
+
+
+def test_the_default_widths(imported):
+    theirs = peer(decoder_pyramid_channels=256, decoder_segmentation_channels=128, classes=21)
+    assert_equal_logits(imported(theirs), theirs)
+
+
+@pytest.mark.parametrize(("depth", "height", "width"), [(5, 32, 32), (5, 64, 160), (4, 16, 48), (4, 80, 112)])
+def test_sizes(imported, depth, height, width):
+    theirs = peer(encoder_depth=depth, upsampling={5: 4, 4: 2}[depth], decoder_segmentation_channels=64)
+    assert_equal_logits(imported(theirs), theirs, height=height, width=width)
+
+
+def test_sizes_that_the_peer_refuses_are_padded_with_the_mean_colour(imported):
+    theirs = peer().double()
+    ours = imported(theirs).double()
+    image = torch.rand(1, 3, 50, 70, dtype=torch.float64)
+    with torch.inference_mode():
+        normalized = ours.normalize(image)
+        with pytest.raises(RuntimeError, match="divisible by 32"):
+            theirs(normalized)
+        expected = theirs(F.pad(normalized, (0, 26, 0, 14)))[..., :50, :70]
+        torch.testing.assert_close(ours(image), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_at_depth_4_the_peers_masks_are_twice_the_image_and_ours_are_not(imported):
+    theirs = peer(encoder_depth=4).double()  # upsampling is left at its default, 4
+    ours = imported(theirs).double()
+    image = torch.rand(1, 3, 48, 64, dtype=torch.float64)
+    with torch.inference_mode():
+        normalized = ours.normalize(image)
+        assert theirs(normalized).shape[-2:] == (96, 128)
+        assert ours(image).shape[-2:] == (48, 64)
+        coarse = theirs.segmentation_head[0](theirs.decoder(theirs.encoder(normalized)))
+        torch.testing.assert_close(ours.coarse_logits(image), coarse, rtol=1e-9, atol=1e-9)
+
+
+def test_one_class_becomes_two_whose_softmax_is_its_sigmoid(imported):
+    theirs = peer(classes=1, decoder_merge_policy="cat").double()
+    ours = imported(theirs).double()
+    image = torch.rand(1, 3, 64, 64, dtype=torch.float64)
+    with torch.inference_mode():
+        logit = theirs(ours.normalize(image))
+        background, foreground = ours(image).split(1, dim=1)
+        assert not background.any()
+        torch.testing.assert_close(foreground, logit, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(ours(image).softmax(1)[:, 1:], logit.sigmoid(), rtol=1e-9, atol=1e-9)
+    assert ours.classes.names == ("background", "foreground")

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         console.say(f"{part.name:<28} {shape:>16} {part.parameters:>12,} {part.gmac:>9.3f}")
     console.say(f"{f'all, {height}x{width}':<28} {'':>16} {cost.parameters:>12,} {cost.gmac:>9.3f}")
     if arguments.image:
-        picture = draw_pyramid(model, read_image(Path(arguments.image), channels=model.settings.in_channels))
+        picture = draw_pyramid(model, read_image(Path(arguments.image), channels=model.settings.channels))
         out = Path(arguments.out)
         write_atomically(out, lambda part: part.write_bytes(picture))
         console.say(f"pyramid drawn: {out}")
@@ -67,6 +67,8 @@ def opened_bundle(path: "Path", console: "Console") -> "Segmenter":
     console.say(
         f"mean {[round(value, 4) for value in model.mean.tolist()]}  std {[round(v, 4) for v in model.std.tolist()]}"
     )
+    if origin := bundle.facts.get("imported"):
+        console.say(f"imported from {origin['library']}: {origin['file']}, sha256 {origin['sha256']}")
     metrics = bundle.facts.get("metrics")
     if metrics:
         console.say(f"mIoU {metrics['miou']:.4f} on {bundle.facts['split']}, epoch {bundle.facts['epoch']}")

@@ -29,6 +29,8 @@ class Pyramid(nn.Module):
     """Lateral connections, top-down path and smoothing (FPN section 3).
 
     From maps of (B, in_channels[i], H_i, W_i), each half as large as the one before, to as many of (B, P, H_i, W_i).
+    Bilinear upsampling on the top-down path aligns centres, not corners, whatever the branches do: as in
+    segmentation_models.pytorch and MMSegmentation, for whose checkpoints it is there.
     """
 
     def __init__(
@@ -38,11 +40,9 @@ class Pyramid(nn.Module):
         channels: int = 256,
         smoothing: bool = True,
         interpolation: Literal["nearest", "bilinear"] = "nearest",
-        align_corners: bool = False,
     ) -> None:
         super().__init__()
         self.interpolation = interpolation
-        self.align_corners = align_corners if interpolation == "bilinear" else None
         self.lateral = nn.ModuleList(nn.Conv2d(count, channels, 1) for count in in_channels)
         self.smoothing = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, padding=1) if smoothing else nn.Identity() for _ in in_channels
@@ -65,7 +65,7 @@ class Pyramid(nn.Module):
         return merged[::-1]
 
     def _upsample(self, level: Tensor) -> Tensor:
-        return F.interpolate(level, scale_factor=2.0, mode=self.interpolation, align_corners=self.align_corners)
+        return F.interpolate(level, scale_factor=2.0, mode=self.interpolation)
 
 
 class GroupNorm(nn.GroupNorm):
@@ -175,7 +175,6 @@ class FPNDecoder(nn.Module):
             channels=pyramid_channels,
             smoothing=smoothing,
             interpolation=interpolation,
-            align_corners=align_corners,
         )
         self.branches = nn.ModuleList(
             SemanticBranch(

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from pyramidseg.errors import WeightsError
 from pyramidseg.files import write_atomically
 
 CHECKSUM = "sha256"
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+"""Keys under which training scripts put the weights in their checkpoints."""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -61,23 +66,58 @@ def read_metadata(path: Path, *, kind: str) -> dict[str, str]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a foreign file: .safetensors, or a .pth that holds tensors only (possibly under `state_dict`).
+    """Tensors of a foreign file: .safetensors, or a .pth that holds tensors only (possibly under a key of `WRAPPERS`).
 
     Raises:
         WeightsError: no such file, damaged, or holding more than tensors.
     """
+    return read_wrapped_tensors(path)[0]
+
+
+def read_wrapped_tensors(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """As `read_tensors`, with the keys of `WRAPPERS` under which the tensors were found, outermost first."""
     _require_file(path)
-    try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # safetensors, zipfile, pickle and torch each raise their own kinds
-        line = (str(error).strip().splitlines() or ["no message"])[0]
-        raise WeightsError(f"{path}: not a readable file of tensors: {line}") from None
-    for wrapper in ("state_dict", "model"):
+    content = _foreign_content(path)
+    wrappers = []
+    for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
+            wrappers.append(wrapper)
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise WeightsError(f"{path}: a mapping of names to tensors is needed, got {type(content).__name__}")
-    return {str(name): tensor for name, tensor in content.items()}
+        raise WeightsError(
+            f"{path}: a mapping of names to tensors is needed, alone or under {', '.join(WRAPPERS)}; "
+            f"got {_described(content)}"
+        )
+    return {str(name): tensor for name, tensor in content.items()}, tuple(wrappers)
+
+
+def _foreign_content(path: Path) -> object:
+    """What a file holds, read without running code from it."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with warnings.catch_warnings():  # torch warns of pickle protocols that it then reads, or refuses by an error
+            warnings.simplefilter("ignore")
+            return torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # safetensors, zipfile, pickle and torch each raise their own kinds
+        raise WeightsError(f"{path}: not a readable file of tensors: {_reason(error)}") from None
+
+
+def _described(content: object) -> str:
+    keys = ", ".join(str(key) for key in list(content)[:6]) if isinstance(content, dict) else ""
+    return f"a {type(content).__name__}{f' with the keys {keys}' if keys else ''}"
+
+
+def _reason(error: Exception) -> str:
+    """One line; torch's own advice for pickles of more than tensors, to run their code, is not handed on."""
+    if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return (
+            f"it holds more than tensors ({named[1]}), and code from files is not run; where it was made, "
+            "save the weights alone: torch.save(model.state_dict(), FILE)"
+        )
+    if isinstance(error, pickle.UnpicklingError):
+        return "not what torch.save writes of tensors alone, and code from files is not run"
+    return (str(error).strip().splitlines() or ["no message"])[0]
 
 
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
