@@ -92,10 +92,37 @@ class TestRefusals:
     def test_large_image_below_the_cap_has_a_size(self, tmp_path: Path) -> None:
         header = struct.pack(">IIBBBBB", 20000, 10000, 8, 0, 0, 0, 0)  # Pillow alone refuses it
         path = tmp_path / "large.png"
-        path.write_bytes(
-            b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b"\0" * 99))
-        )
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b"\0" * 30_000))
         assert image_size(path) == (10000, 20000)
+
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "bmp", "webp", "gif"])
+    @pytest.mark.parametrize("mode", ["1", "L", "RGB"])
+    def test_the_emptiest_image_of_each_format_is_read(self, tmp_path: Path, suffix: str, mode: str) -> None:
+        path = tmp_path / f"blank.{suffix}"
+        options = {
+            "jpg": {"quality": 1, "optimize": True, "progressive": True, "subsampling": 2 if mode == "RGB" else 0},
+            "png": {"compress_level": 9},
+            "tif": {"compression": "group4" if mode == "1" else "tiff_adobe_deflate"},
+        }
+        Image.new(mode, (3000, 2000)).save(path, **options.get(suffix, {}))
+        assert image_size(path) == (2000, 3000)
+
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "gif"])
+    def test_header_that_promises_more_than_the_file_can_hold_is_refused(self, tmp_path: Path, suffix: str) -> None:
+        path = tmp_path / f"hollow.{suffix}"
+        noise(8, 8).save(path)
+        content = bytearray(path.read_bytes())
+        place, size = {
+            "jpg": (content.find(b"\xff\xc0") + 5, struct.pack(">HH", 15_000, 15_000)),
+            "png": (16, struct.pack(">II", 15_000, 15_000)),
+            "gif": (6, struct.pack("<HH", 15_000, 15_000)),
+        }[suffix]
+        content[place : place + len(size)] = size
+        if suffix == "png":
+            content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"says 15000 x 15000 pixels, more than a .* file of .* bytes can hold"):
+            image_size(path)
 
     @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "bmp", "webp", "gif"])
     def test_truncated_file_is_named(self, tmp_path: Path, suffix: str) -> None:

@@ -1,12 +1,13 @@
 """Augmentation: sizes, alignment of image and mask, types, and dependence on nothing but the generator."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyramidseg.classes import IGNORE
-from pyramidseg.data.transforms import Augmentation, random_scaled_crop, vary_color
+from pyramidseg.data.transforms import Augmentation, random_scaled_crop, resized, vary_color
 
 
 def pair(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> tuple[np.ndarray, np.ndarray]:
@@ -18,8 +19,8 @@ def pair(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> 
 @given(
     st.integers(1, 150),
     st.integers(1, 150),
-    st.integers(1, 5),
-    st.sampled_from([np.uint8, np.uint16, np.float32]),
+    st.integers(1, 13),
+    st.sampled_from([np.uint8, np.uint16, np.int16, np.float32]),
     st.integers(0, 1000),
 )
 @settings(max_examples=60, deadline=None)
@@ -71,14 +72,66 @@ def test_scale_is_drawn_evenly_over_halving_and_doubling() -> None:
     assert np.mean(np.array(sizes) < 1) == pytest.approx(0.5, abs=0.08)
 
 
-@given(st.floats(0.5, 1.5), st.floats(0.5, 1.5), st.floats(0.5, 1.5), st.sampled_from([1, 3, 4, 6]))
-@settings(max_examples=40, deadline=None)
-def test_color_equals_its_definition(brightness: float, contrast: float, saturation: float, channels: int) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (9, 7, channels)).astype(np.uint8)
+factors = st.floats(0.5, 1.5)
+
+
+@given(factors, factors, factors, st.sampled_from([1, 2, 3, 4, 6, 13]), st.sampled_from([np.uint8, np.uint16]))
+@settings(max_examples=60, deadline=None)
+def test_color_of_light_equals_its_definition(
+    brightness: float, contrast: float, saturation: float, channels: int, dtype: type
+) -> None:
+    largest = np.iinfo(dtype).max
+    image = np.random.default_rng(0).integers(0, largest, (9, 7, channels), dtype, endpoint=True)
+    image[..., 0] //= 50  # bands may lie far apart
     values = image.astype(float) * brightness
-    values = (values - values.mean()) * contrast + values.mean()
+    mean = values.mean() if channels == 3 else values.mean(axis=(0, 1))
+    values = (values - mean) * contrast + mean
     if channels == 3:
         grey = values.mean(axis=2, keepdims=True)
         values = (values - grey) * saturation + grey
-    expected = np.clip(values, 0, 255)
-    assert np.abs(vary_color(image, brightness, contrast, saturation) - expected).max() < 1
+    varied = vary_color(image, brightness, contrast, saturation)
+    assert varied.dtype == dtype
+    assert np.abs(varied - np.clip(values, 0, largest)).max() < 1
+
+
+@given(factors, factors, factors, st.sampled_from([1, 3, 6]), st.sampled_from([np.int16, np.float32]))
+@settings(max_examples=60, deadline=None)
+def test_color_of_measurements_equals_its_definition(
+    brightness: float, contrast: float, saturation: float, channels: int, dtype: type
+) -> None:
+    image = np.random.default_rng(0).normal(-12000, 9000, (9, 7, channels)).clip(-32768, 32767).astype(dtype)
+    mean, deviation = image.mean(axis=(0, 1), dtype=float), image.std(axis=(0, 1), dtype=float)
+    expected = mean + contrast * (image - mean) + 2 * (brightness - 1) * deviation
+    if dtype == np.int16:
+        expected = expected.clip(-32768, 32767)
+    varied = vary_color(image, brightness, contrast, saturation)
+    assert varied.dtype == dtype
+    assert np.abs(varied - expected).max() < 1
+
+
+@given(st.floats(-300, 300), factors, factors)
+@settings(max_examples=20, deadline=None)
+def test_color_of_measurements_does_not_hang_on_where_their_zero_lies(
+    offset: float, brightness: float, contrast: float
+) -> None:
+    image = np.random.default_rng(0).normal(0, 5, (9, 7, 2)).astype(np.float32)
+    moved = vary_color(image + np.float32(offset), brightness, contrast, 1)
+    assert np.allclose(moved - offset, vary_color(image, brightness, contrast, 1), atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
+@pytest.mark.parametrize("channels", [1, 3, 4, 5, 13])
+def test_shrinking_averages_areas_of_any_type_and_number_of_channels(dtype: type, channels: int) -> None:
+    rng = np.random.default_rng(0)
+    low, high = (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype != np.float32 else (-1000, 1000)
+    image = rng.integers(low, high, (24, 36, channels)).astype(dtype)
+    expected = image.astype(float).reshape(8, 3, 12, 3, channels).mean(axis=(1, 3))
+    assert np.abs(resized(image, (12, 8), interpolation=cv2.INTER_AREA) - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
+def test_every_channel_is_filled_with_its_own_mean(dtype: type) -> None:
+    image = np.stack([np.full((20, 30), value, dtype) for value in (3, 90, 7, 12, 50, 1)], axis=2)
+    crop, labels = random_scaled_crop(image, np.zeros((20, 30), np.uint8), 1.0, (64, 64), np.random.default_rng(0))
+    assert (labels == IGNORE).any()
+    assert (crop == image[0, 0]).all()

@@ -16,13 +16,22 @@ from PIL import BmpImagePlugin, ExifTags, GifImagePlugin, Image, PngImagePlugin,
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from pyramidseg.errors import DataError
+from pyramidseg.data.defect_kinds import DefectError, Kind
+from pyramidseg.errors import PyramidSegError
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 """What counts as an image file in a folder, in lower case. What a file is, its first bytes say."""
 
 MAX_PIXELS = 250_000_000
 """Larger files are refused by their header alone: a few kilobytes can pretend to be gigabytes."""
+
+MOST_PIXELS_PER_BYTE = {"JPEG": 512, "PNG": 8 * 1032, "GIF": 4096}
+"""What a byte of a file can be at most: JPEG spends a bit on each block of 64 pixels, deflate (RFC 1951) one on 129
+bytes, and a code of LZW stands for up to 4096. Where a header says more it lies, and a decoder would fill in grey."""
+
+OTHER_PIXELS_PER_BYTE = 2**16
+
+SEVERAL_PAGES = "holds several pages or frames; save each as a file of its own"
 
 
 class OpenImage(NamedTuple):
@@ -46,11 +55,16 @@ class OpenImage(NamedTuple):
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Image files in a folder and all folders below, in the order of their relative paths.
+    """`list_files` whose names say that they are images."""
+    return list_files(folder, IMAGE_EXTENSIONS)
+
+
+def list_files(folder: Path, extensions: tuple[str, ...]) -> list[Path]:
+    """Files in a folder and all folders below, in the order of their relative paths, by extensions in lower case.
 
     Links are followed. Names that begin with a dot are left out: `._a.jpg` and `.ipynb_checkpoints` are no images.
     """
-    found: list[Path] = []
+    found: list[tuple[list[str], Path]] = []
     seen: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
@@ -59,46 +73,79 @@ def list_images(folder: Path) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in files if is_image_name(name)]
-    return sorted(found, key=lambda path: path.relative_to(folder).parts)
+        below = parent[len(str(folder)) :].split(os.sep)
+        found += [([*below, name], Path(parent, name)) for name in files if _is_named(name, extensions)]
+    return [path for _, path in sorted(found)]
 
 
 def is_image_name(name: str) -> bool:
     """Whether a file's name says that it is an image."""
-    return not name.startswith(".") and name.lower().endswith(IMAGE_EXTENSIONS)
+    return _is_named(name, IMAGE_EXTENSIONS)
+
+
+def _is_named(name: str, extensions: tuple[str, ...]) -> bool:
+    return not name.startswith(".") and name.lower().endswith(extensions)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[OpenImage]:
     """Open an image file, read its header, and refuse what is no single image of bearable size.
 
-    Whatever goes wrong while it is open is damage in the file and becomes a `DataError`: Pillow's decoders answer
-    mutated bytes with nearly any exception there is.
+    Whatever goes wrong while it is open is damage in the file and becomes a `DataError`.
 
     Raises:
         DataError: absent, of another format, damaged, truncated, larger than `MAX_PIXELS`, or of several pages.
     """
+    with explained_damage(path), Path(path).open("rb") as file:
+        image = _read_header(path, file)
+        refuse_huge(path, *image.size[::-1])
+        _refuse_hollow(path, image, os.fstat(file.fileno()).st_size)
+        if _has_pages(image):
+            raise DefectError(Kind.SEVERAL_PAGES, path, SEVERAL_PAGES)
+        yield OpenImage(image, _orientation(image), _bits(image, file))
+
+
+@contextmanager
+def explained_damage(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises into one line: mutated bytes are answered with nearly any exception there is."""
     try:
-        with Path(path).open("rb") as file:
-            image = _read_header(path, file)
-            height, width = image.size[::-1]
-            if height * width > MAX_PIXELS:
-                raise DataError(
-                    f"{path}: {height} x {width} pixels are more than the {MAX_PIXELS // 10**6} million that one "
-                    "image may have; cut it into smaller files"
-                )
-            if _has_pages(image):
-                raise DataError(f"{path}: holds several pages or frames; save each as a file of its own")
-            yield OpenImage(image, _orientation(image), _bits(image, file))
-    except DataError:
+        yield
+    except PyramidSegError:
         raise
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise DefectError(Kind.ABSENT, path, "no such file") from None
     except MemoryError:
         raise
     except Exception as error:
         reason = " ".join(str(error).split()).replace(str(path), "file") or type(error).__name__
-        raise DataError(f"{path}: cannot be read as an image: {reason}; replace the file, or take it out") from error
+        detail = f"cannot be read as an image: {reason}; replace the file, or take it out"
+        raise DefectError(Kind.DAMAGED, path, detail) from error
+
+
+def refuse_huge(path: Path, height: int, width: int) -> None:
+    """Refuse more than `MAX_PIXELS`.
+
+    Raises:
+        DataError: names the file and its size.
+    """
+    if height * width > MAX_PIXELS:
+        raise DefectError(
+            Kind.TOO_LARGE,
+            path,
+            f"{height} x {width} pixels are more than the {MAX_PIXELS // 10**6} million that one image may have; cut "
+            "it into smaller files",
+        )
+
+
+def _refuse_hollow(path: Path, image: ImageFile, size_bytes: int) -> None:
+    """Refuse a file that cannot hold as many pixels as its header says, before memory is taken for them."""
+    width, height = image.size
+    if width * height > size_bytes * MOST_PIXELS_PER_BYTE.get(image.format or "", OTHER_PIXELS_PER_BYTE):
+        detail = (
+            f"its header says {height} x {width} pixels, more than a {image.format} file of {size_bytes} bytes can "
+            "hold; replace the file, or take it out"
+        )
+        raise DefectError(Kind.DAMAGED, path, detail)
 
 
 def pixels(image: Image.Image) -> NDArray[np.generic]:
@@ -126,11 +173,11 @@ def _read_header(path: Path, file: IO[bytes]) -> ImageFile:
     start = file.read(16)
     file.seek(0)
     if not start:
-        raise DataError(f"{path}: the file is empty; replace it, or take it out")
+        raise DefectError(Kind.EMPTY, path, "the file is empty; replace it, or take it out")
     for recognises, plugin in _FORMATS:
         if recognises(start):
             return plugin(file, str(path))
-    raise DataError(f"{path}: no image that can be read here; JPEG, PNG, TIFF, BMP, WebP and GIF can")
+    raise DefectError(Kind.FOREIGN, path, "no image that can be read here; JPEG, PNG, TIFF, BMP, WebP and GIF can")
 
 
 _FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[IO[bytes], str], ImageFile]], ...] = (

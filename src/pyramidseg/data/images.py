@@ -7,7 +7,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pyramidseg.config import Channels
+from pyramidseg.data.holes import Pixels, find_holes
 from pyramidseg.data.image_files import OpenImage, opened, pixels, turn
+from pyramidseg.data.tiff import TiffHeader, decode_tiff, read_tiff_header
 from pyramidseg.errors import DataError
 
 _GREY = ("L", "1", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N", "F")
@@ -15,34 +18,74 @@ _COLOR = ("RGB", "RGBX", "P", "CMYK", "YCbCr", "RGBA", "RGBa", "PA")
 
 
 class ImageHeader(NamedTuple):
-    """What is known of an image before its pixels are decoded; the size is that of the turned image."""
+    """What is known of an image before its pixels are decoded; the size is that of the turned image.
+
+    Attributes:
+        channels: as stored, alpha among them.
+        alpha: whether the last channel is transparency.
+        color: whether the others are red, green and blue.
+    """
 
     height: int
     width: int
     channels: int
     dtype: str
+    alpha: bool = False
+    color: bool = False
 
 
-def read_image(path: Path, *, channels: int) -> NDArray[Any]:
-    """Read an image, turned as its EXIF tag asks for, with the number of channels that a model takes.
+def read_image(path: Path, *, channels: Channels) -> NDArray[Any]:
+    """Read an image, turned as its EXIF tag asks for, with the channels that a model takes.
 
     A file that has this number of channels is taken as it is. Else, for 3 channels grey is repeated, for 1 channel
     colour becomes luma (ITU-R BT.601), and alpha is dropped, not blended: the colour below it counts, as there is no
-    background to assume. Palettes, CMYK and YCbCr become RGB, 1-bit images 0 and 255. 16 bits stay 16 bits.
+    background to assume. Palettes, CMYK and YCbCr become RGB, 1-bit images 0 and 255. 16 bits stay 16 bits. Holes are
+    filled (`Pixels.filled`).
 
     Returns:
-        (H, W, channels): uint8, uint16 for files of 16 bits, float32 for floating-point TIFF.
+        (H, W, channels): uint8, uint16, int16, or float32 for floating-point TIFF of any width.
 
     Raises:
-        DataError: unreadable (`image_files.opened`), of a kind that has no meaning here, or without the channels asked
-            for.
+        DataError: unreadable (`image_files.opened`, `tiff`), of a kind that has no meaning here, or without the
+            channels asked for.
     """
-    with opened(path) as file:
-        header = _describe(path, file)
-        check_channels(path, header, channels)
-        values = turn(_decode(path, file), file.orientation)
-    assert values.shape[:2] == (header.height, header.width), path
-    return _with_channels(values, channels)
+    return read_pixels(path, channels=channels).filled()
+
+
+def read_pixels(path: Path, *, channels: Channels | None = None) -> Pixels:
+    """As `read_image`, with the holes of TIFF files (`find_holes`) as they are stored.
+
+    Transparent pixels are holes too where a georeferenced file has an alpha channel that is dropped.
+
+    Args:
+        channels: None for all that the file has, alpha aside.
+
+    Raises:
+        DataError: as `read_image`.
+    """
+    tiff = read_tiff_header(path)
+    if tiff is not None and not tiff.plain:
+        header = _describe_raster(tiff)
+        channels = _checked(path, header, channels)
+        values = turn(decode_tiff(path, tiff), tiff.orientation)
+    else:
+        with opened(path) as file:
+            header = _describe(path, file, tiff)
+            channels = _checked(path, header, channels)
+            values = turn(_decode(path, file, header), file.orientation)
+    assert values.shape == header[:3], path
+    chosen = _chosen(values, header, channels)
+    holes = None if tiff is None else find_holes(chosen, tiff.nodata)
+    if tiff is not None and tiff.georeferenced and header.alpha and channels in (1, 3):
+        transparent = np.broadcast_to(values[..., -1:] == 0, chosen.shape)
+        holes = transparent if holes is None else holes | transparent
+    if isinstance(channels, tuple) or chosen.shape[2] == channels:
+        return Pixels(chosen, holes)
+    if chosen.shape[2] == 1:
+        return Pixels(np.repeat(chosen, channels, axis=2), None if holes is None else np.repeat(holes, channels, 2))
+    pixels = Pixels(chosen, holes)
+    empty = pixels.empty()
+    return Pixels(_luma(pixels.filled()), None if empty is None else empty[..., None])
 
 
 def read_header(path: Path) -> ImageHeader:
@@ -51,8 +94,11 @@ def read_header(path: Path) -> ImageHeader:
     Raises:
         DataError: as `read_image`, as far as the header tells.
     """
+    tiff = read_tiff_header(path)
+    if tiff is not None and not tiff.plain:
+        return _describe_raster(tiff)
     with opened(path) as file:
-        return _describe(path, file)
+        return _describe(path, file, tiff)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -64,29 +110,57 @@ def image_size(path: Path) -> tuple[int, int]:
     return read_header(path)[:2]
 
 
-def check_channels(path: Path, header: ImageHeader, channels: int) -> None:
-    """Refuse an image that cannot be had with this number of channels.
+def check_channels(path: Path, header: ImageHeader, channels: Channels) -> None:
+    """Refuse an image that cannot be had with these channels.
 
     Raises:
         DataError: names the file, the number it has and the numbers it can be read with.
     """
-    if channels not in (1, 3, header.channels):
-        possible = ", ".join(str(number) for number in sorted({1, 3, header.channels}))
+    if isinstance(channels, tuple):
+        if max(channels) > header.channels:
+            raise DataError(
+                f"{path}: has {header.channels} bands, and band {max(channels)} is asked for; bands count from 1 "
+                "(data.bands)"
+            )
+        return
+    possible = {header.channels}
+    if header.channels - header.alpha == 1 or header.color:
+        possible |= {1, 3}
+    if channels not in possible:
+        choose = "" if header.channels <= channels else ", or choose bands of it (data.bands=[1,2,3])"
         raise DataError(
-            f"{path}: has {header.channels} channels and {channels} are asked for; "
-            f"it can be read with {possible} (model.in_channels)"
+            f"{path}: has {header.channels} channels and {channels} are asked for; it can be read with "
+            f"{', '.join(map(str, sorted(possible)))} (model.in_channels){choose}"
         )
 
 
-def _describe(path: Path, file: OpenImage) -> ImageHeader:
+def _checked(path: Path, header: ImageHeader, channels: Channels | None) -> Channels:
+    if channels is None:
+        return header.channels - header.alpha
+    check_channels(path, header, channels)
+    return channels
+
+
+def _describe_raster(tiff: TiffHeader) -> ImageHeader:
+    """A file that `decode_tiff` reads."""
+    height, width = (tiff.width, tiff.height) if tiff.orientation >= 5 else (tiff.height, tiff.width)
+    dtype = "float32" if tiff.dtype.startswith("float") else tiff.dtype
+    color = tiff.color and tiff.bands == 3 + tiff.alpha and dtype in ("uint8", "uint16")
+    return ImageHeader(height, width, tiff.bands, dtype, tiff.alpha, color)
+
+
+def _describe(path: Path, file: OpenImage, tiff: TiffHeader | None) -> ImageHeader:
+    """A file that Pillow and OpenCV read."""
     mode = file.image.mode
-    if mode not in _GREY + _COLOR or (mode == "CMYK" and _is_deep(file)):
+    signed = mode == "I" and tiff is not None and tiff.dtype == "int16"
+    if not signed and (mode not in _GREY + _COLOR or (mode == "CMYK" and _is_deep(file))):
         raise DataError(
             f"{path}: pixels of kind {mode} with {file.bits} bits are not read; convert it to 8 or 16 bit grey or RGB"
         )
-    has_alpha = mode.upper().endswith("A") or (mode == "P" and "transparency" in file.image.info)
-    dtype = "float32" if mode == "F" else "uint16" if mode.startswith("I;16") or _is_deep(file) else "uint8"
-    return ImageHeader(*file.size, channels=(1 if mode in _GREY else 3) + has_alpha, dtype=dtype)
+    alpha = mode.upper().endswith("A") or (mode == "P" and "transparency" in file.image.info)
+    deep = "uint16" if mode.startswith("I;16") or _is_deep(file) else "uint8"
+    dtype = "int16" if signed else "float32" if mode == "F" else deep
+    return ImageHeader(*file.size, (1 if signed or mode in _GREY else 3) + alpha, dtype, alpha, mode in _COLOR)
 
 
 def _is_deep(file: OpenImage) -> bool:
@@ -94,7 +168,7 @@ def _is_deep(file: OpenImage) -> bool:
     return file.bits == 16 and file.image.mode in ("LA", *_COLOR)
 
 
-def _decode(path: Path, file: OpenImage) -> NDArray[Any]:
+def _decode(path: Path, file: OpenImage, header: ImageHeader) -> NDArray[Any]:
     """(H, W, C), unturned unless the file is a TIFF."""
     image = file.image
     image.load()  # also where OpenCV follows, which does not say what is wrong with a damaged file
@@ -109,8 +183,8 @@ def _decode(path: Path, file: OpenImage) -> NDArray[Any]:
         values = pixels(image.convert("RGB"))
     else:
         values = pixels(image)
-    if image.mode.startswith("I;16"):
-        values = values.astype(np.uint16)  # to the machine's own byte order
+    if image.mode.startswith("I"):
+        values = values.astype(header.dtype)  # to the machine's own byte order, or from the 32 bits of Pillow's int16
     return values.reshape(*values.shape[:2], -1)
 
 
@@ -122,15 +196,11 @@ def _decode_deep(path: Path, *, channels: int) -> NDArray[Any]:
     return values[..., [2, 1, 0, 3][:channels]]  # OpenCV has BGR and BGRA
 
 
-def _with_channels(values: NDArray[Any], channels: int) -> NDArray[Any]:
-    found = values.shape[2]
-    if found == channels:
-        return values
-    if found == 2 or found == 4:
-        return _with_channels(np.ascontiguousarray(values[..., :-1]), channels)
-    if found == 1:
-        return np.repeat(values, channels, axis=2)
-    return _luma(values)
+def _chosen(values: NDArray[Any], header: ImageHeader, channels: Channels) -> NDArray[Any]:
+    """The bands asked for, or all but an alpha that is not."""
+    if isinstance(channels, tuple):
+        return np.ascontiguousarray(values[..., [band - 1 for band in channels]])
+    return np.ascontiguousarray(values[..., :-1]) if header.alpha and channels != header.channels else values
 
 
 def _luma(values: NDArray[Any]) -> NDArray[Any]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from pyramidseg.config import Channels
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.data.transforms import Augmentation
@@ -100,7 +101,7 @@ class TrainingSamples(Samples):
     """Augmented samples by position."""
 
     def __init__(
-        self, records: Sequence[Record], masks: MaskSource, *, channels: int, augmentation: Augmentation, seed: int
+        self, records: Sequence[Record], masks: MaskSource, *, channels: Channels, augmentation: Augmentation, seed: int
     ) -> None:
         self.records = records
         self.masks = masks

@@ -5,21 +5,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.data.images import read_image
+from pyramidseg.classes import IGNORE
+from pyramidseg.config import Channels
+from pyramidseg.data.images import read_pixels
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.errors import DataError
 
 
-def read_pair(record: Record, masks: MaskSource, *, channels: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-    """The image, (H, W, channels) as `read_image` gives it, and its labels, (H, W) uint8.
+def read_pair(record: Record, masks: MaskSource, *, channels: Channels) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """The image, (H, W, C) as `read_image` gives it, and its labels, (H, W) uint8.
+
+    Where the image is empty in all channels nothing can be learned or scored: the labels there are `IGNORE`.
 
     Raises:
         DataError: one of them is unreadable, or their sizes differ.
     """
-    image = read_image(record.image, channels=channels)
+    pixels = read_pixels(record.image, channels=channels)
     labels = masks.read(record)
-    check_same_size(record, image.shape[:2], labels.shape)
-    return image, labels
+    check_same_size(record, pixels.values.shape[:2], labels.shape)
+    if (empty := pixels.empty()) is not None:
+        labels = np.where(empty, np.uint8(IGNORE), labels)
+    return pixels.filled(), labels
 
 
 def check_same_size(record: Record, image: tuple[int, ...], labels: tuple[int, ...]) -> None:

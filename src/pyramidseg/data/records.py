@@ -66,6 +66,8 @@ class Dataset:
         source: what the user named: a folder, a file, or `records`.
         layout: the recognised layout in words.
         notes: everything that was inferred rather than given; printed and saved with the run.
+        bands: the channels of the image files that a model gets; all of them where none are named.
+        description: content of a dataset file that opens it again as it is; empty where records were made in Python.
     """
 
     source: str
@@ -74,6 +76,8 @@ class Dataset:
     masks: MaskSource
     splits: Mapping[str, tuple[Record, ...]]
     notes: tuple[str, ...] = field(default=())
+    bands: tuple[int, ...] | None = None
+    description: Mapping[str, Any] = field(default_factory=dict)
 
     def split(self, name: str) -> tuple[Record, ...]:
         """Records of one split.

@@ -16,9 +16,6 @@ from pyramidseg.classes import IGNORE
 Image = NDArray[Any]
 Labels = NDArray[np.uint8]
 
-UNIT = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
-"""Largest value by integer type; floats are left unbounded."""
-
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -66,7 +63,7 @@ def random_scaled_crop(
     if small_labels.shape == crop:
         return small, small_labels.astype(np.uint8, copy=False)
     filled = np.empty((*crop, image.shape[2]), image.dtype)
-    filled[:] = small.mean(axis=(0, 1)).astype(image.dtype)
+    filled[:] = small.mean(axis=(0, 1), dtype=np.float64).astype(image.dtype)
     filled_labels = np.full(crop, IGNORE, np.uint8)
     place = (slice(rows.offset, rows.offset + rows.size), slice(columns.offset, columns.offset + columns.size))
     filled[place] = small
@@ -93,24 +90,31 @@ def _cut(extent: int, factor: float, crop: int, rng: np.random.Generator) -> _Cu
 
 
 def vary_color(image: Image, brightness: float, contrast: float, saturation: float) -> Image:
-    """Scale an image's values, their distance to the image's mean, and their distance to the pixel's grey.
+    """Vary an image's values linearly; integers are rounded and clipped to their range.
 
-    All three are linear, so they are one 3x4 matrix on RGB; other channel counts get brightness and contrast. Integers
-    are rounded and clipped to their range.
+    Unsigned integers are amounts of light: their values are scaled (brightness), then their distance to the mean
+    (contrast). Three channels count as RGB, with one mean for all and the distance to the pixel's grey scaled too
+    (saturation); of any other number each channel has its own mean, as bands may lie far apart.
+
+    Signed integers and floats may be of any unit, in which 0 means nothing in particular: each channel is shifted by
+    the same part of twice its standard deviation, which is about the mean of a photograph.
     """
     channels = image.shape[2]
-    mean = float(image.mean()) * brightness
-    matrix = np.eye(channels)
-    if channels == 3:
-        matrix = saturation * matrix + (1 - saturation) / 3
-    matrix = np.hstack([matrix * brightness * contrast, np.full((channels, 1), mean * (1 - contrast))])
-    if image.dtype in UNIT and channels <= 4:
-        return _three_axes(cv2.transform(image, matrix))  # saturates to the type's range
-    values = image.astype(np.float32) @ matrix[:, :channels].T.astype(np.float32) + matrix[:, channels].astype(
-        np.float32
-    )
-    if image.dtype in UNIT:
-        values = np.clip(np.rint(values), 0, UNIT[image.dtype])
+    light = image.dtype.kind == "u"
+    if light:
+        mean = image.mean(axis=(0, 1)) if channels != 3 else np.full(3, image.mean())
+        scale, shift = brightness * contrast, brightness * (1 - contrast) * mean
+    else:
+        mean, deviation = image.mean(axis=(0, 1), dtype=np.float64), image.std(axis=(0, 1), dtype=np.float64)
+        scale, shift = contrast, (1 - contrast) * mean + 2 * (brightness - 1) * deviation
+    if light and channels <= 4:
+        matrix = np.eye(channels) * scale
+        if channels == 3:
+            matrix = saturation * matrix + (1 - saturation) * scale / 3
+        return _three_axes(cv2.transform(image, np.hstack([matrix, shift[:, None]])))  # saturates to the type's range
+    values = image.astype(np.float32) * np.float32(scale) + shift.astype(np.float32)
+    if image.dtype.kind in "iu":
+        values = np.clip(np.rint(values), np.iinfo(image.dtype).min, np.iinfo(image.dtype).max)
     return values.astype(image.dtype)
 
 

@@ -81,11 +81,13 @@ class Segmentation:
     def description(self) -> dict[str, Any]:
         """See `Task.description`."""
         return {
-            "source": self.dataset.source,
-            "layout": self.dataset.layout,
-            "notes": list(self.dataset.notes),
-            "images": {name: len(records) for name, records in self.dataset.splits.items()},
-            **self.dataset.classes.to_dict(),
+            **(self.dataset.description or self.dataset.classes.to_dict()),
+            "recorded": {
+                "source": self.dataset.source,
+                "layout": self.dataset.layout,
+                "notes": list(self.dataset.notes),
+                "images": {name: len(records) for name, records in self.dataset.splits.items()},
+            },
         }
 
     def identity(self) -> str:
@@ -126,7 +128,7 @@ class Segmentation:
             self.dataset.split("val"),
             self.dataset.masks,
             self.dataset.classes,
-            channels=self.config.model.in_channels,
+            channels=self.config.model.channels,
             batch_size=self.config.train.val_batch_size,
             device=self.step.device,
             loss=lambda logits, labels: loss_by_image(logits, labels, self.class_weights, self.config.loss),
@@ -156,7 +158,7 @@ class Segmentation:
         """Score the best bundle as `pyramidseg evaluate` does, and write `plots/` and `report.html`."""
         backend = TorchBackend(run.best, device=self.step.device, precision="fp32")
         records, masks, classes = self.dataset.split("val"), self.dataset.masks, self.dataset.classes
-        channels = self.config.model.in_channels
+        channels = self.config.model.channels
         scores = score(
             backend,
             records,

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.classes import Color
 from pyramidseg.data.image_files import opened, pixels, turn
-from pyramidseg.data.masks.index import grey, opaque, refuse_jpeg
+from pyramidseg.data.masks.index import opaque, refuse_jpeg
 from pyramidseg.data.records import Record
 from pyramidseg.errors import DataError
 
@@ -34,7 +34,7 @@ class ColorValues:
         if record.mask is None:
             raise DataError(f"{record.image}: has no mask")
         values = packed(read_colors(record.mask, lossy=self.tolerance > 0))
-        return self._snapped(values) if self.tolerance else values
+        return self._snapped(values) if self.tolerance and self.known else values
 
     def in_words(self, values: Iterable[int]) -> str:
         """See `ValueSource.in_words`."""
@@ -71,19 +71,6 @@ def read_colors(path: Path, *, lossy: bool = False) -> NDArray[np.uint8]:
                 f"{file.image.mode} pixels of {file.bits} bits"
             )
         return opaque(path, file)
-
-
-def mask_kind(path: Path) -> Literal["index", "colours", "grey in colours"]:
-    """What a mask file holds: one integer a pixel, colours, or RGB without a pixel that is not grey.
-
-    Raises:
-        DataError: unreadable.
-    """
-    with opened(path) as file:
-        if file.image.mode not in ("RGB", "RGBA") or file.bits != 8:
-            return "index"
-        colors = pixels(file.image).astype(np.uint8, copy=False)[..., :3]
-        return "grey in colours" if grey(colors) else "colours"
 
 
 def pack(color: Color) -> int:

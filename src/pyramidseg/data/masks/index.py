@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL.JpegImagePlugin import JpegImageFile
 
 from pyramidseg.classes import IGNORE
+from pyramidseg.data.defect_kinds import DefectError, Kind
 from pyramidseg.data.image_files import OpenImage, opened, pixels, turn
 from pyramidseg.data.records import Record
 from pyramidseg.errors import DataError
@@ -53,9 +54,11 @@ def read_mask_values(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
         if file.image.mode in _COLOR_MODES and file.bits == 8:
             colors = opaque(path, file)
             if not grey(colors):
-                raise DataError(
-                    f"{path}: holds colours, and which class each of them is has not been said; give every class its "
-                    "color in a YAML file (classes: [{name: road, color: [128, 64, 128]}, ...])"
+                raise DefectError(
+                    Kind.UNEXPECTED_COLORS,
+                    path,
+                    "holds colours, and which class each of them is has not been said; give every class its color in a "
+                    "YAML file (classes: [{name: road, color: [128, 64, 128]}, ...])",
                 )
             return np.ascontiguousarray(colors[..., 0])
         if file.image.mode not in _INTEGER_MODES:
@@ -74,9 +77,11 @@ def refuse_jpeg(path: Path, file: OpenImage) -> None:
         DataError: it is one, whatever its name says.
     """
     if isinstance(file.image, JpegImageFile):
-        raise DataError(
-            f"{path}: a JPEG file cannot be an exact mask, as its compression changes labels; save it as PNG, or say "
-            "how far values may be off (data.threshold=128 for binary masks, data.tolerance=20 for colours)"
+        raise DefectError(
+            Kind.LOSSY_MASK,
+            path,
+            "a JPEG file cannot be an exact mask, as its compression changes labels; save it as PNG, or say how far "
+            "values may be off (data.threshold=128 for binary masks, data.tolerance=20 for colours)",
         )
 
 
@@ -88,7 +93,11 @@ def opaque(path: Path, file: OpenImage) -> NDArray[np.uint8]:
     """
     values = turn(pixels(file.image), file.orientation).astype(np.uint8, copy=False)
     if values.shape[2] == 4 and values[..., 3].min() < 255:
-        raise DataError(f"{path}: a mask with transparent pixels, which stand for no class; save it without alpha")
+        raise DefectError(
+            Kind.TRANSPARENT_MASK,
+            path,
+            "a mask with transparent pixels, which stand for no class; save it without alpha",
+        )
     return values[..., :3]
 
 

@@ -3,27 +3,57 @@
 A format is a function that lists records (`Reader`), and an entry in `READERS`.
 """
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from pyramidseg.cache import FORGETFUL, Memory
 from pyramidseg.classes import Classes
 from pyramidseg.config import DataConfig, LabelConfig
+from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
+from pyramidseg.data.masks.geojson import GeoJsonValues
 from pyramidseg.data.parallel import Track, untracked
+from pyramidseg.data.readers.ade20k import read_ade20k
+from pyramidseg.data.readers.camvid import read_camvid, read_camvid11
+from pyramidseg.data.readers.cityscapes import read_cityscapes
+from pyramidseg.data.readers.class_lists import find_class_list
+from pyramidseg.data.readers.coco import read_coco
+from pyramidseg.data.readers.coco_panoptic import read_coco_panoptic
+from pyramidseg.data.readers.description import describe
+from pyramidseg.data.readers.geo import as_said, is_vectors, pair_vectors, read_geo, with_vectors
+from pyramidseg.data.readers.labelme import read_labelme_folder
 from pyramidseg.data.readers.labels import decide_labels
-from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, Reader, SplitFolders
+from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, Reader
 from pyramidseg.data.readers.paired import read_paired
 from pyramidseg.data.readers.pairing import pair_folders
+from pyramidseg.data.readers.recognition import Recognised, recognise, refuse_defects
+from pyramidseg.data.readers.roboflow import read_roboflow
 from pyramidseg.data.readers.segnet import read_segnet
 from pyramidseg.data.readers.splitting import with_val_split
+from pyramidseg.data.readers.unclear import Reading, UnclearLabels
+from pyramidseg.data.readers.voc import read_voc
 from pyramidseg.data.readers.yaml_file import ClassEntry, DatasetFile, SplitEntry, read_dataset_file
+from pyramidseg.data.readers.yolo import read_yolo
+from pyramidseg.data.readers.yolo_file import is_yolo_file
 from pyramidseg.data.records import Dataset
-from pyramidseg.errors import ConfigError, DataError, nearest
+from pyramidseg.errors import ConfigError, DataError
 
 READERS: dict[str, Reader] = {
-    "paired": Reader("images and masks, with a folder for each split above or below them or without any", read_paired),
+    "paired": Reader(
+        "images and masks in two folders or side by side, with a folder for each split or without any", read_paired
+    ),
     "segnet": Reader("{split} and {split}annot", read_segnet),
+    "camvid": Reader("701_StillsRaw_full and LabeledApproved_full", read_camvid),
+    "camvid11": Reader("CamVid's 32 labels, merged to 11 classes", read_camvid11, by_name=True),
+    "voc": Reader("JPEGImages, SegmentationClass and ImageSets; CVAT's Segmentation Mask export", read_voc),
+    "roboflow": Reader("{split} with name.jpg, name_mask.png and _classes.csv", read_roboflow, covers=("paired",)),
+    "cityscapes": Reader("leftImg8bit and gtFine", read_cityscapes),
+    "ade20k": Reader("images, annotations and objectInfo150.txt", read_ade20k, covers=("paired",)),
+    "coco": Reader("COCO's, Roboflow's or CVAT's JSON of outlined objects, and its images", read_coco),
+    "coco_panoptic": Reader("panoptic_{split}.json, its folder of PNG files, and the images", read_coco_panoptic),
+    "yolo": Reader("images and labels of one text file of outlines for each image; data.yaml", read_yolo),
+    "labelme": Reader("a JSON file beside each image", read_labelme_folder),
+    "geo": Reader("GeoTIFF images with GeoJSON polygons, a file for each or one for all", read_geo),
 }
 
 DEFAULT_VAL_SHARE = 0.2
@@ -32,7 +62,13 @@ DESCRIPTION = "dataset.yaml"
 
 
 def open_dataset(
-    source: str | Path | Dataset, data: DataConfig, *, assumed: Classes | None = None, track: Track = untracked
+    source: str | Path | Dataset,
+    data: DataConfig,
+    *,
+    assumed: Classes | None = None,
+    track: Track = untracked,
+    defects: list[Defect] | None = None,
+    memory: Memory = FORGETFUL,
 ) -> Dataset:
     """List a dataset, decide on its classes, and see that it has a validation split.
 
@@ -42,35 +78,77 @@ def open_dataset(
             is added up.
         assumed: the classes of the model that the dataset is opened for; taken where the dataset says none.
         track: shows the progress of the pass over all masks that classes are inferred by, where none are given.
+        defects: takes what is wrong with files that belong to no record, such as images without a mask, and masks that
+            leave more than one reading; without it they are refused, with it one of the readings is taken.
+        memory: of what masks held in earlier runs.
 
     Raises:
         DataError: there is nothing, or nothing that can be read, or the labels leave more than one reading.
-        ConfigError: the YAML file or the settings say what is not possible.
+        ConfigError: the YAML file or the settings say what is not possible, or what has no effect.
     """
     if isinstance(source, Dataset):
-        return with_val_split(source, data.val_share or DEFAULT_VAL_SHARE, group=data.group)
+        return _with_val(source, data)
     file, description = _describe(Path(source))
     root = Path(source) if file is None else file.parent / description.path
-    listing = _list(root, file, description, data.format or description.format)
+    format, root, listing = _list(root, file, description, data.format or description.format)
+    if defects is None:
+        refuse_defects(root, listing.defects)
+    else:
+        defects += listing.defects
     config = _joined(data, description)
-    labels = decide_labels(
-        listing,
-        source=str(file or root),
-        classes=tuple(ClassEntry(name=name) for name in data.classes) if data.classes else description.classes,
-        config=config,
-        assumed=assumed,
-        track=track,
-    )
+    classes = tuple(ClassEntry(name=name) for name in data.classes) if data.classes else description.classes
+    listing = as_said(listing, config, classes=classes, assumed=assumed, source=str(file or root), track=track)
+    decide = partial(decide_labels, listing, source=str(file or root), assumed=assumed, track=track, memory=memory)
+    try:
+        labels = decide(classes=classes, config=config)
+    except DataError as error:
+        reading = _possible_reading(error, classes)
+        if defects is None or reading is None:
+            raise
+        if isinstance(error, UnclearLabels):
+            defects.append(Defect(Kind.UNCLEAR_CLASSES, file or root, error.detail))
+        config = config.model_copy(update=dict(reading.settings))
+        labels = decide(classes=reading.classes, config=config)
     described = () if file is None or file == Path(source) else (f"described by {file}",)
+    entered = () if file is not None or root == Path(source) else (f"the dataset lies in {root}",)
     dataset = Dataset(
         source=str(source),
         layout=listing.layout,
         classes=labels.classes,
         masks=labels.masks,
         splits={split: records for split, records in listing.splits.items() if records},
-        notes=(*described, *listing.notes, *labels.notes),
+        notes=(*described, *entered, *listing.notes, *labels.notes),
+        bands=config.bands,
+        description=describe(root, format, description.splits, labels, config),
     )
-    return with_val_split(dataset, config.val_share or DEFAULT_VAL_SHARE, group=config.group)
+    if defects is not None and len(dataset.splits.get("train", ())) < 2:
+        return dataset  # too few are left to take some out for validation
+    return _with_val(dataset, config)
+
+
+def _possible_reading(error: DataError, classes: tuple[ClassEntry, ...] | None) -> Reading | None:
+    """How masks could be read that leave more than one reading, or none of which can be read at all."""
+    if isinstance(error, UnclearLabels):
+        return error.reading if error.reading.classes else error.reading._replace(classes=classes)
+    if not isinstance(error, DefectError):
+        return None
+    return Reading((ClassEntry(name="class 0", color=(0, 0, 0)),), {"ignore": ("*",)})
+
+
+def _with_val(dataset: Dataset, config: LabelConfig) -> Dataset:
+    if dataset.splits.get("val"):
+        for name in ("val_share", "group"):
+            if (value := getattr(config, name)) is not None:
+                raise ConfigError(
+                    f"{dataset.source}: {name}={value}: there is a val split of {len(dataset.splits['val'])} images "
+                    "already, so none is made; leave it out"
+                )
+        return dataset
+    if not dataset.splits.get("train"):
+        return dataset
+    share = config.val_share or DEFAULT_VAL_SHARE
+    dataset = with_val_split(dataset, share, group=config.group)
+    return replace(dataset, description={**dataset.description, "val_share": share} if dataset.description else {})
 
 
 def _joined(data: DataConfig, description: DatasetFile) -> LabelConfig:
@@ -84,83 +162,54 @@ def _describe(source: Path) -> tuple[Path | None, DatasetFile]:
     """The YAML file that describes the dataset, if there is one, and what it says."""
     if source.is_dir():
         file = source / DESCRIPTION
-        return (file, read_dataset_file(file)) if file.is_file() else (None, DatasetFile())
+        return (file, _read_description(file)) if file.is_file() else (None, DatasetFile())
     if not source.exists():
         raise DataError(f"{source}: no such file or folder; a dataset is a folder or a YAML file")
     if source.suffix.lower() not in (".yaml", ".yml"):
         raise DataError(f"{source}: is no dataset; a dataset is a folder or a YAML file (.yaml, .yml)")
-    return source, read_dataset_file(source)
+    return source, _read_description(source)
 
 
-def _list(root: Path, file: Path | None, description: DatasetFile, format: str | None) -> Listing:
+def _read_description(file: Path) -> DatasetFile:
+    """Ours, or that of YOLO's datasets, which its reader finds in their folder."""
+    return DatasetFile(format="yolo") if is_yolo_file(file) else read_dataset_file(file)
+
+
+def _list(root: Path, file: Path | None, description: DatasetFile, format: str | None) -> Recognised:
     if not root.is_dir():
         raise DataError(f"{file}: path: there is no folder {root}; path is relative to the file")
-    if format is not None and format not in READERS:
-        raise ConfigError(f"{file or 'data.format'}: unknown dataset format {format!r}; {nearest(format, READERS)}")
-    entries = description.splits
+    origin, entries = str(file or "data.format"), description.splits
     named = {split: (entry.folder.lower(),) for split, entry in entries.items() if entry.folder is not None}
     if not entries or named:
-        listing = _recognise(root, named or USUAL_FOLDERS, format)
+        found = recognise(root, named or USUAL_FOLDERS, format=format, readers=READERS, origin=origin)
+    elif format not in (None, "geo"):
+        raise ConfigError(f"{origin}: format={format}: every split names its own folders, so leave the format out")
     else:
-        listing = Listing("folders named in the YAML file", {})
+        labels, notes = find_class_list(root)
+        found = Recognised(None, root, Listing("folders named in the YAML file", {}, labels, notes=notes))
     for split in named:
-        if split not in listing.splits:
+        if split not in found.listing.splits:
             raise DataError(f"{file}: {split}: no images with masks in a folder {named[split][0]!r} of {root}")
     for split, entry in entries.items():
         if entry.folder is None:
-            listing = _add(listing, split, entry, root=root, file=file)
-    return listing
-
-
-def _recognise(root: Path, folders: SplitFolders, format: str | None) -> Listing:
-    """The listing by the one format that fits.
-
-    Raises:
-        DataError: none does, or several do.
-    """
-    readers = READERS if format is None else {format: READERS[format]}
-    listings = {name: listing for name, reader in readers.items() if (listing := reader.read(root, folders))}
-    if len(listings) > 1:
-        raise DataError(f"{root}: could be {' or '.join(listings)}; say which with data.format=...")
-    for listing in listings.values():
-        return listing
-    shapes = "; ".join(f"{name} ({reader.shape})" for name, reader in readers.items())
-    inner = next((path for path in _folders(root) if _fits(path, folders, readers)), None)
-    hint = f"; the folder {inner.name} in it can be read: name {inner}" if inner else ""
-    asked = "" if folders == USUAL_FOLDERS else f" with the folders {', '.join(map(repr, _names(folders)))}"
-    raise DataError(
-        f"{root}: not recognised as a dataset{asked}: found {_content(root)}; known layouts: {shapes}{hint}"
-    )
-
-
-def _names(folders: SplitFolders) -> list[str]:
-    return [name for names in folders.values() for name in names]
-
-
-def _fits(folder: Path, folders: SplitFolders, readers: Mapping[str, Reader]) -> bool:
-    try:
-        return any(reader.read(folder, folders) for reader in readers.values())
-    except DataError:
-        return False
+            found = found._replace(listing=_add(found.listing, split, entry, root=root, file=file))
+    return found
 
 
 def _add(listing: Listing, split: str, entry: SplitEntry, *, root: Path, file: Path | None) -> Listing:
     images, masks = root / (entry.images or ""), root / (entry.masks or "")
+    vectors = is_vectors(masks)
     for key, folder in (("images", images), ("masks", masks)):
-        if not folder.is_dir():
+        if not folder.is_dir() and not (vectors and folder is masks):
             raise DataError(f"{file}: {split}.{key}: there is no folder {folder}")
-    records, notes = pair_folders(images, masks)
-    return replace(listing, splits={**listing.splits, split: records}, notes=(*listing.notes, *notes))
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _content(root: Path) -> str:
-    """What lies in a folder, in a few words."""
-    folders = [f"{path.name}/" for path in _folders(root)]
-    kinds = Counter(path.suffix.lower() or "without extension" for path in root.iterdir() if path.is_file())
-    files = [f"{count} {kind}" for kind, count in kinds.most_common()]
-    found = folders[:6] + ([f"{len(folders) - 6} more folders"] if len(folders) > 6 else []) + files[:4]
-    return ", ".join(found) or "nothing"
+    if vectors:
+        return with_vectors(listing, split, pair_vectors(images, masks), origin=f"{file}: {split}.masks")
+    if isinstance(listing.values, GeoJsonValues):
+        raise DataError(f"{file}: {split}.masks: image files here, and GeoJSON in another split; make them one kind")
+    found = pair_folders(images, masks)
+    return replace(
+        listing,
+        splits={**listing.splits, split: found.records},
+        notes=tuple(dict.fromkeys((*listing.notes, *found.notes))),
+        defects=(*listing.defects, *found.defects),
+    )

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyramidseg.classes import Color
+from pyramidseg.data.defect_kinds import Defect
 from pyramidseg.data.masks.index import IndexValues
 from pyramidseg.data.records import Record, ValueSource
+from pyramidseg.errors import DataError
 
 SplitFolders = Mapping[str, tuple[str, ...]]
 """For each split the names, in lower case, that its folder may have."""
@@ -39,9 +41,11 @@ class Listing:
 
     Attributes:
         layout: the layout in words, as it was found.
-        labels: what the format itself says its values mean, if it does, in the order of the classes.
-        values: reads the masks; index files unless the format keeps something else.
+        labels: what the format itself says its values mean, if it does, in the order of the classes. Several values of
+            one name are one class.
+        values: reads the masks; image files unless the format keeps something else.
         notes: whatever the reader inferred or left out.
+        defects: files that belong to no record; they are refused unless somebody collects them.
     """
 
     layout: str
@@ -49,6 +53,11 @@ class Listing:
     labels: tuple[SourceLabel, ...] = ()
     values: ValueSource = IndexValues()  # noqa: RUF009 - frozen, and without state
     notes: tuple[str, ...] = ()
+    defects: tuple[Defect, ...] = ()
+
+
+class NearMiss(DataError):
+    """Looks like a format, but something that it cannot be without is missing; told where no other format fits."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +66,13 @@ class Reader:
 
     Attributes:
         shape: the layout in a few words, for those whose folder was not recognised.
-        read: lists a folder, or returns None where it is not of this format. Once the format is recognised, whatever is
-            wrong with the files is a `DataError`.
+        read: lists a folder, or returns None where it is not of this format, or raises `NearMiss`. Once the format is
+            recognised, whatever is wrong with the files is a `DataError`.
+        covers: formats that this one is a special case of; it goes before them where both fit.
+        by_name: whether it is never recognised, only chosen (`format`).
     """
 
     shape: str
     read: Callable[[Path, SplitFolders], Listing | None]
+    covers: tuple[str, ...] = ()
+    by_name: bool = False

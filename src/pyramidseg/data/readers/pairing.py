@@ -1,104 +1,150 @@
-"""Which mask belongs to which image, in two folders: the relative path without its extension says it."""
+"""Which mask belongs to which image: the name without its extension, and without a suffix that all have, says it."""
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pyramidseg.data.image_files import is_image_name, list_images
+from pyramidseg.data.defect_kinds import Defect, Kind
+from pyramidseg.data.image_files import list_images
 from pyramidseg.data.records import Record
 from pyramidseg.errors import DataError
 
-MASK_SUFFIXES = ("_mask", "_masks", "_label", "_labels", "_gt", "-mask", "-label")
-"""What the names of all masks may end in beside the image's name."""
+MASK_SUFFIXES = (
+    *("_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_segmentation", "_annot", "_anno", "-mask", "-label"),
+    *("_L", "_P"),
+)
+"""What the names of all masks may end in beside the image's name. `_L` is CamVid's, `_P` fastai's."""
 
-_SHOWN = 3
+IMAGE_SUFFIXES = ("_sat", "_image", "_img", "_rgb", "-image")
+"""What the names of all images may end in, likewise."""
 
 
-def pair_folders(images: Path, masks: Path) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+@dataclass(frozen=True)
+class Side:
+    """Images or masks: files below a folder, and for each the key that its partner has too."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, folder: Path, files: Iterable[Path]) -> "Side":
+        """Keyed by the path below the folder without its extension."""
+        files = tuple(files)
+        return cls(folder, files, tuple(key_of(file, folder) for file in files))
+
+    def without(self, suffix: str) -> "Side":
+        """Keyed without a suffix that every key has."""
+        return replace(self, keys=tuple(key[: len(key) - len(suffix)] for key in self.keys))
+
+    def in_lower_case(self) -> "Side":
+        """Keyed whatever the case."""
+        return replace(self, keys=tuple(key.casefold() for key in self.keys))
+
+    def first(self) -> dict[str, Path]:
+        """The first file of each key, in order."""
+        files: dict[str, Path] = {}
+        for key, file in zip(self.keys, self.files, strict=True):
+            files.setdefault(key, file)
+        return files
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Records in the order of the images, what is wrong with files that are in none, and what was inferred."""
+
+    records: tuple[Record, ...]
+    defects: tuple[Defect, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def pair_folders(images: Path, masks: Path) -> Pairs:
     """Pair all images below one folder with all masks below the other.
 
-    Returns:
-        The records in the order of the images' paths, and notes.
+    Where no image meets a mask, and all files of one folder lie deeper, names count from there on, aloud.
 
     Raises:
-        DataError: nothing in a folder; an image without a mask, a mask without an image, two files of one name. All of
-            them are counted, the first few are named.
+        DataError: there is nothing in one of them.
     """
     image_files, mask_files = list_images(images), list_images(masks)
     if not image_files:
         raise DataError(f"{images}: no images in this folder; look for another path, or an unusual file format")
     if not mask_files:
         raise DataError(f"{masks}: no masks in this folder, though {images} has {len(image_files)} images")
-    image_keys = [_key(file, images) for file in image_files]
-    mask_keys = [_key(file, masks) for file in mask_files]
-    suffix = _common_suffix(image_keys, mask_keys)
-    mask_keys = [key[: len(key) - len(suffix)] for key in mask_keys]
-    faults = [
-        *_collisions(images, image_keys, image_files),
-        *_collisions(masks, mask_keys, mask_files),
-        *_partnerless("images have no mask", images, dict(zip(image_keys, image_files, strict=True)), mask_keys),
-        *_partnerless("masks have no image", masks, dict(zip(mask_keys, mask_files, strict=True)), image_keys),
-    ]
-    if faults:
-        raise DataError(
-            f"{images} and {masks}: {'; '.join(faults)}; an image and its mask need the same name beside the extension"
-        )
-    by_key = dict(zip(mask_keys, mask_files, strict=True))
-    records = tuple(Record(key, file, by_key[key]) for key, file in zip(image_keys, image_files, strict=True))
-    return records, ((f"masks carry the suffix {suffix!r} in their names",) if suffix else ())
+    sides = Side.of(images, image_files), Side.of(masks, mask_files)
+    pairs = pair_by_suffix(*sides)
+    if pairs.records or _shared_folders(sides[0]) == _shared_folders(sides[1]):
+        return pairs
+    images, masks = images / _shared_folders(sides[0]), masks / _shared_folders(sides[1])
+    pairs = pair_by_suffix(Side.of(images, image_files), Side.of(masks, mask_files))
+    return replace(pairs, notes=(f"images lie in {images}, masks in {masks}", *pairs.notes))
 
 
-def child_folder(folder: Path, names: Iterable[str]) -> Path | None:
-    """The folder inside `folder` that has one of the names, whatever its case.
-
-    Raises:
-        DataError: several have, and more than one of them holds images.
-    """
-    names = tuple(names)
-    found = sorted(path for path in folder.iterdir() if path.name.lower() in names and path.is_dir())
-    if len(found) <= 1:
-        return found[0] if found else None
-    filled = [path for path in found if _holds_images(path)]
-    if len(filled) > 1:
-        raise DataError(
-            f"{folder}: both {filled[0].name} and {filled[1].name} hold images; name the right one in a YAML file "
-            "(train: {images: ..., masks: ...})"
-        )
-    return filled[0] if filled else found[0]
+def pair_by_suffix(images: Side, masks: Side) -> Pairs:
+    """Pair by keys after taking off what the names of all masks, or of all images, end in; aloud."""
+    image_suffix, mask_suffix = "", ""
+    if set(images.keys).isdisjoint(masks.keys):
+        mask_suffix = _common_suffix(masks.keys, MASK_SUFFIXES)
+        image_suffix = _common_suffix(images.keys, IMAGE_SUFFIXES)
+        if image_suffix and set(images.keys).isdisjoint(masks.without(mask_suffix).keys):
+            images = images.without(image_suffix)
+        else:
+            image_suffix = ""
+        masks = masks.without(mask_suffix)
+    pairs = pair(images, masks)
+    suffixes = (("masks", mask_suffix), ("images", image_suffix))
+    notes = tuple(f"{what} carry the suffix {suffix!r} in their names" for what, suffix in suffixes if suffix)
+    return replace(pairs, notes=(*notes, *pairs.notes))
 
 
-def _holds_images(folder: Path) -> bool:
-    return any(is_image_name(path.name) for path in folder.rglob("*"))
+def pair(images: Side, masks: Side) -> Pairs:
+    """Pair by keys; by keys in lower case, aloud, where that makes every image meet its mask and nothing else does."""
+    if set(images.keys) != set(masks.keys):
+        low_images, low_masks = images.in_lower_case(), masks.in_lower_case()
+        if sorted(set(low_images.keys)) == sorted(low_images.keys) == sorted(low_masks.keys):
+            by_key = dict(zip(low_masks.keys, masks.files, strict=True))
+            paired = zip(images.keys, images.files, low_images.keys, strict=True)
+            records = tuple(Record(key, file, by_key[low]) for key, file, low in paired)
+            return Pairs(records, notes=("names of images and masks differ in upper and lower case",))
+    first_images, first_masks = images.first(), masks.first()
+    records = tuple(Record(key, file, first_masks[key]) for key, file in first_images.items() if key in first_masks)
+    defects = (
+        *_doubles(images, first_images),
+        *_doubles(masks, first_masks),
+        *_alone(images, masks, Kind.MISSING_MASK, "no mask of this name in"),
+        *_alone(masks, images, Kind.MISSING_IMAGE, "no image of this name in"),
+    )
+    return Pairs(records, defects)
 
 
-def _key(file: Path, folder: Path) -> str:
-    return file.relative_to(folder).with_suffix("").as_posix()
+def key_of(file: Path, folder: Path) -> str:
+    """The path of a file below a folder, without its extension."""
+    # not Path.relative_to and with_suffix, which take seconds for a hundred thousand files
+    return file.as_posix().removeprefix(f"{folder.as_posix()}/").removesuffix(file.suffix)
 
 
-def _common_suffix(image_keys: list[str], mask_keys: list[str]) -> str:
-    """The one of `MASK_SUFFIXES` that all masks end in, unless a mask is named like an image as it is."""
-    if not set(image_keys).isdisjoint(mask_keys):
-        return ""
-    return next((suffix for suffix in MASK_SUFFIXES if all(key.endswith(suffix) for key in mask_keys)), "")
+def _shared_folders(side: Side) -> str:
+    """The folders below the side's own that all files lie in."""
+    return os.path.commonpath([key.rpartition("/")[0] for key in side.keys])
 
 
-def _collisions(folder: Path, keys: list[str], files: list[Path]) -> Iterator[str]:
-    first: dict[str, Path] = {}
-    pairs = [
-        f"{first[key].relative_to(folder)} and {file.relative_to(folder)}"
-        for key, file in zip(keys, files, strict=True)
-        if first.setdefault(key, file) is not file
-    ]
-    if pairs:
-        yield f"{len(pairs)} files share their name with another, such as {_few(pairs)}"
+def _common_suffix(keys: Sequence[str], suffixes: Iterable[str]) -> str:
+    """The one of the suffixes that all keys end in, as it is written there."""
+    fitting = (suffix for suffix in suffixes if all(key.lower().endswith(suffix.lower()) for key in keys))
+    longest = max(fitting, key=len, default="")
+    return keys[0][len(keys[0]) - len(longest) :] if longest else ""
 
 
-def _partnerless(what: str, folder: Path, files: dict[str, Path], partners: Iterable[str]) -> Iterator[str]:
-    partners = set(partners)
-    alone = [str(file.relative_to(folder)) for key, file in files.items() if key not in partners]
-    if alone:
-        yield f"{len(alone)} of {len(files)} {what}, such as {_few(alone)}"
+def _doubles(side: Side, first: Mapping[str, Path]) -> Iterator[Defect]:
+    for key, file in zip(side.keys, side.files, strict=True):
+        if first[key] is not file:
+            detail = f"shares its name with {first[key].name}, so which of them is meant cannot be told; keep one"
+            yield Defect(Kind.SAME_STEM, file, detail)
 
 
-def _few(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def _alone(side: Side, partners: Side, kind: Kind, what: str) -> Iterator[Defect]:
+    known = set(partners.keys)
+    for key, file in zip(side.keys, side.files, strict=True):
+        if key not in known:
+            yield Defect(kind, file, f"{what} {partners.folder}; add it, or take this file out")

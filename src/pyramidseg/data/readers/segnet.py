@@ -1,10 +1,13 @@
 """The layout of SegNet's CamVid: `train` and `trainannot`, `val` and `valannot`, `test` and `testannot`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from pyramidseg.data.readers.listing import Listing, SourceLabel, SplitFolders
-from pyramidseg.data.readers.pairing import child_folder, pair_folders
-from pyramidseg.data.records import Record
+from pyramidseg.data.readers.class_lists import find_class_list
+from pyramidseg.data.readers.folders import child_folder
+from pyramidseg.data.readers.image_sets import CVAT_SUBSET
+from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, SourceLabel, SplitFolders
+from pyramidseg.data.readers.pairing import Pairs, pair_folders
 from pyramidseg.errors import DataError
 
 CAMVID = (
@@ -25,27 +28,42 @@ CAMVID = (
 
 
 def read_segnet(folder: Path, splits: SplitFolders) -> Listing | None:
-    """List `{split} {split}annot`, with the CamVid classes for those who name none.
+    """List `{split} {split}annot`, with the classes of `label_colors.txt` where it lies there (CVAT's CamVid export).
 
     A test split without masks is left out, and a note says so.
 
     Raises:
         DataError: a training or validation split without masks, or as `pair_folders`.
     """
+    if splits == USUAL_FOLDERS and child_folder(folder, [f"{CVAT_SUBSET}annot"]):
+        splits = {**splits, "train": (*splits["train"], CVAT_SUBSET)}
     images = {split: child_folder(folder, names) for split, names in splits.items()}
     masks = {split: child_folder(folder, [f"{name}annot" for name in names]) for split, names in splits.items()}
     if not any(images[split] and masks[split] for split in splits):
         return None
-    found: dict[str, tuple[Record, ...]] = {}
-    notes: tuple[str, ...] = ()
-    for split in splits:
-        image_folder, mask_folder = images[split], masks[split]
+    pairs, left_out = _paired(images, masks)
+    listed, notes = find_class_list(folder)
+    return Listing(
+        "SegNet ({split}, {split}annot)",
+        {split: found.records for split, found in pairs.items()},
+        listed or CAMVID,
+        notes=tuple(dict.fromkeys((*left_out, *(note for found in pairs.values() for note in found.notes), *notes))),
+        defects=tuple(defect for found in pairs.values() for defect in found.defects),
+    )
+
+
+def _paired(
+    images: Mapping[str, Path | None], masks: Mapping[str, Path | None]
+) -> tuple[dict[str, Pairs], tuple[str, ...]]:
+    pairs: dict[str, Pairs] = {}
+    left_out: tuple[str, ...] = ()
+    for split, image_folder in images.items():
+        mask_folder = masks[split]
         if image_folder and mask_folder:
-            found[split], further = pair_folders(image_folder, mask_folder)
-            notes += further
+            pairs[split] = pair_folders(image_folder, mask_folder)
         elif image_folder and split == "test":
-            notes += (f"the test split ({image_folder}) has no masks and was left out",)
+            left_out = (f"the test split ({image_folder}) has no masks and was left out",)
         elif image_folder or mask_folder:
             have, lack = (image_folder, "annot") if image_folder else (mask_folder, " without annot")
             raise DataError(f"{have}: its partner is missing, the folder of the same name{lack} at the end")
-    return Listing("SegNet ({split}, {split}annot)", found, CAMVID, notes=tuple(dict.fromkeys(notes)))
+    return pairs, left_out

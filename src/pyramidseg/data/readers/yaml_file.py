@@ -10,6 +10,8 @@ ignore: [255, 11, void]  # values, colours or names that count nowhere; "*" is a
 binary: true             # masks of 0 (background) and 255 (foreground)
 val_share: 0.2           # the part of train that becomes val where there is no val
                          # and what else LabelConfig has: threshold, inverted, tolerance, resize_masks, group
+
+RUN/dataset.yaml is such a file: it opens the dataset of a run as the run did.
 """
 
 from pathlib import Path
@@ -68,7 +70,11 @@ class SplitEntry(Section):
 
 
 class DatasetFile(LabelConfig):
-    """The content of the file. Nothing given leaves everything to be recognised."""
+    """The content of the file. Nothing given leaves everything to be recognised.
+
+    Attributes:
+        recorded: what a run has noted down of the dataset, for people; it is not read.
+    """
 
     path: str = "."
     format: str | None = None
@@ -76,6 +82,7 @@ class DatasetFile(LabelConfig):
     val: SplitEntry | None = None
     test: SplitEntry | None = None
     classes: tuple[ClassEntry, ...] | None = None
+    recorded: dict[str, Any] | None = None
 
     @field_validator("train", "val", "test", mode="before")
     @classmethod

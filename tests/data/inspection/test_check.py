@@ -1,17 +1,23 @@
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pyramidseg.cache import Memory
 from pyramidseg.classes import IGNORE
-from pyramidseg.data.inspection import check_dataset
+from pyramidseg.data.inspection import DatasetSummary, check_dataset
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.parallel import in_threads
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.errors import DataError
+
+T = TypeVar("T")
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -189,3 +195,87 @@ class TestInThreads:
         with pytest.raises(ZeroDivisionError):
             list(in_threads(lambda number: 1 // number, range(9), workers=2))
         assert threading.active_count() == before
+
+
+class TestMemory:
+    @pytest.fixture
+    def memory(self, tmp_path: Path) -> Memory:
+        return Memory(tmp_path / "cache", pytest.fail)
+
+    def checked(self, made: Dataset, memory: Memory, **options: Any) -> tuple[DatasetSummary, int]:
+        """What the check says, and how many records it looked at for that."""
+        looked = 0
+
+        def track(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:
+            nonlocal looked
+            for item in items:
+                looked += 1
+                yield item
+
+        return check_dataset(made, splits=["train"], track=track, memory=memory, **options), looked
+
+    def test_second_check_reads_nothing(self, tmp_path: Path, memory: Memory) -> None:
+        made = dataset(several(tmp_path, 5))
+        first, second = self.checked(made, memory), self.checked(made, memory)
+        assert (first[1], second[1]) == (5, 0)
+        assert first[0] == second[0] == check_dataset(made, splits=["train"])
+
+    @pytest.mark.parametrize("part", ["image", "mask"])
+    def test_changed_file_is_checked_anew(self, tmp_path: Path, memory: Memory, part: str) -> None:
+        records = several(tmp_path, 3)
+        self.checked(dataset(records), memory)
+        file: Path = getattr(records[1], part)
+        state = file.stat()
+        os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+        assert self.checked(dataset(records), memory)[1] == 3
+        file.write_bytes(file.read_bytes() + b"\0")
+        os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+        assert self.checked(dataset(records), memory)[1] == 3
+        assert self.checked(dataset(records), memory)[1] == 0
+
+    def test_other_reading_is_checked_anew(self, tmp_path: Path, memory: Memory) -> None:
+        records = several(tmp_path, 3)
+        self.checked(dataset(records), memory)
+        others = [
+            Dataset.from_records(train=records, classes=(*CLASSES, "e")),
+            Dataset.from_records(train=records, classes=CLASSES, ignore=[9]),
+            dataset(records[:2]),
+            dataset(records[::-1]),
+        ]
+        for other in others:
+            assert self.checked(other, memory)[1] == len(other.split("train"))
+        assert self.checked(dataset(records), memory, channels=1)[1] == 3
+
+    def test_changed_annotation_file_behind_the_masks_is_noticed(self, tmp_path: Path, memory: Memory) -> None:
+        @dataclass(frozen=True)
+        class InOneFile:
+            files: dict[str, Path]
+
+            def read(self, record: Record) -> np.ndarray:
+                return np.load(self.files["all"])
+
+        (tmp_path / "image.png").parent.mkdir(exist_ok=True)
+        Image.new("RGB", (3, 2)).save(tmp_path / "image.png")
+        np.save(tmp_path / "all.npy", np.zeros((2, 3), np.uint8))
+        records = (Record("a", tmp_path / "image.png"),)
+        made = replace(dataset([]), splits={"train": records}, masks=InOneFile({"all": tmp_path / "all.npy"}))
+        assert self.checked(made, memory)[0].splits["train"].pixels == (6, 0, 0, 0)
+        np.save(tmp_path / "all.npy", np.ones((2, 3), np.uint8))
+        os.utime(tmp_path / "all.npy", ns=(1, 1))
+        assert self.checked(made, memory)[0].splits["train"].pixels == (0, 6, 0, 0)
+
+    def test_defects_are_never_remembered(self, tmp_path: Path, memory: Memory) -> None:
+        made = dataset([record(tmp_path, "bad", np.full((2, 2), 34))])
+        for _ in range(2):
+            with pytest.raises(DataError, match="mask value 34"):
+                self.checked(made, memory)
+
+    def test_damaged_memory_is_said_aloud_and_made_anew(self, tmp_path: Path) -> None:
+        said: list[str] = []
+        memory = Memory(tmp_path / "cache", said.append)
+        made = dataset(several(tmp_path, 2))
+        first, _ = self.checked(made, memory)
+        (file,) = (tmp_path / "cache").iterdir()
+        file.write_text(file.read_text().replace('"images": 2', '"images": 9'))
+        assert self.checked(made, memory) == (first, 2)
+        assert "damaged" in said[0]

@@ -2,45 +2,25 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.classes import IGNORE
+import pyramidseg
+from pyramidseg.cache import FORGETFUL, Memory, digest, file_state
+from pyramidseg.config import Channels
 from pyramidseg.data.defects import Defects
 from pyramidseg.data.images import check_channels, read_header
+from pyramidseg.data.inspection.channel_statistics import byte_counts
+from pyramidseg.data.inspection.tally import SplitSummary, Tally
 from pyramidseg.data.pairs import check_same_size
 from pyramidseg.data.parallel import Track, in_threads, untracked
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.errors import DataError
-
-
-@dataclass(frozen=True)
-class SplitSummary:
-    """What one split holds; pixel counts are by class id.
-
-    Attributes:
-        pixels: labelled pixels of each class.
-        presence: images in which each class occurs.
-        presence_pixels: labelled pixels, of any class, of those images. `pixels / presence_pixels` is the class
-            frequency of Eigen & Fergus (arXiv 1411.4734, section 6.3.2), which median-frequency weights go by.
-        ignored: pixels that count nowhere.
-        min_size, max_size: smallest and largest height and width, each by itself.
-        dtypes: the kinds of pixel values that the images have.
-    """
-
-    images: int
-    pixels: tuple[int, ...]
-    presence: tuple[int, ...]
-    presence_pixels: tuple[int, ...]
-    ignored: int
-    min_size: tuple[int, int]
-    max_size: tuple[int, int]
-    dtypes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -49,6 +29,16 @@ class DatasetSummary:
 
     splits: dict[str, SplitSummary]
     fingerprint: str
+
+    def to_json(self) -> dict[str, Any]:
+        """For `from_json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "DatasetSummary":
+        """The inverse of `to_json`, from what JSON has made of it."""
+        splits = {name: SplitSummary.from_json(split) for name, split in content["splits"].items()}
+        return cls(splits, str(content["fingerprint"]))
 
 
 class Finding(NamedTuple):
@@ -65,36 +55,58 @@ def check_dataset(
     dataset: Dataset,
     *,
     splits: Iterable[str] = ("train", "val"),
-    channels: int | None = None,
+    channels: Channels | None = None,
     track: Track = untracked,
     workers: int | None = None,
+    memory: Memory = FORGETFUL,
 ) -> DatasetSummary:
     """Decode every mask and read every image's header; never stop at the first defect.
 
+    A dataset without defects is remembered by its files' sizes and times, and by how its masks are decoded.
+
     Args:
         splits: the splits to check; each must hold something.
-        channels: the number of image channels that the model takes, if it is known.
+        channels: the image channels that the model takes, if they are known.
         track: shows the progress.
         workers: threads; default: one for each processor, up to 8.
+        memory: of earlier checks.
 
     Raises:
         DataError: there are defects. The first few are named, and how many there are in all.
     """
     listed = {split: dataset.split(split) for split in splits}
-    total = sum(len(records) for records in listed.values())
     _refuse_repeated_ids(dataset, listed)
+    return memory.recall(
+        f"check of {Path(dataset.source).resolve()}: {sorted(listed)}, {channels} channels",
+        content=_content(dataset, listed, channels) if memory.folder else "",
+        compute=lambda: _check(dataset, listed, channels=channels, track=track, workers=workers),
+        to_json=DatasetSummary.to_json,
+        from_json=DatasetSummary.from_json,
+    )
+
+
+def _check(
+    dataset: Dataset,
+    listed: dict[str, tuple[Record, ...]],
+    *,
+    channels: Channels | None,
+    track: Track,
+    workers: int | None,
+) -> DatasetSummary:
+    total = sum(len(records) for records in listed.values())
 
     def check(record: Record) -> Finding:
         return check_record(record, dataset.masks, channels=channels)
 
     everything = ((split, record) for split, records in listed.items() for record in records)
     findings = in_threads(lambda item: (item[0], check(item[1])), everything, workers=workers)
-    tallies = {split: _Tally(len(dataset.classes)) for split in listed}
+    tallies = {split: Tally(len(dataset.classes)) for split in listed}
     defects = Defects(dataset.source)
     for split, finding in track(findings, total=total, what="checking images and masks"):
-        tallies[split].add(finding)
         if finding.error is not None:
             defects.add(finding.error)
+        elif finding.counts is not None:
+            tallies[split].add(finding.size, finding.dtype, finding.counts)
     defects.refuse(total)
     summaries = {split: tally.summary() for split, tally in tallies.items()}
     dtypes = {dtype for summary in summaries.values() for dtype in summary.dtypes}
@@ -103,7 +115,7 @@ def check_dataset(
     return DatasetSummary(summaries, fingerprint(listed))
 
 
-def check_record(record: Record, masks: MaskSource, *, channels: int | None = None) -> Finding:
+def check_record(record: Record, masks: MaskSource, *, channels: Channels | None = None) -> Finding:
     """Check one image and its mask without decoding the image."""
     try:
         header = read_header(record.image)
@@ -113,7 +125,7 @@ def check_record(record: Record, masks: MaskSource, *, channels: int | None = No
         check_same_size(record, (header.height, header.width), labels.shape)
     except DataError as error:
         return Finding(record, error=error)
-    counts = np.bincount(labels.ravel(), minlength=256)
+    counts = byte_counts(labels[..., None])[0]
     return Finding(record, (header.height, header.width), header.dtype, counts)
 
 
@@ -144,38 +156,26 @@ def _refuse_repeated_ids(dataset: Dataset, listed: dict[str, tuple[Record, ...]]
             )
 
 
-class _Tally:
-    """Running sums over the records of one split."""
+def _content(dataset: Dataset, listed: dict[str, tuple[Record, ...]], channels: Channels | None) -> str:
+    """A digest that changes when an image, a mask, or anything that decides on a mask's labels does."""
+    files = (
+        (split, record.id, file_state(record.image), record.mask and file_state(record.mask))
+        for split, records in listed.items()
+        for record in records
+    )
+    sources = {file_state(path) for path in _paths(dataset.masks)}
+    return digest([pyramidseg.__version__, channels, len(dataset.classes), dataset.masks, sorted(sources), *files])
 
-    def __init__(self, num_classes: int) -> None:
-        self.images = self.ignored = 0
-        self.pixels = np.zeros(num_classes, np.int64)
-        self.presence = np.zeros(num_classes, np.int64)
-        self.presence_pixels = np.zeros(num_classes, np.int64)
-        self.sizes: set[tuple[int, int]] = set()
-        self.dtypes: set[str] = set()
 
-    def add(self, finding: Finding) -> None:
-        if finding.counts is None:
-            return
-        counts = finding.counts[: len(self.pixels)]
-        self.images += 1
-        self.ignored += int(finding.counts[IGNORE])
-        self.pixels += counts
-        self.presence += counts > 0
-        self.presence_pixels += np.where(counts > 0, counts.sum(), 0)
-        self.sizes.add(finding.size)
-        self.dtypes.add(finding.dtype)
-
-    def summary(self) -> SplitSummary:
-        heights, widths = zip(*self.sizes, strict=True)
-        return SplitSummary(
-            images=self.images,
-            pixels=tuple(self.pixels.tolist()),
-            presence=tuple(self.presence.tolist()),
-            presence_pixels=tuple(self.presence_pixels.tolist()),
-            ignored=self.ignored,
-            min_size=(min(heights), min(widths)),
-            max_size=(max(heights), max(widths)),
-            dtypes=tuple(sorted(self.dtypes)),
-        )
+def _paths(value: object) -> Iterator[Path]:
+    """Every path inside the decoder of masks, such as that of an annotation file."""
+    if isinstance(value, Path):
+        yield value
+    elif is_dataclass(value) and not isinstance(value, type):
+        for member in fields(value):
+            yield from _paths(getattr(value, member.name))
+    elif isinstance(value, Mapping):
+        yield from _paths([*value.keys(), *value.values()])
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for part in value:
+            yield from _paths(part)

@@ -1,0 +1,144 @@
+"""Mean and deviation of image channels over any number of images, in one pass.
+
+Integers are counted by value: the sums are exact whatever the number and order of the images. Floating-point values are
+joined image by image (Chan, Golub & LeVeque, "Updating Formulae and a Pairwise Algorithm", 1979), in float64.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 256
+
+RANGES: dict[str, tuple[int, float]] = {"uint8": (0, 255.0), "uint16": (0, 65535.0), "int16": (-32768, 1.0)}
+"""For the integer types their smallest value, and the unit in which the Segmenter states mean and deviation: the type's
+range where integers are unsigned, as torchvision has it. All other types count in their own unit."""
+
+_EXACT_IN_FLOAT32 = 2**24
+
+
+@dataclass(frozen=True)
+class ChannelStatistics:
+    """What the values of one channel add up to.
+
+    Attributes:
+        dtype: their type in the files.
+        count: values; holes (nodata, alpha 0) are none.
+        mean, deviation: in the Segmenter's units (`RANGES`); the deviation is that of all values, not an estimate.
+        low, high: smallest and largest value, as stored.
+        histogram: values in each of 256 equal parts of the type's range; empty for floating-point values.
+    """
+
+    dtype: str
+    count: int
+    mean: float
+    deviation: float
+    low: float
+    high: float
+    histogram: tuple[int, ...]
+
+
+class ChannelSums:
+    """Running sums over one channel; `add` takes in those of another image."""
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype = dtype
+        self.count = self.total = self.squares = 0  # integers of any size: these never round
+        self.mean = self.moment = 0.0
+        self.low, self.high = np.inf, -np.inf
+        self.histogram = np.zeros(BINS if dtype in RANGES else 0, np.int64)
+
+    def add(self, other: "ChannelSums") -> None:
+        """Join with the sums of other images, which are of the same type."""
+        joined = self.count + other.count
+        if other.count:
+            apart = other.mean - self.mean
+            self.moment += other.moment + apart * apart * self.count * other.count / joined
+            self.mean += apart * other.count / joined
+        self.count = joined
+        self.total += other.total
+        self.squares += other.squares
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.histogram += other.histogram
+
+    def statistics(self) -> ChannelStatistics:
+        """What they amount to; NaN where there was no value."""
+        if not self.count:
+            nothing = float("nan")
+            return ChannelStatistics(self.dtype, 0, nothing, nothing, nothing, nothing, ())
+        unit = RANGES.get(self.dtype, (0, 1.0))[1]
+        mean, variance = self.mean, self.moment / self.count
+        if self.dtype in RANGES:
+            mean = self.total / self.count
+            variance = (self.count * self.squares - self.total**2) / self.count**2
+        return ChannelStatistics(
+            dtype=self.dtype,
+            count=self.count,
+            mean=mean / unit,
+            deviation=variance**0.5 / unit,
+            low=float(self.low),
+            high=float(self.high),
+            histogram=tuple(self.histogram.tolist()),
+        )
+
+
+def sums_of(values: NDArray[Any], absent: NDArray[np.bool_] | None = None) -> list[ChannelSums]:
+    """The sums of each channel of an image.
+
+    Args:
+        values: (H, W, C).
+        absent: (H, W, C), values that do not count.
+    """
+    dtype = str(values.dtype)
+    if dtype == "uint8" and absent is None and values.shape[2] <= 4:
+        return [_of_counts(counts, dtype) for counts in byte_counts(values)]
+    planes = [values[..., band] if absent is None else values[..., band][~absent[..., band]] for band in _bands(values)]
+    if dtype in RANGES:
+        return [_of_counts(_counts(plane, dtype), dtype) for plane in planes]
+    return [_of_floats(plane, dtype) for plane in planes]
+
+
+def byte_counts(values: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How often each value occurs in each channel: (H, W, C) to (C, 256)."""
+    counts = np.zeros((values.shape[2], 256), np.int64)
+    pixels = values.reshape(1, -1, values.shape[2])
+    for start in range(0, pixels.shape[1], _EXACT_IN_FLOAT32):  # OpenCV counts in float32
+        part = pixels[:, start : start + _EXACT_IN_FLOAT32]
+        for band in _bands(values):
+            counts[band] += cv2.calcHist([part], [band], None, [256], [0, 256]).ravel().astype(np.int64)
+    return counts
+
+
+def _counts(plane: NDArray[Any], dtype: str) -> NDArray[np.int64]:
+    smallest, values = RANGES[dtype][0], 2 ** (8 * plane.dtype.itemsize)
+    return np.bincount(plane.ravel().astype(np.int64) - smallest, minlength=values)
+
+
+def _of_counts(counts: NDArray[np.int64], dtype: str) -> ChannelSums:
+    sums = ChannelSums(dtype)
+    present = np.flatnonzero(counts)
+    if len(present):
+        levels = present + RANGES[dtype][0]
+        sums.count = int(counts.sum())
+        sums.total = int(counts[present] @ levels)
+        sums.squares = int(counts[present] @ levels**2)  # at most MAX_PIXELS * 2**32: fits 64 bits
+        sums.low, sums.high = float(levels[0]), float(levels[-1])
+        sums.histogram = counts.reshape(BINS, -1).sum(axis=1)
+    return sums
+
+
+def _of_floats(plane: NDArray[Any], dtype: str) -> ChannelSums:
+    sums, values = ChannelSums(dtype), plane.ravel().astype(np.float64)
+    if len(values):
+        sums.count = len(values)
+        sums.mean = float(values.mean())
+        sums.moment = float(np.square(values - sums.mean).sum())
+        sums.low, sums.high = float(values.min()), float(values.max())
+    return sums
+
+
+def _bands(values: NDArray[Any]) -> range:
+    return range(values.shape[2])

@@ -1,0 +1,197 @@
+"""What one image and its mask show: every defect that they have by themselves, and what is kept of them.
+
+The image is decoded as it is stored, by the loader that training uses, so that what cannot be trained on is found here.
+"""
+
+import filecmp
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.classes import IGNORE
+from pyramidseg.data.defect_kinds import Defect, Kind, as_defect
+from pyramidseg.data.holes import Pixels
+from pyramidseg.data.image_files import is_image_name, opened
+from pyramidseg.data.images import read_header, read_image, read_pixels
+from pyramidseg.data.inspection.channel_statistics import ChannelSums, byte_counts, sums_of
+from pyramidseg.data.inspection.lookalikes import look_hash
+from pyramidseg.data.masks.class_masks import ClassMasks, UnknownValues
+from pyramidseg.data.records import MaskSource, Record
+from pyramidseg.errors import DataError
+
+MOST_UNKNOWN = 256
+"""Of unknown values in one mask as many are kept: a photograph among masks has a hundred thousand."""
+
+Size = tuple[int, int]
+"""Height and width."""
+
+
+class ImageFacts(NamedTuple):
+    """What is kept of an image.
+
+    Attributes:
+        channels: without alpha.
+        look: see `look_hash`.
+        content: CRC-32 of the decoded pixels.
+    """
+
+    height: int
+    width: int
+    channels: int
+    dtype: str
+    look: int | None
+    content: int
+    sums: list[ChannelSums]
+
+
+class Examination(NamedTuple):
+    """What one record shows.
+
+    Attributes:
+        image: None where it could not be decoded.
+        counts: (256,) int64, pixels by label; None where the mask could not be used.
+        unknown: pixels by source value that is no class, in words; the most frequent ones.
+        turned: whether the image is turned by a tag and nothing shows whether its mask was turned too.
+    """
+
+    record: Record
+    image: ImageFacts | None
+    counts: NDArray[np.int64] | None
+    defects: tuple[Defect, ...]
+    unknown: Mapping[str, int]
+    turned: bool
+
+
+def examine(record: Record, masks: MaskSource) -> Examination:
+    """Decode an image and its mask and find all that is wrong with either, and between them."""
+    defects: list[Defect] = []
+    pixels, image = _examine_image(record.image, defects)
+    labels, shape, unknown = _examine_mask(record, masks, defects)
+    size = None if image is None else (image.height, image.width)
+    if size is not None and shape is not None and shape != size:
+        defects.append(_size_defect(record, size, shape))
+    counts = None
+    if labels is not None and pixels is not None and shape == size:
+        if (empty := pixels.empty()) is not None:  # as `read_pair` has it
+            labels = np.where(empty, np.uint8(IGNORE), labels)
+        counts = byte_counts(labels[..., None])[0]
+    if counts is not None and counts[IGNORE] == counts.sum():
+        detail = "all pixels are ignored, and none has a class; label it, or take it out"
+        defects.append(Defect(Kind.ALL_IGNORED, _mask_file(record), detail))
+    turned = counts is not None and size is not None and _turned_unseen(record, size)
+    return Examination(record, image, counts, tuple(dict.fromkeys(defects)), unknown, turned)
+
+
+def orientation(path: Path) -> int:
+    """The EXIF orientation of a file, 1 to 8; 1 where it has none or cannot be opened."""
+    try:
+        with opened(path) as file:
+            return file.orientation
+    except DataError:
+        return 1
+
+
+def _examine_image(path: Path, defects: list[Defect]) -> tuple[Pixels | None, ImageFacts | None]:
+    """Its pixels, and what is kept of them."""
+    try:
+        pixels = read_pixels(path)
+    except DataError as error:
+        defects.append(as_defect(error, file=path, otherwise=Kind.UNREADABLE_IMAGE))
+        return None, None
+    sums = sums_of(pixels.values, pixels.absent)
+    if all(band.low >= band.high for band in sums):
+        defects.append(Defect(Kind.BLANK_IMAGE, path, f"{_single_color(sums)}; take it out, or replace it"))
+    look = look_hash(pixels.filled())
+    content = zlib.crc32(np.ascontiguousarray(pixels.values).data)
+    height, width, channels = pixels.values.shape
+    return pixels, ImageFacts(height, width, channels, str(pixels.values.dtype), look, content, sums)
+
+
+def _examine_mask(
+    record: Record, masks: MaskSource, defects: list[Defect]
+) -> tuple[NDArray[np.uint8] | None, Size | None, Mapping[str, int]]:
+    """Its labels; and its size and unknown values where it holds some."""
+    try:
+        labels = masks.read(record)
+        if not _same_bytes(record):
+            return labels, (labels.shape[0], labels.shape[1]), {}
+        error: DataError | None = None
+    except DataError as raised:
+        error = raised
+    if error is None or _is_copy(record):
+        detail = f"is a copy of its image {record.image.name}, not a mask; put the mask in its place"
+        defects.append(Defect(Kind.MASK_IS_IMAGE, _mask_file(record), detail))
+        return None, None, {}
+    file = _mask_file(record)
+    otherwise = Kind.UNREADABLE_MASK if is_image_name(file.name) else Kind.BAD_ANNOTATION
+    defects.append(as_defect(error, file=file, otherwise=otherwise))
+    if not isinstance(error, UnknownValues):
+        return None, None, {}
+    frequent = sorted(error.pixels.items(), key=lambda item: -item[1])[:MOST_UNKNOWN]
+    unknown = {error.source.in_words([value]): pixels for value, pixels in frequent}
+    if isinstance(masks, ClassMasks) and not masks.resize:
+        height, width = masks.values.read(record).shape
+        return None, (height, width), unknown
+    return None, None, unknown
+
+
+def _size_defect(record: Record, image: Size, mask: Size) -> Defect:
+    sizes = f"the mask is {mask[0]} x {mask[1]} pixels (height x width) and its image {record.image} is"
+    if mask == image[::-1] and (tag := orientation(record.image)) >= 5:
+        detail = (
+            f"{sizes} {image[0]} x {image[1]} as its EXIF tag (orientation {tag}) turns it, as viewers do; turn the "
+            "mask too, or take the tag away"
+        )
+        return Defect(Kind.EXIF_TURNED, _mask_file(record), detail)
+    detail = f"{sizes} {image[0]} x {image[1]}; make the mask anew at the image's size, or say resize_masks: true"
+    return Defect(Kind.SIZE_DIFFERS, _mask_file(record), detail)
+
+
+def _turned_unseen(record: Record, size: Size) -> bool:
+    """Whether the image is turned, the mask has no tag, and an unturned mask would have the same size."""
+    tag = orientation(record.image)
+    if tag == 1 or (tag >= 5 and size[0] != size[1]):
+        return False
+    return record.mask is None or orientation(record.mask) == 1
+
+
+def _mask_file(record: Record) -> Path:
+    return record.mask or record.image
+
+
+def _same_bytes(record: Record) -> bool:
+    """Whether image and mask are two files of the same content; where sizes differ, it takes no reading."""
+    if record.mask is None or record.mask == record.image:
+        return False
+    try:
+        return filecmp.cmp(record.image, record.mask, shallow=False)
+    except OSError:  # one of them is absent, which has been found already
+        return False
+
+
+def _is_copy(record: Record) -> bool:
+    """Whether a mask that could not be used shows the image: the same pixels, or their grey."""
+    if record.mask is None or not is_image_name(record.mask.name):
+        return False
+    try:
+        if _same_bytes(record):
+            return True
+        if read_header(record.mask)[:2] != read_header(record.image)[:2]:
+            return False
+        return any(
+            np.array_equal(read_image(record.image, channels=channels), read_image(record.mask, channels=channels))
+            for channels in (3, 1)
+        )
+    except DataError:
+        return False
+
+
+def _single_color(sums: list[ChannelSums]) -> str:
+    if not any(band.count for band in sums):
+        return "no pixel holds a value"
+    values = ", ".join(f"{band.low:g}" for band in sums)
+    return f"every pixel is {values}"

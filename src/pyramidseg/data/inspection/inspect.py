@@ -1,0 +1,114 @@
+"""The inspection: everything in a dataset is read once, everything that is wrong is found, and the rest is counted.
+
+Exact are all defects, pixel and image counts, channel statistics and duplicates; what looks the same is found by hash.
+At any time a few images lie in memory; what is kept grows by 40 bytes an image, and by each defect.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyramidseg.config import DataConfig
+from pyramidseg.data.defect_kinds import Defect, Kind
+from pyramidseg.data.inspection.contact_sheet import Sample, draw
+from pyramidseg.data.inspection.copies import find_copies
+from pyramidseg.data.inspection.examination import examine
+from pyramidseg.data.inspection.image_table import Places
+from pyramidseg.data.inspection.names import find_clashes
+from pyramidseg.data.inspection.outliers import find_outliers
+from pyramidseg.data.inspection.proposal import Proposal, StrayValue, propose
+from pyramidseg.data.inspection.survey import ChannelGroup, Survey
+from pyramidseg.data.inspection.tally import SplitSummary
+from pyramidseg.data.parallel import Track, in_threads, untracked
+from pyramidseg.data.readers import open_dataset
+from pyramidseg.data.records import Dataset, Record
+
+USUAL_ORDER = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All that is known of a dataset.
+
+    Attributes:
+        remarks: what is worth knowing and no defect.
+        unclear: whether nobody has said which class the masks' values are: classes are a proposal then.
+        summaries: of the pairs without a defect of their own.
+        sizes: images by height and width.
+    """
+
+    dataset: Dataset
+    defects: tuple[Defect, ...]
+    remarks: tuple[str, ...]
+    unclear: bool
+    summaries: Mapping[str, SplitSummary]
+    sizes: Mapping[tuple[int, int], int]
+    channel_groups: tuple[ChannelGroup, ...]
+    strays: tuple[StrayValue, ...]
+    samples: tuple[Sample, ...]
+    proposal: Proposal
+
+
+def inspect_dataset(
+    source: str | Path | Dataset,
+    *,
+    data: DataConfig | None = None,
+    track: Track = untracked,
+    workers: int | None = None,
+) -> Inspection:
+    """Inspect a dataset: a folder, a YAML file, or a dataset made in Python.
+
+    Args:
+        data: how it is to be read, as for training.
+        track: shows the progress.
+        workers: threads; default: one for each processor, up to 8.
+
+    Raises:
+        DataError: it is not recognised as a dataset.
+        ConfigError: settings or the YAML file say what is not possible.
+    """
+    found: list[Defect] = []
+    dataset = open_dataset(source, data or DataConfig(), track=track, defects=found)
+    splits = _in_order(dataset)
+    survey = Survey(Places.of(splits), len(dataset.classes))
+    records = (record for some in splits.values() for record in some)
+    examined = in_threads(lambda record: examine(record, dataset.masks), records, workers=workers)
+    for place, examination in enumerate(track(examined, total=len(survey.places), what="inspecting images and masks")):
+        survey.add(place, examination)
+    found += [*find_clashes(splits), *survey.defects, *find_outliers(survey.table)]
+    found += find_copies(survey.table, dataset.masks)
+    unclear = any(defect.kind is Kind.UNCLEAR_CLASSES for defect in found)
+    if unclear:
+        found = [defect for defect in found if defect.kind is not Kind.ALL_IGNORED]
+    else:
+        found += _empty_classes(dataset, survey)
+    strays = survey.strays()
+    return Inspection(
+        dataset=dataset,
+        defects=tuple(found),
+        remarks=tuple(survey.remarks()),
+        unclear=unclear,
+        summaries={split: tally.summary() for split, tally in survey.tallies.items()},
+        sizes=survey.sizes,
+        channel_groups=survey.channel_groups(),
+        strays=strays,
+        samples=draw(survey.places, survey.showcase.choice(), dataset.masks, dataset.classes),
+        proposal=propose(dataset, survey.table, survey.tallies, found, strays),
+    )
+
+
+def _empty_classes(dataset: Dataset, survey: Survey) -> Iterable[Defect]:
+    """Classes without a pixel in a split in which masks could be counted."""
+    for split, tally in survey.tallies.items():
+        for name, pixels in zip(dataset.classes.names, tally.pixels.tolist(), strict=True):
+            if tally.images and not pixels:
+                detail = (
+                    f"class {name!r} has no pixel in split {split}; add images that show it, split otherwise, or leave "
+                    "the class out"
+                )
+                yield Defect(Kind.EMPTY_CLASS, Path(dataset.source), detail)
+
+
+def _in_order(dataset: Dataset) -> dict[str, tuple[Record, ...]]:
+    names = sorted(dataset.splits, key=lambda name: USUAL_ORDER.index(name) if name in USUAL_ORDER else 9)
+    return {name: dataset.splits[name] for name in names}

@@ -1,0 +1,100 @@
+"""COCO's object annotations as masks: polygons and run lengths, drawn on a background."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.data.image_files import refuse_huge
+from pyramidseg.data.images import image_size
+from pyramidseg.data.json_files import JsonSlices
+from pyramidseg.data.masks.names import in_names
+from pyramidseg.data.masks.polygons import Polygons, Shape, Where, as_ring, rasterise
+from pyramidseg.data.masks.run_lengths import runs_of
+from pyramidseg.data.records import Record
+from pyramidseg.errors import DataError
+
+Id = int | str
+
+_BELOW_ALL = -1  # the layer of crowds: what has been outlined by itself lies on top
+
+
+@dataclass(frozen=True)
+class CategoryValues:
+    """What the pixels of a category become; those of its crowds are kept apart."""
+
+    objects: int
+    crowds: int
+
+
+@dataclass(frozen=True, eq=False)
+class CocoFile:
+    """Where the annotations of each image lie in one JSON file.
+
+    Attributes:
+        slices: the annotations, image by image.
+        rows: the image's number, by the id of its record.
+        first: (images + 1,) the first annotation of each image, and the end.
+        sizes: (images, 2) height and width of each image as the file has them; 0 where it has none, and -1 where it
+            has anything but a size.
+        values: by category id.
+    """
+
+    slices: JsonSlices
+    rows: Mapping[str, int]
+    first: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    values: Mapping[Id, CategoryValues]
+
+
+@dataclass(frozen=True, eq=False)
+class CocoValues:
+    """Objects of COCO files, whose name a record has as its mask. Of objects that overlap, the smaller lies on top.
+
+    Attributes:
+        files: by the name of the JSON file.
+        names: by value; 0 is what no object covers.
+    """
+
+    files: Mapping[str, CocoFile]
+    names: tuple[str, ...]
+    void: ClassVar[tuple[int, ...]] = ()
+
+    def read(self, record: Record) -> NDArray[np.uint16]:
+        """See `ValueSource.read`."""
+        file = self.files.get(str(record.mask))
+        row = None if file is None else file.rows.get(record.id)
+        if file is None or row is None:
+            raise DataError(f"{record.image}: is in none of the annotation files that were listed")
+        height, width = file.sizes[row].tolist()
+        if 0 in (height, width):
+            height, width = image_size(record.image)
+        if -1 in (height, width):
+            raise Where(file.slices.path, record.id).flaw("height and width have to be whole numbers from 1 on")
+        refuse_huge(file.slices.path, height, width)
+        annotations = file.slices.read(range(file.first[row], file.first[row + 1]))
+        shapes = [_shape(annotation, file, record, height=height, width=width) for annotation in annotations]
+        return rasterise(shapes, height=height, width=width, where=Where(file.slices.path, record.id))
+
+    def in_words(self, values: Iterable[int]) -> str:
+        """See `ValueSource.in_words`."""
+        return in_names(values, self.names)
+
+
+def _shape(annotation: Any, file: CocoFile, record: Record, *, height: int, width: int) -> Shape:
+    where = Where(file.slices.path, f"annotation {str(annotation.get('id'))[:40]} of {record.id}")
+    values = file.values[annotation["category_id"]]
+    value, layer = (values.crowds, _BELOW_ALL) if annotation.get("iscrowd") else (values.objects, 0)
+    outline = annotation.get("segmentation")
+    if isinstance(outline, dict):
+        if outline.get("size") != [height, width]:
+            raise where.flaw(
+                f"its run lengths are of an image of {outline.get('size')} pixels (height, width), and the image is "
+                f"said to have {[height, width]}"
+            )
+        return runs_of(value, outline.get("counts"), height=height, width=width, where=where, layer=layer)
+    if not isinstance(outline, list) or not outline:
+        raise where.flaw("has no outline (segmentation), and a box alone is no mask; outline it, or delete it")
+    return Polygons(value, [[as_ring(part, where=where)] for part in outline], layer)

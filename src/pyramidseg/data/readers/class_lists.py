@@ -1,0 +1,172 @@
+"""Files beside the masks that say which value or colour is which class.
+
+| file | what a line holds | where it comes from |
+|---|---|---|
+| `labelmap.txt` | `name:r,g,b:parts:actions` | CVAT |
+| `class_dict.csv` | `name,r,g,b`, after a header of these words | CamVid of Kaggle, DeepGlobe |
+| `label_colors.txt` | `r g b name` | CamVid |
+| `_classes.csv` | `Pixel Value, Class`, after a header of these words | Roboflow |
+| `class_names.txt`, `codes.txt`, `classes.txt` | a name | LabelMe's labelme2voc, fastai |
+"""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pyramidseg.classes import Color
+from pyramidseg.data.masks.yolo import read_text
+from pyramidseg.data.readers.folders import child_file
+from pyramidseg.data.readers.listing import SourceLabel
+from pyramidseg.errors import DataError
+
+MAX_BYTES = 2**20
+"""Larger files are no class lists: 65536 classes fit."""
+
+VOID_NAMES = ("void", "unlabelled", "unlabeled", "unknown", "ignore", "ignored", "__ignore__")
+"""Names, in lower case, of what counts nowhere unless the user makes it a class."""
+
+
+class ClassList(NamedTuple):
+    """What a file says; values are the positions in it unless it gives them itself."""
+
+    labels: tuple[SourceLabel, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def find_class_list(folder: Path) -> ClassList:
+    """Read the class list in a folder, if there is one; of several, the first in the order of `PARSERS`.
+
+    Raises:
+        DataError: a line that does not hold what it should; a value or a colour that is given twice.
+    """
+    found = [(file, parse) for name, parse in PARSERS.items() if (file := child_file(folder, name)) is not None]
+    if not found:
+        return ClassList()
+    file, parse = found[0]
+    labels = tuple(_distinct(file, parse(file, _lines(file))))
+    if not labels:
+        raise DataError(f"{file}: names no class; add them, or delete the file")
+    others = "".join(f"; {other.name} is not read" for other, _ in found[1:])
+    return ClassList(labels, (f"{file.name} names the classes{others}",))
+
+
+def voc_color(index: int) -> Color:
+    """Colour of an index in Pascal VOC's palette: its bits, lowest first, fill the channels from the highest bit on."""
+    red, green, blue = (
+        sum((index >> (3 * place + channel) & 1) << (7 - place) for place in range(8)) for channel in range(3)
+    )
+    return red, green, blue
+
+
+Numbered = Iterable[tuple[int, str]]
+"""Lines with their numbers, from 1."""
+
+
+def _labelmap(file: Path, lines: Numbered) -> Iterator[SourceLabel]:
+    position = 0
+    for number, line in lines:
+        if line.startswith("#"):
+            continue
+        name, _, rest = line.partition(":")
+        written = rest.split(":")[0].strip()
+        color = _color(file, number, line, written.split(",")) if written else voc_color(position)
+        yield _label(file, number, name, position, color)
+        position += 1
+
+
+def _class_dict(file: Path, lines: Numbered) -> Iterator[SourceLabel]:
+    for position, row in enumerate(_table(file, lines, columns=("name", "r", "g", "b"))):
+        color = _color(file, row.number, row.line, (row.cells[channel] for channel in ("r", "g", "b")))
+        yield _label(file, row.number, row.cells["name"], position, color)
+
+
+def _label_colors(file: Path, lines: Numbered) -> Iterator[SourceLabel]:
+    written = [(number, line) for number, line in lines if not line.startswith("#")]
+    for position, (number, line) in enumerate(written):
+        parts = line.split(maxsplit=3)
+        yield _label(file, number, parts[3] if len(parts) == 4 else "", position, _color(file, number, line, parts[:3]))
+
+
+def _roboflow(file: Path, lines: Numbered) -> Iterator[SourceLabel]:
+    for row in _table(file, lines, columns=("pixel value", "class")):
+        value = row.cells["pixel value"]
+        if not value.isdecimal():
+            raise DataError(f"{file}, line {row.number}: {row.line!r}: the pixel value has to be a number from 0 on")
+        yield _label(file, row.number, row.cells["class"], int(value))
+
+
+def _names(file: Path, lines: Numbered) -> Iterator[SourceLabel]:
+    names = [(number, line) for number, line in lines if line != "__ignore__"]  # -1 of labelme2voc, 255 in its masks
+    for position, (number, line) in enumerate(names):
+        yield _label(file, number, "background" if line == "_background_" else line, position)
+
+
+PARSERS: dict[str, Callable[[Path, Numbered], Iterator[SourceLabel]]] = {
+    "labelmap.txt": _labelmap,
+    "class_dict.csv": _class_dict,
+    "class_dict_seg.csv": _class_dict,
+    "label_class_dict.csv": _class_dict,
+    "label_colors.txt": _label_colors,
+    "_classes.csv": _roboflow,
+    "class_names.txt": _names,
+    "codes.txt": _names,
+    "classes.txt": _names,
+}
+"""How a file is read, by its name in lower case."""
+
+
+def _lines(file: Path) -> list[tuple[int, str]]:
+    lines = enumerate(read_text(file, most=MAX_BYTES).splitlines(), start=1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+class Row(NamedTuple):
+    """A line of a table: its number, its text, and its cells by the column's name in lower case."""
+
+    number: int
+    line: str
+    cells: dict[str, str]
+
+
+def _table(file: Path, lines: Numbered, *, columns: tuple[str, ...]) -> list[Row]:
+    """The rows below the header, which has to name the columns, in any order and among others."""
+    written = [(number, line, _cells(line)) for number, line in lines]
+    header = [name.lower() for name in written[0][2]] if written else []
+    if not set(columns) <= set(header):
+        raise DataError(
+            f"{file}: the first line has to name the columns {', '.join(columns)}; got {', '.join(header) or 'nothing'}"
+        )
+    for number, line, cells in written[1:]:
+        if len(cells) != len(header):
+            raise DataError(f"{file}, line {number}: {line!r}: {len(header)} columns are needed, as in the first line")
+    return [Row(number, line, dict(zip(header, cells, strict=True))) for number, line, cells in written[1:]]
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True), [])]
+
+
+def _color(file: Path, number: int, line: str, parts: Iterable[str]) -> Color:
+    values = [part.strip() for part in parts]
+    if len(values) != 3 or not all(value.isdecimal() and int(value) <= 255 for value in values):
+        raise DataError(f"{file}, line {number}: {line!r}: a colour of three numbers from 0 to 255 is needed")
+    red, green, blue = map(int, values)
+    return red, green, blue
+
+
+def _label(file: Path, number: int, name: str, value: int, color: Color | None = None) -> SourceLabel:
+    name = name.strip()
+    if not name:
+        raise DataError(f"{file}, line {number}: a class without a name")
+    return SourceLabel(name, value, color, ignored=name.lower() in VOID_NAMES)
+
+
+def _distinct(file: Path, labels: Iterable[SourceLabel]) -> Iterator[SourceLabel]:
+    """Refuse a list that gives two classes one value or one colour."""
+    seen: dict[int | Color, str] = {}
+    for label in labels:
+        for what in (label.value, label.color):
+            if what is not None and seen.setdefault(what, label.name) != label.name:
+                raise DataError(f"{file}: {seen[what]!r} and {label.name!r} have the same value or colour, {what}")
+        yield label

@@ -1,0 +1,78 @@
+"""COCO JSON: COCO's own folders, those of Roboflow, CVAT, Label Studio and FiftyOne, and a single file with its images.
+
+| what | where |
+|---|---|
+| COCO | `annotations/instances_train2017.json`, `train2017/` |
+| Roboflow | `train/_annotations.coco.json`, images beside it |
+| CVAT | `annotations/instances_default.json`, `images/` |
+| Label Studio, FiftyOne | `result.json`, `images/`; `labels.json`, `data/` |
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pyramidseg.data.defect_kinds import DefectError, Kind
+from pyramidseg.data.masks.coco import CategoryValues, CocoFile, CocoValues, Id
+from pyramidseg.data.readers.coco_images import CocoImages, find_images, image_notes
+from pyramidseg.data.readers.coco_json import CocoJson, read_coco_json
+from pyramidseg.data.readers.coco_labels import CategoryLabels
+from pyramidseg.data.readers.coco_layout import annotation_files
+from pyramidseg.data.readers.drawn_labels import DRAWN
+from pyramidseg.data.readers.listing import Listing, SplitFolders
+from pyramidseg.data.records import Record
+from pyramidseg.errors import DataError
+
+
+def read_coco(folder: Path, splits: SplitFolders) -> Listing | None:
+    """List files of outlined objects.
+
+    Raises:
+        DataError: a file that is no COCO file, that holds boxes alone, or whose images are nowhere.
+    """
+    files = {split: read_coco_json(path) for split, path in annotation_files(folder, splits, panoptic=False).items()}
+    if not files:
+        return None
+    for file in files.values():
+        _refuse_without_outlines(file)
+    labels = CategoryLabels.of_objects(list(files.values()))
+    found = {split: find_images(file, folder, splits[split]) for split, file in files.items()}
+    records = {
+        split: tuple(Record(images.ids[place], path, files[split].path) for place, path in images.paths.items())
+        for split, images in found.items()
+    }
+    kept = {str(file.path): _by_image(file, found[split], labels.values_of(file)) for split, file in files.items()}
+    notes = (f"{DRAWN}; of objects that overlap, the smaller lies on top", *labels.notes, *image_notes(files, found))
+    return Listing(
+        f"COCO ({', '.join(str(file.path.relative_to(folder)) for file in files.values())})",
+        records,
+        labels.labels,
+        CocoValues(kept, labels.names),
+        notes=notes,
+        defects=tuple(defect for images in found.values() for defect in images.defects),
+    )
+
+
+def _refuse_without_outlines(file: CocoJson) -> None:
+    if file.panoptic:
+        raise DataError(
+            f"{file.path}: holds panoptic segments; call it panoptic_....json, beside a folder of its PNG files"
+        )
+    if file.shapeless and file.shapeless == len(file.image_numbers):
+        raise DefectError(
+            Kind.BAD_ANNOTATION,
+            file.path,
+            f"none of its {file.shapeless} annotations has an outline (segmentation), and boxes are no masks; export "
+            "polygons or run lengths",
+        )
+
+
+def _by_image(file: CocoJson, images: CocoImages, values: Mapping[Id, CategoryValues]) -> CocoFile:
+    """The annotations of a file, sorted by the position of their images."""
+    order = np.argsort(file.image_numbers, kind="stable")
+    slices = replace(file.slices, starts=file.slices.starts[order], ends=file.slices.ends[order])
+    first = np.searchsorted(file.image_numbers[order], np.arange(len(file.images) + 1))
+    sizes = np.array([(entry.height, entry.width) for entry in file.images.values()], np.int64)
+    return CocoFile(slices, {id: place for place, id in images.ids.items()}, first, sizes, values)

@@ -1,0 +1,123 @@
+"""Where COCO files lie, which split each is of, and where its images are.
+
+Annotation files lie in the dataset's folder, in `annotations`, or in the folder of a split. A split is named by the
+folder, or by a word in the file's name: `instances_train2017.json`, `val.json`. One file alone, of no split, is train.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from pyramidseg.data.readers.folders import child_folder, content
+from pyramidseg.data.readers.json_kinds import json_kind
+from pyramidseg.data.readers.listing import USUAL_FOLDERS, SplitFolders
+from pyramidseg.data.references import is_file, named_file
+from pyramidseg.errors import DataError
+
+ANNOTATION_FOLDERS = ("annotations", "annotation")
+IMAGE_FOLDERS = ("", "images", "data", "JPEGImages")
+"""Below the dataset's folder or that of the file; COCO, CVAT and Label Studio, FiftyOne, those that came from VOC."""
+
+NO_OBJECTS = ("captions_", "person_keypoints_", "image_info_")
+"""What the names of those of COCO's files begin with that are not needed here."""
+
+_MANY_FILES = 50  # more are one for each image: another format's
+_IMAGES_TRIED = 16
+
+
+def annotation_files(root: Path, splits: SplitFolders, *, panoptic: bool) -> dict[str, Path]:
+    """The COCO file of each split, if there are any.
+
+    Raises:
+        DataError: several of one split.
+    """
+    found: dict[str, list[Path]] = {split: [] for split in splits}
+    lone: list[Path] = []
+    for file in _candidates(root, panoptic):
+        split = _split_of(file, splits)
+        (lone if split is None else found[split]).append(file)
+    for split, names in splits.items():
+        folder = child_folder(root, names)
+        found[split] += _candidates(folder, panoptic) if folder else []
+    named = {split: _only_one(files) for split, files in found.items() if files}
+    if not named and lone and splits == USUAL_FOLDERS:
+        return {"train": _only_one(lone)}
+    return named
+
+
+def image_folder(file: Path, root: Path, names: Collection[str], split_folders: Iterable[str]) -> Path:
+    """The folder that the names of a file's images are relative to: where the most of the first few are.
+
+    Raises:
+        DataError: they are nowhere; the folders that were tried are named.
+    """
+    folders = list(_possible_folders(file, root, split_folders))
+    sample = [name for _, name in zip(range(_IMAGES_TRIED), names, strict=False)]
+    counts = [sum(_is_there(name, folder, root, file) for name in sample) for folder in folders]
+    if not any(counts):
+        named_file(sample[0], folder=file.parent, root=root, where=file)  # which says so if it leads out of the dataset
+        tried = ", ".join(str(folder) for folder in folders)
+        raise DataError(
+            f"{file}: its images, such as {sample[0]!r}, are in none of {tried}; put them into one of these"
+        )
+    return folders[counts.index(max(counts))]
+
+
+def words(file: Path) -> list[str]:
+    """The words in a file's name: `instances`, `train2017`."""
+    return [word for word in re.split(r"[^a-z0-9]+", file.stem.lower()) if word]
+
+
+def _candidates(folder: Path, panoptic: bool) -> list[Path]:
+    """COCO files in a folder, and in its folder of annotations."""
+    found: list[Path] = []
+    for place in (folder, *(path for path in content(folder) if path.name.lower() in ANNOTATION_FOLDERS)):
+        files = [path for path in content(place) if path.suffix.lower() == ".json"] if place.is_dir() else []
+        fitting = [
+            path
+            for path in files
+            if ("panoptic" in words(path)) == panoptic and not path.name.lower().startswith(NO_OBJECTS)
+        ]
+        found += [path for path in fitting if json_kind(path) == "coco"] if len(files) <= _MANY_FILES else []
+    return found
+
+
+def _split_of(file: Path, splits: SplitFolders) -> str | None:
+    """`train` for `train`, and for `train2017`."""
+    for split, names in splits.items():
+        if any(re.fullmatch(rf"{re.escape(name)}\d*", word) for name in names for word in words(file)):
+            return split
+    return None
+
+
+def _only_one(files: list[Path]) -> Path:
+    preferred = [file for file in files if "instances" in words(file)] or files
+    if len(preferred) > 1:
+        raise DataError(
+            f"{preferred[0]}: {preferred[1]} holds annotations of the same split; which counts cannot be told: take "
+            "all but one away"
+        )
+    return preferred[0]
+
+
+def _is_there(name: str, folder: Path, root: Path, file: Path) -> bool:
+    try:
+        return is_file(named_file(name, folder=folder, root=root, where=file))
+    except DataError:
+        return False
+
+
+def _possible_folders(file: Path, root: Path, split_folders: Iterable[str]) -> Iterator[Path]:
+    """Existing folders, each once, the likeliest first."""
+    parts = [
+        *dict.fromkeys((*reversed(words(file)), *split_folders))
+    ]  # the split stands at the end: instances_train2017
+    below = [Path(name) for name in IMAGE_FOLDERS]
+    below += [Path(*pair) for part in parts for pair in ((part,), ("images", part), (part, "images"), (part, "data"))]
+    seen: set[Path] = set()
+    for place in (file.parent, root):
+        for name in below:
+            folder = place / name
+            if folder not in seen and folder.is_dir():
+                seen.add(folder)
+                yield folder

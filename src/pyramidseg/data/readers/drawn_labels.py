@@ -1,0 +1,48 @@
+"""The labels of formats that outline objects: what no object covers is background, a class like the others."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pyramidseg.classes import Color
+from pyramidseg.data.readers.listing import SourceLabel
+
+BACKGROUND = "background"
+BACKGROUND_NAMES = (BACKGROUND, "_background_", "__background__")
+"""Names, in lower case, of objects that are background too; the second one is LabelMe's."""
+
+IGNORED_NAMES = ("__ignore__",)
+"""Names of objects that count nowhere unless the user makes them a class; LabelMe's."""
+
+DRAWN = "what no object covers is background"
+
+
+@dataclass(frozen=True)
+class DrawnLabels:
+    """Labels by value: 0 is background, names follow from 1 on in their order.
+
+    Attributes:
+        values: by name; several names may have one value, and names that occur twice are one class.
+    """
+
+    labels: tuple[SourceLabel, ...]
+    values: Mapping[str, int]
+
+    @classmethod
+    def of(cls, names: Iterable[str], *, colors: Mapping[str, Color] | None = None) -> "DrawnLabels":
+        """Labels of the names that objects have."""
+        labels = [SourceLabel(BACKGROUND, 0)]
+        values: dict[str, int] = {}
+        for name in names:
+            if name in values:
+                continue
+            if name.lower() in BACKGROUND_NAMES:
+                values[name] = 0
+                continue
+            values[name] = len(labels)
+            labels.append(SourceLabel(name, len(labels), (colors or {}).get(name), ignored=name in IGNORED_NAMES))
+        return cls(tuple(labels), values)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """By value."""
+        return tuple(label.name for label in self.labels)

@@ -1,0 +1,147 @@
+"""Which format a folder is of: every reader is asked, and exactly one may say yes."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pyramidseg.data.defect_kinds import IN_WORDS, Defect, DefectError, Kind
+from pyramidseg.data.readers.folders import content, subfolders
+from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, NearMiss, Reader, SplitFolders
+from pyramidseg.errors import ConfigError, DataError, nearest
+
+_FOLDERS_TRIED = 40
+_LAYERS_ENTERED = 3
+_SHOWN = 3
+
+
+class Recognised(NamedTuple):
+    """A listing, the key of its format (if it is of one), and its folder: the one given, or the only one in it."""
+
+    format: str | None
+    root: Path
+    listing: Listing
+
+
+def recognise(
+    root: Path, folders: SplitFolders, *, format: str | None, readers: Mapping[str, Reader], origin: str
+) -> Recognised:
+    """List a folder by the one format that fits; a folder that holds nothing but another one is entered.
+
+    Args:
+        format: the only format to be tried.
+        origin: where `format` was said, for messages.
+
+    Raises:
+        ConfigError: there is no such format.
+        DataError: no format fits, or several do, or what the one that does says of the files.
+    """
+    if format is not None and format not in readers:
+        raise ConfigError(f"{origin}: unknown dataset format {format!r}; {nearest(format, readers)}")
+    tried = {
+        name: reader for name, reader in readers.items() if name == format or (format is None and not reader.by_name)
+    }
+    near_misses: list[NearMiss] = []
+    for place in _layers(root):
+        claims, missed = _claims(place, folders, tried)
+        near_misses += missed
+        if claims:
+            name, listing = _the_one(claims, place)
+            return Recognised(name, place, listing)
+    raise DataError(_not_recognised(root, folders, tried, near_misses))
+
+
+def refuse_defects(root: Path, defects: Sequence[Defect]) -> None:
+    """Refuse files that could not be listed.
+
+    Raises:
+        DataError: there are some; a single one as it is, else all are counted and the first few of each kind named.
+    """
+    if len(defects) == 1:
+        raise DefectError(defects[0].kind, defects[0].file, defects[0].detail)
+    by_kind: dict[Kind, list[Path]] = {}
+    for defect in defects:
+        by_kind.setdefault(defect.kind, []).append(defect.file)
+    if by_kind:
+        parts = (f"{IN_WORDS[kind]} ({len(files)}): {_few(root, files)}" for kind, files in by_kind.items())
+        raise DataError(
+            f"{root}: {'; '.join(parts)}; an image and its mask need the same name beside the extension: add what is "
+            "missing, or take these files out"
+        )
+
+
+def _layers(root: Path) -> Iterator[Path]:
+    """The folder, and what is in it as long as that is a single folder, as archives are often unpacked."""
+    yield root
+    for _ in range(_LAYERS_ENTERED):
+        inner = subfolders(root)
+        if len(inner) != 1:
+            return
+        root = inner[0]
+        yield root
+
+
+def _claims(
+    folder: Path, splits: SplitFolders, readers: Mapping[str, Reader]
+) -> tuple[dict[str, Listing | DataError], list[NearMiss]]:
+    """What each format that fits has to say: its listing, or what is wrong with the files."""
+    claims: dict[str, Listing | DataError] = {}
+    near_misses: list[NearMiss] = []
+    for name, reader in readers.items():
+        try:
+            listing = reader.read(folder, splits)
+        except NearMiss as miss:
+            near_misses.append(miss)
+        except DataError as error:
+            claims[name] = error
+        else:
+            if listing is not None:
+                claims[name] = listing
+    covered = {name for claimed in claims for name in readers[claimed].covers}
+    return {name: claim for name, claim in claims.items() if name not in covered}, near_misses
+
+
+def _the_one(claims: Mapping[str, Listing | DataError], folder: Path) -> tuple[str, Listing]:
+    if len(claims) > 1:
+        flaws = "; ".join(f"as {name}, {claim}" for name, claim in claims.items() if isinstance(claim, DataError))
+        raise DataError(
+            f"{folder}: could be {' or '.join(claims)}{f' ({flaws})' if flaws else ''}; say which with "
+            "data.format=... (in a YAML file format: ...)"
+        )
+    ((name, claim),) = claims.items()
+    if isinstance(claim, DataError):
+        raise claim
+    return name, claim
+
+
+def _not_recognised(
+    root: Path, folders: SplitFolders, readers: Mapping[str, Reader], near_misses: Iterable[NearMiss]
+) -> str:
+    asked, known = "", f"known layouts: {', '.join(readers)}"
+    if len(readers) == 1:
+        ((name, reader),) = readers.items()
+        asked, known = f" of format {name}", f"expected {reader.shape}"
+    if folders != USUAL_FOLDERS:
+        asked += f" with the folders {', '.join(repr(name) for names in folders.values() for name in names)}"
+    near = "".join(f"; {miss}" for miss in near_misses)
+    fitting = [path for path in subfolders(root)[:_FOLDERS_TRIED] if _claims(path, folders, readers)[0]]
+    names = ", ".join(str(path) for path in fitting[:_SHOWN])
+    inner = f"; what lies in it can be read by itself: name {names}" if fitting else ""
+    return (
+        f"{root}: not recognised as a dataset{asked}: found {_in_words(root)}{near}{inner}; {known} "
+        "(docs/datasets.md shows each as a tree); or name folders in a YAML file (train: {images: ..., masks: ...})"
+    )
+
+
+def _few(root: Path, files: list[Path]) -> str:
+    names = [str(file.relative_to(root)) if file.is_relative_to(root) else str(file) for file in files[:_SHOWN]]
+    return ", ".join(names) + (f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else "")
+
+
+def _in_words(root: Path) -> str:
+    """What lies in a folder, in a few words."""
+    folders = [f"{path.name}/" for path in subfolders(root)]
+    kinds = Counter(path.suffix.lower() or "without extension" for path in content(root) if path.is_file())
+    files = [f"{count} {kind}" for kind, count in kinds.most_common()]
+    found = folders[:6] + ([f"{len(folders) - 6} more folders"] if len(folders) > 6 else []) + files[:4]
+    return ", ".join(found) or "nothing"

@@ -1,0 +1,78 @@
+"""Lists of names that divide a folder without splits: `train.txt`, `val.txt`, `test.txt`, as people write them."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from pyramidseg.data.defect_kinds import Defect, Kind
+from pyramidseg.data.image_files import IMAGE_EXTENSIONS
+from pyramidseg.data.readers.folders import child_file, child_folder
+from pyramidseg.data.readers.image_sets import ImageSet, names_in, refuse_overlaps
+from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing
+from pyramidseg.data.records import Record
+
+LIST_FOLDERS = ("splits", "split", "lists", "imagesets")
+
+
+def divided_by_lists(listing: Listing, folder: Path) -> Listing:
+    """Divide records that are all in train by the lists in their folder, if there are any; aloud.
+
+    What no list names is for training where there is no list for it, and is left out where there is one.
+
+    Raises:
+        DataError: a list cannot be read or names nothing, or two lists share a name.
+    """
+    files = _lists(folder)
+    if not files:
+        return listing
+    by_name = _by_name(listing.splits["train"])
+    found = {split: {name: _id(name, by_name) for name in names_in(file)} for split, file in files.items()}
+    ids = {split: tuple(known for known in names.values() if known) for split, names in found.items()}
+    refuse_overlaps({split: ImageSet(files[split], names) for split, names in ids.items()})
+    home = {name: split for split, names in ids.items() for name in names}
+    rest = "train" if "train" not in files else ""
+    splits: dict[str, list[Record]] = {split: [] for split in ("train", *files)}
+    for record in listing.splits["train"]:
+        splits.setdefault(home.get(record.id, rest), []).append(record)
+    left_out = splits.pop("", [])
+    absent = (
+        Defect(Kind.ABSENT, files[split], f"names {name!r}, which is no image with a mask; take it out of the list")
+        for split, names in found.items()
+        for name, known in names.items()
+        if known is None
+    )
+    notes = [f"divided by {', '.join(file.name for file in files.values())}"]
+    if left_out:
+        notes.append(f"{len(left_out)} images are in none of these lists and were left out")
+    return replace(
+        listing,
+        splits={split: tuple(records) for split, records in splits.items()},
+        notes=(*listing.notes, *notes),
+        defects=(*listing.defects, *absent),
+    )
+
+
+def _lists(folder: Path) -> dict[str, Path]:
+    """The list of each split."""
+    inner = child_folder(folder, LIST_FOLDERS)
+    places = [folder, inner] if inner else [folder]
+    found = {
+        split: next((file for place in places for name in names if (file := child_file(place, f"{name}.txt"))), None)
+        for split, names in USUAL_FOLDERS.items()
+    }
+    return {split: file for split, file in found.items() if file is not None}
+
+
+def _by_name(records: Iterable[Record]) -> dict[str, str | None]:
+    """Ids by what a list may call an image: its id, or the name of its file; None where several have that name."""
+    ids: dict[str, str | None] = {}
+    for record in records:
+        for name in {PurePosixPath(record.id).name, record.image.stem}:
+            ids[name] = None if name in ids else record.id
+    return {**ids, **{record.id: record.id for record in records}}
+
+
+def _id(name: str, by_name: dict[str, str | None]) -> str | None:
+    path = PurePosixPath(name.replace("\\", "/"))
+    bare = path.with_suffix("") if path.suffix.lower() in IMAGE_EXTENSIONS else path
+    return by_name.get(str(bare)) or by_name.get(bare.name)

@@ -1,0 +1,124 @@
+"""Pascal VOC's layout, and what others write in it: CVAT's Segmentation Mask export, LabelMe's labelme2voc.
+
+JPEGImages/2007_000032.jpg
+SegmentationClass/2007_000032.png          index, palette or RGB
+ImageSets/Segmentation/train.txt           names; also val, test, trainval, and CVAT's default
+labelmap.txt or class_names.txt            where the classes are not Pascal VOC's
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pyramidseg.classes import IGNORE
+from pyramidseg.data.defect_kinds import Defect, Kind
+from pyramidseg.data.image_files import list_images
+from pyramidseg.data.readers.class_lists import ClassList, find_class_list, voc_color
+from pyramidseg.data.readers.folders import child_file, child_folder
+from pyramidseg.data.readers.image_sets import ImageSet, read_image_sets
+from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, NearMiss, SourceLabel, SplitFolders
+from pyramidseg.data.readers.paired import IMAGE_FOLDERS
+from pyramidseg.data.readers.pairing import Pairs, Side, pair
+
+_NAMES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+
+VOC = (
+    *(SourceLabel(name, index, voc_color(index)) for index, name in enumerate(_NAMES)),
+    SourceLabel("void", IGNORE, voc_color(IGNORE), ignored=True),
+)
+"""The 20 classes of Pascal VOC 2007 to 2012, the background, and the void border around objects."""
+
+
+def read_voc(folder: Path, splits: SplitFolders) -> Listing | None:
+    """List `JPEGImages SegmentationClass` by the lists in `ImageSets/Segmentation`, or all that have masks.
+
+    Raises:
+        NearMiss: one of the two folders is missing.
+        DataError: as `read_image_sets`, or a damaged class list.
+    """
+    masks = child_folder(folder, ["segmentationclass", "segmentationclasspng"])
+    images = child_folder(folder, ["jpegimages", *IMAGE_FOLDERS])
+    if masks is None:
+        if images is not None and child_folder(folder, ["imagesets"]):
+            raise NearMiss(f"{images} and ImageSets are there but no SegmentationClass: boxes are no masks")
+        return None
+    if images is None:
+        raise NearMiss(
+            f"{masks} is there but no JPEGImages: CVAT leaves the images out unless 'Save images' is chosen; put them "
+            "into JPEGImages"
+        )
+    lists = read_image_sets(folder, splits)
+    if not lists and splits != USUAL_FOLDERS:  # lists of these very names were asked for
+        return None
+    sides = Side.of(images, list_images(images)), Side.of(masks, list_images(masks))
+    if lists:
+        pairs = _by_lists(*sides, lists, exported=child_file(folder, "labelmap.txt") is not None)
+    else:
+        pairs = {"train": _all_with_masks(*sides)}
+    classes = _classes(folder)
+    return Listing(
+        f"Pascal VOC ({images.name}, {masks.name})",
+        {split: found.records for split, found in pairs.items()},
+        classes.labels,
+        notes=tuple(dict.fromkeys((*(note for found in pairs.values() for note in found.notes), *classes.notes))),
+        defects=tuple(defect for found in pairs.values() for defect in found.defects),
+    )
+
+
+def _classes(folder: Path) -> ClassList:
+    listed = find_class_list(folder)
+    return listed if listed.labels else ClassList(VOC, ("no class list lies there: Pascal VOC's classes are assumed",))
+
+
+def _by_lists(images: Side, masks: Side, lists: Mapping[str, ImageSet], *, exported: bool) -> dict[str, Pairs]:
+    """The pairs that each list names.
+
+    Args:
+        exported: whether CVAT wrote the masks, which it does only for images with something labelled.
+    """
+    known_images, known_masks = set(images.keys), set(masks.keys)
+    pairs: dict[str, Pairs] = {}
+    for split, (file, names) in lists.items():
+        bare = [name for name in names if name not in known_masks]
+        if split == "test" and len(bare) == len(names):
+            pairs[split] = Pairs((), notes=(f"the test split ({file}) has no masks and was left out",))
+            continue
+        notes: tuple[str, ...] = ()
+        if exported and bare:
+            notes = (
+                f"{len(bare)} of the {len(names)} images in {file.name} have no mask, as CVAT writes none where "
+                "nothing is labelled, and were left out",
+            )
+        wanted = set(names).difference(bare if exported else ())
+        found = pair(_only(images, wanted), _only(masks, wanted))
+        absent = (
+            Defect(Kind.ABSENT, file, f"names {name!r}, which is no image in {images.folder}; take it out of the list")
+            for name in names
+            if name in wanted and name not in known_images | known_masks
+        )
+        pairs[split] = Pairs(found.records, (*found.defects, *absent), (*notes, *found.notes))
+    unlisted = known_masks.difference(*(listed.names for listed in lists.values()))
+    if unlisted:
+        first = next(iter(lists))
+        note = f"{len(unlisted)} masks in {masks.folder} are in no list that is read and were left out"
+        pairs[first] = Pairs(pairs[first].records, pairs[first].defects, (*pairs[first].notes, note))
+    return pairs
+
+
+def _all_with_masks(images: Side, masks: Side) -> Pairs:
+    """Every mask and its image. Images without a mask are usual, as VOC keeps those of all its tasks together."""
+    kept = _only(images, masks.keys)
+    notes = ["there are no lists in ImageSets/Segmentation: every image with a mask is taken"]
+    if len(kept.files) < len(images.files):
+        alone = len(images.files) - len(kept.files)
+        notes.append(f"{alone} of the {len(images.files)} images have no mask and were left out")
+    found = pair(kept, masks)
+    return Pairs(found.records, found.defects, (*notes, *found.notes))
+
+
+def _only(side: Side, keys: Iterable[str]) -> Side:
+    wanted = set(keys)
+    kept = [(file, key) for file, key in zip(side.files, side.keys, strict=True) if key in wanted]
+    return Side(side.folder, tuple(file for file, _ in kept), tuple(key for _, key in kept))

@@ -1,0 +1,218 @@
+"""YOLO's layout: label files in `labels`, at the places that the images have in `images`.
+
+data.yaml             names, and where the images of each split are (Ultralytics, Roboflow, CVAT); or
+classes.txt           names (Label Studio, LabelImg)
+images/train/a.jpg    or train/images/a.jpg
+labels/train/a.txt    or train/labels/a.txt
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
+from pyramidseg.data.image_files import list_files, list_images
+from pyramidseg.data.masks.yolo import YoloValues, read_text
+from pyramidseg.data.readers.drawn_labels import DRAWN, DrawnLabels
+from pyramidseg.data.readers.folders import child_file, child_folder
+from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, NearMiss, SplitFolders
+from pyramidseg.data.readers.yolo_file import YoloFile, find_yolo_file
+from pyramidseg.data.records import Record
+from pyramidseg.data.references import is_file, named_file
+from pyramidseg.errors import DataError
+
+IMAGES, LABELS = "images", "labels"
+
+CLASS_NAMES = "classes.txt"
+NO_LABELS = (CLASS_NAMES, "notes.txt", "readme.txt")
+"""Text files, in lower case, that may lie among labels."""
+
+_LIST_BYTES = 2**28
+_LINES_LOOKED_AT = 1000
+_BOX = 5
+_DIGITS = 5  # longer numbers are not those of a class
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Images, and the folder that their ids are relative to. Of a list, there may be labels of other images too."""
+
+    folder: Path
+    images: tuple[Path, ...]
+    listed: bool = False
+
+
+def read_yolo(folder: Path, splits: SplitFolders) -> Listing | None:
+    """List images with their label files. An image without one is background alone, as it is for YOLO.
+
+    Raises:
+        NearMiss: there is a data.yaml and no labels.
+        DataError: all labels are boxes, or data.yaml says what is not there.
+    """
+    file = find_yolo_file(folder)
+    sources, notes = _sources(folder, splits, file)
+    labels = {image: _label_of(image, folder) for parts in sources.values() for part in parts for image in part.images}
+    existing = {label for label in labels.values() if is_file(label)}
+    if file is None and not _begins_with_number(existing):
+        return None
+    if not existing:
+        raise NearMiss(f"{file and file.path} names classes, but no image has a label file (labels/.../name.txt)")
+    _refuse_boxes(folder, existing)
+    names = file.names if file else _names_from_list(folder)
+    if not names:
+        names = _numbered(existing)
+        notes += (f"there is no data.yaml with names: the {len(names)} classes are called by their numbers",)
+    drawn = DrawnLabels.of(names[number] for number in sorted(names))
+    records: dict[str, tuple[Record, ...]] = {}
+    defects: list[Defect] = []
+    for split, parts in sources.items():
+        records[split], doubled = _records(parts, labels, existing, folder)
+        defects += [*doubled, *_without_image(parts, folder)]
+        lacking = sum(record.mask is None for record in records[split])
+        if lacking:
+            notes += (f"{lacking} of the {len(records[split])} {split} images have no label file: all background",)
+    return Listing(
+        f"YOLO outlines ({file.path.name if file else 'images, labels'})",
+        records,
+        drawn.labels,
+        YoloValues({number: drawn.values[name] for number, name in names.items()}, drawn.names),
+        notes=(f"{DRAWN}; of objects that overlap, the smaller lies on top", *notes),
+        defects=tuple(defects),
+    )
+
+
+def _sources(
+    folder: Path, splits: SplitFolders, file: YoloFile | None
+) -> tuple[dict[str, list[_Source]], tuple[str, ...]]:
+    """The images of each split: where the file says, or by the names of folders."""
+    if file is None or not file.sources or splits != USUAL_FOLDERS:
+        return _by_folders(folder, splits), ()
+    found: dict[str, list[_Source]] = {}
+    notes: tuple[str, ...] = ()
+    for split, entries in file.sources.items():
+        places = [_place(entry, folder, file.path) for entry in entries]
+        if split == "test" and None in places:
+            notes += (f"{file.path.name} names test images that are not there",)
+            continue
+        found[split] = [_source(place, entry, folder, file.path) for place, entry in zip(places, entries, strict=True)]
+    return found, notes
+
+
+def _by_folders(folder: Path, splits: SplitFolders) -> dict[str, list[_Source]]:
+    """`{split}/images`, `images/{split}`, or `images`, with labels in their place."""
+    images = child_folder(folder, [IMAGES])
+    inside = {split: child_folder(folder, names) for split, names in splits.items()}
+    above = {split: child_folder(path, [IMAGES]) for split, path in inside.items() if path}
+    below = {split: child_folder(images, names) for split, names in splits.items()} if images else {}
+    places = {split: place for split, place in (*above.items(), *below.items()) if place}
+    if not places and images and splits == USUAL_FOLDERS:
+        places = {"train": images}
+    return {split: [_Source(place, tuple(list_images(place)))] for split, place in places.items()}
+
+
+def _place(entry: str, folder: Path, file: Path) -> Path | None:
+    """What an entry of data.yaml means inside the dataset.
+
+    Roboflow writes `../train/images` and means `train/images`, which is how Ultralytics takes it.
+    """
+    written = entry.replace("\\", "/")
+    for name in (written, written.removeprefix("../")):
+        try:
+            place = named_file(name, folder=folder, root=folder, where=file)
+        except DataError:
+            continue
+        if place.exists():
+            return place
+    return None
+
+
+def _source(place: Path | None, entry: str, folder: Path, file: Path) -> _Source:
+    if place is None:
+        named_file(entry, folder=folder, root=folder, where=file)  # which says so if it leads out of the dataset
+        raise DataError(f"{file}: {entry!r} is not there; name folders relative to {folder}")
+    if place.is_dir():
+        return _Source(place, tuple(list_images(place)))
+    lines = [line.strip() for line in read_text(place, most=_LIST_BYTES).splitlines()]
+    # CVAT puts the folder data before the names, which is not in its archive
+    names = [line if is_file(folder / line) else line.removeprefix("data/") for line in lines if line]
+    return _Source(folder, tuple(named_file(name, folder=folder, root=folder, where=place) for name in names), True)
+
+
+def _label_of(image: Path, root: Path) -> Path:
+    """The image's path with the last folder `images` called `labels`; beside the image where there is none."""
+    parts = list(image.relative_to(root).parts)
+    if IMAGES in parts[:-1]:
+        parts[len(parts) - 2 - parts[-2::-1].index(IMAGES)] = LABELS
+    return root.joinpath(*parts).with_suffix(".txt")
+
+
+def _records(
+    parts: Sequence[_Source], labels: Mapping[Path, Path], existing: set[Path], root: Path
+) -> tuple[tuple[Record, ...], list[Defect]]:
+    """Ids are relative to the folder of a split that has one, else to the dataset."""
+    origin = parts[0].folder if len(parts) == 1 else root
+    by_id: dict[str, Record] = {}
+    doubled: list[Defect] = []
+    for image in (image for part in parts for image in part.images):
+        id = image.relative_to(origin).with_suffix("").as_posix()
+        label = labels[image]
+        record = Record(id, image, label if label in existing else None)
+        other = by_id.setdefault(id, record)
+        if other is not record:
+            kind = Kind.REPEATED_ID if other.image == image else Kind.SAME_STEM
+            doubled.append(Defect(kind, image, f"{other.image} is there too, and one label file for both"))
+    return tuple(by_id.values()), doubled
+
+
+def _without_image(parts: Sequence[_Source], root: Path) -> Iterator[Defect]:
+    """Label files of no image, where all images of a folder are listed."""
+    for part in parts:
+        known = {_label_of(image, root) for image in part.images}
+        folder = _label_of(part.folder / "any", root).parent
+        if part.listed or not folder.is_dir():
+            continue
+        for file in list_files(folder, (".txt",)):
+            if file not in known and file.name.lower() not in NO_LABELS:
+                yield Defect(Kind.MISSING_IMAGE, file, f"there is no image of this name in {part.folder}")
+
+
+def _lines(files: Iterable[Path]) -> Iterator[list[str]]:
+    """The words of each line that is not empty; damaged files are left to the check of all of them."""
+    for file in sorted(files):
+        try:
+            text = read_text(file)
+        except DataError:
+            continue
+        yield from (line.split() for line in text.splitlines() if line.strip())
+
+
+def _begins_with_number(files: Iterable[Path]) -> bool:
+    """Whether these may be labels at all: the first word of the first line is the number of a class."""
+    return next((words[0].isdecimal() for words in _lines(files)), bool(files))
+
+
+def _refuse_boxes(folder: Path, files: Iterable[Path]) -> None:
+    """Refuse labels for detection at once; single boxes among outlines are found by the check of all files."""
+    words = [len(words) for words in islice(_lines(files), _LINES_LOOKED_AT)]
+    if words and all(count == _BOX for count in words):
+        raise DefectError(
+            Kind.BAD_ANNOTATION,
+            folder,
+            "the labels are boxes (class, centre, width, height), and boxes are no masks; export the dataset for "
+            "segmentation, with the outlines of objects (class x1 y1 x2 y2 x3 y3 ...)",
+        )
+
+
+def _names_from_list(folder: Path) -> dict[int, str]:
+    """Names by class number from classes.txt, if there is one."""
+    file = child_file(folder, CLASS_NAMES)
+    lines = read_text(file).splitlines() if file else []
+    return dict(enumerate(line.strip() for line in lines if line.strip()))
+
+
+def _numbered(files: Iterable[Path]) -> dict[int, str]:
+    """A name for every number up to the highest that the labels have."""
+    numbers = (words[0] for words in _lines(files))
+    highest = max((int(number) for number in numbers if number.isdecimal() and len(number) < _DIGITS), default=0)
+    return {number: f"class {number}" for number in range(highest + 1)}

@@ -1,0 +1,107 @@
+"""Ultralytics' description of a dataset, mostly called data.yaml.
+
+path: .                  # folder of the dataset; whatever leads out of the folder of this file is not followed
+train: images/train      # a folder of images, a list of folders, or a text file that lists images; also val and test
+names: {0: car, 1: bus}  # or [car, bus]
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pyramidseg.data.masks.yolo import read_text
+from pyramidseg.data.readers.folders import child_file, content
+from pyramidseg.errors import DataError
+
+SPLITS = ("train", "val", "test")
+
+_MAX_BYTES = 2**18  # PyYAML reads some hundred KB a second
+_MAX_DEPTH = 50  # brackets within brackets; PyYAML's time grows with their square
+
+
+@dataclass(frozen=True)
+class YoloFile:
+    """What the file says.
+
+    Attributes:
+        names: by class number.
+        sources: of each split the folders or lists of images, as they are written.
+    """
+
+    path: Path
+    names: Mapping[int, str]
+    sources: Mapping[str, tuple[str, ...]]
+
+
+def find_yolo_file(folder: Path) -> YoloFile | None:
+    """`data.yaml`, or the only YAML file that names classes as it does.
+
+    Raises:
+        DataError: there are several, or it is damaged, or says what cannot be.
+    """
+    usual = child_file(folder, "data.yaml") or child_file(folder, "data.yml")
+    if usual is not None:
+        return _parsed(usual, _read(usual))
+    files = [path for path in content(folder) if path.suffix.lower() in (".yaml", ".yml") and path.is_file()]
+    fitting = [file for file in files if is_yolo_file(file)]
+    if len(fitting) > 1:
+        raise DataError(f"{fitting[0]}: {fitting[1].name} names classes too; call the right one data.yaml")
+    return _parsed(fitting[0], _read(fitting[0])) if fitting else None
+
+
+def is_yolo_file(file: Path) -> bool:
+    """Whether a YAML file names classes and training images as Ultralytics has it."""
+    try:
+        return {"names", "train"} <= set(_read(file))
+    except DataError:
+        return False
+
+
+def _read(file: Path) -> dict[Any, Any]:
+    text = read_text(file, most=_MAX_BYTES)
+    if max(accumulate((character in "[{") - (character in "]}") for character in text), default=0) > _MAX_DEPTH:
+        raise DataError(f"{file}: brackets nested too deeply to be read as YAML")
+    try:
+        grows = any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
+        content = None if grows else yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise DataError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if grows:
+        raise DataError(f"{file}: refers to itself (*name), which can make it grow without end; write it out")
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: a mapping with the keys names, train and val is needed")
+    return content
+
+
+def _parsed(file: Path, content: dict[Any, Any]) -> YoloFile:
+    if content.get("kpt_shape"):
+        raise DataError(f"{file}: describes keypoints (kpt_shape), which are no masks; export segmentation labels")
+    names = _names(file, content.get("names"))
+    count = content.get("nc", len(names))
+    if count != len(names):
+        raise DataError(f"{file}: nc: {count} classes, but there are {len(names)} names; make them agree")
+    return YoloFile(
+        file, names, {split: _sources(file, split, content[split]) for split in SPLITS if content.get(split)}
+    )
+
+
+def _names(file: Path, names: object) -> dict[int, str]:
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names:
+        raise DataError(f"{file}: names: a list of class names, or a mapping of numbers to names, is needed")
+    for number, name in names.items():
+        if not isinstance(number, int) or not 0 <= number < 2**16 or not isinstance(name, (str, int, float)):
+            raise DataError(f"{file}: names: the name of a class is text, and its number from 0 to {2**16 - 1}")
+    return {number: str(name).strip() or f"class {number}" for number, name in names.items()}
+
+
+def _sources(file: Path, split: str, value: object) -> tuple[str, ...]:
+    sources = value if isinstance(value, list) else [value]
+    if not all(isinstance(source, str) for source in sources):
+        raise DataError(f"{file}: {split}: a folder of images, a list of folders, or a text file is needed")
+    return tuple(sources)

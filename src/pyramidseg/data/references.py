@@ -1,0 +1,47 @@
+"""Files that are named inside other files: never outside the dataset, whoever wrote the name."""
+
+import os
+from pathlib import Path, PureWindowsPath
+
+from pyramidseg.data.defect_kinds import DefectError, Kind
+
+
+def named_file(name: object, *, folder: Path, root: Path, where: Path) -> Path:
+    """The path that a name means: relative to `folder`, inside `root`, with slashes of either kind.
+
+    Links are not followed: what somebody has linked into the dataset is meant to be in it.
+
+    Args:
+        where: the file that says so.
+
+    Raises:
+        DataError: no name, an absolute one, or one that leads out of the dataset.
+    """
+    if not isinstance(name, str) or not name.strip() or not _encodable(name):
+        raise DefectError(Kind.BAD_ANNOTATION, where, f"{_short(name)} is no name of a file")
+    windows = PureWindowsPath(name)  # which takes both kinds of slashes
+    inside = Path(os.path.relpath(folder / Path(*windows.parts), root))
+    if windows.drive or windows.root or ".." in inside.parts:
+        detail = f"{_short(name)} leads out of the dataset {root}; name files relative to {folder}, and inside it"
+        raise DefectError(Kind.OUTSIDE, where, detail)
+    return root / inside
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file, also for names that no file system takes."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _encodable(name: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+
+
+def _short(name: object) -> str:
+    text = repr(name)
+    return text if len(text) <= 80 else f"{text[:77]}..."

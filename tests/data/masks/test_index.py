@@ -1,0 +1,106 @@
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from made_files import save
+from pyramidseg.data.masks.index import in_ranges, read_mask_values
+from pyramidseg.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("dtype", "suffix", "high"), [(np.uint8, "png", 255), (np.uint16, "png", 65535), (np.uint16, "tif", 65535)]
+)
+def test_integers_come_back(tmp_path: Path, dtype: type[np.unsignedinteger[Any]], suffix: str, high: int) -> None:
+    values = np.random.default_rng(0).integers(0, high, (7, 5), endpoint=True).astype(dtype)
+    save(tmp_path / f"a.{suffix}", values)
+    read = read_mask_values(tmp_path / f"a.{suffix}")
+    assert read.dtype == np.dtype(dtype)
+    assert np.array_equal(read, values)
+
+
+def test_integers_of_32_bits_come_back_as_16(tmp_path: Path) -> None:
+    save(tmp_path / "a.tif", np.array([[0, 40000]], np.int32))
+    assert read_mask_values(tmp_path / "a.tif").tolist() == [[0, 40000]]
+
+
+def test_palette_is_read_by_its_indices(tmp_path: Path) -> None:
+    made = Image.fromarray(np.array([[2, 0, 1]], np.uint8)).convert("P")
+    made.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0])
+    made.save(tmp_path / "a.png")
+    assert read_mask_values(tmp_path / "a.png").tolist() == [[2, 0, 1]]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_few_bits_are_read_as_stored(tmp_path: Path, bits: int) -> None:
+    values = [index % 2**bits for index in range(8)]
+    (tmp_path / "a.png").write_bytes(grey_png(values, bits))
+    assert read_mask_values(tmp_path / "a.png").tolist() == [values]
+
+
+def test_mask_is_turned_by_its_own_tag(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(np.array([[0, 1], [2, 3]], np.uint8)).save(tmp_path / "a.png", exif=exif)
+    assert read_mask_values(tmp_path / "a.png").tolist() == [[2, 0], [3, 1]]
+
+
+def test_jpeg_is_refused_whatever_its_name(tmp_path: Path) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "a.png", format="JPEG")
+    with pytest.raises(DataError, match=r"a\.png: a JPEG file cannot be an exact mask"):
+        read_mask_values(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("mode", "color", "message"),
+    [
+        ("RGB", (1, 2, 1), "holds colours, and which class each of them is has not been said"),
+        ("RGBA", (1, 1, 1, 128), "transparent pixels"),
+        ("LA", (1, 1), "this file holds LA pixels"),
+    ],
+)
+def test_colours_are_refused(tmp_path: Path, mode: str, color: tuple[int, ...], message: str) -> None:
+    Image.new(mode, (4, 4), color).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=rf"a\.png: .*{message}"):
+        read_mask_values(tmp_path / "a.png")
+
+
+def test_grey_saved_as_colours_is_grey(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), (7, 7, 7)).save(tmp_path / "a.png")
+    assert np.unique(read_mask_values(tmp_path / "a.png")).tolist() == [7]
+
+
+@pytest.mark.parametrize("value", [-1, 65536])
+def test_values_beyond_16_bits_are_refused(tmp_path: Path, value: int) -> None:
+    save(tmp_path / "a.tif", np.array([[0, value]], np.int32))
+    with pytest.raises(DataError, match=rf"a\.tif: mask values from .*{value}"):
+        read_mask_values(tmp_path / "a.tif")
+
+
+@given(st.sets(st.integers(0, 60)))
+def test_ranges_name_exactly_the_values(values: set[int]) -> None:
+    text = in_ranges(values)
+    named: set[int] = set()
+    for part in text.split(", ") if values else []:
+        low, _, high = part.partition("-")
+        named |= set(range(int(low), int(high or low) + 1))
+    assert named == values
+
+
+def grey_png(values: list[int], bits: int) -> bytes:
+    """One row of grey levels; Pillow writes no fewer than 8 bits of them, or 1."""
+    row = int("".join(f"{value:0{bits}b}" for value in values), 2).to_bytes(len(values) * bits // 8, "big")
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", len(values), 1, bits, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0" + row)),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )

@@ -1,0 +1,128 @@
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from made_files import write
+from pyramidseg.data.readers.class_lists import PARSERS, find_class_list
+from pyramidseg.data.readers.listing import SourceLabel
+from pyramidseg.errors import DataError
+
+BLACK, RED = (0, 0, 0), (255, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        (
+            "labelmap.txt",
+            "# label:color_rgb:parts:actions\nbackground:0,0,0::\nripe fig:255,0,0:stem:\n",
+            [SourceLabel("background", 0, BLACK), SourceLabel("ripe fig", 1, RED)],
+        ),
+        (
+            "labelmap.txt",
+            "background:::\nfig:::\n",
+            [SourceLabel("background", 0, BLACK), SourceLabel("fig", 1, (128, 0, 0))],
+        ),
+        ("class_dict.csv", "name,r,g,b\nfig, 255,0,0\n", [SourceLabel("fig", 0, RED)]),
+        ("class_dict.csv", 'r,g,b,name\r\n255,0,0,"fig, ripe"\r\n', [SourceLabel("fig, ripe", 0, RED)]),
+        (
+            "class_dict_seg.csv",
+            "name, r, g, b\nunlabeled, 0, 0, 0\n",
+            [SourceLabel("unlabeled", 0, BLACK, ignored=True)],
+        ),
+        (
+            "label_colors.txt",
+            "255 0 0\tripe fig\n0 0 0\t\tVoid\n",
+            [SourceLabel("ripe fig", 0, RED), SourceLabel("Void", 1, BLACK, ignored=True)],
+        ),
+        (
+            "_classes.csv",
+            "Pixel Value, Class\n0, background\n3, fig\n",
+            [SourceLabel("background", 0), SourceLabel("fig", 3)],
+        ),
+        ("class_names.txt", "__ignore__\n_background_\nfig\n", [SourceLabel("background", 0), SourceLabel("fig", 1)]),
+        ("codes.txt", "Animal\nVoid\n", [SourceLabel("Animal", 0), SourceLabel("Void", 1, ignored=True)]),
+        ("Classes.TXT", "\ufefffig\n\n", [SourceLabel("fig", 0)]),
+    ],
+)
+def test_list_is_read(tmp_path: Path, name: str, text: str, expected: list[SourceLabel]) -> None:
+    write(tmp_path / name, text)
+    found = find_class_list(tmp_path)
+    assert list(found.labels) == expected
+    assert found.notes == (f"{name} names the classes",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("labelmap.txt", "fig:1,2::\n", r"labelmap\.txt, line 1: 'fig:1,2::': a colour of three numbers"),
+        ("labelmap.txt", "a:0,0,0::\n\n:1,1,1::\n", "line 3: a class without a name"),
+        (
+            "class_dict.csv",
+            "name,red,g,b\nfig,1,2,3\n",
+            "the first line has to name the columns name, r, g, b; got name, red",
+        ),
+        ("class_dict.csv", "name,r,g,b\nfig,1,2\n", "line 2: 'fig,1,2': 4 columns are needed"),
+        ("class_dict.csv", "name,r,g,b\nfig,1,2,300\n", "three numbers from 0 to 255"),
+        (
+            "class_dict.csv",
+            "name,r,g,b\nfig,1,2,3\ndate,1,2,3\n",
+            r"'fig' and 'date' have the same value or colour, \(1, 2, 3\)",
+        ),
+        ("class_dict.csv", "", "the first line has to name the columns"),
+        ("label_colors.txt", "0 0 0\n", "line 1: a class without a name"),
+        ("label_colors.txt", "red fig\n", "three numbers from 0 to 255"),
+        ("_classes.csv", "Pixel Value,Class\n-1,fig\n", "the pixel value has to be a number from 0 on"),
+        ("_classes.csv", "Pixel Value,Class\n1,fig\n1,date\n", "'fig' and 'date' have the same value"),
+        ("classes.txt", "\n", "names no class"),
+    ],
+)
+def test_damaged_list_is_named_with_its_line(tmp_path: Path, name: str, text: str, message: str) -> None:
+    write(tmp_path / name, text)
+    with pytest.raises(DataError, match=message) as caught:
+        find_class_list(tmp_path)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_list_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"classes\.txt: is no text"):
+        find_class_list(tmp_path)
+
+
+def test_huge_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_bytes(b"a\n" * 2**20)
+    with pytest.raises(DataError, match="is larger than 1 MB, as no such file is"):
+        find_class_list(tmp_path)
+
+
+def test_first_of_several_is_used_aloud(tmp_path: Path) -> None:
+    write(tmp_path / "classes.txt", "a\nb\n")
+    write(tmp_path / "class_dict.csv", "name,r,g,b\nfig,1,2,3\n")
+    found = find_class_list(tmp_path)
+    assert [label.name for label in found.labels] == ["fig"]
+    assert found.notes == ("class_dict.csv names the classes; classes.txt is not read",)
+
+
+def test_folder_without_a_list_has_none(tmp_path: Path) -> None:
+    for name in PARSERS:
+        (tmp_path / name).mkdir()  # folders are no lists
+    assert find_class_list(tmp_path) == ((), ())
+
+
+@given(st.sampled_from(sorted(PARSERS)), st.text('aZ0129,:;#" \t\n-é\x00', max_size=60), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_any_text_is_a_list_or_a_data_error(
+    tmp_path_factory: pytest.TempPathFactory, name: str, text: str, headed: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("list")
+    header = (
+        {"_classes.csv": "Pixel Value, Class\n"}.get(name, "name,r,g,b\n") if headed and name.endswith("csv") else ""
+    )
+    write(folder / name, header + text)
+    with suppress(DataError):
+        assert all(label.name.strip() for label in find_class_list(folder).labels)

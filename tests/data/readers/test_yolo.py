@@ -1,0 +1,274 @@
+import pickle
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from made_files import all_ids, has_note, ids, image, mask, opened, write
+from pyramidseg.config import DataConfig
+from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
+from pyramidseg.data.readers import open_dataset
+from pyramidseg.data.records import Dataset
+from pyramidseg.errors import DataError
+
+HEIGHT, WIDTH = 8, 10
+SQUARE = "0.0 0.0 0.4 0.0 0.4 0.5 0.0 0.5"
+"""The first 4 pixels of the first 4 rows."""
+
+NAMES = "names: [car, bus]\n"
+
+
+def add(root: Path, images: str, *names: str, label: str | None = f"0 {SQUARE}\n") -> None:
+    """Images in a folder below the root, and label files at the same places."""
+    for name in names:
+        image(root / images / f"{name}.jpg", height=HEIGHT, width=WIDTH)
+        if label is not None:
+            parts = ["labels" if part == "images" else part for part in Path(images).parts]
+            write(root.joinpath(*parts) / f"{name}.txt", label)
+
+
+def ultralytics(root: Path, label: str | None = f"0 {SQUARE}\n", yaml: str = NAMES) -> Path:
+    for split, names in (("train", ("a", "b")), ("val", ("c",))):
+        add(root, f"images/{split}", *names, label=label)
+    write(root / "data.yaml", f"path: ../datasets/mine\ntrain: images/train\nval: images/val\ntest:\n{yaml}")
+    return root
+
+
+def defects(root: Path) -> list[Defect]:
+    found: list[Defect] = []
+    open_dataset(root, DataConfig(), defects=found)
+    return found
+
+
+def read(dataset: Dataset, split: str = "train") -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+    return dataset.masks.read(dataset.split(split)[0])
+
+
+class TestLayouts:
+    def test_ultralytics(self, tmp_path: Path) -> None:
+        dataset = opened(ultralytics(tmp_path))
+        assert ids(dataset) == {"train": ["a", "b"], "val": ["c"]}
+        assert dataset.layout == "YOLO outlines (data.yaml)"
+        assert dataset.classes.names == ("background", "car", "bus")
+
+    def test_roboflow(self, tmp_path: Path) -> None:
+        for split in ("train", "valid"):
+            add(tmp_path, f"{split}/images", "a_jpg.rf.012")
+        paths = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n"
+        write(tmp_path / "data.yaml", f"{paths}\nnc: 2\nnames: ['car', 'bus']\nroboflow:\n  version: 1\n")
+        dataset = opened(tmp_path)
+        assert ids(dataset) == {"train": ["a_jpg.rf.012"], "val": ["a_jpg.rf.012"]}
+        assert has_note(dataset, "data.yaml names test images that are not there")
+
+    @pytest.mark.parametrize("prefix", ["", "./", "data/"])
+    def test_cvat_lists_images_in_text_files(self, tmp_path: Path, prefix: str) -> None:
+        add(tmp_path, "images/train", "a", "b", "c")
+        write(tmp_path / "train.txt", "".join(f"{prefix}images/train/{name}.jpg\n" for name in ("a", "b")))
+        write(tmp_path / "data.yaml", "path: .\ntrain: train.txt\nnames:\n  0: car\n  1: bus\n")
+        dataset = opened(tmp_path)
+        assert all_ids(dataset) == ["images/train/a", "images/train/b"]
+
+    def test_several_folders_of_one_split(self, tmp_path: Path) -> None:
+        add(tmp_path, "one/images", "a")
+        add(tmp_path, "two/images", "a", "b")
+        write(tmp_path / "data.yaml", f"train: [one/images, two/images]\n{NAMES}")
+        assert all_ids(opened(tmp_path)) == ["one/images/a", "two/images/a", "two/images/b"]
+
+    @pytest.mark.parametrize("images", ["images/{}", "{}/images"])
+    def test_folders_alone_are_recognised(self, tmp_path: Path, images: str) -> None:
+        add(tmp_path, images.format("train"), "a", "deep/b")
+        add(tmp_path, images.format("valid"), "c", label=f"1 {SQUARE}")
+        dataset = opened(tmp_path)
+        assert ids(dataset) == {"train": ["a", "deep/b"], "val": ["c"]}
+        assert dataset.classes.names == ("background", "class 0", "class 1")
+        assert has_note(dataset, "there is no data.yaml with names", "2 classes")
+
+    def test_label_studio_lists_names_in_classes_txt(self, tmp_path: Path) -> None:
+        add(tmp_path, "images", "a", "b")
+        write(tmp_path / "classes.txt", "car\nbus\n")
+        write(tmp_path / "notes.json", '{"categories": [{"id": 0, "name": "car"}]}')
+        assert opened(tmp_path, format="yolo").classes.names == ("background", "car", "bus")
+
+    def test_description_may_have_another_name(self, tmp_path: Path) -> None:
+        ultralytics(tmp_path).joinpath("data.yaml").rename(tmp_path / "coco8-seg.yaml")
+        assert opened(tmp_path).classes.names == ("background", "car", "bus")
+
+    @pytest.mark.parametrize("name", ["data.yaml", "dataset.yaml", "coco8-seg.yaml"])
+    def test_description_itself_can_be_named(self, tmp_path: Path, name: str) -> None:
+        ultralytics(tmp_path).joinpath("data.yaml").rename(tmp_path / name)
+        assert ids(opened(tmp_path / name)) == ids(opened(tmp_path)) == {"train": ["a", "b"], "val": ["c"]}
+
+    def test_splits_can_be_named_in_a_yaml_file(self, tmp_path: Path) -> None:
+        add(tmp_path, "images/train2017", "a", "b")
+        add(tmp_path, "images/val2017", "c")
+        write(tmp_path / "dataset.yaml", "format: yolo\ntrain: train2017\nval: val2017\n")
+        assert ids(opened(tmp_path)) == {"train": ["a", "b"], "val": ["c"]}
+
+    def test_masks_called_labels_are_no_outlines(self, tmp_path: Path) -> None:
+        for name in ("a", "b"):
+            image(tmp_path / "images" / f"{name}.jpg")
+            mask(tmp_path / "labels" / f"{name}.png")
+        assert opened(tmp_path).layout.startswith("paired folders")
+
+    def test_other_text_files_are_no_outlines(self, tmp_path: Path) -> None:
+        add(tmp_path, "images", "a", "b", label="Pedestrian 0.00 0 -0.20\n")
+        with pytest.raises(DataError, match="not recognised as a dataset"):
+            opened(tmp_path)
+
+    def test_data_yaml_without_labels_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"data\.yaml names classes, but no image has a label file"):
+            opened(ultralytics(tmp_path, label=None))
+
+
+class TestOutlines:
+    def test_shares_of_the_image_become_pixels(self, tmp_path: Path) -> None:
+        dataset = opened(ultralytics(tmp_path, label=f"0 {SQUARE}\n\n1 0.9 0.875 1.0 0.875 1.0 1.0 0.9 1.0\n"))
+        expected = np.zeros((HEIGHT, WIDTH))
+        expected[:4, :4] = 1
+        expected[7, 9] = 2
+        assert np.array_equal(read(dataset), expected)
+
+    def test_of_objects_that_overlap_the_smaller_lies_on_top(self, tmp_path: Path) -> None:
+        dataset = opened(ultralytics(tmp_path, label=f"1 {SQUARE}\n0 0 0 1 0 1 1 0 1\n"))
+        assert (read(dataset)[0, 0], read(dataset)[7, 9]) == (2, 1)
+        assert has_note(dataset, "of objects that overlap, the smaller lies on top")
+
+    def test_image_without_label_file_is_background_aloud(self, tmp_path: Path) -> None:
+        ultralytics(tmp_path)
+        (tmp_path / "labels/train/a.txt").unlink()
+        dataset = opened(tmp_path)
+        assert read(dataset).shape == (HEIGHT, WIDTH)
+        assert not read(dataset).any()
+        assert has_note(dataset, "1 of the 2 train images have no label file: all background")
+
+    def test_empty_label_file_is_background(self, tmp_path: Path) -> None:
+        ultralytics(tmp_path)
+        write(tmp_path / "labels/train/a.txt", "")
+        assert not read(opened(tmp_path)).any()
+
+    def test_class_called_background_is_background(self, tmp_path: Path) -> None:
+        dataset = opened(ultralytics(tmp_path, label=f"1 {SQUARE}", yaml="names: {0: background, 1: car}\n"))
+        assert dataset.classes.names == ("background", "car")
+        assert read(dataset)[0, 0] == 1
+
+    def test_source_of_masks_can_be_pickled(self, tmp_path: Path) -> None:
+        dataset = opened(ultralytics(tmp_path))
+        assert np.array_equal(pickle.loads(pickle.dumps(dataset.masks)).read(dataset.split("train")[0]), read(dataset))
+
+
+class TestDefects:
+    def test_boxes_are_refused_at_once(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"the labels are boxes .*, and boxes are no masks; export"):
+            opened(ultralytics(tmp_path, label="0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.1 0.1\n"))
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("0 0.5 0.5 0.2 0.2", "holds a box"),
+            ("0 0.1 0.1", "a polygon of 1 points"),
+            ("0", "a polygon of 0 points"),
+            ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.9", "every point needs an x and a y"),
+            ("0 0.1 0.1 0.2 0.2 0.3 nan", "not a finite number"),
+            ("0 0.1 0.1 0.2 0.2 0.3 inf", "not a finite number"),
+            ("0 0.1 0.1 0.2 0.2 0.3 x", "have to be numbers"),
+            ("0 0.1 0.1 320 0.2 0.3 240", r"coordinates from 0\.1 to 320: they are shares of the image's width"),
+            ("0 0.1 0.1 -0.2 0.2 0.3 0.3", "they are shares of the image's width"),
+            ("2 " + SQUARE, "class 2: the classes from 0 to 1 are named"),
+            ("-1 " + SQUARE, "where the number of a class is needed"),
+            ("0.5 " + SQUARE, "where the number of a class is needed"),
+            ("car " + SQUARE, "where the number of a class is needed"),
+            ("nan " + SQUARE, "where the number of a class is needed"),
+            ("9" * 400 + " " + SQUARE, "where the number of a class is needed"),
+        ],
+    )
+    def test_lines_that_are_no_outlines_are_named(self, tmp_path: Path, line: str, message: str) -> None:
+        ultralytics(tmp_path)
+        write(tmp_path / "labels/train/a.txt", f"0 {SQUARE}\n{line}\n")
+        with pytest.raises(DefectError, match=rf"a\.txt: line 2: .*{message}") as caught:
+            read(opened(tmp_path))
+        assert caught.value.defect.kind == Kind.BAD_ANNOTATION
+
+    def test_points_a_little_outside_are_cut_off(self, tmp_path: Path) -> None:
+        dataset = opened(ultralytics(tmp_path, label="0 -0.005 -0.005 1.005 0 1.005 1.005 0 1"))
+        assert read(dataset).all()
+
+    def test_label_that_is_no_text_or_too_large_is_refused(self, tmp_path: Path) -> None:
+        ultralytics(tmp_path)
+        (tmp_path / "labels/train/a.txt").write_bytes(b"0 0.1 \xff")
+        with pytest.raises(DefectError, match="is no text"):
+            read(opened(tmp_path))
+        (tmp_path / "labels/train/a.txt").write_bytes(b"0" + b" 0.1" * 3_000_000)
+        with pytest.raises(DefectError, match="is larger than 8 MB"):
+            read(opened(tmp_path))
+
+    def test_labels_without_an_image_are_all_named(self, tmp_path: Path) -> None:
+        ultralytics(tmp_path)
+        for name in ("lost", "gone"):
+            write(tmp_path / f"labels/train/{name}.txt", f"0 {SQUARE}")
+        write(tmp_path / "labels/train/classes.txt", "car\nbus")
+        found = [(defect.kind, defect.file.name) for defect in defects(tmp_path)]
+        assert found == [(Kind.MISSING_IMAGE, "gone.txt"), (Kind.MISSING_IMAGE, "lost.txt")]
+
+    def test_images_that_share_a_label_file_are_named(self, tmp_path: Path) -> None:
+        add(ultralytics(tmp_path), "images/train", "d", "e", "f", "g")
+        image(tmp_path / "images/train/a.png")
+        found = [(defect.kind, defect.file.name) for defect in defects(tmp_path)]
+        assert found == [(Kind.SAME_STEM, "a.png")]
+
+    def test_mutated_labels_are_read_or_refused(self, tmp_path: Path) -> None:
+        dataset = opened(ultralytics(tmp_path))
+        file, rng, read_well = tmp_path / "labels/train/a.txt", random.Random(0), 0
+        whole = file.read_bytes() * 3
+        for _ in range(300):
+            damaged = bytearray(whole)
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+            file.write_bytes(damaged)
+            try:
+                read_well += bool(read(dataset).any())
+            except DefectError:
+                continue
+        assert 0 < read_well < 300
+
+
+class TestDescription:
+    @pytest.mark.parametrize(
+        ("yaml", "message"),
+        [
+            ("names: 5\n", "names: a list of class names"),
+            ("names: []\n", "names: a list of class names"),
+            ("names: [[car]]\n", "names: the name of a class is text"),
+            ("names: {-1: car}\n", "names: the name of a class is text"),
+            ("names: {a: car}\n", "names: the name of a class is text"),
+            ("nc: 3\nnames: [car, bus]\n", "nc: 3 classes, but there are 2 names"),
+            ("names: [car]\nkpt_shape: [17, 3]\n", "describes keypoints"),
+            ("names: [car\n", "not readable as YAML"),
+            ("names: &a [car]\nother: *a\n", "refers to itself"),
+            ("names: " + "[" * 20_000, "nested too deeply"),
+            ("names: [car]\ntrain: {a: b}\n", "train: a folder of images, a list of folders"),
+            ("names: [car]\ntrain: ../../images\n", "leads out of the dataset"),
+            ("names: [car]\ntrain: /home/me/images\n", "leads out of the dataset"),
+            ("names: [car]\ntrain: C:\\images\n", "leads out of the dataset"),
+            ("names: [car]\ntrain: gone\n", "'gone' is not there"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, tmp_path: Path, yaml: str, message: str) -> None:
+        add(tmp_path, "images/train", "a", "b")
+        write(tmp_path / "data.yaml", yaml)
+        with pytest.raises(DataError, match=message):
+            opened(tmp_path)
+
+    def test_lists_that_lead_out_are_refused(self, tmp_path: Path) -> None:
+        root = tmp_path / "set"
+        add(root, "images/train", "a", "b")
+        image(tmp_path / "outside.jpg")
+        write(root / "train.txt", "images/train/a.jpg\n../outside.jpg\n")
+        write(root / "data.yaml", f"train: train.txt\n{NAMES}")
+        with pytest.raises(DataError, match=r"train\.txt: '\.\./outside\.jpg' leads out of the dataset"):
+            opened(root)
+
+    def test_two_descriptions_are_refused(self, tmp_path: Path) -> None:
+        ultralytics(tmp_path).joinpath("data.yaml").rename(tmp_path / "one.yaml")
+        write(tmp_path / "two.yaml", (tmp_path / "one.yaml").read_text())
+        with pytest.raises(DataError, match=r"one\.yaml: two\.yaml names classes too"):
+            opened(tmp_path)

@@ -1,0 +1,69 @@
+"""Made GeoTIFF and GeoJSON files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+UTM = "EPSG:32616"
+TRANSFORM = (0.5, 0.0, 733601.0, 0.0, -0.5, 3725139.0)
+
+Ring = list[tuple[float, float]]
+
+
+def write_image(
+    path: Path,
+    values: NDArray[Any],
+    *,
+    crs: str | None = UTM,
+    transform: tuple[float, ...] = TRANSFORM,
+    **options: Any,
+) -> Path:
+    """(H, W, C) as a GeoTIFF."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width, count = values.shape
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=height,
+        width=width,
+        count=count,
+        dtype=values.dtype,
+        crs=crs,
+        transform=rasterio.Affine(*transform),
+        **options,
+    ) as file:
+        file.write(np.moveaxis(values, 2, 0))
+    return path
+
+
+def on_map(ring: Ring, transform: tuple[float, ...] = TRANSFORM) -> Ring:
+    """Column and row to map coordinates."""
+    a, b, c, d, e, f = transform
+    return [(a * x + b * y + c, d * x + e * y + f) for x, y in ring]
+
+
+def box(left: float, top: float, right: float, bottom: float) -> Ring:
+    return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+
+
+def polygon(*rings: Ring) -> dict[str, Any]:
+    return {"type": "Polygon", "coordinates": [[list(point) for point in ring] for ring in rings]}
+
+
+def feature(geometry: dict[str, Any] | None, **properties: Any) -> dict[str, Any]:
+    return {"type": "Feature", "properties": properties, "geometry": geometry}
+
+
+def write_geojson(path: Path, features: list[dict[str, Any]], *, crs: str | None = UTM) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content: dict[str, Any] = {"type": "FeatureCollection", "features": features}
+    if crs is not None:
+        authority, code = crs.split(":")
+        content["crs"] = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{authority}::{code}"}}
+    path.write_text(json.dumps(content))
+    return path
