@@ -18,6 +18,10 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
 MaskReference = Annotated[int, Field(ge=0, le=2**24 - 1)] | str
 """A value that masks hold, a colour as `#rrggbb`, or a name that the dataset's format defines."""
+Bands = tuple[Positive, ...]
+"""Channels of an image file by their number, from 1 as GIS software counts."""
+Channels = int | tuple[int, ...]
+"""What of a file becomes a model's channels: their number, or the `Bands`."""
 
 
 class Section(BaseModel):
@@ -27,7 +31,11 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    """The network (DESIGN section 2)."""
+    """The network (DESIGN section 2).
+
+    Attributes:
+        input_bands: the bands of a file that are its channels, where it was not trained on all (see `data.bands`).
+    """
 
     encoder: str = "resnet"
     encoder_depth: int | None = None
@@ -35,6 +43,7 @@ class ModelConfig(Section):
     weights: str = "random"
     dropout: Fraction = 0.2
     in_channels: Positive = 3
+    input_bands: Bands | None = None
     finest_stride: Literal[2, 4] = 4
     coarsest_stride: Literal[8, 16, 32] = 32
     pyramid_channels: Positive = 256
@@ -56,6 +65,20 @@ class ModelConfig(Section):
     def _random_is_a_word(cls, value: object) -> object:
         return "random" if value is None else value
 
+    @property
+    def channels(self) -> Channels:
+        """What is read of an image file."""
+        return self.input_bands or self.in_channels
+
+    @model_validator(mode="after")
+    def _bands_are_channels(self) -> "ModelConfig":
+        if self.input_bands is not None and len(self.input_bands) != self.in_channels:
+            raise ValueError(
+                f"input_bands={list(self.input_bands)} are {len(self.input_bands)} channels and "
+                f"in_channels={self.in_channels}: make them agree"
+            )
+        return self
+
     @model_validator(mode="after")
     def _groups_divide_channels(self) -> "ModelConfig":
         if self.norm == "group" and self.segmentation_channels % 32:
@@ -67,7 +90,7 @@ class ModelConfig(Section):
 
 
 class LabelConfig(Section):
-    """How masks are to be read; said in the settings or in a dataset's YAML file.
+    """How masks and images are to be read; said in the settings or in a dataset's YAML file.
 
     Attributes:
         ignore: what counts nowhere: values, colours (`#rrggbb`) or names of the format; `*` is everything else.
@@ -79,6 +102,10 @@ class LabelConfig(Section):
         val_share: the part of the training images that becomes val where there is no val.
         group: pattern (regular expression) of the part of an id that images of one sequence share: they stay together
             when a val split is made.
+        bands: the channels of the image files that the model gets, in this order; all of them where none are named.
+        class_property: the property of GeoJSON features that names their class; without it all are one class.
+        vector_crs: the coordinate system of GeoJSON files, instead of what they say of it: `EPSG:32616`, or `image` for
+            that of each image.
     """
 
     ignore: tuple[MaskReference, ...] = ()
@@ -89,6 +116,14 @@ class LabelConfig(Section):
     resize_masks: bool = False
     val_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     group: str | None = None
+    bands: Bands | None = None
+    class_property: str | None = None
+    vector_crs: str | None = None
+
+    @field_validator("bands", mode="before")
+    @classmethod
+    def _one_band_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, int) else value
 
     @field_validator("ignore", mode="before")
     @classmethod
@@ -106,7 +141,12 @@ class LabelConfig(Section):
 
 
 class DataConfig(LabelConfig):
-    """What is read from the dataset, and how images are varied in training."""
+    """What is read from the dataset, and how images are varied in training.
+
+    Attributes:
+        normalization: whose mean and deviation images are normalised by: the encoder's, which its weights were trained
+            with, or those of the training images; `auto` takes the encoder's for 8-bit images of 1 or 3 channels.
+    """
 
     format: str | None = None
     classes: tuple[str, ...] | None = None
@@ -115,6 +155,7 @@ class DataConfig(LabelConfig):
     flip: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     color: Annotated[float, Field(ge=0.0, le=1.0)] = 0.2
     workers: Annotated[int, Field(ge=0)] | None = None
+    normalization: Literal["auto", "encoder", "dataset"] = "auto"
 
     @field_validator("crop", mode="before")
     @classmethod
@@ -151,10 +192,16 @@ class LossConfig(Section):
         return self
 
 
+PEAK_RATES = {"muon": 3e-3, "adamw": 1e-3, "sgd": 2e-2}
+"""Peak learning rate by optimizer; docs/recipe.md says which were tried."""
+
+
 class OptimConfig(Section):
     """Optimiser, learning rate and its schedule, and what of the encoder is trained when.
 
     Attributes:
+        optimizer: `auto` is Muon from random weights, and AdamW from pretrained ones.
+        lr: peak rate; None is the optimizer's own in `PEAK_RATES`.
         encoder_lr_factor: the encoder's rate over the rest's.
         layer_decay: factor of the rate from each part of the encoder to the one before it (its parts: the stem, and a
             stage for each map of the pyramid); the coarsest stage has `layer_decay` times the encoder's rate.
@@ -164,8 +211,8 @@ class OptimConfig(Section):
         freeze_norm: the statistics of the encoder's batch norms stay as they are, whatever else is trained.
     """
 
-    optimizer: Literal["adamw", "muon", "sgd"] = "adamw"
-    lr: Annotated[float, Field(gt=0.0)] = 1e-3
+    optimizer: Literal["auto", "adamw", "muon", "sgd"] = "auto"
+    lr: Annotated[float, Field(gt=0.0)] | None = None
     encoder_lr_factor: Annotated[float, Field(ge=0.0)] = 1.0
     weight_decay: Weight = 0.01
     momentum: Fraction = 0.9
@@ -178,6 +225,12 @@ class OptimConfig(Section):
     freeze_stages: Annotated[int, Field(ge=0)] = 0
     unfreeze_epoch: Annotated[int, Field(ge=0)] = 0
     freeze_norm: bool = False
+
+    @property
+    def peak_lr(self) -> float:
+        """The peak rate, once it is known which optimizer `auto` is."""
+        assert self.optimizer != "auto"
+        return PEAK_RATES[self.optimizer] if self.lr is None else self.lr
 
     @model_validator(mode="after")
     def _something_thaws(self) -> "OptimConfig":

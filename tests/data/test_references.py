@@ -49,7 +49,7 @@ def test_names_that_lead_out_are_refused(name: str, root: str) -> None:
     assert caught.value.defect.kind == Kind.OUTSIDE
 
 
-@pytest.mark.parametrize("name", [None, 7, "", "  ", "a\0.jpg", "\ud800.jpg", ["a.jpg"]])
+@pytest.mark.parametrize("name", [None, 7, "", "  ", "a\0.jpg", "a\nb.jpg", "\ud800.jpg", ["a.jpg"]])
 def test_what_is_no_name_is_refused(name: object) -> None:
     with pytest.raises(DefectError, match="is no name of a file") as caught:
         named(name)

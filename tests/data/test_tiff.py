@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pyramidseg.data.image_files import turn
 from pyramidseg.data.images import read_header, read_image
+from pyramidseg.data.masks.index import read_mask_values
 from pyramidseg.data.tiff import read_tiff_header
 from pyramidseg.errors import DataError, MissingExtra
 
@@ -225,6 +226,44 @@ def test_overviews_and_masks_are_no_pages_but_images_are(tmp_path: Path, kind: s
             read_image(path, channels=5)
     else:
         assert np.array_equal(read_image(path, channels=5), values)
+
+
+@needs_rasterio
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "uint32", "float32", "float64"])
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+@pytest.mark.parametrize("compress", ["none", "deflate", "lzw"])
+def test_masks_of_whole_numbers_are_read_whatever_their_type(
+    tmp_path: Path, dtype: str, interleave: str, compress: str
+) -> None:
+    from made_geo import write_image
+
+    values = np.random.default_rng(0).integers(0, 9, (H, W, 1)).astype(dtype)
+    path = write_image(tmp_path / "a.tif", values, interleave=interleave, compress=compress)
+    assert np.array_equal(read_mask_values(path), values[..., 0])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        (0.5, "mask value 0.5 is no whole number"),
+        (np.nan, "mask value nan is no whole number"),
+        (-1, "mask values from -1 to 3: values from 0 to 65535 are possible"),
+        (1e9, "mask values from 3 to 1000000000"),
+    ],
+)
+def test_masks_of_other_numbers_are_refused(tmp_path: Path, dtype: Any, value: float, complaint: str) -> None:
+    values = np.full((H, W, 1), 3, dtype)
+    values[2, 3] = value
+    with pytest.raises(DataError, match=rf"a\.tif: {complaint}"):
+        read_mask_values(write(tmp_path / "a.tif", values))
+
+
+def test_masks_of_bands_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"a\.tif: a mask needs one integer a pixel, and this file holds 5 bands of uint8"
+    ):
+        read_mask_values(write(tmp_path / "a.tif", draw(5, np.uint8)))
 
 
 class TestHostileFiles:

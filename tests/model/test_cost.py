@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pyramidseg.model.cost import describe_cost
@@ -35,7 +36,21 @@ def test_encoder_parts_equal_a_calculation_by_hand():
     assert parts["encoder, stride 8"].shape == (128, 8, 12)
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "test_efficientnet", "test_convnext"])
+def test_attention_equals_a_calculation_by_hand():
+    model = build("pvt_v2_b0").eval()
+    layers = []
+    for module in model.encoder.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.register_forward_hook(lambda own, _, out: layers.append(out.numel() * own.weight[0].numel()))
+    with torch.inference_mode():
+        model.encoder(torch.rand(1, 3, 64, 96))
+    # Two blocks a stage; in each every pixel looks at 2x3 others, once for the weights and once for the values.
+    attention = sum(2 * 2 * (64 // s) * (96 // s) * 6 * c for s, c in ((4, 32), (8, 64), (16, 160), (32, 256)))
+    parts = [part.macs for name, part in rows(build("pvt_v2_b0")).items() if name.startswith("encoder")]
+    assert sum(parts) == sum(layers) + attention
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "test_efficientnet", "test_convnext", "test_maxvit"])
 def test_totals_equal_torchs_counter_and_the_models_parameters(encoder):
     model = build(encoder, image_head=True).eval()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from timm.models import list_pretrained
 
 from pyramidseg.errors import ConfigError, WeightsError
-from pyramidseg.model.encoder import DEPTHS, IMAGENET_MEAN, IMAGENET_STD, IMAGENET_TAGS, Encoder, resolve_encoder
+from pyramidseg.model.encoder import DEPTHS, Encoder, resolve_encoder
+from pyramidseg.model.encoder_weights import IMAGENET_MEAN, IMAGENET_STD, IMAGENET_TAGS
 
 
 class TestNames:
@@ -64,7 +65,7 @@ class TestStrides:
         with pytest.raises(ConfigError, match=r"\[4, 8, 16, 32\].*needs \[2, 4, 8, 16, 32\]"):
             Encoder("test_convnext", weights="none", finest_stride=2)
 
-    @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+    @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "mobilenetv3_small_050", "hrnet_w18_small"])
     def test_stages_behind_the_coarsest_map_are_left_out(self, name):
         parameters = [
             sum(parameter.numel() for parameter in Encoder(name, weights="none", coarsest_stride=stride).parameters())
@@ -133,6 +134,16 @@ class TestFiles:
             torch.testing.assert_close(first[:, 0], original[:, 0] * 3 / channels)
             torch.testing.assert_close(first[:, 3], original[:, 0] * 3 / channels)
         assert len(encoder.source.mean) == channels
+
+    def test_of_the_same_channels_are_taken_as_they_are(self, tmp_path):
+        state = classifier(in_chans=4)
+        save_file(state, tmp_path / "w.safetensors")
+        assert_same_weights(Encoder("test_resnet", weights=str(tmp_path / "w.safetensors"), in_channels=4), state)
+
+    def test_of_other_channels_than_three_are_refused(self, tmp_path):
+        save_file(classifier(in_chans=4), tmp_path / "w.safetensors")
+        with pytest.raises(WeightsError, match=r"1 of another shape \(conv1\.0\.weight\)"):
+            Encoder("test_resnet", weights=str(tmp_path / "w.safetensors"), in_channels=5)
 
     def test_of_another_network_are_refused_with_counts(self, tmp_path):
         save_file(classifier("test_efficientnet"), tmp_path / "w.safetensors")

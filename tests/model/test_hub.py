@@ -15,7 +15,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from pyramidseg.model.encoder import IMAGENET_MEAN, IMAGENET_STD
+from pyramidseg.model.encoder_weights import IMAGENET_MEAN, IMAGENET_STD
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

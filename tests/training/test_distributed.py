@@ -52,7 +52,7 @@ def gradients(name: str, *, micro_batches: int, image_head: bool = False) -> dic
         dropout=0.0,
         image_head=image_head,
     ).double()
-    set_training_mode(model, OptimConfig(freeze_encoder=True), epoch=0)
+    set_training_mode(model, OptimConfig(optimizer="adamw", freeze_encoder=True), epoch=0)
     trained: torch.nn.Module = TrainingModel(model)
     if world_size() > 1:
         trained = torch.nn.parallel.DistributedDataParallel(trained)

@@ -41,7 +41,7 @@ def part(model: Segmenter, name: str) -> int:
 
 @pytest.mark.parametrize("frozen", [0, 1, 3, 5])
 def test_frozen_stages_keep_weights_and_statistics(model: Segmenter, frozen: int) -> None:
-    changed = changed_by_a_step(model, OptimConfig(lr=0.1, freeze_stages=frozen))
+    changed = changed_by_a_step(model, OptimConfig(optimizer="adamw", lr=0.1, freeze_stages=frozen))
     of_encoder = {name for name in model.state_dict() if name.startswith("encoder.")}
     assert {part(model, name) for name in changed & of_encoder} == set(range(frozen, 5))
     running = {name for name in of_encoder if "running_mean" in name}
@@ -50,21 +50,21 @@ def test_frozen_stages_keep_weights_and_statistics(model: Segmenter, frozen: int
 
 
 def test_a_frozen_encoder_thaws_at_its_epoch(model: Segmenter) -> None:
-    config = OptimConfig(lr=0.1, freeze_encoder=True, unfreeze_epoch=2)
+    config = OptimConfig(optimizer="adamw", lr=0.1, freeze_encoder=True, unfreeze_epoch=2)
     assert not any(name.startswith("encoder.") for name in changed_by_a_step(model, config, epoch=1))
     changed = changed_by_a_step(model, config, epoch=2)
     assert {part(model, name) for name in changed if name.startswith("encoder.")} == set(range(5))
 
 
 def test_frozen_norms_keep_their_statistics_while_weights_learn(model: Segmenter) -> None:
-    changed = changed_by_a_step(model, OptimConfig(lr=0.1, freeze_norm=True))
+    changed = changed_by_a_step(model, OptimConfig(optimizer="adamw", lr=0.1, freeze_norm=True))
     assert not any("running" in name for name in changed if name.startswith("encoder."))
     assert any("running" in name for name in changed if name.startswith("decoder."))
     assert {part(model, name) for name in changed if name.startswith("encoder.")} == set(range(5))
 
 
 def test_rates_fall_from_stage_to_stage(model: Segmenter) -> None:
-    config = OptimConfig(lr=1.0, encoder_lr_factor=0.5, layer_decay=0.8)
+    config = OptimConfig(optimizer="adamw", lr=1.0, encoder_lr_factor=0.5, layer_decay=0.8)
     rate = {
         id(parameter): group["peak_lr"]
         for group in parameter_groups(model, config)
@@ -77,18 +77,20 @@ def test_rates_fall_from_stage_to_stage(model: Segmenter) -> None:
 
 
 def test_untrained_parameters_are_in_no_group(model: Segmenter) -> None:
-    count = sum(len(group["params"]) for group in parameter_groups(model, OptimConfig(freeze_encoder=True)))  # type: ignore[arg-type]
+    count = sum(
+        len(group["params"]) for group in parameter_groups(model, OptimConfig(optimizer="adamw", freeze_encoder=True))
+    )  # type: ignore[arg-type]
     assert count == sum(1 for name, _ in model.named_parameters() if not name.startswith("encoder."))
 
 
 def test_more_stages_than_there_are_is_an_error(model: Segmenter) -> None:
     with pytest.raises(ConfigError, match=r"optim\.freeze_stages=6: test_resnet has 5 parts \(its stem"):
-        set_training_mode(model, OptimConfig(freeze_stages=6), epoch=0)
+        set_training_mode(model, OptimConfig(optimizer="adamw", freeze_stages=6), epoch=0)
 
 
 def test_thawing_what_is_not_frozen_is_an_error() -> None:
     with pytest.raises(ValueError, match="nothing is frozen"):
-        OptimConfig(unfreeze_epoch=3)
+        OptimConfig(optimizer="adamw", unfreeze_epoch=3)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_b0", "convnext_atto", "mobilenetv3_small_050"])

@@ -23,7 +23,7 @@ def test_singular_values_come_close_to_one_and_directions_stay(
     assert found.shape == (min(rows, columns),) * 2
     assert found.diagonal().min() > 0.6
     assert found.diagonal().max() < 1.3
-    assert (found - found.diagonal().diag()).abs().max() < 0.05
+    assert (found - found.diagonal().diag()).abs().max() < 0.1  # bfloat16
 
 
 def test_an_update_has_the_size_that_adamw_has() -> None:

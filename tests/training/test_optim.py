@@ -34,7 +34,7 @@ def test_schedules_start_at_the_peak_and_fall_to_almost_nothing() -> None:
 
 
 def test_every_parameter_is_in_one_group_and_norms_are_not_decayed(model: Segmenter) -> None:
-    groups = parameter_groups(model, OptimConfig(lr=1.0, encoder_lr_factor=0.1, weight_decay=0.5))
+    groups = parameter_groups(model, OptimConfig(optimizer="adamw", lr=1.0, encoder_lr_factor=0.1, weight_decay=0.5))
     grouped = [id(parameter) for group in groups for parameter in group["params"]]  # type: ignore[attr-defined]
     assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters())
     encoder = {id(parameter) for parameter in model.encoder.parameters()}

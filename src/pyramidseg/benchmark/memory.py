@@ -36,18 +36,36 @@ def peak_memory(model: Path, *, height: int, width: int, device: torch.device) -
 def _measure(model: Path, height: int, width: int, device: torch.device) -> int:
     from pyramidseg.predict.backends import TorchBackend
 
-    before = _resident()
+    before = _forget_peak()
     backend = TorchBackend(model, device=device)
     backend(torch.zeros(1, backend.in_channels, height, width, dtype=torch.uint8))
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return _resident() - before
+    return _peak() - before
 
 
-def _resident() -> int:
-    """Bytes of this process's largest resident memory so far."""
+def _forget_peak() -> int:
+    """Bytes resident now; where the system can (Linux), the peak begins anew from here."""
+    if not _STATUS.exists():
+        return _peak()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return _kilobytes("VmRSS") * 1024
+
+
+def _peak() -> int:
+    """Bytes of this process's largest resident memory since `_forget_peak`, or since it began."""
+    if _STATUS.exists():
+        return _kilobytes("VmHWM") * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _kilobytes(name: str) -> int:
+    lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+_STATUS = Path("/proc/self/status")
 
 
 if __name__ == "__main__":

@@ -29,15 +29,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Train what is missing, then write the report."""
     from pathlib import Path
 
+    from pyramidseg.cli.train import given_overrides
     from pyramidseg.compare.report import write_report
     from pyramidseg.compare.results import collect
     from pyramidseg.compare.study import begin_study, carry_out
-    from pyramidseg.config import load_config, parse_override
+    from pyramidseg.config import load_config
     from pyramidseg.console import Console
 
-    flags = {setting: getattr(arguments, setting) for setting, _ in SHARED.values()}
-    overrides = {setting: value for setting, value in flags.items() if value is not None}
-    overrides |= dict(parse_override(text) for text in arguments.settings)
+    overrides = given_overrides(arguments, SHARED)
     settings = load_config(None, overrides).model_dump(mode="json")
     given = {name: settings[name.partition(".")[0]][name.partition(".")[2]] for name in overrides}
     console, out = Console(), Path(arguments.out)

@@ -7,12 +7,16 @@ HELP = "score a model on a labelled dataset"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `evaluate`."""
-    parser.add_argument("model", metavar="MODEL", help="a bundle, such as RUN/best.safetensors")
+    parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or its export")
     parser.add_argument("dataset", metavar="DATASET", help="a folder or a YAML file")
     parser.add_argument("settings", nargs="*", default=[], metavar="data.key=value", help="how the data is read")
     parser.add_argument("--split", default="val", help="which split to score (val)")
     parser.add_argument("--out", metavar="DIR", help="folder for metrics.json, confusion.csv and report.html")
+    parser.add_argument(
+        "--backend", default="auto", help="auto, torch, torch-compiled, torch-exported, onnxruntime or openvino"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--precision", default="auto", help="auto (fp32, or the exported file's own), fp32 or bf16")
     parser.add_argument("--batch-size", type=int, default=4, help="images at once (4)")
     parser.add_argument("--tta", action="store_true", help="average over flips and scales")
     parser.set_defaults(collect="settings")
@@ -35,10 +39,13 @@ def run(arguments: argparse.Namespace) -> int:
         split=arguments.split,
         data=config.data,
         out=Path(arguments.out) if arguments.out else None,
+        backend=arguments.backend,
         device=arguments.device,
+        precision=arguments.precision,
         batch_size=arguments.batch_size,
         tta=arguments.tta,
         track=console.track,
+        say=console.say,
     )
     console.say(table(scores.metrics))
     if arguments.out:

@@ -10,11 +10,22 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import pyramidseg
-from pyramidseg.cli import demo, describe, evaluate, predict, train
+from pyramidseg.cli import compare, demo, describe, evaluate, export, import_, inspect, predict, pretrain, train
 from pyramidseg.errors import ConfigError, PyramidSegError, nearest
 from pyramidseg.files import explained, is_write_failure
 
-COMMANDS = {"demo": demo, "train": train, "evaluate": evaluate, "predict": predict, "describe": describe}
+COMMANDS = {
+    "demo": demo,
+    "inspect": inspect,
+    "train": train,
+    "pretrain": pretrain,
+    "evaluate": evaluate,
+    "predict": predict,
+    "export": export,
+    "import": import_,
+    "compare": compare,
+    "describe": describe,
+}
 """Module by command; each has `HELP`, `add_arguments(parser)` and `run(arguments) -> exit status`."""
 
 INTERRUPTED = 130

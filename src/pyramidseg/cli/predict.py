@@ -9,34 +9,56 @@ FINDINGS = 3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `predict`."""
-    parser.add_argument("model", metavar="MODEL", help="a bundle, such as RUN/best.safetensors")
+    parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or its export")
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="images, folders or globs")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
-        "--save", default="mask", help="comma-separated: mask, overlay, color, confidence, probabilities"
+        "--save", default="mask", help="comma-separated: mask, overlay, color, confidence, probabilities, geotiff"
     )
-    parser.add_argument("--backend", default="auto", help="auto or torch")
+    parser.add_argument(
+        "--backend", default="auto", help="auto, torch, torch-compiled, torch-exported, onnxruntime or openvino"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--precision", default="auto", help="auto (fp32, or the exported file's own), fp32 or bf16")
     parser.add_argument("--tta", action="store_true", help="average over flips and scales")
+    parser.add_argument(
+        "--tile", default="auto", metavar="PX", help="side of the windows of large images; auto, or whole for none"
+    )
+    parser.add_argument("--overlap", type=int, metavar="PX", help="of neighbouring windows")
+    parser.add_argument("--batch-size", type=int, default=4, help="images at once, where they are of one size (4)")
     parser.set_defaults(collect="sources")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict everything that can be read; status 3 where something could not."""
     from pyramidseg.console import Console
-    from pyramidseg.predict.files import predict_files
+    from pyramidseg.predict.backends import make_backend
+    from pyramidseg.predict.files import SUMMARY_FILE, predict_files
     from pyramidseg.predict.predictor import Predictor
+    from pyramidseg.predict.processors import use_available_processors
 
     console = Console()
-    predictor = Predictor(arguments.model, backend=arguments.backend, device=arguments.device, tta=arguments.tta)
+    use_available_processors()
+    backend = make_backend(arguments.model, arguments.backend, device=arguments.device, precision=arguments.precision)
+    tile_px = int(arguments.tile) if arguments.tile.isdecimal() else arguments.tile
+    predictor = Predictor(backend, tta=arguments.tta, tile_px=tile_px, overlap_px=arguments.overlap)
     console.say(f"backend {predictor.backend}")
     save = tuple(name.strip() for name in arguments.save.split(",") if name.strip())
-    summary = predict_files(predictor, arguments.sources, arguments.out, save=save, track=console.track)
+    summary = predict_files(
+        predictor,
+        arguments.sources,
+        arguments.out,
+        save=save,
+        batch_size=arguments.batch_size,
+        track=console.track,
+    )
     for entry in summary.failed:
         console.warn(f"not predicted: {entry.error}")
-    done = len(summary.predictions) - len(summary.failed)
-    if len(summary.predictions) == 1 and done:
-        for name, share in (summary.predictions[0].shares or {}).items():
+    done = summary.images - len(summary.failed)
+    if summary.images == 1 and summary.last is not None:
+        for name, share in (summary.last.shares or {}).items():
             console.say(f"{100 * share:5.1f} %  {name}")
-    console.say(f"{done} of {len(summary.predictions)} images predicted: {summary.out}")
+    if summary.tiled:
+        console.say(f"{summary.tiled} in tiles; {SUMMARY_FILE} says of which size")
+    console.say(f"{done} of {summary.images} images predicted: {summary.out}")
     return FINDINGS if summary.failed else 0

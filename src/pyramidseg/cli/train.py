@@ -1,10 +1,14 @@
 """pyramidseg train: from a dataset to a run folder."""
 
 import argparse
+from collections.abc import Mapping
 
 HELP = "train on a dataset; leaves model, figures and report in RUN"
 
-FLAGS = {
+Flags = Mapping[str, tuple[str, str]]
+"""Setting and help by flag."""
+
+FLAGS: Flags = {
     "encoder": ("model.encoder", "family (resnet, efficientnet) or full timm name"),
     "encoder-depth": ("model.encoder_depth", "18, 34, 50, 101, 152 for resnet; 0 to 7 for efficientnet"),
     "encoder-weights": ("model.encoder_weights", "imagenet, none, a timm tag, or a file"),
@@ -18,7 +22,7 @@ FLAGS = {
     "device": ("train.device", "auto, cpu, cuda, cuda:N or mps"),
     "workers": ("data.workers", "processes that load images"),
 }
-"""Setting and help by flag; every other setting is reachable as section.key=value."""
+"""Every other setting is reachable as section.key=value."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,20 +40,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(collect="settings")
 
 
+def given_overrides(arguments: argparse.Namespace, flags: Flags) -> dict[str, str]:
+    """Settings that were given as flags or as section.key=value, which go before."""
+    from pyramidseg.config import parse_override
+
+    by_flag = {setting: getattr(arguments, setting) for setting, _ in flags.values()}
+    given = {setting: value for setting, value in by_flag.items() if value is not None}
+    return given | dict(parse_override(text) for text in arguments.settings)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Train, or check and stop."""
     from pathlib import Path
 
-    from pyramidseg.config import load_config, parse_override
+    from pyramidseg.config import load_config
     from pyramidseg.console import Console
     from pyramidseg.training.loop import fit, plan
     from pyramidseg.training.run_folder import open_run
 
-    flags = {setting: getattr(arguments, setting) for setting, _ in FLAGS.values()}
-    overrides = {setting: value for setting, value in flags.items() if value is not None}
+    overrides = given_overrides(arguments, FLAGS)
     if arguments.reset_head:
         overrides["train.reset_head"] = "true"
-    overrides |= dict(parse_override(text) for text in arguments.settings)
     config = load_config(arguments.config, overrides)
     console, out = Console(), Path(arguments.out)
     if arguments.dry_run:

@@ -72,7 +72,7 @@ def _draw_costs(
             result.name, (cost_of(result), result.miou), xytext=(6, 4), textcoords="offset points", fontsize=8
         )
     axes.set_title(title)
-    axes.set(xlim=(0, 1.35 * max(cost_of(result) for result in encoders)), ylabel="mean IoU")
+    axes.set(xlim=(0, 1.35 * max(cost_of(result) for result in encoders) or 1), ylabel="mean IoU")
     axes.margins(y=0.25)
     axes.grid()
 

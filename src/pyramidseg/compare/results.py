@@ -182,7 +182,7 @@ def score_by_image(bundle: Path, dataset: Dataset, records: Sequence[Record], de
         records,
         dataset.masks,
         dataset.classes,
-        channels=backend.in_channels,
+        channels=dataset.bands or backend.settings.channels,
         batch_size=4,
         device=backend.device,
         each=keep,

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.config import Channels
+from pyramidseg.data.defect_kinds import DefectError, Kind
 from pyramidseg.data.holes import Pixels, find_holes
 from pyramidseg.data.image_files import OpenImage, opened, pixels, turn
 from pyramidseg.data.tiff import TiffHeader, decode_tiff, read_tiff_header
 from pyramidseg.errors import DataError
 
 _GREY = ("L", "1", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N", "F")
+_TYPES = ("uint8", "uint16", "int16", "float16", "float32", "float64")
 _COLOR = ("RGB", "RGBX", "P", "CMYK", "YCbCr", "RGBA", "RGBa", "PA")
 
 
@@ -65,7 +67,7 @@ def read_pixels(path: Path, *, channels: Channels | None = None) -> Pixels:
     """
     tiff = read_tiff_header(path)
     if tiff is not None and not tiff.plain:
-        header = _describe_raster(tiff)
+        header = _describe_raster(path, tiff)
         channels = _checked(path, header, channels)
         values = turn(decode_tiff(path, tiff), tiff.orientation)
     else:
@@ -96,7 +98,7 @@ def read_header(path: Path) -> ImageHeader:
     """
     tiff = read_tiff_header(path)
     if tiff is not None and not tiff.plain:
-        return _describe_raster(tiff)
+        return _describe_raster(path, tiff)
     with opened(path) as file:
         return _describe(path, file, tiff)
 
@@ -141,8 +143,14 @@ def _checked(path: Path, header: ImageHeader, channels: Channels | None) -> Chan
     return channels
 
 
-def _describe_raster(tiff: TiffHeader) -> ImageHeader:
+def _describe_raster(path: Path, tiff: TiffHeader) -> ImageHeader:
     """A file that `decode_tiff` reads."""
+    if tiff.dtype not in _TYPES:
+        raise DefectError(
+            Kind.UNREADABLE_IMAGE,
+            path,
+            f"{tiff.bands} bands of {tiff.dtype} values are not read; make them uint8, uint16, int16 or float32",
+        )
     height, width = (tiff.width, tiff.height) if tiff.orientation >= 5 else (tiff.height, tiff.width)
     dtype = "float32" if tiff.dtype.startswith("float") else tiff.dtype
     color = tiff.color and tiff.bands == 3 + tiff.alpha and dtype in ("uint8", "uint16")

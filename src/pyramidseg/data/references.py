@@ -17,7 +17,7 @@ def named_file(name: object, *, folder: Path, root: Path, where: Path) -> Path:
     Raises:
         DataError: no name, an absolute one, or one that leads out of the dataset.
     """
-    if not isinstance(name, str) or not name.strip() or not _encodable(name):
+    if not isinstance(name, str) or not name.strip() or not is_plain(name):
         raise DefectError(Kind.BAD_ANNOTATION, where, f"{_short(name)} is no name of a file")
     windows = PureWindowsPath(name)  # which takes both kinds of slashes
     inside = Path(os.path.relpath(folder / Path(*windows.parts), root))
@@ -35,11 +35,13 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def _encodable(name: str) -> bool:
+def is_plain(text: str) -> bool:
+    """Whether a name can be one at all: no control characters, and no half of a surrogate pair."""
     try:
-        return b"\0" not in os.fsencode(name)
+        text.encode()
     except UnicodeEncodeError:
         return False
+    return all(character >= " " for character in text)
 
 
 def _short(name: object) -> str:

@@ -29,7 +29,7 @@ _NO_COMPRESSION, _DEFLATE = 1, (8, 32946)
 _WITH_IMAGECODECS = (5, 32773, 34925, 50000)  # LZW, PackBits, LZMA, zstd: these decode into a place of given size
 _FLOATING_POINT_PREDICTOR = 3
 _GREY, _RGB = 1, 2
-_READABLE = ("uint8", "uint16", "int16", "float16", "float32", "float64")
+_DECODED = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float16", "float32", "float64")
 
 
 class TiffHeader(NamedTuple):
@@ -152,12 +152,11 @@ def _dtype(bits: int, sample_format: int) -> str:
 
 
 def _check(path: Path, header: TiffHeader, tags: Mapping[int, Any]) -> None:
-    if header.dtype not in _READABLE:
-        raise DefectError(
-            Kind.UNREADABLE_IMAGE,
-            path,
-            f"{header.bands} bands of {header.dtype} values are not read; make them uint8, uint16, int16 or float32",
+    if header.dtype not in _DECODED:
+        detail = (
+            f"{header.bands} bands of {header.dtype} values are not read; make them uint8, uint16, int16 or float32"
         )
+        raise DefectError(Kind.UNREADABLE_IMAGE, path, detail)
     refuse_huge(path, header.height, header.width)
     values = header.height * header.width * header.bands
     if not 0 < values <= MAX_VALUES:

@@ -15,7 +15,7 @@ from torch import Tensor
 import pyramidseg
 from pyramidseg.classes import Classes
 from pyramidseg.errors import PyramidSegError, WeightsError
-from pyramidseg.model.encoder import EncoderSource
+from pyramidseg.model.encoder_weights import EncoderSource
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.tensor_files import read_metadata, read_verified, write_tensors
 

@@ -1,11 +1,11 @@
 """What a model costs, part by part: output shapes, parameters, and multiply-accumulates.
 
-Only convolutions and fully connected layers are counted, as in the papers: an output value of a convolution takes one
-multiply-accumulate for each weight of its filter. Norms, activations and upsampling are left out; they take a few per
-cent of the arithmetic.
+Convolutions and matrix products are counted, as in the papers: an output value of a convolution takes one
+multiply-accumulate for each weight of its filter. Matrix products are those of fully connected layers and of attention.
+Norms, activations and upsampling are left out; they take a few per cent of the arithmetic.
 """
 
-import math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from pyramidseg.model.segmenter import Segmenter
 
@@ -92,28 +93,37 @@ def describe_cost(model: Segmenter, height: int, width: int) -> Cost:
 
 
 Trace = dict[nn.Module, tuple[tuple[int, ...], int]]
-"""Output shape for one image and multiply-accumulates of every module, in the order in which they finished."""
+"""Output shape for one image and own multiply-accumulates of every module, in the order in which they finished.
+
+What runs inside a module's children is theirs, and not its own.
+"""
 
 
 @contextmanager
 def _traced(model: nn.Module) -> Iterator[Trace]:
     trace: Trace = {}
+    running: list[nn.Module] = []
+    flops: Counter[nn.Module] = Counter()
 
-    def note(module: nn.Module, _: object, output: object) -> None:
-        shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
-        trace[module] = (shape, trace.get(module, ((), 0))[1] + _own_macs(module, shape))
+    def credit() -> None:
+        """Give what was counted since the last call to the innermost running module."""
+        if running:
+            flops[running[-1]] += counter.get_total_flops() - flops.total()
 
-    with ExitStack() as stack:
+    def enter(module: nn.Module, _: object) -> None:
+        credit()
+        running.append(module)
+
+    def leave(module: nn.Module, _: object, output: object) -> None:
+        credit()
+        running.pop()
+        trace[module] = (tuple(output.shape[1:]) if isinstance(output, Tensor) else (), flops[module] // 2)
+
+    with FlopCounterMode(display=False) as counter, ExitStack() as stack:
         for module in model.modules():
-            stack.callback(module.register_forward_hook(note).remove)
+            stack.callback(module.register_forward_pre_hook(enter).remove)
+            stack.callback(module.register_forward_hook(leave).remove)
         yield trace
-
-
-def _own_macs(module: nn.Module, output_shape: tuple[int, ...]) -> int:
-    """Multiply-accumulates of one layer; 0 for modules that only hold others, or count as nothing."""
-    if isinstance(module, (nn.Conv2d, nn.Linear)):
-        return math.prod(output_shape) * module.weight[0].numel()
-    return 0
 
 
 def _part(name: str, module: nn.Module, trace: Trace) -> Part:
@@ -131,10 +141,10 @@ def _encoder_parts(model: Segmenter, maps: list[Tensor], trace: Trace) -> list[P
     levels: list[set[nn.Module]] = [set() for _ in maps]
     position = 0
     for module in trace:
-        if module not in inside or module is network:
-            continue
-        levels[min(position, len(levels) - 1)].add(module)
-        position += module in ends
+        if module in inside:
+            levels[min(position, len(levels) - 1)].add(module)
+            position += module in ends
+    levels[-1] |= inside.difference(trace)  # what is never called can still hold parameters
     return [
         Part(f"encoder, stride {stride}", tuple(level.shape[1:]), _parameters(modules), _macs(modules, trace))
         for stride, level, modules in zip(model.encoder.strides, maps, levels, strict=True)

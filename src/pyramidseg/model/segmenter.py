@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from pyramidseg.classes import Classes
 from pyramidseg.config import ModelConfig, explain
 from pyramidseg.errors import ConfigError, DataError
-from pyramidseg.model.encoder import Encoder, EncoderSource, resolve_encoder
+from pyramidseg.model.encoder import Encoder, resolve_encoder
+from pyramidseg.model.encoder_weights import EncoderSource
 from pyramidseg.model.fpn import FPNDecoder, SpatialDropout
-
-INTEGER_RANGES: dict[torch.dtype, float] = {torch.uint8: 255.0, torch.uint16: 65535.0}
-"""Integer images are scaled by their type's range; floats and signed integers are taken as they are."""
+from pyramidseg.model.normalization import normalize
 
 
 class Segmenter(nn.Module):
@@ -49,6 +48,7 @@ class Segmenter(nn.Module):
         weights: str | None = "random",
         dropout: float = 0.2,
         in_channels: int = 3,
+        input_bands: tuple[int, ...] | None = None,
         finest_stride: Literal[2, 4] = 4,
         coarsest_stride: Literal[8, 16, 32] = 32,
         pyramid_channels: int = 256,
@@ -161,9 +161,7 @@ class Segmenter(nn.Module):
             raise DataError(
                 f"images of shape {tuple(image_BCHW.shape)}: this model takes (B, {self.settings.in_channels}, H, W)"
             )
-        unit = INTEGER_RANGES.get(image_BCHW.dtype, 1.0)
-        shift, scale = self.mean * unit, self.std * unit
-        return (image_BCHW.to(self.mean.dtype) - shift[:, None, None]) / scale[:, None, None]
+        return normalize(image_BCHW, self.mean, self.std)
 
     def set_normalization(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         """Replace the statistics, in the units described for the input."""

@@ -121,5 +121,5 @@ def not_finite(setup: Setup, batches: Sequence[Batch], position: Position, loss:
     return (
         f"loss {loss} or its gradient was not finite in {position.skipped_in_a_row} steps in a row, the last one on "
         f"images {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}; the last good state is kept. "
-        f"Check these images, or lower optim.lr={setup.config.optim.lr:g}"
+        f"Check these images, or lower optim.lr={setup.config.optim.peak_lr:g}"
     )

@@ -18,7 +18,7 @@ def epoch_row(setup: Setup, position: Position, training: Columns, validation: C
     row = {
         "epoch": position.epoch + 1,
         "updates": position.updates,
-        "lr": setup.config.optim.lr * factor_at(setup.config, last_step, steps_an_epoch=steps),
+        "lr": setup.config.optim.peak_lr * factor_at(setup.config, last_step, steps_an_epoch=steps),
         "train_loss": position.loss_sum / position.counted if position.counted else None,
         **training,
         **validation,

@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from pyramidseg.cache import Memory
 from pyramidseg.config import Config, full_name, given_settings, load_config
 from pyramidseg.console import Console
 from pyramidseg.data.inspection import DatasetSummary, check_dataset
+from pyramidseg.data.normalization import Normalization, measure, wants_statistics
 from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.records import Dataset
 from pyramidseg.runtime import choose_device, on_first_rank, process_group, rank, share_buffers, sum_over_ranks
@@ -19,7 +21,8 @@ from pyramidseg.training.epoch import checkpoint, run_epoch
 from pyramidseg.training.events import EventLog
 from pyramidseg.training.history import check_watch, epoch_row, improves, row_in_words
 from pyramidseg.training.interrupt import StopRequest
-from pyramidseg.training.preparation import adopt_bundle_settings, prepare
+from pyramidseg.training.optim import choose_optimizer
+from pyramidseg.training.preparation import adopt_bands, adopt_bundle_settings, prepare
 from pyramidseg.training.run_folder import RunFolder, begin_run, open_run
 from pyramidseg.training.segmentation import Segmentation
 from pyramidseg.training.setup import Setup
@@ -124,25 +127,37 @@ def plan(config: Config, source: str | Path | Dataset, console: Console) -> Setu
     """
     check_watch(config.train.watch, Segmentation.watchable)
     config, taken = adopt_bundle_settings(config)
-    dataset, summary = on_first_rank(lambda: checked_dataset(source, config, console))
-    setup = prepare(config, dataset, summary)
-    for note in (taken, *setup.notes):
+    config, optimizer = choose_optimizer(config)
+    dataset, summary, normalization = on_first_rank(lambda: checked_dataset(source, config, console))
+    setup = prepare(adopt_bands(config, dataset), dataset, summary, normalization)
+    for note in (taken, *setup.notes, optimizer):
         if note:
             console.say(note)
     return setup
 
 
-def checked_dataset(source: str | Path | Dataset, config: Config, console: Console) -> tuple[Dataset, DatasetSummary]:
-    """Open the dataset, say what was recognised, and check every mask of the splits that training uses."""
-    dataset = open_dataset(source, config.data, track=console.track)
+def checked_dataset(
+    source: str | Path | Dataset, config: Config, console: Console
+) -> tuple[Dataset, DatasetSummary, Normalization | None]:
+    """Open the dataset, say what was recognised, and check every mask of the splits that training uses.
+
+    Returns:
+        The dataset, what is in it, and mean and deviation of its training images where the network needs them.
+    """
+    memory = Memory.of_user(console.warn)
+    dataset = open_dataset(source, config.data, track=console.track, memory=memory)
     console.say(f"{dataset.source}: {dataset.layout}")
     for note in dataset.notes:
         console.say(f"  {note}")
     dataset.split("train"), dataset.split("val")
-    summary = check_dataset(dataset, splits=("train", "val"), channels=config.model.in_channels, track=console.track)
+    channels = adopt_bands(config, dataset).model.channels
+    summary = check_dataset(dataset, splits=("train", "val"), channels=channels, track=console.track, memory=memory)
     for name, split in summary.splits.items():
         console.say(f"  {name}: {split.images} images")
-    return dataset, summary
+    dtypes, pretrained = summary.splits["train"].dtypes, config.model.weights != "random"
+    if not wants_statistics(config.data.normalization, dtypes=dtypes, channels=channels, pretrained=pretrained):
+        return dataset, summary, None
+    return dataset, summary, measure(dataset.split("train"), channels=channels, track=console.track, memory=memory)
 
 
 def continue_from(run: RunFolder, setup: Setup, console: Console) -> tuple[Position, Tensor]:

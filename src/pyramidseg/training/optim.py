@@ -14,6 +14,9 @@ from pyramidseg.training.muon import Muon
 
 Group = dict[str, object]
 
+OPTIMIZERS = {"muon": "Muon", "adamw": "AdamW", "sgd": "SGD"}
+"""Names as people write them."""
+
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """AdamW, Muon, or SGD with Nesterov momentum; each group's peak rate is kept in its `peak_lr`.
@@ -22,10 +25,25 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimiz
     """
     groups = parameter_groups(model, config)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+        return torch.optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum, nesterov=config.momentum > 0)
     if config.optimizer == "muon":
-        return Muon(groups, lr=config.lr)
-    return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+        return Muon(groups, lr=config.peak_lr)
+    return torch.optim.AdamW(groups, lr=config.peak_lr, fused=True)
+
+
+def choose_optimizer(config: Config) -> tuple[Config, str]:
+    """The settings with `auto` made out, and what was chosen in words.
+
+    Muon is for random weights, where it was measured (docs/recipe.md). Weights that AdamW or SGD trained are taken
+    further by AdamW: Muon's updates change all directions alike, those that pretraining has settled too.
+    """
+    optim = config.optim
+    if optim.optimizer == "auto":
+        pretrained = config.model.weights != "random" or config.model.encoder_weights != "none"
+        optim = optim.model_copy(update={"optimizer": "adamw" if pretrained else "muon"})
+    optim = optim.model_copy(update={"lr": optim.peak_lr})
+    config = config.model_copy(update={"optim": optim})
+    return config, f"{OPTIMIZERS[optim.optimizer]}, peak learning rate {optim.peak_lr:g}"
 
 
 def parameter_groups(model: nn.Module, config: OptimConfig) -> list[Group]:
@@ -62,15 +80,15 @@ def _peak_rates(model: nn.Module, config: OptimConfig) -> dict[str, float]:
                 "optim.layer_decay, encoder_lr_factor and freeze_* part the encoder from the rest of a segmenter, and "
                 "this model has no other part; leave them out"
             )
-        return {name: config.lr for name, _ in model.named_parameters()}
+        return {name: config.peak_lr for name, _ in model.named_parameters()}
     parts, part_of = count_parts(model.encoder), part_finder(model.encoder)
     untrained = 0 if config.unfreeze_epoch else frozen_parts(model, config, epoch=0)
     rates: dict[str, float] = {}
     for name, _ in model.named_parameters():
         if not name.startswith("encoder."):
-            rates[name] = config.lr
+            rates[name] = config.peak_lr
         elif (part := part_of(name.removeprefix("encoder."))) >= untrained:
-            rates[name] = config.lr * config.encoder_lr_factor * config.layer_decay ** (parts - part)
+            rates[name] = config.peak_lr * config.encoder_lr_factor * config.layer_decay ** (parts - part)
     return rates
 
 

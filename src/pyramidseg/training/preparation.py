@@ -8,6 +8,7 @@ from torch import Tensor
 from pyramidseg.config import Config, ModelConfig
 from pyramidseg.data.inspection import DatasetSummary
 from pyramidseg.data.loading import TrainingSamples
+from pyramidseg.data.normalization import Normalization
 from pyramidseg.data.records import Dataset
 from pyramidseg.data.transforms import Augmentation
 from pyramidseg.errors import ConfigError
@@ -20,14 +21,21 @@ from pyramidseg.training.segmentation import Segmentation, TrainingModel
 from pyramidseg.training.setup import Setup, assemble, make_plan, make_step
 
 
-def prepare(config: Config, dataset: Dataset, summary: DatasetSummary) -> Setup:
+def prepare(
+    config: Config, dataset: Dataset, summary: DatasetSummary, normalization: Normalization | None = None
+) -> Setup:
     """Build everything that a segmentation run needs, and refuse what training would fail on later.
+
+    Args:
+        normalization: of the training images; without it the weights' own is kept.
 
     Raises:
         PyramidSegError: a setting, a device, weights or a batch that cannot be used.
     """
     step = make_step(config)
     model, model_note = build_model(config, dataset)
+    if normalization is not None:
+        model.set_normalization(normalization.mean, normalization.std)
     model = model.to(step.device, step.dtype).to(memory_format=torch.channels_last)
     plan = make_plan(config, samples=len(dataset.split("train")))
     set_training_mode(model, config.optim, epoch=0)
@@ -44,11 +52,15 @@ def prepare(config: Config, dataset: Dataset, summary: DatasetSummary) -> Setup:
         samples=TrainingSamples(
             dataset.split("train"),
             dataset.masks,
-            channels=config.model.in_channels,
+            channels=config.model.channels,
             augmentation=Augmentation(config.data.crop, config.data.scale, config.data.flip, config.data.color),
             seed=config.train.seed,
         ),
-        notes=(model_note, *([f"class weights {in_words}"] if config.loss.class_weights != "none" else [])),
+        notes=(
+            model_note,
+            *([f"images are normalised by {normalization}"] if normalization else []),
+            *([f"class weights {in_words}"] if config.loss.class_weights != "none" else []),
+        ),
     )
 
 
@@ -88,6 +100,24 @@ def adopt_bundle_settings(config: Config) -> tuple[Config, str]:
         )
     note = f"from the bundle: {', '.join(f'{name}={value}' for name, value in taken.items())}" if taken else ""
     return config.model_copy(update={"model": own.model_copy(update=taken)}), note
+
+
+def adopt_bands(config: Config, dataset: Dataset) -> Config:
+    """With bands that the data names, take these as the network's channels.
+
+    Raises:
+        ConfigError: another number of channels was given.
+    """
+    if dataset.bands is None:
+        return config
+    number, given = len(dataset.bands), config.model.in_channels
+    if "in_channels" in config.model.model_fields_set and given != number:
+        raise ConfigError(
+            f"data.bands={list(dataset.bands)} are {number} channels and model.in_channels={given}: leave in_channels "
+            "out, or make them agree"
+        )
+    taken = {"in_channels": number, "input_bands": dataset.bands}
+    return config.model_copy(update={"model": config.model.model_copy(update=taken)})
 
 
 def _class_weights(config: Config, summary: DatasetSummary) -> Tensor:

@@ -94,6 +94,20 @@ class TestDefectsBetweenImages:
         ]
         assert {defect for one in found for defect in defects(inspect_dataset(one))} == {(Kind.LEAK, "2.png")}
 
+    def test_crops_of_similar_things_are_no_leaks(self, tmp_path: Path) -> None:
+        """A round cell in the middle of each image, which differ in shape alone: many hashes are near each other."""
+        layout, rng = paired(tmp_path / "data"), np.random.default_rng(0)
+        for index in range(80):
+            image = np.full((64, 64, 3), 200.0)
+            centre, axes = rng.normal(32, 3, 2), rng.uniform(10, 20, 2)
+            cv2.ellipse(
+                image, tuple(map(int, centre)), tuple(map(int, axes)), rng.uniform(0, 180), 0, 360, (90, 60, 140), -1
+            )
+            noisy = rng.normal(cv2.GaussianBlur(image, (0, 0), 1.5), 6).clip(0, 255).astype(np.uint8)
+            write_pair(layout, "val" if index % 2 else "train", f"{index:03d}", noisy, scene(rng, 64, 64)[1])
+        inspection = inspect_dataset(layout.source)
+        assert len(inspection.defects) <= 2
+
     def test_neighbours_in_a_video_are_told_and_no_defect(self, tmp_path: Path) -> None:
         layout = paired(tmp_path / "data")
         write_dataset(layout, seed=6, good=12)

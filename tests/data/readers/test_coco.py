@@ -179,6 +179,12 @@ class TestLayouts:
         with pytest.raises(DataError, match=r"train\.json: .*train_v2\.json holds annotations of the same split"):
             opened(tmp_path)
 
+    def test_files_beside_those_of_the_splits_are_left_out_aloud(self, tmp_path: Path) -> None:
+        images(tmp_path / "images", "a.jpg", "b.jpg")
+        for name in ("instances_train.json", "stuff_train.json", "extra.json"):
+            coco(tmp_path / "annotations" / name, ["a.jpg", "b.jpg"], objects({}))
+        assert has_note(opened(tmp_path), "2 annotation files are not read", "extra.json", "stuff_train.json")
+
     def test_other_json_is_not_coco(self, tmp_path: Path) -> None:
         images(tmp_path, "a.jpg")
         write(tmp_path / "package.json", '{"name": "a", "images": ["a.jpg"], "annotations": [{"label": 1}]}')
@@ -489,6 +495,7 @@ class TestDefects:
             ({"categories": [{"id": 3, "name": "car"}, {"id": 3, "name": "bus"}]}, "id 3 is given twice"),
             ({"categories": [{"id": 3, "name": " "}]}, "unusable"),
             ({"categories": [{"id": 3, "name": "\ud800"}]}, "unusable"),
+            ({"categories": [{"id": 3, "name": "a\nb"}]}, "unusable"),
             ({"categories": None}, "of category 3, which categories does not list"),
         ],
     )

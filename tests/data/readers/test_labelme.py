@@ -226,6 +226,7 @@ class TestDefects:
         [
             ({"shapes": [{"points": [[0, 0], [1, 1], [2, 0]]}]}, "shape 0: has no label"),
             ({"shapes": [{"label": 7, "points": []}]}, "shape 0: has no label"),
+            ({"shapes": [{"label": "a\nb", "points": []}]}, "shape 0: has no label"),
             ({"shapes": [5]}, "shape 0: has no label"),
             ({"imageHeight": -1}, "have to be whole numbers from 1 on"),
             ({"imageHeight": 7.5}, "have to be whole numbers from 1 on"),

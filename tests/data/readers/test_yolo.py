@@ -69,6 +69,12 @@ class TestLayouts:
         dataset = opened(tmp_path)
         assert all_ids(dataset) == ["images/train/a", "images/train/b"]
 
+    def test_path_may_name_a_folder_beside_the_description(self, tmp_path: Path) -> None:
+        add(tmp_path / "mine", "images/train", "a", "b")
+        add(tmp_path, "other/images", "c")
+        write(tmp_path / "data.yaml", f"path: mine\ntrain: images/train\n{NAMES}")
+        assert all_ids(opened(tmp_path)) == ["a", "b"]
+
     def test_several_folders_of_one_split(self, tmp_path: Path) -> None:
         add(tmp_path, "one/images", "a")
         add(tmp_path, "two/images", "a", "b")
@@ -115,6 +121,16 @@ class TestLayouts:
         add(tmp_path, "images", "a", "b", label="Pedestrian 0.00 0 -0.20\n")
         with pytest.raises(DataError, match="not recognised as a dataset"):
             opened(tmp_path)
+
+    def test_data_yaml_beside_masks_does_not_make_them_outlines(self, tmp_path: Path) -> None:
+        """As in Ultralytics' format for semantic segmentation."""
+        for name in ("a", "b"):
+            image(tmp_path / "images" / f"{name}.jpg")
+            mask(tmp_path / "masks" / f"{name}.png")
+        write(tmp_path / "data.yaml", f"train: images\nmasks_dir: masks\n{NAMES}")
+        assert opened(tmp_path).layout.startswith("paired folders")
+        write(tmp_path / "data.yaml", "model: large\n")
+        assert opened(tmp_path).layout.startswith("paired folders")
 
     def test_data_yaml_without_labels_is_told(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"data\.yaml names classes, but no image has a label file"):

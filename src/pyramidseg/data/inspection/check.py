@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-import pyramidseg
 from pyramidseg.cache import FORGETFUL, Memory, digest, file_state
 from pyramidseg.config import Channels
 from pyramidseg.data.defects import Defects
@@ -164,7 +163,7 @@ def _content(dataset: Dataset, listed: dict[str, tuple[Record, ...]], channels: 
         for record in records
     )
     sources = {file_state(path) for path in _paths(dataset.masks)}
-    return digest([pyramidseg.__version__, channels, len(dataset.classes), dataset.masks, sorted(sources), *files])
+    return digest([channels, len(dataset.classes), dataset.masks, sorted(sources), *files])
 
 
 def _paths(value: object) -> Iterator[Path]:

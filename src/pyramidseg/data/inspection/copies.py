@@ -1,8 +1,8 @@
 """Images that are there more than once: in one split, in two, or nearly so.
 
 Two images are the same where every decoded pixel is; which are compared, their sizes and checksums say. They look the
-same where their hashes do (`lookalikes`). Frames of a video look the same as their neighbours: inside a split that is
-only told, across splits it lets a model be scored on what it has been trained on.
+same where their hashes and thumbnails do (`lookalikes`). Frames of a video look the same as their neighbours: inside a
+split that is only told, across splits it lets a model be scored on what it has been trained on.
 """
 
 import filecmp
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyramidseg.data.defect_kinds import Defect, Kind
 from pyramidseg.data.images import read_pixels
 from pyramidseg.data.inspection.image_table import ImageTable
-from pyramidseg.data.inspection.lookalikes import MAX_BITS, nearest, nearest_other
+from pyramidseg.data.inspection.lookalikes import MAX_BITS, MIN_CORRELATION, correlation, nearest, nearest_other
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.errors import DataError
 
@@ -49,8 +49,8 @@ def find_copies(table: ImageTable, masks: MaskSource) -> Iterator[Defect]:
             yield _copy(table, place, firsts, masks)
             firsts.setdefault(split, place)
     for place, other, bits in _leaks(table):
-        if place not in told:
-            first = places.record(other)
+        first = places.record(other)
+        if place not in told and _looks_the_same(first, places.record(place)):
             detail = (
                 f"looks like {first.image} of split {places.split(other)} (their hashes differ in {bits} of 64 bits); "
                 "keep images of one scene or sequence in one split (data.group)"
@@ -114,6 +114,14 @@ def _same_pixels(first: Record, second: Record) -> bool:
         one, other = read_pixels(first.image), read_pixels(second.image)
         return bool(np.array_equal(one.values, other.values))
     except (DataError, OSError):
+        return False
+
+
+def _looks_the_same(first: Record, second: Record) -> bool:
+    try:
+        one, other = read_pixels(first.image).filled(), read_pixels(second.image).filled()
+        return correlation(one, other) >= MIN_CORRELATION
+    except DataError:
         return False
 
 

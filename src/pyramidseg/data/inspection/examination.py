@@ -128,6 +128,8 @@ def _examine_mask(
         return None, None, {}
     file = _mask_file(record)
     otherwise = Kind.UNREADABLE_MASK if is_image_name(file.name) else Kind.BAD_ANNOTATION
+    if record.mask is None:
+        otherwise = Kind.MISSING_MASK
     defects.append(as_defect(error, file=file, otherwise=otherwise))
     if not isinstance(error, UnknownValues):
         return None, None, {}

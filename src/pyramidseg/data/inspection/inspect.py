@@ -5,7 +5,7 @@ At any time a few images lie in memory; what is kept grows by 40 bytes an image,
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyramidseg.config import DataConfig
@@ -69,13 +69,13 @@ def inspect_dataset(
     """
     found: list[Defect] = []
     dataset = open_dataset(source, data or DataConfig(), track=track, defects=found)
-    splits = _in_order(dataset)
-    survey = Survey(Places.of(splits), len(dataset.classes))
-    records = (record for some in splits.values() for record in some)
+    dataset = replace(dataset, splits=_in_order(dataset.splits))
+    survey = Survey(Places.of(dataset.splits), len(dataset.classes))
+    records = (record for some in dataset.splits.values() for record in some)
     examined = in_threads(lambda record: examine(record, dataset.masks), records, workers=workers)
     for place, examination in enumerate(track(examined, total=len(survey.places), what="inspecting images and masks")):
         survey.add(place, examination)
-    found += [*find_clashes(splits), *survey.defects, *find_outliers(survey.table)]
+    found += [*find_clashes(dataset.splits), *survey.defects, *find_outliers(survey.table)]
     found += find_copies(survey.table, dataset.masks)
     unclear = any(defect.kind is Kind.UNCLEAR_CLASSES for defect in found)
     if unclear:
@@ -109,6 +109,7 @@ def _empty_classes(dataset: Dataset, survey: Survey) -> Iterable[Defect]:
                 yield Defect(Kind.EMPTY_CLASS, Path(dataset.source), detail)
 
 
-def _in_order(dataset: Dataset) -> dict[str, tuple[Record, ...]]:
-    names = sorted(dataset.splits, key=lambda name: USUAL_ORDER.index(name) if name in USUAL_ORDER else 9)
-    return {name: dataset.splits[name] for name in names}
+def _in_order(splits: Mapping[str, tuple[Record, ...]]) -> dict[str, tuple[Record, ...]]:
+    """Train first: what is in two splits is told of the later one."""
+    names = sorted(splits, key=lambda name: USUAL_ORDER.index(name) if name in USUAL_ORDER else len(USUAL_ORDER))
+    return {name: splits[name] for name in names}

@@ -1,5 +1,6 @@
 """COCO's object annotations as masks: polygons and run lengths, drawn on a background."""
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -90,9 +91,10 @@ def _shape(annotation: Any, file: CocoFile, record: Record, *, height: int, widt
     outline = annotation.get("segmentation")
     if isinstance(outline, dict):
         if outline.get("size") != [height, width]:
+            size = reprlib.repr(outline.get("size"))
             raise where.flaw(
-                f"its run lengths are of an image of {outline.get('size')} pixels (height, width), and the image is "
-                f"said to have {[height, width]}"
+                f"its run lengths are of an image of {size} pixels (height, width), and the image is said to have "
+                f"{[height, width]}"
             )
         return runs_of(value, outline.get("counts"), height=height, width=width, where=where, layer=layer)
     if not isinstance(outline, list) or not outline:

@@ -13,6 +13,7 @@ from pyramidseg.classes import IGNORE
 from pyramidseg.data.defect_kinds import DefectError, Kind
 from pyramidseg.data.image_files import OpenImage, opened, pixels, turn
 from pyramidseg.data.records import Record
+from pyramidseg.data.tiff import TiffHeader, decode_tiff, read_tiff_header
 from pyramidseg.errors import DataError
 
 MAX_INDEX = 65535
@@ -41,6 +42,8 @@ class IndexValues:
 def read_mask_values(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The integers that a mask file holds: grey levels, palette indices, or bits; grey saved as RGB counts as grey.
 
+    Whole numbers of a floating-point TIFF count too, which GIS software makes of polygons unless told otherwise.
+
     A mask is turned by its own EXIF tag, as images are, so that what a viewer shows side by side belongs together.
 
     Returns:
@@ -49,8 +52,13 @@ def read_mask_values(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     Raises:
         DataError: unreadable, JPEG (its losses change labels), or anything but one integer a pixel.
     """
+    tiff = read_tiff_header(path)
+    if tiff is not None and not tiff.plain:
+        return _of_bands(path, tiff)
     with opened(path) as file:
         refuse_jpeg(path, file)
+        if file.image.mode == "F":
+            return _whole(path, turn(pixels(file.image), file.orientation))
         if file.image.mode in _COLOR_MODES and file.bits == 8:
             colors = opaque(path, file)
             if not grey(colors):
@@ -122,7 +130,26 @@ def _as_stored(path: Path, values: NDArray[Any], file: OpenImage) -> NDArray[np.
         return values // np.uint8(255 // (2**file.bits - 1))  # Pillow spreads small grey levels over 0-255
     if file.image.mode in ("1", "L", "P"):
         return values.astype(np.uint8, copy=False)
-    low, high = int(values.min()), int(values.max())
+    return _whole(path, values)
+
+
+def _of_bands(path: Path, tiff: TiffHeader) -> NDArray[np.uint16]:
+    """A TIFF that Pillow does not hold."""
+    if tiff.bands != 1:
+        raise DataError(
+            f"{path}: a mask needs one integer a pixel, and this file holds {tiff.bands} bands of {tiff.dtype}; save "
+            "the class index of each pixel instead"
+        )
+    return _whole(path, turn(decode_tiff(path, tiff)[..., 0], tiff.orientation))
+
+
+def _whole(path: Path, values: NDArray[Any]) -> NDArray[np.uint16]:
+    if values.dtype.kind == "f" and not (values == np.rint(values)).all():  # which NaN is not either
+        value = values[values != np.rint(values)][0]
+        raise DataError(f"{path}: mask value {value:g} is no whole number, so it is no class; save class indices")
+    low, high = float(values.min()), float(values.max())
     if low < 0 or high > MAX_INDEX:
-        raise DataError(f"{path}: mask values from {low} to {high}: values from 0 to {MAX_INDEX} are possible")
+        raise DataError(
+            f"{path}: mask values from {low:.15g} to {high:.15g}: values from 0 to {MAX_INDEX} are possible"
+        )
     return values.astype(np.uint16)

@@ -35,6 +35,7 @@ from pyramidseg.data.masks.polygons import (
     runs_of_pixels,
 )
 from pyramidseg.data.records import Record
+from pyramidseg.data.references import is_plain
 from pyramidseg.errors import DataError
 
 WITHOUT_AREA = ("point", "points", "line", "linestrip")
@@ -125,9 +126,10 @@ class LabelMeValues:
 
 def _checked(shape: Any, where: Where) -> dict[str, Any]:
     """A shape with a label, and with its kind, which old files leave out."""
-    if not isinstance(shape, dict) or not isinstance(shape.get("label"), str) or not shape["label"].strip():
+    label = shape.get("label") if isinstance(shape, dict) else None
+    if not isinstance(label, str) or not label.strip() or not is_plain(label.strip()):
         raise where.flaw("has no label; give it one, or delete it")
-    return {**shape, "label": shape["label"].strip(), "shape_type": shape.get("shape_type") or "polygon"}
+    return {**shape, "label": label.strip(), "shape_type": shape.get("shape_type") or "polygon"}
 
 
 def _size(height: Any, width: Any, where: Where) -> Size | None:

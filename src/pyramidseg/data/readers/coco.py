@@ -25,6 +25,8 @@ from pyramidseg.data.readers.listing import Listing, SplitFolders
 from pyramidseg.data.records import Record
 from pyramidseg.errors import DataError
 
+_ORDER = f"{DRAWN}; of objects that overlap, the smaller lies on top"
+
 
 def read_coco(folder: Path, splits: SplitFolders) -> Listing | None:
     """List files of outlined objects.
@@ -32,9 +34,10 @@ def read_coco(folder: Path, splits: SplitFolders) -> Listing | None:
     Raises:
         DataError: a file that is no COCO file, that holds boxes alone, or whose images are nowhere.
     """
-    files = {split: read_coco_json(path) for split, path in annotation_files(folder, splits, panoptic=False).items()}
-    if not files:
+    listed = annotation_files(folder, splits, panoptic=False)
+    if not listed.of_split:
         return None
+    files = {split: read_coco_json(path) for split, path in listed.of_split.items()}
     for file in files.values():
         _refuse_without_outlines(file)
     labels = CategoryLabels.of_objects(list(files.values()))
@@ -44,7 +47,7 @@ def read_coco(folder: Path, splits: SplitFolders) -> Listing | None:
         for split, images in found.items()
     }
     kept = {str(file.path): _by_image(file, found[split], labels.values_of(file)) for split, file in files.items()}
-    notes = (f"{DRAWN}; of objects that overlap, the smaller lies on top", *labels.notes, *image_notes(files, found))
+    notes = (_ORDER, *listed.notes(), *labels.notes, *image_notes(files, found))
     return Listing(
         f"COCO ({', '.join(str(file.path.relative_to(folder)) for file in files.values())})",
         records,

@@ -21,6 +21,7 @@ from pyramidseg.classes import Color
 from pyramidseg.data.defect_kinds import DefectError, Kind
 from pyramidseg.data.json_files import JsonSlices, members
 from pyramidseg.data.masks.coco import Id
+from pyramidseg.data.references import is_plain
 
 _LONGEST = 1024
 """Characters of the longest name; longer ones are no names."""
@@ -154,7 +155,7 @@ class _Entry:
 
     def text(self, name: str) -> str:
         value = self.get(name)
-        if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST or not _encodable(value):
+        if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST or not is_plain(value.strip()):
             raise self.flaw(name, value)
         return value.strip()
 
@@ -184,11 +185,3 @@ class _Entry:
         return DefectError(
             Kind.BAD_ANNOTATION, self.path, f"{self.key}: {reprlib.repr(self.value)} {given} {name}; export it anew"
         )
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return True

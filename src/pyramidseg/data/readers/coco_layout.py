@@ -7,8 +7,9 @@ folder, or by a word in the file's name: `instances_train2017.json`, `val.json`.
 import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from pyramidseg.data.readers.folders import child_folder, content
+from pyramidseg.data.readers.folders import content, subfolders
 from pyramidseg.data.readers.json_kinds import json_kind
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, SplitFolders
 from pyramidseg.data.references import is_file, named_file
@@ -25,8 +26,20 @@ _MANY_FILES = 50  # more are one for each image: another format's
 _IMAGES_TRIED = 16
 
 
-def annotation_files(root: Path, splits: SplitFolders, *, panoptic: bool) -> dict[str, Path]:
-    """The COCO file of each split, if there are any.
+class AnnotationFiles(NamedTuple):
+    """The COCO file of each split, and those that are not read."""
+
+    of_split: dict[str, Path]
+    others: tuple[Path, ...]
+
+    def notes(self) -> tuple[str, ...]:
+        """What was left out."""
+        names = ", ".join(str(path) for path in self.others[:3])
+        return (f"{len(self.others)} annotation files are not read: {names}",) if self.others else ()
+
+
+def annotation_files(root: Path, splits: SplitFolders, *, panoptic: bool) -> AnnotationFiles:
+    """Look for COCO files, of objects or of panoptic segments.
 
     Raises:
         DataError: several of one split.
@@ -36,13 +49,14 @@ def annotation_files(root: Path, splits: SplitFolders, *, panoptic: bool) -> dic
     for file in _candidates(root, panoptic):
         split = _split_of(file, splits)
         (lone if split is None else found[split]).append(file)
-    for split, names in splits.items():
-        folder = child_folder(root, names)
-        found[split] += _candidates(folder, panoptic) if folder else []
+    for folder in subfolders(root):
+        for split, names in splits.items():
+            found[split] += _candidates(folder, panoptic) if folder.name.lower() in names else []
     named = {split: _only_one(files) for split, files in found.items() if files}
     if not named and lone and splits == USUAL_FOLDERS:
-        return {"train": _only_one(lone)}
-    return named
+        named = {"train": _only_one(lone)}
+    everything = [*lone, *(file for files in found.values() for file in files)]
+    return AnnotationFiles(named, tuple(file for file in everything if file not in named.values()))
 
 
 def image_folder(file: Path, root: Path, names: Collection[str], split_folders: Iterable[str]) -> Path:
@@ -63,8 +77,8 @@ def image_folder(file: Path, root: Path, names: Collection[str], split_folders: 
     return folders[counts.index(max(counts))]
 
 
-def words(file: Path) -> list[str]:
-    """The words in a file's name: `instances`, `train2017`."""
+def _words(file: Path) -> list[str]:
+    """The words in a file's name, in lower case: `instances`, `train2017`."""
     return [word for word in re.split(r"[^a-z0-9]+", file.stem.lower()) if word]
 
 
@@ -76,7 +90,7 @@ def _candidates(folder: Path, panoptic: bool) -> list[Path]:
         fitting = [
             path
             for path in files
-            if ("panoptic" in words(path)) == panoptic and not path.name.lower().startswith(NO_OBJECTS)
+            if ("panoptic" in _words(path)) == panoptic and not path.name.lower().startswith(NO_OBJECTS)
         ]
         found += [path for path in fitting if json_kind(path) == "coco"] if len(files) <= _MANY_FILES else []
     return found
@@ -85,13 +99,13 @@ def _candidates(folder: Path, panoptic: bool) -> list[Path]:
 def _split_of(file: Path, splits: SplitFolders) -> str | None:
     """`train` for `train`, and for `train2017`."""
     for split, names in splits.items():
-        if any(re.fullmatch(rf"{re.escape(name)}\d*", word) for name in names for word in words(file)):
+        if any(re.fullmatch(rf"{re.escape(name)}\d*", word) for name in names for word in _words(file)):
             return split
     return None
 
 
 def _only_one(files: list[Path]) -> Path:
-    preferred = [file for file in files if "instances" in words(file)] or files
+    preferred = [file for file in files if "instances" in _words(file)] or files
     if len(preferred) > 1:
         raise DataError(
             f"{preferred[0]}: {preferred[1]} holds annotations of the same split; which counts cannot be told: take "
@@ -109,9 +123,7 @@ def _is_there(name: str, folder: Path, root: Path, file: Path) -> bool:
 
 def _possible_folders(file: Path, root: Path, split_folders: Iterable[str]) -> Iterator[Path]:
     """Existing folders, each once, the likeliest first."""
-    parts = [
-        *dict.fromkeys((*reversed(words(file)), *split_folders))
-    ]  # the split stands at the end: instances_train2017
+    parts = dict.fromkeys((*reversed(_words(file)), *split_folders))  # the split ends the name: instances_train2017
     below = [Path(name) for name in IMAGE_FOLDERS]
     below += [Path(*pair) for part in parts for pair in ((part,), ("images", part), (part, "images"), (part, "data"))]
     seen: set[Path] = set()

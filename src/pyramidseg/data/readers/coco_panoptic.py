@@ -21,9 +21,10 @@ def read_coco_panoptic(folder: Path, splits: SplitFolders) -> Listing | None:
     Raises:
         DataError: a file that is no panoptic file, or whose images or PNG files are nowhere.
     """
-    files = {split: read_coco_json(path) for split, path in annotation_files(folder, splits, panoptic=True).items()}
-    if not files:
+    listed = annotation_files(folder, splits, panoptic=True)
+    if not listed.of_split:
         return None
+    files = {split: read_coco_json(path) for split, path in listed.of_split.items()}
     labels = CategoryLabels.of_segments(list(files.values()))
     found = {split: find_images(file, folder, splits[split]) for split, file in files.items()}
     masks = {split: _png_files(file, folder) for split, file in files.items()}
@@ -38,7 +39,7 @@ def read_coco_panoptic(folder: Path, splits: SplitFolders) -> Listing | None:
         {split: tuple(_records(found[split], rows[split], masks[split])) for split in files},
         labels.labels,
         values,
-        notes=(*labels.notes, *image_notes(files, found)),
+        notes=(*listed.notes(), *labels.notes, *image_notes(files, found)),
         defects=tuple(
             defect
             for split, images in found.items()

@@ -6,7 +6,7 @@ images/train/a.jpg    or train/images/a.jpg
 labels/train/a.txt    or train/labels/a.txt
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
 from pyramidseg.data.image_files import list_files, list_images
 from pyramidseg.data.masks.yolo import YoloValues, read_text
 from pyramidseg.data.readers.drawn_labels import DRAWN, DrawnLabels
-from pyramidseg.data.readers.folders import child_file, child_folder
+from pyramidseg.data.readers.folders import child_file, child_folder, subfolders
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, NearMiss, SplitFolders
 from pyramidseg.data.readers.yolo_file import YoloFile, find_yolo_file
 from pyramidseg.data.records import Record
@@ -36,11 +36,16 @@ _DIGITS = 5  # longer numbers are not those of a class
 
 @dataclass(frozen=True)
 class _Source:
-    """Images, and the folder that their ids are relative to. Of a list, there may be labels of other images too."""
+    """A folder of images, or a list of some.
+
+    Attributes:
+        folder: what ids are relative to.
+        texts: all text files where the labels should be; of a list, those of its images alone.
+    """
 
     folder: Path
     images: tuple[Path, ...]
-    listed: bool = False
+    texts: tuple[Path, ...]
 
 
 def read_yolo(folder: Path, splits: SplitFolders) -> Listing | None:
@@ -51,24 +56,25 @@ def read_yolo(folder: Path, splits: SplitFolders) -> Listing | None:
         DataError: all labels are boxes, or data.yaml says what is not there.
     """
     file = find_yolo_file(folder)
-    sources, notes = _sources(folder, splits, file)
-    labels = {image: _label_of(image, folder) for parts in sources.values() for part in parts for image in part.images}
-    existing = {label for label in labels.values() if is_file(label)}
-    if file is None and not _begins_with_number(existing):
+    if file is None and not _has_label_folders(folder):
         return None
-    if not existing:
+    sources, notes = _sources(folder, splits, file)
+    texts = {text for parts in sources.values() for part in parts for text in part.texts}
+    if file is None and not _begins_with_number(texts):
+        return None
+    if not texts:
         raise NearMiss(f"{file and file.path} names classes, but no image has a label file (labels/.../name.txt)")
-    _refuse_boxes(folder, existing)
+    _refuse_boxes(folder, texts)
     names = file.names if file else _names_from_list(folder)
     if not names:
-        names = _numbered(existing)
+        names = _numbered(texts)
         notes += (f"there is no data.yaml with names: the {len(names)} classes are called by their numbers",)
     drawn = DrawnLabels.of(names[number] for number in sorted(names))
     records: dict[str, tuple[Record, ...]] = {}
     defects: list[Defect] = []
     for split, parts in sources.items():
-        records[split], doubled = _records(parts, labels, existing, folder)
-        defects += [*doubled, *_without_image(parts, folder)]
+        records[split], faults = _records(parts, folder)
+        defects += faults
         lacking = sum(record.mask is None for record in records[split])
         if lacking:
             notes += (f"{lacking} of the {len(records[split])} {split} images have no label file: all background",)
@@ -82,6 +88,10 @@ def read_yolo(folder: Path, splits: SplitFolders) -> Listing | None:
     )
 
 
+def _has_label_folders(folder: Path) -> bool:
+    return any((place / LABELS).is_dir() for place in (folder, *subfolders(folder)))
+
+
 def _sources(
     folder: Path, splits: SplitFolders, file: YoloFile | None
 ) -> tuple[dict[str, list[_Source]], tuple[str, ...]]:
@@ -91,7 +101,7 @@ def _sources(
     found: dict[str, list[_Source]] = {}
     notes: tuple[str, ...] = ()
     for split, entries in file.sources.items():
-        places = [_place(entry, folder, file.path) for entry in entries]
+        places = [_place(entry, folder, file) for entry in entries]
         if split == "test" and None in places:
             notes += (f"{file.path.name} names test images that are not there",)
             continue
@@ -108,18 +118,18 @@ def _by_folders(folder: Path, splits: SplitFolders) -> dict[str, list[_Source]]:
     places = {split: place for split, place in (*above.items(), *below.items()) if place}
     if not places and images and splits == USUAL_FOLDERS:
         places = {"train": images}
-    return {split: [_Source(place, tuple(list_images(place)))] for split, place in places.items()}
+    return {split: [_folder_source(place, folder)] for split, place in places.items()}
 
 
-def _place(entry: str, folder: Path, file: Path) -> Path | None:
+def _place(entry: str, folder: Path, file: YoloFile) -> Path | None:
     """What an entry of data.yaml means inside the dataset.
 
     Roboflow writes `../train/images` and means `train/images`, which is how Ultralytics takes it.
     """
     written = entry.replace("\\", "/")
-    for name in (written, written.removeprefix("../")):
+    for name in (written, f"{file.base}/{written}", written.removeprefix("../")):
         try:
-            place = named_file(name, folder=folder, root=folder, where=file)
+            place = named_file(name, folder=folder, root=folder, where=file.path)
         except DataError:
             continue
         if place.exists():
@@ -132,11 +142,18 @@ def _source(place: Path | None, entry: str, folder: Path, file: Path) -> _Source
         named_file(entry, folder=folder, root=folder, where=file)  # which says so if it leads out of the dataset
         raise DataError(f"{file}: {entry!r} is not there; name folders relative to {folder}")
     if place.is_dir():
-        return _Source(place, tuple(list_images(place)))
+        return _folder_source(place, folder)
     lines = [line.strip() for line in read_text(place, most=_LIST_BYTES).splitlines()]
     # CVAT puts the folder data before the names, which is not in its archive
     names = [line if is_file(folder / line) else line.removeprefix("data/") for line in lines if line]
-    return _Source(folder, tuple(named_file(name, folder=folder, root=folder, where=place) for name in names), True)
+    images = tuple(named_file(name, folder=folder, root=folder, where=place) for name in names)
+    return _Source(folder, images, tuple(text for image in images if is_file(text := _label_of(image, folder))))
+
+
+def _folder_source(place: Path, root: Path) -> _Source:
+    labels = _label_of(place / "any", root).parent
+    texts = (text for text in list_files(labels, (".txt",)) if text.name.lower() not in NO_LABELS)
+    return _Source(place, tuple(list_images(place)), tuple(texts))
 
 
 def _label_of(image: Path, root: Path) -> Path:
@@ -147,34 +164,24 @@ def _label_of(image: Path, root: Path) -> Path:
     return root.joinpath(*parts).with_suffix(".txt")
 
 
-def _records(
-    parts: Sequence[_Source], labels: Mapping[Path, Path], existing: set[Path], root: Path
-) -> tuple[tuple[Record, ...], list[Defect]]:
+def _records(parts: Sequence[_Source], root: Path) -> tuple[tuple[Record, ...], list[Defect]]:
     """Ids are relative to the folder of a split that has one, else to the dataset."""
     origin = parts[0].folder if len(parts) == 1 else root
     by_id: dict[str, Record] = {}
-    doubled: list[Defect] = []
-    for image in (image for part in parts for image in part.images):
-        id = image.relative_to(origin).with_suffix("").as_posix()
-        label = labels[image]
-        record = Record(id, image, label if label in existing else None)
-        other = by_id.setdefault(id, record)
-        if other is not record:
-            kind = Kind.REPEATED_ID if other.image == image else Kind.SAME_STEM
-            doubled.append(Defect(kind, image, f"{other.image} is there too, and one label file for both"))
-    return tuple(by_id.values()), doubled
-
-
-def _without_image(parts: Sequence[_Source], root: Path) -> Iterator[Defect]:
-    """Label files of no image, where all images of a folder are listed."""
+    defects: list[Defect] = []
     for part in parts:
-        known = {_label_of(image, root) for image in part.images}
-        folder = _label_of(part.folder / "any", root).parent
-        if part.listed or not folder.is_dir():
-            continue
-        for file in list_files(folder, (".txt",)):
-            if file not in known and file.name.lower() not in NO_LABELS:
-                yield Defect(Kind.MISSING_IMAGE, file, f"there is no image of this name in {part.folder}")
+        texts = set(part.texts)
+        labels = {image: _label_of(image, root) for image in part.images}
+        for image, label in labels.items():
+            id = image.relative_to(origin).with_suffix("").as_posix()
+            record = Record(id, image, label if label in texts else None)
+            other = by_id.setdefault(id, record)
+            if other is not record:
+                kind = Kind.REPEATED_ID if other.image == image else Kind.SAME_STEM
+                defects.append(Defect(kind, image, f"{other.image} is there too, and one label file for both"))
+        for text in sorted(texts.difference(labels.values())):
+            defects.append(Defect(Kind.MISSING_IMAGE, text, f"there is no image of this name in {part.folder}"))
+    return tuple(by_id.values()), defects
 
 
 def _lines(files: Iterable[Path]) -> Iterator[list[str]]:

@@ -15,6 +15,7 @@ import yaml
 
 from pyramidseg.data.masks.yolo import read_text
 from pyramidseg.data.readers.folders import child_file, content
+from pyramidseg.data.readers.listing import NearMiss
 from pyramidseg.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -29,11 +30,13 @@ class YoloFile:
 
     Attributes:
         names: by class number.
+        base: the folder that `sources` are relative to, as it is written.
         sources: of each split the folders or lists of images, as they are written.
     """
 
     path: Path
     names: Mapping[int, str]
+    base: str
     sources: Mapping[str, tuple[str, ...]]
 
 
@@ -41,11 +44,13 @@ def find_yolo_file(folder: Path) -> YoloFile | None:
     """`data.yaml`, or the only YAML file that names classes as it does.
 
     Raises:
-        DataError: there are several, or it is damaged, or says what cannot be.
+        NearMiss: it cannot be read.
+        DataError: there are several, or it says what cannot be.
     """
     usual = child_file(folder, "data.yaml") or child_file(folder, "data.yml")
     if usual is not None:
-        return _parsed(usual, _read(usual))
+        described = _read(usual)
+        return _parsed(usual, described) if "names" in described else None
     files = [path for path in content(folder) if path.suffix.lower() in (".yaml", ".yml") and path.is_file()]
     fitting = [file for file in files if is_yolo_file(file)]
     if len(fitting) > 1:
@@ -64,16 +69,16 @@ def is_yolo_file(file: Path) -> bool:
 def _read(file: Path) -> dict[Any, Any]:
     text = read_text(file, most=_MAX_BYTES)
     if max(accumulate((character in "[{") - (character in "]}") for character in text), default=0) > _MAX_DEPTH:
-        raise DataError(f"{file}: brackets nested too deeply to be read as YAML")
+        raise NearMiss(f"{file}: brackets nested too deeply to be read as YAML")
     try:
         grows = any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
         content = None if grows else yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise DataError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+        raise NearMiss(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
     if grows:
-        raise DataError(f"{file}: refers to itself (*name), which can make it grow without end; write it out")
+        raise NearMiss(f"{file}: refers to itself (*name), which can make it grow without end; write it out")
     if not isinstance(content, dict):
-        raise DataError(f"{file}: a mapping with the keys names, train and val is needed")
+        raise NearMiss(f"{file}: a mapping with the keys names, train and val is needed")
     return content
 
 
@@ -84,9 +89,9 @@ def _parsed(file: Path, content: dict[Any, Any]) -> YoloFile:
     count = content.get("nc", len(names))
     if count != len(names):
         raise DataError(f"{file}: nc: {count} classes, but there are {len(names)} names; make them agree")
-    return YoloFile(
-        file, names, {split: _sources(file, split, content[split]) for split in SPLITS if content.get(split)}
-    )
+    sources = {split: _sources(file, split, content[split]) for split in SPLITS if content.get(split)}
+    base = content.get("path")
+    return YoloFile(file, names, base if isinstance(base, str) else ".", sources)
 
 
 def _names(file: Path, names: object) -> dict[int, str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyramidseg.classes import Classes
 from pyramidseg.errors import ConfigError, WeightsError
-from pyramidseg.model.encoder import EncoderSource
+from pyramidseg.model.encoder_weights import EncoderSource
 from pyramidseg.model.imports.checkpoint import Choices, Imported, read_checkpoint
 from pyramidseg.model.imports.fitting import grouped, require_fit
 from pyramidseg.model.imports.smp.names import AUXILIARY_HEAD, HEAD, smp_name

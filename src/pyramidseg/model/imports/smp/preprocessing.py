@@ -7,7 +7,7 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor
 
 from pyramidseg.errors import ConfigError
-from pyramidseg.model.encoder import IMAGENET_MEAN, IMAGENET_STD, EncoderSource
+from pyramidseg.model.encoder_weights import IMAGENET_MEAN, IMAGENET_STD, EncoderSource
 from pyramidseg.model.imports.checkpoint import Choices
 from pyramidseg.model.imports.smp.network import Network
 

@@ -1,0 +1,1 @@
+"""The sweep over encoders: `python -m benchmarks.encoders`."""

@@ -1,0 +1,59 @@
+"""pyramidseg export: a bundle as a file for another runtime, checked against the bundle."""
+
+import argparse
+
+HELP = "write a bundle for ONNX Runtime, OpenVINO or torch.export, if it predicts the same there"
+
+FINDINGS = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `export`."""
+    parser.add_argument("model", metavar="MODEL", help="a bundle, such as RUN/best.safetensors")
+    parser.add_argument(
+        "settings", nargs="*", default=[], metavar="data.key=value", help="how the data of --check is read"
+    )
+    parser.add_argument("--format", required=True, help="onnx, openvino or torch")
+    parser.add_argument("--precision", default="fp32", help="fp32, fp16 or bf16, as far as the format has it (fp32)")
+    parser.add_argument("--out", metavar="DIR", help="folder for the file and its parity report (the bundle's own)")
+    parser.add_argument(
+        "--input",
+        default="auto",
+        help="type of the images that the file takes: uint8, uint16, float32, or auto, "
+        "which is that of the images in --check, else uint8",
+    )
+    parser.add_argument("--check", metavar="DATASET", help="labelled images to check the file on (made scenes)")
+    parser.add_argument("--split", default="val", help="which split of DATASET (val)")
+    parser.add_argument("--device", default="cpu", help="what runs the file in its check (cpu)")
+    parser.set_defaults(collect="settings")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export and check; status 3, and no file, where the file predicts something else."""
+    from pyramidseg.config import load_config, parse_override
+    from pyramidseg.console import Console
+    from pyramidseg.export.exporting import export_model
+
+    console = Console()
+    config = load_config(overrides=dict(parse_override(text) for text in arguments.settings))
+    export = export_model(
+        arguments.model,
+        format=arguments.format,
+        precision=arguments.precision,
+        out=arguments.out,
+        input_dtype=arguments.input,
+        check=arguments.check,
+        split=arguments.split,
+        data=config.data,
+        device=arguments.device,
+        track=console.track,
+        say=console.say,
+    )
+    console.say(f"in {export.parity.runtime}, against the bundle in torch fp32:")
+    console.say(export.parity.table())
+    if export.path is None:
+        console.warn(f"nothing was written: {'; '.join(export.findings)}")
+        return FINDINGS
+    console.say(f"file: {export.path}")
+    console.say(f"report: {export.report}")
+    return 0

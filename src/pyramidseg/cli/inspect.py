@@ -1,0 +1,63 @@
+"""pyramidseg inspect: every defect of a dataset, its statistics, and a proposed description."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyramidseg.data.inspection.inspect import Inspection
+
+HELP = "find every defect of a dataset; leaves a report and a proposed dataset.yaml in DIR"
+
+FINDINGS = 3
+
+SHOWN = 10
+"""Defects of one kind on the terminal."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `inspect`."""
+    parser.add_argument("dataset", metavar="DATASET", help="a folder whose layout is recognised, or a YAML file")
+    parser.add_argument("settings", nargs="*", default=[], metavar="data.key=value", help="how the data is read")
+    parser.add_argument("--out", metavar="DIR", default="inspection", help="folder for the report (inspection)")
+    parser.add_argument("--overwrite", action="store_true", help="discard an earlier inspection in DIR")
+    parser.set_defaults(collect="settings")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Inspect everything; status 3 where something is wrong."""
+    from pathlib import Path
+
+    from pyramidseg.config import load_config, parse_override
+    from pyramidseg.console import Console
+    from pyramidseg.data.inspection.inspect import inspect_dataset
+    from pyramidseg.data.inspection.report import PAGE, check_out, write_inspection
+
+    console, out = Console(), Path(arguments.out)
+    check_out(out, overwrite=arguments.overwrite)
+    config = load_config(overrides=dict(parse_override(text) for text in arguments.settings))
+    inspection = inspect_dataset(arguments.dataset, data=config.data, track=console.track)
+    write_inspection(out, inspection)
+    for line in in_lines(inspection):
+        console.say(line)
+    console.say(f"report: {out / PAGE}")
+    return FINDINGS if inspection.defects else 0
+
+
+def in_lines(inspection: "Inspection") -> "Iterator[str]":
+    """The inspection for a terminal: what was recognised, then the first defects of each kind."""
+    from pyramidseg.data.defect_kinds import IN_WORDS
+    from pyramidseg.data.inspection.report import TABLE, by_kind
+
+    dataset = inspection.dataset
+    yield f"{dataset.source}: {dataset.layout}"
+    yield from (f"  {note}" for note in (*dataset.notes, *inspection.remarks))
+    yield from (f"  {split}: {len(records)} images" for split, records in dataset.splits.items())
+    for kind, defects in by_kind(inspection.defects).items():
+        yield f"{kind} ({len(defects)}): {IN_WORDS[kind]}"
+        yield from (f"  {defect.file}: {defect.detail}" for defect in defects[:SHOWN])
+        if len(defects) > SHOWN:
+            yield f"  ... and {len(defects) - SHOWN} more, in {TABLE}"
+    found = len(inspection.defects)
+    yield f"{found} defect{'' if found == 1 else 's'} found" if found else "no defects found"

@@ -1,0 +1,45 @@
+"""pyramidseg pretrain: an encoder with its fully connected layer, from folders of images by class."""
+
+import argparse
+
+from pyramidseg.cli.train import FLAGS
+
+HELP = "pretrain an encoder as a classifier, for --encoder-weights"
+
+SHARED = {flag: entry for flag, entry in FLAGS.items() if flag != "weights"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `pretrain`."""
+    parser.add_argument("folder", metavar="IMAGE_FOLDERS", help="FOLDER/train/CLASS/... and val, or FOLDER/CLASS/...")
+    parser.add_argument("settings", nargs="*", default=[], metavar="section.key=value", help="any other setting")
+    parser.add_argument("--out", required=True, metavar="RUN", help="folder of the run; must not exist")
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings, such as another run's config.yaml")
+    parser.add_argument("--resume", action="store_true", help="continue the run in RUN")
+    parser.add_argument("--overwrite", action="store_true", help="discard the run in RUN")
+    for flag, (setting, text) in SHARED.items():
+        parser.add_argument(f"--{flag}", dest=setting, metavar=flag.rpartition("-")[2].upper(), help=text)
+    parser.set_defaults(collect="settings")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train a classifier."""
+    from pathlib import Path
+
+    from pyramidseg.cli.train import given_overrides
+    from pyramidseg.config import load_config
+    from pyramidseg.console import Console
+    from pyramidseg.training.classification import plan_pretraining
+    from pyramidseg.training.loop import run_task
+
+    config = load_config(arguments.config, given_overrides(arguments, SHARED))
+    console, folder = Console(), Path(arguments.folder)
+    run_task(
+        config,
+        lambda resolved: plan_pretraining(resolved, folder, console),
+        out=Path(arguments.out),
+        resume=arguments.resume,
+        overwrite=arguments.overwrite,
+        console=console,
+    )
+    return 0

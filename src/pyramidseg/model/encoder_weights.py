@@ -1,0 +1,157 @@
+"""Starting weights of encoders: from the Hugging Face hub, a file, or random.
+
+The names of tensors are timm's; a fully connected layer in a file is left out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError
+from timm.models import adapt_input_conv, get_pretrained_cfg, list_pretrained
+from torch import Tensor, nn
+
+from pyramidseg.errors import WeightsError
+from pyramidseg.model.tensor_files import read_tensors
+
+IMAGENET_TAGS: dict[str, str] = {
+    **{f"resnet{depth}": "tv_in1k" for depth in (18, 34, 50, 101, 152)},
+    **{f"tf_efficientnet_b{depth}": "aa_in1k" for depth in range(8)},
+}
+"""Pretrained weights by network: one recipe a family, so that depths compare (torchvision v1; AutoAugment)."""
+
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names of weights in timm's repositories on the Hugging Face hub."""
+
+HUB_SECONDS = 10.0
+"""How long the hub may take to answer at all."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class EncoderSource:
+    """Where an encoder's weights came from, as it is printed and stored in bundles."""
+
+    kind: Literal["random", "pretrained", "file"]
+    name: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def create_network(
+    name: str, *, weights: str, in_channels: int, options: Mapping[str, Any]
+) -> tuple[nn.Module, EncoderSource]:
+    """A network of timm with its starting weights, and where they came from.
+
+    Args:
+        weights: `imagenet`, `none`, a tag of timm, or a file of tensors.
+        options: of `timm.create_model`; a classifier that is asked for starts anew.
+
+    Raises:
+        WeightsError: the weights cannot be had, or do not fit.
+    """
+    options = {**options, "in_chans": in_channels}
+    if weights == "none":
+        mean, std = _repeat(IMAGENET_MEAN, in_channels), _repeat(IMAGENET_STD, in_channels)
+        return timm.create_model(name, pretrained=False, **options), EncoderSource("random", "random", mean, std)
+    if _is_file(weights):
+        state = _classifier_state(name, Path(weights), in_channels=in_channels)
+        overlay = {"state_dict": state, "first_conv": None}
+        network = timm.create_model(
+            name, pretrained=True, pretrained_cfg_overlay=overlay, pretrained_strict=False, **options
+        )
+        return network, _source_of(name, "file", Path(weights).name, in_channels)
+    tag = _tag_of(name, weights)
+    return _download(f"{name}.{tag}", options), _source_of(f"{name}.{tag}", "pretrained", f"{name}.{tag}", in_channels)
+
+
+def _is_file(weights: str) -> bool:
+    return weights.endswith((".safetensors", ".pth", ".pt", ".bin")) or "/" in weights
+
+
+def _tag_of(name: str, weights: str) -> str:
+    tags = [full.split(".", 1)[1] for full in list_pretrained(f"{name}.*") if "." in full]
+    tag = IMAGENET_TAGS.get(name) if weights == "imagenet" else weights.removeprefix(f"{name}.")
+    if tag in tags:
+        return tag
+    if weights == "imagenet":
+        what = f"encoder={name} has no pinned ImageNet weights"
+    else:
+        what = f"encoder_weights={weights}: neither a file, nor weights that timm has for {name}"
+    raise WeightsError(f"{what}; tags of timm: {', '.join(tags) or 'none'}; or a file, or encoder_weights=none")
+
+
+def _download(full_name: str, options: dict[str, Any]) -> nn.Module:
+    """A network with weights from the Hugging Face hub, or from its cache folder where they lie there."""
+    try:
+        _require_reachable(full_name)
+        network: nn.Module = timm.create_model(full_name, pretrained=True, **options)
+    except Exception as error:  # hub, HTTP and socket libraries raise their own kinds: this is the border
+        raise WeightsError(
+            f"encoder_weights: {full_name} cannot be loaded from the Hugging Face hub "
+            f"({type(error).__name__}: {_first_line(error)}). Three ways out: point HF_HOME to a folder that holds "
+            "them already, give a file (encoder_weights=FILE.safetensors), or start from random (encoder_weights=none)"
+        ) from error
+    return network
+
+
+def _require_reachable(full_name: str) -> None:
+    """One quick request for weights that are not in the cache: alone, the hub's client tries for a minute, aloud."""
+    settings = get_pretrained_cfg(full_name)
+    repository = settings.hf_hub_id if settings is not None else None
+    if not repository or any(isinstance(try_to_load_from_cache(repository, name), str) for name in HUB_FILES):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, HUB_FILES[0]), timeout=HUB_SECONDS)
+    except EntryNotFoundError:  # the hub answers: timm knows where else to look
+        return
+
+
+def _classifier_state(name: str, file: Path, *, in_channels: int) -> dict[str, Tensor]:
+    """Tensors of a file, checked one by one against the network that they are meant for.
+
+    The fully connected layer may be there or not; every other tensor has to be, in its shape.
+    """
+    state = read_tensors(file)
+    with torch.device("meta"):
+        expected = timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_channels).state_dict()
+    settings = get_pretrained_cfg(name)
+    first = settings.first_conv if settings is not None else None
+    for conv in (first,) if isinstance(first, str) else (first or ()):
+        weight = state.get(f"{conv}.weight")
+        if weight is not None and weight.ndim == 4 and weight.shape[1] == 3 != in_channels:
+            state[f"{conv}.weight"] = adapt_input_conv(in_channels, weight)
+    absent = [key for key in expected if key not in state]
+    misshapen = [key for key in expected if key in state and state[key].shape != expected[key].shape]
+    if absent or misshapen:
+        raise WeightsError(
+            f"{file}: not weights of {name}: {len(absent)} of {len(expected)} tensors absent ({_some(absent)}), "
+            f"{len(misshapen)} of another shape ({_some(misshapen)}); nothing was loaded"
+        )
+    return {key: state[key] for key in expected}
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") if names else "none"
+
+
+def _source_of(name: str, kind: Literal["pretrained", "file"], label: str, in_channels: int) -> EncoderSource:
+    settings = get_pretrained_cfg(name)
+    mean = settings.mean if settings is not None else IMAGENET_MEAN
+    std = settings.std if settings is not None else IMAGENET_STD
+    return EncoderSource(kind, label, _repeat(mean, in_channels), _repeat(std, in_channels))
+
+
+def _repeat(values: tuple[float, ...], count: int) -> tuple[float, ...]:
+    """Channel statistics for any channel count: RGB's own for 3, else their average."""
+    return tuple(values) if len(values) == count else (sum(values) / len(values),) * count
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0][:200]

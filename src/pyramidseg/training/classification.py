@@ -1,0 +1,263 @@
+"""Classification as a task: an encoder with its fully connected layer, pretrained on folders of images by class.
+
+Legend: B batch, K classes.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pyramidseg.config import Config, given_settings
+from pyramidseg.console import Console
+from pyramidseg.data.classification_loading import ClassifiedSamples, center_crop
+from pyramidseg.data.image_folders import ImageFolders, LabelledImage, check_images, open_image_folders
+from pyramidseg.data.images import read_image
+from pyramidseg.data.loading import Batch
+from pyramidseg.data.parallel import in_threads
+from pyramidseg.errors import ConfigError
+from pyramidseg.model.classifier import Classifier
+from pyramidseg.runtime import autocast, on_first_rank, position_seed, rank, sum_over_ranks, world_size
+from pyramidseg.training.checkpoint import Position
+from pyramidseg.training.history import check_watch
+from pyramidseg.training.optim import choose_optimizer
+from pyramidseg.training.pretraining_report import write_pretraining_report
+from pyramidseg.training.run_folder import RunFolder
+from pyramidseg.training.setup import Setup, assemble, make_plan, make_step
+from pyramidseg.training.step import Step
+from pyramidseg.training.task import Columns, Validation
+
+TOP = 5
+"""A class among so many most likely ones counts in the top-5 error."""
+
+IMAGES, WRONG, WRONG_TOP = range(3)
+
+MEANINGLESS = ("loss.", "data.classes", "data.format", "data.ignore", "data.binary", "data.scale", "model.weights")
+"""Beginnings of settings that only segmentation has."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The task of a pretraining run; see `Task`. Its tally counts images, wrong ones, and wrong among `TOP`."""
+
+    config: Config
+    data: ImageFolders
+    fingerprint: str
+    step: Step
+
+    watchable = ("train_loss", "train_error", "train_top5_error", "val_loss", "val_error", "val_top5_error")
+    headline = {  # noqa: RUF012 - a constant
+        "loss": ("train_loss", "val_loss"),
+        "top-1 error": ("train_error", "val_error"),
+        "top-5 error": ("train_top5_error", "val_top5_error"),
+    }
+
+    def description(self) -> dict[str, Any]:
+        """See `Task.description`."""
+        return {
+            "source": self.data.source,
+            "layout": "folders of images by class",
+            "notes": list(self.data.notes),
+            "images": {name: len(images) for name, images in self.data.splits.items()},
+            "names": list(self.data.classes),
+        }
+
+    def identity(self) -> str:
+        """See `Task.identity`."""
+        return self.fingerprint
+
+    def names(self, indices: Sequence[int]) -> list[str]:
+        """See `Task.names`."""
+        return [self.data.splits["train"][index].id for index in indices]
+
+    def empty_tally(self) -> Tensor:
+        """(3,) zeros."""
+        return torch.zeros(3, dtype=torch.int64, device=self.step.device)
+
+    def gradients(self, model: nn.Module, batches: Sequence[Batch], number: int) -> tuple[Tensor, Tensor]:
+        """Cross entropy over all images of the step; see `Task.gradients`."""
+        labels = [self.step.to_device(batch.labels) for batch in batches]
+        total = sum_over_ranks(torch.tensor(sum(map(len, labels)), device=self.step.device))
+        tally = self.empty_tally()
+
+        def share_of(index: int, output: Tensor) -> Tensor:
+            logits = self.step.widened(output)
+            tally.add_(counted(logits.detach(), labels[index]))
+            return F.cross_entropy(logits, labels[index], reduction="sum") / total
+
+        return self.step.backward(model, batches, number, loss=share_of), tally
+
+    def training_columns(self, tally: Tensor) -> Columns:
+        """See `Task.training_columns`."""
+        return {"train_error": _share(tally, WRONG), "train_top5_error": _share(tally, WRONG_TOP)}
+
+    def validate(self, model: nn.Module, console: Console) -> Validation:
+        """Error and loss on the middle of every validation image; see `Task.validate`."""
+        mine = self.data.splits["val"][rank() :: world_size()]
+        tally = self.empty_tally()
+        loss = torch.zeros((), dtype=torch.float64)
+        for images, labels in self._batches(mine, console):
+            with torch.inference_mode(), autocast(self.step.precision, self.step.device):
+                logits = self.step.widened(model(images.to(self.step.device)))
+            truth = self.step.to_device(labels)
+            loss += F.cross_entropy(logits, truth, reduction="sum").double().cpu()
+            tally += counted(logits, truth)
+        tally, loss = sum_over_ranks(tally), sum_over_ranks(loss.to(self.step.device))
+        columns = {
+            "val_loss": float(loss) / int(tally[IMAGES]),
+            "val_error": _share(tally, WRONG),
+            "val_top5_error": _share(tally, WRONG_TOP),
+        }
+        return Validation(columns, {"metrics": columns, "split": "val", "data": Path(self.data.source).name})
+
+    def save(self, model: nn.Module, path: Path, facts: Mapping[str, Any]) -> None:
+        """What `--encoder-weights` takes."""
+        assert isinstance(model, Classifier)
+        model.save(path, facts=facts)
+
+    def write_results(self, setup: Setup, run: RunFolder, position: Position, console: Console) -> None:
+        """Curves and page; see `Task.write_results`."""
+        if rank() > 0:
+            return
+        assert isinstance(setup.model, Classifier)
+        write_pretraining_report(
+            run,
+            title=f"{setup.model.name} on {Path(self.data.source).name}, {run.path.name}",
+            history=position.history,
+            best=position.history[position.best_epoch],
+            settings={name: setup.config.model_dump(mode="json")[name] for name in ("model", "data", "optim", "train")},
+            facts={
+                "source": self.data.source,
+                "classes": len(self.data.classes),
+                **{f"{name} images": len(images) for name, images in self.data.splits.items()},
+                **setup.facts(position),
+            },
+            notes=(*self.data.notes, *setup.notes),
+        )
+        console.say(f"for segmentation: --encoder {setup.model.name} --encoder-weights {run.best}")
+
+    def _batches(self, images: Sequence[LabelledImage], console: Console) -> Iterator[tuple[Tensor, Tensor]]:
+        """(B, C, H, W) crops and (B,) labels."""
+
+        def read(entry: LabelledImage) -> np.ndarray[Any, Any]:
+            return center_crop(read_image(entry.image, channels=self.config.model.in_channels), self.config.data.crop)
+
+        crops = console.track(in_threads(read, images), total=len(images), what="scoring")
+        size = self.config.train.val_batch_size
+        waiting: list[tuple[np.ndarray[Any, Any], int]] = []
+        for entry, crop in zip(images, crops, strict=True):
+            waiting.append((crop, entry.label))
+            if len(waiting) == size:
+                yield _stacked(waiting)
+                waiting = []
+        if waiting:
+            yield _stacked(waiting)
+
+
+def plan_pretraining(config: Config, folder: Path, console: Console) -> Setup:
+    """Check everything that can be checked before training, and build what it needs.
+
+    Raises:
+        PyramidSegError: the first thing that cannot be used.
+    """
+    config, optimizer = choose_optimizer(classification_config(config))
+    data = on_first_rank(lambda: _checked(folder, config, console))
+    step = make_step(config)
+    torch.manual_seed(position_seed("initialisation", config.train.seed))
+    model = Classifier(
+        data.classes,
+        encoder=config.model.encoder,
+        encoder_depth=config.model.encoder_depth,
+        encoder_weights=config.model.encoder_weights,
+        in_channels=config.model.in_channels,
+        dropout=config.model.dropout,
+    )
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    note = f"{model.name} classifier, {parameters / 1e6:.1f} M parameters, weights {model.source.name}"
+    model = model.to(step.device, step.dtype).to(memory_format=torch.channels_last)
+    setup = assemble(
+        config,
+        Classification(config, data, data.fingerprint(), step),
+        step,
+        make_plan(config, samples=len(data.splits["train"])),
+        model=model,
+        seen_by_loss=model,
+        samples=ClassifiedSamples(
+            data.splits["train"],
+            channels=config.model.in_channels,
+            crop=config.data.crop,
+            flip=config.data.flip,
+            color=config.data.color,
+            seed=config.train.seed,
+        ),
+        notes=(note,),
+    )
+    for text in (*setup.notes, optimizer):
+        console.say(text)
+    return setup
+
+
+def classification_config(config: Config) -> Config:
+    """The settings with what is different by default for a classifier.
+
+    Raises:
+        ConfigError: a setting was given that only segmentation has.
+    """
+    given = given_settings(config)
+    defaults = {"model.encoder_weights": "none", "model.dropout": 0.0, "train.watch": "val_error"}
+    for name in given:
+        if name.startswith(MEANINGLESS) and given[name] != _default(name):
+            raise ConfigError(f"{name}: has no meaning for a classifier, which `pretrain` trains; leave it out")
+    tree = config.model_dump()
+    for name, value in defaults.items():
+        if name not in given:
+            section, _, key = name.partition(".")
+            tree[section][key] = value
+    config = Config.model_validate(tree)
+    check_watch(config.train.watch, Classification.watchable)
+    return config
+
+
+def counted(logits: Tensor, labels: Tensor) -> Tensor:
+    """(3,) int64: images, those whose class is not the most likely one, those whose class is not among `TOP`.
+
+    Args:
+        logits: (B, K).
+        labels: (B,) int64.
+    """
+    best = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
+    hits = best == labels[:, None]
+    wrong, wrong_top = (~hits[:, 0]).sum(), (~hits.any(dim=1)).sum()
+    return torch.stack([wrong.new_tensor(len(labels)), wrong, wrong_top])
+
+
+def _checked(folder: Path, config: Config, console: Console) -> ImageFolders:
+    data = open_image_folders(folder, val_share=config.data.val_share)
+    console.say(f"{data.source}: folders of images by class, {len(data.classes)} classes")
+    for note in data.notes:
+        console.say(f"  {note}")
+    check_images(data, channels=config.model.in_channels, track=console.track)
+    for name, images in data.splits.items():
+        console.say(f"  {name}: {len(images)} images")
+    return data
+
+
+def _stacked(waiting: Sequence[tuple[np.ndarray[Any, Any], int]]) -> tuple[Tensor, Tensor]:
+    images, labels = zip(*waiting, strict=True)
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor(labels)
+
+
+def _share(tally: Tensor, which: int) -> float:
+    images = int(tally[IMAGES])
+    return int(tally[which]) / images if images else math.nan
+
+
+def _default(name: str) -> Any:
+    section, _, key = name.partition(".")
+    return getattr(getattr(Config(), section), key)

@@ -1,0 +1,25 @@
+import pickle
+from pathlib import Path
+
+from pyramidseg.data.defect_kinds import Defect, DefectError, Kind, as_defect
+from pyramidseg.errors import DataError
+
+
+def test_error_says_file_and_detail_and_survives_another_process() -> None:
+    error = DefectError(Kind.EMPTY, Path("a.png"), "the file is empty")
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error) == "a.png: the file is empty"
+    assert again.defect == Defect(Kind.EMPTY, Path("a.png"), "the file is empty")
+    assert isinstance(again, DataError)
+
+
+def test_error_without_a_kind_becomes_the_kind_of_what_was_being_read() -> None:
+    file = Path("folder/a.png")
+    found = as_defect(DataError(f"{file}: is odd"), file=file, otherwise=Kind.UNREADABLE_MASK)
+    assert found == Defect(Kind.UNREADABLE_MASK, file, "is odd")
+    error = DefectError(Kind.EMPTY, Path("other.png"), "empty")
+    assert as_defect(error, file=file, otherwise=Kind.UNREADABLE_MASK) is error.defect
+
+
+def test_values_are_words_that_a_shell_takes() -> None:
+    assert all(kind.value == kind.value.lower() and " " not in kind.value for kind in Kind)

@@ -1,0 +1,189 @@
+"""Pretraining: folders of images by class to an encoder that segmentation begins with."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pyramidseg.cli.main import main
+from pyramidseg.data.classification_loading import center_crop, random_resized_crop
+from pyramidseg.data.image_folders import open_image_folders
+from pyramidseg.errors import DataError
+from pyramidseg.model.classifier import Classifier
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.training.classification import counted
+from pyramidseg.training.loop import train
+from support import TINY_SETTINGS
+
+TINY = ["--encoder", "test_resnet", "--crop", "32", "--batch-size", "8", "--workers", "0", "--device", "cpu"]
+COLORS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
+
+
+def write_images(folder: Path, count: int, *, seed: int = 0) -> Path:
+    """Noisy images whose colour tells their class."""
+    rng = np.random.default_rng(seed)
+    for name, color in COLORS.items():
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            size = rng.integers(30, 60, size=2)
+            noise = rng.normal(0, 30, size=(*size, 3))
+            Image.fromarray((np.array(color) + noise).clip(0, 255).astype(np.uint8)).save(
+                folder / name / f"{index}.png"
+            )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("classes")
+    write_images(root / "train", 16)
+    write_images(root / "val", 4, seed=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def pretrained(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("pretrained") / "run"
+    assert main(["pretrain", str(folders), "--out", str(out), "--epochs", "4", "optim.ema=0.5", *TINY]) == 0
+    return out
+
+
+def test_a_run_holds_what_a_segmentation_run_holds(pretrained: Path) -> None:
+    names = {path.name for path in pretrained.iterdir()}
+    assert names >= {
+        "config.yaml",
+        "dataset.yaml",
+        "metrics.csv",
+        "best.safetensors",
+        "last.safetensors",
+        "report.html",
+    }
+    with (pretrained / "metrics.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert len(rows) == 4
+    assert float(rows[-1]["val_error"]) < 0.3
+    assert float(rows[-1]["val_top5_error"]) == 0  # three classes
+    page = (pretrained / "report.html").read_text(encoding="utf-8")
+    assert "top-1 error" in page
+    assert "3</dd>" in page
+
+
+def test_its_weights_begin_a_segmenter(pretrained: Path, scenes: Path, tmp_path: Path) -> None:
+    weights = pretrained / "best.safetensors"
+    model = Segmenter(num_classes=4, **{**_model_settings(), "encoder_weights": str(weights)})
+    from safetensors.torch import load_file
+
+    stored = load_file(weights)
+    for name, tensor in model.encoder.network.state_dict().items():
+        assert torch.equal(tensor, stored[name]), name
+    assert "fc.weight" in stored
+    settings = {**TINY_SETTINGS, "encoder_weights": str(weights)}
+    run = train(scenes, out=tmp_path / "run", epochs=1, quiet=True, **settings)
+    assert run.best.exists()
+
+
+def test_a_stopped_run_ends_as_an_uninterrupted_one(folders: Path, tmp_path: Path) -> None:
+    def pretrain(out: Path, *more: str) -> int:
+        return main(["pretrain", str(folders), "--out", str(out), "train.checkpoint_steps=1", *more, *TINY])
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert pretrain(whole, "--epochs", "2") == 0
+    assert pretrain(parts, "--epochs", "2") == 0
+    for name in ("best.safetensors", "last.safetensors", "report.html", "metrics.csv"):
+        (parts / name).unlink()
+    steps = sorted((parts / "checkpoint").glob("step-*"))
+    steps[-1].unlink()  # as if it had been killed before its last checkpoint
+    assert main(["pretrain", str(folders), "--out", str(parts), "--resume"]) == 0
+    from safetensors.torch import load_file
+
+    first, second = load_file(whole / "last.safetensors"), load_file(parts / "last.safetensors")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data.classes=[a,b]"], "data.classes: has no meaning for a classifier"),
+        (["loss.dice=0.5"], "loss.dice: has no meaning for a classifier"),
+        (["train.watch=val_miou"], "train.watch=val_miou: no such value in metrics.csv"),
+        (["optim.freeze_encoder=true"], "part the encoder from the rest of a segmenter"),
+    ],
+)
+def test_what_has_no_meaning_is_refused(
+    folders: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pretrain", str(folders), "--out", str(tmp_path / "run"), *TINY, *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+class TestImageFolders:
+    def test_without_splits_each_class_gives_a_share(self, tmp_path: Path) -> None:
+        data = open_image_folders(write_images(tmp_path / "all", 10), val_share=0.2)
+        assert data.classes == ("blue", "green", "red")
+        for label in range(3):
+            counts = [sum(entry.label == label for entry in data.splits[split]) for split in ("train", "val")]
+            assert counts == [8, 2]
+        assert "there is no val folder: 6 images" in data.notes[0]
+
+    def test_a_class_that_train_has_not_is_named(self, tmp_path: Path) -> None:
+        write_images(tmp_path / "train", 2)
+        write_images(tmp_path / "val", 1)
+        (tmp_path / "val" / "red").rename(tmp_path / "val" / "rot")
+        with pytest.raises(DataError, match="train has no class 'rot'"):
+            open_image_folders(tmp_path)
+
+    def test_one_class_is_no_classification(self, tmp_path: Path) -> None:
+        write_images(tmp_path, 2)
+        for name in ("red", "green"):
+            (tmp_path / name).rename(tmp_path / f".{name}")
+        with pytest.raises(DataError, match=r"at least two classes, .* found 1 \(blue\)"):
+            open_image_folders(tmp_path)
+
+    def test_an_unreadable_image_stops_before_training(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_images(tmp_path / "data", 4)
+        (tmp_path / "data" / "red" / "0.png").write_bytes(b"no image")
+        assert main(["pretrain", str(tmp_path / "data"), "--out", str(tmp_path / "run"), *TINY]) == 2
+        assert "0.png: no image that can be read here" in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 5))
+def test_crops_have_the_size_that_is_asked_for(height: int, width: int, seed: int) -> None:
+    image = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    assert random_resized_crop(image, (16, 24), np.random.default_rng(seed)).shape == (16, 24, 3)
+    assert center_crop(image, (16, 24)).shape == (16, 24, 3)
+
+
+@given(st.integers(2, 9), st.integers(1, 12), st.integers(0, 99))
+def test_errors_are_counted_as_by_a_loop(classes: int, batch: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(batch, classes, generator=generator)
+    labels = torch.randint(0, classes, (batch,), generator=generator)
+    wrong = wrong_top = 0
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        place = sorted(range(classes), key=lambda index: -row[index]).index(label)
+        wrong += place > 0
+        wrong_top += place >= 5
+    assert counted(logits, labels).tolist() == [batch, wrong, wrong_top]
+
+
+def test_a_classifiers_file_says_what_it_is(pretrained: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(pretrained / "best.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["classes"]) == list(COLORS)
+    assert metadata["encoder"] == "test_resnet"
+    assert Classifier(COLORS, encoder="test_resnet").classes == tuple(COLORS)
+
+
+def _model_settings() -> dict[str, object]:
+    return {"encoder": "test_resnet", "pyramid_channels": 32, "segmentation_channels": 32}
