@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,8 @@ def test_everything_that_is_promised_is_there(compared: Path) -> None:
     assert {row["class"] for row in rows(compared / "classes.csv")} >= {"road", "sky"}
     page = (compared / "report.html").read_text(encoding="utf-8")
     assert all(sentence in page for sentence in content["verdict"])
-    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "http://" not in page
+    assert "https://" not in page
     assert {path.name for path in compared.glob("*.png")} == {"error.png", "cost.png"}
 
 
@@ -52,8 +54,9 @@ def test_scores_are_those_of_the_last_epoch(compared: Path) -> None:
 
 
 def test_it_goes_on_where_it_stopped_and_takes_more_seeds(
-    compared: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
+    compared: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    compared = shutil.copytree(compared, tmp_path / "copy")
     before = (run_folder(compared, "test_resnet", 0) / "last.safetensors").stat().st_mtime_ns
     again = ["compare", str(scenes), "--out", str(compared), "--epochs", "1", "--seeds", "2", *SETTINGS]
     assert main(again) == 0
