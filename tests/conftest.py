@@ -1,5 +1,6 @@
 """Shared by all tests: made datasets, and the command line as people start it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from pyramidseg.data.synthetic.scenes import write_scenes
 from support import CommandLine, process_environment
 
+os.environ["PYRAMIDSEG_CACHE"] = "off"  # nothing remembered in or from the home of whoever runs the tests
 torch.set_num_threads(1)  # the tests' networks are tiny: threads would only wait for each other
 
 

@@ -23,14 +23,16 @@ _HOME = {
     "Record": "pyramidseg.data.records",
     "Segmenter": "pyramidseg.model.segmenter",
     "evaluate": "pyramidseg.evaluation.scoring",
+    "inspect_dataset": "pyramidseg.data.inspection.inspect",
     "train": "pyramidseg.training.loop",
 }
 
-__all__ = ["Classes", "Config", "Dataset", "Predictor", "Record", "Segmenter", "evaluate", "train"]
+__all__ = ["Classes", "Config", "Dataset", "Predictor", "Record", "Segmenter", "evaluate", "inspect_dataset", "train"]
 
 if TYPE_CHECKING:
     from pyramidseg.classes import Classes
     from pyramidseg.config import Config
+    from pyramidseg.data.inspection.inspect import inspect_dataset
     from pyramidseg.data.records import Dataset, Record
     from pyramidseg.evaluation.scoring import evaluate
     from pyramidseg.model.segmenter import Segmenter

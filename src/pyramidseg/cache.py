@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyramidseg
 from pyramidseg.files import write_text
 
 T = TypeVar("T")
@@ -47,14 +48,14 @@ class Memory:
         to_json: Callable[[T], Any],
         from_json: Callable[[Any], T],
     ) -> T:
-        """The result as it was computed from the same content before, or else computed now and kept.
+        """The result as this version computed it from the same content before, or else computed now and kept.
 
         Each `what` has one file: a result for new content takes the place of the old one. What is damaged is said aloud
         and made anew; a folder that cannot be written costs no more than a warning.
         """
         if self.folder is None:
             return compute()
-        file = self.folder / f"{digest([what])[:32]}.json"
+        file, content = self.folder / f"{digest([what])[:32]}.json", f"{pyramidseg.__version__} {content}"
         try:
             stored = json.loads(file.read_text(encoding="utf-8"))
             if digest([json.dumps(stored["value"])]) != stored["sum"]:

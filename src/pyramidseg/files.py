@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,12 +20,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """
     with explained_writes(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        part = Path(name)
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        # Made here, and not as a private file by tempfile: so it has the permissions that the user's umask leaves it.
+        part.touch(exist_ok=False)
         try:
             write(part)
-            part.chmod(0o666 & ~_umask())
             _flush(part)
             part.replace(path)
             _flush(path.parent)
@@ -78,9 +77,3 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

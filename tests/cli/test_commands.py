@@ -76,6 +76,22 @@ def test_predict_prints_the_shares_of_a_single_image(
     assert "1 of 1 images predicted" in said
 
 
+def test_predict_cuts_images_as_told(
+    bundle: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = next((scenes / "val/images").iterdir())
+    assert run("predict", bundle, image, "--out", tmp_path / "out", "--tile", "64", "--overlap", "32") == 0
+    assert "1 in tiles" in capsys.readouterr().out
+    (entry,) = json.loads((tmp_path / "out/predictions.json").read_text())["images"]
+    assert (entry["height"], entry["width"], entry["tile_px"], entry["overlap_px"]) == (72, 96, 64, 32)
+    assert run("predict", bundle, image, "--out", tmp_path / "out", "--tile", "whole") == 0
+    assert "tiles" not in capsys.readouterr().out
+    assert run("predict", bundle, image, "--out", tmp_path / "out", "--tile", "100") == 2
+    assert "tile_px=100" in capsys.readouterr().err
+    assert run("predict", bundle, image, "--out", tmp_path / "out", "--tile", "big") == 2
+    assert "auto, whole, or a number" in capsys.readouterr().err
+
+
 def test_predict_takes_sources_after_flags(bundle: Path, scenes: Path, tmp_path: Path) -> None:
     first, second = sorted((scenes / "val/images").iterdir())[:2]
     assert run("predict", bundle, first, "--out", tmp_path / "out", second) == 0

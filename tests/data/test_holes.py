@@ -26,7 +26,7 @@ def write(path: Path, values: NDArray[Any], *, nodata: str | None = None, **opti
         path,
         values,
         photometric=options.pop("photometric", "minisblack"),
-        planarconfig="contig",
+        planarconfig="contig" if values.ndim == 3 else None,
         metadata=None,
         extratags=[*tags, *options.pop("extratags", [])],
         **options,
@@ -118,6 +118,19 @@ def test_transparency_is_a_hole_where_the_file_lies_on_a_map(tmp_path: Path, pla
     )  # fmt: skip
     assert (read_image(path, channels=3)[:, 0] == (60 if placed else 200)).all()
     assert np.array_equal(read_image(path, channels=4), values)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("nodata", [-1.7976931348623157e308, -3.4028234663852886e38, 1e20, 0.1])
+def test_nodata_of_64_bits_is_found_in_32(tmp_path: Path, bands: int, nodata: float) -> None:
+    values = np.full((4, 5, bands), 2.5)
+    values[1] = nodata
+    path = write(tmp_path / "a.tif", values if bands > 1 else values[..., 0], nodata=repr(nodata))
+    pixels = read_pixels(path, channels=bands)
+    empty = pixels.empty()
+    assert empty is not None
+    assert empty[1].all() and empty.sum() == 5
+    assert (pixels.filled() == 2.5).all()
 
 
 def test_holes_are_looked_for_in_the_chosen_bands_only(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pyramidseg.classes import Classes
+from pyramidseg.data.pictures import to_rgb
 from pyramidseg.data.records import Record
-from pyramidseg.evaluation.examples import MAX_WIDTH_PX, WRONG, choose_examples, make_example, to_rgb
+from pyramidseg.evaluation.examples import MAX_WIDTH_PX, WRONG, choose_examples, make_example
 from pyramidseg.evaluation.metrics import ImageScore
 
 CLASSES = Classes(("a", "b"), ((255, 0, 0), (0, 0, 255)))

@@ -19,6 +19,8 @@ from pyramidseg.data.records import Dataset, Record
 from pyramidseg.errors import DataError, OutputError
 from pyramidseg.evaluation.scoring import evaluate, score
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.predict.backends import TorchBackend
+from pyramidseg.predict.tta import FlipAndScales
 
 SHARD = Path(__file__).with_name("score_shard.py")
 _spec = importlib.util.spec_from_file_location("score_shard", SHARD)
@@ -94,6 +96,21 @@ def test_coarse_logits_are_resized_bilinearly_before_the_argmax(records):
         return F.interpolate(coarse(images), size=images.shape[-2:], mode="bilinear", align_corners=False)
 
     assert torch.equal(score_with(coarse, records).confusion, score_with(resized, records).confusion)
+
+
+@pytest.mark.parametrize("settings", [{}, {"finest_stride": 2}, {"align_corners": True}])
+@pytest.mark.parametrize("tta", [False, True])
+def test_a_backends_labels_are_the_argmax_of_its_full_size_logits(records, settings, tta):
+    torch.manual_seed(0)
+    network = {"encoder": "test_resnet", "encoder_weights": "none", "coarsest_stride": 8}
+    model = Segmenter(classes=made.CLASSES, pyramid_channels=8, segmentation_channels=8, **network, **settings)
+    weight = model.classifier.weight.data.normal_()
+    weight -= weight.mean(dim=1, keepdim=True)  # features are positive: else one class would win everywhere
+    backend = TorchBackend(model, device="cpu")
+    backend = FlipAndScales(backend) if tta else backend
+    plain = score_with(lambda images: backend(images), records)
+    assert torch.equal(score_with(backend, records).confusion, plain.confusion)
+    assert (plain.confusion.sum(dim=0) > 0).sum() > 1  # more than one class was predicted
 
 
 def test_without_loss_there_is_none(records):

@@ -38,13 +38,45 @@ def test_uses_a_bundle_as_its_model(model, tmp_path):
     assert (backend.classes, backend.in_channels) == (model.classes, 3)
 
 
-def test_puts_the_model_into_evaluation_and_refuses_it_in_training():
-    model = Segmenter(num_classes=2, encoder="test_resnet", encoder_weights="none", pyramid_channels=16)
+def test_a_model_handed_in_is_copied_and_left_alone():
+    model = Segmenter(num_classes=2, encoder="test_resnet", encoder_weights="none", pyramid_channels=16).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    backend = TorchBackend(model, device="cpu", precision="bf16")
+    first = backend(images())
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    torch.nn.init.ones_(model.classifier.weight)
+    assert torch.equal(backend(images()), first)
+
+
+def test_upsampled_coarse_logits_are_the_logits(model):
     backend = TorchBackend(model, device="cpu")
-    assert not model.training
-    model.train()
-    with pytest.raises(AssertionError, match="training mode"):
-        backend(images())
+    coarse = backend.coarse_logits(images())
+    assert coarse.shape == (2, 4, 16, 16)  # 45x61 padded to 64x64, at stride 4
+    assert torch.equal(backend.geometry.upsample(coarse, 45, 61), backend(images()))
+    with torch.inference_mode():
+        torch.testing.assert_close(backend.geometry.upsample(coarse, 45, 61), model.upsample(coarse, 45, 61))
+
+
+def test_a_failed_compilation_runs_eager_and_says_so(model, monkeypatch):
+    def compile(function, **options):
+        def fail(images):
+            raise RuntimeError("no C compiler\nat all")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", compile)
+    backend = make_backend(model, "torch-compiled", device="cpu")
+    assert str(backend) == "torch-compiled fp32 on cpu: eager, as torch.compile failed (no C compiler)"
+    assert torch.equal(backend(images()), TorchBackend(model, device="cpu")(images()))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_compiled_logits_are_those_of_eager_torch(model):
+    backend = make_backend(model, "torch-compiled", device="cuda")
+    assert backend.note == ""
+    torch.testing.assert_close(backend(images()), TorchBackend(model, device="cuda")(images()), rtol=1e-3, atol=1e-4)
 
 
 def test_auto_is_torch_and_says_where_it_runs(model):
@@ -56,6 +88,11 @@ def test_auto_is_torch_and_says_where_it_runs(model):
 def test_an_unknown_backend_is_refused_with_the_nearest(model):
     with pytest.raises(ConfigError, match=r"backend=toch: .*did you mean 'torch'"):
         make_backend(model, "toch")
+
+
+def test_an_unknown_precision_is_refused(model):
+    with pytest.raises(ConfigError, match=r"precision=fp8: auto, fp32 and bf16"):
+        make_backend(model, precision="fp8")
 
 
 def test_an_absent_bundle_is_refused(tmp_path):

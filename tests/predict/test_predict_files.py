@@ -1,29 +1,15 @@
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from pyramidseg.classes import Classes
+from made_backends import Brightness
 from pyramidseg.errors import ConfigError, DataError, OutputError
 from pyramidseg.predict.files import predict_files
 from pyramidseg.predict.predictor import Predictor
-
-
-class Brightness:
-    """A backend that finds class 1 where the first channel is above 127."""
-
-    name = "brightness"
-    classes = Classes.named(["dark", "bright", "absent"])
-    in_channels = 3
-    calls = 0
-
-    def __call__(self, images):
-        self.calls += 1
-        bright = images[:, :1].float() / 64 - 2
-        return torch.cat((-bright, bright, torch.full_like(bright, -9)), dim=1)
 
 
 @pytest.fixture
@@ -75,7 +61,8 @@ def test_the_summary_lists_images_outputs_and_classes_found(predictor, images, t
         "width": 8,
         "classes": {"dark": 0.5, "bright": 0.5},
     }
-    assert [entry.image for entry in summary.predictions] == [images / "a.png", images / "deep" / "b.jpg"]
+    assert [entry["image"] for entry in content["images"]] == [str(images / "a.png"), str(images / "deep" / "b.jpg")]
+    assert (summary.images, summary.failed, summary.last.image) == (2, [], images / "deep" / "b.jpg")
 
 
 def test_an_unreadable_image_is_recorded_and_the_others_are_done(predictor, images, tmp_path):
@@ -93,7 +80,7 @@ def test_two_images_with_one_output_are_refused_before_anything_is_computed(pred
     save_image(images / "a.jpg")
     with pytest.raises(OutputError, match=r"a\.jpg and .*a\.png"):
         predict_files(predictor, [images], tmp_path / "out")
-    assert predictor.backend.calls == 0
+    assert not predictor.backend.batches
     assert not (tmp_path / "out").exists()
 
 
@@ -108,7 +95,7 @@ def test_an_input_is_never_overwritten(predictor, images):
     with pytest.raises(OutputError, match="would overwrite the input"):
         predict_files(predictor, [images], images)
     assert (images / "a.png").read_bytes() == before
-    assert predictor.backend.calls == 0
+    assert not predictor.backend.batches
 
 
 def test_an_input_is_recognised_through_a_link(predictor, images, tmp_path):
@@ -142,7 +129,7 @@ def test_earlier_predictions_are_replaced(predictor, images, tmp_path):
 def test_predictions_within_the_source_are_not_predicted_again(predictor, images):
     for _ in range(2):
         summary = predict_files(predictor, [images], images / "out")
-    assert len(summary.predictions) == 2
+    assert summary.images == 2
 
 
 def test_an_output_folder_that_is_a_file_is_refused(predictor, images, tmp_path):
@@ -171,3 +158,64 @@ def test_progress_sees_every_image(predictor, images, tmp_path):
 
     predict_files(predictor, [images], tmp_path / "out", track=track)
     assert seen == [(2, "predicting")] * 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interruption_leaves_whole_files_only_and_the_earlier_summary(images, tmp_path, error):
+    class Interrupted(Brightness):
+        def coarse_logits(self, images):
+            if len(self.batches) == 4:
+                raise error
+            return super().coarse_logits(images)
+
+    for index in range(8):
+        save_image(images / f"c{index}.png")
+    out = tmp_path / "out"
+    predict_files(Predictor(Brightness()), [images / "a.png"], out)
+    before = (out / "predictions.json").read_bytes()
+    with pytest.raises(error):
+        predict_files(Predictor(Interrupted()), [images], out, batch_size=1)
+    assert (out / "predictions.json").read_bytes() == before
+    assert not [name for name in files_in(out) if name.endswith(".part")]
+    for mask in out.rglob("*.png"):
+        with Image.open(mask) as file:
+            file.load()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("decode", "write"))]
+
+
+def test_a_failing_writer_ends_it_in_one_line(predictor, images, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "deep").write_text("a file where a folder is needed")
+    with pytest.raises(OutputError, match=r"deep.*cannot be written"):
+        predict_files(predictor, [images], tmp_path / "out")
+    assert not (tmp_path / "out" / "predictions.json").exists()
+
+
+def test_the_summary_names_tiles(images, tmp_path):
+    save_image(images / "large.png", size=(100, 90))
+    summary = predict_files(Predictor(Brightness(), tile_px=64, overlap_px=32), [images], tmp_path / "out")
+    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
+    assert summary.tiled == 1
+    assert [entry.get("tile_px") for entry in entries] == [None, None, 64]
+    mask = np.asarray(Image.open(tmp_path / "out" / "large.png"))
+    assert mask.shape == (90, 100)
+    assert mask[:45].max() == 0 and mask[45:].min() == 1
+
+
+def test_written_files_have_the_permissions_that_the_umask_leaves(predictor, images, tmp_path):
+    predict_files(predictor, [images], tmp_path / "out")
+    (tmp_path / "plain").touch()
+    for path in (tmp_path / "out").rglob("*.*"):
+        assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_long_folder_keeps_nothing_but_its_failures(predictor, images, tmp_path):
+    """The summary object of many images is as small as that of a few: entries go to the file."""
+    for index in range(40):
+        save_image(images / f"c{index:02}.png")
+    summary = predict_files(predictor, [images], tmp_path / "out", batch_size=3)
+    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
+    assert summary.images == len(entries) == 42
+    assert [Path(entry["image"]).name for entry in entries[:3]] == ["a.png", "c00.png", "c01.png"]
+    assert vars(summary).keys() == {"out", "images", "tiled", "failed", "last"}
+    assert summary.failed == []

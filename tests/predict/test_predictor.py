@@ -1,32 +1,20 @@
+import struct
 import threading
 import weakref
+import zlib
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from pyramidseg.classes import Classes
+from made_backends import Brightness
+from pyramidseg.data.image_files import MAX_PIXELS
 from pyramidseg.errors import ConfigError, DataError
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.predictor import BATCH_PIXELS, Predictor, Segmentation, segmentation_of, viewable
-
-
-class Brightness:
-    """A backend that finds class 1 where a pixel's first channel is above 127; it notes its batches."""
-
-    name = "brightness"
-    classes = Classes.named(["dark", "bright"])
-    in_channels = 3
-
-    def __init__(self) -> None:
-        self.batches: list[tuple[int, ...]] = []
-
-    def __call__(self, images):
-        self.batches.append(tuple(images.shape))
-        unit = 1 if images.is_floating_point() else 255
-        bright = images[:, :1].float() / unit - 0.5
-        return torch.cat((-bright, bright), dim=1)
+from pyramidseg.predict.backends import TorchBackend
+from pyramidseg.predict.pipeline import BATCH_PIXELS
+from pyramidseg.predict.predictor import Predictor
 
 
 def grey(height, width, value=0):
@@ -37,22 +25,54 @@ def test_a_file_and_its_array_give_the_same(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (21, 34, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "image.png")
     predictor = Predictor(Brightness())
-    from_file, from_array = predictor.predict(str(tmp_path / "image.png")), predictor.predict(pixels)
+    from_file = predictor.predict(str(tmp_path / "image.png"), confidence=True)
+    from_array = predictor.predict(pixels)
     assert np.array_equal(from_file.labels, pixels[..., 0] > 127)
     assert np.array_equal(from_array.labels, from_file.labels)
     assert from_file.labels.dtype == np.uint8 and from_file.confidence.dtype == np.float32
+    assert from_array.confidence is None and from_array.probabilities is None
 
 
-def test_a_bundle_predicts_as_its_model(tmp_path):
-    model = Segmenter(num_classes=3, encoder="test_resnet", encoder_weights="none", pyramid_channels=16).eval()
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return Segmenter(
+        num_classes=3, encoder="test_resnet", encoder_weights="none", coarsest_stride=8, pyramid_channels=16
+    ).eval()
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_a_bundle_predicts_as_its_model(model, tmp_path):
     model.save(tmp_path / "model.safetensors")
-    image = np.random.default_rng(0).integers(0, 256, (50, 40, 3), np.uint8)
+    image = noise(50, 40)
     with torch.inference_mode():
         logits = model(torch.from_numpy(image).permute(2, 0, 1)[None])[0]
-    found = Predictor(tmp_path / "model.safetensors", device="cpu").predict(image, probabilities=True)
+    predictor = Predictor(tmp_path / "model.safetensors", device="cpu")
+    found = predictor.predict(image, confidence=True, probabilities=True)
     np.testing.assert_allclose(found.probabilities, logits.softmax(0).numpy(), atol=1e-5)
     assert np.array_equal(found.labels, found.probabilities.argmax(0))
     np.testing.assert_allclose(found.confidence, found.probabilities.max(0), atol=1e-6)
+    assert np.array_equal(predictor.predict(image).labels, found.labels)
+
+
+def test_tiles_that_overlap_by_what_they_spoil_give_the_whole_images_labels(model):
+    image = noise(420, 300)
+    backend = TorchBackend(model, device="cpu")
+    whole = Predictor(backend, tile_px="whole").predict(image, probabilities=True)
+    tiled = Predictor(backend, tile_px=256, overlap_px=128)
+    (outcome,) = tiled.outcomes([image], probabilities=True)
+    assert outcome.tiles is not None and outcome.tiles.margin_px > 0
+    np.testing.assert_allclose(outcome.segmentation.probabilities, whole.probabilities, atol=1e-5)
+    assert np.array_equal(outcome.segmentation.labels, whole.labels)
+    assert np.array_equal(tiled.predict(image).labels, whole.labels)
+
+
+def test_small_images_are_not_cut(model):
+    outcomes = Predictor(model, device="cpu", tile_px=64).outcomes([noise(64, 64), noise(64, 65)])
+    assert [outcome.tiles is not None for outcome in outcomes] == [False, True]
 
 
 def test_test_time_augmentation_wraps_the_backend():
@@ -61,12 +81,15 @@ def test_test_time_augmentation_wraps_the_backend():
     assert len(predictor.backend.backend.batches) == 6
 
 
-def test_many_keep_their_order_and_batch_equal_neighbours():
+def test_many_keep_their_order_and_equal_ones_share_batches():
     backend = Brightness()
     sizes = [(4, 5)] * 5 + [(6, 5)] + [(4, 5)] * 2
-    results = list(Predictor(backend).predict_many([grey(*size) for size in sizes], batch_size=3))
-    assert [result.labels.shape for result in results] == sizes
-    assert [batch[0] for batch in backend.batches] == [3, 2, 1, 2]
+    images = [grey(*size, value=255 * (index % 2)) for index, size in enumerate(sizes)]
+    results = list(Predictor(backend).predict_many(images, batch_size=3))
+    assert [(result.labels.shape, int(result.labels[0, 0])) for result in results] == [
+        (size, index % 2) for index, size in enumerate(sizes)
+    ]
+    assert [batch[0] for batch in backend.batches] == [3, 3, 1, 1]
 
 
 def test_batches_are_bounded_in_pixels():
@@ -76,20 +99,27 @@ def test_batches_are_bounded_in_pixels():
     assert [batch[0] for batch in backend.batches] == [2, 1]
 
 
-def test_only_a_few_images_are_held_at_a_time():
-    references, most = [], 0
+def test_two_thousand_images_are_held_no_more_than_two_hundred():
+    """The same of whatever the pipeline makes: images and label maps alive at a time, by weak references."""
 
-    def images():
-        nonlocal most
-        for _ in range(200):
-            image = grey(4, 4)
-            references.append(weakref.ref(image))
-            most = max(most, sum(reference() is not None for reference in references))
-            yield image
+    def most_alive(count):
+        references, most = [], 0
 
-    for _ in Predictor(Brightness()).predict_many(images(), batch_size=2):
-        pass
-    assert most < 20
+        def images():
+            for index in range(count):
+                image = grey(4, 4 + index % 3)  # three sizes, so that some wait for others of theirs
+                references.append(weakref.ref(image))
+                yield image
+
+        for result in Predictor(Brightness()).predict_many(images(), batch_size=2):
+            references.append(weakref.ref(result.labels))
+            references[:] = [reference for reference in references if reference() is not None]
+            most = max(most, len(references))
+        return most
+
+    bound = 2 * (2 * 2 + 4 * 2 + 2 * 2)  # images and label maps: read ahead, waiting for their size, and in work
+    assert most_alive(200) <= bound
+    assert most_alive(2000) <= bound
 
 
 def test_an_unreadable_image_is_an_outcome_of_its_own(tmp_path):
@@ -110,7 +140,59 @@ def test_stopping_early_leaves_no_thread_behind():
     stream = Predictor(Brightness()).predict_many(grey(4, 4) for _ in range(1000))
     next(stream)
     stream.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+    assert not pipeline_threads()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_interrupted_model_leaves_no_thread_behind(error):
+    class Interrupted(Brightness):
+        def coarse_logits(self, images):
+            if len(self.batches) == 3:
+                raise error
+            return super().coarse_logits(images)
+
+    done = []
+    with pytest.raises(error):
+        done.extend(Predictor(Interrupted()).predict_many((grey(4, 4) for _ in range(100)), batch_size=1))
+    assert not pipeline_threads()
+
+
+def pipeline_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith(("measure", "decode", "write"))]
+
+
+def test_an_error_in_the_images_own_source_travels():
+    def images():
+        yield grey(4, 4)
+        raise OSError("the camera is gone")
+
+    with pytest.raises(OSError, match="camera"):
+        list(Predictor(Brightness()).predict_many(images()))
+
+
+def test_images_beyond_the_bound_are_refused_by_their_header(tmp_path):
+    Image.new("RGB", (1, 1)).save(tmp_path / "vast.png")
+    content = bytearray((tmp_path / "vast.png").read_bytes())
+    side = int(MAX_PIXELS**0.5) + 1
+    content[16:24] = struct.pack(">II", side, side)  # width and height in the header,
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))  # and the checksum over it
+    (tmp_path / "vast.png").write_bytes(content)
+    first, second = Predictor(Brightness()).outcomes([tmp_path / "vast.png", grey(4, 4)])
+    assert "more than the 250 million" in str(first.error)
+    assert second.error is None
+
+
+def test_pixels_of_a_type_that_a_backend_refuses_are_an_error_of_their_images():
+    class Picky(Brightness):
+        def coarse_logits(self, images):
+            if images.dtype != torch.uint8:
+                raise DataError("model.onnx: takes uint8 images, got float32")
+            return super().coarse_logits(images)
+
+    images = [grey(4, 4), grey(4, 4).astype(np.float32), grey(4, 4)]
+    errors = [outcome.error for outcome in Predictor(Picky()).outcomes(images)]
+    assert [error is None for error in errors] == [True, False, True]
+    assert "image: model.onnx: takes uint8" in str(errors[1])
 
 
 @pytest.mark.parametrize(
@@ -136,51 +218,3 @@ def test_mirrored_views_of_arrays_are_taken():
 def test_a_batch_of_none_is_refused():
     with pytest.raises(ConfigError, match="batch_size=0"):
         list(Predictor(Brightness()).predict_many([], batch_size=0))
-
-
-class TestSegmentation:
-    CLASSES = Classes(("sky", "road", "car"), ((10, 20, 30), (100, 110, 120), (200, 0, 0)))
-
-    def segmentation(self):
-        labels = np.array([[1, 1], [1, 0]], np.uint8)
-        return Segmentation(labels, np.ones((2, 2), np.float32), self.CLASSES)
-
-    def test_shares_list_what_was_found_largest_first(self):
-        assert list(self.segmentation().shares().items()) == [("road", 0.75), ("sky", 0.25)]
-
-    def test_colours_are_those_of_the_classes(self):
-        assert self.segmentation().colorize()[1].tolist() == [[100, 110, 120], [10, 20, 30]]
-
-    def test_overlay_weighs_image_and_colours(self):
-        image = np.full((2, 2, 3), 50, np.uint8)
-        segmentation = self.segmentation()
-        assert np.array_equal(segmentation.overlay(image, alpha=0), image)
-        assert np.array_equal(segmentation.overlay(image, alpha=1), segmentation.colorize())
-        assert segmentation.overlay(image)[1, 1].tolist() == [30, 35, 40]
-
-    def test_overlay_on_an_image_of_another_size_is_refused(self):
-        with pytest.raises(DataError, match="sizes differ"):
-            self.segmentation().overlay(np.zeros((3, 2, 3), np.uint8))
-
-    def test_labels_and_confidence_are_the_largest_probability(self):
-        logits = torch.randn(5, 6, 7, generator=torch.Generator().manual_seed(0))
-        found = segmentation_of(logits, Classes.numbered(5))
-        confidence, labels = logits.softmax(0).max(0)
-        assert np.array_equal(found.labels, labels.numpy())
-        np.testing.assert_allclose(found.confidence, confidence.numpy(), rtol=1e-5)
-        assert found.probabilities is None
-
-
-@pytest.mark.parametrize(
-    ("pixel", "expected"),
-    [
-        (np.array([1, 2, 3, 4], np.uint8), [1, 2, 3]),
-        (np.array([9], np.uint8), [9, 9, 9]),
-        (np.array([65535, 257, 0], np.uint16), [255, 1, 0]),
-        (np.array([0.0, 0.2, 1.0], np.float32), [0, 51, 255]),
-        (np.array([-100, 0, 100], np.int16), [0, 128, 255]),
-        (np.array([7.0, 7.0, 7.0], np.float32), [0, 0, 0]),
-    ],
-)
-def test_any_image_can_be_viewed(pixel, expected):
-    assert viewable(pixel[None, None])[0, 0].tolist() == expected

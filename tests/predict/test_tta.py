@@ -58,6 +58,12 @@ def test_a_single_pixel_can_be_scaled():
     assert FlipAndScales(Filters(), scales=(0.1, 1.0))(IMAGES[..., :1, :1]).shape == (2, 2, 1, 1)
 
 
+def test_its_coarse_logits_are_those_of_the_full_size():
+    augmented = FlipAndScales(Filters())
+    assert augmented.geometry.stride == 1
+    assert torch.equal(augmented.coarse_logits(IMAGES), augmented(IMAGES))
+
+
 def test_is_a_backend_of_the_same_model():
     augmented = FlipAndScales(Filters())
     assert (augmented.classes, augmented.in_channels) == (Filters.classes, 1)

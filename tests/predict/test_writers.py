@@ -3,10 +3,12 @@ import pytest
 from PIL import Image
 
 from pyramidseg.classes import Classes
-from pyramidseg.predict.predictor import Segmentation
+from pyramidseg.data.georeference import Georeference
+from pyramidseg.predict.segmentation import Segmentation
 from pyramidseg.predict.writers import WRITERS, is_ours
 
 CLASSES = Classes.named(["sky", "road", "car"])
+PLACE = Georeference("", (0.5, 0.0, 733601.0, 0.0, -0.5, 3725139.0))
 IMAGE = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
 
 
@@ -15,7 +17,7 @@ def segmentation():
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(3), (5, 7)).transpose(2, 0, 1).astype(np.float32)
     labels = probabilities.argmax(0).astype(np.uint8)
-    return Segmentation(labels, probabilities.max(0), CLASSES, probabilities)
+    return Segmentation(labels, CLASSES, probabilities.max(0), probabilities, PLACE)
 
 
 @pytest.fixture

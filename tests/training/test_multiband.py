@@ -84,6 +84,8 @@ def test_bands_that_the_data_names_are_those_of_the_bundle(tmp_path: Path) -> No
     chosen = read_image(image, channels=(4, 1))
     by_file, by_array = (ps.Predictor(run.last).predict(source).labels for source in (image, chosen))
     assert np.array_equal(by_file, by_array)
+    by_python = open_dataset(open_dataset(data, load_config().data), load_config(overrides={"data.bands": [4, 1]}).data)
+    assert by_python.bands == (4, 1)
     # Without the file that names the bands, the bundle still knows them.
     assert torch.equal(ps.evaluate(run.last, data).confusion, ps.evaluate(run.last, file).confusion)
     assert planned(data, weights=str(run.last)).settings.input_bands == (4, 1)

@@ -54,7 +54,8 @@ def find_holes(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_] 
     if values.dtype.kind == "f":
         holes = ~np.isfinite(values)
         if nodata is not None:
-            holes |= values == np.float32(nodata)
+            with np.errstate(over="ignore"):  # beyond float32, where it is infinite, as the values are
+                holes |= values == np.float32(nodata)
         return holes if holes.any() else None
     limits = np.iinfo(values.dtype)
     if nodata is None or not nodata.is_integer() or not limits.min <= nodata <= limits.max:

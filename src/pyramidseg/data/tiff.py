@@ -6,8 +6,10 @@ imagecodecs beside it. Sources: TIFF 6.0, and the GDAL_NODATA tag (GDAL's GTiff 
 
 import importlib.util
 import logging
+import math
 import zlib
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -185,36 +187,52 @@ def _decoded(path: Path, file: IO[bytes], header: TiffHeader) -> NDArray[Any]:
     if not (logger := logging.getLogger("tifffile")).handlers:
         logger.addHandler(logging.NullHandler())  # what it has to say of damage is said by our error
     page: Any = TiffFile(file).pages.first
-    size = path.stat().st_size
-    expected = header.height * header.width * header.bands * np.dtype(header.dtype).itemsize
-    offsets, counts = page.dataoffsets, page.databytecounts
-    pieces = int(np.prod(page.chunked))
-    if len(offsets) < pieces or len(counts) < pieces or expected > MAX_RATIO * size:
+    _check_page(page, header, size=path.stat().st_size)
+    planes, _, height, width, samples = page.shaped
+    stored = np.dtype(header.dtype)
+    kept = np.dtype(np.float32) if stored.kind == "f" else stored
+    with np.errstate(over="ignore"):  # float64 files mark holes by the least number of all: infinite in float32
+        values = np.full((planes, height, width, samples), np.array(_empty(header, stored), stored).astype(kept))
+        for piece, plane, top, left in _pieces(page, file, stored.itemsize):
+            piece = piece[: height - top, : width - left]
+            values[plane, top : top + piece.shape[0], left : left + piece.shape[1]] = piece
+    return values[0] if planes == 1 else np.ascontiguousarray(np.moveaxis(values[..., 0], 0, -1))
+
+
+def _check_page(page: Any, header: TiffHeader, *, size: int) -> None:
+    """Refuse what cannot be, before memory is taken for it.
+
+    Args:
+        size: of the file in bytes.
+    """
+    itemsize = np.dtype(header.dtype).itemsize
+    expected = header.height * header.width * header.bands * itemsize
+    pieces = math.prod(page.chunked)
+    if min(len(page.dataoffsets), len(page.databytecounts)) < pieces or expected > MAX_RATIO * size:
         raise ValueError(f"{size} bytes cannot hold its {expected} bytes of pixels")
-    if np.prod(page.chunks) * np.dtype(header.dtype).itemsize > max(2**28, 2 * expected):
+    if math.prod(page.chunks) * itemsize > max(2**28, 2 * expected):
         raise ValueError(f"its tiles of {page.chunks} are too large")
-    inflate = page.compression in _DEFLATE
-    if inflate:
-        page.compression = _NO_COMPRESSION  # for `page.decode`, which is handed what has been inflated already
+    ends = (offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False))
+    if any(end > size for end in islice(ends, pieces)):
+        raise ValueError("it is truncated")
     planes, depth, height, width, samples = page.shaped
     if (depth, height, width, planes * samples) != (1, header.height, header.width, header.bands):
         raise ValueError(f"its tags contradict each other: {page.shaped}")
-    stored = np.dtype(header.dtype)
-    kept = np.dtype(np.float32) if stored.kind == "f" else stored
-    values = np.full((planes, height, width, samples), _empty(header, kept), kept)
-    for index in range(pieces):
-        if counts[index] == 0:
+
+
+def _pieces(page: Any, file: IO[bytes], itemsize: int) -> Iterator[tuple[NDArray[Any], int, int, int]]:
+    """Strips or tiles (h, w, samples), each with its plane, row and column."""
+    inflate = page.compression in _DEFLATE
+    if inflate:
+        page.compression = _NO_COMPRESSION  # for `page.decode`, which is handed what has been inflated already
+    limit = math.prod(page.chunks) * itemsize
+    for index in range(math.prod(page.chunked)):
+        if page.databytecounts[index] == 0:
             continue  # a tile that was never written, as GDAL leaves them: nodata
-        if offsets[index] + counts[index] > size:
-            raise ValueError("it is truncated")
-        file.seek(offsets[index])
-        data = file.read(counts[index])
-        if inflate:
-            data = _inflated(data, limit=int(np.prod(page.chunks)) * stored.itemsize)
-        piece, (plane, _, top, left, _), _ = page.decode(data, index, jpegtables=page.jpegtables)
-        piece = piece[0, : height - top, : width - left]
-        values[plane, top : top + piece.shape[0], left : left + piece.shape[1]] = piece
-    return values[0] if planes == 1 else np.ascontiguousarray(np.moveaxis(values[..., 0], 0, -1))
+        file.seek(page.dataoffsets[index])
+        data = file.read(page.databytecounts[index])
+        piece, (plane, _, top, left, _), _ = page.decode(_inflated(data, limit=limit) if inflate else data, index)
+        yield piece[0], plane, top, left
 
 
 def _inflated(data: bytes, *, limit: int) -> bytes:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyramidseg.classes import Classes
-from pyramidseg.config import DataConfig
+from pyramidseg.config import Channels, DataConfig
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.parallel import Track, in_threads, untracked
 from pyramidseg.data.readers import open_dataset
@@ -26,7 +26,8 @@ from pyramidseg.evaluation.reading import in_batches
 from pyramidseg.evaluation.report import Example, choose_examples, make_example, write_report
 from pyramidseg.evaluation.tables import TABLES, write_tables
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.backends import Backend, RunPrecision, make_backend
+from pyramidseg.predict.backends import Backend, ModelBackend, RunPrecision, make_backend
+from pyramidseg.predict.labels import label_maps
 from pyramidseg.predict.tta import FlipAndScales
 from pyramidseg.runtime import rank, sum_over_ranks, world_size
 
@@ -53,7 +54,7 @@ def score(
     masks: MaskSource,
     classes: Classes,
     *,
-    channels: int,
+    channels: Channels,
     batch_size: int,
     device: torch.device,
     loss: Loss | None = None,
@@ -81,11 +82,13 @@ def score(
     mine = records[rank() :: world_size()]
     pairs = in_threads(lambda record: (record, *read_pair(record, masks, channels=channels)), mine, workers=READERS)
     for batch in in_batches(track(pairs, total=len(mine), what="scoring"), batch_size=batch_size):
-        truth = batch.labels.to(device)
-        logits = _at_size_of(truth, predict_logits(batch.images.to(device)))
-        if loss is not None:
+        truth, images = batch.labels.to(device), batch.images.to(device)
+        if loss is None:
+            labels = _labels(predict_logits, images, truth)
+        else:
+            logits = _at_size_of(truth, predict_logits(images))
             losses += torch.stack(loss(logits, truth.long())).to(losses)
-        labels = _most_likely(logits)
+            labels = _most_likely(logits)
         matrices = torch.stack([confusion_matrix(*pair, size) for pair in zip(labels, truth, strict=True)])
         confusion += matrices.sum(dim=0)
         if each is not None:
@@ -145,19 +148,20 @@ def evaluate(
     opened = open_dataset(dataset, data, assumed=ready.classes, track=track)
     check_classes(opened, ready.classes)
     records = opened.split(split)
+    channels = opened.bands or ready.settings.channels
     scores = score(
         predict,
         records,
         opened.masks,
         ready.classes,
-        channels=ready.in_channels,
+        channels=channels,
         batch_size=batch_size,
         device=ready.device,
         track=track,
     )
     if folder is not None:
         examples = draw_examples(
-            predict, records, opened.masks, ready.classes, scores, channels=ready.in_channels, device=ready.device
+            predict, records, opened.masks, ready.classes, scores, channels=channels, device=ready.device
         )
         source = "a Segmenter in memory" if isinstance(model, Segmenter) else str(model)
         write_tables(folder, scores)
@@ -185,7 +189,7 @@ def draw_examples(
     classes: Classes,
     scores: Scores,
     *,
-    channels: int,
+    channels: Channels,
     device: torch.device,
     count: int = 6,
 ) -> list[Example]:
@@ -196,10 +200,17 @@ def draw_examples(
         if record.id in chosen:
             image, truth = read_pair(record, masks, channels=channels)
             batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2).to(device)
-            logits = _at_size_of(torch.from_numpy(truth)[None], predict_logits(batch))
-            labels = _most_likely(logits)[0].to(torch.uint8).cpu().numpy()
+            labels = _labels(predict_logits, batch, torch.from_numpy(truth)[None])[0].to(torch.uint8).cpu().numpy()
             examples.append(make_example(record, image, truth, labels, classes, chosen[record.id]))
     return examples
+
+
+def _labels(predict_logits: Predict, images: Tensor, truth: Tensor) -> Tensor:
+    """Predicted classes at the size of the truth. A backend's come from its coarse logits: the same, and faster."""
+    height, width = truth.shape[-2:]
+    if isinstance(predict_logits, (ModelBackend, FlipAndScales)) and images.shape[-2:] == (height, width):
+        return label_maps(predict_logits.coarse_logits(images), height, width, predict_logits.geometry)
+    return _most_likely(_at_size_of(truth, predict_logits(images)))
 
 
 def _most_likely(logits: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pyramidseg.model.folding import fold_batch_norm
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.model.static_padding import make_padding_static
 
 
 def inference_copy(segmenter: Segmenter, *, dtype: torch.dtype | None = None) -> Segmenter:
@@ -21,6 +22,7 @@ def inference_copy(segmenter: Segmenter, *, dtype: torch.dtype | None = None) ->
     model = copy.deepcopy(segmenter).eval().requires_grad_(False)
     stride = model.settings.coarsest_stride
     fold_batch_norm(model, model.mean.new_zeros(1, model.settings.in_channels, stride, stride))
+    make_padding_static(model.encoder)
     if dtype is not None and dtype != model.mean.dtype:
         for part in (model.encoder, model.decoder, model.classifier):
             part.to(dtype)

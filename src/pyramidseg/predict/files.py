@@ -1,21 +1,29 @@
-"""Prediction of files into a folder: every place to write is checked first, then images pass one after the other."""
+"""Prediction of files into a folder: every place to write is checked first, then images pass through the pipeline."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pyramidseg
-from pyramidseg.errors import ConfigError, OutputError, nearest
-from pyramidseg.files import write_text
+from pyramidseg.data.georeference import read_georeference
+from pyramidseg.errors import ConfigError, DataError, OutputError, nearest
+from pyramidseg.files import write_atomically
+from pyramidseg.predict.pipeline import in_order
 from pyramidseg.predict.predictor import Outcome, Predictor
+from pyramidseg.predict.processors import stage_threads
 from pyramidseg.predict.sources import Source, find_images
+from pyramidseg.predict.tiling import Tiles
 from pyramidseg.predict.writers import WRITERS, is_ours
 
 T = TypeVar("T")
 
 SUMMARY_FILE = "predictions.json"
+
+PLACED = "geotiff"
+"""The output that needs the image's place on a map."""
 
 
 class Track(Protocol):
@@ -34,6 +42,7 @@ class Prediction:
         outputs: file by the name of its writer, relative to the output folder; empty if there is an error.
         size: height and width of the image.
         shares: share of the pixels by class name, largest first.
+        tiles: how it was cut; None if it was predicted whole.
         error: why the image could not be predicted.
     """
 
@@ -41,6 +50,7 @@ class Prediction:
     outputs: Mapping[str, str]
     size: tuple[int, int] | None = None
     shares: Mapping[str, float] | None = None
+    tiles: Tiles | None = None
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -48,26 +58,41 @@ class Prediction:
         if self.error is not None or self.size is None or self.shares is None:
             return {"image": str(self.image), "error": self.error}
         height, width = self.size
+        cut = {"tile_px": self.tiles.tile_px, "overlap_px": self.tiles.overlap_px} if self.tiles else {}
         return {
             "image": str(self.image),
             "outputs": dict(self.outputs),
             "height": height,
             "width": width,
+            **cut,
             "classes": dict(self.shares),
         }
 
 
-@dataclass(frozen=True)
+@dataclass
 class PredictionSummary:
-    """What was done: one entry an image, in the order of the sources."""
+    """What was done; `predictions.json` has one entry an image, in the order of the sources.
+
+    Attributes:
+        images: how many there were.
+        tiled: how many of them were predicted in tiles.
+        failed: those that could not be predicted.
+        last: the last image's entry.
+    """
 
     out: Path
-    predictions: tuple[Prediction, ...]
+    images: int = 0
+    tiled: int = 0
+    failed: list[Prediction] = field(default_factory=list)
+    last: Prediction | None = None
 
-    @property
-    def failed(self) -> tuple[Prediction, ...]:
-        """Images that could not be predicted."""
-        return tuple(entry for entry in self.predictions if entry.error is not None)
+    def add(self, entry: Prediction) -> None:
+        """One more image. Only what failed is kept: memory must not grow with the folder."""
+        self.images += 1
+        self.tiled += entry.tiles is not None
+        self.last = entry
+        if entry.error is not None:
+            self.failed.append(entry)
 
 
 def predict_files(
@@ -83,13 +108,15 @@ def predict_files(
 
     Class ids as `<stem>.png` are always written. Earlier predictions in the folder are replaced file by file;
     anything else is left alone. An image that cannot be read becomes an entry with its error, and the others go on.
+    Threads read ahead of the model and write behind it. Whatever ends it early leaves whole files only, and
+    `predictions.json` as it was.
 
     Args:
         save: further outputs, names in `WRITERS`.
 
     Raises:
         ConfigError: `save` names an unknown output.
-        DataError: a source matches nothing.
+        DataError: a source matches nothing, or `save` names `geotiff` and an image has no place on a map.
         OutputError: two images share an output, or an output would replace an input or a file of somebody else's;
             found before anything is computed. Or the disk is full.
     """
@@ -97,20 +124,61 @@ def predict_files(
     names = _output_names(save)
     images = find_images(sources, outside=out)
     _check_outputs(images, names, out)
+    if PLACED in names:
+        _refuse_unplaced(images)
+    summary = PredictionSummary(out)
 
-    outcomes: Iterable[Outcome] = predictor.outcomes(
-        (source.path for source in images), batch_size=batch_size, probabilities="probabilities" in names
+    def predict_into(part: Path) -> None:
+        with closing(_predictions(predictor, images, names, out, batch_size=batch_size)) as entries:
+            tracked = entries if track is None else track(entries, total=len(images), what="predicting")
+            with part.open("w", encoding="utf-8") as file:
+                for text in _summary_text(predictor.classes.names, tracked, summary):
+                    file.write(text)
+
+    write_atomically(out / SUMMARY_FILE, predict_into)
+    return summary
+
+
+def _predictions(
+    predictor: Predictor, images: Sequence[Source], names: Sequence[str], out: Path, *, batch_size: int
+) -> Generator[Prediction, None, None]:
+    """Predict and write; an entry comes once its files are there."""
+    outcomes = predictor.outcomes(
+        (source.path for source in images),
+        batch_size=batch_size,
+        confidence="confidence" in names,
+        probabilities="probabilities" in names,
     )
-    if track is not None:
-        outcomes = track(outcomes, total=len(images), what="predicting")
-    predictions = tuple(_written(outcome, source, names, out) for outcome, source in zip(outcomes, images, strict=True))
-    content = {
-        "pyramidseg": pyramidseg.__version__,
-        "classes": list(predictor.classes.names),
-        "images": [entry.to_dict() for entry in predictions],
-    }
-    write_text(out / SUMMARY_FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    return PredictionSummary(out, predictions)
+    # Two writers at least: they mostly wait for the disk.
+    writers = max(2, stage_threads())
+    with (
+        closing(outcomes),
+        closing(
+            in_order(
+                lambda item: _written(*item, names, out),
+                zip(outcomes, images, strict=True),
+                threads=writers,
+                ahead=2 * writers,
+                pixels=lambda item: _pixels_behind(item[0]),
+                name="write",
+            )
+        ) as entries,
+    ):
+        yield from entries
+
+
+def _pixels_behind(outcome: Outcome) -> int:
+    return 0 if outcome.segmentation is None else outcome.segmentation.labels.size
+
+
+def _summary_text(classes: Sequence[str], entries: Iterable[Prediction], summary: PredictionSummary) -> Iterator[str]:
+    """`predictions.json`, piece by piece, with an image in a line."""
+    head = json.dumps({"pyramidseg": pyramidseg.__version__, "classes": list(classes)}, ensure_ascii=False)
+    yield head.removesuffix("}") + ', "images": ['
+    for entry in entries:
+        yield (",\n" if summary.images else "\n") + json.dumps(entry.to_dict(), ensure_ascii=False)
+        summary.add(entry)
+    yield "\n]}\n"
 
 
 def _output_names(save: Sequence[str]) -> tuple[str, ...]:
@@ -147,6 +215,20 @@ def _check_outputs(images: Sequence[Source], names: Sequence[str], out: Path) ->
         raise OutputError(f"{summary}: exists and was not written by pyramidseg; choose another --out")
 
 
+def _refuse_unplaced(images: Sequence[Source]) -> None:
+    """Refuse images that do not say where on a map they lie; what cannot be read is told in its own entry."""
+    for source in images:
+        try:
+            place = read_georeference(source.path)
+        except DataError:
+            continue
+        if place is None:
+            raise DataError(
+                f"{source.path}: does not say where on a map it lies, so it has no GeoTIFF; leave {PLACED} out of "
+                "--save, or name GeoTIFF images only"
+            )
+
+
 def _is_our_summary(path: Path) -> bool:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -165,10 +247,12 @@ def _written(outcome: Outcome, source: Source, names: Sequence[str], out: Path) 
         return Prediction(source.path, {}, error=str(outcome.error))
     segmentation, image = outcome.segmentation, outcome.image
     assert segmentation is not None and image is not None
+    if PLACED in names:
+        segmentation = replace(segmentation, place=read_georeference(source.path))
     outputs = {}
     for name in names:
         output = _output(out, source, name)
         WRITERS[name].write(output, segmentation, image)
         outputs[name] = output.relative_to(out).as_posix()
     height, width = segmentation.labels.shape
-    return Prediction(source.path, outputs, (height, width), segmentation.shares())
+    return Prediction(source.path, outputs, (height, width), segmentation.shares(), outcome.tiles)

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyramidseg.errors import ConfigError
-from pyramidseg.model.segmenter import INTEGER_RANGES
-from pyramidseg.predict.backends import Backend
+from pyramidseg.model.normalization import INTEGER_RANGES
+from pyramidseg.predict.backends import Backend, LogitGeometry
 
 
 class FlipAndScales:
@@ -30,6 +30,11 @@ class FlipAndScales:
         self.name = f"{backend.name} with test-time augmentation"
         self.classes = backend.classes
         self.in_channels = backend.in_channels
+        self.geometry = LogitGeometry(stride=1, align_corners=False)
+
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """What a call gives: views of several sizes meet only at the image's own, so that nothing coarser is left."""
+        return self(images)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:

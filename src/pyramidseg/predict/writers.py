@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
+from PIL.ExifTags import Base as ImageDescription
 from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import TiffImageFile
 
+from pyramidseg.data.georeference import geotiff
 from pyramidseg.files import write_atomically
-from pyramidseg.predict.predictor import Image, Segmentation
+from pyramidseg.predict.segmentation import Image, Segmentation
 
 SIGNATURE = "pyramidseg"
 """Value of the PNG text `Software` in every picture written here: how a prediction is told from somebody's image."""
@@ -41,6 +44,7 @@ def write_overlay(path: Path, segmentation: Segmentation, image: Image) -> None:
 
 def write_confidence(path: Path, segmentation: Segmentation, image: Image) -> None:
     """Probability of the label as an 8-bit grey PNG: 255 is certain."""
+    assert segmentation.confidence is not None, "this writer needs a segmentation with confidence"
     _write_png(path, (255 * segmentation.confidence).round().astype(np.uint8))
 
 
@@ -58,22 +62,38 @@ def write_probabilities(path: Path, segmentation: Segmentation, image: Image) ->
     write_atomically(path, write)
 
 
+def write_geotiff(path: Path, segmentation: Segmentation, image: Image) -> None:
+    """Class ids as a GeoTIFF at the image's own place on the map, with the classes' colours and names."""
+    assert segmentation.place is not None, "this writer needs a segmentation with a place"
+    names = {f"class_{index}": name for index, name in enumerate(segmentation.classes.names)}
+    content = geotiff(
+        segmentation.labels,
+        segmentation.place,
+        palette=segmentation.classes.palette(),
+        tags={"TIFFTAG_SOFTWARE": SIGNATURE, **names},
+    )
+    write_atomically(path, lambda part: part.write_bytes(content))
+
+
 WRITERS: dict[str, Writer] = {
     "mask": Writer(".png", write_mask),
     "overlay": Writer("_overlay.png", write_overlay),
     "color": Writer("_color.png", write_color),
     "confidence": Writer("_confidence.png", write_confidence),
     "probabilities": Writer("_probabilities.npz", write_probabilities),
+    "geotiff": Writer("_mask.tif", write_geotiff),
 }
 """Writer by the name that `--save` takes."""
 
 
 def is_ours(path: Path) -> bool:
-    """Whether an existing output may be replaced: a PNG that a writer made, or an archive by our own name for it."""
-    if path.suffix != ".png":
+    """Whether an existing output may be replaced: a picture that says who made it, or an archive by our name for it."""
+    if path.suffix not in (".png", ".tif"):
         return path.is_file()
     try:
         with PillowImage.open(path) as picture:
+            if isinstance(picture, TiffImageFile):
+                return picture.tag_v2.get(ImageDescription.Software) == SIGNATURE
             return picture.info.get("Software") == SIGNATURE
     except (OSError, ValueError, SyntaxError):
         return False

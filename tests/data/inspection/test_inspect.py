@@ -238,3 +238,11 @@ def test_sixteen_bits_and_many_bands_are_inspected(tmp_path: Path) -> None:
     assert [(group.dtype, len(group.channels)) for group in inspection.channel_groups] == [("uint16", 1)]
     assert inspection.proposal.settings["model"] == {"in_channels": 1}
     assert inspection.proposal.dataset == {}
+
+
+def test_only_the_bands_that_were_chosen_count(tmp_path: Path) -> None:
+    layout = paired(tmp_path / "data")
+    write_dataset(layout, seed=15, good=8)
+    every = inspect_dataset(layout.source).channel_groups[0].channels
+    some = inspect_dataset(layout.source, data=DataConfig(bands=[3, 1])).channel_groups[0].channels
+    assert some == (every[2], every[0])

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.classes import Classes
 from pyramidseg.data.images import read_header
 from pyramidseg.data.inspection.image_table import Places
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.pictures import jpeg_uri, labels_uri, shrink, to_rgb
-from pyramidseg.data.records import MaskSource, Record
+from pyramidseg.data.records import Dataset, Record
 
 PICTURES = 12
 """As many at least, where there are so many images; more only where classes need them."""
@@ -74,14 +73,14 @@ class Showcase:
         return sorted({*chosen, *filled.tolist()})
 
 
-def draw(places: Places, chosen: Sequence[int], masks: MaskSource, classes: Classes) -> tuple[Sample, ...]:
+def draw(dataset: Dataset, places: Places, chosen: Sequence[int]) -> tuple[Sample, ...]:
     """The pictures of a choice; of images without three channels, as `to_rgb` shows them."""
-    return tuple(_sample(places.split(place), places.record(place), masks, classes) for place in chosen)
+    return tuple(_sample(dataset, places.split(place), places.record(place)) for place in chosen)
 
 
-def _sample(split: str, record: Record, masks: MaskSource, classes: Classes) -> Sample:
-    header = read_header(record.image)
-    image, labels = read_pair(record, masks, channels=header.channels - header.alpha)
+def _sample(dataset: Dataset, split: str, record: Record) -> Sample:
+    header, classes = read_header(record.image), dataset.classes
+    image, labels = read_pair(record, dataset.masks, channels=dataset.bands or header.channels - header.alpha)
     shown = np.flatnonzero(np.bincount(labels.ravel(), minlength=256)[: len(classes)])
     return Sample(
         split=split,

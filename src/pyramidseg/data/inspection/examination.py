@@ -66,10 +66,14 @@ class Examination(NamedTuple):
     turned: bool
 
 
-def examine(record: Record, masks: MaskSource) -> Examination:
-    """Decode an image and its mask and find all that is wrong with either, and between them."""
+def examine(record: Record, masks: MaskSource, *, bands: tuple[int, ...] | None = None) -> Examination:
+    """Decode an image and its mask and find all that is wrong with either, and between them.
+
+    Args:
+        bands: those of the image that count; all of them unless given.
+    """
     defects: list[Defect] = []
-    pixels, image = _examine_image(record.image, defects)
+    pixels, image = _examine_image(record.image, bands, defects)
     labels, shape, unknown = _examine_mask(record, masks, defects)
     size = None if image is None else (image.height, image.width)
     if size is not None and shape is not None and shape != size:
@@ -95,10 +99,12 @@ def orientation(path: Path) -> int:
         return 1
 
 
-def _examine_image(path: Path, defects: list[Defect]) -> tuple[Pixels | None, ImageFacts | None]:
+def _examine_image(
+    path: Path, bands: tuple[int, ...] | None, defects: list[Defect]
+) -> tuple[Pixels | None, ImageFacts | None]:
     """Its pixels, and what is kept of them."""
     try:
-        pixels = read_pixels(path)
+        pixels = read_pixels(path, channels=bands)
     except DataError as error:
         defects.append(as_defect(error, file=path, otherwise=Kind.UNREADABLE_IMAGE))
         return None, None

@@ -72,7 +72,7 @@ def inspect_dataset(
     dataset = replace(dataset, splits=_in_order(dataset.splits))
     survey = Survey(Places.of(dataset.splits), len(dataset.classes))
     records = (record for some in dataset.splits.values() for record in some)
-    examined = in_threads(lambda record: examine(record, dataset.masks), records, workers=workers)
+    examined = in_threads(lambda record: examine(record, dataset.masks, bands=dataset.bands), records, workers=workers)
     for place, examination in enumerate(track(examined, total=len(survey.places), what="inspecting images and masks")):
         survey.add(place, examination)
     found += [*find_clashes(dataset.splits), *survey.defects, *find_outliers(survey.table)]
@@ -92,7 +92,7 @@ def inspect_dataset(
         sizes=survey.sizes,
         channel_groups=survey.channel_groups(),
         strays=strays,
-        samples=draw(survey.places, survey.showcase.choice(), dataset.masks, dataset.classes),
+        samples=draw(dataset, survey.places, survey.showcase.choice()),
         proposal=propose(dataset, survey.table, survey.tallies, found, strays),
     )
 

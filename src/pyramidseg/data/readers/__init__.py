@@ -87,7 +87,7 @@ def open_dataset(
         ConfigError: the YAML file or the settings say what is not possible, or what has no effect.
     """
     if isinstance(source, Dataset):
-        return _with_val(source, data)
+        return _with_val(replace(source, bands=data.bands or source.bands), data)
     file, description = _describe(Path(source))
     root = Path(source) if file is None else file.parent / description.path
     format, root, listing = _list(root, file, description, data.format or description.format)

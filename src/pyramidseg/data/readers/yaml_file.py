@@ -9,7 +9,8 @@ classes: [sky, road]     # names by id; or [{name: sky, color: [128, 128, 128], 
 ignore: [255, 11, void]  # values, colours or names that count nowhere; "*" is all that is not named
 binary: true             # masks of 0 (background) and 255 (foreground)
 val_share: 0.2           # the part of train that becomes val where there is no val
-                         # and what else LabelConfig has: threshold, inverted, tolerance, resize_masks, group
+                         # and what else LabelConfig has: threshold, inverted, tolerance, resize_masks, group, bands,
+                         # class_property, vector_crs
 
 RUN/dataset.yaml is such a file: it opens the dataset of a run as the run did.
 """

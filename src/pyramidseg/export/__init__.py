@@ -1,0 +1,1 @@
+"""Models as files for other runtimes, each checked against the model it was made from."""

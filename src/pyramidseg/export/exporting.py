@@ -1,0 +1,236 @@
+"""Export: a bundle to a file for another runtime, which is checked before anybody can find it."""
+
+import contextlib
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import pyramidseg
+from pyramidseg.config import DataConfig
+from pyramidseg.data.parallel import Track, untracked
+from pyramidseg.errors import ConfigError, OutputError, PyramidSegError, WeightsError, nearest
+from pyramidseg.export.formats import Format, find_format
+from pyramidseg.export.graph import capture
+from pyramidseg.export.parity import Comparison, Parity
+from pyramidseg.export.samples import Samples, default_dtype, labelled_samples, made_samples
+from pyramidseg.files import explained_writes, write_atomically, write_text
+from pyramidseg.model.bundle import KIND, load_bundle
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.model.tensor_files import CHECKSUM, read_metadata
+from pyramidseg.predict.backends import TorchBackend
+from pyramidseg.predict.backends.card import COARSE, INPUT_DTYPES, LOGITS, Card
+from pyramidseg.predict.backends.exported import ExportedBackend
+
+TIMED_RUNS = 9
+"""Pairs of runs, of this backend and the other one, whose medians are the latencies."""
+
+DEFAULT_DATA = DataConfig()
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export came to.
+
+    Attributes:
+        path: the file to open; None if it was past the tolerance, and nothing was written.
+        report: the parity report beside it.
+        parity: how it was checked.
+    """
+
+    path: Path | None
+    report: Path | None
+    parity: Parity
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Why nothing was written."""
+        return self.parity.findings()
+
+
+def export_model(
+    model: str | Path,
+    *,
+    format: str = "onnx",
+    precision: str = "fp32",
+    out: str | Path | None = None,
+    input_dtype: str = "auto",
+    check: str | Path | None = None,
+    split: str = "val",
+    data: DataConfig = DEFAULT_DATA,
+    device: str = "cpu",
+    track: Track = untracked,
+    say: Callable[[str], object] = lambda text: None,
+) -> Export:
+    """Write a bundle for another runtime, unless it predicts something else there.
+
+    The file is `<bundle>.onnx`, `.xml` with `.bin`, or `.pt2`, with `-fp16` or `-bf16` before the dot, and
+    `<file>.parity.json` is beside it. An earlier export of that name is replaced; anybody else's file is not.
+
+    Args:
+        format: a key of `FORMATS`.
+        precision: `fp32`, `fp16` or `bf16`, as far as the format has it.
+        out: folder; by default the bundle's.
+        input_dtype: type of the images that the file takes: `uint8`, `uint16`, `float32` (which takes them all in this
+            library), or `auto`: that of the images in `check`, else `uint8`, or `float32` for models in raw units.
+        check: a labelled dataset with the model's classes; by default made scenes without labels.
+        device: that runs the file in its check.
+
+    Raises:
+        ConfigError: a format, precision or type that does not exist, or an encoder that the format cannot hold.
+        MissingExtra: the format's libraries are not installed.
+        WeightsError: the bundle cannot be read.
+        DataError: the images cannot be used.
+        OutputError: a file of somebody else is in the way, or the place cannot be written.
+    """
+    path = Path(model)
+    chosen = find_format(format, precision)
+    if input_dtype not in ("auto", *INPUT_DTYPES):
+        raise ConfigError(f"--input {input_dtype}: no such type; {nearest(input_dtype, ['auto', *INPUT_DTYPES])}")
+    segmenter = load_bundle(path).model
+    target = _target(path, chosen, precision, None if out is None else Path(out))
+    _refuse_taken(target, chosen)
+    samples = (
+        made_samples(segmenter, default_dtype(segmenter) if input_dtype == "auto" else input_dtype)
+        if check is None
+        else labelled_samples(segmenter, check, split, data, track)
+    )
+    card = Card(
+        precision=precision,
+        input_dtype=samples.dtype if input_dtype == "auto" else input_dtype,
+        classes=segmenter.classes,
+        settings=segmenter.settings,
+        mean=tuple(segmenter.mean.tolist()),
+        std=tuple(segmenter.std.tolist()),
+        source={"file": path.name, CHECKSUM: read_metadata(path, kind=KIND)[CHECKSUM]},
+    )
+    say(f"{path}: to {format} {precision}, for {card.input_dtype} images of any size")
+    file = chosen.convert(capture(segmenter, precision=chosen.graphs[precision], input_dtype=card.input_dtype))
+    with _staging(target) as staged:
+        file.save(staged, card)
+        backend = chosen.backend(staged, device=device, outputs=(LOGITS, COARSE))
+        say(f"checking on {samples.name}, and {len(samples.pieces)} pieces of odd sizes")
+        parity = check_parity(backend, segmenter, samples)
+        if parity.findings():
+            return Export(None, None, parity)
+        file.save(staged, replace(card, parity=parity.to_dict()))
+        return Export(target, _publish(staged, target, chosen, parity, card), parity)
+
+
+@torch.inference_mode()
+def check_parity(backend: ExportedBackend, segmenter: Segmenter, samples: Samples) -> Parity:
+    """Run a file, which has to give both outputs, and the model that it is to equal, on the same images."""
+    comparison = Comparison(segmenter.classes)
+    largest = samples.pieces[0]
+    for images, truth in _all(samples):
+        comparison.add(segmenter(images), _logits_of(backend, images), truth)
+        if images[0].numel() > largest[0].numel():
+            largest = images[:1]
+    return comparison.result(
+        precision=backend.card.precision,
+        runtime=f"{backend.name} {backend.precision} on {backend.place}",
+        images=f"{samples.name}, and {len(samples.pieces)} pieces of odd sizes",
+        latency_ms=_latencies(TorchBackend(segmenter, device=backend.device), backend, largest),
+        latency_size=(largest.shape[-2], largest.shape[-1]),
+    )
+
+
+def _logits_of(backend: ExportedBackend, images: Tensor) -> Tensor:
+    """What a file says of images, at their size, on the CPU.
+
+    Raises:
+        ConfigError: nothing, or not for all of their pixels.
+    """
+    expected = (len(images), len(backend.classes), *images.shape[-2:])
+    try:
+        logits = backend.run(images)[LOGITS].cpu()
+    except PyramidSegError:
+        raise
+    except Exception as error:  # each runtime raises kinds of its own
+        found = " ".join(str(error).split())[:300]
+    else:
+        if logits.shape == expected:
+            return logits
+        found = f"logits of shape {tuple(logits.shape)}"
+    raise ConfigError(
+        f"encoder={backend.settings.encoder}: cannot be exported to {backend.format}: for images of shape "
+        f"{tuple(images.shape)} the file gives {found}; another --format may do, and the bundle runs in torch"
+    )
+
+
+def _all(samples: Samples) -> Iterator[tuple[Tensor, Tensor | None]]:
+    yield from ((piece, None) for piece in samples.pieces)
+    yield from samples.whole
+
+
+def _latencies(before: TorchBackend, after: ExportedBackend, image: Tensor) -> tuple[float, float]:
+    """Medians in ms of one image to logits of its size, run in turns, so that both meet the machine's other work."""
+
+    def once(run: Callable[[Tensor], object]) -> float:
+        started = time.perf_counter()
+        run(image)
+        if before.device.type == "cuda":
+            torch.cuda.synchronize(before.device)
+        return 1000 * (time.perf_counter() - started)
+
+    pairs = [(once(before), once(after.run)) for _ in range(TIMED_RUNS + 1)][1:]  # the first ones prepare
+    first, second = zip(*pairs, strict=True)
+    return statistics.median(first), statistics.median(second)
+
+
+def _target(bundle: Path, chosen: Format, precision: str, out: Path | None) -> Path:
+    suffix = "" if precision == "fp32" else f"-{precision}"
+    return (bundle.parent if out is None else out) / f"{bundle.stem}{suffix}{chosen.suffix}"
+
+
+def _refuse_taken(target: Path, chosen: Format) -> None:
+    """Only an earlier export may be replaced."""
+    if target.parent.exists() and not target.parent.is_dir():
+        raise OutputError(f"{target.parent}: a file, not a folder; choose another --out")
+    for suffix in chosen.suffixes:
+        file = target.with_suffix(suffix)
+        if not file.exists():
+            continue
+        try:
+            chosen.backend.read_card(target)
+        except WeightsError:
+            raise OutputError(f"{file}: exists and was not exported by pyramidseg; choose another --out") from None
+
+
+@contextlib.contextmanager
+def _staging(target: Path) -> Iterator[Path]:
+    """A hidden place beside the target for a file that has still to be checked; it goes in any case."""
+    made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
+    with explained_writes(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    try:
+        with explained_writes(target):
+            yield folder / target.name
+    finally:
+        shutil.rmtree(folder)
+        for empty in made:  # innermost first: folders made for a file that never came
+            with contextlib.suppress(OSError):
+                empty.rmdir()
+
+
+def _publish(staged: Path, target: Path, chosen: Format, parity: Parity, card: Card) -> Path:
+    """Move the files to where they are found, the one that is opened last; and the report beside it."""
+    report = target.with_name(f"{target.name}.parity.json")
+    for suffix in chosen.suffixes:
+        write_atomically(target.with_suffix(suffix), staged.with_suffix(suffix).replace)
+    content = {
+        "pyramidseg": pyramidseg.__version__,
+        "file": target.name,
+        "source": dict(card.source),
+        "parity": parity.to_dict(),
+    }
+    write_text(report, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    return report

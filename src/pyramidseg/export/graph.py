@@ -1,0 +1,83 @@
+"""The graph that every format is made from: one program of `torch.export` for images of any size.
+
+Legend: B batch, C channels, H W pixels, K classes, h w cells of the finest stride.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config as shape_config
+
+from pyramidseg.errors import ConfigError
+from pyramidseg.model.inference import inference_copy, logits_of_padded
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.predict.backends import LogitGeometry
+from pyramidseg.predict.backends.card import INPUT, INPUT_DTYPES
+
+DTYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+"""Of encoder, decoder and classifier, by precision. Normalisation, logits and their upsampling are float32 always."""
+
+
+class Graph(nn.Module):
+    """From plain images to logits: what an exported file does.
+
+    (B, C, H, W) to `logits` (B, K, H, W), for those who run the file elsewhere, and `coarse_logits` (B, K, h, w), from
+    which labels are found without the others (`predict.labels`). Both are float32.
+    """
+
+    def __init__(self, model: Segmenter) -> None:
+        super().__init__()
+        self.model = model
+        self.stride = model.settings.coarsest_stride
+        self.geometry = LogitGeometry(model.settings.finest_stride, model.settings.align_corners)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = images.shape[-2:]
+        # Not `Segmenter.pad`, which leaves images alone that need none: a graph has to hold for every size. And without
+        # its modulo: of "stride times the cells" the tracer can tell that it divides, and keeps short formulas.
+        rows, columns = ((side + self.stride - 1) // self.stride for side in (height, width))
+        bottom, right = rows * self.stride - height, columns * self.stride - width
+        padded = F.pad(self.model.normalize(images), (0, right, 0, bottom))
+        coarse = logits_of_padded(self.model, padded).float()
+        return self.geometry.upsample(coarse, height, width), coarse
+
+
+def capture(segmenter: Segmenter, *, precision: str, input_dtype: str) -> ExportedProgram:
+    """The graph of a model, on the CPU, for any batch, height and width from 1.
+
+    Raises:
+        ConfigError: the encoder does something that depends on the image in a way that a graph cannot hold.
+    """
+    model = inference_copy(segmenter, dtype=DTYPES[precision]).cpu()
+    stride = model.settings.coarsest_stride
+    # Sizes that differ from each other and need padding: else what they have in common would count as always so.
+    example = torch.zeros(
+        2, model.settings.in_channels, 2 * stride + 6, 3 * stride + 5, dtype=INPUT_DTYPES[input_dtype]
+    )
+    try:
+        # "Oblivious": sizes of 0 and 1 get no graphs of their own, so that one of them serves a single pixel, too.
+        with shape_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+            return torch.export.export(Graph(model), (example,), dynamic_shapes=_any_size(), strict=False)
+    except Exception as error:  # the tracer and whatever the network's own code runs into
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ConfigError(
+            f"encoder={model.encoder.name}: cannot be exported for images of any size: {reason[:300]}; "
+            "its bundle runs in torch"
+        ) from error
+
+
+def _any_size() -> Any:
+    """Batch, height and width as unknowns of which nothing is assumed.
+
+    Older versions of torch know sizes that vary around those of the example only, and may take more for granted; what
+    they made does not pass its check then.
+    """
+    try:
+        from torch.fx.experimental.dynamic_spec import ParamsSpec, ShapeVar, TensorSpec
+    except ImportError:
+        return {INPUT: {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}}
+    batch, height, width = (ShapeVar(name, min=1) for name in ("batch", "height", "width"))
+    return ParamsSpec({INPUT: TensorSpec([batch, None, height, width])})

@@ -1,0 +1,99 @@
+"""ONNX: one file for ONNX Runtime and many others."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch.export import ExportedProgram
+
+from pyramidseg.errors import ConfigError, MissingExtra
+from pyramidseg.predict.backends.card import COARSE, INPUT, LOGITS, Card
+from pyramidseg.predict.backends.onnx_backend import CHECKSUM, checksum_of
+
+if TYPE_CHECKING:
+    import onnx
+
+LARGEST_BYTES = 2**31 - 2**20
+"""Of weights: a file of more than 2 GiB would need a second one beside it. The rest of the graph is far below 1 MiB."""
+
+SIZES = {
+    INPUT: ("batch", None, "height", "width"),
+    LOGITS: ("batch", None, "height", "width"),
+    COARSE: ("batch", None, "coarse_height", "coarse_width"),
+}
+"""Names of the sizes that vary, instead of the formulas that the exporter puts there."""
+
+
+class OnnxFile:
+    """A program as an ONNX model."""
+
+    def __init__(self, program: ExportedProgram) -> None:
+        self.content = to_onnx(program)
+        self.checksum = checksum_of(self.content)
+
+    def save(self, path: Path, card: Card) -> None:
+        """Write the model with this card."""
+        import onnx
+
+        onnx.helper.set_model_props(self.content, {**card.to_texts(), CHECKSUM: self.checksum})
+        onnx.save(self.content, path)
+
+
+def to_onnx(program: ExportedProgram) -> "onnx.ModelProto":
+    """A program as ONNX, with outputs `logits` and `coarse_logits`.
+
+    Raises:
+        MissingExtra: the exporter's libraries are not installed.
+        ConfigError: too large for one file, or with an operation that ONNX does not have.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra(error.name or "onnx", extra="onnx", purpose="exporting to ONNX or OpenVINO") from None
+    size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
+    if size > LARGEST_BYTES:
+        raise ConfigError(
+            f"{size / 2**30:.1f} GiB of weights do not fit into one ONNX file (2 GiB): use --precision fp16, "
+            "or --format torch"
+        )
+    try:
+        with _quiet():
+            exported = torch.onnx.export(
+                program, dynamo=True, input_names=[INPUT], output_names=[LOGITS, COARSE], verbose=False
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ConfigError(f"cannot be written as ONNX: {reason[:300]}; --format torch may do") from error
+    assert exported is not None
+    content = exported.model_proto
+    _tidy(content)
+    return content
+
+
+def _tidy(content: "onnx.ModelProto") -> None:
+    """Name the sizes, and drop what the exporter tells of its own work: source lines, paths, formulas."""
+    for value in (*content.graph.input, *content.graph.output):
+        for dimension, name in zip(value.type.tensor_type.shape.dim, SIZES[value.name], strict=True):
+            if name is not None:
+                dimension.dim_param = name
+    del content.graph.value_info[:]
+    for part in (content.graph, *content.graph.node, *content.graph.initializer):
+        del part.metadata_props[:]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says of itself, whatever the outcome: errors are raised all the same."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

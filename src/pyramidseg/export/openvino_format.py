@@ -1,0 +1,35 @@
+"""OpenVINO: an `.xml` with the graph and a `.bin` with the weights."""
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from torch.export import ExportedProgram
+
+from pyramidseg.export.onnx_format import to_onnx
+from pyramidseg.predict.backends.card import Card
+from pyramidseg.predict.backends.openvino_backend import CHECKSUM, METADATA, checksum_of, import_openvino
+
+
+class OpenVinoFile:
+    """A program as an OpenVINO model, by way of ONNX.
+
+    The weights are float32 for `fp32` and `bf16`, which is a choice at run time, and half as large for `fp16`. Without
+    being told, OpenVINO would store fp16 in any case.
+    """
+
+    def __init__(self, program: ExportedProgram) -> None:
+        self._openvino = import_openvino("exporting to OpenVINO")
+        self._onnx = to_onnx(program).SerializeToString()  # the model below goes on reading its weights from here
+        self._content = self._openvino.Core().read_model(self._onnx)
+
+    def save(self, path: Path, card: Card) -> None:
+        """Write both files, the `.xml` with this card and the checksum of the `.bin`."""
+        self._openvino.save_model(self._content, path, compress_to_fp16=card.precision == "fp16")
+        tree = ElementTree.parse(path)  # noqa: S314  (written a line ago)
+        notes = tree.getroot().find("rt_info")
+        assert notes is not None
+        texts = {**card.to_texts(), CHECKSUM: checksum_of(path.with_suffix(".bin"))}
+        ours = ElementTree.SubElement(notes, METADATA)
+        for name, text in texts.items():
+            ElementTree.SubElement(ours, name, {"value": text})
+        tree.write(path, encoding="utf-8", xml_declaration=True)

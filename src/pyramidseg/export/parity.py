@@ -1,0 +1,220 @@
+"""Parity: how far an exported file's predictions are from those of the model that it was made from.
+
+The reference is the `Segmenter` itself, eager, in float32 on the CPU, with nothing folded. The file runs in its real
+runtime, and its full-size output is compared, which other programs use.
+
+Legend: B batch, K classes, H W pixels.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyramidseg.classes import Classes
+from pyramidseg.evaluation.confusion import confusion_matrix
+from pyramidseg.evaluation.metrics import metrics_of
+
+CLEAR_MARGIN = 0.1
+"""A pixel is clear if its two largest float32 logits are this far apart, in standard deviations of its image's logits.
+
+Relative, as logits have no scale of their own: that of an untrained model is a hundredth of a trained one's."""
+
+LEAST_AGREEMENT = 0.9999
+"""Share of the pixels that have to keep their label in fp32: rounding decides where two classes are equal."""
+
+LEAST_CLEAR_AGREEMENT = 0.999
+"""Share of the clear pixels that have to keep their label in fp16 and bf16."""
+
+LARGEST_MIOU_CHANGE = 0.002
+"""In fp16 and bf16, in either direction."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The outcome of a check.
+
+    Attributes:
+        precision: that the file was exported in, whose tolerance holds.
+        runtime: what ran the file, as its backend says it.
+        images: what it was run on, in words.
+        pixels: compared.
+        agreement: share of the pixels whose label is the reference's; where a logit is not finite, it is not.
+        clear: share of the pixels that are clear (`CLEAR_MARGIN`).
+        clear_agreement: as `agreement`, of those; NaN if there are none.
+        largest_difference: between logits; infinite where the file's are not finite.
+        deviation: standard deviation of the reference's logits, to compare the difference with.
+        miou: of the reference and of the file; None without labelled images.
+        latency_ms: of the reference's backend and of the file's, medians of alternating runs on an image of
+            `latency_size`, (height, width).
+    """
+
+    precision: str
+    runtime: str
+    images: str
+    pixels: int
+    agreement: float
+    clear: float
+    clear_agreement: float
+    largest_difference: float
+    deviation: float
+    miou: tuple[float, float] | None
+    latency_ms: tuple[float, float]
+    latency_size: tuple[int, int]
+
+    def findings(self) -> tuple[str, ...]:
+        """What is past the tolerance, in words; nothing if the file may be used."""
+        found = []
+        if self.precision == "fp32" and not self.agreement >= LEAST_AGREEMENT:
+            found.append(f"{_percent(self.agreement)} of the pixels keep their label, {LEAST_AGREEMENT:.2%} are needed")
+        # Without a clear pixel there is nothing to hold against the file but its labels as a whole.
+        clear = self.agreement if math.isnan(self.clear_agreement) else self.clear_agreement
+        if self.precision != "fp32" and not clear >= LEAST_CLEAR_AGREEMENT:
+            found.append(
+                f"{_percent(clear)} of the clear pixels keep their label, {LEAST_CLEAR_AGREEMENT:.1%} are needed"
+            )
+        if self.precision != "fp32" and self.miou is not None and not _same_miou(*self.miou):
+            found.append(
+                f"mIoU goes from {self.miou[0]:.4f} to {self.miou[1]:.4f}, {LARGEST_MIOU_CHANGE} either way are allowed"
+            )
+        return tuple(found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, with None for what is not finite."""
+        contents = {name: _finite(value) for name, value in asdict(self).items()}
+        return {
+            **contents,
+            "clear_margin": CLEAR_MARGIN,
+            "tolerance": tolerance(self.precision),
+            "passed": not self.findings(),
+        }
+
+    def table(self) -> str:
+        """For a terminal."""
+        before, after = self.latency_ms
+        asked = tolerance(self.precision)
+        rows = [
+            ("same label", _percent(self.agreement), asked.get("agreement", ""), f"of {self.pixels:,} pixels"),
+            (
+                "same label where clear",
+                _percent(self.clear_agreement),
+                asked.get("clear_agreement", ""),
+                f"of {_percent(self.clear)} of them, margin {CLEAR_MARGIN} deviations",
+            ),
+            ("largest logit difference", f"{self.largest_difference:.2g}", "", f"deviation {self.deviation:.2g}"),
+        ]
+        if self.miou is not None:
+            change = f"{self.miou[1] - self.miou[0]:+.4f}"
+            rows.append(("mIoU", change, asked.get("miou", ""), f"{self.miou[0]:.4f} to {self.miou[1]:.4f}"))
+        rows.append(
+            (
+                "latency",
+                f"{after:.1f} ms",
+                "",
+                f"torch fp32 {before:.1f} ms, {self.latency_size[0]}x{self.latency_size[1]}",
+            )
+        )
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = (
+            f"{what:<{widths[0]}}  {got:>{widths[1]}}  {needed:<{widths[2]}}  {of}".rstrip()
+            for what, got, needed, of in rows
+        )
+        return "\n".join(lines)
+
+
+@dataclass
+class Comparison:
+    """Sums over images, one batch after the other."""
+
+    classes: Classes
+    pixels: int = 0
+    agreeing: int = 0
+    clear: int = 0
+    clear_agreeing: int = 0
+    largest_difference: float = 0.0
+    moments: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+    confusions: Tensor | None = None
+    labelled_images: int = 0
+
+    def add(self, expected: Tensor, got: Tensor, truth: Tensor | None = None) -> None:
+        """Compare logits (B, K, H, W) with the reference's, and the labels of both with the truth (B, H, W)."""
+        assert expected.shape == got.shape, (expected.shape, got.shape)
+        finite = got.isfinite().all(dim=1)
+        labels, own = expected.max(dim=1).indices, got.max(dim=1).indices
+        same = (labels == own) & finite
+        clear = _margin(expected) >= CLEAR_MARGIN * expected.std(dim=(1, 2, 3), correction=0)[:, None, None]
+        self.pixels += same.numel()
+        self.agreeing += int(same.sum())
+        self.clear += int(clear.sum())
+        self.clear_agreeing += int((same & clear).sum())
+        difference = float((expected - got).abs().max()) if finite.all() else math.inf
+        self.largest_difference = max(self.largest_difference, difference)
+        values = expected.double()
+        self.moments += torch.stack([torch.tensor(values.numel()), values.sum(), values.square().sum()])
+        if truth is not None:
+            # A pixel that is not finite has no label: it counts as a wrong one.
+            own = own.where(finite, (labels + 1) % len(self.classes))
+            matrices = [confusion_matrix(found, truth, len(self.classes)) for found in (labels, own)]
+            sums = torch.stack(matrices)
+            self.confusions = sums if self.confusions is None else self.confusions + sums
+            self.labelled_images += len(truth)
+
+    def miou(self) -> tuple[float, float] | None:
+        """Of the reference and of the file; None without truth."""
+        if self.confusions is None:
+            return None
+        before, after = (
+            metrics_of(confusion, self.classes, images=self.labelled_images).miou for confusion in self.confusions
+        )
+        return before, after
+
+    def result(self, **about: Any) -> Parity:
+        """The outcome; `about` is what only the caller knows: precision, runtime, images, latencies."""
+        count, total, squares = self.moments.tolist()
+        return Parity(
+            pixels=self.pixels,
+            agreement=self.agreeing / self.pixels,
+            clear=self.clear / self.pixels,
+            clear_agreement=self.clear_agreeing / self.clear if self.clear else math.nan,
+            largest_difference=self.largest_difference,
+            deviation=math.sqrt(max(0.0, squares / count - (total / count) ** 2)),
+            miou=self.miou(),
+            **about,
+        )
+
+
+def tolerance(precision: str) -> Mapping[str, str]:
+    """What is asked of a file, in words, by the name of the figure."""
+    if precision == "fp32":
+        return {"agreement": f"at least {LEAST_AGREEMENT:.2%}"}
+    return {
+        "clear_agreement": f"at least {LEAST_CLEAR_AGREEMENT:.1%}",
+        "miou": f"at most {LARGEST_MIOU_CHANGE} either way",
+    }
+
+
+def _margin(logits: Tensor) -> Tensor:
+    """Distance of the two largest logits, (B, H, W); infinite where there is one class."""
+    if logits.shape[1] == 1:
+        return torch.full_like(logits[:, 0], math.inf)
+    first = logits.max(dim=1, keepdim=True)
+    second = logits.scatter(1, first.indices, -math.inf).amax(dim=1)  # several times as fast as topk over channels
+    return first.values[:, 0] - second
+
+
+def _same_miou(before: float, after: float) -> bool:
+    return abs(after - before) <= LARGEST_MIOU_CHANGE or (math.isnan(before) and math.isnan(after))
+
+
+def _percent(share: float) -> str:
+    """Rounded down, so that 100 % means all."""
+    return "none" if math.isnan(share) else f"{math.floor(share * 1e6) / 1e4:.4f} %"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,127 @@
+"""Images to check an export on: a labelled split, or made scenes, and pieces of odd sizes of either.
+
+Legend: B batch, C channels, H W pixels.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyramidseg.config import Channels, DataConfig
+from pyramidseg.data.images import read_header
+from pyramidseg.data.pairs import read_pair
+from pyramidseg.data.parallel import Track, in_threads
+from pyramidseg.data.readers import open_dataset
+from pyramidseg.data.records import MaskSource, Record
+from pyramidseg.data.synthetic.scenes import draw_scene
+from pyramidseg.evaluation.reading import in_batches
+from pyramidseg.evaluation.scoring import check_classes
+from pyramidseg.model.segmenter import Segmenter
+
+ODD_SIZES = ((1, 1), (1, 97), (31, 33), (64, 64), (95, 130), (161, 111))
+"""Heights and widths of the pieces: a single pixel, a line, beside and on the pyramid's grid, upright and lying."""
+
+SCENES, SCENE_HEIGHT, SCENE_WIDTH = 4, 223, 290
+
+READERS = 2
+"""Threads that decode while models compute."""
+
+Sample = tuple[Tensor, Tensor | None]
+"""Images (B, C, H, W) and their labels (B, H, W) uint8 where there are any."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What an export is checked on.
+
+    Attributes:
+        name: in words.
+        dtype: a key of `INPUT_DTYPES` that takes these images.
+        whole: whole images, labelled or not, in batches.
+        count: of the whole images.
+        pieces: images of odd sizes, cut from them.
+    """
+
+    name: str
+    dtype: str
+    whole: Iterator[Sample]
+    count: int
+    pieces: tuple[Tensor, ...]
+
+
+def labelled_samples(model: Segmenter, dataset: str | Path, split: str, data: DataConfig, track: Track) -> Samples:
+    """A split of a dataset with the model's classes.
+
+    Raises:
+        DataError: it cannot be read, or has other classes.
+    """
+    opened = open_dataset(dataset, data, assumed=model.classes, track=track)
+    check_classes(opened, model.classes)
+    records = opened.split(split)
+    channels = opened.bands or model.settings.channels
+    dtype = read_header(records[0].image).dtype
+    first, _ = read_pair(records[0], opened.masks, channels=channels)
+    return Samples(
+        name=f"{len(records)} images of {Path(opened.source).name}, split {split}",
+        dtype=dtype if dtype in ("uint8", "uint16") else "float32",
+        whole=_read(records, opened.masks, channels, track),
+        count=len(records),
+        pieces=_pieces(torch.from_numpy(first).permute(2, 0, 1)),
+    )
+
+
+def made_samples(model: Segmenter, dtype: str) -> Samples:
+    """Street scenes of `data.synthetic` in the model's channels, type and units."""
+    convert = partial(_in_units_of, model, dtype)
+    scenes = [
+        convert(draw_scene(index, seed=5, height=SCENE_HEIGHT, width=SCENE_WIDTH).image) for index in range(SCENES)
+    ]
+    halves = (scenes[: SCENES // 2], scenes[SCENES // 2 :])
+    return Samples(
+        name=f"{SCENES} made scenes",
+        dtype=dtype,
+        whole=((torch.stack(half), None) for half in halves),
+        count=SCENES,
+        pieces=_pieces(scenes[0]),
+    )
+
+
+def default_dtype(model: Segmenter) -> str:
+    """`uint8`, unless the model is normalised in raw units: integers in their type's range have a mean in [0, 1]."""
+    return "uint8" if bool(((model.mean >= 0) & (model.mean <= 1)).all()) else "float32"
+
+
+def _read(records: Sequence[Record], masks: MaskSource, channels: Channels, track: Track) -> Iterator[Sample]:
+    pairs = in_threads(lambda record: (record, *read_pair(record, masks, channels=channels)), records, workers=READERS)
+    for batch in in_batches(track(pairs, total=len(records), what="checking"), batch_size=1):
+        yield batch.images, batch.labels
+
+
+def _pieces(image_CHW: Tensor) -> tuple[Tensor, ...]:
+    """(1, C, H, W) from the middle of an image, no larger than it is."""
+    height, width = image_CHW.shape[-2:]
+    pieces = []
+    for rows, columns in ((min(rows, height), min(columns, width)) for rows, columns in ODD_SIZES):
+        top, left = (height - rows) // 2, (width - columns) // 2
+        pieces.append(image_CHW[None, :, top : top + rows, left : left + columns])
+    return tuple(pieces)
+
+
+def _in_units_of(model: Segmenter, dtype: str, image_HWC: NDArray[Any]) -> Tensor:
+    """An RGB image, (H, W, 3) uint8, as (C, H, W) of a model's channels, in a type and the units that go with it."""
+    channels = np.resize(np.arange(3), model.settings.in_channels)
+    image_CHW = torch.from_numpy(image_HWC[..., channels]).permute(2, 0, 1)
+    if dtype == "uint8":
+        return image_CHW
+    if dtype == "uint16":
+        return (image_CHW.int() * 257).to(torch.uint16)
+    # As bright and as rich in contrast as what the model's mean and deviation were taken from.
+    standard = (image_CHW.float() / 255 - 0.45) / 0.225
+    return standard * model.std[:, None, None] + model.mean[:, None, None]

@@ -1,0 +1,22 @@
+"""Programs of `torch.export`: a `.pt2` file that runs wherever torch does, and that AOTInductor can compile."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch.export import ExportedProgram
+
+from pyramidseg.predict.backends.card import Card
+from pyramidseg.predict.backends.torch_exported import CARD_FILE
+
+
+class TorchFile:
+    """A program as it is."""
+
+    def __init__(self, program: ExportedProgram) -> None:
+        self._program = program
+
+    def save(self, path: Path, card: Card) -> None:
+        """Write the program with this card."""
+        texts = json.dumps(card.to_texts(), ensure_ascii=False)
+        torch.export.save(self._program, path, extra_files={CARD_FILE: texts})

@@ -1,0 +1,115 @@
+"""The card of an exported file: what it holds and how it is to be used, stored as texts in the file's own metadata.
+
+`format`, `version`, `precision` are plain; the others are JSON: `model` (settings), `classes` (names and colours),
+`normalization` (what the file does itself to an image), `input` and `outputs` (the contract for those who run the file
+with other programs), `source` (the bundle), `parity` (how it was checked against it).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+import pyramidseg
+from pyramidseg.classes import Classes
+from pyramidseg.config import ModelConfig
+from pyramidseg.errors import PyramidSegError, WeightsError
+
+KIND = "pyramidseg export"
+
+INPUT = "images"
+LOGITS, COARSE = "logits", "coarse_logits"
+"""Names of a file's input and outputs."""
+
+INPUT_DTYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "float32": torch.float32}
+
+_VALUES = {
+    "uint8": "0-255",
+    "uint16": "0-65535",
+    "float32": "[0, 1], or raw units where the model was trained on them",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What an exported file says of itself.
+
+    Attributes:
+        precision: of its multiplications, `fp32`, `fp16` or `bf16`.
+        input_dtype: a key of `INPUT_DTYPES`; the only type of image that the file takes.
+        mean: of the channels, in the units of `Segmenter.set_normalization`.
+        source: the bundle's file name and checksum; empty for a model in memory.
+        parity: the report of `export.parity`; None before it was checked.
+    """
+
+    precision: str
+    input_dtype: str
+    classes: Classes
+    settings: ModelConfig
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: Mapping[str, str]
+    parity: Mapping[str, Any] | None = None
+    version: str = pyramidseg.__version__
+
+    def to_texts(self) -> dict[str, str]:
+        """As it is stored; `from_texts` reads it."""
+        contents: dict[str, Any] = {
+            "model": self.settings.model_dump(mode="json"),
+            "classes": self.classes.to_dict(),
+            "normalization": {"mean": self.mean, "std": self.std},
+            "input": {
+                "name": INPUT,
+                "dtype": self.input_dtype,
+                "shape": ["batch", self.settings.in_channels, "height", "width"],
+                "values": _VALUES[self.input_dtype],
+                "size": "any batch, height and width from 1; padded and normalised inside",
+            },
+            "outputs": {
+                LOGITS: "(batch, classes, height, width) float32; the class is the argmax over axis 1",
+                COARSE: f"the same before the last upsampling, at stride {self.settings.finest_stride} of the image "
+                f"padded below and right to multiples of {self.settings.coarsest_stride}",
+            },
+            "source": dict(self.source),
+            "parity": None if self.parity is None else dict(self.parity),
+        }
+        texts = {name: json.dumps(content, ensure_ascii=False) for name, content in contents.items()}
+        return {"format": KIND, "version": self.version, "precision": self.precision, **texts}
+
+    @classmethod
+    def from_texts(cls, texts: Mapping[str, str], path: Path) -> "Card":
+        """The card of a file's metadata.
+
+        Raises:
+            WeightsError: not exported by this library, or by a version that this one cannot read.
+        """
+        if texts.get("format") != KIND:
+            raise WeightsError(
+                f"{path}: was not exported by pyramidseg (its metadata has no format={KIND!r}), so that its classes "
+                "and its input are unknown; pyramidseg export BUNDLE makes a file that says them"
+            )
+        try:
+            normalization = json.loads(texts["normalization"])
+            dtype = str(json.loads(texts["input"])["dtype"])
+            if dtype not in INPUT_DTYPES:
+                raise ValueError(f"input {dtype}")
+            return cls(
+                precision=texts["precision"],
+                input_dtype=dtype,
+                classes=Classes.from_dict(json.loads(texts["classes"])),
+                settings=ModelConfig.model_validate(json.loads(texts["model"])),
+                mean=tuple(normalization["mean"]),
+                std=tuple(normalization["std"]),
+                source=json.loads(texts["source"]),
+                parity=json.loads(texts["parity"]),
+                version=texts["version"],
+            )
+        except (KeyError, TypeError, ValueError, ValidationError, PyramidSegError) as error:
+            raise WeightsError(
+                f"{path}: exported by pyramidseg {texts.get('version', 'unknown')}, whose metadata this version "
+                f"({pyramidseg.__version__}) cannot read: {' '.join(str(error).split())[:200]}"
+            ) from None

@@ -1,0 +1,113 @@
+"""What the backends of exported files share: the images they take, and what is to be said of a file that is no model.
+
+Legend: B batch, C channels, H W pixels.
+"""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pyramidseg.errors import DataError, WeightsError
+from pyramidseg.model.normalization import INTEGER_RANGES
+from pyramidseg.predict.backends.card import COARSE, INPUT_DTYPES, Card
+from pyramidseg.predict.backends.protocol import ModelBackend, RunPrecision
+
+Outputs = tuple[str, ...]
+"""Which of a file's outputs are computed: `LOGITS`, `COARSE`, or both."""
+
+
+class ExportedBackend(ModelBackend):
+    """A backend that runs an exported file.
+
+    Prediction needs the coarse logits alone, so the rest of the graph is cut off before the runtime sees it. `run`
+    gives the outputs that were asked for at construction, which is how export checks the whole file.
+
+    Attributes:
+        suffix: of the files that it runs.
+        format: what `pyramidseg export --format` calls them.
+        libraries: what has to be installed to run them.
+    """
+
+    suffix: ClassVar[str]
+    format: ClassVar[str]
+    libraries: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        device: str | torch.device = "auto",
+        precision: RunPrecision = "auto",
+        outputs: Outputs = (COARSE,),
+    ) -> None:
+        """Open a file; its card, weights and graph are checked now, not at the first image."""
+
+    def _describe(self, path: Path, card: Card, *, precision: str, device: torch.device, place: str) -> None:
+        super().__init__(
+            classes=card.classes,
+            settings=card.settings,
+            precision=precision,
+            device=device,
+            place=place,
+            note=path.name,
+        )
+        self.path = path
+        self.card = card
+
+    @classmethod
+    @abstractmethod
+    def read_card(cls, path: Path) -> Card:
+        """What a file says of itself.
+
+        Raises:
+            WeightsError: no such file, damaged, or not exported by this library.
+            MissingExtra: what it takes to read it is not installed.
+        """
+
+    @abstractmethod
+    def run(self, images: Tensor) -> dict[str, Tensor]:
+        """The chosen outputs of (B, C, H, W) images, by name, float32."""
+
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, K, h, w) float32."""
+        return self.run(images)[COARSE]
+
+    def accepted(self, images: Tensor) -> Tensor:
+        """Images as the file takes them: its own type as it is, and any type where it takes floats.
+
+        Raises:
+            DataError: of another shape, or of a type that the file was not exported for.
+        """
+        if images.ndim != 4 or images.shape[1] != self.in_channels or images.numel() == 0:
+            raise DataError(f"images of shape {tuple(images.shape)}: this model takes (B, {self.in_channels}, H, W)")
+        wanted = INPUT_DTYPES[self.card.input_dtype]
+        if images.dtype == wanted:
+            return images.contiguous()
+        if wanted != torch.float32:
+            raise DataError(
+                f"{self.path}: takes {self.card.input_dtype} images, got {str(images.dtype).removeprefix('torch.')} "
+                "(as flips and scales make them, too); export with --input float32, which takes all types"
+            )
+        return (images.float() / INTEGER_RANGES.get(images.dtype, 1.0)).contiguous()
+
+
+def require_file(path: Path, suffix: str) -> None:
+    """Refuse what is no file of this kind.
+
+    Raises:
+        WeightsError: absent, a folder, or of another kind.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
+    if path.suffix != suffix:
+        raise WeightsError(f"{path}: not a {suffix} file")
+
+
+def damaged(path: Path, error: Exception | str) -> WeightsError:
+    """What a runtime says of a file that it cannot read, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return WeightsError(f"{path}: damaged, or not a {path.suffix} model: {' '.join(lines)[:300] or 'cannot be read'}")

@@ -1,0 +1,160 @@
+"""ONNX Runtime as a backend: `.onnx` files, on the CPU or an NVIDIA GPU."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pyramidseg.errors import ConfigError, DeviceError, MissingExtra
+from pyramidseg.predict.backends.card import COARSE, INPUT, Card
+from pyramidseg.predict.backends.exported import ExportedBackend, Outputs, damaged, require_file
+from pyramidseg.predict.backends.protocol import RunPrecision
+
+if TYPE_CHECKING:
+    import onnx
+
+CHECKSUM = "sha256"
+
+
+class OnnxRuntimeBackend(ExportedBackend):
+    """An ONNX file in ONNX Runtime, with as many threads as torch has.
+
+    Args:
+        precision: `auto`, or what the file was exported in.
+
+    Raises:
+        MissingExtra: ONNX Runtime is not installed.
+        WeightsError: no such file, damaged, or not exported by this library.
+        DeviceError: this ONNX Runtime cannot use the device.
+        ConfigError: a precision that is not the file's.
+    """
+
+    name = "onnxruntime"
+    suffix = ".onnx"
+    format = "onnx"
+    libraries = ("onnx", "onnxruntime")
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        device: str | torch.device = "auto",
+        precision: RunPrecision = "auto",
+        outputs: Outputs = (COARSE,),
+    ) -> None:
+        runtime = _onnxruntime()
+        path = Path(model)
+        content = read_onnx(path)
+        card = Card.from_texts(texts_of(content), path)
+        if precision not in ("auto", card.precision):
+            raise ConfigError(
+                f"precision={precision}: {path} was exported in {card.precision}, which is fixed in an ONNX file; "
+                "leave precision out"
+            )
+        provider, provider_options = _provider(str(device), runtime.get_available_providers())
+        self._describe(
+            path,
+            card,
+            precision=card.precision,
+            device=torch.device("cpu"),
+            place="cpu" if provider.startswith("CPU") else f"cuda:{provider_options['device_id']}",
+        )
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3  # errors: what it warns of is of no use to people
+        keep_outputs(content, outputs)
+        try:
+            self._session = runtime.InferenceSession(
+                content.SerializeToString(), options, providers=[(provider, provider_options)]
+            )
+        except Exception as error:  # ONNX Runtime has a kind of its own for each status, none of them an OSError
+            raise damaged(path, error) from None
+        self._outputs = outputs
+
+    @classmethod
+    def read_card(cls, path: Path) -> Card:
+        """What a file says of itself; needs the onnx package."""
+        return Card.from_texts(texts_of(read_onnx(path)), path)
+
+    def run(self, images: Tensor) -> dict[str, Tensor]:
+        """The chosen outputs, on the CPU."""
+        values = self._session.run(list(self._outputs), {INPUT: self.accepted(images).cpu().numpy()})
+        return {name: torch.from_numpy(value) for name, value in zip(self._outputs, values, strict=True)}
+
+
+def read_onnx(path: Path) -> "onnx.ModelProto":
+    """The content of an ONNX file whose weights are as they were written.
+
+    Raises:
+        MissingExtra: the onnx package is not installed.
+        WeightsError: no such file, or damaged.
+    """
+    require_file(path, ".onnx")
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError:
+        raise MissingExtra("onnx", extra="onnx", purpose="reading ONNX files") from None
+    try:
+        content = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError, ValueError) as error:
+        raise damaged(path, error) from None
+    expected = texts_of(content).get(CHECKSUM)
+    if expected is not None and checksum_of(content) != expected:
+        raise damaged(path, "its weights are not those that were written")
+    return content
+
+
+def texts_of(content: "onnx.ModelProto") -> dict[str, str]:
+    """Metadata by name."""
+    return {entry.key: entry.value for entry in content.metadata_props}
+
+
+def checksum_of(content: "onnx.ModelProto") -> str:
+    """SHA-256 over names and values of the weights."""
+    digest = hashlib.sha256()
+    for tensor in content.graph.initializer:
+        digest.update(tensor.name.encode())
+        digest.update(tensor.raw_data)
+    return digest.hexdigest()
+
+
+def keep_outputs(content: "onnx.ModelProto", names: Outputs) -> None:
+    """Cut all off that these outputs do not need: ONNX Runtime computes whatever is in the graph, asked for or not."""
+    graph = content.graph
+    kept = [output for output in graph.output if output.name in names]
+    assert len(kept) == len(names), names
+    needed = set(names)
+    nodes = []
+    for node in reversed(graph.node):  # nodes stand in an order in which they can be computed
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            nodes.append(node)
+    del graph.output[:]
+    graph.output.extend(kept)
+    del graph.node[:]
+    graph.node.extend(reversed(nodes))
+
+
+def _provider(device: str, available: list[str]) -> tuple[str, dict[str, str]]:
+    """The execution provider of a device with its options; `auto` is the GPU where this build can use it."""
+    kind, _, index = device.partition(":")
+    has_gpu = "CUDAExecutionProvider" in available and torch.cuda.is_available()
+    if kind in ("cuda", "auto") and has_gpu:
+        return "CUDAExecutionProvider", {"device_id": index or "0"}
+    if device in ("cpu", "auto"):
+        return "CPUExecutionProvider", {}
+    raise DeviceError(
+        f"device={device}: this ONNX Runtime runs on {'cpu and cuda' if has_gpu else 'cpu only'}; choose cpu or auto"
+        + ("; an NVIDIA GPU needs the package onnxruntime-gpu" if kind == "cuda" else "")
+    )
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtra("onnxruntime", extra="onnx", purpose="backend=onnxruntime") from None
+    return onnxruntime

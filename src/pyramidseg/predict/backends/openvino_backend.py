@@ -1,0 +1,151 @@
+"""OpenVINO as a backend: `.xml` files with their `.bin`, on CPUs and Intel's GPUs."""
+
+import hashlib
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyramidseg.errors import DeviceError, MissingExtra, WeightsError
+from pyramidseg.predict.backends.card import COARSE, Card
+from pyramidseg.predict.backends.exported import ExportedBackend, Outputs, damaged, require_file
+from pyramidseg.predict.backends.protocol import RunPrecision
+
+CHECKSUM = "sha256"
+
+METADATA = "pyramidseg"
+"""Name of our part of a file's `rt_info`."""
+
+_TYPES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
+
+
+class OpenVinoBackend(ExportedBackend):
+    """An OpenVINO file, with as many threads as torch has.
+
+    The precision is asked for explicitly: left alone, OpenVINO computes in bf16 wherever the processor can.
+
+    Args:
+        device: `cpu` (which is `auto`), or one that OpenVINO has here: `gpu`, `gpu.1`, `npu`.
+        precision: `auto` is what the file was exported in; any file may run in `fp32` or `bf16`. Where the processor
+            cannot multiply in it, OpenVINO computes in fp32, and `precision` says so.
+
+    Raises:
+        MissingExtra: OpenVINO is not installed.
+        WeightsError: no such file, damaged, or not exported by this library.
+        DeviceError: OpenVINO has no such device here.
+    """
+
+    name = "openvino"
+    suffix = ".xml"
+    format = "openvino"
+    libraries = ("openvino",)
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        device: str | torch.device = "auto",
+        precision: RunPrecision = "auto",
+        outputs: Outputs = (COARSE,),
+    ) -> None:
+        openvino = import_openvino("backend=openvino")
+        path = Path(model)
+        texts = read_texts(path)
+        card = Card.from_texts(texts, path)
+        _check_weights(path, texts)
+        core = openvino.Core()
+        place = _device(str(device), core.available_devices)
+        try:
+            content = core.read_model(path)
+            chosen = openvino.Model([content.output(name) for name in outputs], content.get_parameters(), METADATA)
+            wanted = _type_for(card.precision if precision == "auto" else precision, core, place)
+            options = {"INFERENCE_PRECISION_HINT": wanted, "PERFORMANCE_HINT": "LATENCY"}
+            if place == "CPU":
+                options["INFERENCE_NUM_THREADS"] = str(torch.get_num_threads())
+            self._compiled = core.compile_model(chosen, place, options)
+        except RuntimeError as error:
+            raise damaged(path, error) from None
+        computed = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self._describe(
+            path,
+            card,
+            precision=_TYPES.get(computed, computed),
+            device=torch.device("cpu"),
+            place=place.lower(),
+        )
+        self._outputs = outputs
+
+    @classmethod
+    def read_card(cls, path: Path) -> Card:
+        """What a file says of itself."""
+        return Card.from_texts(read_texts(path), path)
+
+    def run(self, images: Tensor) -> dict[str, Tensor]:
+        """The chosen outputs, on the CPU."""
+        # A request of its own for each call, which costs nothing, so that threads may share the backend.
+        values = self._compiled.infer_new_request([self.accepted(images).cpu().numpy()])
+        return {name: torch.from_numpy(values[index]) for index, name in enumerate(self._outputs)}
+
+
+def read_texts(path: Path) -> dict[str, str]:
+    """Our metadata of an OpenVINO file, read without OpenVINO.
+
+    Raises:
+        WeightsError: no such file, or no XML.
+    """
+    require_file(path, ".xml")
+    try:
+        # expat itself bounds what entities may grow to.
+        stored = ElementTree.parse(path).getroot().find(f"rt_info/{METADATA}")  # noqa: S314
+    except (ElementTree.ParseError, OSError, ValueError) as error:
+        raise damaged(path, error) from None
+    return {} if stored is None else {entry.tag: entry.get("value", "") for entry in stored}
+
+
+def checksum_of(weights: Path) -> str:
+    """SHA-256 of a file."""
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def import_openvino(purpose: str) -> Any:
+    """The library.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import openvino
+    except ImportError:
+        raise MissingExtra("openvino", extra="openvino", purpose=purpose) from None
+    return openvino
+
+
+def _check_weights(path: Path, texts: dict[str, str]) -> None:
+    """Refuse a `.bin` that is not this `.xml`'s: they are two files, and are copied one by one."""
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise WeightsError(f"{path}: {weights.name}, which holds its weights, is not beside it; copy both files")
+    if checksum_of(weights) != texts.get(CHECKSUM):
+        raise WeightsError(f"{path}: {weights.name} beside it is damaged or belongs to another export; copy both files")
+
+
+def _device(device: str, available: list[str]) -> str:
+    wanted = "CPU" if device == "auto" else device.upper()
+    if wanted in available or (wanted == "GPU" and "GPU.0" in available):
+        return wanted
+    raise DeviceError(
+        f"device={device}: OpenVINO runs on {', '.join(name.lower() for name in available)} here; "
+        "choose one of them, or auto"
+    )
+
+
+def _type_for(precision: str, core: Any, device: str) -> str:
+    """OpenVINO's word for a precision; fp16 is a way to store weights where the device cannot multiply in it."""
+    if precision == "bf16":
+        return "bf16"
+    if precision == "fp16" and "FP16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
+        return "f16"
+    return "f32"

@@ -1,0 +1,144 @@
+"""Segmentation: what a model says of one image, put together from its coarse logits.
+
+Legend: K classes, H W pixels, h w coarse points.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyramidseg.classes import Classes
+from pyramidseg.data.georeference import Georeference
+from pyramidseg.data.pictures import to_rgb
+from pyramidseg.errors import ConfigError, DataError
+from pyramidseg.predict.backends import LogitGeometry
+from pyramidseg.predict.labels import labels_of
+from pyramidseg.predict.upsampling import Axis, bilinear_axis, upsampled
+
+Image = NDArray[Any]
+"""(H, W, C) uint8, uint16 or float32."""
+
+FULL_VALUES = 2**24
+"""Full-size logits at a time, where confidence or probabilities need them: 64 MiB of float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What a model says of one image.
+
+    Attributes:
+        labels: (H, W) uint8 class ids.
+        confidence: (H, W) float32 in (0, 1], the probability of the label, where it was asked for.
+        probabilities: (K, H, W) float32, where they were asked for.
+        place: where the image lies on a map, where that was asked for.
+    """
+
+    labels: NDArray[np.uint8]
+    classes: Classes
+    confidence: NDArray[np.float32] | None = None
+    probabilities: NDArray[np.float32] | None = None
+    place: Georeference | None = None
+
+    def shares(self) -> dict[str, float]:
+        """Share of the image's pixels by name of the classes found, largest first; they sum to 1."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
+        found = sorted(np.flatnonzero(counts), key=lambda index: (-counts[index], index))
+        return {self.classes.names[index]: float(counts[index] / self.labels.size) for index in found}
+
+    def colorize(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB: every pixel in the colour of its class."""
+        return self.classes.colorize(self.labels)
+
+    def overlay(self, image: Image, *, alpha: float = 0.5) -> NDArray[np.uint8]:
+        """The image with the classes' colours over it, (H, W, 3) uint8 RGB.
+
+        Args:
+            image: (H, W, C) of the same height and width; `to_rgb` makes any kind of pixels visible.
+            alpha: weight of the colours, from 0 (the image) to 1 (`colorize`).
+        """
+        if image.shape[:2] != self.labels.shape:
+            raise DataError(f"overlay: an image of {image.shape[:2]} for labels of {self.labels.shape}: sizes differ")
+        if not 0 <= alpha <= 1:
+            raise ConfigError(f"overlay: alpha={alpha} is not between 0 and 1")
+        blend = (1 - alpha) * to_rgb(image).astype(np.float32) + alpha * self.colorize().astype(np.float32)
+        return blend.round().astype(np.uint8)
+
+
+class Wanted(NamedTuple):
+    """What a segmentation shall hold beside its labels; both take the logits at full size, a few rows at a time."""
+
+    confidence: bool = False
+    probabilities: bool = False
+
+
+class Strip(NamedTuple):
+    """Finished rows of an image's coarse logits: (K, rows, w) from row `first` on.
+
+    Strips follow each other downwards, and each begins with the last row of the one before: the pixels between two rows
+    need both.
+    """
+
+    first: int
+    logits: Tensor
+
+
+def segment_coarse(
+    coarse_Khw: Tensor, height: int, width: int, geometry: LogitGeometry, classes: Classes, wanted: Wanted
+) -> Segmentation:
+    """The segmentation of (height, width) that coarse logits of a whole image give."""
+    rows = bilinear_axis(coarse_Khw.shape[1], height, geometry)
+    columns = bilinear_axis(coarse_Khw.shape[2], width, geometry)
+    return segment_strips([Strip(0, coarse_Khw)], rows, columns, geometry, classes, wanted)
+
+
+@torch.inference_mode()
+def segment_strips(
+    strips: Iterable[Strip], rows: Axis, columns: Axis, geometry: LogitGeometry, classes: Classes, wanted: Wanted
+) -> Segmentation:
+    """The same from strips, each of which can go once the next one comes."""
+    size = len(rows.cell), len(columns.cell)
+    labels = np.empty(size, np.uint8)
+    confidence = np.empty(size, np.float32) if wanted.confidence else None
+    probabilities = np.empty((len(classes), *size), np.float32) if wanted.probabilities else None
+    for pixels, logits, part in _cells_of(strips, rows):
+        if not any(wanted):
+            labels[pixels] = labels_of(logits, part, columns, geometry).cpu().numpy()
+            continue
+        for chosen, full_KHW in _full_rows(logits, part, pixels.start, size[1], geometry):
+            best, winners = full_KHW.max(dim=0)
+            labels[chosen] = winners.to(torch.uint8).cpu().numpy()
+            if confidence is not None:
+                confidence[chosen] = (best - full_KHW.logsumexp(dim=0)).exp().cpu().numpy()
+            if probabilities is not None:
+                probabilities[:, chosen] = full_KHW.softmax(dim=0).cpu().numpy()
+    return Segmentation(labels, classes, confidence, probabilities)
+
+
+def _cells_of(strips: Iterable[Strip], rows: Axis) -> Iterator[tuple[slice, Tensor, Axis]]:
+    """Cells that a strip completes: their pixels, the logits of their points, and their axis."""
+    done = 0
+    for strip in strips:
+        known = strip.first + strip.logits.shape[1]
+        end = rows.points + 1 if known == rows.points else known
+        points, pixels, part = rows.between(done, end)
+        done = end
+        if pixels.start < pixels.stop:
+            yield pixels, strip.logits[:, points.start - strip.first : points.stop - strip.first], part
+
+
+def _full_rows(
+    logits_Khw: Tensor, rows: Axis, first: int, width: int, geometry: LogitGeometry
+) -> Iterator[tuple[slice, Tensor]]:
+    """Upsampled logits, (K, few rows, width), with the pixels that they are, counted from `first`."""
+    at_once = max(1, FULL_VALUES // (logits_Khw.shape[0] * width))
+    for start in range(0, len(rows.cell), at_once):
+        chosen = slice(start, min(start + at_once, len(rows.cell)))
+        yield (
+            slice(first + chosen.start, first + chosen.stop),
+            upsampled(logits_Khw, rows.pixels(chosen), width, geometry),
+        )

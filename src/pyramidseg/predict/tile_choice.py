@@ -1,0 +1,133 @@
+"""Which images are cut into tiles, and how: as asked for, or by the memory that is free."""
+
+from functools import cached_property
+from typing import Literal
+
+import torch
+
+from pyramidseg.errors import ConfigError, DeviceError
+from pyramidseg.predict.backends import Backend, ModelBackend
+from pyramidseg.predict.memory import USABLE_SHARE, bytes_per_pixel, free_bytes
+from pyramidseg.predict.skeleton import reach_px, skeleton
+from pyramidseg.predict.tiling import GRID_PX, SMALLEST_TILE_PX, Tiles, check_side, round_up
+from pyramidseg.predict.tta import FlipAndScales
+
+TilePx = int | Literal["auto", "whole"]
+
+ALWAYS_WHOLE_PIXELS = 2**21
+"""Up to here `auto` looks neither at the memory nor at the network."""
+
+LEAST_AUTO_TILE_PX = 256
+"""Smaller windows see too little: then `auto` says that memory is short."""
+
+UNKNOWN_BYTES_PER_PIXEL = 1000.0
+"""For a backend of somebody's own: twice what our larger networks take."""
+
+FLOAT_BYTES = 4
+
+
+class TileChoice:
+    """How to cut an image of some size for a backend.
+
+    Args:
+        tile_px: side of the windows; `auto`: the whole image where it fits into memory, else the largest windows that
+            do; `whole`: never cut.
+        overlap_px: by default, what makes tiles give the same as the whole image where that is at most a quarter of
+            the tile, else an eighth of the tile.
+
+    Raises:
+        ConfigError: sides that are off the grid, or an overlap of more than half the tile.
+    """
+
+    def __init__(self, backend: Backend, *, tile_px: TilePx = "auto", overlap_px: int | None = None) -> None:
+        if isinstance(tile_px, str) and tile_px not in ("auto", "whole"):
+            raise ConfigError(f"tile_px={tile_px}: auto, whole, or a number of pixels")
+        if overlap_px is not None:
+            check_side("overlap_px", overlap_px, least=0)
+        if isinstance(tile_px, int):
+            check_side("tile_px", tile_px, least=SMALLEST_TILE_PX)
+            Tiles(tile_px, overlap_px or 0)
+        self._backend = backend
+        self._network = backend.backend if isinstance(backend, FlipAndScales) else backend
+        self._tile_px = tile_px
+        self._overlap_px = overlap_px
+
+    def tiles(self, height: int, width: int) -> Tiles | None:
+        """How to cut an image; None if it is predicted whole.
+
+        Raises:
+            DeviceError: not even small tiles fit into memory.
+        """
+        if self._tile_px == "whole":
+            return None
+        if isinstance(self._tile_px, int):
+            side_px = self._tile_px
+        elif height * width <= ALWAYS_WHOLE_PIXELS:
+            return None
+        else:
+            side_px = self._largest_that_fits(height, width)
+        if max(height, width) <= side_px:
+            return None
+        reach = self._reach_px
+        overlap_px = default_overlap(side_px, reach) if self._overlap_px is None else self._overlap_px
+        return Tiles(side_px, overlap_px, margin_within(overlap_px, reach))
+
+    def _largest_that_fits(self, height: int, width: int) -> int:
+        usable = USABLE_SHARE * free_bytes(self._device)
+        least = max(LEAST_AUTO_TILE_PX, 2 * (self._overlap_px or 0))
+        for side_px in range(round_up(max(height, width), GRID_PX), least - 1, -GRID_PX):
+            if self.needed_bytes(side_px, height, width) <= usable:
+                return side_px
+        raise DeviceError(
+            f"an image of {height}x{width}: even tiles of {least} pixels need "
+            f"{self.needed_bytes(least, height, width) / 2**20:.0f} MiB, and {usable / 2**20:.0f} MiB are usable "
+            f"(half of what is free on {self._device}); free some memory, or take another device or a smaller tile_px"
+        )
+
+    def needed_bytes(self, side_px: int, height: int, width: int) -> float:
+        """Peak memory with windows of this side: one of them, and two rows of windows as coarse logits."""
+        seen_height, seen_width = (round_up(min(side_px, length), GRID_PX) for length in (height, width))
+        needed = self._bytes_per_pixel * seen_height * seen_width
+        if max(height, width) > side_px:
+            points = seen_height * round_up(width, GRID_PX) / self._backend.geometry.stride**2
+            needed += 2 * FLOAT_BYTES * len(self._backend.classes) * points
+        return needed
+
+    @property
+    def _device(self) -> torch.device:
+        return self._network.device if isinstance(self._network, ModelBackend) else torch.device("cpu")
+
+    @cached_property
+    def _bytes_per_pixel(self) -> float:
+        classes = len(self._backend.classes)
+        needed = UNKNOWN_BYTES_PER_PIXEL
+        if isinstance(self._network, ModelBackend):
+            needed = bytes_per_pixel(skeleton(self._network.settings, classes))
+        if isinstance(self._backend, FlipAndScales):
+            largest = max(self._backend.scales) ** 2
+            # Two maps of full-size logits of the largest view, and four of the image's own size.
+            needed = largest * needed + (2 * largest + 4) * FLOAT_BYTES * classes
+        return needed
+
+    @cached_property
+    def _reach_px(self) -> int | None:
+        """None where it is not known, too: of scaled views, and of a backend of somebody's own."""
+        if not isinstance(self._backend, ModelBackend):
+            return None
+        return reach_px(skeleton(self._backend.settings, len(self._backend.classes)))
+
+
+def margin_within(overlap_px: int, reach_px: int | None) -> int:
+    """What the border spoils, where the overlap has room for it on both sides; else three eighths of the overlap.
+
+    Blending alone lets the worst predictions count: with 128 pixels of overlap it left three to eight times as many
+    labels of a trained model that differ from the whole image's (docs/prediction.md).
+    """
+    return reach_px if reach_px is not None and 2 * reach_px <= overlap_px else overlap_px * 3 // 8
+
+
+def default_overlap(tile_px: int, reach_px: int | None) -> int:
+    """Twice the reach, if known and no more than a quarter of the tile; else an eighth of it."""
+    if reach_px is not None and (exact := round_up(2 * reach_px, GRID_PX)) <= tile_px // 4:
+        return exact
+    return round_up(tile_px // 8, GRID_PX)

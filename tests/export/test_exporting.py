@@ -1,0 +1,196 @@
+"""`pyramidseg export` from end to end: what it leaves, what it refuses, and what becomes of a file that differs."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from torch.export import Dim
+
+from pyramidseg.cli.main import main
+from pyramidseg.export import exporting, graph
+from pyramidseg.predict.backends import make_backend
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def damage_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, the exporter loses weights on the way."""
+    capture = exporting.capture
+
+    def lose(segmenter, **options):
+        spoilt = type(segmenter)(classes=segmenter.classes, **segmenter.settings.model_dump())
+        spoilt.load_state_dict(segmenter.state_dict())
+        spoilt.classifier.weight.data[0] = 0
+        return capture(spoilt.eval(), **options)
+
+    monkeypatch.setattr(exporting, "capture", lose)
+
+
+def test_a_checked_file_goes_straight_into_predict_and_evaluate(
+    bundle: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "deep" / "out"
+    assert run("export", bundle, "--format", "torch", "--check", scenes, "--out", out) == 0
+    said = capsys.readouterr().out
+    for words in ("to torch fp32, for uint8 images", "checking on 5 images", "split val", "mIoU", "at least 99.99%"):
+        assert words in said
+    assert files_in(out) == ["best.pt2", "best.pt2.parity.json"]
+
+    report = json.loads((out / "best.pt2.parity.json").read_text())
+    assert report["file"] == "best.pt2"
+    assert report["parity"]["passed"] is True
+    assert report["parity"]["pixels"] > 5 * 72 * 96
+    assert make_backend(out / "best.pt2", device="cpu").card.parity == report["parity"]
+
+    image = next((scenes / "val/images").iterdir())
+    assert run("predict", out / "best.pt2", image, "--out", tmp_path / "theirs", "--device", "cpu") == 0
+    assert "backend torch-exported fp32 on cpu: best.pt2" in capsys.readouterr().out
+    assert run("predict", bundle, image, "--out", tmp_path / "ours", "--device", "cpu") == 0
+    labels = [cv2.imread(str(tmp_path / name / f"{image.stem}.png"), -1) for name in ("theirs", "ours")]
+    assert (labels[0] == labels[1]).mean() > 0.999
+
+    capsys.readouterr()
+    scores = []
+    for model, folder in ((out / "best.pt2", "a"), (bundle, "b")):
+        assert run("evaluate", model, scenes, "--out", tmp_path / folder, "--device", "cpu") == 0
+        scores.append(json.loads((tmp_path / folder / "metrics.json").read_text())["miou"])
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+    assert "backend torch-exported" in capsys.readouterr().out
+
+
+def test_a_file_that_predicts_something_else_is_not_left(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage_exports(monkeypatch)
+    out = tmp_path / "new" / "out"
+    assert run("export", bundle, "--format", "torch", "--out", out) == 3
+    shown = capsys.readouterr()
+    assert "same label" in shown.out
+    assert "nothing was written: " in shown.err
+    assert "of the pixels keep their label, 99.99% are needed" in shown.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_export_outlives_one_that_fails(
+    bundle: Path, exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in exported("torch").parent.iterdir():
+        shutil.copy(file, tmp_path / file.name)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    damage_exports(monkeypatch)
+    assert run("export", bundle, "--format", "torch", "--out", tmp_path) == 3
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_an_earlier_export_is_replaced_and_anybody_elses_file_is_not(
+    bundle: Path, exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(exported("torch"), tmp_path / "best.pt2")
+    assert run("export", bundle, "--format", "torch", "--precision", "fp32", "--out", tmp_path) == 0
+    (tmp_path / "best.pt2").write_bytes(b"a thesis")
+    capsys.readouterr()
+    assert run("export", bundle, "--format", "torch", "--out", tmp_path) == 2
+    assert "best.pt2: exists and was not exported by pyramidseg" in capsys.readouterr().err
+    assert (tmp_path / "best.pt2").read_bytes() == b"a thesis"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--format", "onxx"], "--format onxx: no such format; did you mean 'onnx'"),
+        (["--format", "onnx", "--precision", "fp8"], "--precision fp8: no such precision"),
+        (
+            ["--format", "onnx", "--precision", "int8"],
+            "quantisation is not part of this version yet; possible are fp32",
+        ),
+        (["--format", "onnx", "--precision", "bf16"], "ONNX Runtime has no bf16 convolutions"),
+        (["--format", "onnx", "--input", "int8"], "--input int8: no such type; did you mean 'uint8'"),
+        (["--format", "onnx", "--check", "nowhere"], "nowhere: no such file or folder"),
+        ([], "--format"),
+    ],
+)
+def test_what_cannot_be_had_is_one_line(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert run("export", bundle, "--out", tmp_path / "out", *arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_encoder_that_does_not_trace_is_named_with_its_reason(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyramidseg.model.encoder import Encoder
+
+    forward = Encoder.forward
+
+    def by_content(self, image):
+        return forward(self, image if image.sum() > 0 else -image)
+
+    monkeypatch.setattr(Encoder, "forward", by_content)
+    assert run("export", bundle, "--format", "torch", "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "encoder=test_resnet: cannot be exported for images of any size: " in error
+    assert "its bundle runs in torch" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_does_not_run_at_some_size_is_not_left(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As older versions of torch make them of some networks: for sides above 32, because the example's were."""
+    monkeypatch.setattr(graph, "_any_size", lambda: {"images": {0: Dim.DYNAMIC, 2: Dim("height", min=33)}})
+    assert run("export", bundle, "--format", "torch", "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "encoder=test_resnet: cannot be exported to torch: for images of shape (1, 3, 1, 1) the file gives" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_older_versions_of_torch_export_too(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.fx.experimental.dynamic_spec", None)
+    assert run("export", bundle, "--format", "torch", "--out", tmp_path) == 0
+
+
+def test_float_files_serve_flips_and_scales(
+    exported, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = next((scenes / "val/images").iterdir())
+    floats = exported("torch", input_dtype="float32")
+    assert run("predict", floats, image, "--out", tmp_path / "out", "--tta", "--device", "cpu") == 0
+    assert run("predict", exported("torch"), image, "--out", tmp_path / "out", "--tta", "--device", "cpu") == 3
+    assert "export with --input float32" in capsys.readouterr().err
+
+
+def test_words_in_the_metadata_are_those_that_other_programs_need(exported, bundle: Path) -> None:
+    import onnx
+
+    content = onnx.load(exported("onnx"))
+    texts = {entry.key: entry.value for entry in content.metadata_props}
+    assert json.loads(texts["classes"])["names"][0] == "sky"
+    assert json.loads(texts["input"])["shape"] == ["batch", 3, "height", "width"]
+    assert json.loads(texts["parity"])["passed"] is True
+    (images,) = content.graph.input
+    assert [size.dim_param or size.dim_value for size in images.type.tensor_type.shape.dim] == [
+        "batch", 3, "height", "width",
+    ]  # fmt: skip
+    assert [output.name for output in content.graph.output] == ["logits", "coarse_logits"]
+    assert not any(node.metadata_props for node in content.graph.node)
+    assert str(bundle.parent) not in str(content.metadata_props)
+    assert not any(tensor.HasField("data_location") and tensor.data_location for tensor in content.graph.initializer)
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients_are_left_on() -> None:
+    assert torch.is_grad_enabled()

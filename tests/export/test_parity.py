@@ -1,0 +1,156 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pyramidseg.classes import Classes
+from pyramidseg.export.parity import CLEAR_MARGIN, Comparison, Parity
+from pyramidseg.export.samples import default_dtype, made_samples
+from pyramidseg.model.segmenter import Segmenter
+
+CLASSES = Classes.numbered(4)
+
+
+def logits(seed, *, scale=1.0, size=(2, 4, 9, 11)):
+    return scale * torch.randn(*size, generator=torch.Generator().manual_seed(seed))
+
+
+def outcome(comparison, precision="fp32", latency_ms=(2.0, 1.0)):
+    return comparison.result(precision=precision, runtime="r", images="i", latency_ms=latency_ms, latency_size=(9, 11))
+
+
+def compared(expected, got, truth=None, *, precision="fp32", classes=CLASSES):
+    comparison = Comparison(classes)
+    comparison.add(expected, got, truth)
+    return outcome(comparison, precision)
+
+
+def parity(precision="fp32", **figures):
+    """A report that is within the tolerance but for `figures`."""
+    perfect = {
+        "runtime": "r", "images": "i", "pixels": 10, "agreement": 1.0, "clear": 0.9, "clear_agreement": 1.0,
+        "largest_difference": 0.0, "deviation": 1.0, "miou": None, "latency_ms": (2.0, 1.0), "latency_size": (4, 4),
+    }  # fmt: skip
+    return Parity(precision=precision, **{**perfect, **figures})
+
+
+def test_shares_and_difference_are_those_of_a_loop():
+    expected = logits(0)
+    got = expected + logits(1, scale=0.3)
+    same, clear, both = 0, 0, 0
+    for image, other in zip(expected.numpy(), got.numpy(), strict=True):
+        for y in range(9):
+            for x in range(11):
+                ordered = np.sort(image[:, y, x])
+                keeps = image[:, y, x].argmax() == other[:, y, x].argmax()
+                is_clear = ordered[-1] - ordered[-2] >= CLEAR_MARGIN * image.std()
+                same, clear, both = same + keeps, clear + is_clear, both + (keeps and is_clear)
+    found = compared(expected, got)
+    assert found.pixels == 2 * 9 * 11
+    assert found.agreement == same / found.pixels
+    assert found.clear == clear / found.pixels
+    assert found.clear_agreement == both / clear
+    assert found.largest_difference == float((expected - got).abs().max())
+    assert math.isclose(found.deviation, float(expected.numpy().astype(float).std()), rel_tol=1e-9)
+    assert 0 < found.agreement < found.clear_agreement < 1
+
+
+def test_batches_add_up():
+    whole, parts = Comparison(CLASSES), Comparison(CLASSES)
+    truth = torch.randint(0, 4, (2, 9, 11), dtype=torch.uint8)
+    whole.add(logits(0), logits(1), truth)
+    for index in range(2):
+        parts.add(logits(0)[index : index + 1], logits(1)[index : index + 1], truth[index : index + 1])
+    assert outcome(whole) == outcome(parts)
+
+
+def test_miou_is_that_of_each_against_the_truth():
+    from sklearn.metrics import jaccard_score
+
+    truth = torch.randint(0, 4, (2, 9, 11), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    found = compared(logits(0), logits(1), truth)
+    expected = [jaccard_score(truth.ravel(), logits(seed).argmax(1).ravel(), average="macro") for seed in (0, 1)]
+    assert found.miou == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_logits_that_are_not_finite_agree_with_nothing(value):
+    got = logits(0)
+    got[0, :, 3] = value
+    found = compared(logits(0), got, torch.zeros(2, 9, 11, dtype=torch.uint8))
+    assert found.agreement == 1 - 11 / found.pixels
+    assert found.largest_difference == math.inf
+    assert found.findings()
+    assert found.to_dict()["largest_difference"] is None
+
+
+def test_one_class_is_always_clear():
+    found = compared(logits(0, size=(1, 1, 3, 3)), logits(1, size=(1, 1, 3, 3)), classes=Classes.numbered(1))
+    assert (found.agreement, found.clear) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        (parity(), None),
+        (parity(agreement=0.9999, clear_agreement=0.5), None),
+        (parity(agreement=0.99989), "99.9890 % of the pixels keep their label, 99.99% are needed"),
+        (parity(agreement=math.nan), "none of the pixels"),
+        (parity(miou=(0.5, 0.4)), None),
+        (parity("fp16", agreement=0.5), None),
+        (parity("fp16", clear_agreement=0.999), None),
+        (parity("bf16", clear_agreement=0.9989), "99.8900 % of the clear pixels keep their label, 99.9% are needed"),
+        (parity("bf16", clear=0.0, clear_agreement=math.nan, agreement=1.0), None),
+        (parity("bf16", clear=0.0, clear_agreement=math.nan, agreement=0.5), "50.0000 % of the clear pixels"),
+        (parity("fp16", miou=(0.5, 0.4985)), None),
+        (parity("fp16", miou=(0.5, 0.4979)), "mIoU goes from 0.5000 to 0.4979"),
+        (parity("fp16", miou=(0.5, 0.5021)), "mIoU goes from 0.5000 to 0.5021"),
+        (parity("fp16", miou=(0.5, math.nan)), "mIoU goes"),
+        (parity("fp16", miou=(math.nan, math.nan)), None),
+    ],
+)
+def test_the_tolerance_of_each_precision(report, words):
+    found = report.findings()
+    assert report.to_dict()["passed"] is (words is None)
+    if words is None:
+        assert found == ()
+    else:
+        assert words in "; ".join(found)
+
+
+def test_the_table_shows_what_was_asked_beside_what_was_found():
+    text = parity("fp16", miou=(0.5, 0.501), latency_ms=(20.0, 10.5)).table()
+    for words in ("same label where clear", "100.0000 %", "at least 99.9%", "mIoU", "+0.0010", "10.5 ms", "20.0 ms"):
+        assert words in text
+
+
+def model_with(mean, std, channels=3):
+    model = Segmenter(num_classes=2, encoder="test_resnet", encoder_weights="none", in_channels=channels)
+    model.set_normalization((mean,) * channels, (std,) * channels)
+    return model
+
+
+@pytest.mark.parametrize(("mean", "dtype"), [(0.4, "uint8"), (0.0, "uint8"), (900.0, "float32"), (-3.0, "float32")])
+def test_models_in_raw_units_take_floats(mean, dtype):
+    assert default_dtype(model_with(mean, 1.0)) == dtype
+
+
+@pytest.mark.parametrize(("dtype", "channels"), [("uint8", 1), ("uint16", 3), ("float32", 5)])
+def test_made_images_have_the_models_channels_and_units(dtype, channels):
+    model = model_with(900.0, 200.0, channels) if dtype == "float32" else model_with(0.45, 0.225, channels)
+    samples = made_samples(model, dtype)
+    batches = [images for images, truth in samples.whole]
+    assert sum(len(images) for images in batches) == samples.count
+    for images in (*batches, *samples.pieces):
+        assert images.shape[1] == channels
+        assert str(images.dtype) == f"torch.{dtype}"
+    normalised = model.normalize(batches[0])
+    assert abs(float(normalised.mean())) < 1
+    assert 0.3 < float(normalised.std()) < 3
+
+
+def test_pieces_have_odd_sizes_down_to_a_pixel():
+    sizes = {tuple(piece.shape[-2:]) for piece in made_samples(model_with(0.4, 0.2), "uint8").pieces}
+    assert (1, 1) in sizes
+    assert sum(height % 32 != 0 and width % 32 != 0 for height, width in sizes) >= 3

@@ -1,0 +1,141 @@
+"""Exported files in their real runtimes: the same function as the model's, for any batch and size."""
+
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyramidseg.errors import ConfigError, DataError, DeviceError, MissingExtra
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.predict.backends import EXPORTED, make_backend
+from pyramidseg.predict.backends.card import COARSE, LOGITS
+
+FORMATS = ("onnx", "openvino", "torch")
+
+
+def noise(batch, height, width, channels=3):
+    generator = torch.Generator().manual_seed(height * 1000 + width)
+    return torch.randint(0, 256, (batch, channels, height, width), dtype=torch.uint8, generator=generator)
+
+
+def opened(path, **options):
+    return EXPORTED[path.suffix](path, device="cpu", **options)
+
+
+def close(got, expected):
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.fixture(scope="module")
+def model(bundle):
+    return Segmenter.load(bundle)
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def backend(request, exported):
+    """A runtime with the whole file, as other programs run it."""
+    return opened(exported(request.param), outputs=(LOGITS, COARSE))
+
+
+@settings(max_examples=15, deadline=None)
+@given(batch=st.integers(1, 3), height=st.integers(1, 100), width=st.integers(1, 100))
+def test_any_batch_and_size_gives_the_models_logits(backend, model, batch, height, width):
+    images = noise(batch, height, width)
+    with torch.inference_mode():
+        expected, coarse = model(images), model.coarse_logits(images)
+    got = backend.run(images)
+    close(got[LOGITS], expected)
+    close(got[COARSE], coarse)
+    assert got[LOGITS].dtype == got[COARSE].dtype == torch.float32
+
+
+def test_prediction_runs_the_part_of_the_graph_that_it_needs(backend, model):
+    """The same coarse logits without the rest, and the same labels from them as from the file's own logits."""
+    part = opened(backend.path)
+    images = noise(2, 45, 70)
+    whole = backend.run(images)
+    assert torch.equal(part.coarse_logits(images), whole[COARSE])
+    assert list(part.run(images)) == [COARSE]
+    close(part(images), whole[LOGITS])
+
+
+def test_the_file_says_what_it_is(backend, model, bundle):
+    assert backend.classes == model.classes
+    assert backend.in_channels == 3
+    assert backend.settings == model.settings
+    assert backend.geometry.stride == 4
+    assert backend.card.mean == tuple(model.mean.tolist())
+    assert backend.card.source["file"] == bundle.name
+    assert backend.card.parity is not None
+    assert backend.card.parity["passed"] is True
+    assert str(backend) == f"{backend.name} fp32 on cpu: {backend.path.name}"
+
+
+def test_images_of_another_shape_are_refused(backend):
+    for images in (noise(1, 8, 8, channels=4), noise(1, 8, 8)[0], noise(1, 0, 8)):
+        with pytest.raises(DataError, match=r"this model takes \(B, 3, H, W\)"):
+            backend.coarse_logits(images)
+
+
+def test_a_file_for_bytes_refuses_floats_and_names_the_flag(backend):
+    with pytest.raises(DataError, match=r"takes uint8 images, got float32 .*--input float32"):
+        backend.coarse_logits(noise(1, 8, 8) / 255)
+
+
+def test_a_file_for_floats_takes_all_types_in_their_ranges(exported, model):
+    backend = opened(exported("torch", input_dtype="float32"))
+    bytes_ = noise(1, 40, 50)
+    words = (bytes_.int() * 257).to(torch.uint16)
+    with torch.inference_mode():
+        expected = model(bytes_)
+    for images in (bytes_, words, bytes_ / 255, (bytes_ / 255).double()):
+        close(backend(images), expected)
+    with torch.inference_mode():
+        close(backend(bytes_.short()), model(bytes_.short()))
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_half_precision_is_near_and_said(exported, model, format):
+    path = exported(format, precision="fp16")
+    assert path.stem == "best-fp16"
+    backend = opened(path)
+    images = noise(1, 64, 96)
+    with torch.inference_mode():
+        expected = model(images)
+    assert not torch.equal(backend(images), expected)
+    assert (backend(images) - expected).abs().max() < 0.02 * expected.abs().max()
+    assert backend.card.precision == "fp16"
+
+
+def test_openvino_computes_in_what_it_is_told(exported, model):
+    images = noise(1, 64, 96)
+    with torch.inference_mode():
+        expected = model(images)
+    assert opened(exported("openvino")).precision == "fp32"
+    rounded = opened(exported("openvino"), precision="bf16")
+    assert (rounded(images) - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_a_precision_that_is_fixed_in_the_file_cannot_be_chosen(exported, format):
+    with pytest.raises(ConfigError, match="was exported in fp32, which is fixed"):
+        make_backend(exported(format), precision="bf16", device="cpu")
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_a_device_that_the_runtime_lacks(exported, format):
+    with pytest.raises(DeviceError, match=r"device=tpu: .*choose"):
+        make_backend(exported(format), device="tpu")
+
+
+@pytest.mark.parametrize(
+    ("format", "library", "extra"),
+    [("onnx", "onnxruntime", "onnx"), ("onnx", "onnx", "onnx"), ("openvino", "openvino", "openvino")],
+)
+def test_an_absent_library_names_the_extra(exported, monkeypatch, format, library, extra):
+    path = exported(format)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtra, match=rf"{library}, which is not installed: pip install 'pyramidseg\[{extra}\]'"):
+        make_backend(path, device="cpu")

@@ -1,0 +1,44 @@
+import os
+
+import pytest
+import torch
+
+from pyramidseg.predict import processors
+
+
+def quota(tmp_path, *texts):
+    files = tuple(tmp_path / f"file{index}" for index in range(len(texts)))
+    for file, text in zip(files, texts, strict=True):
+        file.write_text(text)
+    return (files,)
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (("max 100000\n",), 64),
+        (("150000 100000\n",), 2),
+        (("10000 100000\n",), 1),
+        (("-1\n", "100000\n"), 64),
+        (("300000\n", "100000\n"), 3),
+    ],
+)
+def test_a_containers_share_bounds_the_processors(tmp_path, monkeypatch, texts, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(processors, "_QUOTAS", quota(tmp_path, *texts))
+    assert processors.available_processors() == expected
+    assert processors.stage_threads() == max(1, min(8, expected // 2))
+
+
+def test_torch_starts_no_more_threads_than_there_are_processors(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        monkeypatch.setattr(processors, "available_processors", lambda: 2)
+        processors.use_available_processors()
+        assert torch.get_num_threads() == 2
+        monkeypatch.setattr(processors, "available_processors", lambda: 64)
+        processors.use_available_processors()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from pyramidseg.config import ModelConfig
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.predict.skeleton import reach_px, skeleton
+
+SMALL = {
+    "encoder": "test_resnet",
+    "encoder_weights": "none",
+    "coarsest_stride": 8,
+    "pyramid_channels": 16,
+    "segmentation_channels": 32,
+}
+
+
+def reach(**settings):
+    return reach_px(skeleton(ModelConfig(**(SMALL | settings)), 3))
+
+
+def test_a_skeleton_has_the_networks_shapes_and_no_values():
+    bare, real = skeleton(ModelConfig(**SMALL), 3), Segmenter(num_classes=3, **SMALL)
+    assert all(tensor.is_meta for tensor in bare.state_dict().values())
+    assert {name: tensor.shape for name, tensor in bare.state_dict().items()} == {
+        name: tensor.shape for name, tensor in real.state_dict().items()
+    }
+
+
+def test_it_leaves_the_callers_random_numbers_alone():
+    state = torch.get_rng_state()
+    reach()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("settings", [{}, {"finest_stride": 2}, {"smoothing": False}])
+def test_beyond_the_reach_nothing_depends_on_what_lies_behind_a_border(settings):
+    torch.manual_seed(0)
+    model = Segmenter(num_classes=3, **SMALL, **settings).double().eval()
+    torch.nn.init.normal_(model.classifier.weight)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)  # timm begins with residual branches of weight 0
+    image = torch.rand(1, 3, 64, 512, dtype=torch.float64)
+    other = image.clone()
+    other[..., 256:] = torch.rand(1, 3, 64, 256, dtype=torch.float64)
+    with torch.inference_mode():
+        changed = (model.coarse_logits(image) != model.coarse_logits(other)).any(dim=1).any(dim=1)[0]
+    first_changed = 256 - int(changed.float().argmax()) * model.settings.finest_stride
+    # The reach covers both directions, of which strided convolutions make one a little shorter.
+    assert first_changed <= reach(**settings) <= first_changed + 8
+
+
+def test_each_setting_adds_its_convolutions():
+    """A smoothing convolution at the coarsest stride of 8 adds a pixel there, at both its ends."""
+    assert reach() > reach(smoothing=False)
+    assert reach(coarsest_stride=16) > reach()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"norm": "group"},
+        {"encoder": "test_efficientnet", "coarsest_stride": 32},
+        {"align_corners": True},
+    ],
+)
+def test_whole_image_statistics_and_stretched_maps_have_no_reach(settings):
+    assert reach(**settings) is None

@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyramidseg.errors import ConfigError
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.predict.backends import LogitGeometry
+from pyramidseg.predict.segmentation import Wanted, segment_coarse
+from pyramidseg.predict.skeleton import reach_px, skeleton
+from pyramidseg.predict.tiling import (
+    GRID_PX,
+    Tiles,
+    blended_strips,
+    padding_of,
+    round_up,
+    segment_tiled,
+    window_weights,
+    windows_along,
+)
+
+
+class Double:
+    """A model as a backend in float64, with batch norms that have seen something."""
+
+    name = "double"
+    in_channels = 3
+
+    def __init__(self, **settings):
+        torch.manual_seed(0)
+        model = Segmenter(
+            num_classes=4,
+            encoder="test_resnet",
+            encoder_weights="none",
+            coarsest_stride=8,
+            pyramid_channels=16,
+            segmentation_channels=32,
+            **settings,
+        )
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.uniform_(module.weight, 0.5, 1.5)  # timm begins with residual branches of weight 0
+                torch.nn.init.normal_(module.running_mean, std=0.1)
+                torch.nn.init.uniform_(module.running_var, 0.5, 2)
+        torch.nn.init.normal_(model.classifier.weight)
+        self.model = model.double().eval()
+        self.classes = model.classes
+        self.geometry = LogitGeometry(model.settings.finest_stride, model.settings.align_corners)
+        self.sizes = []
+
+    @torch.inference_mode()
+    def coarse_logits(self, images):
+        self.sizes.append(tuple(images.shape[-2:]))
+        return self.model.coarse_logits(images)
+
+    def reach(self):
+        return reach_px(skeleton(self.model.settings, 4))
+
+
+def noise(height, width):
+    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def blended(backend, image, tiles):
+    """Coarse logits of the whole image, and the strips that they came in."""
+    options = {"stride": backend.geometry.stride, "padding_px": padding_of(backend, image)}
+    (rows, _), (columns, _) = (windows_along(length, tiles, **options) for length in image.shape[-2:])
+    strips = list(blended_strips(backend, image, rows, columns))
+    return torch.cat([strip.logits[:, min(strip.first, 1) :] for strip in strips], dim=1), strips
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"finest_stride": 2}, {"merge": "concat", "smoothing": False}, {"interpolation": "bilinear"}]
+)
+def test_tiles_equal_the_whole_image_where_the_overlap_covers_the_reach(settings):
+    backend = Double(**settings)
+    reach = backend.reach()
+    assert reach is not None and 0 < reach < 96
+    overlap = round_up(2 * reach, GRID_PX)
+    image = noise(2 * overlap + 45, 3 * overlap + 7)
+    whole = backend.coarse_logits(image[None])[0]
+    found, strips = blended(backend, image, Tiles(2 * overlap, overlap, reach))
+    assert len(strips) > 1
+    torch.testing.assert_close(found, whole, rtol=0, atol=1e-12)
+
+
+def test_a_margin_below_the_reach_would_not_do():
+    backend = Double()
+    reach = backend.reach()
+    overlap = round_up(2 * reach, GRID_PX)
+    image = noise(2 * overlap + 45, 2 * overlap)
+    whole = backend.coarse_logits(image[None])[0]
+    assert not torch.allclose(blended(backend, image, Tiles(2 * overlap, overlap, 8))[0], whole, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("settings", [{"norm": "group"}, {"align_corners": True}, {}])
+def test_otherwise_tiles_are_near_the_whole_image(settings):
+    backend, image = Double(**settings), noise(200, 333)
+    whole = backend.coarse_logits(image[None])[0]
+    found, _ = blended(backend, image, Tiles(160, 64))
+    assert found.shape == whole.shape
+    assert 0 < (found - whole).abs().mean() < 0.2 * whole.std()
+
+
+@pytest.mark.parametrize("wanted", [Wanted(), Wanted(confidence=True, probabilities=True)])
+def test_a_tiled_segmentation_is_that_of_its_blended_logits(wanted):
+    backend, image = Double(), noise(170, 233)
+    tiles = Tiles(96, 32)
+    expected = segment_coarse(blended(backend, image, tiles)[0], 170, 233, backend.geometry, backend.classes, wanted)
+    found = segment_tiled(backend, image, tiles, wanted)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    if wanted.confidence:
+        np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-6)
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-6)
+
+
+def test_strips_hold_a_row_of_windows_at_most():
+    backend, tiles = Double(), Tiles(96, 32)
+    _, strips = blended(backend, noise(600, 100), tiles)
+    assert max(strip.logits.shape[1] for strip in strips) <= tiles.tile_px // backend.geometry.stride + 1
+    assert max(height for height, _ in backend.sizes) <= tiles.tile_px
+
+
+lengths = st.integers(1, 700)
+sides = st.integers(2, 8).map(lambda count: count * GRID_PX)
+
+
+@given(lengths, sides, st.data(), st.sampled_from([(1, 1), (2, 8), (4, 16), (4, 32)]))
+@settings(max_examples=150, deadline=None)
+def test_weights_of_all_windows_add_up_to_one_at_every_point(length, side, data, strides):
+    stride, padding = strides
+    overlap = GRID_PX * data.draw(st.integers(0, side // GRID_PX // 2))
+    tiles = Tiles(side, overlap, data.draw(st.integers(0, overlap // 2 // stride)) * stride)
+    windows, points = windows_along(length, tiles, stride=stride, padding_px=padding)
+    assert points == round_up(length, padding) // stride
+    total = np.zeros(points)
+    for window in windows:
+        assert (window.weights > 0).all()
+        assert window.pixels.start % GRID_PX == 0
+        assert 0 < window.pixels.stop - window.pixels.start <= side
+        assert window.offset == window.points.start - window.pixels.start // stride
+        total[window.points] += window.weights
+    np.testing.assert_allclose(total, 1)
+    assert (windows[0].pixels.start, windows[-1].pixels.stop) == (0, length)
+
+
+def test_weights_fall_linearly_over_the_overlap_and_never_to_zero():
+    np.testing.assert_allclose(
+        window_weights(10, 4, 0, before=True, behind=False), [0.125, 0.375, 0.625, 0.875, 1, 1, 1, 1, 1, 1]
+    )
+    np.testing.assert_allclose(
+        window_weights(10, 4, 1, before=False, behind=True), [1, 1, 1, 1, 1, 1, 1, 0.75, 0.25, 0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("sides", "said"),
+    [
+        ((100, 32), r"tile_px=100: a multiple of 32 .*try 96 or 128"),
+        ((32, 0), r"tile_px=32: .*at least 64"),
+        ((128, 33), r"overlap_px=33"),
+        ((128, -32), r"overlap_px=-32"),
+        ((128, 96), r"overlap_px=96 with tile_px=128: at most half"),
+    ],
+)
+def test_sides_that_do_not_fit_the_grid_are_refused(sides, said):
+    with pytest.raises(ConfigError, match=said):
+        Tiles(*sides)

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyramidseg.predict.backends import LogitGeometry
+from pyramidseg.predict.upsampling import bilinear_axis, upsampled
+
+GEOMETRIES = [LogitGeometry(stride, align) for stride in (1, 2, 4) for align in (False, True)]
+
+
+@given(st.sampled_from(GEOMETRIES), st.integers(1, 7), st.integers(1, 7), st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_rows_are_those_of_the_whole_upsampled_map(geometry, height, width, data):
+    coarse = torch.randn(3, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    full_height, full_width = height * geometry.stride, data.draw(st.integers(1, width * geometry.stride))
+    first = data.draw(st.integers(0, full_height - 1))
+    chosen = slice(first, data.draw(st.integers(first + 1, full_height)))
+    whole = geometry.upsample(coarse[None], full_height, full_width)[0]
+    rows = bilinear_axis(height, full_height, geometry).pixels(chosen)
+    torch.testing.assert_close(upsampled(coarse, rows, full_width, geometry), whole[:, chosen], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_pixels_lie_where_a_ramp_puts_them(geometry):
+    points = 6
+    ramp = torch.arange(points, dtype=torch.float64).expand(1, 1, points, points)
+    expected = geometry.upsample(ramp, 1, points * geometry.stride)[0, 0, 0].numpy()
+    axis = bilinear_axis(points, points * geometry.stride, geometry)
+    before, behind = axis.before[axis.cell], axis.behind[axis.cell]
+    np.testing.assert_allclose(before + axis.fraction * (behind - before), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_cells_between_two_cuts_keep_their_pixels_and_corners(geometry):
+    axis = bilinear_axis(9, 9 * geometry.stride - 1, geometry)
+    seen = []
+    for first, end in ((0, 1), (1, 4), (4, 4), (4, 10)):
+        points, pixels, part = axis.between(first, end)
+        seen += range(pixels.start, pixels.stop)
+        np.testing.assert_array_equal(part.before[part.cell] + points.start, axis.before[axis.cell[pixels]])
+        np.testing.assert_array_equal(part.behind[part.cell] + points.start, axis.behind[axis.cell[pixels]])
+    assert seen == list(range(len(axis.cell)))
