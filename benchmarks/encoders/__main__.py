@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     }
     chosen = [row for row in rows.values() if _matches(row, options.only)]
     if not chosen:
-        sys.exit(f"error: --only {options.only}: no encoder or family of the sweep matches")
+        _parser().error(f"--only {options.only}: no encoder or family of the sweep matches")
     for number, row in enumerate(chosen, start=1):
         if not options.no_checks and not (options.missing and row.status in ("works", "refused")):
             row = _isolated(checked, row, options.memory_gb)

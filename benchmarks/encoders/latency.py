@@ -13,7 +13,7 @@ REFERENCE = "resnet18"
 
 ROUNDS = 9
 
-ENOUGH_SECONDS = 8.0
+ENOUGH_SECONDS = 5.0
 """No further round is begun after this, once there are three."""
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pyramidseg.data.image_files import turn
-from pyramidseg.data.images import read_header, read_image
+from pyramidseg.data.images import read_header, read_image, read_pixels
 from pyramidseg.data.masks.index import read_mask_values
 from pyramidseg.data.tiff import read_tiff_header
 from pyramidseg.errors import DataError, MissingExtra
@@ -226,6 +226,41 @@ def test_overviews_and_masks_are_no_pages_but_images_are(tmp_path: Path, kind: s
             read_image(path, channels=5)
     else:
         assert np.array_equal(read_image(path, channels=5), values)
+
+
+@needs_rasterio
+def test_tiles_that_were_never_written_are_nodata(tmp_path: Path) -> None:
+    import rasterio
+    from rasterio.windows import Window
+
+    options: dict[str, Any] = {"tiled": True, "blockxsize": 16, "blockysize": 16, "sparse_ok": True, "nodata": -5}
+    place = rasterio.Affine(1, 0, 500, 0, -1, 800)
+    path = tmp_path / "a.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=32, width=48, count=4, dtype="int16", transform=place, **options
+    ) as file:
+        file.write(np.ones((4, 16, 16), np.int16), window=Window(16, 0, 16, 16))
+    expected = np.full((32, 48, 4), -5, np.int16)
+    expected[:16, 16:32] = 1
+    assert np.array_equal(read_pixels(path, channels=4).values, expected)
+    assert (read_image(path, channels=4) == 1).all()
+
+
+@needs_rasterio
+def test_cloud_optimised_files_with_overviews_come_back(tmp_path: Path) -> None:
+    import rasterio
+
+    values = draw(5, np.uint16, height=700, width=600)
+    path = tmp_path / "a.tif"
+    options: dict[str, Any] = {"blocksize": 256, "compress": "deflate", "overviews": "auto"}
+    with rasterio.open(
+        path, "w", driver="COG", height=700, width=600, count=5, dtype="uint16", crs="EPSG:32616",
+        transform=rasterio.Affine(1, 0, 5e5, 0, -1, 4e6), **options,
+    ) as file:  # fmt: skip
+        file.write(np.moveaxis(values, 2, 0))
+    with rasterio.open(path) as file:
+        assert file.overviews(1)
+    assert np.array_equal(read_image(path, channels=5), values)
 
 
 @needs_rasterio

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from benchmarks.encoders.__main__ import main
 from benchmarks.encoders.checks import check_encoder
 from benchmarks.encoders.families import FAMILIES
 from benchmarks.encoders.isolation import IsolatedFailure, call_isolated
@@ -78,6 +79,23 @@ def test_rows_survive_the_file(tmp_path):
     write_rows(tmp_path / "rows.csv", rows)
     assert list(read_rows(tmp_path / "rows.csv").values()) == rows
     assert read_rows(tmp_path / "none.csv") == {}
+
+
+class TestCommand:
+    def test_renews_a_part_and_keeps_the_rest(self, tmp_path, capsys):
+        known = Row("resnet18", "ResNet", "works", "", 12, 0.5, 512, 32, "2 8 16", "", "", 3.5, 1.0, "any CPU")
+        write_rows(tmp_path / "encoders.csv", [known])
+        assert main(["--only", "LeV*", "--no-latency", "--out", str(tmp_path)]) == 0
+        rows = read_rows(tmp_path / "encoders.csv")
+        assert rows["resnet18"] == known
+        assert (rows["levit_128s"].status, rows["resnet34"].status) == ("refused", "unchecked")
+        assert rows["levit_128s"].reason in (tmp_path / "encoders.md").read_text(encoding="utf-8")
+        assert "[1/1] levit_128s: refused" in capsys.readouterr().out
+
+    def test_refuses_a_pattern_that_matches_nothing(self, tmp_path, capsys):
+        with pytest.raises(SystemExit, match="2"):
+            main(["--only", "nothing*", "--out", str(tmp_path)])
+        assert "--only nothing*: no encoder" in capsys.readouterr().err
 
 
 class TestIsolation:

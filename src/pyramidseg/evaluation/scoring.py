@@ -132,7 +132,7 @@ def evaluate(
         out: folder for metrics.json, confusion.csv, per_image.csv and report.html.
         tta: average over flips and scales; the headline of DESIGN section 5 is without.
         track: watches the images pass.
-        say: is told what runs the model.
+        say: is told what runs the model, and what was recognised in the data.
 
     Raises:
         WeightsError: the model cannot be loaded.
@@ -146,6 +146,8 @@ def evaluate(
     say(f"backend {ready}")
     predict: Backend = FlipAndScales(ready) if tta else ready
     opened = open_dataset(dataset, data, assumed=ready.classes, track=track)
+    for line in (f"{opened.source}: {opened.layout}", *(f"  {note}" for note in opened.notes)):
+        say(line)
     check_classes(opened, ready.classes)
     records = opened.split(split)
     channels = opened.bands or ready.settings.channels

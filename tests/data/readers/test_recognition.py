@@ -113,7 +113,7 @@ def test_format_that_covers_another_goes_before_it(tmp_path: Path) -> None:
 def test_dataset_from_python_is_taken_as_it_is() -> None:
     records = [Record("a", Path("a.jpg"), Path("a.png"))]
     dataset = Dataset.from_records(train=records, val=records, classes=["x", "y"])
-    assert open_dataset(dataset, DataConfig()) is dataset
+    assert open_dataset(dataset, DataConfig()) == dataset
 
 
 def test_split_of_a_format_can_have_another_name(tmp_path: Path) -> None:
