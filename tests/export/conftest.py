@@ -1,17 +1,37 @@
-"""Exported files for all tests of this folder: exporting takes seconds, so each is made once."""
+"""Exported files for all tests of this folder: tracing and converting take seconds, so each is done once."""
 
+import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
 from pyramidseg.data.synthetic.scenes import SCENE_CLASSES
+from pyramidseg.export import exporting, graph, onnx_format, openvino_format
 from pyramidseg.export.exporting import export_model
 from pyramidseg.model.segmenter import Segmenter
 
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+
+@pytest.fixture(scope="session", autouse=True)
+def traced_once() -> Iterator[None]:
+    """All tests export the one bundle below: its graphs, and what they are in ONNX, are remembered."""
+    programs = {}
+
+    def capture(segmenter, *, precision, input_dtype):
+        key = (precision, input_dtype)
+        if key not in programs:
+            programs[key] = graph.capture(segmenter, precision=precision, input_dtype=input_dtype)
+        return programs[key]
+
+    convert = cache(onnx_format.to_onnx)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "capture", capture)
+        for module in (onnx_format, openvino_format):
+            patch.setattr(module, "to_onnx", lambda program: copy.deepcopy(convert(program)))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """`pyramidseg export` from end to end: what it leaves, what it refuses, and what becomes of a file that differs."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch.export import Dim
 
 from pyramidseg.cli.main import main
 from pyramidseg.export import exporting, graph
-from pyramidseg.predict.backends import make_backend
+from pyramidseg.predict.backends.onnx_backend import OnnxRuntimeBackend
 
 
 def run(*arguments: object) -> int:
@@ -24,13 +25,11 @@ def files_in(folder: Path) -> list[str]:
 
 def damage_exports(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on, the exporter loses weights on the way."""
-    capture = exporting.capture
 
     def lose(segmenter, **options):
-        spoilt = type(segmenter)(classes=segmenter.classes, **segmenter.settings.model_dump())
-        spoilt.load_state_dict(segmenter.state_dict())
+        spoilt = copy.deepcopy(segmenter)
         spoilt.classifier.weight.data[0] = 0
-        return capture(spoilt.eval(), **options)
+        return graph.capture(spoilt, **options)
 
     monkeypatch.setattr(exporting, "capture", lose)
 
@@ -39,32 +38,32 @@ def test_a_checked_file_goes_straight_into_predict_and_evaluate(
     bundle: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "deep" / "out"
-    assert run("export", bundle, "--format", "torch", "--check", scenes, "--out", out) == 0
+    assert run("export", bundle, "--format", "onnx", "--check", scenes, "--out", out) == 0
     said = capsys.readouterr().out
-    for words in ("to torch fp32, for uint8 images", "checking on 5 images", "split val", "mIoU", "at least 99.99%"):
+    for words in ("to onnx fp32, for uint8 images", "checking on 5 images", "split val", "mIoU", "at least 99.99%"):
         assert words in said
-    assert files_in(out) == ["best.pt2", "best.pt2.parity.json"]
+    assert files_in(out) == ["best.onnx", "best.onnx.parity.json"]
 
-    report = json.loads((out / "best.pt2.parity.json").read_text())
-    assert report["file"] == "best.pt2"
+    report = json.loads((out / "best.onnx.parity.json").read_text())
+    assert report["file"] == "best.onnx"
     assert report["parity"]["passed"] is True
     assert report["parity"]["pixels"] > 5 * 72 * 96
-    assert make_backend(out / "best.pt2", device="cpu").card.parity == report["parity"]
+    assert OnnxRuntimeBackend.read_card(out / "best.onnx").parity == report["parity"]
 
     image = next((scenes / "val/images").iterdir())
-    assert run("predict", out / "best.pt2", image, "--out", tmp_path / "theirs", "--device", "cpu") == 0
-    assert "backend torch-exported fp32 on cpu: best.pt2" in capsys.readouterr().out
+    assert run("predict", out / "best.onnx", image, "--out", tmp_path / "theirs", "--device", "cpu") == 0
+    assert "backend onnxruntime fp32 on cpu: best.onnx" in capsys.readouterr().out
     assert run("predict", bundle, image, "--out", tmp_path / "ours", "--device", "cpu") == 0
     labels = [cv2.imread(str(tmp_path / name / f"{image.stem}.png"), -1) for name in ("theirs", "ours")]
     assert (labels[0] == labels[1]).mean() > 0.999
 
     capsys.readouterr()
     scores = []
-    for model, folder in ((out / "best.pt2", "a"), (bundle, "b")):
+    for model, folder in ((out / "best.onnx", "a"), (bundle, "b")):
         assert run("evaluate", model, scenes, "--out", tmp_path / folder, "--device", "cpu") == 0
         scores.append(json.loads((tmp_path / folder / "metrics.json").read_text())["miou"])
     assert scores[0] == pytest.approx(scores[1], abs=1e-3)
-    assert "backend torch-exported" in capsys.readouterr().out
+    assert "backend onnxruntime" in capsys.readouterr().out
 
 
 def test_a_file_that_predicts_something_else_is_not_left(
@@ -94,13 +93,13 @@ def test_an_earlier_export_outlives_one_that_fails(
 def test_an_earlier_export_is_replaced_and_anybody_elses_file_is_not(
     bundle: Path, exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copy(exported("torch"), tmp_path / "best.pt2")
-    assert run("export", bundle, "--format", "torch", "--precision", "fp32", "--out", tmp_path) == 0
-    (tmp_path / "best.pt2").write_bytes(b"a thesis")
+    shutil.copy(exported("onnx"), tmp_path / "best.onnx")
+    assert run("export", bundle, "--format", "onnx", "--precision", "fp32", "--out", tmp_path) == 0
+    (tmp_path / "best.onnx").write_bytes(b"a thesis")
     capsys.readouterr()
-    assert run("export", bundle, "--format", "torch", "--out", tmp_path) == 2
-    assert "best.pt2: exists and was not exported by pyramidseg" in capsys.readouterr().err
-    assert (tmp_path / "best.pt2").read_bytes() == b"a thesis"
+    assert run("export", bundle, "--format", "onnx", "--out", tmp_path) == 2
+    assert "best.onnx: exists and was not exported by pyramidseg" in capsys.readouterr().err
+    assert (tmp_path / "best.onnx").read_bytes() == b"a thesis"
 
 
 @pytest.mark.parametrize(
@@ -133,6 +132,7 @@ def test_an_encoder_that_does_not_trace_is_named_with_its_reason(
 ) -> None:
     from pyramidseg.model.encoder import Encoder
 
+    monkeypatch.setattr(exporting, "capture", graph.capture)
     forward = Encoder.forward
 
     def by_content(self, image):
@@ -150,6 +150,7 @@ def test_a_file_that_does_not_run_at_some_size_is_not_left(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As older versions of torch make them of some networks: for sides above 32, because the example's were."""
+    monkeypatch.setattr(exporting, "capture", graph.capture)
     monkeypatch.setattr(graph, "_any_size", lambda: {"images": {0: Dim.DYNAMIC, 2: Dim("height", min=33)}})
     assert run("export", bundle, "--format", "torch", "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
@@ -158,6 +159,7 @@ def test_a_file_that_does_not_run_at_some_size_is_not_left(
 
 
 def test_older_versions_of_torch_export_too(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "capture", graph.capture)
     monkeypatch.delattr("torch.fx.experimental.dynamic_spec.ShapeVar")
     assert run("export", bundle, "--format", "torch", "--out", tmp_path) == 0
 

@@ -50,7 +50,8 @@ def _draw_curves(
         epochs = np.arange(1, values.shape[1] + 1)
         longest = max(longest, len(epochs))
         color, dash = PALETTE[place % len(PALETTE)], DASHES[place // len(PALETTE) % len(DASHES)]
-        axes.plot(epochs, values.mean(axis=0), dash, color=color, label=result.name)
+        marker = "o" if len(epochs) < 3 else ""
+        axes.plot(epochs, values.mean(axis=0), dash, color=color, label=result.name, marker=marker, markersize=5)
         if len(values) > 1:
             axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, linewidth=0)
     axes.set_title(title)
