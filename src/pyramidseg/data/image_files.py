@@ -64,7 +64,7 @@ def list_files(folder: Path, extensions: tuple[str, ...]) -> list[Path]:
 
     Links are followed. Names that begin with a dot are left out: `._a.jpg` and `.ipynb_checkpoints` are no images.
     """
-    found: list[tuple[list[str], Path]] = []
+    found: list[tuple[tuple[str, ...], Path]] = []
     seen: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
@@ -73,8 +73,8 @@ def list_files(folder: Path, extensions: tuple[str, ...]) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        below = parent[len(str(folder)) :].split(os.sep)
-        found += [([*below, name], Path(parent, name)) for name in files if _is_named(name, extensions)]
+        below = Path(parent).relative_to(folder).parts
+        found += [((*below, name), Path(parent, name)) for name in files if _is_named(name, extensions)]
     return [path for _, path in sorted(found)]
 
 
