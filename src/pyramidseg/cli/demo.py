@@ -21,10 +21,11 @@ SETTINGS = {
     "data.scale": (0.75, 1.5),
     "train.batch_size": 4,
     "train.val_batch_size": 8,
+    "optim.optimizer": "adamw",
     "optim.ema": 0.99,
 }
 """Small images from random weights in minutes: half the pyramid, without the stage that has two thirds of all weights,
-trains 2.3 times as fast as the defaults."""
+trains 2.3 times as fast as the defaults. AdamW, as its 0.82 in 147 s of training is what was measured."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 Legend: B batch, C channels, H W pixels, K classes, h w cells of the finest stride.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -57,27 +58,34 @@ def capture(segmenter: Segmenter, *, precision: str, input_dtype: str) -> Export
     example = torch.zeros(
         2, model.settings.in_channels, 2 * stride + 6, 3 * stride + 5, dtype=INPUT_DTYPES[input_dtype]
     )
-    try:
-        # "Oblivious": sizes of 0 and 1 get no graphs of their own, so that one of them serves a single pixel, too.
-        with shape_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-            return torch.export.export(Graph(model), (example,), dynamic_shapes=_any_size(), strict=False)
-    except Exception as error:  # the tracer and whatever the network's own code runs into
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ConfigError(
-            f"encoder={model.encoder.name}: cannot be exported for images of any size: {reason[:300]}; "
-            "its bundle runs in torch"
-        ) from error
+    reason = ""
+    for any_size in SIZES:
+        try:
+            # "Oblivious": sizes of 0 and 1 get no graphs of their own, so that one of them serves a single pixel, too.
+            with shape_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+                return torch.export.export(Graph(model), (example,), dynamic_shapes=any_size(), strict=False)
+        except Exception as error:  # the tracer and whatever the network's own code runs into
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            reason = reason or (lines[0] if lines else type(error).__name__)
+    raise ConfigError(
+        f"encoder={model.encoder.name}: cannot be exported for images of any size: {reason[:160]}; "
+        "its bundle runs in torch"
+    )
 
 
-def _any_size() -> Any:
-    """Batch, height and width as unknowns of which nothing is assumed.
+def unknown_sizes() -> Any:
+    """Batch, height and width as unknowns of which nothing is assumed; newer versions of torch have them."""
+    from torch.fx.experimental.dynamic_spec import ParamsSpec, ShapeVar, TensorSpec
 
-    Older versions of torch know sizes that vary around those of the example only, and may take more for granted; what
-    they made does not pass its check then.
-    """
-    try:
-        from torch.fx.experimental.dynamic_spec import ParamsSpec, ShapeVar, TensorSpec
-    except ImportError:
-        return {INPUT: {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}}
     batch, height, width = (ShapeVar(name, min=1) for name in ("batch", "height", "width"))
     return ParamsSpec({INPUT: TensorSpec([batch, None, height, width])})
+
+
+def varying_sizes() -> Any:
+    """Sizes that vary from those of the example. More networks can be traced so (attention in windows)."""
+    return {INPUT: {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}}
+
+
+SIZES: tuple[Callable[[], Any], ...] = (unknown_sizes, varying_sizes)
+"""Ways to trace a graph, the stricter one first. The second may take for granted what held for the example; such a file
+does not pass its check at other sizes."""
