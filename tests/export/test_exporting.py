@@ -151,14 +151,17 @@ def test_a_file_that_does_not_run_at_some_size_is_not_left(
 ) -> None:
     """As older versions of torch make them of some networks: for sides above 32, because the example's were."""
     monkeypatch.setattr(exporting, "capture", graph.capture)
-    monkeypatch.setattr(graph, "_any_size", lambda: {"images": {0: Dim.DYNAMIC, 2: Dim("height", min=33)}})
+    monkeypatch.setattr(graph, "SIZES", (lambda: {"images": {0: Dim.DYNAMIC, 2: Dim("height", min=33)}},))
     assert run("export", bundle, "--format", "torch", "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert "encoder=test_resnet: cannot be exported to torch: for images of shape (1, 3, 1, 1) the file gives" in error
     assert list(tmp_path.iterdir()) == []
 
 
-def test_older_versions_of_torch_export_too(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_torch_cannot_leave_sizes_open_they_vary(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its older versions, and as attention in windows."""
     monkeypatch.setattr(exporting, "capture", graph.capture)
     monkeypatch.delattr("torch.fx.experimental.dynamic_spec.ShapeVar")
     assert run("export", bundle, "--format", "torch", "--out", tmp_path) == 0

@@ -4,6 +4,8 @@ Legend: B batch, C channels, H W pixels, K classes, h w cells of the finest stri
 """
 
 from collections.abc import Callable
+from contextlib import redirect_stderr
+from io import StringIO
 from typing import Any
 
 import torch
@@ -59,10 +61,11 @@ def capture(segmenter: Segmenter, *, precision: str, input_dtype: str) -> Export
         2, model.settings.in_channels, 2 * stride + 6, 3 * stride + 5, dtype=INPUT_DTYPES[input_dtype]
     )
     reason = ""
+    # "Oblivious": sizes of 0 and 1 get no graphs of their own, so that one of them serves a single pixel, too.
+    oblivious = shape_config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
     for any_size in SIZES:
         try:
-            # "Oblivious": sizes of 0 and 1 get no graphs of their own, so that one of them serves a single pixel, too.
-            with shape_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+            with oblivious, redirect_stderr(StringIO()):  # where torch prints the graph as far as it came
                 return torch.export.export(Graph(model), (example,), dynamic_shapes=any_size(), strict=False)
         except Exception as error:  # the tracer and whatever the network's own code runs into
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
