@@ -1,6 +1,7 @@
 """Each loss against a loop or torch itself, in float64."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidseg.classes import IGNORE
 from pyramidseg.config import LossConfig
@@ -37,6 +39,14 @@ def sample(seed: int, *, ignored: float = 0.3) -> tuple[Tensor, Tensor, Tensor]:
 
 def targets_of(labels: Tensor, weights: Tensor, gamma: float = 2.0) -> Targets:
     return Targets(labels, weights, labelled_weight(labels, weights), focal_gamma=gamma)
+
+
+def loss_of(name: str, logits: Tensor, targets: Targets) -> Tensor:
+    return segmentation_loss(logits, targets, only(name))
+
+
+def only(name: str) -> LossConfig:
+    return LossConfig(**{"cross_entropy": 0, "dice": 0, name: 1})
 
 
 def focal_by_loop(logits: Tensor, labels: Tensor, weights: Tensor, gamma: float) -> float:
@@ -72,14 +82,14 @@ def dice_by_loop(logits: Tensor, labels: Tensor) -> float:
 def test_cross_entropy_equals_torchs_weighted_mean(seed: int) -> None:
     logits, labels, weights = sample(seed)
     expected = F.cross_entropy(logits, labels, weight=weights, ignore_index=IGNORE)
-    assert LOSSES["cross_entropy"](logits, targets_of(labels, weights)).item() == pytest.approx(expected.item())
+    assert loss_of("cross_entropy", logits, targets_of(labels, weights)).item() == pytest.approx(expected.item())
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 1.0, 2.0, 3.5]))
 @settings(max_examples=20, deadline=None)
 def test_focal_equals_a_loop(seed: int, gamma: float) -> None:
     logits, labels, weights = sample(seed)
-    ours = LOSSES["focal"](logits, targets_of(labels, weights, gamma)).item()
+    ours = loss_of("focal", logits, targets_of(labels, weights, gamma)).item()
     assert ours == pytest.approx(focal_by_loop(logits, labels, weights, gamma))
 
 
@@ -87,14 +97,14 @@ def test_focal_equals_a_loop(seed: int, gamma: float) -> None:
 @settings(max_examples=20, deadline=None)
 def test_dice_equals_a_loop(seed: int) -> None:
     logits, labels, weights = sample(seed)
-    assert LOSSES["dice"](logits, targets_of(labels, weights)).item() == pytest.approx(dice_by_loop(logits, labels))
+    assert loss_of("dice", logits, targets_of(labels, weights)).item() == pytest.approx(dice_by_loop(logits, labels))
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_ignored_pixels_have_no_gradient_and_no_influence(name: str) -> None:
     logits, labels, weights = sample(3)
     targets = targets_of(labels, weights)
-    loss = LOSSES[name](logits, targets)
+    loss = loss_of(name, logits, targets)
     loss.backward()
     ignored = (labels == IGNORE)[:, None].expand_as(logits)
     assert logits.grad is not None
@@ -102,13 +112,13 @@ def test_ignored_pixels_have_no_gradient_and_no_influence(name: str) -> None:
     assert logits.grad[~ignored].abs().max() > 0
     changed = logits.detach().clone()
     changed[ignored] += 100
-    assert LOSSES[name](changed, targets).item() == pytest.approx(loss.item(), rel=1e-12)
+    assert loss_of(name, changed, targets).item() == pytest.approx(loss.item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_agree_with_finite_differences(name: str) -> None:
     logits, labels, weights = sample(5)
-    assert torch.autograd.gradcheck(lambda x: LOSSES[name](x, targets_of(labels, weights)), logits)
+    assert torch.autograd.gradcheck(lambda x: loss_of(name, x, targets_of(labels, weights)), logits)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -116,7 +126,7 @@ def test_gradients_agree_with_finite_differences(name: str) -> None:
 def test_extreme_logits_give_finite_gradients(name: str, scale: float) -> None:
     logits, labels, weights = sample(6)
     extreme = (logits.detach() * scale).float().requires_grad_()
-    LOSSES[name](extreme, targets_of(labels, weights.float())).backward()
+    loss_of(name, extreme, targets_of(labels, weights.float())).backward()
     assert extreme.grad is not None
     assert extreme.grad.isfinite().all()
 
@@ -125,7 +135,7 @@ def test_extreme_logits_give_finite_gradients(name: str, scale: float) -> None:
 def test_nothing_labelled_is_a_loss_of_zero(name: str) -> None:
     logits, labels, weights = sample(7)
     labels[:] = IGNORE
-    loss, weight = validation_loss(logits, labels, weights, LossConfig(**{"cross_entropy": 0, "dice": 0, name: 1}))
+    loss, weight = validation_loss(logits, labels, weights, only(name))
     loss.backward()
     assert loss.item() == weight.item() == 0
     assert logits.grad is not None
@@ -136,8 +146,8 @@ def test_a_sum_of_losses_is_their_weighted_sum() -> None:
     logits, labels, weights = sample(8)
     targets = targets_of(labels, weights)
     config = LossConfig(cross_entropy=0.5, dice=2.0, focal=3.0)
-    expected = 0.5 * LOSSES["cross_entropy"](logits, targets) + 2 * LOSSES["dice"](logits, targets)
-    expected = expected + 3 * LOSSES["focal"](logits, targets)
+    expected = 0.5 * loss_of("cross_entropy", logits, targets) + 2 * loss_of("dice", logits, targets)
+    expected = expected + 3 * loss_of("focal", logits, targets)
     assert segmentation_loss(logits, targets, config).item() == pytest.approx(expected.item())
 
 
@@ -148,6 +158,42 @@ def test_validation_loss_does_not_depend_on_the_batch() -> None:
     apart = [validation_loss(logits[i : i + 1], labels[i : i + 1], weights, config) for i in range(len(logits))]
     for whole, parts in zip(together, zip(*apart, strict=True), strict=True):
         assert whole.item() == pytest.approx(sum(part.item() for part in parts))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_bfloat16_logits_give_what_widening_them_at_once_gives(name: str) -> None:
+    logits, labels, weights = sample(11)
+    narrow = logits.detach().bfloat16().requires_grad_()
+    wide = narrow.detach().float().requires_grad_()
+    targets = targets_of(labels, weights.float())
+    losses = [loss_of(name, narrow, targets), loss_of(name, wide, targets)]
+    assert losses[0].dtype == torch.float32
+    assert losses[0].item() == losses[1].item()
+    for loss in losses:
+        loss.backward()
+    assert narrow.grad is not None
+    assert wide.grad is not None
+    assert torch.equal(narrow.grad, wide.grad.bfloat16())
+
+
+def test_nothing_of_the_logits_size_is_kept_in_float32() -> None:
+    largest = 0
+
+    class Largest(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, Tensor) and out.dtype == torch.float32:
+                largest = max(largest, out.numel())
+            return out
+
+    logits = torch.randn(8, K, 16, 16).bfloat16().requires_grad_()
+    labels = torch.randint(0, K, (8, 16, 16))
+    with Largest():
+        segmentation_loss(
+            logits, targets_of(labels, torch.ones(K)), LossConfig(cross_entropy=1, dice=1, focal=1)
+        ).backward()
+    assert largest == logits[0].numel()
 
 
 def test_presence_loss_equals_torchs_on_the_presence_table() -> None:

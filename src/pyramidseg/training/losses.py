@@ -1,17 +1,17 @@
 """Losses, as sums over pixels divided by what counts in the whole step: all micro-batches of all processes.
 
-Every loss function returns this process's *share*: the shares of all processes add up to the loss of the joined batch,
-and so do their gradients. `IGNORE` pixels count nowhere.
+Every loss is this process's *share*: the shares of all processes add up to the loss of the joined batch, and so do
+their gradients. `IGNORE` pixels count nowhere.
 
 Sources: Dice, Milletari et al. 2016, arXiv 1606.04797; focal, Lin et al. 2017, arXiv 1708.02002; median frequency
 weights, Eigen & Fergus 2015, arXiv 1411.4734.
 
-Legend: B batch, H W pixels, K classes.
+Legend: B batch, H W pixels, K classes, N pixels of an image.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -47,60 +47,127 @@ class Targets:
     joined: bool = True
 
 
-def cross_entropy(logits: Tensor, targets: Targets) -> Tensor:
-    """Weighted cross entropy: sum of w[y] * -log p[y], divided by the sum of w[y]."""
-    total = F.cross_entropy(logits, targets.labels, weight=targets.class_weights, ignore_index=IGNORE, reduction="sum")
+@dataclass(frozen=True)
+class Loss:
+    """A loss as sums over pixels, and what is made of the sums over all pixels.
+
+    So it can be had image by image: nothing of the logits' full size is ever held in a wider dtype.
+
+    Attributes:
+        sums: of one image, from its log-probabilities (K, N) and labels (N,).
+        of_sums: this process's share of the loss, from these sums added up.
+    """
+
+    sums: Callable[[Tensor, Tensor, Targets], Tensor]
+    of_sums: Callable[[Tensor, Targets], Tensor]
+
+
+def weighted_mean(total: Tensor, targets: Targets) -> Tensor:
+    """What cross entropy and focal loss make of their sums: the quotient by the weights of all labelled pixels."""
     return total / targets.weight_total
 
 
-def focal(logits: Tensor, targets: Targets) -> Tensor:
-    """Focal loss: cross entropy of each pixel times (1 - p[y]) ** gamma, with the same weights and divisor."""
-    surprise = F.cross_entropy(logits, targets.labels, ignore_index=IGNORE, reduction="none")
-    labelled = targets.labels != IGNORE
-    weights = targets.class_weights[targets.labels.where(labelled, 0)] * labelled
+def cross_entropy_sums(log_p: Tensor, labels: Tensor, targets: Targets) -> Tensor:
+    """Sum of w[y] * -log p[y]."""
+    return F.nll_loss(log_p.T, labels, weight=targets.class_weights, ignore_index=IGNORE, reduction="sum")
+
+
+def focal_sums(log_p: Tensor, labels: Tensor, targets: Targets) -> Tensor:
+    """Sum of w[y] * (1 - p[y]) ** gamma * -log p[y]."""
+    labelled = labels != IGNORE
+    true = labels.where(labelled, 0)
+    log_p_true = log_p.gather(0, true[None])[0]
+    weights = targets.class_weights[true] * labelled
     # expm1 keeps the gradient finite where p is close to 1.
-    modulation = (-torch.expm1(-surprise)).clamp_min(1e-12) ** targets.focal_gamma
-    return (weights * modulation * surprise).sum() / targets.weight_total
+    modulation = (-torch.expm1(log_p_true)).clamp_min(1e-12) ** targets.focal_gamma
+    return -(weights * modulation * log_p_true).sum()
 
 
-def dice(logits: Tensor, targets: Targets) -> Tensor:
+def dice_sums(log_p: Tensor, labels: Tensor, targets: Targets) -> Tensor:
+    """By class, (3, K): probability on its own labelled pixels, on all labelled pixels, and the number of its own."""
+    labelled = labels != IGNORE
+    true = labels.where(labelled, 0)
+    counted = labelled.to(log_p.dtype)
+    p = log_p.exp()
+    p_true = p.gather(0, true[None])[0] * counted
+    none = torch.zeros_like(p[:, 0])
+    return torch.stack([none.index_add(0, true, p_true), p @ counted, none.index_add(0, true, counted)])
+
+
+def dice_of_sums(sums: Tensor, targets: Targets) -> Tensor:
     """One minus soft Dice, averaged over the classes present in the joined micro-batch.
 
     Intersections and sizes are added over all processes before the quotient is taken, so the loss is that of the
     joined batch; micro-batches are averaged. A pixel is added to both terms, so that tiny classes stay smooth.
     """
-    labelled = (targets.labels != IGNORE)[:, None]
-    probabilities = logits.softmax(dim=1) * labelled
-    truth = F.one_hot(targets.labels.where(labelled[:, 0], 0), logits.shape[1]).permute(0, 3, 1, 2) * labelled
-    overlap = (probabilities * truth).sum(dim=(0, 2, 3))
-    predicted = probabilities.sum(dim=(0, 2, 3))
-    present = truth.sum(dim=(0, 2, 3)).to(logits.dtype)
-    if targets.joined:
-        overlap, predicted, present = _over_ranks(overlap), _over_ranks(predicted), sum_over_ranks(present)
+    overlap, predicted, present = (_over_ranks(sums) if targets.joined else sums).unbind()
     scores = (2 * overlap + 1) / (predicted + present + 1)
     counted = present > 0
     if not counted.any():
         return (overlap * 0).sum()
-    loss = (1 - scores)[counted].mean() / targets.micro_batches
+    loss: Tensor = (1 - scores)[counted].mean() / targets.micro_batches
     return _shared(loss) if targets.joined else loss
 
 
-LOSSES: dict[str, Callable[[Tensor, Targets], Tensor]] = {
-    "cross_entropy": cross_entropy,
-    "dice": dice,
-    "focal": focal,
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": Loss(cross_entropy_sums, weighted_mean),
+    "dice": Loss(dice_sums, dice_of_sums),
+    "focal": Loss(focal_sums, weighted_mean),
 }
 
 
 def segmentation_loss(logits: Tensor, targets: Targets, config: LossConfig) -> Tensor:
-    """The weighted sum of losses: this process's share of it.
+    """The weighted sum of losses: this process's share of it, in the dtype of the class weights.
 
     Args:
-        logits: (B, K, H, W), float32 or float64: bfloat16 has to be widened before.
+        logits: (B, K, H, W) of any dtype; they are widened to that of the class weights, one image at a time.
     """
     weights = {name: float(getattr(config, name)) for name in LOSSES}
-    terms = [weight * LOSSES[name](logits, targets) for name, weight in weights.items() if weight]
+    chosen = [name for name, weight in weights.items() if weight]
+    sums: tuple[Tensor, ...] = _PixelSums.apply(logits, targets, tuple(LOSSES[name].sums for name in chosen))
+    terms = [weights[name] * LOSSES[name].of_sums(total, targets) for name, total in zip(chosen, sums, strict=True)]
     return torch.stack(terms).sum()
+
+
+class _PixelSums(torch.autograd.Function):
+    """Sums over all pixels of a batch, image by image; the backward pass computes each image's anew.
+
+    The same values and gradients as widening all logits at once, without keeping anything of their size.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, targets: Targets, sums: tuple[Callable[[Tensor, Tensor, Targets], Tensor], ...]
+    ) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(logits)
+        ctx.targets, ctx.sums = targets, sums
+        found = [_sums_of_image(*pair, targets, sums) for pair in zip(logits, targets.labels, strict=True)]
+        return tuple(torch.stack(parts).sum(dim=0) for parts in zip(*found, strict=True))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (logits,) = ctx.saved_tensors
+        gradient = torch.empty_like(logits)
+        for image, labels, part in zip(logits, ctx.targets.labels, gradient, strict=True):
+            with torch.enable_grad():
+                leaf = image.detach().requires_grad_()
+                sums = _sums_of_image(leaf, labels, ctx.targets, ctx.sums)
+            part.copy_(torch.autograd.grad(sums, leaf, gradients)[0])
+        return gradient, None, None
+
+
+def _sums_of_image(
+    logits: Tensor,
+    labels: Tensor,
+    targets: Targets,
+    sums: Sequence[Callable[[Tensor, Tensor, Targets], Tensor]],
+) -> list[Tensor]:
+    """From logits (K, H, W) and labels (H, W)."""
+    # Class by class in memory: exponentials and sums run over whole rows of pixels then.
+    wide = logits.to(targets.class_weights.dtype, memory_format=torch.contiguous_format).flatten(1)
+    log_p = wide.log_softmax(dim=0)
+    return [of(log_p, labels.flatten(), targets) for of in sums]
 
 
 def validation_loss(logits: Tensor, labels: Tensor, class_weights: Tensor, config: LossConfig) -> tuple[Tensor, Tensor]:
@@ -109,7 +176,7 @@ def validation_loss(logits: Tensor, labels: Tensor, class_weights: Tensor, confi
     By image, so that a mean over a data set depends neither on batches nor on the number of processes.
 
     Args:
-        logits: (B, K, H, W) float32.
+        logits: (B, K, H, W).
         labels: (B, H, W) int64.
     """
     losses, weights = [], []

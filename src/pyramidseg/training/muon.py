@@ -80,5 +80,5 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     first, third, fifth = COEFFICIENTS
     for _ in range(ITERATIONS):
         gram = x @ x.T
-        x = first * x + (third * gram + fifth * gram @ gram) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=third, alpha=fifth), x, beta=first)
     return x if wide is matrix else x.T

@@ -210,7 +210,7 @@ def segmentation_gradients(
     confusion = torch.zeros(len(class_weights), len(class_weights), dtype=torch.int64, device=step.device)
 
     def share_of(index: int, output: tuple[Tensor, Tensor | None]) -> Tensor:
-        logits, image_logits = step.widened(output[0]), output[1]
+        logits, image_logits = output
         targets = Targets(labels[index], class_weights, weight_total, len(batches), loss.focal_gamma)
         share = segmentation_loss(logits, targets, loss)
         if image_logits is not None:
