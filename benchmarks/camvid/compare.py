@@ -27,6 +27,7 @@ import torch.nn.functional as F
 import pyramidseg as ps
 from pyramidseg.config import DataConfig
 from pyramidseg.data.loading import EpochPlan, TrainingLoader, TrainingSamples
+from pyramidseg.data.pairs import FilePairs
 from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.transforms import Augmentation
 from pyramidseg.evaluation.metrics import Metrics
@@ -49,10 +50,9 @@ def peer(dataset: Path, *, recipe: str, seed: int, epochs: int) -> Metrics:
     data = open_dataset(dataset, DataConfig())
     model = smp.FPN("resnet18", encoder_weights=None, classes=len(data.classes)).to(memory_format=torch.channels_last)
     scale = (0.5, 1.5) if recipe == "notebook" else (0.5, 2.0)
-    samples = TrainingSamples(
-        data.split("train"), data.masks, channels=3, augmentation=Augmentation(CROP, scale), seed=seed
-    )
-    plan = EpochPlan(samples=len(samples.records), batch_size=BATCH, seed=seed)
+    pairs = FilePairs(data.split("train"), data.masks, 3)
+    samples = TrainingSamples(pairs, augmentation=Augmentation(CROP, scale), seed=seed)
+    plan = EpochPlan(samples=len(pairs), batch_size=BATCH, seed=seed)
     loader = TrainingLoader(samples, plan, rank=0, workers=1, pin=False)
     steps = epochs * plan.steps
     if recipe == "notebook":

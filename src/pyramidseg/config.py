@@ -146,6 +146,9 @@ class DataConfig(LabelConfig):
     Attributes:
         normalization: whose mean and deviation images are normalised by: the encoder's, which its weights were trained
             with, or those of the training images; `auto` takes the encoder's for 8-bit images of 1 or 3 channels.
+        rare_class_crops: share of the crops that are made to show a class drawn from those of the image, rare ones
+            more often.
+        cache: whether training images stay decoded in memory; `auto`: where they take up to a quarter of what is free.
     """
 
     format: str | None = None
@@ -154,7 +157,9 @@ class DataConfig(LabelConfig):
     scale: tuple[float, float] = (0.75, 1.5)
     flip: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     color: Annotated[float, Field(ge=0.0, le=1.0)] = 0.2
+    rare_class_crops: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     workers: Annotated[int, Field(ge=0)] | None = None
+    cache: Literal["auto", "memory", "none"] = "auto"
     normalization: Literal["auto", "encoder", "dataset"] = "auto"
 
     @field_validator("crop", mode="before")

@@ -8,11 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyramidseg.config import DataConfig
+from pyramidseg.data.held_pairs import Cache, HeldPairs, held_if_they_fit
 from pyramidseg.data.loading import Batch, EpochPlan, TrainingLoader, TrainingSamples
+from pyramidseg.data.masks.class_masks import ClassMasks
+from pyramidseg.data.pairs import FilePairs, Pairs
 from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.records import Record
 from pyramidseg.data.transforms import Augmentation
-from pyramidseg.errors import DataError
+from pyramidseg.errors import ConfigError, DataError
 
 
 @given(st.integers(1, 200), st.integers(1, 9), st.integers(1, 3), st.integers(1, 4), st.integers(0, 5))
@@ -45,12 +48,13 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     assert len(orders) == 9
 
 
-def loader_of(scenes: Path, *, workers: int) -> TrainingLoader:
+def loader_of(scenes: Path, *, workers: int, held: bool = False) -> TrainingLoader:
     dataset = open_dataset(scenes, DataConfig())
-    samples = TrainingSamples(
-        dataset.split("train"), dataset.masks, channels=3, augmentation=Augmentation((32, 48)), seed=1
-    )
-    return TrainingLoader(samples, EpochPlan(len(samples.records), 6, seed=1), rank=0, workers=workers, pin=False)
+    pairs: Pairs = FilePairs(dataset.split("train"), dataset.masks, 3)
+    if held:
+        pairs = HeldPairs(pairs)
+    samples = TrainingSamples(pairs, augmentation=Augmentation((32, 48)), seed=1)
+    return TrainingLoader(samples, EpochPlan(len(pairs), 6, seed=1), rank=0, workers=workers, pin=False)
 
 
 def same(first: list[list[Batch]], second: list[list[Batch]]) -> bool:
@@ -74,12 +78,37 @@ def test_workers_and_a_later_start_change_nothing(scenes: Path) -> None:
         assert same(whole[2:], list(worked.steps(epoch, start=2)))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pairs_held_in_memory_change_nothing(scenes: Path, workers: int) -> None:
+    read, held = loader_of(scenes, workers=0), loader_of(scenes, workers=workers, held=True)
+    assert same(list(read.steps(1)), list(held.steps(1)))
+
+
+def test_pairs_are_held_where_they_fit(scenes: Path) -> None:
+    dataset = open_dataset(scenes, DataConfig())
+    pairs = FilePairs(dataset.split("train"), dataset.masks, 3)
+
+    def held(cache: Cache, *, free: int, epochs: int = 9) -> bool:
+        chosen, note = held_if_they_fit(pairs, cache, size=1000, free=free, workers=0, epochs=epochs)
+        assert isinstance(chosen, HeldPairs) == bool(note)
+        return bool(note)
+
+    assert held("auto", free=5000)
+    assert not held("auto", free=3000)
+    assert not held("auto", free=5000, epochs=1)
+    assert held("memory", free=3000)
+    assert not held("none", free=5000)
+    with pytest.raises(ConfigError, match="cache=memory"):
+        held("memory", free=999)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_image_is_one_clear_error(scenes: Path, tmp_path: Path, workers: int) -> None:
     loader = loader_of(scenes, workers=workers)
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
-    loader._loader.dataset.records = [Record("broken", broken, broken)] * 20  # type: ignore[attr-defined]
+    records = [Record("broken", broken, broken)] * 20
+    loader._loader.dataset.pairs = FilePairs(records, ClassMasks.plain(2), 3)  # type: ignore[attr-defined]
     with pytest.raises(DataError, match=r"broken\.png") as error:
         list(loader.steps(0))
     assert "Traceback" not in str(error.value)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyramidseg.classes import IGNORE
-from pyramidseg.data.transforms import Augmentation, random_scaled_crop, resized, vary_color
+from pyramidseg.data.transforms import Augmentation, RareClassCrops, random_scaled_crop, resized, vary_color
 
 
 def pair(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> tuple[np.ndarray, np.ndarray]:
@@ -135,3 +135,40 @@ def test_every_channel_is_filled_with_its_own_mean(dtype: type) -> None:
     crop, labels = random_scaled_crop(image, np.zeros((20, 30), np.uint8), 1.0, (64, 64), np.random.default_rng(0))
     assert (labels == IGNORE).any()
     assert (crop == image[0, 0]).all()
+
+
+def test_a_crop_towards_rare_classes_shows_the_class_that_was_drawn() -> None:
+    labels = np.zeros((60, 90), np.uint8)
+    labels[7, 80] = 1  # a single pixel
+    labels[:, :5] = IGNORE
+    image = np.zeros((60, 90, 3), np.uint8)
+    rare = RareClassCrops.by_frequency(1.0, [10**9, 1])
+    plain, drawn = (Augmentation((16, 24), scale=(1.0, 1.0), color=0, rare=choice) for choice in (None, rare))
+
+    def times_shown(augmentation: Augmentation) -> int:
+        crops = (augmentation(image, labels, np.random.default_rng(seed))[1] for seed in range(40))
+        return sum(bool((crop == 1).any()) for crop in crops)
+
+    assert times_shown(plain) < 10
+    assert times_shown(drawn) == 40
+
+
+def test_the_share_of_crops_towards_rare_classes_is_that_asked_for() -> None:
+    labels = np.zeros((4, 4), np.uint8)
+    rare = RareClassCrops.by_frequency(0.3, [16])
+    rng = np.random.default_rng(0)
+    assert 250 < sum(rare.pixel(labels, rng) is not None for _ in range(1000)) < 350
+    nothing = np.full((4, 4), IGNORE, np.uint8)
+    assert all(rare.pixel(nothing, rng) is None for _ in range(20))
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.floats(0.3, 3), st.integers(0, 1000))
+@settings(max_examples=100, deadline=None)
+def test_the_shown_pixel_lies_in_the_crop(height: int, width: int, factor: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    row, column = int(rng.integers(height)), int(rng.integers(width))
+    image = np.zeros((height, width, 1), np.uint8)
+    image[row, column] = 255
+    labels = np.zeros((height, width), np.uint8)
+    crop, _ = random_scaled_crop(image, labels, factor, (32, 32), rng, shown=(row, column))
+    assert factor < 0.5 or crop.max() > 0

@@ -18,9 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from pyramidseg.config import Channels
-from pyramidseg.data.pairs import read_pair
-from pyramidseg.data.records import MaskSource, Record
+from pyramidseg.data.pairs import Pairs
 from pyramidseg.data.transforms import Augmentation
 from pyramidseg.errors import DataError, PyramidSegError
 from pyramidseg.runtime import position_seed
@@ -100,19 +98,15 @@ Samples = TorchDataset[tuple[Any, Any, Position] | PyramidSegError]
 class TrainingSamples(Samples):
     """Augmented samples by position."""
 
-    def __init__(
-        self, records: Sequence[Record], masks: MaskSource, *, channels: Channels, augmentation: Augmentation, seed: int
-    ) -> None:
-        self.records = records
-        self.masks = masks
-        self.channels = channels
+    def __init__(self, pairs: Pairs, *, augmentation: Augmentation, seed: int) -> None:
+        self.pairs = pairs
         self.augmentation = augmentation
         self.seed = seed
 
     def __getitem__(self, position: Position) -> tuple[Any, Any, Position] | PyramidSegError:
         epoch, index = position
         try:
-            image, labels = read_pair(self.records[index], self.masks, channels=self.channels)
+            image, labels = self.pairs[index]
         except PyramidSegError as error:
             # As a value: raised in a worker, it would arrive as a page of traceback.
             return error

@@ -1,6 +1,8 @@
-"""An image together with its labels."""
+"""Images together with their labels: read from files, or held in memory."""
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +13,40 @@ from pyramidseg.data.images import read_pixels
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.errors import DataError
 
+Pair = tuple[NDArray[Any], NDArray[np.uint8]]
+"""Image (H, W, C) and labels (H, W)."""
 
-def read_pair(record: Record, masks: MaskSource, *, channels: Channels) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+
+class Pairs(Protocol):
+    """The pairs of a split, by the index of their record."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Pair:
+        """The pair, not to be written to.
+
+        Raises:
+            DataError: one of them is unreadable, or their sizes differ.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FilePairs:
+    """Pairs that are decoded whenever they are asked for."""
+
+    records: Sequence[Record]
+    masks: MaskSource
+    channels: Channels
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Pair:
+        return read_pair(self.records[index], self.masks, channels=self.channels)
+
+
+def read_pair(record: Record, masks: MaskSource, *, channels: Channels) -> Pair:
     """The image, (H, W, C) as `read_image` gives it, and its labels, (H, W) uint8.
 
     Where the image is empty in all channels nothing can be learned or scored: the labels there are `IGNORE`.

@@ -4,6 +4,7 @@ OpenCV on arrays rather than torchvision.transforms.v2: benchmarks/augmentation.
 comes from the generator that is handed in, whose seed is the sample's position.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,38 @@ Labels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
+class RareClassCrops:
+    """Crops that show a pixel of a class which is drawn from those of the image, rare ones more often.
+
+    Images come as often as ever; only the place of the crop changes.
+
+    Attributes:
+        share: of the crops that are drawn so; the others lie anywhere.
+        odds: by class id: how often a class is drawn, in proportion to those beside it in the image.
+    """
+
+    share: float
+    odds: tuple[float, ...]
+
+    @classmethod
+    def by_frequency(cls, share: float, pixels: Sequence[int]) -> "RareClassCrops":
+        """A class's odds are one over its number of labelled pixels in the training images."""
+        return cls(share, tuple(1 / max(1, count) for count in pixels))
+
+    def pixel(self, labels: Labels, rng: np.random.Generator) -> tuple[int, int] | None:
+        """Row and column of a pixel to be shown; None where the crop may lie anywhere, or nothing is labelled."""
+        if rng.random() >= self.share:
+            return None
+        present = np.flatnonzero(np.bincount(labels.ravel(), minlength=IGNORE + 1)[: len(self.odds)])
+        if not len(present):
+            return None
+        odds = np.asarray(self.odds)[present]
+        chosen = rng.choice(present, p=odds / odds.sum())
+        row, column = divmod(int(rng.choice(np.flatnonzero(labels == chosen))), labels.shape[1])
+        return row, column
+
+
+@dataclass(frozen=True)
 class Augmentation:
     """Random scale, crop, flip and colour.
 
@@ -27,17 +60,20 @@ class Augmentation:
         scale: range of the factor, drawn log-uniformly, so that halving is as likely as doubling.
         flip: probability of a horizontal flip.
         color: strength s: brightness, contrast and saturation are each multiplied by a factor from 1-s to 1+s.
+        rare: how crops are drawn towards rare classes, or None.
     """
 
     crop: tuple[int, int]
     scale: tuple[float, float] = (0.5, 2.0)
     flip: float = 0.5
     color: float = 0.3
+    rare: RareClassCrops | None = None
 
     def __call__(self, image: Image, labels: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:
         """(H, W, C) image and (H, W) labels to the crop's size, contiguous, of the same types."""
         factor = float(np.exp(rng.uniform(*np.log(self.scale))))
-        image, labels = random_scaled_crop(image, labels, factor, self.crop, rng)
+        shown = self.rare.pixel(labels, rng) if self.rare else None
+        image, labels = random_scaled_crop(image, labels, factor, self.crop, rng, shown=shown)
         if rng.random() < self.flip:
             image, labels = image[:, ::-1], labels[:, ::-1]
         if self.color:
@@ -46,15 +82,25 @@ class Augmentation:
 
 
 def random_scaled_crop(
-    image: Image, labels: Labels, factor: float, crop: tuple[int, int], rng: np.random.Generator
+    image: Image,
+    labels: Labels,
+    factor: float,
+    crop: tuple[int, int],
+    rng: np.random.Generator,
+    *,
+    shown: tuple[int, int] | None = None,
 ) -> tuple[Image, Labels]:
     """Resize by `factor` and cut a crop at a random place; only what the crop shows is resized.
 
     Where the resized image is smaller than the crop, it lies at a random place inside the filling.
+
+    Args:
+        shown: row and column of a pixel that has to lie in the crop.
     """
     height, width = labels.shape
-    rows = _cut(height, factor, crop[0], rng)
-    columns = _cut(width, factor, crop[1], rng)
+    row, column = shown or (None, None)
+    rows = _cut(height, factor, crop[0], rng, shown=row)
+    columns = _cut(width, factor, crop[1], rng, shown=column)
     source = (slice(rows.source, rows.source + rows.length), slice(columns.source, columns.source + columns.length))
     size = (columns.size, rows.size)
     shrinking = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
@@ -81,12 +127,15 @@ class _Cut:
     offset: int
 
 
-def _cut(extent: int, factor: float, crop: int, rng: np.random.Generator) -> _Cut:
+def _cut(extent: int, factor: float, crop: int, rng: np.random.Generator, *, shown: int | None) -> _Cut:
     resized = max(1, round(extent * factor))
     if resized <= crop:
         return _Cut(source=0, length=extent, size=resized, offset=int(rng.integers(0, crop - resized + 1)))
     length = min(extent, max(1, round(crop / factor)))
-    return _Cut(source=int(rng.integers(0, extent - length + 1)), length=length, size=crop, offset=0)
+    first, last = 0, extent - length
+    if shown is not None:
+        first, last = max(first, shown - length + 1), min(last, shown)
+    return _Cut(source=int(rng.integers(first, last + 1)), length=length, size=crop, offset=0)
 
 
 def vary_color(image: Image, brightness: float, contrast: float, saturation: float) -> Image:

@@ -7,7 +7,8 @@ import torch
 
 from pyramidseg.errors import ConfigError, DeviceError
 from pyramidseg.predict.backends import Backend, ModelBackend
-from pyramidseg.predict.memory import USABLE_SHARE, bytes_per_pixel, free_bytes
+from pyramidseg.free_memory import free_bytes
+from pyramidseg.predict.memory import USABLE_SHARE, bytes_per_pixel
 from pyramidseg.predict.skeleton import reach_px, skeleton
 from pyramidseg.predict.tiling import GRID_PX, SMALLEST_TILE_PX, Tiles, check_side, round_up
 from pyramidseg.predict.tta import FlipAndScales

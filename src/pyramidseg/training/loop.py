@@ -114,6 +114,8 @@ def run_task(
                 tally.zero_()
         checkpoint(setup, run, position, tally)
         setup.task.write_results(setup, run, position, console)
+        facts = setup.facts(position)
+        console.say(f"trained in {facts['training time']}; waiting for data: {facts['waiting for data']}")
         console.say(f"best epoch {position.best_epoch + 1}: {run.best}")
         console.say(f"report: {run.report}")
     return summarize(run, position)
@@ -129,7 +131,7 @@ def plan(config: Config, source: str | Path | Dataset, console: Console) -> Setu
     config, taken = adopt_bundle_settings(config)
     config, optimizer = choose_optimizer(config)
     dataset, summary, normalization = on_first_rank(lambda: checked_dataset(source, config, console))
-    setup = prepare(adopt_bands(config, dataset), dataset, summary, normalization)
+    setup = prepare(adopt_bands(config, dataset), dataset, summary, normalization, track=console.track)
     for note in (taken, *setup.notes, optimizer):
         if note:
             console.say(note)

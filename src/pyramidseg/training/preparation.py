@@ -1,33 +1,45 @@
 """From settings and a checked dataset to a segmentation run: the network with its starting weights, and its task."""
 
+import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pyramidseg.config import Config, ModelConfig
-from pyramidseg.data.inspection import DatasetSummary
+from pyramidseg.config import Config, DataConfig, ModelConfig
+from pyramidseg.data.held_pairs import held_if_they_fit
+from pyramidseg.data.inspection import DatasetSummary, SplitSummary
 from pyramidseg.data.loading import TrainingSamples
 from pyramidseg.data.normalization import Normalization
+from pyramidseg.data.pairs import FilePairs, Pairs
+from pyramidseg.data.parallel import Track, untracked
 from pyramidseg.data.records import Dataset
-from pyramidseg.data.transforms import Augmentation
+from pyramidseg.data.transforms import Augmentation, RareClassCrops
 from pyramidseg.errors import ConfigError
+from pyramidseg.free_memory import free_bytes
 from pyramidseg.model.bundle import load_weights, read_settings
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.runtime import position_seed
 from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.losses import class_weights
 from pyramidseg.training.segmentation import Segmentation, TrainingModel
-from pyramidseg.training.setup import Setup, assemble, make_plan, make_step
+from pyramidseg.training.setup import Setup, assemble, loading_workers, make_plan, make_step
 
 
 def prepare(
-    config: Config, dataset: Dataset, summary: DatasetSummary, normalization: Normalization | None = None
+    config: Config,
+    dataset: Dataset,
+    summary: DatasetSummary,
+    normalization: Normalization | None = None,
+    *,
+    track: Track = untracked,
 ) -> Setup:
     """Build everything that a segmentation run needs, and refuse what training would fail on later.
 
     Args:
         normalization: of the training images; without it the weights' own is kept.
+        track: watches images being decoded, where they are held in memory.
 
     Raises:
         PyramidSegError: a setting, a device, weights or a batch that cannot be used.
@@ -42,6 +54,7 @@ def prepare(
     model.check_training_batch(plan.smallest_batch, *config.data.crop)
     weights = _class_weights(config, summary).to(step.device, step.dtype)
     in_words = ", ".join(f"{value:.3g}" for value in weights.tolist())
+    pairs, pairs_note = _pairs(config, dataset, summary, workers=loading_workers(config, step.device), track=track)
     return assemble(
         config,
         Segmentation(config, dataset, summary, step, weights),
@@ -50,16 +63,13 @@ def prepare(
         model=model,
         seen_by_loss=TrainingModel(model),
         samples=TrainingSamples(
-            dataset.split("train"),
-            dataset.masks,
-            channels=config.model.channels,
-            augmentation=Augmentation(config.data.crop, config.data.scale, config.data.flip, config.data.color),
-            seed=config.train.seed,
+            pairs, augmentation=_augmentation(config.data, summary.splits["train"]), seed=config.train.seed
         ),
         notes=(
             model_note,
             *([f"images are normalised by {normalization}"] if normalization else []),
             *([f"class weights {in_words}"] if config.loss.class_weights != "none" else []),
+            *([pairs_note] if pairs_note else []),
         ),
     )
 
@@ -118,6 +128,29 @@ def adopt_bands(config: Config, dataset: Dataset) -> Config:
         )
     taken = {"in_channels": number, "input_bands": dataset.bands}
     return config.model_copy(update={"model": config.model.model_copy(update=taken)})
+
+
+def _pairs(
+    config: Config, dataset: Dataset, summary: DatasetSummary, *, workers: int, track: Track
+) -> tuple[Pairs, str]:
+    train = summary.splits["train"]
+    channels = config.model.channels
+    pixel_bytes = config.model.in_channels * max(np.dtype(name).itemsize for name in train.dtypes) + 1
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return held_if_they_fit(
+        FilePairs(dataset.split("train"), dataset.masks, channels),
+        config.data.cache,
+        size=(sum(train.pixels) + train.ignored) * pixel_bytes,
+        free=free_bytes(torch.device("cpu")) // processes,
+        workers=workers,
+        epochs=config.train.epochs,
+        track=track,
+    )
+
+
+def _augmentation(data: DataConfig, train: SplitSummary) -> Augmentation:
+    rare = RareClassCrops.by_frequency(data.rare_class_crops, train.pixels) if data.rare_class_crops else None
+    return Augmentation(data.crop, data.scale, data.flip, data.color, rare)
 
 
 def _class_weights(config: Config, summary: DatasetSummary) -> Tensor:

@@ -15,7 +15,7 @@ from pyramidseg.config import Config, given_settings, load_config
 from pyramidseg.errors import ConfigError, OutputError
 from pyramidseg.files import explained_writes, write_text
 
-MAY_CHANGE = {"train.device", "data.workers"}
+MAY_CHANGE = {"train.device", "data.workers", "data.cache"}
 """Settings that a resumed run may have otherwise: they do not change the result."""
 
 

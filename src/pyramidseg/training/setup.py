@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pyramidseg.config import Config
+from pyramidseg.console import duration
 from pyramidseg.data.loading import EpochPlan, Samples, TrainingLoader, default_workers
 from pyramidseg.runtime import choose_device, rank, resolve_precision, world_size
 from pyramidseg.training.checkpoint import Position
@@ -54,11 +55,12 @@ class Setup:
 
     def facts(self, position: Position) -> dict[str, object]:
         """What a report says of the run, by name."""
-        waits = [row["waiting_share"] for row in position.history if row["waiting_share"] is not None]
+        seconds = sum(row["seconds"] for row in position.history)
+        waited = sum(row["seconds"] * (row["waiting_share"] or 0) for row in position.history)
         return {
             "best epoch": position.best_epoch + 1,
-            "training time": f"{sum(row['seconds'] for row in position.history):.0f} s",
-            "waiting for data": f"{100 * sum(waits) / max(1, len(waits)):.1f} % of the training time",
+            "training time": duration(seconds),
+            "waiting for data": f"{100 * waited / max(seconds, 1e-9):.1f} % of the training time",
             "skipped steps": position.skipped,
         }
 
@@ -90,6 +92,13 @@ def make_plan(config: Config, *, samples: int) -> EpochPlan:
     )
 
 
+def loading_workers(config: Config, device: torch.device) -> int:
+    """Loading processes of this process: what was asked for, or what suits the machine."""
+    if config.data.workers is not None:
+        return config.data.workers
+    return default_workers(device, os.cpu_count() or 1, world_size())
+
+
 def assemble(
     config: Config,
     task: Task,
@@ -114,9 +123,7 @@ def assemble(
     normed = any(isinstance(module, nn.BatchNorm2d) and module.training for module in model.modules())
     if world_size() > 1 and step.device.type == "cuda":
         seen_by_loss = nn.SyncBatchNorm.convert_sync_batchnorm(seen_by_loss)  # type: ignore[no-untyped-call]
-    workers = config.data.workers
-    if workers is None:
-        workers = default_workers(step.device, os.cpu_count() or 1, world_size())
+    workers = loading_workers(config, step.device)
     processes = "1 process" if world_size() == 1 else f"{world_size()} processes"
     notes = (
         *notes,
