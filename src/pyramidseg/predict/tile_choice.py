@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 
 from pyramidseg.errors import ConfigError, DeviceError
-from pyramidseg.predict.backends import Backend, ModelBackend
 from pyramidseg.free_memory import free_bytes
+from pyramidseg.predict.backends import Backend, ModelBackend
 from pyramidseg.predict.memory import USABLE_SHARE, bytes_per_pixel
 from pyramidseg.predict.skeleton import reach_px, skeleton
 from pyramidseg.predict.tiling import GRID_PX, SMALLEST_TILE_PX, Tiles, check_side, round_up

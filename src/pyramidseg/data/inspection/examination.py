@@ -160,7 +160,12 @@ def _size_defect(record: Record, image: Size, mask: Size) -> Defect:
 
 
 def _turned_unseen(record: Record, size: Size) -> bool:
-    """Whether the image is turned, the mask has no tag, and an unturned mask would have the same size."""
+    """Whether the image is turned, the mask has no tag, and an unturned mask would have the same size.
+
+    Outlines have no tag to go by, so nothing can be said of them.
+    """
+    if record.mask is not None and not is_image_name(record.mask.name):
+        return False
     tag = orientation(record.image)
     if tag == 1 or (tag >= 5 and size[0] != size[1]):
         return False

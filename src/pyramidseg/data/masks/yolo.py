@@ -12,14 +12,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.data.defect_kinds import DefectError, Kind
 from pyramidseg.data.images import image_size
 from pyramidseg.data.masks.names import in_names
 from pyramidseg.data.masks.polygons import Polygons, Ring, Where, as_ring, rasterise
 from pyramidseg.data.records import Record
-
-MAX_BYTES = 2**23
-"""Of a label file: some hundred thousand points."""
+from pyramidseg.data.text_files import read_text
 
 _SLACK = 0.01  # how far beyond the image a point may be, in shares of it; as Ultralytics has it
 _BOX = 5
@@ -80,26 +77,6 @@ def read_objects(file: Path) -> list[tuple[Where, int, Ring]]:
             )
         objects.append((where, _class_number(fields[0], where), ring))
     return objects
-
-
-def read_text(file: Path, *, most: int = MAX_BYTES) -> str:
-    """A text file of bearable size.
-
-    Raises:
-        DataError: unreadable, of more than `most` bytes, or no UTF-8.
-    """
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(most + 1)
-    except OSError as error:
-        kind = Kind.ABSENT if isinstance(error, FileNotFoundError) else Kind.BAD_ANNOTATION
-        raise DefectError(kind, file, f"cannot be read: {error.strerror or error}") from None
-    if len(data) > most:
-        raise Where(file).flaw(f"is larger than {most // 2**20} MB, as no such file is")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise Where(file).flaw("is no text (UTF-8)") from None
 
 
 def _class_number(field: str, where: Where) -> int:

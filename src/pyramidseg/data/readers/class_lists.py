@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pyramidseg.classes import Color
-from pyramidseg.data.masks.yolo import read_text
 from pyramidseg.data.readers.folders import child_file
 from pyramidseg.data.readers.listing import SourceLabel
+from pyramidseg.data.text_files import read_text
 from pyramidseg.errors import DataError
 
 MAX_BYTES = 2**20

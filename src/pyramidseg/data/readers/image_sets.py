@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from pyramidseg.data.masks.yolo import read_text
 from pyramidseg.data.readers.folders import child_folder, content
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, SplitFolders
+from pyramidseg.data.text_files import read_text
 from pyramidseg.errors import DataError
 
 CVAT_SUBSET = "default"

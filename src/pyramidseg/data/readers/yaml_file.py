@@ -18,10 +18,10 @@ RUN/dataset.yaml is such a file: it opens the dataset of a run as the run did.
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pyramidseg.config import LabelConfig, MaskReference, Section, explain
+from pyramidseg.data.text_files import read_yaml
 from pyramidseg.errors import ConfigError, DataError, nearest
 
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -113,10 +113,7 @@ def read_dataset_file(file: Path) -> DatasetFile:
         DataError: it cannot be read as YAML.
         ConfigError: an unknown key (the nearest known one is named), or a value that is not allowed.
     """
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(file)
     if content is not None and not isinstance(content, dict):
         raise DataError(f"{file}: a mapping with the keys {', '.join(DatasetFile.model_fields)} is needed")
     try:

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
 from pyramidseg.data.image_files import list_files, list_images
-from pyramidseg.data.masks.yolo import YoloValues, read_text
+from pyramidseg.data.masks.yolo import YoloValues
 from pyramidseg.data.readers.drawn_labels import DRAWN, DrawnLabels
 from pyramidseg.data.readers.folders import child_file, child_folder, subfolders
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, NearMiss, SplitFolders
 from pyramidseg.data.readers.yolo_file import YoloFile, find_yolo_file
 from pyramidseg.data.records import Record
 from pyramidseg.data.references import is_file, named_file
+from pyramidseg.data.text_files import read_text
 from pyramidseg.errors import DataError
 
 IMAGES, LABELS = "images", "labels"

@@ -7,21 +7,15 @@ names: {0: car, 1: bus}  # or [car, bus]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from pyramidseg.data.masks.yolo import read_text
 from pyramidseg.data.readers.folders import child_file, content
 from pyramidseg.data.readers.listing import NearMiss
+from pyramidseg.data.text_files import read_yaml
 from pyramidseg.errors import DataError
 
 SPLITS = ("train", "val", "test")
-
-_MAX_BYTES = 2**18  # PyYAML reads some hundred KB a second
-_MAX_DEPTH = 50  # brackets within brackets; PyYAML's time grows with their square
 
 
 @dataclass(frozen=True)
@@ -67,16 +61,10 @@ def is_yolo_file(file: Path) -> bool:
 
 
 def _read(file: Path) -> dict[Any, Any]:
-    text = read_text(file, most=_MAX_BYTES)
-    if max(accumulate((character in "[{") - (character in "]}") for character in text), default=0) > _MAX_DEPTH:
-        raise NearMiss(f"{file}: brackets nested too deeply to be read as YAML")
     try:
-        grows = any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
-        content = None if grows else yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise NearMiss(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if grows:
-        raise NearMiss(f"{file}: refers to itself (*name), which can make it grow without end; write it out")
+        content = read_yaml(file)
+    except DataError as error:
+        raise NearMiss(str(error)) from None
     if not isinstance(content, dict):
         raise NearMiss(f"{file}: a mapping with the keys names, train and val is needed")
     return content
