@@ -245,7 +245,12 @@ class OptimConfig(Section):
 
 
 class TrainConfig(Section):
-    """The run: length, batches, precision, what is watched and kept."""
+    """The run: length, batches, precision, what is watched and kept.
+
+    Attributes:
+        compile: whether `torch.compile` makes one program of a step's forward and backward pass, and whether that is
+            replayed as a CUDA graph. A step differs in rounding from one that is not compiled.
+    """
 
     epochs: Positive = 50
     batch_size: Positive = 4
@@ -254,6 +259,7 @@ class TrainConfig(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
+    compile: Literal["none", "default", "cuda_graphs"] = "none"
     deterministic: bool = False
     watch: str = "val_miou"
     patience: Annotated[int, Field(ge=0)] = 0

@@ -49,6 +49,20 @@ def float_images(root: Path, *, broken: int, count: int = 8) -> ps.Dataset:
     )
 
 
+def test_a_compiled_run_learns_as_a_plain_one(scenes: Path, tmp_path: Path) -> None:
+    settings = {"train__precision": "fp32", "data__crop": 32, "train__batch_size": 20}
+    plain = run_on(scenes, tmp_path / "plain", **settings)
+    compiled = run_on(scenes, tmp_path / "compiled", train__compile="default", **settings)
+    losses = [float(rows_of(run)[0]["train_loss"]) for run in (plain, compiled)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert load_bundle(plain.last).model.state_dict().keys() == load_bundle(compiled.last).model.state_dict().keys()
+
+
+def test_cuda_graphs_need_a_gpu(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cuda_graphs: needs a CUDA GPU"):
+        run_on(scenes, tmp_path / "run", train__compile="cuda_graphs", train__device="cpu")
+
+
 def test_a_run_holds_what_is_promised(scenes: Path, tmp_path: Path) -> None:
     run = run_on(scenes, tmp_path / "run", epochs=2)
     for name in ("config.yaml", "metrics.csv", "best.safetensors", "last.safetensors", "report.html"):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -32,7 +33,11 @@ def run_epoch(
     advice = f"lower train.batch_size={config.train.batch_size} or data.crop={config.data.crop}"
     batches = setup.loader.steps(position.epoch, start=position.step)
     title = f"epoch {position.epoch + 1}/{config.train.epochs}"
-    with console.bar(total=plan.steps, title=title, done=position.step) as bar, memory_explained(advice):
+    with (
+        console.bar(total=plan.steps, title=title, done=position.step) as bar,
+        memory_explained(advice),
+        compiling_explained() if config.train.compile != "none" else nullcontext(),
+    ):
         for number, (step_batches, waited) in enumerate(
             timed(batches), start=position.epoch * plan.steps + position.step
         ):
@@ -73,6 +78,19 @@ def run_epoch(
             if save_wished:
                 checkpoint(setup, run, position, tally)
                 saved_at = time.monotonic()
+
+
+@contextmanager
+def compiling_explained() -> Iterator[None]:
+    """Turn a failure of `torch.compile`, for want of a compiler for instance, into one line."""
+    from torch._dynamo.exc import TorchDynamoException  # seconds to import, for few runs
+    from torch._inductor.exc import InductorError
+
+    try:
+        yield
+    except (TorchDynamoException, InductorError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise TrainingError(f"train.compile: torch.compile failed ({reason}); choose train.compile=none") from error
 
 
 def checkpoint(setup: Setup, run: RunFolder, position: Position, tally: Tensor) -> None:

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pyramidseg.config import Config
 from pyramidseg.console import duration
 from pyramidseg.data.loading import EpochPlan, Samples, TrainingLoader, default_workers
+from pyramidseg.errors import ConfigError
 from pyramidseg.runtime import choose_device, rank, resolve_precision, world_size
 from pyramidseg.training.checkpoint import Position
 from pyramidseg.training.ema import WeightAverage
@@ -50,7 +51,7 @@ class Setup:
         set_training_mode(self.model, self.config.optim, epoch=epoch)
         if world_size() > 1 and thaws(self.config.optim, epoch=epoch):
             # DistributedDataParallel only knows what was trained when it was made.
-            return replace(self, wrapped=_distributed(self.seen_by_loss, self.device))
+            return replace(self, wrapped=_wrapped(self.seen_by_loss, self.device, self.config.train.compile))
         return self
 
     def facts(self, position: Position) -> dict[str, object]:
@@ -70,8 +71,11 @@ def make_step(config: Config) -> Step:
 
     Raises:
         DeviceError: the device is not on this machine.
+        ConfigError: CUDA graphs for another device than a CUDA GPU.
     """
     device = choose_device(config.train.device)
+    if config.train.compile == "cuda_graphs" and device.type != "cuda":
+        raise ConfigError(f"train.compile=cuda_graphs: needs a CUDA GPU and the device is {device}; choose default")
     if config.train.deterministic:
         torch.use_deterministic_algorithms(True)
     return Step(device, resolve_precision(config.train.precision, device), config.train.seed)
@@ -138,7 +142,7 @@ def assemble(
         device=step.device,
         model=model,
         seen_by_loss=seen_by_loss,
-        wrapped=_distributed(seen_by_loss, step.device) if world_size() > 1 else seen_by_loss,
+        wrapped=_wrapped(seen_by_loss, step.device, config.train.compile),
         average=average,
         optimizer=optimizer,
         loader=TrainingLoader(samples, plan, rank=rank(), workers=workers, pin=step.device.type == "cuda"),
@@ -147,7 +151,15 @@ def assemble(
     )
 
 
-def _distributed(model: nn.Module, device: torch.device) -> nn.Module:
+COMPILE_MODES = {"default": "default", "cuda_graphs": "reduce-overhead"}
+
+
+def _wrapped(model: nn.Module, device: torch.device, compiled: str) -> nn.Module:
+    """The model as the loss sees it: compiled if asked for, and distributed where there are several processes."""
+    if compiled != "none":
+        model = torch.compile(model, mode=COMPILE_MODES[compiled])
+    if world_size() == 1:
+        return model
     ids = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
 
