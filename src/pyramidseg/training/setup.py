@@ -157,7 +157,7 @@ COMPILE_MODES = {"default": "default", "cuda_graphs": "reduce-overhead"}
 def _wrapped(model: nn.Module, device: torch.device, compiled: str) -> nn.Module:
     """The model as the loss sees it: compiled if asked for, and distributed where there are several processes."""
     if compiled != "none":
-        model = torch.compile(model, mode=COMPILE_MODES[compiled])
+        model.compile(mode=COMPILE_MODES[compiled])
     if world_size() == 1:
         return model
     ids = [device.index] if device.type == "cuda" else None
