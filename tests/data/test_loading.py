@@ -12,6 +12,7 @@ from pyramidseg.data.held_pairs import Cache, HeldPairs, held_if_they_fit
 from pyramidseg.data.loading import Batch, EpochPlan, TrainingLoader, TrainingSamples
 from pyramidseg.data.masks.class_masks import ClassMasks
 from pyramidseg.data.pairs import FilePairs, Pairs
+from pyramidseg.data.parallel import untracked
 from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.records import Record
 from pyramidseg.data.transforms import Augmentation
@@ -53,6 +54,7 @@ def loader_of(scenes: Path, *, workers: int, held: bool = False) -> TrainingLoad
     pairs: Pairs = FilePairs(dataset.split("train"), dataset.masks, 3)
     if held:
         pairs = HeldPairs(pairs)
+        pairs.load(untracked)
     samples = TrainingSamples(pairs, augmentation=Augmentation((32, 48)), seed=1)
     return TrainingLoader(samples, EpochPlan(len(pairs), 6, seed=1), rank=0, workers=workers, pin=False)
 

@@ -4,7 +4,7 @@ import multiprocessing
 from typing import Literal
 
 from pyramidseg.data.pairs import FilePairs, Pair, Pairs
-from pyramidseg.data.parallel import Track, in_threads, untracked
+from pyramidseg.data.parallel import Track, in_threads
 from pyramidseg.errors import ConfigError
 
 Cache = Literal["auto", "memory", "none"]
@@ -14,21 +14,30 @@ AUTO_SHARE = 0.25
 
 
 class HeldPairs:
-    """Pairs that were decoded once. They are read-only, so that processes that are forked share them."""
+    """Pairs that `load` decodes once. They are read-only, so that processes that are forked share them."""
 
-    def __init__(self, pairs: FilePairs, *, track: Track = untracked) -> None:
-        decoded = in_threads(pairs.__getitem__, range(len(pairs)))
-        self._pairs = [_read_only(pair) for pair in track(decoded, total=len(pairs), what="decoding into memory")]
+    def __init__(self, pairs: FilePairs) -> None:
+        self._pairs = pairs
+        self._held: list[Pair] = []
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> Pair:
-        return self._pairs[index]
+        return self._held[index]
+
+    def load(self, track: Track) -> None:
+        """Decode all of them.
+
+        Raises:
+            DataError: one of them cannot be read.
+        """
+        decoded = in_threads(self._pairs.__getitem__, range(len(self)))
+        self._held = [_read_only(pair) for pair in track(decoded, total=len(self), what="decoding into memory")]
 
 
 def held_if_they_fit(
-    pairs: FilePairs, cache: Cache, *, size: int, free: int, workers: int, epochs: int, track: Track = untracked
+    pairs: FilePairs, cache: Cache, *, size: int, free: int, workers: int, epochs: int
 ) -> tuple[Pairs, str]:
     """The pairs as training reads them, and a note on it.
 
@@ -47,7 +56,7 @@ def held_if_they_fit(
         raise ConfigError(f"data.cache=memory: {in_words} and {_gigabytes(free)} are free; choose auto or none")
     if cache == "none" or (cache == "auto" and (needed > AUTO_SHARE * free or epochs == 1)):
         return pairs, ""
-    return HeldPairs(pairs, track=track), f"{in_words}, and are kept there (data.cache={cache})"
+    return HeldPairs(pairs), f"{in_words}, and are kept there (data.cache={cache})"
 
 
 def _read_only(pair: Pair) -> Pair:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from pyramidseg.data.pairs import Pairs
+from pyramidseg.data.parallel import Track
 from pyramidseg.data.transforms import Augmentation
 from pyramidseg.errors import DataError, PyramidSegError
 from pyramidseg.runtime import position_seed
@@ -91,8 +92,11 @@ class Batch:
         return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.positions)
 
 
-Samples = TorchDataset[tuple[Any, Any, Position] | PyramidSegError]
-"""By position: image (H, W, C), labels and the position; or the error that stands in the way, as a value."""
+class Samples(TorchDataset[tuple[Any, Any, Position] | PyramidSegError]):
+    """By position: image (H, W, C), labels and the position; or the error that stands in the way, as a value."""
+
+    def load(self, track: Track) -> None:
+        """Decode what is to be held in memory; nothing, where all is read when it is asked for."""
 
 
 class TrainingSamples(Samples):
@@ -102,6 +106,14 @@ class TrainingSamples(Samples):
         self.pairs = pairs
         self.augmentation = augmentation
         self.seed = seed
+
+    def load(self, track: Track) -> None:
+        """Decode the pairs, where they are to be held in memory.
+
+        Raises:
+            DataError: one of them cannot be read.
+        """
+        self.pairs.load(track)
 
     def __getitem__(self, position: Position) -> tuple[Any, Any, Position] | PyramidSegError:
         epoch, index = position
@@ -119,6 +131,7 @@ class TrainingLoader:
 
     def __init__(self, samples: Samples, plan: EpochPlan, *, rank: int, workers: int, pin: bool) -> None:
         self.plan = plan
+        self._samples = samples
         self._rank = rank
         self._order = _Order(plan, rank)
         with _as_many_workers_as_asked():
@@ -134,6 +147,14 @@ class TrainingLoader:
                 # A generator of its own: the loader would otherwise draw from, and so move, the global one.
                 generator=torch.Generator().manual_seed(0),
             )
+
+    def load(self, track: Track) -> None:
+        """Decode what is to be held in memory; before the first step, as workers share what they find then.
+
+        Raises:
+            DataError: a sample cannot be read.
+        """
+        self._samples.load(track)
 
     def steps(self, epoch: int, *, start: int = 0) -> Iterator[list[Batch]]:
         """The micro-batches of each step of an epoch, from step `start` on.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pyramidseg.classes import IGNORE
 from pyramidseg.config import Channels
 from pyramidseg.data.images import read_pixels
+from pyramidseg.data.parallel import Track
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.errors import DataError
 
@@ -30,6 +31,10 @@ class Pairs(Protocol):
         """
         ...
 
+    def load(self, track: Track) -> None:
+        """Decode what is to be held in memory; called once, before the first pair is asked for."""
+        ...
+
 
 @dataclass(frozen=True)
 class FilePairs:
@@ -44,6 +49,9 @@ class FilePairs:
 
     def __getitem__(self, index: int) -> Pair:
         return read_pair(self.records[index], self.masks, channels=self.channels)
+
+    def load(self, track: Track) -> None:
+        """Nothing: these are read when they are asked for."""
 
 
 def read_pair(record: Record, masks: MaskSource, *, channels: Channels) -> Pair:

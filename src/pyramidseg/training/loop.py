@@ -99,6 +99,7 @@ def run_task(
         console.quiet = console.quiet or rank() > 0
         run, config = on_first_rank(lambda: open_run(out, config, resume=resume, overwrite=overwrite))
         setup = make(config)
+        setup.loader.load(console.track)
         on_first_rank(lambda: begin_run(run, setup.config, setup.task.description(), resume=resume))
         position, tally = Position(), setup.task.empty_tally()
         if resume:
@@ -131,7 +132,7 @@ def plan(config: Config, source: str | Path | Dataset, console: Console) -> Setu
     config, taken = adopt_bundle_settings(config)
     config, optimizer = choose_optimizer(config)
     dataset, summary, normalization = on_first_rank(lambda: checked_dataset(source, config, console))
-    setup = prepare(adopt_bands(config, dataset), dataset, summary, normalization, track=console.track)
+    setup = prepare(adopt_bands(config, dataset), dataset, summary, normalization)
     for note in (taken, *setup.notes, optimizer):
         if note:
             console.say(note)

@@ -13,7 +13,6 @@ from pyramidseg.data.inspection import DatasetSummary, SplitSummary
 from pyramidseg.data.loading import TrainingSamples
 from pyramidseg.data.normalization import Normalization
 from pyramidseg.data.pairs import FilePairs, Pairs
-from pyramidseg.data.parallel import Track, untracked
 from pyramidseg.data.records import Dataset
 from pyramidseg.data.transforms import Augmentation, RareClassCrops
 from pyramidseg.errors import ConfigError
@@ -32,14 +31,11 @@ def prepare(
     dataset: Dataset,
     summary: DatasetSummary,
     normalization: Normalization | None = None,
-    *,
-    track: Track = untracked,
 ) -> Setup:
     """Build everything that a segmentation run needs, and refuse what training would fail on later.
 
     Args:
         normalization: of the training images; without it the weights' own is kept.
-        track: watches images being decoded, where they are held in memory.
 
     Raises:
         PyramidSegError: a setting, a device, weights or a batch that cannot be used.
@@ -54,7 +50,7 @@ def prepare(
     model.check_training_batch(plan.smallest_batch, *config.data.crop)
     weights = _class_weights(config, summary).to(step.device, step.dtype)
     in_words = ", ".join(f"{value:.3g}" for value in weights.tolist())
-    pairs, pairs_note = _pairs(config, dataset, summary, workers=loading_workers(config, step.device), track=track)
+    pairs, pairs_note = _pairs(config, dataset, summary, workers=loading_workers(config, step.device))
     return assemble(
         config,
         Segmentation(config, dataset, summary, step, weights),
@@ -130,9 +126,7 @@ def adopt_bands(config: Config, dataset: Dataset) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update=taken)})
 
 
-def _pairs(
-    config: Config, dataset: Dataset, summary: DatasetSummary, *, workers: int, track: Track
-) -> tuple[Pairs, str]:
+def _pairs(config: Config, dataset: Dataset, summary: DatasetSummary, *, workers: int) -> tuple[Pairs, str]:
     train = summary.splits["train"]
     channels = config.model.channels
     pixel_bytes = config.model.in_channels * max(np.dtype(name).itemsize for name in train.dtypes) + 1
@@ -144,7 +138,6 @@ def _pairs(
         free=free_bytes(torch.device("cpu")) // processes,
         workers=workers,
         epochs=config.train.epochs,
-        track=track,
     )
 
 
