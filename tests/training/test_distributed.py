@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pyramidseg.cli.main import main
 from pyramidseg.config import LossConfig, OptimConfig
 from pyramidseg.data.loading import Batch
 from pyramidseg.model.segmenter import Segmenter
@@ -131,6 +132,19 @@ def test_a_run_under_torchrun_finishes_and_says_how_norms_behave(scenes: Path, t
     assert done.stdout.count("epoch   1/2") == 1
     assert len((out / "metrics.csv").read_text().splitlines()) == 3
     assert (out / "report.html").exists()
+
+
+def test_an_encoder_that_thaws_is_trained_alike_by_two_processes_and_one(scenes: Path, tmp_path: Path) -> None:
+    exact = ("model.norm=group", "model.dropout=0", "train.precision=fp64", "optim.optimizer=sgd", "optim.ema=0")
+    thawing = ("optim.freeze_encoder=true", "optim.unfreeze_epoch=1", "optim.freeze_norm=true")
+    common = ("train", scenes, *TINY, *exact, *thawing, "train.epochs=2")
+    done = torchrun("-m", "pyramidseg", *common, "--out", tmp_path / "two", "train.batch_size=2")
+    assert done.returncode == 0, done.stderr
+    assert main([str(word) for word in (*common, "--out", tmp_path / "one", "train.batch_size=4")]) == 0
+    two, one = (Segmenter.load(tmp_path / name / "last.safetensors").state_dict() for name in ("two", "one"))
+    assert two.keys() == one.keys()
+    for key, expected in one.items():
+        torch.testing.assert_close(two[key], expected, msg=lambda text, key=key: f"{key}: {text}")
 
 
 def test_an_error_on_the_first_process_ends_all_with_one_line(tmp_path: Path) -> None:
