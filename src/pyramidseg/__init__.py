@@ -22,14 +22,27 @@ _HOME = {
     "Predictor": "pyramidseg.predict.predictor",
     "Record": "pyramidseg.data.records",
     "Segmenter": "pyramidseg.model.segmenter",
+    "benchmark_model": "pyramidseg.benchmark.measuring",
     "evaluate": "pyramidseg.evaluation.scoring",
     "inspect_dataset": "pyramidseg.data.inspection.inspect",
     "train": "pyramidseg.training.loop",
 }
 
-__all__ = ["Classes", "Config", "Dataset", "Predictor", "Record", "Segmenter", "evaluate", "inspect_dataset", "train"]
+__all__ = [
+    "Classes",
+    "Config",
+    "Dataset",
+    "Predictor",
+    "Record",
+    "Segmenter",
+    "benchmark_model",
+    "evaluate",
+    "inspect_dataset",
+    "train",
+]
 
 if TYPE_CHECKING:
+    from pyramidseg.benchmark.measuring import benchmark_model
     from pyramidseg.classes import Classes
     from pyramidseg.config import Config
     from pyramidseg.data.inspection.inspect import inspect_dataset

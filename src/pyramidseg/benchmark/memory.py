@@ -1,28 +1,48 @@
 """How much memory a prediction takes at its peak, in a process of its own: what was used before it does not count.
 
-`python -m pyramidseg.benchmark.memory MODEL HEIGHT WIDTH DEVICE` prints bytes.
+`python -m pyramidseg.benchmark.memory MODEL HEIGHT WIDTH DEVICE BACKEND PRECISION` prints bytes.
 """
 
+import importlib
+import importlib.util
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 
+from pyramidseg.benchmark.images import taken_dtype
 from pyramidseg.errors import TrainingError
+from pyramidseg.predict.backends import EXPORTED, RunPrecision, make_backend
+from pyramidseg.predict.processors import use_available_processors
+from pyramidseg.predict.tiling import predict_labels
 
 
-def peak_memory(model: Path, *, height: int, width: int, device: torch.device) -> int:
+def peak_memory(
+    model: Path,
+    *,
+    height: int,
+    width: int,
+    device: torch.device,
+    backend: str = "torch",
+    precision: RunPrecision = "auto",
+) -> int:
     """Bytes that a model and its prediction of one image of (height, width) take at their peak.
 
-    On a GPU torch's allocator counts; on a CPU the process's resident memory, without what importing takes.
+    What counts is said in `peak_growth`; what it takes to import torch and the runtimes does not.
+
+    Args:
+        model, backend, precision: as `make_backend` takes them.
 
     Raises:
         TrainingError: the process failed, for want of memory for instance.
     """
+    arguments = (model, height, width, device, backend, precision)
     done = subprocess.run(  # noqa: S603 - our own module
-        [sys.executable, "-m", __name__, str(model), str(height), str(width), str(device)],
+        [sys.executable, "-m", __name__, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -33,15 +53,42 @@ def peak_memory(model: Path, *, height: int, width: int, device: torch.device) -
     return int(done.stdout)
 
 
-def _measure(model: Path, height: int, width: int, device: torch.device) -> int:
-    from pyramidseg.predict.backends import TorchBackend
+def peak_growth(work: Callable[[], object], device: torch.device) -> int:
+    """Bytes by which this process grows at the peak of `work`, over what it held before.
 
-    before = _forget_peak()
-    backend = TorchBackend(model, device=device)
-    backend(torch.zeros(1, backend.in_channels, height, width, dtype=torch.uint8))
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return _peak() - before
+    On a GPU torch's allocator counts, or what another runtime leaves less of the GPU's free memory (so that nothing
+    else should run there); on a CPU the process's resident memory.
+    """
+    if device.type != "cuda":
+        before = _forget_peak()
+        work()
+        return _peak() - before
+    torch.zeros(1, device=device)  # what CUDA itself takes is no model's
+    torch.cuda.reset_peak_memory_stats(device)
+    before, free = torch.cuda.memory_allocated(device), torch.cuda.mem_get_info(device)[0]
+    work()
+    torch.cuda.synchronize(device)
+    by_torch = torch.cuda.max_memory_allocated(device) - before
+    return by_torch or free - torch.cuda.mem_get_info(device)[0]
+
+
+def import_runtimes() -> None:
+    """Import whatever runtimes are installed, so that they are not counted as a model's memory."""
+    for name in (library for backend in EXPORTED.values() for library in backend.libraries):
+        if importlib.util.find_spec(name):
+            importlib.import_module(name)
+
+
+def _measure(model: Path, height: int, width: int, device: torch.device, backend: str, precision: RunPrecision) -> int:
+    import_runtimes()
+    use_available_processors()
+
+    def predict() -> None:
+        ready = make_backend(model, backend, device=device, precision=precision)
+        image = torch.zeros(1, ready.in_channels, height, width, dtype=taken_dtype(ready))
+        predict_labels(ready, image)
+
+    return peak_growth(predict, device)
 
 
 def _forget_peak() -> int:
@@ -69,5 +116,6 @@ _STATUS = Path("/proc/self/status")
 
 
 if __name__ == "__main__":
-    name, height_px, width_px, device_name = sys.argv[1:]
-    print(_measure(Path(name), int(height_px), int(width_px), torch.device(device_name)))  # noqa: T201
+    name, height_px, width_px, device_name, backend_name, precision_name = sys.argv[1:]
+    precision = cast(RunPrecision, precision_name)
+    print(_measure(Path(name), int(height_px), int(width_px), torch.device(device_name), backend_name, precision))  # noqa: T201

@@ -3,12 +3,15 @@
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 Call = Callable[[], object]
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class Timing:
 
 
 def alternate(
-    calls: Mapping[str, Call], *, rounds: int = 15, warmup: int = 3, device: torch.device | None = None
-) -> dict[str, Timing]:
+    calls: Mapping[Name, Call], *, rounds: int = 15, warmup: int = 3, device: torch.device | None = None
+) -> dict[Name, Timing]:
     """Time every call once a round, in an order that turns by one from round to round.
 
     Args:
@@ -47,7 +50,7 @@ def alternate(
         device: waited for after every call where it works asynchronously.
     """
     names = list(calls)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[Name, list[float]] = {name: [] for name in names}
     for number in range(warmup + rounds):
         for name in _turned(names, number):
             gc.collect()
@@ -60,7 +63,7 @@ def alternate(
     return {name: Timing(tuple(found)) for name, found in seconds.items()}
 
 
-def _turned(names: Sequence[str], places: int) -> list[str]:
+def _turned(names: Sequence[Name], places: int) -> list[Name]:
     places %= len(names)
     return [*names[places:], *names[:places]]
 

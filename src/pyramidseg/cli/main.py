@@ -5,12 +5,27 @@ it runs.
 """
 
 import argparse
+import os
+import select
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import pyramidseg
-from pyramidseg.cli import compare, demo, describe, evaluate, export, import_, inspect, predict, pretrain, train
+from pyramidseg.cli import (
+    benchmark,
+    compare,
+    demo,
+    describe,
+    evaluate,
+    export,
+    import_,
+    inspect,
+    predict,
+    pretrain,
+    train,
+)
 from pyramidseg.errors import ConfigError, PyramidSegError, nearest
 from pyramidseg.files import explained, is_write_failure
 
@@ -24,11 +39,15 @@ COMMANDS = {
     "export": export,
     "import": import_,
     "compare": compare,
+    "benchmark": benchmark,
     "describe": describe,
 }
 """Module by command; each has `HELP`, `add_arguments(parser)` and `run(arguments) -> exit status`."""
 
 INTERRUPTED = 130
+
+UNREAD = 141
+"""As a shell shows other programs whose reader went away: 128 and the number of SIGPIPE."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,10 +64,25 @@ def run() -> NoReturn:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command; returns the exit status (0 done, 2 wrong input, 3 done with findings, 130 interrupted)."""
+    """Run one command; returns the exit status (0 done, 2 wrong input, 3 done with findings, 130 interrupted).
+
+    Where nobody reads on, as in `pyramidseg describe resnet | head -1`, it ends with 141 and not a word.
+    """
     try:
-        parsed = parse(arguments)
-        status: int = COMMANDS[parsed.command].run(parsed)
+        return _status_of(arguments)
+    except BrokenPipeError:
+        if not _discard_unread_output():
+            raise
+        return UNREAD
+
+
+def _status_of(arguments: Sequence[str]) -> int:
+    try:
+        try:
+            parsed = parse(arguments)
+            status: int = COMMANDS[parsed.command].run(parsed)
+        finally:
+            _flush_output()  # at the interpreter's end, a failure could not be caught
     except PyramidSegError as error:
         return _fail(str(error), error.exit_status)
     except KeyboardInterrupt as error:
@@ -113,6 +147,30 @@ def build_parser() -> RootParser:
         module.add_arguments(command)
         parser.commands[name] = command
     return parser
+
+
+def _flush_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed by whoever started this process
+            stream.flush()
+
+
+def _discard_unread_output() -> bool:
+    """Send to nowhere what is left for readers that went away; whether there are any.
+
+    Another pipe may have broken: that of a process which loads images.
+    """
+    unread = [stream for stream in (sys.stdout, sys.stderr) if stream is not None and _has_no_reader(stream.fileno())]
+    for stream in unread:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+    return bool(unread)
+
+
+def _has_no_reader(descriptor: int) -> bool:
+    watch = select.poll()
+    watch.register(descriptor, 0)  # errors are told without being asked for
+    return bool(watch.poll(0))
 
 
 def _fail(message: str, status: int) -> int:

@@ -16,11 +16,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pyramidseg.errors import ConfigError
 from pyramidseg.predict.backends import Backend
+from pyramidseg.predict.labels import label_maps
 from pyramidseg.predict.segmentation import Segmentation, Strip, Wanted, segment_strips
 from pyramidseg.predict.upsampling import bilinear_axis
 
@@ -139,6 +141,15 @@ def _window(start_px: int, end_px: int, weights: NDArray[np.float64], stride: in
     used = np.flatnonzero(weights)
     points = slice(int(used[0]), int(used[-1]) + 1)
     return Window(slice(start_px, end_px), points, points.start - start_px // stride, weights[points])
+
+
+def predict_labels(backend: Backend, images_BCHW: Tensor, tiles: Tiles | None = None) -> Tensor:
+    """(B, H, W) uint8 labels of images of one size: on the backend's device, but those of tiles on the CPU."""
+    if tiles is None:
+        return label_maps(backend.coarse_logits(images_BCHW), *images_BCHW.shape[-2:], backend.geometry)
+    return torch.stack(
+        [torch.from_numpy(segment_tiled(backend, image, tiles, Wanted()).labels) for image in images_BCHW]
+    )
 
 
 def segment_tiled(backend: Backend, image_CHW: Tensor, tiles: Tiles, wanted: Wanted) -> Segmentation:

@@ -1,0 +1,66 @@
+"""An epoch of CamVid, images decoded and augmented by worker processes: SMP's network and ours, with the same loader.
+
+Each goes through the 367 training images once; nothing is validated. What our loop waits for data is noted.
+"""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from benchmarks.speed.rows import Row, timed_rows
+from benchmarks.speed.settings import Bench
+from benchmarks.speed.training import (
+    ENCODER,
+    OURS,
+    OURS_SETTINGS,
+    PEER,
+    TUNED,
+    Task,
+    epochs_of_ours,
+    peer_step,
+    prepare_ours,
+)
+
+from pyramidseg.benchmark.timing import alternate
+from pyramidseg.data.loading import Batch
+from pyramidseg.training.checkpoint import Position
+from pyramidseg.training.setup import Setup
+
+CROP_PX = 320
+
+
+def measure_epoch(bench: Bench) -> list[Row]:
+    """One epoch each."""
+    assert bench.settings.camvid is not None
+    task = Task(ENCODER, bench.settings.classes, bench.settings.batch, CROP_PX, str(bench.device))
+    waited: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        setup = prepare_ours(task, OURS_SETTINGS[OURS], bench.settings.camvid)
+        task = replace(task, classes=len(setup.task.empty_tally()))
+        ours = epochs_of_ours(setup, Path(folder))
+        calls: dict[str, Callable[[], object]] = {
+            PEER: partial(_peer_epoch, setup, peer_step(task, is_tuned=False)),
+            TUNED: partial(_peer_epoch, setup, peer_step(task, is_tuned=True)),
+            OURS: lambda: waited.append(_waiting_share(ours())),
+        }
+        bench.say("CamVid: one epoch each")
+        timings = alternate(calls, rounds=1, warmup=0, device=bench.device)
+    rows = timed_rows(
+        f"CamVid, {ENCODER}, batch of {task.batch}, crops of {CROP_PX}x{CROP_PX}",
+        timings,
+        peers=[PEER, TUNED],
+        images=setup.loader.plan.samples,
+    )
+    return [replace(row, waiting_share=waited[-1]) if row.who == OURS else row for row in rows]
+
+
+def _peer_epoch(setup: Setup, step: Callable[[Batch], None]) -> None:
+    for batches in setup.loader.steps(0):
+        for batch in batches:
+            step(batch)
+
+
+def _waiting_share(position: Position) -> float:
+    return position.waited / position.seconds

@@ -1,0 +1,119 @@
+"""What DESIGN section 7 asks, beside what was reached."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.speed import folder, labels, prediction, startup, training
+from benchmarks.speed.rows import Row
+
+Sections = Mapping[str, Sequence[Row]]
+"""Rows by section."""
+
+OWN = f"{prediction.TITLES['ours']}, "
+
+SPEEDUPS = {"resnet18": {"fp32": 2.5, "bf16": 5.0}, "resnet50": {"fp32": 1.6, "bf16": 3.2}}
+"""Times as fast as SMP as users run it, one image, by encoder and precision. int8 will join: 7 and 5."""
+
+FLOOR_SHARE = 0.8
+
+TRAINING_SPEEDUPS = {training.PEER: 3.0, training.TUNED: 1.2}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One figure that was asked for.
+
+    Attributes:
+        reached: None if it was not measured.
+        at_most: whether less is better.
+        by: who reached it.
+    """
+
+    what: str
+    asked: float
+    reached: float | None
+    at_most: bool = False
+    by: str = ""
+
+    @property
+    def is_met(self) -> bool | None:
+        """None if it was not measured."""
+        if self.reached is None:
+            return None
+        return self.reached <= self.asked if self.at_most else self.reached >= self.asked
+
+
+def goals(sections: Sections) -> list[Goal]:
+    """All of them, measured or not."""
+    return [
+        *_prediction(sections.get("prediction", ())),
+        *_training(sections.get("training", ()), sections.get("memory", ())),
+        *_rest(sections),
+    ]
+
+
+def _prediction(rows: Sequence[Row]) -> Iterator[Goal]:
+    for encoder, by_precision in SPEEDUPS.items():
+        for precision, asked in by_precision.items():
+            own = [row for row in rows if _is_latency(row, encoder) and _is_own(row, precision)]
+            what = f"{encoder}, {precision}, one image: times as fast as {training.PEER}"
+            yield _best(own, lambda row: row.times_as_fast.get(training.PEER), what, asked)
+            what = f"{encoder}, {precision}, one image: the convolutions' floor as a share of the time"
+            yield _best(own, lambda row: row.share_of_floor, what, FLOOR_SHARE)
+
+
+def _is_latency(row: Row, encoder: str) -> bool:
+    return row.group.startswith(f"{encoder}, one image")
+
+
+def _is_own(row: Row, precision: str) -> bool:
+    return row.who.startswith(OWN) and row.who.endswith(precision)
+
+
+def _best(rows: Iterable[Row], figure: Callable[[Row], float | None], what: str, asked: float) -> Goal:
+    found = [(value, row.who) for row in rows if (value := figure(row)) is not None]
+    reached, by = max(found, default=(None, ""))
+    return Goal(what, asked, reached, by=by)
+
+
+def _training(rows: Sequence[Row], memory: Sequence[Row]) -> Iterator[Goal]:
+    ours = _row(rows, training.OURS)
+    peaks = {row.who: row.peak_mb for row in memory if row.who in (training.OURS, training.PEER, training.TUNED)}
+    for peer, asked in TRAINING_SPEEDUPS.items():
+        yield Goal(
+            f"training step: times as fast as {peer}", asked, ours.times_as_fast.get(peer) if ours is not None else None
+        )
+    for peer in TRAINING_SPEEDUPS:
+        own, theirs = peaks.get(training.OURS), peaks.get(peer)
+        share = None if own is None or not theirs else own / theirs
+        yield Goal(f"training step: memory over that of {peer}", 1.0, share, at_most=True)
+
+
+def _rest(sections: Sections) -> Iterator[Goal]:
+    ours = _row(sections.get("epoch", ()), training.OURS)
+    waited = None if ours is None else ours.waiting_share
+    yield Goal("CamVid epoch: share of the time spent waiting for data", 0.05, waited, at_most=True)
+    files = [row for row in sections.get("folder", ()) if row.who == folder.FILES]
+    shares = [row.times_as_fast[folder.BARE] for row in files]
+    yield Goal(
+        "folder of images: share of the bare model's rate, the lesser of both precisions",
+        0.9,
+        min(shares, default=None),
+    )
+    many = [
+        row.times_as_fast[labels.ARGMAX]
+        for row in sections.get("labels", ())
+        if row.who == labels.OURS and row.group.startswith(f"{labels.MANY_CLASSES} classes")
+    ]
+    yield Goal(
+        f"label map of {labels.MANY_CLASSES} classes: times as fast as interpolate-then-argmax",
+        5.0,
+        min(many, default=None),
+    )
+    helped = _row(sections.get("startup", ()), startup.HELP)
+    seconds = None if helped is None or helped.ms is None else helped.ms / 1000
+    yield Goal("pyramidseg --help: seconds", 0.3, seconds, at_most=True)
+
+
+def _row(rows: Iterable[Row], who: str) -> Row | None:
+    return next((row for row in rows if row.who == who), None)

@@ -1,0 +1,91 @@
+"""The models of the benchmark as files: SMP's, ours with and without smoothing, SMP's imported, and their exports."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from benchmarks.speed.peer import build_peer, export_to_onnx, smp_name
+
+from pyramidseg.benchmark.candidates import RUNTIMES, is_installed
+from pyramidseg.export.exporting import export_model
+from pyramidseg.model.imports import import_checkpoint
+from pyramidseg.model.imports.checkpoint import Choices
+from pyramidseg.model.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Files:
+    """Of one encoder.
+
+    Attributes:
+        folder: that holds them all.
+    """
+
+    folder: Path
+
+    @property
+    def peer(self) -> Path:
+        """SMP's weights."""
+        return self.folder / "smp.pth"
+
+    @property
+    def peer_onnx(self) -> Path:
+        """SMP's own export."""
+        return self.folder / "smp.onnx"
+
+    def bundle(self, which: str) -> Path:
+        """`ours` is without smoothing, and so SMP's arithmetic; `default` has it; `imported` has SMP's weights."""
+        return self.folder / f"{which}.safetensors"
+
+
+class Workshop:
+    """Makes an encoder's files when they are first asked for.
+
+    Args:
+        on_cpu: whether they are to run on a CPU, which OpenVINO does.
+    """
+
+    def __init__(self, folder: Path, *, classes: int, side_px: int, on_cpu: bool, say: Callable[[str], object]) -> None:
+        self._folder = folder
+        self._classes = classes
+        self._side_px = side_px
+        self._say = say
+        self.runtimes = tuple(
+            name
+            for name in (("onnxruntime", "openvino") if on_cpu else ("onnxruntime",))
+            if is_installed(RUNTIMES[name]) and (on_cpu or "CUDAExecutionProvider" in _onnx_providers())
+        )
+
+    def files(self, encoder: str) -> Files:
+        """All files of an encoder, exports for the installed runtimes among them."""
+        files = Files(self._folder / encoder)
+        if files.folder.exists():
+            return files
+        files.folder.mkdir(parents=True)
+        self._say(f"{encoder}: making and exporting the models")
+        peer = build_peer(encoder, self._classes).eval()
+        torch.save(peer.state_dict(), files.peer)
+        if self.runtimes:
+            export_to_onnx(peer, files.peer_onnx, side_px=self._side_px)
+        choices = Choices(encoder=smp_name(encoder))
+        import_checkpoint(files.peer, library="smp", choices=choices).model.save(files.bundle("imported"))
+        for which in ("ours", "default"):
+            build_ours(encoder, self._classes, smoothing=which == "default").save(files.bundle(which))
+            for name in self.runtimes:
+                export = export_model(files.bundle(which), format=RUNTIMES[name].format)
+                assert export.path is not None, export.findings
+        return files
+
+
+def build_ours(encoder: str, classes: int, *, smoothing: bool) -> Segmenter:
+    """Our network with its defaults and random weights, the same each time."""
+    torch.manual_seed(0)
+    return Segmenter(num_classes=classes, encoder=encoder, encoder_weights="none", smoothing=smoothing).eval()
+
+
+def _onnx_providers() -> list[str]:
+    import onnxruntime
+
+    providers: list[str] = onnxruntime.get_available_providers()
+    return providers

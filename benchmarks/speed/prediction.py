@@ -1,0 +1,165 @@
+"""Prediction from pixels to label map: SMP in every way that it can be run, and ours, alternating in one process."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from benchmarks.speed.models import Files
+from benchmarks.speed.peer import Predict, as_users_run_it, in_onnx_runtime, in_openvino, load_peer, tuned
+from benchmarks.speed.rows import Row, timed_rows
+from benchmarks.speed.settings import Bench
+from torch import Tensor
+
+from pyramidseg.benchmark.images import scene_images
+from pyramidseg.benchmark.timing import alternate
+from pyramidseg.model.cost import describe_cost
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.predict.backends import EXPORTED, make_backend
+from pyramidseg.predict.tiling import predict_labels
+from pyramidseg.runtime import has_fast_bf16
+
+WARMUP = 2
+
+TITLES = {
+    "ours": "ours",
+    "imported": "SMP's weights imported",
+    "default": "ours with smoothing",
+}
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A network in a runtime.
+
+    Attributes:
+        network: `smp`, or a bundle of `Files`.
+        runtime: a backend of ours; for SMP `torch` (as users run it), `torch-tuned`, `torch-compiled`, or a runtime.
+    """
+
+    network: str
+    runtime: str
+    precision: str
+
+    def __str__(self) -> str:
+        if self.network != "smp":
+            return f"{TITLES[self.network]}, {self.runtime} {self.precision}"
+        return {
+            "torch": "SMP as users run it",
+            "torch-tuned": "SMP, channels_last and bf16",
+            "torch-compiled": "SMP, channels_last and bf16, compiled",
+        }.get(self.runtime, f"SMP's ONNX, {self.runtime} {self.precision}")
+
+
+def contestants(device: torch.device, runtimes: tuple[str, ...]) -> Iterator[Contestant]:
+    """Everyone who can run here; peers first, SMP as users run it before all others.
+
+    The default network stands beside them, as a share of its own floor: it computes more.
+    """
+    precisions = ("fp32", "bf16") if has_fast_bf16(device) else ("fp32",)
+    yield Contestant("smp", "torch", "fp32")
+    if "bf16" in precisions:
+        yield Contestant("smp", "torch-tuned", "bf16")
+        if device.type == "cuda":
+            yield Contestant("smp", "torch-compiled", "bf16")
+    exported = [
+        (name, precision) for name in runtimes for precision in (precisions if name == "openvino" else ("fp32",))
+    ]
+    for name, precision in exported:
+        yield Contestant("smp", name, precision)
+    own = [("torch", precision) for precision in precisions]
+    if device.type == "cuda":
+        own += [("torch-compiled", precision) for precision in precisions]
+    for name, precision in (*own, *exported):
+        yield Contestant("ours", name, precision)
+    yield Contestant("imported", "torch", "fp32")
+    for name, precision in (*own, *exported):
+        yield Contestant("default", name, precision)
+
+
+def open_contestant(
+    contestant: Contestant, files: Files, *, encoder: str, classes: int, device: torch.device
+) -> Predict:
+    """Load it from its files; what comes back takes uint8 images to labels."""
+    network, runtime, precision = contestant.network, contestant.runtime, contestant.precision
+    if network == "smp" and runtime == "onnxruntime":
+        return in_onnx_runtime(files.peer_onnx, device)
+    if network == "smp" and runtime == "openvino":
+        return in_openvino(files.peer_onnx, precision)
+    if network == "smp":
+        model = load_peer(files.peer, encoder, classes)
+        if runtime == "torch":
+            return as_users_run_it(model, device)
+        return tuned(model, device, compiled=runtime == "torch-compiled")
+    own = next((suffix for suffix, backend in EXPORTED.items() if backend.name == runtime), ".safetensors")
+    file = files.bundle(network).with_suffix(own)
+    return partial(predict_labels, make_backend(file, runtime, device=device, precision=_asked(runtime, precision)))
+
+
+def measure_prediction(bench: Bench) -> list[Row]:
+    """Latency of one image, and throughput of a batch, for every encoder."""
+    rows = []
+    for encoder in bench.settings.encoders:
+        rows += _measure_encoder(bench, encoder)
+    return rows
+
+
+def _measure_encoder(bench: Bench, encoder: str) -> list[Row]:
+    settings, device = bench.settings, bench.device
+    files = bench.workshop.files(encoder)
+    opened = {
+        contestant: open_contestant(contestant, files, encoder=encoder, classes=settings.classes, device=device)
+        for contestant in contestants(device, bench.workshop.runtimes)
+    }
+    side = settings.side_px
+    macs = {
+        network: describe_cost(Segmenter.load(files.bundle(network)), side, side).macs
+        for network in ("ours", "default")
+    }
+    peers = [str(contestant) for contestant in opened if contestant.network == "smp"]
+    rows = []
+    for batch, rounds in ((1, settings.rounds), (settings.batch, settings.batch_rounds)):
+        bench.say(f"{encoder}: {batch} images of {side}x{side}, {len(opened)} contestants, {rounds} rounds")
+        images = scene_images(batch, channels=3, height=side, width=side)
+        calls = {contestant: partial(predict, images) for contestant, predict in opened.items()}
+        timings = alternate(calls, rounds=rounds, warmup=min(WARMUP, rounds), device=device)
+        rows += timed_rows(
+            group_name(encoder, batch, side),
+            {str(contestant): timing for contestant, timing in timings.items()},
+            peers=peers,
+            images=batch,
+            shares={
+                str(contestant): bench.roofline.share(
+                    batch * macs["default" if contestant.network == "default" else "ours"],
+                    contestant.precision,
+                    timing.median,
+                )
+                for contestant, timing in timings.items()
+            },
+            notes=_agreements(opened, images),
+        )
+    return rows
+
+
+def group_name(encoder: str, batch: int, side_px: int) -> str:
+    """What rows of one encoder and batch are called."""
+    return f"{encoder}, {'one image' if batch == 1 else f'batch of {batch}'}, {side_px}x{side_px}"
+
+
+def _agreements(opened: dict[Contestant, Predict], images: Tensor) -> dict[str, str]:
+    """How many pixels have the label that SMP gives them, as users run it, of those who have its weights."""
+    expected = opened[Contestant("smp", "torch", "fp32")](images).cpu()
+    return {
+        str(contestant): f"{100 * agreement(predict(images).cpu(), expected):.3f} % of SMP's labels"
+        for contestant, predict in opened.items()
+        if contestant.network == "imported"
+    }
+
+
+def agreement(labels: Tensor, expected: Tensor) -> float:
+    """Share of the pixels whose label is the expected one."""
+    return float((labels.long() == expected.long()).double().mean())
+
+
+def _asked(runtime: str, precision: str) -> str:
+    return "auto" if runtime == "onnxruntime" else precision

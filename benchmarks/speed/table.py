@@ -1,0 +1,117 @@
+"""The page of the results, in Markdown: what was asked beside what was reached, then every section."""
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks.speed.goals import Goal, goals
+from benchmarks.speed.results import Results, Section
+from benchmarks.speed.rows import Row, groups_of
+
+HEAD = """# Speed
+
+Written by `python -m benchmarks.speed --out DIR --table benchmarks/speed/README.md`, on {machine}.
+
+- All contestants of a group take turns in one process; times are medians over the rounds, and *times as fast* is the
+  median of the ratios within a round. The roofline comes first in each run: {roofline}.
+- *Of the floor*: the time that the network's own convolutions would take at that rate, as a share of the time taken.
+- Prediction is from pixels in memory to a label map, the peer's normalisation and argmax included. *ours* is without
+  smoothing, and so computes what SMP's FPN computes; *ours with smoothing*, the default, computes more and is to be
+  read as a share of its own floor. The weights are random: between 13 and 56 % of the cells of the label maps are
+  mixed, where a trained network's are about a tenth, so that our last step has more to do than it would have.
+- Training is at equal arithmetic, loss and optimiser (cross entropy, AdamW); a step is counted as three forward
+  passes. Memory is the peak of a process of its own, without what importing takes.
+
+## Asked and reached
+
+"""
+
+TITLES = {
+    "prediction": "Prediction, from pixels to label map",
+    "memory": "Peak memory",
+    "training": "Training step",
+    "epoch": "Training epoch, data included",
+    "folder": "A folder of images, from files to label maps",
+    "labels": "Coarse logits to label map",
+    "startup": "Starting the command",
+}
+
+
+def page(results: Results) -> str:
+    """All that was measured."""
+    rooflines = [section.roofline for section in results.sections.values()]
+    parts = [HEAD.format(machine=results.machine, roofline=_rates(rooflines[-1]) if rooflines else "not measured")]
+    parts.append(_goals(goals(results.rows())))
+    for name, title in TITLES.items():
+        if name in results.sections:
+            parts.append(f"\n## {title}\n\n{_section(results.sections[name])}")
+    return "".join(parts)
+
+
+def _goals(found: Iterable[Goal]) -> str:
+    return _table(
+        ("", "asked", "reached", "by"),
+        [
+            (
+                goal.what,
+                f"{'at most ' if goal.at_most else ''}{goal.asked:g}",
+                "not measured"
+                if goal.reached is None
+                else f"**{goal.reached:.3g}**{'' if goal.is_met else ' (missed)'}",
+                goal.by,
+            )
+            for goal in found
+        ],
+    )
+
+
+def _section(section: Section) -> str:
+    parts = []
+    for group, rows in groups_of(section.rows).items():
+        peers = list(dict.fromkeys(peer for row in rows for peer in row.times_as_fast))
+        columns = [column for column in COLUMNS if any(column[1](row) for row in rows)]
+        head = [group, *(title for title, _ in columns), *(f"times as fast as {peer}" for peer in peers)]
+        lines = [[row.who, *(cell(row) for _, cell in columns), *(_ratio(row, peer) for peer in peers)] for row in rows]
+        parts.append(_table(head, lines))
+    return "\n".join(parts)
+
+
+def _ratio(row: Row, peer: str) -> str:
+    return f"{row.times_as_fast[peer]:.2f}" if peer in row.times_as_fast else ""
+
+
+def _ms(row: Row) -> str:
+    return "" if row.ms is None else f"{row.ms:.1f}" if row.ms < 1000 else f"{row.ms:.0f}"
+
+
+def _rate(row: Row) -> str:
+    return "" if row.images_per_second is None else f"{row.images_per_second:.1f}"
+
+
+def _share(row: Row) -> str:
+    return "" if row.share_of_floor is None else f"{100 * row.share_of_floor:.0f} %"
+
+
+def _peak(row: Row) -> str:
+    return "" if row.peak_mb is None else f"{row.peak_mb:.0f}"
+
+
+def _waiting(row: Row) -> str:
+    return "" if row.waiting_share is None else f"{100 * row.waiting_share:.2f} %"
+
+
+COLUMNS = (
+    ("ms", _ms),
+    ("images/s", _rate),
+    ("of the floor", _share),
+    ("MiB", _peak),
+    ("waiting for data", _waiting),
+    ("remarks", lambda row: row.note),
+)
+
+
+def _rates(roofline: dict[str, float]) -> str:
+    return " and ".join(f"{rate:g} GFLOP/s in {name}" for name, rate in roofline.items())
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)

@@ -1,0 +1,196 @@
+"""Training steps on batches that are ready: SMP's, and those of our loop, alternating in one process.
+
+At equal arithmetic: ours without smoothing, and with SMP's loss and optimiser (cross entropy, AdamW); it does all that
+a step of ours does besides: statistics kept and restored, confusion, gradient norm, average of the weights. The default
+recipe stands beside it.
+
+Legend: B batch, H W pixels, K classes.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from benchmarks.speed.peer import build_peer, normalized
+from benchmarks.speed.rows import Row, timed_rows
+from benchmarks.speed.settings import Bench
+from torch import Tensor
+
+import pyramidseg as ps
+from pyramidseg.benchmark.timing import alternate
+from pyramidseg.config import load_config
+from pyramidseg.console import Console
+from pyramidseg.data.loading import Batch, EpochPlan
+from pyramidseg.data.records import Dataset
+from pyramidseg.data.synthetic.scenes import SCENE_CLASSES, draw_scene, write_scenes
+from pyramidseg.model.cost import describe_cost
+from pyramidseg.training.checkpoint import Position
+from pyramidseg.training.epoch import run_epoch
+from pyramidseg.training.interrupt import StopRequest
+from pyramidseg.training.loop import plan
+from pyramidseg.training.run_folder import RunFolder
+from pyramidseg.training.setup import Setup
+
+ENCODER = "resnet18"
+
+STEPS = 2
+"""In a call, as our loop has some work before the first one."""
+
+PEER, TUNED = "SMP as users run it", "SMP, channels_last and bf16"
+OURS, DEFAULT = "ours", "ours, the default recipe with smoothing"
+
+OURS_SETTINGS: dict[str, Mapping[str, Any]] = {
+    OURS: {"model.smoothing": False, "loss.dice": 0.0, "loss.class_weights": "none", "optim.optimizer": "adamw"},
+    DEFAULT: {},
+}
+
+CONTESTANTS = (PEER, TUNED, *OURS_SETTINGS)
+
+PASSES = 3
+"""Convolutions of a step for one of the forward pass: itself, and the gradients of its input and its weights."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained.
+
+    Attributes:
+        encoder: of timm.
+        device: as torch writes it.
+    """
+
+    encoder: str
+    classes: int
+    batch: int
+    crop_px: int
+    device: str
+
+
+@dataclass(frozen=True)
+class HeldBatches:
+    """A loader of as many steps as are wanted, all of one batch that is in memory already."""
+
+    plan: EpochPlan
+    batches: Sequence[Batch]
+
+    def steps(self, epoch: int, *, start: int = 0) -> Iterator[Sequence[Batch]]:
+        """The same batch again and again."""
+        for _ in range(start, self.plan.steps):
+            yield self.batches
+
+
+def measure_training(bench: Bench) -> list[Row]:
+    """Steps of every contestant."""
+    settings, device = bench.settings, bench.device
+    task = Task(ENCODER, settings.classes, settings.batch, settings.crop_px, str(device))
+    with tempfile.TemporaryDirectory() as folder:
+        batch = made_batch(task)
+        calls = {who: open_trainer(who, task, batch, Path(folder)) for who in CONTESTANTS}
+        bench.say(f"training steps: {len(calls)} contestants, {settings.rounds} rounds of {STEPS}")
+        timings = alternate(calls, rounds=settings.rounds, warmup=min(2, settings.rounds), device=device)
+    images = STEPS * settings.batch
+    shares = {}
+    for who, timing in timings.items():
+        precision = "fp32" if who == PEER else "bf16"
+        model = ps.Segmenter(
+            num_classes=task.classes, encoder=task.encoder, encoder_weights="none", smoothing=who == DEFAULT
+        )
+        macs = PASSES * images * describe_cost(model, task.crop_px, task.crop_px).macs
+        shares[who] = bench.roofline.share(macs, precision, timing.median)
+    return timed_rows(group_name(task), timings, peers=[PEER, TUNED], images=images, shares=shares)
+
+
+def group_name(task: Task) -> str:
+    """What rows of a task are called."""
+    return f"{task.encoder}, batch of {task.batch}, crops of {task.crop_px}x{task.crop_px}"
+
+
+def open_trainer(who: str, task: Task, batch: Batch, folder: Path) -> Callable[[], object]:
+    """A contestant with its model and optimiser; every call takes `STEPS` steps on the batch.
+
+    Args:
+        folder: for what a run of ours reads and writes.
+    """
+    if who not in OURS_SETTINGS:
+        step = peer_step(task, is_tuned=who == TUNED)
+        return lambda: [step(batch) for _ in range(STEPS)]
+    setup = prepare_ours(task, OURS_SETTINGS[who], made_dataset(task, folder))
+    held = HeldBatches(EpochPlan(samples=STEPS * task.batch, batch_size=task.batch), [batch])
+    return epochs_of_ours(replace(setup, loader=held), folder)  # type: ignore[arg-type]
+
+
+def made_batch(task: Task) -> Batch:
+    """Scenes as a loader hands them over."""
+    scenes = [draw_scene(index, height=task.crop_px, width=task.crop_px) for index in range(task.batch)]
+    images_BHWC, labels_BHW = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*scenes, strict=True))
+    return Batch(images_BHWC.permute(0, 3, 1, 2), labels_BHW, tuple((0, index) for index in range(task.batch)))
+
+
+def made_dataset(task: Task, folder: Path) -> Dataset:
+    """As many scenes as a batch has, whose classes are among as many as the task has."""
+    names = [*SCENE_CLASSES.names, *(f"absent{index}" for index in range(task.classes))][: task.classes]
+    root = folder / "scenes"
+    if not root.exists():
+        write_scenes(root, train=task.batch, val=1, height=task.crop_px, width=task.crop_px)
+    records = {
+        split: [
+            ps.Record(id=path.stem, image=path, mask=root / split / "masks" / path.name)
+            for path in sorted((root / split / "images").iterdir())
+        ]
+        for split in ("train", "val")
+    }
+    return Dataset.from_records(train=records["train"], val=records["val"], classes=names)
+
+
+def prepare_ours(task: Task, settings: Mapping[str, Any], dataset: Dataset | str) -> Setup:
+    """A run of ours, all but begun."""
+    overrides = {
+        "model.encoder": task.encoder,
+        "model.encoder_weights": "none",
+        "data.crop": task.crop_px,
+        "train.batch_size": task.batch,
+        "train.device": task.device,
+        "train.checkpoint_minutes": 0,
+        **({"data.workers": 0, "data.cache": "none"} if isinstance(dataset, Dataset) else {}),
+        **settings,
+    }
+    return plan(load_config(overrides=overrides), dataset, Console(quiet=True))
+
+
+def epochs_of_ours(setup: Setup, folder: Path) -> Callable[[], Position]:
+    """Our loop's epoch, from its first step to its last, each time it is called."""
+    run, console = RunFolder(folder / "run"), Console(quiet=True)
+
+    def epoch() -> Position:
+        position = Position()
+        run_epoch(setup, run, position, setup.task.empty_tally(), StopRequest(), console)
+        return position
+
+    return epoch
+
+
+def peer_step(task: Task, *, is_tuned: bool) -> Callable[[Batch], None]:
+    """A step of SMP's network, as its examples write it: normalisation inside, cross entropy, the loss logged."""
+    device = torch.device(task.device)
+    model = build_peer(task.encoder, task.classes).train().to(device)
+    if is_tuned:
+        model = model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    loss_of = torch.nn.CrossEntropyLoss(ignore_index=255)
+
+    def step(batch: Batch) -> None:
+        images = normalized(batch.images.to(device))
+        layout = torch.channels_last if is_tuned else torch.contiguous_format
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_tuned):
+            logits: Tensor = model(images.contiguous(memory_format=layout))
+        loss = loss_of(logits.float(), batch.labels.to(device).long())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return step
