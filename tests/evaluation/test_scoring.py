@@ -20,6 +20,7 @@ from pyramidseg.errors import DataError, OutputError
 from pyramidseg.evaluation.scoring import evaluate, score
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.backends import TorchBackend
+from pyramidseg.predict.tile_choice import TileChoice
 from pyramidseg.predict.tta import FlipAndScales
 
 SHARD = Path(__file__).with_name("score_shard.py")
@@ -224,3 +225,37 @@ def test_evaluate_refuses_to_overwrite_before_it_computes(tmp_path, records, mod
 def test_evaluate_refuses_a_file_as_its_folder(records, model, dataset):
     with pytest.raises(OutputError, match="a folder is needed"):
         evaluate(model, dataset, out=records[0].image, device="cpu")
+
+
+def test_large_images_are_scored_in_tiles(tmp_path, model):
+    """With the whole image in every window's overlap, tiles give what the whole image gives."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (768, 800, 3), np.uint8)).save(tmp_path / "image.png")
+    Image.fromarray(rng.integers(0, 3, (768, 800), np.uint8)).save(tmp_path / "mask.png")
+    large = Dataset.from_records(
+        val=[Record("large", tmp_path / "image.png", tmp_path / "mask.png")], classes=made.CLASSES
+    )
+    windows = []
+
+    class Watched(TorchBackend):
+        def coarse_logits(self, images):
+            windows.append(tuple(images.shape[-2:]))
+            return super().coarse_logits(images)
+
+    whole, tiled = (
+        score(
+            watched := Watched(model, device="cpu"),
+            large.split("val"),
+            large.masks,
+            made.CLASSES,
+            channels=3,
+            batch_size=2,
+            device=torch.device("cpu"),
+            tile_choice=TileChoice(watched, tile_px=side),
+        )
+        for side in ("whole", 704)
+    )
+    assert windows[0] == (768, 800)
+    assert max(windows[1:]) == (704, 704)
+    assert (whole.confusion - tiled.confusion).abs().sum() <= 20  # floats decide between equal logits
+    assert torch.equal(evaluate(model, large, device="cpu", tile_px=704).confusion, tiled.confusion)

@@ -2,6 +2,8 @@
 
 import argparse
 
+from pyramidseg.cli.running import add_running_arguments, tile_side
+
 HELP = "score a model on a labelled dataset"
 
 
@@ -12,13 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("settings", nargs="*", default=[], metavar="data.key=value", help="how the data is read")
     parser.add_argument("--split", default="val", help="which split to score (val)")
     parser.add_argument("--out", metavar="DIR", help="folder for metrics.json, confusion.csv and report.html")
-    parser.add_argument(
-        "--backend", default="auto", help="auto, torch, torch-compiled, torch-exported, onnxruntime or openvino"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--precision", default="auto", help="auto (fp32, or the exported file's own), fp32 or bf16")
-    parser.add_argument("--batch-size", type=int, default=4, help="images at once (4)")
-    parser.add_argument("--tta", action="store_true", help="average over flips and scales")
+    add_running_arguments(parser)
     parser.set_defaults(collect="settings")
 
 
@@ -44,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
         precision=arguments.precision,
         batch_size=arguments.batch_size,
         tta=arguments.tta,
+        tile_px=tile_side(arguments.tile),
+        overlap_px=arguments.overlap,
         track=console.track,
         say=console.say,
     )

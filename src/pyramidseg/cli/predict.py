@@ -2,6 +2,8 @@
 
 import argparse
 
+from pyramidseg.cli.running import add_running_arguments, tile_side
+
 HELP = "segment images; leaves a label map for each in DIR"
 
 FINDINGS = 3
@@ -15,17 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save", default="mask", help="comma-separated: mask, overlay, color, confidence, probabilities, geotiff"
     )
-    parser.add_argument(
-        "--backend", default="auto", help="auto, torch, torch-compiled, torch-exported, onnxruntime or openvino"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--precision", default="auto", help="auto (fp32, or the exported file's own), fp32 or bf16")
-    parser.add_argument("--tta", action="store_true", help="average over flips and scales")
-    parser.add_argument(
-        "--tile", default="auto", metavar="PX", help="side of the windows of large images; auto, or whole for none"
-    )
-    parser.add_argument("--overlap", type=int, metavar="PX", help="of neighbouring windows")
-    parser.add_argument("--batch-size", type=int, default=4, help="images at once, where they are of one size (4)")
+    add_running_arguments(parser)
     parser.set_defaults(collect="sources")
 
 
@@ -40,8 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console()
     use_available_processors()
     backend = make_backend(arguments.model, arguments.backend, device=arguments.device, precision=arguments.precision)
-    tile_px = int(arguments.tile) if arguments.tile.isdecimal() else arguments.tile
-    predictor = Predictor(backend, tta=arguments.tta, tile_px=tile_px, overlap_px=arguments.overlap)
+    predictor = Predictor(backend, tta=arguments.tta, tile_px=tile_side(arguments.tile), overlap_px=arguments.overlap)
     console.say(f"backend {predictor.backend}")
     save = tuple(name.strip() for name in arguments.save.split(",") if name.strip())
     summary = predict_files(

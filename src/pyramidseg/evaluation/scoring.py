@@ -27,7 +27,8 @@ from pyramidseg.evaluation.report import Example, choose_examples, make_example,
 from pyramidseg.evaluation.tables import TABLES, write_tables
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.backends import Backend, ModelBackend, RunPrecision, make_backend
-from pyramidseg.predict.labels import label_maps
+from pyramidseg.predict.tile_choice import TileChoice, TilePx
+from pyramidseg.predict.tiling import predict_labels
 from pyramidseg.predict.tta import FlipAndScales
 from pyramidseg.runtime import rank, sum_over_ranks, world_size
 
@@ -59,6 +60,7 @@ def score(
     device: torch.device,
     loss: Loss | None = None,
     each: Callable[[Record, Tensor], None] | None = None,
+    tile_choice: TileChoice | None = None,
     track: Track = untracked,
 ) -> Scores:
     """Compare predictions with the truth at the truth's own size, over all processes of a distributed run.
@@ -70,6 +72,7 @@ def score(
         predict_logits: in evaluation mode, and free of collectives (not the DDP wrapper): shards differ in length.
         loss: the result's loss is the total of its sums over the total of its weights.
         each: is handed every image of this process with its confusion (K, K).
+        tile_choice: which images a backend is shown in tiles; without it, and without a backend, none.
         track: watches the images of this process pass.
 
     Raises:
@@ -84,7 +87,7 @@ def score(
     for batch in in_batches(track(pairs, total=len(mine), what="scoring"), batch_size=batch_size):
         truth, images = batch.labels.to(device), batch.images.to(device)
         if loss is None:
-            labels = _labels(predict_logits, images, truth)
+            labels = _labels(predict_logits, images, truth, tile_choice)
         else:
             logits = _at_size_of(truth, predict_logits(images))
             losses += torch.stack(loss(logits, truth.long())).to(losses)
@@ -119,6 +122,8 @@ def evaluate(
     precision: RunPrecision = "auto",
     batch_size: int = 4,
     tta: bool = False,
+    tile_px: TilePx = "auto",
+    overlap_px: int | None = None,
     track: Track = untracked,
     say: Callable[[str], object] = lambda text: None,
 ) -> Scores:
@@ -131,6 +136,7 @@ def evaluate(
         data: how the dataset is read where it does not say so itself: `ignore`, `binary`, `val_share`, `format`.
         out: folder for metrics.json, confusion.csv, per_image.csv and report.html.
         tta: average over flips and scales; the headline of DESIGN section 5 is without.
+        tile_px, overlap_px: how large images are cut, as `Predictor` does it.
         track: watches the images pass.
         say: is told what runs the model, and what was recognised in the data.
 
@@ -145,6 +151,7 @@ def evaluate(
     ready = make_backend(model, backend, device=device, precision=precision)
     say(f"backend {ready}")
     predict: Backend = FlipAndScales(ready) if tta else ready
+    tile_choice = TileChoice(predict, tile_px=tile_px, overlap_px=overlap_px)
     opened = open_dataset(dataset, data, assumed=ready.classes, track=track)
     for line in (f"{opened.source}: {opened.layout}", *(f"  {note}" for note in opened.notes)):
         say(line)
@@ -159,11 +166,19 @@ def evaluate(
         channels=channels,
         batch_size=batch_size,
         device=ready.device,
+        tile_choice=tile_choice,
         track=track,
     )
     if folder is not None:
         examples = draw_examples(
-            predict, records, opened.masks, ready.classes, scores, channels=channels, device=ready.device
+            predict,
+            records,
+            opened.masks,
+            ready.classes,
+            scores,
+            channels=channels,
+            device=ready.device,
+            tile_choice=tile_choice,
         )
         source = "a Segmenter in memory" if isinstance(model, Segmenter) else str(model)
         write_tables(folder, scores)
@@ -193,6 +208,7 @@ def draw_examples(
     *,
     channels: Channels,
     device: torch.device,
+    tile_choice: TileChoice | None = None,
     count: int = 6,
 ) -> list[Example]:
     """The best and the worst images with truth, prediction and errors, for `write_report`; predicted once more."""
@@ -202,16 +218,18 @@ def draw_examples(
         if record.id in chosen:
             image, truth = read_pair(record, masks, channels=channels)
             batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2).to(device)
-            labels = _labels(predict_logits, batch, torch.from_numpy(truth)[None])[0].to(torch.uint8).cpu().numpy()
-            examples.append(make_example(record, image, truth, labels, classes, chosen[record.id]))
+            labels = _labels(predict_logits, batch, torch.from_numpy(truth)[None], tile_choice)[0]
+            drawn = labels.to(torch.uint8).cpu().numpy()
+            examples.append(make_example(record, image, truth, drawn, classes, chosen[record.id]))
     return examples
 
 
-def _labels(predict_logits: Predict, images: Tensor, truth: Tensor) -> Tensor:
+def _labels(predict_logits: Predict, images: Tensor, truth: Tensor, tile_choice: TileChoice | None) -> Tensor:
     """Predicted classes at the size of the truth. A backend's come from its coarse logits: the same, and faster."""
     height, width = truth.shape[-2:]
     if isinstance(predict_logits, (ModelBackend, FlipAndScales)) and images.shape[-2:] == (height, width):
-        return label_maps(predict_logits.coarse_logits(images), height, width, predict_logits.geometry)
+        tiles = None if tile_choice is None else tile_choice.tiles(height, width)
+        return predict_labels(predict_logits, images, tiles).to(truth.device)
     return _most_likely(_at_size_of(truth, predict_logits(images)))
 
 
