@@ -105,10 +105,14 @@ def digest(parts: Iterable[object]) -> str:
     return total.hexdigest()
 
 
-def file_state(path: Path) -> tuple[str, int, int]:
-    """What changes when a file does: path, size, and time of the last change in nanoseconds; -1 where there is none."""
+def file_state(path: Path) -> tuple[str, int, int, int]:
+    """What changes when a file does: path, size, and times in nanoseconds; -1 where there is none.
+
+    The time of the last change to the file's entry (`ctime`; on Windows that of its creation) moves also where a copy
+    restored the time of the last change to its content.
+    """
     try:
         state = path.stat()
     except OSError:
-        return str(path), -1, -1
-    return str(path), state.st_size, state.st_mtime_ns
+        return str(path), -1, -1, -1
+    return str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns

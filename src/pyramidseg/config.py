@@ -4,12 +4,13 @@ The defaults are the recipe that measured best under a fixed budget; docs/recipe
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 from pyramidseg.errors import ConfigError, nearest
 
@@ -288,7 +289,8 @@ def load_config(file: str | Path | None = None, overrides: Mapping[str, Any] | N
 
     Args:
         file: YAML with the sections `model`, `data`, `loss`, `optim`, `train`, each optional.
-        overrides: value by dotted name, such as `{"train.epochs": 30}`. Text is read as YAML.
+        overrides: value by dotted name, such as `{"train.epochs": 30}`. Text is read as YAML where the setting is not
+            text itself.
 
     Raises:
         ConfigError: a name that does not exist (the nearest one is named), or a value that is not allowed.
@@ -301,7 +303,7 @@ def load_config(file: str | Path | None = None, overrides: Mapping[str, Any] | N
         known = tree.setdefault(section, {})
         if not isinstance(known, dict):
             raise ConfigError(f"section {section!r} in {file}: got {known!r}, a mapping of settings is needed")
-        known[key] = yaml.safe_load(value) if isinstance(value, str) else value
+        known[key] = _read_value(name, value) if isinstance(value, str) else value
     return make_config(tree, origin=str(file) if file else "settings")
 
 
@@ -367,15 +369,46 @@ def setting_names() -> tuple[str, ...]:
     )
 
 
-def _section_fields(annotation: Any) -> Iterable[str]:
-    return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, Section) else ()
+def _section_fields(annotation: Any) -> Mapping[str, FieldInfo]:
+    return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, Section) else {}
+
+
+def _read_value(name: str, text: str) -> Any:
+    """What a setting's text means: itself where the setting is text (`run #2/best.safetensors`), else YAML.
+
+    Quotes around text, and `null` where a setting may be absent, are YAML's.
+
+    Raises:
+        ConfigError: neither.
+    """
+    section, _, key = name.partition(".")
+    field = (
+        _section_fields(Config.model_fields[section].annotation).get(key) if section in Config.model_fields else None
+    )
+    kinds = () if field is None else get_args(field.annotation) or (field.annotation,)
+    is_text = str in kinds and set(kinds) <= {str, type(None)}
+    if is_text and text[:1] not in ("'", '"') and not (type(None) in kinds and text in ("null", "~", "")):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = getattr(error, "problem", None) or str(error)
+        raise ConfigError(
+            f"{name}={text}: not readable as YAML ({' '.join(str(reason).split())}); write numbers and words as they "
+            "are, lists as [1, 2], and quote the rest"
+        ) from None
 
 
 def _nearest_setting(name: str) -> str:
+    """A clause that proposes the nearest setting: of the same key, else of the section that was named, else of all."""
     names = setting_names()
-    key = name.rpartition(".")[2]
+    section, _, key = name.rpartition(".")
     same_key = [known for known in names if known.rpartition(".")[2] == key]
-    return f"did you mean {same_key[0]!r}?" if same_key else nearest(name, names)
+    if same_key:
+        return f"did you mean {same_key[0]!r}?"
+    if section in Config.model_fields:
+        return nearest(key, _section_fields(Config.model_fields[section].annotation), prefix=f"{section}.")
+    return nearest(name, names)
 
 
 def _is_internal(part: object) -> bool:

@@ -54,8 +54,11 @@ class MissingExtra(PyramidSegError, ImportError):
         super().__init__(f"{purpose} needs {library}, which is not installed: pip install 'pyramidseg[{extra}]'")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
     """A clause that proposes the known name nearest to a misspelt one, or lists the known ones.
+
+    Args:
+        prefix: shown before names.
 
     Returns:
         `did you mean 'x'?` where one is near, else `known: a, b, c`.
@@ -64,4 +67,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if not names:
         return "there is none"
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6) or [known for known in names if name in known]
-    return f"did you mean {close[0]!r}?" if name and close else f"known: {', '.join(names)}"
+    if name and close:
+        return f"did you mean {prefix + close[0]!r}?"
+    return f"known: {', '.join(prefix + name for name in names)}"

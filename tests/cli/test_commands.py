@@ -118,6 +118,18 @@ def test_describe_prints_levels_and_draws_the_pyramid(
     assert "smoothing=False" in capsys.readouterr().out
 
 
+def test_describe_overwrites_nothing_and_draws_no_random_network(
+    bundle: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = next((scenes / "val/images").iterdir())
+    before = image.read_bytes()
+    assert run("describe", bundle, "--image", image, "--out", image) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert image.read_bytes() == before
+    assert run("describe", "resnet18", "--image", image, "--out", tmp_path / "pyramid.png") == 2
+    assert "name a bundle" in capsys.readouterr().err
+
+
 def test_demo_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "demo"
     assert run("demo", "--out", out, "--scenes", "8", "--epochs", "1") == 0

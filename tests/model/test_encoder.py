@@ -10,6 +10,7 @@ from timm.models import list_pretrained
 from pyramidseg.errors import ConfigError, WeightsError
 from pyramidseg.model.encoder import DEPTHS, Encoder, resolve_encoder
 from pyramidseg.model.encoder_weights import IMAGENET_MEAN, IMAGENET_STD, IMAGENET_TAGS
+from pyramidseg.model.segmenter import Segmenter
 
 
 class TestNames:
@@ -149,6 +150,18 @@ class TestFiles:
         save_file(classifier("test_efficientnet"), tmp_path / "w.safetensors")
         with pytest.raises(WeightsError, match=r"not weights of test_resnet: \d+ of \d+ tensors absent .*nothing was"):
             Encoder("test_resnet", weights=str(tmp_path / "w.safetensors"))
+
+    def test_of_a_whole_network_are_refused_with_the_setting_that_takes_them(self, tmp_path):
+        segmenter = Segmenter(encoder="test_resnet", encoder_weights="none", num_classes=2, coarsest_stride=8)
+        segmenter.save(tmp_path / "bundle.safetensors")
+        with pytest.raises(WeightsError, match="give it as weights instead of encoder_weights"):
+            Encoder("test_resnet", weights=str(tmp_path / "bundle.safetensors"))
+
+    def test_may_have_any_name(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        state = classifier()
+        torch.save(state, "encoder.ckpt")
+        assert_same_weights(Encoder("test_resnet", weights="encoder.ckpt"), state)
 
     def test_with_another_shape_are_refused_by_name(self, tmp_path):
         state = classifier()

@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from pyramidseg.console import Console
     from pyramidseg.data.images import read_image
-    from pyramidseg.errors import ConfigError
+    from pyramidseg.errors import ConfigError, OutputError
     from pyramidseg.files import write_atomically
     from pyramidseg.model.cost import describe_cost
     from pyramidseg.model.pyramid_picture import draw_pyramid
@@ -38,6 +38,13 @@ def run(arguments: argparse.Namespace) -> int:
     is_bundle = arguments.model.endswith(".safetensors") or Path(arguments.model).exists()
     if is_bundle and arguments.settings:
         raise ConfigError(f"{arguments.settings[0]}: a bundle has its settings already; leave settings out")
+    out = Path(arguments.out)
+    if arguments.image and not is_bundle:
+        raise ConfigError(
+            f"--image: {arguments.model} is an encoder with random weights, whose maps show nothing; name a bundle"
+        )
+    if arguments.image and out.exists():
+        raise OutputError(f"{out}: exists already, and nothing is overwritten; choose another --out")
     model = opened_bundle(Path(arguments.model), console) if is_bundle else untrained(arguments)
     settings = model.settings.model_dump()
     console.say("  ".join(f"{name}={value}" for name, value in settings.items()))
@@ -50,7 +57,6 @@ def run(arguments: argparse.Namespace) -> int:
     console.say(f"{f'all, {height}x{width}':<28} {'':>16} {cost.parameters:>12,} {cost.gmac:>9.3f}")
     if arguments.image:
         picture = draw_pyramid(model, read_image(Path(arguments.image), channels=model.settings.channels))
-        out = Path(arguments.out)
         write_atomically(out, lambda part: part.write_bytes(picture))
         console.say(f"pyramid drawn: {out}")
     return 0

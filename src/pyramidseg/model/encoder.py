@@ -15,6 +15,7 @@ from timm.models.hrnet import HighResolutionNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
+from pyramidseg.config import ModelConfig
 from pyramidseg.errors import ConfigError, nearest
 from pyramidseg.model.encoder_weights import create_network
 from pyramidseg.model.levels import doubling_strides, find_levels, maps_of
@@ -66,6 +67,16 @@ def _depth_in_name(name: str) -> int | None:
 
 def _has_near(name: str) -> bool:
     return "did you mean" in nearest(name, list_models())
+
+
+def check_encoder(settings: ModelConfig) -> None:
+    """Refuse a network without maps at the strides that are asked for, before anything is built or fetched.
+
+    Raises:
+        ConfigError: see `resolve_encoder` and `find_levels`.
+    """
+    strides = doubling_strides(settings.finest_stride, settings.coarsest_stride)
+    find_levels(resolve_encoder(settings.encoder, settings.encoder_depth), strides)
 
 
 class Encoder(nn.Module):

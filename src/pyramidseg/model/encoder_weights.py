@@ -72,7 +72,7 @@ def create_network(
 
 
 def _is_file(weights: str) -> bool:
-    return weights.endswith((".safetensors", ".pth", ".pt", ".bin")) or "/" in weights
+    return weights.endswith((".safetensors", ".pth", ".pt", ".bin")) or "/" in weights or Path(weights).is_file()
 
 
 def _tag_of(name: str, weights: str) -> str:
@@ -129,6 +129,10 @@ def _classifier_state(name: str, file: Path, *, in_channels: int) -> dict[str, T
             state[f"{conv}.weight"] = adapt_input_conv(in_channels, weight)
     absent = [key for key in expected if key not in state]
     misshapen = [key for key in expected if key in state and state[key].shape != expected[key].shape]
+    if any(f"encoder.network.{key}" in state for key in absent):
+        raise WeightsError(
+            f"{file}: holds a whole segmentation network, not an encoder; give it as weights instead of encoder_weights"
+        )
     if absent or misshapen:
         raise WeightsError(
             f"{file}: not weights of {name}: {len(absent)} of {len(expected)} tensors absent ({_some(absent)}), "

@@ -133,7 +133,12 @@ def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> N
 
 def _require_file(path: Path) -> None:
     if not path.is_file():
-        raise WeightsError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'} of weights")
+        inside = (
+            f"; in a run's folder the model is {path / 'best.safetensors'}"
+            if (path / "best.safetensors").is_file()
+            else ""
+        )
+        raise WeightsError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'} of weights{inside}")
 
 
 def _damaged(path: Path, reason: str) -> WeightsError:

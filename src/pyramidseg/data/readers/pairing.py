@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unicodedata import normalize
 
 from pyramidseg.data.defect_kinds import Defect, Kind
 from pyramidseg.data.image_files import list_images
@@ -119,9 +120,12 @@ def pair(images: Side, masks: Side) -> Pairs:
 
 
 def key_of(file: Path, folder: Path) -> str:
-    """The path of a file below a folder, without its extension."""
+    """The path of a file below a folder, without its extension.
+
+    In Unicode's composed form: macOS writes the letters of `café` otherwise than Windows and Linux do.
+    """
     # not Path.relative_to and with_suffix, which take seconds for a hundred thousand files
-    return file.as_posix().removeprefix(f"{folder.as_posix()}/").removesuffix(file.suffix)
+    return normalize("NFC", file.as_posix().removeprefix(f"{folder.as_posix()}/").removesuffix(file.suffix))
 
 
 def _shared_folders(side: Side) -> str:
