@@ -39,6 +39,7 @@ class Layout:
         defects: what can be planted.
         finish: writes what lists all files, with the stems of all images by split.
         labels: of each image, by split and name.
+        spoils: what is found of the dataset itself where something is planted.
     """
 
     source: Path
@@ -48,6 +49,7 @@ class Layout:
     defects: "tuple[Callable[[Pair], Expected], ...]"
     finish: "Callable[[Layout], None]" = lambda layout: None
     labels: dict[tuple[str, str], Labels] = field(default_factory=dict)
+    spoils: tuple[Kind, ...] = ()
 
 
 def paired(root: Path) -> Layout:
@@ -60,6 +62,18 @@ def paired(root: Path) -> Layout:
         mask=lambda split, name: root / split / "masks" / f"{name}.png",
         write_mask=write_index,
         defects=(*IN_IMAGES, *IN_MASKS, *IN_NUMBERS, *IN_PAIRS),
+    )
+
+
+def unlisted(root: Path) -> Layout:
+    """`images/{split}`, `masks/{split}`, index masks whose values nobody has named: strays leave two readings."""
+    return Layout(
+        root,
+        image=lambda split, name: root / "images" / split / f"{name}.png",
+        mask=lambda split, name: root / "masks" / split / f"{name}.png",
+        write_mask=write_index,
+        defects=(*IN_IMAGES, *IN_MASKS, stray_value, colors_among_numbers, *IN_PAIRS),
+        spoils=(Kind.UNCLEAR_CLASSES,),
     )
 
 
@@ -388,6 +402,13 @@ def unknown_value(pair: Pair) -> Expected:
     return Kind.UNKNOWN_VALUE, pair.mask_file
 
 
+def stray_value(pair: Pair) -> Expected:
+    spoilt = pair.labels.copy()
+    spoilt[3, 3] = pair.rng.integers(100, 255)
+    write_index(pair.mask_file, spoilt)
+    return Kind.UNKNOWN_VALUE, pair.mask_file
+
+
 def unknown_color(pair: Pair) -> Expected:
     pixels = np.asarray(Image.open(pair.mask_file)).copy()
     pixels[3, 3] = pair.rng.integers(1, 20, 3)
@@ -405,8 +426,28 @@ def other_size(pair: Pair) -> Expected:
     return Kind.SIZE_DIFFERS, pair.mask_file
 
 
+def mask_turned_by_itself(pair: Pair) -> Expected:
+    exif = Image.Exif()
+    exif[0x0112] = int(pair.rng.choice([5, 6, 7, 8]))
+    Image.open(pair.mask_file).save(pair.mask_file, exif=exif)
+    return Kind.EXIF_TURNED, pair.mask_file
+
+
+def upside_down(pair: Pair) -> Expected:
+    """Found by what `exif_turned` shows of the other masks."""
+    exif = Image.Exif()
+    exif[0x0112] = int(pair.rng.choice([2, 3, 4]))
+    write_image(pair.image_file, pair.image, exif=exif)
+    return Kind.EXIF_TURNED, pair.mask_file
+
+
 def jpeg_mask(pair: Pair) -> Expected:
     Image.open(pair.mask_file).convert("RGB").save(pair.mask_file, "JPEG")
+    return Kind.LOSSY_MASK, pair.mask_file
+
+
+def webp_mask(pair: Pair) -> Expected:
+    Image.open(pair.mask_file).convert("RGB").save(pair.mask_file, "WEBP", quality=80)
     return Kind.LOSSY_MASK, pair.mask_file
 
 
@@ -484,7 +525,8 @@ IN_IMAGES = (
     exif_turned,
 )  # fmt: skip
 IN_MASKS = (
-    truncated_mask, empty_mask, all_ignored, other_size, jpeg_mask, transparent_mask, float_mask, image_as_mask,
+    truncated_mask, empty_mask, all_ignored, other_size, jpeg_mask, webp_mask, transparent_mask, float_mask,
+    image_as_mask, mask_turned_by_itself, upside_down,
 )  # fmt: skip
 IN_NUMBERS = (unknown_value, colors_among_numbers, grey_image_as_mask)
 IN_COLORS = (unknown_color, grey_image_as_mask)
@@ -492,7 +534,8 @@ IN_SHAPES = (broken_json, nan_in_polygon, two_corners, outside)
 IN_PAIRS = (no_mask, no_image, second_of_a_stem, other_case)
 
 FORMATS: Mapping[str, Callable[[Path], Layout]] = {
-    "paired": paired, "segnet": segnet, "colored": colored, "voc": voc, "labelme": labelme, "coco": coco,
+    "paired": paired, "unlisted": unlisted, "segnet": segnet, "colored": colored, "voc": voc, "labelme": labelme,
+    "coco": coco,
 }  # fmt: skip
 
 VAL_ONLY = (near_copy,)
@@ -513,7 +556,7 @@ def write_dataset(layout: Layout, *, seed: int, good: int, times: int = 0) -> li
             pair.write()
             planted.append(defect(pair))
     layout.finish(layout)
-    return planted
+    return planted + [(kind, layout.source) for kind in layout.spoils if times]
 
 
 def png_of(width: int, height: int) -> bytes:

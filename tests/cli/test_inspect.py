@@ -1,15 +1,16 @@
 """`pyramidseg inspect`, as people run it."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from planting import paired, scene, write_dataset
 from pyramidseg.cli.main import main
+from pyramidseg.data.masks.index import read_mask_values
 from support import TINY
 
 
@@ -102,7 +103,7 @@ def test_training_starts_from_what_was_proposed(tmp_path: Path, capsys: pytest.C
     assert "all is well" in capsys.readouterr().out
 
 
-def test_second_training_reads_no_mask(
+def test_a_second_start_does_not_go_through_the_masks_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PYRAMIDSEG_CACHE", str(tmp_path / "cache"))
@@ -112,11 +113,28 @@ def test_second_training_reads_no_mask(
     start = ("train", layout.source, "--out", tmp_path / "run", "--dry-run", *TINY)
     assert run(*start) == 0
     first = capsys.readouterr().out
-    for mask in (layout.source / "train/masks").iterdir():
-        state = mask.stat()
-        mask.write_bytes(b"\0" * state.st_size)  # which nobody could read as a mask
-        os.utime(mask, ns=(state.st_atime_ns, state.st_mtime_ns))
+    read: list[Path] = []
+
+    def watched(path: Path) -> NDArray[np.integer]:
+        read.append(path)
+        return read_mask_values(path)
+
+    monkeypatch.setattr("pyramidseg.data.masks.index.read_mask_values", watched)
+    monkeypatch.setattr("pyramidseg.data.readers.held.read_mask_values", watched)
     assert run(*start) == 0
     assert capsys.readouterr().out == first
+    assert not read
     next((layout.source / "train/masks").iterdir()).touch()
-    assert run(*start) == 2
+    assert run(*start) == 0
+    assert read
+
+
+def test_train_warns_of_turns_that_sizes_do_not_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layout = paired(tmp_path / "data")
+    write_dataset(layout, seed=5, good=12)
+    image, exif = layout.image("train", "good_000"), Image.Exif()
+    exif[0x0112] = 3
+    Image.open(image).save(image, exif=exif)
+    assert run("train", layout.source, "--out", tmp_path / "run", "--dry-run", *TINY) == 0
+    assert "warning: 1 images are turned by their EXIF tag" in (said := capsys.readouterr().err)
+    assert str(image) in said

@@ -1,7 +1,7 @@
 import pickle
 from pathlib import Path
 
-from pyramidseg.data.defect_kinds import Defect, DefectError, Kind, as_defect
+from pyramidseg.data.defect_kinds import Defect, DefectError, Kind, SeveralDefects, as_defects
 from pyramidseg.errors import DataError
 
 
@@ -15,10 +15,17 @@ def test_error_says_file_and_detail_and_survives_another_process() -> None:
 
 def test_error_without_a_kind_becomes_the_kind_of_what_was_being_read() -> None:
     file = Path("folder/a.png")
-    found = as_defect(DataError(f"{file}: is odd"), file=file, otherwise=Kind.UNREADABLE_MASK)
-    assert found == Defect(Kind.UNREADABLE_MASK, file, "is odd")
+    found = as_defects(DataError(f"{file}: is odd"), file=file, otherwise=Kind.UNREADABLE_MASK)
+    assert found == (Defect(Kind.UNREADABLE_MASK, file, "is odd"),)
     error = DefectError(Kind.EMPTY, Path("other.png"), "empty")
-    assert as_defect(error, file=file, otherwise=Kind.UNREADABLE_MASK) is error.defect
+    assert as_defects(error, file=file, otherwise=Kind.UNREADABLE_MASK) == (error.defect,)
+
+
+def test_error_of_several_defects_tells_the_first_few_and_keeps_all() -> None:
+    defects = [Defect(Kind.BAD_ANNOTATION, Path("a.txt"), f"line {number}") for number in range(5)]
+    again = pickle.loads(pickle.dumps(SeveralDefects(defects)))
+    assert str(again) == "a.txt: line 0; line 1; line 2; ... and 2 more"
+    assert as_defects(again, file=Path("a.txt"), otherwise=Kind.EMPTY) == tuple(defects)
 
 
 def test_values_are_words_that_a_shell_takes() -> None:

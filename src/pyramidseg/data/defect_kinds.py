@@ -1,11 +1,15 @@
 """Defects: what can be wrong with a file or a dataset, in a closed set of kinds that other programs can rely on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from pyramidseg.errors import DataError
+
+_SHOWN = 3
+"""Defects that one message tells."""
 
 
 class Kind(StrEnum):
@@ -60,7 +64,7 @@ IN_WORDS: dict[Kind, str] = {
     Kind.SEVERAL_PAGES: "image file of several pages or frames",
     Kind.UNREADABLE_IMAGE: "image of a kind that is not read",
     Kind.UNREADABLE_MASK: "mask of a kind that is not read",
-    Kind.LOSSY_MASK: "mask that has been through JPEG's losses",
+    Kind.LOSSY_MASK: "mask that has been through the losses of JPEG or WebP",
     Kind.TRANSPARENT_MASK: "mask with transparent pixels",
     Kind.UNEXPECTED_COLORS: "mask of colours among masks of numbers",
     Kind.MASK_IS_IMAGE: "mask that is a copy of its image",
@@ -69,7 +73,7 @@ IN_WORDS: dict[Kind, str] = {
     Kind.UNKNOWN_VALUE: "mask with values that are no class",
     Kind.ALL_IGNORED: "mask in which no pixel has a class",
     Kind.SIZE_DIFFERS: "mask of another size than its image",
-    Kind.EXIF_TURNED: "image that its EXIF tag turns, with a mask that was not turned",
+    Kind.EXIF_TURNED: "pair of which an EXIF tag turns one, and the other was not turned",
     Kind.BLANK_IMAGE: "image of a single colour",
     Kind.MIXED_CHANNELS: "image of another number of channels than most",
     Kind.MIXED_DEPTHS: "image of another bit depth than most",
@@ -78,7 +82,7 @@ IN_WORDS: dict[Kind, str] = {
     Kind.DUPLICATE: "image that is in its split twice",
     Kind.CONTRADICTION: "image that is there twice, with different masks",
     Kind.LEAK: "image that is in another split too, exactly or nearly",
-    Kind.EMPTY_CLASS: "class without a pixel in a split",
+    Kind.EMPTY_CLASS: "classes without a pixel in a split",
     Kind.UNCLEAR_CLASSES: "masks that leave more than one reading",
 }
 
@@ -104,13 +108,38 @@ class DefectError(DataError):
         self.defect = Defect(kind, file, detail)
         super().__init__(f"{file}: {detail}")
 
+    @property
+    def defects(self) -> tuple[Defect, ...]:
+        """All that it stands for."""
+        return (self.defect,)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Exceptions are pickled by their message alone unless told otherwise."""
         return DefectError, (self.defect.kind, self.defect.file, self.defect.detail)
 
 
-def as_defect(error: DataError, *, file: Path, otherwise: Kind) -> Defect:
-    """The defect behind an error that was met while reading `file`; of the kind `otherwise` where it names none."""
+class SeveralDefects(DefectError):
+    """A file, or the files of a dataset, with more than one defect: the message tells the first few."""
+
+    def __init__(self, defects: Sequence[Defect]) -> None:
+        first, shown = defects[0], defects[:_SHOWN]
+        told = (defect.detail if defect.file == first.file else f"{defect.file}: {defect.detail}" for defect in shown)
+        more = f"; ... and {len(defects) - len(shown)} more" if len(defects) > len(shown) else ""
+        super().__init__(first.kind, first.file, f"{'; '.join(told)}{more}")
+        self._defects = tuple(defects)
+
+    @property
+    def defects(self) -> tuple[Defect, ...]:
+        """All of them."""
+        return self._defects
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As `DefectError`."""
+        return SeveralDefects, (self._defects,)
+
+
+def as_defects(error: DataError, *, file: Path, otherwise: Kind) -> tuple[Defect, ...]:
+    """The defects behind an error that was met while reading `file`; of the kind `otherwise` where it names none."""
     if isinstance(error, DefectError):
-        return error.defect
-    return Defect(otherwise, file, str(error).removeprefix(f"{file}: "))
+        return error.defects
+    return (Defect(otherwise, file, str(error).removeprefix(f"{file}: ")),)

@@ -41,11 +41,13 @@ class OpenImage(NamedTuple):
         image: Pillow's image. `pixels` reads it.
         orientation: how it has yet to be turned, 1 to 8 as in EXIF.
         bits: bits per sample in the file; Pillow's mode does not always tell.
+        lossy: the compression that changes values, in words; empty where they are kept.
     """
 
     image: ImageFile
     orientation: int
     bits: int
+    lossy: str
 
     @property
     def size(self) -> tuple[int, int]:
@@ -102,7 +104,7 @@ def opened(path: Path) -> Iterator[OpenImage]:
         _refuse_hollow(path, image, os.fstat(file.fileno()).st_size)
         if _has_pages(image):
             raise DefectError(Kind.SEVERAL_PAGES, path, SEVERAL_PAGES)
-        yield OpenImage(image, _orientation(image), _bits(image, file))
+        yield OpenImage(image, _orientation(image), _bits(image, file), _lossy(image, file))
 
 
 @contextmanager
@@ -201,14 +203,40 @@ def _orientation(image: ImageFile) -> int:
 
 def _bits(image: ImageFile, file: IO[bytes]) -> int:
     if isinstance(image, PngImagePlugin.PngImageFile):
-        place = file.tell()
-        file.seek(24)  # signature 8, length and name of IHDR 8, width 4, height 4
-        bits = file.read(1)[0]
-        file.seek(place)
-        return bits
+        return _bytes_at(file, 24, 1)[0]  # signature 8, length and name of IHDR 8, width 4, height 4
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return int(max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))))
     return 8
+
+
+def _lossy(image: ImageFile, file: IO[bytes]) -> str:
+    if isinstance(image, JpegImageFile):
+        return "JPEG"
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return "JPEG-compressed TIFF" if "jpeg" in str(image.info.get("compression")) else ""
+    if isinstance(image, WebPImagePlugin.WebPImageFile):
+        return "lossy WebP" if b"VP8 " in _webp_chunks(file) else ""
+    return ""
+
+
+def _webp_chunks(file: IO[bytes]) -> set[bytes]:
+    """The names of a WebP file's chunks: `VP8 ` holds lossy pixels and `VP8L` exact ones."""
+    names: set[bytes] = set()
+    place = 12  # behind RIFF, the length and WEBP
+    while len(start := _bytes_at(file, place, 8)) == 8:
+        names.add(start[:4])
+        length = int.from_bytes(start[4:], "little")
+        place += 8 + length + length % 2
+    return names
+
+
+def _bytes_at(file: IO[bytes], place: int, count: int) -> bytes:
+    """Bytes of a file that is read on afterwards where it was."""
+    before = file.tell()
+    file.seek(place)
+    content = file.read(count)
+    file.seek(before)
+    return content
 
 
 def _has_pages(image: ImageFile) -> bool:

@@ -9,9 +9,14 @@ from pyramidseg.data.image_files import list_images
 from pyramidseg.data.images import check_channels, read_header
 from pyramidseg.data.parallel import Track, in_threads
 from pyramidseg.data.readers.listing import USUAL_FOLDERS
+from pyramidseg.data.readers.paired import IMAGE_FOLDERS, MASK_FOLDERS
 from pyramidseg.errors import DataError
 
 DEFAULT_VAL_SHARE = 0.1
+
+OF_IMAGES = {*IMAGE_FOLDERS, "jpegimages", "leftimg8bit"}
+OF_MASKS = {*MASK_FOLDERS, "segmentationclass", "segmentationobject", "gtfine", "gtcoarse"}
+"""Folders of segmentation datasets, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,8 @@ def open_image_folders(folder: Path, *, val_share: float | None = None) -> Image
     Without a folder for validation, every class gives up a share of its images, chosen by a hash of their names.
 
     Raises:
-        DataError: there are not at least two classes with images, a class has none in `train`, or `val` has a class
-            that `train` has not.
+        DataError: there are not at least two classes with images, a class has none in `train`, `val` has a class that
+            `train` has not, or the folders are those of images and masks.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; images are sorted into one folder a class")
@@ -67,6 +72,7 @@ def open_image_folders(folder: Path, *, val_share: float | None = None) -> Image
         raise DataError(f"{folder}: has {val.name} but no train; put the training images into train/CLASS/")
     by_class = _images_by_class(train or folder)
     classes = tuple(by_class)
+    _refuse_masks(train or folder, classes)
     if len(classes) < 2:
         raise DataError(
             f"{train or folder}: a classifier needs at least two classes, each a folder of images; found "
@@ -116,6 +122,16 @@ def check_images(data: ImageFolders, *, channels: int, track: Track) -> None:
         if fault is not None:
             defects.add(fault)
     defects.refuse(len(entries))
+
+
+def _refuse_masks(folder: Path, classes: tuple[str, ...]) -> None:
+    """Refuse what is no folder of classes: images beside their masks."""
+    images, masks = ([name for name in classes if name.lower() in known] for known in (OF_IMAGES, OF_MASKS))
+    if images and masks:
+        raise DataError(
+            f"{folder}: {images[0]!r} and {masks[0]!r} are images and their masks, not two classes; "
+            "`pyramidseg train` learns from them, and `pretrain` takes a folder of images for each class"
+        )
 
 
 def _images_by_class(folder: Path) -> dict[str, list[Path]]:

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from pyramidseg.classes import IGNORE
 from pyramidseg.config import Channels
+from pyramidseg.data.alignment import check_same_size
 from pyramidseg.data.images import read_pixels
 from pyramidseg.data.parallel import Track
 from pyramidseg.data.records import MaskSource, Record
-from pyramidseg.errors import DataError
 
 Pair = tuple[NDArray[Any], NDArray[np.uint8]]
 """Image (H, W, C) and labels (H, W)."""
@@ -68,18 +68,3 @@ def read_pair(record: Record, masks: MaskSource, *, channels: Channels) -> Pair:
     if (empty := pixels.empty()) is not None:
         labels = np.where(empty, np.uint8(IGNORE), labels)
     return pixels.filled(), labels
-
-
-def check_same_size(record: Record, image: tuple[int, ...], labels: tuple[int, ...]) -> None:
-    """Refuse a mask whose (height, width) is not the image's.
-
-    Raises:
-        DataError: names the mask and both sizes.
-    """
-    if image == labels:
-        return
-    turned = ", as if the image had been turned by its EXIF tag after labelling" if image == labels[::-1] else ""
-    raise DataError(
-        f"{record.mask or record.id}: the mask is {labels[0]} x {labels[1]} pixels (height x width) and its image "
-        f"{record.image} is {image[0]} x {image[1]}{turned}; make the mask anew at the image's size"
-    )

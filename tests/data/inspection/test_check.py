@@ -66,6 +66,14 @@ def test_counts_equal_a_loop(tmp_path: Path) -> None:
     assert summary.splits["train"].dtypes == ("uint8",)
 
 
+@pytest.mark.parametrize("void", ["train", "val"])
+def test_a_split_without_a_labelled_pixel_is_refused(tmp_path: Path, void: str) -> None:
+    made = {split: several(tmp_path, 2, seed=seed) for seed, split in enumerate(("train", "val"))}
+    made[void] = [record(tmp_path, f"void{index}", np.full((2, 3), IGNORE)) for index in range(2)]
+    with pytest.raises(DataError, match=f"no pixel of split '{void}' has a class: all 12 pixels of its 2 masks are"):
+        check_dataset(dataset(made["train"], made["val"]))
+
+
 def test_number_of_threads_changes_nothing(tmp_path: Path) -> None:
     made = dataset(several(tmp_path, 9))
     assert check_dataset(made, splits=["train"], workers=1) == check_dataset(made, splits=["train"], workers=5)
@@ -122,8 +130,34 @@ def test_image_turned_by_exif_beside_an_unturned_mask_is_explained(tmp_path: Pat
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (6, 4)).save(made.image, exif=exif)
-    with pytest.raises(DataError, match=r"is 6 x 4, as if the image had been turned by its EXIF tag"):
+    with pytest.raises(DataError, match=r"is 6 x 4 as its EXIF tag \(orientation 6\) turns it"):
         check_dataset(dataset([made]), splits=["train"])
+
+
+def test_classes_that_train_does_not_show_are_noted(tmp_path: Path) -> None:
+    made = dataset(several(tmp_path, 6, values=(0, 1, IGNORE)), several(tmp_path, 3, seed=1))
+    (note,) = check_dataset(made).notes
+    assert "no pixel of split 'train' is of class 'c', 'd'" in note
+    assert check_dataset(dataset(several(tmp_path, 6, values=(0, 1, 2, 3))), splits=["train"]).notes == ()
+
+
+def test_single_class_among_several_is_refused(tmp_path: Path) -> None:
+    records = [record(tmp_path, "a", np.array([[0, 0, 255]]))]
+    with pytest.raises(DataError, match=r"is of class 'a', and none of 'b', 'c', 'd', so there is nothing to learn"):
+        check_dataset(dataset(records), splits=["train"])
+
+
+@pytest.mark.parametrize(("tag", "own", "notes"), [(3, 1, 1), (3, 3, 0), (1, 3, 1), (2, 4, 1), (1, 1, 0)])
+def test_turn_that_sizes_do_not_show_is_noted(tmp_path: Path, tag: int, own: int, notes: int) -> None:
+    made = record(tmp_path, "turned", np.array([[0, 1, 2, 3]]))
+    assert made.mask is not None
+    for file, orientation in ((made.image, tag), (made.mask, own)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.open(file).save(file, exif=exif)
+    found = check_dataset(dataset([made]), splits=["train"]).notes
+    assert len(found) == notes
+    assert all(str(tmp_path / "turned") in note for note in found)
 
 
 def test_channels_that_images_cannot_give_are_found(tmp_path: Path) -> None:
@@ -167,8 +201,8 @@ def test_read_pair_gives_image_and_labels_of_one_size(tmp_path: Path) -> None:
 
 
 def test_read_pair_refuses_different_sizes(tmp_path: Path) -> None:
-    made = record(tmp_path, "a", np.zeros((4, 5)), size=(8, 5))
-    with pytest.raises(DataError, match=r"a_mask\.png: the mask is 4 x 5 .*a\.jpg is 8 x 5; make the mask anew"):
+    made = record(tmp_path, "a", np.zeros((4, 5)), size=(8, 9))
+    with pytest.raises(DataError, match=r"a_mask\.png: the mask is 4 x 5 .*a\.jpg is 8 x 9; make the mask anew"):
         read_pair(made, dataset([made]).masks, channels=3)
 
 
@@ -256,13 +290,21 @@ class TestMemory:
 
         (tmp_path / "image.png").parent.mkdir(exist_ok=True)
         Image.new("RGB", (3, 2)).save(tmp_path / "image.png")
-        np.save(tmp_path / "all.npy", np.zeros((2, 3), np.uint8))
+        np.save(tmp_path / "all.npy", np.array([[0, 0, 0], [1, 1, 1]], np.uint8))
         records = (Record("a", tmp_path / "image.png"),)
         made = replace(dataset([]), splits={"train": records}, masks=InOneFile({"all": tmp_path / "all.npy"}))
-        assert self.checked(made, memory)[0].splits["train"].pixels == (6, 0, 0, 0)
-        np.save(tmp_path / "all.npy", np.ones((2, 3), np.uint8))
+        assert self.checked(made, memory)[0].splits["train"].pixels == (3, 3, 0, 0)
+        np.save(tmp_path / "all.npy", np.array([[0, 1, 1], [1, 1, 1]], np.uint8))
         os.utime(tmp_path / "all.npy", ns=(1, 1))
-        assert self.checked(made, memory)[0].splits["train"].pixels == (0, 6, 0, 0)
+        assert self.checked(made, memory)[0].splits["train"].pixels == (1, 5, 0, 0)
+
+    def test_notes_are_remembered_and_name_the_classes_as_they_are_called(self, tmp_path: Path, memory: Memory) -> None:
+        records = several(tmp_path, 6, values=(0, 1, IGNORE))
+        for name in ("d", "e"):
+            made = Dataset.from_records(train=records, classes=["a", "b", name])
+            notes = [self.checked(made, memory)[0].notes for _ in range(2)]
+            assert notes[0] == notes[1]
+            assert repr(name) in notes[0][0]
 
     def test_defects_are_never_remembered(self, tmp_path: Path, memory: Memory) -> None:
         made = dataset([record(tmp_path, "bad", np.full((2, 2), 34))])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from planting import CLASSES, paired, scene, segnet, write_dataset, write_index, write_pair
+from made_files import write
+from planting import CLASSES, labelme, paired, scene, segnet, write_dataset, write_index, write_pair
 from pyramidseg.config import DataConfig
 from pyramidseg.data.defect_kinds import IN_WORDS, Kind
 from pyramidseg.data.inspection import check_dataset
@@ -130,6 +131,57 @@ class TestDefectsBetweenImages:
         assert inspection.defects == ()
         assert any("1 images are turned by their EXIF tag" in remark for remark in inspection.remarks)
 
+    def turned(self, file: Path, orientation: int) -> str:
+        """Give a file a tag, and leave its pixels as they are."""
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.open(file).save(file, exif=exif)
+        return str(file)
+
+    def test_remark_on_turns_names_the_files(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=8, good=16)
+        images = [self.turned(layout.image("train", f"good_{index:03d}"), 3) for index in (0, 1, 2, 4, 5)]
+        alone = self.turned(layout.mask("train", "good_006"), 3)
+        for part in (layout.image, layout.mask):
+            self.turned(part("train", "good_008"), 3)
+        inspection = inspect_dataset(layout.source)
+        assert inspection.defects == ()
+        of_images, of_masks = inspection.remarks
+        assert of_images.endswith(", ".join(images))
+        assert of_masks.startswith("1 masks are turned by an EXIF tag that their images do not have")
+        assert of_masks.endswith(alone)
+        assert [str(file) for file in inspection.doubtful_turns] == [*images, alone]
+
+    def test_masks_that_sizes_show_unturned_tell_of_those_that_sizes_do_not_show(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=8, good=8)
+        for name, orientation in (("good_000", 3), ("good_001", 6)):
+            self.turned(layout.image("train", name), orientation)
+        inspection = inspect_dataset(layout.source)
+        assert defects(inspection) == {(Kind.EXIF_TURNED, "good_000.png"), (Kind.EXIF_TURNED, "good_001.png")}
+        assert "going by the sizes of 1 others" in inspection.defects[1].detail
+        assert inspection.remarks == ()
+
+    def test_one_mask_that_was_turned_leaves_the_others_in_doubt(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=8, good=8)
+        for name, orientation in (("good_000", 3), ("good_001", 6), ("good_002", 6)):
+            self.turned(layout.image("train", name), orientation)
+        mask = np.asarray(Image.open(layout.mask("train", "good_002")))
+        write_index(layout.mask("train", "good_002"), np.rot90(mask, -1).copy())
+        inspection = inspect_dataset(layout.source)
+        assert defects(inspection) == {(Kind.EXIF_TURNED, "good_001.png")}
+        assert len(inspection.remarks) == len(inspection.doubtful_turns) == 1
+
+    def test_mask_turned_by_its_own_tag_is_told_with_the_tag(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=8, good=8)
+        self.turned(layout.mask("train", "good_000"), 6)
+        (defect,) = inspect_dataset(layout.source).defects
+        assert defect.kind is Kind.EXIF_TURNED
+        assert "by an EXIF tag of its own (orientation 6), which its image lacks" in defect.detail
+
     def test_class_without_a_pixel_in_a_split_is_named(self, tmp_path: Path) -> None:
         layout = paired(tmp_path / "data")
         write_dataset(layout, seed=9, good=8)
@@ -139,7 +191,36 @@ class TestDefectsBetweenImages:
             write_index(layout.mask("val", name), mask)
         (defect,) = inspect_dataset(layout.source).defects
         assert defect.kind is Kind.EMPTY_CLASS
-        assert "class 'thing' has no pixel in split val" in defect.detail
+        assert "class without a pixel in split val: 'thing'; add images" in defect.detail
+
+    def test_classes_without_a_pixel_in_a_split_are_one_defect(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=9, good=8)
+        write(layout.source / "dataset.yaml", f"classes: [{', '.join(CLASSES)}, extra, more]")
+        train, val = inspect_dataset(layout.source).defects
+        assert (train.kind, val.kind) == (Kind.EMPTY_CLASS, Kind.EMPTY_CLASS)
+        assert "classes without a pixel in split train: 'extra', 'more'" in train.detail
+
+    def test_class_that_masks_with_defects_may_show_is_a_remark(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=9, good=8)
+        for name in ("good_003", "good_007"):
+            mask = np.asarray(Image.open(layout.mask("val", name))).copy()
+            mask[mask == 1] = 0 if name == "good_003" else 77
+            write_index(layout.mask("val", name), mask)
+        inspection = inspect_dataset(layout.source)
+        assert defects(inspection) == {(Kind.UNKNOWN_VALUE, "good_007.png")}
+        assert any("split val: 'thing'; but 1 of 2 masks were counted" in remark for remark in inspection.remarks)
+
+    def test_class_of_a_file_that_could_not_be_listed_is_a_remark(self, tmp_path: Path) -> None:
+        layout = labelme(tmp_path / "data")
+        write_dataset(layout, seed=9, good=8)
+        for name in ("good_003", "good_007"):
+            file = layout.mask("val", name)
+            file.write_text(file.read_text().replace('"thing"', '"other"') if name == "good_003" else "{")
+        inspection = inspect_dataset(layout.source)
+        assert defects(inspection) == {(Kind.BAD_ANNOTATION, "good_007.json")}
+        assert any("split val: 'thing'; but 1 of 1 masks were counted" in remark for remark in inspection.remarks)
 
     def test_a_thousand_copies_of_one_image_are_found_at_once(self, tmp_path: Path) -> None:
         image, labels = scene(np.random.default_rng(10))
@@ -182,6 +263,29 @@ class TestUnclearMasks:
         assert [(stray.name, stray.pixels, stray.masks) for stray in inspection.strays] == [("4", 3, 1)]
         assert inspection.proposal.dataset["ignore"] == [4]
 
+    def test_stray_values_behind_a_gap_are_named_file_by_file_beside_what_is_all_ignored(self, tmp_path: Path) -> None:
+        folder = masks_of(tmp_path, *[0] * 500, *[1] * 500, 2)
+        for name, spoil in (("1", (0, slice(3))), ("2", (0, slice(5))), ("3", ...)):
+            mask = np.asarray(Image.open(folder / f"masks/{name}.png")).copy()
+            mask[spoil] = 255 if spoil is ... else 77
+            Image.fromarray(mask).save(folder / f"masks/{name}.png")
+        inspection = inspect_dataset(folder)
+        assert defects(inspection) == {
+            (Kind.UNCLEAR_CLASSES, tmp_path.name),
+            (Kind.UNKNOWN_VALUE, "1.png"),
+            (Kind.UNKNOWN_VALUE, "2.png"),
+            (Kind.ALL_IGNORED, "3.png"),
+        }
+        assert inspection.proposal.dataset["ignore"] == [77]
+        assert [entry["name"] for entry in inspection.proposal.dataset["classes"]] == ["class 0", "class 1", "class 2"]
+
+    def test_foreground_behind_ignored_strays_is_unclear(self, tmp_path: Path) -> None:
+        folder = masks_of(tmp_path, *[0] * 500, *[255] * 500, 3, 4)
+        inspection = inspect_dataset(folder, data=DataConfig(classes=["bg", "crack"], ignore=[3, 4]))
+        assert defects(inspection) == {(Kind.UNCLEAR_CLASSES, tmp_path.name)}
+        assert inspection.proposal.dataset["binary"]
+        assert inspection.proposal.dataset["ignore"] == [3, 4]
+
     @pytest.mark.parametrize("values", [(0, 1, 2), (0, 255), ((200, 0, 0), (0, 0, 200)), ((0, 0, 0), (255, 255, 255))])
     def test_masks_that_are_all_jpeg_are_named_one_by_one(self, tmp_path: Path, values: Any) -> None:
         folder = masks_of(tmp_path, *values)
@@ -189,6 +293,19 @@ class TestUnclearMasks:
             Image.open(mask).save(mask, "JPEG")
         named = {file for kind, file in defects(inspect_dataset(folder)) if kind is Kind.LOSSY_MASK}
         assert len(named) == 4
+
+    @pytest.mark.parametrize(
+        ("values", "proposed"), [((0, 255), {"threshold": 128}), ((0, 1, 2), {}), ((0, 100, 200), {})]
+    )
+    def test_grey_masks_that_are_all_jpeg_lead_to_a_threshold_or_to_no_classes(
+        self, tmp_path: Path, values: Any, proposed: dict[str, int]
+    ) -> None:
+        folder = masks_of(tmp_path, *values)
+        for mask in (folder / "masks").iterdir():
+            Image.open(mask).save(mask, "JPEG", quality=95, subsampling=0)
+        proposal = inspect_dataset(folder, data=DataConfig(ignore=(7,))).proposal
+        expected = {"path": str(folder), "format": "paired", "ignore": [7], "val_share": 0.2, **proposed}
+        assert proposal.dataset == expected
 
     def test_photographs_as_masks_take_no_more_memory(self, tmp_path: Path) -> None:
         layout = paired(tmp_path / "data")

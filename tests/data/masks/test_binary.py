@@ -38,6 +38,15 @@ def test_other_modes_count_by_their_grey(tmp_path: Path, mode: str) -> None:
     assert ThresholdValues(128).read(Record("a", Path("x"), tmp_path / "a.png")).tolist() == [[255, 255]] * 2
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_pixels_are_refused(tmp_path: Path, mode: str) -> None:
+    made = Image.new("L", (2, 2), 255).convert(mode)
+    made.putalpha(Image.fromarray(np.array([[0, 255], [255, 255]], np.uint8)))
+    made.save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: a mask with transparent pixels"):
+        ThresholdValues(128).read(Record("a", Path("x"), tmp_path / "a.png"))
+
+
 def test_mask_is_turned_by_its_own_tag(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

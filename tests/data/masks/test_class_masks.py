@@ -11,6 +11,7 @@ from PIL import Image
 
 from made_files import save
 from pyramidseg.classes import IGNORE
+from pyramidseg.data.defect_kinds import DefectError, Kind
 from pyramidseg.data.masks.class_masks import ClassMasks, UnknownValues
 from pyramidseg.data.records import Record
 from pyramidseg.errors import DataError
@@ -110,7 +111,7 @@ class TestResize:
         Image.new("RGB", (width, height)).save(folder / "a.jpg")
         return save(folder / "a.png", labels)
 
-    @pytest.mark.parametrize(("height", "width"), [(9, 12), (6, 4), (2, 2), (7, 5)])
+    @pytest.mark.parametrize(("height", "width"), [(9, 12), (6, 8), (2, 3), (30, 41)])
     def test_labels_are_the_nearest_ones(self, tmp_path: Path, height: int, width: int) -> None:
         values = np.arange(12, dtype=np.uint8).reshape(3, 4)
         record = self.sized(tmp_path, values, height=height, width=width)
@@ -118,6 +119,26 @@ class TestResize:
         rows = ((np.arange(height) + 0.5) * 3 / height).astype(int)
         columns = ((np.arange(width) + 0.5) * 4 / width).astype(int)
         assert np.array_equal(found, values[rows][:, columns])
+
+    @pytest.mark.parametrize(("height", "width"), [(3, 8), (9, 9), (8, 6)])
+    def test_mask_of_another_shape_is_refused(self, tmp_path: Path, height: int, width: int) -> None:
+        record = self.sized(tmp_path, np.zeros((30, 40), np.uint8), height=10 * height, width=10 * width)
+        with pytest.raises(
+            DefectError, match=r"a\.png: the mask is 30 x 40 .* make it anew|make the mask anew"
+        ) as caught:
+            ClassMasks(((0, 0),), resize=True).read(record)
+        assert caught.value.defect.kind is Kind.SIZE_DIFFERS
+        assert "resize_masks" not in str(caught.value)
+
+    @pytest.mark.parametrize("scale", [1, 2])
+    def test_unturned_mask_of_a_turned_image_is_not_resized_away(self, tmp_path: Path, scale: int) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.new("RGB", (8 * scale, 6 * scale)).save(tmp_path / "a.jpg", exif=exif)
+        record = save(tmp_path / "a.png", np.zeros((6, 8), np.uint8))
+        with pytest.raises(DefectError, match=r"as its EXIF tag \(orientation 6\) turns it") as caught:
+            ClassMasks(((0, 0),), resize=True).read(record)
+        assert caught.value.defect.kind is Kind.EXIF_TURNED
 
     def test_size_stays_without_consent(self, tmp_path: Path) -> None:
         record = self.sized(tmp_path, np.zeros((3, 4), np.uint8), height=6, width=8)

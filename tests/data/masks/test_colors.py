@@ -136,3 +136,8 @@ class TestClassMasksOfColors:
             UnknownValues, match=r"mask value #010203 \(6 pixels\) is no class .* \(known #ff0000, ignored none\)"
         ):
             ClassMasks.of_values({pack(RED): 0}, values=ColorValues()).read(made)
+
+
+def test_grey_with_an_alpha_that_hides_nothing_is_a_colour(tmp_path: Path) -> None:
+    Image.new("LA", (2, 2), (7, 255)).save(tmp_path / "a.png")
+    assert read_colors(tmp_path / "a.png").tolist() == [[[7, 7, 7]] * 2] * 2

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 
 from made_geo import TRANSFORM, UTM, Ring, box, feature, on_map, polygon, write_geojson, write_image
+from pyramidseg.data.defect_kinds import DefectError
 from pyramidseg.data.georeference import parse_crs, reprojected
 from pyramidseg.data.masks.geojson import GeoJsonValues
 from pyramidseg.data.masks.geojson_file import read_geojson
@@ -203,6 +204,18 @@ def test_outlines_that_cross_themselves_are_drawn_even_odd(image: Path) -> None:
     bow = [(10.0, 10.0), (30.0, 30.0), (30.0, 10.0), (10.0, 30.0), (10.0, 10.0)]
     expected = rasterize([placed(bow)], out_shape=(H, W), transform=rasterio.Affine(*TRANSFORM))
     assert (read(image, [feature(placed(bow))]) != expected).sum() <= 20
+
+
+def test_all_features_that_are_no_areas_are_named(image: Path) -> None:
+    line, nothing = {"type": "LineString", "coordinates": [[0, 0], [1, 1]]}, {"type": "Polygon"}
+    with pytest.raises(DefectError) as caught:
+        read(image, [feature(line), feature(placed(box(2, 2, 20, 20))), feature(nothing)])
+    assert [defect.detail.split(":")[0] for defect in caught.value.defects] == ["feature 0", "feature 2"]
+
+
+def test_coordinates_that_are_no_place_on_earth_are_refused(image: Path) -> None:
+    with pytest.raises(DefectError, match=r"feature 0: the coordinate 5e\+299 is no place on Earth"):
+        read(image, [feature(placed([(0.0, 0.0), (1e300, 0.0), (1e300, 1e300)]))])
 
 
 @pytest.mark.parametrize("reach", [1e6, 1e30, 1e300])

@@ -57,12 +57,29 @@ def test_jpeg_is_refused_whatever_its_name(tmp_path: Path) -> None:
         read_mask_values(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("extended", [False, True])
+def test_lossy_webp_is_refused_and_lossless_is_read(tmp_path: Path, extended: bool) -> None:
+    values = np.random.default_rng(0).integers(0, 5, (16, 16), np.uint8)
+    options = {"exif": Image.Exif().tobytes()} if extended else {}  # which takes the format with chunks of its own
+    Image.fromarray(values).save(tmp_path / "exact.webp", lossless=True, **options)
+    assert np.array_equal(read_mask_values(tmp_path / "exact.webp"), values)
+    Image.fromarray(values).save(tmp_path / "lossy.webp", quality=90, **options)
+    with pytest.raises(DataError, match=r"lossy\.webp: a lossy WebP file cannot be an exact mask"):
+        read_mask_values(tmp_path / "lossy.webp")
+
+
+def test_tiff_with_jpeg_inside_is_refused(tmp_path: Path) -> None:
+    Image.new("L", (16, 16)).save(tmp_path / "a.tif", compression="jpeg")
+    with pytest.raises(DataError, match=r"a\.tif: a JPEG-compressed TIFF file cannot be an exact mask"):
+        read_mask_values(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize(
     ("mode", "color", "message"),
     [
         ("RGB", (1, 2, 1), "holds colours, and which class each of them is has not been said"),
         ("RGBA", (1, 1, 1, 128), "transparent pixels"),
-        ("LA", (1, 1), "this file holds LA pixels"),
+        ("LA", (1, 1), "transparent pixels"),
     ],
 )
 def test_colours_are_refused(tmp_path: Path, mode: str, color: tuple[int, ...], message: str) -> None:
@@ -74,6 +91,24 @@ def test_colours_are_refused(tmp_path: Path, mode: str, color: tuple[int, ...], 
 def test_grey_saved_as_colours_is_grey(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4), (7, 7, 7)).save(tmp_path / "a.png")
     assert np.unique(read_mask_values(tmp_path / "a.png")).tolist() == [7]
+
+
+@pytest.mark.parametrize(("mode", "color"), [("RGBA", (7, 7, 7, 255)), ("LA", (7, 255))])
+def test_alpha_that_hides_nothing_changes_nothing(tmp_path: Path, mode: str, color: tuple[int, ...]) -> None:
+    Image.new(mode, (4, 4), color).save(tmp_path / "a.png")
+    assert np.unique(read_mask_values(tmp_path / "a.png")).tolist() == [7]
+
+
+@pytest.mark.parametrize("mode", ["P", "L"])
+def test_values_that_are_shown_as_transparent_stay_values(tmp_path: Path, mode: str) -> None:
+    values = np.array([[0, 1], [2, 0]], np.uint8)
+    made = Image.fromarray(values)
+    if mode == "P":
+        made = Image.frombytes("P", (2, 2), values.tobytes())
+        made.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    made.save(tmp_path / "a.png", transparency=0)
+    assert b"tRNS" in (tmp_path / "a.png").read_bytes()
+    assert read_mask_values(tmp_path / "a.png").tolist() == values.tolist()
 
 
 @pytest.mark.parametrize("value", [-1, 65536])

@@ -227,8 +227,8 @@ class TestObjects:
         assert not mask_of(dataset, "b").any()
         assert has_note(dataset, "1 of the 2 train images have no object")
 
-    def test_coordinates_outside_are_cut_off(self, tmp_path: Path) -> None:
-        dataset = single(tmp_path, objects({"segmentation": [box(-1e9, -50, 2, 1e300)]}))
+    def test_corners_a_little_outside_are_cut_off(self, tmp_path: Path) -> None:
+        dataset = single(tmp_path, objects({"segmentation": [box(-0.05 * WIDTH, 0, 2, 1.05 * HEIGHT)]}))
         assert mask_of(dataset, "a").sum(axis=0).tolist() == [HEIGHT, HEIGHT] + [0] * (WIDTH - 2)
 
     def test_order_of_annotations_of_many_images_does_not_matter(self, tmp_path: Path) -> None:
@@ -369,7 +369,9 @@ class TestDefects:
             (Kind.ABSENT, "gone.jpg"),
             (Kind.ABSENT, "lost.jpg"),
         ]
-        with pytest.raises(DataError, match=r"images/gone\.jpg, images/lost\.jpg"):
+        with pytest.raises(
+            DataError, match=r"images/gone\.jpg: .*, images/lost\.jpg: .* names it, and there is no such file"
+        ):
             opened(tmp_path)
 
     def test_images_that_lie_outside_are_never_opened(self, tmp_path: Path) -> None:
@@ -396,8 +398,74 @@ class TestDefects:
         coco(tmp_path / "annotations.json", ["a.jpg", "b.jpg"], objects({}))
         assert has_note(opened(tmp_path), "2 images, such as", "c.jpg", "are in no annotation file")
 
-    def test_annotations_of_unlisted_images_are_left_out_aloud(self, tmp_path: Path) -> None:
-        assert has_note(single(tmp_path, objects({}, {"image_id": 77})), "1 annotations", "does not list")
+    @pytest.mark.parametrize("image_id", [77, "0"])
+    def test_annotations_of_unlisted_images_are_named(self, tmp_path: Path, image_id: Any) -> None:
+        """Their pixels would be background in silence."""
+        with pytest.raises(DataError, match=r"annotation 101: is of image .* \(image_id\), which images does not list"):
+            single(tmp_path, objects({}, {"image_id": image_id}))
+
+    def test_of_very_many_annotations_without_an_image_the_number_is_told(self, tmp_path: Path) -> None:
+        images(tmp_path / "images", "a.jpg", "b.jpg")
+        coco(tmp_path / "annotations.json", ["a.jpg", "b.jpg"], objects({}, *[{"image_id": 9}] * 250))
+        found = defects(tmp_path)
+        assert len(found) == 101
+        assert found[-1].detail == "... and 150 more flaws"
+
+    def test_all_entries_that_cannot_be_used_are_named_and_the_rest_is_listed(self, tmp_path: Path) -> None:
+        names = ["a.jpg", "b.jpg", "c.jpg"]
+        images(tmp_path / "images", *names)
+        coco(
+            tmp_path / "annotations.json",
+            [],
+            [*objects({}, {"image_id": None}, {"image_id": 2}), 7],
+            images=[
+                *({"id": index, "file_name": name} for index, name in enumerate(names[:2])),
+                {"id": 0, "file_name": "a.jpg"},
+                {"id": 2, "file_name": 5},
+            ],
+            categories=[*CATEGORIES, {"id": 3, "name": "bus"}],
+        )
+        found: list[Defect] = []
+        dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+        assert sorted(ids(dataset)["train"] + ids(dataset)["val"]) == ["a", "b"]
+        assert sorted((defect.kind.value, defect.detail.split(":")[0]) for defect in found) == [
+            ("bad-annotation", "annotations"),
+            ("bad-annotation", "annotations holds 7, where an object is needed"),
+            ("bad-annotation", "categories"),
+            ("bad-annotation", "images"),
+            ("repeated-id", "images"),
+        ]
+        with pytest.raises(DataError, match=r"annotation that cannot be drawn \(4\): .* lacks image_id"):
+            opened(tmp_path)
+
+    @pytest.mark.parametrize("kept", [0, 20, 400])
+    def test_truncated_file_ends_its_split_alone(self, tmp_path: Path, kept: int) -> None:
+        for split in ("train", "val"):
+            images(tmp_path / split, *(f"{index}.jpg" for index in range(9)))
+            file = coco(tmp_path / f"{split}.json", [f"{index}.jpg" for index in range(9)], objects({}))
+        file.write_bytes(file.read_bytes()[:kept])
+        found: list[Defect] = []
+        dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+        assert [(defect.kind, defect.file.name) for defect in found] == [(Kind.BAD_ANNOTATION, "val.json")]
+        assert {split: len(records) for split, records in dataset.splits.items()} == {"train": 9}  # none becomes val
+        with pytest.raises(DataError, match=r"val\.json: not readable as JSON"):
+            opened(tmp_path)
+
+    def test_images_of_one_split_that_are_nowhere_do_not_end_the_others(self, tmp_path: Path) -> None:
+        images(tmp_path / "train", "a.jpg", "b.jpg")
+        coco(tmp_path / "train.json", ["a.jpg", "b.jpg"], objects({}))
+        coco(tmp_path / "val.json", ["c.jpg"], objects({}))
+        assert [(defect.kind, defect.file.name) for defect in defects(tmp_path)] == [(Kind.ABSENT, "val.json")]
+
+    def test_all_annotations_of_an_image_that_cannot_be_drawn_are_named(self, tmp_path: Path) -> None:
+        bad = [{"segmentation": [[1, 2, 3, 4, 5, float("nan")]]}, {"segmentation": [[1, 2]]}, {"category_id": 9}]
+        dataset = single(tmp_path, objects(*bad, {}))
+        record = next(record for records in dataset.splits.values() for record in records if record.id == "a")
+        with pytest.raises(DefectError) as caught:
+            dataset.masks.read(record)
+        assert [defect.detail.split(":")[0] for defect in caught.value.defects] == [
+            f"annotation {number} of a" for number in (100, 101, 102)
+        ]
 
     def test_image_listed_twice(self, tmp_path: Path) -> None:
         images(tmp_path / "images", "a.jpg", "b.jpg", "b.png", "c.jpg", "d.jpg")
@@ -415,6 +483,8 @@ class TestDefects:
             ([[1, 2, 3, 4, 5, "six"]], "have to be numbers"),
             ([[1, 2, 3, 4, 5, 10**400]], "have to be numbers"),
             ([1, 2, 3, 4, 5, 6], "nested too deeply"),
+            ([box(-500, 0, 4, 4)], r"the point \(-500, 0\) lies far outside the image of 8 x 10 pixels"),
+            ([box(0, 0, 4, 4), box(0, 0, 4, 1e300)], r"the point \(4, 1e\+300\) lies far outside"),
             ([], "has no outline"),
             (None, "has no outline"),
             ("abc", "has no outline"),
@@ -443,7 +513,7 @@ class TestDefects:
             {"id": 1, "file_name": "b.jpg", "height": WIDTH, "width": HEIGHT},
         ]
         coco(tmp_path / "annotations.json", [], objects({}), images=sizes)
-        with pytest.raises(DataError, match=r"10 x 8 pixels .*b\.jpg is 8 x 10.* EXIF"):
+        with pytest.raises(DataError, match=r"says that b is 10 x 8 pixels .*b\.jpg is 8 x 10; correct the size"):
             check_dataset(opened(tmp_path))
 
     def test_masks_of_another_size_are_resized_with_consent(self, tmp_path: Path) -> None:
@@ -489,14 +559,12 @@ class TestDefects:
             ({"images": []}, "lists no images"),
             ({"images": None}, "lists no images"),
             ({"annotations": [{"id": 1}]}, "lacks image_id"),
-            ({"annotations": [{"id": 1, "image_id": 0}]}, "lacks category_id"),
             ({"annotations": [{"id": 1, "image_id": [], "category_id": 3}]}, "unusable"),
-            ({"annotations": [{"id": 1, "image_id": 0, "category_id": 9}]}, "1 annotations are of category 9"),
             ({"categories": [{"id": 3, "name": "car"}, {"id": 3, "name": "bus"}]}, "id 3 is given twice"),
             ({"categories": [{"id": 3, "name": " "}]}, "unusable"),
             ({"categories": [{"id": 3, "name": "\ud800"}]}, "unusable"),
             ({"categories": [{"id": 3, "name": "a\nb"}]}, "unusable"),
-            ({"categories": None}, "of category 3, which categories does not list"),
+            ({"categories": None}, "lists no categories"),
         ],
     )
     def test_entries_without_what_they_need_are_refused(
@@ -504,6 +572,12 @@ class TestDefects:
     ) -> None:
         with pytest.raises(DataError, match=rf"annotations\.json: .*{message}"):
             single(tmp_path, **{"annotations": objects({}), **changes})
+
+    @pytest.mark.parametrize("category", [9, "3", None, [], True, 3.5])
+    def test_categories_that_are_not_listed_are_named(self, tmp_path: Path, category: Any) -> None:
+        (message,) = errors(single(tmp_path, objects({"category_id": category})))
+        assert "annotation 100 of a: is of category" in message
+        assert "which categories does not list (3, 44)" in message
 
     def test_deep_nesting_and_truncation_are_refused(self, tmp_path: Path) -> None:
         images(tmp_path / "images", "a.jpg")

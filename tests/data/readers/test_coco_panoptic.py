@@ -128,9 +128,6 @@ def defects_of_two(root: Path) -> list[Defect]:
         ),
         ([{"image_id": 0, "segments_info": []}], "lacks file_name"),
         ([{"image_id": 0, "file_name": "a.png", "segments_info": 5}], "unusable"),
-        ([{"image_id": 0, "file_name": "a.png", "segments_info": [5]}], "segments_info holds 5"),
-        ([{"image_id": 0, "file_name": "a.png", "segments_info": [{"id": 1, "category_id": 9}]}], "of category 9"),
-        ([{"image_id": 0, "file_name": name, "segments_info": []} for name in ("a.png", "b.png")], "are of one image"),
         ([{"image_id": 0, "category_id": 1, "segmentation": [[0, 0, 2, 0, 2, 2]]}], "holds no panoptic segments"),
         (
             [
@@ -145,6 +142,28 @@ def test_annotations_that_make_no_masks_are_refused(tmp_path: Path, annotations:
     panoptic(tmp_path, annotations=annotations)
     with pytest.raises(DataError, match=rf"panoptic_train2017\.json: .*{message}"):
         opened(tmp_path)
+
+
+def test_all_segments_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    panoptic(tmp_path, segments=[5, {"id": 70_000, "category_id": 9}, {"id": 5}])
+    dataset = opened(tmp_path)
+    with pytest.raises(DefectError) as caught:
+        dataset.masks.read(dataset.split("train")[0])
+    whole, unlisted, without = (defect.detail for defect in caught.value.defects)
+    assert "segment id None" in whole
+    assert "segment 70000" in unlisted
+    assert "is of category 9 (category_id), which categories does not list (1, 184)" in unlisted
+    assert "segment 5" in without
+
+
+def test_annotations_of_one_image_or_of_one_file_are_named_and_the_rest_is_listed(tmp_path: Path) -> None:
+    entries = [(0, "a.png"), (0, "b.png"), (1, "a.png")]
+    panoptic(
+        tmp_path,
+        annotations=[{"image_id": id, "file_name": name, "segments_info": SEGMENTS} for id, name in entries],
+    )
+    found = [(defect.kind, defect.file.name) for defect in defects_of_two(tmp_path)]
+    assert found == [(Kind.REPEATED_ID, "b.png"), (Kind.REPEATED_ID, "a.png"), (Kind.MISSING_MASK, "b.jpg")]
 
 
 def test_segments_under_another_name_are_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from made_files import color_mask, image, labels, mask, opened, pairs, write
 from pyramidseg.config import DataConfig
 from pyramidseg.data.readers import open_dataset
+from pyramidseg.data.readers.unclear import UnclearLabels
 from pyramidseg.errors import DataError
 
 T = TypeVar("T")
@@ -52,6 +53,22 @@ def test_stray_values_in_binary_masks_are_told_from_classes(tmp_path: Path) -> N
     with pytest.raises(DataError, match=r"3 occurs in 1 masks .*b\.png.* say data\.binary=true, .* data\.ignore=\[3\]"):
         opened(tmp_path)
     assert labels(opened(tmp_path, binary=True, ignore=[3])) == [0, 1]
+
+
+@pytest.mark.parametrize(("stray_pixels", "classes"), [(1, (0, 1, 2)), (30, (0, 1, 2, 77))])
+def test_rare_values_behind_a_gap_are_read_as_strays(
+    tmp_path: Path, stray_pixels: int, classes: tuple[int, ...]
+) -> None:
+    (tmp_path / "masks").mkdir(parents=True)
+    values = np.resize(np.array([0, 1, 2], np.uint8), (10, 30))
+    values[0, :stray_pixels] = 77
+    for name in ("a", "b"):
+        image(tmp_path / "images" / f"{name}.jpg", height=10, width=30)
+        Image.fromarray(values).save(tmp_path / "masks" / f"{name}.png")
+    with pytest.raises(UnclearLabels, match=r"so 3 is missing, while 77 .*data\.ignore=\[77\]") as caught:
+        opened(tmp_path)
+    assert caught.value.reading.classes is not None
+    assert tuple(entry.value for entry in caught.value.reading.classes) == classes
 
 
 def test_grey_levels_that_are_classes_are_proposed_as_such(tmp_path: Path) -> None:

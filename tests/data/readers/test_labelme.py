@@ -14,6 +14,7 @@ from made_files import all_ids, has_note, ids, image, opened, write
 from pyramidseg.classes import IGNORE
 from pyramidseg.config import DataConfig
 from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
+from pyramidseg.data.inspection import check_dataset
 from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.records import Dataset
 from pyramidseg.errors import DataError
@@ -172,11 +173,13 @@ class TestShapes:
         assert (found[3, 3], found[7, 7]) == (0, IGNORE)
         assert dataset.classes.names == ("background", "date", "fig")
 
-    def test_coordinates_outside_are_cut_off(self, tmp_path: Path) -> None:
-        found = drawn(
-            tmp_path, square("fig", -1e9, -1e300, 3, 1e308), shape("date", (-1e308, 0), (1e308, 0), kind="circle")
-        )
-        assert np.array_equal(found, np.ones((HEIGHT, WIDTH)))
+    def test_corners_a_little_outside_are_cut_off(self, tmp_path: Path) -> None:
+        found = drawn(tmp_path, square("fig", -0.05 * WIDTH, -0.05 * HEIGHT, 1.05 * WIDTH, 1.05 * HEIGHT))
+        assert (found == found[0, 0]).all()
+        assert found[0, 0]
+
+    def test_circle_may_reach_beyond_the_image(self, tmp_path: Path) -> None:
+        assert drawn(tmp_path, shape("fig", (9, 4), (0, 4), kind="circle"))[:, 9].all()
 
 
 def png(pixels: "np.ndarray[Any, Any]") -> str:
@@ -211,9 +214,16 @@ class TestDefects:
                 "points are those of another size",
             ),
             (
-                shape("fig", (0, 0), (1e9, 1e9), kind="mask", mask=png(np.ones((2, 3), bool))),
+                shape("fig", (-0.4, 0), (10.4, 7), kind="mask", mask=png(np.ones((8, 11), bool))),
                 "is larger than the image",
             ),
+            (square("fig", -1e9, 0, 3, 3), "lies far outside the image of 8 x 10 pixels"),
+            (shape("fig", (0, 0), (1e308, 0), kind="circle"), "lies far outside"),
+            (shape("fig", (0, 0), (4, 9), kind="rectangle"), r"the point \(4, 9\) lies far outside"),
+            ({"points": [[0, 0], [1, 1], [2, 0]]}, "has no label"),
+            ({"label": 7, "points": []}, "has no label"),
+            ({"label": "a\nb", "points": []}, "has no label"),
+            (5, "has no label"),
         ],
     )
     def test_shapes_that_cannot_be_drawn_are_named(self, tmp_path: Path, bad: Any, message: str) -> None:
@@ -221,15 +231,36 @@ class TestDefects:
             drawn(tmp_path, square("fig", 0, 0, 4, 4), bad)
         assert caught.value.defect.kind == Kind.BAD_ANNOTATION
 
+    def test_all_flaws_of_a_file_are_named(self, tmp_path: Path) -> None:
+        bad = [shape("fig", (0, 0), (4, 4)), square("fig", 0, 0, 4, 4), {"points": []}]
+        add(tmp_path, "a", "b")
+        labelme(tmp_path / "a.json", *bad, imageHeight=7.5)
+        dataset = opened(tmp_path)
+        with pytest.raises(DefectError) as caught:
+            dataset.masks.read(next(record for some in dataset.splits.values() for record in some if record.id == "a"))
+        size, corners, label = (defect.detail for defect in caught.value.defects)
+        assert "have to be whole numbers from 1 on" in size
+        assert "shape 0: a polygon of 2 points" in corners
+        assert "shape 2: has no label" in label
+
+    def test_size_that_contradicts_the_image_is_told_of_the_file_that_says_it(self, tmp_path: Path) -> None:
+        add(tmp_path, "a", "b")
+        labelme(tmp_path / "a.json", square("fig", 0, 0, WIDTH, 4), imageWidth=4)
+        with pytest.raises(
+            DataError, match=r"a\.json: says that a is 8 x 4 pixels .*imageWidth.*a\.jpg is 8 x 10; corr"
+        ):
+            check_dataset(opened(tmp_path))
+
+    def test_labels_that_differ_in_case_alone_are_noted(self, tmp_path: Path) -> None:
+        add(tmp_path, "a", "b")
+        labelme(tmp_path / "a.json", square("Fig", 0, 0, 4, 4))
+        dataset = opened(tmp_path)
+        assert dataset.classes.names == ("background", "Fig", "fig")
+        assert has_note(dataset, "upper and lower case only: 'Fig' and 'fig'", "{name: fig, from: [Fig, fig]}")
+
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"shapes": [{"points": [[0, 0], [1, 1], [2, 0]]}]}, "shape 0: has no label"),
-            ({"shapes": [{"label": 7, "points": []}]}, "shape 0: has no label"),
-            ({"shapes": [{"label": "a\nb", "points": []}]}, "shape 0: has no label"),
-            ({"shapes": [5]}, "shape 0: has no label"),
-            ({"imageHeight": -1}, "have to be whole numbers from 1 on"),
-            ({"imageHeight": 7.5}, "have to be whole numbers from 1 on"),
             ({"imagePath": 7}, "7 is no name of a file"),
             ({"imagePath": ""}, "'' is no name of a file"),
         ],

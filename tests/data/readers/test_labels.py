@@ -171,10 +171,32 @@ class TestNumbers:
         made(tmp_path, lambda path: mask(path, 0, 255))
         if not settings:
             write(tmp_path / "classes.txt", "road\ncrack\n")
-        with pytest.raises(DataError, match=r"only 0 and 255, which is a foreground for some.* data\.binary=true"):
+        with pytest.raises(DataError, match=r"255 is a foreground for some.* data\.binary=true"):
             opened(tmp_path, **settings)
         assert labels(opened(tmp_path, ignore=255, **settings)) == [0, 255]
         assert labels(opened(tmp_path, binary=True, **settings)) == [0, 1]
+
+    @pytest.mark.parametrize("said", [{"ignore": [3, 4]}, {}])
+    def test_foreground_of_255_is_not_lost_behind_stray_values(
+        self, tmp_path: Path, said: dict[str, list[int]]
+    ) -> None:
+        made(tmp_path, lambda path: mask(path, 0, 3, 4, 255))
+        with pytest.raises(DataError, match=r"beside 0, no value of a class; 255 is a foreground for some"):
+            opened(tmp_path, classes=["bg", "crack"], **said)
+        assert labels(opened(tmp_path, classes=["bg", "crack"], ignore=[3, 4, 255])) == [0, 255]
+        assert labels(opened(tmp_path, classes=["bg", "crack"], ignore=[3, 4], binary=True)) == [0, 1, 255]
+
+    def test_foreground_of_255_is_not_lost_to_a_class_of_another_value(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: mask(path, 0, 255))
+        file = write(tmp_path / "d.yaml", "classes: {bg: 0, crack: 7}")
+        with pytest.raises(DataError, match=r"give the class its value in a YAML file \(value: 255\)"):
+            opened(file)
+
+    def test_255_that_one_mask_shows_beside_a_class_is_ignored(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: mask(path, 0, 255))
+        mask(tmp_path / "masks" / "b.png", 0, 1)
+        dataset = opened(tmp_path, classes=["bg", "crack"])
+        assert sorted({*labels(dataset), *labels(dataset, "val")}) == [0, 1, 255]
 
     def test_masks_of_another_size_need_consent(self, tmp_path: Path) -> None:
         for name in ("a", "b"):

@@ -1,10 +1,11 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from made_files import color_mask, mask, palette_mask
 from pyramidseg.classes import Color
-from pyramidseg.data.readers.looks import colored_mask, foreground_value, only_0_and_255
+from pyramidseg.data.readers.looks import colored_mask, foreground_value, only_255_beside_0
 
 BLACK, WHITE, GREY, RED = (0, 0, 0), (255, 255, 255), (128, 128, 128), (255, 0, 0)
 
@@ -22,6 +23,24 @@ class TestColoredMask:
         masks = [color_mask(tmp_path / f"{index}.png", BLACK) for index in range(20)]
         assert reading([*masks, color_mask(tmp_path / "z.png", BLACK, RED)], BLACK, RED) == "colours"
         assert reading(masks, BLACK, RED) == "index"
+
+    @pytest.mark.parametrize("saved", [mask, lambda path, *values: color_mask(path, *[(v, v, v) for v in values])])
+    @pytest.mark.parametrize("place", ["a", "m", "z"])
+    def test_one_coloured_mask_does_not_outvote_the_others(
+        self, tmp_path: Path, place: str, saved: Callable[..., Path]
+    ) -> None:
+        masks = [saved(tmp_path / f"{name}0.png", 0, 1, 2) for name in "bcdefnopq"]
+        masks.append(color_mask(tmp_path / f"{place}.png", BLACK, RED))
+        assert reading(sorted(masks)) == reading(sorted(masks), GREY, RED, BLACK) == "index"
+
+    def test_one_grey_mask_does_not_outvote_the_coloured_ones(self, tmp_path: Path) -> None:
+        masks = [color_mask(tmp_path / f"{name}.png", BLACK, RED) for name in "bcdef"]
+        assert reading([mask(tmp_path / "a.png", 0, 1, 2), *masks]) == "colours"
+
+    def test_masks_in_front_do_not_decide_for_the_rest(self, tmp_path: Path) -> None:
+        masks = [color_mask(tmp_path / f"{index:02d}.png", BLACK, RED) for index in range(10)]
+        masks += [mask(tmp_path / f"{index}.png", 0, 1, 2) for index in range(10, 60)]
+        assert reading(masks) == "index"
 
     @pytest.mark.parametrize(
         ("values", "colors", "expected"),
@@ -69,11 +88,20 @@ class TestColoredMask:
 class TestBinaryValues:
     @pytest.mark.parametrize(
         ("masks", "expected"),
-        [([(0, 255), (0,)], True), ([(0,), (0, 255, 1)], False), ([(0,)], False), ([(255,)], True)],
+        [
+            ([(0, 255), (0,)], True),
+            ([(0,), (0, 255, 1)], False),
+            ([(0,)], False),
+            ([(255,)], True),
+            ([(0, 3), (0, 255, 4)], True),
+            ([(0, 3, 4)], False),
+        ],
     )
-    def test_0_and_255_alone_are_found(self, tmp_path: Path, masks: list[tuple[int, ...]], expected: bool) -> None:
+    def test_255_beside_no_class_is_found_whatever_strays_there_are(
+        self, tmp_path: Path, masks: list[tuple[int, ...]], expected: bool
+    ) -> None:
         files = [mask(tmp_path / f"{index}.png", *values) for index, values in enumerate(masks)]
-        assert only_0_and_255(files) is expected
+        assert only_255_beside_0(files, {0, 1, 2}) is expected
 
     @pytest.mark.parametrize(
         ("masks", "expected"),

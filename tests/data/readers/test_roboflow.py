@@ -3,6 +3,9 @@ from pathlib import Path
 import pytest
 
 from made_files import ids, image, labels, mask, opened, write
+from pyramidseg.config import DataConfig
+from pyramidseg.data.defect_kinds import Defect, Kind
+from pyramidseg.data.readers import open_dataset
 from pyramidseg.errors import DataError
 
 CLASSES = "Pixel Value, Class\n0, background\n1, leaf\n2, ripe fig\n"
@@ -39,7 +42,38 @@ def test_values_are_those_of_the_list_and_not_positions(tmp_path: Path) -> None:
     assert dataset.masks.read(dataset.split("train")[0])[0, :3].tolist() == [1, 2, 0]
 
 
-def test_lists_that_differ_between_splits_are_refused(tmp_path: Path) -> None:
+def test_lists_that_differ_between_splits_are_all_named(tmp_path: Path) -> None:
+    export(tmp_path, "train", "valid", "test")
+    for split in ("valid", "test"):
+        write(tmp_path / split / "_classes.csv", "Pixel Value,Class\n0,leaf\n1,background\n")
+    found: list[Defect] = []
+    dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+    assert [(defect.kind, defect.file.parent.name) for defect in found] == [
+        (Kind.UNCLEAR_CLASSES, "valid"),
+        (Kind.UNCLEAR_CLASSES, "test"),
+    ]
+    assert set(dataset.splits) == {"train", "val", "test"}
+
+
+def test_split_without_a_list_is_named_and_not_dropped(tmp_path: Path) -> None:
+    (export(tmp_path, "train", "valid") / "valid" / "_classes.csv").unlink()
+    found: list[Defect] = []
+    dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+    assert [(defect.kind, defect.file) for defect in found] == [(Kind.ABSENT, tmp_path / "valid" / "_classes.csv")]
+    assert {split: len(records) for split, records in dataset.splits.items()} == {"train": 2, "val": 2}
+    with pytest.raises(DataError, match=r"valid/_classes\.csv: is not there, .*; copy .*train/_classes\.csv"):
+        opened(tmp_path)
+
+
+def test_split_without_masks_is_named_image_by_image(tmp_path: Path) -> None:
+    for file in (export(tmp_path, "train", "valid") / "valid").glob("*_mask.png"):
+        file.unlink()
+    found: list[Defect] = []
+    open_dataset(tmp_path, DataConfig(), defects=found)
+    assert [defect.kind for defect in found] == [Kind.MISSING_MASK] * 2
+
+
+def test_list_that_differs_is_refused(tmp_path: Path) -> None:
     write(export(tmp_path, "train", "valid") / "valid" / "_classes.csv", "Pixel Value,Class\n0,leaf\n1,background\n")
     with pytest.raises(DataError, match=r"valid/_classes\.csv: differs from .*train/_classes\.csv"):
         opened(tmp_path)

@@ -60,8 +60,8 @@ def test_name_of_two_images_is_refused(folder: Path) -> None:
         opened(folder)
 
 
-def test_lists_that_share_a_name_are_refused(folder: Path) -> None:
+def test_name_in_two_lists_is_named(folder: Path) -> None:
     write(folder / "train.txt", "a\ndeep/c\n")
     write(folder / "val.txt", "c\n")
-    with pytest.raises(DataError, match=r"val\.txt and train\.txt share 1 names, such as deep/c"):
+    with pytest.raises(DataError, match=r"val\.txt: names 'deep/c', and so does train\.txt"):
         opened(folder)

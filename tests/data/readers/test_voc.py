@@ -5,6 +5,9 @@ import pytest
 from PIL import Image
 
 from made_files import all_ids, color_mask, first_row, has_note, ids, image, labels, mask, opened, palette_mask, write
+from pyramidseg.config import DataConfig
+from pyramidseg.data.defect_kinds import Defect, Kind
+from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.readers.class_lists import voc_color
 from pyramidseg.data.readers.voc import VOC
 from pyramidseg.errors import DataError
@@ -72,11 +75,14 @@ class TestPascal:
         assert "test" not in dataset.splits
         assert has_note(dataset, "test.txt", "no masks")
 
-    def test_lists_that_share_names_are_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(
-            DataError, match=r"val\.txt and train\.txt share 1 names, such as b: an image can be in one"
-        ):
-            opened(listed(tmp_path, train="a b", val="b c"))
+    def test_names_in_two_lists_are_all_named_and_stay_in_the_first(self, tmp_path: Path) -> None:
+        listed(tmp_path, train="a b c", val="b d c")
+        found: list[Defect] = []
+        dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+        assert ids(dataset) == {"train": ["a", "b", "c"], "val": ["d"]}
+        assert [(defect.kind, defect.file.name) for defect in found] == [(Kind.LEAK, "val.txt")] * 2
+        with pytest.raises(DataError, match=r"val\.txt: names 'b', and so does train\.txt: an image can be in one"):
+            opened(tmp_path)
 
     def test_names_without_files_are_refused(self, tmp_path: Path) -> None:
         listed(tmp_path, train="a b x y", val="c")

@@ -205,8 +205,15 @@ class TestDefects:
             read(opened(tmp_path))
         assert caught.value.defect.kind == Kind.BAD_ANNOTATION
 
+    def test_all_lines_that_are_no_outlines_are_named(self, tmp_path: Path) -> None:
+        dataset = opened(ultralytics(tmp_path))
+        write(tmp_path / "labels/train/a.txt", f"0 {SQUARE}\n0 nan 0 1 0 1 1\n7 {SQUARE}\n0 1 1\n")
+        with pytest.raises(DefectError) as caught:
+            read(dataset)
+        assert [defect.detail.split(":")[0] for defect in caught.value.defects] == ["line 2", "line 3", "line 4"]
+
     def test_points_a_little_outside_are_cut_off(self, tmp_path: Path) -> None:
-        dataset = opened(ultralytics(tmp_path, label="0 -0.005 -0.005 1.005 0 1.005 1.005 0 1"))
+        dataset = opened(ultralytics(tmp_path, label="0 -0.05 -0.05 1.05 0 1.05 1.05 0 1"))
         assert read(dataset).all()
 
     def test_label_that_is_no_text_or_too_large_is_refused(self, tmp_path: Path) -> None:
@@ -248,6 +255,33 @@ class TestDefects:
 
 
 class TestDescription:
+    def test_path_inside_the_folder_is_where_images_are(self, tmp_path: Path) -> None:
+        ultralytics(tmp_path / "inner")
+        add(tmp_path, "images/train", "x")
+        (tmp_path / "inner/data.yaml").unlink()
+        write(tmp_path / "data.yaml", f"path: inner\ntrain: images/train\nval: images/val\n{NAMES}")
+        dataset = opened(tmp_path)
+        assert all("inner" in record.image.parts for record in dataset.split("train"))
+        assert not has_note(dataset, "was not followed")
+
+    @pytest.mark.parametrize("path", ["../datasets/coco8-seg", "/content/datasets/x", "gone", "a" * 5000])
+    def test_path_that_is_not_followed_is_told(self, tmp_path: Path, path: str) -> None:
+        ultralytics(tmp_path / "set")
+        write(tmp_path / "set/data.yaml", f"path: {path}\ntrain: images/train\nval: images/val\n{NAMES}")
+        assert has_note(opened(tmp_path / "set"), f"path: {path} in data.yaml is no folder inside", "was not followed")
+
+    def test_path_that_leads_back_into_the_folder_is_followed(self, tmp_path: Path) -> None:
+        ultralytics(tmp_path / "set")
+        write(tmp_path / "set/data.yaml", f"path: ../set\ntrain: images/train\nval: images/val\n{NAMES}")
+        assert not has_note(opened(tmp_path / "set"), "was not followed")
+
+    def test_images_that_are_only_outside_are_refused_with_the_reason(self, tmp_path: Path) -> None:
+        ultralytics(tmp_path / "elsewhere")
+        write(tmp_path / "set/data.yaml", f"path: ../elsewhere\ntrain: images/train\n{NAMES}")
+        add(tmp_path / "set", "labels", "a")
+        with pytest.raises(DataError, match=r"'images/train' is not there; .*path: \.\./elsewhere in .* not followed"):
+            opened(tmp_path / "set")
+
     @pytest.mark.parametrize(
         ("yaml", "message"),
         [

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from pyramidseg.cache import FORGETFUL, Memory, digest, file_state
 from pyramidseg.config import Channels
+from pyramidseg.data.alignment import Turn, check_same_size, turn_of
 from pyramidseg.data.defects import Defects
 from pyramidseg.data.images import check_channels, read_header
 from pyramidseg.data.inspection.channel_statistics import byte_counts
 from pyramidseg.data.inspection.tally import SplitSummary, Tally
-from pyramidseg.data.pairs import check_same_size
+from pyramidseg.data.inspection.turns import Turns
 from pyramidseg.data.parallel import Track, in_threads, untracked
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.errors import DataError
@@ -24,10 +25,16 @@ from pyramidseg.errors import DataError
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """The splits that were checked, and a fingerprint of the ids and sizes of their files."""
+    """What was checked, and found fit to train on.
+
+    Attributes:
+        fingerprint: of the ids and sizes of the files.
+        notes: what is no defect, and has to be known before training.
+    """
 
     splits: dict[str, SplitSummary]
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """For `from_json`."""
@@ -37,7 +44,7 @@ class DatasetSummary:
     def from_json(cls, content: Mapping[str, Any]) -> "DatasetSummary":
         """The inverse of `to_json`, from what JSON has made of it."""
         splits = {name: SplitSummary.from_json(split) for name, split in content["splits"].items()}
-        return cls(splits, str(content["fingerprint"]))
+        return cls(splits, str(content["fingerprint"]), tuple(content["notes"]))
 
 
 class Finding(NamedTuple):
@@ -47,6 +54,7 @@ class Finding(NamedTuple):
     size: tuple[int, int] = (0, 0)
     dtype: str = ""
     counts: NDArray[np.int64] | None = None
+    turn: Turn = Turn.NONE
     error: DataError | None = None
 
 
@@ -100,18 +108,53 @@ def _check(
     everything = ((split, record) for split, records in listed.items() for record in records)
     findings = in_threads(lambda item: (item[0], check(item[1])), everything, workers=workers)
     tallies = {split: Tally(len(dataset.classes)) for split in listed}
-    defects = Defects(dataset.source)
+    defects, turns = Defects(dataset.source), Turns()
     for split, finding in track(findings, total=total, what="checking images and masks"):
         if finding.error is not None:
             defects.add(finding.error)
         elif finding.counts is not None:
             tallies[split].add(finding.size, finding.dtype, finding.counts)
+            turns.add(finding.record, finding.turn)
     defects.refuse(total)
     summaries = {split: tally.summary() for split, tally in tallies.items()}
+    for split, summary in summaries.items():
+        if not any(summary.pixels):
+            raise DataError(
+                f"{dataset.source}: no pixel of split {split!r} has a class: all {summary.ignored} pixels of its "
+                f"{summary.images} masks are ignored; label some, or take a class out of `ignore`"
+            )
     dtypes = {dtype for summary in summaries.values() for dtype in summary.dtypes}
     if len(dtypes) > 1:
         raise DataError(f"{dataset.source}: images of {' and '.join(sorted(dtypes))} cannot be mixed; convert one kind")
-    return DatasetSummary(summaries, fingerprint(listed))
+    absent = _absent_classes(dataset, summaries["train"]) if "train" in summaries else ()
+    return DatasetSummary(summaries, fingerprint(listed), (*absent, *turns.remarks()))
+
+
+def _absent_classes(dataset: Dataset, train: SplitSummary) -> Iterator[str]:
+    """A note on classes that cannot be learned.
+
+    Raises:
+        DataError: there are several classes, and training images show one of them.
+    """
+    names = dataset.classes.names
+    absent = [name for name, pixels in zip(names, train.pixels, strict=True) if not pixels]
+    if len(absent) == len(names) - 1 > 0:
+        (only,) = set(names) - set(absent)
+        raise DataError(
+            f"{dataset.source}: every labelled pixel of split 'train' is of class {only!r}, and none of "
+            f"{_first_few(absent)}, so there is nothing to learn; the masks' values may mean something else (ignored: "
+            f"{train.ignored} pixels): see what pyramidseg inspect shows"
+        )
+    if absent:
+        yield (
+            f"no pixel of split 'train' is of class {_first_few(absent)}: what is not shown cannot be learned; see "
+            "that the masks' values mean what they should, or leave such classes out"
+        )
+
+
+def _first_few(names: list[str]) -> str:
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(map(repr, names[:8])) + more
 
 
 def check_record(record: Record, masks: MaskSource, *, channels: Channels | None = None) -> Finding:
@@ -125,7 +168,8 @@ def check_record(record: Record, masks: MaskSource, *, channels: Channels | None
     except DataError as error:
         return Finding(record, error=error)
     counts = byte_counts(labels[..., None])[0]
-    return Finding(record, (header.height, header.width), header.dtype, counts)
+    size = header.height, header.width
+    return Finding(record, size, header.dtype, counts, turn_of(record, size))
 
 
 def fingerprint(splits: dict[str, tuple[Record, ...]]) -> str:
@@ -163,7 +207,7 @@ def _content(dataset: Dataset, listed: dict[str, tuple[Record, ...]], channels: 
         for record in records
     )
     sources = {file_state(path) for path in _paths(dataset.masks)}
-    return digest([channels, len(dataset.classes), dataset.masks, sorted(sources), *files])
+    return digest([channels, dataset.classes.names, dataset.masks, sorted(sources), *files])
 
 
 def _paths(value: object) -> Iterator[Path]:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.classes import IGNORE
-from pyramidseg.data.defect_kinds import Defect, Kind, as_defect
+from pyramidseg.data.alignment import Size, Turn, mismatch, orientation, turn_of
+from pyramidseg.data.defect_kinds import Defect, Kind, as_defects
 from pyramidseg.data.holes import Pixels
-from pyramidseg.data.image_files import is_image_name, opened
+from pyramidseg.data.image_files import is_image_name
 from pyramidseg.data.images import read_header, read_image, read_pixels
 from pyramidseg.data.inspection.channel_statistics import ChannelSums, byte_counts, sums_of
 from pyramidseg.data.inspection.lookalikes import look_hash
@@ -25,9 +26,6 @@ from pyramidseg.errors import DataError
 
 MOST_UNKNOWN = 256
 """Of unknown values in one mask as many are kept: a photograph among masks has a hundred thousand."""
-
-Size = tuple[int, int]
-"""Height and width."""
 
 
 class ImageFacts(NamedTuple):
@@ -55,7 +53,7 @@ class Examination(NamedTuple):
         image: None where it could not be decoded.
         counts: (256,) int64, pixels by label; None where the mask could not be used.
         unknown: pixels by source value that is no class, in words; the most frequent ones.
-        turned: whether the image is turned by a tag and nothing shows whether its mask was turned too.
+        turn: what is known of the mask where a tag turns the image.
     """
 
     record: Record
@@ -63,7 +61,7 @@ class Examination(NamedTuple):
     counts: NDArray[np.int64] | None
     defects: tuple[Defect, ...]
     unknown: Mapping[str, int]
-    turned: bool
+    turn: Turn
 
 
 def examine(record: Record, masks: MaskSource, *, bands: tuple[int, ...] | None = None) -> Examination:
@@ -77,7 +75,7 @@ def examine(record: Record, masks: MaskSource, *, bands: tuple[int, ...] | None 
     labels, shape, unknown = _examine_mask(record, masks, defects)
     size = None if image is None else (image.height, image.width)
     if size is not None and shape is not None and shape != size:
-        defects.append(_size_defect(record, size, shape))
+        defects.append(mismatch(record, image=size, mask=shape).defect)
     counts = None
     if labels is not None and pixels is not None and shape == size:
         if (empty := pixels.empty()) is not None:  # as `read_pair` has it
@@ -86,17 +84,12 @@ def examine(record: Record, masks: MaskSource, *, bands: tuple[int, ...] | None 
     if counts is not None and counts[IGNORE] == counts.sum():
         detail = "all pixels are ignored, and none has a class; label it, or take it out"
         defects.append(Defect(Kind.ALL_IGNORED, _mask_file(record), detail))
-    turned = counts is not None and size is not None and _turned_unseen(record, size)
-    return Examination(record, image, counts, tuple(dict.fromkeys(defects)), unknown, turned)
-
-
-def orientation(path: Path) -> int:
-    """The EXIF orientation of a file, 1 to 8; 1 where it has none or cannot be opened."""
-    try:
-        with opened(path) as file:
-            return file.orientation
-    except DataError:
-        return 1
+    turn = Turn.NONE
+    if counts is not None and size is not None:
+        turn = turn_of(record, size)
+    elif any(defect.kind is Kind.EXIF_TURNED for defect in defects) and orientation(record.image) >= 5:
+        turn = Turn.MISSING
+    return Examination(record, image, counts, tuple(dict.fromkeys(defects)), unknown, turn)
 
 
 def _examine_image(
@@ -106,7 +99,7 @@ def _examine_image(
     try:
         pixels = read_pixels(path, channels=bands)
     except DataError as error:
-        defects.append(as_defect(error, file=path, otherwise=Kind.UNREADABLE_IMAGE))
+        defects += as_defects(error, file=path, otherwise=Kind.UNREADABLE_IMAGE)
         return None, None
     sums = sums_of(pixels.values, pixels.absent)
     if all(band.low >= band.high for band in sums):
@@ -136,7 +129,7 @@ def _examine_mask(
     otherwise = Kind.UNREADABLE_MASK if is_image_name(file.name) else Kind.BAD_ANNOTATION
     if record.mask is None:
         otherwise = Kind.MISSING_MASK
-    defects.append(as_defect(error, file=file, otherwise=otherwise))
+    defects += as_defects(error, file=file, otherwise=otherwise)
     if not isinstance(error, UnknownValues):
         return None, None, {}
     frequent = sorted(error.pixels.items(), key=lambda item: -item[1])[:MOST_UNKNOWN]
@@ -145,31 +138,6 @@ def _examine_mask(
         height, width = masks.values.read(record).shape
         return None, (height, width), unknown
     return None, None, unknown
-
-
-def _size_defect(record: Record, image: Size, mask: Size) -> Defect:
-    sizes = f"the mask is {mask[0]} x {mask[1]} pixels (height x width) and its image {record.image} is"
-    if mask == image[::-1] and (tag := orientation(record.image)) >= 5:
-        detail = (
-            f"{sizes} {image[0]} x {image[1]} as its EXIF tag (orientation {tag}) turns it, as viewers do; turn the "
-            "mask too, or take the tag away"
-        )
-        return Defect(Kind.EXIF_TURNED, _mask_file(record), detail)
-    detail = f"{sizes} {image[0]} x {image[1]}; make the mask anew at the image's size, or say resize_masks: true"
-    return Defect(Kind.SIZE_DIFFERS, _mask_file(record), detail)
-
-
-def _turned_unseen(record: Record, size: Size) -> bool:
-    """Whether the image is turned, the mask has no tag, and an unturned mask would have the same size.
-
-    Outlines have no tag to go by, so nothing can be said of them.
-    """
-    if record.mask is not None and not is_image_name(record.mask.name):
-        return False
-    tag = orientation(record.image)
-    if tag == 1 or (tag >= 5 and size[0] != size[1]):
-        return False
-    return record.mask is None or orientation(record.mask) == 1
 
 
 def _mask_file(record: Record) -> Path:

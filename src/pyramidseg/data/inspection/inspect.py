@@ -4,7 +4,7 @@ Exact are all defects, pixel and image counts, channel statistics and duplicates
 At any time a few images lie in memory; what is kept grows by 40 bytes an image, and by each defect.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from pyramidseg.data.parallel import Track, in_threads, untracked
 from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.records import Dataset, Record
 
+_LOSES_LABELS = {Kind.BAD_ANNOTATION, Kind.MISSING_IMAGE, Kind.ABSENT, Kind.OUTSIDE}
+"""Of files that belong to no record: labels that might have shown a class."""
+
 USUAL_ORDER = ("train", "val", "test")
 
 
@@ -32,6 +35,7 @@ class Inspection:
 
     Attributes:
         remarks: what is worth knowing and no defect.
+        doubtful_turns: files that an EXIF tag turns, while nothing shows whether it should.
         unclear: whether nobody has said which class the masks' values are: classes are a proposal then.
         summaries: of the pairs without a defect of their own.
         sizes: images by height and width.
@@ -40,6 +44,7 @@ class Inspection:
     dataset: Dataset
     defects: tuple[Defect, ...]
     remarks: tuple[str, ...]
+    doubtful_turns: tuple[Path, ...]
     unclear: bool
     summaries: Mapping[str, SplitSummary]
     sizes: Mapping[tuple[int, int], int]
@@ -69,24 +74,32 @@ def inspect_dataset(
     """
     found: list[Defect] = []
     dataset = open_dataset(source, data or DataConfig(), track=track, defects=found)
+    labels_lost = any(defect.kind in _LOSES_LABELS for defect in found)
     dataset = replace(dataset, splits=_in_order(dataset.splits))
     survey = Survey(Places.of(dataset.splits), len(dataset.classes))
     records = (record for some in dataset.splits.values() for record in some)
     examined = in_threads(lambda record: examine(record, dataset.masks, bands=dataset.bands), records, workers=workers)
     for place, examination in enumerate(track(examined, total=len(survey.places), what="inspecting images and masks")):
         survey.add(place, examination)
-    found += [*find_clashes(dataset.splits), *survey.defects, *find_outliers(survey.table)]
+    found += [
+        *find_clashes(dataset.splits),
+        *dict.fromkeys(survey.defects),
+        *survey.turns.defects(),
+        *find_outliers(survey.table),
+    ]
     found += find_copies(survey.table, dataset.masks)
+    remarks = list(survey.remarks())
     unclear = any(defect.kind is Kind.UNCLEAR_CLASSES for defect in found)
-    if unclear:
-        found = [defect for defect in found if defect.kind is not Kind.ALL_IGNORED]
-    else:
-        found += _empty_classes(dataset, survey)
+    if not unclear:
+        empty, unsure = _empty_classes(dataset, survey, labels_lost=labels_lost)
+        found += empty
+        remarks += unsure
     strays = survey.strays()
     return Inspection(
         dataset=dataset,
         defects=tuple(found),
-        remarks=tuple(survey.remarks()),
+        remarks=tuple(remarks),
+        doubtful_turns=survey.turns.doubtful(),
         unclear=unclear,
         summaries={split: tally.summary() for split, tally in survey.tallies.items()},
         sizes=survey.sizes,
@@ -97,16 +110,29 @@ def inspect_dataset(
     )
 
 
-def _empty_classes(dataset: Dataset, survey: Survey) -> Iterable[Defect]:
-    """Classes without a pixel in a split in which masks could be counted."""
+def _empty_classes(dataset: Dataset, survey: Survey, *, labels_lost: bool) -> tuple[list[Defect], list[str]]:
+    """Classes without a pixel, a defect for each split; a remark where labels that were not counted might show them.
+
+    Args:
+        labels_lost: whether labels are in no record.
+    """
+    defects: list[Defect] = []
+    remarks: list[str] = []
     for split, tally in survey.tallies.items():
-        for name, pixels in zip(dataset.classes.names, tally.pixels.tolist(), strict=True):
-            if tally.images and not pixels:
-                detail = (
-                    f"class {name!r} has no pixel in split {split}; add images that show it, split otherwise, or leave "
-                    "the class out"
-                )
-                yield Defect(Kind.EMPTY_CLASS, Path(dataset.source), detail)
+        empty = zip(dataset.classes.names, tally.pixels.tolist(), strict=True)
+        names = [repr(name) for name, pixels in empty if not pixels]
+        if not names or not tally.images:
+            continue
+        total = len(dataset.splits[split])
+        found = f"{'class' if len(names) == 1 else 'classes'} without a pixel in split {split}: {', '.join(names)}"
+        if labels_lost or tally.images < total:
+            remarks.append(
+                f"{found}; but {tally.images} of {total} masks were counted, and labels with defects were not"
+            )
+        else:
+            detail = f"{found}; add images that show what is missing, split otherwise, or leave it out of the classes"
+            defects.append(Defect(Kind.EMPTY_CLASS, Path(dataset.source), detail))
+    return defects, remarks
 
 
 def _in_order(splits: Mapping[str, tuple[Record, ...]]) -> dict[str, tuple[Record, ...]]:

@@ -121,7 +121,9 @@ def _propose_dataset(
     remarks += [
         f"unclear: {defect.detail.partition(';')[0]}" for defect in defects if defect.kind is Kind.UNCLEAR_CLASSES
     ]
-    if dataset.classes.names == Classes.numbered(len(dataset.classes)).names:
+    if "threshold" in content and "classes" not in content:
+        remarks.append("the masks are grey and lossy: a level parts them into background and foreground")
+    elif "classes" in content and dataset.classes.names == Classes.numbered(len(dataset.classes)).names:
         remarks.append("give the classes their names")
     pixels = sum(int(tally.pixels.sum()) + tally.ignored for tally in tallies.values())
     found = sum(stray.pixels for stray in strays)

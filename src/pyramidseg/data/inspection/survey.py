@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from pyramidseg.data.defect_kinds import Defect
 from pyramidseg.data.inspection.channel_statistics import ChannelStatistics, ChannelSums
@@ -13,6 +12,7 @@ from pyramidseg.data.inspection.examination import Examination, ImageFacts
 from pyramidseg.data.inspection.image_table import ImageTable, Places
 from pyramidseg.data.inspection.proposal import StrayValue
 from pyramidseg.data.inspection.tally import Tally
+from pyramidseg.data.inspection.turns import Turns
 
 MOST_STRAYS = 1000
 """Further values that are no class are counted together."""
@@ -37,11 +37,10 @@ class Survey:
         self.showcase = Showcase(num_classes, len(places))
         self.defects: list[Defect] = []
         self.sizes: Counter[tuple[int, int]] = Counter()
+        self.turns = Turns()
         self._sums: dict[tuple[str, int], tuple[int, list[ChannelSums]]] = {}
         self._stray_pixels: Counter[str] = Counter()
         self._stray_masks: Counter[str] = Counter()
-        self._turned: list[Path] = []
-        self._turned_count = 0
 
     def add(self, place: int, examination: Examination) -> None:
         """Take in one record."""
@@ -50,9 +49,7 @@ class Survey:
             kept = name if name in self._stray_pixels or len(self._stray_pixels) < MOST_STRAYS else "others"
             self._stray_pixels[kept] += pixels
             self._stray_masks[kept] += 1
-        if examination.turned:
-            self._turned_count += 1
-            self._turned = [*self._turned, examination.record.image][:3]
+        self.turns.add(examination.record, examination.turn)
         facts = examination.image
         if facts is None:
             return
@@ -86,11 +83,7 @@ class Survey:
                 f"{neighbours.images} images of split {neighbours.split} look like another one of it, as frames of a "
                 f"video do, such as {one} and {other}"
             )
-        if self._turned_count:
-            yield (
-                f"{self._turned_count} images are turned by their EXIF tag in a way that sizes do not show, such as "
-                f"{', '.join(map(str, self._turned))}: see below whether their masks fit"
-            )
+        yield from self.turns.remarks()
 
     def _add_sums(self, facts: ImageFacts) -> None:
         key = facts.dtype, facts.channels

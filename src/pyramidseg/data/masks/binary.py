@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.data.image_files import opened, pixels, turn
-from pyramidseg.data.masks.index import in_ranges
+from pyramidseg.data.masks.index import in_ranges, refuse_transparent
 from pyramidseg.data.records import Record
 from pyramidseg.errors import DataError
 
@@ -17,7 +17,7 @@ BACKGROUND, FOREGROUND = 0, 255
 
 @dataclass(frozen=True)
 class ThresholdValues:
-    """Grey levels, 0 below the threshold and 255 from it on. JPEG files are taken; colours count by their luma.
+    """Grey levels, 0 below the threshold and 255 from it on. Lossy files are taken; colours count by their luma.
 
     Attributes:
         threshold: 1 to 255.
@@ -36,6 +36,7 @@ class ThresholdValues:
                     f"{record.mask}: a threshold is for grey levels of 8 bits, and this file holds {file.image.mode} "
                     f"pixels of {file.bits} bits"
                 )
+            refuse_transparent(record.mask, file)
             levels = turn(pixels(file.image.convert("L")), file.orientation).astype(np.uint8, copy=False)
         return np.where(levels >= self.threshold, FOREGROUND, BACKGROUND).astype(np.uint8)
 

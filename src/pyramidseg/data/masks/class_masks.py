@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.classes import IGNORE, MAX_CLASSES
+from pyramidseg.data.alignment import mismatch, resizable
 from pyramidseg.data.defect_kinds import DefectError, Kind
 from pyramidseg.data.images import image_size
 from pyramidseg.data.masks.index import IndexValues
@@ -63,7 +64,8 @@ class ClassMasks:
         ignored: values that count nowhere.
         values: reads the source values of a record.
         rest_ignored: whether all other values count nowhere too, instead of being errors.
-        resize: whether a mask of another size than its image is resized to it (nearest), instead of being an error.
+        resize: whether a mask of another size than its image is resized to it (nearest), instead of being an error;
+            not one of another shape.
 
     Raises:
         DataError: a value that is two things at once, or out of range; an id that is none.
@@ -164,9 +166,12 @@ class ClassMasks:
 
 
 def _resized(labels: NDArray[np.uint8], record: Record) -> NDArray[np.uint8]:
-    height, width = image_size(record.image)
-    if labels.shape == (height, width):
+    image, mask = image_size(record.image), (labels.shape[0], labels.shape[1])
+    if mask == image:
         return labels
+    if not resizable(image=image, mask=mask):  # what lies on its side or shows another part would still not fit
+        raise mismatch(record, image=image, mask=mask)
+    height, width = image
     return cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.uint8, copy=False)
 
 

@@ -8,17 +8,19 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pyramidseg.data.flaws import Flaws
 from pyramidseg.data.image_files import refuse_huge
 from pyramidseg.data.images import image_size
 from pyramidseg.data.json_files import JsonSlices
 from pyramidseg.data.masks.names import in_names
-from pyramidseg.data.masks.polygons import Polygons, Shape, Where, as_ring, rasterise
+from pyramidseg.data.masks.polygons import Polygons, Shape, Where, as_ring, rasterise, refuse_far
 from pyramidseg.data.masks.run_lengths import runs_of
 from pyramidseg.data.records import Record
 from pyramidseg.errors import DataError
 
 Id = int | str
 
+_IDS_SHOWN = 8
 _BELOW_ALL = -1  # the layer of crowds: what has been outlined by itself lies on top
 
 
@@ -70,14 +72,18 @@ class CocoValues:
         if file is None or row is None:
             raise DataError(f"{record.image}: is in none of the annotation files that were listed")
         height, width = file.sizes[row].tolist()
-        if 0 in (height, width):
-            height, width = image_size(record.image)
+        where, flaws = Where(file.slices.path, record.id), Flaws()
         if -1 in (height, width):
-            raise Where(file.slices.path, record.id).flaw("height and width have to be whole numbers from 1 on")
+            flaws.add(where.flaw("height and width have to be whole numbers from 1 on").defect)
+        if height < 1 or width < 1:
+            height, width = image_size(record.image)
         refuse_huge(file.slices.path, height, width)
-        annotations = file.slices.read(range(file.first[row], file.first[row + 1]))
-        shapes = [_shape(annotation, file, record, height=height, width=width) for annotation in annotations]
-        return rasterise(shapes, height=height, width=width, where=Where(file.slices.path, record.id))
+        shapes: list[Shape] = []
+        for annotation in file.slices.read(range(file.first[row], file.first[row + 1])):
+            with flaws.caught():
+                shapes.append(_shape(annotation, file, record, height=height, width=width))
+        flaws.refuse()
+        return rasterise(shapes, height=height, width=width, where=where)
 
     def in_words(self, values: Iterable[int]) -> str:
         """See `ValueSource.in_words`."""
@@ -86,7 +92,7 @@ class CocoValues:
 
 def _shape(annotation: Any, file: CocoFile, record: Record, *, height: int, width: int) -> Shape:
     where = Where(file.slices.path, f"annotation {str(annotation.get('id'))[:40]} of {record.id}")
-    values = file.values[annotation["category_id"]]
+    values = values_of(annotation, file.values, where)
     value, layer = (values.crowds, _BELOW_ALL) if annotation.get("iscrowd") else (values.objects, 0)
     outline = annotation.get("segmentation")
     if isinstance(outline, dict):
@@ -99,4 +105,30 @@ def _shape(annotation: Any, file: CocoFile, record: Record, *, height: int, widt
         return runs_of(value, outline.get("counts"), height=height, width=width, where=where, layer=layer)
     if not isinstance(outline, list) or not outline:
         raise where.flaw("has no outline (segmentation), and a box alone is no mask; outline it, or delete it")
-    return Polygons(value, [[as_ring(part, where=where)] for part in outline], layer)
+    rings = [as_ring(part, where=where) for part in outline]
+    for ring in rings:
+        refuse_far(ring, height=height, width=width, image=record.image, where=where)
+    return Polygons(value, [[ring] for ring in rings], layer)
+
+
+def as_id(value: object) -> Id | None:
+    """A value as an id, None where it is none; whole floating-point numbers are."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
+
+
+def values_of(content: Mapping[str, Any], values: Mapping[Id, CategoryValues], where: Where) -> CategoryValues:
+    """What the category of an annotation, or of a segment, becomes.
+
+    Raises:
+        DataError: it names none, or one that is not listed.
+    """
+    id = as_id(content.get("category_id"))
+    if id is None or id not in values:
+        known = ", ".join(map(repr, list(values)[:_IDS_SHOWN])) + (", ..." if len(values) > _IDS_SHOWN else "")
+        raise where.flaw(
+            f"is of category {reprlib.repr(content.get('category_id'))} (category_id), which categories does not list "
+            f"({known or 'none'}); correct it, or export the file anew"
+        )
+    return values[id]

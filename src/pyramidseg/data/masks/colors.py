@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pyramidseg.classes import Color
 from pyramidseg.data.image_files import opened, pixels, turn
-from pyramidseg.data.masks.index import opaque, refuse_jpeg
+from pyramidseg.data.masks.index import opaque, refuse_lossy
 from pyramidseg.data.records import Record
 from pyramidseg.errors import DataError
 
@@ -55,22 +55,23 @@ def read_colors(path: Path, *, lossy: bool = False) -> NDArray[np.uint8]:
     """The colours of a mask file, (H, W, 3).
 
     Raises:
-        DataError: unreadable, transparent, without colours, or JPEG unless `lossy`.
+        DataError: unreadable, transparent, without colours, or JPEG or lossy WebP unless `lossy`.
     """
     with opened(path) as file:
         if not lossy:
-            refuse_jpeg(path, file)
+            refuse_lossy(path, file)
         if file.image.mode == "P":
             return turn(pixels(file.image.convert("RGB")), file.orientation).astype(np.uint8, copy=False)
         if file.image.mode == "L":
             values = turn(pixels(file.image), file.orientation).astype(np.uint8, copy=False)
             return np.repeat(values[..., None], 3, axis=2)
-        if file.image.mode not in ("RGB", "RGBA") or file.bits != 8:
+        if file.image.mode not in ("LA", "RGB", "RGBA") or file.bits != 8:
             raise DataError(
                 f"{path}: colours of classes are read from 8-bit RGB or palette masks, and this file holds "
                 f"{file.image.mode} pixels of {file.bits} bits"
             )
-        return opaque(path, file)
+        colors = opaque(path, file)
+        return np.broadcast_to(colors, (*colors.shape[:2], 3))
 
 
 def pack(color: Color) -> int:

@@ -14,8 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pyramidseg.data.flaws import Flaws
 from pyramidseg.data.json_files import members
 from pyramidseg.data.masks.polygons import Ring, Where, as_points
+
+_FARTHEST = 1e9
+"""More than ten times around the Earth, in metres or in feet."""
 
 _LINES = ("Point", "MultiPoint", "LineString", "MultiLineString")
 
@@ -53,24 +57,31 @@ def read_geojson(path: Path, class_property: str | None = None) -> Layer:
     """The areas of a file: a FeatureCollection, a Feature or a single geometry.
 
     Raises:
-        DataError: no GeoJSON, lines or points (which have no area), or coordinates that are none.
+        DataError: no GeoJSON, lines or points (which have no area), or coordinates that are none; all that is so.
     """
     top: dict[str, Any] = {}
     features: list[Feature] = []
+    flaws = Flaws()
     count = 0
     for member in members(path):
         if member.key == "features":
             if member.value != []:
-                features += _feature(member.value, class_property, Where(path, f"feature {count}"), count)
+                with flaws.caught():
+                    features += _feature(member.value, class_property, Where(path, f"feature {count}"), count)
                 count += 1
         elif member.key in ("coordinates", "geometries"):  # elements come one by one
             top.setdefault(member.key, []).extend([] if member.value == [] else [member.value])
         else:
             top[member.key] = member.value
+    crs = None
+    with flaws.caught():
+        crs = _named_crs(top.get("crs"), Where(path))
     if top.get("type") != "FeatureCollection":
         alone = top if top.get("type") == "Feature" else {"type": "Feature", "geometry": top}
-        features = _feature(alone, class_property, Where(path), 0)
-    return Layer(path, _named_crs(top.get("crs"), Where(path)), tuple(features), bounds_of(features))
+        with flaws.caught():
+            features = _feature(alone, class_property, Where(path), 0)
+    flaws.refuse()
+    return Layer(path, crs, tuple(features), bounds_of(features))
 
 
 def _feature(content: Any, class_property: str | None, where: Where, number: int) -> list[Feature]:
@@ -112,6 +123,8 @@ def _ring(positions: Any, where: Where) -> Ring:
     ring = as_points([position[:2] for position in points], where=where)
     if len(ring) < 3:
         raise where.flaw(f"a polygon of {len(ring)} points encloses nothing; 3 or more are needed")
+    if (largest := np.abs(ring).max()) > _FARTHEST:
+        raise where.flaw(f"the coordinate {largest:.6g} is no place on Earth in any coordinate system; correct it")
     return ring
 
 

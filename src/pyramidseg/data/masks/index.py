@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.JpegImagePlugin import JpegImageFile
 
 from pyramidseg.classes import IGNORE
 from pyramidseg.data.defect_kinds import DefectError, Kind
@@ -19,7 +18,7 @@ from pyramidseg.errors import DataError
 MAX_INDEX = 65535
 
 _INTEGER_MODES = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I;16N", "I")
-_COLOR_MODES = ("RGB", "RGBA")
+_COLOR_MODES = ("LA", "RGB", "RGBA")
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,13 @@ def read_mask_values(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
         (H, W) uint8 or uint16.
 
     Raises:
-        DataError: unreadable, JPEG (its losses change labels), or anything but one integer a pixel.
+        DataError: unreadable, lossy (which changes labels), transparent, or anything but one integer a pixel.
     """
     tiff = read_tiff_header(path)
     if tiff is not None and not tiff.plain:
         return _of_bands(path, tiff)
     with opened(path) as file:
-        refuse_jpeg(path, file)
+        refuse_lossy(path, file)
         if file.image.mode == "F":
             return _whole(path, turn(pixels(file.image), file.orientation))
         if file.image.mode in _COLOR_MODES and file.bits == 8:
@@ -78,40 +77,51 @@ def read_mask_values(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
         return _as_stored(path, values, file)
 
 
-def refuse_jpeg(path: Path, file: OpenImage) -> None:
-    """Refuse a mask whose labels have been through JPEG's losses.
+def refuse_lossy(path: Path, file: OpenImage) -> None:
+    """Refuse a mask whose labels have been through the losses of JPEG or WebP.
 
     Raises:
         DataError: it is one, whatever its name says.
     """
-    if isinstance(file.image, JpegImageFile):
+    if file.lossy:
         raise DefectError(
             Kind.LOSSY_MASK,
             path,
-            "a JPEG file cannot be an exact mask, as its compression changes labels; save it as PNG, or say how far "
-            "values may be off (data.threshold=128 for binary masks, data.tolerance=20 for colours)",
+            f"a {file.lossy} file cannot be an exact mask, as its compression changes labels; save it as PNG, or say "
+            "how far values may be off (data.threshold=128 for binary masks, data.tolerance=20 for colours)",
         )
 
 
 def opaque(path: Path, file: OpenImage) -> NDArray[np.uint8]:
-    """The colours of an RGB or RGBA mask, turned: (H, W, 3).
+    """The colours of an RGB, RGBA or LA mask, turned: (H, W, 3), or (H, W, 1) of LA.
 
     Raises:
         DataError: some pixels are transparent, which is no label.
     """
+    refuse_transparent(path, file)
     values = turn(pixels(file.image), file.orientation).astype(np.uint8, copy=False)
-    if values.shape[2] == 4 and values[..., 3].min() < 255:
+    return values[..., :1] if file.image.mode == "LA" else values[..., :3]
+
+
+def refuse_transparent(path: Path, file: OpenImage) -> None:
+    """Refuse a mask whose alpha channel hides pixels; what lies below is often anything.
+
+    Palettes and key colours that are shown as transparent hide nothing: each pixel keeps its value.
+
+    Raises:
+        DataError: it is one.
+    """
+    if "A" in file.image.getbands() and file.image.getchannel("A").getextrema() != (255, 255):
         raise DefectError(
             Kind.TRANSPARENT_MASK,
             path,
             "a mask with transparent pixels, which stand for no class; save it without alpha",
         )
-    return values[..., :3]
 
 
 def grey(colors: NDArray[np.uint8]) -> bool:
-    """Whether (H, W, 3) holds no colour but grey."""
-    return bool((colors[..., 0] == colors[..., 1]).all() and (colors[..., 1] == colors[..., 2]).all())
+    """Whether (H, W, 3) holds no colour but grey, as (H, W, 1) never does."""
+    return bool((colors[..., :-1] == colors[..., 1:]).all())
 
 
 def in_ranges(values: Iterable[int]) -> str:

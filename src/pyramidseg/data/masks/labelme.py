@@ -13,12 +13,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
+from pyramidseg.data.flaws import Flaws
 from pyramidseg.data.image_files import refuse_huge
 from pyramidseg.data.images import image_size
 from pyramidseg.data.json_files import MAX_TOGETHER, members
@@ -32,6 +33,7 @@ from pyramidseg.data.masks.polygons import (
     as_ring,
     disc,
     rasterise,
+    refuse_far,
     runs_of_pixels,
 )
 from pyramidseg.data.records import Record
@@ -51,43 +53,63 @@ class LabelMeFile:
 
     Attributes:
         image_path: None where it is not said.
-        size: of the image; None where it is not said.
-        shapes: as they are in the file; None where it is no LabelMe file.
+        height, width: of the image, as the file has them; None where it has none.
+        shapes: as they are in the file, whatever they are; None where it is no LabelMe file.
     """
 
     path: Path
     image_path: object = None
-    size: tuple[int, int] | None = None
-    shapes: list[dict[str, Any]] | None = None
+    height: object = None
+    width: object = None
+    shapes: list[Any] | None = None
 
-    def where(self, number: int) -> Where:
-        """One of the shapes, in words."""
-        return Where(self.path, f"shape {number}")
+    def size(self) -> Size | None:
+        """Of the image; None where it is not said.
+
+        Raises:
+            DataError: it is none.
+        """
+        if self.height is None or self.width is None:
+            return None
+        if not (_is_length(self.height) and _is_length(self.width)):
+            raise Where(self.path).flaw("imageHeight and imageWidth have to be whole numbers from 1 on")
+        return self.height, self.width
 
 
 def read_labelme(path: Path) -> LabelMeFile:
     """Read a file.
 
     Raises:
-        DataError: no JSON, an image size that is none, shapes without a label, or more than `MAX_TOGETHER` of them.
+        DataError: no JSON, or more than `MAX_TOGETHER` of shapes.
     """
     file = LabelMeFile(path)
-    lengths: dict[str, Any] = {}
     volume = 0
     for member in members(path):
         if member.key == "imagePath":
             file.image_path = member.value
-        elif member.key in ("imageHeight", "imageWidth"):
-            lengths[member.key] = member.value
+        elif member.key == "imageHeight":
+            file.height = member.value
+        elif member.key == "imageWidth":
+            file.width = member.value
         elif member.key == "shapes":
             file.shapes = file.shapes or []
             volume += member.end - member.start
             if volume > MAX_TOGETHER:
                 raise Where(path).flaw(f"more than {MAX_TOGETHER // 2**20} MB of shapes; simplify them")
             if member.value != []:
-                file.shapes.append(_checked(member.value, file.where(len(file.shapes))))
-    file.size = _size(lengths.get("imageHeight"), lengths.get("imageWidth"), Where(path))
+                file.shapes.append(member.value)
     return file
+
+
+def label_of(shape: object) -> str | None:
+    """The label of a shape; None where it has none."""
+    label = shape.get("label") if isinstance(shape, dict) else None
+    return label.strip() if isinstance(label, str) and label.strip() and is_plain(label.strip()) else None
+
+
+def kind_of(shape: object) -> str:
+    """Its kind, which old files leave out."""
+    return str((isinstance(shape, dict) and shape.get("shape_type")) or "polygon")
 
 
 @dataclass(frozen=True)
@@ -108,50 +130,50 @@ class LabelMeValues:
         if record.mask is None:
             raise DataError(f"{record.image}: has no LabelMe file")
         file = read_labelme(record.mask)
-        height, width = file.size or image_size(record.image)
+        size, flaws = None, Flaws()
+        with flaws.caught():
+            size = file.size()
+        height, width = size or image_size(record.image)
         refuse_huge(file.path, height, width)
         shapes: list[Shape] = []
         for number, shape in enumerate(file.shapes or []):
-            where = file.where(number)
-            if shape["label"] not in self.values:
-                raise where.flaw(f"label {shape['label'][:40]!r} was not there when the dataset was listed; start anew")
-            if shape["shape_type"] not in WITHOUT_AREA:
-                shapes.append(_drawn(shape, self.values[shape["label"]], number, where, (height, width)))
+            where = Where(file.path, f"shape {number}")
+            with flaws.caught():
+                value = self._value(label_of(shape), where)
+                if kind_of(shape) not in WITHOUT_AREA:
+                    shapes.append(_drawn(shape, value, number, where, (height, width), record.image))
+        flaws.refuse()
         return rasterise(shapes, height=height, width=width, where=Where(file.path))
 
     def in_words(self, values: Iterable[int]) -> str:
         """See `ValueSource.in_words`."""
         return in_names(values, self.names)
 
-
-def _checked(shape: Any, where: Where) -> dict[str, Any]:
-    """A shape with a label, and with its kind, which old files leave out."""
-    label = shape.get("label") if isinstance(shape, dict) else None
-    if not isinstance(label, str) or not label.strip() or not is_plain(label.strip()):
-        raise where.flaw("has no label; give it one, or delete it")
-    return {**shape, "label": label.strip(), "shape_type": shape.get("shape_type") or "polygon"}
-
-
-def _size(height: Any, width: Any, where: Where) -> Size | None:
-    if height is None or width is None:
-        return None
-    if not all(isinstance(length, int) and 1 <= length < 2**31 for length in (height, width)):
-        raise where.flaw("imageHeight and imageWidth have to be whole numbers from 1 on")
-    return height, width
+    def _value(self, label: str | None, where: Where) -> int:
+        if label is None:
+            raise where.flaw("has no label; give it one, or delete it")
+        if label not in self.values:
+            raise where.flaw(f"label {label[:40]!r} was not there when the dataset was listed; start anew")
+        return self.values[label]
 
 
-def _drawn(shape: Mapping[str, Any], value: int, layer: int, where: Where, size: Size) -> Shape:
+def _is_length(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and 1 <= value < 2**31
+
+
+def _drawn(shape: Mapping[str, Any], value: int, layer: int, where: Where, size: Size, image: Path) -> Shape:
     height, width = size
-    kind, points = shape["shape_type"], shape.get("points")
+    kind, points = kind_of(shape), shape.get("points")
     if kind in ("polygon", "oriented_rectangle"):
-        return Polygons(value, [[as_ring(points, where=where)]], layer)
+        ring = as_ring(points, where=where)
+        refuse_far(ring, height=height, width=width, image=image, where=where)
+        return Polygons(value, [[ring]], layer)
     if kind not in ("rectangle", "circle", "mask"):
-        raise where.flaw(
-            f"is a {str(kind)[:40]!r}: polygon, rectangle, circle, mask and {', '.join(WITHOUT_AREA)} are read"
-        )
+        raise where.flaw(f"is a {kind[:40]!r}: polygon, rectangle, circle, mask and {', '.join(WITHOUT_AREA)} are read")
     corners = as_points(points, where=where)
     if len(corners) != 2:
         raise where.flaw(f"a {kind} of {len(corners)} points: 2 are needed")
+    refuse_far(corners, height=height, width=width, image=image, where=where)
     (left, top), (right, bottom) = corners.tolist()
     if kind == "circle":  # its centre, and a point on it
         radius = math.hypot(right - left, bottom - top)
@@ -165,7 +187,7 @@ def _drawn(shape: Mapping[str, Any], value: int, layer: int, where: Where, size:
 def _pixels(text: object, corners: NDArray[np.float64], value: int, layer: int, where: Where, size: Size) -> Runs:
     """A mask in a PNG, in base64; its corners are those of its first and its last pixel."""
     height, width = size
-    (left, top), (right, bottom) = corners.clip(-(2**31), 2**31).astype(np.int64).tolist()
+    (left, top), (right, bottom) = corners.astype(np.int64).tolist()
     if right - left >= width or bottom - top >= height:
         raise where.flaw(f"its mask is larger than the image of {height} x {width} pixels (height x width)")
     try:

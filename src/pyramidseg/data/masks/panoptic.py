@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pyramidseg.data.flaws import Flaws
 from pyramidseg.data.json_files import JsonSlices
-from pyramidseg.data.masks.coco import CategoryValues, Id
+from pyramidseg.data.masks.coco import CategoryValues, Id, values_of
 from pyramidseg.data.masks.colors import read_colors
 from pyramidseg.data.masks.names import in_names
 from pyramidseg.data.masks.polygons import Where
@@ -53,10 +54,12 @@ class PanopticValues:
             raise DataError(f"{record.image}: is in none of the annotation files that were listed")
         file = self.files[place[0]]
         (annotation,) = file.slices.read([place[1]])
-        value_of = {VOID: VOID}
+        value_of, flaws = {VOID: VOID}, Flaws()
         for segment in annotation["segments_info"]:
-            values = file.values[segment["category_id"]]
-            value_of[_number(segment, file, record)] = values.crowds if segment.get("iscrowd") else values.objects
+            with flaws.caught():
+                number, values = _segment(segment, file, record)
+                value_of[number] = values.crowds if segment.get("iscrowd") else values.objects
+        flaws.refuse()
         red, green, blue = np.moveaxis(read_colors(record.mask).astype(np.uint32), -1, 0)
         return _looked_up(red + 256 * green + 65536 * blue, value_of, file, record)
 
@@ -65,13 +68,13 @@ class PanopticValues:
         return in_names(values, self.names)
 
 
-def _number(segment: Mapping[str, Any], file: PanopticFile, record: Record) -> int:
-    number = segment.get("id")
+def _segment(segment: Any, file: PanopticFile, record: Record) -> tuple[int, CategoryValues]:
+    """Its number, and what its category becomes."""
+    where = Where(file.slices.path, record.id)
+    number = segment.get("id") if isinstance(segment, dict) else None
     if not isinstance(number, int) or not 0 < number < 2**24:
-        raise Where(file.slices.path, record.id).flaw(
-            f"segment id {str(number)[:40]}: whole numbers from 1 to {2**24 - 1} are possible"
-        )
-    return number
+        raise where.flaw(f"segment id {str(number)[:40]}: whole numbers from 1 to {2**24 - 1} are possible")
+    return number, values_of(segment, file.values, Where(where.file, f"segment {number} of {record.id}"))
 
 
 def _looked_up(

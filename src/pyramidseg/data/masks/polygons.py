@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.data.defect_kinds import DefectError, Kind
+from pyramidseg.data.images import image_size
 
 Ring = NDArray[np.float64]
 """A closed outline: (N, 2), x and y of its corners."""
@@ -26,6 +27,11 @@ MAX_CROSSINGS = 2**23
 
 MAX_DRAWN = 2**33
 """How many pixels all shapes of one image together may cover: a few seconds."""
+
+
+SLACK = 0.05
+"""How far beyond the image a corner may lie, in shares of the image's sides. Annotators overshoot, which is cut
+off; whatever lies further outside was not drawn on this image."""
 
 
 class Where(NamedTuple):
@@ -123,6 +129,33 @@ def as_points(coordinates: object, *, where: Where) -> Ring:
     if not np.isfinite(numbers).all():
         raise where.flaw("a coordinate is not a finite number; outline this object anew, or delete it")
     return numbers.reshape(-1, 2)
+
+
+def refuse_far(points: Ring, *, height: int, width: int, image: Path, where: Where) -> None:
+    """Refuse corners that lie further outside of the image than somebody who outlines an object gets.
+
+    Args:
+        height, width: of the image, as the file has them.
+        image: corners on it are not far, whatever size the file gives it: then that is wrong, which a comparison tells.
+
+    Raises:
+        DataError: names the first of them.
+    """
+    far = _far(points, height, width)
+    if far.any():
+        far = far & _far(points, *image_size(image))
+    if far.any():
+        x, y = points[int(far.argmax())]
+        raise where.flaw(
+            f"the point ({x:.6g}, {y:.6g}) lies far outside the image of {height} x {width} pixels (height x width); "
+            f"up to {SLACK:.0%} of its sides are cut off: move it, or delete this object"
+        )
+
+
+def _far(points: Ring, height: int, width: int) -> NDArray[np.bool_]:
+    size = np.array([width, height])
+    outside: NDArray[np.bool_] = np.any((points < -SLACK * size) | (points > (1 + SLACK) * size), axis=1)
+    return outside
 
 
 def disc(value: int, x: float, y: float, radius: float, *, height: int, width: int, layer: int = 0) -> Runs:

@@ -6,19 +6,18 @@ Datasets Overview".
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyramidseg.data.flaws import Flaws
 from pyramidseg.data.images import image_size
 from pyramidseg.data.masks.names import in_names
-from pyramidseg.data.masks.polygons import Polygons, Ring, Where, as_ring, rasterise
+from pyramidseg.data.masks.polygons import SLACK, Polygons, Ring, Where, as_ring, rasterise
 from pyramidseg.data.records import Record
 from pyramidseg.data.text_files import read_text
 
-_SLACK = 0.01  # how far beyond the image a point may be, in shares of it; as Ultralytics has it
 _BOX = 5
 
 
@@ -41,42 +40,40 @@ class YoloValues:
         if record.mask is None:
             return np.zeros((height, width), np.uint16)
         shapes: list[Polygons] = []
-        for where, number, ring in read_objects(record.mask):
-            if number not in self.values:
-                raise where.flaw(f"class {number}: the classes from 0 to {max(self.values)} are named")
-            shapes.append(Polygons(self.values[number], [[ring * (width, height)]]))
+        flaws = Flaws()
+        for line, text in enumerate(read_text(record.mask).splitlines(), start=1):
+            with flaws.caught():
+                if text.strip():
+                    value, ring = self._object(text.split(), Where(record.mask, f"line {line}"))
+                    shapes.append(Polygons(value, [[ring * (width, height)]]))
+        flaws.refuse()
         return rasterise(shapes, height=height, width=width, where=Where(record.mask))
 
     def in_words(self, values: Iterable[int]) -> str:
         """See `ValueSource.in_words`."""
         return in_names(values, self.names)
 
+    def _object(self, fields: list[str], where: Where) -> tuple[int, Ring]:
+        """The value and the outline (in shares of the image) that a line holds.
 
-def read_objects(file: Path) -> list[tuple[Where, int, Ring]]:
-    """Line, class number and outline (in shares of the image) of each object.
-
-    Raises:
-        DataError: a line that is no outline: a box, too few points, anything but numbers, points beyond the image.
-    """
-    objects = []
-    for number, line in enumerate(read_text(file).splitlines(), start=1):
-        if not line.strip():
-            continue
-        where = Where(file, f"line {number}")
-        fields = line.split()
+        Raises:
+            DataError: a box, too few points, anything but numbers, points far beyond the image, a class without a name.
+        """
         if len(fields) == _BOX:
             raise where.flaw(
                 "holds a box (class, centre, width, height), and a box is no mask; label the outlines of objects "
                 "(class x1 y1 x2 y2 x3 y3 ...), or take this line out"
             )
         ring = as_ring(fields[1:], where=where)
-        if ring.min() < -_SLACK or ring.max() > 1 + _SLACK:
+        if ring.min() < -SLACK or ring.max() > 1 + SLACK:
             raise where.flaw(
                 f"coordinates from {ring.min():g} to {ring.max():g}: they are shares of the image's width and height, "
-                "from 0 to 1; divide pixels by these"
+                f"from 0 to 1 (up to {SLACK:g} beyond is cut off); divide pixels by these, or delete this object"
             )
-        objects.append((where, _class_number(fields[0], where), ring))
-    return objects
+        number = _class_number(fields[0], where)
+        if number not in self.values:
+            raise where.flaw(f"class {number}: the classes from 0 to {max(self.values)} are named")
+        return self.values[number], ring
 
 
 def _class_number(field: str, where: Where) -> int:

@@ -21,6 +21,7 @@ from pyramidseg.data.readers.coco import read_coco
 from pyramidseg.data.readers.coco_panoptic import read_coco_panoptic
 from pyramidseg.data.readers.description import describe
 from pyramidseg.data.readers.geo import as_said, is_vectors, pair_vectors, read_geo, with_vectors
+from pyramidseg.data.readers.held import black_and_white, mask_files
 from pyramidseg.data.readers.labelme import read_labelme_folder
 from pyramidseg.data.readers.labels import decide_labels
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, Reader
@@ -98,6 +99,7 @@ def open_dataset(
     config = _joined(data, description)
     classes = tuple(ClassEntry(name=name) for name in data.classes) if data.classes else description.classes
     listing = as_said(listing, config, classes=classes, assumed=assumed, source=str(file or root), track=track)
+    said, any_read = config, True
     decide = partial(decide_labels, listing, source=str(file or root), assumed=assumed, track=track, memory=memory)
     try:
         labels = decide(classes=classes, config=config)
@@ -107,6 +109,8 @@ def open_dataset(
             raise
         if isinstance(error, UnclearLabels):
             defects.append(Defect(Kind.UNCLEAR_CLASSES, file or root, error.detail))
+        else:
+            any_read = False
         config = config.model_copy(update=dict(reading.settings))
         labels = decide(classes=reading.classes, config=config)
     described = () if file is None or file == Path(source) else (f"described by {file}",)
@@ -121,8 +125,12 @@ def open_dataset(
         bands=config.bands,
         description=describe(root, format, description.splits, labels, config),
     )
-    if defects is not None and len(dataset.splits.get("train", ())) < 2:
-        return dataset  # too few are left to take some out for validation
+    if not any_read:  # the reading was a makeshift, and nothing to propose
+        by_level = {"threshold": 128} if black_and_white(mask_files(listing)) else {}
+        proposed = {**describe(root, format, description.splits, None, said), **by_level}
+        dataset = replace(dataset, description=proposed)
+    if defects is not None and (len(dataset.splits.get("train", ())) < 2 or "val" in listing.splits):
+        return dataset  # too few are left to take some out for validation, or it has its own, all of it defective
     return _with_val(dataset, config)
 
 

@@ -16,14 +16,13 @@ import numpy as np
 
 from pyramidseg.data.defect_kinds import DefectError, Kind
 from pyramidseg.data.masks.coco import CategoryValues, CocoFile, CocoValues, Id
-from pyramidseg.data.readers.coco_images import CocoImages, find_images, image_notes
-from pyramidseg.data.readers.coco_json import CocoJson, read_coco_json
+from pyramidseg.data.readers.coco_images import CocoImages, image_notes, read_splits
+from pyramidseg.data.readers.coco_json import CocoJson
 from pyramidseg.data.readers.coco_labels import CategoryLabels
 from pyramidseg.data.readers.coco_layout import annotation_files
 from pyramidseg.data.readers.drawn_labels import DRAWN
 from pyramidseg.data.readers.listing import Listing, SplitFolders
 from pyramidseg.data.records import Record
-from pyramidseg.errors import DataError
 
 _ORDER = f"{DRAWN}; of objects that overlap, the smaller lies on top"
 
@@ -37,11 +36,9 @@ def read_coco(folder: Path, splits: SplitFolders) -> Listing | None:
     listed = annotation_files(folder, splits, panoptic=False)
     if not listed.of_split:
         return None
-    files = {split: read_coco_json(path) for split, path in listed.of_split.items()}
-    for file in files.values():
-        _refuse_without_outlines(file)
+    read = read_splits(listed.of_split, folder, splits, check=_refuse_without_outlines)
+    files, found = read.files, read.images
     labels = CategoryLabels.of_objects(list(files.values()))
-    found = {split: find_images(file, folder, splits[split]) for split, file in files.items()}
     records = {
         split: tuple(Record(images.ids[place], path, files[split].path) for place, path in images.paths.items())
         for split, images in found.items()
@@ -50,18 +47,20 @@ def read_coco(folder: Path, splits: SplitFolders) -> Listing | None:
     notes = (_ORDER, *listed.notes(), *labels.notes, *image_notes(files, found))
     return Listing(
         f"COCO ({', '.join(str(file.path.relative_to(folder)) for file in files.values())})",
-        records,
+        {**dict.fromkeys(listed.of_split, ()), **records},
         labels.labels,
         CocoValues(kept, labels.names),
         notes=notes,
-        defects=tuple(defect for images in found.values() for defect in images.defects),
+        defects=read.defects,
     )
 
 
 def _refuse_without_outlines(file: CocoJson) -> None:
     if file.panoptic:
-        raise DataError(
-            f"{file.path}: holds panoptic segments; call it panoptic_....json, beside a folder of its PNG files"
+        raise DefectError(
+            Kind.BAD_ANNOTATION,
+            file.path,
+            "holds panoptic segments; call it panoptic_....json, beside a folder of its PNG files",
         )
     if file.shapeless and file.shapeless == len(file.image_numbers):
         raise DefectError(

@@ -1,13 +1,14 @@
 """The images that a COCO file names, on the disk."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
+from pyramidseg.data.defect_kinds import Defect, DefectError, Kind, SeveralDefects
 from pyramidseg.data.image_files import list_images
-from pyramidseg.data.readers.coco_json import CocoJson
+from pyramidseg.data.readers.coco_json import CocoJson, read_coco_json
 from pyramidseg.data.readers.coco_layout import image_folder
+from pyramidseg.data.readers.listing import SplitFolders
 from pyramidseg.data.references import is_file, named_file
 
 
@@ -23,6 +24,45 @@ class CocoImages:
     paths: dict[int, Path]
     ids: dict[int, str]
     defects: tuple[Defect, ...]
+
+
+@dataclass(frozen=True)
+class CocoSplits:
+    """The files of all splits, and their images; a file that cannot be used at all is a defect instead."""
+
+    files: dict[str, CocoJson]
+    images: dict[str, CocoImages]
+    defects: tuple[Defect, ...]
+
+
+def read_splits(
+    listed: Mapping[str, Path], root: Path, splits: SplitFolders, *, check: Callable[[CocoJson], object]
+) -> CocoSplits:
+    """Read the file of each split and look for its images.
+
+    Args:
+        check: raises where a file is not of the kind that is read.
+
+    Raises:
+        DataError: none of them can be used.
+    """
+    files: dict[str, CocoJson] = {}
+    images: dict[str, CocoImages] = {}
+    defects: list[Defect] = []
+    for split, path in listed.items():
+        try:
+            file = read_coco_json(path)
+            defects += file.flaws.defects
+            check(file)
+            images[split] = find_images(file, root, splits[split])
+        except DefectError as error:
+            defects += error.defects
+        else:
+            files[split] = file
+            defects += images[split].defects
+    if not files:
+        raise SeveralDefects(defects)
+    return CocoSplits(files, images, tuple(defects))
 
 
 def find_images(file: CocoJson, root: Path, split_folders: Iterable[str]) -> CocoImages:
@@ -62,9 +102,6 @@ def image_notes(files: Mapping[str, CocoJson], found: Mapping[str, CocoImages]) 
     for split, file in files.items():
         if found[split].folder != file.path.parent:
             yield f"the {split} images of {file.path.name} are in {found[split].folder}"
-        lost = int((file.image_numbers < 0).sum())
-        if lost:
-            yield f"{lost} annotations in {file.path} are of images that it does not list, and were left out"
         empty = len(file.images) - len(set(file.image_numbers[file.image_numbers >= 0].tolist()))
         if empty and not file.panoptic:
             yield f"{empty} of the {len(file.images)} {split} images have no object: they are all background"

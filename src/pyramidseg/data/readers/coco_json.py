@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.classes import Color
-from pyramidseg.data.defect_kinds import DefectError, Kind
+from pyramidseg.data.defect_kinds import Defect, DefectError, Kind, SeveralDefects
+from pyramidseg.data.flaws import MOST_KEPT, Flaws
 from pyramidseg.data.json_files import JsonSlices, members
-from pyramidseg.data.masks.coco import Id
+from pyramidseg.data.masks.coco import Id, as_id
+from pyramidseg.data.masks.polygons import Where
 from pyramidseg.data.references import is_plain
 
 _LONGEST = 1024
@@ -45,12 +47,12 @@ class Category(NamedTuple):
 
 @dataclass
 class CocoJson:
-    """One file.
+    """One file. What a single entry lacks is a defect, and the entry is left out.
 
     Attributes:
         images: by id.
         categories: by id.
-        used: objects, or panoptic segments, by category id and whether they are crowds.
+        used: objects, or panoptic segments, by category id and whether they are crowds; of listed categories alone.
         shapeless: annotations with neither an outline nor segments.
         segment_files: of a panoptic file the PNG of each annotation.
         slices, image_numbers: where each annotation lies, and the position of its image; -1 if it is of none.
@@ -62,6 +64,7 @@ class CocoJson:
     used: Counter[tuple[Id, bool]] = field(default_factory=Counter)
     shapeless: int = 0
     segment_files: list[str] = field(default_factory=list)
+    flaws: Flaws = field(default_factory=Flaws)
     slices: JsonSlices = field(init=False)
     image_numbers: NDArray[np.int64] = field(init=False)
 
@@ -75,61 +78,76 @@ def read_coco_json(path: Path) -> CocoJson:
     """Read a file from its beginning to its end, in little memory.
 
     Raises:
-        DataError: no JSON, entries without what they need, an id that is given twice, a category that is not listed.
+        DataError: no JSON, no categories, or panoptic segments among objects.
     """
     found = CocoJson(path)
     starts, ends, owners = array("q"), array("q"), array("q")
     numbers: dict[Id, int] = {}  # of every image that is named, in any order
+    unusable: set[Id] = set()  # images whose entries are defects already
     for member in members(path):
         if member.value == [] or member.key not in ("images", "annotations", "categories"):
             continue
-        entry = _Entry(path, member.key, member.value)
-        if member.key == "images":
-            entry.enter(found.images, ImageEntry(entry.text("file_name"), entry.size("height"), entry.size("width")))
-        elif member.key == "categories":
-            supercategory = entry.text("supercategory") if entry.get("supercategory") else ""
-            entry.enter(found.categories, Category(entry.text("name"), supercategory, entry.color()))
-        else:
-            starts.append(member.start)
-            ends.append(member.end)
-            owners.append(numbers.setdefault(entry.id("image_id"), len(numbers)))
-            _add_annotation(found, entry)
+        with found.flaws.caught():
+            entry = _Entry(path, member.key, member.value)
+            if member.key == "images":
+                unusable.add(entry.id("id"))
+                image = ImageEntry(entry.text("file_name"), entry.size("height"), entry.size("width"))
+                unusable.discard(entry.id("id"))
+                entry.enter(found.images, image, Kind.REPEATED_ID)
+            elif member.key == "categories":
+                supercategory = entry.text("supercategory") if entry.get("supercategory") else ""
+                category = Category(entry.text("name"), supercategory, entry.color())
+                entry.enter(found.categories, category, Kind.BAD_ANNOTATION)
+            else:
+                image_id = entry.id("image_id")
+                _count(found, entry)
+                starts.append(member.start)
+                ends.append(member.end)
+                owners.append(numbers.setdefault(image_id, len(numbers)))
     if found.panoptic and len(found.segment_files) < len(owners):
         raise DefectError(Kind.BAD_ANNOTATION, path, "holds panoptic segments and objects; part them into two files")
-    _refuse_unknown_categories(found)
+    if owners and not found.categories:
+        raise SeveralDefects(
+            [*found.flaws.defects, Defect(Kind.BAD_ANNOTATION, path, "lists no categories; export it anew")]
+        )
+    found.used = Counter({use: count for use, count in found.used.items() if use[0] in found.categories})
     position = np.full(len(numbers) + 1, -1)
-    for place, image in enumerate(found.images):
-        position[numbers.get(image, -1)] = place
+    for place, image_id in enumerate(found.images):
+        position[numbers.get(image_id, -1)] = place
     position[-1] = -1
     found.slices = JsonSlices.of(path, starts, ends)
     found.image_numbers = position[np.array(owners, np.int64)]
+    known = np.array([number for id, number in numbers.items() if id in unusable], np.int64)
+    _add_homeless(found, np.flatnonzero((found.image_numbers < 0) & ~np.isin(owners, known)))
     return found
 
 
-def _add_annotation(found: CocoJson, entry: "_Entry") -> None:
+def _count(found: CocoJson, entry: "_Entry") -> None:
+    """Take an annotation into account. What is wrong with its category or outline, the mask of its image will say."""
     segments = entry.get("segments_info")
     if segments is None:
-        found.used[entry.id("category_id"), bool(entry.get("iscrowd"))] += 1
         found.shapeless += not entry.get("segmentation")
-        return
-    if not isinstance(segments, list):
+        contents = [entry.value]
+    elif isinstance(segments, list):
+        found.segment_files.append(entry.text("file_name"))
+        contents = [segment for segment in segments if isinstance(segment, dict)]
+    else:
         raise entry.flaw("segments_info", segments)
-    found.segment_files.append(entry.text("file_name"))
-    for segment in segments:
-        inner = _Entry(entry.path, "segments_info", segment)
-        found.used[inner.id("category_id"), bool(inner.get("iscrowd"))] += 1
+    categories = ((as_id(content.get("category_id")), bool(content.get("iscrowd"))) for content in contents)
+    found.used.update((id, crowd) for id, crowd in categories if id is not None)
 
 
-def _refuse_unknown_categories(found: CocoJson) -> None:
-    unknown = {category: count for (category, _), count in found.used.items() if category not in found.categories}
-    if unknown:
-        category = next(iter(unknown))
-        raise DefectError(
-            Kind.BAD_ANNOTATION,
-            found.path,
-            f"{sum(unknown.values())} annotations are of category {reprlib.repr(category)}"
-            f"{' and others' if len(unknown) > 1 else ''}, which categories does not list; export it anew",
+def _add_homeless(found: CocoJson, rows: NDArray[np.int64]) -> None:
+    """Annotations of images that are not listed: their pixels would be background in silence."""
+    for row in rows[:MOST_KEPT].tolist():
+        (annotation,) = found.slices.read([row])
+        what = f"annotation {str(annotation.get('id', annotation.get('file_name')))[:40]}"
+        image = reprlib.repr(annotation["image_id"])
+        flaw = Where(found.path, what).flaw(
+            f"is of image {image} (image_id), which images does not list; correct it, or take it out"
         )
+        found.flaws.add(flaw.defect)
+    found.flaws.add(more=max(0, len(rows) - MOST_KEPT))
 
 
 class _Entry:
@@ -146,12 +164,10 @@ class _Entry:
         return self.value.get(name, default)
 
     def id(self, name: str) -> Id:
-        value = self.get(name)
-        if isinstance(value, float) and value.is_integer():
-            return int(value)
-        if not isinstance(value, (int, str)) or isinstance(value, bool):
-            raise self.flaw(name, value)
-        return value
+        id = as_id(self.get(name))
+        if id is None:
+            raise self.flaw(name, self.get(name))
+        return id
 
     def text(self, name: str) -> str:
         value = self.get(name)
@@ -174,11 +190,12 @@ class _Entry:
             return None
         return value[0], value[1], value[2]
 
-    def enter(self, table: "dict[Id, Any]", value: object) -> None:
-        if table.setdefault(self.id("id"), value) is not value:
-            raise DefectError(
-                Kind.BAD_ANNOTATION, self.path, f"{self.key}: id {reprlib.repr(self.id('id'))} is given twice"
-            )
+    def enter(self, table: "dict[Id, Any]", value: object, kind: Kind) -> None:
+        other = table.setdefault(self.id("id"), value)
+        if other is not value:
+            names = f"{reprlib.repr(other[0])} and {reprlib.repr(self.value.get('file_name', self.value.get('name')))}"
+            id = reprlib.repr(self.id("id"))
+            raise DefectError(kind, self.path, f"{self.key}: id {id} is given twice, to {names}; give each its own")
 
     def flaw(self, name: str, value: object) -> DefectError:
         given = "lacks" if value is None else f"has an unusable ({reprlib.repr(value)})"

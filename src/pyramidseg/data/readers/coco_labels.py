@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pyramidseg.data.masks.coco import CategoryValues, Id
 from pyramidseg.data.masks.panoptic import VOID
 from pyramidseg.data.readers.coco_json import CocoJson
-from pyramidseg.data.readers.drawn_labels import DrawnLabels
+from pyramidseg.data.readers.drawn_labels import DrawnLabels, alike
 from pyramidseg.data.readers.listing import SourceLabel
 
 _SHOWN = 8
@@ -60,7 +60,7 @@ class CategoryLabels:
         extra = tuple(SourceLabel(f"{name} (crowd)", value, ignored=True) for name, value in crowds.items())
         both = {name: CategoryValues(value, crowds.get(name, value)) for name, value in values.items()}
         unused = [name for name in values if not used[name, False] and not used[name, True]]
-        return cls((*labels, *extra), both, left_out, tuple(_notes(files, left_out, unused, crowded, used)))
+        return cls((*labels, *extra), both, left_out, (*_notes(files, left_out, unused, crowded, used), *alike(values)))
 
     @property
     def names(self) -> tuple[str, ...]:

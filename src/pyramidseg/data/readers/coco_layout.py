@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from pyramidseg.data.defect_kinds import DefectError, Kind
 from pyramidseg.data.readers.folders import content, subfolders
 from pyramidseg.data.readers.json_kinds import json_kind
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, SplitFolders
@@ -52,10 +53,16 @@ def annotation_files(root: Path, splits: SplitFolders, *, panoptic: bool) -> Ann
     for folder in subfolders(root):
         for split, names in splits.items():
             found[split] += _candidates(folder, panoptic) if folder.name.lower() in names else []
-    named = {split: _only_one(files) for split, files in found.items() if files}
+    everything = [*lone, *(file for files in found.values() for file in files)]
+    sound = {file for file in everything if json_kind(file) == "coco"}
+    if not sound:
+        return AnnotationFiles({}, ())
+    # a damaged file that alone is called so is that of its split, which is not left out in silence
+    chosen = {split: [file for file in files if file in sound] or files for split, files in found.items()}
+    named = {split: _only_one(files) for split, files in chosen.items() if files}
+    lone = [file for file in lone if file in sound]
     if not named and lone and splits == USUAL_FOLDERS:
         named = {"train": _only_one(lone)}
-    everything = [*lone, *(file for files in found.values() for file in files)]
     return AnnotationFiles(named, tuple(file for file in everything if file not in named.values()))
 
 
@@ -67,12 +74,12 @@ def image_folder(file: Path, root: Path, names: Collection[str], split_folders: 
     """
     folders = list(_possible_folders(file, root, split_folders))
     sample = [name for _, name in zip(range(_IMAGES_TRIED), names, strict=False)]
-    counts = [sum(_is_there(name, folder, root, file) for name in sample) for folder in folders]
+    counts = [sum(is_there(name, folder, root, file) for name in sample) for folder in folders]
     if not any(counts):
         named_file(sample[0], folder=file.parent, root=root, where=file)  # which says so if it leads out of the dataset
         tried = ", ".join(str(folder) for folder in folders)
-        raise DataError(
-            f"{file}: its images, such as {sample[0]!r}, are in none of {tried}; put them into one of these"
+        raise DefectError(
+            Kind.ABSENT, file, f"its images, such as {sample[0]!r}, are in none of {tried}; put them into one of these"
         )
     return folders[counts.index(max(counts))]
 
@@ -83,7 +90,7 @@ def _words(file: Path) -> list[str]:
 
 
 def _candidates(folder: Path, panoptic: bool) -> list[Path]:
-    """COCO files in a folder, and in its folder of annotations."""
+    """COCO files in a folder and in its folder of annotations, and files that are too damaged to tell."""
     found: list[Path] = []
     for place in (folder, *(path for path in content(folder) if path.name.lower() in ANNOTATION_FOLDERS)):
         files = [path for path in content(place) if path.suffix.lower() == ".json"] if place.is_dir() else []
@@ -92,7 +99,9 @@ def _candidates(folder: Path, panoptic: bool) -> list[Path]:
             for path in files
             if ("panoptic" in _words(path)) == panoptic and not path.name.lower().startswith(NO_OBJECTS)
         ]
-        found += [path for path in fitting if json_kind(path) == "coco"] if len(files) <= _MANY_FILES else []
+        found += (
+            [path for path in fitting if json_kind(path) in ("coco", "damaged")] if len(files) <= _MANY_FILES else []
+        )
     return found
 
 
@@ -114,7 +123,8 @@ def _only_one(files: list[Path]) -> Path:
     return preferred[0]
 
 
-def _is_there(name: str, folder: Path, root: Path, file: Path) -> bool:
+def is_there(name: str, folder: Path, root: Path, file: Path) -> bool:
+    """Whether there is a file that `file` names, in a folder."""
     try:
         return is_file(named_file(name, folder=folder, root=root, where=file))
     except DataError:

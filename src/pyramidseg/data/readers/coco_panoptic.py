@@ -1,18 +1,21 @@
 """COCO's panoptic format: `annotations/panoptic_train2017.json` beside a folder of its PNG files, and `train2017/`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from pyramidseg.data.defect_kinds import Defect, Kind
+from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
+from pyramidseg.data.flaws import Flaws
 from pyramidseg.data.masks.panoptic import PanopticFile, PanopticValues
-from pyramidseg.data.readers.coco_images import CocoImages, find_images, image_notes
-from pyramidseg.data.readers.coco_json import CocoJson, read_coco_json
+from pyramidseg.data.readers.coco_images import CocoImages, image_notes, read_splits
+from pyramidseg.data.readers.coco_json import CocoJson
 from pyramidseg.data.readers.coco_labels import CategoryLabels
-from pyramidseg.data.readers.coco_layout import annotation_files
+from pyramidseg.data.readers.coco_layout import annotation_files, is_there
 from pyramidseg.data.readers.listing import Listing, SplitFolders
 from pyramidseg.data.records import Record
-from pyramidseg.data.references import is_file, named_file
-from pyramidseg.errors import DataError
+from pyramidseg.data.references import named_file
+
+_TRIED = 16
 
 
 def read_coco_panoptic(folder: Path, splits: SplitFolders) -> Listing | None:
@@ -24,70 +27,87 @@ def read_coco_panoptic(folder: Path, splits: SplitFolders) -> Listing | None:
     listed = annotation_files(folder, splits, panoptic=True)
     if not listed.of_split:
         return None
-    files = {split: read_coco_json(path) for split, path in listed.of_split.items()}
+    read = read_splits(listed.of_split, folder, splits, check=lambda file: _png_folder(file, folder))
+    files, found = read.files, read.images
     labels = CategoryLabels.of_segments(list(files.values()))
-    found = {split: find_images(file, folder, splits[split]) for split, file in files.items()}
-    masks = {split: _png_files(file, folder) for split, file in files.items()}
-    rows = {split: _row_by_image(file) for split, file in files.items()}
+    segments = {split: _segments_by_image(file, folder) for split, file in files.items()}
     values = PanopticValues(
         tuple(PanopticFile(file.slices, labels.values_of(file)) for file in files.values()),
-        {str(mask): (number, row) for number, split in enumerate(files) for row, mask in enumerate(masks[split])},
+        {str(png): (number, row) for number, some in enumerate(segments.values()) for row, png in some.pngs.values()},
         labels.names,
     )
+    records = {split: tuple(_records(found[split], segments[split])) for split in files}
     return Listing(
         f"COCO panoptic ({', '.join(str(file.path.relative_to(folder)) for file in files.values())})",
-        {split: tuple(_records(found[split], rows[split], masks[split])) for split in files},
+        {**dict.fromkeys(listed.of_split, ()), **records},
         labels.labels,
         values,
         notes=(*listed.notes(), *labels.notes, *image_notes(files, found)),
-        defects=tuple(
-            defect
-            for split, images in found.items()
-            for defect in (*images.defects, *_without_segments(images, rows[split], files[split].path))
+        defects=(
+            *read.defects,
+            *(defect for some in segments.values() for defect in some.defects),
+            *(defect for split in files for defect in _without_segments(found[split], segments[split])),
         ),
     )
 
 
-def _png_files(file: CocoJson, root: Path) -> list[Path]:
-    """The PNG of each annotation.
+@dataclass(frozen=True)
+class _Segments:
+    """The annotations of a file, by the position of their image: which one it is, and its PNG."""
+
+    file: Path
+    pngs: dict[int, tuple[int, Path]]
+    defects: tuple[Defect, ...]
+
+
+def _png_folder(file: CocoJson, root: Path) -> Path:
+    """Where the PNG files of a file lie.
 
     Raises:
-        DataError: they are nowhere.
+        DataError: they are nowhere, or it names none.
     """
     if not file.panoptic:
-        raise DataError(f"{file.path}: holds no panoptic segments (segments_info); leave panoptic out of its name")
+        raise DefectError(
+            Kind.BAD_ANNOTATION, file.path, "holds no panoptic segments (segments_info); leave panoptic out of its name"
+        )
     tried = [file.path.with_suffix(""), root / file.path.stem, file.path.parent]
     for folder in tried:
-        files = [named_file(name, folder=folder, root=root, where=file.path) for name in file.segment_files]
-        if is_file(files[0]):
-            return files
-    raise DataError(
-        f"{file.path}: its PNG files, such as {file.segment_files[0]!r}, are in none of {', '.join(map(str, tried))}; "
-        "unpack them there"
+        if any(is_there(name, folder, root, file.path) for name in file.segment_files[:_TRIED]):
+            return folder
+    named_file(file.segment_files[0], folder=tried[0], root=root, where=file.path)  # says so if it leads elsewhere
+    raise DefectError(
+        Kind.ABSENT,
+        file.path,
+        f"its PNG files, such as {file.segment_files[0]!r}, are in none of {', '.join(map(str, tried))}; unpack them "
+        "there",
     )
 
 
-def _row_by_image(file: CocoJson) -> dict[int, int]:
-    """Which annotation is of which image, by its position.
+def _segments_by_image(file: CocoJson, root: Path) -> _Segments:
+    folder, flaws = _png_folder(file, root), Flaws()
+    pngs: dict[int, tuple[int, Path]] = {}
+    taken: dict[Path, int] = {}
+    for row, (position, name) in enumerate(zip(file.image_numbers.tolist(), file.segment_files, strict=True)):
+        if position < 0:
+            continue
+        with flaws.caught():
+            png = named_file(name, folder=folder, root=root, where=file.path)
+            if position in pngs:
+                detail = f"is of an image that {pngs[position][1]} is of too, in {file.path}; take one of them out"
+                raise DefectError(Kind.REPEATED_ID, png, detail)
+            if taken.setdefault(png, position) != position:
+                raise DefectError(Kind.REPEATED_ID, png, f"is of two images in {file.path}; take one of them out")
+            pngs[position] = row, png
+    return _Segments(file.path, pngs, flaws.defects)
 
-    Raises:
-        DataError: two are of one.
-    """
-    rows: dict[int, int] = {}
-    for row, position in enumerate(file.image_numbers.tolist()):
-        if position >= 0 and rows.setdefault(position, row) != row:
-            first, second = file.segment_files[rows[position]], file.segment_files[row]
-            raise DataError(f"{file.path}: {first} and {second} are of one image; take one of them out")
-    return rows
 
-
-def _records(images: CocoImages, rows: Mapping[int, int], masks: Sequence[Path]) -> Iterator[Record]:
+def _records(images: CocoImages, segments: _Segments) -> Iterator[Record]:
     for position, path in images.paths.items():
-        if position in rows:
-            yield Record(images.ids[position], path, masks[rows[position]])
+        if position in segments.pngs:
+            yield Record(images.ids[position], path, segments.pngs[position][1])
 
 
-def _without_segments(images: CocoImages, rows: Mapping[int, int], file: Path) -> Iterator[Defect]:
+def _without_segments(images: CocoImages, segments: _Segments) -> Iterator[Defect]:
     for position, path in images.paths.items():
-        if position not in rows:
-            yield Defect(Kind.MISSING_MASK, path, f"{file} has no segments of it")
+        if position not in segments.pngs:
+            yield Defect(Kind.MISSING_MASK, path, f"{segments.file} has no segments of it")

@@ -11,19 +11,20 @@ from pyramidseg.data.readers.yaml_file import SplitEntry
 
 
 def describe(
-    root: Path, format: str | None, splits: Mapping[str, SplitEntry], labels: Labels, config: LabelConfig
+    root: Path, format: str | None, splits: Mapping[str, SplitEntry], labels: Labels | None, config: LabelConfig
 ) -> dict[str, Any]:
     """The content of a `DatasetFile`, in plain lists and numbers. Classes say which values they are made of.
 
     Args:
         format: None where every split names its own folders.
+        labels: None where nothing is known of them.
     """
     settings = config.model_dump(mode="json", exclude_defaults=True)
     return {
         "path": str(root.resolve()),
         **({"format": format} if format else {}),
         **{split: entry.model_dump(exclude_none=True) for split, entry in splits.items()},
-        "classes": _classes(labels, config),
+        **({"classes": _classes(labels, config)} if labels else {}),
         **settings,
     }
 

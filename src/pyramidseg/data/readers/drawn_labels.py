@@ -46,3 +46,19 @@ class DrawnLabels:
     def names(self) -> tuple[str, ...]:
         """By value."""
         return tuple(label.name for label in self.labels)
+
+
+def alike(names: Iterable[str]) -> tuple[str, ...]:
+    """A note on names that differ in upper and lower case only, if there are such."""
+    by_folded: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        by_folded.setdefault(name.casefold(), []).append(name)
+    twins = [some for some in by_folded.values() if len(some) > 1]
+    if not twins:
+        return ()
+    told = "; ".join(" and ".join(map(repr, some)) for some in twins)
+    merged = f"{{name: {twins[0][-1]}, from: [{', '.join(twins[0])}]}}"
+    return (
+        f"classes whose names differ in upper and lower case only: {told}; if they are one, merge them (classes: "
+        f"[..., {merged}])",
+    )

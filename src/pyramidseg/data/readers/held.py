@@ -10,11 +10,16 @@ import numpy as np
 
 from pyramidseg.cache import FORGETFUL, Memory, digest, file_state
 from pyramidseg.classes import MAX_CLASSES
+from pyramidseg.data.image_files import opened, pixels
 from pyramidseg.data.masks.colors import packed, read_colors
 from pyramidseg.data.masks.index import read_mask_values
 from pyramidseg.data.parallel import Track, in_threads
 from pyramidseg.data.readers.listing import Listing
 from pyramidseg.errors import DataError
+
+_LOOKED_AT = 20
+_GREY, _NEAR, _NEARLY_ALL = 32, 64, 0.95
+"""How far apart JPEG leaves grey channels, how many levels are near 0 and 255, and what share of pixels has these."""
 
 
 @dataclass
@@ -75,6 +80,22 @@ def held_values(masks: Sequence[Path], track: Track, memory: Memory = FORGETFUL)
 def held_colors(masks: Sequence[Path], track: Track) -> Held:
     """The colours in masks, likewise; ends early where there are more than can be classes."""
     return _held(masks, _colors, track, what="reading the colours in the masks", most=MAX_CLASSES)
+
+
+def black_and_white(masks: Sequence[Path]) -> bool:
+    """Whether the first masks are grey and nearly all 0 and 255, as binary masks are after compression."""
+    counts = np.zeros(256, np.int64)
+    for mask in masks[:_LOOKED_AT]:
+        try:
+            with opened(mask) as file:
+                colors = pixels(file.image.convert("RGB")).astype(np.int16)
+        except DataError:
+            continue
+        if np.ptp(colors, axis=2).max() > _GREY:
+            return False
+        counts += np.bincount(colors[..., 0].ravel(), minlength=256)
+    black, white = int(counts[:_NEAR].sum()), int(counts[-_NEAR:].sum())
+    return min(black, white) > 0 and black + white >= _NEARLY_ALL * int(counts.sum())
 
 
 Counts = dict[int, int]

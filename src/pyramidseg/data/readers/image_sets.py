@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from pyramidseg.data.defect_kinds import Defect, Kind
 from pyramidseg.data.readers.folders import child_folder, content
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, SplitFolders
 from pyramidseg.data.text_files import read_text
@@ -27,23 +28,29 @@ class ImageSet(NamedTuple):
     names: tuple[str, ...]
 
 
-def read_image_sets(folder: Path, splits: SplitFolders) -> dict[str, ImageSet]:
+class ImageSets(NamedTuple):
+    """The list of each split, no name in two of them, and the names that were."""
+
+    lists: dict[str, ImageSet]
+    defects: tuple[Defect, ...] = ()
+
+
+def read_image_sets(folder: Path, splits: SplitFolders) -> ImageSets:
     """The list of each split below `ImageSets/Segmentation`; none where there are no lists.
 
     Raises:
-        DataError: a list cannot be read or names nothing, or two lists share names.
+        DataError: a list cannot be read or names nothing.
     """
     sets = child_folder(folder, ["imagesets"])
     place = sets and child_folder(sets, ["segmentation"])
     if place is None:
-        return {}
+        return ImageSets({})
     files = {path.stem.lower(): path for path in content(place) if path.suffix.lower() == ".txt"}
     if splits == USUAL_FOLDERS:
         splits = {**splits, "train": (*splits["train"], *WHOLE)}
     chosen = {split: next((files[name] for name in names if name in files), None) for split, names in splits.items()}
     lists = {split: ImageSet(file, names_in(file)) for split, file in chosen.items() if file is not None}
-    refuse_overlaps(lists)
-    return lists
+    return without_overlaps(lists)
 
 
 def names_in(file: Path) -> tuple[str, ...]:
@@ -60,17 +67,22 @@ def names_in(file: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def refuse_overlaps(lists: Mapping[str, ImageSet]) -> None:
-    """Refuse a name that is in two lists.
-
-    Raises:
-        DataError: names both lists, and a name.
-    """
-    home: dict[str, ImageSet] = {}
-    for listed in lists.values():
-        shared = [name for name in listed.names if home.setdefault(name, listed) is not listed]
-        if shared:
-            raise DataError(
-                f"{listed.file} and {home[shared[0]].file.name} share {len(shared)} names, such as {shared[0]}: an "
-                "image can be in one split only; take them out of one list"
+def without_overlaps(lists: Mapping[str, ImageSet]) -> ImageSets:
+    """Leave a name that is in two lists to the first of them; in the other it is a defect."""
+    home: dict[str, Path] = {}
+    kept: dict[str, ImageSet] = {}
+    defects: list[Defect] = []
+    for split, (file, names) in lists.items():
+        shared = [name for name in names if name in home]
+        defects += (
+            Defect(
+                Kind.LEAK,
+                file,
+                f"names {name!r}, and so does {home[name].name}: an image can be in one split only; take it out of one "
+                "list",
             )
+            for name in shared
+        )
+        home |= {name: file for name in names if name not in home}
+        kept[split] = ImageSet(file, tuple(name for name in names if home[name] == file))
+    return ImageSets(kept, tuple(defects))

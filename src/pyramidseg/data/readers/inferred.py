@@ -24,6 +24,9 @@ RARE_SHARE = 0.05
 FREQUENT_SHARE = 0.01
 """Of more colours than there can be classes, those that have this part of the pixels are proposed as classes."""
 
+STRAY_SHARE = 0.01
+"""Values behind a gap, after ids without one, that have no larger part of the pixels together are strays."""
+
 SAY_BINARY = (
     "the masks hold only 0 and 255, which is a foreground for some and ignored pixels for others; "
     "say data.binary=true or data.ignore=255 (in a YAML file binary: true or ignore: 255)"
@@ -121,12 +124,13 @@ def _gap(held: Held, values: list[int]) -> tuple[str, Reading]:
             f"{_proposed_map(ids)}",
             _by_value(ids),
         )
+    strays = gap > 1 and sum(map(held.share, late)) <= STRAY_SHARE
     as_levels = 1 not in values and max(ids) >= LEVELS_FROM  # 255 is white then, and no void
     return (
         f"and without a class list ids must run from 0 without gaps (255 is ignored), so {gap} is missing, while "
         f"{_where(held, late)}; list stray values under ignore (data.ignore={_compact(late)}), or give each class its "
         f"value in a YAML file: {_proposed_map(values if as_levels else ids)}",
-        _by_value(values if as_levels else ids),
+        _by_value(ids[:gap] if strays else values if as_levels else ids),  # strays are named file by file then
     )
 
 

@@ -17,7 +17,7 @@ _COCO: dict[str, tuple[str, ...]] = {
 """What the elements of COCO's arrays have."""
 
 
-def json_kind(path: Path) -> Literal["coco", "labelme"] | None:
+def json_kind(path: Path) -> Literal["coco", "labelme", "damaged"] | None:
     """The first member that one format alone has decides; damaged files are of the kind that they begin as."""
     try:
         for member in members(path):
@@ -28,7 +28,7 @@ def json_kind(path: Path) -> Literal["coco", "labelme"] | None:
             if member.end > _LOOKED_AT:
                 return None
     except DataError:
-        pass
+        return "damaged"
     return None
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
 from pyramidseg.data.image_files import list_files, list_images
-from pyramidseg.data.masks.labelme import WITHOUT_AREA, LabelMeFile, LabelMeValues, read_labelme
+from pyramidseg.data.masks.labelme import WITHOUT_AREA, LabelMeFile, LabelMeValues, kind_of, label_of, read_labelme
 from pyramidseg.data.parallel import in_threads
-from pyramidseg.data.readers.drawn_labels import DRAWN, DrawnLabels
+from pyramidseg.data.readers.drawn_labels import DRAWN, DrawnLabels, alike
 from pyramidseg.data.readers.folders import child_folder
 from pyramidseg.data.readers.json_kinds import json_kind
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, SplitFolders
@@ -48,13 +48,14 @@ def read_labelme_folder(folder: Path, splits: SplitFolders) -> Listing | None:
         return None
     images = list_images(folder)
     found = {split: _find(some, images, places[split], folder) for split, some in files.items()}
-    drawn = DrawnLabels.of(sorted({label for split in found.values() for label in split.labels}))
+    labels = sorted({label for split in found.values() for label in split.labels})
+    drawn = DrawnLabels.of(labels)
     return Listing(
         "LabelMe (a JSON file for each image)",
         {split: tuple(some.records.values()) for split, some in found.items()},
         drawn.labels,
         LabelMeValues(drawn.values, drawn.names),
-        notes=tuple(_notes(list(found.values()), images)),
+        notes=(*_notes(list(found.values()), images), *alike(labels)),
         defects=tuple(defect for some in found.values() for defect in some.defects),
     )
 
@@ -87,15 +88,16 @@ def _read(path: Path) -> LabelMeFile | Defect:
     except DefectError as error:
         return error.defect
     for shape in file.shapes or []:
-        shape.pop("points", None)
-        shape.pop("mask", None)
+        if isinstance(shape, dict):
+            shape.pop("points", None)
+            shape.pop("mask", None)
     return file
 
 
 def _add(found: _Found, file: LabelMeFile, known: set[Path], beside: Path | None, place: Path, root: Path) -> None:
     shapes = file.shapes or []
-    found.labels.update(shape["label"] for shape in shapes)
-    found.kinds.update(str(shape["shape_type"]) for shape in shapes)
+    found.labels.update(label for shape in shapes if (label := label_of(shape)))
+    found.kinds.update(kind_of(shape) for shape in shapes)
     try:
         image, renamed = _image_of(file, known, beside, root)
     except DefectError as error:

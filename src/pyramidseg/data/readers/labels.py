@@ -9,12 +9,18 @@ from pyramidseg.data.parallel import Track
 from pyramidseg.data.readers.binary_labels import binary_labels
 from pyramidseg.data.readers.class_map import EVERYTHING_ELSE, ClassMap, Labels
 from pyramidseg.data.readers.held import mask_files
-from pyramidseg.data.readers.inferred import SAY_BINARY, colors_proposed, inferred
+from pyramidseg.data.readers.inferred import colors_proposed, inferred
 from pyramidseg.data.readers.listing import Listing, SourceLabel
-from pyramidseg.data.readers.looks import only_0_and_255
+from pyramidseg.data.readers.looks import only_255_beside_0
 from pyramidseg.data.readers.unclear import Reading, UnclearLabels
 from pyramidseg.data.readers.yaml_file import ClassEntry
 from pyramidseg.errors import ConfigError
+
+SAY_FOREGROUND = (
+    "the masks hold 255 and, beside 0, no value of a class; 255 is a foreground for some and ignored pixels for "
+    "others: say data.binary=true, give the class its value in a YAML file (value: 255), or list 255 under ignore "
+    "(data.ignore=255)"
+)
 
 
 def decide_labels(
@@ -56,7 +62,7 @@ def decide_labels(
         raise colors_proposed(listing, known, track)
     else:
         return inferred(listing, known, track, memory)
-    _refuse_lost_foreground(listing, known, labels)
+    _refuse_lost_foreground(listing, known, labels, classes)
     return labels._replace(notes=(*known.notes, *note, *labels.notes))
 
 
@@ -64,20 +70,24 @@ def _entries(classes: Classes) -> tuple[ClassEntry, ...]:
     return tuple(ClassEntry(name=name, color=color) for name, color in zip(classes.names, classes.colors, strict=True))
 
 
-def _refuse_lost_foreground(listing: Listing, known: ClassMap, labels: Labels) -> None:
-    """Masks of 0 and 255 read by position would be all background: 255 is ignored unless somebody names it.
+def _refuse_lost_foreground(
+    listing: Listing, known: ClassMap, labels: Labels, classes: tuple[ClassEntry, ...] | None
+) -> None:
+    """Masks of 0 and 255, with stray values or without, would be all background where 255 is no class.
 
     Raises:
         DataError: these are such masks, and nobody has said that 255 is to be ignored.
     """
-    by_position = [value for value, _ in labels.masks.ids] == list(range(len(labels.masks.ids)))
+    values = {value for value, _ in labels.masks.ids}
     said = {IGNORE, EVERYTHING_ELSE} & set(known.config.ignore) or any(
         label.value == IGNORE and label.ignored for label in known.labels
     )
-    if not by_position or said or not isinstance(known.values, IndexValues):
+    if IGNORE in values or 0 not in values or said or not isinstance(known.values, IndexValues):
         return
-    if only_0_and_255(mask_files(listing)):
-        raise UnclearLabels(known.source, SAY_BINARY, Reading(settings={"ignore": (IGNORE,)}))
+    if only_255_beside_0(mask_files(listing), values):
+        binary = values == {0, 1} and not any(entry.merged or entry.value is not None for entry in classes or ())
+        settings = {"binary": True} if binary else {"ignore": (*known.config.ignore, IGNORE)}
+        raise UnclearLabels(known.source, SAY_FOREGROUND, Reading(settings=settings))
 
 
 def _in_words(known: ClassMap, labels: Labels) -> str:

@@ -1,6 +1,6 @@
 """A look at masks: whether their pixels are integers or colours, and what is foreground where they are binary."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,15 +13,18 @@ from pyramidseg.data.masks.index import grey, read_mask_values
 from pyramidseg.data.parallel import in_threads
 from pyramidseg.errors import DataError
 
+SAMPLE = 15
+"""Of so many masks that show whether they hold colours, most decide."""
 
-def only_0_and_255(masks: Iterable[Path]) -> bool:
-    """Whether masks hold 255 and nothing else beside 0. Ends at the first that holds a third value."""
-    found: set[int] = set()
+
+def only_255_beside_0(masks: Iterable[Path], values: Container[int]) -> bool:
+    """Whether masks hold 255, and of these values none but 0. Ends at the first that holds one."""
+    found = False
     for look in _looks(masks):
-        found |= look.levels
-        if found - {0, IGNORE}:
+        if any(level in values for level in look.levels - {0}):
             return False
-    return IGNORE in found
+        found |= IGNORE in look.levels
+    return found
 
 
 def foreground_value(masks: Iterable[Path]) -> int:
@@ -32,39 +35,62 @@ def foreground_value(masks: Iterable[Path]) -> int:
     return IGNORE
 
 
-def colored_mask(masks: Iterable[Path], labels: Iterable[tuple[int, Color | None]], *, tolerance: int) -> Path | None:
+def colored_mask(masks: Sequence[Path], labels: Iterable[tuple[int, Color | None]], *, tolerance: int) -> Path | None:
     """A mask that shows that the masks hold colours, or None where they hold integers.
 
-    Coloured pixels show it by themselves. Grey masks can be read in two ways where a class is grey: white may be the
-    colour of class 1, or the value 255 that counts nowhere. The reading that leaves fewer values unexplained counts;
-    where both explain the same, the one by which more classes occur. A palette is read by its colours where these are
-    the classes' colours, but at other indices than the classes' values.
+    Most of a sample from all over the dataset decides, so that a few masks of the other kind are told as such. Where as
+    many show either, coloured pixels count, and else the reading by which more classes occur.
 
     Args:
         labels: values and colours of the classes, as far as they are known.
     """
     by_value = dict(labels)
-    colors = {color for color in by_value.values() if color is not None}
-    greys = {red for red, green, blue in colors if red == green == blue}
+    shown: dict[bool | None, list[Path]] = {True: [], False: [], None: []}
     levels: set[int] = set()
-    first: Path | None = None
-    for look in _looks(masks):
-        if look.colored:
-            return look.mask
-        if look.palette:
-            in_place = all(by_value.get(index) == color for index, color in look.palette.items())
-            if in_place and len(look.palette) == 1:
-                continue  # all background: the next one will tell
-            return look.mask if not in_place and colors.issuperset(look.palette.values()) else None
-        if not greys and not look.as_rgb:
-            return None
-        first = first or look.mask
+    any_colored = False
+    for look in _looks(_spread(masks)):
+        shown[_shows_colors(look, by_value, tolerance=tolerance)].append(look.mask)
         levels |= look.levels
-        no_colors = {level for level in levels if all(abs(level - known) > tolerance for known in greys)}
-        no_values = levels - set(by_value) - ({IGNORE} - greys)
-        if greys and len(no_colors) != len(no_values):
-            return first if len(no_colors) < len(no_values) else None
-    return first if len(levels & greys) > len(levels & set(by_value)) else None
+        any_colored |= look.colored
+        if max(len(shown[True]), len(shown[False])) > SAMPLE // 2:
+            break
+    colors = len(shown[True]) > len(shown[False])
+    if len(shown[True]) == len(shown[False]):
+        colors = any_colored or len(levels & _greys(by_value)) > len(levels & set(by_value))
+    return [*shown[True], *shown[None]][0] if colors else None
+
+
+def _shows_colors(look: "_Look", by_value: Mapping[int, Color | None], *, tolerance: int) -> bool | None:
+    """Whether one mask holds colours; None where both readings explain it.
+
+    Grey can be read in two ways where a class is grey: white may be the colour of class 1, or the value 255 that counts
+    nowhere. The reading that leaves fewer values unexplained counts. A palette is read by its colours where these are
+    the classes' colours, but at other indices than the classes' values.
+    """
+    if look.colored:
+        return True
+    if look.palette:
+        in_place = all(by_value.get(index) == color for index, color in look.palette.items())
+        if in_place and len(look.palette) == 1:
+            return None  # all background
+        return not in_place and set(by_value.values()).issuperset(look.palette.values())
+    greys = _greys(by_value)
+    if not greys:
+        return None if look.as_rgb and not look.levels - {0} else False
+    no_colors = {level for level in look.levels if all(abs(level - known) > tolerance for known in greys)}
+    no_values = look.levels - set(by_value) - ({IGNORE} - greys)
+    return None if len(no_colors) == len(no_values) else len(no_colors) < len(no_values)
+
+
+def _greys(by_value: Mapping[int, Color | None]) -> set[int]:
+    """The levels of those colours that are grey."""
+    return {color[0] for color in by_value.values() if color is not None and len(set(color)) == 1}
+
+
+def _spread(masks: Sequence[Path]) -> list[Path]:
+    """The masks in an order in which the first ones are from all over."""
+    step = max(1, -(-len(masks) // SAMPLE))
+    return [mask for start in range(step) for mask in masks[start::step]]
 
 
 class _Look(NamedTuple):

@@ -13,6 +13,7 @@ from pyramidseg.errors import ConfigError, DataError, nearest
 _FOLDERS_TRIED = 40
 _LAYERS_ENTERED = 3
 _SHOWN = 3
+_OF_NAMES = {Kind.MISSING_MASK, Kind.MISSING_IMAGE, Kind.SAME_STEM}
 
 
 class Recognised(NamedTuple):
@@ -59,15 +60,17 @@ def refuse_defects(root: Path, defects: Sequence[Defect]) -> None:
     """
     if len(defects) == 1:
         raise DefectError(defects[0].kind, defects[0].file, defects[0].detail)
-    by_kind: dict[Kind, list[Path]] = {}
+    by_kind: dict[Kind, list[Defect]] = {}
     for defect in defects:
-        by_kind.setdefault(defect.kind, []).append(defect.file)
+        by_kind.setdefault(defect.kind, []).append(defect)
     if by_kind:
-        parts = (f"{IN_WORDS[kind]} ({len(files)}): {_few(root, files)}" for kind, files in by_kind.items())
-        raise DataError(
-            f"{root}: {'; '.join(parts)}; an image and its mask need the same name beside the extension: add what is "
-            "missing, or take these files out"
-        )
+        parts = [f"{IN_WORDS[kind]} ({len(found)}): {_few(root, found)}" for kind, found in by_kind.items()]
+        if not _OF_NAMES.isdisjoint(by_kind):
+            parts.append(
+                "an image and its mask need the same name beside the extension: add what is missing, or take these "
+                "files out"
+            )
+        raise DataError(f"{root}: {'; '.join(parts)} (pyramidseg inspect lists all defects)")
 
 
 def _layers(root: Path) -> Iterator[Path]:
@@ -133,9 +136,13 @@ def _not_recognised(
     )
 
 
-def _few(root: Path, files: list[Path]) -> str:
-    names = [str(file.relative_to(root)) if file.is_relative_to(root) else str(file) for file in files[:_SHOWN]]
-    return ", ".join(names) + (f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else "")
+def _few(root: Path, defects: list[Defect]) -> str:
+    """The first few files, and what is wrong with them where that is not their name alone."""
+    told = []
+    for kind, file, detail in ((defect.kind, defect.file, defect.detail) for defect in defects[:_SHOWN]):
+        name = str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
+        told.append(name if kind in _OF_NAMES else f"{name}: {detail}")
+    return ", ".join(told) + (f" and {len(defects) - _SHOWN} more" if len(defects) > _SHOWN else "")
 
 
 def _in_words(root: Path) -> str:

@@ -1,14 +1,16 @@
 """Roboflow's export of semantic masks: in each split `name.jpg`, `name_mask.png` and `_classes.csv`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from pyramidseg.data.defect_kinds import Defect
+from pyramidseg.data.defect_kinds import Defect, Kind
+from pyramidseg.data.image_files import list_images
 from pyramidseg.data.readers.class_lists import find_class_list
 from pyramidseg.data.readers.folders import child_file, child_folder
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, NearMiss, SourceLabel, SplitFolders
+from pyramidseg.data.readers.pairing import Side, pair
 from pyramidseg.data.readers.side_by_side import pair_one_folder
 from pyramidseg.data.records import Record
-from pyramidseg.errors import DataError
 
 CLASSES = "_classes.csv"
 
@@ -16,34 +18,44 @@ CLASSES = "_classes.csv"
 def read_roboflow(folder: Path, splits: SplitFolders) -> Listing | None:
     """List `{split}/name.jpg {split}/name_mask.png`; also one folder of these without splits.
 
+    Splits that lack a list of classes, or have another one than the first, are read by the first one; that is a defect.
+
     Raises:
         NearMiss: there are lists of classes and no masks, as in Roboflow's exports for classification.
-        DataError: splits whose lists of classes differ.
+        DataError: a list of classes cannot be read.
     """
     inside = {split: child_folder(folder, names) for split, names in splits.items()}
     if splits == USUAL_FOLDERS and child_file(folder, CLASSES):
         inside = {"train": folder}
-    exported = {split: path for split, path in inside.items() if path and child_file(path, CLASSES)}
-    if not exported:
+    folders = {split: path for split, path in inside.items() if path and list_images(path)}
+    listed = [path for path in folders.values() if child_file(path, CLASSES)]
+    if not listed:
         return None
+    found = {split: pair_one_folder(path) for split, path in folders.items()}
+    if not any(found.values()):
+        raise NearMiss(f"{listed[0]} has {CLASSES} but no name_mask.png: export it as Semantic Segmentation Masks")
+    labels = find_class_list(listed[0]).labels
     records: dict[str, tuple[Record, ...]] = {}
-    defects: tuple[Defect, ...] = ()
-    for split, path in exported.items():
-        pairs = pair_one_folder(path)
+    defects: list[Defect] = []
+    notes: list[str] = []
+    for split, path in folders.items():
+        pairs = found[split]
+        if pairs is None and split == "test":
+            notes.append(f"the test split ({path}) has no masks and was left out")
+            continue
         if pairs is None:
-            raise NearMiss(f"{path} has {CLASSES} but no name_mask.png: export it as Semantic Segmentation Masks")
+            pairs = pair(Side.of(path, list_images(path)), Side.of(path, ()))
         records[split] = pairs.records
-        defects += pairs.defects
+        defects += [*pairs.defects, *_other_classes(path, labels, listed)]
     layout = "Roboflow semantic masks (name.jpg, name_mask.png, _classes.csv)"
-    return Listing(layout, records, _same_classes(list(exported.values())), defects=defects)
+    return Listing(layout, records, labels, notes=tuple(notes), defects=tuple(defects))
 
 
-def _same_classes(folders: list[Path]) -> tuple[SourceLabel, ...]:
-    labels = find_class_list(folders[0]).labels
-    for other in folders[1:]:
-        if find_class_list(other).labels != labels:
-            raise DataError(
-                f"{other / CLASSES}: differs from {folders[0] / CLASSES}, so that a value would mean two things; make "
-                "them equal"
-            )
-    return labels
+def _other_classes(folder: Path, labels: tuple[SourceLabel, ...], listed: list[Path]) -> Iterator[Defect]:
+    """What is wrong with the list of classes of a split."""
+    file, first = folder / CLASSES, listed[0] / CLASSES
+    if folder not in listed:
+        yield Defect(Kind.ABSENT, file, f"is not there, so what the masks' values mean is not said; copy {first}")
+    elif find_class_list(folder).labels != labels:
+        detail = f"differs from {first}, so that a value would mean two things; make them equal"
+        yield Defect(Kind.UNCLEAR_CLASSES, file, detail)

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from pyramidseg.data.defect_kinds import Defect, Kind
 from pyramidseg.data.image_files import IMAGE_EXTENSIONS
 from pyramidseg.data.readers.folders import child_file, child_folder
-from pyramidseg.data.readers.image_sets import ImageSet, names_in, refuse_overlaps
+from pyramidseg.data.readers.image_sets import ImageSet, names_in, without_overlaps
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing
 from pyramidseg.data.records import Record
 
@@ -20,7 +20,7 @@ def divided_by_lists(listing: Listing, folder: Path) -> Listing:
     What no list names is for training where there is no list for it, and is left out where there is one.
 
     Raises:
-        DataError: a list cannot be read or names nothing, or two lists share a name.
+        DataError: a list cannot be read or names nothing.
     """
     files = _lists(folder)
     if not files:
@@ -28,8 +28,10 @@ def divided_by_lists(listing: Listing, folder: Path) -> Listing:
     by_name = _by_name(listing.splits["train"])
     found = {split: {name: _id(name, by_name) for name in names_in(file)} for split, file in files.items()}
     ids = {split: tuple(known for known in names.values() if known) for split, names in found.items()}
-    refuse_overlaps({split: ImageSet(files[split], names) for split, names in ids.items()})
-    home = {name: split for split, names in ids.items() for name in names}
+    parted = without_overlaps(
+        {split: ImageSet(files[split], tuple(dict.fromkeys(some))) for split, some in ids.items()}
+    )
+    home = {name: split for split, listed in parted.lists.items() for name in listed.names}
     rest = "train" if "train" not in files else ""
     splits: dict[str, list[Record]] = {split: [] for split in ("train", *files)}
     for record in listing.splits["train"]:
@@ -48,7 +50,7 @@ def divided_by_lists(listing: Listing, folder: Path) -> Listing:
         listing,
         splits={split: tuple(records) for split, records in splits.items()},
         notes=(*listing.notes, *notes),
-        defects=(*listing.defects, *absent),
+        defects=(*listing.defects, *parted.defects, *absent),
     )
 
 

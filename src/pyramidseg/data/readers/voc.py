@@ -49,7 +49,7 @@ def read_voc(folder: Path, splits: SplitFolders) -> Listing | None:
             f"{masks} is there but no JPEGImages: CVAT leaves the images out unless 'Save images' is chosen; put them "
             "into JPEGImages"
         )
-    lists = read_image_sets(folder, splits)
+    lists, overlaps = read_image_sets(folder, splits)
     if not lists and splits != USUAL_FOLDERS:  # lists of these very names were asked for
         return None
     sides = Side.of(images, list_images(images)), Side.of(masks, list_images(masks))
@@ -63,7 +63,7 @@ def read_voc(folder: Path, splits: SplitFolders) -> Listing | None:
         {split: found.records for split, found in pairs.items()},
         classes.labels,
         notes=tuple(dict.fromkeys((*(note for found in pairs.values() for note in found.notes), *classes.notes))),
-        defects=tuple(defect for found in pairs.values() for defect in found.defects),
+        defects=(*overlaps, *(defect for found in pairs.values() for defect in found.defects)),
     )
 
 
@@ -82,7 +82,7 @@ def _by_lists(images: Side, masks: Side, lists: Mapping[str, ImageSet], *, expor
     pairs: dict[str, Pairs] = {}
     for split, (file, names) in lists.items():
         bare = [name for name in names if name not in known_masks]
-        if split == "test" and len(bare) == len(names):
+        if split == "test" and names and len(bare) == len(names):
             pairs[split] = Pairs((), notes=(f"the test split ({file}) has no masks and was left out",))
             continue
         notes: tuple[str, ...] = ()

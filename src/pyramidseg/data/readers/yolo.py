@@ -6,6 +6,7 @@ images/train/a.jpg    or train/images/a.jpg
 labels/train/a.txt    or train/labels/a.txt
 """
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +15,7 @@ from pathlib import Path
 from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
 from pyramidseg.data.image_files import list_files, list_images
 from pyramidseg.data.masks.yolo import YoloValues
-from pyramidseg.data.readers.drawn_labels import DRAWN, DrawnLabels
+from pyramidseg.data.readers.drawn_labels import DRAWN, DrawnLabels, alike
 from pyramidseg.data.readers.folders import child_file, child_folder, subfolders
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, NearMiss, SplitFolders
 from pyramidseg.data.readers.yolo_file import YoloFile, find_yolo_file
@@ -84,7 +85,7 @@ def read_yolo(folder: Path, splits: SplitFolders) -> Listing | None:
         records,
         drawn.labels,
         YoloValues({number: drawn.values[name] for number, name in names.items()}, drawn.names),
-        notes=(f"{DRAWN}; of objects that overlap, the smaller lies on top", *notes),
+        notes=(f"{DRAWN}; of objects that overlap, the smaller lies on top", *notes, *alike(drawn.names)),
         defects=tuple(defects),
     )
 
@@ -100,13 +101,14 @@ def _sources(
     if file is None or not file.sources or splits != USUAL_FOLDERS:
         return _by_folders(folder, splits), ()
     found: dict[str, list[_Source]] = {}
-    notes: tuple[str, ...] = ()
+    base = _base(folder, file)
+    notes: tuple[str, ...] = () if base else (_not_followed(folder, file),)
     for split, entries in file.sources.items():
-        places = [_place(entry, folder, file) for entry in entries]
+        places = [_place(entry, base or folder, folder, file.path) for entry in entries]
         if split == "test" and None in places:
             notes += (f"{file.path.name} names test images that are not there",)
             continue
-        found[split] = [_source(place, entry, folder, file.path) for place, entry in zip(places, entries, strict=True)]
+        found[split] = [_source(place, entry, folder, file) for place, entry in zip(places, entries, strict=True)]
     return found, notes
 
 
@@ -122,26 +124,43 @@ def _by_folders(folder: Path, splits: SplitFolders) -> dict[str, list[_Source]]:
     return {split: [_folder_source(place, folder)] for split, place in places.items()}
 
 
-def _place(entry: str, folder: Path, file: YoloFile) -> Path | None:
+def _base(folder: Path, file: YoloFile) -> Path | None:
+    """The folder that data.yaml says the dataset is in (`path`); None where it is not there, or lies outside."""
+    try:
+        place = (folder / file.base.replace("\\", "/")).resolve()
+        inside = Path(os.path.relpath(place, folder.resolve()))
+        return folder / inside if ".." not in inside.parts and place.is_dir() else None
+    except (OSError, ValueError):  # no name that a file system takes
+        return None
+
+
+def _not_followed(folder: Path, file: YoloFile) -> str:
+    return (
+        f"path: {file.base} in {file.path.name} is no folder inside {folder}, and was not followed: that folder counts"
+    )
+
+
+def _place(entry: str, base: Path, folder: Path, file: Path) -> Path | None:
     """What an entry of data.yaml means inside the dataset.
 
     Roboflow writes `../train/images` and means `train/images`, which is how Ultralytics takes it.
     """
     written = entry.replace("\\", "/")
-    for name in (written, f"{file.base}/{written}", written.removeprefix("../")):
+    for place, name in ((base, written), (base, written.removeprefix("../")), (folder, written)):
         try:
-            place = named_file(name, folder=folder, root=folder, where=file.path)
+            found = named_file(name, folder=place, root=folder, where=file)
         except DataError:
             continue
-        if place.exists():
-            return place
+        if found.exists():
+            return found
     return None
 
 
-def _source(place: Path | None, entry: str, folder: Path, file: Path) -> _Source:
+def _source(place: Path | None, entry: str, folder: Path, file: YoloFile) -> _Source:
     if place is None:
-        named_file(entry, folder=folder, root=folder, where=file)  # which says so if it leads out of the dataset
-        raise DataError(f"{file}: {entry!r} is not there; name folders relative to {folder}")
+        named_file(entry, folder=folder, root=folder, where=file.path)  # which says so if it leads out of the dataset
+        ignored = "" if _base(folder, file) else f" ({_not_followed(folder, file)})"
+        raise DataError(f"{file.path}: {entry!r} is not there; name folders relative to {folder}{ignored}")
     if place.is_dir():
         return _folder_source(place, folder)
     lines = [line.strip() for line in read_text(place, most=_LIST_BYTES).splitlines()]

@@ -1,6 +1,6 @@
 """Ultralytics' description of a dataset, mostly called data.yaml.
 
-path: .                  # folder of the dataset; whatever leads out of the folder of this file is not followed
+path: .                  # folder of the dataset; one outside of the folder of this file is not followed, aloud
 train: images/train      # a folder of images, a list of folders, or a text file that lists images; also val and test
 names: {0: car, 1: bus}  # or [car, bus]
 """
@@ -24,7 +24,7 @@ class YoloFile:
 
     Attributes:
         names: by class number.
-        base: the folder that `sources` are relative to, as it is written.
+        base: the folder that `sources` are relative to, as it is written (`.` where it is not).
         sources: of each split the folders or lists of images, as they are written.
     """
 

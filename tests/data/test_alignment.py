@@ -1,0 +1,86 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pyramidseg.data.alignment import Turn, mismatch, resizable, turn_of
+from pyramidseg.data.defect_kinds import Kind
+from pyramidseg.data.records import Record
+
+SIDE = st.integers(1, 3000)
+
+
+def pair(folder: Path, tag: int, own: int) -> Record:
+    record = Record("a", folder / "a.jpg", folder / "a.png")
+    for file, orientation in ((record.image, tag), (folder / "a.png", own)):
+        exif = Image.Exif()
+        if orientation > 1:
+            exif[0x0112] = orientation
+        Image.new("L", (8, 6)).save(file, exif=exif)
+    return record
+
+
+@given(SIDE, SIDE, st.floats(0.01, 1), st.sampled_from([int, round, lambda side: int(side) + 1]))
+def test_scaled_mask_is_resizable_however_its_sides_were_rounded(
+    height: int, width: int, scale: float, whole: Callable[[float], int]
+) -> None:
+    mask = max(1, whole(scale * height)), max(1, whole(scale * width))
+    if mask != (width, height):
+        assert resizable(image=(height, width), mask=mask)
+        assert resizable(image=mask, mask=(height, width))
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [((480, 640), (640, 480)), ((480, 640), (480, 480)), ((100, 101), (101, 100)), ((96, 128), (90, 128))],
+)
+def test_mask_of_another_shape_is_not_resizable(image: tuple[int, int], mask: tuple[int, int]) -> None:
+    assert not resizable(image=image, mask=mask)
+
+
+@pytest.mark.parametrize(
+    ("tag", "own", "kind", "said"),
+    [
+        (6, 1, Kind.EXIF_TURNED, "as its EXIF tag (orientation 6) turns it"),
+        (8, 3, Kind.EXIF_TURNED, "as its EXIF tag (orientation 8) turns it"),
+        (1, 5, Kind.EXIF_TURNED, "by an EXIF tag of its own (orientation 5)"),
+        (1, 1, Kind.SIZE_DIFFERS, "as if one of them had been turned"),
+    ],
+)
+def test_mask_on_its_side_is_told_with_the_tag_that_turns_either(
+    tmp_path: Path, tag: int, own: int, kind: Kind, said: str
+) -> None:
+    defect = mismatch(pair(tmp_path, tag, own), image=(8, 6), mask=(6, 8)).defect
+    assert defect.kind is kind
+    assert defect.file == tmp_path / "a.png"
+    assert said in defect.detail
+    assert "resize_masks" not in defect.detail
+
+
+def test_mask_of_the_same_shape_is_told_of_the_way_out(tmp_path: Path) -> None:
+    assert "resize_masks: true" in mismatch(pair(tmp_path, 1, 1), image=(6, 8), mask=(3, 4)).defect.detail
+
+
+@pytest.mark.parametrize(
+    ("tag", "own", "size", "turn"),
+    [
+        (1, 1, (6, 8), Turn.NONE),
+        (3, 3, (6, 8), Turn.NONE),
+        (6, 1, (8, 6), Turn.SHOWN),
+        (1, 6, (8, 6), Turn.SHOWN),
+        (6, 1, (6, 6), Turn.UNSEEN),
+        (3, 1, (6, 8), Turn.UNSEEN),
+        (1, 3, (6, 8), Turn.OF_MASK),
+        (6, 8, (8, 6), Turn.OF_MASK),
+    ],
+)
+def test_turns_are_told_by_both_tags(tmp_path: Path, tag: int, own: int, size: tuple[int, int], turn: Turn) -> None:
+    assert turn_of(pair(tmp_path, tag, own), size) is turn
+
+
+def test_outlines_have_no_tag_to_go_by(tmp_path: Path) -> None:
+    record = pair(tmp_path, 3, 1)
+    assert turn_of(Record("a", record.image, tmp_path / "a.json"), (6, 8)) is Turn.NONE
