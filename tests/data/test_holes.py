@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyramidseg.classes import IGNORE
 from pyramidseg.data.holes import Pixels, find_holes
 from pyramidseg.data.images import read_image, read_pixels
+from pyramidseg.data.inspection.check import check_record
 from pyramidseg.data.masks.class_masks import ClassMasks
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import Record
@@ -152,3 +153,13 @@ def test_holes_have_no_label_and_everything_else_keeps_its(tmp_path: Path) -> No
     assert np.isfinite(read).all()
     assert (truth[0] == IGNORE).all()
     assert (truth[1:] == 1).all()
+
+
+def test_the_counts_of_the_check_leave_out_labels_beside_holes(tmp_path: Path) -> None:
+    values = np.full((4, 5, 3), 10, np.uint16)
+    values[0] = 0
+    image, mask = write(tmp_path / "a.tif", values, nodata="0"), tmp_path / "mask.tif"
+    tifffile.imwrite(mask, np.ones((4, 5), np.uint8))
+    counts = check_record(Record("a", image, mask), ClassMasks.plain(2), channels=3).counts
+    assert counts is not None
+    assert (counts[1], counts[IGNORE]) == (15, 5)

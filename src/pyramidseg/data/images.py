@@ -26,6 +26,7 @@ class ImageHeader(NamedTuple):
         channels: as stored, alpha among them.
         alpha: whether the last channel is transparency.
         color: whether the others are red, green and blue.
+        holes: whether pixels may hold nothing, which only decoding shows.
     """
 
     height: int
@@ -34,6 +35,7 @@ class ImageHeader(NamedTuple):
     dtype: str
     alpha: bool = False
     color: bool = False
+    holes: bool = False
 
 
 def read_image(path: Path, *, channels: Channels) -> NDArray[Any]:
@@ -154,7 +156,7 @@ def _describe_raster(path: Path, tiff: TiffHeader) -> ImageHeader:
     height, width = (tiff.width, tiff.height) if tiff.orientation >= 5 else (tiff.height, tiff.width)
     dtype = "float32" if tiff.dtype.startswith("float") else tiff.dtype
     color = tiff.color and tiff.bands == 3 + tiff.alpha and dtype in ("uint8", "uint16")
-    return ImageHeader(height, width, tiff.bands, dtype, tiff.alpha, color)
+    return ImageHeader(height, width, tiff.bands, dtype, tiff.alpha, color, _may_have_holes(tiff))
 
 
 def _describe(path: Path, file: OpenImage, tiff: TiffHeader | None) -> ImageHeader:
@@ -168,7 +170,13 @@ def _describe(path: Path, file: OpenImage, tiff: TiffHeader | None) -> ImageHead
     alpha = mode.upper().endswith("A") or (mode == "P" and "transparency" in file.image.info)
     deep = "uint16" if mode.startswith("I;16") or _is_deep(file) else "uint8"
     dtype = "int16" if signed else "float32" if mode == "F" else deep
-    return ImageHeader(*file.size, (1 if signed or mode in _GREY else 3) + alpha, dtype, alpha, mode in _COLOR)
+    channels = (1 if signed or mode in _GREY else 3) + alpha
+    return ImageHeader(*file.size, channels, dtype, alpha, mode in _COLOR, tiff is not None and _may_have_holes(tiff))
+
+
+def _may_have_holes(tiff: TiffHeader) -> bool:
+    """See `read_pixels`."""
+    return tiff.nodata is not None or tiff.dtype.startswith("float") or (tiff.georeferenced and tiff.alpha)
 
 
 def _is_deep(file: OpenImage) -> bool:

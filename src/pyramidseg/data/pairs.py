@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pyramidseg.classes import IGNORE
 from pyramidseg.config import Channels
 from pyramidseg.data.alignment import check_same_size
+from pyramidseg.data.holes import Pixels
 from pyramidseg.data.images import read_pixels
 from pyramidseg.data.parallel import Track
 from pyramidseg.data.records import MaskSource, Record
@@ -65,6 +66,10 @@ def read_pair(record: Record, masks: MaskSource, *, channels: Channels) -> Pair:
     pixels = read_pixels(record.image, channels=channels)
     labels = masks.read(record)
     check_same_size(record, pixels.values.shape[:2], labels.shape)
-    if (empty := pixels.empty()) is not None:
-        labels = np.where(empty, np.uint8(IGNORE), labels)
-    return pixels.filled(), labels
+    return pixels.filled(), labels_beside_holes(labels, pixels)
+
+
+def labels_beside_holes(labels: NDArray[np.uint8], pixels: Pixels) -> NDArray[np.uint8]:
+    """(H, W) labels, `IGNORE` where the image is empty in all channels."""
+    empty = pixels.empty()
+    return labels if empty is None else np.where(empty, np.uint8(IGNORE), labels)

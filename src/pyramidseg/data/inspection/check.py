@@ -14,10 +14,11 @@ from pyramidseg.cache import FORGETFUL, Memory, digest, file_state
 from pyramidseg.config import Channels
 from pyramidseg.data.alignment import Turn, check_same_size, turn_of
 from pyramidseg.data.defects import Defects
-from pyramidseg.data.images import check_channels, read_header
+from pyramidseg.data.images import check_channels, read_header, read_pixels
 from pyramidseg.data.inspection.channel_statistics import byte_counts
 from pyramidseg.data.inspection.tally import SplitSummary, Tally
 from pyramidseg.data.inspection.turns import Turns
+from pyramidseg.data.pairs import labels_beside_holes
 from pyramidseg.data.parallel import Track, in_threads, untracked
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.errors import DataError
@@ -158,13 +159,15 @@ def _first_few(names: list[str]) -> str:
 
 
 def check_record(record: Record, masks: MaskSource, *, channels: Channels | None = None) -> Finding:
-    """Check one image and its mask without decoding the image."""
+    """Check one image and its mask; the image is decoded only where it may have holes, as labels there do not count."""
     try:
         header = read_header(record.image)
         if channels is not None:
             check_channels(record.image, header, channels)
         labels = masks.read(record)
         check_same_size(record, (header.height, header.width), labels.shape)
+        if header.holes:
+            labels = labels_beside_holes(labels, read_pixels(record.image, channels=channels))
     except DataError as error:
         return Finding(record, error=error)
     counts = byte_counts(labels[..., None])[0]

@@ -21,6 +21,7 @@ from pyramidseg.data.images import read_header, read_image, read_pixels
 from pyramidseg.data.inspection.channel_statistics import ChannelSums, byte_counts, sums_of
 from pyramidseg.data.inspection.lookalikes import look_hash
 from pyramidseg.data.masks.class_masks import ClassMasks, UnknownValues
+from pyramidseg.data.pairs import labels_beside_holes
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.errors import DataError
 
@@ -78,9 +79,7 @@ def examine(record: Record, masks: MaskSource, *, bands: tuple[int, ...] | None 
         defects.append(mismatch(record, image=size, mask=shape).defect)
     counts = None
     if labels is not None and pixels is not None and shape == size:
-        if (empty := pixels.empty()) is not None:  # as `read_pair` has it
-            labels = np.where(empty, np.uint8(IGNORE), labels)
-        counts = byte_counts(labels[..., None])[0]
+        counts = byte_counts(labels_beside_holes(labels, pixels)[..., None])[0]
     if counts is not None and counts[IGNORE] == counts.sum():
         detail = "all pixels are ignored, and none has a class; label it, or take it out"
         defects.append(Defect(Kind.ALL_IGNORED, _mask_file(record), detail))
