@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import os
+import re
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,23 +15,58 @@ from pyramidseg.errors import OutputError
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk, and move it to `path`.
 
-    Killed at any moment, `path` holds either its old content or the whole new one.
+    Killed at any moment, `path` holds either its old content or the whole new one; what the temporary file held is then
+    among the `leftovers` of its folder.
 
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
     """
     with explained_writes(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         # Made here, and not as a private file by tempfile: so it has the permissions that the user's umask leaves it.
         part.touch(exist_ok=False)
+        mode = stat.S_IMODE(part.stat().st_mode)
         try:
             write(part)
+            part.chmod(mode)  # safetensors puts a private file in its place
             _flush(part)
             part.replace(path)
             _flush(path.parent)
         finally:
             part.unlink(missing_ok=True)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Temporary files in a folder that `write_atomically` was killed over."""
+    return [path for path in folder.glob(".*.part") if _PART.fullmatch(path.name)]
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with those above it, where it is not there.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    with explained_writes(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError:  # in a file system that takes no folders, such as /proc
+            raise OutputError(f"{folder}: no folder can be made there; choose another --out") from None
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written, as far as that can be told without making it.
+
+    Raises:
+        OutputError: the nearest folder that exists takes no files.
+    """
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    with explained_writes(folder):
+        if not existing.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -57,6 +94,8 @@ def explained(error: OSError) -> str:
     """A failed write that no `explained_writes` caught, in one line."""
     return f"{error.filename or 'output'}: cannot be written: {_REASONS[error.errno or 0]}"
 
+
+_PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space, or choose another --out",

@@ -62,6 +62,12 @@ def dataset_with(root: Path, mask: np.ndarray) -> Path:
         (["describe", "resnett50"], ["resnett50", "did you mean 'resnet50'"]),
         (["describe", "vgg16", "finest_stride=3"], ["model.finest_stride=3"]),
         (["describe", "resnet18", "--size", "big"], ["--size big"]),
+        (["train", "x", "--out", "r", "data.scale=["], ["data.scale=[: not readable as YAML"]),
+        (["train", "x", "--out", "r", "optim.stepsize=1"], ["optim.stepsize", "known: optim.clip_norm"]),
+        (["train", ".", "--out", "r", "--encoder", "[foo"], ["encoder=[foo: neither"]),
+        (["train", ".", "--out", "r", "--device", "cuda:77"], ["cuda:77"]),
+        (["train", ".", "--out", "r", "--weights", "run #2/best.safetensors"], ["run #2/best.safetensors: no such"]),
+        (["describe", "."], [".: a folder, not a file"]),
     ],
 )
 def test_misspelt_commands_flags_and_settings(

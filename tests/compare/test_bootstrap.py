@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyramidseg.classes import Classes
-from pyramidseg.compare.bootstrap import compare_pairs, counts_of, miou
+from pyramidseg.compare.bootstrap import _resampled, compare_pairs, counts_of, miou
 from pyramidseg.evaluation.metrics import metrics_of
 
 
@@ -51,7 +51,32 @@ def test_seeds_are_averaged() -> None:
     assert difference.mean == pytest.approx(float(expected))
 
 
-def test_resampling_equals_a_loop() -> None:
+def test_a_difference_within_what_seeds_differ_by_is_not_real() -> None:
+    good, bad = images(1, quality=0.1), images(2, quality=0.0)
+    alone = compare_pairs({"a": [good], "b": [bad]})[0]
+    several = compare_pairs({"a": [good, good, bad], "b": [bad, bad, good]})[0]
+    assert alone.is_real
+    assert not several.is_real
+
+
+def test_a_difference_beyond_what_seeds_differ_by_is_real() -> None:
+    a, b = ([images(seed, quality=quality) for seed in range(3)] for quality in (0.1, 0.0))
+    assert compare_pairs({"a": a, "b": b})[0].is_real
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_resampled_seeds_spread_as_their_mean_does(seeds: int) -> None:
+    # Equal images leave only the seeds to chance: the mean of S seeds has the variance s^2 / S.
+    runs = [np.repeat(images(seed, quality=0.1 * seed, count=1), 4, axis=0) for seed in range(seeds)]
+    same = np.repeat(images(0, quality=0.0, count=1), 4, axis=0)
+    mious = [float(miou(run.sum(axis=0))) for run in runs]
+    resampled = _resampled(runs, np.ones((20_000, 4)), np.random.default_rng(0))
+    assert resampled.mean() == pytest.approx(np.mean(mious), abs=2e-3)
+    assert resampled.std() == pytest.approx(np.std(mious, ddof=1) / seeds**0.5, rel=0.03)
+    assert compare_pairs({"a": [same], "b": [same]})[0].high == 0
+
+
+def test_resampling_of_images_equals_a_loop() -> None:
     run = images(1, quality=0.0, count=5)
     (difference,) = compare_pairs({"a": [run], "b": [run + 1]}, resamples=50, seed=3)
     draws = np.random.default_rng(3).multinomial(5, np.full(5, 0.2), size=50)

@@ -11,7 +11,7 @@ from pyramidseg.cli.main import main
 from pyramidseg.compare.bootstrap import Difference
 from pyramidseg.compare.results import EncoderCost, EncoderResult, pareto_front
 from pyramidseg.compare.study import run_folder
-from pyramidseg.compare.verdict import verdict
+from pyramidseg.compare.verdict import caveat, verdict
 from support import TINY
 
 ENCODERS = "test_resnet,test_efficientnet"
@@ -90,6 +90,43 @@ def test_two_different_encoders_are_needed(
     arguments = ["compare", str(scenes), "--encoders", encoders, "--epochs", "1", "--out", str(tmp_path / "out")]
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("encoders", "data", "message"),
+    [
+        ("test_resnet,vit_tiny_patch16_224", "", "vit_tiny_patch16_224"),
+        ("test_resnet,test_efficientnet", "nowhere", "nowhere: no such file or folder"),
+    ],
+)
+def test_what_the_last_run_would_be_refused_for_stops_before_the_first(
+    scenes: Path, tmp_path: Path, encoders: str, data: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["compare", str(scenes / data), "--encoders", encoders, "--epochs", "1", "--out", str(out)]
+    assert main([*arguments, *TINY[1:]]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_comparison_goes_on_by_the_words_that_began_it(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", str(scenes), "--out", str(tmp_path / "out"), "--epochs", "1", *SETTINGS]
+    words += ["optim.optimizer=auto", "optim.lr=null"]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".comparison.yaml.0123abcd.part").touch()  # of a first try that was killed at once
+    assert main(words) == 0
+    assert main(words) == 0
+    assert capsys.readouterr().out.count("this run is finished; it is left as it is") == 2
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [(1, "not how much a second training would differ"), (3, "3 seeds tell only roughly"), (10, "by 10 seeds")],
+)
+def test_the_caveat_says_what_the_intervals_are_of(seeds: int, said: str) -> None:
+    assert said in caveat(seeds)
 
 
 def result(name: str, miou: float, latency_ms: float) -> EncoderResult:

@@ -2,6 +2,7 @@ import io
 import math
 import xml.etree.ElementTree as ElementTree
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,16 @@ from PIL import Image
 
 from pyramidseg.classes import Classes
 from pyramidseg.evaluation.metrics import Scores, metrics_of
-from pyramidseg.evaluation.plots import confusion_heatmap, iou_bars, save_plots, training_curve, training_curves
+from pyramidseg.evaluation.plots import (
+    STYLE,
+    _draw_curve,
+    confusion_heatmap,
+    iou_bars,
+    new_figure,
+    save_plots,
+    training_curve,
+    training_curves,
+)
 
 KEYS = ("train_loss", "val_loss", "train_error", "val_error", "train_miou", "val_miou")
 
@@ -75,6 +85,19 @@ def test_curves_mark_the_best_validation_epoch():
     rows[1]["val_miou"] = 0.75
     assert "validation, best 0.125" in texts(training_curve(rows, "loss", format="svg"))
     assert "validation, best 1.000" in texts(training_curve(rows, "miou", format="svg"))
+
+
+@pytest.mark.parametrize("quantity", ["loss", "error", "miou"])
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_the_legend_covers_no_curve(quantity, epochs):
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(4.4, 3.1)
+        axes = figure.subplots()
+        _draw_curve(axes, history(epochs), quantity)
+        figure.draw_without_rendering()
+        legend = axes.get_legend().get_window_extent()
+        assert legend.y1 <= axes.xaxis.label.get_window_extent().y0
+        assert legend.y0 >= 0
 
 
 @pytest.mark.parametrize("gap", [None, "", math.nan, "nan", math.inf])

@@ -16,7 +16,7 @@ from PIL import Image
 from pyramidseg.classes import Classes
 from pyramidseg.data.masks.class_masks import ClassMasks
 from pyramidseg.data.records import Dataset, Record
-from pyramidseg.errors import DataError, OutputError
+from pyramidseg.errors import ConfigError, DataError, OutputError
 from pyramidseg.evaluation.scoring import evaluate, score
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.backends import TorchBackend
@@ -225,6 +225,12 @@ def test_evaluate_refuses_to_overwrite_before_it_computes(tmp_path, records, mod
 def test_evaluate_refuses_a_file_as_its_folder(records, model, dataset):
     with pytest.raises(OutputError, match="a folder is needed"):
         evaluate(model, dataset, out=records[0].image, device="cpu")
+
+
+@pytest.mark.parametrize("batch_size", [0, -3])
+def test_evaluate_refuses_a_batch_of_none(model, dataset, batch_size):
+    with pytest.raises(ConfigError, match=f"batch_size={batch_size}: at least 1"):
+        evaluate(model, dataset, device="cpu", batch_size=batch_size)
 
 
 def test_large_images_are_scored_in_tiles(tmp_path, model):

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -47,6 +48,12 @@ class TestRoundTrip:
         assert loaded.encoder_source == model.encoder_source
         assert loaded.mean.tolist() == [1.0, 2.0, 3.0] and loaded.std.tolist() == [4.0, 5.0, 6.0]
         assert not loaded.training
+
+    def test_a_bundle_may_be_read_by_whom_the_umask_lets(self, model, tmp_path):
+        before = os.umask(0o022)
+        model.save(tmp_path / "model.safetensors")
+        os.umask(before)
+        assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o644
 
     def test_facts_and_version_are_kept(self, bundle):
         loaded = load_bundle(bundle)

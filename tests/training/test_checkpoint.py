@@ -31,12 +31,13 @@ def save(folder: Path, step: int, *, steps: int = 1) -> Path:
         optimizer=optimizer,
         tally=torch.eye(2, dtype=torch.int64),
         identity="mine",
+        processes=2,
     )
 
 
 def load(folder: Path) -> tuple[Position, list[str]]:
     warnings: list[str] = []
-    found = load_checkpoint(folder, identity="mine", warn=warnings.append)
+    found = load_checkpoint(folder, identity="mine", processes=2, warn=warnings.append)
     assert found is not None
     return found[1], warnings
 
@@ -55,7 +56,7 @@ def test_model_optimizer_and_position_come_back_bit_for_bit(tmp_path: Path) -> N
     model, optimizer = trained(3)
     fresh = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     fresh_optimizer = torch.optim.AdamW(fresh.parameters(), lr=0.1)
-    found = load_checkpoint(tmp_path, identity="mine", warn=pytest.fail)
+    found = load_checkpoint(tmp_path, identity="mine", processes=2, warn=pytest.fail)
     assert found is not None
     confusion = restore(found[0], model=fresh, average=None, optimizer=fresh_optimizer)
     assert torch.equal(confusion, torch.eye(2, dtype=torch.int64))
@@ -68,7 +69,7 @@ def test_model_optimizer_and_position_come_back_bit_for_bit(tmp_path: Path) -> N
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
-    assert load_checkpoint(tmp_path / "absent", identity="mine", warn=pytest.fail) is None
+    assert load_checkpoint(tmp_path / "absent", identity="mine", processes=2, warn=pytest.fail) is None
 
 
 @pytest.mark.parametrize("place", [0.0, 0.2, 0.6, 0.999])
@@ -93,10 +94,16 @@ def test_all_damaged_is_an_error(tmp_path: Path) -> None:
     for step in (1, 2):
         save(tmp_path, step).write_bytes(b"nothing of the kind")
     with pytest.raises(WeightsError, match="none of its 2 checkpoints is whole"):
-        load_checkpoint(tmp_path, identity="mine", warn=lambda _: None)
+        load_checkpoint(tmp_path, identity="mine", processes=2, warn=lambda _: None)
 
 
 def test_another_datasets_checkpoint_is_refused(tmp_path: Path) -> None:
     save(tmp_path, 1)
     with pytest.raises(WeightsError, match="other data"):
-        load_checkpoint(tmp_path, identity="theirs", warn=pytest.fail)
+        load_checkpoint(tmp_path, identity="theirs", processes=2, warn=pytest.fail)
+
+
+def test_another_number_of_processes_is_named(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    with pytest.raises(WeightsError, match=r"2 processes began this run, and 1 .* \(torchrun --nproc-per-node 2\)"):
+        load_checkpoint(tmp_path, identity="mine", processes=1, warn=pytest.fail)

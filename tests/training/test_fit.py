@@ -104,6 +104,14 @@ def test_repeated_non_finite_steps_stop_the_run_and_name_the_images(tmp_path: Pa
     assert list((tmp_path / "run/checkpoint").glob("*.safetensors"))
 
 
+def test_a_run_without_a_watched_value_ends_with_a_model(tmp_path: Path) -> None:
+    data = float_images(tmp_path / "data", broken=7)
+    run = run_on(data, tmp_path / "run", epochs=2, batch_size=2, watch="train_loss", precision="fp32", **AS_THEY_ARE)
+    assert [row["train_loss"] for row in rows_of(run)] == ["", ""]
+    assert run.best.is_file()
+    assert run.report.is_file()
+
+
 def test_early_stop_watches_any_value(scenes: Path, tmp_path: Path) -> None:
     run = run_on(scenes, tmp_path / "run", epochs=6, watch="train_loss", patience=1, lr=1e-12, ema=0.0)
     losses = [float(row["train_loss"]) for row in rows_of(run)]
@@ -140,6 +148,11 @@ def test_fine_tuning_takes_the_bundles_network_and_says_what_matched(
     before, after = ps.Segmenter.load(first.best), ps.Segmenter.load(tuned.last)
     assert after.settings.pyramid_channels == 32
     torch.testing.assert_close(before.classifier.weight, after.classifier.weight, atol=1e-6, rtol=0)
+
+
+def test_what_never_thaws_is_said(scenes: Path, tmp_path: Path) -> None:
+    run = run_on(scenes, tmp_path / "run", freeze_stages=1, unfreeze_epoch=1)
+    assert "optim.unfreeze_epoch=1: a run of 1 epochs ends before" in run.report.read_text(encoding="utf-8")
 
 
 def test_other_classes_need_reset_head(scenes: Path, tmp_path: Path) -> None:

@@ -217,6 +217,11 @@ def test_median_frequency_weights_are_those_of_camvid() -> None:
     assert roots.tolist() == pytest.approx(np.sqrt(quoted), rel=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["sqrt_median_frequency", "median_frequency"])
+def test_class_weights_of_no_labelled_pixel_are_all_one(kind: Any) -> None:
+    assert class_weights(kind, [0, 0], [0, 0]).tolist() == [1, 1]
+
+
 def test_class_weights_by_hand_need_one_a_class() -> None:
     assert class_weights((1.0, 2.0), [5, 5], [9, 9]).tolist() == [1, 2]
     with pytest.raises(ConfigError, match="3 weights for 2 classes"):

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pyramidseg.cli.main import main
+from pyramidseg.config import Config, setting_names
 from pyramidseg.data.classification_loading import center_crop, random_resized_crop
 from pyramidseg.data.image_folders import open_image_folders
 from pyramidseg.errors import DataError
 from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.training.classification import counted
+from pyramidseg.training.classification import MEANINGFUL, counted
 from pyramidseg.training.loop import train
 from support import TINY_SETTINGS
 
@@ -112,7 +113,14 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one(folders: Path, tmp_path: Pat
         (["data.classes=[a,b]"], "data.classes: has no meaning for a classifier"),
         (["loss.dice=0.5"], "loss.dice: has no meaning for a classifier"),
         (["train.watch=val_miou"], "train.watch=val_miou: no such value in metrics.csv"),
-        (["optim.freeze_encoder=true"], "part the encoder from the rest of a segmenter"),
+        (["optim.freeze_encoder=true"], "optim.freeze_encoder: has no meaning for a classifier"),
+        (["optim.freeze_norm=true"], "optim.freeze_norm: has no meaning for a classifier"),
+        (["optim.layer_decay=0.8"], "optim.layer_decay: has no meaning for a classifier"),
+        (["model.image_head=true"], "model.image_head: has no meaning for a classifier"),
+        (["model.finest_stride=2"], "model.finest_stride: has no meaning for a classifier"),
+        (["data.normalization=dataset"], "data.normalization: has no meaning for a classifier"),
+        (["data.rare_class_crops=0.5"], "data.rare_class_crops: has no meaning for a classifier"),
+        (["train.reset_head=true"], "train.reset_head: has no meaning for a classifier"),
     ],
 )
 def test_what_has_no_meaning_is_refused(
@@ -122,7 +130,33 @@ def test_what_has_no_meaning_is_refused(
     assert message in capsys.readouterr().err
 
 
+def test_only_settings_that_exist_have_a_meaning() -> None:
+    named = {f"{section}.{key}" for section, keys in MEANINGFUL.items() for key in keys}
+    assert named < set(setting_names())
+    assert list(MEANINGFUL) == list(Config.model_fields)
+
+
 class TestImageFolders:
+    @pytest.mark.parametrize(
+        "names", [("images", "masks"), ("JPEGImages", "SegmentationClass"), ("leftImg8bit", "gtFine")], ids="/".join
+    )
+    @pytest.mark.parametrize("above", ["", "train"])
+    def test_images_and_their_masks_are_not_two_classes(
+        self, tmp_path: Path, above: str, names: tuple[str, str]
+    ) -> None:
+        for name in names:
+            (tmp_path / above / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / above / name / "0.png")
+        with pytest.raises(
+            DataError, match=f"'{names[0]}' and '{names[1]}' are images and .* `pyramidseg train` learns"
+        ):
+            open_image_folders(tmp_path)
+
+    def test_a_class_may_be_called_like_a_folder_of_masks(self, tmp_path: Path) -> None:
+        write_images(tmp_path, 3)
+        (tmp_path / "red").rename(tmp_path / "label")
+        assert open_image_folders(tmp_path).classes == ("blue", "green", "label")
+
     def test_without_splits_each_class_gives_a_share(self, tmp_path: Path) -> None:
         data = open_image_folders(write_images(tmp_path / "all", 10), val_share=0.2)
         assert data.classes == ("blue", "green", "red")

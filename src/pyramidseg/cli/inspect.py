@@ -33,10 +33,12 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.console import Console
     from pyramidseg.data.inspection.inspect import inspect_dataset
     from pyramidseg.data.inspection.report import PAGE, check_out, write_inspection
+    from pyramidseg.files import check_writable
 
     console, out = Console(), Path(arguments.out)
-    check_out(out, overwrite=arguments.overwrite)
     config = load_config(overrides=dict(parse_override(text) for text in arguments.settings))
+    check_out(out, overwrite=arguments.overwrite)
+    check_writable(out)  # rather than find out after the last file
     inspection = inspect_dataset(arguments.dataset, data=config.data, track=console.track)
     write_inspection(out, inspection)
     for line in in_lines(inspection):

@@ -1,11 +1,14 @@
 """Which differences between models are real: paired bootstrap over images (Efron & Tibshirani 1993, chapter 13).
 
 All models are scored on the same images; resampling the images resamples all models together, so that what makes an
-image hard for all of them cancels out.
+image hard for all of them cancels out. Where a model was trained several times, its seeds are resampled too, by
+themselves: S - 1 of S, which makes the variance of their mean unbiased, where S of S would make it (S - 1) / S of that
+(Rao & Wu 1988). With one seed nothing is known of how much another training would differ.
 
 Legend: M models, S seeds, N images, K classes, R resamples.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +27,8 @@ class Difference:
 
     Attributes:
         mean: first minus second, in mIoU.
-        low, high: ends of the interval that holds `LEVEL` of the resamples.
+        low, high: ends of the interval that holds `LEVEL` of the resamples, of images and of seeds where there are
+            several.
     """
 
     first: str
@@ -69,7 +73,7 @@ def compare_pairs(
     rng = np.random.default_rng(seed)
     # How often each resample draws each image: counts are then added up by one matrix product.
     draws = rng.multinomial(images, np.full(images, 1 / images), size=resamples).astype(np.float64)
-    resampled = {name: np.mean([miou(_added_up(draws, run)) for run in runs], axis=0) for name, runs in counts.items()}
+    resampled = {name: _resampled(runs, draws, rng) for name, runs in counts.items()}
     order = sorted(means, key=lambda name: -means[name])
     tail = 100 * (1 - LEVEL) / 2
     found = []
@@ -78,6 +82,16 @@ def compare_pairs(
             low, high = np.nanpercentile(resampled[first] - resampled[second], [tail, 100 - tail])
             found.append(Difference(first, second, means[first] - means[second], float(low), float(high)))
     return tuple(found)
+
+
+def _resampled(runs: Sequence[Counts], draws: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """(R,): a model's mIoU in every resample, the mean over the seeds that it draws."""
+    by_seed = np.stack([miou(_added_up(draws, run)) for run in runs], axis=1)
+    if (seeds := len(runs)) == 1:
+        return by_seed[:, 0]
+    drawn = rng.multinomial(seeds - 1, np.full(seeds, 1 / seeds), size=len(draws))
+    mean: NDArray[np.float64] = (by_seed * drawn).sum(axis=1) / (seeds - 1)
+    return mean
 
 
 def _added_up(draws: NDArray[np.float64], run: Counts) -> NDArray[np.float64]:

@@ -26,7 +26,8 @@ def error_curves(results: Results, *, format: Format = "png") -> bytes:
         left, right = figure.subplots(1, 2)
         _draw_curves(left, results.encoders, "error, 1 - mean IoU", lambda row: _minus(row["val_miou"]))
         _draw_curves(right, results.encoders, "validation loss", lambda row: row["val_loss"])
-        right.legend(loc="upper right")
+        names, labels = right.get_legend_handles_labels()
+        figure.legend(names, labels, loc="outside lower center", ncols=min(4, len(labels)))
         return rendered(figure, format)
 
 
@@ -44,18 +45,18 @@ def cost_scatter(results: Results, *, format: Format = "png") -> bytes:
 def _draw_curves(
     axes: Axes, encoders: Sequence[EncoderResult], title: str, value_of: Callable[[dict[str, Any]], float | None]
 ) -> None:
-    longest = 1
+    longest, top = 1, 0.0
     for place, result in enumerate(encoders):
         values = _by_seed(result, value_of)
         epochs = np.arange(1, values.shape[1] + 1)
-        longest = max(longest, len(epochs))
+        longest, top = max(longest, len(epochs)), max(top, np.nanmax(values, initial=0.0))
         color, dash = PALETTE[place % len(PALETTE)], DASHES[place // len(PALETTE) % len(DASHES)]
         marker = "o" if len(epochs) < 3 else ""
         axes.plot(epochs, values.mean(axis=0), dash, color=color, label=result.name, marker=marker, markersize=5)
         if len(values) > 1:
             axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, linewidth=0)
     axes.set_title(title)
-    axes.set(xlabel="epoch", xlim=(0, 1.02 * longest), ylim=(0, None))
+    axes.set(xlabel="epoch", xlim=(0, 1.03 * longest + 0.1), ylim=(0, 1.1 * top or 1))
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.grid(axis="y")
 

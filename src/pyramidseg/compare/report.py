@@ -12,7 +12,7 @@ from typing import Any
 from pyramidseg.compare.plots import cost_scatter, error_curves
 from pyramidseg.compare.results import COSTS, LATENCY, EncoderResult, Results, pareto_front
 from pyramidseg.compare.study import Study
-from pyramidseg.compare.verdict import verdict
+from pyramidseg.compare.verdict import caveat, verdict
 from pyramidseg.files import write_atomically, write_text
 from pyramidseg.pages.page import Figure, render, svg_uri, template_of
 
@@ -40,6 +40,8 @@ def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:
         template_of(__package__, "report.html.j2"),
         title=f"{len(ranked)} encoders on {Path(study.dataset).name}",
         verdict=sentences,
+        caveat=caveat(study.seeds),
+        seeds=study.seeds,
         rows=[_Row(result, result.name in front) for result in ranked],
         results=results,
         size=f"{results.height}x{results.width}",

@@ -5,7 +5,7 @@ DIR/comparison.yaml holds what was asked, DIR/runs/ENCODER-seedN one ordinary tr
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from pyramidseg.console import Console
 from pyramidseg.errors import ConfigError, OutputError
 from pyramidseg.files import write_text
 from pyramidseg.model.encoder import resolve_encoder
-from pyramidseg.training.loop import Run, fit
+from pyramidseg.training.loop import Run, fit, plan
+from pyramidseg.training.run_folder import is_occupied
 
 PLAN = "comparison.yaml"
 
@@ -65,6 +66,7 @@ def begin_study(
     Raises:
         ConfigError: no budget or two, an unknown encoder or one named twice, or another study than the one in `out`.
         OutputError: `out` holds something else.
+        PyramidSegError: a run of the study could not begin; nothing is written then.
     """
     if (epochs is None) == (minutes is None):
         raise ConfigError("compare: give the budget of a run, either --epochs or --minutes")
@@ -83,8 +85,9 @@ def begin_study(
             stored = replace(stored, seeds=seeds)
             write_text(out / PLAN, yaml.safe_dump(_plain(stored), sort_keys=False))
         return stored
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if is_occupied(out):
         raise OutputError(f"{out}: exists already and holds no comparison; choose another --out")
+    _check_runs(dataset, names, settings, console)
     counts = (
         dict.fromkeys(names, epochs)
         if epochs is not None
@@ -120,6 +123,13 @@ def carry_out(study: Study, out: Path, console: Console) -> dict[str, list[Run]]
 def run_folder(out: Path, encoder: str, seed: int) -> Path:
     """Where one run lies."""
     return out / "runs" / f"{encoder}-seed{seed}"
+
+
+def _check_runs(dataset: str, encoders: Sequence[str], settings: Mapping[str, Any], console: Console) -> None:
+    """Plan a run of every encoder: whatever would refuse the last one refuses before the first is trained."""
+    console.say(f"checking the dataset and {len(encoders)} encoders")
+    for encoder in encoders:
+        plan(_config(settings, encoder=encoder, epochs=1, seed=0), dataset, Console(quiet=True))
 
 
 def _affordable(

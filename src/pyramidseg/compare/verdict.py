@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from pyramidseg.compare.bootstrap import Difference
 from pyramidseg.compare.results import EncoderResult
 
+FEW_SEEDS = 10
+"""Fewer seeds than this give a rough idea of their spread: the deviation of 10 is known to about a quarter."""
+
 
 def verdict(results: Sequence[EncoderResult], differences: Sequence[Difference]) -> tuple[str, ...]:
     """What to take, in sentences: the best, what is as good as it within noise and faster or slower, what is worse."""
@@ -17,12 +20,22 @@ def verdict(results: Sequence[EncoderResult], differences: Sequence[Difference])
     equal = [result for result in ranked[1:] if not against_best[result.name].is_real]
     cheapest = min([best, *equal], key=lambda result: result.cost.latency_ms)
     sentences.append(f"Take {cheapest.name}: no other that is as good is faster here.")
-    if len(best.mious) == 1:
-        sentences.append(
+    return (*sentences, caveat(len(best.mious)))
+
+
+def caveat(seeds: int) -> str:
+    """What the intervals tell, and what they do not."""
+    if seeds == 1:
+        return (
             "One seed each: the intervals tell how much the choice of images matters, not how much a second training "
             "would differ; use --seeds 3 before deciding on small differences."
         )
-    return tuple(sentences)
+    if seeds < FEW_SEEDS:
+        return (
+            f"The intervals hold for other images like these and for other trainings, but {seeds} seeds tell only "
+            "roughly how much trainings differ: a difference near the end of its interval wants more of them."
+        )
+    return f"The intervals hold for other images like these and for other trainings, by {seeds} seeds."
 
 
 def _against(best: EncoderResult, other: EncoderResult, difference: Difference) -> str:

@@ -19,6 +19,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -139,6 +140,12 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
     return Figure(figsize=(width_inches, height_inches), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
 
 
+def legend_below(axes: Axes) -> None:
+    """A legend under the axis, its numbers and its label, where it covers nothing."""
+    below = axes.transAxes + ScaledTranslation(0, -34 / 72, axes.figure.dpi_scale_trans)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, ncols=2, borderaxespad=0)
+
+
 def _draw_curve(axes: Axes, history: History, quantity: Quantity) -> None:
     epochs = [float(row["epoch"]) for row in history]
     rises = quantity == "miou"
@@ -159,7 +166,7 @@ def _draw_curve(axes: Axes, history: History, quantity: Quantity) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(axis="y")
     if top:
-        axes.legend(loc="lower right" if rises else "upper right")
+        legend_below(axes)
 
 
 def _draw_cells(axes: Axes, shares: NDArray[np.float64]) -> None:

@@ -57,18 +57,25 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     tally: Tensor,
     identity: str,
+    processes: int,
 ) -> Path:
     """Write `step-N.safetensors`, then delete all but the last two.
 
     Args:
         identity: fingerprint of settings and data; a resumed run has to have the same.
+        processes: how many train; a resumed run has to have as many.
     """
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     if average is not None:
         tensors |= {f"average/{name}": tensor for name, tensor in average.state_dict().items()}
     tensors |= _optimizer_tensors(optimizer)
     tensors["tally"] = tally
-    metadata = {"format": KIND, "identity": identity, "position": json.dumps(asdict(position))}
+    metadata = {
+        "format": KIND,
+        "identity": identity,
+        "processes": str(processes),
+        "position": json.dumps(asdict(position)),
+    }
     path = folder / f"step-{steps_done:09d}.safetensors"
     write_tensors(path, tensors, metadata)
     for old in _stored(folder)[:-KEPT]:
@@ -77,14 +84,15 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, *, identity: str, warn: Callable[[str], None]
+    folder: Path, *, identity: str, processes: int, warn: Callable[[str], None]
 ) -> tuple[dict[str, Tensor], Position] | None:
     """The newest checkpoint that is whole, or None where there is none at all.
 
     A damaged one is passed over aloud for the one before it.
 
     Raises:
-        WeightsError: checkpoints are there, but none is whole, or they belong to other settings or data.
+        WeightsError: checkpoints are there, but none is whole, or they belong to other settings or data, or to another
+            number of processes.
     """
     stored = _stored(folder)
     for path in reversed(stored):
@@ -96,6 +104,11 @@ def load_checkpoint(
         if metadata["identity"] != identity:
             raise WeightsError(
                 f"{path}: belongs to other data than this run was started with; resume with the same dataset"
+            )
+        if metadata["processes"] != str(processes):
+            raise WeightsError(
+                f"{path}: {metadata['processes']} processes began this run, and {processes} would go on otherwise: "
+                f"resume with as many (torchrun --nproc-per-node {metadata['processes']})"
             )
         return tensors, Position(**json.loads(metadata["position"]))
     if stored:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyramidseg.config import Config, given_settings
+from pyramidseg.config import Config, TrainConfig, given_settings
 from pyramidseg.console import Console
 from pyramidseg.data.classification_loading import ClassifiedSamples, center_crop
 from pyramidseg.data.image_folders import ImageFolders, LabelledImage, check_images, open_image_folders
@@ -38,8 +38,16 @@ TOP = 5
 
 IMAGES, WRONG, WRONG_TOP = range(3)
 
-MEANINGLESS = ("loss.", "data.classes", "data.format", "data.ignore", "data.binary", "data.scale", "model.weights")
-"""Beginnings of settings that only segmentation has."""
+MEANINGFUL: dict[str, frozenset[str]] = {
+    "model": frozenset({"encoder", "encoder_depth", "encoder_weights", "dropout", "in_channels"}),
+    "data": frozenset({"val_share", "crop", "flip", "color", "workers"}),
+    "loss": frozenset(),
+    "optim": frozenset(
+        {"optimizer", "lr", "weight_decay", "momentum", "schedule", "warmup_epochs", "clip_norm", "ema"}
+    ),
+    "train": frozenset(TrainConfig.model_fields) - {"reset_head"},
+}
+"""What a classifier goes by, by section; the other settings are segmentation's."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +220,8 @@ def classification_config(config: Config) -> Config:
     given = given_settings(config)
     defaults = {"model.encoder_weights": "none", "model.dropout": 0.0, "train.watch": "val_error"}
     for name in given:
-        if name.startswith(MEANINGLESS) and given[name] != _default(name):
+        section, _, key = name.partition(".")
+        if key not in MEANINGFUL[section] and given[name] != _default(name):
             raise ConfigError(f"{name}: has no meaning for a classifier, which `pretrain` trains; leave it out")
     tree = config.model_dump()
     for name, value in defaults.items():

@@ -1,5 +1,6 @@
 """One epoch of training: step after step, with what has to hold between them."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,7 +13,7 @@ from pyramidseg.config import Config
 from pyramidseg.console import Console
 from pyramidseg.data.loading import Batch
 from pyramidseg.errors import TrainingError
-from pyramidseg.runtime import memory_explained, rank, sum_over_ranks
+from pyramidseg.runtime import memory_explained, rank, sum_over_ranks, world_size
 from pyramidseg.training.checkpoint import Position, save_checkpoint
 from pyramidseg.training.interrupt import Interrupted, StopRequest
 from pyramidseg.training.optim import factor_at, set_learning_rate
@@ -47,10 +48,10 @@ def run_epoch(
             share, step_tally = setup.task.gradients(setup.wrapped, step_batches, number)
             norm = gradient_norm(setup.model)
             save_due = is_due(config, number + 1, time.monotonic() - saved_at)
-            # One exchange for all that the processes have to agree on: the loss, and whether to stop or save.
-            wishes = torch.stack([share, share.new_tensor(stop.requested), share.new_tensor(save_due)])
-            loss, stop_wished, save_wished = sum_over_ranks(wishes).tolist()
-            if torch.isfinite(norm) and torch.isfinite(torch.tensor(loss)):
+            # One exchange, and one wait for a GPU, for all that has to be known and agreed on after a step.
+            wishes = torch.stack([share, norm.to(share), share.new_tensor(stop.requested), share.new_tensor(save_due)])
+            loss, norms, stop_wished, save_wished = sum_over_ranks(wishes).tolist()
+            if math.isfinite(loss) and math.isfinite(norms):
                 clip_gradients(setup.model, norm, config.optim.clip_norm)
                 setup.optimizer.step()
                 if setup.average:
@@ -107,6 +108,7 @@ def checkpoint(setup: Setup, run: RunFolder, position: Position, tally: Tensor) 
         optimizer=setup.optimizer,
         tally=total,
         identity=setup.identity,
+        processes=world_size(),
     )
 
 

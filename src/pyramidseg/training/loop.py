@@ -15,7 +15,16 @@ from pyramidseg.data.inspection import DatasetSummary, check_dataset
 from pyramidseg.data.normalization import Normalization, measure, wants_statistics
 from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.records import Dataset
-from pyramidseg.runtime import choose_device, on_first_rank, process_group, rank, share_buffers, sum_over_ranks
+from pyramidseg.model.encoder import check_encoder
+from pyramidseg.runtime import (
+    choose_device,
+    on_first_rank,
+    process_group,
+    rank,
+    share_buffers,
+    sum_over_ranks,
+    world_size,
+)
 from pyramidseg.training.checkpoint import Position, load_checkpoint, restore
 from pyramidseg.training.epoch import checkpoint, run_epoch
 from pyramidseg.training.events import EventLog
@@ -25,7 +34,7 @@ from pyramidseg.training.optim import choose_optimizer
 from pyramidseg.training.preparation import adopt_bands, adopt_bundle_settings, prepare
 from pyramidseg.training.run_folder import RunFolder, begin_run, open_run
 from pyramidseg.training.segmentation import Segmentation
-from pyramidseg.training.setup import Setup
+from pyramidseg.training.setup import Setup, make_step
 from pyramidseg.training.task import Validation
 
 
@@ -131,6 +140,8 @@ def plan(config: Config, source: str | Path | Dataset, console: Console) -> Setu
     check_watch(config.train.watch, Segmentation.watchable)
     config, taken = adopt_bundle_settings(config)
     config, optimizer = choose_optimizer(config)
+    make_step(config)  # a device or a network that cannot be had is refused before any mask is read
+    check_encoder(config.model)
     dataset, summary, normalization = on_first_rank(lambda: checked_dataset(source, config, console))
     setup = prepare(adopt_bands(config, dataset), dataset, summary, normalization)
     for note in (taken, *setup.notes, optimizer):
@@ -157,6 +168,8 @@ def checked_dataset(
     summary = check_dataset(dataset, splits=("train", "val"), channels=channels, track=console.track, memory=memory)
     for name, split in summary.splits.items():
         console.say(f"  {name}: {split.images} images")
+    for note in summary.notes:
+        console.warn(note)
     dtypes, pretrained = summary.splits["train"].dtypes, config.model.weights != "random"
     if not wants_statistics(config.data.normalization, dtypes=dtypes, channels=channels, pretrained=pretrained):
         return dataset, summary, None
@@ -165,7 +178,7 @@ def checked_dataset(
 
 def continue_from(run: RunFolder, setup: Setup, console: Console) -> tuple[Position, Tensor]:
     """Restore the newest whole checkpoint, or start anew, aloud, where there is none yet."""
-    found = load_checkpoint(run.checkpoints, identity=setup.identity, warn=console.warn)
+    found = load_checkpoint(run.checkpoints, identity=setup.identity, processes=world_size(), warn=console.warn)
     if found is None:
         console.say(f"{run.path}: no checkpoint yet, so training starts anew")
         return Position(), setup.task.empty_tally()
@@ -198,8 +211,9 @@ def close_epoch(
     row = epoch_row(setup, position, setup.task.training_columns(sum_over_ranks(tally)), found.columns)
     position.history.append(row)
     watched = row[setup.config.train.watch]
-    better = watched is not None and (
-        position.best is None or improves(watched, position.best, setup.config.train.watch)
+    # An epoch without a watched value, as where every step was skipped, is better than none: `best` is always there.
+    better = position.best is None or (
+        watched is not None and improves(watched, position.best, setup.config.train.watch)
     )
     if better:
         position.best, position.best_epoch = watched, position.epoch

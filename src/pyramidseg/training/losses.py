@@ -220,7 +220,7 @@ def class_weights(
     """Weight by class, (K,) float32.
 
     A class's frequency is its pixels over all labelled pixels of the images that show it; its weight is the median
-    frequency over its own, or the square root of that. A class that never occurs weighs 1.
+    frequency over its own, or the square root of that. A class that never occurs weighs 1; so do all where none does.
 
     Raises:
         ConfigError: a list of weights of another length than the classes.
@@ -236,6 +236,8 @@ def class_weights(
     frequency = torch.tensor(pixels, dtype=torch.float64) / torch.tensor(pixels_where_present).clamp_min(1)
     occurs = frequency > 0
     ratio = torch.ones_like(frequency)
+    if not occurs.any():
+        return ratio.float()
     # The mean of the two middle ones where their number is even, as NumPy's median.
     ratio[occurs] = frequency[occurs].quantile(0.5) / frequency[occurs]
     return (ratio.sqrt() if kind == "sqrt_median_frequency" else ratio).float()

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from pyramidseg.config import Config, OptimConfig
-from pyramidseg.errors import ConfigError
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.stages import count_parts, part_finder
 from pyramidseg.training.freezing import frozen_parts
@@ -47,11 +46,7 @@ def choose_optimizer(config: Config) -> tuple[Config, str]:
 
 
 def parameter_groups(model: nn.Module, config: OptimConfig) -> list[Group]:
-    """All parameters that are ever trained, by peak rate, by whether they are decayed, and by whether Muon takes them.
-
-    Raises:
-        ConfigError: settings of the encoder's parts for a model that has none.
-    """
+    """All parameters that are ever trained, by peak rate, by whether they decay, and by whether Muon takes them."""
     rates = _peak_rates(model, config)
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -75,11 +70,6 @@ def _peak_rates(model: nn.Module, config: OptimConfig) -> dict[str, float]:
     Layer-wise decay: Clark et al. 2020, arXiv 2003.10555, appendix A; Bao et al. 2021, arXiv 2106.08254, section 3.1.
     """
     if not isinstance(model, Segmenter):
-        if config.layer_decay != 1 or config.encoder_lr_factor != 1 or config.freeze_encoder or config.freeze_stages:
-            raise ConfigError(
-                "optim.layer_decay, encoder_lr_factor and freeze_* part the encoder from the rest of a segmenter, and "
-                "this model has no other part; leave them out"
-            )
         return {name: config.peak_lr for name, _ in model.named_parameters()}
     parts, part_of = count_parts(model.encoder), part_finder(model.encoder)
     untrained = 0 if config.unfreeze_epoch else frozen_parts(model, config, epoch=0)

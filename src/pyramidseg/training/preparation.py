@@ -18,6 +18,7 @@ from pyramidseg.data.transforms import Augmentation, RareClassCrops
 from pyramidseg.errors import ConfigError
 from pyramidseg.free_memory import free_bytes
 from pyramidseg.model.bundle import load_weights, read_settings
+from pyramidseg.model.encoder import resolve_encoder
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.runtime import position_seed
 from pyramidseg.training.freezing import set_training_mode
@@ -51,6 +52,7 @@ def prepare(
     weights = _class_weights(config, summary).to(step.device, step.dtype)
     in_words = ", ".join(f"{value:.3g}" for value in weights.tolist())
     pairs, pairs_note = _pairs(config, dataset, summary, workers=loading_workers(config, step.device))
+    thaw_note = _thaw_note(config.optim.unfreeze_epoch, config.train.epochs)
     return assemble(
         config,
         Segmentation(config, dataset, summary, step, weights),
@@ -65,6 +67,7 @@ def prepare(
             model_note,
             *([f"images are normalised by {normalization}"] if normalization else []),
             *([f"class weights {in_words}"] if config.loss.class_weights != "none" else []),
+            *([thaw_note] if thaw_note else []),
             *([pairs_note] if pairs_note else []),
         ),
     )
@@ -92,20 +95,27 @@ def adopt_bundle_settings(config: Config) -> tuple[Config, str]:
 
     Returns:
         The settings, and what was taken over in words (nothing where there was nothing to take).
+
+    Raises:
+        ConfigError: the encoder that was given is not the bundle's.
     """
     if config.model.weights == "random":
         return config, ""
     theirs = ModelConfig.model_validate({**read_settings(Path(config.model.weights)), "weights": config.model.weights})
     own = config.model
-    free = set(ModelConfig.model_fields) - own.model_fields_set - {"weights", "dropout", "encoder_weights"}
+    free = set(ModelConfig.model_fields) - own.model_fields_set - {"weights", "encoder_weights"}
+    if "encoder" in own.model_fields_set and own.encoder != theirs.encoder:
+        free -= {"encoder_depth"}  # a depth belongs to the name that it was given with
     taken = {name: getattr(theirs, name) for name in sorted(free) if getattr(theirs, name) != getattr(own, name)}
-    if own.encoder != theirs.encoder and "encoder" in own.model_fields_set:
+    adopted = own.model_copy(update=taken)
+    asked, held = (resolve_encoder(model.encoder, model.encoder_depth) for model in (adopted, theirs))
+    if asked != held:
         raise ConfigError(
-            f"model.encoder={own.encoder}: {own.weights} holds a {theirs.encoder}; leave the encoder out, or choose "
-            "other weights"
+            f"model.encoder={own.encoder}: is {asked}, and {own.weights} holds a {held}; leave the encoder out, or "
+            "choose other weights"
         )
     note = f"from the bundle: {', '.join(f'{name}={value}' for name, value in taken.items())}" if taken else ""
-    return config.model_copy(update={"model": own.model_copy(update=taken)}), note
+    return config.model_copy(update={"model": adopted}), note
 
 
 def adopt_bands(config: Config, dataset: Dataset) -> Config:
@@ -139,6 +149,13 @@ def _pairs(config: Config, dataset: Dataset, summary: DatasetSummary, *, workers
         workers=workers,
         epochs=config.train.epochs,
     )
+
+
+def _thaw_note(unfreeze_epoch: int, epochs: int) -> str:
+    """What to say where a run ends before what is frozen thaws."""
+    if unfreeze_epoch < epochs:
+        return ""
+    return f"optim.unfreeze_epoch={unfreeze_epoch}: a run of {epochs} epochs ends before, so what is frozen stays so"
 
 
 def _augmentation(data: DataConfig, train: SplitSummary) -> Augmentation:

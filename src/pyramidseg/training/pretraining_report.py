@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 from matplotlib.ticker import MaxNLocator
 
-from pyramidseg.evaluation.plots import BLUE, ORANGE, STYLE, Format, new_figure, rendered
+from pyramidseg.evaluation.plots import BLUE, ORANGE, STYLE, Format, legend_below, new_figure, rendered
 from pyramidseg.files import write_atomically, write_text
 from pyramidseg.pages.page import Figure, render, sections, svg_uri, template_of
 from pyramidseg.training.run_folder import RunFolder
@@ -61,7 +61,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]], *, format: Format = "png")
             axes.set(xlabel="epoch", xlim=(0, 1.03 * epochs[-1] + 0.1), ylim=(0, None))
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.grid(axis="y")
-            axes.legend(loc="upper right")
+            legend_below(axes)
         return rendered(figure, format)
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
-from pyramidseg.config import Config, given_settings, load_config
+from pyramidseg.config import Config, given_settings, load_config, make_config
 from pyramidseg.errors import ConfigError, OutputError
-from pyramidseg.files import explained_writes, write_text
+from pyramidseg.files import explained_writes, leftovers, write_text
+from pyramidseg.training.optim import choose_optimizer
 
 MAY_CHANGE = {"train.device", "data.workers", "data.cache"}
 """Settings that a resumed run may have otherwise: they do not change the result."""
@@ -93,25 +94,43 @@ def open_run(out: Path, config: Config, *, resume: bool, overwrite: bool) -> tup
     is_run = run.config.is_file()
     if resume and is_run:
         return run, _agreed(load_config(run.config), config, run)
-    occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
-    if occupied and not (overwrite and is_run):
+    if is_occupied(out) and not (overwrite and is_run):
         raise OutputError(f"{out}: exists already{_ways_on(run)}")
     return run, config
 
 
 def begin_run(run: RunFolder, config: Config, description: Mapping[str, Any], *, resume: bool) -> None:
-    """Make RUN with its configuration and its data; what an overwritten run left is deleted first.
+    """Make RUN with its configuration and its data; what an overwritten or a killed run left is deleted first.
+
+    Killed in the midst of it, RUN may be overwritten again.
 
     Raises:
         OutputError: it cannot be written.
     """
-    if resume and run.config.is_file():
-        return
-    if run.path.exists():
-        with explained_writes(run.path):
-            shutil.rmtree(run.path)
-    write_text(run.config, config.to_yaml())
-    write_text(run.dataset, yaml.safe_dump(dict(description), sort_keys=False))
+    with explained_writes(run.path):
+        if resume and run.config.is_file():
+            for folder in (run.path, run.checkpoints, run.plots):
+                for left in leftovers(folder):
+                    left.unlink()
+        else:
+            _delete_all_but(run.config)
+            write_text(run.config, config.to_yaml())
+    if not run.dataset.is_file():
+        write_text(run.dataset, yaml.safe_dump(dict(description), sort_keys=False))
+
+
+def is_occupied(out: Path) -> bool:
+    """Whether something stands at `out` that is not ours to write over: more than an empty folder and `leftovers`."""
+    return out.exists() and (not out.is_dir() or len(list(out.iterdir())) > len(leftovers(out)))
+
+
+def _delete_all_but(config: Path) -> None:
+    """Empty RUN; its configuration, by which a run is known, is written over afterwards."""
+    for path in config.parent.iterdir() if config.parent.exists() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != config:
+            path.unlink()
 
 
 def _ways_on(run: RunFolder) -> str:
@@ -121,18 +140,30 @@ def _ways_on(run: RunFolder) -> str:
 
 
 def _agreed(saved: Config, config: Config, run: RunFolder) -> Config:
-    """The saved settings with the changes that resuming allows."""
-    tree = saved.model_dump()
-    for name, value in given_settings(config).items():
+    """The saved settings with the changes that resuming allows.
+
+    What was saved is made out already: `auto` has to be made out too before it is compared.
+    """
+    before, given = saved.model_dump(), given_settings(config)
+    asked, _ = choose_optimizer(_with_settings(saved, given))
+    made_out = asked.model_dump()
+    for name, value in given.items():
         section, _, key = name.partition(".")
-        before = tree[section][key]
-        if before != value and name not in MAY_CHANGE:
+        if before[section][key] != made_out[section][key] and name not in MAY_CHANGE:
             raise ConfigError(
-                f"--resume: {name} was {before!r} in {run.config} and is {value!r} now: a resumed run keeps its "
-                f"settings (only {', '.join(sorted(MAY_CHANGE))} may change); leave it out, or start another run"
+                f"--resume: {name} was {before[section][key]!r} in {run.config} and is {value!r} now: a resumed run "
+                f"keeps its settings (only {', '.join(sorted(MAY_CHANGE))} may change); leave it out, or start another "
+                "run"
             )
+    return asked
+
+
+def _with_settings(config: Config, given: Mapping[str, Any]) -> Config:
+    tree = config.model_dump()
+    for name, value in given.items():
+        section, _, key = name.partition(".")
         tree[section][key] = value
-    return Config.model_validate(tree)
+    return make_config(tree)
 
 
 def _cell(value: float | int | None) -> str:

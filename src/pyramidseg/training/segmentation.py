@@ -16,7 +16,7 @@ from pyramidseg.console import Console
 from pyramidseg.data.inspection import DatasetSummary
 from pyramidseg.data.loading import Batch
 from pyramidseg.data.records import Dataset
-from pyramidseg.evaluation.confusion import confusion_matrix
+from pyramidseg.evaluation.confusion import confusion_matrix, most_likely
 from pyramidseg.evaluation.metrics import metrics_of
 from pyramidseg.evaluation.plots import save_plots
 from pyramidseg.evaluation.report import write_report
@@ -202,22 +202,29 @@ def segmentation_gradients(
     loss: LossConfig,
     class_weights: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """`Task.gradients` of a `TrainingModel`; the tally is the confusion (K, K)."""
+    """`Task.gradients` of a `TrainingModel`; the tally is the confusion (K, K).
+
+    The loss of the image-level head is learned from and not part of the loss that is returned: so training and
+    validation loss are of the same thing.
+    """
     labels = [step.to_device(batch.labels) for batch in batches]
     images = torch.tensor(sum(map(len, labels)), device=step.device)
     totals = sum_over_ranks(torch.stack([*(labelled_weight(part, class_weights) for part in labels), images]))
     weight_total, images_total = totals[:-1].sum().clamp_min(SMALLEST), int(totals[-1])
     confusion = torch.zeros(len(class_weights), len(class_weights), dtype=torch.int64, device=step.device)
+    of_pixels = torch.zeros((), device=step.device, dtype=step.dtype)
 
     def share_of(index: int, output: tuple[Tensor, Tensor | None]) -> Tensor:
         logits, image_logits = output
         targets = Targets(labels[index], class_weights, weight_total, len(batches), loss.focal_gamma)
         share = segmentation_loss(logits, targets, loss)
+        of_pixels.add_(share.detach())
         if image_logits is not None:
             share = share + loss.presence * presence_loss(
                 step.widened(image_logits), labels[index], images_total=images_total
             )
-        confusion.add_(confusion_matrix(logits.detach().argmax(dim=1), labels[index], len(class_weights)))
+        confusion.add_(confusion_matrix(most_likely(logits.detach()), labels[index], len(class_weights)))
         return share
 
-    return step.backward(model, batches, number, loss=share_of), confusion
+    step.backward(model, batches, number, loss=share_of)
+    return of_pixels, confusion

@@ -178,5 +178,5 @@ def _identity(config: Config, task: Task) -> str:
     for name in MAY_CHANGE:
         section, _, key = name.partition(".")
         del tree[section][key]
-    text = json.dumps([tree, task.identity(), world_size()], sort_keys=True)
+    text = json.dumps([tree, task.identity()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

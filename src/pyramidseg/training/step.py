@@ -61,7 +61,7 @@ class Step:
 
     def to_device(self, labels: Tensor) -> Tensor:
         """Labels as losses take them: int64, on the device."""
-        return labels.to(self.device, torch.int64, non_blocking=True)
+        return labels.to(self.device, non_blocking=True).long()  # a byte a pixel crosses over, and not eight
 
 
 class StatisticsGuard:
@@ -74,14 +74,12 @@ class StatisticsGuard:
     @torch.no_grad()
     def keep(self) -> None:
         """Remember the present values."""
-        for kept, buffer in zip(self._kept, self._buffers, strict=True):
-            kept.copy_(buffer)
+        torch._foreach_copy_(self._kept, self._buffers)
 
     @torch.no_grad()
     def undo(self) -> None:
         """Put the remembered values back."""
-        for kept, buffer in zip(self._kept, self._buffers, strict=True):
-            buffer.copy_(kept)
+        torch._foreach_copy_(self._buffers, self._kept)
 
 
 def gradient_norm(model: nn.Module) -> Tensor:

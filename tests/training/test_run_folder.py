@@ -1,0 +1,113 @@
+"""RUN: what may be begun, continued or replaced, whatever a killed process left in it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pyramidseg.config import Config, load_config
+from pyramidseg.errors import ConfigError, OutputError
+from pyramidseg.training.optim import choose_optimizer
+from pyramidseg.training.run_folder import RunFolder, begin_run, open_run
+
+PART = ".config.yaml.0123abcd.part"
+
+
+def begun(out: Path, **overrides: object) -> Config:
+    """A run's folder as it is before the first step; returns the settings in it."""
+    config, _ = choose_optimizer(load_config(overrides={"model.encoder_weights": "none", **overrides}))
+    begin_run(RunFolder(out), config, {"classes": ["a"]}, resume=False)
+    return config
+
+
+@pytest.mark.parametrize("how", [{"resume": True}, {"overwrite": True}, {}], ids=str)
+def test_a_folder_that_holds_only_what_a_killed_write_left_is_as_good_as_none(
+    tmp_path: Path, how: dict[str, bool]
+) -> None:
+    (tmp_path / PART).touch()
+    config = Config()
+    run, resolved = open_run(tmp_path, config, **{"resume": False, "overwrite": False, **how})
+    assert resolved == config
+    begin_run(run, resolved, {}, resume=how.get("resume", False))
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "dataset.yaml"}
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".hidden", ".config.yaml.part", "config.yaml.0123abcd.part"])
+def test_what_others_left_is_in_the_way(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(OutputError, match="is no run of pyramidseg"):
+        open_run(tmp_path, Config(), resume=False, overwrite=True)
+
+
+def test_a_run_that_was_killed_while_it_was_overwritten_can_be_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(tmp_path)
+    for name in ("checkpoint", "plots"):
+        (tmp_path / name).mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            begin_run(RunFolder(tmp_path), Config(), {}, resume=False)
+    run, config = open_run(tmp_path, load_config(overrides={"train.epochs": 7}), resume=False, overwrite=True)
+    begin_run(run, config, {}, resume=False)
+    assert load_config(run.config).train.epochs == 7
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "dataset.yaml"}
+
+
+def test_a_resumed_run_is_cleared_of_what_killed_writes_left(tmp_path: Path) -> None:
+    config = begun(tmp_path)
+    run = RunFolder(tmp_path)
+    run.checkpoints.mkdir()
+    left = [tmp_path / ".last.safetensors.0123abcd.part", run.checkpoints / ".step-000000004.safetensors.89ef0123.part"]
+    kept = [tmp_path / "last.safetensors", run.checkpoints / "step-000000002.safetensors"]
+    for path in (*left, *kept):
+        path.touch()
+    begin_run(run, config, {}, resume=True)
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in kept)
+
+
+def test_a_resumed_run_that_was_killed_before_its_data_were_described_describes_them(tmp_path: Path) -> None:
+    config = begun(tmp_path)
+    run = RunFolder(tmp_path)
+    run.dataset.unlink()
+    begin_run(run, config, {"classes": ["a"]}, resume=True)
+    assert "classes" in run.dataset.read_text()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"optim.optimizer": "auto"}, {"optim.lr": "null"}, {"optim.lr": "3e-3"}, {"optim.optimizer": "muon"}],
+    ids=str,
+)
+def test_a_run_is_resumed_by_the_words_that_began_it(tmp_path: Path, given: dict[str, str]) -> None:
+    saved = begun(tmp_path, **given)
+    _, config = open_run(tmp_path, load_config(overrides=given), resume=True, overwrite=False)
+    assert config == saved
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        ({"optim.optimizer": "sgd"}, {"optim.optimizer": "auto"}, "optim.optimizer was 'sgd' .* is 'auto' now"),
+        ({"optim.lr": 0.5}, {"optim.lr": "null"}, "optim.lr was 0.5 .* is None now"),
+        ({}, {"train.epochs": 3}, "train.epochs was 50 .* is 3 now"),
+    ],
+)
+def test_settings_that_come_to_something_else_are_refused(
+    tmp_path: Path, before: dict[str, object], now: dict[str, object], message: str
+) -> None:
+    begun(tmp_path, **before)
+    with pytest.raises(ConfigError, match=message):
+        open_run(tmp_path, load_config(overrides=now), resume=True, overwrite=False)
+
+
+def test_a_resumed_run_takes_another_device(tmp_path: Path) -> None:
+    begun(tmp_path)
+    _, config = open_run(tmp_path, load_config(overrides={"train.device": "cpu"}), resume=True, overwrite=False)
+    assert config.train.device == "cpu"
+
+
+def _killed(path: Path) -> None:
+    raise KeyboardInterrupt
