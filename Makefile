@@ -10,8 +10,9 @@ READY := .venv/.ready
 demo: $(READY)
 	$(BIN)/pyramidseg demo --out runs/demo --overwrite
 
+# A process for each processor, one thread each: several threads in each would wait for each other.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff format --check

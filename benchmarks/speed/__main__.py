@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed --out DIR                            all, in some 17 minutes on two cores
     python -m benchmarks.speed --out DIR --only training,labels     a part; the rest of DIR is kept
-    python -m benchmarks.speed --out DIR --camvid DATASET           with an epoch of CamVid, some minutes more
+    python -m benchmarks.speed --out DIR --camvid DATASET           with epochs of CamVid, some minutes more
     python -m benchmarks.speed --out DIR --table benchmarks/speed/README.md
 
 From the root of the checkout, on a machine that does nothing else. The convolution roofline is measured first, each

@@ -20,14 +20,14 @@ def torch_backend():
     return TorchBackend(model, device="cpu")
 
 
-def row(backend, precision, speedup):
+def row(backend, precision, speedup, images_per_second=1.0):
     return Row(
         backend=backend,
         precision=precision,
         place="cpu",
         latency_ms=100 / speedup,
         latency_share=None,
-        images_per_second=1.0,
+        images_per_second=images_per_second,
         throughput_share=None,
         speedup=speedup,
         peak_bytes=1,
@@ -42,7 +42,7 @@ def test_what_is_faster_comes_with_the_way_to_it(torch_backend):
         "it would take openvino and onnxruntime, in this order, if an export for them lay beside the bundle"
     )
     assert choice.verdict == (
-        "in fp32, openvino is 1.50 times as fast here: "
+        "in fp32, openvino is 1.50 times as fast here, by one image: "
         "pyramidseg export runs/best.safetensors --format openvino, then --backend openvino",
         "in bf16, openvino is 2.00 times as fast as that, and never taken unasked, as it moves labels where classes "
         "are close: pyramidseg export runs/best.safetensors --format openvino, then --backend openvino "
@@ -52,13 +52,21 @@ def test_what_is_faster_comes_with_the_way_to_it(torch_backend):
 
 def test_the_fastest_is_confirmed(torch_backend):
     rows = [row("torch", "fp32", 1.0), row("torch", "bf16", 0.9)]
-    assert explain_choice(BUNDLE, torch_backend, rows).verdict == ("in fp32, nothing measured here is faster",)
+    assert explain_choice(BUNDLE, torch_backend, rows).verdict == (
+        "in fp32, nothing measured here is faster, by one image",
+    )
+
+
+def test_batches_are_mentioned_where_another_one_is_the_fastest(torch_backend):
+    rows = [row("torch", "fp32", 1.0, 9.0), row("openvino", "fp32", 1.5, 6.0), row("openvino", "bf16", 1.0, 20.0)]
+    said = explain_choice(BUNDLE, torch_backend, rows).verdict
+    assert said[1:] == ("in fp32, by the batch, torch is 1.50 times as fast as openvino",)
 
 
 def test_a_backend_of_torch_needs_no_export(torch_backend):
     rows = [row("torch", "fp32", 1.0), row("torch-compiled", "fp32", 2.0)]
     (said,) = explain_choice(BUNDLE, torch_backend, rows).verdict
-    assert said == "in fp32, torch-compiled is 2.00 times as fast here: --backend torch-compiled"
+    assert said == "in fp32, torch-compiled is 2.00 times as fast here, by one image: --backend torch-compiled"
 
 
 def test_what_was_not_measured_is_not_judged(torch_backend):

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from pyramidseg.benchmark.candidates import TemporaryExports, backend_names, find_candidates
+from pyramidseg.benchmark import measuring
+from pyramidseg.benchmark.candidates import TemporaryExports, backend_names, check_names, find_candidates
 from pyramidseg.benchmark.measuring import default_size
+from pyramidseg.benchmark.roofline import Roofline
 from pyramidseg.cli.main import main
-from pyramidseg.errors import ConfigError
+from pyramidseg.errors import ConfigError, DeviceError, TrainingError
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.runtime import has_fast_bf16
@@ -54,6 +56,7 @@ def test_measures_prints_and_writes(
     for words in ("best.safetensors: test_resnet, 5 classes, 64x64", "GFLOP/s in fp32", "torch fp32", "batch of 2"):
         assert words in said
     assert "auto takes torch fp32: it would take openvino and onnxruntime" in said
+    assert f"file: {out / 'benchmark.json'}" in said
 
     content = json.loads((out / "benchmark.json").read_text())
     assert str(bundle.parent) not in json.dumps(content)
@@ -122,6 +125,34 @@ def test_refusals_are_one_line(
     assert error.startswith("error: ")
     assert words in error
     assert error.count("\n") == 1
+
+
+def test_a_memory_that_cannot_be_measured_costs_no_timings(
+    bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file, **options):
+        raise TrainingError(f"{file}: measuring its memory at 64x64 failed: Killed")
+
+    monkeypatch.setattr(measuring, "peak_memory", fail)
+    monkeypatch.setattr(measuring, "measure_roofline", lambda device, rounds: Roofline({"fp32": 1e9}))
+    assert run(bundle, "--rounds", "1", "--size", "64x64", "--batch-size", "2", "--backends", "torch") == 0
+    said = capsys.readouterr().out
+    assert "unknown" in said
+    assert "torch fp32: best.safetensors: measuring its memory at 64x64 failed: Killed" in said
+
+
+def test_a_backend_of_another_file_is_refused_before_anything_is_measured(
+    candidates, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "measure_roofline", None)
+    file = candidates[-1].file
+    assert run(file, "--backends", "onnxruntime,torch") == 2
+    assert f"--backends torch: {file} is run by onnxruntime" in capsys.readouterr().err
+
+
+def test_a_device_that_a_runtime_lacks_is_refused_before_anything_is_measured(bundle: Path) -> None:
+    with pytest.raises(DeviceError, match="device=cuda: OpenVINO runs on cpu"):
+        check_names(["torch", "openvino"], bundle, torch.device("cuda"))
 
 
 def test_an_absent_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

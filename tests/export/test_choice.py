@@ -87,6 +87,12 @@ def test_an_exported_file_runs_in_its_runtime_when_that_is_named(exported):
     assert make_backend(exported("onnx"), "onnxruntime", device="cpu").name == "onnxruntime"
 
 
+def test_the_weights_of_an_openvino_file_name_its_graph(exported):
+    path = exported("openvino")
+    with pytest.raises(WeightsError, match=r"best\.bin: holds the weights of best\.xml alone; name .*best\.xml"):
+        make_backend(path.with_suffix(".bin"), device="cpu")
+
+
 def test_a_model_in_memory_runs_in_torch(bundle):
     with pytest.raises(ConfigError, match="backend=openvino: runs exported files, and this model is in memory"):
         make_backend(Segmenter.load(bundle), "openvino", device="cpu")

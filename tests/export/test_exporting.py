@@ -11,8 +11,11 @@ import torch
 from torch.export import Dim
 
 from pyramidseg.cli.main import main
-from pyramidseg.export import exporting, graph
+from pyramidseg.export import exporting, graph, parity
+from pyramidseg.predict.backends import TorchBackend
+from pyramidseg.predict.backends.card import COARSE
 from pyramidseg.predict.backends.onnx_backend import OnnxRuntimeBackend
+from pyramidseg.predict.backends.torch_exported import ExportedTorchBackend
 
 
 def run(*arguments: object) -> int:
@@ -106,7 +109,9 @@ def test_an_earlier_export_is_replaced_and_anybody_elses_file_is_not(
     ("arguments", "words"),
     [
         (["--format", "onxx"], "--format onxx: no such format; did you mean 'onnx'"),
-        (["--format", "onnx", "--precision", "fp8"], "--precision fp8: no such precision"),
+        (["--format", "onnx", "--precision", "fp8"], "--precision fp8: no such precision; known: bf16, fp16, fp32\n"),
+        (["--format", "onnx", "--device", "bad"], "device=bad: this ONNX Runtime runs on cpu only"),
+        (["--format", "torch", "--device", "bad"], "device=bad: no such kind of device"),
         (
             ["--format", "onnx", "--precision", "int8"],
             "quantisation is not part of this version yet; possible are fp32",
@@ -125,6 +130,70 @@ def test_what_cannot_be_had_is_one_line(
     assert words in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_is_not_exported_again(exported, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("export", exported("onnx"), "--format", "torch") == 2
+    assert "best.onnx: is an export already; name the bundle" in capsys.readouterr().err
+
+
+def test_somebody_elses_report_stays(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "best.onnx.parity.json"
+    report.write_text('{"mine": 1}')
+    assert run("export", bundle, "--format", "onnx", "--out", tmp_path) == 2
+    assert "best.onnx.parity.json: exists and was not written by pyramidseg" in capsys.readouterr().err
+    assert report.read_text() == '{"mine": 1}'
+
+
+def test_images_of_another_type_are_refused_before_the_graph_is_made(
+    bundle: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "capture", None)
+    arguments = ("--format", "onnx", "--input", "uint16", "--check", scenes, "--out", tmp_path / "out")
+    assert run("export", bundle, *arguments) == 2
+    said = capsys.readouterr().err
+    assert f"--input uint16: the images of --check {scenes} need uint8, or float32, which takes all types" in said
+    assert ".part" not in said
+
+
+@pytest.mark.parametrize("spoils", ["prediction", "batches"])
+def test_a_file_that_fails_as_it_is_predicted_with_is_not_left(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, spoils: str
+) -> None:
+    """In its pruned part, or for all but the first image of a batch, where whole images one by one are right."""
+    run_file = ExportedTorchBackend.run
+
+    def spoilt(self, images):
+        found = run_file(self, images)
+        if spoils == "prediction" and len(found) == 1:
+            return {COARSE: -found[COARSE]}
+        if spoils == "batches" and len(images) == 3:
+            return {name: logits[[0, 0, 0]] for name, logits in found.items()}
+        return found
+
+    monkeypatch.setattr(ExportedTorchBackend, "run", spoilt)
+    monkeypatch.setattr(parity, "LEAST_AGREEMENT", 0.1)  # as if there were many whole images beside
+    assert run("export", bundle, "--format", "torch", "--out", tmp_path / "out") == 3
+    assert "of the clear pixels of pieces and batches keep their label" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_slow_files_are_timed_once(bundle: Path, exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "TIMED_SECONDS", 0)
+    runs = []
+
+    class Slow:
+        def run(self, images):
+            runs.append(images)
+
+    backend = TorchBackend(bundle, device="cpu")
+    exporting._latencies(backend, Slow(), torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    assert len(runs) == 2  # the first one does not count
+
+
+def test_fp16_says_that_it_is_for_gpus(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("export", bundle, "--format", "torch", "--precision", "fp16", "--out", tmp_path) == 0
+    assert "fp16 is for GPUs" in capsys.readouterr().out
 
 
 def test_an_encoder_that_does_not_trace_is_named_with_its_reason(
@@ -173,8 +242,13 @@ def test_float_files_serve_flips_and_scales(
     image = next((scenes / "val/images").iterdir())
     floats = exported("torch", input_dtype="float32")
     assert run("predict", floats, image, "--out", tmp_path / "out", "--tta", "--device", "cpu") == 0
-    assert run("predict", exported("torch"), image, "--out", tmp_path / "out", "--tta", "--device", "cpu") == 3
-    assert "export with --input float32" in capsys.readouterr().err
+    for arguments in (
+        ("predict", exported("torch"), image, "--out", tmp_path / "no"),
+        ("evaluate", exported("torch"), scenes),
+    ):
+        assert run(*arguments, "--tta", "--device", "cpu") == 2
+        assert "takes uint8 images, and scaled ones are floats; export with --input float32" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_words_in_the_metadata_are_those_that_other_programs_need(exported, bundle: Path) -> None:

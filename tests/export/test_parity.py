@@ -17,7 +17,14 @@ def logits(seed, *, scale=1.0, size=(2, 4, 9, 11)):
 
 
 def outcome(comparison, precision="fp32", latency_ms=(2.0, 1.0)):
-    return comparison.result(precision=precision, runtime="r", images="i", latency_ms=latency_ms, latency_size=(9, 11))
+    return comparison.result(
+        precision=precision,
+        runtime="r",
+        images="i",
+        pieces_agreement=1.0,
+        latency_ms=latency_ms,
+        latency_size=(9, 11),
+    )
 
 
 def compared(expected, got, truth=None, *, precision="fp32", classes=CLASSES):
@@ -30,6 +37,7 @@ def parity(precision="fp32", **figures):
     """A report that is within the tolerance but for `figures`."""
     perfect = {
         "runtime": "r", "images": "i", "pixels": 10, "agreement": 1.0, "clear": 0.9, "clear_agreement": 1.0,
+        "pieces_agreement": 1.0,
         "largest_difference": 0.0, "deviation": 1.0, "miou": None, "latency_ms": (2.0, 1.0), "latency_size": (4, 4),
     }  # fmt: skip
     return Parity(precision=precision, **{**perfect, **figures})
@@ -103,6 +111,8 @@ def test_one_class_is_always_clear():
         (parity("bf16", clear_agreement=0.9989), "99.8900 % of the clear pixels keep their label, 99.9% are needed"),
         (parity("bf16", clear=0.0, clear_agreement=math.nan, agreement=1.0), None),
         (parity("bf16", clear=0.0, clear_agreement=math.nan, agreement=0.5), "50.0000 % of the clear pixels"),
+        (parity(pieces_agreement=math.nan), None),
+        (parity(pieces_agreement=0.9989), "99.8900 % of the clear pixels of pieces and batches keep their label"),
         (parity("fp16", miou=(0.5, 0.4985)), None),
         (parity("fp16", miou=(0.5, 0.4979)), "mIoU goes from 0.5000 to 0.4979"),
         (parity("fp16", miou=(0.5, 0.5021)), "mIoU goes from 0.5000 to 0.5021"),
@@ -154,3 +164,12 @@ def test_pieces_have_odd_sizes_down_to_a_pixel():
     sizes = {tuple(piece.shape[-2:]) for piece in made_samples(model_with(0.4, 0.2), "uint8").pieces}
     assert (1, 1) in sizes
     assert sum(height % 32 != 0 and width % 32 != 0 for height, width in sizes) >= 3
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_pieces_end_with_a_batch_of_images_that_differ(dtype):
+    samples = made_samples(model_with(0.4, 0.2), dtype)
+    batch = samples.pieces[-1].double()
+    assert len(batch) == 3
+    assert not any(torch.equal(batch[one], batch[other]) for one, other in ((0, 1), (0, 2), (1, 2)))
+    assert str(samples) == "4 made scenes, 6 pieces of odd sizes and a batch of 3"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pyramidseg.errors import ConfigError, DataError, DeviceError, MissingExtra
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.backends import EXPORTED, make_backend
+from pyramidseg.predict.backends import EXPORTED, make_backend, onnx_backend
 from pyramidseg.predict.backends.card import COARSE, LOGITS
 
 FORMATS = ("onnx", "openvino", "torch")
@@ -80,7 +80,7 @@ def test_images_of_another_shape_are_refused(backend):
 
 
 def test_a_file_for_bytes_refuses_floats_and_names_the_flag(backend):
-    with pytest.raises(DataError, match=r"takes uint8 images, got float32 .*--input float32"):
+    with pytest.raises(DataError, match="takes uint8 images, got float32; export with --input float32"):
         backend.coarse_logits(noise(1, 8, 8) / 255)
 
 
@@ -128,6 +128,42 @@ def test_a_precision_that_is_fixed_in_the_file_cannot_be_chosen(exported, format
 def test_a_device_that_the_runtime_lacks(exported, format):
     with pytest.raises(DeviceError, match=r"device=tpu: .*choose"):
         make_backend(exported(format), device="tpu")
+
+
+class FallenBack:
+    """ONNX Runtime with a GPU that it offers and cannot use."""
+
+    class SessionOptions:
+        pass
+
+    class InferenceSession:
+        def __init__(self, content, options, providers):
+            self.asked = providers
+
+        def get_providers(self):
+            return ["CPUExecutionProvider"]
+
+    def get_available_providers(self):
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+def test_a_gpu_that_onnx_runtime_cannot_use_is_no_place(exported, monkeypatch):
+    monkeypatch.setattr(onnx_backend, "_onnxruntime", FallenBack)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for device in ("cuda", "cuda:1"):
+        with pytest.raises(
+            DeviceError, match=f"device={device}: ONNX Runtime cannot use this GPU and would run on CPU"
+        ):
+            onnx_backend.OnnxRuntimeBackend(exported("onnx"), device=device)
+    assert onnx_backend.OnnxRuntimeBackend(exported("onnx"), device="auto").place == "cpu"
+
+
+def test_the_gpu_that_onnx_runtime_uses_is_the_place(exported, monkeypatch):
+    monkeypatch.setattr(onnx_backend, "_onnxruntime", FallenBack)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(FallenBack.InferenceSession, "get_providers", lambda session: [session.asked[0][0]])
+    assert onnx_backend.OnnxRuntimeBackend(exported("onnx"), device="cuda:1").place == "cuda:1"
+    assert onnx_backend.OnnxRuntimeBackend(exported("onnx"), device="cpu").place == "cpu"
 
 
 @pytest.mark.parametrize(

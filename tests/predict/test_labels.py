@@ -86,10 +86,17 @@ def test_work_in_small_blocks_gives_the_same(monkeypatch):
 
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_dense_labels_as_on_a_gpu_are_the_same(align_corners):
-    coarse, geometry = random_logits(5, 6, 7), LogitGeometry(4, align_corners)
+    coarse, geometry = random_logits(3, 5, 6, 7), LogitGeometry(4, align_corners)
     rows, columns = bilinear_axis(6, 23, geometry), bilinear_axis(7, 26, geometry)
-    dense = dense_labels(coarse, rows, columns, geometry)
-    np.testing.assert_array_equal(dense.numpy(), sparse_labels(coarse.numpy(), rows, columns))
+    for own, logits in zip(dense_labels(coarse, rows, columns, geometry), coarse, strict=True):
+        np.testing.assert_array_equal(own.numpy(), sparse_labels(logits.numpy(), rows, columns))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_label_maps_of_a_gpu_are_those_of_the_cpu():
+    coarse, geometry = random_logits(3, 5, 6, 7), LogitGeometry(4, align_corners=False)
+    assert torch.equal(label_maps(coarse.cuda(), 23, 26, geometry).cpu(), label_maps(coarse, 23, 26, geometry))
 
 
 def test_a_class_that_wins_at_no_corner_can_win_inside():

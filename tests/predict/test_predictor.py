@@ -12,9 +12,11 @@ from made_backends import Brightness
 from pyramidseg.data.image_files import MAX_PIXELS
 from pyramidseg.errors import ConfigError, DataError
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.predict import predictor as predictor_module
 from pyramidseg.predict.backends import TorchBackend
 from pyramidseg.predict.pipeline import BATCH_PIXELS
-from pyramidseg.predict.predictor import Predictor
+from pyramidseg.predict.predictor import COMPUTED_AHEAD, Predictor
+from pyramidseg.predict.segmentation import segment_batch
 
 
 def grey(height, width, value=0):
@@ -122,6 +124,53 @@ def test_two_thousand_images_are_held_no_more_than_two_hundred():
     assert most_alive(2000) <= bound
 
 
+def test_label_maps_are_made_while_the_model_computes():
+    """The second batch is through the model although the label maps of the first one cannot be finished yet."""
+    computing = threading.Event()
+
+    class Watched(Brightness):
+        def coarse_logits(self, images):
+            if self.batches:
+                computing.set()
+            return super().coarse_logits(images)
+
+    def waiting(*arguments):
+        waited.append(computing.wait(timeout=30))
+        return segment_batch(*arguments)
+
+    waited = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predictor_module, "segment_batch", waiting)
+        results = list(Predictor(Watched()).predict_many([grey(4, 4), grey(4, 4, 255)], batch_size=1))
+    assert waited == [True, True]
+    assert [int(result.labels[0, 0]) for result in results] == [0, 1]
+
+
+def test_the_model_is_no_more_than_a_few_batches_ahead_of_what_was_taken():
+    backend = Brightness()
+    stream = Predictor(backend).predict_many((grey(4, 4) for _ in range(100)), batch_size=1)
+    for taken in range(1, 21):
+        next(stream)
+        assert len(backend.batches) <= taken + COMPUTED_AHEAD + 1
+    stream.close()
+
+
+def test_an_image_alone_goes_to_the_model_without_a_copy():
+    seen = []
+
+    class Seeing(Brightness):
+        def coarse_logits(self, images):
+            seen.append(images.data_ptr())
+            return super().coarse_logits(images)
+
+    image = grey(4, 4, 255)
+    assert Predictor(Seeing()).predict(image).labels.all()
+    assert seen == [image.ctypes.data]
+    image.flags.writeable = False  # which torch would take with a warning
+    assert Predictor(Seeing()).predict(image).labels.all()
+    assert Predictor(Seeing(), tile_px=64).predict(np.broadcast_to(image[:1, :1], (70, 70, 3))).labels.all()
+
+
 def test_an_unreadable_image_is_an_outcome_of_its_own(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     items = [grey(4, 4), tmp_path / "broken.png", grey(4, 4, 255)]
@@ -158,7 +207,9 @@ def test_an_interrupted_model_leaves_no_thread_behind(error):
 
 
 def pipeline_threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith(("measure", "decode", "write"))]
+    return [
+        thread for thread in threading.enumerate() if thread.name.startswith(("measure", "decode", "segment", "write"))
+    ]
 
 
 def test_an_error_in_the_images_own_source_travels():

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,14 @@ from pyramidseg.classes import Classes
 from pyramidseg.errors import DataError
 from pyramidseg.predict import segmentation as segmentation_module
 from pyramidseg.predict.backends import LogitGeometry
-from pyramidseg.predict.segmentation import Segmentation, Strip, Wanted, segment_coarse, segment_strips
+from pyramidseg.predict.segmentation import (
+    Segmentation,
+    Strip,
+    Wanted,
+    segment_batch,
+    segment_coarse,
+    segment_strips,
+)
 from pyramidseg.predict.upsampling import bilinear_axis
 
 CLASSES = Classes.numbered(5)
@@ -68,6 +77,23 @@ def test_a_few_rows_at_a_time_give_the_same(monkeypatch):
     assert_equal(segment_coarse(COARSE, 33, 30, GEOMETRIES[0], CLASSES, EVERYTHING), whole)
 
 
+@pytest.mark.parametrize("wanted", [Wanted(), EVERYTHING])
+def test_a_batch_gives_what_its_images_give(wanted):
+    coarse = torch.stack((COARSE, COARSE.flip(0), COARSE.flip(1)))
+    found = segment_batch(coarse, 33, 30, GEOMETRIES[0], CLASSES, wanted)
+    for own, logits in zip(found, coarse, strict=True):
+        assert_equal(own, segment_coarse(logits, 33, 30, GEOMETRIES[0], CLASSES, wanted))
+
+
+def peak_bytes(work):
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 class TestSegmentation:
     CLASSES = Classes(("sky", "road", "car"), ((10, 20, 30), (100, 110, 120), (200, 0, 0)))
 
@@ -94,3 +120,26 @@ class TestSegmentation:
     def test_overlay_on_an_image_of_another_size_is_refused(self):
         with pytest.raises(DataError, match="sizes differ"):
             self.segmentation().overlay(np.zeros((3, 2, 3), np.uint8))
+
+    def test_blocks_of_rows_give_what_the_whole_gives(self, monkeypatch):
+        rng = np.random.default_rng(0)
+        labels, image = rng.integers(0, 3, (7, 5), np.uint8), rng.integers(0, 256, (7, 5, 3), np.uint8)
+        segmentation = Segmentation(labels, self.CLASSES)
+        monkeypatch.setattr(segmentation_module, "BLOCK_PIXELS", 11)  # two rows
+        colors = self.CLASSES.palette()[labels]
+        assert np.array_equal(segmentation.colorize(), colors)
+        blend = np.float32(0.7) * image.astype(np.float32) + np.float32(0.3) * colors.astype(np.float32)
+        assert np.array_equal(segmentation.overlay(image, alpha=0.3), blend.round().astype(np.uint8))
+        assert segmentation.shares() == {
+            self.CLASSES.names[index]: count / 35
+            for count, index in sorted(((int((labels == index).sum()), index) for index in range(3)), reverse=True)
+        }
+
+    def test_memory_beside_the_result_does_not_grow_with_the_image(self, monkeypatch):
+        monkeypatch.setattr(segmentation_module, "BLOCK_PIXELS", 2**14)
+        pixels = 2**20
+        segmentation = Segmentation(np.ones((2**10, 2**10), np.uint8), self.CLASSES)
+        image = np.zeros((2**10, 2**10, 3), np.uint8)
+        assert peak_bytes(segmentation.shares) < pixels
+        assert peak_bytes(segmentation.colorize) < 4 * pixels
+        assert peak_bytes(lambda: segmentation.overlay(image)) < 4 * pixels

@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from pyramidseg.classes import Classes
 from pyramidseg.errors import ConfigError
+from pyramidseg.predict.backends.exported import ExportedBackend
 from pyramidseg.predict.tta import FlipAndScales, resize_images
 
 
@@ -79,3 +82,19 @@ def test_resized_integers_become_floats_of_the_same_brightness():
 def test_scales_out_of_range_are_refused(scales):
     with pytest.raises(ConfigError, match=r"between 0\.1 and 10"):
         FlipAndScales(Filters(), scales=scales)
+
+
+class BytesOnly(ExportedBackend, Filters):
+    """An exported file for uint8 images."""
+
+    def __init__(self):
+        Filters.__init__(self)
+        self.path, self.card = "model.onnx", SimpleNamespace(input_dtype="uint8")
+
+    check_device = read_card = run = lambda self: None
+
+
+def test_a_file_for_bytes_is_refused_at_once_but_for_flips_alone():
+    with pytest.raises(ConfigError, match=r"model\.onnx takes uint8 images.*export with --input float32"):
+        FlipAndScales(BytesOnly())
+    assert FlipAndScales(BytesOnly(), scales=(1.0,)).flip

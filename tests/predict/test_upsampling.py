@@ -18,8 +18,9 @@ def test_any_rows_are_those_of_the_whole_upsampled_map(geometry, height, width, 
     first = data.draw(st.integers(0, full_height - 1))
     chosen = slice(first, data.draw(st.integers(first + 1, full_height)))
     whole = geometry.upsample(coarse[None], full_height, full_width)[0]
-    rows = bilinear_axis(height, full_height, geometry).pixels(chosen)
-    torch.testing.assert_close(upsampled(coarse, rows, full_width, geometry), whole[:, chosen], rtol=0, atol=1e-12)
+    rows = bilinear_axis(height, full_height, geometry)
+    found = upsampled(coarse[None], rows, chosen, full_width, geometry)[0]
+    torch.testing.assert_close(found, whole[:, chosen], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
@@ -42,3 +43,12 @@ def test_cells_between_two_cuts_keep_their_pixels_and_corners(geometry):
         np.testing.assert_array_equal(part.before[part.cell] + points.start, axis.before[axis.cell[pixels]])
         np.testing.assert_array_equal(part.behind[part.cell] + points.start, axis.behind[axis.cell[pixels]])
     assert seen == list(range(len(axis.cell)))
+
+
+def test_axes_of_a_size_and_what_a_device_needs_of_them_are_made_once():
+    axis = bilinear_axis(9, 33, GEOMETRIES[-1])
+    assert bilinear_axis(9, 33, GEOMETRIES[-1]) is axis
+    assert bilinear_axis(9, 34, GEOMETRIES[-1]) is not axis
+    cpu = torch.device("cpu")
+    assert axis.on(cpu, torch.float32)[0] is axis.on(cpu, torch.float32)[0]
+    assert axis.on(cpu, torch.float64)[2].dtype == torch.float64

@@ -4,6 +4,7 @@ from PIL import Image
 
 from pyramidseg.classes import Classes
 from pyramidseg.data.georeference import Georeference
+from pyramidseg.predict import segmentation as segmentation_module
 from pyramidseg.predict.segmentation import Segmentation
 from pyramidseg.predict.writers import WRITERS, is_ours
 
@@ -64,3 +65,18 @@ def test_somebody_elses_picture_is_not_ours(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     assert not is_ours(tmp_path / "theirs.png")
     assert not is_ours(tmp_path / "broken.png")
+
+
+def test_confidence_is_written_in_blocks_of_the_same_values(segmentation, tmp_path, monkeypatch):
+    monkeypatch.setattr(segmentation_module, "BLOCK_PIXELS", 8)
+    WRITERS["confidence"].write(tmp_path / "x.png", segmentation, IMAGE)
+    with Image.open(tmp_path / "x.png") as picture:
+        assert np.array_equal(np.asarray(picture), (255 * segmentation.confidence).round().astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("text", "ours"), [('{"pyramidseg": "0.1"}', True), ('{"other": 1}', False), ("[]", False), ("no JSON", False)]
+)
+def test_json_is_ours_by_its_key(tmp_path, text, ours):
+    (tmp_path / "x.json").write_text(text)
+    assert is_ours(tmp_path / "x.json") is ours

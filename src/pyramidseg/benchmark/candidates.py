@@ -85,17 +85,26 @@ def is_installed(backend: type[ExportedBackend]) -> bool:
     return all(importlib.util.find_spec(library) for library in backend.libraries)
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Refuse names of no backend.
+def check_names(names: Sequence[str], model: Path, device: torch.device) -> None:
+    """Refuse names of no backend, or of one that cannot run this model on this device.
 
     Raises:
         ConfigError: one of them, or there is none at all.
+        DeviceError: a runtime does not have the device.
+        MissingExtra: a runtime is not installed.
     """
     if not names:
         raise ConfigError(f"--backends: names none; known: {', '.join(sorted(BACKENDS))}")
     for name in names:
         if name not in BACKENDS:
             raise ConfigError(f"--backends {name}: no such backend; {nearest(name, BACKENDS)}")
+        if (own := EXPORTED.get(model.suffix)) is not None and name != own.name:
+            raise ConfigError(
+                f"--backends {name}: {model} is run by {own.name}, through which its export was checked; leave "
+                "--backends out, or name the bundle that it was made from"
+            )
+        if name in RUNTIMES:
+            RUNTIMES[name].check_device(device)
 
 
 def find_candidates(

@@ -16,7 +16,7 @@ from pyramidseg.benchmark.memory import peak_memory
 from pyramidseg.benchmark.results import BenchmarkResult, Conditions, Row
 from pyramidseg.benchmark.roofline import measure_roofline
 from pyramidseg.benchmark.timing import Timing, alternate
-from pyramidseg.errors import ConfigError, OutputError
+from pyramidseg.errors import ConfigError, OutputError, TrainingError
 from pyramidseg.files import write_text
 from pyramidseg.model.bundle import KIND
 from pyramidseg.model.cost import describe_cost
@@ -69,11 +69,11 @@ def benchmark_model(
     for name, number in (("batch_size", batch_size), ("rounds", rounds), ("height and width", min(size or (1,)))):
         if number < 1:
             raise ConfigError(f"benchmark: {name}={number}: at least 1 is needed")
+    place = choose_device(device)
     if backends is not None:
-        check_names(backends)
+        check_names(backends, path, place)
     if folder is not None:
         _refuse_taken(folder)
-    place = choose_device(device)
     chosen = make_backend(path, device=place)
     height, width = size or default_size(path)
     network = skeleton(chosen.settings, len(chosen.classes))
@@ -118,6 +118,8 @@ def _measure(
     for index, candidate in enumerate(candidates):
         backend, latency, batch = candidate.backend, one[index], many[index]
         macs, share = conditions.macs, conditions.roofline.share
+        peak, failure = _peak(candidate, conditions, device)
+        notes = ["" if isinstance(backend, ExportedBackend) else backend.note, failure]
         rows.append(
             Row(
                 backend=backend.name,
@@ -128,19 +130,28 @@ def _measure(
                 images_per_second=conditions.batch_size / batch.median,
                 throughput_share=share(macs * conditions.batch_size, backend.precision, batch.median),
                 speedup=one[0].ratio_to(latency),
-                peak_bytes=peak_memory(
-                    candidate.file,
-                    height=conditions.height,
-                    width=conditions.width,
-                    device=device,
-                    backend=backend.name,
-                    precision=candidate.asked,
-                ),
+                peak_bytes=peak,
                 exported=candidate.exported,
-                note="" if isinstance(backend, ExportedBackend) else backend.note,
+                note="; ".join(filter(None, notes)),
             )
         )
     return tuple(rows)
+
+
+def _peak(candidate: Candidate, conditions: Conditions, device: torch.device) -> tuple[int | None, str]:
+    """Bytes, or why there are none: the timings are worth having without."""
+    try:
+        peak = peak_memory(
+            candidate.file,
+            height=conditions.height,
+            width=conditions.width,
+            device=device,
+            backend=candidate.backend.name,
+            precision=candidate.asked,
+        )
+    except TrainingError as error:
+        return None, str(error).replace(str(candidate.file), candidate.file.name)  # results name no paths
+    return peak, ""
 
 
 def _timings(

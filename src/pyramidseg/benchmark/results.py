@@ -73,7 +73,7 @@ class Row:
         images_per_second: of a batch.
         throughput_share: as `latency_share`, for the batch.
         speedup: latency of the first row over this one's, in the same rounds.
-        peak_bytes: of a process that loads it and predicts one image.
+        peak_bytes: of a process that loads it and predicts one image; None if that failed, as `note` says then.
         exported: whether its file was made for the benchmark.
         note: what else is to be said of how it ran.
     """
@@ -86,7 +86,7 @@ class Row:
     images_per_second: float
     throughput_share: float | None
     speedup: float
-    peak_bytes: int
+    peak_bytes: int | None
     exported: bool = False
     note: str = ""
 
@@ -156,7 +156,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.images_per_second:.1f}/s",
         _percent(row.throughput_share),
         f"{row.speedup:.2f}x",
-        f"{row.peak_bytes / 2**20:.0f} MiB",
+        "unknown" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.0f} MiB",
     )
 
 

@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print the table."""
-    from pyramidseg.benchmark.measuring import benchmark_model
+    from pathlib import Path
+
+    from pyramidseg.benchmark.measuring import RESULTS, benchmark_model
     from pyramidseg.cli.describe import parsed_size
     from pyramidseg.console import Console
     from pyramidseg.predict.processors import use_available_processors
@@ -41,4 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
         say=console.say,
     )
     console.say(f"\n{result.table()}")
+    if arguments.out:
+        console.say(f"file: {Path(arguments.out) / RESULTS}")
     return 0

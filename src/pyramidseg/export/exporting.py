@@ -1,12 +1,9 @@
 """Export: a bundle to a file for another runtime, which is checked before anybody can find it."""
 
-import contextlib
 import json
-import shutil
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,16 +18,21 @@ from pyramidseg.export.formats import Format, find_format
 from pyramidseg.export.graph import capture
 from pyramidseg.export.parity import Comparison, Parity
 from pyramidseg.export.samples import Samples, default_dtype, labelled_samples, made_samples
-from pyramidseg.files import explained_writes, write_atomically, write_text
+from pyramidseg.export.staging import staging
+from pyramidseg.files import write_atomically, write_text
 from pyramidseg.model.bundle import KIND, load_bundle
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.tensor_files import CHECKSUM, read_metadata
-from pyramidseg.predict.backends import TorchBackend
+from pyramidseg.predict.backends import EXPORTED, TorchBackend
 from pyramidseg.predict.backends.card import COARSE, INPUT_DTYPES, LOGITS, Card
 from pyramidseg.predict.backends.exported import ExportedBackend
+from pyramidseg.predict.writers import is_ours
 
 TIMED_RUNS = 9
 """Pairs of runs, of this backend and the other one, whose medians are the latencies."""
+
+TIMED_SECONDS = 10.0
+"""After which no further pair begins."""
 
 DEFAULT_DATA = DataConfig()
 
@@ -84,7 +86,9 @@ def export_model(
         device: that runs the file in its check.
 
     Raises:
-        ConfigError: a format, precision or type that does not exist, or an encoder that the format cannot hold.
+        ConfigError: an export instead of a bundle; a format, precision or type that does not exist, or that the images
+            in `check` are not of; or an encoder that the format cannot hold.
+        DeviceError: the runtime does not have the device.
         MissingExtra: the format's libraries are not installed.
         WeightsError: the bundle cannot be read.
         DataError: the images cannot be used.
@@ -94,6 +98,9 @@ def export_model(
     chosen = find_format(format, precision)
     if input_dtype not in ("auto", *INPUT_DTYPES):
         raise ConfigError(f"--input {input_dtype}: no such type; {nearest(input_dtype, ['auto', *INPUT_DTYPES])}")
+    if path.suffix in EXPORTED and path.is_file():
+        raise ConfigError(f"{path}: is an export already; name the bundle (.safetensors) that it was made from")
+    chosen.backend.check_device(device)
     segmenter = load_bundle(path).model
     target = _target(path, chosen, precision, None if out is None else Path(out))
     _refuse_taken(target, chosen)
@@ -102,6 +109,11 @@ def export_model(
         if check is None
         else labelled_samples(segmenter, check, split, data, track)
     )
+    if input_dtype != "auto" and not samples.takes(input_dtype):
+        raise ConfigError(
+            f"--input {input_dtype}: the images of --check {check} need {samples.dtype}, or float32, which takes all "
+            "types; choose one of these, or leave --input out"
+        )
     card = Card(
         precision=precision,
         input_dtype=samples.dtype if input_dtype == "auto" else input_dtype,
@@ -113,11 +125,13 @@ def export_model(
     )
     say(f"{path}: to {format} {precision}, for {card.input_dtype} images of any size")
     file = chosen.convert(capture(segmenter, precision=chosen.graphs[precision], input_dtype=card.input_dtype))
-    with _staging(target) as staged:
+    with staging(target) as staged:
         file.save(staged, card)
         backend = chosen.backend(staged, device=device, outputs=(LOGITS, COARSE))
-        say(f"checking on {samples.name}, and {len(samples.pieces)} pieces of odd sizes")
-        parity = check_parity(backend, segmenter, samples)
+        if backend.place == "cpu" and precision in chosen.slow_on_processors:
+            say(chosen.slow_on_processors[precision])
+        say(f"checking on {samples}")
+        parity = check_parity(backend, segmenter, samples, predicting=chosen.backend(staged, device=device))
         if parity.findings():
             return Export(None, None, parity)
         file.save(staged, replace(card, parity=parity.to_dict()))
@@ -125,24 +139,40 @@ def export_model(
 
 
 @torch.inference_mode()
-def check_parity(backend: ExportedBackend, segmenter: Segmenter, samples: Samples) -> Parity:
-    """Run a file, which has to give both outputs, and the model that it is to equal, on the same images."""
-    comparison = Comparison(segmenter.classes)
-    largest = samples.pieces[0]
-    for images, truth in _all(samples):
-        comparison.add(segmenter(images), _logits_of(backend, images), truth)
-        if images[0].numel() > largest[0].numel():
-            largest = images[:1]
-    return comparison.result(
+def check_parity(
+    backend: ExportedBackend, segmenter: Segmenter, samples: Samples, *, predicting: ExportedBackend
+) -> Parity:
+    """Run a file, which has to give both outputs, and the model that it is to equal, on the same images.
+
+    Args:
+        predicting: the file as `predict` and `evaluate` run it; on the pieces only.
+    """
+    everything, pieces = Comparison(segmenter.classes), Comparison(segmenter.classes)
+    for piece in samples.pieces:
+        expected = segmenter(piece)
+        for logits in (_logits_of(backend, _full_size(backend), piece), _logits_of(predicting, predicting, piece)):
+            everything.add(expected, logits)
+            pieces.add(expected, logits)
+    largest = samples.pieces[-1][:1]
+    for images, truth in samples.whole:
+        everything.add(segmenter(images), _logits_of(backend, _full_size(backend), images), truth)
+        largest = max(largest, images[:1], key=Tensor.numel)
+    return everything.result(
+        pieces_agreement=pieces.clear_agreement,
         precision=backend.card.precision,
         runtime=f"{backend.name} {backend.precision} on {backend.place}",
-        images=f"{samples.name}, and {len(samples.pieces)} pieces of odd sizes",
+        images=str(samples),
         latency_ms=_latencies(TorchBackend(segmenter, device=backend.device), backend, largest),
         latency_size=(largest.shape[-2], largest.shape[-1]),
     )
 
 
-def _logits_of(backend: ExportedBackend, images: Tensor) -> Tensor:
+def _full_size(backend: ExportedBackend) -> Callable[[Tensor], Tensor]:
+    """The file's own full-size output."""
+    return lambda images: backend.run(images)[LOGITS]
+
+
+def _logits_of(backend: ExportedBackend, compute: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """What a file says of images, at their size, on the CPU.
 
     Raises:
@@ -150,7 +180,7 @@ def _logits_of(backend: ExportedBackend, images: Tensor) -> Tensor:
     """
     expected = (len(images), len(backend.classes), *images.shape[-2:])
     try:
-        logits = backend.run(images)[LOGITS].cpu()
+        logits = compute(images).cpu()
     except PyramidSegError:
         raise
     except Exception as error:  # each runtime raises kinds of its own
@@ -165,13 +195,11 @@ def _logits_of(backend: ExportedBackend, images: Tensor) -> Tensor:
     )
 
 
-def _all(samples: Samples) -> Iterator[tuple[Tensor, Tensor | None]]:
-    yield from ((piece, None) for piece in samples.pieces)
-    yield from samples.whole
-
-
 def _latencies(before: TorchBackend, after: ExportedBackend, image: Tensor) -> tuple[float, float]:
-    """Medians in ms of one image to logits of its size, run in turns, so that both meet the machine's other work."""
+    """Medians in ms of one image to logits of its size, run in turns, so that both meet the machine's other work.
+
+    Where a run takes seconds, one pair has to do.
+    """
 
     def once(run: Callable[[Tensor], object]) -> float:
         started = time.perf_counter()
@@ -180,7 +208,11 @@ def _latencies(before: TorchBackend, after: ExportedBackend, image: Tensor) -> t
             torch.cuda.synchronize(before.device)
         return 1000 * (time.perf_counter() - started)
 
-    pairs = [(once(before), once(after.run)) for _ in range(TIMED_RUNS + 1)][1:]  # the first ones prepare
+    once(before), once(after.run)  # the first ones prepare
+    pairs: list[tuple[float, float]] = []
+    began = time.perf_counter()
+    while not pairs or (len(pairs) < TIMED_RUNS and time.perf_counter() - began < TIMED_SECONDS):
+        pairs.append((once(before), once(after.run)))
     first, second = zip(*pairs, strict=True)
     return statistics.median(first), statistics.median(second)
 
@@ -202,28 +234,17 @@ def _refuse_taken(target: Path, chosen: Format) -> None:
             chosen.backend.read_card(target)
         except WeightsError:
             raise OutputError(f"{file}: exists and was not exported by pyramidseg; choose another --out") from None
+    if (report := _report_of(target)).exists() and not is_ours(report):
+        raise OutputError(f"{report}: exists and was not written by pyramidseg; choose another --out")
 
 
-@contextlib.contextmanager
-def _staging(target: Path) -> Iterator[Path]:
-    """A hidden place beside the target for a file that has still to be checked; it goes in any case."""
-    made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
-    with explained_writes(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    try:
-        with explained_writes(target):
-            yield folder / target.name
-    finally:
-        shutil.rmtree(folder)
-        for empty in made:  # innermost first: folders made for a file that never came
-            with contextlib.suppress(OSError):
-                empty.rmdir()
+def _report_of(target: Path) -> Path:
+    return target.with_name(f"{target.name}.parity.json")
 
 
 def _publish(staged: Path, target: Path, chosen: Format, parity: Parity, card: Card) -> Path:
     """Move the files to where they are found, the one that is opened last; and the report beside it."""
-    report = target.with_name(f"{target.name}.parity.json")
+    report = _report_of(target)
     for suffix in chosen.suffixes:
         write_atomically(target.with_suffix(suffix), staged.with_suffix(suffix).replace)
     content = {

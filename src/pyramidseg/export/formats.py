@@ -21,7 +21,10 @@ from pyramidseg.predict.backends.onnx_backend import OnnxRuntimeBackend
 from pyramidseg.predict.backends.openvino_backend import OpenVinoBackend
 from pyramidseg.predict.backends.torch_exported import ExportedTorchBackend
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16")
+
+PLANNED = {"int8": "quantisation is not part of this version yet"}
+"""Precisions that are still to come."""
 
 
 class ModelFile(Protocol):
@@ -42,6 +45,7 @@ class Format:
         graphs: precision of the graph that is converted, by precision of the file.
         suffixes: of all files that it consists of; the one that is opened comes last.
         refusals: why a precision is not to be had.
+        slow_on_processors: what is to be said of a precision that only GPUs are fast in.
     """
 
     convert: Callable[[ExportedProgram], ModelFile]
@@ -49,6 +53,7 @@ class Format:
     graphs: Mapping[str, str]
     suffixes: tuple[str, ...]
     refusals: Mapping[str, str] = field(default_factory=dict)
+    slow_on_processors: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def suffix(self) -> str:
@@ -76,6 +81,9 @@ FORMATS: dict[str, Format] = {
         ExportedTorchBackend,
         graphs={"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"},
         suffixes=(".pt2",),
+        slow_on_processors={
+            "fp16": "fp16 is for GPUs: on a processor torch is many times slower in it than in fp32, also in the check"
+        },
     ),
 }
 """Format by the name that `--format` takes."""
@@ -89,10 +97,10 @@ def find_format(name: str, precision: str) -> Format:
     """
     if name not in FORMATS:
         raise ConfigError(f"--format {name}: no such format; {nearest(name, FORMATS)}")
-    if precision not in PRECISIONS:
+    if precision not in (*PRECISIONS, *PLANNED):
         raise ConfigError(f"--precision {precision}: no such precision; {nearest(precision, PRECISIONS)}")
     chosen = FORMATS[name]
     if precision in chosen.graphs:
         return chosen
-    reason = chosen.refusals.get(precision, "quantisation is not part of this version yet")
+    reason = {**PLANNED, **chosen.refusals}[precision]
     raise ConfigError(f"--format {name} --precision {precision}: {reason}; possible are {', '.join(chosen.graphs)}")

@@ -1,7 +1,8 @@
 """Parity: how far an exported file's predictions are from those of the model that it was made from.
 
 The reference is the `Segmenter` itself, eager, in float32 on the CPU, with nothing folded. The file runs in its real
-runtime, and its full-size output is compared, which other programs use.
+runtime, and its full-size output is compared, which other programs use; on a piece also the part of it that prediction
+runs, whose logits are upsampled here.
 
 Legend: B batch, K classes, H W pixels.
 """
@@ -45,6 +46,8 @@ class Parity:
         agreement: share of the pixels whose label is the reference's; where a logit is not finite, it is not.
         clear: share of the pixels that are clear (`CLEAR_MARGIN`).
         clear_agreement: as `agreement`, of those; NaN if there are none.
+        pieces_agreement: as `clear_agreement`, of the pieces alone, among which is what prediction runs: in many large
+            images, a file that fails for batches would be lost.
         largest_difference: between logits; infinite where the file's are not finite.
         deviation: standard deviation of the reference's logits, to compare the difference with.
         miou: of the reference and of the file; None without labelled images.
@@ -59,6 +62,7 @@ class Parity:
     agreement: float
     clear: float
     clear_agreement: float
+    pieces_agreement: float
     largest_difference: float
     deviation: float
     miou: tuple[float, float] | None
@@ -75,6 +79,11 @@ class Parity:
         if self.precision != "fp32" and not clear >= LEAST_CLEAR_AGREEMENT:
             found.append(
                 f"{_percent(clear)} of the clear pixels keep their label, {LEAST_CLEAR_AGREEMENT:.1%} are needed"
+            )
+        if self.pieces_agreement < LEAST_CLEAR_AGREEMENT:
+            found.append(
+                f"{_percent(self.pieces_agreement)} of the clear pixels of pieces and batches keep their label, "
+                f"{LEAST_CLEAR_AGREEMENT:.1%} are needed"
             )
         if self.precision != "fp32" and self.miou is not None and not _same_miou(*self.miou):
             found.append(
@@ -162,6 +171,11 @@ class Comparison:
             self.confusions = sums if self.confusions is None else self.confusions + sums
             self.labelled_images += len(truth)
 
+    @property
+    def clear_agreement(self) -> float:
+        """Share of the clear pixels that keep their label; NaN if there are none."""
+        return self.clear_agreeing / self.clear if self.clear else math.nan
+
     def miou(self) -> tuple[float, float] | None:
         """Of the reference and of the file; None without truth."""
         if self.confusions is None:
@@ -178,7 +192,7 @@ class Comparison:
             pixels=self.pixels,
             agreement=self.agreeing / self.pixels,
             clear=self.clear / self.pixels,
-            clear_agreement=self.clear_agreeing / self.clear if self.clear else math.nan,
+            clear_agreement=self.clear_agreement,
             largest_difference=self.largest_difference,
             deviation=math.sqrt(max(0.0, squares / count - (total / count) ** 2)),
             miou=self.miou(),

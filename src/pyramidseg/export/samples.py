@@ -46,7 +46,7 @@ class Samples:
         dtype: a key of `INPUT_DTYPES` that takes these images.
         whole: whole images, labelled or not, in batches.
         count: of the whole images.
-        pieces: images of odd sizes, cut from them.
+        pieces: of odd sizes, cut from them: images one by one, and a batch.
     """
 
     name: str
@@ -54,6 +54,15 @@ class Samples:
     whole: Iterator[Sample]
     count: int
     pieces: tuple[Tensor, ...]
+
+    def __str__(self) -> str:
+        alone = sum(len(piece) == 1 for piece in self.pieces)
+        batches = ", ".join(f"a batch of {len(piece)}" for piece in self.pieces if len(piece) > 1)
+        return f"{self.name}, {alone} pieces of odd sizes and {batches}"
+
+    def takes(self, input_dtype: str) -> bool:
+        """Whether a file for this type of images takes these."""
+        return input_dtype in ("float32", self.dtype)
 
 
 def labelled_samples(model: Segmenter, dataset: str | Path, split: str, data: DataConfig, track: Track) -> Samples:
@@ -105,13 +114,14 @@ def _read(records: Sequence[Record], masks: MaskSource, channels: Channels, trac
 
 
 def _pieces(image_CHW: Tensor) -> tuple[Tensor, ...]:
-    """(1, C, H, W) from the middle of an image, no larger than it is."""
+    """(B, C, H, W) from the middle of an image, no larger than it is; then the last one with its mirror images."""
     height, width = image_CHW.shape[-2:]
     pieces = []
     for rows, columns in ((min(rows, height), min(columns, width)) for rows, columns in ODD_SIZES):
         top, left = (height - rows) // 2, (width - columns) // 2
         pieces.append(image_CHW[None, :, top : top + rows, left : left + columns])
-    return tuple(pieces)
+    last = pieces[-1]
+    return (*pieces, torch.cat((last, last.flip(-1), last.flip(-2))))
 
 
 def _in_units_of(model: Segmenter, dtype: str, image_HWC: NDArray[Any]) -> Tensor:

@@ -211,7 +211,7 @@ def _check_outputs(images: Sequence[Source], names: Sequence[str], out: Path) ->
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: a file, not a folder; choose another --out")
     summary = out / SUMMARY_FILE
-    if summary.exists() and not _is_our_summary(summary):
+    if summary.exists() and not is_ours(summary):
         raise OutputError(f"{summary}: exists and was not written by pyramidseg; choose another --out")
 
 
@@ -227,14 +227,6 @@ def _refuse_unplaced(images: Sequence[Source]) -> None:
                 f"{source.path}: does not say where on a map it lies, so it has no GeoTIFF; leave {PLACED} out of "
                 "--save, or name GeoTIFF images only"
             )
-
-
-def _is_our_summary(path: Path) -> bool:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and "pyramidseg" in content
 
 
 def _output(out: Path, source: Source, name: str) -> Path:

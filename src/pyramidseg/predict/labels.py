@@ -41,38 +41,46 @@ def label_maps(coarse_BKhw: Tensor, height: int, width: int, geometry: LogitGeom
     """Class of the largest upsampled logit: (B, K, h, w) to (B, height, width) uint8 on the same device."""
     rows = bilinear_axis(coarse_BKhw.shape[-2], height, geometry)
     columns = bilinear_axis(coarse_BKhw.shape[-1], width, geometry)
-    if coarse_BKhw.device.type == "cpu":
-        return torch.from_numpy(np.stack([sparse_labels(logits, rows, columns) for logits in coarse_BKhw.numpy()]))
-    return torch.stack([dense_labels(logits, rows, columns, geometry) for logits in coarse_BKhw])
+    if coarse_BKhw.device.type != "cpu":
+        return dense_labels(coarse_BKhw, rows, columns, geometry)
+    labels = np.empty((len(coarse_BKhw), height, width), np.uint8)
+    for logits_Khw, own in zip(coarse_BKhw.numpy(), labels, strict=True):
+        _fill_in(own, logits_Khw, rows, columns)
+    return torch.from_numpy(labels)
 
 
 def labels_of(logits_Khw: Tensor, rows: Axis, columns: Axis, geometry: LogitGeometry) -> Tensor:
     """Labels of the pixels of these rows and columns: (K, h, w) to uint8 on the same device."""
     if logits_Khw.device.type == "cpu":
         return torch.from_numpy(sparse_labels(logits_Khw.numpy(), rows, columns))
-    return dense_labels(logits_Khw, rows, columns, geometry)
+    return dense_labels(logits_Khw[None], rows, columns, geometry)[0]
 
 
-def dense_labels(logits_Khw: Tensor, rows: Axis, columns: Axis, geometry: LogitGeometry) -> Tensor:
+def dense_labels(logits_BKhw: Tensor, rows: Axis, columns: Axis, geometry: LogitGeometry) -> Tensor:
     """Upsample a few rows at a time and take the argmax: a GPU has arithmetic to spare, and is slow to pick cells."""
+    batch, classes = logits_BKhw.shape[:2]
     height, width = len(rows.cell), len(columns.cell)
-    labels = torch.empty(height, width, dtype=torch.uint8, device=logits_Khw.device)
-    at_once = max(1, 8 * BLOCK_VALUES // (logits_Khw.shape[0] * width))
+    labels = torch.empty(batch, height, width, dtype=torch.uint8, device=logits_BKhw.device)
+    at_once = max(1, 8 * BLOCK_VALUES // (batch * classes * width))
     for first in range(0, height, at_once):
         chosen = slice(first, first + at_once)
-        labels[chosen] = upsampled(logits_Khw, rows.pixels(chosen), width, geometry).max(dim=0).indices
+        labels[:, chosen] = upsampled(logits_BKhw, rows, chosen, width, geometry).max(dim=1).indices
     return labels
 
 
 def sparse_labels(logits_Khw: Logits, rows: Axis, columns: Axis) -> NDArray[np.uint8]:
     """Interpolate where corners disagree and for candidates only, as the top of this file says."""
     labels = np.empty((len(rows.cell), len(columns.cell)), np.uint8)
+    _fill_in(labels, logits_Khw, rows, columns)
+    return labels
+
+
+def _fill_in(labels: NDArray[np.uint8], logits_Khw: Logits, rows: Axis, columns: Axis) -> None:
     end = int(rows.cell[-1]) + 1
     at_once = max(1, BLOCK_VALUES // (logits_Khw.shape[0] * columns.points))
     for first in range(int(rows.cell[0]), end, at_once):
         points, pixels, part = rows.between(first, min(first + at_once, end))
         _label_block(logits_Khw[:, points], part, columns, labels[pixels])
-    return labels
 
 
 def _label_block(logits_Khw: Logits, rows: Axis, columns: Axis, labels: NDArray[np.uint8]) -> None:

@@ -3,13 +3,15 @@
 Legend: B batch, C channels, H W pixels, K classes.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pyramidseg.data.images import image_size, read_image
 from pyramidseg.errors import ConfigError, DataError
@@ -17,12 +19,15 @@ from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.backends import Backend, ModelBackend, RunPrecision, make_backend
 from pyramidseg.predict.pipeline import in_equal_batches, in_order, restored
 from pyramidseg.predict.processors import stage_threads
-from pyramidseg.predict.segmentation import Image, Segmentation, Wanted, segment_coarse
+from pyramidseg.predict.segmentation import Image, Segmentation, Wanted, segment_batch
 from pyramidseg.predict.tile_choice import TileChoice, TilePx
 from pyramidseg.predict.tiling import Tiles, segment_tiled
 from pyramidseg.predict.tta import FlipAndScales
 
 Source = str | Path | Image
+
+COMPUTED_AHEAD = 2
+"""Batches of coarse logits that wait for their label maps at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +43,19 @@ class Outcome:
     segmentation: Segmentation | None = None
     tiles: Tiles | None = None
     error: DataError | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Computed:
+    """A batch that has passed the model.
+
+    Attributes:
+        outcomes: with their positions.
+        coarse: logits (B, K, h, w) of which the segmentations are still to be made; None where nothing is left to do.
+    """
+
+    outcomes: Sequence[tuple[int, Outcome]]
+    coarse: Tensor | None = None
 
 
 class Predictor:
@@ -114,8 +132,8 @@ class Predictor:
     ) -> Generator[Outcome, None, None]:
         """As `predict_many`, with images that cannot be read as outcomes of their own.
 
-        Threads decode the next images while the model computes. Images of one size and type share a batch, also where
-        some others stand between them (`in_equal_batches`).
+        Threads decode the next images and make the last ones' label maps while the model computes. Images of one size
+        and type share a batch, also where some others stand between them (`in_equal_batches`).
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}: at least 1 is needed")
@@ -128,7 +146,17 @@ class Predictor:
             ) as loaded,
         ):
             batches = in_equal_batches(loaded, kind=_kind, pixels=_pixels, batch_size=batch_size)
-            yield from restored(self._finished(batch, wanted) for batch in batches)
+            with closing(
+                in_order(
+                    partial(self._segmented, wanted=wanted),
+                    (self._computed(batch, wanted) for batch in batches),
+                    threads=1,  # it takes a fraction of the model's time, and memory for one image at a time
+                    ahead=COMPUTED_AHEAD,
+                    pixels=lambda computed: sum(_pixels(outcome) for _, outcome in computed.outcomes),
+                    name="segment",
+                )
+            ) as segmented:
+                yield from restored(segmented)
 
     def _loaded(self, measured: tuple[Source, int]) -> Outcome:
         source, _ = measured
@@ -138,32 +166,47 @@ class Predictor:
         except DataError as error:
             return Outcome(source, error=error)
 
-    def _finished(self, batch: Sequence[tuple[int, Outcome]], wanted: Wanted) -> list[tuple[int, Outcome]]:
-        """Outcomes of a batch of equal images, or of one that could not be read."""
+    def _computed(self, batch: Sequence[tuple[int, Outcome]], wanted: Wanted) -> _Computed:
+        """A batch of equal images, or of one that could not be read, through the model."""
         images = [outcome.image for _, outcome in batch if outcome.image is not None]
         if not images:
-            return list(batch)
+            return _Computed(batch)
         tiles = self.tile_choice.tiles(*images[0].shape[:2])
         try:
-            segmentations = list(self._segmented(images, tiles, wanted))
+            if tiles is None:
+                return _Computed(batch, self.backend.coarse_logits(_as_batch(images)))
+            cut = [segment_tiled(self.backend, _as_batch([image])[0], tiles, wanted) for image in images]
         except DataError as error:  # a type of pixels that an exported file does not take
-            return [
-                (position, Outcome(outcome.source, error=DataError(f"{_name(outcome.source)}: {error}")))
-                for position, outcome in batch
+            return _Computed(
+                [
+                    (position, Outcome(outcome.source, error=DataError(f"{_name(outcome.source)}: {error}")))
+                    for position, outcome in batch
+                ]
+            )
+        return _Computed(
+            [
+                (position, replace(outcome, segmentation=segmentation, tiles=tiles))
+                for (position, outcome), segmentation in zip(batch, cut, strict=True)
             ]
+        )
+
+    def _segmented(self, computed: _Computed, *, wanted: Wanted) -> Sequence[tuple[int, Outcome]]:
+        if computed.coarse is None:
+            return computed.outcomes
+        image = computed.outcomes[0][1].image
+        assert image is not None
+        height, width = image.shape[:2]
+        segmentations = segment_batch(computed.coarse, height, width, self.backend.geometry, self.classes, wanted)
         return [
-            (position, Outcome(outcome.source, outcome.image, segmentation, tiles))
-            for (position, outcome), segmentation in zip(batch, segmentations, strict=True)
+            (position, replace(outcome, segmentation=segmentation))
+            for (position, outcome), segmentation in zip(computed.outcomes, segmentations, strict=True)
         ]
 
-    def _segmented(self, images: Sequence[Image], tiles: Tiles | None, wanted: Wanted) -> Iterator[Segmentation]:
-        if tiles is not None:
-            for image in images:
-                yield segment_tiled(self.backend, torch.from_numpy(image).permute(2, 0, 1), tiles, wanted)
-            return
-        height, width = images[0].shape[:2]
-        for coarse_Khw in self.backend.coarse_logits(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)):
-            yield segment_coarse(coarse_Khw, height, width, self.backend.geometry, self.classes, wanted)
+
+def _as_batch(images: Sequence[Image]) -> Tensor:
+    """Images (H, W, C) of one size and type as (B, C, H, W); a single one is not copied, if torch can take it so."""
+    alone = len(images) == 1 and images[0].flags.writeable
+    return torch.from_numpy(images[0][None] if alone else np.stack(images)).permute(0, 3, 1, 2)
 
 
 def _measured(source: Source) -> tuple[Source, int]:

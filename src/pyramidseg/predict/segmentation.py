@@ -1,6 +1,8 @@
 """Segmentation: what a model says of one image, put together from its coarse logits.
 
-Legend: K classes, H W pixels, h w coarse points.
+Behind the model memory stays within bounds, too: what takes more than a few bytes a pixel works in `row_blocks`.
+
+Legend: B batch, K classes, H W pixels, h w coarse points.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +19,7 @@ from pyramidseg.data.georeference import Georeference
 from pyramidseg.data.pictures import to_rgb
 from pyramidseg.errors import ConfigError, DataError
 from pyramidseg.predict.backends import LogitGeometry
-from pyramidseg.predict.labels import labels_of
+from pyramidseg.predict.labels import label_maps, labels_of
 from pyramidseg.predict.upsampling import Axis, bilinear_axis, upsampled
 
 Image = NDArray[Any]
@@ -25,6 +27,9 @@ Image = NDArray[Any]
 
 FULL_VALUES = 2**24
 """Full-size logits at a time, where confidence or probabilities need them: 64 MiB of float32."""
+
+BLOCK_PIXELS = 2**19
+"""Pixels of a picture that are worked on at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +51,18 @@ class Segmentation:
 
     def shares(self) -> dict[str, float]:
         """Share of the image's pixels by name of the classes found, largest first; they sum to 1."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
+        counts = np.zeros(256, np.int64)
+        for rows in row_blocks(self.labels):
+            counts += np.bincount(self.labels[rows].ravel(), minlength=256)
         found = sorted(np.flatnonzero(counts), key=lambda index: (-counts[index], index))
         return {self.classes.names[index]: float(counts[index] / self.labels.size) for index in found}
 
     def colorize(self) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB: every pixel in the colour of its class."""
-        return self.classes.colorize(self.labels)
+        colored = np.empty((*self.labels.shape, 3), np.uint8)
+        for rows in row_blocks(self.labels):
+            colored[rows] = self.classes.colorize(self.labels[rows])
+        return colored
 
     def overlay(self, image: Image, *, alpha: float = 0.5) -> NDArray[np.uint8]:
         """The image with the classes' colours over it, (H, W, 3) uint8 RGB.
@@ -65,8 +75,20 @@ class Segmentation:
             raise DataError(f"overlay: an image of {image.shape[:2]} for labels of {self.labels.shape}: sizes differ")
         if not 0 <= alpha <= 1:
             raise ConfigError(f"overlay: alpha={alpha} is not between 0 and 1")
-        blend = (1 - alpha) * to_rgb(image).astype(np.float32) + alpha * self.colorize().astype(np.float32)
-        return blend.round().astype(np.uint8)
+        shown = image if image.dtype == np.uint8 else to_rgb(image)  # stretched by all of its pixels
+        blended = np.empty((*self.labels.shape, 3), np.uint8)
+        for rows in row_blocks(self.labels):
+            below, above = to_rgb(shown[rows]), self.classes.colorize(self.labels[rows])
+            blended[rows] = ((1 - alpha) * below.astype(np.float32) + alpha * above.astype(np.float32)).round()
+        return blended
+
+
+def row_blocks(picture: NDArray[Any]) -> Iterator[slice]:
+    """The rows of a picture, (H, W, ...), some at a time: about `BLOCK_PIXELS` pixels."""
+    height, width = picture.shape[:2]
+    at_once = max(1, BLOCK_PIXELS // width)
+    for first in range(0, height, at_once):
+        yield slice(first, first + at_once)
 
 
 class Wanted(NamedTuple):
@@ -85,6 +107,16 @@ class Strip(NamedTuple):
 
     first: int
     logits: Tensor
+
+
+def segment_batch(
+    coarse_BKhw: Tensor, height: int, width: int, geometry: LogitGeometry, classes: Classes, wanted: Wanted
+) -> list[Segmentation]:
+    """`segment_coarse` of each image of a batch. A GPU makes all label maps at once, and they come from it together."""
+    if any(wanted):
+        return [segment_coarse(coarse_Khw, height, width, geometry, classes, wanted) for coarse_Khw in coarse_BKhw]
+    labels = label_maps(coarse_BKhw, height, width, geometry).cpu().numpy()
+    return [Segmentation(own, classes) for own in labels]
 
 
 def segment_coarse(
@@ -140,5 +172,5 @@ def _full_rows(
         chosen = slice(start, min(start + at_once, len(rows.cell)))
         yield (
             slice(first + chosen.start, first + chosen.stop),
-            upsampled(logits_Khw, rows.pixels(chosen), width, geometry),
+            upsampled(logits_Khw[None], rows, chosen, width, geometry)[0],
         )

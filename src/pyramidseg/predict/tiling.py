@@ -146,7 +146,8 @@ def _window(start_px: int, end_px: int, weights: NDArray[np.float64], stride: in
 def predict_labels(backend: Backend, images_BCHW: Tensor, tiles: Tiles | None = None) -> Tensor:
     """(B, H, W) uint8 labels of images of one size: on the backend's device, but those of tiles on the CPU."""
     if tiles is None:
-        return label_maps(backend.coarse_logits(images_BCHW), *images_BCHW.shape[-2:], backend.geometry)
+        height, width = images_BCHW.shape[-2:]
+        return label_maps(backend.coarse_logits(images_BCHW), height, width, backend.geometry)
     return torch.stack(
         [torch.from_numpy(segment_tiled(backend, image, tiles, Wanted()).labels) for image in images_BCHW]
     )

@@ -10,6 +10,7 @@ from torch import Tensor
 from pyramidseg.errors import ConfigError
 from pyramidseg.model.normalization import INTEGER_RANGES
 from pyramidseg.predict.backends import Backend, LogitGeometry
+from pyramidseg.predict.backends.exported import ExportedBackend
 
 
 class FlipAndScales:
@@ -18,12 +19,19 @@ class FlipAndScales:
     Its logits are the logarithm of those probabilities, at the input's size.
 
     Raises:
-        ConfigError: no scale, or one that is not between 0.1 and 10.
+        ConfigError: no scale, or one that is not between 0.1 and 10; or an exported file that does not take the floats
+            which scaled images are.
     """
 
     def __init__(self, backend: Backend, *, scales: Sequence[float] = (0.75, 1.0, 1.25), flip: bool = True) -> None:
         if not scales or not all(0.1 <= scale <= 10 for scale in scales):
             raise ConfigError(f"scales {tuple(scales)}: one or more factors between 0.1 and 10 are needed")
+        is_scaled = any(scale != 1 for scale in scales)
+        if is_scaled and isinstance(backend, ExportedBackend) and backend.card.input_dtype != "float32":
+            raise ConfigError(
+                f"test-time augmentation: {backend.path} takes {backend.card.input_dtype} images, and scaled ones are "
+                "floats; export with --input float32, which takes all types, or run the bundle with --backend torch"
+            )
         self.backend = backend
         self.scales = tuple(scales)
         self.flip = flip

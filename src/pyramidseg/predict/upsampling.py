@@ -3,10 +3,11 @@
 What `LogitGeometry.upsample` computes for a whole image at once, in pieces: so that labels need no full-size logits,
 and confidence and tiles those of a few rows at a time.
 
-Legend: K classes, h w coarse points, W pixels of a row.
+Legend: B batch, K classes, h w coarse points, W pixels of a row.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -34,6 +35,9 @@ class Axis:
     points: int
     cell: Indices
     fraction: NDArray[np.float64]
+    _tensors: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor, Tensor]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @property
     def before(self) -> Indices:
@@ -45,7 +49,7 @@ class Axis:
         """The corner behind each cell, (points + 1,)."""
         return np.minimum(np.arange(self.points + 1), self.points - 1)
 
-    @property
+    @cached_property
     def starts(self) -> Indices:
         """First pixel of each cell and of the one that would follow, (points + 2,): equal where a cell has none."""
         return np.searchsorted(self.cell, np.arange(self.points + 2))
@@ -56,11 +60,16 @@ class Axis:
         pixels = slice(*np.searchsorted(self.cell, (first, end)).tolist())
         return points, pixels, Axis(points.stop - points.start, self.cell[pixels] - points.start, self.fraction[pixels])
 
-    def pixels(self, chosen: slice) -> "Axis":
-        """The same points with some of the pixels."""
-        return Axis(self.points, self.cell[chosen], self.fraction[chosen])
+    def on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each pixel the corners before and behind it, and its fraction; kept on the device for the next time."""
+        key = device, dtype
+        if key not in self._tensors:
+            before, behind = (torch.from_numpy(corner[self.cell]).to(device) for corner in (self.before, self.behind))
+            self._tensors[key] = before, behind, torch.from_numpy(self.fraction).to(dtype).to(device)
+        return self._tensors[key]
 
 
+@lru_cache(maxsize=16)  # images mostly come in a few sizes
 def bilinear_axis(points: int, pixels: int, geometry: LogitGeometry) -> Axis:
     """Where the first `pixels` of `points * stride` lie, in whole numbers, so that nothing is rounded.
 
@@ -74,13 +83,11 @@ def bilinear_axis(points: int, pixels: int, geometry: LogitGeometry) -> Axis:
     return Axis(points, above // below + 1, (above % below) / below)
 
 
-def upsampled(logits_Khw: Tensor, rows: Axis, width: int, geometry: LogitGeometry) -> Tensor:
-    """Some rows of the upsampled logits: (K, h, w) to (K, pixels of `rows`, width)."""
-    device = logits_Khw.device
-    before, behind = (torch.from_numpy(corner[rows.cell]).to(device) for corner in (rows.before, rows.behind))
-    fraction = torch.from_numpy(rows.fraction).to(logits_Khw.dtype)[:, None].to(device)
-    between = torch.lerp(logits_Khw[:, before], logits_Khw[:, behind], fraction)
+def upsampled(logits_BKhw: Tensor, rows: Axis, chosen: slice, width: int, geometry: LogitGeometry) -> Tensor:
+    """The chosen pixels of `rows` of the upsampled logits: (B, K, h, w) to (B, K, chosen, width)."""
+    before, behind, fraction = (part[chosen] for part in rows.on(logits_BKhw.device, logits_BKhw.dtype))
+    between = torch.lerp(logits_BKhw[:, :, before], logits_BKhw[:, :, behind], fraction[:, None])
     # Bilinear at an unchanged height is linear along the rows.
-    size = (len(rows.cell), logits_Khw.shape[-1] * geometry.stride)
-    wide = F.interpolate(between[None], size=size, mode="bilinear", align_corners=geometry.align_corners)
-    return wide[0, :, :, :width]
+    size = (len(fraction), logits_BKhw.shape[-1] * geometry.stride)
+    wide = F.interpolate(between, size=size, mode="bilinear", align_corners=geometry.align_corners)
+    return wide[..., :width]

@@ -1,5 +1,6 @@
 """Writers: what can be kept of a segmentation as a file beside others in the output folder."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from pyramidseg.data.georeference import geotiff
 from pyramidseg.files import write_atomically
-from pyramidseg.predict.segmentation import Image, Segmentation
+from pyramidseg.predict.segmentation import Image, Segmentation, row_blocks
 
 SIGNATURE = "pyramidseg"
-"""Value of the PNG text `Software` in every picture written here: how a prediction is told from somebody's image."""
+"""Value of the PNG text `Software` in every picture written here, and a key in every JSON file: how ours are told from
+somebody else's."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,12 @@ def write_overlay(path: Path, segmentation: Segmentation, image: Image) -> None:
 
 def write_confidence(path: Path, segmentation: Segmentation, image: Image) -> None:
     """Probability of the label as an 8-bit grey PNG: 255 is certain."""
-    assert segmentation.confidence is not None, "this writer needs a segmentation with confidence"
-    _write_png(path, (255 * segmentation.confidence).round().astype(np.uint8))
+    confidence = segmentation.confidence
+    assert confidence is not None, "this writer needs a segmentation with confidence"
+    grey = np.empty(confidence.shape, np.uint8)
+    for rows in row_blocks(confidence):
+        grey[rows] = (255 * confidence[rows]).round()
+    _write_png(path, grey)
 
 
 def write_probabilities(path: Path, segmentation: Segmentation, image: Image) -> None:
@@ -87,7 +93,9 @@ WRITERS: dict[str, Writer] = {
 
 
 def is_ours(path: Path) -> bool:
-    """Whether an existing output may be replaced: a picture that says who made it, or an archive by our name for it."""
+    """Whether an existing output may be replaced: a picture or JSON that says who made it; an archive by its name."""
+    if path.suffix == ".json":
+        return _is_our_json(path)
     if path.suffix not in (".png", ".tif"):
         return path.is_file()
     try:
@@ -97,6 +105,14 @@ def is_ours(path: Path) -> bool:
             return picture.info.get("Software") == SIGNATURE
     except (OSError, ValueError, SyntaxError):
         return False
+
+
+def _is_our_json(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and SIGNATURE in content
 
 
 def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:

@@ -77,6 +77,8 @@ def make_backend(
                 f"backend={name}: {path} is run by {own.name}, through which its export was checked; leave it out"
             )
         return BACKENDS[own.name](path, device=device, precision=precision)
+    if path.suffix == ".bin" and (graph := path.with_suffix(OpenVinoBackend.suffix)).is_file():
+        raise WeightsError(f"{path}: holds the weights of {graph.name} alone; name {graph}")
     if needed is not None:
         return BACKENDS[name](_export_of(path, needed), device=device, precision=precision)
     if name != "auto":

@@ -68,6 +68,16 @@ class ExportedBackend(ModelBackend):
             MissingExtra: what it takes to read it is not installed.
         """
 
+    @classmethod
+    @abstractmethod
+    def check_device(cls, device: str | torch.device) -> None:
+        """Refuse a device that the runtime does not have here, before there is a file to open.
+
+        Raises:
+            DeviceError: it has not.
+            MissingExtra: the runtime is not installed.
+        """
+
     @abstractmethod
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """The chosen outputs of (B, C, H, W) images, by name, float32."""
@@ -89,8 +99,8 @@ class ExportedBackend(ModelBackend):
             return images.contiguous()
         if wanted != torch.float32:
             raise DataError(
-                f"{self.path}: takes {self.card.input_dtype} images, got {str(images.dtype).removeprefix('torch.')} "
-                "(as flips and scales make them, too); export with --input float32, which takes all types"
+                f"{self.path}: takes {self.card.input_dtype} images, got {str(images.dtype).removeprefix('torch.')}; "
+                "export with --input float32, which takes all types"
             )
         return (images.float() / INTEGER_RANGES.get(images.dtype, 1.0)).contiguous()
 

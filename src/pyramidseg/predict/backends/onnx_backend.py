@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 CHECKSUM = "sha256"
 
+GPU, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+"""Names of the execution providers."""
+
 
 class OnnxRuntimeBackend(ExportedBackend):
     """An ONNX file in ONNX Runtime, with as many threads as torch has.
@@ -54,13 +57,6 @@ class OnnxRuntimeBackend(ExportedBackend):
                 "leave precision out"
             )
         provider, provider_options = _provider(str(device), runtime.get_available_providers())
-        self._describe(
-            path,
-            card,
-            precision=card.precision,
-            device=torch.device("cpu"),
-            place="cpu" if provider.startswith("CPU") else f"cuda:{provider_options['device_id']}",
-        )
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors: what it warns of is of no use to people
@@ -71,12 +67,26 @@ class OnnxRuntimeBackend(ExportedBackend):
             )
         except Exception as error:  # ONNX Runtime has a kind of its own for each status, none of them an OSError
             raise damaged(path, error) from None
+        # Where a GPU's libraries cannot be loaded, ONNX Runtime quietly takes the processor.
+        used = self._session.get_providers()[0]
+        if used != provider and device != "auto":
+            raise DeviceError(
+                f"device={device}: ONNX Runtime cannot use this GPU and would run on {used}: CUDA and cuDNN of the "
+                "versions that onnxruntime-gpu was built for are needed; install them, or choose cpu"
+            )
+        place = "cpu" if used == CPU else f"cuda:{provider_options['device_id']}"
+        self._describe(path, card, precision=card.precision, device=torch.device("cpu"), place=place)
         self._outputs = outputs
 
     @classmethod
     def read_card(cls, path: Path) -> Card:
         """What a file says of itself; needs the onnx package."""
         return Card.from_texts(texts_of(read_onnx(path)), path)
+
+    @classmethod
+    def check_device(cls, device: str | torch.device) -> None:
+        """Refuse a device that this ONNX Runtime was not built for."""
+        _provider(str(device), _onnxruntime().get_available_providers())
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """The chosen outputs, on the CPU."""
@@ -141,11 +151,11 @@ def keep_outputs(content: "onnx.ModelProto", names: Outputs) -> None:
 def _provider(device: str, available: list[str]) -> tuple[str, dict[str, str]]:
     """The execution provider of a device with its options; `auto` is the GPU where this build can use it."""
     kind, _, index = device.partition(":")
-    has_gpu = "CUDAExecutionProvider" in available and torch.cuda.is_available()
+    has_gpu = GPU in available and torch.cuda.is_available()
     if kind in ("cuda", "auto") and has_gpu:
-        return "CUDAExecutionProvider", {"device_id": index or "0"}
+        return GPU, {"device_id": index or "0"}
     if device in ("cpu", "auto"):
-        return "CPUExecutionProvider", {}
+        return CPU, {}
     raise DeviceError(
         f"device={device}: this ONNX Runtime runs on {'cpu and cuda' if has_gpu else 'cpu only'}; choose cpu or auto"
         + ("; an NVIDIA GPU needs the package onnxruntime-gpu" if kind == "cuda" else "")

@@ -82,6 +82,11 @@ class OpenVinoBackend(ExportedBackend):
         """What a file says of itself."""
         return Card.from_texts(read_texts(path), path)
 
+    @classmethod
+    def check_device(cls, device: str | torch.device) -> None:
+        """Refuse a device that OpenVINO does not have here."""
+        _device(str(device), import_openvino("backend=openvino").Core().available_devices)
+
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """The chosen outputs, on the CPU."""
         # A request of its own for each call, which costs nothing, so that threads may share the backend.

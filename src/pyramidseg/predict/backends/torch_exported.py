@@ -74,6 +74,11 @@ class ExportedTorchBackend(ExportedBackend):
         """What a file says of itself."""
         return Card.from_texts(read_texts(path, read_archive(path)), path)
 
+    @classmethod
+    def check_device(cls, device: str | torch.device) -> None:
+        """Refuse a device that torch does not have here."""
+        choose_device(str(device))
+
     @torch.inference_mode()
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """The chosen outputs, on the backend's device."""
