@@ -68,19 +68,24 @@ def weighted_mean(total: Tensor, targets: Targets) -> Tensor:
 
 
 def cross_entropy_sums(log_p: Tensor, labels: Tensor, targets: Targets) -> Tensor:
-    """Sum of w[y] * -log p[y]."""
-    return F.nll_loss(log_p.T, labels, weight=targets.class_weights, ignore_index=IGNORE, reduction="sum")
+    """Sum of w[y] * -log p[y]. `nll_loss` would first copy log p to one row for each pixel, and the gradient back."""
+    weights, log_p_true = _of_true_class(log_p, labels, targets)
+    return -(weights * log_p_true).sum()
 
 
 def focal_sums(log_p: Tensor, labels: Tensor, targets: Targets) -> Tensor:
     """Sum of w[y] * (1 - p[y]) ** gamma * -log p[y]."""
-    labelled = labels != IGNORE
-    true = labels.where(labelled, 0)
-    log_p_true = log_p.gather(0, true[None])[0]
-    weights = targets.class_weights[true] * labelled
+    weights, log_p_true = _of_true_class(log_p, labels, targets)
     # expm1 keeps the gradient finite where p is close to 1.
     modulation = (-torch.expm1(log_p_true)).clamp_min(1e-12) ** targets.focal_gamma
     return -(weights * modulation * log_p_true).sum()
+
+
+def _of_true_class(log_p: Tensor, labels: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+    """Weight (0 where ignored) and log-probability of each pixel's own class, (N,) each."""
+    labelled = labels != IGNORE
+    true = labels.where(labelled, 0)
+    return targets.class_weights[true] * labelled, log_p.gather(0, true[None])[0]
 
 
 def dice_sums(log_p: Tensor, labels: Tensor, targets: Targets) -> Tensor:
