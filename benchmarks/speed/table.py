@@ -47,7 +47,7 @@ def page(results: Results) -> str:
 
 
 def _goals(found: Iterable[Goal]) -> str:
-    return _table(
+    return markdown_table(
         ("", "asked", "reached", "by"),
         [
             (
@@ -70,7 +70,7 @@ def _section(section: Section) -> str:
         columns = [column for column in COLUMNS if any(column[1](row) for row in rows)]
         head = [group, *(title for title, _ in columns), *(f"times as fast as {peer}" for peer in peers)]
         lines = [[row.who, *(cell(row) for _, cell in columns), *(_ratio(row, peer) for peer in peers)] for row in rows]
-        parts.append(_table(head, lines))
+        parts.append(markdown_table(head, lines))
     return "\n".join(parts)
 
 
@@ -112,6 +112,6 @@ def _rates(roofline: dict[str, float]) -> str:
     return " and ".join(f"{rate:g} GFLOP/s in {name}" for name, rate in roofline.items())
 
 
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     rows = [head, ["---"] * len(head), *lines]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)

@@ -8,9 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyramidseg.errors import ConfigError
-from pyramidseg.model.normalization import INTEGER_RANGES
 from pyramidseg.predict.backends import Backend, LogitGeometry
-from pyramidseg.predict.backends.exported import ExportedBackend
 
 
 class FlipAndScales:
@@ -19,19 +17,12 @@ class FlipAndScales:
     Its logits are the logarithm of those probabilities, at the input's size.
 
     Raises:
-        ConfigError: no scale, or one that is not between 0.1 and 10; or an exported file that does not take the floats
-            which scaled images are.
+        ConfigError: no scale, or one that is not between 0.1 and 10.
     """
 
     def __init__(self, backend: Backend, *, scales: Sequence[float] = (0.75, 1.0, 1.25), flip: bool = True) -> None:
         if not scales or not all(0.1 <= scale <= 10 for scale in scales):
             raise ConfigError(f"scales {tuple(scales)}: one or more factors between 0.1 and 10 are needed")
-        is_scaled = any(scale != 1 for scale in scales)
-        if is_scaled and isinstance(backend, ExportedBackend) and backend.card.input_dtype != "float32":
-            raise ConfigError(
-                f"test-time augmentation: {backend.path} takes {backend.card.input_dtype} images, and scaled ones are "
-                "floats; export with --input float32, which takes all types, or run the bundle with --backend torch"
-            )
         self.backend = backend
         self.scales = tuple(scales)
         self.flip = flip
@@ -71,11 +62,15 @@ class FlipAndScales:
 
 
 def resize_images(images: Tensor, height: int, width: int) -> Tensor:
-    """Images (B, C, H, W) at another size, as floats that `Segmenter` reads alike; the same images if it is theirs."""
+    """Images (B, C, H, W) at another size; the same images if it is theirs.
+
+    Integers are rounded and keep their type, so that exported files for that type take them. Means of them cannot leave
+    their range.
+    """
     if images.shape[-2:] == (height, width):
         return images
-    floats = images.float() / INTEGER_RANGES.get(images.dtype, 1.0)
-    return F.interpolate(floats, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
+    resized = F.interpolate(images.float(), size=(height, width), mode="bilinear", align_corners=False, antialias=True)
+    return resized if images.is_floating_point() else resized.round_().to(images.dtype)
 
 
 def _resize(logits: Tensor, height: int, width: int) -> Tensor:
