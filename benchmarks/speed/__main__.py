@@ -12,6 +12,8 @@ GPU and the versions. On a GPU (`--device cuda`, which `auto` takes) the same is
 
 import argparse
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -57,6 +59,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     chosen = _chosen(parser, options)
+    if len(chosen) > 1:
+        _each_by_itself(chosen, sys.argv[1:] if arguments is None else arguments)
+        return
     os.environ["PYRAMIDSEG_CACHE"] = "off"  # nothing of the benchmark's data is worth remembering
     use_available_processors()
     device = choose_device(options.device)
@@ -77,6 +82,17 @@ def main(arguments: list[str] | None = None) -> None:
         measure(results, chosen, settings, device, Path(folder), options.out)
     if options.table:
         write_text(options.table, page(results))
+
+
+def _each_by_itself(chosen: list[str], arguments: list[str]) -> None:
+    """Every section in a process of its own.
+
+    Training for some minutes in one that had run OpenVINO and ONNX Runtime before ended in a segmentation fault, twice.
+    """
+    for name in chosen:
+        done = subprocess.run([sys.executable, "-m", "benchmarks.speed", *arguments, "--only", name], check=False)
+        if done.returncode:
+            raise SystemExit(f"the section {name} ended with status {done.returncode}; the others before it are kept")
 
 
 def measure(
