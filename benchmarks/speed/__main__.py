@@ -87,7 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _each_by_itself(chosen: list[str], arguments: list[str]) -> None:
     """Every section in a process of its own.
 
-    Training for some minutes in one that had run OpenVINO and ONNX Runtime before ended in a segmentation fault, twice.
+    Training for some minutes in one that had run OpenVINO and ONNX Runtime before died twice: once by a segmentation
+    fault, once unseen.
     """
     for name in chosen:
         done = subprocess.run([sys.executable, "-m", "benchmarks.speed", *arguments, "--only", name], check=False)
