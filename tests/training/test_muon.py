@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyramidseg.training import muon
 from pyramidseg.training.muon import RMS, Muon, orthogonalised
 
 
@@ -24,6 +25,24 @@ def test_singular_values_come_close_to_one_and_directions_stay(
     assert found.diagonal().min() > 0.6
     assert found.diagonal().max() < 1.3
     assert (found - found.diagonal().diag()).abs().max() < 0.1  # bfloat16
+
+
+@pytest.mark.parametrize("shape", [(64, 576), (48, 48), (1, 9)])
+def test_iterating_the_gram_matrix_is_the_same(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    left, _, right = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+    matrix = left @ torch.logspace(0, -6, shape[0]).diag() @ right
+    matrix /= matrix.norm()
+    expected = muon._iterated(matrix.double())
+    torch.testing.assert_close(muon._iterated_by_gram(matrix).double(), expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_is_used_only_where_it_is_fast(
+    fast: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(muon, "has_fast_bf16", lambda device: fast)
+    assert orthogonalised(torch.randn(8, 24)).dtype == dtype
 
 
 def test_an_update_has_the_size_that_adamw_has() -> None:
