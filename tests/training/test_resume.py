@@ -63,10 +63,8 @@ def kill_when(arguments: Sequence[str], condition: Callable[[], bool], number: s
     while process.poll() is None and not condition():
         assert time.monotonic() < deadline, "the process did not come that far"
         time.sleep(0.0005)
-    if process.poll() is None and number == signal.SIGKILL:
-        os.killpg(process.pid, number)  # the loading workers too, as when a machine goes down
-    elif process.poll() is None:
-        process.send_signal(number)
+    if process.poll() is None:
+        os.killpg(process.pid, number)  # the loading workers too, as terminals, schedulers and dying machines do
     process.communicate(timeout=120)
     return process.returncode
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import cv2
@@ -222,4 +223,12 @@ def _as_many_workers_as_asked() -> Iterator[None]:
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends them
+    # What a whole group of processes is sent (Ctrl-C, timeout, scancel, systemd) is for the main process, which finishes
+    # its step, saves, and ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _survive_once)
+
+
+def _survive_once(number: int, frame: FrameType | None) -> None:
+    """Ignore a signal the first time: what the main process sends to a worker that does not end is the second."""
+    signal.signal(number, signal.SIG_DFL)

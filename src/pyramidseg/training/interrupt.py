@@ -2,10 +2,15 @@
 
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+ECHO = 1.0
+"""Seconds in which a signal that follows another is the same request: a scheduler signals a group, and torchrun, which
+is in it, passes that on."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -13,13 +18,14 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Remembers that a stop was asked for; a second signal acts at once. A context manager.
+    """Remembers that a stop was asked for; a second signal, later than an echo, acts at once. A context manager.
 
     Outside the main thread, where Python allows no handlers, it never asks for anything.
     """
 
     def __init__(self) -> None:
         self.requested = False
+        self._since = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -31,8 +37,12 @@ class StopRequest:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        self._restore()
+        now = time.monotonic()
+        if not self.requested:
+            self.requested, self._since = True, now
+        elif now - self._since > ECHO:
+            self._restore()
+            signal.raise_signal(number)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
