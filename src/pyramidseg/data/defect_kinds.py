@@ -33,6 +33,7 @@ class Kind(StrEnum):
     UNEXPECTED_COLORS = "unexpected-colors"
     MASK_IS_IMAGE = "mask-is-image"
     BAD_ANNOTATION = "bad-annotation"
+    RIVAL_ANNOTATION = "rival-annotation"
     OUTSIDE = "outside"
     UNKNOWN_VALUE = "unknown-value"
     ALL_IGNORED = "all-ignored"
@@ -56,7 +57,7 @@ IN_WORDS: dict[Kind, str] = {
     Kind.SAME_STEM: "file that shares its name, beside the extension, with another",
     Kind.CASE_COLLISION: "name that differs from another in upper and lower case only",
     Kind.REPEATED_ID: "image that is listed more than once",
-    Kind.ABSENT: "file that is named and not there",
+    Kind.ABSENT: "file or folder that is named or needed, and not there",
     Kind.EMPTY: "file without content",
     Kind.FOREIGN: "file that is no image, whatever its name says",
     Kind.DAMAGED: "image file that is truncated or damaged",
@@ -68,7 +69,8 @@ IN_WORDS: dict[Kind, str] = {
     Kind.TRANSPARENT_MASK: "mask with transparent pixels",
     Kind.UNEXPECTED_COLORS: "mask of colours among masks of numbers",
     Kind.MASK_IS_IMAGE: "mask that is a copy of its image",
-    Kind.BAD_ANNOTATION: "annotation that cannot be drawn",
+    Kind.BAD_ANNOTATION: "annotation or list that cannot be read or drawn",
+    Kind.RIVAL_ANNOTATION: "annotation file beside another one of the same split",
     Kind.OUTSIDE: "annotation that names a file outside the dataset",
     Kind.UNKNOWN_VALUE: "mask with values that are no class",
     Kind.ALL_IGNORED: "mask in which no pixel has a class",

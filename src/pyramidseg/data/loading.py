@@ -223,8 +223,8 @@ def _as_many_workers_as_asked() -> Iterator[None]:
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
-    # What a whole group of processes is sent (Ctrl-C, timeout, scancel, systemd) is for the main process, which finishes
-    # its step, saves, and ends its workers.
+    # What a group of processes is sent (Ctrl-C, timeout, scancel, systemd) is for the main one, which finishes its
+    # step, saves and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _survive_once)
 

@@ -1,4 +1,4 @@
-from contextlib import suppress
+import re
 from pathlib import Path
 
 import pytest
@@ -6,11 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made_files import write
+from pyramidseg.data.defect_kinds import Kind
 from pyramidseg.data.readers.class_lists import PARSERS, find_class_list
 from pyramidseg.data.readers.listing import SourceLabel
-from pyramidseg.errors import DataError
 
 BLACK, RED = (0, 0, 0), (255, 0, 0)
+
+
+def flaws_of(folder: Path, name: str) -> list[str]:
+    found = find_class_list(folder)
+    assert not found.labels
+    assert {(defect.kind, defect.file) for defect in found.defects} == {(Kind.BAD_ANNOTATION, folder / name)}
+    return [defect.detail for defect in found.defects]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +65,7 @@ def test_list_is_read(tmp_path: Path, name: str, text: str, expected: list[Sourc
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("labelmap.txt", "fig:1,2::\n", r"labelmap\.txt, line 1: 'fig:1,2::': a colour of three numbers"),
+        ("labelmap.txt", "fig:1,2::\n", "line 1: 'fig:1,2::': a colour of three numbers"),
         ("labelmap.txt", "a:0,0,0::\n\n:1,1,1::\n", "line 3: a class without a name"),
         (
             "class_dict.csv",
@@ -82,22 +89,27 @@ def test_list_is_read(tmp_path: Path, name: str, text: str, expected: list[Sourc
 )
 def test_damaged_list_is_named_with_its_line(tmp_path: Path, name: str, text: str, message: str) -> None:
     write(tmp_path / name, text)
-    with pytest.raises(DataError, match=message) as caught:
-        find_class_list(tmp_path)
-    assert str(tmp_path / name) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    (detail,) = flaws_of(tmp_path, name)
+    assert re.search(message, detail)
+    assert "\n" not in detail
+
+
+def test_every_damaged_line_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "class_dict.csv", "name,r,g,b\nfig,1,2,300\ndate,1,2\nsloe,4,5,6\n,7,8,9\nplum,4,5,6\n")
+    assert [detail.split(":")[0] for detail in flaws_of(tmp_path, "class_dict.csv")] == [
+        *("line 2", "line 3", "line 5"),
+        "'sloe' and 'plum' have the same value or colour, (4, 5, 6)",
+    ]
 
 
 def test_list_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"classes\.txt: is no text"):
-        find_class_list(tmp_path)
+    assert flaws_of(tmp_path, "classes.txt") == ["is no text (UTF-8)"]
 
 
 def test_huge_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_bytes(b"a\n" * 2**20)
-    with pytest.raises(DataError, match="is larger than 1 MB, as no such file is"):
-        find_class_list(tmp_path)
+    assert flaws_of(tmp_path, "classes.txt") == ["is larger than 1 MB, as no such file is"]
 
 
 def test_first_of_several_is_used_aloud(tmp_path: Path) -> None:
@@ -111,12 +123,12 @@ def test_first_of_several_is_used_aloud(tmp_path: Path) -> None:
 def test_folder_without_a_list_has_none(tmp_path: Path) -> None:
     for name in PARSERS:
         (tmp_path / name).mkdir()  # folders are no lists
-    assert find_class_list(tmp_path) == ((), ())
+    assert find_class_list(tmp_path) == ((), (), ())
 
 
 @given(st.sampled_from(sorted(PARSERS)), st.text('aZ0129,:;#" \t\n-é\x00', max_size=60), st.booleans())
 @settings(max_examples=200, deadline=None)
-def test_any_text_is_a_list_or_a_data_error(
+def test_any_text_is_a_list_or_defects(
     tmp_path_factory: pytest.TempPathFactory, name: str, text: str, headed: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("list")
@@ -124,5 +136,6 @@ def test_any_text_is_a_list_or_a_data_error(
         {"_classes.csv": "Pixel Value, Class\n"}.get(name, "name,r,g,b\n") if headed and name.endswith("csv") else ""
     )
     write(folder / name, header + text)
-    with suppress(DataError):
-        assert all(label.name.strip() for label in find_class_list(folder).labels)
+    found = find_class_list(folder)
+    assert bool(found.labels) != bool(found.defects)
+    assert all(label.name.strip() for label in found.labels)

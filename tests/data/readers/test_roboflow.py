@@ -55,6 +55,27 @@ def test_lists_that_differ_between_splits_are_all_named(tmp_path: Path) -> None:
     assert set(dataset.splits) == {"train", "val", "test"}
 
 
+def test_list_that_cannot_be_read_is_named_and_another_serves(tmp_path: Path) -> None:
+    export(tmp_path, "train", "valid")
+    write(tmp_path / "train" / "_classes.csv", "Pixel Value, Class\n0, background\nx, leaf\n2\n")
+    found: list[Defect] = []
+    dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+    assert [(defect.kind, defect.detail[:6]) for defect in found] == [
+        (Kind.BAD_ANNOTATION, "line 3"),
+        (Kind.BAD_ANNOTATION, "line 4"),
+    ]
+    assert dataset.classes.names == ("background", "leaf", "ripe fig")
+    assert set(dataset.splits) == {"train", "val"}
+
+
+def test_no_list_that_can_be_read_leaves_the_masks_values(tmp_path: Path) -> None:
+    export(tmp_path, "train", "valid", classes="Pixel Value\n")
+    found: list[Defect] = []
+    dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+    assert [defect.kind for defect in found] == [Kind.BAD_ANNOTATION] * 2
+    assert labels(dataset) == [0, 1, 2]
+
+
 def test_split_without_a_list_is_named_and_not_dropped(tmp_path: Path) -> None:
     (export(tmp_path, "train", "valid") / "valid" / "_classes.csv").unlink()
     found: list[Defect] = []

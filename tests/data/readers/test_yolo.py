@@ -317,6 +317,21 @@ class TestDescription:
         with pytest.raises(DataError, match=r"train\.txt: '\.\./outside\.jpg' leads out of the dataset"):
             opened(root)
 
+    def test_every_entry_that_cannot_be_followed_is_named_and_the_rest_is_listed(self, tmp_path: Path) -> None:
+        root = tmp_path / "set"
+        add(root, "images/train", "a", "b")
+        write(root / "train.txt", "images/train/a.jpg\n../one.jpg\nimages/train/b.jpg\n../two.jpg\n")
+        write(root / "data.yaml", f"train: train.txt\nval: [gone, lost]\n{NAMES}")
+        found: list[Defect] = []
+        dataset = open_dataset(root, DataConfig(), defects=found)
+        assert ids(dataset) == {"train": ["images/train/a", "images/train/b"]}
+        assert [(defect.kind, defect.file.name, defect.detail.split()[0]) for defect in found] == [
+            (Kind.OUTSIDE, "train.txt", "'../one.jpg'"),
+            (Kind.OUTSIDE, "train.txt", "'../two.jpg'"),
+            (Kind.ABSENT, "data.yaml", "'gone'"),
+            (Kind.ABSENT, "data.yaml", "'lost'"),
+        ]
+
     def test_two_descriptions_are_refused(self, tmp_path: Path) -> None:
         ultralytics(tmp_path).joinpath("data.yaml").rename(tmp_path / "one.yaml")
         write(tmp_path / "two.yaml", (tmp_path / "one.yaml").read_text())

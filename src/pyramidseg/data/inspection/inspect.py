@@ -23,7 +23,7 @@ from pyramidseg.data.parallel import Track, in_threads, untracked
 from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.records import Dataset, Record
 
-_LOSES_LABELS = {Kind.BAD_ANNOTATION, Kind.MISSING_IMAGE, Kind.ABSENT, Kind.OUTSIDE}
+_LOSES_LABELS = {Kind.BAD_ANNOTATION, Kind.RIVAL_ANNOTATION, Kind.MISSING_IMAGE, Kind.ABSENT, Kind.OUTSIDE}
 """Of files that belong to no record: labels that might have shown a class."""
 
 USUAL_ORDER = ("train", "val", "test")

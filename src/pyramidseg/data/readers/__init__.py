@@ -107,10 +107,9 @@ def open_dataset(
         reading = _possible_reading(error, classes)
         if defects is None or reading is None:
             raise
-        if isinstance(error, UnclearLabels):
+        if isinstance(error, UnclearLabels) and any(listing.splits.values()):
             defects.append(Defect(Kind.UNCLEAR_CLASSES, file or root, error.detail))
-        else:
-            any_read = False
+        any_read = isinstance(error, UnclearLabels)
         config = config.model_copy(update=dict(reading.settings))
         labels = decide(classes=reading.classes, config=config)
     described = () if file is None or file == Path(source) else (f"described by {file}",)
@@ -193,8 +192,11 @@ def _list(root: Path, file: Path | None, description: DatasetFile, format: str |
     elif format not in (None, "geo"):
         raise ConfigError(f"{origin}: format={format}: every split names its own folders, so leave the format out")
     else:
-        labels, notes = find_class_list(root)
-        found = Recognised(None, root, Listing("folders named in the YAML file", {}, labels, notes=notes))
+        classes = find_class_list(root)
+        listing = Listing(
+            "folders named in the YAML file", {}, classes.labels, notes=classes.notes, defects=classes.defects
+        )
+        found = Recognised(None, root, listing)
     for split in named:
         if split not in found.listing.splits:
             raise DataError(f"{file}: {split}: no images with masks in a folder {named[split][0]!r} of {root}")

@@ -77,14 +77,14 @@ def read_camvid(folder: Path, splits: SplitFolders) -> Listing | None:
     if images is None or masks is None or splits != USUAL_FOLDERS:
         return None
     pairs = pair_folders(images, masks)
-    labels, notes = find_class_list(folder)
+    listed = find_class_list(folder)
     hint = "the frames belong to video sequences: data.group='^[^_]+' keeps each on one side of a split"
     return Listing(
         "CamVid (701_StillsRaw_full, LabeledApproved_full)",
         {"train": pairs.records},
-        labels or CAMVID_32,
-        notes=(*pairs.notes, *notes, hint),
-        defects=pairs.defects,
+        listed.labels or CAMVID_32,
+        notes=(*pairs.notes, *listed.notes, hint),
+        defects=(*pairs.defects, *listed.defects),
     )
 
 
@@ -97,6 +97,8 @@ def read_camvid11(folder: Path, splits: SplitFolders) -> Listing | None:
     listing = read_camvid(folder, splits) or read_paired(folder, splits)
     if listing is None:
         return None
+    if not listing.labels and listing.defects:  # of the class list perhaps; they are told before anything is read
+        return listing
     homes = {part.lower(): whole for whole, parts in MERGED.items() for part in parts}
     foreign = [label.name for label in listing.labels if label.name.lower() not in homes]
     if foreign or not listing.labels:

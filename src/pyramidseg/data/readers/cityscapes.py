@@ -17,7 +17,6 @@ from pyramidseg.data.readers.folders import child_folder
 from pyramidseg.data.readers.listing import Listing, NearMiss, SourceLabel, SplitFolders
 from pyramidseg.data.readers.pairing import Pairs, Side, pair
 from pyramidseg.data.records import ValueSource
-from pyramidseg.errors import DataError
 
 
 class Label(NamedTuple):
@@ -119,7 +118,6 @@ def read_cityscapes(folder: Path, splits: SplitFolders) -> Listing | None:
 
     Raises:
         NearMiss: the images or the masks are missing.
-        DataError: a split has images alone, or masks alone.
     """
     images = child_folder(folder, ["leftimg8bit"])
     truths = {name: path for name in ("gtFine", "gtCoarse") if (path := child_folder(folder, [name.lower()]))}
@@ -139,9 +137,9 @@ def read_cityscapes(folder: Path, splits: SplitFolders) -> Listing | None:
         if image_folder and mask_folder:
             pairs[split] = _pair(image_folder, mask_folder, f"_{kind}{encoding.suffix}")
         elif image_folder or mask_folder:
-            raise DataError(
-                f"{image_folder or mask_folder}: there is no such folder in {truth if image_folder else images}"
-            )
+            lone, other = (image_folder, truth) if image_folder else (mask_folder, images)
+            assert lone is not None
+            pairs[split] = Pairs.of_none(lone, f"there is no such folder in {other}")
     return Listing(
         f"Cityscapes (leftImg8bit, {kind} {encoding.suffix[1:]})",
         {split: found.records for split, found in pairs.items()},

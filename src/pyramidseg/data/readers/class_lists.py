@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pyramidseg.classes import Color
+from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
+from pyramidseg.data.flaws import Flaws
 from pyramidseg.data.readers.folders import child_file
 from pyramidseg.data.readers.listing import SourceLabel
 from pyramidseg.data.text_files import read_text
-from pyramidseg.errors import DataError
 
 MAX_BYTES = 2**20
 """Larger files are no class lists: 65536 classes fit."""
@@ -28,27 +29,33 @@ VOID_NAMES = ("void", "unlabelled", "unlabeled", "unknown", "ignore", "ignored",
 
 
 class ClassList(NamedTuple):
-    """What a file says; values are the positions in it unless it gives them itself."""
+    """What a file says; values are the positions in it unless it gives them itself. With a defect, it says nothing."""
 
     labels: tuple[SourceLabel, ...] = ()
     notes: tuple[str, ...] = ()
+    defects: tuple[Defect, ...] = ()
 
 
 def find_class_list(folder: Path) -> ClassList:
     """Read the class list in a folder, if there is one; of several, the first in the order of `PARSERS`.
 
-    Raises:
-        DataError: a line that does not hold what it should; a value or a colour that is given twice.
+    A list that cannot be read is a defect, and so is each line that does not hold what it should, and a value or a
+    colour that is given twice.
     """
     found = [(file, parse) for name, parse in PARSERS.items() if (file := child_file(folder, name)) is not None]
     if not found:
         return ClassList()
     file, parse = found[0]
-    labels = tuple(_distinct(file, parse(file, _lines(file))))
-    if not labels:
-        raise DataError(f"{file}: names no class; add them, or delete the file")
+    flaws = Flaws()
+    labels: list[SourceLabel] = []
+    with flaws.caught():
+        labels = list(_distinct(file, parse(file, _lines(file), flaws), flaws))
+        if not labels and not flaws.defects:
+            raise DefectError(Kind.BAD_ANNOTATION, file, "names no class; add them, or delete the file")
+    if flaws.defects:
+        return ClassList(defects=flaws.defects)
     others = "".join(f"; {other.name} is not read" for other, _ in found[1:])
-    return ClassList(labels, (f"{file.name} names the classes{others}",))
+    return ClassList(tuple(labels), (f"{file.name} names the classes{others}",))
 
 
 def voc_color(index: int) -> Color:
@@ -63,46 +70,48 @@ Numbered = Iterable[tuple[int, str]]
 """Lines with their numbers, from 1."""
 
 
-def _labelmap(file: Path, lines: Numbered) -> Iterator[SourceLabel]:
-    position = 0
-    for number, line in lines:
-        if line.startswith("#"):
-            continue
+def _labelmap(file: Path, lines: Numbered, flaws: Flaws) -> Iterator[SourceLabel]:
+    written = [(number, line) for number, line in lines if not line.startswith("#")]
+    for position, (number, line) in enumerate(written):
         name, _, rest = line.partition(":")
-        written = rest.split(":")[0].strip()
-        color = _color(file, number, line, written.split(",")) if written else voc_color(position)
-        yield _label(file, number, name, position, color)
-        position += 1
+        color = rest.split(":")[0].strip()
+        with flaws.caught():
+            parsed = _color(file, number, line, color.split(",")) if color else voc_color(position)
+            yield _label(file, number, name, position, parsed)
 
 
-def _class_dict(file: Path, lines: Numbered) -> Iterator[SourceLabel]:
-    for position, row in enumerate(_table(file, lines, columns=("name", "r", "g", "b"))):
-        color = _color(file, row.number, row.line, (row.cells[channel] for channel in ("r", "g", "b")))
-        yield _label(file, row.number, row.cells["name"], position, color)
+def _class_dict(file: Path, lines: Numbered, flaws: Flaws) -> Iterator[SourceLabel]:
+    for position, row in enumerate(_table(file, lines, flaws, columns=("name", "r", "g", "b"))):
+        with flaws.caught():
+            color = _color(file, row.number, row.line, (row.cells[channel] for channel in ("r", "g", "b")))
+            yield _label(file, row.number, row.cells["name"], position, color)
 
 
-def _label_colors(file: Path, lines: Numbered) -> Iterator[SourceLabel]:
+def _label_colors(file: Path, lines: Numbered, flaws: Flaws) -> Iterator[SourceLabel]:
     written = [(number, line) for number, line in lines if not line.startswith("#")]
     for position, (number, line) in enumerate(written):
         parts = line.split(maxsplit=3)
-        yield _label(file, number, parts[3] if len(parts) == 4 else "", position, _color(file, number, line, parts[:3]))
+        with flaws.caught():
+            color = _color(file, number, line, parts[:3])
+            yield _label(file, number, parts[3] if len(parts) == 4 else "", position, color)
 
 
-def _roboflow(file: Path, lines: Numbered) -> Iterator[SourceLabel]:
-    for row in _table(file, lines, columns=("pixel value", "class")):
+def _roboflow(file: Path, lines: Numbered, flaws: Flaws) -> Iterator[SourceLabel]:
+    for row in _table(file, lines, flaws, columns=("pixel value", "class")):
         value = row.cells["pixel value"]
-        if not value.isdecimal():
-            raise DataError(f"{file}, line {row.number}: {row.line!r}: the pixel value has to be a number from 0 on")
-        yield _label(file, row.number, row.cells["class"], int(value))
+        with flaws.caught():
+            if not value.isdecimal():
+                raise _flaw(file, row.number, f"{row.line!r}: the pixel value has to be a number from 0 on")
+            yield _label(file, row.number, row.cells["class"], int(value))
 
 
-def _names(file: Path, lines: Numbered) -> Iterator[SourceLabel]:
+def _names(file: Path, lines: Numbered, flaws: Flaws) -> Iterator[SourceLabel]:
     names = [(number, line) for number, line in lines if line != "__ignore__"]  # -1 of labelme2voc, 255 in its masks
     for position, (number, line) in enumerate(names):
         yield _label(file, number, "background" if line == "_background_" else line, position)
 
 
-PARSERS: dict[str, Callable[[Path, Numbered], Iterator[SourceLabel]]] = {
+PARSERS: dict[str, Callable[[Path, Numbered, Flaws], Iterator[SourceLabel]]] = {
     "labelmap.txt": _labelmap,
     "class_dict.csv": _class_dict,
     "class_dict_seg.csv": _class_dict,
@@ -113,7 +122,7 @@ PARSERS: dict[str, Callable[[Path, Numbered], Iterator[SourceLabel]]] = {
     "codes.txt": _names,
     "classes.txt": _names,
 }
-"""How a file is read, by its name in lower case."""
+"""How a file is read, by its name in lower case; lines that hold no label are flaws."""
 
 
 def _lines(file: Path) -> list[tuple[int, str]]:
@@ -129,18 +138,19 @@ class Row(NamedTuple):
     cells: dict[str, str]
 
 
-def _table(file: Path, lines: Numbered, *, columns: tuple[str, ...]) -> list[Row]:
+def _table(file: Path, lines: Numbered, flaws: Flaws, *, columns: tuple[str, ...]) -> Iterator[Row]:
     """The rows below the header, which has to name the columns, in any order and among others."""
     written = [(number, line, _cells(line)) for number, line in lines]
     header = [name.lower() for name in written[0][2]] if written else []
     if not set(columns) <= set(header):
-        raise DataError(
-            f"{file}: the first line has to name the columns {', '.join(columns)}; got {', '.join(header) or 'nothing'}"
-        )
+        got = ", ".join(header) or "nothing"
+        detail = f"the first line has to name the columns {', '.join(columns)}; got {got}"
+        raise DefectError(Kind.BAD_ANNOTATION, file, detail)
     for number, line, cells in written[1:]:
-        if len(cells) != len(header):
-            raise DataError(f"{file}, line {number}: {line!r}: {len(header)} columns are needed, as in the first line")
-    return [Row(number, line, dict(zip(header, cells, strict=True))) for number, line, cells in written[1:]]
+        if len(cells) == len(header):
+            yield Row(number, line, dict(zip(header, cells, strict=True)))
+        else:
+            flaws.add(*_flaw(file, number, f"{line!r}: {len(header)} columns are needed, as in the first line").defects)
 
 
 def _cells(line: str) -> list[str]:
@@ -150,7 +160,7 @@ def _cells(line: str) -> list[str]:
 def _color(file: Path, number: int, line: str, parts: Iterable[str]) -> Color:
     values = [part.strip() for part in parts]
     if len(values) != 3 or not all(value.isdecimal() and int(value) <= 255 for value in values):
-        raise DataError(f"{file}, line {number}: {line!r}: a colour of three numbers from 0 to 255 is needed")
+        raise _flaw(file, number, f"{line!r}: a colour of three numbers from 0 to 255 is needed")
     red, green, blue = map(int, values)
     return red, green, blue
 
@@ -158,15 +168,20 @@ def _color(file: Path, number: int, line: str, parts: Iterable[str]) -> Color:
 def _label(file: Path, number: int, name: str, value: int, color: Color | None = None) -> SourceLabel:
     name = name.strip()
     if not name:
-        raise DataError(f"{file}, line {number}: a class without a name")
+        raise _flaw(file, number, "a class without a name")
     return SourceLabel(name, value, color, ignored=name.lower() in VOID_NAMES)
 
 
-def _distinct(file: Path, labels: Iterable[SourceLabel]) -> Iterator[SourceLabel]:
-    """Refuse a list that gives two classes one value or one colour."""
+def _distinct(file: Path, labels: Iterable[SourceLabel], flaws: Flaws) -> Iterator[SourceLabel]:
+    """Labels as they come; two classes of one value or one colour are a flaw."""
     seen: dict[int | Color, str] = {}
     for label in labels:
         for what in (label.value, label.color):
-            if what is not None and seen.setdefault(what, label.name) != label.name:
-                raise DataError(f"{file}: {seen[what]!r} and {label.name!r} have the same value or colour, {what}")
+            if what is not None and (other := seen.setdefault(what, label.name)) != label.name:
+                detail = f"{other!r} and {label.name!r} have the same value or colour, {what}"
+                flaws.add(Defect(Kind.BAD_ANNOTATION, file, detail))
         yield label
+
+
+def _flaw(file: Path, number: int, detail: str) -> DefectError:
+    return DefectError(Kind.BAD_ANNOTATION, file, f"line {number}: {detail}")

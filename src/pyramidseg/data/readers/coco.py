@@ -31,12 +31,14 @@ def read_coco(folder: Path, splits: SplitFolders) -> Listing | None:
     """List files of outlined objects.
 
     Raises:
-        DataError: a file that is no COCO file, that holds boxes alone, or whose images are nowhere.
+        DataError: the files of the splits contradict each other.
     """
     listed = annotation_files(folder, splits, panoptic=False)
     if not listed.of_split:
         return None
     read = read_splits(listed.of_split, folder, splits, check=_refuse_without_outlines)
+    if not read.files:
+        return Listing("COCO", dict.fromkeys(listed.of_split, ()), defects=(*listed.defects, *read.defects))
     files, found = read.files, read.images
     labels = CategoryLabels.of_objects(list(files.values()))
     records = {
@@ -51,7 +53,7 @@ def read_coco(folder: Path, splits: SplitFolders) -> Listing | None:
         labels.labels,
         CocoValues(kept, labels.names),
         notes=notes,
-        defects=read.defects,
+        defects=(*listed.defects, *read.defects),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyramidseg.data.defect_kinds import Defect, DefectError, Kind, SeveralDefects
+from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
 from pyramidseg.data.image_files import list_images
 from pyramidseg.data.readers.coco_json import CocoJson, read_coco_json
 from pyramidseg.data.readers.coco_layout import image_folder
@@ -28,7 +28,7 @@ class CocoImages:
 
 @dataclass(frozen=True)
 class CocoSplits:
-    """The files of all splits, and their images; a file that cannot be used at all is a defect instead."""
+    """The files of all splits, and their images; one that cannot be used at all is a defect instead, be it the last."""
 
     files: dict[str, CocoJson]
     images: dict[str, CocoImages]
@@ -42,9 +42,6 @@ def read_splits(
 
     Args:
         check: raises where a file is not of the kind that is read.
-
-    Raises:
-        DataError: none of them can be used.
     """
     files: dict[str, CocoJson] = {}
     images: dict[str, CocoImages] = {}
@@ -60,8 +57,6 @@ def read_splits(
         else:
             files[split] = file
             defects += images[split].defects
-    if not files:
-        raise SeveralDefects(defects)
     return CocoSplits(files, images, tuple(defects))
 
 

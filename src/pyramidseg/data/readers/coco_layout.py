@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pyramidseg.data.defect_kinds import DefectError, Kind
+from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
 from pyramidseg.data.readers.folders import content, subfolders
 from pyramidseg.data.readers.json_kinds import json_kind
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, SplitFolders
@@ -28,10 +28,11 @@ _IMAGES_TRIED = 16
 
 
 class AnnotationFiles(NamedTuple):
-    """The COCO file of each split, and those that are not read."""
+    """The COCO file of each split, those that are not read, and those that might as well be the one of a split."""
 
     of_split: dict[str, Path]
-    others: tuple[Path, ...]
+    others: tuple[Path, ...] = ()
+    defects: tuple[Defect, ...] = ()
 
     def notes(self) -> tuple[str, ...]:
         """What was left out."""
@@ -40,11 +41,7 @@ class AnnotationFiles(NamedTuple):
 
 
 def annotation_files(root: Path, splits: SplitFolders, *, panoptic: bool) -> AnnotationFiles:
-    """Look for COCO files, of objects or of panoptic segments.
-
-    Raises:
-        DataError: several of one split.
-    """
+    """Look for COCO files, of objects or of panoptic segments; of several of one split the first is listed."""
     found: dict[str, list[Path]] = {split: [] for split in splits}
     lone: list[Path] = []
     for file in _candidates(root, panoptic):
@@ -56,14 +53,27 @@ def annotation_files(root: Path, splits: SplitFolders, *, panoptic: bool) -> Ann
     everything = [*lone, *(file for files in found.values() for file in files)]
     sound = {file for file in everything if json_kind(file) == "coco"}
     if not sound:
-        return AnnotationFiles({}, ())
+        return AnnotationFiles({})
     # a damaged file that alone is called so is that of its split, which is not left out in silence
     chosen = {split: [file for file in files if file in sound] or files for split, files in found.items()}
-    named = {split: _only_one(files) for split, files in chosen.items() if files}
+    fitting = {split: _likeliest(files) for split, files in chosen.items() if files}
     lone = [file for file in lone if file in sound]
-    if not named and lone and splits == USUAL_FOLDERS:
-        named = {"train": _only_one(lone)}
-    return AnnotationFiles(named, tuple(file for file in everything if file not in named.values()))
+    if not fitting and lone and splits == USUAL_FOLDERS:
+        fitting = {"train": _likeliest(lone)}
+    named = {split: files[0] for split, files in fitting.items()}
+    rivals = {rival: file for file, *others in fitting.values() for rival in others}
+    return AnnotationFiles(
+        named,
+        tuple(file for file in everything if file not in named.values() and file not in rivals),
+        tuple(
+            Defect(
+                Kind.RIVAL_ANNOTATION,
+                rival,
+                f"holds annotations of the same split as {file}; which counts cannot be told: take all but one away",
+            )
+            for rival, file in rivals.items()
+        ),
+    )
 
 
 def image_folder(file: Path, root: Path, names: Collection[str], split_folders: Iterable[str]) -> Path:
@@ -113,14 +123,9 @@ def _split_of(file: Path, splits: SplitFolders) -> str | None:
     return None
 
 
-def _only_one(files: list[Path]) -> Path:
-    preferred = [file for file in files if "instances" in _words(file)] or files
-    if len(preferred) > 1:
-        raise DataError(
-            f"{preferred[0]}: {preferred[1]} holds annotations of the same split; which counts cannot be told: take "
-            "all but one away"
-        )
-    return preferred[0]
+def _likeliest(files: list[Path]) -> list[Path]:
+    """Those called instances, if there are any; else all."""
+    return [file for file in files if "instances" in _words(file)] or files
 
 
 def is_there(name: str, folder: Path, root: Path, file: Path) -> bool:

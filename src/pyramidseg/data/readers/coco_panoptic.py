@@ -28,6 +28,8 @@ def read_coco_panoptic(folder: Path, splits: SplitFolders) -> Listing | None:
     if not listed.of_split:
         return None
     read = read_splits(listed.of_split, folder, splits, check=lambda file: _png_folder(file, folder))
+    if not read.files:
+        return Listing("COCO panoptic", dict.fromkeys(listed.of_split, ()), defects=(*listed.defects, *read.defects))
     files, found = read.files, read.images
     labels = CategoryLabels.of_segments(list(files.values()))
     segments = {split: _segments_by_image(file, folder) for split, file in files.items()}
@@ -44,6 +46,7 @@ def read_coco_panoptic(folder: Path, splits: SplitFolders) -> Listing | None:
         values,
         notes=(*listed.notes(), *labels.notes, *image_notes(files, found)),
         defects=(
+            *listed.defects,
             *read.defects,
             *(defect for some in segments.values() for defect in some.defects),
             *(defect for split in files for defect in _without_segments(found[split], segments[split])),

@@ -84,17 +84,14 @@ def pair_vectors(images: Path, vectors: Path) -> Pairs:
     """Pair images with GeoJSON files by their names, or by what tells the names apart; one file belongs to all.
 
     Args:
-        vectors: a folder, or a file.
-
-    Raises:
-        DataError: there is nothing in one of them.
+        vectors: a folder, or a file. That nothing is in one of them is a defect.
     """
     image_files = list_images(images)
     if not image_files:
-        raise DataError(f"{images}: no images in this folder; look for another path, or an unusual file format")
+        return Pairs.of_none(images, "no images in this folder; look for another path, or an unusual file format")
     vector_files = [vectors] if vectors.is_file() else list_files(vectors, VECTORS)
     if not vector_files:
-        raise DataError(f"{vectors}: no GeoJSON files in this folder (.geojson)")
+        return Pairs.of_none(vectors, "no GeoJSON files in this folder (.geojson)")
     if len(vector_files) == 1:
         records = tuple(Record(key_of(image, images), image, vector_files[0]) for image in image_files)
         return Pairs(records, notes=(f"{vector_files[0]} holds the polygons of all {len(records)} images",))

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from pyramidseg.data.defect_kinds import Defect, Kind
+from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
+from pyramidseg.data.flaws import Flaws
 from pyramidseg.data.readers.folders import child_folder, content
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, SplitFolders
 from pyramidseg.data.text_files import read_text
-from pyramidseg.errors import DataError
 
 CVAT_SUBSET = "default"
 """What CVAT calls the images of a task that is divided into nothing."""
@@ -29,18 +29,14 @@ class ImageSet(NamedTuple):
 
 
 class ImageSets(NamedTuple):
-    """The list of each split, no name in two of them, and the names that were."""
+    """The list of each split, and what is wrong with them: one that cannot be read names nothing."""
 
     lists: dict[str, ImageSet]
     defects: tuple[Defect, ...] = ()
 
 
 def read_image_sets(folder: Path, splits: SplitFolders) -> ImageSets:
-    """The list of each split below `ImageSets/Segmentation`; none where there are no lists.
-
-    Raises:
-        DataError: a list cannot be read or names nothing.
-    """
+    """The list of each split below `ImageSets/Segmentation`, no name in two of them; none where there are no lists."""
     sets = child_folder(folder, ["imagesets"])
     place = sets and child_folder(sets, ["segmentation"])
     if place is None:
@@ -49,21 +45,29 @@ def read_image_sets(folder: Path, splits: SplitFolders) -> ImageSets:
     if splits == USUAL_FOLDERS:
         splits = {**splits, "train": (*splits["train"], *WHOLE)}
     chosen = {split: next((files[name] for name in names if name in files), None) for split, names in splits.items()}
-    lists = {split: ImageSet(file, names_in(file)) for split, file in chosen.items() if file is not None}
-    return without_overlaps(lists)
+    read = read_lists({split: file for split, file in chosen.items() if file is not None})
+    parted = without_overlaps(read.lists)
+    return ImageSets(parted.lists, (*read.defects, *parted.defects))
 
 
-def names_in(file: Path) -> tuple[str, ...]:
-    """The first word of each line, or what stands in quotes (CVAT quotes names with spaces); each once.
+def read_lists(files: Mapping[str, Path]) -> ImageSets:
+    """The names in each list, as they stand there; that one names nothing is a defect too."""
+    flaws = Flaws()
+    lists: dict[str, ImageSet] = {}
+    for split, file in files.items():
+        lists[split] = ImageSet(file, ())
+        with flaws.caught():
+            lists[split] = ImageSet(file, _names_in(file))
+    return ImageSets(lists, flaws.defects)
 
-    Raises:
-        DataError: the list cannot be read, or names nothing.
-    """
+
+def _names_in(file: Path) -> tuple[str, ...]:
+    """The first word of each line, or what stands in quotes (CVAT quotes names with spaces); each once."""
     lines = [line.strip() for line in read_text(file, most=MAX_BYTES).splitlines()]
     written = [line for line in lines if line and not line.startswith("#")]
     names = dict.fromkeys(line.split('"')[1] if line.startswith('"') else line.split()[0] for line in written)
     if not names:
-        raise DataError(f"{file}: names no image; fill it, or delete it")
+        raise DefectError(Kind.EMPTY, file, "names no image; fill it, or delete it")
     return tuple(names)
 
 

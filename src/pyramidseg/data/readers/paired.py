@@ -12,7 +12,6 @@ from pyramidseg.data.readers.pairing import Pairs, pair_folders
 from pyramidseg.data.readers.side_by_side import pair_one_folder
 from pyramidseg.data.readers.split_lists import divided_by_lists
 from pyramidseg.data.records import Record
-from pyramidseg.errors import DataError
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "frames", "photos", "pictures", "rgb")
 MASK_FOLDERS = (
@@ -27,16 +26,17 @@ ImagesAndMasks = tuple[Path, Path | None]
 
 
 def read_paired(folder: Path, splits: SplitFolders) -> Listing | None:
-    """List the first that is there of `LAYOUTS`. A test split without masks is left out, and a note says so.
-
-    Raises:
-        DataError: a training or validation split without a folder of masks, or as `pair_folders`.
-    """
+    """List the first that is there of `LAYOUTS`. A test split without masks is left out, and a note says so."""
     for find in LAYOUTS:
         listing = find(folder, splits)
         if listing is not None:
-            labels, notes = find_class_list(folder)
-            return replace(listing, labels=labels, notes=(*listing.notes, *notes))
+            listed = find_class_list(folder)
+            return replace(
+                listing,
+                labels=listed.labels,
+                notes=(*listing.notes, *listed.notes),
+                defects=(*listing.defects, *listed.defects),
+            )
     return None
 
 
@@ -82,10 +82,13 @@ def _one_folder_a_split(folder: Path, splits: SplitFolders) -> Listing | None:
     """`{split}`, each with masks beside its images."""
     inside = {split: child_folder(folder, names) for split, names in splits.items()}
     pairs = {split: found for split, path in inside.items() if path and (found := pair_one_folder(path))}
-    lone = [path for split, path in inside.items() if path and split not in pairs and split != "test"]
-    if pairs and any(holds_images(path) for path in lone):
-        raise DataError(f"{lone[0]}: no masks beside these images, though other splits have them; {ONLY_SOME}")
-    return _joined_listing("masks beside images, a folder for each split", pairs) if pairs else None
+    if not pairs:
+        return None
+    for split, path in inside.items():
+        if path and split not in pairs and split != "test" and holds_images(path):
+            detail = f"no masks beside these images, though other splits have them; {ONLY_SOME}"
+            pairs[split] = Pairs.of_none(path, detail)
+    return _joined_listing("masks beside images, a folder for each split", pairs)
 
 
 def _one_folder(folder: Path, splits: SplitFolders) -> Listing | None:
@@ -127,9 +130,8 @@ def _list(layout: str, pairs: dict[str, ImagesAndMasks]) -> Listing | None:
         elif split == "test":
             left_out = (f"the test split ({images}) has no masks and was left out",)
         else:
-            raise DataError(
-                f"{images}: no folder of masks belongs to these images, called masks or labels; {ONLY_SOME}"
-            )
+            detail = f"no folder of masks belongs to these images, called masks or labels; {ONLY_SOME}"
+            found[split] = Pairs.of_none(images, detail)
     listing = _joined_listing(layout, found)
     return replace(listing, notes=(*left_out, *listing.notes))
 

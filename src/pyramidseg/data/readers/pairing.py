@@ -9,7 +9,6 @@ from unicodedata import normalize
 from pyramidseg.data.defect_kinds import Defect, Kind
 from pyramidseg.data.image_files import list_images
 from pyramidseg.data.records import Record
-from pyramidseg.errors import DataError
 
 MASK_SUFFIXES = (
     *("_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_segmentation", "_annot", "_anno", "-mask", "-label"),
@@ -59,20 +58,23 @@ class Pairs:
     defects: tuple[Defect, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def of_none(cls, folder: Path, detail: str) -> "Pairs":
+        """No records, as something is needed that is not in a folder, or not beside it."""
+        return cls((), (Defect(Kind.ABSENT, folder, detail),))
+
 
 def pair_folders(images: Path, masks: Path) -> Pairs:
     """Pair all images below one folder with all masks below the other.
 
-    Where no image meets a mask, and all files of one folder lie deeper, names count from there on, aloud.
-
-    Raises:
-        DataError: there is nothing in one of them.
+    Where no image meets a mask, and all files of one folder lie deeper, names count from there on, aloud. That nothing
+    is in one of them is a defect.
     """
     image_files, mask_files = list_images(images), list_images(masks)
     if not image_files:
-        raise DataError(f"{images}: no images in this folder; look for another path, or an unusual file format")
+        return Pairs.of_none(images, "no images in this folder; look for another path, or an unusual file format")
     if not mask_files:
-        raise DataError(f"{masks}: no masks in this folder, though {images} has {len(image_files)} images")
+        return Pairs.of_none(masks, f"no masks in this folder, though {images} has {len(image_files)} images")
     sides = Side.of(images, image_files), Side.of(masks, mask_files)
     pairs = pair_by_suffix(*sides)
     if pairs.records or _shared_folders(sides[0]) == _shared_folders(sides[1]):

@@ -106,7 +106,7 @@ def _claims(
 
 def _the_one(claims: Mapping[str, Listing | DataError], folder: Path) -> tuple[str, Listing]:
     if len(claims) > 1:
-        flaws = "; ".join(f"as {name}, {claim}" for name, claim in claims.items() if isinstance(claim, DataError))
+        flaws = "; ".join(f"as {name}, {flaw}" for name, claim in claims.items() if (flaw := _first_flaw(claim)))
         raise DataError(
             f"{folder}: could be {' or '.join(claims)}{f' ({flaws})' if flaws else ''}; say which with "
             "data.format=... (in a YAML file format: ...)"
@@ -115,6 +115,12 @@ def _the_one(claims: Mapping[str, Listing | DataError], folder: Path) -> tuple[s
     if isinstance(claim, DataError):
         raise claim
     return name, claim
+
+
+def _first_flaw(claim: Listing | DataError) -> str:
+    if isinstance(claim, DataError):
+        return str(claim)
+    return "".join(f"{defect.file}: {defect.detail}" for defect in claim.defects[:1])
 
 
 def _not_recognised(

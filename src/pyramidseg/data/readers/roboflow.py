@@ -1,13 +1,13 @@
 """Roboflow's export of semantic masks: in each split `name.jpg`, `name_mask.png` and `_classes.csv`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pyramidseg.data.defect_kinds import Defect, Kind
 from pyramidseg.data.image_files import list_images
-from pyramidseg.data.readers.class_lists import find_class_list
+from pyramidseg.data.readers.class_lists import ClassList, find_class_list
 from pyramidseg.data.readers.folders import child_file, child_folder
-from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, NearMiss, SourceLabel, SplitFolders
+from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, NearMiss, SplitFolders
 from pyramidseg.data.readers.pairing import Side, pair
 from pyramidseg.data.readers.side_by_side import pair_one_folder
 from pyramidseg.data.records import Record
@@ -18,11 +18,11 @@ CLASSES = "_classes.csv"
 def read_roboflow(folder: Path, splits: SplitFolders) -> Listing | None:
     """List `{split}/name.jpg {split}/name_mask.png`; also one folder of these without splits.
 
-    Splits that lack a list of classes, or have another one than the first, are read by the first one; that is a defect.
+    Splits that lack a list of classes, or have another one than the first that can be read, are read by that one; that
+    is a defect.
 
     Raises:
         NearMiss: there are lists of classes and no masks, as in Roboflow's exports for classification.
-        DataError: a list of classes cannot be read.
     """
     inside = {split: child_folder(folder, names) for split, names in splits.items()}
     if splits == USUAL_FOLDERS and child_file(folder, CLASSES):
@@ -34,7 +34,8 @@ def read_roboflow(folder: Path, splits: SplitFolders) -> Listing | None:
     found = {split: pair_one_folder(path) for split, path in folders.items()}
     if not any(found.values()):
         raise NearMiss(f"{listed[0]} has {CLASSES} but no name_mask.png: export it as Semantic Segmentation Masks")
-    labels = find_class_list(listed[0]).labels
+    lists = {path: find_class_list(path) for path in listed}
+    first = next((path for path, classes in lists.items() if classes.labels), listed[0])
     records: dict[str, tuple[Record, ...]] = {}
     defects: list[Defect] = []
     notes: list[str] = []
@@ -46,16 +47,19 @@ def read_roboflow(folder: Path, splits: SplitFolders) -> Listing | None:
         if pairs is None:
             pairs = pair(Side.of(path, list_images(path)), Side.of(path, ()))
         records[split] = pairs.records
-        defects += [*pairs.defects, *_other_classes(path, labels, listed)]
+        defects += [*pairs.defects, *_flaws_of_classes(path, first, lists)]
     layout = "Roboflow semantic masks (name.jpg, name_mask.png, _classes.csv)"
-    return Listing(layout, records, labels, notes=tuple(notes), defects=tuple(defects))
+    return Listing(layout, records, lists[first].labels, notes=tuple(notes), defects=tuple(defects))
 
 
-def _other_classes(folder: Path, labels: tuple[SourceLabel, ...], listed: list[Path]) -> Iterator[Defect]:
-    """What is wrong with the list of classes of a split."""
-    file, first = folder / CLASSES, listed[0] / CLASSES
-    if folder not in listed:
-        yield Defect(Kind.ABSENT, file, f"is not there, so what the masks' values mean is not said; copy {first}")
-    elif find_class_list(folder).labels != labels:
-        detail = f"differs from {first}, so that a value would mean two things; make them equal"
+def _flaws_of_classes(folder: Path, first: Path, lists: Mapping[Path, ClassList]) -> Iterator[Defect]:
+    """What is wrong with the list of classes of a split, whose masks are read by the list in another folder."""
+    file = folder / CLASSES
+    if folder not in lists:
+        detail = f"is not there, so what the masks' values mean is not said; copy {first / CLASSES}"
+        yield Defect(Kind.ABSENT, file, detail)
+    elif lists[folder].defects:
+        yield from lists[folder].defects
+    elif lists[folder].labels != lists[first].labels:
+        detail = f"differs from {first / CLASSES}, so that a value would mean two things; make them equal"
         yield Defect(Kind.UNCLEAR_CLASSES, file, detail)

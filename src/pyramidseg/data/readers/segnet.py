@@ -8,7 +8,6 @@ from pyramidseg.data.readers.folders import child_folder
 from pyramidseg.data.readers.image_sets import CVAT_SUBSET
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, SourceLabel, SplitFolders
 from pyramidseg.data.readers.pairing import Pairs, pair_folders
-from pyramidseg.errors import DataError
 
 CAMVID = (
     SourceLabel("sky", 0, (128, 128, 128)),
@@ -31,9 +30,6 @@ def read_segnet(folder: Path, splits: SplitFolders) -> Listing | None:
     """List `{split} {split}annot`, with the classes of `label_colors.txt` where it lies there (CVAT's CamVid export).
 
     A test split without masks is left out, and a note says so.
-
-    Raises:
-        DataError: a training or validation split without masks, or as `pair_folders`.
     """
     if splits == USUAL_FOLDERS and child_folder(folder, [f"{CVAT_SUBSET}annot"]):
         splits = {**splits, "train": (*splits["train"], CVAT_SUBSET)}
@@ -42,13 +38,14 @@ def read_segnet(folder: Path, splits: SplitFolders) -> Listing | None:
     if not any(images[split] and masks[split] for split in splits):
         return None
     pairs, left_out = _paired(images, masks)
-    listed, notes = find_class_list(folder)
+    listed = find_class_list(folder)
+    told = (*(note for found in pairs.values() for note in found.notes), *listed.notes)
     return Listing(
         "SegNet ({split}, {split}annot)",
         {split: found.records for split, found in pairs.items()},
-        listed or CAMVID,
-        notes=tuple(dict.fromkeys((*left_out, *(note for found in pairs.values() for note in found.notes), *notes))),
-        defects=tuple(defect for found in pairs.values() for defect in found.defects),
+        listed.labels or CAMVID,
+        notes=tuple(dict.fromkeys((*left_out, *told))),
+        defects=(*(defect for found in pairs.values() for defect in found.defects), *listed.defects),
     )
 
 
@@ -65,5 +62,7 @@ def _paired(
             left_out = (f"the test split ({image_folder}) has no masks and was left out",)
         elif image_folder or mask_folder:
             have, lack = (image_folder, "annot") if image_folder else (mask_folder, " without annot")
-            raise DataError(f"{have}: its partner is missing, the folder of the same name{lack} at the end")
+            assert have is not None
+            detail = f"its partner is missing, the folder of the same name{lack} at the end"
+            pairs[split] = Pairs.of_none(have, detail)
     return pairs, left_out

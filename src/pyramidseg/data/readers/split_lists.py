@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from pyramidseg.data.defect_kinds import Defect, Kind
 from pyramidseg.data.image_files import IMAGE_EXTENSIONS
 from pyramidseg.data.readers.folders import child_file, child_folder
-from pyramidseg.data.readers.image_sets import ImageSet, names_in, without_overlaps
+from pyramidseg.data.readers.image_sets import ImageSet, read_lists, without_overlaps
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing
 from pyramidseg.data.records import Record
 
@@ -18,15 +18,13 @@ def divided_by_lists(listing: Listing, folder: Path) -> Listing:
     """Divide records that are all in train by the lists in their folder, if there are any; aloud.
 
     What no list names is for training where there is no list for it, and is left out where there is one.
-
-    Raises:
-        DataError: a list cannot be read or names nothing.
     """
     files = _lists(folder)
     if not files:
         return listing
     by_name = _by_name(listing.splits["train"])
-    found = {split: {name: _id(name, by_name) for name in names_in(file)} for split, file in files.items()}
+    read = read_lists(files)
+    found = {split: {name: _id(name, by_name) for name in listed.names} for split, listed in read.lists.items()}
     ids = {split: tuple(known for known in names.values() if known) for split, names in found.items()}
     parted = without_overlaps(
         {split: ImageSet(files[split], tuple(dict.fromkeys(some))) for split, some in ids.items()}
@@ -50,7 +48,7 @@ def divided_by_lists(listing: Listing, folder: Path) -> Listing:
         listing,
         splits={split: tuple(records) for split, records in splits.items()},
         notes=(*listing.notes, *notes),
-        defects=(*listing.defects, *parted.defects, *absent),
+        defects=(*listing.defects, *read.defects, *parted.defects, *absent),
     )
 
 

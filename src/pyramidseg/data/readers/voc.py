@@ -36,7 +36,6 @@ def read_voc(folder: Path, splits: SplitFolders) -> Listing | None:
 
     Raises:
         NearMiss: one of the two folders is missing.
-        DataError: as `read_image_sets`, or a damaged class list.
     """
     masks = child_folder(folder, ["segmentationclass", "segmentationclasspng"])
     images = child_folder(folder, ["jpegimages", *IMAGE_FOLDERS])
@@ -49,7 +48,7 @@ def read_voc(folder: Path, splits: SplitFolders) -> Listing | None:
             f"{masks} is there but no JPEGImages: CVAT leaves the images out unless 'Save images' is chosen; put them "
             "into JPEGImages"
         )
-    lists, overlaps = read_image_sets(folder, splits)
+    lists, flaws = read_image_sets(folder, splits)
     if not lists and splits != USUAL_FOLDERS:  # lists of these very names were asked for
         return None
     sides = Side.of(images, list_images(images)), Side.of(masks, list_images(masks))
@@ -63,13 +62,15 @@ def read_voc(folder: Path, splits: SplitFolders) -> Listing | None:
         {split: found.records for split, found in pairs.items()},
         classes.labels,
         notes=tuple(dict.fromkeys((*(note for found in pairs.values() for note in found.notes), *classes.notes))),
-        defects=(*overlaps, *(defect for found in pairs.values() for defect in found.defects)),
+        defects=(*flaws, *classes.defects, *(defect for found in pairs.values() for defect in found.defects)),
     )
 
 
 def _classes(folder: Path) -> ClassList:
     listed = find_class_list(folder)
-    return listed if listed.labels else ClassList(VOC, ("no class list lies there: Pascal VOC's classes are assumed",))
+    if listed.labels or listed.defects:
+        return listed
+    return ClassList(VOC, ("no class list lies there: Pascal VOC's classes are assumed",))
 
 
 def _by_lists(images: Side, masks: Side, lists: Mapping[str, ImageSet], *, exported: bool) -> dict[str, Pairs]:

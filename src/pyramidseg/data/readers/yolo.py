@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
+from pyramidseg.data.flaws import Flaws
 from pyramidseg.data.image_files import list_files, list_images
 from pyramidseg.data.masks.yolo import YoloValues
 from pyramidseg.data.readers.drawn_labels import DRAWN, DrawnLabels, alike
@@ -55,16 +56,17 @@ def read_yolo(folder: Path, splits: SplitFolders) -> Listing | None:
 
     Raises:
         NearMiss: there is a data.yaml and no labels.
-        DataError: all labels are boxes, or data.yaml says what is not there.
+        DataError: all labels are boxes, or data.yaml cannot be read.
     """
     file = find_yolo_file(folder)
     if file is None and not _has_label_folders(folder):
         return None
-    sources, notes = _sources(folder, splits, file)
+    flaws = Flaws()
+    sources, notes = _sources(folder, splits, file, flaws)
     texts = {text for parts in sources.values() for part in parts for text in part.texts}
     if file is None and not _begins_with_number(texts):
         return None
-    if not texts:
+    if not texts and not flaws.defects:
         raise NearMiss(f"{file and file.path} names classes, but no image has a label file (labels/.../name.txt)")
     _refuse_boxes(folder, texts)
     names = file.names if file else _names_from_list(folder)
@@ -73,7 +75,7 @@ def read_yolo(folder: Path, splits: SplitFolders) -> Listing | None:
         notes += (f"there is no data.yaml with names: the {len(names)} classes are called by their numbers",)
     drawn = DrawnLabels.of(names[number] for number in sorted(names))
     records: dict[str, tuple[Record, ...]] = {}
-    defects: list[Defect] = []
+    defects = list(flaws.defects)
     for split, parts in sources.items():
         records[split], faults = _records(parts, folder)
         defects += faults
@@ -95,7 +97,7 @@ def _has_label_folders(folder: Path) -> bool:
 
 
 def _sources(
-    folder: Path, splits: SplitFolders, file: YoloFile | None
+    folder: Path, splits: SplitFolders, file: YoloFile | None, flaws: Flaws
 ) -> tuple[dict[str, list[_Source]], tuple[str, ...]]:
     """The images of each split: where the file says, or by the names of folders."""
     if file is None or not file.sources or splits != USUAL_FOLDERS:
@@ -108,7 +110,10 @@ def _sources(
         if split == "test" and None in places:
             notes += (f"{file.path.name} names test images that are not there",)
             continue
-        found[split] = [_source(place, entry, folder, file) for place, entry in zip(places, entries, strict=True)]
+        found[split] = []
+        for place, entry in zip(places, entries, strict=True):
+            with flaws.caught():
+                found[split].append(_source(place, entry, folder, file, flaws))
     return found, notes
 
 
@@ -156,18 +161,21 @@ def _place(entry: str, base: Path, folder: Path, file: Path) -> Path | None:
     return None
 
 
-def _source(place: Path | None, entry: str, folder: Path, file: YoloFile) -> _Source:
+def _source(place: Path | None, entry: str, folder: Path, file: YoloFile, flaws: Flaws) -> _Source:
     if place is None:
         named_file(entry, folder=folder, root=folder, where=file.path)  # which says so if it leads out of the dataset
         ignored = "" if _base(folder, file) else f" ({_not_followed(folder, file)})"
-        raise DataError(f"{file.path}: {entry!r} is not there; name folders relative to {folder}{ignored}")
+        raise DefectError(Kind.ABSENT, file.path, f"{entry!r} is not there; name folders relative to {folder}{ignored}")
     if place.is_dir():
         return _folder_source(place, folder)
     lines = [line.strip() for line in read_text(place, most=_LIST_BYTES).splitlines()]
     # CVAT puts the folder data before the names, which is not in its archive
     names = [line if is_file(folder / line) else line.removeprefix("data/") for line in lines if line]
-    images = tuple(named_file(name, folder=folder, root=folder, where=place) for name in names)
-    return _Source(folder, images, tuple(text for image in images if is_file(text := _label_of(image, folder))))
+    images: list[Path] = []
+    for name in names:
+        with flaws.caught():
+            images.append(named_file(name, folder=folder, root=folder, where=place))
+    return _Source(folder, tuple(images), tuple(text for image in images if is_file(text := _label_of(image, folder))))
 
 
 def _folder_source(place: Path, root: Path) -> _Source:

@@ -1,0 +1,106 @@
+"""An inspection goes on where a list, an annotation file or a whole folder cannot be used: the rest is still read."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from planting import Layout, coco, paired, segnet, unlisted, voc, write_dataset
+from pyramidseg.config import DataConfig
+from pyramidseg.data.defect_kinds import Kind
+from pyramidseg.data.inspection.inspect import inspect_dataset
+from pyramidseg.data.readers import open_dataset
+from pyramidseg.errors import DataError
+
+Spoilt = tuple[Kind, str]
+
+
+def second_file(root: Path) -> Spoilt:
+    shutil.copy(root / "train" / "_annotations.coco.json", root / "train" / "_annotations_2.coco.json")
+    return Kind.RIVAL_ANNOTATION, "_annotations_2.coco.json"
+
+
+def file_without_images(root: Path) -> Spoilt:
+    (root / "val" / "_annotations.coco.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    return Kind.BAD_ANNOTATION, "_annotations.coco.json"
+
+
+def empty_list(root: Path) -> Spoilt:
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("\n# none\n")
+    return Kind.EMPTY, "val.txt"
+
+
+def list_that_is_no_text(root: Path) -> Spoilt:
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_bytes(b"\xff\xfe\x00")
+    return Kind.BAD_ANNOTATION, "val.txt"
+
+
+def damaged_classes(root: Path) -> Spoilt:
+    (root / "class_names.txt").write_bytes(b"\xff\xfe\x00")
+    return Kind.BAD_ANNOTATION, "class_names.txt"
+
+
+def damaged_table(root: Path) -> Spoilt:
+    (root / "class_dict.csv").write_text("name,r,g,b\nground,1,2\n")
+    return Kind.BAD_ANNOTATION, "class_dict.csv"
+
+
+def no_masks_of_val(root: Path) -> Spoilt:
+    shutil.rmtree(root / "val" / "masks")
+    return Kind.ABSENT, "images"
+
+
+def masks_of_val_gone(root: Path) -> Spoilt:
+    for file in (root / "val" / "masks").iterdir():
+        file.unlink()
+    return Kind.ABSENT, "masks"
+
+
+def no_partner_of_val(root: Path) -> Spoilt:
+    shutil.rmtree(root / "valannot")
+    return Kind.ABSENT, "val"
+
+
+@pytest.mark.parametrize(
+    ("layout", "spoil"),
+    [
+        (coco, second_file),
+        (coco, file_without_images),
+        (voc, empty_list),
+        (voc, list_that_is_no_text),
+        (voc, damaged_classes),
+        (unlisted, damaged_table),
+        (paired, no_masks_of_val),
+        (paired, masks_of_val_gone),
+        (segnet, no_partner_of_val),
+    ],
+)
+def test_other_files_are_inspected_still(
+    tmp_path: Path, layout: Callable[[Path], Layout], spoil: Callable[[Path], Spoilt]
+) -> None:
+    made = layout(tmp_path / "data")
+    write_dataset(made, seed=0, good=24)
+    damaged = made.image("train", "good_001")
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    kind, name = spoil(made.source)
+    found = [(defect.kind, defect.file.name) for defect in inspect_dataset(made.source).defects]
+    assert found.count((kind, name)) == 1
+    assert (Kind.DAMAGED, damaged.name) in found
+    assert len([defect for defect in found if defect[0] is not Kind.UNCLEAR_CLASSES]) == 2
+    with pytest.raises(DataError, match=name) as caught:  # and nothing is trained on
+        open_dataset(made.source, DataConfig())
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_that_can_be_used_is_told_whole(tmp_path: Path) -> None:
+    made = coco(tmp_path / "data")
+    write_dataset(made, seed=0, good=8)
+    for split in ("train", "val"):
+        file = made.mask(split, "")
+        file.write_text(file.read_text().replace(".png", ".tif"))
+    found = inspect_dataset(made.source)
+    assert [(defect.kind, defect.file.parent.name) for defect in found.defects] == [
+        (Kind.ABSENT, "train"),
+        (Kind.ABSENT, "val"),
+    ]
