@@ -32,6 +32,11 @@ from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.transforms import Augmentation
 from pyramidseg.evaluation.metrics import Metrics
 from pyramidseg.evaluation.scoring import score
+from pyramidseg.runtime import autocast, resolve_precision
+
+CPU = torch.device("cpu")
+PRECISION = resolve_precision("auto", CPU)
+"""bf16 where the processor multiplies fast in it, else fp32: as ours, by default."""
 
 CROP, BATCH = (320, 320), 8
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
@@ -45,7 +50,7 @@ def ours(dataset: Path, *, seed: int, epochs: int, out: Path) -> Metrics:
 
 
 def peer(dataset: Path, *, recipe: str, seed: int, epochs: int) -> Metrics:
-    """The peer's model, trained by the recipe, with channels_last and bf16 autocast as ours."""
+    """The peer's model, trained by the recipe, with channels_last and the precision of ours."""
     torch.manual_seed(seed)
     data = open_dataset(dataset, DataConfig())
     model = smp.FPN("resnet18", encoder_weights=None, classes=len(data.classes)).to(memory_format=torch.channels_last)
@@ -67,7 +72,7 @@ def peer(dataset: Path, *, recipe: str, seed: int, epochs: int) -> Metrics:
         model.train()
         losses = []
         for (batch,) in loader.steps(epoch):
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast(PRECISION, CPU):
                 logits = model(normalized(batch.images))
             loss = loss_of(logits.float(), batch.labels.long())
             optimizer.zero_grad()
@@ -99,7 +104,7 @@ def padded_logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
     """The peer takes multiples of 32 only: pad with the mean colour, crop the logits."""
     height, width = images.shape[-2:]
     padded = F.pad(normalized(images), (0, -width % 32, 0, -height % 32))
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast(PRECISION, CPU):
         logits: torch.Tensor = model(padded)
     return logits[..., :height, :width].float()
 

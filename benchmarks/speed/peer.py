@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pyramidseg.model.encoder_weights import IMAGENET_MEAN, IMAGENET_STD
+from pyramidseg.runtime import has_fast_bf16
 
 Predict = Callable[[Tensor], Tensor]
 """(B, C, H, W) uint8 images on the CPU to (B, H, W) labels."""
@@ -61,14 +62,14 @@ def as_users_run_it(model: nn.Module, device: torch.device) -> Predict:
 
 
 def tuned(model: nn.Module, device: torch.device, *, compiled: bool = False) -> Predict:
-    """channels_last and bf16 autocast; compiled where asked for."""
+    """channels_last and, where it is fast, bf16 autocast; compiled where asked for."""
     model = model.to(device, memory_format=torch.channels_last)
     network = torch.compile(model) if compiled else model
 
     @torch.inference_mode()
     def predict(images: Tensor) -> Tensor:
         image = normalized(images.to(device)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bf16(device)):
             logits: Tensor = network(image)
         return logits.argmax(dim=1)
 
