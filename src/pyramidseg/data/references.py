@@ -18,11 +18,11 @@ def named_file(name: object, *, folder: Path, root: Path, where: Path) -> Path:
         DataError: no name, an absolute one, or one that leads out of the dataset.
     """
     if not isinstance(name, str) or not name.strip() or not is_plain(name):
-        raise DefectError(Kind.BAD_ANNOTATION, where, f"{_short(name)} is no name of a file")
+        raise DefectError(Kind.BAD_ANNOTATION, where, f"{short(name)} is no name of a file")
     windows = PureWindowsPath(name)  # which takes both kinds of slashes
     inside = Path(os.path.relpath(folder / Path(*windows.parts), root))
     if windows.drive or windows.root or ".." in inside.parts:
-        detail = f"{_short(name)} leads out of the dataset {root}; name files relative to {folder}, and inside it"
+        detail = f"{short(name)} leads out of the dataset {root}; name files relative to {folder}, and inside it"
         raise DefectError(Kind.OUTSIDE, where, detail)
     return root / inside
 
@@ -44,6 +44,7 @@ def is_plain(text: str) -> bool:
     return all(character >= " " for character in text)
 
 
-def _short(name: object) -> str:
-    text = repr(name)
+def short(name: object) -> str:
+    """What a file holds, as a message quotes it: never more than 80 characters, and on one line."""
+    text = repr(name[:80] if isinstance(name, str) else name)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -29,13 +29,19 @@ def read_text(file: Path, *, most: int = MAX_BYTES) -> str:
             data = stream.read(most + 1)
     except OSError as error:
         kind = Kind.ABSENT if isinstance(error, FileNotFoundError) else Kind.BAD_ANNOTATION
-        raise DefectError(kind, file, f"cannot be read: {error.strerror or error}") from None
+        detail = f"cannot be read: {error.strerror or error}; put a readable file there, or take this one away"
+        raise DefectError(kind, file, detail) from None
     if len(data) > most:
         raise DefectError(Kind.BAD_ANNOTATION, file, f"is larger than {most / 2**20:g} MB, as no such file is")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise DefectError(Kind.BAD_ANNOTATION, file, "is no text (UTF-8)") from None
+        raise DefectError(Kind.BAD_ANNOTATION, file, "is no text (UTF-8); save it in that encoding") from None
+
+
+def is_number(text: str, *, most: int) -> bool:
+    """Whether this is a whole number in digits, from 0 to `most`; also of text that no program should convert."""
+    return text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and int(text) <= most
 
 
 def read_yaml(file: Path) -> object:

@@ -37,8 +37,8 @@ def flaws_of(folder: Path, name: str) -> list[str]:
         ("class_dict.csv", 'r,g,b,name\r\n255,0,0,"fig, ripe"\r\n', [SourceLabel("fig, ripe", 0, RED)]),
         (
             "class_dict_seg.csv",
-            "name, r, g, b\nunlabeled, 0, 0, 0\n",
-            [SourceLabel("unlabeled", 0, BLACK, ignored=True)],
+            "name, r, g, b\nunlabeled, 0, 0, 0\nfig, 255, 0, 0\n",
+            [SourceLabel("unlabeled", 0, BLACK, ignored=True), SourceLabel("fig", 1, RED)],
         ),
         (
             "label_colors.txt",
@@ -70,7 +70,7 @@ def test_list_is_read(tmp_path: Path, name: str, text: str, expected: list[Sourc
         (
             "class_dict.csv",
             "name,red,g,b\nfig,1,2,3\n",
-            "the first line has to name the columns name, r, g, b; got name, red",
+            "the first line has to name the columns name, r, g, b; got 'name, red",
         ),
         ("class_dict.csv", "name,r,g,b\nfig,1,2\n", "line 2: 'fig,1,2': 4 columns are needed"),
         ("class_dict.csv", "name,r,g,b\nfig,1,2,300\n", "three numbers from 0 to 255"),
@@ -82,15 +82,20 @@ def test_list_is_read(tmp_path: Path, name: str, text: str, expected: list[Sourc
         ("class_dict.csv", "", "the first line has to name the columns"),
         ("label_colors.txt", "0 0 0\n", "line 1: a class without a name"),
         ("label_colors.txt", "red fig\n", "three numbers from 0 to 255"),
-        ("_classes.csv", "Pixel Value,Class\n-1,fig\n", "the pixel value has to be a number from 0 on"),
+        ("_classes.csv", "Pixel Value,Class\n-1,fig\n", "the pixel value has to be a number from 0 to 65535"),
         ("_classes.csv", "Pixel Value,Class\n1,fig\n1,date\n", "'fig' and 'date' have the same value"),
         ("classes.txt", "\n", "names no class"),
+        ("classes.txt", "void\nUnlabelled\n", "names nothing but what is ignored"),
+        ("_classes.csv", f"Pixel Value,Class\n{'1' * 5000},fig\n", "line 2: .*a number from 0 to 65535"),
+        ("_classes.csv", f"Pixel Value,Class\n1,{'x' * 140_000}\n", "line 2: .* 2 columns are needed"),
+        ("labelmap.txt", f"fig:0,0,{'1' * 5000}::\n", "line 1: .*three numbers from 0 to 255"),
     ],
 )
 def test_damaged_list_is_named_with_its_line(tmp_path: Path, name: str, text: str, message: str) -> None:
     write(tmp_path / name, text)
     (detail,) = flaws_of(tmp_path, name)
     assert re.search(message, detail)
+    assert len(detail) < 300
     assert "\n" not in detail
 
 
@@ -104,7 +109,7 @@ def test_every_damaged_line_is_named(tmp_path: Path) -> None:
 
 def test_list_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_bytes(b"\xff\xfe\x00")
-    assert flaws_of(tmp_path, "classes.txt") == ["is no text (UTF-8)"]
+    assert flaws_of(tmp_path, "classes.txt") == ["is no text (UTF-8); save it in that encoding"]
 
 
 def test_huge_list_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pyramidseg.classes import Color
-from pyramidseg.data.readers.class_lists import find_class_list
+from pyramidseg.data.readers.class_lists import PARSERS, find_class_list
 from pyramidseg.data.readers.folders import child_folder
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, SourceLabel, SplitFolders
 from pyramidseg.data.readers.paired import read_paired
@@ -82,7 +82,7 @@ def read_camvid(folder: Path, splits: SplitFolders) -> Listing | None:
     return Listing(
         "CamVid (701_StillsRaw_full, LabeledApproved_full)",
         {"train": pairs.records},
-        listed.labels or CAMVID_32,
+        listed.labels or (() if listed.defects else CAMVID_32),
         notes=(*pairs.notes, *listed.notes, hint),
         defects=(*pairs.defects, *listed.defects),
     )
@@ -97,7 +97,7 @@ def read_camvid11(folder: Path, splits: SplitFolders) -> Listing | None:
     listing = read_camvid(folder, splits) or read_paired(folder, splits)
     if listing is None:
         return None
-    if not listing.labels and listing.defects:  # of the class list perhaps; they are told before anything is read
+    if any(defect.file.name.lower() in PARSERS for defect in listing.defects):  # the class list cannot be read
         return listing
     homes = {part.lower(): whole for whole, parts in MERGED.items() for part in parts}
     foreign = [label.name for label in listing.labels if label.name.lower() not in homes]

@@ -139,7 +139,9 @@ def read_cityscapes(folder: Path, splits: SplitFolders) -> Listing | None:
         elif image_folder or mask_folder:
             lone, other = (image_folder, truth) if image_folder else (mask_folder, images)
             assert lone is not None
-            pairs[split] = Pairs.of_none(lone, f"there is no such folder in {other}")
+            pairs[split] = Pairs.of_none(
+                lone, f"there is no such folder in {other}; unpack it there, or take this one away"
+            )
     return Listing(
         f"Cityscapes (leftImg8bit, {kind} {encoding.suffix[1:]})",
         {split: found.records for split, found in pairs.items()},

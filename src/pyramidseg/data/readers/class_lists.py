@@ -19,10 +19,14 @@ from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
 from pyramidseg.data.flaws import Flaws
 from pyramidseg.data.readers.folders import child_file
 from pyramidseg.data.readers.listing import SourceLabel
-from pyramidseg.data.text_files import read_text
+from pyramidseg.data.references import short
+from pyramidseg.data.text_files import is_number, read_text
 
 MAX_BYTES = 2**20
 """Larger files are no class lists: 65536 classes fit."""
+
+MAX_VALUE = 2**16 - 1
+"""The largest that masks hold."""
 
 VOID_NAMES = ("void", "unlabelled", "unlabeled", "unknown", "ignore", "ignored", "__ignore__")
 """Names, in lower case, of what counts nowhere unless the user makes it a class."""
@@ -52,6 +56,9 @@ def find_class_list(folder: Path) -> ClassList:
         labels = list(_distinct(file, parse(file, _lines(file), flaws), flaws))
         if not labels and not flaws.defects:
             raise DefectError(Kind.BAD_ANNOTATION, file, "names no class; add them, or delete the file")
+        if labels and all(label.ignored for label in labels):
+            detail = f"names nothing but what is ignored ({short(labels[0].name)}); add the classes, or delete the file"
+            raise DefectError(Kind.BAD_ANNOTATION, file, detail)
     if flaws.defects:
         return ClassList(defects=flaws.defects)
     others = "".join(f"; {other.name} is not read" for other, _ in found[1:])
@@ -100,8 +107,9 @@ def _roboflow(file: Path, lines: Numbered, flaws: Flaws) -> Iterator[SourceLabel
     for row in _table(file, lines, flaws, columns=("pixel value", "class")):
         value = row.cells["pixel value"]
         with flaws.caught():
-            if not value.isdecimal():
-                raise _flaw(file, row.number, f"{row.line!r}: the pixel value has to be a number from 0 on")
+            if not is_number(value, most=MAX_VALUE):
+                detail = f"{short(row.line)}: the pixel value has to be a number from 0 to {MAX_VALUE}"
+                raise _flaw(file, row.number, detail)
             yield _label(file, row.number, row.cells["class"], int(value))
 
 
@@ -143,24 +151,27 @@ def _table(file: Path, lines: Numbered, flaws: Flaws, *, columns: tuple[str, ...
     written = [(number, line, _cells(line)) for number, line in lines]
     header = [name.lower() for name in written[0][2]] if written else []
     if not set(columns) <= set(header):
-        got = ", ".join(header) or "nothing"
-        detail = f"the first line has to name the columns {', '.join(columns)}; got {got}"
+        detail = f"the first line has to name the columns {', '.join(columns)}; got {short(', '.join(header))}"
         raise DefectError(Kind.BAD_ANNOTATION, file, detail)
     for number, line, cells in written[1:]:
         if len(cells) == len(header):
             yield Row(number, line, dict(zip(header, cells, strict=True)))
         else:
-            flaws.add(*_flaw(file, number, f"{line!r}: {len(header)} columns are needed, as in the first line").defects)
+            detail = f"{short(line)}: {len(header)} columns are needed, as in the first line"
+            flaws.add(*_flaw(file, number, detail).defects)
 
 
 def _cells(line: str) -> list[str]:
-    return [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True), [])]
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True), [])]
+    except csv.Error:  # a cell of more than 131072 characters
+        return [line]
 
 
 def _color(file: Path, number: int, line: str, parts: Iterable[str]) -> Color:
     values = [part.strip() for part in parts]
-    if len(values) != 3 or not all(value.isdecimal() and int(value) <= 255 for value in values):
-        raise _flaw(file, number, f"{line!r}: a colour of three numbers from 0 to 255 is needed")
+    if len(values) != 3 or not all(is_number(value, most=255) for value in values):
+        raise _flaw(file, number, f"{short(line)}: a colour of three numbers from 0 to 255 is needed")
     red, green, blue = map(int, values)
     return red, green, blue
 
@@ -178,7 +189,7 @@ def _distinct(file: Path, labels: Iterable[SourceLabel], flaws: Flaws) -> Iterat
     for label in labels:
         for what in (label.value, label.color):
             if what is not None and (other := seen.setdefault(what, label.name)) != label.name:
-                detail = f"{other!r} and {label.name!r} have the same value or colour, {what}"
+                detail = f"{short(other)} and {short(label.name)} have the same value or colour, {what}"
                 flaws.add(Defect(Kind.BAD_ANNOTATION, file, detail))
         yield label
 

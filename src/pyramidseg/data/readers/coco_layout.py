@@ -23,6 +23,9 @@ IMAGE_FOLDERS = ("", "images", "data", "JPEGImages")
 NO_OBJECTS = ("captions_", "person_keypoints_", "image_info_")
 """What the names of those of COCO's files begin with that are not needed here."""
 
+_KNOWN_NAMES = {"instances", "coco", "panoptic"}
+"""Words that stand in the names of these files alone."""
+
 _MANY_FILES = 50  # more are one for each image: another format's
 _IMAGES_TRIED = 16
 
@@ -52,6 +55,8 @@ def annotation_files(root: Path, splits: SplitFolders, *, panoptic: bool) -> Ann
             found[split] += _candidates(folder, panoptic) if folder.name.lower() in names else []
     everything = [*lone, *(file for files in found.values() for file in files)]
     sound = {file for file in everything if json_kind(file) == "coco"}
+    if not sound and any(_KNOWN_NAMES & set(_words(file)) for file in everything):
+        sound = set(everything)  # all of them damaged
     if not sound:
         return AnnotationFiles({})
     # a damaged file that alone is called so is that of its split, which is not left out in silence
@@ -62,17 +67,11 @@ def annotation_files(root: Path, splits: SplitFolders, *, panoptic: bool) -> Ann
         fitting = {"train": _likeliest(lone)}
     named = {split: files[0] for split, files in fitting.items()}
     rivals = {rival: file for file, *others in fitting.values() for rival in others}
+    damaged = [file for files in found.values() for file in files if file not in sound and file not in named.values()]
     return AnnotationFiles(
         named,
-        tuple(file for file in everything if file not in named.values() and file not in rivals),
-        tuple(
-            Defect(
-                Kind.RIVAL_ANNOTATION,
-                rival,
-                f"holds annotations of the same split as {file}; which counts cannot be told: take all but one away",
-            )
-            for rival, file in rivals.items()
-        ),
+        tuple(file for file in everything if file not in named.values() and file not in (*rivals, *damaged)),
+        (*(_rival(rival, file) for rival, file in rivals.items()), *map(_damaged, damaged)),
     )
 
 
@@ -92,6 +91,16 @@ def image_folder(file: Path, root: Path, names: Collection[str], split_folders: 
             Kind.ABSENT, file, f"its images, such as {sample[0]!r}, are in none of {tried}; put them into one of these"
         )
     return folders[counts.index(max(counts))]
+
+
+def _rival(rival: Path, file: Path) -> Defect:
+    detail = f"holds annotations of the same split as {file}; which counts cannot be told: take all but one away"
+    return Defect(Kind.RIVAL_ANNOTATION, rival, detail)
+
+
+def _damaged(file: Path) -> Defect:
+    detail = "cannot be read as JSON, and lies where the annotations of a split do; export it anew, or take it away"
+    return Defect(Kind.BAD_ANNOTATION, file, detail)
 
 
 def _words(file: Path) -> list[str]:

@@ -41,15 +41,19 @@ def child_folder(folder: Path, names: Iterable[str]) -> Path | None:
 
 
 def child_file(folder: Path, name: str) -> Path | None:
-    """The file inside `folder` of this name, which is in lower case, whatever its own case."""
+    """The file inside `folder` of this name, which is in lower case, whatever its own case; a dangling link too."""
     return next(
-        (Path(entry.path) for entry in _entries(folder) if entry.name.lower() == name and entry.is_file()), None
+        (Path(entry.path) for entry in _entries(folder) if entry.name.lower() == name and _is_file(entry)), None
     )
 
 
 def holds_images(folder: Path) -> bool:
     """Whether there is an image file in a folder or below it."""
     return any(is_image_name(name) for _, _, files in os.walk(folder, followlinks=True) for name in files)
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    return entry.is_file() or (entry.is_symlink() and not entry.is_dir())
 
 
 def _entries(folder: Path) -> "list[os.DirEntry[str]]":

@@ -1,5 +1,6 @@
 """The lists of Pascal VOC's layout: `ImageSets/Segmentation/train.txt` and its like, a name in each line."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +9,7 @@ from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
 from pyramidseg.data.flaws import Flaws
 from pyramidseg.data.readers.folders import child_folder, content
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, SplitFolders
+from pyramidseg.data.references import short
 from pyramidseg.data.text_files import read_text
 
 CVAT_SUBSET = "default"
@@ -57,18 +59,21 @@ def read_lists(files: Mapping[str, Path]) -> ImageSets:
     for split, file in files.items():
         lists[split] = ImageSet(file, ())
         with flaws.caught():
-            lists[split] = ImageSet(file, _names_in(file))
+            names = Counter(_names_in(file))
+            lists[split] = ImageSet(file, tuple(names))
+            if repeated := [name for name, count in names.items() if count > 1]:
+                detail = f"names {len(repeated)} images more than once, such as {short(repeated[0])}; name each once"
+                flaws.add(Defect(Kind.REPEATED_ID, file, detail))
     return ImageSets(lists, flaws.defects)
 
 
-def _names_in(file: Path) -> tuple[str, ...]:
-    """The first word of each line, or what stands in quotes (CVAT quotes names with spaces); each once."""
+def _names_in(file: Path) -> list[str]:
+    """The first word of each line, or what stands in quotes (CVAT quotes names with spaces)."""
     lines = [line.strip() for line in read_text(file, most=MAX_BYTES).splitlines()]
     written = [line for line in lines if line and not line.startswith("#")]
-    names = dict.fromkeys(line.split('"')[1] if line.startswith('"') else line.split()[0] for line in written)
-    if not names:
+    if not written:
         raise DefectError(Kind.EMPTY, file, "names no image; fill it, or delete it")
-    return tuple(names)
+    return [line.split('"')[1] if line.startswith('"') else line.split()[0] for line in written]
 
 
 def without_overlaps(lists: Mapping[str, ImageSet]) -> ImageSets:
@@ -82,8 +87,8 @@ def without_overlaps(lists: Mapping[str, ImageSet]) -> ImageSets:
             Defect(
                 Kind.LEAK,
                 file,
-                f"names {name!r}, and so does {home[name].name}: an image can be in one split only; take it out of one "
-                "list",
+                f"names {short(name)}, and so does {home[name].name}: an image can be in one split only; take it out "
+                "of one list",
             )
             for name in shared
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from pyramidseg.data.image_files import list_images
 from pyramidseg.data.readers.class_lists import find_class_list
 from pyramidseg.data.readers.folders import child_folder, content, holds_images
-from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, SplitFolders
+from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, NearMiss, SplitFolders
 from pyramidseg.data.readers.pairing import Pairs, pair_folders
 from pyramidseg.data.readers.side_by_side import pair_one_folder
 from pyramidseg.data.readers.split_lists import divided_by_lists
@@ -81,13 +81,27 @@ def _splits_in_names(folder: Path, splits: SplitFolders) -> Listing | None:
 def _one_folder_a_split(folder: Path, splits: SplitFolders) -> Listing | None:
     """`{split}`, each with masks beside its images."""
     inside = {split: child_folder(folder, names) for split, names in splits.items()}
-    pairs = {split: found for split, path in inside.items() if path and (found := pair_one_folder(path))}
+    pairs: dict[str, Pairs] = {}
+    unclear: list[NearMiss] = []
+    for split, path in inside.items():
+        if path is None:
+            continue
+        try:
+            found = pair_one_folder(path)
+        except NearMiss as miss:
+            unclear.append(miss)
+            found = Pairs.of_none(path, str(miss).removeprefix(f"{path}: "))
+        if found is not None:
+            pairs[split] = found
+    if all(not some.records for some in pairs.values()) and unclear:
+        raise unclear[0]
     if not pairs:
         return None
     for split, path in inside.items():
-        if path and split not in pairs and split != "test" and holds_images(path):
+        if path and split not in pairs and holds_images(path):
             detail = f"no masks beside these images, though other splits have them; {ONLY_SOME}"
-            pairs[split] = Pairs.of_none(path, detail)
+            note = f"the test split ({path}) has no masks and was left out"
+            pairs[split] = Pairs((), notes=(note,)) if split == "test" else Pairs.of_none(path, detail)
     return _joined_listing("masks beside images, a folder for each split", pairs)
 
 
@@ -120,8 +134,9 @@ def _joined(splits: tuple[str, ...], words: tuple[str, ...]) -> list[str]:
 
 def _list(layout: str, pairs: dict[str, ImagesAndMasks]) -> Listing | None:
     """The listing of folders of images and masks, if any of the latter holds masks."""
-    if not any(masks and _may_hold_masks(masks) for _, masks in pairs.values()):
-        return None
+    folders = [masks for _, masks in pairs.values() if masks]
+    if not folders or not (any(map(holds_images, folders)) or not any(map(content, folders))):
+        return None  # labels as text are another format's
     found: dict[str, Pairs] = {}
     left_out: tuple[str, ...] = ()
     for split, (images, masks) in pairs.items():
@@ -134,11 +149,6 @@ def _list(layout: str, pairs: dict[str, ImagesAndMasks]) -> Listing | None:
             found[split] = Pairs.of_none(images, detail)
     listing = _joined_listing(layout, found)
     return replace(listing, notes=(*left_out, *listing.notes))
-
-
-def _may_hold_masks(folder: Path) -> bool:
-    """Whether there are masks, or nothing at all: labels as text are another format's."""
-    return holds_images(folder) or not content(folder)
 
 
 def _joined_listing(layout: str, pairs: dict[str, Pairs]) -> Listing:

@@ -74,7 +74,7 @@ def pair_folders(images: Path, masks: Path) -> Pairs:
     if not image_files:
         return Pairs.of_none(images, "no images in this folder; look for another path, or an unusual file format")
     if not mask_files:
-        return Pairs.of_none(masks, f"no masks in this folder, though {images} has {len(image_files)} images")
+        return Pairs.of_none(masks, f"no masks in this folder, though {images} has {len(image_files)} images; add them")
     sides = Side.of(images, image_files), Side.of(masks, mask_files)
     pairs = pair_by_suffix(*sides)
     if pairs.records or _shared_folders(sides[0]) == _shared_folders(sides[1]):

@@ -8,11 +8,11 @@ from pyramidseg.data.image_files import list_images
 from pyramidseg.data.readers.class_lists import ClassList, find_class_list
 from pyramidseg.data.readers.folders import child_file, child_folder
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, NearMiss, SplitFolders
-from pyramidseg.data.readers.pairing import Side, pair
+from pyramidseg.data.readers.pairing import Pairs, Side, pair
 from pyramidseg.data.readers.side_by_side import pair_one_folder
 from pyramidseg.data.records import Record
 
-CLASSES = "_classes.csv"
+CLASSES, MASK = "_classes.csv", "_mask"
 
 
 def read_roboflow(folder: Path, splits: SplitFolders) -> Listing | None:
@@ -45,18 +45,27 @@ def read_roboflow(folder: Path, splits: SplitFolders) -> Listing | None:
             notes.append(f"the test split ({path}) has no masks and was left out")
             continue
         if pairs is None:
-            pairs = pair(Side.of(path, list_images(path)), Side.of(path, ()))
+            pairs = _lone_files(path)
         records[split] = pairs.records
         defects += [*pairs.defects, *_flaws_of_classes(path, first, lists)]
     layout = "Roboflow semantic masks (name.jpg, name_mask.png, _classes.csv)"
     return Listing(layout, records, lists[first].labels, notes=tuple(notes), defects=tuple(defects))
 
 
+def _lone_files(folder: Path) -> Pairs:
+    """Of a split in which no image meets its mask."""
+    files = list_images(folder)
+    masks = [file for file in files if file.stem.endswith(MASK)]
+    images = Side.of(folder, (file for file in files if file not in masks))
+    return pair(images, Side.of(folder, masks).without(MASK))
+
+
 def _flaws_of_classes(folder: Path, first: Path, lists: Mapping[Path, ClassList]) -> Iterator[Defect]:
     """What is wrong with the list of classes of a split, whose masks are read by the list in another folder."""
     file = folder / CLASSES
     if folder not in lists:
-        detail = f"is not there, so what the masks' values mean is not said; copy {first / CLASSES}"
+        step = f"copy {first / CLASSES}" if lists[first].labels else "export it anew"
+        detail = f"is not there, so what the masks' values mean is not said; {step}"
         yield Defect(Kind.ABSENT, file, detail)
     elif lists[folder].defects:
         yield from lists[folder].defects

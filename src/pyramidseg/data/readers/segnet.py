@@ -43,7 +43,7 @@ def read_segnet(folder: Path, splits: SplitFolders) -> Listing | None:
     return Listing(
         "SegNet ({split}, {split}annot)",
         {split: found.records for split, found in pairs.items()},
-        listed.labels or CAMVID,
+        listed.labels or (() if listed.defects else CAMVID),
         notes=tuple(dict.fromkeys((*left_out, *told))),
         defects=(*(defect for found in pairs.values() for defect in found.defects), *listed.defects),
     )

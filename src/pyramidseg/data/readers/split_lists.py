@@ -10,6 +10,7 @@ from pyramidseg.data.readers.folders import child_file, child_folder
 from pyramidseg.data.readers.image_sets import ImageSet, read_lists, without_overlaps
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing
 from pyramidseg.data.records import Record
+from pyramidseg.data.references import short
 
 LIST_FOLDERS = ("splits", "split", "lists", "imagesets")
 
@@ -36,7 +37,9 @@ def divided_by_lists(listing: Listing, folder: Path) -> Listing:
         splits.setdefault(home.get(record.id, rest), []).append(record)
     left_out = splits.pop("", [])
     absent = (
-        Defect(Kind.ABSENT, files[split], f"names {name!r}, which is no image with a mask; take it out of the list")
+        Defect(
+            Kind.ABSENT, files[split], f"names {short(name)}, which is no image with a mask; take it out of the list"
+        )
         for split, names in found.items()
         for name, known in names.items()
         if known is None

@@ -18,6 +18,7 @@ from pyramidseg.data.readers.image_sets import ImageSet, read_image_sets
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, NearMiss, SourceLabel, SplitFolders
 from pyramidseg.data.readers.paired import IMAGE_FOLDERS
 from pyramidseg.data.readers.pairing import Pairs, Side, pair
+from pyramidseg.data.references import short
 
 _NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -95,7 +96,9 @@ def _by_lists(images: Side, masks: Side, lists: Mapping[str, ImageSet], *, expor
         wanted = set(names).difference(bare if exported else ())
         found = pair(_only(images, wanted), _only(masks, wanted))
         absent = (
-            Defect(Kind.ABSENT, file, f"names {name!r}, which is no image in {images.folder}; take it out of the list")
+            Defect(
+                Kind.ABSENT, file, f"names {short(name)}, which is no image in {images.folder}; take it out of the list"
+            )
             for name in names
             if name in wanted and name not in known_images | known_masks
         )
