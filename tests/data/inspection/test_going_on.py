@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from planting import Layout, coco, paired, segnet, unlisted, voc, write_dataset
+from planting import CLASSES, Layout, coco, labelme, paired, segnet, unlisted, voc, write_dataset
 from pyramidseg.config import DataConfig
 from pyramidseg.data.defect_kinds import Kind
 from pyramidseg.data.inspection.inspect import inspect_dataset
@@ -57,6 +57,63 @@ def masks_of_val_gone(root: Path) -> Spoilt:
     return Kind.ABSENT, "masks"
 
 
+def no_images_of_val(root: Path) -> Spoilt:
+    shutil.rmtree(root / "val" / "images")
+    return Kind.ABSENT, "val"
+
+
+def empty_val(root: Path) -> Spoilt:
+    shutil.rmtree(root / "val")
+    (root / "val").mkdir()
+    return Kind.ABSENT, "val"
+
+
+def no_file_of_val(root: Path) -> Spoilt:
+    (root / "val" / "_annotations.coco.json").unlink()
+    return Kind.ABSENT, "val"
+
+
+def no_outlines_of_val(root: Path) -> Spoilt:
+    for file in (root / "val").glob("*.json"):
+        file.write_text("{}")
+    return Kind.ABSENT, "val"
+
+
+def damaged_beside(root: Path) -> Spoilt:
+    (root / "val" / "other.json").write_text('{"images": [')
+    return Kind.BAD_ANNOTATION, "other.json"
+
+
+def dangling_list(root: Path) -> Spoilt:
+    file = root / "ImageSets" / "Segmentation" / "val.txt"
+    file.unlink()
+    file.symlink_to("nowhere.txt")
+    return Kind.ABSENT, "val.txt"
+
+
+def names_twice(root: Path) -> Spoilt:
+    file = root / "ImageSets" / "Segmentation" / "val.txt"
+    file.write_text(file.read_text() * 2)
+    return Kind.REPEATED_ID, "val.txt"
+
+
+def damaged_colors(root: Path) -> Spoilt:
+    (root / "dataset.yaml").unlink()
+    (root / "label_colors.txt").write_text("1 2 ground\n")
+    return Kind.BAD_ANNOTATION, "label_colors.txt"
+
+
+def named_folder_gone(root: Path) -> Spoilt:
+    (root / "dataset.yaml").write_text(f"train: train\nval: vla\nclasses: [{', '.join(CLASSES)}]\n")
+    return Kind.ABSENT, "dataset.yaml"
+
+
+def named_masks_gone(root: Path) -> Spoilt:
+    sides = "train: {images: train/images, masks: train/masks}\nval: {images: val/images, masks: val/truth}\n"
+    (root / "dataset.yaml").write_text(f"{sides}classes: [{', '.join(CLASSES)}]\n")
+    return Kind.ABSENT, "dataset.yaml"
+
+
 def no_partner_of_val(root: Path) -> Spoilt:
     shutil.rmtree(root / "valannot")
     return Kind.ABSENT, "val"
@@ -74,6 +131,17 @@ def no_partner_of_val(root: Path) -> Spoilt:
         (paired, no_masks_of_val),
         (paired, masks_of_val_gone),
         (segnet, no_partner_of_val),
+        (segnet, damaged_colors),
+        (paired, no_images_of_val),
+        (paired, empty_val),
+        (paired, named_folder_gone),
+        (paired, named_masks_gone),
+        (coco, no_file_of_val),
+        (coco, damaged_beside),
+        (labelme, empty_val),
+        (labelme, no_outlines_of_val),
+        (voc, dangling_list),
+        (voc, names_twice),
     ],
 )
 def test_other_files_are_inspected_still(
@@ -91,6 +159,25 @@ def test_other_files_are_inspected_still(
     with pytest.raises(DataError, match=name) as caught:  # and nothing is trained on
         open_dataset(made.source, DataConfig())
     assert "\n" not in str(caught.value)
+
+
+def test_settings_that_need_what_is_damaged_do_not_hide_it(tmp_path: Path) -> None:
+    made = voc(tmp_path / "data")
+    write_dataset(made, seed=0, good=8)
+    damaged_classes(made.source)
+    found = inspect_dataset(made.source, data=DataConfig(ignore=("other",)))
+    assert [defect.file.name for defect in found.defects] == ["class_names.txt"]
+    with pytest.raises(DataError, match=r"class_names\.txt: is no text"):
+        open_dataset(made.source, DataConfig(ignore=("other",)))
+
+
+def test_test_split_without_labels_is_left_out_aloud(tmp_path: Path) -> None:
+    made = paired(tmp_path / "data")
+    write_dataset(made, seed=0, good=8)
+    shutil.copytree(made.source / "val" / "images", made.source / "test")
+    found = inspect_dataset(made.source)
+    assert not found.defects
+    assert any(str(made.source / "test") in note for note in found.dataset.notes)
 
 
 def test_nothing_that_can_be_used_is_told_whole(tmp_path: Path) -> None:

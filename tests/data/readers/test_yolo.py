@@ -332,6 +332,23 @@ class TestDescription:
             (Kind.ABSENT, "data.yaml", "'lost'"),
         ]
 
+    def test_split_without_images_or_without_labels_is_named(self, tmp_path: Path) -> None:
+        ultralytics(tmp_path)
+        (tmp_path / "labels" / "val" / "c.txt").unlink()
+        assert [(defect.kind, defect.file.name) for defect in defects(tmp_path)] == [(Kind.ABSENT, "val")]
+        (tmp_path / "images" / "val" / "c.jpg").unlink()
+        (defect,) = defects(tmp_path)
+        assert "split 'val' has no images there" in defect.detail
+
+    @pytest.mark.parametrize(("text", "message"), [("", "names no class"), ("car\n\nbus\n", "line 2 is empty")])
+    def test_names_that_cannot_be_counted_are_named(self, tmp_path: Path, text: str, message: str) -> None:
+        for split in ("train", "val"):
+            add(tmp_path, f"{split}/images", "a")
+        write(tmp_path / "classes.txt", text)
+        (defect,) = defects(tmp_path)
+        assert (defect.kind, defect.file.name) == (Kind.BAD_ANNOTATION, "classes.txt")
+        assert message in defect.detail
+
     def test_two_descriptions_are_refused(self, tmp_path: Path) -> None:
         ultralytics(tmp_path).joinpath("data.yaml").rename(tmp_path / "one.yaml")
         write(tmp_path / "two.yaml", (tmp_path / "one.yaml").read_text())

@@ -26,12 +26,13 @@ from pyramidseg.data.readers.labelme import read_labelme_folder
 from pyramidseg.data.readers.labels import decide_labels
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, Reader
 from pyramidseg.data.readers.paired import read_paired
-from pyramidseg.data.readers.pairing import pair_folders
+from pyramidseg.data.readers.pairing import Pairs, pair_folders
 from pyramidseg.data.readers.recognition import Recognised, recognise, refuse_defects
 from pyramidseg.data.readers.roboflow import read_roboflow
 from pyramidseg.data.readers.segnet import read_segnet
 from pyramidseg.data.readers.splitting import with_val_split
 from pyramidseg.data.readers.unclear import Reading, UnclearLabels
+from pyramidseg.data.readers.unread import with_unread_splits
 from pyramidseg.data.readers.voc import read_voc
 from pyramidseg.data.readers.yaml_file import ClassEntry, DatasetFile, SplitEntry, read_dataset_file
 from pyramidseg.data.readers.yolo import read_yolo
@@ -98,20 +99,20 @@ def open_dataset(
         defects += listing.defects
     config = _joined(data, description)
     classes = tuple(ClassEntry(name=name) for name in data.classes) if data.classes else description.classes
-    listing = as_said(listing, config, classes=classes, assumed=assumed, source=str(file or root), track=track)
     said, any_read = config, True
-    decide = partial(decide_labels, listing, source=str(file or root), assumed=assumed, track=track, memory=memory)
+    decide = partial(decide_labels, source=str(file or root), assumed=assumed, track=track, memory=memory)
     try:
-        labels = decide(classes=classes, config=config)
-    except DataError as error:
-        reading = _possible_reading(error, classes)
+        listing = as_said(listing, config, classes=classes, assumed=assumed, source=str(file or root), track=track)
+        labels = decide(listing, classes=classes, config=config)
+    except (DataError, ConfigError) as error:
+        reading = _possible_reading(error, classes, damaged=bool(listing.defects))
         if defects is None or reading is None:
             raise
         if isinstance(error, UnclearLabels) and any(listing.splits.values()):
             defects.append(Defect(Kind.UNCLEAR_CLASSES, file or root, error.detail))
         any_read = isinstance(error, UnclearLabels)
         config = config.model_copy(update=dict(reading.settings))
-        labels = decide(classes=reading.classes, config=config)
+        labels = decide(listing, classes=reading.classes, config=config)
     described = () if file is None or file == Path(source) else (f"described by {file}",)
     entered = () if file is not None or root == Path(source) else (f"the dataset lies in {root}",)
     dataset = Dataset(
@@ -133,11 +134,17 @@ def open_dataset(
     return _with_val(dataset, config)
 
 
-def _possible_reading(error: DataError, classes: tuple[ClassEntry, ...] | None) -> Reading | None:
-    """How masks could be read that leave more than one reading, or none of which can be read at all."""
+def _possible_reading(
+    error: DataError | ConfigError, classes: tuple[ClassEntry, ...] | None, *, damaged: bool
+) -> Reading | None:
+    """How masks could be read that leave more than one reading, or none of which can be read at all.
+
+    Args:
+        damaged: whether lists or files are, which settings may refer to.
+    """
     if isinstance(error, UnclearLabels):
         return error.reading if error.reading.classes else error.reading._replace(classes=classes)
-    if not isinstance(error, DefectError):
+    if not isinstance(error, DefectError) and not (isinstance(error, ConfigError) and damaged):
         return None
     return Reading((ClassEntry(name="class 0", color=(0, 0, 0)),), {"ignore": ("*",)})
 
@@ -189,6 +196,8 @@ def _list(root: Path, file: Path | None, description: DatasetFile, format: str |
     named = {split: (entry.folder.lower(),) for split, entry in entries.items() if entry.folder is not None}
     if not entries or named:
         found = recognise(root, named or USUAL_FOLDERS, format=format, readers=READERS, origin=origin)
+        if not named:
+            found = found._replace(listing=with_unread_splits(found.root, found.listing))
     elif format not in (None, "geo"):
         raise ConfigError(f"{origin}: format={format}: every split names its own folders, so leave the format out")
     else:
@@ -197,9 +206,11 @@ def _list(root: Path, file: Path | None, description: DatasetFile, format: str |
             "folders named in the YAML file", {}, classes.labels, notes=classes.notes, defects=classes.defects
         )
         found = Recognised(None, root, listing)
+    assert file is not None or not named
     for split in named:
-        if split not in found.listing.splits:
-            raise DataError(f"{file}: {split}: no images with masks in a folder {named[split][0]!r} of {root}")
+        if file is not None and split not in found.listing.splits:
+            detail = f"{split}: no images with masks in a folder {named[split][0]!r} of {root}; correct the name"
+            found = found.with_defects([Defect(Kind.ABSENT, file, detail)])
     for split, entry in entries.items():
         if entry.folder is None:
             found = found._replace(listing=_add(found.listing, split, entry, root=root, file=file))
@@ -209,14 +220,16 @@ def _list(root: Path, file: Path | None, description: DatasetFile, format: str |
 def _add(listing: Listing, split: str, entry: SplitEntry, *, root: Path, file: Path | None) -> Listing:
     images, masks = root / (entry.images or ""), root / (entry.masks or "")
     vectors = is_vectors(masks)
-    for key, folder in (("images", images), ("masks", masks)):
-        if not folder.is_dir() and not (vectors and folder is masks):
-            raise DataError(f"{file}: {split}.{key}: there is no folder {folder}")
-    if vectors:
+    lacking = [
+        Defect(Kind.ABSENT, file or root, f"{split}.{key}: there is no folder {folder}; correct the name")
+        for key, folder in (("images", images), ("masks", masks))
+        if not folder.is_dir() and not (vectors and folder is masks)
+    ]
+    if vectors and not lacking:
         return with_vectors(listing, split, pair_vectors(images, masks), origin=f"{file}: {split}.masks")
-    if isinstance(listing.values, GeoJsonValues):
+    found = Pairs((), tuple(lacking)) if lacking else pair_folders(images, masks)
+    if found.records and isinstance(listing.values, GeoJsonValues):
         raise DataError(f"{file}: {split}.masks: image files here, and GeoJSON in another split; make them one kind")
-    found = pair_folders(images, masks)
     return replace(
         listing,
         splits={**listing.splits, split: found.records},

@@ -162,6 +162,8 @@ def _encoding(truth: Path, folders: Iterable[Path]) -> Encoding:
 
 def _pair(images: Path, masks: Path, mask_suffix: str) -> Pairs:
     image_side = Side.of(images, list_images(images))
+    if not image_side.files:
+        return Pairs.of_none(images, "no images in this folder; unpack them there, or take it and its partner away")
     bare = replace(image_side, keys=tuple(key.removesuffix(IMAGE_SUFFIX) for key in image_side.keys))
     of_kind = (file for file in list_images(masks) if file.stem.endswith(mask_suffix))
     return pair(bare, Side.of(masks, of_kind).without(mask_suffix))

@@ -111,7 +111,7 @@ def with_vectors(listing: Listing, split: str, pairs: Pairs, *, origin: str) -> 
     Raises:
         DataError: another split has masks of another kind.
     """
-    if listing.splits and not isinstance(listing.values, GeoJsonValues):
+    if any(listing.splits.values()) and not isinstance(listing.values, GeoJsonValues):
         raise DataError(f"{origin}: GeoJSON here, and another kind of masks in the other splits; make them one kind")
     drawn = DrawnLabels.of([FOREGROUND])
     note = f"{DRAWN}; of polygons that overlap, the smaller lies on top"
@@ -241,23 +241,24 @@ def _names(listing: Listing, class_property: str, *, source: str, track: Track) 
     """How many polygons have each value of a property, and how many lack it.
 
     Raises:
-        ConfigError: none has it.
+        ConfigError: none has it, though all files can be read.
     """
     files = list(dict.fromkeys(record.mask for some in listing.splits.values() for record in some if record.mask))
     found: Counter[str] = Counter()
-    nameless = 0
+    nameless, unread = 0, 0
 
-    def names_in(file: Path) -> list[str | None]:
+    def names_in(file: Path) -> list[str | None] | None:
         try:
             return [feature.name for feature in read_geojson(file, class_property).features]
         except DataError:
-            return []  # said by the check of all files
+            return None  # said by the check of all files
 
     what = "reading the properties of polygons"
     for names in track(in_threads(names_in, files), total=len(files), what=what):
-        nameless += names.count(None)
-        found.update(name for name in names if name is not None)
-    if not found:
+        unread += names is None
+        nameless += names.count(None) if names else 0
+        found.update(name for name in names or () if name is not None)
+    if not found and not unread:
         known = nearest(class_property, _properties(files))
         raise ConfigError(f"{source}: class_property={class_property}: no polygon has such a property; {known}")
     return found, nameless

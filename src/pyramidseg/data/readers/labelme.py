@@ -78,6 +78,9 @@ def _find(files: Sequence[Path], images: Sequence[Path], place: Path, root: Path
             found.others.append(path)
         else:
             _add(found, file, known, beside.get(path.with_suffix("")), place, root)
+    if files and len(found.others) == len(files):
+        detail = f"none of its {len(files)} JSON files is LabelMe's, as those of other splits are; export them anew"
+        found.defects.append(Defect(Kind.ABSENT, place, detail))
     return found
 
 
@@ -143,8 +146,9 @@ def _notes(found: Sequence[_Found], images: Sequence[Path]) -> Iterator[str]:
     renamed = sum(some.renamed for some in found)
     if renamed:
         yield f"{renamed} files name an image (imagePath) that is not there: the image of their own name was taken"
-    listed = {image for some in found for image in some.records}
-    unlabelled = [image for image in images if image not in listed]
+    listed = {image.with_suffix("") for some in found for image in some.records}
+    listed |= {defect.file.with_suffix("") for some in found for defect in some.defects}
+    unlabelled = [image for image in images if image.with_suffix("") not in listed]
     if unlabelled:
         yield f"{len(unlabelled)} images, such as {unlabelled[0]}, have no LabelMe file and were left out"
     others = [path for some in found for path in some.others]

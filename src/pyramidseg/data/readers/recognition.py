@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from pyramidseg.data.defect_kinds import IN_WORDS, Defect, DefectError, Kind
 from pyramidseg.data.readers.folders import content, subfolders
+from pyramidseg.data.readers.json_kinds import json_kind
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, NearMiss, Reader, SplitFolders
 from pyramidseg.errors import ConfigError, DataError, nearest
 
@@ -22,6 +24,10 @@ class Recognised(NamedTuple):
     format: str | None
     root: Path
     listing: Listing
+
+    def with_defects(self, defects: Iterable[Defect]) -> "Recognised":
+        """The same, and what else is wrong."""
+        return self._replace(listing=replace(self.listing, defects=(*self.listing.defects, *defects)))
 
 
 def recognise(
@@ -135,11 +141,20 @@ def _not_recognised(
     near = "".join(f"; {miss}" for miss in near_misses)
     fitting = [path for path in subfolders(root)[:_FOLDERS_TRIED] if _claims(path, folders, readers)[0]]
     names = ", ".join(str(path) for path in fitting[:_SHOWN])
+    near += _damaged_json(root)
     inner = f"; what lies in it can be read by itself: name {names}" if fitting else ""
     return (
         f"{root}: not recognised as a dataset{asked}: found {_in_words(root)}{near}{inner}; {known} "
         "(docs/datasets.md shows each as a tree); or name folders in a YAML file (train: {images: ..., masks: ...})"
     )
+
+
+def _damaged_json(root: Path) -> str:
+    """The first JSON files that cannot be read, as they may be what the dataset would be known by."""
+    places = [root, *subfolders(root)[:_FOLDERS_TRIED]]
+    files = [path for place in places for path in content(place) if path.suffix.lower() == ".json" and path.is_file()]
+    damaged = [str(path) for path in files[:_FOLDERS_TRIED] if json_kind(path) == "damaged"]
+    return f"; cannot be read as JSON: {', '.join(damaged[:_SHOWN])}" if damaged else ""
 
 
 def _few(root: Path, defects: list[Defect]) -> str:

@@ -7,6 +7,7 @@ labels/train/a.txt    or train/labels/a.txt
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -21,7 +22,7 @@ from pyramidseg.data.readers.folders import child_file, child_folder, subfolders
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, NearMiss, SplitFolders
 from pyramidseg.data.readers.yolo_file import YoloFile, find_yolo_file
 from pyramidseg.data.records import Record
-from pyramidseg.data.references import is_file, named_file
+from pyramidseg.data.references import is_file, named_file, short
 from pyramidseg.data.text_files import read_text
 from pyramidseg.errors import DataError
 
@@ -69,7 +70,7 @@ def read_yolo(folder: Path, splits: SplitFolders) -> Listing | None:
     if not texts and not flaws.defects:
         raise NearMiss(f"{file and file.path} names classes, but no image has a label file (labels/.../name.txt)")
     _refuse_boxes(folder, texts)
-    names = file.names if file else _names_from_list(folder)
+    names = file.names if file else _names_from_list(folder, flaws)
     if not names:
         names = _numbered(texts)
         notes += (f"there is no data.yaml with names: the {len(names)} classes are called by their numbers",)
@@ -78,7 +79,7 @@ def read_yolo(folder: Path, splits: SplitFolders) -> Listing | None:
     defects = list(flaws.defects)
     for split, parts in sources.items():
         records[split], faults = _records(parts, folder)
-        defects += faults
+        defects += [*faults, *_emptiness(split, parts)]
         lacking = sum(record.mask is None for record in records[split])
         if lacking:
             notes += (f"{lacking} of the {len(records[split])} {split} images have no label file: all background",)
@@ -171,8 +172,14 @@ def _source(place: Path | None, entry: str, folder: Path, file: YoloFile, flaws:
     lines = [line.strip() for line in read_text(place, most=_LIST_BYTES).splitlines()]
     # CVAT puts the folder data before the names, which is not in its archive
     names = [line if is_file(folder / line) else line.removeprefix("data/") for line in lines if line]
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        detail = f"names {len(repeated)} images more than once, such as {short(repeated[0])}; name each once"
+        flaws.add(Defect(Kind.REPEATED_ID, place, detail))
+    if not names:
+        flaws.add(Defect(Kind.EMPTY, place, "names no image; fill it, or delete it"))
     images: list[Path] = []
-    for name in names:
+    for name in dict.fromkeys(names):
         with flaws.caught():
             images.append(named_file(name, folder=folder, root=folder, where=place))
     return _Source(folder, tuple(images), tuple(text for image in images if is_file(text := _label_of(image, folder))))
@@ -182,6 +189,20 @@ def _folder_source(place: Path, root: Path) -> _Source:
     labels = _label_of(place / "any", root).parent
     texts = (text for text in list_files(labels, (".txt",)) if text.name.lower() not in NO_LABELS)
     return _Source(place, tuple(list_images(place)), tuple(texts))
+
+
+def _emptiness(split: str, parts: Sequence[_Source]) -> Iterator[Defect]:
+    """What is wrong with a split without images, or of which no image has a label."""
+    images = sum(len(part.images) for part in parts)
+    if parts and not images:
+        detail = f"split {split!r} has no images there; add them, or leave the split out"
+        yield Defect(Kind.ABSENT, parts[0].folder, detail)
+    elif images and split != "test" and not any(part.texts for part in parts):
+        detail = (
+            f"none of the {images} images of split {split!r} has a label file (labels/.../name.txt), so all of them "
+            "would be background; add the labels, or leave the split out"
+        )
+        yield Defect(Kind.ABSENT, parts[0].folder, detail)
 
 
 def _label_of(image: Path, root: Path) -> Path:
@@ -239,11 +260,20 @@ def _refuse_boxes(folder: Path, files: Iterable[Path]) -> None:
         )
 
 
-def _names_from_list(folder: Path) -> dict[int, str]:
+def _names_from_list(folder: Path, flaws: Flaws) -> dict[int, str]:
     """Names by class number from classes.txt, if there is one."""
     file = child_file(folder, CLASS_NAMES)
-    lines = read_text(file).splitlines() if file else []
-    return dict(enumerate(line.strip() for line in lines if line.strip()))
+    if file is None:
+        return {}
+    names: list[str] = []
+    with flaws.caught():
+        names = [line.strip() for line in read_text(file).rstrip().splitlines()]
+        if not any(names):
+            raise DefectError(Kind.BAD_ANNOTATION, file, "names no class; add them, or delete the file")
+        if "" in names:
+            detail = f"line {names.index('') + 1} is empty, and a class is known by its line; name it"
+            raise DefectError(Kind.BAD_ANNOTATION, file, detail)
+    return dict(enumerate(names)) if "" not in names else {}
 
 
 def _numbered(files: Iterable[Path]) -> dict[int, str]:
