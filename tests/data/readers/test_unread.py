@@ -1,0 +1,67 @@
+"""Folders called like a split that nothing is listed from, and those that only look like it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from made_files import has_note, ids, image, opened, pairs, write
+from pyramidseg.config import DataConfig
+from pyramidseg.data.defect_kinds import Defect, Kind
+from pyramidseg.data.readers import open_dataset
+
+
+def unread(root: Path) -> list[str]:
+    found: list[Defect] = []
+    open_dataset(root, DataConfig(), defects=found)
+    assert {defect.kind for defect in found} <= {Kind.ABSENT}
+    return [str(defect.file.relative_to(root)) for defect in found]
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Path:
+    """`train/images`, `train/masks`."""
+    pairs(tmp_path / "train" / "images", tmp_path / "train" / "masks", ["a", "b", "c"], 0, 1)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["val", "Valid", "validation", "val2017", "val_masks", "val-images", "valannot"])
+def test_split_that_lacks_its_partner_is_named(train: Path, name: str) -> None:
+    image(train / name / "d.jpg")
+    assert unread(train) == [name]
+
+
+def test_empty_folder_is_named(train: Path) -> None:
+    (train / "val").mkdir()
+    assert unread(train) == ["val"]
+
+
+def test_sides_with_the_splits_below_them(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        pairs(tmp_path / "images" / split, tmp_path / "masks" / split, ["a", "b"], 0, 1)
+    shutil.rmtree(tmp_path / "images" / "val")
+    assert unread(tmp_path) == ["masks/val"]
+
+
+@pytest.mark.parametrize("name", ["train_logs", "validate.py.d", "vals", "runs", "trainer"])
+def test_other_folders_are_nobodys_split(train: Path, name: str) -> None:
+    image(train / name / "d.jpg")
+    assert unread(train) == []
+
+
+def test_yaml_file_says_which_splits_count(train: Path) -> None:
+    image(train / "val" / "d.jpg")
+    write(train / "dataset.yaml", "train: train\n")
+    assert set(ids(opened(train))) == {"train", "val"}  # val is made
+
+
+def test_folder_whose_images_are_listed_otherwise_is_read(tmp_path: Path) -> None:
+    pairs(tmp_path / "images" / "valid", tmp_path / "masks" / "valid", ["a", "b"], 0, 1)
+    pairs(tmp_path / "images" / "train", tmp_path / "masks" / "train", ["c", "d"], 0, 1)
+    assert unread(tmp_path) == []
+
+
+def test_test_split_is_left_out_aloud(train: Path) -> None:
+    pairs(train / "val" / "images", train / "val" / "masks", ["d"], 0, 1)
+    image(train / "test" / "e.jpg")
+    assert has_note(opened(train), str(train / "test"), "left out")
