@@ -21,7 +21,11 @@ def named_file(name: object, *, folder: Path, root: Path, where: Path) -> Path:
         raise DefectError(Kind.BAD_ANNOTATION, where, f"{short(name)} is no name of a file")
     windows = PureWindowsPath(name)  # which takes both kinds of slashes
     inside = Path(os.path.relpath(folder / Path(*windows.parts), root))
-    if windows.drive or windows.root or ".." in inside.parts:
+    if windows.drive or windows.root:
+        raise DefectError(
+            Kind.OUTSIDE, where, f"{short(name)} leads out of the dataset, or says so: name files relative to {folder}"
+        )
+    if ".." in inside.parts:
         detail = f"{short(name)} leads out of the dataset {root}; name files relative to {folder}, and inside it"
         raise DefectError(Kind.OUTSIDE, where, detail)
     return root / inside

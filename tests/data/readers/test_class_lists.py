@@ -103,7 +103,7 @@ def test_every_damaged_line_is_named(tmp_path: Path) -> None:
     write(tmp_path / "class_dict.csv", "name,r,g,b\nfig,1,2,300\ndate,1,2\nsloe,4,5,6\n,7,8,9\nplum,4,5,6\n")
     assert [detail.split(":")[0] for detail in flaws_of(tmp_path, "class_dict.csv")] == [
         *("line 2", "line 3", "line 5"),
-        "'sloe' and 'plum' have the same value or colour, (4, 5, 6)",
+        "'sloe' and 'plum' have the same value or colour, (4, 5, 6); give each its own",
     ]
 
 

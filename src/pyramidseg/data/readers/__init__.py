@@ -16,7 +16,7 @@ from pyramidseg.data.parallel import Track, untracked
 from pyramidseg.data.readers.ade20k import read_ade20k
 from pyramidseg.data.readers.camvid import read_camvid, read_camvid11
 from pyramidseg.data.readers.cityscapes import read_cityscapes
-from pyramidseg.data.readers.class_lists import find_class_list
+from pyramidseg.data.readers.class_lists import PARSERS, find_class_list
 from pyramidseg.data.readers.coco import read_coco
 from pyramidseg.data.readers.coco_panoptic import read_coco_panoptic
 from pyramidseg.data.readers.description import describe
@@ -108,7 +108,8 @@ def open_dataset(
         reading = _possible_reading(error, classes, damaged=bool(listing.defects))
         if defects is None or reading is None:
             raise
-        if isinstance(error, UnclearLabels) and any(listing.splits.values()):
+        told = any(defect.file.name.lower() in PARSERS for defect in listing.defects)  # of the class list
+        if isinstance(error, UnclearLabels) and any(listing.splits.values()) and not told:
             defects.append(Defect(Kind.UNCLEAR_CLASSES, file or root, error.detail))
         any_read = isinstance(error, UnclearLabels)
         config = config.model_copy(update=dict(reading.settings))

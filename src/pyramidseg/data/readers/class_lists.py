@@ -11,6 +11,7 @@
 
 import csv
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,7 +115,12 @@ def _roboflow(file: Path, lines: Numbered, flaws: Flaws) -> Iterator[SourceLabel
 
 
 def _names(file: Path, lines: Numbered, flaws: Flaws) -> Iterator[SourceLabel]:
-    names = [(number, line) for number, line in lines if line != "__ignore__"]  # -1 of labelme2voc, 255 in its masks
+    lines = list(lines)
+    for (before, _), (number, _) in pairwise(lines):
+        if number > before + 1:
+            flaws.add(*_flaw(file, before + 1, "is empty, and a class is known by its place; name it").defects)
+    # __ignore__ is -1 of labelme2voc, and 255 in its masks
+    names = [(number, line) for number, line in lines if line != "__ignore__" and not line.startswith("#")]
     for position, (number, line) in enumerate(names):
         yield _label(file, number, "background" if line == "_background_" else line, position)
 
@@ -148,12 +154,18 @@ class Row(NamedTuple):
 
 def _table(file: Path, lines: Numbered, flaws: Flaws, *, columns: tuple[str, ...]) -> Iterator[Row]:
     """The rows below the header, which has to name the columns, in any order and among others."""
-    written = [(number, line, _cells(line)) for number, line in lines]
+    lines = list(lines)
+    separator = next((mark for mark in ",;\t" if lines and mark in lines[0][1]), ",")
+    written = [(number, line, _cells(line, separator)) for number, line in lines]
     header = [name.lower() for name in written[0][2]] if written else []
     if not set(columns) <= set(header):
         detail = f"the first line has to name the columns {', '.join(columns)}; got {short(', '.join(header))}"
         raise DefectError(Kind.BAD_ANNOTATION, file, detail)
     for number, line, cells in written[1:]:
+        while len(cells) > len(header) and not cells[-1]:
+            cells.pop()
+        if not any(cells):  # as spreadsheets leave behind
+            continue
         if len(cells) == len(header):
             yield Row(number, line, dict(zip(header, cells, strict=True)))
         else:
@@ -161,9 +173,9 @@ def _table(file: Path, lines: Numbered, flaws: Flaws, *, columns: tuple[str, ...
             flaws.add(*_flaw(file, number, detail).defects)
 
 
-def _cells(line: str) -> list[str]:
+def _cells(line: str, separator: str) -> list[str]:
     try:
-        return [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True), [])]
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])]
     except csv.Error:  # a cell of more than 131072 characters
         return [line]
 
@@ -185,11 +197,13 @@ def _label(file: Path, number: int, name: str, value: int, color: Color | None =
 
 def _distinct(file: Path, labels: Iterable[SourceLabel], flaws: Flaws) -> Iterator[SourceLabel]:
     """Labels as they come; two classes of one value or one colour are a flaw."""
-    seen: dict[int | Color, str] = {}
+    seen: dict[int | Color, SourceLabel] = {}
     for label in labels:
         for what in (label.value, label.color):
-            if what is not None and (other := seen.setdefault(what, label.name)) != label.name:
-                detail = f"{short(other)} and {short(label.name)} have the same value or colour, {what}"
+            other = label if what is None else seen.setdefault(what, label)
+            if other.name != label.name and not (other.ignored and label.ignored):
+                pair = f"{short(other.name)} and {short(label.name)}"
+                detail = f"{pair} have the same value or colour, {what}; give each its own"
                 flaws.add(Defect(Kind.BAD_ANNOTATION, file, detail))
         yield label
 

@@ -46,7 +46,7 @@ def read_coco(folder: Path, splits: SplitFolders) -> Listing | None:
         for split, images in found.items()
     }
     kept = {str(file.path): _by_image(file, found[split], labels.values_of(file)) for split, file in files.items()}
-    notes = (_ORDER, *listed.notes(), *labels.notes, *image_notes(files, found))
+    notes = (_ORDER, *listed.notes(), *read.notes, *labels.notes, *image_notes(files, found))
     return Listing(
         f"COCO ({', '.join(str(file.path.relative_to(folder)) for file in files.values())})",
         {**dict.fromkeys(listed.of_split, ()), **records},

@@ -33,12 +33,13 @@ class CocoSplits:
     files: dict[str, CocoJson]
     images: dict[str, CocoImages]
     defects: tuple[Defect, ...]
+    notes: tuple[str, ...]
 
 
 def read_splits(
     listed: Mapping[str, Path], root: Path, splits: SplitFolders, *, check: Callable[[CocoJson], object]
 ) -> CocoSplits:
-    """Read the file of each split and look for its images.
+    """Read the file of each split and look for its images. A test split without images or labels is left out, aloud.
 
     Args:
         check: raises where a file is not of the kind that is read.
@@ -46,18 +47,25 @@ def read_splits(
     files: dict[str, CocoJson] = {}
     images: dict[str, CocoImages] = {}
     defects: list[Defect] = []
+    notes: list[str] = []
     for split, path in listed.items():
         try:
             file = read_coco_json(path)
+            if split == "test" and not (file.images and len(file.image_numbers)) and not file.flaws.defects:
+                notes.append(f"the test split ({path}) has no labels and was left out")
+                continue
             defects += file.flaws.defects
             check(file)
             images[split] = find_images(file, root, splits[split])
         except DefectError as error:
-            defects += error.defects
+            if split == "test" and error.defect.kind is Kind.ABSENT:
+                notes.append(f"the test split was left out: {error}")
+            else:
+                defects += error.defects
         else:
             files[split] = file
             defects += images[split].defects
-    return CocoSplits(files, images, tuple(defects))
+    return CocoSplits(files, images, tuple(defects), tuple(notes))
 
 
 def find_images(file: CocoJson, root: Path, split_folders: Iterable[str]) -> CocoImages:

@@ -13,7 +13,7 @@ from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
 from pyramidseg.data.readers.folders import content, subfolders
 from pyramidseg.data.readers.json_kinds import json_kind
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, SplitFolders
-from pyramidseg.data.references import is_file, named_file
+from pyramidseg.data.references import is_file, named_file, short
 from pyramidseg.errors import DataError
 
 ANNOTATION_FOLDERS = ("annotations", "annotation")
@@ -21,7 +21,7 @@ IMAGE_FOLDERS = ("", "images", "data", "JPEGImages")
 """Below the dataset's folder or that of the file; COCO, CVAT and Label Studio, FiftyOne, those that came from VOC."""
 
 NO_OBJECTS = ("captions_", "person_keypoints_", "image_info_")
-"""What the names of those of COCO's files begin with that are not needed here."""
+"""What stands in the names of those of COCO's and LVIS' files that are not needed here."""
 
 _KNOWN_NAMES = {"instances", "coco", "panoptic"}
 """Words that stand in the names of these files alone."""
@@ -87,14 +87,20 @@ def image_folder(file: Path, root: Path, names: Collection[str], split_folders: 
     if not any(counts):
         named_file(sample[0], folder=file.parent, root=root, where=file)  # which says so if it leads out of the dataset
         tried = ", ".join(str(folder) for folder in folders)
-        raise DefectError(
-            Kind.ABSENT, file, f"its images, such as {sample[0]!r}, are in none of {tried}; put them into one of these"
+        usual = root / (_words(file)[-1:] or ["images"])[0]
+        detail = (
+            f"its images, such as {short(sample[0])}, are in none of {tried}; put them into {usual}, or take the file "
+            "away where they are not wanted"
         )
+        raise DefectError(Kind.ABSENT, file, detail)
     return folders[counts.index(max(counts))]
 
 
 def _rival(rival: Path, file: Path) -> Defect:
-    detail = f"holds annotations of the same split as {file}; which counts cannot be told: take all but one away"
+    detail = (
+        f"holds annotations of the same split as {file}; which counts cannot be told: take all but one away, or name "
+        "the split by a word that one of them alone has in a YAML file (train: train2017)"
+    )
     return Defect(Kind.RIVAL_ANNOTATION, rival, detail)
 
 
@@ -116,7 +122,7 @@ def _candidates(folder: Path, panoptic: bool) -> list[Path]:
         fitting = [
             path
             for path in files
-            if ("panoptic" in _words(path)) == panoptic and not path.name.lower().startswith(NO_OBJECTS)
+            if ("panoptic" in _words(path)) == panoptic and not any(word in path.name.lower() for word in NO_OBJECTS)
         ]
         found += (
             [path for path in fitting if json_kind(path) in ("coco", "damaged")] if len(files) <= _MANY_FILES else []
@@ -145,6 +151,18 @@ def is_there(name: str, folder: Path, root: Path, file: Path) -> bool:
         return False
 
 
+def _whatever_case(place: Path, name: Path) -> Path | None:
+    """The folder of this name, or else the first that differs from it in upper and lower case only."""
+    if (place / name).is_dir():
+        return place / name
+    for part in name.parts:
+        inner = next((path for path in subfolders(place) if path.name.lower() == part.lower()), None)
+        if inner is None:
+            return None
+        place = inner
+    return place
+
+
 def _possible_folders(file: Path, root: Path, split_folders: Iterable[str]) -> Iterator[Path]:
     """Existing folders, each once, the likeliest first."""
     parts = dict.fromkeys((*reversed(_words(file)), *split_folders))  # the split ends the name: instances_train2017
@@ -153,7 +171,7 @@ def _possible_folders(file: Path, root: Path, split_folders: Iterable[str]) -> I
     seen: set[Path] = set()
     for place in (file.parent, root):
         for name in below:
-            folder = place / name
-            if folder not in seen and folder.is_dir():
+            folder = _whatever_case(place, name)
+            if folder is not None and folder not in seen:
                 seen.add(folder)
                 yield folder

@@ -44,7 +44,7 @@ def read_coco_panoptic(folder: Path, splits: SplitFolders) -> Listing | None:
         {**dict.fromkeys(listed.of_split, ()), **records},
         labels.labels,
         values,
-        notes=(*listed.notes(), *labels.notes, *image_notes(files, found)),
+        notes=(*listed.notes(), *read.notes, *labels.notes, *image_notes(files, found)),
         defects=(
             *listed.defects,
             *read.defects,

@@ -1,12 +1,13 @@
 """The lists of Pascal VOC's layout: `ImageSets/Segmentation/train.txt` and its like, a name in each line."""
 
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
 from pyramidseg.data.flaws import Flaws
+from pyramidseg.data.image_files import IMAGE_EXTENSIONS
 from pyramidseg.data.readers.folders import child_folder, content
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, SplitFolders
 from pyramidseg.data.references import short
@@ -37,8 +38,12 @@ class ImageSets(NamedTuple):
     defects: tuple[Defect, ...] = ()
 
 
-def read_image_sets(folder: Path, splits: SplitFolders) -> ImageSets:
-    """The list of each split below `ImageSets/Segmentation`, no name in two of them; none where there are no lists."""
+def read_image_sets(folder: Path, splits: SplitFolders, known: Collection[str]) -> ImageSets:
+    """The list of each split below `ImageSets/Segmentation`, no name in two of them; none where there are no lists.
+
+    Args:
+        known: images and masks as names are to mean them (`meant_by`); a name that means none stays as it is written.
+    """
     sets = child_folder(folder, ["imagesets"])
     place = sets and child_folder(sets, ["segmentation"])
     if place is None:
@@ -48,18 +53,24 @@ def read_image_sets(folder: Path, splits: SplitFolders) -> ImageSets:
         splits = {**splits, "train": (*splits["train"], *WHOLE)}
     chosen = {split: next((files[name] for name in names if name in files), None) for split, names in splits.items()}
     read = read_lists({split: file for split, file in chosen.items() if file is not None})
-    parted = without_overlaps(read.lists)
+    meant = {
+        split: ImageSet(file, tuple(dict.fromkeys(meant_by(name, known) or name for name in names)))
+        for split, (file, names) in read.lists.items()
+    }
+    parted = without_overlaps(meant)
     return ImageSets(parted.lists, (*read.defects, *parted.defects))
 
 
 def read_lists(files: Mapping[str, Path]) -> ImageSets:
-    """The names in each list, as they stand there; that one names nothing is a defect too."""
+    """What each list names, as it stands there; that one of train or val names nothing is a defect too."""
     flaws = Flaws()
     lists: dict[str, ImageSet] = {}
     for split, file in files.items():
         lists[split] = ImageSet(file, ())
         with flaws.caught():
             names = Counter(_names_in(file))
+            if not names and split != "test":
+                raise DefectError(Kind.EMPTY, file, "names no image; fill it, or delete it")
             lists[split] = ImageSet(file, tuple(names))
             if repeated := [name for name, count in names.items() if count > 1]:
                 detail = f"names {len(repeated)} images more than once, such as {short(repeated[0])}; name each once"
@@ -68,12 +79,21 @@ def read_lists(files: Mapping[str, Path]) -> ImageSets:
 
 
 def _names_in(file: Path) -> list[str]:
-    """The first word of each line, or what stands in quotes (CVAT quotes names with spaces)."""
+    """Each line, or what stands in quotes (CVAT quotes names with spaces)."""
     lines = [line.strip() for line in read_text(file, most=MAX_BYTES).splitlines()]
     written = [line for line in lines if line and not line.startswith("#")]
-    if not written:
-        raise DefectError(Kind.EMPTY, file, "names no image; fill it, or delete it")
-    return [line.split('"')[1] if line.startswith('"') else line.split()[0] for line in written]
+    return [line.split('"')[1] if line.startswith('"') else line for line in written]
+
+
+def meant_by(written: str, known: Collection[str]) -> str | None:
+    """The one of the known names that a line means: all of it, or its first word; without extension or folders."""
+    for text in dict.fromkeys((written, written.split()[0])):
+        path = PurePosixPath(text.replace("\\", "/"))
+        bare = path.with_suffix("") if path.suffix.lower() in IMAGE_EXTENSIONS else path
+        for name in (text, str(bare), bare.name):
+            if name in known:
+                return name
+    return None
 
 
 def without_overlaps(lists: Mapping[str, ImageSet]) -> ImageSets:

@@ -1,5 +1,7 @@
 """Which format a JSON file is of, from its first bytes: some are too large to be read for that."""
 
+import codecs
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,12 +11,10 @@ from pyramidseg.errors import DataError
 _LOOKED_AT = 2**24
 """Bytes after which a file is of no known kind."""
 
-_COCO: dict[str, tuple[str, ...]] = {
-    "images": ("id", "file_name"),
-    "annotations": ("id", "image_id"),
-    "categories": ("id", "name"),
-}
-"""What the elements of COCO's arrays have."""
+_COCO: dict[str, tuple[str, ...]] = {"images": ("id", "file_name"), "annotations": ("id", "image_id")}
+"""What the elements of COCO's arrays have. Label Studio lists categories in a file of its own, beside YOLO's labels."""
+
+_FIRST_LINE = 2**16
 
 
 def json_kind(path: Path) -> Literal["coco", "labelme", "damaged"] | None:
@@ -28,8 +28,21 @@ def json_kind(path: Path) -> Literal["coco", "labelme", "damaged"] | None:
             if member.end > _LOOKED_AT:
                 return None
     except DataError:
-        return "damaged"
+        return None if _is_array_or_lines(path) else "damaged"
     return None
+
+
+def _is_array_or_lines(path: Path) -> bool:
+    """Whether it is an array, such as COCO's results, or an object in each line: no annotation file is."""
+    try:
+        with path.open("rb") as stream:
+            line = stream.readline(_FIRST_LINE).removeprefix(codecs.BOM_UTF8).strip()
+            if line.startswith(b"["):
+                return True
+            json.loads(line)
+            return bool(stream.readline(_FIRST_LINE).strip())
+    except (OSError, ValueError, RecursionError):
+        return False
 
 
 def _is_coco(member: Member) -> bool:

@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
 from pyramidseg.data.image_files import list_files, list_images
@@ -126,6 +127,11 @@ def _image_of(file: LabelMeFile, known: set[Path], beside: Path | None, root: Pa
     """
     if file.image_path is None and beside is not None:
         return beside, False
+    if beside is not None and PureWindowsPath(str(file.image_path)).stem == beside.stem:
+        with suppress(DefectError):  # moved here together: the path leads elsewhere, and is not followed
+            image = named_file(file.image_path, folder=file.path.parent, root=root, where=file.path)
+            return (image, False) if image in known or is_file(image) else (beside, True)
+        return beside, True
     image = named_file(file.image_path, folder=file.path.parent, root=root, where=file.path)
     if image not in known and not is_file(image):
         if beside is not None:

@@ -8,7 +8,7 @@ from pyramidseg.data.image_files import list_images
 from pyramidseg.data.readers.class_lists import find_class_list
 from pyramidseg.data.readers.folders import child_folder, content, holds_images
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, NearMiss, SplitFolders
-from pyramidseg.data.readers.pairing import Pairs, pair_folders
+from pyramidseg.data.readers.pairing import Pairs, pair_folders, without_labels
 from pyramidseg.data.readers.side_by_side import pair_one_folder
 from pyramidseg.data.readers.split_lists import divided_by_lists
 from pyramidseg.data.records import Record
@@ -141,7 +141,7 @@ def _list(layout: str, pairs: dict[str, ImagesAndMasks]) -> Listing | None:
     left_out: tuple[str, ...] = ()
     for split, (images, masks) in pairs.items():
         if masks is not None:
-            found[split] = pair_folders(images, masks)
+            found[split] = without_labels(split, pair_folders(images, masks), images)
         elif split == "test":
             left_out = (f"the test split ({images}) has no masks and was left out",)
         else:

@@ -64,6 +64,16 @@ class Pairs:
         return cls((), (Defect(Kind.ABSENT, folder, detail),))
 
 
+def without_labels(split: str, pairs: Pairs, folder: Path) -> Pairs:
+    """The same, but of a test split without any mask, or without images, a note alone."""
+    bare = not pairs.records and all(defect.kind in (Kind.ABSENT, Kind.MISSING_MASK) for defect in pairs.defects)
+    return (
+        Pairs((), notes=(f"the test split ({folder}) has no masks and was left out",))
+        if split == "test" and bare
+        else pairs
+    )
+
+
 def pair_folders(images: Path, masks: Path) -> Pairs:
     """Pair all images below one folder with all masks below the other.
 

@@ -1,13 +1,15 @@
 """The layout of SegNet's CamVid: `train` and `trainannot`, `val` and `valannot`, `test` and `testannot`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from pyramidseg.data.defect_kinds import Kind
 from pyramidseg.data.readers.class_lists import find_class_list
-from pyramidseg.data.readers.folders import child_folder
+from pyramidseg.data.readers.folders import child_file, child_folder
 from pyramidseg.data.readers.image_sets import CVAT_SUBSET
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, SourceLabel, SplitFolders
-from pyramidseg.data.readers.pairing import Pairs, pair_folders
+from pyramidseg.data.readers.pairing import Pairs, pair_folders, without_labels
 
 CAMVID = (
     SourceLabel("sky", 0, (128, 128, 128)),
@@ -26,6 +28,10 @@ CAMVID = (
 """The 11 classes of the SegNet split and its void, with SegNet's colours (Badrinarayanan et al., arXiv 1511.00561)."""
 
 
+CVAT_CLASSES = "label_colors.txt"
+"""What CVAT's CamVid export has beside the folders, and SegNet's tutorial has not."""
+
+
 def read_segnet(folder: Path, splits: SplitFolders) -> Listing | None:
     """List `{split} {split}annot`, with the classes of `label_colors.txt` where it lies there (CVAT's CamVid export).
 
@@ -38,6 +44,8 @@ def read_segnet(folder: Path, splits: SplitFolders) -> Listing | None:
     if not any(images[split] and masks[split] for split in splits):
         return None
     pairs, left_out = _paired(images, masks)
+    if child_file(folder, CVAT_CLASSES):
+        pairs = {split: _labelled(found) for split, found in pairs.items()}
     listed = find_class_list(folder)
     told = (*(note for found in pairs.values() for note in found.notes), *listed.notes)
     return Listing(
@@ -49,6 +57,16 @@ def read_segnet(folder: Path, splits: SplitFolders) -> Listing | None:
     )
 
 
+def _labelled(pairs: Pairs) -> Pairs:
+    """Those that CVAT wrote a mask for, which it does where something is labelled."""
+    bare = [defect for defect in pairs.defects if defect.kind is Kind.MISSING_MASK]
+    if not bare or not pairs.records:
+        return pairs
+    note = f"{len(bare)} images, such as {bare[0].file}, have no mask, as CVAT writes none where nothing is labelled"
+    others = tuple(defect for defect in pairs.defects if defect.kind is not Kind.MISSING_MASK)
+    return replace(pairs, defects=others, notes=(*pairs.notes, f"{note}, and were left out"))
+
+
 def _paired(
     images: Mapping[str, Path | None], masks: Mapping[str, Path | None]
 ) -> tuple[dict[str, Pairs], tuple[str, ...]]:
@@ -57,7 +75,7 @@ def _paired(
     for split, image_folder in images.items():
         mask_folder = masks[split]
         if image_folder and mask_folder:
-            pairs[split] = pair_folders(image_folder, mask_folder)
+            pairs[split] = without_labels(split, pair_folders(image_folder, mask_folder), image_folder)
         elif image_folder and split == "test":
             left_out = (f"the test split ({image_folder}) has no masks and was left out",)
         elif image_folder or mask_folder:

@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from pyramidseg.data.defect_kinds import Defect, Kind
-from pyramidseg.data.image_files import IMAGE_EXTENSIONS
 from pyramidseg.data.readers.folders import child_file, child_folder
-from pyramidseg.data.readers.image_sets import ImageSet, read_lists, without_overlaps
+from pyramidseg.data.readers.image_sets import ImageSet, meant_by, read_lists, without_overlaps
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing
 from pyramidseg.data.records import Record
 from pyramidseg.data.references import short
+
+UNLABELLED = "test"
 
 LIST_FOLDERS = ("splits", "split", "lists", "imagesets")
 
@@ -18,41 +19,56 @@ LIST_FOLDERS = ("splits", "split", "lists", "imagesets")
 def divided_by_lists(listing: Listing, folder: Path) -> Listing:
     """Divide records that are all in train by the lists in their folder, if there are any; aloud.
 
-    What no list names is for training where there is no list for it, and is left out where there is one.
+    What no list names is for training where there is no list for it, and is left out where there is one. A test split
+    of which no image has a mask is left out.
     """
     files = _lists(folder)
     if not files:
         return listing
     by_name = _by_name(listing.splits["train"])
+    names = {name for name, id in by_name.items() if id is not None}
     read = read_lists(files)
-    found = {split: {name: _id(name, by_name) for name in listed.names} for split, listed in read.lists.items()}
-    ids = {split: tuple(known for known in names.values() if known) for split, names in found.items()}
+    found = {
+        split: {line: by_name[known] if (known := meant_by(line, names)) else None for line in listed.names}
+        for split, listed in read.lists.items()
+    }
+    notes = [f"divided by {', '.join(file.name for file in files.values())}"]
+    defects = listing.defects
+    if UNLABELLED in found and not any(found[UNLABELLED].values()):
+        notes.append(f"the test split ({files[UNLABELLED]}) has no masks and was left out")
+        defects = _without_images_of(found.pop(UNLABELLED), defects)
+    ids = {split: tuple(known for known in lines.values() if known) for split, lines in found.items()}
     parted = without_overlaps(
         {split: ImageSet(files[split], tuple(dict.fromkeys(some))) for split, some in ids.items()}
     )
     home = {name: split for split, listed in parted.lists.items() for name in listed.names}
     rest = "train" if "train" not in files else ""
-    splits: dict[str, list[Record]] = {split: [] for split in ("train", *files)}
+    splits: dict[str, list[Record]] = {split: [] for split in ("train", *found)}
     for record in listing.splits["train"]:
         splits.setdefault(home.get(record.id, rest), []).append(record)
-    left_out = splits.pop("", [])
+    if left_out := splits.pop("", []):
+        notes.append(f"{len(left_out)} images are in none of these lists and were left out")
     absent = (
         Defect(
-            Kind.ABSENT, files[split], f"names {short(name)}, which is no image with a mask; take it out of the list"
+            Kind.ABSENT, files[split], f"names {short(line)}, which is no image with a mask; take it out of the list"
         )
-        for split, names in found.items()
-        for name, known in names.items()
+        for split, lines in found.items()
+        for line, known in lines.items()
         if known is None
     )
-    notes = [f"divided by {', '.join(file.name for file in files.values())}"]
-    if left_out:
-        notes.append(f"{len(left_out)} images are in none of these lists and were left out")
     return replace(
         listing,
         splits={split: tuple(records) for split, records in splits.items()},
         notes=(*listing.notes, *notes),
-        defects=(*listing.defects, *read.defects, *parted.defects, *absent),
+        defects=(*defects, *read.defects, *parted.defects, *absent),
     )
+
+
+def _without_images_of(lines: Iterable[str], defects: tuple[Defect, ...]) -> tuple[Defect, ...]:
+    """The defects but those of images that a list of unlabelled ones names."""
+    lone = {defect.file.stem for defect in defects if defect.kind is Kind.MISSING_MASK}
+    meant = {meant_by(line, lone) for line in lines}
+    return tuple(defect for defect in defects if defect.kind is not Kind.MISSING_MASK or defect.file.stem not in meant)
 
 
 def _lists(folder: Path) -> dict[str, Path]:
@@ -73,9 +89,3 @@ def _by_name(records: Iterable[Record]) -> dict[str, str | None]:
         for name in {PurePosixPath(record.id).name, record.image.stem}:
             ids[name] = None if name in ids else record.id
     return {**ids, **{record.id: record.id for record in records}}
-
-
-def _id(name: str, by_name: dict[str, str | None]) -> str | None:
-    path = PurePosixPath(name.replace("\\", "/"))
-    bare = path.with_suffix("") if path.suffix.lower() in IMAGE_EXTENSIONS else path
-    return by_name.get(str(bare)) or by_name.get(bare.name)

@@ -16,22 +16,23 @@ from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing
 UNLABELLED = "test"
 """The split that usually has no labels; readers say so in a note where they leave it out."""
 
-_WORDS = "images?|imgs?|pictures|frames|masks?|labels?|annotations?|annot|segmentations?|gt"
+_SIDES = "images?|imgs?|pictures|frames|masks?|labels?|annotations?|annot|segmentations?|gt"
 _NAMES = {
-    split: re.compile(rf"(?:{'|'.join(names)})\d*(?:[_-]?(?:{_WORDS}))?", re.IGNORECASE)
-    for split, names in USUAL_FOLDERS.items()
+    split: re.compile(rf"(?:{'|'.join(names)})\d*(?:[_-]?(?:{_SIDES}))?", re.IGNORECASE)
+    for split, names in {**USUAL_FOLDERS, "train": (*USUAL_FOLDERS["train"], "train_?val")}.items()
 }
+_SIDE = re.compile(rf"{_SIDES}|leftimg8bit|gtfine|gtcoarse", re.IGNORECASE)
 _FOLDERS_TRIED = 200
 
 
 def with_unread_splits(root: Path, listing: Listing) -> Listing:
-    """The same with a defect, or for test a note, for each folder of a split that nothing was listed from.
+    """The same with a defect, or for test a note, for each folder of a split that the listing does not have.
 
-    Looked at are the folders in the dataset's folder, and those in them.
+    Looked at are the folders in the dataset's folder, in those of images, masks or labels, and in those of records.
     """
     unread = list(_unread(root, listing))
     tests = [folder for split, folder in unread if split == UNLABELLED]
-    untold = [folder for folder in tests if not any(str(folder) in note for note in listing.notes)]
+    told = any(f"{UNLABELLED} split" in note for note in listing.notes)
     return replace(
         listing,
         defects=(
@@ -40,38 +41,42 @@ def with_unread_splits(root: Path, listing: Listing) -> Listing:
         ),
         notes=(
             *listing.notes,
-            *(f"nothing in {folder} is labelled as this layout has it, and it was left out" for folder in untold),
+            *(f"{folder} holds nothing that this layout lists, and was left out" for folder in tests if not told),
         ),
     )
 
 
 def _unread(root: Path, listing: Listing) -> Iterator[tuple[str, Path]]:
-    candidates = [(split, folder) for folder in _near(root) for split in _NAMES if _NAMES[split].fullmatch(folder.name)]
-    unread = [(split, folder) for split, folder in candidates if split not in listing.splits]
-    if not unread:
+    absent = {split: name for split, name in _NAMES.items() if split not in listing.splits}
+    if not absent:
         return
     files = (file for some in listing.splits.values() for record in some for file in (record.image, record.mask))
-    known = {folder for file in files if file is not None for folder in (file, *file.parents)}
-    known |= {folder for defect in listing.defects for folder in (defect.file, *defect.file.parents)}
+    read = {folder for file in {file.parent for file in files if file is not None} for folder in (file, *file.parents)}
+    faulty = {folder for defect in listing.defects for folder in (defect.file, *defect.file.parents)}
     told: set[Path] = set()
-    for split, folder in unread:
-        if folder in known or not told.isdisjoint(folder.parents):
+    for folder in _near(root, read):
+        split = next((split for split, name in absent.items() if name.fullmatch(folder.name)), None)
+        if split is None or folder in faulty or not told.isdisjoint(folder.parents):
+            continue
+        if split == UNLABELLED and folder in read:
             continue
         told.add(folder)
         yield split, folder
 
 
+def _near(root: Path, read: set[Path]) -> Iterator[Path]:
+    """Folders in the dataset's folder, and in those below it that hold one side of a dataset or records."""
+    places = [root]
+    for place in places:
+        for folder in subfolders(place)[:_FOLDERS_TRIED]:
+            yield folder
+            if _SIDE.fullmatch(folder.name) or folder in read:
+                places.append(folder)
+
+
 def _defect(split: str, folder: Path, listing: Listing) -> Defect:
-    what = "holds nothing that this layout lists" if any(folder.iterdir()) else "is empty"
+    what = "holds nothing that this layout lists for it" if any(folder.iterdir()) else "is empty"
     detail = (
-        f"is called like split {split!r} and {what} ({listing.layout}); complete it, call it otherwise, or name "
-        "the splits that count in a YAML file (train: train)"
+        f"is called like split {split!r} and {what} ({listing.layout}); complete it, call it otherwise, or move it away"
     )
     return Defect(Kind.ABSENT, folder, detail)
-
-
-def _near(root: Path) -> Iterator[Path]:
-    first = subfolders(root)[:_FOLDERS_TRIED]
-    yield from first
-    for folder in first:
-        yield from subfolders(folder)[:_FOLDERS_TRIED]

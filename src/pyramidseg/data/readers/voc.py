@@ -49,10 +49,10 @@ def read_voc(folder: Path, splits: SplitFolders) -> Listing | None:
             f"{masks} is there but no JPEGImages: CVAT leaves the images out unless 'Save images' is chosen; put them "
             "into JPEGImages"
         )
-    lists, flaws = read_image_sets(folder, splits)
+    sides = Side.of(images, list_images(images)), Side.of(masks, list_images(masks))
+    lists, flaws = read_image_sets(folder, splits, {*sides[0].keys, *sides[1].keys})
     if not lists and splits != USUAL_FOLDERS:  # lists of these very names were asked for
         return None
-    sides = Side.of(images, list_images(images)), Side.of(masks, list_images(masks))
     if lists:
         pairs = _by_lists(*sides, lists, exported=child_file(folder, "labelmap.txt") is not None)
     else:
@@ -84,7 +84,7 @@ def _by_lists(images: Side, masks: Side, lists: Mapping[str, ImageSet], *, expor
     pairs: dict[str, Pairs] = {}
     for split, (file, names) in lists.items():
         bare = [name for name in names if name not in known_masks]
-        if split == "test" and names and len(bare) == len(names):
+        if split == "test" and len(bare) == len(names):
             pairs[split] = Pairs((), notes=(f"the test split ({file}) has no masks and was left out",))
             continue
         notes: tuple[str, ...] = ()

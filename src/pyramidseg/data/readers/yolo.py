@@ -78,6 +78,12 @@ def read_yolo(folder: Path, splits: SplitFolders) -> Listing | None:
     records: dict[str, tuple[Record, ...]] = {}
     defects = list(flaws.defects)
     for split, parts in sources.items():
+        if split == "test" and not any(part.images and part.texts for part in parts):
+            notes += (
+                f"the test split ({', '.join(str(part.folder) for part in parts)}) has no labels and was left out",
+            )
+            records[split] = ()
+            continue
         records[split], faults = _records(parts, folder)
         defects += [*faults, *_emptiness(split, parts)]
         lacking = sum(record.mask is None for record in records[split])
@@ -164,9 +170,14 @@ def _place(entry: str, base: Path, folder: Path, file: Path) -> Path | None:
 
 def _source(place: Path | None, entry: str, folder: Path, file: YoloFile, flaws: Flaws) -> _Source:
     if place is None:
-        named_file(entry, folder=folder, root=folder, where=file.path)  # which says so if it leads out of the dataset
+        inside = entry.replace("\\", "/").removeprefix("../")
+        named_file(inside, folder=folder, root=folder, where=file.path)  # which says so if it leads out of the dataset
         ignored = "" if _base(folder, file) else f" ({_not_followed(folder, file)})"
-        raise DefectError(Kind.ABSENT, file.path, f"{entry!r} is not there; name folders relative to {folder}{ignored}")
+        raise DefectError(
+            Kind.ABSENT,
+            file.path,
+            f"{entry!r} is not there; add it, take its split out, or name folders relative to {folder}{ignored}",
+        )
     if place.is_dir():
         return _folder_source(place, folder)
     lines = [line.strip() for line in read_text(place, most=_LIST_BYTES).splitlines()]
@@ -197,7 +208,7 @@ def _emptiness(split: str, parts: Sequence[_Source]) -> Iterator[Defect]:
     if parts and not images:
         detail = f"split {split!r} has no images there; add them, or leave the split out"
         yield Defect(Kind.ABSENT, parts[0].folder, detail)
-    elif images and split != "test" and not any(part.texts for part in parts):
+    elif images and not any(part.texts for part in parts):
         detail = (
             f"none of the {images} images of split {split!r} has a label file (labels/.../name.txt), so all of them "
             "would be background; add the labels, or leave the split out"
