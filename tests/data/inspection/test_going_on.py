@@ -114,6 +114,16 @@ def named_masks_gone(root: Path) -> Spoilt:
     return Kind.ABSENT, "dataset.yaml"
 
 
+def two_folders_of_masks(root: Path) -> Spoilt:
+    shutil.copytree(root / "val" / "masks", root / "val" / "labels")
+    return Kind.ABSENT, "val"
+
+
+def list_of_others(root: Path) -> Spoilt:
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("one\n")
+    return Kind.ABSENT, "val.txt"
+
+
 def no_partner_of_val(root: Path) -> Spoilt:
     shutil.rmtree(root / "valannot")
     return Kind.ABSENT, "val"
@@ -134,6 +144,8 @@ def no_partner_of_val(root: Path) -> Spoilt:
         (segnet, damaged_colors),
         (paired, no_images_of_val),
         (paired, empty_val),
+        (paired, two_folders_of_masks),
+        (voc, list_of_others),
         (paired, named_folder_gone),
         (paired, named_masks_gone),
         (coco, no_file_of_val),

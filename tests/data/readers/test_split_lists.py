@@ -34,6 +34,12 @@ def test_images_are_found_by_the_names_that_people_write(folder: Path, name: str
     assert ids(opened(folder))["val"] == ["deep/c"]
 
 
+def test_list_of_other_images_is_one_defect(folder: Path) -> None:
+    write(folder / "val.txt", "".join(f"M-33-{index}\n" for index in range(500)))
+    with pytest.raises(DataError, match=r"val\.txt: none of its 500 names, such as 'M-33-0', is an image with a mask"):
+        opened(folder)
+
+
 def test_list_for_training_alone_leaves_the_rest_out(folder: Path) -> None:
     write(folder / "train.txt", "a\nb\n")
     assert sorted(sum((list(names) for names in ids(opened(folder)).values()), start=list[str]())) == ["a", "b"]

@@ -58,7 +58,15 @@ def read_geo(folder: Path, splits: SplitFolders) -> Listing | None:
     if not list_files(folder, VECTORS):
         return None
     inside = {split: child_folder(folder, names) for split, names in splits.items()}
-    found = {split: sides for split, path in inside.items() if path and (sides := _sides(path))}
+    found: dict[str, _Sides] = {}
+    unclear: dict[str, Pairs] = {}
+    for split, path in inside.items():
+        try:
+            if path and (sides := _sides(path)):
+                found[split] = sides
+        except DataError as error:
+            assert path is not None
+            unclear[split] = Pairs.of_none(path, str(error).removeprefix(f"{path}: "))
     layout = "{split} with images and GeoJSON"
     if not found and (whole := _sides(folder)):
         layout = "images and GeoJSON, with folders for the splits"
@@ -70,6 +78,8 @@ def read_geo(folder: Path, splits: SplitFolders) -> Listing | None:
     listing = Listing(layout, {})
     for split, sides in found.items():
         listing = with_vectors(listing, split, pair_vectors(sides.images, sides.vectors), origin=str(folder))
+    for split, pairs in unclear.items():
+        listing = with_vectors(listing, split, pairs, origin=str(folder))
     return listing
 
 

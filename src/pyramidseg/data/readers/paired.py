@@ -1,8 +1,9 @@
 """Images and masks as files that lie side by side: in two folders, or in one; the splits above or below them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from pyramidseg.data.image_files import list_images
 from pyramidseg.data.readers.class_lists import find_class_list
@@ -12,6 +13,7 @@ from pyramidseg.data.readers.pairing import Pairs, pair_folders, without_labels
 from pyramidseg.data.readers.side_by_side import pair_one_folder
 from pyramidseg.data.readers.split_lists import divided_by_lists
 from pyramidseg.data.records import Record
+from pyramidseg.errors import DataError
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "frames", "photos", "pictures", "rgb")
 MASK_FOLDERS = (
@@ -43,8 +45,16 @@ def read_paired(folder: Path, splits: SplitFolders) -> Listing | None:
 def _splits_above(folder: Path, splits: SplitFolders) -> Listing | None:
     """`{split}/images`, `{split}/masks`."""
     inside = {split: child_folder(folder, names) for split, names in splits.items()}
-    pairs = {split: pair for split, path in inside.items() if path and (pair := _images_and_masks(path))}
-    return _list("paired folders ({split}/images, {split}/masks)", pairs)
+    pairs: dict[str, ImagesAndMasks] = {}
+    unclear: dict[str, Pairs] = {}
+    for split, path in inside.items():
+        try:
+            if path and (pair := _images_and_masks(path)):
+                pairs[split] = pair
+        except DataError as error:  # two folders that could be one side
+            assert path is not None
+            unclear[split] = Pairs.of_none(path, str(error).removeprefix(f"{path}: "))
+    return _list("paired folders ({split}/images, {split}/masks)", pairs, unclear)
 
 
 def _splits_below(folder: Path, splits: SplitFolders) -> Listing | None:
@@ -132,12 +142,18 @@ def _joined(splits: tuple[str, ...], words: tuple[str, ...]) -> list[str]:
     return [f"{split}{separator}{word}" for split in splits for separator in SEPARATORS for word in words]
 
 
-def _list(layout: str, pairs: dict[str, ImagesAndMasks]) -> Listing | None:
-    """The listing of folders of images and masks, if any of the latter holds masks."""
+def _list(
+    layout: str, pairs: dict[str, ImagesAndMasks], unclear: Mapping[str, Pairs] = MappingProxyType({})
+) -> Listing | None:
+    """The listing of folders of images and masks, if any of the latter holds masks.
+
+    Args:
+        unclear: splits of which the folders cannot be told.
+    """
     folders = [masks for _, masks in pairs.values() if masks]
     if not folders or not (any(map(holds_images, folders)) or not any(map(content, folders))):
         return None  # labels as text are another format's
-    found: dict[str, Pairs] = {}
+    found: dict[str, Pairs] = {**unclear}
     left_out: tuple[str, ...] = ()
     for split, (images, masks) in pairs.items():
         if masks is not None:

@@ -1,6 +1,6 @@
 """Lists of names that divide a folder without splits: `train.txt`, `val.txt`, `test.txt`, as people write them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -48,20 +48,28 @@ def divided_by_lists(listing: Listing, folder: Path) -> Listing:
         splits.setdefault(home.get(record.id, rest), []).append(record)
     if left_out := splits.pop("", []):
         notes.append(f"{len(left_out)} images are in none of these lists and were left out")
-    absent = (
-        Defect(
-            Kind.ABSENT, files[split], f"names {short(line)}, which is no image with a mask; take it out of the list"
-        )
-        for split, lines in found.items()
-        for line, known in lines.items()
-        if known is None
-    )
+    absent = (defect for split, lines in found.items() for defect in _absent(files[split], lines))
     return replace(
         listing,
         splits={split: tuple(records) for split, records in splits.items()},
         notes=(*listing.notes, *notes),
         defects=(*defects, *read.defects, *parted.defects, *absent),
     )
+
+
+def _absent(file: Path, lines: Mapping[str, str | None]) -> Iterator[Defect]:
+    """A defect for each name of no image; one for all of them where a list is of other images altogether."""
+    if len(lines) > 1 and not any(lines.values()):
+        example = short(next(iter(lines)))
+        detail = (
+            f"none of its {len(lines)} names, such as {example}, is an image with a mask; correct it, or move it away"
+        )
+        yield Defect(Kind.ABSENT, file, detail)
+        return
+    for line, known in lines.items():
+        if known is None:
+            detail = f"names {short(line)}, which is no image with a mask; take it out of the list"
+            yield Defect(Kind.ABSENT, file, detail)
 
 
 def _without_images_of(lines: Iterable[str], defects: tuple[Defect, ...]) -> tuple[Defect, ...]:
