@@ -11,7 +11,7 @@ from pyramidseg.config import DataConfig
 from pyramidseg.data.defect_kinds import Kind
 from pyramidseg.data.inspection.inspect import inspect_dataset
 from pyramidseg.data.readers import open_dataset
-from pyramidseg.errors import DataError
+from pyramidseg.errors import ConfigError, DataError
 
 Spoilt = tuple[Kind, str]
 
@@ -179,8 +179,17 @@ def test_settings_that_need_what_is_damaged_do_not_hide_it(tmp_path: Path) -> No
     damaged_classes(made.source)
     found = inspect_dataset(made.source, data=DataConfig(ignore=("other",)))
     assert [defect.file.name for defect in found.defects] == ["class_names.txt"]
+    assert any("the settings do not fit what could be read" in note for note in found.dataset.notes)
     with pytest.raises(DataError, match=r"class_names\.txt: is no text"):
         open_dataset(made.source, DataConfig(ignore=("other",)))
+
+
+def test_settings_that_are_wrong_by_themselves_are_told_beside_other_defects(tmp_path: Path) -> None:
+    made = voc(tmp_path / "data")
+    write_dataset(made, seed=0, good=8)
+    made.mask("train", "good_001").unlink()
+    with pytest.raises(ConfigError, match="otter"):
+        inspect_dataset(made.source, data=DataConfig(ignore=("otter",)))
 
 
 def test_test_split_without_labels_is_left_out_aloud(tmp_path: Path) -> None:

@@ -179,6 +179,9 @@ def test_cvats_camvid_export_has_no_masks_where_nothing_is_labelled(tmp_path: Pa
     pairs(tmp_path / "default", tmp_path / "defaultannot", ["a", "b", "c"], 0, 1)
     image(tmp_path / "default" / "d.jpg")
     write(tmp_path / "label_colors.txt", "0 0 0 background\n1 1 1 fig\n")
+    with pytest.raises(DataError, match=r"d\.jpg: no mask of this name"):  # it might be anybody's
+        opened(tmp_path)
+    write(tmp_path / "default.txt", "/default/a.jpg /defaultannot/a.png\n")
     dataset = opened(tmp_path)
     assert sorted(all_ids(dataset)) == ["a", "b", "c"]
     assert has_note(dataset, "1 images", "d.jpg", "left out")

@@ -58,6 +58,9 @@ READERS: dict[str, Reader] = {
     "geo": Reader("GeoTIFF images with GeoJSON polygons, a file for each or one for all", read_geo),
 }
 
+_OF_LISTS = {Kind.ABSENT, Kind.BAD_ANNOTATION, Kind.EMPTY}
+"""Of lists and annotation files, whose classes settings may refer to."""
+
 DEFAULT_VAL_SHARE = 0.2
 DESCRIPTION = "dataset.yaml"
 """A folder that holds a file of this name is read by it."""
@@ -105,12 +108,14 @@ def open_dataset(
         listing = as_said(listing, config, classes=classes, assumed=assumed, source=str(file or root), track=track)
         labels = decide(listing, classes=classes, config=config)
     except (DataError, ConfigError) as error:
-        reading = _possible_reading(error, classes, damaged=bool(listing.defects))
+        reading = _possible_reading(error, classes, damaged=any(defect.kind in _OF_LISTS for defect in listing.defects))
         if defects is None or reading is None:
             raise
         told = any(defect.file.name.lower() in PARSERS for defect in listing.defects)  # of the class list
         if isinstance(error, UnclearLabels) and any(listing.splits.values()) and not told:
             defects.append(Defect(Kind.UNCLEAR_CLASSES, file or root, error.detail))
+        if isinstance(error, ConfigError):
+            listing = replace(listing, notes=(*listing.notes, f"the settings do not fit what could be read: {error}"))
         any_read = isinstance(error, UnclearLabels)
         config = config.model_copy(update=dict(reading.settings))
         labels = decide(listing, classes=reading.classes, config=config)
@@ -207,9 +212,9 @@ def _list(root: Path, file: Path | None, description: DatasetFile, format: str |
             "folders named in the YAML file", {}, classes.labels, notes=classes.notes, defects=classes.defects
         )
         found = Recognised(None, root, listing)
-    assert file is not None or not named
     for split in named:
-        if file is not None and split not in found.listing.splits:
+        assert file is not None, "only a file names folders"
+        if split not in found.listing.splits:
             detail = f"{split}: no images with masks in a folder {named[split][0]!r} of {root}; correct the name"
             found = found.with_defects([Defect(Kind.ABSENT, file, detail)])
     for split, entry in entries.items():

@@ -87,7 +87,8 @@ def image_folder(file: Path, root: Path, names: Collection[str], split_folders: 
     if not any(counts):
         named_file(sample[0], folder=file.parent, root=root, where=file)  # which says so if it leads out of the dataset
         tried = ", ".join(str(folder) for folder in folders)
-        usual = root / (_words(file)[-1:] or ["images"])[0]
+        beside = file.parent != root and file.parent.name.lower() not in ANNOTATION_FOLDERS
+        usual = file.parent if beside or not _words(file) else root / _words(file)[-1]
         detail = (
             f"its images, such as {short(sample[0])}, are in none of {tried}; put them into {usual}, or take the file "
             "away where they are not wanted"

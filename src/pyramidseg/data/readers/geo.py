@@ -66,7 +66,7 @@ def read_geo(folder: Path, splits: SplitFolders) -> Listing | None:
                 found[split] = sides
         except DataError as error:
             assert path is not None
-            unclear[split] = Pairs.of_none(path, str(error).removeprefix(f"{path}: "))
+            unclear[split] = Pairs.of_error(path, error)
     layout = "{split} with images and GeoJSON"
     if not found and (whole := _sides(folder)):
         layout = "images and GeoJSON, with folders for the splits"

@@ -20,6 +20,10 @@ USUAL_FOLDERS: SplitFolders = {
 }
 
 
+UNLABELLED = "test"
+"""The split that usually has no labels, and is left out, aloud, where it has none."""
+
+
 @dataclass(frozen=True)
 class SourceLabel:
     """What one value in a format's masks means.

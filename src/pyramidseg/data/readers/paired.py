@@ -53,7 +53,7 @@ def _splits_above(folder: Path, splits: SplitFolders) -> Listing | None:
                 pairs[split] = pair
         except DataError as error:  # two folders that could be one side
             assert path is not None
-            unclear[split] = Pairs.of_none(path, str(error).removeprefix(f"{path}: "))
+            unclear[split] = Pairs.of_error(path, error)
     return _list("paired folders ({split}/images, {split}/masks)", pairs, unclear)
 
 
@@ -100,7 +100,7 @@ def _one_folder_a_split(folder: Path, splits: SplitFolders) -> Listing | None:
             found = pair_one_folder(path)
         except NearMiss as miss:
             unclear.append(miss)
-            found = Pairs.of_none(path, str(miss).removeprefix(f"{path}: "))
+            found = Pairs.of_error(path, miss)
         if found is not None:
             pairs[split] = found
     if all(not some.records for some in pairs.values()) and unclear:

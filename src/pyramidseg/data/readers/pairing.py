@@ -9,6 +9,7 @@ from unicodedata import normalize
 from pyramidseg.data.defect_kinds import Defect, Kind
 from pyramidseg.data.image_files import list_images
 from pyramidseg.data.records import Record
+from pyramidseg.errors import DataError
 
 MASK_SUFFIXES = (
     *("_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_segmentation", "_annot", "_anno", "-mask", "-label"),
@@ -63,12 +64,17 @@ class Pairs:
         """No records, as something is needed that is not in a folder, or not beside it."""
         return cls((), (Defect(Kind.ABSENT, folder, detail),))
 
+    @classmethod
+    def of_error(cls, folder: Path, error: DataError) -> "Pairs":
+        """No records, as an error says that was met in a folder."""
+        return cls.of_none(folder, str(error).removeprefix(f"{folder}: "))
+
 
 def without_labels(split: str, pairs: Pairs, folder: Path) -> Pairs:
     """The same, but of a test split without any mask, or without images, a note alone."""
     bare = not pairs.records and all(defect.kind in (Kind.ABSENT, Kind.MISSING_MASK) for defect in pairs.defects)
     return (
-        Pairs((), notes=(f"the test split ({folder}) has no masks and was left out",))
+        Pairs((), notes=(f"the test split ({folder}) has no image with a mask and was left out",))
         if split == "test" and bare
         else pairs
     )

@@ -28,14 +28,11 @@ CAMVID = (
 """The 11 classes of the SegNet split and its void, with SegNet's colours (Badrinarayanan et al., arXiv 1511.00561)."""
 
 
-CVAT_CLASSES = "label_colors.txt"
-"""What CVAT's CamVid export has beside the folders, and SegNet's tutorial has not."""
-
-
 def read_segnet(folder: Path, splits: SplitFolders) -> Listing | None:
     """List `{split} {split}annot`, with the classes of `label_colors.txt` where it lies there (CVAT's CamVid export).
 
-    A test split without masks is left out, and a note says so.
+    A test split without masks is left out, and a note says so; so are images without a mask where a list of the split
+    (`default.txt`) shows that CVAT exported it.
     """
     if splits == USUAL_FOLDERS and child_folder(folder, [f"{CVAT_SUBSET}annot"]):
         splits = {**splits, "train": (*splits["train"], CVAT_SUBSET)}
@@ -44,8 +41,8 @@ def read_segnet(folder: Path, splits: SplitFolders) -> Listing | None:
     if not any(images[split] and masks[split] for split in splits):
         return None
     pairs, left_out = _paired(images, masks)
-    if child_file(folder, CVAT_CLASSES):
-        pairs = {split: _labelled(found) for split, found in pairs.items()}
+    exported = {split for split, path in images.items() if path and child_file(folder, f"{path.name.lower()}.txt")}
+    pairs = {split: _labelled(found) if split in exported else found for split, found in pairs.items()}
     listed = find_class_list(folder)
     told = (*(note for found in pairs.values() for note in found.notes), *listed.notes)
     return Listing(

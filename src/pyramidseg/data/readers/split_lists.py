@@ -7,11 +7,9 @@ from pathlib import Path, PurePosixPath
 from pyramidseg.data.defect_kinds import Defect, Kind
 from pyramidseg.data.readers.folders import child_file, child_folder
 from pyramidseg.data.readers.image_sets import ImageSet, meant_by, read_lists, without_overlaps
-from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing
+from pyramidseg.data.readers.listing import UNLABELLED, USUAL_FOLDERS, Listing
 from pyramidseg.data.records import Record
 from pyramidseg.data.references import short
-
-UNLABELLED = "test"
 
 LIST_FOLDERS = ("splits", "split", "lists", "imagesets")
 

@@ -11,10 +11,7 @@ from pathlib import Path
 
 from pyramidseg.data.defect_kinds import Defect, Kind
 from pyramidseg.data.readers.folders import subfolders
-from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing
-
-UNLABELLED = "test"
-"""The split that usually has no labels; readers say so in a note where they leave it out."""
+from pyramidseg.data.readers.listing import UNLABELLED, USUAL_FOLDERS, Listing
 
 _SIDES = "images?|imgs?|pictures|frames|masks?|labels?|annotations?|annot|segmentations?|gt"
 _NAMES = {
