@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.records import Record
 from pyramidseg.data.transforms import Augmentation
 from pyramidseg.errors import ConfigError, DataError
+from pyramidseg.runtime import position_seed
 
 
 @given(st.integers(1, 200), st.integers(1, 9), st.integers(1, 3), st.integers(1, 4), st.integers(0, 5))
@@ -38,6 +40,41 @@ def test_every_sample_comes_exactly_once_and_no_batch_is_a_runt(
     if plan.steps * accumulate * world * batch >= samples:
         assert max(sizes) <= batch
     assert max(sizes) - min(sizes) <= 2
+
+
+@given(
+    st.integers(1, 300), st.integers(1, 9), st.integers(1, 3), st.integers(1, 4), st.integers(0, 3), st.integers(0, 5)
+)
+@settings(max_examples=150, deadline=None)
+def test_micro_batches_are_those_of_splitting_the_whole_order(
+    samples: int, batch: int, accumulate: int, world: int, seed: int, epoch: int
+) -> None:
+    plan = EpochPlan(max(samples, accumulate * world), batch, accumulate, world, seed)
+    order = np.random.default_rng(position_seed("order", seed, epoch)).permutation(plan.samples)
+    for step, members in enumerate(np.array_split(order, plan.steps)):
+        for rank, mine in enumerate(np.array_split(members, world)):
+            expected = [part.tolist() for part in np.array_split(mine, accumulate)]
+            assert plan.micro_batches(epoch, step, rank) == expected
+
+
+def test_an_epoch_of_a_hundred_thousand_samples_draws_its_order_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[int | str, ...]] = []
+
+    def watched(*position: int | str) -> int:
+        drawn.append(position)
+        return position_seed(*position)
+
+    monkeypatch.setattr("pyramidseg.data.loading.position_seed", watched)
+    plan = EpochPlan(100_000, 4, seed=987)
+    assert plan.steps == 25_000
+    for epoch in range(2):
+        dealt = [index for step in range(plan.steps) for part in plan.micro_batches(epoch, step) for index in part]
+        assert sorted(dealt) == list(range(100_000))
+    assert drawn == [("order", 987, 0), ("order", 987, 1)]
+
+
+def test_plans_that_are_equal_are_one_key() -> None:
+    assert len({EpochPlan(9, 2), EpochPlan(9, 2), EpochPlan(9, 3)}) == 2
 
 
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:

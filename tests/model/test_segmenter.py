@@ -10,16 +10,25 @@ from pyramidseg.model.segmenter import Segmenter
 # test_resnet is timm's ResNet for tests: all stages of a ResNet, 0.4 million parameters.
 SMALL = {"encoder": "test_resnet", "encoder_weights": "none", "pyramid_channels": 16, "segmentation_channels": 32}
 SIZES = ((1, 1), (33, 65), (64, 32))
-TABLE = tuple(itertools.product((2, 4), (8, 16, 32), ("add", "concat"), ("batch", "group"), (True, False)))
+TABLE = {
+    "finest_stride": (2, 4),
+    "coarsest_stride": (8, 16, 32),
+    "merge": ("add", "concat"),
+    "norm": ("batch", "group"),
+    "smoothing": (True, False),
+    "interpolation": ("nearest", "bilinear"),
+    "align_corners": (True, False),
+}
+"""Every setting that decides about shapes, with all its values."""
 
 
 def small(**settings) -> Segmenter:
     return Segmenter(**{"num_classes": 3, **SMALL, **settings})
 
 
-@pytest.mark.parametrize(("finest", "coarsest", "merge", "norm", "smoothing"), TABLE)
-def test_logits_have_the_inputs_own_size_in_every_combination(finest, coarsest, merge, norm, smoothing):
-    model = small(finest_stride=finest, coarsest_stride=coarsest, merge=merge, norm=norm, smoothing=smoothing).eval()
+@pytest.mark.parametrize("values", tuple(itertools.product(*TABLE.values())), ids=str)
+def test_logits_have_the_inputs_own_size_in_every_combination(values):
+    model = small(**dict(zip(TABLE, values, strict=True))).eval()
     with torch.inference_mode():
         shapes = [tuple(model(torch.rand(1, 3, *size)).shape) for size in SIZES]
     assert shapes == [(1, 3, *size) for size in SIZES]

@@ -1,9 +1,14 @@
 """Two real processes under torchrun compute what one computes on the joined batch."""
 
+import csv
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -78,14 +83,18 @@ def work(folder: Path) -> None:
 
 
 def torchrun(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, arguments)],
-        env={**process_environment(), "PYTHONWARNINGS": "default", "PYTHONPATH": str(Path(__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, arguments)]
+    environment = {**process_environment(), "PYTHONWARNINGS": "default", "PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(
+        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=240)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # its processes too, which would keep the pipes open
+            out, err = process.communicate()
+            pytest.fail(f"no end after 240 s\n{out}\n{err}")
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 @pytest.fixture(scope="module")
@@ -134,17 +143,68 @@ def test_a_run_under_torchrun_finishes_and_says_how_norms_behave(scenes: Path, t
     assert (out / "report.html").exists()
 
 
-def test_an_encoder_that_thaws_is_trained_alike_by_two_processes_and_one(scenes: Path, tmp_path: Path) -> None:
-    exact = ("model.norm=group", "model.dropout=0", "train.precision=fp64", "optim.optimizer=sgd", "optim.ema=0")
+EXACT = ("model.norm=group", "model.dropout=0", "train.precision=fp64", "optim.optimizer=sgd", "optim.ema=0")
+"""Settings with which two processes come to the weights of one, but for rounding."""
+
+
+def assert_same_weights(run: Path, expected: Path) -> None:
+    found, wanted = (Segmenter.load(folder / "last.safetensors").state_dict() for folder in (run, expected))
+    assert found.keys() == wanted.keys()
+    for key, tensor in wanted.items():
+        torch.testing.assert_close(found[key], tensor, msg=lambda text, key=key: f"{key}: {text}")
+
+
+def test_an_encoder_that_thaws_is_trained_alike_by_two_processes_and_one_also_when_resumed(
+    scenes: Path, tmp_path: Path
+) -> None:
+    two, one = tmp_path / "two", tmp_path / "one"
     thawing = ("optim.freeze_encoder=true", "optim.unfreeze_epoch=1", "optim.freeze_norm=true")
-    common = ("train", scenes, *TINY, *exact, *thawing, "train.epochs=2")
-    done = torchrun("-m", "pyramidseg", *common, "--out", tmp_path / "two", "train.batch_size=2")
+    # 20 scenes make 5 steps an epoch: the checkpoint lies in the epoch after the thaw.
+    common = ("train", scenes, *TINY, *EXACT, *thawing, "train.epochs=3", "train.checkpoint_steps=12")
+    distributed = ("-m", "pyramidseg", *common, "--out", two, "train.batch_size=2")
+    done = torchrun(*distributed)
     assert done.returncode == 0, done.stderr
-    assert main([str(word) for word in (*common, "--out", tmp_path / "one", "train.batch_size=4")]) == 0
-    two, one = (Segmenter.load(tmp_path / name / "last.safetensors").state_dict() for name in ("two", "one"))
-    assert two.keys() == one.keys()
-    for key, expected in one.items():
-        torch.testing.assert_close(two[key], expected, msg=lambda text, key=key: f"{key}: {text}")
+    assert main([str(word) for word in (*common, "--out", one, "train.batch_size=4")]) == 0
+    assert_same_weights(two, one)
+    middle, end = sorted((two / "checkpoint").iterdir())
+    assert middle.stem.endswith("12")
+    for later in (end, two / "report.html", two / "last.safetensors"):
+        later.unlink()
+    done = torchrun(*distributed, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "resumed at epoch 3, step 2" in done.stdout
+    assert_same_weights(two, one)
+
+
+def test_a_step_that_is_not_finite_on_one_process_is_skipped_on_all(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 2)):
+        for kind in ("images", "masks"):
+            (tmp_path / "data" / split / kind).mkdir(parents=True)
+        for index in range(count):
+            image = rng.random((64, 64), dtype=np.float32)
+            mask = (image > 0.5).astype(np.uint8)
+            image[:] = 2e38 if (split, index) == ("train", 0) else image  # infinite once it is normalised
+            assert cv2.imwrite(str(tmp_path / "data" / split / "images" / f"{index}.tif"), image)
+            assert cv2.imwrite(str(tmp_path / "data" / split / "masks" / f"{index}.png"), mask)
+    common = ("train", tmp_path / "data", *TINY, *EXACT[:2], *EXACT[3:], "train.precision=fp32", "train.epochs=2")
+    common = (
+        *common,
+        "optim.freeze_norm=true",
+        "model.in_channels=1",
+        "data.normalization=encoder",
+        "data.scale=[1,1]",
+        "data.color=0",
+    )
+    done = torchrun("-m", "pyramidseg", *common, "--out", tmp_path / "two", "train.batch_size=1")
+    assert done.returncode == 0, done.stderr
+    assert main([str(word) for word in (*common, "--out", tmp_path / "one", "train.batch_size=2")]) == 0
+    for name in ("two", "one"):
+        with (tmp_path / name / "metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["skipped_steps"] for row in rows] == ["1", "2"], name
+        assert [row["updates"] for row in rows] == ["3", "6"], name
+    assert_same_weights(tmp_path / "two", tmp_path / "one")
 
 
 def test_an_error_on_the_first_process_ends_all_with_one_line(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Whole runs on tiny data: what is written, what is skipped, when it stops, what fine-tuning takes over."""
 
 import csv
+import functools
+import itertools
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,8 @@ import pyramidseg as ps
 from pyramidseg.config import load_config, parse_override
 from pyramidseg.errors import ConfigError, TrainingError, WeightsError
 from pyramidseg.model.bundle import load_bundle
+from pyramidseg.training import loop
+from pyramidseg.training.epoch import CheckpointClock
 from pyramidseg.training.loop import Run
 from support import TINY
 
@@ -76,6 +80,16 @@ def test_a_run_holds_what_is_promised(scenes: Path, tmp_path: Path) -> None:
         assert all(float(row[column]) >= 0 for row in rows)
     again = load_config(run.folder / "config.yaml")
     assert again.to_yaml() == (run.folder / "config.yaml").read_text()
+
+
+def test_checkpoints_by_time_count_on_from_epoch_to_epoch(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second_by_second = functools.partial(CheckpointClock, now=itertools.count().__next__)
+    monkeypatch.setattr(loop, "CheckpointClock", second_by_second)  # asked once a step: no epoch has six of them
+    run = run_on(scenes, tmp_path / "run", epochs=3, batch_size=4, checkpoint_minutes=0.1)
+    kept = sorted(int(path.stem.removeprefix("step-")) for path in (run.folder / "checkpoint").iterdir())
+    assert kept == [12, 15]
 
 
 def test_the_bundle_scores_what_the_report_says(scenes: Path, tmp_path: Path) -> None:

@@ -1,11 +1,17 @@
-"""A stop that is asked for once, in echo, and twice."""
+"""A stop that is asked for once, in echo, and twice; and processes that end when they have to."""
 
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from pyramidseg.training.interrupt import ECHO, StopRequest
+import pyramidseg as ps
+from pyramidseg.training.interrupt import ECHO, Interrupted, StopRequest
+from pyramidseg.training.segmentation import Segmentation
+from support import TINY_SETTINGS, process_environment
 
 
 def test_the_first_signal_is_noted_and_its_echo_changes_nothing() -> None:
@@ -30,3 +36,45 @@ def test_afterwards_signals_are_what_they_were() -> None:
     with StopRequest():
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_stop_during_the_last_validation_is_not_forgotten(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    description = Segmentation.training_columns
+
+    def stopping(task: Segmentation, tally):  # type: ignore[no-untyped-def]
+        signal.raise_signal(signal.SIGTERM)
+        return description(task, tally)
+
+    monkeypatch.setattr(Segmentation, "training_columns", stopping)
+    with pytest.raises(Interrupted, match="was finished all the same"):
+        ps.train(scenes, out=tmp_path / "run", epochs=1, quiet=True, workers=0, **TINY_SETTINGS)
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+FAILING = """
+import sys
+import pyramidseg as ps
+from pyramidseg.training import epoch
+
+def fail(*arguments):
+    raise ZeroDivisionError
+
+epoch.gradient_norm = fail
+settings = dict(encoder="test_resnet", encoder_weights="none", pyramid_channels=32, segmentation_channels=32, crop=64)
+ps.train(sys.argv[1], out=sys.argv[2], epochs=1, quiet=True, workers=1, device="cpu", **settings)
+"""
+
+
+def test_an_error_that_nobody_expected_ends_the_process_and_its_workers(scenes: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING, str(scenes), str(tmp_path / "run")],
+        env=process_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr

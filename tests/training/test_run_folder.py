@@ -4,11 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
-from pyramidseg.config import Config, load_config
+from pyramidseg.config import Config, load_config, make_config
 from pyramidseg.errors import ConfigError, OutputError
+from pyramidseg.runtime import has_fast_bf16
 from pyramidseg.training.optim import choose_optimizer
-from pyramidseg.training.run_folder import RunFolder, begin_run, open_run
+from pyramidseg.training.run_folder import RunFolder, begin_run, device_of, open_run
 
 PART = ".config.yaml.0123abcd.part"
 
@@ -25,11 +27,27 @@ def test_a_folder_that_holds_only_what_a_killed_write_left_is_as_good_as_none(
     tmp_path: Path, how: dict[str, bool]
 ) -> None:
     (tmp_path / PART).touch()
-    config = Config()
+    config = make_config({"train": {"precision": "fp32"}})
     run, resolved = open_run(tmp_path, config, **{"resume": False, "overwrite": False, **how})
     assert resolved == config
     begin_run(run, resolved, {}, resume=how.get("resume", False))
     assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "dataset.yaml"}
+
+
+def test_a_run_keeps_the_precision_that_it_began_with(tmp_path: Path) -> None:
+    _, resolved = open_run(tmp_path, load_config(overrides={"train.device": "cpu"}), resume=False, overwrite=False)
+    assert resolved.train.precision == ("bf16" if has_fast_bf16(torch.device("cpu")) else "fp32")
+    begun(tmp_path, **{"train.device": "cpu", "train.precision": "fp64"})
+    assert open_run(tmp_path, Config(), resume=True, overwrite=False)[1].train.precision == "fp64"
+    with pytest.raises(ConfigError, match=r"train\.precision was 'fp64'"):
+        open_run(tmp_path, load_config(overrides={"train.precision": "auto"}), resume=True, overwrite=False)
+
+
+def test_processes_meet_on_the_device_of_the_run_that_they_resume(tmp_path: Path) -> None:
+    begun(tmp_path, **{"train.device": "cpu"})
+    assert device_of(tmp_path, Config(), resume=True) == "cpu"
+    assert device_of(tmp_path, load_config(overrides={"train.device": "cuda:1"}), resume=True) == "cuda:1"
+    assert device_of(tmp_path, Config(), resume=False) == "auto"
 
 
 @pytest.mark.parametrize("name", ["notes.txt", ".hidden", ".config.yaml.part", "config.yaml.0123abcd.part"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from pyramidseg.predict.processors import available_processors
+from pyramidseg.processors import available_processors
 
 LIBRARIES = ("torch", "timm", "onnxruntime", "openvino")
 """Those whose version decides about speed."""

@@ -70,6 +70,7 @@ def opened_bundle(path: "Path", console: "Console") -> "Segmenter":
     model = bundle.model
     console.say(f"{path}: bundle of pyramidseg {bundle.version}")
     console.say(f"classes: {', '.join(model.classes.names)}")
+    console.say(f"encoder's first weights: {model.encoder_source.name}")
     console.say(
         f"mean {[round(value, 4) for value in model.mean.tolist()]}  std {[round(v, 4) for v in model.std.tolist()]}"
     )

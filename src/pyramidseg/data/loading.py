@@ -6,15 +6,17 @@ neither the number of workers nor a resumed run can change what the model sees.
 
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from types import FrameType
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -66,12 +68,26 @@ class EpochPlan:
 
     def micro_batches(self, epoch: int, step: int, rank: int = 0) -> list[list[int]]:
         """Record indices of one process's micro-batches in one step."""
-        members = np.array_split(self._order(epoch), self.steps)[step]
-        mine = np.array_split(members, self.world_size)[rank]
-        return [part.tolist() for part in np.array_split(mine, self.accumulate)]
+        of_step = _part(range(self.samples), self.steps, step)
+        mine = _part(of_step, self.world_size, rank)
+        order = _order_of(self.samples, self.seed, epoch)
+        parts = (_part(mine, self.accumulate, index) for index in range(self.accumulate))
+        return [order[part.start : part.stop].tolist() for part in parts]
 
-    def _order(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        return np.random.default_rng(position_seed("order", self.seed, epoch)).permutation(self.samples)
+
+@lru_cache(maxsize=2)  # all steps of an epoch ask for the same one
+def _order_of(samples: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    order = np.random.default_rng(position_seed("order", seed, epoch)).permutation(samples)
+    order.flags.writeable = False
+    return order
+
+
+def _part(whole: range, parts: int, index: int) -> range:
+    """One of so many parts as equal as can be, the larger ones first, as `np.array_split` makes all of them."""
+    assert 0 <= index < parts
+    size, larger = divmod(len(whole), parts)
+    start = index * size + min(index, larger)
+    return whole[start : start + size + (index < larger)]
 
 
 @dataclass(frozen=True)
@@ -157,7 +173,12 @@ class TrainingLoader:
         """
         self._samples.load(track)
 
-    def steps(self, epoch: int, *, start: int = 0) -> Iterator[list[Batch]]:
+    def close(self) -> None:
+        """End the workers, which outlive epochs; one that waits for more would keep this process from ending."""
+        if (iterator := self._loader._iterator) is not None:
+            iterator._shutdown_workers()  # type: ignore[attr-defined]
+
+    def steps(self, epoch: int, *, start: int = 0) -> Generator[list[Batch], None, None]:
         """The micro-batches of each step of an epoch, from step `start` on.
 
         Raises:

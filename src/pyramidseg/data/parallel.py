@@ -1,10 +1,11 @@
 """Many files at once, in bounded memory, with somebody watching."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
+
+from pyramidseg.processors import available_processors
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -28,7 +29,7 @@ def in_threads(work: Callable[[T], R], items: Iterable[T], *, workers: int | Non
 
     Only a few results wait at any time, however many items there are. The first exception ends it.
     """
-    workers = workers or min(8, os.cpu_count() or 1)
+    workers = workers or min(8, available_processors())
     waiting: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(workers)
     try:

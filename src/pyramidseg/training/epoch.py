@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -24,17 +24,49 @@ from pyramidseg.training.step import StatisticsGuard, clip_gradients, gradient_n
 T = TypeVar("T")
 
 
+class CheckpointClock:
+    """When a checkpoint is due, by steps or by time; it runs on from epoch to epoch.
+
+    Args:
+        now: seconds, monotonic.
+    """
+
+    def __init__(self, config: Config, now: Callable[[], float] = time.monotonic) -> None:
+        self._steps = config.train.checkpoint_steps
+        self._seconds = 60 * config.train.checkpoint_minutes
+        self._now = now
+        self._saved_at = now()
+
+    def is_due(self, steps_done: int) -> bool:
+        """Whether a checkpoint is due after so many steps of the run."""
+        by_steps = self._steps and steps_done % self._steps == 0
+        by_time = self._seconds and self._now() - self._saved_at >= self._seconds
+        return bool(by_steps or by_time)
+
+    def saved(self) -> None:
+        """A checkpoint has been written: time counts from now on."""
+        self._saved_at = self._now()
+
+
 def run_epoch(
-    setup: Setup, run: RunFolder, position: Position, tally: Tensor, stop: StopRequest, console: Console
+    setup: Setup,
+    run: RunFolder,
+    position: Position,
+    tally: Tensor,
+    *,
+    checkpoints: CheckpointClock,
+    stop: StopRequest,
+    console: Console,
 ) -> None:
     """Train from the position's step to the epoch's end; `tally` and `position` are brought forward in place."""
     config, plan = setup.config, setup.loader.plan
     guard = StatisticsGuard(setup.model)
-    saved_at = clock = time.monotonic()
+    clock = time.monotonic()
     advice = f"lower train.batch_size={config.train.batch_size} or data.crop={config.data.crop}"
     batches = setup.loader.steps(position.epoch, start=position.step)
     title = f"epoch {position.epoch + 1}/{config.train.epochs}"
     with (
+        closing(batches),
         console.bar(total=plan.steps, title=title, done=position.step) as bar,
         memory_explained(advice),
         compiling_explained() if config.train.compile != "none" else nullcontext(),
@@ -47,7 +79,7 @@ def run_epoch(
             setup.optimizer.zero_grad(set_to_none=True)
             share, step_tally = setup.task.gradients(setup.wrapped, step_batches, number)
             norm = gradient_norm(setup.model)
-            save_due = is_due(config, number + 1, time.monotonic() - saved_at)
+            save_due = checkpoints.is_due(number + 1)
             # One exchange, and one wait for a GPU, for all that has to be known and agreed on after a step.
             wishes = torch.stack([share, norm.to(share), share.new_tensor(stop.requested), share.new_tensor(save_due)])
             loss, norms, stop_wished, save_wished = sum_over_ranks(wishes).tolist()
@@ -78,7 +110,7 @@ def run_epoch(
                 raise Interrupted(f"interrupted; everything up to {done} is saved: --resume continues")
             if save_wished:
                 checkpoint(setup, run, position, tally)
-                saved_at = time.monotonic()
+                checkpoints.saved()
 
 
 @contextmanager
@@ -110,13 +142,6 @@ def checkpoint(setup: Setup, run: RunFolder, position: Position, tally: Tensor) 
         identity=setup.identity,
         processes=world_size(),
     )
-
-
-def is_due(config: Config, steps_done: int, seconds: float) -> bool:
-    """Whether a checkpoint is due, by steps or by time."""
-    by_steps = config.train.checkpoint_steps and steps_done % config.train.checkpoint_steps == 0
-    by_time = config.train.checkpoint_minutes and seconds >= 60 * config.train.checkpoint_minutes
-    return bool(by_steps or by_time)
 
 
 def timed(items: Iterator[T]) -> Iterator[tuple[T, float]]:

@@ -29,11 +29,6 @@ def frozen_parts(model: Segmenter, config: OptimConfig, *, epoch: int) -> int:
     return parts if config.freeze_encoder else config.freeze_stages
 
 
-def thaws(config: OptimConfig, *, epoch: int) -> bool:
-    """Whether what was frozen begins to be trained with this epoch (from 0)."""
-    return bool(config.unfreeze_epoch) and epoch == config.unfreeze_epoch
-
-
 def set_training_mode(model: nn.Module, config: OptimConfig, *, epoch: int) -> None:
     """Training mode for what is trained in an epoch, evaluation mode and no gradients for what is frozen."""
     model.train()

@@ -36,9 +36,11 @@ def improves(value: float, best: float, name: str) -> bool:
 
 
 def check_watch(watch: str, watchable: Sequence[str]) -> None:
-    """Refuse a watched value that no row has."""
+    """Refuse to watch what does not tell how well a run does, or what no row has."""
     if watch not in watchable:
-        raise ConfigError(f"train.watch={watch}: no such value in metrics.csv; {nearest(watch, watchable)}")
+        raise ConfigError(
+            f"train.watch={watch}: not among the losses, errors and scores of metrics.csv; {nearest(watch, watchable)}"
+        )
 
 
 def row_in_words(row: Mapping[str, Any], setup: Setup, *, better: bool) -> str:

@@ -18,6 +18,7 @@ from pyramidseg.data.records import Dataset
 from pyramidseg.model.encoder import check_encoder
 from pyramidseg.runtime import (
     choose_device,
+    memory_explained,
     on_first_rank,
     process_group,
     rank,
@@ -26,13 +27,13 @@ from pyramidseg.runtime import (
     world_size,
 )
 from pyramidseg.training.checkpoint import Position, load_checkpoint, restore
-from pyramidseg.training.epoch import checkpoint, run_epoch
+from pyramidseg.training.epoch import CheckpointClock, checkpoint, run_epoch
 from pyramidseg.training.events import EventLog
 from pyramidseg.training.history import check_watch, epoch_row, improves, row_in_words
-from pyramidseg.training.interrupt import StopRequest
+from pyramidseg.training.interrupt import Interrupted, StopRequest
 from pyramidseg.training.optim import choose_optimizer
 from pyramidseg.training.preparation import adopt_bands, adopt_bundle_settings, prepare
-from pyramidseg.training.run_folder import RunFolder, begin_run, open_run
+from pyramidseg.training.run_folder import RunFolder, begin_run, device_of, open_run
 from pyramidseg.training.segmentation import Segmentation
 from pyramidseg.training.setup import Setup, make_step
 from pyramidseg.training.task import Validation
@@ -104,11 +105,10 @@ def run_task(
     Args:
         make: checks everything and builds what training needs, from the settings as a resumed run has them.
     """
-    with process_group(choose_device(config.train.device)):
+    with process_group(choose_device(device_of(out, config, resume=resume))):
         console.quiet = console.quiet or rank() > 0
         run, config = on_first_rank(lambda: open_run(out, config, resume=resume, overwrite=overwrite))
         setup = make(config)
-        setup.loader.load(console.track)
         on_first_rank(lambda: begin_run(run, setup.config, setup.task.description(), resume=resume))
         position, tally = Position(), setup.task.empty_tally()
         if resume:
@@ -116,10 +116,16 @@ def run_task(
         if is_finished(position, setup.config) and run.report.exists():
             console.say(f"{run.path}: this run is finished; it is left as it is")
             return summarize(run, position)
-        with closing(EventLog(run.events, position, active=rank() == 0)) as events, StopRequest() as stop:
+        setup.loader.load(console.track)
+        checkpoints = CheckpointClock(setup.config)
+        with (
+            closing(setup.loader),
+            closing(EventLog(run.events, position, active=rank() == 0)) as events,
+            StopRequest() as stop,
+        ):
             while not is_finished(position, setup.config):
                 setup = setup.for_epoch(position.epoch)
-                run_epoch(setup, run, position, tally, stop, console)
+                run_epoch(setup, run, position, tally, checkpoints=checkpoints, stop=stop, console=console)
                 close_epoch(setup, run, position, tally, validate(setup, console), events, console)
                 tally.zero_()
         checkpoint(setup, run, position, tally)
@@ -128,6 +134,8 @@ def run_task(
         console.say(f"trained in {facts['training time']}; waiting for data: {facts['waiting for data']}")
         console.say(f"best epoch {position.best_epoch + 1}: {run.best}")
         console.say(f"report: {run.report}")
+        if stop.requested:  # while the last epoch was validated, after which there was no step to stop at
+            raise Interrupted(f"interrupted; {run.path} was finished all the same")
     return summarize(run, position)
 
 
@@ -195,7 +203,8 @@ def validate(setup: Setup, console: Console) -> Validation:
     model = setup.average.model if setup.average else setup.model
     model.eval()
     share_buffers(model)
-    return setup.task.validate(model, console)
+    with memory_explained(f"lower train.val_batch_size={setup.config.train.val_batch_size}"):
+        return setup.task.validate(model, console)
 
 
 def close_epoch(

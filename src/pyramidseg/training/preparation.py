@@ -1,6 +1,5 @@
 """From settings and a checked dataset to a segmentation run: the network with its starting weights, and its task."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +19,11 @@ from pyramidseg.free_memory import free_bytes
 from pyramidseg.model.bundle import load_weights, read_settings
 from pyramidseg.model.encoder import resolve_encoder
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.runtime import position_seed
+from pyramidseg.runtime import memory_explained, position_seed
 from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.losses import class_weights
 from pyramidseg.training.segmentation import Segmentation, TrainingModel
-from pyramidseg.training.setup import Setup, assemble, loading_workers, make_plan, make_step
+from pyramidseg.training.setup import Setup, assemble, loading_workers, local_processes, make_plan, make_step
 
 
 def prepare(
@@ -45,10 +44,12 @@ def prepare(
     model, model_note = build_model(config, dataset)
     if normalization is not None:
         model.set_normalization(normalization.mean, normalization.std)
-    model = model.to(step.device, step.dtype).to(memory_format=torch.channels_last)
+    with memory_explained("choose a smaller encoder, or train.device=cpu"):
+        model = model.to(step.device, step.dtype).to(memory_format=torch.channels_last)
     plan = make_plan(config, samples=len(dataset.split("train")))
-    set_training_mode(model, config.optim, epoch=0)
-    model.check_training_batch(plan.smallest_batch, *config.data.crop)
+    for epoch in (config.train.epochs - 1, 0):  # what is frozen at first asks less of a batch than when it thaws
+        set_training_mode(model, config.optim, epoch=epoch)
+        model.check_training_batch(plan.smallest_batch, *config.data.crop)
     weights = _class_weights(config, summary).to(step.device, step.dtype)
     in_words = ", ".join(f"{value:.3g}" for value in weights.tolist())
     pairs, pairs_note = _pairs(config, dataset, summary, workers=loading_workers(config, step.device))
@@ -65,7 +66,7 @@ def prepare(
         ),
         notes=(
             model_note,
-            *([f"images are normalised by {normalization}"] if normalization else []),
+            f"images are normalised by {normalization or _normalization_of(model)}",
             *([f"class weights {in_words}"] if config.loss.class_weights != "none" else []),
             *([thaw_note] if thaw_note else []),
             *([pairs_note] if pairs_note else []),
@@ -140,15 +141,19 @@ def _pairs(config: Config, dataset: Dataset, summary: DatasetSummary, *, workers
     train = summary.splits["train"]
     channels = config.model.channels
     pixel_bytes = config.model.in_channels * max(np.dtype(name).itemsize for name in train.dtypes) + 1
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return held_if_they_fit(
         FilePairs(dataset.split("train"), dataset.masks, channels),
         config.data.cache,
         size=(sum(train.pixels) + train.ignored) * pixel_bytes,
-        free=free_bytes(torch.device("cpu")) // processes,
+        free=free_bytes(torch.device("cpu")) // local_processes(),
         workers=workers,
         epochs=config.train.epochs,
     )
+
+
+def _normalization_of(model: Segmenter) -> str:
+    mean, std = (", ".join(f"{value:.4g}" for value in values.flatten().tolist()) for values in (model.mean, model.std))
+    return f"mean {mean} and deviation {std}, which belong to the weights"
 
 
 def _thaw_note(unfreeze_epoch: int, epochs: int) -> str:

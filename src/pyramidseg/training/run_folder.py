@@ -14,6 +14,7 @@ import yaml
 from pyramidseg.config import Config, given_settings, load_config, make_config
 from pyramidseg.errors import ConfigError, OutputError
 from pyramidseg.files import explained_writes, leftovers, write_text
+from pyramidseg.runtime import choose_device, resolve_precision
 from pyramidseg.training.optim import choose_optimizer
 
 MAY_CHANGE = {"train.device", "data.workers", "data.cache"}
@@ -81,8 +82,18 @@ class RunFolder:
         write_text(self.metrics, text.getvalue())
 
 
+def device_of(out: Path, config: Config, *, resume: bool) -> str:
+    """The device that `open_run` will come to, for the processes that have to meet before it."""
+    run = RunFolder(out)
+    if resume and run.config.is_file() and "train.device" not in given_settings(config):
+        return load_config(run.config).train.device
+    return config.train.device
+
+
 def open_run(out: Path, config: Config, *, resume: bool, overwrite: bool) -> tuple[RunFolder, Config]:
     """Whether RUN may be begun or continued, and with which settings; nothing is written yet.
+
+    The precision is made out: a run that goes on elsewhere, or is repeated from its configuration, keeps it.
 
     Raises:
         OutputError: RUN exists and neither `resume` nor `overwrite` is set.
@@ -96,7 +107,7 @@ def open_run(out: Path, config: Config, *, resume: bool, overwrite: bool) -> tup
         return run, _agreed(load_config(run.config), config, run)
     if is_occupied(out) and not (overwrite and is_run):
         raise OutputError(f"{out}: exists already{_ways_on(run)}")
-    return run, config
+    return run, _with_precision(config)
 
 
 def begin_run(run: RunFolder, config: Config, description: Mapping[str, Any], *, resume: bool) -> None:
@@ -146,6 +157,8 @@ def _agreed(saved: Config, config: Config, run: RunFolder) -> Config:
     """
     before, given = saved.model_dump(), given_settings(config)
     asked, _ = choose_optimizer(_with_settings(saved, given))
+    if "train.precision" in given:
+        asked = _with_precision(asked)
     made_out = asked.model_dump()
     for name, value in given.items():
         section, _, key = name.partition(".")
@@ -156,6 +169,11 @@ def _agreed(saved: Config, config: Config, run: RunFolder) -> Config:
                 "run"
             )
     return asked
+
+
+def _with_precision(config: Config) -> Config:
+    precision = resolve_precision(config.train.precision, choose_device(config.train.device))
+    return config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
 
 
 def _with_settings(config: Config, given: Mapping[str, Any]) -> Config:

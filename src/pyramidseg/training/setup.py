@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, replace
 
 import torch
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -13,10 +14,11 @@ from pyramidseg.config import Config
 from pyramidseg.console import duration
 from pyramidseg.data.loading import EpochPlan, Samples, TrainingLoader, default_workers
 from pyramidseg.errors import ConfigError
+from pyramidseg.processors import available_processors
 from pyramidseg.runtime import choose_device, rank, resolve_precision, world_size
 from pyramidseg.training.checkpoint import Position
 from pyramidseg.training.ema import WeightAverage
-from pyramidseg.training.freezing import set_training_mode, thaws
+from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.optim import make_optimizer
 from pyramidseg.training.run_folder import MAY_CHANGE
 from pyramidseg.training.step import Step
@@ -48,8 +50,9 @@ class Setup:
 
     def for_epoch(self, epoch: int) -> "Setup":
         """Modes and gradients as an epoch (from 0) has them."""
+        trained_before = _trained(self.model)
         set_training_mode(self.model, self.config.optim, epoch=epoch)
-        if world_size() > 1 and thaws(self.config.optim, epoch=epoch):
+        if world_size() > 1 and _trained(self.model) != trained_before:
             # DistributedDataParallel only knows what was trained when it was made.
             return replace(self, wrapped=_wrapped(self.seen_by_loss, self.device, self.config.train.compile))
         return self
@@ -96,11 +99,16 @@ def make_plan(config: Config, *, samples: int) -> EpochPlan:
     )
 
 
+def local_processes() -> int:
+    """Processes of this run on this machine, which share its processors and its memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def loading_workers(config: Config, device: torch.device) -> int:
     """Loading processes of this process: what was asked for, or what suits the machine."""
     if config.data.workers is not None:
         return config.data.workers
-    return default_workers(device, os.cpu_count() or 1, world_size())
+    return default_workers(device, available_processors(), local_processes())
 
 
 def assemble(
@@ -126,7 +134,8 @@ def assemble(
     average = WeightAverage(model, config.optim.ema) if config.optim.ema else None
     normed = any(isinstance(module, nn.BatchNorm2d) and module.training for module in model.modules())
     if world_size() > 1 and step.device.type == "cuda":
-        seen_by_loss = nn.SyncBatchNorm.convert_sync_batchnorm(seen_by_loss)  # type: ignore[no-untyped-call]
+        # torch's own conversion drops the activations that are part of timm's norms.
+        seen_by_loss = convert_sync_batchnorm(seen_by_loss)  # type: ignore[no-untyped-call]
     workers = loading_workers(config, step.device)
     processes = "1 process" if world_size() == 1 else f"{world_size()} processes"
     notes = (
@@ -149,6 +158,10 @@ def assemble(
         identity=_identity(config, task),
         notes=notes,
     )
+
+
+def _trained(model: nn.Module) -> frozenset[str]:
+    return frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 COMPILE_MODES = {"default": "default", "cuda_graphs": "reduce-overhead"}
