@@ -21,7 +21,7 @@ def imported(tmp_path):
 
 
 def assert_equal_logits(ours, theirs, *, height=64, width=96):
-    """In float64 relative to 1e-9, in float32 within 1e-4."""
+    """In float64 within 1e-9, in float32 within 1e-4."""
     image = torch.rand(2, ours.settings.in_channels, height, width, dtype=torch.float64)
     with torch.inference_mode():
         for number, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
@@ -30,7 +30,7 @@ def assert_equal_logits(ours, theirs, *, height=64, width=96):
             logits = ours(image.to(number))
             assert logits.shape == expected.shape
             assert expected.std() > 1e-3
-            assert (logits - expected).abs().max() < tolerance * max(1.0, float(expected.abs().max()))
+            assert (logits - expected).abs().max() < tolerance
 
 
 @pytest.mark.parametrize(

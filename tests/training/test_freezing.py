@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers import DropPath
 
-from pyramidseg.config import OptimConfig
+from pyramidseg.config import OptimConfig, full_name, load_config
+from pyramidseg.data.readers import open_dataset
 from pyramidseg.errors import ConfigError
 from pyramidseg.model.encoder import Encoder
 from pyramidseg.model.segmenter import Segmenter
@@ -14,6 +16,7 @@ from pyramidseg.model.stages import count_parts, part_finder
 from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.loop import train
 from pyramidseg.training.optim import make_optimizer, parameter_groups, set_learning_rate
+from pyramidseg.training.preparation import build_model
 from support import TINY_SETTINGS
 
 
@@ -49,6 +52,17 @@ def test_frozen_stages_keep_weights_and_statistics(model: Segmenter, frozen: int
     assert "classifier.weight" in changed
 
 
+def test_frozen_stages_drop_no_paths() -> None:
+    name = "swin_tiny_patch4_window7_224"
+    model = Segmenter(num_classes=2, encoder=name, encoder_weights="none")
+    set_training_mode(model, OptimConfig(optimizer="adamw", freeze_stages=3), epoch=0)
+    modes: dict[int, set[bool]] = {}
+    for path, module in model.encoder.named_modules():
+        if isinstance(module, DropPath):
+            modes.setdefault(part(model, path.rpartition(".")[0]), set()).add(module.training)
+    assert modes == {1: {False}, 2: {False}, 3: {True}, 4: {True}}
+
+
 def test_a_frozen_encoder_thaws_at_its_epoch(model: Segmenter) -> None:
     config = OptimConfig(optimizer="adamw", lr=0.1, freeze_encoder=True, unfreeze_epoch=2)
     assert not any(name.startswith("encoder.") for name in changed_by_a_step(model, config, epoch=1))
@@ -74,6 +88,22 @@ def test_rates_fall_from_stage_to_stage(model: Segmenter) -> None:
         in_encoder = name.startswith("encoder.")
         expected = 0.5 * 0.8 ** (5 - part(model, name)) if in_encoder else 1.0
         assert rate[id(parameter)] == pytest.approx(expected), name
+
+
+def test_a_step_is_as_long_as_its_part_has_the_rate(model: Segmenter) -> None:
+    config = OptimConfig(
+        optimizer="sgd", lr=0.5, momentum=0.0, weight_decay=0.0, encoder_lr_factor=0.5, layer_decay=0.8
+    )
+    set_training_mode(model, config, epoch=0)
+    optimizer = make_optimizer(model, config)
+    set_learning_rate(optimizer, 0.1)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    model(torch.rand(2, 3, 64, 64)).square().mean().backward()
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        factor = 0.5 * 0.8 ** (5 - part(model, name)) if name.startswith("encoder.") else 1.0
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.detach(), before[name] - 0.05 * factor * parameter.grad, rtol=0, atol=1e-7)
 
 
 def test_untrained_parameters_are_in_no_group(model: Segmenter) -> None:
@@ -102,13 +132,15 @@ def test_parts_are_in_the_order_of_the_network(name: str) -> None:
     assert set(parts) == set(range(count_parts(encoder)))
 
 
-def test_a_run_thaws_and_its_bundle_shows_it(scenes: Path, tmp_path: Path) -> None:
+def test_a_frozen_epoch_leaves_the_encoder_as_it_was_and_a_thawed_one_does_not(scenes: Path, tmp_path: Path) -> None:
     def encoder_of(**settings: Any) -> dict[str, torch.Tensor]:
         run = train(scenes, out=tmp_path / str(len(list(tmp_path.iterdir()))), quiet=True, **TINY_SETTINGS, **settings)
         return Segmenter.load(run.last).encoder.state_dict()
 
+    config = load_config(overrides={full_name(key): value for key, value in TINY_SETTINGS.items()})
+    begun, _ = build_model(config, open_dataset(scenes, config.data))
     frozen = encoder_of(epochs=1, freeze_encoder=True, ema=0.0)
+    assert all(torch.equal(tensor, frozen[key]) for key, tensor in begun.encoder.state_dict().items())
     thawed = encoder_of(epochs=2, freeze_encoder=True, unfreeze_epoch=1, ema=0.0)
     name = next(key for key in frozen if key.endswith("conv1.weight"))
-    torch.manual_seed(0)
     assert not torch.equal(frozen[name], thawed[name])

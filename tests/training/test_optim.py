@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pyramidseg.config import OptimConfig
+from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.ema import WeightAverage
 from pyramidseg.training.freezing import set_training_mode
@@ -42,6 +43,29 @@ def test_every_parameter_is_in_one_group_and_norms_are_not_decayed(model: Segmen
         for parameter in group["params"]:  # type: ignore[attr-defined]
             assert group["weight_decay"] == (0.5 if parameter.ndim > 1 else 0.0)
             assert group["peak_lr"] == pytest.approx(0.1 if id(parameter) in encoder else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [("test_resnet", ["fc"]), ("test_convnext", ["head.fc"]), ("swiftformer_xs", ["head", "head_dist"])],
+)
+def test_muon_leaves_a_classifiers_output_to_adamw(name: str, layers: list[str]) -> None:
+    classifier = Classifier("abc", encoder=name)
+    groups = parameter_groups(classifier, OptimConfig(optimizer="muon", lr=1.0))
+    muons = {id(parameter) for group in groups if group["orthogonal"] for parameter in group["params"]}  # type: ignore[attr-defined]
+    outputs = {f"network.{layer}.weight" for layer in layers}
+    matrices = {name: id(parameter) in muons for name, parameter in classifier.named_parameters() if parameter.ndim > 1}
+    assert not any(matrices[name] for name in outputs)
+    assert any(matrices.values())
+
+
+def test_muon_leaves_a_segmenters_outputs_to_adamw() -> None:
+    model = Segmenter(num_classes=3, encoder="test_resnet", encoder_weights="none", image_head=True)
+    groups = parameter_groups(model, OptimConfig(optimizer="muon", lr=1.0))
+    adams = {id(parameter) for group in groups if not group["orthogonal"] for parameter in group["params"]}  # type: ignore[attr-defined]
+    assert model.head is not None
+    assert {id(model.classifier.weight), id(model.head.weight)} <= adams
+    assert id(model.decoder.pyramid.lateral[0].weight) not in adams
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,15 +12,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidseg.cli.main import main
-from pyramidseg.config import Config, setting_names
+from pyramidseg.config import Config, load_config, setting_names
+from pyramidseg.console import Console
 from pyramidseg.data.classification_loading import center_crop, random_resized_crop
 from pyramidseg.data.image_folders import open_image_folders
+from pyramidseg.data.images import read_image
 from pyramidseg.errors import DataError
 from pyramidseg.model.classifier import Classifier
+from pyramidseg.model.encoder_weights import IMAGENET_MEAN
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.training.classification import MEANINGFUL, counted
+from pyramidseg.training import classification
+from pyramidseg.training.classification import MEANINGFUL, counted, plan_pretraining
 from pyramidseg.training.loop import train
 from support import TINY_SETTINGS
 
@@ -84,6 +91,8 @@ def test_its_weights_begin_a_segmenter(pretrained: Path, scenes: Path, tmp_path:
     for name, tensor in model.encoder.network.state_dict().items():
         assert torch.equal(tensor, stored[name]), name
     assert "fc.weight" in stored
+    assert model.mean.tolist() == pytest.approx(IMAGENET_MEAN)  # as it was trained; timm's own of this network is 0.5
+    assert model.encoder_source.name == "best.safetensors (pyramidseg classifier, with its mean and std)"
     settings = {**TINY_SETTINGS, "encoder_weights": str(weights)}
     run = train(scenes, out=tmp_path / "run", epochs=1, quiet=True, **settings)
     assert run.best.exists()
@@ -107,18 +116,93 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one(folders: Path, tmp_path: Pat
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def write_deep_images(folder: Path, count: int) -> Path:
+    """Grey images of 11 bits in files of 16, whose brightness tells their class."""
+    rng = np.random.default_rng(0)
+    for level, name in enumerate(COLORS, start=1):
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            values = rng.normal(400 * level, 60, (40, 40)).astype(np.uint16)
+            Image.fromarray(values).save(folder / name / f"{index}.png")
+    return folder
+
+
+def test_images_unlike_photographs_are_normalised_by_their_own_statistics(tmp_path: Path) -> None:
+    folder, out = write_deep_images(tmp_path / "data", 6), tmp_path / "run"
+    settings = ["model.in_channels=1", "--epochs", "1", *TINY]
+    assert main(["pretrain", str(folder), "--out", str(out), *settings]) == 0
+    images = [read_image(entry.image, channels=1) for entry in open_image_folders(folder).splits["train"]]
+    expected = np.stack(images) / 65535
+    weights = str(out / "last.safetensors")
+    model = Segmenter(num_classes=2, **{**_model_settings(), "encoder_weights": weights, "in_channels": 1})
+    assert float(model.mean) == pytest.approx(expected.mean(), rel=1e-5)
+    assert float(model.std) == pytest.approx(expected.std(), rel=1e-5)
+
+
+def test_images_of_several_depths_are_not_mixed(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = shutil.copytree(folders, tmp_path / "data")
+    Image.fromarray(np.full((40, 40), 300, np.uint16)).save(data / "val" / "red" / "deep.png")
+    assert main(["pretrain", str(data), "--out", str(tmp_path / "run"), *TINY]) == 2
+    assert "images of uint16 (red/deep.png) and uint8 (blue/0.png) cannot be mixed" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--encoder", "levit_128s"], "encoder=levit_128s: its feature maps have strides [16, 32, 64]"),
+        (
+            ["--encoder", "test_maxvit", "--crop", "224"],
+            "encoder=test_maxvit: cannot be trained on a batch of 8 x",
+        ),
+        (["--batch-size", "1"], "encoder=test_resnet: cannot be trained on a batch of 1 x 32x32 pixels (ValueError: "),
+    ],
+)
+def test_what_could_not_be_trained_or_used_is_refused_before_the_run(
+    folders: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pretrain", str(folders), "--out", str(tmp_path / "run"), *TINY, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+class NoDoubles(TorchDispatchMode):
+    """As an Apple GPU, which has no float64."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        assert getattr(result, "dtype", None) != torch.float64, func
+        return result
+
+
+def test_validation_does_without_float64_where_there_is_none(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = {"model.encoder": "test_resnet", "data.crop": 32, "train.device": "cpu", "data.workers": 0}
+    setup = plan_pretraining(load_config(overrides=overrides), folders, Console(quiet=True))
+    setup.model.eval()
+    expected = setup.task.validate(setup.model, Console(quiet=True)).columns
+    monkeypatch.setattr(classification, "_sum_dtype", lambda device: torch.float32)
+    with NoDoubles():
+        found = setup.task.validate(setup.model, Console(quiet=True)).columns
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["data.classes=[a,b]"], "data.classes: has no meaning for a classifier"),
         (["loss.dice=0.5"], "loss.dice: has no meaning for a classifier"),
-        (["train.watch=val_miou"], "train.watch=val_miou: no such value in metrics.csv"),
+        (["train.watch=val_miou"], "train.watch=val_miou: not among the losses, errors and scores of metrics.csv"),
         (["optim.freeze_encoder=true"], "optim.freeze_encoder: has no meaning for a classifier"),
         (["optim.freeze_norm=true"], "optim.freeze_norm: has no meaning for a classifier"),
         (["optim.layer_decay=0.8"], "optim.layer_decay: has no meaning for a classifier"),
         (["model.image_head=true"], "model.image_head: has no meaning for a classifier"),
         (["model.finest_stride=2"], "model.finest_stride: has no meaning for a classifier"),
-        (["data.normalization=dataset"], "data.normalization: has no meaning for a classifier"),
         (["data.rare_class_crops=0.5"], "data.rare_class_crops: has no meaning for a classifier"),
         (["train.reset_head=true"], "train.reset_head: has no meaning for a classifier"),
     ],

@@ -6,7 +6,11 @@ from pyramidseg.cli.train import FLAGS
 
 HELP = "pretrain an encoder as a classifier, for --encoder-weights"
 
-SHARED = {flag: entry for flag, entry in FLAGS.items() if flag != "weights"}
+SHARED = {
+    **{flag: entry for flag, entry in FLAGS.items() if flag != "weights"},
+    "encoder-weights": ("model.encoder_weights", "none (the default), imagenet, a timm tag, or a file"),
+    "dropout": ("model.dropout", "before the fully connected layer, from 0 (the default) to below 1"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

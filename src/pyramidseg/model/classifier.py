@@ -4,21 +4,25 @@ Legend: B batch, C channels, H W pixels, K classes.
 """
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 import pyramidseg
 from pyramidseg.errors import ConfigError
 from pyramidseg.model.encoder import resolve_encoder
-from pyramidseg.model.encoder_weights import create_network
+from pyramidseg.model.encoder_weights import CLASSIFIER, create_network
+from pyramidseg.model.levels import doubling_strides, find_levels
 from pyramidseg.model.normalization import normalize
 from pyramidseg.model.tensor_files import write_tensors
 
-KIND = "pyramidseg classifier"
+STRIDES = doubling_strides(4, 32)
+"""Of the pyramid that a network has to give maps for: pretrained for segmentation, it has to be of use there."""
 
 
 class Classifier(nn.Module):
@@ -27,7 +31,7 @@ class Classifier(nn.Module):
     Input: (B, C, H, W) as `Segmenter` takes it.
 
     Raises:
-        ConfigError: an unknown network, or one without a classifier.
+        ConfigError: an unknown network, one that segmentation cannot use (`find_levels`), or one without a classifier.
         WeightsError: weights that cannot be had or do not fit.
     """
 
@@ -48,11 +52,13 @@ class Classifier(nn.Module):
         self.classes = tuple(classes)
         self.name = resolve_encoder(encoder, encoder_depth)
         self.in_channels = in_channels
+        levels = find_levels(self.name, STRIDES)
+        self.size_multiple = levels.size_multiple
         self.network, self.source = create_network(
             self.name,
             weights=encoder_weights,
             in_channels=in_channels,
-            options={"num_classes": len(self.classes), "drop_rate": dropout},
+            options={"num_classes": len(self.classes), "drop_rate": dropout, **levels.options},
         )
         if self.network.get_classifier() is None:  # type: ignore[operator]
             raise ConfigError(f"encoder={self.name}: has no classifier to train; choose another network")
@@ -64,15 +70,46 @@ class Classifier(nn.Module):
         logits: Tensor = self.network(normalize(image_BCHW, self.mean, self.std))
         return logits
 
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        """The fully connected layer, or the two of networks that are distilled (SwiftFormer)."""
+        layers: nn.Module | tuple[nn.Module, ...] = self.network.get_classifier()  # type: ignore[operator]
+        return (layers,) if isinstance(layers, nn.Module) else layers
+
+    def set_normalization(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        """Replace the statistics, in the units of `normalize`."""
+        self.mean.copy_(torch.tensor(mean))
+        self.std.copy_(torch.tensor(std))
+
+    @torch.no_grad()
+    def check_training_batch(self, batch: int, height: int, width: int) -> None:
+        """Refuse crops that the network does not take, and batches that leave batch norm one value per channel.
+
+        A pass on the meta device tells, which has shapes and no arithmetic.
+
+        Raises:
+            ConfigError: before anything is computed.
+        """
+        tensors = {name: tensor.to("meta") for name, tensor in (*self.named_parameters(), *self.named_buffers())}
+        images = torch.zeros(batch, self.in_channels, height, width, device="meta")
+        try:
+            functional_call(self, tensors, (images,))
+        except Exception as error:  # whatever a network of timm raises at a size that it does not take
+            reason = textwrap.shorten(f"{type(error).__name__}: {error}", 100, placeholder=" ...")
+            raise ConfigError(
+                f"encoder={self.name}: cannot be trained on a batch of {batch} x {height}x{width} pixels ({reason}); "
+                f"choose data.crop among the multiples of {self.size_multiple}, or larger batches or crops"
+            ) from None
+
     def save(self, path: Path, *, facts: Mapping[str, Any]) -> None:
         """Write the tensors under timm's names, which `--encoder-weights` takes, with classes and facts beside them."""
         metadata = {
-            "format": KIND,
+            "format": CLASSIFIER,
             "version": pyramidseg.__version__,
             "encoder": self.name,
             "classes": json.dumps(self.classes),
-            "mean": json.dumps(self.source.mean),
-            "std": json.dumps(self.source.std),
+            "mean": json.dumps(self.mean.tolist()),
+            "std": json.dumps(self.std.tolist()),
             "facts": json.dumps(dict(facts)),
         }
         write_tensors(path, self.network.state_dict(), metadata)

@@ -3,6 +3,7 @@
 The names of tensors are timm's; a fully connected layer in a file is left out.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import timm
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError
+from safetensors import safe_open
 from timm.models import adapt_input_conv, get_pretrained_cfg, list_pretrained
 from torch import Tensor, nn
 
@@ -29,6 +31,9 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 HUB_SECONDS = 10.0
 """How long the hub may take to answer at all."""
+
+CLASSIFIER = "pyramidseg classifier"
+"""What the metadata of a file that `pretrain` wrote has under `format`; its mean and std are there too."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -61,12 +66,13 @@ def create_network(
         mean, std = _repeat(IMAGENET_MEAN, in_channels), _repeat(IMAGENET_STD, in_channels)
         return timm.create_model(name, pretrained=False, **options), EncoderSource("random", "random", mean, std)
     if _is_file(weights):
-        state = _classifier_state(name, Path(weights), in_channels=in_channels)
+        file = Path(weights)
+        state = _classifier_state(name, file, in_channels=in_channels)
         overlay = {"state_dict": state, "first_conv": None}
         network = timm.create_model(
             name, pretrained=True, pretrained_cfg_overlay=overlay, pretrained_strict=False, **options
         )
-        return network, _source_of(name, "file", Path(weights).name, in_channels)
+        return network, _source_of_file(name, file, in_channels)
     tag = _tag_of(name, weights)
     return _download(f"{name}.{tag}", options), _source_of(f"{name}.{tag}", "pretrained", f"{name}.{tag}", in_channels)
 
@@ -150,6 +156,23 @@ def _source_of(name: str, kind: Literal["pretrained", "file"], label: str, in_ch
     mean = settings.mean if settings is not None else IMAGENET_MEAN
     std = settings.std if settings is not None else IMAGENET_STD
     return EncoderSource(kind, label, _repeat(mean, in_channels), _repeat(std, in_channels))
+
+
+def _source_of_file(name: str, file: Path, in_channels: int) -> EncoderSource:
+    """With the mean and deviation that `pretrain` trained the weights with, where it wrote the file."""
+    metadata = _metadata(file)
+    if metadata.get("format") != CLASSIFIER:
+        return _source_of(name, "file", file.name, in_channels)
+    mean, std = (_repeat(tuple(json.loads(metadata[key])), in_channels) for key in ("mean", "std"))
+    return EncoderSource("file", f"{file.name} ({CLASSIFIER}, with its mean and std)", mean, std)
+
+
+def _metadata(file: Path) -> dict[str, str]:
+    """Of a file whose tensors have been read; only safetensors have any."""
+    if file.suffix != ".safetensors":
+        return {}
+    with safe_open(file, framework="pt") as content:
+        return dict(content.metadata() or {})
 
 
 def _repeat(values: tuple[float, ...], count: int) -> tuple[float, ...]:

@@ -38,13 +38,13 @@ def part_finder(encoder: Encoder) -> Callable[[str], int]:
 
 
 def owned_modules(encoder: Encoder) -> list[tuple[int, nn.Module]]:
-    """Every module that has parameters of its own, with its part."""
+    """Every module below the encoder, with its part: that of the last of its tensors.
+
+    So a module that reaches into several parts counts to the last of them, and what has no tensors, such as drop path,
+    goes with the block around it.
+    """
     part_of = part_finder(encoder)
-    return [
-        (part_of(name), module)
-        for name, module in encoder.named_modules()
-        if name and next(module.parameters(recurse=False), None) is not None
-    ]
+    return [(part_of(name), module) for name, module in encoder.named_modules() if name]
 
 
 def _flat(name: str) -> str:

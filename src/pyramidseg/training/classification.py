@@ -14,16 +14,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyramidseg.cache import Memory
 from pyramidseg.config import Config, TrainConfig, given_settings
 from pyramidseg.console import Console
 from pyramidseg.data.classification_loading import ClassifiedSamples, center_crop
 from pyramidseg.data.image_folders import ImageFolders, LabelledImage, check_images, open_image_folders
-from pyramidseg.data.images import read_image
+from pyramidseg.data.images import read_header, read_image
 from pyramidseg.data.loading import Batch
+from pyramidseg.data.normalization import Normalization, measure, wants_statistics
 from pyramidseg.data.parallel import in_threads
-from pyramidseg.errors import ConfigError
+from pyramidseg.data.records import Record
+from pyramidseg.errors import ConfigError, DataError
+from pyramidseg.evaluation.scoring import _sum_dtype
 from pyramidseg.model.classifier import Classifier
-from pyramidseg.runtime import autocast, on_first_rank, position_seed, rank, sum_over_ranks, world_size
+from pyramidseg.model.encoder import check_encoder
+from pyramidseg.runtime import (
+    autocast,
+    memory_explained,
+    on_first_rank,
+    position_seed,
+    rank,
+    sum_over_ranks,
+    world_size,
+)
 from pyramidseg.training.checkpoint import Position
 from pyramidseg.training.history import check_watch
 from pyramidseg.training.optim import choose_optimizer
@@ -40,7 +53,7 @@ IMAGES, WRONG, WRONG_TOP = range(3)
 
 MEANINGFUL: dict[str, frozenset[str]] = {
     "model": frozenset({"encoder", "encoder_depth", "encoder_weights", "dropout", "in_channels"}),
-    "data": frozenset({"val_share", "crop", "flip", "color", "workers"}),
+    "data": frozenset({"val_share", "crop", "flip", "color", "normalization", "workers"}),
     "loss": frozenset(),
     "optim": frozenset(
         {"optimizer", "lr", "weight_decay", "momentum", "schedule", "warmup_epochs", "clip_norm", "ema"}
@@ -109,14 +122,14 @@ class Classification:
         """Error and loss on the middle of every validation image; see `Task.validate`."""
         mine = self.data.splits["val"][rank() :: world_size()]
         tally = self.empty_tally()
-        loss = torch.zeros((), dtype=torch.float64)
+        loss = torch.zeros((), dtype=_sum_dtype(self.step.device), device=self.step.device)
         for images, labels in self._batches(mine, console):
             with torch.inference_mode(), autocast(self.step.precision, self.step.device):
                 logits = self.step.widened(model(images.to(self.step.device)))
             truth = self.step.to_device(labels)
-            loss += F.cross_entropy(logits, truth, reduction="sum").double().cpu()
+            loss += F.cross_entropy(logits, truth, reduction="sum").to(loss)
             tally += counted(logits, truth)
-        tally, loss = sum_over_ranks(tally), sum_over_ranks(loss.to(self.step.device))
+        tally, loss = sum_over_ranks(tally), sum_over_ranks(loss)
         columns = {
             "val_loss": float(loss) / int(tally[IMAGES]),
             "val_error": _share(tally, WRONG),
@@ -148,7 +161,9 @@ class Classification:
             },
             notes=(*self.data.notes, *setup.notes),
         )
-        console.say(f"for segmentation: --encoder {setup.model.name} --encoder-weights {run.best}")
+        channels = setup.model.in_channels
+        more = "" if channels == 3 else f" model.in_channels={channels}"
+        console.say(f"for segmentation: --encoder {setup.model.name} --encoder-weights {run.best}{more}")
 
     def _batches(self, images: Sequence[LabelledImage], console: Console) -> Iterator[tuple[Tensor, Tensor]]:
         """(B, C, H, W) crops and (B,) labels."""
@@ -175,8 +190,9 @@ def plan_pretraining(config: Config, folder: Path, console: Console) -> Setup:
         PyramidSegError: the first thing that cannot be used.
     """
     config, optimizer = choose_optimizer(classification_config(config))
-    data = on_first_rank(lambda: _checked(folder, config, console))
-    step = make_step(config)
+    step = make_step(config)  # a device or a network that cannot be had is refused before any image is read
+    check_encoder(config.model)
+    data, normalization = on_first_rank(lambda: _checked(folder, config, console))
     torch.manual_seed(position_seed("initialisation", config.train.seed))
     model = Classifier(
         data.classes,
@@ -186,14 +202,19 @@ def plan_pretraining(config: Config, folder: Path, console: Console) -> Setup:
         in_channels=config.model.in_channels,
         dropout=config.model.dropout,
     )
+    if normalization is not None:
+        model.set_normalization(normalization.mean, normalization.std)
+    plan = make_plan(config, samples=len(data.splits["train"]))
+    model.check_training_batch(plan.smallest_batch, *config.data.crop)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     note = f"{model.name} classifier, {parameters / 1e6:.1f} M parameters, weights {model.source.name}"
-    model = model.to(step.device, step.dtype).to(memory_format=torch.channels_last)
+    with memory_explained("choose a smaller encoder, or train.device=cpu"):
+        model = model.to(step.device, step.dtype).to(memory_format=torch.channels_last)
     setup = assemble(
         config,
         Classification(config, data, data.fingerprint(), step),
         step,
-        make_plan(config, samples=len(data.splits["train"])),
+        plan,
         model=model,
         seen_by_loss=model,
         samples=ClassifiedSamples(
@@ -204,7 +225,7 @@ def plan_pretraining(config: Config, folder: Path, console: Console) -> Setup:
             color=config.data.color,
             seed=config.train.seed,
         ),
-        notes=(note,),
+        notes=(note, *([f"images are normalised by {normalization}"] if normalization else [])),
     )
     for text in (*setup.notes, optimizer):
         console.say(text)
@@ -246,15 +267,38 @@ def counted(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([wrong.new_tensor(len(labels)), wrong, wrong_top])
 
 
-def _checked(folder: Path, config: Config, console: Console) -> ImageFolders:
+def _checked(folder: Path, config: Config, console: Console) -> tuple[ImageFolders, Normalization | None]:
+    """The images, and mean and deviation of those that are trained on where the network needs them."""
+    channels, memory = config.model.in_channels, Memory.of_user(console.warn)
     data = open_image_folders(folder, val_share=config.data.val_share)
     console.say(f"{data.source}: folders of images by class, {len(data.classes)} classes")
     for note in data.notes:
         console.say(f"  {note}")
-    check_images(data, channels=config.model.in_channels, track=console.track)
+    check_images(data, channels=channels, track=console.track)
     for name, images in data.splits.items():
         console.say(f"  {name}: {len(images)} images")
-    return data
+    dtype = _common_dtype(data)
+    if not wants_statistics(config.data.normalization, dtypes=(dtype,), channels=channels, pretrained=False):
+        return data, None
+    records = [Record(entry.id, entry.image) for entry in data.splits["train"]]
+    return data, measure(records, channels=channels, track=console.track, memory=memory)
+
+
+def _common_dtype(data: ImageFolders) -> str:
+    """The type of all images, whose range their values are scaled by.
+
+    Raises:
+        DataError: there are several.
+    """
+    entries = [entry for images in data.splits.values() for entry in images]
+    shown: dict[str, str] = {}
+    for entry, header in zip(entries, in_threads(lambda entry: read_header(entry.image), entries), strict=True):
+        shown.setdefault(header.dtype, entry.id)
+    if len(shown) > 1:
+        kinds = " and ".join(f"{dtype} ({example})" for dtype, example in sorted(shown.items()))
+        raise DataError(f"{data.source}: images of {kinds} cannot be mixed; convert one kind")
+    (dtype,) = shown
+    return dtype
 
 
 def _stacked(waiting: Sequence[tuple[np.ndarray[Any, Any], int]]) -> tuple[Tensor, Tensor]:

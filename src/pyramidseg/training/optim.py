@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from pyramidseg.config import Config, OptimConfig
+from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.stages import count_parts, part_finder
 from pyramidseg.training.freezing import frozen_parts
@@ -24,7 +25,9 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimiz
     """
     groups = parameter_groups(model, config)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum, nesterov=config.momentum > 0)
+        nesterov = config.momentum > 0
+        # Not fused: torch's kernel fails where what thaws has no momentum yet and the rest has.
+        return torch.optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum, nesterov=nesterov)
     if config.optimizer == "muon":
         return Muon(groups, lr=config.peak_lr)
     return torch.optim.AdamW(groups, lr=config.peak_lr, fused=True)
@@ -47,11 +50,12 @@ def choose_optimizer(config: Config) -> tuple[Config, str]:
 
 def parameter_groups(model: nn.Module, config: OptimConfig) -> list[Group]:
     """All parameters that are ever trained, by peak rate, by whether they decay, and by whether Muon takes them."""
-    rates = _peak_rates(model, config)
+    rates, outputs = _peak_rates(model, config), _output_names(model)
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if name in rates:
-            key = rates[name], parameter.ndim > 1, _mixes_channels(name, parameter)
+            orthogonal = name not in outputs and _mixes_channels(parameter)
+            key = rates[name], parameter.ndim > 1, orthogonal
             groups.setdefault(key, []).append(parameter)
     return [
         {
@@ -82,12 +86,20 @@ def _peak_rates(model: nn.Module, config: OptimConfig) -> dict[str, float]:
     return rates
 
 
-def _mixes_channels(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a parameter is a matrix between hidden channels, which Muon is made for.
+def _mixes_channels(parameter: nn.Parameter) -> bool:
+    """Whether a parameter is a matrix between channels, which Muon is made for; depthwise filters are none."""
+    return parameter.ndim > 1 and parameter.shape[1] > 1
 
-    Neither the outputs nor depthwise filters are, whose rows have nothing in common.
-    """
-    return parameter.ndim > 1 and parameter.shape[1] > 1 and not name.startswith(("classifier.", "head."))
+
+def _output_names(model: nn.Module) -> frozenset[str]:
+    """Parameters of the layers that give classes, which are not Muon's: their rows have nothing in common."""
+    layers: tuple[nn.Module | None, ...] = ()
+    if isinstance(model, Segmenter):
+        layers = model.classifier, model.head
+    if isinstance(model, Classifier):
+        layers = model.output_layers
+    outputs = {id(parameter) for layer in layers if layer is not None for parameter in layer.parameters()}
+    return frozenset(name for name, parameter in model.named_parameters() if id(parameter) in outputs)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
