@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyramidseg.classes import Classes
-from pyramidseg.compare.bootstrap import _resampled, compare_pairs, counts_of, miou
+from pyramidseg.compare.bootstrap import Difference, _resampled, compare_pairs, counts_of, miou
 from pyramidseg.evaluation.metrics import metrics_of
 
 
@@ -37,6 +37,28 @@ def test_a_small_difference_on_the_same_images_is_real() -> None:
     assert [(difference.first, difference.second) for difference in differences] == [("better", "worse")]
     assert differences[0].is_real
     assert differences[0].low < differences[0].mean < differences[0].high
+
+
+def test_one_image_and_one_seed_make_nothing_real() -> None:
+    (difference,) = compare_pairs({"a": [images(1, quality=0.0)[:1]], "b": [images(2, quality=0.3)[:1]]})
+    assert difference.low == difference.high == difference.mean > 0.05
+    assert not difference.is_real
+    assert not difference.is_noise
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "real", "noise"),
+    [
+        (0.01, 0.09, True, False),
+        (-0.09, -0.01, True, False),
+        (-0.01, 0.02, False, True),
+        (-0.01, 0.05, False, False),
+        (0.0, 0.0, False, False),
+    ],
+)
+def test_a_difference_is_real_or_noise_or_open(low: float, high: float, real: bool, noise: bool) -> None:
+    difference = Difference("a", "b", (low + high) / 2, low, high)
+    assert (difference.is_real, difference.is_noise) == (real, noise)
 
 
 def test_models_that_differ_by_chance_are_not_told_apart() -> None:

@@ -4,18 +4,25 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
 
 from pyramidseg.cli.main import main
+from pyramidseg.compare import study
 from pyramidseg.compare.bootstrap import Difference
 from pyramidseg.compare.results import EncoderCost, EncoderResult, pareto_front
-from pyramidseg.compare.study import run_folder
-from pyramidseg.compare.verdict import caveat, verdict
+from pyramidseg.compare.study import PLAN, begin_study, carry_out, run_folder
+from pyramidseg.compare.verdict import caveats, verdict
+from pyramidseg.console import Console
+from pyramidseg.training.interrupt import Interrupted
 from support import TINY
 
 ENCODERS = "test_resnet,test_efficientnet"
-SETTINGS = [*TINY[1:], "train.device=cpu", "--encoders", ENCODERS]
+SETTINGS = [*TINY[1:], "train.device=cpu", "train.checkpoint_steps=1", "--encoders", ENCODERS]
 
 
 @pytest.fixture(scope="module")
@@ -25,32 +32,53 @@ def compared(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def content(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    return found
+
+
 def rows(file: Path) -> list[dict[str, str]]:
     with file.open(encoding="utf-8") as lines:
         return list(csv.DictReader(lines))
 
 
 def test_everything_that_is_promised_is_there(compared: Path) -> None:
-    content = json.loads((compared / "comparison.json").read_text(encoding="utf-8"))
-    assert [entry["name"] for entry in content["encoders"]] == ENCODERS.split(",")
-    for entry in content["encoders"]:
+    found = content(compared)
+    assert [entry["name"] for entry in found["encoders"]] == ENCODERS.split(",")
+    for entry in found["encoders"]:
         assert entry["error"] == pytest.approx(1 - entry["miou"])
         assert min(entry[name] for name in ("parameters", "gmac", "latency_ms", "memory_mb", "training_seconds")) > 0
-    assert len(content["pairs"]) == 1
+    assert len(found["pairs"]) == 1
     assert len(rows(compared / "epochs.csv")) == 2
     assert {row["class"] for row in rows(compared / "classes.csv")} >= {"road", "sky"}
     page = (compared / "report.html").read_text(encoding="utf-8")
-    assert all(sentence in page for sentence in content["verdict"])
+    assert all(sentence in page for sentence in found["verdict"])
     assert "http://" not in page
     assert "https://" not in page
     assert {path.name for path in compared.glob("*.png")} == {"error.png", "cost.png"}
 
 
 def test_scores_are_those_of_the_last_epoch(compared: Path) -> None:
-    content = json.loads((compared / "comparison.json").read_text(encoding="utf-8"))
-    for entry in content["encoders"]:
+    for entry in content(compared)["encoders"]:
         (row,) = rows(run_folder(compared, entry["name"], 0) / "metrics.csv")
         assert entry["miou"] == pytest.approx(float(row["val_miou"]), abs=2e-3)  # validated in training's precision
+        assert entry["errors_by_epoch"] == [[pytest.approx(1 - float(row["val_miou"]), abs=1e-5)]]
+
+
+def test_tables_say_what_the_json_says(compared: Path) -> None:
+    found = content(compared)
+    fastest = min(found["encoders"], key=lambda entry: entry["latency_ms"])
+    assert fastest["pareto"]
+    for entry, row in zip(found["encoders"], rows(compared / "encoders.csv"), strict=True):
+        assert (row.pop("encoder"), row.pop("pareto")) == (entry["name"], str(entry["pareto"]))
+        assert float(row.pop("miou_min")) == float(row.pop("miou_max")) == entry["mious"][0]
+        assert {name: float(value) for name, value in row.items()} == {name: entry[name] for name in row}
+        assert row.keys() >= {"miou", "error", "parameters", "gmac", "latency_ms", "memory_mb", "training_seconds"}
+    for pair, row in zip(found["pairs"], rows(compared / "pairs.csv"), strict=True):
+        assert row == {name: str(value) for name, value in pair.items()}
+        assert pair["low"] <= pair["difference"] <= pair["high"]
+        better, worse = (entry["miou"] for entry in sorted(found["encoders"], key=lambda entry: -entry["miou"]))
+        assert pair["difference"] == pytest.approx(better - worse)
 
 
 def test_it_goes_on_where_it_stopped_and_takes_more_seeds(
@@ -63,6 +91,72 @@ def test_it_goes_on_where_it_stopped_and_takes_more_seeds(
     assert (run_folder(compared, "test_resnet", 0) / "last.safetensors").stat().st_mtime_ns == before
     assert "this run is finished; it is left as it is" in capsys.readouterr().out
     assert len(rows(compared / "epochs.csv")) == 4
+
+
+def stopped(compared: Path, out: Path) -> Path:
+    """A comparison that was killed in the last step of its last run."""
+    shutil.copytree(compared, out)
+    for file in out.iterdir():
+        if file.is_file() and file.name != PLAN:
+            file.unlink()
+    run = run_folder(out, "test_efficientnet", 0)
+    for name in ("best.safetensors", "last.safetensors", "metrics.csv", "report.html"):
+        (run / name).unlink()
+    sorted((run / "checkpoint").iterdir())[-1].unlink()
+    return run
+
+
+def test_a_comparison_stopped_within_a_run_ends_as_one_left_alone(
+    compared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    run = stopped(compared, out)
+    asked = yaml.safe_load((out / PLAN).read_text(encoding="utf-8"))
+    taken_up = begin_study(
+        asked["dataset"],
+        tuple(asked["encoders"]),
+        out=out,
+        seeds=1,
+        epochs=1,
+        minutes=None,
+        settings=asked["settings"],
+        console=Console(),
+    )
+    runs = carry_out(taken_up, out, Console())
+    assert f"{run}: resumed at epoch 1, step 4" in capsys.readouterr().out
+    for name, (found,) in runs.items():
+        whole = run_folder(compared, name, 0)
+        assert rows(found.folder / "metrics.csv")[0]["val_miou"] == rows(whole / "metrics.csv")[0]["val_miou"]
+        tensors, expected = load_file(found.last), load_file(whole / "last.safetensors")
+        assert all(torch.equal(tensors[key], expected[key]) for key in expected)
+
+
+def test_a_run_that_cannot_go_on_is_explained_without_flags_of_training(
+    compared: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stopped(compared, tmp_path / "out")
+    for file in (run / "checkpoint").iterdir():
+        file.write_bytes(b"damaged")
+    assert main(["compare", str(scenes), "--out", str(tmp_path / "out"), "--epochs", "1", *SETTINGS]) == 2
+    error = capsys.readouterr().err
+    assert f"checkpoints is whole; delete {run}, and the same command trains it anew" in error
+    assert "--overwrite" not in error
+
+
+def test_an_interruption_says_that_the_same_command_continues(
+    compared: Path,
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*arguments: Any, **more: Any) -> None:
+        raise Interrupted("interrupted; everything up to epoch 1, step 1 is saved: --resume continues")
+
+    out = shutil.copytree(compared, tmp_path / "out")
+    monkeypatch.setattr(study, "fit", interrupted)
+    assert main(["compare", str(scenes), "--out", str(out), "--epochs", "1", *SETTINGS]) == 130
+    assert capsys.readouterr().err == "interrupted; what was trained is saved: the same command continues\n"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +220,12 @@ def test_a_comparison_goes_on_by_the_words_that_began_it(
     [(1, "not how much a second training would differ"), (3, "3 seeds tell only roughly"), (10, "by 10 seeds")],
 )
 def test_the_caveat_says_what_the_intervals_are_of(seeds: int, said: str) -> None:
-    assert said in caveat(seeds)
+    assert said in caveats(seeds)[0]
+
+
+@pytest.mark.parametrize("said", ["the best was chosen by the same images", "frames of one sequence"])
+def test_the_caveat_says_what_the_intervals_leave_out(said: str) -> None:
+    assert said in " ".join(caveats(3))
 
 
 def result(name: str, miou: float, latency_ms: float) -> EncoderResult:
@@ -145,7 +244,21 @@ def test_the_verdict_takes_the_fastest_of_those_that_are_as_good() -> None:
     assert "middle is as good as deep within noise (0.5 points behind" in said
     assert "and 1.5 times as fast" in said
     assert "shallow is 15.0 points behind deep" in said
-    assert "Take middle" in said
+    assert "Take middle: it is as good as deep within noise, and no other that is so is faster here." in said
+
+
+def test_a_wide_interval_is_no_equality() -> None:
+    results = [result("deep", 0.75, 30.0), result("shallow", 0.74, 10.0)]
+    said = " ".join(verdict(results, [Difference("deep", "shallow", 0.01, -0.03, 0.05)]))
+    assert "shallow cannot be told from deep (1.0 points behind, 95 % interval -3.0 to 5.0)" in said
+    assert "Take deep: it has the highest mean IoU, and none that is as good within noise is faster here; " in said
+    assert "shallow is faster still and cannot be told from deep: more images or seeds would tell." in said
+
+
+def test_one_image_and_one_seed_tell_nothing() -> None:
+    results = [result("deep", 0.75, 30.0), result("shallow", 0.65, 40.0)]
+    said = " ".join(verdict(results, [Difference("deep", "shallow", 0.1, 0.1, 0.1)]))
+    assert "shallow cannot be told from deep (10.0 points behind, and the resamples do not differ" in said
 
 
 def test_the_front_leaves_out_what_another_beats() -> None:

@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each encoder (default 1)")
     parser.add_argument("--epochs", type=int, metavar="N", help="budget of each run, in epochs")
-    parser.add_argument("--minutes", type=float, metavar="M", help="budget of each run, in minutes on this machine")
+    parser.add_argument(
+        "--minutes", type=float, metavar="M", help="budget of each run: training and validation on this machine"
+    )
     for flag, (setting, text) in SHARED.items():
         parser.add_argument(f"--{flag}", dest=setting, metavar=flag.rpartition("-")[2].upper(), help=text)
     parser.set_defaults(collect="settings")

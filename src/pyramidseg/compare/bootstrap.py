@@ -17,6 +17,15 @@ from numpy.typing import NDArray
 RESAMPLES = 2000
 LEVEL = 0.95
 
+WIDE = 0.02
+"""Half the width of an interval, in mIoU, from which on it says nothing of equality.
+
+Two points are what people choose an encoder for: an interval that reaches further holds differences that matter.
+"""
+
+ROUNDING = 1e-9
+"""Ends of an interval that are no further apart are one: nothing varied between the resamples."""
+
 Counts = NDArray[np.int64]
 """(N, 3, K): true positives, false positives and false negatives by image and class."""
 
@@ -38,9 +47,19 @@ class Difference:
     high: float
 
     @property
+    def varies(self) -> bool:
+        """Whether the resamples differ at all: those of one image and one seed do not, and say nothing."""
+        return self.high - self.low > ROUNDING
+
+    @property
     def is_real(self) -> bool:
         """Whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
+        return self.varies and (self.low > 0 or self.high < 0)
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether the interval holds 0, and nothing far from it: the models are as good as each other."""
+        return self.varies and not self.is_real and (self.high - self.low) / 2 <= WIDE
 
 
 def counts_of(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -51,13 +70,19 @@ def counts_of(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def miou(counts: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean IoU from counts (..., 3, K) that have been added up over images; classes that are nowhere are left out."""
-    hits, total = counts[..., 0, :].astype(np.float64), counts.sum(axis=-2).astype(np.float64)
-    iou = np.divide(hits, total, out=np.full(hits.shape, np.nan), where=total > 0)
+    iou = ious(counts)
     known = ~np.isnan(iou)
     found = known.sum(axis=-1)
     summed = np.where(known, iou, 0).sum(axis=-1)
     mean: NDArray[np.float64] = np.divide(summed, found, out=np.full(summed.shape, np.nan), where=found > 0)
     return mean
+
+
+def ious(counts: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """IoU by class (..., K) from counts (..., 3, K) that have been added up over images; NaN where there is neither."""
+    hits, total = counts[..., 0, :].astype(np.float64), counts.sum(axis=-2).astype(np.float64)
+    iou: NDArray[np.float64] = np.divide(hits, total, out=np.full(hits.shape, np.nan), where=total > 0)
+    return iou
 
 
 def compare_pairs(

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pyramidseg.compare.results import COSTS, EncoderResult, Results, pareto_front
+from pyramidseg.compare.results import COSTS, EncoderResult, Results, error_of, pareto_front
 from pyramidseg.evaluation.plots import STYLE, Format, new_figure, rendered
 from pyramidseg.pages.page import MUTED
 
@@ -24,7 +24,7 @@ def error_curves(results: Results, *, format: Format = "png") -> bytes:
     with matplotlib.rc_context(STYLE):
         figure = new_figure(10, 4)
         left, right = figure.subplots(1, 2)
-        _draw_curves(left, results.encoders, "error, 1 - mean IoU", lambda row: _minus(row["val_miou"]))
+        _draw_curves(left, results.encoders, "error, 1 - mean IoU", error_of)
         _draw_curves(right, results.encoders, "validation loss", lambda row: row["val_loss"])
         names, labels = right.get_legend_handles_labels()
         figure.legend(names, labels, loc="outside lower center", ncols=min(4, len(labels)))
@@ -87,7 +87,3 @@ def _by_seed(result: EncoderResult, value_of: Callable[[dict[str, Any]], float |
         for history in result.histories
     ]
     return np.array(values, dtype=np.float64)
-
-
-def _minus(miou: float | None) -> float | None:
-    return None if miou is None else 1 - miou

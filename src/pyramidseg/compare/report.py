@@ -4,15 +4,16 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pyramidseg.compare.bootstrap import WIDE, Difference
 from pyramidseg.compare.plots import cost_scatter, error_curves
 from pyramidseg.compare.results import COSTS, LATENCY, EncoderResult, Results, pareto_front
 from pyramidseg.compare.study import Study
-from pyramidseg.compare.verdict import caveat, verdict
+from pyramidseg.compare.verdict import verdict
 from pyramidseg.files import write_atomically, write_text
 from pyramidseg.pages.page import Figure, render, svg_uri, template_of
 
@@ -40,7 +41,7 @@ def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:
         template_of(__package__, "report.html.j2"),
         title=f"{len(ranked)} encoders on {Path(study.dataset).name}",
         verdict=sentences,
-        caveat=caveat(study.seeds),
+        wide=100 * WIDE,
         seeds=study.seeds,
         rows=[_Row(result, result.name in front) for result in ranked],
         results=results,
@@ -86,11 +87,7 @@ def csv_tables(results: Results) -> dict[str, str]:
                     "miou_min": min(result.mious),
                     "miou_max": max(result.mious),
                     "error": result.error,
-                    "parameters": result.cost.parameters,
-                    "gmac": result.cost.gmac,
-                    "latency_ms": result.cost.latency_ms,
-                    "memory_mb": result.cost.memory_mb,
-                    "training_seconds": result.cost.training_seconds,
+                    **asdict(result.cost),
                     "pareto": result.name in pareto_front(results.encoders, COSTS[LATENCY]),
                 }
                 for result in results.encoders
@@ -103,19 +100,7 @@ def csv_tables(results: Results) -> dict[str, str]:
                 for index, name in enumerate(results.classes.names)
             ]
         ),
-        "pairs.csv": _csv(
-            [
-                {
-                    "first": pair.first,
-                    "second": pair.second,
-                    "difference": pair.mean,
-                    "low": pair.low,
-                    "high": pair.high,
-                    "real": pair.is_real,
-                }
-                for pair in results.differences
-            ]
-        ),
+        "pairs.csv": _csv([_pair(difference) for difference in results.differences]),
     }
 
 
@@ -127,6 +112,17 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
         {name: "" if value is None or value != value else value for name, value in row.items()} for row in rows
     )
     return text.getvalue()
+
+
+def _pair(difference: Difference) -> dict[str, Any]:
+    return {
+        "first": difference.first,
+        "second": difference.second,
+        "difference": difference.mean,
+        "low": difference.low,
+        "high": difference.high,
+        "real": difference.is_real,
+    }
 
 
 def _as_json(study: Study, results: Results, sentences: Sequence[str]) -> dict[str, Any]:
@@ -144,21 +140,16 @@ def _as_json(study: Study, results: Results, sentences: Sequence[str]) -> dict[s
                 "miou": result.miou,
                 "error": result.error,
                 "mious": list(result.mious),
+                "errors_by_epoch": result.errors_by_epoch,
                 "iou_by_class": {
                     name: _number(iou) for name, iou in zip(results.classes.names, result.iou_by_class, strict=True)
                 },
-                "parameters": result.cost.parameters,
-                "gmac": result.cost.gmac,
-                "latency_ms": result.cost.latency_ms,
-                "memory_mb": result.cost.memory_mb,
-                "training_seconds": result.cost.training_seconds,
+                **asdict(result.cost),
+                "pareto": result.name in pareto_front(results.encoders, COSTS[LATENCY]),
             }
             for result in results.encoders
         ],
-        "pairs": [
-            {"first": pair.first, "second": pair.second, "difference": pair.mean, "low": pair.low, "high": pair.high}
-            for pair in results.differences
-        ],
+        "pairs": [_pair(difference) for difference in results.differences],
         "verdict": list(sentences),
     }
 

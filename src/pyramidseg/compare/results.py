@@ -1,19 +1,19 @@
 """What the runs of a comparison say: figures and costs by encoder, and the differences between them."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from pyramidseg.benchmark.images import scene_images
 from pyramidseg.benchmark.memory import peak_memory
 from pyramidseg.benchmark.timing import alternate
 from pyramidseg.classes import Classes
-from pyramidseg.compare.bootstrap import Counts, Difference, compare_pairs, counts_of, miou
+from pyramidseg.compare.bootstrap import Counts, Difference, compare_pairs, counts_of, ious, miou
 from pyramidseg.config import load_config
 from pyramidseg.console import Console
 from pyramidseg.data.images import image_size
@@ -23,6 +23,8 @@ from pyramidseg.evaluation.scoring import score
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.backends import TorchBackend
+from pyramidseg.predict.skeleton import skeleton
+from pyramidseg.predict.tiling import predict_labels
 from pyramidseg.training.loop import Run
 
 SIZES_SAMPLED = 51
@@ -75,6 +77,16 @@ class EncoderResult:
         """1 - mIoU."""
         return 1 - self.miou
 
+    @property
+    def errors_by_epoch(self) -> list[list[float | None]]:
+        """By seed: 1 - mIoU after each epoch."""
+        return [[error_of(row) for row in history] for history in self.histories]
+
+
+def error_of(row: Mapping[str, Any]) -> float | None:
+    """1 - mIoU of a row of metrics.csv."""
+    return None if row["val_miou"] is None else 1 - row["val_miou"]
+
 
 COSTS: dict[str, Callable[[EncoderResult], float]] = {
     "parameters, millions": lambda result: result.cost.parameters / 1e6,
@@ -118,21 +130,20 @@ def collect(runs: Mapping[str, Sequence[Run]], dataset: str, console: Console) -
     for name, found in runs.items():
         counts = tuple(score_by_image(run.last, opened, records, config.train.device, console) for run in found)
         totals = [run.sum(axis=0) for run in counts]
-        model = backends[name].model
-        cost = describe_cost(model, height, width)
+        backend = backends[name]
+        cost = describe_cost(skeleton(backend.settings, len(backend.classes)), height, width)
         results.append(
             EncoderResult(
                 name=name,
                 histories=tuple(run.history for run in found),
                 mious=tuple(float(miou(total)) for total in totals),
-                iou_by_class=tuple(np.mean([_ious(total) for total in totals], axis=0).tolist()),
+                iou_by_class=tuple(np.mean([ious(total) for total in totals], axis=0).tolist()),
                 counts=counts,
                 cost=EncoderCost(
                     parameters=cost.parameters,
                     gmac=cost.gmac,
                     latency_ms=latencies[name],
-                    memory_mb=peak_memory(found[0].last, height=height, width=width, device=backends[name].device)
-                    / 2**20,
+                    memory_mb=peak_memory(found[0].last, height=height, width=width, device=backend.device) / 2**20,
                     training_seconds=float(np.mean([sum(row["seconds"] for row in run.history) for run in found])),
                 ),
             )
@@ -156,15 +167,13 @@ def typical_size(records: Sequence[Record]) -> tuple[int, int]:
 
 
 def measure_latencies(backends: Mapping[str, TorchBackend], *, height: int, width: int) -> dict[str, float]:
-    """Milliseconds of one image by model: decoded pixels in, label map out."""
-    calls = {}
-    for name, backend in backends.items():
-        image = torch.randint(0, 256, (1, backend.in_channels, height, width), dtype=torch.uint8)
-
-        def predict(backend: TorchBackend = backend, image: Tensor = image) -> Tensor:
-            return backend(image).argmax(dim=1)
-
-        calls[name] = predict
+    """Milliseconds of one image by model, as `predict` works: decoded pixels in, label map out."""
+    calls = {
+        name: partial(
+            predict_labels, backend, scene_images(1, channels=backend.in_channels, height=height, width=width)
+        )
+        for name, backend in backends.items()
+    }
     device = next(iter(backends.values())).device
     return {name: timing.milliseconds for name, timing in alternate(calls, device=device).items()}
 
@@ -203,8 +212,3 @@ def pareto_front(results: Sequence[EncoderResult], cost_of: Callable[[EncoderRes
             for other in results
         )
     )
-
-
-def _ious(total: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    hits, all_pixels = total[0].astype(float), total.sum(axis=0).astype(float)
-    return np.asarray(np.divide(hits, all_pixels, out=np.full(len(hits), math.nan), where=all_pixels > 0))

@@ -3,20 +3,21 @@
 DIR/comparison.yaml holds what was asked, DIR/runs/ENCODER-seedN one ordinary training run each.
 """
 
-import shutil
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from pyramidseg.compare.budget import affordable_epochs, epoch_seconds
 from pyramidseg.config import Config, make_config
 from pyramidseg.console import Console
-from pyramidseg.errors import ConfigError, OutputError
+from pyramidseg.errors import ConfigError, OutputError, WeightsError
 from pyramidseg.files import write_text
 from pyramidseg.model.encoder import resolve_encoder
+from pyramidseg.training.interrupt import Interrupted
 from pyramidseg.training.loop import Run, fit, plan
 from pyramidseg.training.run_folder import is_occupied
 
@@ -31,7 +32,7 @@ class Study:
         dataset: as the user named it.
         encoders: networks by their full names.
         epochs: by encoder; equal for all, or as many as the minutes that were given allow.
-        minutes: budget of one run, or None where epochs were given.
+        minutes: budget of one run's training and validation, or None where epochs were given.
         settings: given settings that all runs share, by dotted name.
     """
 
@@ -66,6 +67,7 @@ def begin_study(
     Raises:
         ConfigError: no budget or two, an unknown encoder or one named twice, or another study than the one in `out`.
         OutputError: `out` holds something else.
+        Interrupted: in a trial epoch.
         PyramidSegError: a run of the study could not begin; nothing is written then.
     """
     if (epochs is None) == (minutes is None):
@@ -105,6 +107,9 @@ def carry_out(study: Study, out: Path, console: Console) -> dict[str, list[Run]]
 
     Returns:
         Runs by encoder, in the order of the seeds.
+
+    Raises:
+        Interrupted: what was trained is saved.
     """
     runs: dict[str, list[Run]] = {encoder: [] for encoder in study.encoders}
     total = study.seeds * len(study.encoders)
@@ -114,15 +119,27 @@ def carry_out(study: Study, out: Path, console: Console) -> dict[str, list[Run]]
             console.say(f"run {number} of {total}: {encoder}, seed {seed}, {study.epochs[encoder]} epochs")
             folder = run_folder(out, encoder, seed)
             config = study.config(encoder, seed)
-            runs[encoder].append(
-                fit(config, study.dataset, out=folder, resume=folder.exists(), overwrite=False, console=console)
-            )
+            with _in_words_of_compare(folder):
+                run = fit(config, study.dataset, out=folder, resume=folder.exists(), overwrite=False, console=console)
+            runs[encoder].append(run)
     return runs
 
 
 def run_folder(out: Path, encoder: str, seed: int) -> Path:
     """Where one run lies."""
     return out / "runs" / f"{encoder}-seed{seed}"
+
+
+@contextmanager
+def _in_words_of_compare(folder: Path) -> Iterator[None]:
+    """What training says of `train`'s flags, which `compare` has not, as what to do here."""
+    try:
+        yield
+    except Interrupted:
+        raise Interrupted("interrupted; what was trained is saved: the same command continues") from None
+    except WeightsError as error:
+        here = f"delete {folder}, and the same command trains it anew"
+        raise WeightsError(str(error).replace("--overwrite starts anew", here)) from None
 
 
 def _check_runs(dataset: str, encoders: Sequence[str], settings: Mapping[str, Any], console: Console) -> None:
@@ -135,33 +152,11 @@ def _check_runs(dataset: str, encoders: Sequence[str], settings: Mapping[str, An
 def _affordable(
     dataset: str, encoder: str, settings: Mapping[str, Any], minutes: float, out: Path, console: Console
 ) -> int:
-    """Epochs that fit into the minutes, by the time that a run of one takes.
-
-    Raises:
-        ConfigError: not even one does.
-    """
-    trial = out.with_name(f".{out.name}-trial")
-    shutil.rmtree(trial, ignore_errors=True)
+    """Epochs that fit into the minutes, by a trial; see `budget`."""
     console.say(f"{encoder}: one trial epoch, to see how many {minutes:g} minutes allow")
-    try:
-        began = time.monotonic()
-        fit(
-            _config(settings, encoder=encoder, epochs=1, seed=0),
-            dataset,
-            out=trial,
-            resume=False,
-            overwrite=False,
-            console=Console(quiet=True),
-        )
-        seconds = time.monotonic() - began
-    finally:
-        shutil.rmtree(trial, ignore_errors=True)
-    epochs = int(60 * minutes / seconds)
-    if epochs < 1:
-        raise ConfigError(
-            f"compare: --minutes {minutes:g}: an epoch of {encoder} takes {seconds / 60:.1f} minutes here; give more"
-        )
-    return epochs
+    config = _config(settings, encoder=encoder, epochs=1, seed=0)
+    seconds = epoch_seconds(config, dataset, out=out.with_name(f".{out.name}-trial"))
+    return affordable_epochs(encoder, minutes=minutes, seconds=seconds)
 
 
 def _config(settings: Mapping[str, Any], *, encoder: str, epochs: int, seed: int) -> Config:
