@@ -23,6 +23,7 @@ from benchmarks.speed.training import (
     epochs_of_ours,
     peer_step,
     prepare_ours,
+    shares_of_floor,
 )
 
 from pyramidseg.benchmark.timing import alternate
@@ -60,6 +61,7 @@ def measure_epoch(bench: Bench) -> list[Row]:
         timings,
         peers=[PEER, TUNED],
         images=setup.loader.plan.samples,
+        shares=shares_of_floor(bench, task, timings, images=setup.loader.plan.samples),
     )
     share = statistics.median(waited)
     return [replace(row, waiting_share=share) if row.who == OURS else row for row in rows]

@@ -2,7 +2,8 @@
 
 The bare model turns batches of decoded images into coarse logits and throws them away: nothing is decoded, upsampled,
 turned into labels or written. `predict_many` decodes PNG files and makes label maps; `predict_files`, which is
-`pyramidseg predict`, writes them as well. The share of the bare model's rate is what is asked for.
+`pyramidseg predict`, writes them as well. The share of the bare model's rate is what is asked for; how near that one
+comes to the convolutions' floor stands beside it.
 """
 
 import tempfile
@@ -18,6 +19,8 @@ from torch import Tensor
 
 from pyramidseg.benchmark.images import scene_images
 from pyramidseg.benchmark.timing import alternate
+from pyramidseg.model.cost import describe_cost
+from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.backends import TorchBackend
 from pyramidseg.predict.files import predict_files
 from pyramidseg.predict.predictor import Predictor
@@ -34,6 +37,7 @@ def measure_folder(bench: Bench) -> list[Row]:
     settings, device = bench.settings, bench.device
     encoder, side = settings.encoders[0], settings.side_px
     bundle = bench.workshop.files(encoder).bundle("default")
+    macs = settings.images * describe_cost(Segmenter.load(bundle), side, side).macs
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -53,6 +57,7 @@ def measure_folder(bench: Bench) -> list[Row]:
                 timings,
                 peers=[BARE],
                 images=len(paths),
+                shares={who: bench.roofline.share(macs, precision, timing.median) for who, timing in timings.items()},
             )
     return rows
 

@@ -17,7 +17,8 @@ from benchmarks.speed.prediction import Contestant, contestants, open_contestant
 from benchmarks.speed.prediction import group_name as prediction_group
 from benchmarks.speed.rows import Row
 from benchmarks.speed.settings import Bench
-from benchmarks.speed.training import CONTESTANTS, ENCODER, Task, made_batch, open_trainer
+from benchmarks.speed.training import ENCODER, Task, made_batch, open_trainer
+from benchmarks.speed.training import contestants as trainers
 from benchmarks.speed.training import group_name as training_group
 
 from pyramidseg.benchmark.images import scene_images
@@ -51,7 +52,7 @@ def measure_memory(bench: Bench) -> list[Row]:
             rows.append(Row(group, str(contestant), peak_mb=_peak("prediction", spec)))
     task = Task(ENCODER, settings.classes, settings.batch, settings.crop_px, device)
     bench.say("training steps: memory of each contestant")
-    for who in CONTESTANTS:
+    for who in trainers(bench.device):
         rows.append(Row(training_group(task), who, peak_mb=_peak("training", {"who": who, "task": asdict(task)})))
     return rows
 

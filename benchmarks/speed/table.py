@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from benchmarks.speed.epoch import ROUNDS
 from benchmarks.speed.goals import Goal, goals
 from benchmarks.speed.results import Results, Section
 from benchmarks.speed.rows import Row, groups_of
@@ -11,7 +12,9 @@ HEAD = """# Speed
 Written by `python -m benchmarks.speed --out DIR --table benchmarks/speed/README.md`, on {machine}.
 
 - All contestants of a group take turns in one process; times are medians over the rounds, and *times as fast* is the
-  median of the ratios within a round. The roofline comes first in each run: {roofline}.
+  median of the ratios within a round. Each section runs in a process of its own, where the roofline is measured first;
+  both it and the rounds that were asked for stand below the title. Batches and folders take half as many rounds, epochs
+  at most {epochs}, the start of the command twice as many; memory is measured once.
 - *Of the floor*: the time that the network's own convolutions would take at that rate, as a share of the time taken.
 - Prediction is from pixels in memory to a label map, the peer's normalisation and argmax included. *ours* is without
   smoothing, and so computes what SMP's FPN computes; *ours with smoothing*, the default, computes more and is to be
@@ -37,13 +40,18 @@ TITLES = {
 
 def page(results: Results) -> str:
     """All that was measured."""
-    rooflines = [section.roofline for section in results.sections.values()]
-    parts = [HEAD.format(machine=results.machine, roofline=_rates(rooflines[-1]) if rooflines else "not measured")]
-    parts.append(_goals(goals(results.rows())))
+    parts = [HEAD.format(machine=results.machine, epochs=ROUNDS), _goals(goals(results.rows()))]
     for name, title in TITLES.items():
         if name in results.sections:
-            parts.append(f"\n## {title}\n\n{_section(results.sections[name])}")
+            section = results.sections[name]
+            parts.append(f"\n## {title}\n\n{_conditions(section)}\n\n{_section(section)}")
     return "".join(parts)
+
+
+def _conditions(section: Section) -> str:
+    """What a section was measured under, beside what its groups' names say."""
+    rates = " and ".join(f"{rate:g} GFLOP/s in {precision}" for precision, rate in section.roofline.items())
+    return f"{section.settings['rounds']} rounds; the convolution roofline: {rates}."
 
 
 def _goals(found: Iterable[Goal]) -> str:
@@ -106,10 +114,6 @@ COLUMNS = (
     ("waiting for data", _waiting),
     ("remarks", lambda row: row.note),
 )
-
-
-def _rates(roofline: dict[str, float]) -> str:
-    return " and ".join(f"{rate:g} GFLOP/s in {name}" for name, rate in roofline.items())
 
 
 def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

@@ -2,7 +2,7 @@
 
 At equal arithmetic: ours without smoothing, and with SMP's loss and optimiser (cross entropy, AdamW); it does all that
 a step of ours does besides: statistics kept and restored, confusion, gradient norm, average of the weights. The default
-recipe stands beside it.
+recipe stands beside it; on a GPU also ours with `train.compile`.
 
 Legend: B batch, H W pixels, K classes.
 """
@@ -21,7 +21,7 @@ from benchmarks.speed.settings import Bench
 from torch import Tensor
 
 import pyramidseg as ps
-from pyramidseg.benchmark.timing import alternate
+from pyramidseg.benchmark.timing import Timing, alternate
 from pyramidseg.config import load_config
 from pyramidseg.console import Console
 from pyramidseg.data.loading import Batch, EpochPlan
@@ -30,7 +30,7 @@ from pyramidseg.data.synthetic.scenes import SCENE_CLASSES, draw_scene, write_sc
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.runtime import has_fast_bf16
 from pyramidseg.training.checkpoint import Position
-from pyramidseg.training.epoch import run_epoch
+from pyramidseg.training.epoch import CheckpointClock, run_epoch
 from pyramidseg.training.interrupt import StopRequest
 from pyramidseg.training.loop import plan
 from pyramidseg.training.run_folder import RunFolder
@@ -44,13 +44,24 @@ STEPS = 2
 PEER, TUNED = "SMP as users run it", "SMP, channels_last and bf16"
 """bf16, as ours, where the processor multiplies fast in it: emulated it would be tens of times slower."""
 OURS, DEFAULT = "ours", "ours, the default recipe with smoothing"
+COMPILED, CUDA_GRAPHS = "ours, compiled", "ours, CUDA graphs"
+
+EQUAL_SETTINGS: Mapping[str, Any] = {
+    "model.smoothing": False,
+    "loss.dice": 0.0,
+    "loss.class_weights": "none",
+    "optim.optimizer": "adamw",
+}
 
 OURS_SETTINGS: dict[str, Mapping[str, Any]] = {
-    OURS: {"model.smoothing": False, "loss.dice": 0.0, "loss.class_weights": "none", "optim.optimizer": "adamw"},
+    OURS: EQUAL_SETTINGS,
+    COMPILED: {**EQUAL_SETTINGS, "train.compile": "default"},
+    CUDA_GRAPHS: {**EQUAL_SETTINGS, "train.compile": "cuda_graphs"},
     DEFAULT: {},
 }
 
-CONTESTANTS = (PEER, TUNED, *OURS_SETTINGS)
+ON_GPU = (COMPILED, CUDA_GRAPHS)
+"""Those that only run on a CUDA GPU; on a CPU compiling a step does not help (DESIGN section 7)."""
 
 PASSES = 3
 """Convolutions of a step for one of the forward pass: itself, and the gradients of its input and its weights."""
@@ -85,25 +96,37 @@ class HeldBatches:
             yield self.batches
 
 
+def contestants(device: torch.device) -> tuple[str, ...]:
+    """Everyone who can run there; peers first."""
+    own = [who for who in OURS_SETTINGS if device.type == "cuda" or who not in ON_GPU]
+    return (PEER, TUNED, *own)
+
+
 def measure_training(bench: Bench) -> list[Row]:
     """Steps of every contestant."""
     settings, device = bench.settings, bench.device
     task = Task(ENCODER, settings.classes, settings.batch, settings.crop_px, str(device))
     with tempfile.TemporaryDirectory() as folder:
         batch = made_batch(task)
-        calls = {who: open_trainer(who, task, batch, Path(folder)) for who in CONTESTANTS}
+        calls = {who: open_trainer(who, task, batch, Path(folder)) for who in contestants(device)}
         bench.say(f"training steps: {len(calls)} contestants, {settings.rounds} rounds of {STEPS}")
         timings = alternate(calls, rounds=settings.rounds, warmup=min(2, settings.rounds), device=device)
     images = STEPS * settings.batch
+    shares = shares_of_floor(bench, task, timings, images=images)
+    return timed_rows(group_name(task), timings, peers=[PEER, TUNED], images=images, shares=shares)
+
+
+def shares_of_floor(bench: Bench, task: Task, timings: Mapping[str, Timing], *, images: int) -> dict[str, float | None]:
+    """What the convolutions of training on so many images would take at the roofline, by contestant."""
     shares = {}
     for who, timing in timings.items():
-        precision = "bf16" if who != PEER and has_fast_bf16(device) else "fp32"
+        precision = "bf16" if who != PEER and has_fast_bf16(bench.device) else "fp32"
         model = ps.Segmenter(
             num_classes=task.classes, encoder=task.encoder, encoder_weights="none", smoothing=who == DEFAULT
         )
         macs = PASSES * images * describe_cost(model, task.crop_px, task.crop_px).macs
         shares[who] = bench.roofline.share(macs, precision, timing.median)
-    return timed_rows(group_name(task), timings, peers=[PEER, TUNED], images=images, shares=shares)
+    return shares
 
 
 def group_name(task: Task) -> str:
@@ -169,7 +192,15 @@ def epochs_of_ours(setup: Setup, folder: Path) -> Callable[[], Position]:
 
     def epoch() -> Position:
         position = Position()
-        run_epoch(setup, run, position, setup.task.empty_tally(), StopRequest(), console)
+        run_epoch(
+            setup,
+            run,
+            position,
+            setup.task.empty_tally(),
+            checkpoints=CheckpointClock(setup.config),
+            stop=StopRequest(),
+            console=console,
+        )
         return position
 
     return epoch

@@ -21,7 +21,8 @@ def traced_once() -> Iterator[None]:
     programs = {}
 
     def capture(segmenter, *, precision, input_dtype):
-        key = (precision, input_dtype, float(segmenter.classifier.weight.detach().sum()))
+        weights = (segmenter.classifier.weight, segmenter.mean, segmenter.std)
+        key = (precision, input_dtype, *(float(tensor.detach().sum()) for tensor in weights))
         if key not in programs:
             programs[key] = graph.capture(segmenter, precision=precision, input_dtype=input_dtype)
         return programs[key]

@@ -3,8 +3,9 @@
 import shutil
 
 import pytest
+import torch
 
-from pyramidseg.errors import ConfigError, WeightsError
+from pyramidseg.errors import ConfigError, DataError, WeightsError
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.backends import make_backend
 
@@ -28,12 +29,31 @@ def beside(bundle, exported, tmp_path):
     [
         ((), "torch fp32 on cpu"),
         (("torch",), "torch fp32 on cpu"),
-        (("onnx",), "onnxruntime fp32 on cpu: best.onnx"),
-        (("onnx", "openvino"), "openvino fp32 on cpu: best.xml"),
+        (("onnx",), "onnxruntime fp32 on cpu: best.onnx, and torch for images that are not uint8"),
+        (("onnx", "openvino"), "openvino fp32 on cpu: best.xml, and torch for images that are not uint8"),
     ],
 )
 def test_auto_takes_the_fastest_export_beside_a_bundle(beside, formats, runs):
     assert str(make_backend(beside(*formats), device="cpu")) == runs
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int16, torch.float32])
+def test_auto_takes_every_type_of_image_that_the_bundle_takes(beside, dtype):
+    backend = make_backend(beside("onnx"), device="cpu")
+    images = torch.randint(0, 2**15 if dtype != torch.uint8 else 256, (2, 3, 40, 50)).to(dtype)
+    found, expected = backend(images), make_backend(beside(), "torch", device="cpu")(images)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    assert torch.equal(found, expected) == (dtype != torch.uint8)  # ONNX Runtime rounds otherwise
+
+
+def test_what_stands_in_for_an_export_is_the_model_that_it_was_made_from(beside):
+    bundle = beside("onnx")
+    backend = make_backend(bundle, device="cpu")
+    model = Segmenter.load(bundle)
+    model.classifier.weight.data *= 2
+    model.save(bundle)
+    with pytest.raises(WeightsError, match=r"not uint8, and best\.onnx, .* is no longer its own, as it was not expor"):
+        backend(torch.zeros(1, 3, 8, 8))
 
 
 def test_auto_leaves_out_what_is_not_installed(beside, monkeypatch):
@@ -63,7 +83,10 @@ def test_a_damaged_export_is_left_alone_and_that_is_said(beside):
 def test_a_bundle_runs_in_a_runtime_that_was_asked_for_once_it_is_exported(beside):
     with pytest.raises(ConfigError, match=r"best\.onnx is not there: pyramidseg export .*safetensors --format onnx"):
         make_backend(beside(), "onnxruntime", device="cpu")
-    assert str(make_backend(beside("onnx", "openvino"), "onnxruntime", device="cpu")).endswith("best.onnx")
+    named = make_backend(beside("onnx", "openvino"), "onnxruntime", device="cpu")
+    assert str(named) == "onnxruntime fp32 on cpu: best.onnx"
+    with pytest.raises(DataError, match="takes uint8 images, got uint16"):
+        named(torch.zeros(1, 3, 8, 8, dtype=torch.uint16))
     assert make_backend(beside("onnx", "openvino"), "torch", device="cpu").name == "torch"
 
 

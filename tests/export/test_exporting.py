@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from torch.export import Dim
@@ -13,10 +14,16 @@ from torch.export import Dim
 from pyramidseg.cli.main import main
 from pyramidseg.evaluation.scoring import evaluate
 from pyramidseg.export import exporting, graph, parity
-from pyramidseg.predict.backends import TorchBackend
-from pyramidseg.predict.backends.card import COARSE
+from pyramidseg.export.exporting import check_parity
+from pyramidseg.export.samples import made_samples
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.predict.backends import TorchBackend, openvino_backend
+from pyramidseg.predict.backends.card import COARSE, LOGITS
 from pyramidseg.predict.backends.onnx_backend import OnnxRuntimeBackend
+from pyramidseg.predict.backends.openvino_backend import OpenVinoBackend
 from pyramidseg.predict.backends.torch_exported import ExportedTorchBackend
+
+BOTH = (LOGITS, COARSE)
 
 
 def run(*arguments: object) -> int:
@@ -68,6 +75,26 @@ def test_a_checked_file_goes_straight_into_predict_and_evaluate(
         scores.append(json.loads((tmp_path / folder / "metrics.json").read_text())["miou"])
     assert scores[0] == pytest.approx(scores[1], abs=1e-3)
     assert "backend onnxruntime" in capsys.readouterr().out
+
+
+def test_an_export_beside_a_model_of_16_bit_images_takes_them(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """11 bits of 16, as satellites have them: mean and deviation are the dataset's, and in [0, 1]."""
+    model = Segmenter.load(bundle)
+    model.set_normalization((0.015, 0.014, 0.013), (0.008, 0.007, 0.006))
+    own = tmp_path / "own.safetensors"
+    model.save(own)
+    image = tmp_path / "satellite.tif"
+    cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 2048, (50, 70, 3), np.uint16))
+    assert run("export", own, "--format", "onnx") == 0
+    assert "to onnx fp32, for float32 images" in capsys.readouterr().out
+    for backend in ("auto", "torch"):
+        assert run("predict", own, image, "--out", tmp_path / backend, "--backend", backend, "--device", "cpu") == 0
+    assert "backend onnxruntime fp32 on cpu: own.onnx\n" in capsys.readouterr().out
+    labels = [cv2.imread(str(tmp_path / backend / "satellite.png"), -1) for backend in ("auto", "torch")]
+    assert (labels[0] == labels[1]).mean() > 0.999
+    assert len(np.unique(labels[1])) > 1
 
 
 def test_a_file_that_predicts_something_else_is_not_left(
@@ -195,6 +222,42 @@ def test_slow_files_are_timed_once(bundle: Path, exported, monkeypatch: pytest.M
 def test_fp16_says_that_it_is_for_gpus(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("export", bundle, "--format", "torch", "--precision", "fp16", "--out", tmp_path) == 0
     assert "fp16 is for GPUs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("format", ["openvino", "torch"])
+def test_bf16_is_checked_in_bf16_or_refused(bundle: Path, exported, tmp_path: Path, format: str) -> None:
+    can = format == "torch" or OpenVinoBackend(exported("openvino"), precision="bf16", device="cpu").precision == "bf16"
+    status = run("export", bundle, "--format", format, "--precision", "bf16", "--out", tmp_path)
+    assert status == (0 if can else 2)
+    if can:
+        (report,) = tmp_path.glob("best-bf16.*.parity.json")
+        checked = json.loads(report.read_text())["parity"]
+        assert (checked["precision"], checked["passed"]) == ("bf16", True)
+        assert " bf16 on cpu" in checked["runtime"]
+        assert checked["agreement"] < 1 or checked["largest_difference"] > 1e-3 * checked["deviation"]
+
+
+def test_bf16_is_refused_where_openvino_would_compute_in_fp32(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does by itself on processors without bf16."""
+    monkeypatch.setattr(openvino_backend, "_type_for", lambda precision, core, device: "f32")
+    assert run("export", bundle, "--format", "openvino", "--precision", "bf16", "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "--precision bf16: openvino computes in fp32 on this cpu, so that bf16 cannot be checked here" in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_torch_is_timed_on_the_device_that_computes(bundle: Path, exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where the file's logits lie: ONNX Runtime gives those of a GPU on the CPU."""
+    model = Segmenter.load(bundle)
+    whole, pruned = (OnnxRuntimeBackend(exported("onnx"), device="cpu", outputs=names) for names in (BOTH, (COARSE,)))
+    whole.computing_device = torch.device("cuda:1")
+    monkeypatch.setattr(exporting, "TorchBackend", lambda segmenter, device: f"torch fp32 on {device}")
+    monkeypatch.setattr(exporting, "_latencies", lambda before, after, image: (2.0, 1.0))
+    found = check_parity(whole, model, made_samples(model, "uint8"), predicting=pruned)
+    assert found.latency_against == "torch fp32 on cuda:1"
 
 
 def test_an_encoder_that_does_not_trace_is_named_with_its_reason(

@@ -23,6 +23,7 @@ def outcome(comparison, precision="fp32", latency_ms=(2.0, 1.0)):
         images="i",
         pieces_agreement=1.0,
         latency_ms=latency_ms,
+        latency_against="torch fp32 on cpu",
         latency_size=(9, 11),
     )
 
@@ -39,6 +40,7 @@ def parity(precision="fp32", **figures):
         "runtime": "r", "images": "i", "pixels": 10, "agreement": 1.0, "clear": 0.9, "clear_agreement": 1.0,
         "pieces_agreement": 1.0,
         "largest_difference": 0.0, "deviation": 1.0, "miou": None, "latency_ms": (2.0, 1.0), "latency_size": (4, 4),
+        "latency_against": "torch fp32 on cuda:1",
     }  # fmt: skip
     return Parity(precision=precision, **{**perfect, **figures})
 
@@ -131,8 +133,9 @@ def test_the_tolerance_of_each_precision(report, words):
 
 def test_the_table_shows_what_was_asked_beside_what_was_found():
     text = parity("fp16", miou=(0.5, 0.501), latency_ms=(20.0, 10.5)).table()
-    for words in ("same label where clear", "100.0000 %", "at least 99.9%", "mIoU", "+0.0010", "10.5 ms", "20.0 ms"):
+    for words in ("same label where clear", "100.0000 %", "at least 99.9%", "mIoU", "+0.0010", "10.5 ms"):
         assert words in text
+    assert "torch fp32 on cuda:1 20.0 ms, 4x4" in text
 
 
 def model_with(mean, std, channels=3):
@@ -141,9 +144,14 @@ def model_with(mean, std, channels=3):
     return model
 
 
-@pytest.mark.parametrize(("mean", "dtype"), [(0.4, "uint8"), (0.0, "uint8"), (900.0, "float32"), (-3.0, "float32")])
-def test_models_in_raw_units_take_floats(mean, dtype):
-    assert default_dtype(model_with(mean, 1.0)) == dtype
+def test_models_of_pictures_as_their_encoder_saw_them_take_bytes():
+    model = Segmenter(num_classes=2, encoder="test_resnet", encoder_weights="none")
+    assert default_dtype(model) == "uint8"
+
+
+@pytest.mark.parametrize("mean", [0.4, 0.02, 0.0, 900.0, -3.0])
+def test_models_with_their_datasets_own_mean_take_floats(mean):
+    assert default_dtype(model_with(mean, 0.1)) == "float32"
 
 
 @pytest.mark.parametrize(("dtype", "channels"), [("uint8", 1), ("uint16", 3), ("float32", 5)])

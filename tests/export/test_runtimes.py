@@ -162,8 +162,10 @@ def test_the_gpu_that_onnx_runtime_uses_is_the_place(exported, monkeypatch):
     monkeypatch.setattr(onnx_backend, "_onnxruntime", FallenBack)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(FallenBack.InferenceSession, "get_providers", lambda session: [session.asked[0][0]])
-    assert onnx_backend.OnnxRuntimeBackend(exported("onnx"), device="cuda:1").place == "cuda:1"
-    assert onnx_backend.OnnxRuntimeBackend(exported("onnx"), device="cpu").place == "cpu"
+    for device in ("cuda:1", "cpu"):
+        backend = onnx_backend.OnnxRuntimeBackend(exported("onnx"), device=device)
+        assert (backend.place, backend.computing_device) == (device, torch.device(device))
+        assert backend.device == torch.device("cpu")  # where its logits lie
 
 
 @pytest.mark.parametrize(

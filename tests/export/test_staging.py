@@ -1,3 +1,10 @@
+import fcntl
+import os
+import shutil
+import tempfile
+import threading
+import time
+
 import pytest
 
 from pyramidseg.errors import OutputError
@@ -29,6 +36,39 @@ def test_the_place_of_an_export_that_goes_on_stays(tmp_path):
         with staging(target) as second:
             assert second != first
         assert first.read_bytes() == b"unchecked"
+
+
+def sweep(folder, *, found=None):
+    """What another export of the name does to a folder that it finds unlocked."""
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if found is not None:
+        found.set()
+        time.sleep(0.05)
+    shutil.rmtree(folder)
+    os.close(handle)
+
+
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_a_place_that_is_swept_before_it_is_locked_is_made_again(tmp_path, monkeypatch, meanwhile):
+    """Before its lock is asked for, or while that waits."""
+    make, made = tempfile.mkdtemp, []
+
+    def make_and_lose(**options):
+        made.append(make(**options))
+        if len(made) == 1 and meanwhile:
+            found = threading.Event()
+            threading.Thread(target=sweep, args=(made[0],), kwargs={"found": found}).start()
+            found.wait()
+        elif len(made) == 1:
+            sweep(made[0])
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_and_lose)
+    with staging(tmp_path / "best.onnx") as staged:
+        staged.write_bytes(b"unchecked")
+        assert str(staged.parent) == made[1]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_made_is_one_line(tmp_path):

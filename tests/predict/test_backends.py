@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,8 @@ import torch
 from pyramidseg.errors import ConfigError, DeviceError, WeightsError
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.backends import BACKENDS, TorchBackend, make_backend
+from pyramidseg.predict.backends.torch_backend import SAMPLE_BATCHES, SAMPLE_PX
+from pyramidseg.predict.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +75,55 @@ def test_a_failed_compilation_runs_eager_and_says_so(model, monkeypatch):
     assert torch.equal(backend(images()), TorchBackend(model, device="cpu")(images()))
 
 
+@pytest.fixture(scope="module", params=[3, 1], ids="{} channels".format)
+def compiled(request):
+    """A compiled backend with the graphs that torch traces; they run as they are, which takes no compiler."""
+    torch.manual_seed(0)
+    model = Segmenter(
+        num_classes=4, encoder="test_resnet", encoder_weights="none", pyramid_channels=16, in_channels=request.param
+    )
+    torch.compiler.reset()
+    compile, traced = torch.compile, []
+
+    def keep(graph, example):
+        traced.append(graph)
+        return graph.forward
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", partial(compile, backend=keep))
+        backend = make_backend(model, "torch-compiled", device="cpu")
+    assert backend.note == ""
+    yield model, backend, traced
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_nothing_is_left_to_compile_at_the_first_image(compiled, batch):
+    model, backend, traced = compiled
+    height, width = SAMPLE_PX
+    some = torch.randint(0, 256, (batch, height + 9, width + 9, backend.in_channels), dtype=torch.uint8)
+    some = some.permute(0, 3, 1, 2)
+    expected = TorchBackend(model, device="cpu").coarse_logits(some)
+    for images in (some, some.contiguous()) if backend.in_channels > 1 else (some,):
+        torch.testing.assert_close(backend.coarse_logits(images), expected)
+    assert len(traced) == len(SAMPLE_BATCHES)
+
+
+def test_a_predictor_gives_images_that_are_compiled_for(compiled):
+    _, backend, traced = compiled
+    image = np.zeros((*SAMPLE_PX, backend.in_channels), np.uint8)
+    list(Predictor(backend).predict_many([image] * 3, batch_size=2))
+    assert len(traced) == len(SAMPLE_BATCHES)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_compiled_logits_are_those_of_eager_torch(model):
+@pytest.mark.parametrize("batch", [1, 2])
+def test_compiled_logits_are_those_of_eager_torch(model, batch):
     backend = make_backend(model, "torch-compiled", device="cuda")
     assert backend.note == ""
-    torch.testing.assert_close(backend(images()), TorchBackend(model, device="cuda")(images()), rtol=1e-3, atol=1e-4)
+    some = images()[:batch]
+    torch.testing.assert_close(backend(some), TorchBackend(model, device="cuda")(some), rtol=1e-3, atol=1e-4)
 
 
 def test_auto_is_torch_and_says_where_it_runs(model):

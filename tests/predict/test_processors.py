@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pyramidseg.predict import processors
+from pyramidseg.processors import available_processors
 
 
 def quota(tmp_path, *texts):
@@ -25,8 +26,8 @@ def quota(tmp_path, *texts):
 )
 def test_a_containers_share_bounds_the_processors(tmp_path, monkeypatch, texts, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
-    monkeypatch.setattr(processors, "_QUOTAS", quota(tmp_path, *texts))
-    assert processors.available_processors() == expected
+    monkeypatch.setattr("pyramidseg.processors._QUOTAS", quota(tmp_path, *texts))
+    assert available_processors() == expected
     assert processors.stage_threads() == max(1, min(8, expected // 2))
 
 

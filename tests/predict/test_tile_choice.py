@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -107,6 +109,19 @@ def test_a_backend_of_ones_own_can_be_cut(free):
     free(2**28)
     tiles = TileChoice(Brightness()).tiles(9000, 9000)
     assert tiles.tile_px >= 256 and tiles.margin_px == 0
+
+
+@pytest.mark.parametrize(("computes", "asked"), [("cuda:1", "cuda:1"), (None, "cpu")])
+def test_the_memory_of_what_computes_decides_and_the_machines_where_that_is_unknown(
+    backend, monkeypatch, computes, asked
+):
+    elsewhere = copy.copy(backend)
+    elsewhere.computing_device = computes and torch.device(computes)
+    assert elsewhere.device == torch.device("cpu")
+    looked = []
+    monkeypatch.setattr(tile_choice, "free_bytes", lambda device: looked.append(device) or 2**40)
+    assert TileChoice(elsewhere).tiles(9000, 7000) is None
+    assert looked == [torch.device(asked)]
 
 
 @pytest.mark.gpu

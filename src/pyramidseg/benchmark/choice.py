@@ -18,7 +18,7 @@ def _rule(model: Path, chosen: ModelBackend) -> str:
     if model.suffix in EXPORTED:
         return "an exported file is run by the runtime in which its export was checked"
     if chosen.device.type != "cpu":
-        return "a bundle runs in torch on a GPU, and is not compiled unasked, which takes about a minute"
+        return "a bundle runs in torch on a GPU, and is not compiled unasked, which takes a minute or two"
     order = " and ".join(backend.name for backend in FASTER_ON_CPU)
     if chosen.name in RUNTIMES:
         return f"of {order}, in this order, it is the first whose export lies beside the bundle ({chosen.note})"

@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input",
         default="auto",
         help="type of the images that the file takes: uint8, uint16, float32, or auto, "
-        "which is that of the images in --check, else uint8",
+        "which is that of the images in --check; without it uint8, or float32 where the model has its dataset's own "
+        "mean and deviation",
     )
     parser.add_argument("--check", metavar="DATASET", help="labelled images to check the file on (made scenes)")
     parser.add_argument("--split", default="val", help="which split of DATASET (val)")
@@ -30,12 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export and check; status 3, and no file, where the file predicts something else."""
-    from pyramidseg.config import load_config, parse_override
     from pyramidseg.console import Console
+    from pyramidseg.data.readers.settings import reading_config
     from pyramidseg.export.exporting import export_model
 
     console = Console()
-    config = load_config(overrides=dict(parse_override(text) for text in arguments.settings))
+    data = reading_config(arguments.settings)
     export = export_model(
         arguments.model,
         format=arguments.format,
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         input_dtype=arguments.input,
         check=arguments.check,
         split=arguments.split,
-        data=config.data,
+        data=data,
         device=arguments.device,
         track=console.track,
         say=console.say,

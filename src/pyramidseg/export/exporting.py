@@ -81,13 +81,13 @@ def export_model(
         precision: `fp32`, `fp16` or `bf16`, as far as the format has it.
         out: folder; by default the bundle's.
         input_dtype: type of the images that the file takes: `uint8`, `uint16`, `float32` (which takes them all in this
-            library), or `auto`: that of the images in `check`, else `uint8`, or `float32` for models in raw units.
+            library), or `auto`: that of the images in `check`, else `default_dtype`.
         check: a labelled dataset with the model's classes; by default made scenes without labels.
         device: that runs the file in its check.
 
     Raises:
         ConfigError: an export instead of a bundle; a format, precision or type that does not exist, or that the images
-            in `check` are not of; or an encoder that the format cannot hold.
+            in `check` are not of; a precision that cannot be checked here; or an encoder that the format cannot hold.
         DeviceError: the runtime does not have the device.
         MissingExtra: the format's libraries are not installed.
         WeightsError: the bundle cannot be read.
@@ -128,6 +128,7 @@ def export_model(
     with staging(target) as staged:
         file.save(staged, card)
         backend = chosen.backend(staged, device=device, outputs=(LOGITS, COARSE))
+        _refuse_unchecked(backend, precision)
         if backend.place == "cpu" and precision in chosen.slow_on_processors:
             say(chosen.slow_on_processors[precision])
         say(f"checking on {samples}")
@@ -157,12 +158,14 @@ def check_parity(
     for images, truth in samples.whole:
         everything.add(segmenter(images), _logits_of(backend, _full_size(backend), images), truth)
         largest = max(largest, images[:1], key=Tensor.numel)
+    reference = TorchBackend(segmenter, device=backend.computing_device or backend.device)
     return everything.result(
         pieces_agreement=pieces.clear_agreement,
         precision=backend.card.precision,
         runtime=f"{backend.name} {backend.precision} on {backend.place}",
         images=str(samples),
-        latency_ms=_latencies(TorchBackend(segmenter, device=backend.device), backend, largest),
+        latency_ms=_latencies(reference, backend, largest),
+        latency_against=str(reference),
         latency_size=(largest.shape[-2], largest.shape[-1]),
     )
 
@@ -236,6 +239,19 @@ def _refuse_taken(target: Path, chosen: Format) -> None:
             raise OutputError(f"{file}: exists and was not exported by pyramidseg; choose another --out") from None
     if (report := _report_of(target)).exists() and not is_ours(report):
         raise OutputError(f"{report}: exists and was not written by pyramidseg; choose another --out")
+
+
+def _refuse_unchecked(backend: ExportedBackend, precision: str) -> None:
+    """OpenVINO computes in fp32 what the processor cannot multiply in bf16: such a check would pass, and show nothing.
+
+    fp16 is another matter: what is checked there is the weights, which are rounded in the file.
+    """
+    if precision == "bf16" and backend.precision != "bf16":
+        raise ConfigError(
+            f"--format {backend.format} --precision bf16: {backend.name} computes in {backend.precision} on this "
+            f"{backend.place}, so that bf16 cannot be checked here; export where the processor has bf16, or in fp32, "
+            "which holds the same weights and runs in bf16 there (predict --precision bf16)"
+        )
 
 
 def _report_of(target: Path) -> Path:

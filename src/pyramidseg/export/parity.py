@@ -51,8 +51,9 @@ class Parity:
         largest_difference: between logits; infinite where the file's are not finite.
         deviation: standard deviation of the reference's logits, to compare the difference with.
         miou: of the reference and of the file; None without labelled images.
-        latency_ms: of the reference's backend and of the file's, medians of alternating runs on an image of
-            `latency_size`, (height, width).
+        latency_ms: of the bundle in torch and of the file, medians of alternating runs on an image of `latency_size`,
+            (height, width).
+        latency_against: what ran the bundle for it, as its backend says it.
     """
 
     precision: str
@@ -67,6 +68,7 @@ class Parity:
     deviation: float
     miou: tuple[float, float] | None
     latency_ms: tuple[float, float]
+    latency_against: str
     latency_size: tuple[int, int]
 
     def findings(self) -> tuple[str, ...]:
@@ -123,7 +125,7 @@ class Parity:
                 "latency",
                 f"{after:.1f} ms",
                 "",
-                f"torch fp32 {before:.1f} ms, {self.latency_size[0]}x{self.latency_size[1]}",
+                f"{self.latency_against} {before:.1f} ms, {self.latency_size[0]}x{self.latency_size[1]}",
             )
         )
         widths = [max(len(row[column]) for row in rows) for column in range(3)]

@@ -103,8 +103,15 @@ def made_samples(model: Segmenter, dtype: str) -> Samples:
 
 
 def default_dtype(model: Segmenter) -> str:
-    """`uint8`, unless the model is normalised in raw units: integers in their type's range have a mean in [0, 1]."""
-    return "uint8" if bool(((model.mean >= 0) & (model.mean <= 1)).all()) else "float32"
+    """`uint8` for a model with its encoder's own mean and deviation, which are of 8-bit pictures; else `float32`.
+
+    A model with its dataset's may have seen uint8, uint16, floats or raw units, and `float32` takes them all: a mean in
+    [0, 1] does not tell the first three from each other.
+    """
+    statistics = torch.stack((model.mean, model.std))
+    own = statistics.new_tensor((model.encoder_source.mean, model.encoder_source.std))
+    in_range = bool(((model.mean >= 0) & (model.mean <= 1)).all())
+    return "uint8" if in_range and torch.equal(statistics, own) else "float32"
 
 
 def _read(records: Sequence[Record], masks: MaskSource, channels: Channels, track: Track) -> Iterator[Sample]:

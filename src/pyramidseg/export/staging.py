@@ -26,15 +26,32 @@ def staging(target: Path) -> Iterator[Path]:
     with explained_writes(target):
         make_folder(target.parent)
         _sweep(target)
+        try:
+            with _locked_folder(target) as folder:
+                yield folder / target.name
+        finally:
+            for empty in made:  # innermost first: folders made for a file that never came
+                with contextlib.suppress(OSError):
+                    empty.rmdir()
+
+
+@contextlib.contextmanager
+def _locked_folder(target: Path) -> Iterator[Path]:
+    """A new folder that is locked, and goes afterwards.
+
+    Until it is locked, another export of this name takes it for that of a killed one: where that has removed it, or is
+    about to, which the lock waits for, the next one is made.
+    """
+    while True:
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    try:
-        with explained_writes(target), _locked(folder):
-            yield folder / target.name
-    finally:
-        shutil.rmtree(folder)
-        for empty in made:  # innermost first: folders made for a file that never came
-            with contextlib.suppress(OSError):
-                empty.rmdir()
+        with _locked(folder, how=fcntl.LOCK_EX):
+            if not folder.exists():
+                continue
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder)
+            return
 
 
 def _sweep(target: Path) -> None:
@@ -42,20 +59,24 @@ def _sweep(target: Path) -> None:
     name = re.compile(rf"\.{re.escape(target.name)}\.[a-z0-9_]{{8}}\.part")  # as mkdtemp makes it
     for folder in target.parent.iterdir():
         if name.fullmatch(folder.name) and folder.is_dir():
-            with _locked(folder) as is_locked:
+            with _locked(folder, how=fcntl.LOCK_EX | fcntl.LOCK_NB) as is_locked:
                 if is_locked:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Lock a folder until this or the process ends; whether that could be done and no other process has locked it."""
+def _locked(folder: Path, *, how: int) -> Iterator[bool]:
+    """Lock a folder until this or the process ends; whether that could be done.
+
+    Args:
+        how: of `flock`: whether it waits for another process, or leaves what that has locked.
+    """
     with contextlib.ExitStack() as stack:
         try:
             handle = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, handle)
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, how)
             is_locked = True
-        except OSError:  # also where it is another user's, or where the file system has no locks
+        except OSError:  # also where it is gone or another user's, or where the file system has no locks
             is_locked = False
         yield is_locked

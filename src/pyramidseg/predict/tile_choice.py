@@ -96,7 +96,9 @@ class TileChoice:
 
     @property
     def _device(self) -> torch.device:
-        return self._network.device if isinstance(self._network, ModelBackend) else torch.device("cpu")
+        """Whose memory decides: that of what computes; the machine's where torch does not know that."""
+        known = self._network.computing_device if isinstance(self._network, ModelBackend) else None
+        return torch.device("cpu") if known is None else known
 
     @cached_property
     def _bytes_per_pixel(self) -> float:

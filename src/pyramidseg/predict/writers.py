@@ -1,6 +1,7 @@
 """Writers: what can be kept of a segmentation as a file beside others in the output folder."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from pyramidseg.predict.segmentation import Image, Segmentation, row_blocks
 
 SIGNATURE = "pyramidseg"
 """Value of the PNG text `Software` in every picture written here, and a key in every JSON file: how ours are told from
-somebody else's."""
+somebody else's. An archive is told by what is in it."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,13 @@ WRITERS: dict[str, Writer] = {
 
 
 def is_ours(path: Path) -> bool:
-    """Whether an existing output may be replaced: a picture or JSON that says who made it; an archive by its name."""
+    """Whether an existing output may be replaced: a picture or JSON that says who made it, or an archive of ours."""
     if path.suffix == ".json":
         return _is_our_json(path)
+    if path.suffix == ".npz":
+        return _is_our_archive(path)
     if path.suffix not in (".png", ".tif"):
-        return path.is_file()
+        return False
     try:
         with PillowImage.open(path) as picture:
             if isinstance(picture, TiffImageFile):
@@ -113,6 +116,14 @@ def _is_our_json(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and SIGNATURE in content
+
+
+def _is_our_archive(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return set(archive.namelist()) == {"probabilities.npy", "classes.npy"}
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return False
 
 
 def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:

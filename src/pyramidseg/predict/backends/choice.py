@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -52,8 +53,9 @@ def make_backend(
 
     An exported file has a runtime of its own. A bundle runs in torch; on a CPU `auto`, `openvino` and `onnxruntime`
     take its fp32 export where one lies beside it under the bundle's own name (as `pyramidseg export` leaves it), made
-    from this very bundle, and `str()` of the backend names it. Nothing is exported unasked: without the parity check
-    that is part of an export, it would be another model.
+    from this very bundle, and `str()` of the backend names it. With `auto`, images of a type that the export does not
+    take are predicted in torch all the same, by the bundle. Nothing is exported unasked: without the parity check that
+    is part of an export, it would be another model.
 
     Raises:
         ConfigError: no backend has this name, or it cannot run this model.
@@ -98,11 +100,36 @@ def _fastest(bundle: Path, device: str | torch.device, precision: RunPrecision) 
         if reason is None and precision == "bf16" and faster is not OpenVinoBackend:
             reason = "its precision is fixed"
         if reason is None:
-            return BACKENDS[faster.name](file, device=place, precision=precision)
+            return _for_all_types(faster(file, device=place, precision=precision), bundle, place, precision)
         note = f"{file.name} is not used, as {reason}"
     backend = TorchBackend(bundle, device=place, precision=precision)
     backend.note = note
     return backend
+
+
+def _for_all_types(
+    exported: ExportedBackend, bundle: Path, device: torch.device, precision: RunPrecision
+) -> ExportedBackend:
+    """An export that leaves to its bundle, which is opened when it is needed, images of a type that it does not take.
+
+    No bundle says of which type its images will be: a model of 8-bit pictures is given 16-bit ones, or floats, as well.
+    """
+    own = exported.card.input_dtype
+    if own == "float32":  # takes them all
+        return exported
+
+    @cache
+    def in_torch() -> ModelBackend:
+        if (reason := _difference(exported.path, bundle, type(exported))) is not None:
+            raise WeightsError(
+                f"{bundle}: is needed for images that are not {own}, and {exported.path.name}, which runs the others, "
+                f"is no longer its own, as {reason}; start again"
+            )
+        return TorchBackend(bundle, device=device, precision=precision)
+
+    exported.other_types = in_torch
+    exported.note += f", and torch for images that are not {own}"
+    return exported
 
 
 def _export_of(bundle: Path, backend: type[ExportedBackend]) -> Path:

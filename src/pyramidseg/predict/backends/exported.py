@@ -4,6 +4,7 @@ Legend: B batch, C channels, H W pixels.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,11 +30,13 @@ class ExportedBackend(ModelBackend):
         suffix: of the files that it runs.
         format: what `pyramidseg export --format` calls them.
         libraries: what has to be installed to run them.
+        other_types: gives what computes images of a type that the file does not take; None where they are refused.
     """
 
     suffix: ClassVar[str]
     format: ClassVar[str]
     libraries: ClassVar[tuple[str, ...]] = ()
+    other_types: Callable[[], ModelBackend] | None = None
 
     @abstractmethod
     def __init__(
@@ -46,12 +49,22 @@ class ExportedBackend(ModelBackend):
     ) -> None:
         """Open a file; its card, weights and graph are checked now, not at the first image."""
 
-    def _describe(self, path: Path, card: Card, *, precision: str, device: torch.device, place: str) -> None:
+    def _describe(
+        self,
+        path: Path,
+        card: Card,
+        *,
+        precision: str,
+        device: torch.device,
+        computing_device: torch.device | None,
+        place: str,
+    ) -> None:
         super().__init__(
             classes=card.classes,
             settings=card.settings,
             precision=precision,
             device=device,
+            computing_device=computing_device,
             place=place,
             note=path.name,
         )
@@ -84,7 +97,13 @@ class ExportedBackend(ModelBackend):
 
     def coarse_logits(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, K, h, w) float32."""
+        if self.other_types is not None and not self.takes(images.dtype):
+            return self.other_types().coarse_logits(images)
         return self.run(images)[COARSE]
+
+    def takes(self, dtype: torch.dtype) -> bool:
+        """Whether the file takes images of this type: its own alone, or all of them where that is floats."""
+        return INPUT_DTYPES[self.card.input_dtype] in (torch.float32, dtype)
 
     def accepted(self, images: Tensor) -> Tensor:
         """Images as the file takes them: its own type as it is, and any type where it takes floats.
@@ -94,14 +113,13 @@ class ExportedBackend(ModelBackend):
         """
         if images.ndim != 4 or images.shape[1] != self.in_channels or images.numel() == 0:
             raise DataError(f"images of shape {tuple(images.shape)}: this model takes (B, {self.in_channels}, H, W)")
-        wanted = INPUT_DTYPES[self.card.input_dtype]
-        if images.dtype == wanted:
-            return images.contiguous()
-        if wanted != torch.float32:
+        if not self.takes(images.dtype):
             raise DataError(
                 f"{self.path}: takes {self.card.input_dtype} images, got {str(images.dtype).removeprefix('torch.')}; "
                 "export with --input float32, which takes all types"
             )
+        if images.dtype == INPUT_DTYPES[self.card.input_dtype]:
+            return images.contiguous()
         return (images.float() / INTEGER_RANGES.get(images.dtype, 1.0)).contiguous()
 
 

@@ -75,7 +75,14 @@ class OnnxRuntimeBackend(ExportedBackend):
                 "versions that onnxruntime-gpu was built for are needed; install them, or choose cpu"
             )
         place = "cpu" if used == CPU else f"cuda:{provider_options['device_id']}"
-        self._describe(path, card, precision=card.precision, device=torch.device("cpu"), place=place)
+        self._describe(
+            path,
+            card,
+            precision=card.precision,
+            device=torch.device("cpu"),
+            computing_device=torch.device(place),
+            place=place,
+        )
         self._outputs = outputs
 
     @classmethod

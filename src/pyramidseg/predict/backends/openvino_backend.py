@@ -73,6 +73,7 @@ class OpenVinoBackend(ExportedBackend):
             card,
             precision=_TYPES.get(computed, computed),
             device=torch.device("cpu"),
+            computing_device=torch.device("cpu") if place == "CPU" else None,
             place=place.lower(),
         )
         self._outputs = outputs

@@ -88,7 +88,8 @@ class ModelBackend(ABC):
         settings: of the network.
         precision: in what it multiplies: `fp32`, `fp16` or `bf16`.
         device: where its logits lie.
-        place: what computes them, in words.
+        computing_device: what computes them, as torch names it; None where it is none of torch's.
+        place: the same in words.
         note: what else is to be said of how it runs; empty if nothing.
     """
 
@@ -101,6 +102,7 @@ class ModelBackend(ABC):
         settings: ModelConfig,
         precision: str,
         device: torch.device,
+        computing_device: torch.device | None,
         place: str,
         note: str = "",
     ) -> None:
@@ -110,6 +112,7 @@ class ModelBackend(ABC):
         self.geometry = LogitGeometry(settings.finest_stride, settings.align_corners)
         self.precision = precision
         self.device = device
+        self.computing_device = computing_device
         self.place = place
         self.note = note
 

@@ -1,4 +1,7 @@
-"""PyTorch itself as a backend, eager or compiled."""
+"""PyTorch itself as a backend, eager or compiled.
+
+Legend: B batch, C channels, H W pixels, K classes, h w cells of the finest stride.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +14,13 @@ from pyramidseg.model.inference import inference_copy, logits_of_padded
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.backends.protocol import SMALLER, ModelBackend, RunPrecision
 from pyramidseg.runtime import choose_device, memory_explained
+
+SAMPLE_PX = (513, 546)
+"""Height and width of the images that a network is compiled on: they differ and need padding, the general case, which
+others are instances of. As large as images usually are: on a CPU torch has other convolutions for small ones."""
+
+SAMPLE_BATCHES = (2, 1)
+"""Of a single image torch makes a program of its own, whatever is said of sizes that vary."""
 
 
 class TorchBackend(ModelBackend):
@@ -43,6 +53,7 @@ class TorchBackend(ModelBackend):
             settings=segmenter.settings,
             precision="bf16" if precision == "bf16" else "fp32",
             device=place,
+            computing_device=place,
             place=str(place),
         )
         with memory_explained(SMALLER):
@@ -61,8 +72,10 @@ class TorchBackend(ModelBackend):
 class CompiledTorchBackend(TorchBackend):
     """PyTorch compiled for this machine (`torch.compile`), for images of any size: worth it for many images on a GPU.
 
-    Compiling takes about a minute, at once and not at the first image. Where it fails, for want of a compiler or of
-    support for an operation, the model runs eager, and `note` says why.
+    Compiling takes a minute or two, at once and not at the first image: for batches and for single images. For an image
+    with a side of at most the coarsest stride torch compiles when it comes; on a CPU, where the size decides which
+    convolution it takes, also for some others. Where compiling fails, for want of a compiler or of support for an
+    operation, the model runs eager, and `note` says why.
     """
 
     name = "torch-compiled"
@@ -76,13 +89,21 @@ class CompiledTorchBackend(TorchBackend):
     ) -> None:
         super().__init__(model, device=device, precision=precision)
         eager = self._network
-        self._network = torch.compile(eager, dynamic=True)
-        stride = self.settings.coarsest_stride
-        # Sides that differ and are not multiples of the stride: the general case, which later images are instances of.
-        sample = torch.zeros(2, self.in_channels, 4 * stride + 1, 5 * stride + 2, dtype=torch.uint8)
+        self._network = _in_one_layout(torch.compile(eager, dynamic=True))
         try:
-            self.coarse_logits(sample)
+            for batch in SAMPLE_BATCHES:
+                sample_BHWC = torch.zeros(batch, *SAMPLE_PX, self.in_channels, dtype=torch.uint8)
+                self.coarse_logits(sample_BHWC.permute(0, 3, 1, 2))  # as files give them: one channel lies either way
         except Exception as error:  # the compiler, its tools and the GPU's driver raise their own kinds
             self._network = eager
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             self.note = f"eager, as torch.compile failed ({reason})"
+
+
+def _in_one_layout(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A network that gets all images channels last, as those of files are: of each layout torch makes a program."""
+
+    def run(image_BCHW: Tensor) -> Tensor:
+        return network(image_BCHW.contiguous(memory_format=torch.channels_last))
+
+    return run

@@ -58,7 +58,7 @@ class ExportedTorchBackend(ExportedBackend):
                 f"precision={precision}: {path} was exported in {card.precision}, which is fixed in a .pt2 file; "
                 "leave precision out"
             )
-        self._describe(path, card, precision=card.precision, device=place, place=str(place))
+        self._describe(path, card, precision=card.precision, device=place, computing_device=place, place=str(place))
         try:
             program = torch.export.load(io.BytesIO(content))
             if place.type != "cpu":
