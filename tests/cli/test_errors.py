@@ -4,14 +4,17 @@ import resource
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+import pyramidseg as ps
 from pyramidseg.cli.main import main
-from support import TINY, process_environment
+from pyramidseg.errors import PyramidSegError
+from support import TINY, TINY_SETTINGS, process_environment
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -68,6 +71,13 @@ def dataset_with(root: Path, mask: np.ndarray) -> Path:
         (["train", ".", "--out", "r", "--device", "cuda:77"], ["cuda:77"]),
         (["train", ".", "--out", "r", "--weights", "run #2/best.safetensors"], ["run #2/best.safetensors: no such"]),
         (["describe", "."], [".: a folder, not a file"]),
+        (["evaluate", "a", "b", "model.dropout=0.5"], ["model.dropout=0.5: has no effect here", "data.ignore"]),
+        (["evaluate", "a", "b", "data.crop=64"], ["data.crop=64: has no effect here"]),
+        (["evaluate", "a", "b", "data.binry=true"], ["data.binry", "did you mean 'data.binary'"]),
+        (["inspect", ".", "train.epochs=3"], ["train.epochs=3: has no effect here", "data.ignore"]),
+        (["inspect", ".", "data.flip=0"], ["data.flip=0: has no effect here"]),
+        (["demo", "--scenes", "0"], ["--scenes 0: at least 1"]),
+        (["demo", "--epochs", "0"], ["train.epochs=0"]),
     ],
 )
 def test_misspelt_commands_flags_and_settings(
@@ -99,6 +109,27 @@ def test_a_value_that_is_no_class(
     for word in words:
         assert word in line
     assert not out.exists()
+
+
+def test_a_label_of_ones_own_mask_source_that_is_no_class(tmp_path: Path) -> None:
+    class Own:
+        def read(self, record: ps.Record) -> np.ndarray:
+            return np.asarray(cv2.imread(str(record.mask), cv2.IMREAD_UNCHANGED))
+
+    mask = np.zeros((64, 64), np.uint8)
+    mask[5, 5] = 200
+    data = dataset_with(tmp_path / "data", mask)
+    records = {
+        split: [
+            ps.Record(image.stem, image, data / split / "masks" / image.name)
+            for image in sorted((data / split / "images").iterdir())
+        ]
+        for split in ("train", "val")
+    }
+    made = ps.Dataset.from_records(**records, classes=[f"class {index}" for index in range(8)])
+    with pytest.raises(PyramidSegError, match=r"odd\.png: Own\.read gives labels that are no class: 200 \(1 pixels\)"):
+        ps.train(replace(made, masks=Own()), out=tmp_path / "run", quiet=True, **TINY_SETTINGS)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_mask_of_another_size(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

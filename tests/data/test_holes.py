@@ -160,6 +160,6 @@ def test_the_counts_of_the_check_leave_out_labels_beside_holes(tmp_path: Path) -
     values[0] = 0
     image, mask = write(tmp_path / "a.tif", values, nodata="0"), tmp_path / "mask.tif"
     tifffile.imwrite(mask, np.ones((4, 5), np.uint8))
-    counts = check_record(Record("a", image, mask), ClassMasks.plain(2), channels=3).counts
+    counts = check_record(Record("a", image, mask), ClassMasks.plain(2), num_classes=2, channels=3).counts
     assert counts is not None
     assert (counts[1], counts[IGNORE]) == (15, 5)

@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from pyramidseg.classes import Classes
+from pyramidseg.config import DataConfig
 from pyramidseg.data.masks.class_masks import ClassMasks
+from pyramidseg.data.parallel import in_threads
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.errors import ConfigError, DataError, OutputError
 from pyramidseg.evaluation.scoring import evaluate, score
@@ -62,6 +64,32 @@ def test_scores_single_images_in_the_order_of_the_records(records):
         hits = [int(logits.argmax()) == true for logits, true in pixels_of(record)]
         assert entry.pixels == len(hits)
         assert math.isnan(entry.pixel_accuracy) if not hits else entry.pixel_accuracy == pytest.approx(np.mean(hits))
+
+
+def test_a_label_that_is_no_class_is_told_with_its_file(records):
+    class Own:
+        def read(self, record):
+            labels = np.array(Image.open(record.mask))
+            if record.id == "image2":
+                labels[0, 0] = 200
+            return labels
+
+    with pytest.raises(DataError, match=r"mask2\.png: true label 200 is no class: known are 0-2"):
+        score(made.predict, records, Own(), made.CLASSES, channels=3, batch_size=2, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("processors", "threads"), [(1, 1), (2, 2), (64, 4)])
+def test_no_more_threads_read_than_there_are_processors(records, monkeypatch, processors, threads):
+    started = []
+
+    def watched(work, items, *, workers):
+        started.append(workers)
+        return in_threads(work, items, workers=workers)
+
+    monkeypatch.setattr("pyramidseg.evaluation.scoring.available_processors", lambda: processors)
+    monkeypatch.setattr("pyramidseg.evaluation.scoring.in_threads", watched)
+    made.score_records(records)
+    assert started == [threads]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
@@ -225,6 +253,11 @@ def test_evaluate_refuses_to_overwrite_before_it_computes(tmp_path, records, mod
 def test_evaluate_refuses_a_file_as_its_folder(records, model, dataset):
     with pytest.raises(OutputError, match="a folder is needed"):
         evaluate(model, dataset, out=records[0].image, device="cpu")
+
+
+def test_evaluate_refuses_settings_that_say_nothing_of_a_dataset_from_python(model, dataset):
+    with pytest.raises(ConfigError, match=r"records: data\.binary=True: has no effect"):
+        evaluate(model, dataset, device="cpu", data=DataConfig(binary=True))
 
 
 @pytest.mark.parametrize("batch_size", [0, -3])

@@ -1,5 +1,6 @@
 import json
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 from PIL import Image
 
 from made_backends import Brightness
+from pyramidseg.data.images import read_image
 from pyramidseg.errors import ConfigError, DataError, OutputError
 from pyramidseg.predict.files import predict_files
 from pyramidseg.predict.predictor import Predictor
+from pyramidseg.predict.processors import stage_threads
+from pyramidseg.predict.writers import WRITERS, Writer
 
 
 @pytest.fixture
@@ -119,11 +123,43 @@ def test_a_foreign_summary_in_the_way_is_never_overwritten(predictor, images, tm
         predict_files(predictor, [images], tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: np.savez(path, probabilities=np.zeros((3, 2, 2)), case_id=7),
+        lambda path: np.savez(path, np.zeros(3)),
+        lambda path: path.write_bytes(b"no archive"),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.mkdir(),
+    ],
+)
+def test_a_foreign_archive_in_the_way_is_never_overwritten(predictor, images, tmp_path, write):
+    (tmp_path / "out").mkdir()
+    theirs = tmp_path / "out" / "a_probabilities.npz"
+    write(theirs)
+    before = theirs.is_file() and theirs.read_bytes()
+    with pytest.raises(OutputError, match=r"a_probabilities\.npz: exists and was not written by pyramidseg"):
+        predict_files(predictor, [images], tmp_path / "out", save=("probabilities",))
+    assert (theirs.is_file() and theirs.read_bytes()) == before
+    assert files_in(tmp_path / "out") == (["a_probabilities.npz"] if theirs.is_file() else [])
+
+
+def test_every_kind_of_output_is_told_from_somebody_elses(predictor, images, tmp_path):
+    for name, writer in WRITERS.items():
+        out = tmp_path / name
+        out.mkdir()
+        (out / f"a{writer.suffix}").write_bytes(b"theirs")
+        with pytest.raises(OutputError, match="not written by pyramidseg"):
+            predict_files(predictor, [images / "a.png"], out, save=(name,))
+
+
 def test_earlier_predictions_are_replaced(predictor, images, tmp_path):
-    predict_files(predictor, [images], tmp_path / "out", save=("overlay",))
+    predict_files(predictor, [images], tmp_path / "out", save=("overlay", "probabilities"))
     save_image(images / "a.png", size=(3, 3), value=255)
-    predict_files(predictor, [images], tmp_path / "out", save=("overlay",))
+    predict_files(predictor, [images], tmp_path / "out", save=("overlay", "probabilities"))
     assert np.asarray(Image.open(tmp_path / "out" / "a.png")).tolist() == [[1] * 3] * 3
+    with np.load(tmp_path / "out" / "a_probabilities.npz") as archive:
+        assert archive["probabilities"].shape == (3, 3, 3)
 
 
 def test_predictions_within_the_source_are_not_predicted_again(predictor, images):
@@ -219,3 +255,40 @@ def test_a_long_folder_keeps_nothing_but_its_failures(predictor, images, tmp_pat
     assert [Path(entry["image"]).name for entry in entries[:3]] == ["a.png", "c00.png", "c01.png"]
     assert vars(summary).keys() == {"out", "images", "tiled", "failed", "last"}
     assert summary.failed == []
+
+
+def test_four_hundred_files_are_held_no_more_than_forty(tmp_path, monkeypatch):
+    """Images and label maps alive at a time, by weak references."""
+    references, most, one_at_a_time = [], 0, threading.Lock()
+
+    def watch(array):
+        nonlocal most
+        with one_at_a_time:
+            references[:] = [reference for reference in references if reference() is not None]
+            references.append(weakref.ref(array))
+            most = max(most, len(references))
+
+    def read(path, **options):
+        image = read_image(path, **options)
+        watch(image)
+        return image
+
+    def write(path, segmentation, image):
+        watch(segmentation.labels)
+        mask.write(path, segmentation, image)
+
+    def most_alive(count):
+        nonlocal most
+        most = 0
+        for index in range(count):
+            save_image(tmp_path / f"{count}" / f"{index:03}.png", size=(4, 4 + index % 3))
+        predict_files(Predictor(Brightness()), [tmp_path / f"{count}"], tmp_path / "out" / f"{count}", batch_size=2)
+        return most
+
+    mask = WRITERS["mask"]
+    monkeypatch.setitem(WRITERS, "mask", Writer(mask.suffix, write))
+    monkeypatch.setattr("pyramidseg.predict.predictor.read_image", read)
+    writers = max(2, stage_threads())
+    bound = 2 * (2 * 2 + 4 * 2 + 2 * 2 + 2 * writers)  # read ahead, waiting for their size, in work, to be written
+    assert most_alive(40) <= bound
+    assert most_alive(400) <= bound

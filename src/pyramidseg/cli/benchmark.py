@@ -27,10 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.benchmark.measuring import RESULTS, benchmark_model
     from pyramidseg.cli.describe import parsed_size
     from pyramidseg.console import Console
-    from pyramidseg.predict.processors import use_available_processors
 
     console = Console()
-    use_available_processors()
     names = arguments.backends
     result = benchmark_model(
         arguments.model,

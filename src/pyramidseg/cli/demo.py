@@ -42,13 +42,16 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.config import load_config
     from pyramidseg.console import Console
     from pyramidseg.data.synthetic.scenes import write_scenes
+    from pyramidseg.errors import ConfigError
     from pyramidseg.predict.files import predict_files
     from pyramidseg.predict.predictor import Predictor
     from pyramidseg.training.loop import fit
 
     console, out = Console(), Path(arguments.out)
-    discard_earlier_demo(out, overwrite=arguments.overwrite)
     config = load_config(overrides={**SETTINGS, "train.epochs": arguments.epochs})
+    if arguments.scenes < 1:
+        raise ConfigError(f"--scenes {arguments.scenes}: at least 1 is needed to train on")
+    discard_earlier_demo(out, overwrite=arguments.overwrite)
     console.say(f"drawing {arguments.scenes + VAL_SCENES} street scenes of {WIDTH}x{HEIGHT}")
     dataset = write_scenes(out / "scenes", train=arguments.scenes, val=VAL_SCENES, height=HEIGHT, width=WIDTH)
     run = fit(config, dataset, out=out / "run", resume=False, overwrite=False, console=console)
@@ -66,26 +69,35 @@ next      pyramidseg predict {run.best} YOUR_IMAGES --out predictions"""
 
 
 def discard_earlier_demo(out: "Path", *, overwrite: bool) -> None:
-    """Delete what an earlier demo left, if asked; anything else in the way is refused."""
-    import shutil
+    """Delete what an earlier demo left, if asked; anything else in the way is refused.
 
+    A demo is known by the file that it writes first. That is deleted last: interrupted, both can be done once more.
+    """
     from pyramidseg.errors import OutputError
 
-    if not out.exists() or not any(out.iterdir()):
+    known_by = out / "scenes" / "dataset.yaml"
+    if not out.is_file() and not any(path.is_file() for path in out.rglob("*")):
         return
-    if not (overwrite and (out / "scenes" / "dataset.yaml").is_file()):
+    if not overwrite:
         raise OutputError(f"{out}: exists already; --overwrite discards an earlier demo, or choose another --out")
-    shutil.rmtree(out)
+    if not known_by.is_file():
+        raise OutputError(f"{out}: is no earlier demo, as scenes/dataset.yaml is not in it; choose another --out")
+    for path in sorted(out.rglob("*"), reverse=True):  # what lies in a folder before the folder
+        if path in (known_by, known_by.parent):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink()
+    known_by.unlink()
 
 
 def write_new_scenes(folder: "Path", *, first: int) -> "Path":
     """Scenes that training has not seen, larger than those it saw, as people's images would be."""
-    import cv2
+    from pyramidseg.data.synthetic.scenes import draw_scene, write_picture
+    from pyramidseg.files import make_folder
 
-    from pyramidseg.data.synthetic.scenes import draw_scene
-
-    folder.mkdir(parents=True)
+    make_folder(folder)
     for index in range(NEW_SCENES):
-        scene = draw_scene(first + index, height=2 * HEIGHT, width=2 * WIDTH)
-        cv2.imwrite(str(folder / f"new_{index}.png"), scene.image[:, :, ::-1])
+        write_picture(folder / f"new_{index}.png", draw_scene(first + index, height=2 * HEIGHT, width=2 * WIDTH).image)
     return folder

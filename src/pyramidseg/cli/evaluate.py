@@ -22,18 +22,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Score, print the table, and write it where asked."""
     from pathlib import Path
 
-    from pyramidseg.config import load_config, parse_override
     from pyramidseg.console import Console
+    from pyramidseg.data.readers.settings import reading_config
     from pyramidseg.evaluation.scoring import evaluate
     from pyramidseg.evaluation.tables import table
 
     console = Console()
-    config = load_config(overrides=dict(parse_override(text) for text in arguments.settings))
+    data = reading_config(arguments.settings)
     scores = evaluate(
         arguments.model,
         arguments.dataset,
         split=arguments.split,
-        data=config.data,
+        data=data,
         out=Path(arguments.out) if arguments.out else None,
         backend=arguments.backend,
         device=arguments.device,

@@ -29,17 +29,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Inspect everything; status 3 where something is wrong."""
     from pathlib import Path
 
-    from pyramidseg.config import load_config, parse_override
     from pyramidseg.console import Console
     from pyramidseg.data.inspection.inspect import inspect_dataset
     from pyramidseg.data.inspection.report import PAGE, check_out, write_inspection
+    from pyramidseg.data.readers.settings import reading_config
     from pyramidseg.files import check_writable
 
     console, out = Console(), Path(arguments.out)
-    config = load_config(overrides=dict(parse_override(text) for text in arguments.settings))
+    data = reading_config(arguments.settings)
     check_out(out, overwrite=arguments.overwrite)
     check_writable(out)  # rather than find out after the last file
-    inspection = inspect_dataset(arguments.dataset, data=config.data, track=console.track)
+    inspection = inspect_dataset(arguments.dataset, data=data, track=console.track)
     write_inspection(out, inspection)
     for line in in_lines(inspection):
         console.say(line)

@@ -44,6 +44,9 @@ COMMANDS = {
 }
 """Module by command; each has `HELP`, `add_arguments(parser)` and `run(arguments) -> exit status`."""
 
+WITHOUT_TORCH = ("inspect",)
+"""Commands that get by without it."""
+
 INTERRUPTED = 130
 
 UNREAD = 141
@@ -80,6 +83,8 @@ def _status_of(arguments: Sequence[str]) -> int:
     try:
         try:
             parsed = parse(arguments)
+            if parsed.command not in WITHOUT_TORCH:
+                _bound_threads()
             status: int = COMMANDS[parsed.command].run(parsed)
         finally:
             _flush_output()  # at the interpreter's end, a failure could not be caught
@@ -92,6 +97,12 @@ def _status_of(arguments: Sequence[str]) -> int:
             raise
         return _fail(explained(error), PyramidSegError.exit_status)
     return status
+
+
+def _bound_threads() -> None:
+    from pyramidseg.predict.processors import use_available_processors
+
+    use_available_processors()
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

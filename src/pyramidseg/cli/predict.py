@@ -27,10 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.predict.backends import make_backend
     from pyramidseg.predict.files import SUMMARY_FILE, predict_files
     from pyramidseg.predict.predictor import Predictor
-    from pyramidseg.predict.processors import use_available_processors
 
     console = Console()
-    use_available_processors()
     backend = make_backend(arguments.model, arguments.backend, device=arguments.device, precision=arguments.precision)
     predictor = Predictor(backend, tta=arguments.tta, tile_px=tile_side(arguments.tile), overlap_px=arguments.overlap)
     console.say(f"backend {predictor.backend}")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pyramidseg.classes import IGNORE
 from pyramidseg.config import Channels
 from pyramidseg.data.alignment import check_same_size
+from pyramidseg.data.defect_kinds import DefectError, Kind
 from pyramidseg.data.holes import Pixels
 from pyramidseg.data.images import read_pixels
 from pyramidseg.data.parallel import Track
@@ -64,9 +65,48 @@ def read_pair(record: Record, masks: MaskSource, *, channels: Channels) -> Pair:
         DataError: one of them is unreadable, or their sizes differ.
     """
     pixels = read_pixels(record.image, channels=channels)
-    labels = masks.read(record)
+    labels = read_labels(record, masks)
     check_same_size(record, pixels.values.shape[:2], labels.shape)
     return pixels.filled(), labels_beside_holes(labels, pixels)
+
+
+def read_labels(record: Record, masks: MaskSource) -> NDArray[np.uint8]:
+    """Labels (H, W) uint8, which sources of one's own may fail to give.
+
+    Raises:
+        DataError: they are anything else; or what `MaskSource.read` raises.
+    """
+    labels = masks.read(record)
+    if isinstance(labels, np.ndarray) and labels.ndim == 2 and labels.dtype == np.uint8:
+        return labels
+    found = f"{labels.dtype} of shape {labels.shape}" if isinstance(labels, np.ndarray) else type(labels).__name__
+    raise DefectError(
+        Kind.UNREADABLE_MASK,
+        record.mask or record.image,
+        f"{type(masks).__name__}.read gives {found}; labels are a NumPy array (H, W) of uint8, so return one",
+    )
+
+
+def check_labels(record: Record, masks: MaskSource, counts: NDArray[np.int64], *, num_classes: int) -> None:
+    """Refuse labels that are no class.
+
+    Args:
+        counts: (256,) pixels by label.
+
+    Raises:
+        DataError: names the file and the values.
+    """
+    strangers = np.flatnonzero(counts[num_classes:IGNORE]) + num_classes
+    if not len(strangers):
+        return
+    values = ", ".join(f"{label} ({counts[label]} pixels)" for label in strangers[:8])
+    more = f" and {len(strangers) - 8} more" if len(strangers) > 8 else ""
+    raise DefectError(
+        Kind.UNKNOWN_VALUE,
+        record.mask or record.image,
+        f"{type(masks).__name__}.read gives labels that are no class: {values}{more}; there are {num_classes} classes, "
+        f"so let it give 0-{num_classes - 1}, and {IGNORE} for what counts nowhere",
+    )
 
 
 def labels_beside_holes(labels: NDArray[np.uint8], pixels: Pixels) -> NDArray[np.uint8]:

@@ -4,7 +4,6 @@ Legend: B batch, K classes, H W pixels.
 """
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from pyramidseg.predict.backends import Backend, ModelBackend, RunPrecision, mak
 from pyramidseg.predict.tile_choice import TileChoice, TilePx
 from pyramidseg.predict.tiling import predict_labels
 from pyramidseg.predict.tta import FlipAndScales
+from pyramidseg.processors import available_processors
 from pyramidseg.runtime import rank, sum_over_ranks, world_size
 
 __all__ = ["ImageScore", "Scores", "draw_examples", "evaluate", "score"]
@@ -40,10 +40,8 @@ Predict = Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Logits (B, K, H, W) and labels (B, H, W) int64 to a sum over pixels and its weight."""
 
-
-READERS = min(4, os.cpu_count() or 1)
+MOST_READERS = 4
 """Threads that decode while the model computes; a few, as what they hold ready may be large."""
-
 
 DEFAULT_DATA = DataConfig()
 
@@ -83,7 +81,8 @@ def score(
     losses = torch.zeros(2, dtype=_sum_dtype(device), device=device)
     per_image: list[ImageScore] = []
     mine = records[rank() :: world_size()]
-    pairs = in_threads(lambda record: (record, *read_pair(record, masks, channels=channels)), mine, workers=READERS)
+    readers = min(MOST_READERS, available_processors())
+    pairs = in_threads(lambda record: (record, *read_pair(record, masks, channels=channels)), mine, workers=readers)
     for batch in in_batches(track(pairs, total=len(mine), what="scoring"), batch_size=batch_size):
         truth, images = batch.labels.to(device), batch.images.to(device)
         if loss is None:
@@ -92,7 +91,7 @@ def score(
             logits = _at_size_of(truth, predict_logits(images))
             losses += torch.stack(loss(logits, truth.long())).to(losses)
             labels = most_likely(logits)
-        matrices = torch.stack([confusion_matrix(*pair, size) for pair in zip(labels, truth, strict=True)])
+        matrices = torch.stack([_confusion(*item, size) for item in zip(batch.records, labels, truth, strict=True)])
         confusion += matrices.sum(dim=0)
         if each is not None:
             for record, matrix in zip(batch.records, matrices, strict=True):
@@ -133,7 +132,8 @@ def evaluate(
         model: a bundle, an exported file, or a `Segmenter`.
         backend: name in `BACKENDS`, or `auto` (`make_backend`).
         precision: `auto` is fp32, and for an exported file what it was exported in.
-        data: how the dataset is read where it does not say so itself: `ignore`, `binary`, `val_share`, `format`.
+        data: how the dataset is read where it does not say so itself: `ignore`, `binary`, `val_share`, `format`. Of
+            a `Dataset` made in Python it may say `bands`, `val_share` and `group` only.
         out: folder for metrics.json, confusion.csv, per_image.csv and report.html.
         tta: average over flips and scales; the headline of DESIGN section 5 is without.
         tile_px, overlap_px: how large images are cut, as `Predictor` does it.
@@ -144,7 +144,7 @@ def evaluate(
         WeightsError: the model cannot be loaded.
         DataError: the dataset cannot be read, or its classes are not the model's.
         OutputError: `out` holds an evaluation already, or cannot be written.
-        ConfigError: a batch of none, or what `make_backend` and `TileChoice` refuse.
+        ConfigError: a batch of none, or what `open_dataset`, `make_backend` and `TileChoice` refuse.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size}: at least 1 is needed")
@@ -241,6 +241,13 @@ def _at_size_of(labels: Tensor, logits: Tensor) -> Tensor:
     if logits.shape[-2:] == labels.shape[-2:]:
         return logits
     return F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _confusion(record: Record, labels: Tensor, truth: Tensor, size: int) -> Tensor:
+    try:
+        return confusion_matrix(labels, truth, size)
+    except DataError as error:
+        raise DataError(f"{record.mask or record.image}: {error}") from None
 
 
 def _quotient(above: float, below: float) -> float:

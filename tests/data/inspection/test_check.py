@@ -12,14 +12,40 @@ from PIL import Image
 from pyramidseg.cache import Memory
 from pyramidseg.classes import IGNORE
 from pyramidseg.data.inspection import DatasetSummary, check_dataset
+from pyramidseg.data.masks.class_masks import ClassMasks
+from pyramidseg.data.masks.index import IndexValues
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.parallel import in_threads
-from pyramidseg.data.records import Dataset, Record
+from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.errors import DataError
 
 T = TypeVar("T")
 
 CLASSES = ("a", "b", "c", "d")
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """A mask source of one's own: labels are the values of the file, and a number more."""
+
+    more: int = 0
+
+    def read(self, record: Record) -> np.ndarray:
+        return np.asarray(Image.open(str(record.mask))) + np.uint8(self.more)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A mask source of one's own that gives one and the same thing."""
+
+    answer: Any
+
+    def read(self, record: Record) -> Any:
+        return self.answer
+
+
+class WrittenDown(IndexValues):
+    """A source of values of one's own, within masks that are the package's."""
 
 
 def record(folder: Path, name: str, labels: np.ndarray, *, size: tuple[int, int] | None = None) -> Record:
@@ -97,6 +123,33 @@ def test_unknown_values_are_added_up_over_all_masks(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match=expected):
         check_dataset(dataset(records), splits=["train"])
+
+
+def test_labels_of_ones_own_source_that_are_no_class_are_refused(tmp_path: Path) -> None:
+    records = [*several(tmp_path, 3, values=(0, 1, 1)), record(tmp_path, "bad", np.array([[0, 198, 198, 252, 253]]))]
+    made = replace(dataset(records), masks=Shifted(2))
+    expected = (
+        r"bad_mask\.png: Shifted\.read gives labels that are no class: 200 \(2 pixels\), 254 \(1 pixels\); there are 4 "
+        r"classes, so let it give 0-3, and 255 for what counts nowhere"
+    )
+    with pytest.raises(DataError, match=expected):
+        check_dataset(made, splits=["train"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (np.zeros((2, 3), np.int64), r"int64 of shape \(2, 3\)"),
+        (np.zeros((2, 3, 1), np.uint8), r"uint8 of shape \(2, 3, 1\)"),
+        ([[0, 1, 2], [0, 1, 2]], "list"),
+    ],
+)
+def test_what_is_no_array_of_labels_is_refused(tmp_path: Path, answer: object, words: str) -> None:
+    made = replace(dataset([record(tmp_path, "a", np.zeros((2, 3)))]), masks=Given(answer))
+    with pytest.raises(DataError, match=rf"a_mask\.png: Given\.read gives {words}; labels are a NumPy array"):
+        check_dataset(made, splits=["train"])
+    with pytest.raises(DataError, match="labels are a NumPy array"):
+        read_pair(made.split("train")[0], made.masks, channels=3)
 
 
 def test_all_defects_are_counted_and_the_first_few_named(tmp_path: Path) -> None:
@@ -210,6 +263,11 @@ class TestInThreads:
     def test_keeps_the_order(self) -> None:
         assert list(in_threads(lambda number: number**2, range(50), workers=3)) == [number**2 for number in range(50)]
 
+    def test_starts_no_more_threads_than_there_are_processors(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pyramidseg.data.parallel.available_processors", lambda: 2)
+        before = threading.active_count()
+        assert max(in_threads(lambda _: threading.active_count() - before, range(50))) <= 2
+
     def test_takes_only_a_few_items_ahead(self) -> None:
         taken = 0
 
@@ -293,10 +351,17 @@ class TestMemory:
         np.save(tmp_path / "all.npy", np.array([[0, 0, 0], [1, 1, 1]], np.uint8))
         records = (Record("a", tmp_path / "image.png"),)
         made = replace(dataset([]), splits={"train": records}, masks=InOneFile({"all": tmp_path / "all.npy"}))
+        InOneFile.__module__ = "pyramidseg.data.masks.made"  # what somebody else decodes by is not remembered
         assert self.checked(made, memory)[0].splits["train"].pixels == (3, 3, 0, 0)
+        assert self.checked(made, memory)[1] == 0
         np.save(tmp_path / "all.npy", np.array([[0, 1, 1], [1, 1, 1]], np.uint8))
         os.utime(tmp_path / "all.npy", ns=(1, 1))
         assert self.checked(made, memory)[0].splits["train"].pixels == (1, 5, 0, 0)
+
+    @pytest.mark.parametrize("masks", [Shifted(), ClassMasks.of_values({0: 0, 1: 1}, values=WrittenDown())])
+    def test_sources_of_ones_own_are_checked_each_time(self, tmp_path: Path, memory: Memory, masks: MaskSource) -> None:
+        made = replace(dataset(several(tmp_path, 3, values=(0, 1, 1))), masks=masks)
+        assert [self.checked(made, memory)[1] for _ in range(2)] == [3, 3]
 
     def test_notes_are_remembered_and_name_the_classes_as_they_are_called(self, tmp_path: Path, memory: Memory) -> None:
         records = several(tmp_path, 6, values=(0, 1, IGNORE))

@@ -1,6 +1,7 @@
 """What an inspection tells beside the defects that test_campaign plants."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,21 @@ class TestDefectsBetweenImages:
         inspection = inspect_dataset(Dataset.from_records(train=records, val=records[:1], classes=CLASSES))
         kinds = [defect.kind for defect in inspection.defects]
         assert (kinds.count(Kind.DUPLICATE), kinds.count(Kind.LEAK)) == (999, 1)
+
+    def test_labels_of_ones_own_source_that_are_no_class(self, tmp_path: Path) -> None:
+        class Own:
+            def read(self, record: Record) -> np.ndarray:
+                assert record.mask is not None
+                return np.asarray(Image.open(record.mask)) + np.uint8(100 * (record.id == "1"))
+
+        records = []
+        for index in range(3):
+            image, labels = scene(np.random.default_rng(20 + index))
+            records.append(Record(str(index), tmp_path / f"{index}.png", tmp_path / f"{index}_mask.png"))
+            Image.fromarray(image).save(records[-1].image)
+            write_index(tmp_path / f"{index}_mask.png", labels)
+        made = Dataset.from_records(train=records, val=records[:1], classes=CLASSES)
+        assert (Kind.UNKNOWN_VALUE, "1_mask.png") in defects(inspect_dataset(replace(made, masks=Own())))
 
 
 class TestUnclearMasks:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,6 +115,37 @@ def test_dataset_from_python_is_taken_as_it_is() -> None:
     records = [Record("a", Path("a.jpg"), Path("a.png"))]
     dataset = Dataset.from_records(train=records, val=records, classes=["x", "y"])
     assert open_dataset(dataset, DataConfig()) == dataset
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ignore": (3,)},
+        {"binary": True},
+        {"threshold": 128},
+        {"inverted": True},
+        {"tolerance": 2},
+        {"resize_masks": True},
+        {"class_property": "kind"},
+        {"vector_crs": "image"},
+        {"format": "voc"},
+        {"classes": ("x", "y")},
+    ],
+)
+def test_settings_that_say_nothing_of_a_dataset_from_python_are_refused(settings: dict[str, Any]) -> None:
+    records = [Record("a", Path("a.jpg"), Path("a.png"))]
+    dataset = Dataset.from_records(train=records, val=records, classes=["x", "y"])
+    with pytest.raises(ConfigError, match=rf"records: data\.{next(iter(settings))}=.*no effect.*data\.bands"):
+        open_dataset(dataset, DataConfig(**settings))
+
+
+def test_settings_that_hold_for_a_dataset_from_python_are_taken() -> None:
+    records = [Record(f"{name}{index}", Path(f"{name}{index}.jpg")) for name in "ab" for index in range(4)]
+    dataset = Dataset.from_records(train=records, classes=["x", "y"])
+    defaults = DataConfig().model_dump()  # as a run's config.yaml has them
+    opened = open_dataset(dataset, DataConfig(**{**defaults, "bands": 2, "val_share": 0.4, "group": "^."}))
+    assert opened.bands == (2,)
+    assert {record.id[0] for record in opened.split("val")} in ({"a"}, {"b"})
 
 
 def test_split_of_a_format_can_have_another_name(tmp_path: Path) -> None:

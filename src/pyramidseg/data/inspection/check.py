@@ -18,7 +18,7 @@ from pyramidseg.data.images import check_channels, read_header, read_pixels
 from pyramidseg.data.inspection.channel_statistics import byte_counts
 from pyramidseg.data.inspection.tally import SplitSummary, Tally
 from pyramidseg.data.inspection.turns import Turns
-from pyramidseg.data.pairs import labels_beside_holes
+from pyramidseg.data.pairs import check_labels, labels_beside_holes, read_labels
 from pyramidseg.data.parallel import Track, in_threads, untracked
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.errors import DataError
@@ -70,7 +70,8 @@ def check_dataset(
 ) -> DatasetSummary:
     """Decode every mask and read every image's header; never stop at the first defect.
 
-    A dataset without defects is remembered by its files' sizes and times, and by how its masks are decoded.
+    A dataset without defects is remembered by its files' sizes and times, and by how its masks are decoded; not where a
+    source of one's own decodes them, as what its code does may change and leave no trace.
 
     Args:
         splits: the splits to check; each must hold something.
@@ -84,6 +85,8 @@ def check_dataset(
     """
     listed = {split: dataset.split(split) for split in splits}
     _refuse_repeated_ids(dataset, listed)
+    if not _is_known(dataset.masks):
+        memory = FORGETFUL
     return memory.recall(
         f"check of {Path(dataset.source).resolve()}: {sorted(listed)}, {channels} channels",
         content=_content(dataset, listed, channels) if memory.folder else "",
@@ -104,7 +107,7 @@ def _check(
     total = sum(len(records) for records in listed.values())
 
     def check(record: Record) -> Finding:
-        return check_record(record, dataset.masks, channels=channels)
+        return check_record(record, dataset.masks, num_classes=len(dataset.classes), channels=channels)
 
     everything = ((split, record) for split, records in listed.items() for record in records)
     findings = in_threads(lambda item: (item[0], check(item[1])), everything, workers=workers)
@@ -158,19 +161,20 @@ def _first_few(names: list[str]) -> str:
     return ", ".join(map(repr, names[:8])) + more
 
 
-def check_record(record: Record, masks: MaskSource, *, channels: Channels | None = None) -> Finding:
+def check_record(record: Record, masks: MaskSource, *, num_classes: int, channels: Channels | None = None) -> Finding:
     """Check one image and its mask; the image is decoded only where it may have holes, as labels there do not count."""
     try:
         header = read_header(record.image)
         if channels is not None:
             check_channels(record.image, header, channels)
-        labels = masks.read(record)
+        labels = read_labels(record, masks)
         check_same_size(record, (header.height, header.width), labels.shape)
         if header.holes:
             labels = labels_beside_holes(labels, read_pixels(record.image, channels=channels))
+        counts = byte_counts(labels[..., None])[0]
+        check_labels(record, masks, counts, num_classes=num_classes)
     except DataError as error:
         return Finding(record, error=error)
-    counts = byte_counts(labels[..., None])[0]
     size = header.height, header.width
     return Finding(record, size, header.dtype, counts, turn_of(record, size))
 
@@ -209,19 +213,25 @@ def _content(dataset: Dataset, listed: dict[str, tuple[Record, ...]], channels: 
         for split, records in listed.items()
         for record in records
     )
-    sources = {file_state(path) for path in _paths(dataset.masks)}
+    sources = {file_state(part) for part in _parts(dataset.masks) if isinstance(part, Path)}
     return digest([channels, dataset.classes.names, dataset.masks, sorted(sources), *files])
 
 
-def _paths(value: object) -> Iterator[Path]:
-    """Every path inside the decoder of masks, such as that of an annotation file."""
-    if isinstance(value, Path):
-        yield value
-    elif is_dataclass(value) and not isinstance(value, type):
-        for member in fields(value):
-            yield from _paths(getattr(value, member.name))
+def _is_known(masks: MaskSource) -> bool:
+    """Whether a version of this package says all of how masks are decoded."""
+    decoders = (type(part) for part in _parts(masks) if hasattr(part, "read"))
+    return all(decoder.__module__.partition(".")[0] == "pyramidseg" for decoder in decoders)
+
+
+def _parts(value: object) -> Iterator[object]:
+    """The decoder of masks and everything inside it, such as the path of an annotation file."""
+    yield value
+    inside: Iterable[object] = ()
+    if is_dataclass(value) and not isinstance(value, type):
+        inside = (getattr(value, member.name) for member in fields(value))
     elif isinstance(value, Mapping):
-        yield from _paths([*value.keys(), *value.values()])
+        inside = (*value.keys(), *value.values())
     elif isinstance(value, (list, tuple, set, frozenset)):
-        for part in value:
-            yield from _paths(part)
+        inside = value
+    for part in inside:
+        yield from _parts(part)

@@ -21,7 +21,7 @@ from pyramidseg.data.images import read_header, read_image, read_pixels
 from pyramidseg.data.inspection.channel_statistics import ChannelSums, byte_counts, sums_of
 from pyramidseg.data.inspection.lookalikes import look_hash
 from pyramidseg.data.masks.class_masks import ClassMasks, UnknownValues
-from pyramidseg.data.pairs import labels_beside_holes
+from pyramidseg.data.pairs import check_labels, labels_beside_holes, read_labels
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.errors import DataError
 
@@ -65,7 +65,9 @@ class Examination(NamedTuple):
     turn: Turn
 
 
-def examine(record: Record, masks: MaskSource, *, bands: tuple[int, ...] | None = None) -> Examination:
+def examine(
+    record: Record, masks: MaskSource, *, num_classes: int, bands: tuple[int, ...] | None = None
+) -> Examination:
     """Decode an image and its mask and find all that is wrong with either, and between them.
 
     Args:
@@ -80,6 +82,11 @@ def examine(record: Record, masks: MaskSource, *, bands: tuple[int, ...] | None 
     counts = None
     if labels is not None and pixels is not None and shape == size:
         counts = byte_counts(labels_beside_holes(labels, pixels)[..., None])[0]
+        try:
+            check_labels(record, masks, counts, num_classes=num_classes)
+        except DataError as error:
+            defects += as_defects(error, file=_mask_file(record), otherwise=Kind.UNKNOWN_VALUE)
+            counts = None
     if counts is not None and counts[IGNORE] == counts.sum():
         detail = "all pixels are ignored, and none has a class; label it, or take it out"
         defects.append(Defect(Kind.ALL_IGNORED, _mask_file(record), detail))
@@ -114,7 +121,7 @@ def _examine_mask(
 ) -> tuple[NDArray[np.uint8] | None, Size | None, Mapping[str, int]]:
     """Its labels; and its size and unknown values where it holds some."""
     try:
-        labels = masks.read(record)
+        labels = read_labels(record, masks)
         if not _same_bytes(record):
             return labels, (labels.shape[0], labels.shape[1]), {}
         error: DataError | None = None

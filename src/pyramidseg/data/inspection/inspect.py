@@ -6,6 +6,7 @@ At any time a few images lie in memory; what is kept grows by 40 bytes an image,
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pyramidseg.config import DataConfig
@@ -78,7 +79,8 @@ def inspect_dataset(
     dataset = replace(dataset, splits=_in_order(dataset.splits))
     survey = Survey(Places.of(dataset.splits), len(dataset.classes))
     records = (record for some in dataset.splits.values() for record in some)
-    examined = in_threads(lambda record: examine(record, dataset.masks, bands=dataset.bands), records, workers=workers)
+    look = partial(examine, masks=dataset.masks, num_classes=len(dataset.classes), bands=dataset.bands)
+    examined = in_threads(look, records, workers=workers)
     for place, examination in enumerate(track(examined, total=len(survey.places), what="inspecting images and masks")):
         survey.add(place, examination)
     found += [

@@ -55,8 +55,9 @@ class Tally:
         self.dtypes: set[str] = set()
 
     def add(self, size: tuple[int, int], dtype: str, labels: NDArray[np.int64]) -> None:
-        """Take in one image, with (256,) pixels by label."""
+        """Take in one image, with (256,) pixels by label, each a class or `IGNORE`."""
         counts = labels[: len(self.pixels)]
+        assert counts.sum() + labels[IGNORE] == labels.sum()
         self.images += 1
         self.ignored += int(labels[IGNORE])
         self.pixels += counts

@@ -30,6 +30,7 @@ from pyramidseg.data.readers.pairing import Pairs, pair_folders
 from pyramidseg.data.readers.recognition import Recognised, recognise, refuse_defects
 from pyramidseg.data.readers.roboflow import read_roboflow
 from pyramidseg.data.readers.segnet import read_segnet
+from pyramidseg.data.readers.settings import refuse_unused
 from pyramidseg.data.readers.splitting import with_val_split
 from pyramidseg.data.readers.unclear import Reading, UnclearLabels
 from pyramidseg.data.readers.unread import with_unread_splits
@@ -80,7 +81,7 @@ def open_dataset(
     Args:
         source: a folder, a YAML file (`yaml_file`), or a dataset made in Python.
         data: `format`, `classes` and what `LabelConfig` has are used, and go before those of the file; what is ignored
-            is added up.
+            is added up. Of a dataset made in Python, `bands`, `val_share` and `group` are.
         assumed: the classes of the model that the dataset is opened for; taken where the dataset says none.
         track: shows the progress of the pass over all masks that classes are inferred by, where none are given.
         defects: takes what is wrong with files that belong to no record, such as images without a mask, and masks that
@@ -92,6 +93,7 @@ def open_dataset(
         ConfigError: the YAML file or the settings say what is not possible, or what has no effect.
     """
     if isinstance(source, Dataset):
+        refuse_unused(data, source.source)
         return _with_val(replace(source, bands=data.bands or source.bands), data)
     file, description = _describe(Path(source))
     root = Path(source) if file is None else file.parent / description.path

@@ -29,6 +29,7 @@ from pyramidseg.data.synthetic.shapes import (
 )
 from pyramidseg.data.synthetic.vehicles import new_bus, new_car
 from pyramidseg.errors import ConfigError
+from pyramidseg.files import explained_writes, make_folder, write_text
 
 SCENE_CLASSES = Classes(
     ("sky", "road", "pavement", "building", "tree", "car", "bus", "person"),
@@ -89,29 +90,48 @@ def draw_scene(index: int, *, seed: int = 0, height: int = 240, width: int = 320
 def write_scenes(folder: Path, *, train: int, val: int, seed: int = 0, height: int = 240, width: int = 320) -> Path:
     """Write a data set of paired images and masks, `{train,val}/{images,masks}/scene_0000.png`.
 
-    Validation scenes follow the training scenes in the series, so none occurs twice.
+    Validation scenes follow the training scenes in the series, so none occurs twice. The description is written first:
+    what was interrupted can be told from a folder of somebody else's.
 
     Returns:
         The path of its description, `dataset.yaml`.
+
+    Raises:
+        ConfigError: a negative number, or what `draw_scene` refuses.
+        OutputError: the disk is full, or the folder cannot be written.
     """
     if train < 0 or val < 0:
         raise ConfigError(f"{train} training and {val} validation scenes: neither number can be negative")
+    description = folder / "dataset.yaml"
+    write_text(description, _description())
     for split, indices in (("train", range(train)), ("val", range(train, train + val))):
         images, masks = folder / split / "images", folder / split / "masks"
-        images.mkdir(parents=True, exist_ok=True)
-        masks.mkdir(parents=True, exist_ok=True)
+        make_folder(images)
+        make_folder(masks)
         for index in indices:
             scene = draw_scene(index, seed=seed, height=height, width=width)
-            Image.fromarray(scene.image).save(images / f"scene_{index:04d}.png")
-            Image.fromarray(scene.labels).save(masks / f"scene_{index:04d}.png")
+            write_picture(images / f"scene_{index:04d}.png", scene.image)
+            write_picture(masks / f"scene_{index:04d}.png", scene.labels)
+    return description
+
+
+def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write (H, W, 3) RGB or (H, W) grey as PNG.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written.
+    """
+    with explained_writes(path):
+        Image.fromarray(pixels).save(path)
+
+
+def _description() -> str:
+    """Content of the dataset file."""
     classes = [
         {"name": name, "color": list(color)}
         for name, color in zip(SCENE_CLASSES.names, SCENE_CLASSES.colors, strict=True)
     ]
-    description = folder / "dataset.yaml"
-    text = yaml.safe_dump({"format": "paired", "classes": classes}, sort_keys=False, default_flow_style=None)
-    description.write_text(text, encoding="utf-8")
-    return description
+    return yaml.safe_dump({"format": "paired", "classes": classes}, sort_keys=False, default_flow_style=None)
 
 
 def _place_camera(rng: np.random.Generator, height: int, width: int) -> tuple[Street, Camera]:
