@@ -3,7 +3,7 @@
 import pytest
 
 from pyramidseg.model.encoder import Encoder
-from pyramidseg.model.stages import owned_modules, part_finder
+from pyramidseg.model.stages import modules_by_part, part_finder
 
 
 @pytest.mark.parametrize(
@@ -14,5 +14,5 @@ def test_a_module_holds_nothing_of_a_later_part(name: str) -> None:
     encoder = Encoder(name, weights="none")
     part_of = part_finder(encoder)
     paths = [path for path, _ in encoder.named_modules() if path]
-    for path, (part, module) in zip(paths, owned_modules(encoder), strict=True):
+    for path, (part, module) in zip(paths, modules_by_part(encoder), strict=True):
         assert all(part_of(f"{path}.{key}") <= part for key in module.state_dict()), path

@@ -37,7 +37,7 @@ def part_finder(encoder: Encoder) -> Callable[[str], int]:
     return part_of
 
 
-def owned_modules(encoder: Encoder) -> list[tuple[int, nn.Module]]:
+def modules_by_part(encoder: Encoder) -> list[tuple[int, nn.Module]]:
     """Every module below the encoder, with its part: that of the last of its tensors.
 
     So a module that reaches into several parts counts to the last of them, and what has no tensors, such as drop path,

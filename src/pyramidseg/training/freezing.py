@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pyramidseg.config import OptimConfig
 from pyramidseg.errors import ConfigError
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.model.stages import count_parts, owned_modules, part_finder
+from pyramidseg.model.stages import count_parts, modules_by_part, part_finder
 
 
 def frozen_parts(model: Segmenter, config: OptimConfig, *, epoch: int) -> int:
@@ -41,6 +41,6 @@ def set_training_mode(model: nn.Module, config: OptimConfig, *, epoch: int) -> N
     if frozen == count_parts(model.encoder):
         model.encoder.eval()
         return
-    for part, module in owned_modules(model.encoder):
+    for part, module in modules_by_part(model.encoder):
         if part < frozen or (config.freeze_norm and isinstance(module, _BatchNorm)):
             module.eval()
