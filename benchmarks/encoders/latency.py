@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyramidseg.model.encoder import Encoder
+from pyramidseg.runtime import channels_last
 
 REFERENCE = "resnet18"
 
@@ -34,9 +35,7 @@ class Latency:
 def measure_latency(name: str, side_px: int) -> Latency:
     """Both encoders in turn on one image of `side_px` squared, after one round that does not count."""
     image = torch.rand(1, 3, side_px, side_px).to(memory_format=torch.channels_last)
-    reference, encoder = (
-        Encoder(network, weights="none").eval().to(memory_format=torch.channels_last) for network in (REFERENCE, name)
-    )
+    reference, encoder = (channels_last(Encoder(network, weights="none").eval()) for network in (REFERENCE, name))
     rounds: list[tuple[float, float]] = []
     began = time.perf_counter()
     for count in range(1 + ROUNDS):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pyramidseg.errors import DeviceError, PyramidSegError
 
 T = TypeVar("T")
+Module = TypeVar("Module", bound=nn.Module)
 
 Precision = Literal["fp32", "bf16", "fp64"]
 
@@ -69,6 +70,18 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     if precision != "bf16":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
+
+
+def channels_last(module: Module) -> Module:
+    """The module with all its 4-dimensional weights channels last.
+
+    `Module.to` does the same, but for networks that have 5-dimensional ones as well (LambdaNet), where it fails.
+    """
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.ndim == 4:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return module
 
 
 def position_seed(*position: int | str) -> int:

@@ -11,6 +11,7 @@ from pyramidseg.errors import ConfigError, WeightsError
 from pyramidseg.model.encoder import DEPTHS, Encoder, resolve_encoder
 from pyramidseg.model.encoder_weights import IMAGENET_MEAN, IMAGENET_STD, IMAGENET_TAGS
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.runtime import channels_last
 
 
 class TestNames:
@@ -207,3 +208,15 @@ def test_random_weights_say_so_and_repeat_from_the_seed():
         states.append(encoder.state_dict())
     assert (encoder.source.kind, encoder.source.mean, encoder.source.std) == ("random", IMAGENET_MEAN, IMAGENET_STD)
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_networks_with_weights_of_five_dimensions_can_be_laid_out_channels_last() -> None:
+    network = channels_last(Encoder("lambda_resnet26t", weights="none").eval())
+    assert {parameter.ndim for parameter in network.parameters()} >= {4, 5}
+    assert all(
+        parameter.is_contiguous(memory_format=torch.channels_last)
+        for parameter in network.parameters()
+        if parameter.ndim == 4
+    )
+    with torch.inference_mode():
+        assert len(network(torch.rand(1, 3, 64, 64).to(memory_format=torch.channels_last))) == 4

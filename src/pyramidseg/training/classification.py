@@ -30,6 +30,7 @@ from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.encoder import check_encoder
 from pyramidseg.runtime import (
     autocast,
+    channels_last,
     memory_explained,
     on_first_rank,
     position_seed,
@@ -209,7 +210,7 @@ def plan_pretraining(config: Config, folder: Path, console: Console) -> Setup:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     note = f"{model.name} classifier, {parameters / 1e6:.1f} M parameters, weights {model.source.name}"
     with memory_explained("choose a smaller encoder, or train.device=cpu"):
-        model = model.to(step.device, step.dtype).to(memory_format=torch.channels_last)
+        model = channels_last(model.to(step.device, step.dtype))
     setup = assemble(
         config,
         Classification(config, data, data.fingerprint(), step),

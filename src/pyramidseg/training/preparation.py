@@ -19,7 +19,7 @@ from pyramidseg.free_memory import free_bytes
 from pyramidseg.model.bundle import load_weights, read_settings
 from pyramidseg.model.encoder import resolve_encoder
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.runtime import memory_explained, position_seed
+from pyramidseg.runtime import channels_last, memory_explained, position_seed
 from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.losses import class_weights
 from pyramidseg.training.segmentation import Segmentation, TrainingModel
@@ -45,7 +45,7 @@ def prepare(
     if normalization is not None:
         model.set_normalization(normalization.mean, normalization.std)
     with memory_explained("choose a smaller encoder, or train.device=cpu"):
-        model = model.to(step.device, step.dtype).to(memory_format=torch.channels_last)
+        model = channels_last(model.to(step.device, step.dtype))
     plan = make_plan(config, samples=len(dataset.split("train")))
     for epoch in (config.train.epochs - 1, 0):  # what is frozen at first asks less of a batch than when it thaws
         set_training_mode(model, config.optim, epoch=epoch)

@@ -13,7 +13,7 @@ from torch import Tensor
 from pyramidseg.model.inference import inference_copy, logits_of_padded
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.backends.protocol import SMALLER, ModelBackend, RunPrecision
-from pyramidseg.runtime import choose_device, memory_explained
+from pyramidseg.runtime import channels_last, choose_device, memory_explained
 
 SAMPLE_PX = (513, 546)
 """Height and width of the images that a network is compiled on: they differ and need padding, the general case, which
@@ -58,7 +58,7 @@ class TorchBackend(ModelBackend):
         )
         with memory_explained(SMALLER):
             copy = inference_copy(segmenter, dtype=torch.bfloat16 if precision == "bf16" else None)
-            self.model: Segmenter = copy.to(place).to(memory_format=torch.channels_last)
+            self.model: Segmenter = channels_last(copy.to(place))
         self._network: Callable[[Tensor], Tensor] = partial(logits_of_padded, self.model)
 
     @torch.inference_mode()
