@@ -135,6 +135,11 @@ def share_buffers(module: nn.Module) -> None:
             dist.broadcast(buffer, src=0)
 
 
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """Of sums over a whole dataset: float64, but on Apple's GPUs, which have none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def sum_over_ranks(values: Tensor) -> Tensor:
     """Sum of a tensor over all processes, without gradient; the tensor itself where there is one process."""
     if world_size() == 1:

@@ -186,7 +186,7 @@ def test_validation_does_without_float64_where_there_is_none(
     setup = plan_pretraining(load_config(overrides=overrides), folders, Console(quiet=True))
     setup.model.eval()
     expected = setup.task.validate(setup.model, Console(quiet=True)).columns
-    monkeypatch.setattr(classification, "_sum_dtype", lambda device: torch.float32)
+    monkeypatch.setattr(classification, "sum_dtype", lambda device: torch.float32)
     with NoDoubles():
         found = setup.task.validate(setup.model, Console(quiet=True)).columns
     assert found == pytest.approx(expected, rel=1e-6)

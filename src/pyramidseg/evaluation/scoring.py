@@ -30,7 +30,7 @@ from pyramidseg.predict.tile_choice import TileChoice, TilePx
 from pyramidseg.predict.tiling import predict_labels
 from pyramidseg.predict.tta import FlipAndScales
 from pyramidseg.processors import available_processors
-from pyramidseg.runtime import rank, sum_over_ranks, world_size
+from pyramidseg.runtime import rank, sum_dtype, sum_over_ranks, world_size
 
 __all__ = ["ImageScore", "Scores", "draw_examples", "evaluate", "score"]
 
@@ -78,7 +78,7 @@ def score(
     """
     size = len(classes)
     confusion = torch.zeros(size, size, dtype=torch.int64, device=device)
-    losses = torch.zeros(2, dtype=_sum_dtype(device), device=device)
+    losses = torch.zeros(2, dtype=sum_dtype(device), device=device)
     per_image: list[ImageScore] = []
     mine = records[rank() :: world_size()]
     readers = min(MOST_READERS, available_processors())
@@ -252,10 +252,6 @@ def _confusion(record: Record, labels: Tensor, truth: Tensor, size: int) -> Tens
 
 def _quotient(above: float, below: float) -> float:
     return above / below if below else math.nan
-
-
-def _sum_dtype(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64  # Apple GPUs have no float64
 
 
 def _gather(mine: list[ImageScore], *, total: int) -> tuple[ImageScore, ...]:

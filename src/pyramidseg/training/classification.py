@@ -25,7 +25,6 @@ from pyramidseg.data.normalization import Normalization, measure, wants_statisti
 from pyramidseg.data.parallel import in_threads
 from pyramidseg.data.records import Record
 from pyramidseg.errors import ConfigError, DataError
-from pyramidseg.evaluation.scoring import _sum_dtype
 from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.encoder import check_encoder
 from pyramidseg.runtime import (
@@ -35,6 +34,7 @@ from pyramidseg.runtime import (
     on_first_rank,
     position_seed,
     rank,
+    sum_dtype,
     sum_over_ranks,
     world_size,
 )
@@ -123,7 +123,7 @@ class Classification:
         """Error and loss on the middle of every validation image; see `Task.validate`."""
         mine = self.data.splits["val"][rank() :: world_size()]
         tally = self.empty_tally()
-        loss = torch.zeros((), dtype=_sum_dtype(self.step.device), device=self.step.device)
+        loss = torch.zeros((), dtype=sum_dtype(self.step.device), device=self.step.device)
         for images, labels in self._batches(mine, console):
             with torch.inference_mode(), autocast(self.step.precision, self.step.device):
                 logits = self.step.widened(model(images.to(self.step.device)))

@@ -153,7 +153,7 @@ def _pairs(config: Config, dataset: Dataset, summary: DatasetSummary, *, workers
 
 def _normalization_of(model: Segmenter) -> str:
     mean, std = (", ".join(f"{value:.4g}" for value in values.flatten().tolist()) for values in (model.mean, model.std))
-    return f"mean {mean} and deviation {std}, which belong to the weights"
+    return f"the encoder's own mean {mean} and deviation {std}"
 
 
 def _thaw_note(unfreeze_epoch: int, epochs: int) -> str:
