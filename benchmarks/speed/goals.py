@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.speed import folder, labels, prediction, startup, training
-from benchmarks.speed.rows import Row
+from benchmarks.speed import folder, labels, memory, prediction, startup, training
+from benchmarks.speed.rows import Row, groups_of
 
 Sections = Mapping[str, Sequence[Row]]
 """Rows by section."""
@@ -47,7 +47,8 @@ def goals(sections: Sections) -> list[Goal]:
     """All of them, measured or not."""
     return [
         *_prediction(sections.get("prediction", ())),
-        *_training(sections.get("training", ()), sections.get("memory", ())),
+        *_training(sections.get("training", ())),
+        *_memory(sections.get("memory", ())),
         *_rest(sections),
     ]
 
@@ -76,17 +77,30 @@ def _best(rows: Iterable[Row], figure: Callable[[Row], float | None], what: str,
     return Goal(what, asked, reached, by=by)
 
 
-def _training(rows: Sequence[Row], memory: Sequence[Row]) -> Iterator[Goal]:
+def _training(rows: Sequence[Row]) -> Iterator[Goal]:
     ours = _row(rows, training.OURS)
-    peaks = {row.who: row.peak_mb for row in memory if row.who in (training.OURS, training.PEER, training.TUNED)}
     for peer, asked in TRAINING_SPEEDUPS.items():
         yield Goal(
             f"training step: times as fast as {peer}", asked, ours.times_as_fast.get(peer) if ours is not None else None
         )
+
+
+def _memory(rows: Sequence[Row]) -> Iterator[Goal]:
     for peer in TRAINING_SPEEDUPS:
-        own, theirs = peaks.get(training.OURS), peaks.get(peer)
-        share = None if own is None or not theirs else own / theirs
+        share = _share_of_peak(rows, training.OURS, peer)
         yield Goal(f"training step: memory over that of {peer}", 1.0, share, at_most=True)
+    share = _share_of_peak(rows, memory.MANY, memory.FEW)
+    yield Goal(f"{memory.MANY}: memory over that of {memory.FEW}", 1.0, share, at_most=True)
+
+
+def _share_of_peak(rows: Sequence[Row], who: str, peer: str) -> float | None:
+    """Of two contestants of one group; other groups may have a peer of the same name."""
+    for group in groups_of(rows).values():
+        peaks = {row.who: row.peak_mb for row in group}
+        own, theirs = peaks.get(who), peaks.get(peer)
+        if own is not None and theirs:
+            return own / theirs
+    return None
 
 
 def _rest(sections: Sections) -> Iterator[Goal]:

@@ -1,9 +1,11 @@
-"""Peak memory of prediction and of training steps, each contestant in a process of its own.
+"""Peak memory of prediction, of training steps and of folders, each contestant in a process of its own.
 
 `python -m benchmarks.speed.memory SPEC`, from the root of the checkout, prints bytes; SPEC is JSON, as `_peak` has it.
 """
 
 import json
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.speed.folder import BATCH, write_images
 from benchmarks.speed.models import Files
 from benchmarks.speed.prediction import Contestant, contestants, open_contestant
 from benchmarks.speed.prediction import group_name as prediction_group
@@ -23,15 +26,29 @@ from benchmarks.speed.training import group_name as training_group
 
 from pyramidseg.benchmark.images import scene_images
 from pyramidseg.benchmark.memory import import_runtimes, peak_growth
+from pyramidseg.predict.backends import TorchBackend
+from pyramidseg.predict.files import predict_files
+from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.processors import use_available_processors
 
 ROOT = Path(__file__).parents[2]
 
 MIB = 2**20
 
+FEW, MANY = "a folder of 100 files", "a folder of 10,000 files"
+
+FOLDERS = {FEW: 100, MANY: 10_000}
+"""Files by contestant: what is kept for each of them would show."""
+
+FILE_PX = 64
+"""Side of these files, so that ten thousand take a minute or two."""
+
+FOLDER_ROUNDS = 3
+"""Which threads meet when moves the peak of a folder by a tenth, so that each has several processes, in turn."""
+
 
 def measure_memory(bench: Bench) -> list[Row]:
-    """One image for every encoder, without the default network; and the training step."""
+    """One image for every encoder, without the default network; the training step; and folders, few files and many."""
     settings, device = bench.settings, str(bench.device)
     rows = []
     for encoder in settings.encoders:
@@ -54,7 +71,20 @@ def measure_memory(bench: Bench) -> list[Row]:
     bench.say("training steps: memory of each contestant")
     for who in trainers(bench.device):
         rows.append(Row(training_group(task), who, peak_mb=_peak("training", {"who": who, "task": asdict(task)})))
-    return rows
+    return rows + measure_folders(bench)
+
+
+def measure_folders(bench: Bench) -> list[Row]:
+    """`pyramidseg predict` on few files and on many, with the first encoder's default network."""
+    encoder = bench.settings.encoders[0]
+    bundle = bench.workshop.files(encoder).bundle("default")
+    bench.say(f"{encoder}: memory of {' and '.join(FOLDERS)}")
+    peaks: dict[str, list[float]] = {who: [] for who in FOLDERS}
+    for _ in range(FOLDER_ROUNDS):
+        for who, count in FOLDERS.items():
+            peaks[who].append(_peak("folder", {"bundle": str(bundle), "count": count, "device": str(bench.device)}))
+    group = f"{encoder} with smoothing, files of {FILE_PX}x{FILE_PX}"
+    return [Row(group, who, peak_mb=statistics.median(found)) for who, found in peaks.items()]
 
 
 def _peak(kind: str, spec: dict[str, Any]) -> float:
@@ -91,7 +121,22 @@ def train_once(spec: dict[str, Any]) -> int:
         return peak_growth(lambda: open_trainer(spec["who"], task, batch, Path(folder))(), torch.device(task.device))
 
 
-KINDS = {"prediction": predict_once, "training": train_once}
+def predict_folder(spec: dict[str, Any]) -> int:
+    """Bytes that `pyramidseg predict` takes for a folder of `count` files."""
+    device = torch.device(spec["device"])
+    with tempfile.TemporaryDirectory() as name:
+        files, out = Path(name) / "images", Path(name) / "out"
+        (file,) = write_images(files, scene_images(1, channels=3, height=FILE_PX, width=FILE_PX))
+        for index in range(1, spec["count"]):
+            shutil.copyfile(file, files / f"{index:05}.png")
+
+        def work() -> None:
+            predict_files(Predictor(TorchBackend(Path(spec["bundle"]), device=device)), [files], out, batch_size=BATCH)
+
+        return peak_growth(work, device)
+
+
+KINDS = {"prediction": predict_once, "training": train_once, "folder": predict_folder}
 
 
 if __name__ == "__main__":

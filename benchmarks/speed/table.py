@@ -14,7 +14,7 @@ Written by `python -m benchmarks.speed --out DIR --table benchmarks/speed/README
 - All contestants of a group take turns in one process; times are medians over the rounds, and *times as fast* is the
   median of the ratios within a round. Each section runs in a process of its own, where the roofline is measured first;
   both it and the rounds that were asked for stand below the title. Batches and folders take half as many rounds, epochs
-  at most {epochs}, the start of the command twice as many; memory is measured once.
+  at most {epochs}, the start of the command twice as many; memory is measured once, that of folders three times.
 - *Of the floor*: the time that the network's own convolutions would take at that rate, as a share of the time taken.
 - Prediction is from pixels in memory to a label map, the peer's normalisation and argmax included. *ours* is without
   smoothing, and so computes what SMP's FPN computes; *ours with smoothing*, the default, computes more and is to be

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.speed import epoch, folder, goals, labels, prediction, startup, training
+from benchmarks.speed import epoch, folder, goals, labels, memory, prediction, startup, training
 from benchmarks.speed.__main__ import SECTIONS
 from benchmarks.speed.folder import measure_folder
 from benchmarks.speed.labels import measure_labels
@@ -60,6 +60,18 @@ def test_a_folder_is_held_against_the_floor_of_all_its_images(tmp_path: Path) ->
         assert row.share_of_floor == pytest.approx(floor_ms / row.ms)
 
 
+def test_the_memory_of_folders_is_that_of_a_process_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_ours("test_resnet", 3, smoothing=True).save(tmp_path / "default.safetensors")
+    files = SimpleNamespace(bundle=lambda which: tmp_path / f"{which}.safetensors")
+    workshop = SimpleNamespace(files=lambda encoder: files)
+    monkeypatch.setattr(memory, "FOLDERS", {memory.FEW: 1, memory.MANY: 5})
+    monkeypatch.setattr(memory, "FOLDER_ROUNDS", 1)
+    settings = Settings(encoders=("test_resnet",))
+    rows = memory.measure_folders(Bench(settings, CPU, Roofline({}), workshop, str))  # type: ignore[arg-type]
+    assert [row.who for row in rows] == [memory.FEW, memory.MANY]
+    assert all(row.peak_mb is not None and row.peak_mb > 0 for row in rows)
+
+
 def test_label_maps_and_the_start_give_a_row_a_contestant(monkeypatch: pytest.MonkeyPatch) -> None:
     for section in (labels, startup):
         monkeypatch.setattr(section, "alternate", partial(alternate, warmup=0))
@@ -90,7 +102,13 @@ def found_by_each_section() -> dict[str, list[Row]]:
     many = labels.group_name(labels.MANY_CLASSES, 512, "contiguous")
     return {
         "prediction": timed(prediction.group_name("resnet18", 1, 512), PEER, TUNED, own, images=1, shares={own: 0.75}),
-        "memory": [Row(step, PEER, peak_mb=900.0), Row(step, OURS, peak_mb=450.0)],
+        "memory": [
+            Row("one image", PEER, peak_mb=1.0),
+            Row(step, PEER, peak_mb=900.0),
+            Row(step, OURS, peak_mb=450.0),
+            Row("files", memory.FEW, peak_mb=200.0),
+            Row("files", memory.MANY, peak_mb=150.0),
+        ],
         "training": timed(step, PEER, TUNED, OURS, images=8, shares={OURS: 0.625}),
         "epoch": [Row("CamVid", OURS, ms=1000.0, images=367, waiting_share=0.0123)],
         "folder": timed("24 files", folder.FILES, folder.BARE, images=24),
@@ -128,6 +146,7 @@ def test_the_page_sets_what_was_reached_beside_what_was_asked(tmp_path: Path) ->
         f"training step: times as fast as {PEER}": 4.0,
         f"training step: times as fast as {TUNED}": 2.0,
         f"training step: memory over that of {PEER}": 0.5,
+        f"{memory.MANY}: memory over that of {memory.FEW}": 0.75,
         "CamVid epoch: share of the time spent waiting for data": 0.0123,
         "folder of images: share of the bare model's rate, the lesser of both precisions": 0.5,
         "label map of 150 classes: times as fast as interpolate-then-argmax": 4.0,
