@@ -1,5 +1,7 @@
 """Settings as text: what is read as YAML, and what is left as it is."""
 
+from pathlib import Path
+
 import pytest
 
 from pyramidseg.config import load_config
@@ -29,6 +31,35 @@ def test_other_settings_are_yaml() -> None:
 def test_text_that_is_no_yaml_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"{name}=\[1,: not readable as YAML"):
         load_config(overrides={name: "[1,"})
+
+
+@pytest.mark.parametrize("name", ["train.epochs", "data.crop", "data.ignore", "data.bands", "optim.lr", "train.seed"])
+def test_true_is_no_number(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}.*: got true, a number is needed"):
+        load_config(overrides={name: "true"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("optim.warmup_epochs", "1e308"),
+        ("optim.lr", "1e38"),
+        ("loss.dice", "1e308"),
+        ("loss.class_weights", "[1e308]"),
+        ("data.crop", "200000"),
+        ("data.workers", "99999999"),
+        ("model.pyramid_channels", "2000000"),
+    ],
+)
+def test_values_that_nothing_could_compute_with_are_refused(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}.*less than or equal to"):
+        load_config(overrides={name: value})
+
+
+def test_an_empty_file_of_settings_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(ConfigError, match="holds nothing; a mapping with sections model, data"):
+        load_config(tmp_path / "config.yaml")
 
 
 def test_an_unknown_setting_of_a_known_section_lists_that_section() -> None:

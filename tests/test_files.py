@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pyramidseg.files import leftovers, write_atomically
+from pyramidseg.errors import OutputError
+from pyramidseg.files import check_writable, leftovers, write_atomically
 
 
 @pytest.fixture(params=[0o022, 0o027, 0o077], ids=oct)
@@ -25,6 +26,13 @@ def test_a_file_has_the_permissions_that_the_umask_leaves_it(tmp_path: Path, uma
     for name, write in (("plain", Path.touch), ("replaced", replaced)):
         write_atomically(tmp_path / name, write)
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o666 & ~umask, name
+
+
+def test_a_place_below_a_file_or_of_too_long_a_name_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place, said in (("file/run", "a part of the path is a file"), ("x" * 300, "the path is too long")):
+        with pytest.raises(OutputError, match=f"cannot be written: {said}"):
+            check_writable(tmp_path / place)
 
 
 def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ class Classes:
     """Names and colours by class id; the id is the position.
 
     Raises:
-        DataError: no class, more than 255, a name twice, as many colours as names not given, a colour out of 0-255.
+        DataError: no class, more than 255, a name that is no text, empty or given twice, another number of colours than
+            of names, a colour out of 0-255.
     """
 
     names: tuple[str, ...]
@@ -35,6 +36,9 @@ class Classes:
             raise DataError(f"{len(self.names)} classes: 1 to {MAX_CLASSES} are possible, as labels are 8 bit")
         if len(self.colors) != len(self.names):
             raise DataError(f"{len(self.names)} class names but {len(self.colors)} colours: give one colour a class")
+        for name in self.names:
+            if not isinstance(name, str) or not name:
+                raise DataError(f"class name {name!r}: text is needed that is not empty")
         doubled = sorted({name for name in self.names if self.names.count(name) > 1})
         if doubled:
             raise DataError(f"class name {doubled[0]!r} is given more than once: names must differ")
@@ -44,7 +48,13 @@ class Classes:
 
     @classmethod
     def named(cls, names: Iterable[str]) -> "Classes":
-        """Classes with the default palette."""
+        """Classes with the default palette.
+
+        Raises:
+            DataError: see above; or one text, which would be taken apart into letters.
+        """
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise DataError(f"classes={names!r}: a list of names is needed")
         names = tuple(names)
         return cls(names, default_palette(len(names)))
 

@@ -4,20 +4,37 @@ The defaults are the recipe that measured best under a fixed budget; docs/recipe
 """
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from pyramidseg.errors import ConfigError, nearest
 
-Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-Weight = Annotated[float, Field(ge=0.0)]
-MaskReference = Annotated[int, Field(ge=0, le=2**24 - 1)] | str
+
+def _number(value: object) -> object:
+    """What is not true or false, which pydantic takes for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError(f"got {str(value).lower()}, a number is needed")
+    return value
+
+
+Number = BeforeValidator(_number)
+Count = Annotated[int, Field(ge=0, le=10**9), Number]
+Positive = Annotated[int, Field(ge=1, le=10**9), Number]
+Side = Annotated[int, Field(ge=1, le=2**15), Number]
+"""In pixels."""
+Width = Annotated[int, Field(ge=1, le=2**16), Number]
+"""Channels of a map."""
+Share = Annotated[float, Field(ge=0.0, le=1.0), Number]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0), Number]
+Weight = Annotated[float, Field(ge=0.0, le=1e6), Number]
+Factor = Annotated[float, Number]
+MaskReference = Annotated[int, Field(ge=0, le=2**24 - 1), Number] | str
 """A value that masks hold, a colour as `#rrggbb`, or a name that the dataset's format defines."""
 Bands = tuple[Positive, ...]
 """Channels of an image file by their number, from 1 as GIS software counts."""
@@ -39,16 +56,16 @@ class ModelConfig(Section):
     """
 
     encoder: str = "resnet"
-    encoder_depth: int | None = None
+    encoder_depth: Count | None = None
     encoder_weights: str = "imagenet"
     weights: str = "random"
     dropout: Fraction = 0.2
-    in_channels: Positive = 3
+    in_channels: Width = 3
     input_bands: Bands | None = None
     finest_stride: Literal[2, 4] = 4
     coarsest_stride: Literal[8, 16, 32] = 32
-    pyramid_channels: Positive = 256
-    segmentation_channels: Positive = 128
+    pyramid_channels: Width = 256
+    segmentation_channels: Width = 128
     merge: Literal["add", "concat"] = "add"
     norm: Literal["batch", "group"] = "batch"
     smoothing: bool = True
@@ -111,11 +128,11 @@ class LabelConfig(Section):
 
     ignore: tuple[MaskReference, ...] = ()
     binary: bool = False
-    threshold: Annotated[int, Field(ge=1, le=255)] | None = None
+    threshold: Annotated[int, Field(ge=1, le=255), Number] | None = None
     inverted: bool = False
-    tolerance: Annotated[int, Field(ge=0, le=127)] = 0
+    tolerance: Annotated[int, Field(ge=0, le=127), Number] = 0
     resize_masks: bool = False
-    val_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    val_share: Annotated[float, Field(gt=0.0, lt=1.0), Number] | None = None
     group: str | None = None
     bands: Bands | None = None
     class_property: str | None = None
@@ -135,7 +152,8 @@ class LabelConfig(Section):
     @classmethod
     def _group_is_a_pattern(cls, value: str | None) -> str | None:
         try:
-            re.compile(value or "")
+            with warnings.catch_warnings(action="ignore"):  # of what another version of Python may read otherwise
+                re.compile(value or "")
         except re.error as error:
             raise ValueError(f"{value!r} is no regular expression: {error}") from None
         return value
@@ -154,12 +172,12 @@ class DataConfig(LabelConfig):
 
     format: str | None = None
     classes: tuple[str, ...] | None = None
-    crop: tuple[Positive, Positive] = (320, 320)
-    scale: tuple[float, float] = (0.75, 1.5)
-    flip: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    color: Annotated[float, Field(ge=0.0, le=1.0)] = 0.2
-    rare_class_crops: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    workers: Annotated[int, Field(ge=0)] | None = None
+    crop: tuple[Side, Side] = (320, 320)
+    scale: tuple[Factor, Factor] = (0.75, 1.5)
+    flip: Share = 0.5
+    color: Share = 0.2
+    rare_class_crops: Share = 0.0
+    workers: Annotated[int, Field(ge=0, le=1024), Number] | None = None
     cache: Literal["auto", "memory", "none"] = "auto"
     normalization: Literal["auto", "encoder", "dataset"] = "auto"
 
@@ -187,7 +205,7 @@ class LossConfig(Section):
     focal: Weight = 0.0
     focal_gamma: Weight = 2.0
     presence: Weight = 0.4
-    class_weights: Literal["none", "sqrt_median_frequency", "median_frequency"] | tuple[float, ...] = (
+    class_weights: Literal["none", "sqrt_median_frequency", "median_frequency"] | tuple[Weight, ...] = (
         "sqrt_median_frequency"
     )
 
@@ -218,18 +236,18 @@ class OptimConfig(Section):
     """
 
     optimizer: Literal["auto", "adamw", "muon", "sgd"] = "auto"
-    lr: Annotated[float, Field(gt=0.0)] | None = None
-    encoder_lr_factor: Annotated[float, Field(ge=0.0)] = 1.0
+    lr: Annotated[float, Field(gt=0.0, le=1e6), Number] | None = None
+    encoder_lr_factor: Weight = 1.0
     weight_decay: Weight = 0.01
     momentum: Fraction = 0.9
     schedule: Literal["poly", "cosine", "constant"] = "poly"
     warmup_epochs: Weight = 1.0
     clip_norm: Weight = 0.0
-    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0), Number] = 1.0
     ema: Fraction = 0.995
     freeze_encoder: bool = False
-    freeze_stages: Annotated[int, Field(ge=0)] = 0
-    unfreeze_epoch: Annotated[int, Field(ge=0)] = 0
+    freeze_stages: Count = 0
+    unfreeze_epoch: Count = 0
     freeze_norm: bool = False
 
     @property
@@ -257,15 +275,15 @@ class TrainConfig(Section):
     batch_size: Positive = 4
     accumulate: Positive = 1
     val_batch_size: Positive = 4
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0), Number] = 0
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
     compile: Literal["none", "default", "cuda_graphs"] = "none"
     deterministic: bool = False
     watch: str = "val_miou"
-    patience: Annotated[int, Field(ge=0)] = 0
+    patience: Count = 0
     checkpoint_minutes: Weight = 5.0
-    checkpoint_steps: Annotated[int, Field(ge=0)] = 0
+    checkpoint_steps: Count = 0
     max_skipped_steps: Positive = 10
     reset_head: bool = False
 
@@ -324,8 +342,15 @@ def parse_override(text: str) -> tuple[str, str]:
 
 
 def explain(error: ValidationError, *, origin: str = "settings") -> ConfigError:
-    """The first complaint of pydantic as one sentence with name, value and what is allowed."""
-    first = error.errors(include_url=False)[0]
+    """The first complaint of pydantic as one sentence with name, value and what is allowed.
+
+    Of a setting that may be several things, the complaint that goes into the value's parts counts.
+    """
+    complaints = error.errors(include_url=False)
+    first = max(
+        (one for one in complaints if one["loc"][:2] == complaints[0]["loc"][:2]),
+        key=lambda one: sum(not _is_internal(part) for part in one["loc"]),
+    )
     name = ".".join(str(part) for part in first["loc"] if not _is_internal(part))
     if first["type"] == "extra_forbidden":
         return ConfigError(f"{origin}: unknown setting {name!r}; {_nearest_setting(name)}")
@@ -423,8 +448,7 @@ def _read_tree(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: no such configuration file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if tree is None:
-        return {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"{file}: a mapping with sections {', '.join(Config.model_fields)} is needed")
+        got = "nothing" if tree is None else type(tree).__name__
+        raise ConfigError(f"{file}: holds {got}; a mapping with sections {', '.join(Config.model_fields)} is needed")
     return tree

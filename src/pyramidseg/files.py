@@ -61,8 +61,8 @@ def check_writable(folder: Path) -> None:
     Raises:
         OutputError: the nearest folder that exists takes no files.
     """
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     with explained_writes(folder):
+        existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         if not existing.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if not os.access(existing, os.W_OK | os.X_OK):
@@ -92,6 +92,8 @@ def is_write_failure(error: OSError) -> bool:
 
 def explained(error: OSError) -> str:
     """A failed write that no `explained_writes` caught, in one line."""
+    if error.errno == errno.ENAMETOOLONG:  # which reading can meet as well
+        return f"{error.filename}: {_REASONS[error.errno]}"
     return f"{error.filename or 'output'}: cannot be written: {_REASONS[error.errno or 0]}"
 
 
@@ -106,6 +108,7 @@ _REASONS = {
     errno.ENOTDIR: "a part of the path is a file, not a folder; choose another --out",
     errno.EEXIST: "a file stands where a folder is needed; choose another --out",
     errno.EISDIR: "a folder of that name is in the way; choose another --out",
+    errno.ENAMETOOLONG: "the path is too long; choose a shorter one",
     errno.EFBIG: "the file would be larger than is allowed here; choose another --out",
 }
 

@@ -95,11 +95,17 @@ def position_seed(*position: int | str) -> int:
 
 @contextmanager
 def memory_explained(advice: str) -> Iterator[None]:
-    """Turn running out of device memory into one line with `advice`."""
+    """Turn running out of memory into one line with `advice`."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise DeviceError(f"the GPU's memory is used up: {advice}") from error
+    except MemoryError as error:
+        raise DeviceError(f"the memory is used up: {advice}") from error
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):  # what torch says on a CPU is no kind of its own
+            raise
+        raise DeviceError(f"the memory is used up: {advice}") from error
 
 
 def rank() -> int:

@@ -137,6 +137,8 @@ def test_pyramid_maps_halve_from_the_finest_stride():
     ("settings", "message"),
     [
         ({"num_classes": None}, "needs classes"),
+        ({"num_classes": "8"}, "num_classes='8': a Segmenter needs"),
+        ({"num_classes": True}, "num_classes=True: a Segmenter needs"),
         ({"classes": Classes.numbered(2)}, "num_classes=3 contradicts 2 classes"),
         ({"dropout": 1.0}, "dropout"),
         ({"finest_stride": 8}, "finest_stride=8"),
@@ -148,6 +150,12 @@ def test_pyramid_maps_halve_from_the_finest_stride():
 def test_settings_that_cannot_be_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         small(**settings)
+
+
+def test_a_list_of_names_is_classes(tmp_path):
+    model = Segmenter(**{**SMALL, "classes": ["low", "high"]})
+    model.save(tmp_path / "model.safetensors")
+    assert Segmenter.load(tmp_path / "model.safetensors").classes == Classes.named(["low", "high"])
 
 
 class TestTrainingBatches:

@@ -1,5 +1,6 @@
 """Checkpoints: what is kept, what damage does, what a stranger's checkpoint does."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ import torch
 from torch import nn
 
 from pyramidseg.errors import WeightsError
-from pyramidseg.training.checkpoint import Position, load_checkpoint, restore, save_checkpoint
+from pyramidseg.training.checkpoint import Identity, Position, load_checkpoint, restore, save_checkpoint
+
+MINE = Identity(settings="my settings", data="my data")
 
 
 def trained(steps: int = 1) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -30,14 +33,14 @@ def save(folder: Path, step: int, *, steps: int = 1) -> Path:
         average=None,
         optimizer=optimizer,
         tally=torch.eye(2, dtype=torch.int64),
-        identity="mine",
+        identity=MINE,
         processes=2,
     )
 
 
 def load(folder: Path) -> tuple[Position, list[str]]:
     warnings: list[str] = []
-    found = load_checkpoint(folder, identity="mine", processes=2, warn=warnings.append)
+    found = load_checkpoint(folder, identity=MINE, processes=2, warn=warnings.append)
     assert found is not None
     return found[1], warnings
 
@@ -56,7 +59,7 @@ def test_model_optimizer_and_position_come_back_bit_for_bit(tmp_path: Path) -> N
     model, optimizer = trained(3)
     fresh = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     fresh_optimizer = torch.optim.AdamW(fresh.parameters(), lr=0.1)
-    found = load_checkpoint(tmp_path, identity="mine", processes=2, warn=pytest.fail)
+    found = load_checkpoint(tmp_path, identity=MINE, processes=2, warn=pytest.fail)
     assert found is not None
     confusion = restore(found[0], model=fresh, average=None, optimizer=fresh_optimizer)
     assert torch.equal(confusion, torch.eye(2, dtype=torch.int64))
@@ -69,7 +72,7 @@ def test_model_optimizer_and_position_come_back_bit_for_bit(tmp_path: Path) -> N
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
-    assert load_checkpoint(tmp_path / "absent", identity="mine", processes=2, warn=pytest.fail) is None
+    assert load_checkpoint(tmp_path / "absent", identity=MINE, processes=2, warn=pytest.fail) is None
 
 
 @pytest.mark.parametrize("place", [0.0, 0.2, 0.6, 0.999])
@@ -93,17 +96,23 @@ def test_a_damaged_one_is_passed_over_aloud(tmp_path: Path, damage: str, place: 
 def test_all_damaged_is_an_error(tmp_path: Path) -> None:
     for step in (1, 2):
         save(tmp_path, step).write_bytes(b"nothing of the kind")
+    warnings: list[str] = []
     with pytest.raises(WeightsError, match="none of its 2 checkpoints is whole"):
-        load_checkpoint(tmp_path, identity="mine", processes=2, warn=lambda _: None)
+        load_checkpoint(tmp_path, identity=MINE, processes=2, warn=warnings.append)
+    assert len(warnings) == 1  # the older one has none before it
 
 
-def test_another_datasets_checkpoint_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [({"data": "their data"}, "other data .*same dataset"), ({"settings": "theirs"}, r"other settings .*config\.yaml")],
+)
+def test_another_runs_checkpoint_is_refused(tmp_path: Path, other: dict[str, str], said: str) -> None:
     save(tmp_path, 1)
-    with pytest.raises(WeightsError, match="other data"):
-        load_checkpoint(tmp_path, identity="theirs", processes=2, warn=pytest.fail)
+    with pytest.raises(WeightsError, match=said):
+        load_checkpoint(tmp_path, identity=replace(MINE, **other), processes=2, warn=pytest.fail)
 
 
 def test_another_number_of_processes_is_named(tmp_path: Path) -> None:
     save(tmp_path, 1)
     with pytest.raises(WeightsError, match=r"2 processes began this run, and 1 .* \(torchrun --nproc-per-node 2\)"):
-        load_checkpoint(tmp_path, identity="mine", processes=1, warn=pytest.fail)
+        load_checkpoint(tmp_path, identity=MINE, processes=1, warn=pytest.fail)

@@ -4,18 +4,21 @@ import csv
 import functools
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import pyramidseg as ps
 from pyramidseg.config import load_config, parse_override
-from pyramidseg.errors import ConfigError, TrainingError, WeightsError
+from pyramidseg.errors import ConfigError, OutputError, TrainingError, WeightsError
 from pyramidseg.model.bundle import load_bundle
 from pyramidseg.training import loop
-from pyramidseg.training.epoch import CheckpointClock
+from pyramidseg.training.checkpoint import Position
+from pyramidseg.training.epoch import CheckpointClock, require_finite
 from pyramidseg.training.loop import Run
 from support import TINY
 
@@ -108,6 +111,34 @@ def test_steps_that_are_not_finite_are_skipped_counted_and_leave_no_trace(tmp_pa
     assert [row["updates"] for row in rows_of(run)] == ["3", "6", "9"]
     for tensor in ps.Segmenter.load(run.last).state_dict().values():
         assert tensor.isfinite().all()
+
+
+def test_statistics_that_overflow_are_undone(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="not finite in 3 steps in a row"):
+        run_on(scenes, tmp_path / "run", epochs=9, optimizer="sgd", lr=1e3, warmup_epochs=0, max_skipped_steps=3)
+    kept = [*(tmp_path / "run").rglob("*.safetensors")]
+    assert kept
+    for file in kept:
+        assert all(tensor.isfinite().all() for tensor in load_file(file).values())
+
+
+def test_weights_that_overflow_are_neither_validated_nor_saved(tmp_path: Path) -> None:
+    model = torch.nn.Linear(1, 1)
+    setup = SimpleNamespace(model=model, average=None, config=load_config(overrides={"optim.optimizer": "sgd"}))
+    require_finite(setup, Position())  # type: ignore[arg-type]
+    torch.nn.init.constant_(model.weight, torch.inf)
+    with pytest.raises(TrainingError, match=r"not finite after epoch 1, step 0: .* Lower optim.lr=0.02"):
+        require_finite(setup, Position())  # type: ignore[arg-type]
+
+
+def test_a_finished_run_makes_its_report_again_and_misses_its_bundles(scenes: Path, tmp_path: Path) -> None:
+    run = run_on(scenes, tmp_path / "run")
+    run.report.unlink()
+    again = run_on(scenes, tmp_path / "run", resume=True)
+    assert again.report.exists()
+    run.best.unlink()
+    with pytest.raises(OutputError, match=r"best\.safetensors: is gone"):
+        run_on(scenes, tmp_path / "run", resume=True)
 
 
 def test_repeated_non_finite_steps_stop_the_run_and_name_the_images(tmp_path: Path) -> None:

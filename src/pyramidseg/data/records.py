@@ -24,6 +24,12 @@ class Record:
     image: Path
     mask: Path | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("image", "mask"):
+            path = getattr(self, name)
+            if isinstance(path, str):
+                object.__setattr__(self, name, Path(path))
+
 
 class MaskSource(Protocol):
     """Decodes what a dataset keeps as its masks. Implementations are frozen, small and picklable."""
@@ -88,7 +94,7 @@ class Dataset:
         records = self.splits.get(name, ())
         if not records:
             present = [split for split, content in self.splits.items() if content]
-            raise DataError(f"{self.source}: no images in split {name!r}; {nearest(name, present)}")
+            raise DataError(f"{self.source}: no images in split {name!r}; {nearest(str(name), present)}")
         return records
 
     @classmethod
@@ -106,14 +112,26 @@ class Dataset:
         Args:
             classes: names by id, or `Classes`.
             ignore: further mask values that count nowhere; 255 always does.
+
+        Raises:
+            DataError: something else than records, names or values.
         """
         from pyramidseg.data.masks.class_masks import ClassMasks  # which imports records
 
         classes = classes if isinstance(classes, Classes) else Classes.named(classes)
+        splits = {"train": tuple(train), "val": tuple(val), "test": tuple(test)}
+        for name, records in splits.items():
+            for record in records:
+                if not isinstance(record, Record):
+                    raise DataError(f"{name}: {record!r} is no Record; make it Record(id, image, mask)")
+        ignore = (ignore,) if isinstance(ignore, int) else tuple(ignore)
+        for value in ignore:
+            if not isinstance(value, int):
+                raise DataError(f"ignore: {value!r} is no value of a mask; whole numbers are needed")
         return cls(
             source="records",
             layout="records from Python",
             classes=classes,
-            masks=ClassMasks.plain(len(classes), ignore=tuple(ignore)),
-            splits={"train": tuple(train), "val": tuple(val), "test": tuple(test)},
+            masks=ClassMasks.plain(len(classes), ignore=ignore),
+            splits=splits,
         )

@@ -148,6 +148,8 @@ def evaluate(
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size}: at least 1 is needed")
+    if not isinstance(data, DataConfig):
+        raise ConfigError(f"data={data!r}: a DataConfig is needed, such as pyramidseg.config.DataConfig(binary=True)")
     folder = None if out is None else Path(out)
     if folder is not None:
         _refuse_taken(folder)

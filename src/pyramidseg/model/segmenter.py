@@ -3,7 +3,7 @@
 Legend: B batch, C channels, H W pixels, K classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +41,7 @@ class Segmenter(nn.Module):
         self,
         *,
         num_classes: int | None = None,
-        classes: Classes | None = None,
+        classes: Classes | Iterable[str] | None = None,
         encoder: str = "resnet",
         encoder_depth: int | None = None,
         encoder_weights: str | None = "imagenet",
@@ -222,11 +222,12 @@ def validated(settings: Mapping[str, Any]) -> ModelConfig:
         raise explain(error, origin="model") from None
 
 
-def _classes(classes: Classes | None, num_classes: int | None) -> Classes:
-    if classes is None:
-        if num_classes is None:
-            raise ConfigError("a Segmenter needs classes=Classes(...) or num_classes=N")
+def _classes(given: Classes | Iterable[str] | None, num_classes: int | None) -> Classes:
+    if given is None:
+        if not isinstance(num_classes, int) or isinstance(num_classes, bool):
+            raise ConfigError(f"num_classes={num_classes!r}: a Segmenter needs classes=[name, ...] or num_classes=N")
         return Classes.numbered(num_classes)
+    classes = given if isinstance(given, Classes) else Classes.named(given)
     if num_classes is not None and num_classes != len(classes):
         raise ConfigError(f"num_classes={num_classes} contradicts {len(classes)} classes: give one of them")
     return classes

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyramidseg.classes import Classes
 from pyramidseg.data.images import image_size, read_image
 from pyramidseg.errors import ConfigError, DataError
 from pyramidseg.model.segmenter import Segmenter
@@ -67,6 +68,9 @@ class Predictor:
         tta: average over flips and scales, which takes about seven times as long.
         tile_px: `auto` cuts images that do not fit into memory; else `whole`, or the side of the windows.
         overlap_px: of these windows; `TileChoice` says what is taken by default.
+
+    Raises:
+        ConfigError: `model` is none of these, or what `make_backend` and `TileChoice` refuse.
     """
 
     def __init__(
@@ -83,8 +87,10 @@ class Predictor:
         ready: Backend
         if isinstance(model, (str, Path, Segmenter)):
             ready = make_backend(model, backend, device=device, precision=precision)
-        else:
+        elif isinstance(getattr(model, "classes", None), Classes) and hasattr(model, "coarse_logits"):
             ready = model
+        else:
+            raise ConfigError(f"model={model!r}: a bundle, an exported file, a Segmenter or a Backend is needed")
         self.backend: Backend = FlipAndScales(ready) if tta else ready
         self.classes = self.backend.classes
         self._channels = ready.settings.channels if isinstance(ready, ModelBackend) else ready.in_channels

@@ -16,6 +16,14 @@ KIND = "pyramidseg checkpoint"
 KEPT = 2
 
 
+@dataclass(frozen=True)
+class Identity:
+    """Fingerprints of what a run was started with; a resumed run has to have the same."""
+
+    settings: str
+    data: str
+
+
 @dataclass
 class Position:
     """How far a run has come; all that is not tensors.
@@ -56,13 +64,12 @@ def save_checkpoint(
     average: nn.Module | None,
     optimizer: torch.optim.Optimizer,
     tally: Tensor,
-    identity: str,
+    identity: Identity,
     processes: int,
 ) -> Path:
     """Write `step-N.safetensors`, then delete all but the last two.
 
     Args:
-        identity: fingerprint of settings and data; a resumed run has to have the same.
         processes: how many train; a resumed run has to have as many.
     """
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
@@ -72,7 +79,7 @@ def save_checkpoint(
     tensors["tally"] = tally
     metadata = {
         "format": KIND,
-        "identity": identity,
+        **asdict(identity),
         "processes": str(processes),
         "position": json.dumps(asdict(position)),
     }
@@ -84,7 +91,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, *, identity: str, processes: int, warn: Callable[[str], None]
+    folder: Path, *, identity: Identity, processes: int, warn: Callable[[str], None]
 ) -> tuple[dict[str, Tensor], Position] | None:
     """The newest checkpoint that is whole, or None where there is none at all.
 
@@ -99,11 +106,17 @@ def load_checkpoint(
         try:
             tensors, metadata = read_verified(path, kind=KIND)
         except WeightsError as error:
-            warn(f"{error}; the checkpoint before it is used")
+            if path != stored[0]:
+                warn(f"{error}; the checkpoint before it is used")
             continue
-        if metadata["identity"] != identity:
+        if metadata["data"] != identity.data:
             raise WeightsError(
                 f"{path}: belongs to other data than this run was started with; resume with the same dataset"
+            )
+        if metadata["settings"] != identity.settings:
+            raise WeightsError(
+                f"{path}: belongs to other settings than those of config.yaml; undo what was changed there, or start "
+                "another run, which weights=RUN/last.safetensors lets go on from this one"
             )
         if metadata["processes"] != str(processes):
             raise WeightsError(

@@ -79,11 +79,12 @@ def run_epoch(
             setup.optimizer.zero_grad(set_to_none=True)
             share, step_tally = setup.task.gradients(setup.wrapped, step_batches, number)
             norm = gradient_norm(setup.model)
+            size = norm + guard.norm()
             save_due = checkpoints.is_due(number + 1)
             # One exchange, and one wait for a GPU, for all that has to be known and agreed on after a step.
-            wishes = torch.stack([share, norm.to(share), share.new_tensor(stop.requested), share.new_tensor(save_due)])
-            loss, norms, stop_wished, save_wished = sum_over_ranks(wishes).tolist()
-            if math.isfinite(loss) and math.isfinite(norms):
+            wishes = torch.stack([share, size.to(share), share.new_tensor(stop.requested), share.new_tensor(save_due)])
+            loss, sizes, stop_wished, save_wished = sum_over_ranks(wishes).tolist()
+            if math.isfinite(loss) and math.isfinite(sizes):
                 clip_gradients(setup.model, norm, config.optim.clip_norm)
                 setup.optimizer.step()
                 if setup.average:
@@ -127,7 +128,12 @@ def compiling_explained() -> Iterator[None]:
 
 
 def checkpoint(setup: Setup, run: RunFolder, position: Position, tally: Tensor) -> None:
-    """Save everything that resuming needs; all processes take part, the first one writes."""
+    """Save everything that resuming needs; all processes take part, the first one writes.
+
+    Raises:
+        TrainingError: what would be saved is not finite.
+    """
+    require_finite(setup, position)
     total = sum_over_ranks(tally)
     if rank() > 0:
         return
@@ -142,6 +148,21 @@ def checkpoint(setup: Setup, run: RunFolder, position: Position, tally: Tensor) 
         identity=setup.identity,
         processes=world_size(),
     )
+
+
+def require_finite(setup: Setup, position: Position) -> None:
+    """Refuse weights that an update has made overflow, before anything is made of them.
+
+    Raises:
+        TrainingError: what was saved before is kept.
+    """
+    models = (setup.model, setup.average.model) if setup.average else (setup.model,)
+    tensors = [tensor for model in models for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    if not math.isfinite(torch.nn.utils.get_total_norm(tensors).item()):
+        raise TrainingError(
+            f"the weights are not finite after epoch {position.epoch + 1}, step {position.step}: an update overflowed; "
+            f"what was saved before is kept. Lower optim.lr={setup.config.optim.peak_lr:g}"
+        )
 
 
 def timed(items: Iterator[T]) -> Iterator[tuple[T, float]]:
@@ -164,7 +185,7 @@ def not_finite(setup: Setup, batches: Sequence[Batch], position: Position, loss:
     """What to say when step after step is not finite: which images, and what to try."""
     names = setup.task.names([index for batch in batches for _, index in batch.positions])
     return (
-        f"loss {loss} or its gradient was not finite in {position.skipped_in_a_row} steps in a row, the last one on "
-        f"images {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}; the last good state is kept. "
-        f"Check these images, or lower optim.lr={setup.config.optim.peak_lr:g}"
+        f"loss {loss}, its gradient or the norms' statistics were not finite in {position.skipped_in_a_row} steps in a "
+        f"row, the last one on images {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}; the last good state "
+        f"is kept. Check these images, or lower optim.lr={setup.config.optim.peak_lr:g}"
     )

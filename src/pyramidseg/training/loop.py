@@ -15,6 +15,7 @@ from pyramidseg.data.inspection import DatasetSummary, check_dataset
 from pyramidseg.data.normalization import Normalization, measure, wants_statistics
 from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.records import Dataset
+from pyramidseg.errors import ConfigError
 from pyramidseg.model.encoder import check_encoder
 from pyramidseg.runtime import (
     choose_device,
@@ -27,7 +28,7 @@ from pyramidseg.runtime import (
     world_size,
 )
 from pyramidseg.training.checkpoint import Position, load_checkpoint, restore
-from pyramidseg.training.epoch import CheckpointClock, checkpoint, run_epoch
+from pyramidseg.training.epoch import CheckpointClock, checkpoint, require_finite, run_epoch
 from pyramidseg.training.events import EventLog
 from pyramidseg.training.history import check_watch, epoch_row, improves, row_in_words
 from pyramidseg.training.interrupt import Interrupted, StopRequest
@@ -69,7 +70,7 @@ def train(
     """Train on a dataset and leave model, figures and report in the folder `out`.
 
     Args:
-        config: a `Config`, or a YAML file of settings.
+        config: a `Config`, or a YAML file of settings; `make_config` makes one of nested dictionaries.
         settings: single settings by their key (`epochs=30`), or by section and key (`optim__lr=1e-3`).
 
     Raises:
@@ -79,6 +80,8 @@ def train(
     if isinstance(config, Config):
         overrides = given_settings(config) | overrides
         config = None
+    elif not isinstance(config, (str, Path, type(None))):
+        raise ConfigError(f"config={config!r}: a Config or a YAML file is needed; make_config makes a Config of it")
     resolved = load_config(config, overrides)
     return fit(resolved, dataset, out=Path(out), resume=resume, overwrite=overwrite, console=Console(quiet=quiet))
 
@@ -113,9 +116,11 @@ def run_task(
         position, tally = Position(), setup.task.empty_tally()
         if resume:
             position, tally = continue_from(run, setup, console)
-        if is_finished(position, setup.config) and run.report.exists():
-            console.say(f"{run.path}: this run is finished; it is left as it is")
-            return summarize(run, position)
+        if is_finished(position, setup.config):
+            run.require_bundles()
+            if run.report.exists():
+                console.say(f"{run.path}: this run is finished; it is left as it is")
+                return summarize(run, position)
         setup.loader.load(console.track)
         checkpoints = CheckpointClock(setup.config)
         with (
@@ -126,6 +131,7 @@ def run_task(
             while not is_finished(position, setup.config):
                 setup = setup.for_epoch(position.epoch)
                 run_epoch(setup, run, position, tally, checkpoints=checkpoints, stop=stop, console=console)
+                require_finite(setup, position)
                 close_epoch(setup, run, position, tally, validate(setup, console), events, console)
                 tally.zero_()
         checkpoint(setup, run, position, tally)

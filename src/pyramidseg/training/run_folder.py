@@ -13,7 +13,7 @@ import yaml
 
 from pyramidseg.config import Config, given_settings, load_config, make_config
 from pyramidseg.errors import ConfigError, OutputError
-from pyramidseg.files import explained_writes, leftovers, write_text
+from pyramidseg.files import check_writable, explained_writes, leftovers, write_text
 from pyramidseg.runtime import choose_device, resolve_precision
 from pyramidseg.training.optim import choose_optimizer
 
@@ -72,6 +72,19 @@ class RunFolder:
         """TensorBoard's events."""
         return self.path / "tensorboard"
 
+    def require_bundles(self) -> None:
+        """Refuse a finished run whose bundles are gone: their epochs are not trained again.
+
+        Raises:
+            OutputError: no such file.
+        """
+        for bundle in (self.best, self.last):
+            if not bundle.exists():
+                raise OutputError(
+                    f"{bundle}: is gone, and a finished run does not make it again; put it back, or train anew with "
+                    "--overwrite"
+                )
+
     def write_metrics(self, rows: Sequence[Mapping[str, float | int | None]]) -> None:
         """All rows so far; values that do not exist stay empty."""
         text = io.StringIO()
@@ -96,12 +109,13 @@ def open_run(out: Path, config: Config, *, resume: bool, overwrite: bool) -> tup
     The precision is made out: a run that goes on elsewhere, or is repeated from its configuration, keeps it.
 
     Raises:
-        OutputError: RUN exists and neither `resume` nor `overwrite` is set.
+        OutputError: RUN exists and neither `resume` nor `overwrite` is set, or it cannot be made.
         ConfigError: both are set, or a given setting differs from the resumed run's.
     """
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite discards it: give one of them")
     run = RunFolder(out)
+    check_writable(out)
     is_run = run.config.is_file()
     if resume and is_run:
         return run, _agreed(load_config(run.config), config, run)

@@ -16,7 +16,7 @@ from pyramidseg.data.loading import EpochPlan, Samples, TrainingLoader, default_
 from pyramidseg.errors import ConfigError
 from pyramidseg.processors import available_processors
 from pyramidseg.runtime import choose_device, rank, resolve_precision, world_size
-from pyramidseg.training.checkpoint import Position
+from pyramidseg.training.checkpoint import Identity, Position
 from pyramidseg.training.ema import WeightAverage
 from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.optim import make_optimizer
@@ -32,7 +32,7 @@ class Setup:
     Attributes:
         model: what is trained, averaged and saved.
         wrapped: the model as the loss sees it, inside DistributedDataParallel where there are several processes.
-        identity: fingerprint of the settings that matter and of the data.
+        identity: of the settings that matter, and of the data.
         notes: what was chosen, in words.
     """
 
@@ -45,7 +45,7 @@ class Setup:
     average: WeightAverage | None
     optimizer: torch.optim.Optimizer
     loader: TrainingLoader
-    identity: str
+    identity: Identity
     notes: tuple[str, ...]
 
     def for_epoch(self, epoch: int) -> "Setup":
@@ -186,10 +186,9 @@ def _norm_note(device: torch.device, normed: bool) -> str:
     return ", batch norm per process: torch synchronises it on GPUs only"
 
 
-def _identity(config: Config, task: Task) -> str:
+def _identity(config: Config, task: Task) -> Identity:
     tree = config.model_dump(mode="json")
     for name in MAY_CHANGE:
         section, _, key = name.partition(".")
         del tree[section][key]
-    text = json.dumps([tree, task.identity()], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return Identity(hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest(), task.identity())

@@ -65,7 +65,10 @@ class Step:
 
 
 class StatisticsGuard:
-    """Keeps the model's buffers (BatchNorm's statistics) from before a step, to undo a step that was not finite."""
+    """Keeps the model's buffers (BatchNorm's statistics) from before a step, to undo a step that was not finite.
+
+    A variance can overflow where the loss does not.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self._buffers = [buffer for buffer in model.buffers() if buffer.numel()]
@@ -75,6 +78,10 @@ class StatisticsGuard:
     def keep(self) -> None:
         """Remember the present values."""
         torch._foreach_copy_(self._kept, self._buffers)
+
+    def norm(self) -> Tensor:
+        """L2 norm of the present values together; not finite if any of them is not."""
+        return torch.nn.utils.get_total_norm([buffer for buffer in self._buffers if buffer.is_floating_point()])
 
     @torch.no_grad()
     def undo(self) -> None:
