@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from made_files import image, opened, palette_mask, write
 from pyramidseg.cache import Memory
 from pyramidseg.classes import IGNORE
+from pyramidseg.config import DataConfig
+from pyramidseg.data.defect_kinds import Kind
 from pyramidseg.data.inspection import DatasetSummary, check_dataset
+from pyramidseg.data.inspection.inspect import inspect_dataset
 from pyramidseg.data.masks.class_masks import ClassMasks
 from pyramidseg.data.masks.index import IndexValues
 from pyramidseg.data.pairs import read_pair
@@ -211,6 +215,38 @@ def test_turn_that_sizes_do_not_show_is_noted(tmp_path: Path, tag: int, own: int
     found = check_dataset(dataset([made]), splits=["train"]).notes
     assert len(found) == notes
     assert all(str(tmp_path / "turned") in note for note in found)
+
+
+class TestPalettes:
+    """Masks whose palettes give index 1 one colour or another."""
+
+    RED, GREEN, GREYS = [(0, 0, 0), (9, 0, 0)], [(0, 0, 0), (0, 9, 0)], [(level,) * 3 for level in range(9)]
+
+    def opened(self, folder: Path, *palettes: list[tuple[int, int, int]], **settings: Any) -> Dataset:
+        for number, palette in enumerate(palettes):
+            image(folder / "images" / f"{number}.jpg")
+            palette_mask(folder / "masks" / f"{number}.png", palette, 0, 1)
+        return opened(folder, **settings)
+
+    @pytest.mark.parametrize("settings", [{}, {"classes": ["a", "b"]}])
+    def test_an_index_of_two_colours_is_refused(self, tmp_path: Path, settings: dict[str, Any]) -> None:
+        made = self.opened(tmp_path, self.RED, self.RED, self.GREEN, **settings)
+        with pytest.raises(DataError, match=r"index 1 is \[9, 0, 0\] in .*\.png and \[0, 9, 0\] in .*2\.png; where"):
+            check_dataset(made, splits=made.splits)
+        unclear = [defect.kind for defect in inspect_dataset(tmp_path, data=DataConfig(**settings)).defects]
+        assert Kind.UNCLEAR_CLASSES in unclear
+
+    @pytest.mark.parametrize("palette", [GREYS, [*RED, (0, 0, 0), (0, 0, 0)], [*RED, (0, 9, 0)], [(0, 0, 0)] * 256])
+    def test_what_says_nothing_or_is_not_used_may_differ(
+        self, tmp_path: Path, palette: list[tuple[int, int, int]]
+    ) -> None:
+        made = self.opened(tmp_path, self.RED, self.RED, palette)
+        assert check_dataset(made, splits=made.splits).splits
+
+    def test_whoever_gives_classes_their_values_means_the_indices(self, tmp_path: Path) -> None:
+        self.opened(tmp_path, self.RED, self.RED, self.GREEN)
+        made = opened(write(tmp_path / "data.yaml", "classes: {a: 0, b: 1}"))
+        assert check_dataset(made, splits=made.splits).splits
 
 
 def test_channels_that_images_cannot_give_are_found(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from made_files import color_mask, first_row, has_note, image, labels, mask, opened, pairs, palette_mask, write
@@ -160,6 +161,28 @@ class TestNumbers:
     def test_palette_counts_by_its_indices(self, tmp_path: Path) -> None:
         made(tmp_path, lambda path: palette_mask(path, [RED, BLUE, BLACK], 2, 0, 1))
         assert first_row(opened(tmp_path))[:3] == [2, 0, 1]
+
+    @pytest.mark.parametrize("listed", ["class_dict.csv", "data.yaml"])
+    def test_each_palette_in_another_order_than_the_list_counts_by_its_colours(
+        self, tmp_path: Path, listed: str
+    ) -> None:
+        palettes = [[BLACK, RED, BLUE]] * 5 + [[BLUE, BLACK, RED, BLACK], [WHITE, BLACK, RED]]
+        for number, palette in enumerate(palettes):
+            image(tmp_path / "images" / f"{number}.jpg")
+            palette_mask(tmp_path / "masks" / f"{number}.png", palette, 0, 1, 2)
+        colors = {"a": BLACK, "b": RED, "c": BLUE}
+        entries = [{"name": name, "color": list(color)} for name, color in colors.items()]
+        rows = [",".join(map(str, (name, *color))) for name, color in colors.items()]
+        in_yaml = listed == "data.yaml"
+        file = write(
+            tmp_path / listed, yaml.safe_dump({"classes": entries}) if in_yaml else "\n".join(["name,r,g,b", *rows])
+        )
+        dataset = opened(file if in_yaml else tmp_path)
+        again = opened(write(tmp_path / "again.yaml", yaml.safe_dump(dict(dataset.description))))
+        for either in (dataset, again):
+            records = sorted((record for some in either.splits.values() for record in some), key=lambda it: it.id)
+            read = [either.masks.read(record)[0].tolist() for record in records]
+            assert read == [[0, 1, 2, 0]] * 5 + [[2, 0, 1, 2], [0, 1, 2, 0]]
 
     def test_ids_of_16_bits_can_be_named_and_merged(self, tmp_path: Path) -> None:
         made(tmp_path, lambda path: mask(path, 7, 24001, 24002, 65535))

@@ -80,6 +80,10 @@ class TestColoredMask:
     def test_palette_of_other_colours_is_read_by_index(self, tmp_path: Path) -> None:
         assert reading([palette_mask(tmp_path / "a.png", [GREY, WHITE], 0, 1)], BLACK, RED) == "index"
 
+    def test_palette_of_the_listed_colours_that_ends_before_an_index_is_read_by_index(self, tmp_path: Path) -> None:
+        filled_up = [BLACK, RED, *[BLACK] * 254]
+        assert reading([palette_mask(tmp_path / "a.png", filled_up, 0, 1, 77)], BLACK, RED) == "index"
+
     def test_masks_that_cannot_be_read_do_not_decide(self, tmp_path: Path) -> None:
         (tmp_path / "a.png").write_bytes(b"")
         assert reading([tmp_path / "a.png", color_mask(tmp_path / "b.png", RED)]) == "colours"

@@ -5,17 +5,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.cache import FORGETFUL, Memory, digest, file_state
+from pyramidseg.classes import Color
 from pyramidseg.config import Channels
 from pyramidseg.data.alignment import Turn, check_same_size, turn_of
 from pyramidseg.data.defects import Defects
 from pyramidseg.data.images import check_channels, read_header, read_pixels
 from pyramidseg.data.inspection.channel_statistics import byte_counts
+from pyramidseg.data.inspection.palettes import Palettes, colors_shown
 from pyramidseg.data.inspection.tally import SplitSummary, Tally
 from pyramidseg.data.inspection.turns import Turns
 from pyramidseg.data.pairs import check_labels, labels_beside_holes, read_labels
@@ -56,6 +59,7 @@ class Finding(NamedTuple):
     dtype: str = ""
     counts: NDArray[np.int64] | None = None
     turn: Turn = Turn.NONE
+    palette: Mapping[int, Color] = MappingProxyType({})
     error: DataError | None = None
 
 
@@ -112,14 +116,17 @@ def _check(
     everything = ((split, record) for split, records in listed.items() for record in records)
     findings = in_threads(lambda item: (item[0], check(item[1])), everything, workers=workers)
     tallies = {split: Tally(len(dataset.classes)) for split in listed}
-    defects, turns = Defects(dataset.source), Turns()
+    defects, turns, palettes = Defects(dataset.source), Turns(), Palettes()
     for split, finding in track(findings, total=total, what="checking images and masks"):
         if finding.error is not None:
             defects.add(finding.error)
         elif finding.counts is not None:
             tallies[split].add(finding.size, finding.dtype, finding.counts)
             turns.add(finding.record, finding.turn)
+            palettes.add(finding.record, finding.palette)
     defects.refuse(total)
+    if contradiction := palettes.contradiction():
+        raise DataError(f"{dataset.source}: {contradiction}")
     summaries = {split: tally.summary() for split, tally in tallies.items()}
     for split, summary in summaries.items():
         if not any(summary.pixels):
@@ -173,10 +180,11 @@ def check_record(record: Record, masks: MaskSource, *, num_classes: int, channel
             labels = labels_beside_holes(labels, read_pixels(record.image, channels=channels))
         counts = byte_counts(labels[..., None])[0]
         check_labels(record, masks, counts, num_classes=num_classes)
+        palette = colors_shown(record, masks, counts)
     except DataError as error:
         return Finding(record, error=error)
     size = header.height, header.width
-    return Finding(record, size, header.dtype, counts, turn_of(record, size))
+    return Finding(record, size, header.dtype, counts, turn_of(record, size), palette)
 
 
 def fingerprint(splits: dict[str, tuple[Record, ...]]) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.classes import IGNORE
+from pyramidseg.classes import IGNORE, Color
 from pyramidseg.data.alignment import Size, Turn, mismatch, orientation, turn_of
 from pyramidseg.data.defect_kinds import Defect, Kind, as_defects
 from pyramidseg.data.holes import Pixels
@@ -20,6 +20,7 @@ from pyramidseg.data.image_files import is_image_name
 from pyramidseg.data.images import read_header, read_image, read_pixels
 from pyramidseg.data.inspection.channel_statistics import ChannelSums, byte_counts, sums_of
 from pyramidseg.data.inspection.lookalikes import look_hash
+from pyramidseg.data.inspection.palettes import colors_shown
 from pyramidseg.data.masks.class_masks import ClassMasks, UnknownValues
 from pyramidseg.data.pairs import check_labels, labels_beside_holes, read_labels
 from pyramidseg.data.records import MaskSource, Record
@@ -55,6 +56,7 @@ class Examination(NamedTuple):
         counts: (256,) int64, pixels by label; None where the mask could not be used.
         unknown: pixels by source value that is no class, in words; the most frequent ones.
         turn: what is known of the mask where a tag turns the image.
+        palette: see `colors_shown`.
     """
 
     record: Record
@@ -63,6 +65,7 @@ class Examination(NamedTuple):
     defects: tuple[Defect, ...]
     unknown: Mapping[str, int]
     turn: Turn
+    palette: Mapping[int, Color]
 
 
 def examine(
@@ -95,7 +98,8 @@ def examine(
         turn = turn_of(record, size)
     elif any(defect.kind is Kind.EXIF_TURNED for defect in defects) and orientation(record.image) >= 5:
         turn = Turn.MISSING
-    return Examination(record, image, counts, tuple(dict.fromkeys(defects)), unknown, turn)
+    palette = {} if counts is None else colors_shown(record, masks, counts)
+    return Examination(record, image, counts, tuple(dict.fromkeys(defects)), unknown, turn, palette)
 
 
 def _examine_image(

@@ -90,6 +90,8 @@ def inspect_dataset(
         *find_outliers(survey.table),
     ]
     found += find_copies(survey.table, dataset.masks)
+    if contradiction := survey.palettes.contradiction():
+        found.append(Defect(Kind.UNCLEAR_CLASSES, Path(dataset.source), contradiction))
     remarks = list(survey.remarks())
     unclear = any(defect.kind is Kind.UNCLEAR_CLASSES for defect in found)
     if not unclear:

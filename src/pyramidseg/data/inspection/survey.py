@@ -10,6 +10,7 @@ from pyramidseg.data.inspection.contact_sheet import Showcase
 from pyramidseg.data.inspection.copies import find_neighbours
 from pyramidseg.data.inspection.examination import Examination, ImageFacts
 from pyramidseg.data.inspection.image_table import ImageTable, Places
+from pyramidseg.data.inspection.palettes import Palettes
 from pyramidseg.data.inspection.proposal import StrayValue
 from pyramidseg.data.inspection.tally import Tally
 from pyramidseg.data.inspection.turns import Turns
@@ -38,6 +39,7 @@ class Survey:
         self.defects: list[Defect] = []
         self.sizes: Counter[tuple[int, int]] = Counter()
         self.turns = Turns()
+        self.palettes = Palettes()
         self._sums: dict[tuple[str, int], tuple[int, list[ChannelSums]]] = {}
         self._stray_pixels: Counter[str] = Counter()
         self._stray_masks: Counter[str] = Counter()
@@ -50,6 +52,7 @@ class Survey:
             self._stray_pixels[kept] += pixels
             self._stray_masks[kept] += 1
         self.turns.add(examination.record, examination.turn)
+        self.palettes.add(examination.record, examination.palette)
         facts = examination.image
         if facts is None:
             return

@@ -1,16 +1,18 @@
 """Masks that hold one integer a pixel."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.classes import IGNORE
+from pyramidseg.classes import IGNORE, Color
 from pyramidseg.data.defect_kinds import DefectError, Kind
 from pyramidseg.data.image_files import OpenImage, opened, pixels, turn
+from pyramidseg.data.masks.palettes import in_order, palette_of
 from pyramidseg.data.records import Record
 from pyramidseg.data.tiff import TiffHeader, decode_tiff, read_tiff_header
 from pyramidseg.errors import DataError
@@ -23,27 +25,39 @@ _COLOR_MODES = ("LA", "RGB", "RGBA")
 
 @dataclass(frozen=True)
 class IndexValues:
-    """Grey levels, palette indices or bits of a file; see `read_mask_values`."""
+    """Grey levels, palette indices or bits of a file; see `read_mask_values`.
 
+    Attributes:
+        colors: values of the class list with their colours: a palette that holds these in another order counts by them.
+        stated: whether somebody has said which value is which class, whatever colours palettes give to them.
+    """
+
+    colors: tuple[tuple[int, Color], ...] = ()
+    stated: bool = field(default=False, compare=False)
     void: ClassVar[tuple[int, ...]] = (IGNORE,)
 
     def read(self, record: Record) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """See `ValueSource.read`."""
         if record.mask is None:
             raise DataError(f"{record.image}: has no mask")
-        return read_mask_values(record.mask)
+        return read_mask_values(record.mask, colors=dict(self.colors))
 
     def in_words(self, values: Iterable[int]) -> str:
         """See `ValueSource.in_words`."""
         return in_ranges(values)
 
 
-def read_mask_values(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def read_mask_values(
+    path: Path, *, colors: Mapping[int, Color] = MappingProxyType({})
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The integers that a mask file holds: grey levels, palette indices, or bits; grey saved as RGB counts as grey.
 
     Whole numbers of a floating-point TIFF count too, which GIS software makes of polygons unless told otherwise.
 
     A mask is turned by its own EXIF tag, as images are, so that what a viewer shows side by side belongs together.
+
+    Args:
+        colors: by value; see `IndexValues`.
 
     Returns:
         (H, W) uint8 or uint16.
@@ -59,22 +73,24 @@ def read_mask_values(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
         if file.image.mode == "F":
             return _whole(path, turn(pixels(file.image), file.orientation))
         if file.image.mode in _COLOR_MODES and file.bits == 8:
-            colors = opaque(path, file)
-            if not grey(colors):
+            colored = opaque(path, file)
+            if not grey(colored):
                 raise DefectError(
                     Kind.UNEXPECTED_COLORS,
                     path,
                     "holds colours, and which class each of them is has not been said; give every class its color in a "
                     "YAML file (classes: [{name: road, color: [128, 64, 128]}, ...])",
                 )
-            return np.ascontiguousarray(colors[..., 0])
+            return np.ascontiguousarray(colored[..., 0])
         if file.image.mode not in _INTEGER_MODES:
             raise DataError(
                 f"{path}: a mask needs one integer a pixel (grey, palette or 1-bit PNG or TIFF) or RGB colours, and "
                 f"this file holds {file.image.mode} pixels; save the class index of each pixel instead"
             )
-        values = turn(pixels(file.image), file.orientation)
-        return _as_stored(path, values, file)
+        values = _as_stored(path, turn(pixels(file.image), file.orientation), file)
+        if colors and file.image.mode == "P":
+            return in_order(values.astype(np.uint8, copy=False), palette_of(file.image), colors)
+        return values
 
 
 def refuse_lossy(path: Path, file: OpenImage) -> None:

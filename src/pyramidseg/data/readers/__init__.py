@@ -131,7 +131,7 @@ def open_dataset(
         splits={split: records for split, records in listing.splits.items() if records},
         notes=(*described, *entered, *listing.notes, *labels.notes),
         bands=config.bands,
-        description=describe(root, format, description.splits, labels, config),
+        description=describe(root, format, description.splits, labels, config, classes=classes),
     )
     if not any_read:  # the reading was a makeshift, and nothing to propose
         by_level = {"threshold": 128} if black_and_white(mask_files(listing)) else {}

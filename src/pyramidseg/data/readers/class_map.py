@@ -56,6 +56,7 @@ class ClassMap:
             values = replace(listing.values, tolerance=config.tolerance)
             return cls(source, values, listing.labels, config, (f"colours are compared {_exactness(config)}",))
         colored = None
+        known: list[tuple[int, Color | None]] = []
         if isinstance(listing.values, IndexValues):
             known = _own_colors(classes)
             if not any(color for _, color in known):
@@ -67,7 +68,11 @@ class ClassMap:
                     f"{source}: tolerance={config.tolerance}: tolerance is for masks that hold colours, and these hold "
                     "none; leave it out"
                 )
-            return cls(source, listing.values, listing.labels, config)
+            indices = listing.values
+            if isinstance(indices, IndexValues):
+                stated = bool(classes) and all(entry.value is not None or entry.merged for entry in classes or ())
+                indices = IndexValues(tuple((value, color) for value, color in known if color), stated)
+            return cls(source, indices, listing.labels, config)
         labels = tuple(replace(label, value=pack(label.color)) for label in listing.labels if label.color is not None)
         colors = {pack(color) for _, color in _own_colors(classes) if color is not None}
         references = [reference for entry in classes or () for reference in entry.merged] + list(config.ignore)

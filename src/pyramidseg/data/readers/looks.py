@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pyramidseg.classes import IGNORE, Color
 from pyramidseg.data.image_files import opened, pixels
 from pyramidseg.data.masks.index import grey, read_mask_values
+from pyramidseg.data.masks.palettes import in_another_order, in_place, palette_of
 from pyramidseg.data.parallel import in_threads
 from pyramidseg.errors import DataError
 
@@ -70,10 +71,9 @@ def _shows_colors(look: "_Look", by_value: Mapping[int, Color | None], *, tolera
     if look.colored:
         return True
     if look.palette:
-        in_place = all(by_value.get(index) == color for index, color in look.palette.items())
-        if in_place and len(look.palette) == 1:
+        if len(look.levels) == 1 and in_place(look.levels, look.palette, by_value):
             return None  # all background
-        return not in_place and set(by_value.values()).issuperset(look.palette.values())
+        return in_another_order(look.levels, look.palette, by_value)
     greys = _greys(by_value)
     if not greys:
         return None if look.as_rgb and not look.levels - {0} else False
@@ -99,14 +99,14 @@ class _Look(NamedTuple):
     Attributes:
         colored: some pixels are not grey.
         as_rgb: grey, but saved as RGB.
-        palette: the palette's colours by the indices that occur.
+        palette: see `palette_of`.
         levels: the integers that occur, unless it is coloured.
     """
 
     mask: Path
     colored: bool = False
     as_rgb: bool = False
-    palette: dict[int, Color] | None = None
+    palette: tuple[Color, ...] = ()
     levels: frozenset[int] = frozenset()
 
 
@@ -127,17 +127,12 @@ def _look(mask: Path) -> _Look | None:
                 return _Look(mask, as_rgb=True, levels=_distinct(values[..., 0]))
             if file.image.mode == "P":
                 levels = _distinct(pixels(file.image))
-                return _Look(mask, palette=_palette(file.image.getpalette("RGB") or [], levels), levels=levels)
+                return _Look(mask, palette=palette_of(file.image), levels=levels)
             if file.image.mode == "L" and file.bits == 8:  # JPEG files too
                 return _Look(mask, levels=_distinct(pixels(file.image)))
         return _Look(mask, levels=_distinct(read_mask_values(mask)))
     except DataError:
         return None
-
-
-def _palette(flat: list[int], indices: Iterable[int]) -> dict[int, Color]:
-    padded = [*flat, *[0] * (768 - len(flat))]
-    return {index: (padded[3 * index], padded[3 * index + 1], padded[3 * index + 2]) for index in indices}
 
 
 def _distinct(values: NDArray[Any]) -> frozenset[int]:
