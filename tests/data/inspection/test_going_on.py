@@ -4,8 +4,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from made_files import HEIGHT, WIDTH, image
 from planting import CLASSES, Layout, coco, labelme, paired, segnet, unlisted, voc, write_dataset
 from pyramidseg.config import DataConfig
 from pyramidseg.data.defect_kinds import Kind
@@ -171,6 +174,31 @@ def test_other_files_are_inspected_still(
     with pytest.raises(DataError, match=name) as caught:  # and nothing is trained on
         open_dataset(made.source, DataConfig())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("a.tif", np.full((HEIGHT, WIDTH), -2, np.int32), "-2"),
+        ("a.tif", np.full((HEIGHT, WIDTH), 65536, np.int32), "65536"),
+        ("a.tif", np.full((HEIGHT, WIDTH), 0.5, np.float32), "no whole number"),
+        ("a.png", np.full((HEIGHT, WIDTH, 3), 999, np.uint16), "RGB pixels of 16 bits"),
+    ],
+)
+def test_masks_none_of_which_can_be_read_are_told_one_by_one(
+    tmp_path: Path, name: str, values: np.ndarray, words: str
+) -> None:
+    for number in range(3):
+        image(tmp_path / "images" / f"{number}.jpg")
+        file = tmp_path / "masks" / f"{number}{Path(name).suffix}"
+        file.parent.mkdir(exist_ok=True)
+        assert cv2.imwrite(str(file), values)
+    image(tmp_path / "images" / "alone.jpg")
+    found = inspect_dataset(tmp_path).defects
+    unreadable = [defect for defect in found if defect.kind is Kind.UNREADABLE_MASK]
+    assert sorted(defect.file.stem for defect in unreadable) == ["0", "1", "2"]
+    assert all(words in defect.detail for defect in unreadable)
+    assert (Kind.MISSING_MASK, "alone.jpg") in [(defect.kind, defect.file.name) for defect in found]
 
 
 def test_settings_that_need_what_is_damaged_do_not_hide_it(tmp_path: Path) -> None:

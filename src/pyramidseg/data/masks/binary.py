@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pyramidseg.data.defect_kinds import DefectError, Kind
 from pyramidseg.data.image_files import opened, pixels, turn
 from pyramidseg.data.masks.index import in_ranges, refuse_transparent
 from pyramidseg.data.records import Record
@@ -32,9 +33,11 @@ class ThresholdValues:
             raise DataError(f"{record.image}: has no mask")
         with opened(record.mask) as file:
             if file.bits > 8 or file.image.mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr"):
-                raise DataError(
-                    f"{record.mask}: a threshold is for grey levels of 8 bits, and this file holds {file.image.mode} "
-                    f"pixels of {file.bits} bits"
+                raise DefectError(
+                    Kind.UNREADABLE_MASK,
+                    record.mask,
+                    f"a threshold is for grey levels of 8 bits, and this file holds {file.image.mode} pixels of "
+                    f"{file.bits} bits; save it with 8 bits, or leave out threshold",
                 )
             refuse_transparent(record.mask, file)
             levels = turn(pixels(file.image.convert("L")), file.orientation).astype(np.uint8, copy=False)

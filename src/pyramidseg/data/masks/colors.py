@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.classes import Color
+from pyramidseg.data.defect_kinds import DefectError, Kind
 from pyramidseg.data.image_files import opened, pixels, turn
 from pyramidseg.data.masks.index import opaque, refuse_lossy
 from pyramidseg.data.records import Record
@@ -66,9 +67,11 @@ def read_colors(path: Path, *, lossy: bool = False) -> NDArray[np.uint8]:
             values = turn(pixels(file.image), file.orientation).astype(np.uint8, copy=False)
             return np.repeat(values[..., None], 3, axis=2)
         if file.image.mode not in ("LA", "RGB", "RGBA") or file.bits != 8:
-            raise DataError(
-                f"{path}: colours of classes are read from 8-bit RGB or palette masks, and this file holds "
-                f"{file.image.mode} pixels of {file.bits} bits"
+            raise DefectError(
+                Kind.UNREADABLE_MASK,
+                path,
+                f"colours of classes are read from 8-bit RGB or palette masks, and this file holds {file.image.mode} "
+                f"pixels of {file.bits} bits; save it as 8-bit RGB",
             )
         colors = opaque(path, file)
         return np.broadcast_to(colors, (*colors.shape[:2], 3))

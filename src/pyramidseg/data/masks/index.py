@@ -83,9 +83,11 @@ def read_mask_values(
                 )
             return np.ascontiguousarray(colored[..., 0])
         if file.image.mode not in _INTEGER_MODES:
-            raise DataError(
-                f"{path}: a mask needs one integer a pixel (grey, palette or 1-bit PNG or TIFF) or RGB colours, and "
-                f"this file holds {file.image.mode} pixels; save the class index of each pixel instead"
+            raise DefectError(
+                Kind.UNREADABLE_MASK,
+                path,
+                "a mask needs one integer a pixel (grey, palette or 1-bit PNG or TIFF) or 8-bit RGB colours, and this "
+                f"file holds {file.image.mode} pixels of {file.bits} bits; save the class index of each pixel instead",
             )
         values = _as_stored(path, turn(pixels(file.image), file.orientation), file)
         if colors and file.image.mode == "P":
@@ -162,9 +164,11 @@ def _as_stored(path: Path, values: NDArray[Any], file: OpenImage) -> NDArray[np.
 def _of_bands(path: Path, tiff: TiffHeader) -> NDArray[np.uint16]:
     """A TIFF that Pillow does not hold."""
     if tiff.bands != 1:
-        raise DataError(
-            f"{path}: a mask needs one integer a pixel, and this file holds {tiff.bands} bands of {tiff.dtype}; save "
-            "the class index of each pixel instead"
+        raise DefectError(
+            Kind.UNREADABLE_MASK,
+            path,
+            f"a mask needs one integer a pixel, and this file holds {tiff.bands} bands of {tiff.dtype}; save the class "
+            "index of each pixel instead",
         )
     return _whole(path, turn(decode_tiff(path, tiff)[..., 0], tiff.orientation))
 
@@ -172,10 +176,14 @@ def _of_bands(path: Path, tiff: TiffHeader) -> NDArray[np.uint16]:
 def _whole(path: Path, values: NDArray[Any]) -> NDArray[np.uint16]:
     if values.dtype.kind == "f" and not (values == np.rint(values)).all():  # which NaN is not either
         value = values[values != np.rint(values)][0]
-        raise DataError(f"{path}: mask value {value:g} is no whole number, so it is no class; save class indices")
+        detail = f"mask value {value:g} is no whole number, so it is no class; save class indices"
+        raise DefectError(Kind.UNREADABLE_MASK, path, detail)
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > MAX_INDEX:
-        raise DataError(
-            f"{path}: mask values from {low:.15g} to {high:.15g}: values from 0 to {MAX_INDEX} are possible"
+        raise DefectError(
+            Kind.UNREADABLE_MASK,
+            path,
+            f"mask values from {low:.15g} to {high:.15g}: values from 0 to {MAX_INDEX} are possible; save the class "
+            "index of each pixel instead",
         )
     return values.astype(np.uint16)

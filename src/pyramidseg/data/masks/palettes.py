@@ -52,6 +52,8 @@ def in_order(
     """The values of a class list, where a palette holds the list's colours in another order; else the indices."""
     value_of = {color: value for value, color in reversed(list(by_value.items()))}  # of equal colours, the first
     moved = {index: value_of[color] for index, color in enumerate(palette) if color in value_of}
+    if IGNORE not in by_value:
+        moved.pop(IGNORE, None)
     if in_place(moved, palette, by_value):
         return indices
     if not in_another_order(np.flatnonzero(np.bincount(indices.ravel())).tolist(), palette, by_value):
