@@ -36,6 +36,8 @@ Weight = Annotated[float, Field(ge=0.0, le=1e6), Number]
 Factor = Annotated[float, Number]
 MaskReference = Annotated[int, Field(ge=0, le=2**24 - 1), Number] | str
 """A value that masks hold, a colour as `#rrggbb`, or a name that the dataset's format defines."""
+IgnoredReference = Annotated[int, Field(ge=-(2**31), le=2**24 - 1)] | str
+"""As `MaskReference`; or a negative number, which can be no class."""
 Bands = tuple[Positive, ...]
 """Channels of an image file by their number, from 1 as GIS software counts."""
 Channels = int | tuple[int, ...]
@@ -111,7 +113,8 @@ class LabelConfig(Section):
     """How masks and images are to be read; said in the settings or in a dataset's YAML file.
 
     Attributes:
-        ignore: what counts nowhere: values, colours (`#rrggbb`) or names of the format; `*` is everything else.
+        ignore: what counts nowhere: values, colours (`#rrggbb`) or names of the format; `*` is everything else,
+            `nodata` NaN and what a mask's own nodata tag names, where that can be no index.
         binary: masks are 0 (background) and 255 (foreground).
         threshold: masks are grey, and foreground from this level on.
         inverted: background and foreground of a binary mask are exchanged.
@@ -126,7 +129,7 @@ class LabelConfig(Section):
             that of each image.
     """
 
-    ignore: tuple[MaskReference, ...] = ()
+    ignore: tuple[IgnoredReference, ...] = ()
     binary: bool = False
     threshold: Annotated[int, Field(ge=1, le=255), Number] | None = None
     inverted: bool = False

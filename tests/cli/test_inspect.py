@@ -1,7 +1,9 @@
 """`pyramidseg inspect`, as people run it."""
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from PIL import Image
 
 from planting import paired, scene, write_dataset
 from pyramidseg.cli.main import main
-from pyramidseg.data.masks.index import read_mask_values
+from pyramidseg.data.masks.index import IndexValues, read_mask_values
+from pyramidseg.data.readers.looks import _looks as looks
 from support import TINY
 
 
@@ -115,12 +118,17 @@ def test_a_second_start_does_not_go_through_the_masks_again(
     first = capsys.readouterr().out
     read: list[Path] = []
 
-    def watched(path: Path) -> NDArray[np.integer]:
+    def watched(path: Path, *how: IndexValues) -> NDArray[np.integer]:
         read.append(path)
-        return read_mask_values(path)
+        return read_mask_values(path, *how)
+
+    def looked_at(masks: Iterable[Path], how: IndexValues) -> Iterator[Any]:
+        read.extend(masks)
+        return looks(masks, how)
 
     monkeypatch.setattr("pyramidseg.data.masks.index.read_mask_values", watched)
     monkeypatch.setattr("pyramidseg.data.readers.held.read_mask_values", watched)
+    monkeypatch.setattr("pyramidseg.data.readers.looks._looks", looked_at)
     assert run(*start) == 0
     assert capsys.readouterr().out == first
     assert not read

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from made_files import save
-from pyramidseg.data.masks.index import in_ranges, read_mask_values
+from made_geo import write_image
+from pyramidseg.data.masks.index import NOTHING, IndexValues, in_ranges, read_mask_values, shows_nodata
 from pyramidseg.errors import DataError
 
 
@@ -114,8 +115,37 @@ def test_values_that_are_shown_as_transparent_stay_values(tmp_path: Path, mode: 
 @pytest.mark.parametrize("value", [-1, 65536])
 def test_values_beyond_16_bits_are_refused(tmp_path: Path, value: int) -> None:
     save(tmp_path / "a.tif", np.array([[0, value]], np.int32))
-    with pytest.raises(DataError, match=rf"a\.tif: mask values from .*{value}"):
+    with pytest.raises(DataError, match=rf"a\.tif: mask values {value}: values from 0"):
         read_mask_values(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "tag", "how"),
+    [
+        (np.int16, -1, None, IndexValues(negative=(-1,))),
+        (np.int16, -1, -1, IndexValues(nodata=True)),
+        (np.int32, -9999, -9999, IndexValues(nodata=True)),
+        (np.float32, -9999, -9999, IndexValues(nodata=True)),
+        (np.float32, -3.4028234663852886e38, -3.4028234663852886e38, IndexValues(nodata=True)),
+        (np.float64, -1.7976931348623157e308, -1.7976931348623157e308, IndexValues(nodata=True)),
+        (np.float32, np.nan, np.nan, IndexValues(nodata=True)),
+        (np.float32, np.nan, None, IndexValues(nodata=True)),
+    ],
+)
+def test_what_can_be_no_index_counts_nowhere_where_it_is_ignored(
+    tmp_path: Path, dtype: type[Any], value: float, tag: float | None, how: IndexValues
+) -> None:
+    path = write_image(tmp_path / "a.tif", np.array([[[0], [255], [value], [2]]], dtype), nodata=tag)
+    assert read_mask_values(path, how).tolist() == [[0, 255, NOTHING, 2]]
+    assert how.void == (255, NOTHING)
+    with pytest.raises(DataError, match=r"a\.tif: mask values .*: values from 0 to 65535 .*data\.ignore="):
+        read_mask_values(path)
+
+
+def test_nodata_tag_that_could_be_an_index_is_not_looked_at(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.tif", np.array([[[0], [1]]], np.int16), nodata=0)
+    assert read_mask_values(path, IndexValues(nodata=True)).tolist() == [[0, 1]]
+    assert not shows_nodata(path)
 
 
 @given(st.sets(st.integers(0, 60)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from PIL import Image
 
 from made_files import color_mask, first_row, has_note, image, labels, mask, opened, pairs, palette_mask, write
+from made_geo import write_image
 from pyramidseg.classes import Classes
 from pyramidseg.config import DataConfig
 from pyramidseg.data.readers import open_dataset
@@ -240,6 +242,49 @@ class TestNumbers:
         made(tmp_path, lambda path: color_mask(path, RED, BLUE))
         dataset = open_dataset(tmp_path, DataConfig(**settings), assumed=Classes(("x", "y"), (BLUE, RED)))
         assert first_row(dataset) == [1, 0, 1, 0]
+
+
+class TestNodata:
+    """GeoTIFF masks with values that can be no index."""
+
+    def made(self, folder: Path, values: list[float], dtype: type[Any], nodata: float | None) -> Path:
+        for name in ("a", "b"):
+            image(folder / "images" / f"{name}.jpg")
+            rows = np.array([values] * 3, dtype)[..., None]
+            write_image(folder / "masks" / f"{name}.tif", rows, nodata=nodata)
+        return folder
+
+    @pytest.mark.parametrize(
+        ("dtype", "value", "nodata"),
+        [(np.int16, -1, -1), (np.float32, -9999, -9999), (np.float32, np.nan, np.nan), (np.float32, np.nan, None)],
+    )
+    def test_what_the_file_calls_nodata_is_ignored_aloud_and_again(
+        self, tmp_path: Path, dtype: type[Any], value: float, nodata: float | None
+    ) -> None:
+        dataset = opened(self.made(tmp_path, [0, 1, value, 2], dtype, nodata))
+        assert first_row(dataset) == [0, 1, 255, 2]
+        assert dataset.classes.names == ("class 0", "class 1", "class 2")
+        assert has_note(dataset, "nodata tag", "a.tif")
+        assert has_note(dataset, "masks hold 0-2,", "(ignored 255, nodata)")
+        again = opened(write(tmp_path / "again.yaml", yaml.safe_dump(dict(dataset.description))))
+        assert again.masks == dataset.masks
+        assert again.description["ignore"] == ["nodata"]
+
+    def test_negative_numbers_without_a_tag_are_asked_for(self, tmp_path: Path) -> None:
+        self.made(tmp_path, [0, 1, -1, -7], np.int16, None)
+        with pytest.raises(DataError, match=r"mask values -7, -1: .*data\.ignore=\[-7, -1\]"):
+            opened(tmp_path)
+        for settings in ({}, {"classes": ["x", "y"]}):
+            assert first_row(opened(tmp_path, ignore=[-1, -7], **settings)) == [0, 1, 255, 255]
+
+    def test_nodata_of_binary_masks_is_no_foreground(self, tmp_path: Path) -> None:
+        dataset = opened(self.made(tmp_path, [0, 255, -9999, 255], np.float32, -9999), binary=True)
+        assert first_row(dataset) == [0, 1, 255, 1]
+
+    def test_negative_class_values_are_refused(self, tmp_path: Path) -> None:
+        self.made(tmp_path, [0, 1, -1, 1], np.int16, None)
+        with pytest.raises(ConfigError, match="greater than or equal to 0"):
+            opened(write(tmp_path / "data.yaml", "classes: {a: 0, b: -1}"))
 
 
 class TestClassMap:

@@ -12,6 +12,7 @@ from pyramidseg.classes import Classes
 from pyramidseg.config import DataConfig, LabelConfig
 from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
 from pyramidseg.data.masks.geojson import GeoJsonValues
+from pyramidseg.data.masks.index import NODATA, IndexValues
 from pyramidseg.data.parallel import Track, untracked
 from pyramidseg.data.readers.ade20k import read_ade20k
 from pyramidseg.data.readers.camvid import read_camvid, read_camvid11
@@ -25,6 +26,7 @@ from pyramidseg.data.readers.held import black_and_white, mask_files
 from pyramidseg.data.readers.labelme import read_labelme_folder
 from pyramidseg.data.readers.labels import decide_labels
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, Reader
+from pyramidseg.data.readers.looks import mask_with_nodata
 from pyramidseg.data.readers.paired import read_paired
 from pyramidseg.data.readers.pairing import Pairs, pair_folders
 from pyramidseg.data.readers.recognition import Recognised, recognise, refuse_defects
@@ -102,7 +104,7 @@ def open_dataset(
         refuse_defects(root, listing.defects)
     else:
         defects += listing.defects
-    config = _joined(data, description)
+    listing, config = _with_nodata(listing, _joined(data, description), memory)
     classes = tuple(ClassEntry(name=name) for name in data.classes) if data.classes else description.classes
     said, any_read = config, True
     decide = partial(decide_labels, source=str(file or root), assumed=assumed, track=track, memory=memory)
@@ -155,6 +157,21 @@ def _possible_reading(
     if not isinstance(error, DefectError) and not (isinstance(error, ConfigError) and damaged):
         return None
     return Reading((ClassEntry(name="class 0", color=(0, 0, 0)),), {"ignore": ("*",)})
+
+
+def _with_nodata(listing: Listing, config: LabelConfig, memory: Memory) -> tuple[Listing, LabelConfig]:
+    """What index masks themselves call nodata, and what can be no index, is ignored, aloud."""
+    if NODATA in config.ignore or config.threshold is not None or not isinstance(listing.values, IndexValues):
+        return listing, config
+    mask = mask_with_nodata(mask_files(listing), memory=memory)
+    if mask is None:
+        return listing, config
+    note = (
+        f"masks hold NaN, or values that their nodata tag names and that can be no class (such as {mask}): these count "
+        f"nowhere (data.ignore={NODATA})"
+    )
+    ignore = (*config.ignore, NODATA)
+    return replace(listing, notes=(*listing.notes, note)), config.model_copy(update={"ignore": ignore})
 
 
 def _with_val(dataset: Dataset, config: LabelConfig) -> Dataset:

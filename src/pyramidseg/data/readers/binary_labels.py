@@ -1,10 +1,12 @@
 """Binary masks: background and foreground, and what says so."""
 
+from pyramidseg.cache import FORGETFUL, Memory
+from pyramidseg.classes import IGNORE
 from pyramidseg.config import LabelConfig
 from pyramidseg.data.masks.binary import BACKGROUND, FOREGROUND, ThresholdValues
 from pyramidseg.data.masks.class_masks import ClassMasks
-from pyramidseg.data.masks.index import IndexValues
-from pyramidseg.data.readers.class_map import EVERYTHING_ELSE, Labels, make_classes
+from pyramidseg.data.masks.index import NODATA, IndexValues
+from pyramidseg.data.readers.class_map import EVERYTHING_ELSE, Labels, index_values, make_classes
 from pyramidseg.data.readers.held import mask_files
 from pyramidseg.data.readers.listing import Listing
 from pyramidseg.data.readers.looks import foreground_value
@@ -13,7 +15,12 @@ from pyramidseg.errors import ConfigError
 
 
 def binary_labels(
-    listing: Listing, classes: tuple[ClassEntry, ...] | None, config: LabelConfig, *, source: str
+    listing: Listing,
+    classes: tuple[ClassEntry, ...] | None,
+    config: LabelConfig,
+    *,
+    source: str,
+    memory: Memory = FORGETFUL,
 ) -> Labels:
     """Two classes by the value 0 and the other one, which is 255 or, as in 1-bit files, 1; or by a threshold.
 
@@ -35,17 +42,19 @@ def binary_labels(
             f"{' with values of their own' if len(entries) == 2 else ''}: leave out binary, or the class list"
         )
     parted = config.threshold is not None
-    unclear = [value for value in config.ignore if isinstance(value, str) and value != EVERYTHING_ELSE]
+    unclear = [value for value in config.ignore if isinstance(value, str) and value not in (EVERYTHING_ELSE, NODATA)]
     if unclear or (config.ignore and parted):
         raise ConfigError(
             f"{source}: ignore={list(config.ignore)}: binary masks have numbers only, and none beside 0 and 255 once "
             "a threshold parts them; list the numbers that count nowhere, or leave ignore out"
         )
-    foreground = FOREGROUND if parted else foreground_value(mask_files(listing))
+    indices = index_values(config)
+    foreground = FOREGROUND if parted else foreground_value(mask_files(listing), how=indices, memory=memory)
+    listed = {value for value in config.ignore if isinstance(value, int) and value >= 0}
     masks = ClassMasks(  # not of_values, by which 255 would be ignored where the first mask makes 1 the foreground
         ids=tuple(sorted({BACKGROUND: int(config.inverted), foreground: int(not config.inverted)}.items())),
-        ignored=tuple(sorted({value for value in config.ignore if isinstance(value, int)})),
-        values=IndexValues() if config.threshold is None else ThresholdValues(config.threshold),
+        ignored=tuple(sorted(listed | (set(indices.void) - {IGNORE}))),
+        values=indices if config.threshold is None else ThresholdValues(config.threshold),
         rest_ignored=EVERYTHING_ELSE in config.ignore,
         resize=config.resize_masks,
     )

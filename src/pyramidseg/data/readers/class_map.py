@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from pyramidseg.cache import FORGETFUL, Memory
 from pyramidseg.classes import Classes, Color, default_palette
 from pyramidseg.config import LabelConfig, MaskReference
 from pyramidseg.data.masks.class_masks import ClassMasks
 from pyramidseg.data.masks.colors import ColorValues, pack
-from pyramidseg.data.masks.index import IndexValues
+from pyramidseg.data.masks.index import NODATA, IndexValues
 from pyramidseg.data.readers.held import mask_files
 from pyramidseg.data.readers.listing import Listing, SourceLabel
 from pyramidseg.data.readers.looks import colored_mask
@@ -45,7 +46,13 @@ class ClassMap:
 
     @classmethod
     def of(
-        cls, listing: Listing, classes: tuple[ClassEntry, ...] | None, config: LabelConfig, *, source: str
+        cls,
+        listing: Listing,
+        classes: tuple[ClassEntry, ...] | None,
+        config: LabelConfig,
+        *,
+        source: str,
+        memory: Memory = FORGETFUL,
     ) -> "ClassMap":
         """Image files whose pixels turn out to be colours are read as such, aloud.
 
@@ -61,7 +68,8 @@ class ClassMap:
             known = _own_colors(classes)
             if not any(color for _, color in known):
                 known = [(label.value, label.color) for label in listing.labels]
-            colored = colored_mask(mask_files(listing), known, tolerance=config.tolerance)
+            masks = mask_files(listing)
+            colored = colored_mask(masks, known, tolerance=config.tolerance, how=index_values(config), memory=memory)
         if colored is None:
             if config.tolerance:
                 raise ConfigError(
@@ -71,7 +79,8 @@ class ClassMap:
             indices = listing.values
             if isinstance(indices, IndexValues):
                 stated = bool(classes) and all(entry.value is not None or entry.merged for entry in classes or ())
-                indices = IndexValues(tuple((value, color) for value, color in known if color), stated)
+                in_palettes = tuple((value, color) for value, color in known if color)
+                indices = replace(index_values(config), colors=in_palettes, stated=stated)
             return cls(source, indices, listing.labels, config)
         labels = tuple(replace(label, value=pack(label.color)) for label in listing.labels if label.color is not None)
         colors = {pack(color) for _, color in _own_colors(classes) if color is not None}
@@ -130,8 +139,15 @@ class ClassMap:
         return tuple(sorted(self._said_ignored() | ours))
 
     def _said_ignored(self) -> set[int]:
-        references = (reference for reference in self.config.ignore if reference != EVERYTHING_ELSE)
+        references = (reference for reference in self.config.ignore if not self._stands_for_more(reference))
         return {value for reference in references for value in self._values_of(reference)}
+
+    def _stands_for_more(self, reference: MaskReference) -> bool:
+        """Whether it is none of the indices or names, as what else counts nowhere is known to `values`."""
+        if reference == NODATA and any(label.name == NODATA for label in self.labels):
+            return False
+        nothing = reference == NODATA or (isinstance(reference, int) and reference < 0)
+        return reference == EVERYTHING_ELSE or (nothing and isinstance(self.values, IndexValues))
 
     def _origins(self, entry: ClassEntry) -> tuple[int, ...]:
         """The values of one class; none where only its position could tell."""
@@ -175,6 +191,12 @@ class ClassMap:
                 f"{nearest(name, names)}, or say where it comes from (from: [...])"
             )
         return f"{self.source}: class {name!r} has no value while others have: give all of them one, or none"
+
+
+def index_values(config: LabelConfig) -> IndexValues:
+    """The reader of index masks, by what is ignored and can be no index."""
+    negative = sorted({value for value in config.ignore if isinstance(value, int) and value < 0})
+    return IndexValues(negative=tuple(negative), nodata=NODATA in config.ignore)
 
 
 def make_classes(entries: Sequence[ClassEntry], format_colors: dict[int, Color] | None = None) -> Classes:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pyramidseg.cache import FORGETFUL, Memory, digest, file_state
 from pyramidseg.classes import MAX_CLASSES
 from pyramidseg.data.image_files import opened, pixels
 from pyramidseg.data.masks.colors import packed, read_colors
-from pyramidseg.data.masks.index import read_mask_values
+from pyramidseg.data.masks.index import NOTHING, PLAIN, IndexValues, read_mask_values
 from pyramidseg.data.parallel import Track, in_threads
 from pyramidseg.data.readers.listing import Listing
 from pyramidseg.errors import DataError
@@ -59,7 +60,7 @@ def mask_files(listing: Listing) -> list[Path]:
     return [record.mask for records in listing.splits.values() for record in records if record.mask is not None]
 
 
-def held_values(masks: Sequence[Path], track: Track, memory: Memory = FORGETFUL) -> Held:
+def held_values(masks: Sequence[Path], track: Track, memory: Memory = FORGETFUL, *, how: IndexValues = PLAIN) -> Held:
     """The integers in masks. Masks that cannot be read are left to the check of all of them, unless none can.
 
     Args:
@@ -68,10 +69,11 @@ def held_values(masks: Sequence[Path], track: Track, memory: Memory = FORGETFUL)
     Raises:
         DataError: no mask can be read; the first one's error.
     """
+    count = partial(_values, how=how)
     return memory.recall(
         f"values in {len(masks)} masks from {masks[0].resolve()}" if masks else "values in no masks",
-        content=digest(map(file_state, masks)) if memory.folder else "",
-        compute=lambda: _held(masks, _values, track, what="reading the values in the masks", most=None),
+        content=digest([how, *map(file_state, masks)]) if memory.folder else "",
+        compute=lambda: _held(masks, count, track, what="reading the values in the masks", most=None),
         to_json=Held.to_json,
         from_json=Held.from_json,
     )
@@ -125,8 +127,8 @@ def _held(masks: Sequence[Path], count: Callable[[Path], Counts], track: Track, 
     return held
 
 
-def _values(mask: Path) -> Counts:
-    counts = np.bincount(read_mask_values(mask).ravel())
+def _values(mask: Path, *, how: IndexValues) -> Counts:
+    counts = np.bincount(read_mask_values(mask, how).ravel())[:NOTHING]
     return {value: int(counts[value]) for value in np.flatnonzero(counts).tolist()}
 
 

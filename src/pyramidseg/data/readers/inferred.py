@@ -4,7 +4,7 @@ from pyramidseg.cache import FORGETFUL, Memory
 from pyramidseg.classes import IGNORE, MAX_CLASSES, Classes
 from pyramidseg.data.masks.class_masks import ClassMasks
 from pyramidseg.data.masks.colors import unpack
-from pyramidseg.data.masks.index import in_ranges
+from pyramidseg.data.masks.index import PLAIN, IndexValues, in_ranges
 from pyramidseg.data.parallel import Track
 from pyramidseg.data.readers.class_map import EVERYTHING_ELSE, ClassMap, Labels
 from pyramidseg.data.readers.held import Held, held_colors, held_values, mask_files
@@ -40,7 +40,8 @@ def inferred(listing: Listing, known: ClassMap, track: Track, memory: Memory = F
         DataError: the values leave more than one reading; the message proposes settings.
     """
     ignore = known.ignored(())
-    held = held_values(mask_files(listing), track, memory)
+    how = known.values if isinstance(known.values, IndexValues) else PLAIN
+    held = held_values(mask_files(listing), track, memory, how=how)
     values = sorted(set(held.pixels) - set(ignore))
     if values == [0, IGNORE]:
         raise UnclearLabels(known.source, SAY_BINARY, Reading(settings={"binary": True}))
@@ -59,8 +60,10 @@ def inferred(listing: Listing, known: ClassMap, track: Track, memory: Memory = F
     if ids != list(range(len(ids))):
         why, reading = _gap(held, values)
         raise UnclearLabels(known.source, f"{found}, {why}", reading)
-    masks = ClassMasks.of_values({index: index for index in ids}, ignore=ignore, resize=known.config.resize_masks)
-    note = f"no classes were given: {found}, so there are {len(ids)} (ignored {in_ranges(masks.ignored)})"
+    masks = ClassMasks.of_values(
+        {index: index for index in ids}, ignore=ignore, values=how, resize=known.config.resize_masks
+    )
+    note = f"no classes were given: {found}, so there are {len(ids)} (ignored {how.in_words(masks.ignored)})"
     return Labels(Classes.numbered(len(ids)), masks, (note,))
 
 

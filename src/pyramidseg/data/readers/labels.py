@@ -44,11 +44,11 @@ def decide_labels(
         DataError: nothing was said, and the values in the masks leave more than one reading.
     """
     if config.binary or config.threshold is not None:
-        return binary_labels(listing, classes, config, source=source)
+        return binary_labels(listing, classes, config, source=source, memory=memory)
     if config.inverted:
         raise ConfigError(f"{source}: inverted is for binary masks: say binary or threshold too, or leave it out")
     models = None if assumed is None or listing.labels else _entries(assumed)
-    known = ClassMap.of(listing, classes or models, config, source=source)
+    known = ClassMap.of(listing, classes or models, config, source=source, memory=memory)
     note: tuple[str, ...] = ()
     if classes is not None:
         labels = known.named(classes)
@@ -62,7 +62,7 @@ def decide_labels(
         raise colors_proposed(listing, known, track)
     else:
         return inferred(listing, known, track, memory)
-    _refuse_lost_foreground(listing, known, labels, classes)
+    _refuse_lost_foreground(listing, known, labels, classes, memory)
     return labels._replace(notes=(*known.notes, *note, *labels.notes))
 
 
@@ -71,7 +71,7 @@ def _entries(classes: Classes) -> tuple[ClassEntry, ...]:
 
 
 def _refuse_lost_foreground(
-    listing: Listing, known: ClassMap, labels: Labels, classes: tuple[ClassEntry, ...] | None
+    listing: Listing, known: ClassMap, labels: Labels, classes: tuple[ClassEntry, ...] | None, memory: Memory
 ) -> None:
     """Masks of 0 and 255, with stray values or without, would be all background where 255 is no class.
 
@@ -84,7 +84,7 @@ def _refuse_lost_foreground(
     )
     if IGNORE in values or 0 not in values or said or not isinstance(known.values, IndexValues):
         return
-    if only_255_beside_0(mask_files(listing), values):
+    if only_255_beside_0(mask_files(listing), values, how=known.values, memory=memory):
         binary = values == {0, 1} and not any(entry.merged or entry.value is not None for entry in classes or ())
         settings = {"binary": True} if binary else {"ignore": (*known.config.ignore, IGNORE)}
         raise UnclearLabels(known.source, SAY_FOREGROUND, Reading(settings=settings))

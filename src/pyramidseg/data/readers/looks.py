@@ -1,42 +1,76 @@
 """A look at masks: whether their pixels are integers or colours, and what is foreground where they are binary."""
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyramidseg.cache import FORGETFUL, Memory, digest, file_state
 from pyramidseg.classes import IGNORE, Color
 from pyramidseg.data.image_files import opened, pixels
-from pyramidseg.data.masks.index import grey, read_mask_values
+from pyramidseg.data.masks.index import NOTHING, PLAIN, IndexValues, grey, read_mask_values, shows_nodata
 from pyramidseg.data.masks.palettes import in_another_order, in_place, palette_of
 from pyramidseg.data.parallel import in_threads
 from pyramidseg.errors import DataError
+
+T = TypeVar("T")
 
 SAMPLE = 15
 """Of so many masks that show whether they hold colours, most decide."""
 
 
-def only_255_beside_0(masks: Iterable[Path], values: Container[int]) -> bool:
+def only_255_beside_0(
+    masks: Sequence[Path], values: Set[int], *, how: IndexValues = PLAIN, memory: Memory = FORGETFUL
+) -> bool:
     """Whether masks hold 255, and of these values none but 0. Ends at the first that holds one."""
-    found = False
-    for look in _looks(masks):
-        if any(level in values for level in look.levels - {0}):
-            return False
-        found |= IGNORE in look.levels
-    return found
+
+    def look_for_them() -> bool:
+        found = False
+        for look in _looks(masks, how):
+            if look.levels & values - {0}:
+                return False
+            found |= IGNORE in look.levels
+        return found
+
+    return _remembered("255 beside 0", masks, [sorted(values), how], look_for_them, memory)
 
 
-def foreground_value(masks: Iterable[Path]) -> int:
+def foreground_value(masks: Sequence[Path], *, how: IndexValues = PLAIN, memory: Memory = FORGETFUL) -> int:
     """Of masks that should be binary: 1 where the first that is not all 0 holds 0 and 1 alone, else 255."""
-    for look in _looks(masks):
-        if look.levels - {0}:
-            return 1 if look.levels <= {0, 1} else IGNORE
-    return IGNORE
+
+    def look_for_it() -> int:
+        shown = (look.levels for look in _looks(masks, how) if look.levels - {0})
+        return 1 if next(shown, {IGNORE}) <= {0, 1} else IGNORE
+
+    return _remembered("foreground", masks, [how], look_for_it, memory)
 
 
-def colored_mask(masks: Sequence[Path], labels: Iterable[tuple[int, Color | None]], *, tolerance: int) -> Path | None:
+def mask_with_nodata(masks: Sequence[Path], *, memory: Memory = FORGETFUL) -> Path | None:
+    """One of a sample of masks that holds what can be no index, and says so itself: see `shows_nodata`."""
+
+    def look_for_it() -> str | None:
+        for mask in _spread(masks)[:SAMPLE]:
+            with suppress(DataError):
+                if shows_nodata(mask):
+                    return str(mask)
+        return None
+
+    found = _remembered("nodata", masks, [], look_for_it, memory)
+    return None if found is None else Path(found)
+
+
+def colored_mask(
+    masks: Sequence[Path],
+    labels: Iterable[tuple[int, Color | None]],
+    *,
+    tolerance: int,
+    how: IndexValues = PLAIN,
+    memory: Memory = FORGETFUL,
+) -> Path | None:
     """A mask that shows that the masks hold colours, or None where they hold integers.
 
     Most of a sample from all over the dataset decides, so that a few masks of the other kind are told as such. Where as
@@ -46,10 +80,34 @@ def colored_mask(masks: Sequence[Path], labels: Iterable[tuple[int, Color | None
         labels: values and colours of the classes, as far as they are known.
     """
     by_value = dict(labels)
+
+    def look_for_it() -> str | None:
+        found = _colored_mask(masks, by_value, tolerance=tolerance, how=how)
+        return None if found is None else str(found)
+
+    found = _remembered("colours", masks, [by_value, tolerance, how], look_for_it, memory)
+    return None if found is None else Path(found)
+
+
+def _remembered(what: str, masks: Sequence[Path], by: Sequence[object], look: Callable[[], T], memory: Memory) -> T:
+    """What a look at masks shows, as JSON has it; `by` is all that it depends on beside the files."""
+    shown: T = memory.recall(
+        f"{what} in {len(masks)} masks from {masks[0].resolve()}" if masks else f"{what} in no masks",
+        content=digest([*by, *map(file_state, masks)]) if memory.folder else "",
+        compute=look,
+        to_json=lambda found: found,
+        from_json=lambda found: found,
+    )
+    return shown
+
+
+def _colored_mask(
+    masks: Sequence[Path], by_value: Mapping[int, Color | None], *, tolerance: int, how: IndexValues
+) -> Path | None:
     shown: dict[bool | None, list[Path]] = {True: [], False: [], None: []}
     levels: set[int] = set()
     any_colored = False
-    for look in _looks(_spread(masks)):
+    for look in _looks(_spread(masks), how):
         shown[_shows_colors(look, by_value, tolerance=tolerance)].append(look.mask)
         levels |= look.levels
         any_colored |= look.colored
@@ -110,14 +168,14 @@ class _Look(NamedTuple):
     levels: frozenset[int] = frozenset()
 
 
-def _looks(masks: Iterable[Path]) -> Iterator[_Look]:
+def _looks(masks: Iterable[Path], how: IndexValues) -> Iterator[_Look]:
     """A look at each mask that can be read; the check of all masks names the others."""
-    for look in in_threads(_look, masks):
+    for look in in_threads(partial(_look, how=how), masks):
         if look is not None:
             yield look
 
 
-def _look(mask: Path) -> _Look | None:
+def _look(mask: Path, *, how: IndexValues) -> _Look | None:
     try:
         with opened(mask) as file:
             if file.image.mode in ("RGB", "RGBA") and file.bits == 8:
@@ -130,7 +188,7 @@ def _look(mask: Path) -> _Look | None:
                 return _Look(mask, palette=palette_of(file.image), levels=levels)
             if file.image.mode == "L" and file.bits == 8:  # JPEG files too
                 return _Look(mask, levels=_distinct(pixels(file.image)))
-        return _Look(mask, levels=_distinct(read_mask_values(mask)))
+        return _Look(mask, levels=_distinct(read_mask_values(mask, how)) - {NOTHING})
     except DataError:
         return None
 

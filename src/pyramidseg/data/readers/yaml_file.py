@@ -6,7 +6,8 @@ train: train             # a folder name of the format's splits, or {images: fol
 val: {images: b/images, masks: b/masks}
 classes: [sky, road]     # names by id; or [{name: sky, color: [128, 128, 128], value: 0}, ...]; or {sky: 0, road: 7};
                          # or merged: [{name: vehicle, from: [car, bus, 7, "#40c000"]}, ...]
-ignore: [255, 11, void]  # values, colours or names that count nowhere; "*" is all that is not named
+ignore: [255, 11, void]  # values, colours or names that count nowhere; "*" is all that is not named, nodata what
+                         # the masks' files call so and no class could be
 binary: true             # masks of 0 (background) and 255 (foreground)
 val_share: 0.2           # the part of train that becomes val where there is no val
                          # and what else LabelConfig has: threshold, inverted, tolerance, resize_masks, group, bands,
