@@ -38,6 +38,7 @@ class Kind(StrEnum):
     UNKNOWN_VALUE = "unknown-value"
     ALL_IGNORED = "all-ignored"
     SIZE_DIFFERS = "size-differs"
+    OFF_GRID = "off-grid"
     EXIF_TURNED = "exif-turned"
     BLANK_IMAGE = "blank-image"
     MIXED_CHANNELS = "mixed-channels"
@@ -75,6 +76,7 @@ IN_WORDS: dict[Kind, str] = {
     Kind.UNKNOWN_VALUE: "mask with values that are no class",
     Kind.ALL_IGNORED: "mask in which no pixel has a class",
     Kind.SIZE_DIFFERS: "mask of another size than its image",
+    Kind.OFF_GRID: "mask that lies elsewhere on the map than its image",
     Kind.EXIF_TURNED: "pair of which an EXIF tag turns one, and the other was not turned",
     Kind.BLANK_IMAGE: "image of a single colour",
     Kind.MIXED_CHANNELS: "image of another number of channels than most",

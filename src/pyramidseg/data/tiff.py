@@ -46,6 +46,7 @@ class TiffHeader(NamedTuple):
         nodata: the value of pixels that hold nothing.
         plain: whether Pillow holds the file without loss.
         georeferenced: whether the tags place the pixels on a map, by scale and tie point or by a matrix.
+        place: those tags and the ones that name the coordinate system, as they are stored.
     """
 
     height: int
@@ -58,6 +59,7 @@ class TiffHeader(NamedTuple):
     nodata: float | None
     plain: bool
     georeferenced: bool
+    place: tuple[Any, ...] = ()
 
 
 def read_tiff_header(path: Path) -> TiffHeader | None:
@@ -126,6 +128,7 @@ def _header(tags: Mapping[int, Any]) -> TiffHeader:
         nodata=_number(tags.get(_GDAL_NODATA)),
         plain=_is_plain(photometric, dtype, bands, extras, planar=tags.get(_PLANAR, 1) == 2),
         georeferenced=(_PIXEL_SCALE in tags and _TIE_POINTS in tags) or _GEO_MATRIX in tags,
+        place=tuple(tags.get(tag) for tag in _PLACE),
     )
 
 
@@ -269,7 +272,15 @@ _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = 25
 _SAMPLES_PER_PIXEL, _PLANAR, _PREDICTOR, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 277, 284, 317, 338, 339
 _ALPHA = (1, 2, 999)  # premultiplied, not premultiplied, and CorelDRAW's word for the latter
 _PIXEL_SCALE, _TIE_POINTS, _GEO_MATRIX, _GDAL_NODATA = 33550, 33922, 34264, 42113
+_PLACE = (
+    _PIXEL_SCALE,
+    _TIE_POINTS,
+    _GEO_MATRIX,
+    34735,
+    34736,
+    34737,
+)  # and GeoTIFF's keys, with their numbers and words
 _TAGS = (
     *(_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES_PER_PIXEL),
-    *(_PLANAR, _PREDICTOR, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _PIXEL_SCALE, _TIE_POINTS, _GEO_MATRIX, _GDAL_NODATA),
+    *(_PLANAR, _PREDICTOR, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _GDAL_NODATA, *_PLACE),
 )

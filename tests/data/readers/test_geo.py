@@ -10,6 +10,7 @@ from PIL import Image
 
 from made_geo import TRANSFORM, box, feature, on_map, polygon, write_geojson, write_image
 from pyramidseg.config import DataConfig
+from pyramidseg.data.georeference import read_georeference
 from pyramidseg.data.inspection import check_dataset
 from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.records import Dataset
@@ -210,8 +211,10 @@ class TestClasses:
 
 def test_geotiff_masks_belong_to_the_paired_layout(tmp_path: Path) -> None:
     for column in range(3):
-        tile(tmp_path / "images", str(column), column)
-        write_image(tmp_path / "masks" / f"{column}.tif", np.full((SIDE, SIDE, 1), column % 2, np.uint8))
+        place = read_georeference(tile(tmp_path / "images", str(column), column))
+        assert place is not None
+        labels = np.full((SIDE, SIDE, 1), column % 2, np.uint8)
+        write_image(tmp_path / "masks" / f"{column}.tif", labels, transform=place.transform)
     dataset = open_dataset(tmp_path, DataConfig(bands=(1,)))
     assert dataset.layout == "paired folders (images, masks)"
     assert dataset.bands == (1,)

@@ -16,6 +16,7 @@ from pyramidseg.classes import Color
 from pyramidseg.config import Channels
 from pyramidseg.data.alignment import Turn, check_same_size, turn_of
 from pyramidseg.data.defects import Defects
+from pyramidseg.data.grids import check_same_grid
 from pyramidseg.data.images import check_channels, read_header, read_pixels
 from pyramidseg.data.inspection.channel_statistics import byte_counts
 from pyramidseg.data.inspection.palettes import Palettes, colors_shown
@@ -176,6 +177,7 @@ def check_record(record: Record, masks: MaskSource, *, num_classes: int, channel
             check_channels(record.image, header, channels)
         labels = read_labels(record, masks)
         check_same_size(record, (header.height, header.width), labels.shape)
+        check_same_grid(record)
         if header.holes:
             labels = labels_beside_holes(labels, read_pixels(record.image, channels=channels))
         counts = byte_counts(labels[..., None])[0]

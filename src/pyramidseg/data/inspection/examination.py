@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pyramidseg.classes import IGNORE, Color
 from pyramidseg.data.alignment import Size, Turn, mismatch, orientation, turn_of
 from pyramidseg.data.defect_kinds import Defect, Kind, as_defects
+from pyramidseg.data.grids import check_same_grid
 from pyramidseg.data.holes import Pixels
 from pyramidseg.data.image_files import is_image_name
 from pyramidseg.data.images import read_header, read_image, read_pixels
@@ -87,6 +88,7 @@ def examine(
         counts = byte_counts(labels_beside_holes(labels, pixels)[..., None])[0]
         try:
             check_labels(record, masks, counts, num_classes=num_classes)
+            check_same_grid(record)
         except DataError as error:
             defects += as_defects(error, file=_mask_file(record), otherwise=Kind.UNKNOWN_VALUE)
             counts = None

@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from made_files import mask
+from made_geo import TRANSFORM, UTM, write_image
+from pyramidseg.data.defect_kinds import DefectError, Kind
+from pyramidseg.data.grids import check_same_grid
+from pyramidseg.data.records import Record
+
+SIDE = 8
+
+
+def pair(folder: Path, *, side: int = SIDE, crs: str | None = UTM, transform: tuple[float, ...] = TRANSFORM) -> Record:
+    """An image on the usual grid, and a mask of which a place is said."""
+    image = write_image(folder / "image.tif", np.zeros((SIDE, SIDE, 3), np.uint8))
+    labels = write_image(folder / "mask.tif", np.zeros((side, side, 1), np.uint8), crs=crs, transform=transform)
+    return Record("a", image, labels)
+
+
+def moved(columns: float, *, factor: float = 1) -> tuple[float, ...]:
+    a, b, c, d, e, f = TRANSFORM
+    return a * factor, b, c + columns * a, d, e * factor, f
+
+
+@pytest.mark.parametrize("columns", [0.6, -80])
+def test_mask_on_another_grid_is_refused(tmp_path: Path, columns: float) -> None:
+    with pytest.raises(DefectError, match=rf"by {abs(columns):.1f} of its pixels: .*UTM zone 16N") as caught:
+        check_same_grid(pair(tmp_path, transform=moved(columns)))
+    assert caught.value.defect.kind is Kind.OFF_GRID
+
+
+def test_mask_on_another_map_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DefectError, match=r"UTM zone 17N.* and the image .*UTM zone 16N"):
+        check_same_grid(pair(tmp_path, crs="EPSG:32617"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"transform": moved(0.4)},
+        {"transform": moved(0, factor=2), "side": SIDE // 2},  # of a coarser resolution, for `resize_masks`
+        {"transform": moved(7), "crs": None},
+    ],
+)
+def test_what_fits_or_does_not_say_is_taken(tmp_path: Path, options: dict[str, object]) -> None:
+    check_same_grid(pair(tmp_path, **options))  # type: ignore[arg-type]
+
+
+def test_mask_without_a_place_is_taken(tmp_path: Path) -> None:
+    record = pair(tmp_path)
+    check_same_grid(Record("a", record.image, mask(tmp_path / "mask.png")))
