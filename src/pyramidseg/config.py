@@ -36,7 +36,7 @@ Weight = Annotated[float, Field(ge=0.0, le=1e6), Number]
 Factor = Annotated[float, Number]
 MaskReference = Annotated[int, Field(ge=0, le=2**24 - 1), Number] | str
 """A value that masks hold, a colour as `#rrggbb`, or a name that the dataset's format defines."""
-IgnoredReference = Annotated[int, Field(ge=-(2**31), le=2**24 - 1)] | str
+IgnoredReference = Annotated[int, Field(ge=-(2**31), le=2**24 - 1), Number] | str
 """As `MaskReference`; or a negative number, which can be no class."""
 Bands = tuple[Positive, ...]
 """Channels of an image file by their number, from 1 as GIS software counts."""
