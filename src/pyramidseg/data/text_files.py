@@ -6,7 +6,6 @@ from pathlib import Path
 import yaml
 
 from pyramidseg.data.defect_kinds import DefectError, Kind
-from pyramidseg.errors import DataError
 
 MAX_BYTES = 2**23
 """Of an annotation file: some hundred thousand points."""
@@ -52,12 +51,14 @@ def read_yaml(file: Path) -> object:
     """
     text = read_text(file, most=MAX_YAML_BYTES)
     if max(accumulate((character in "[{") - (character in "]}") for character in text), default=0) > MAX_YAML_DEPTH:
-        raise DataError(f"{file}: brackets nested too deeply to be read as YAML")
+        raise DefectError(Kind.BAD_ANNOTATION, file, "brackets nested too deeply to be read as YAML")
     try:
         grows = any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
         content: object = None if grows else yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise DataError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+        detail = f"not readable as YAML: {' '.join(str(error).split())}"
+        raise DefectError(Kind.BAD_ANNOTATION, file, detail) from None
     if grows:
-        raise DataError(f"{file}: refers to itself (*name), which can make it grow without end; write it out")
+        detail = "refers to itself (*name), which can make it grow without end; write it out"
+        raise DefectError(Kind.BAD_ANNOTATION, file, detail)
     return content

@@ -349,6 +349,42 @@ class TestDescription:
         assert (defect.kind, defect.file.name) == (Kind.BAD_ANNOTATION, "classes.txt")
         assert message in defect.detail
 
+    @pytest.mark.parametrize(
+        "yaml",
+        [b"nc: 3\nnames: [car, bus]", b"names: 3", b"\tnames: [car", "names: [car]".encode("utf-16"), b"car, bus"],
+    )
+    def test_what_is_wrong_in_it_does_not_hide_the_rest(self, tmp_path: Path, yaml: bytes) -> None:
+        ultralytics(tmp_path).joinpath("data.yaml").write_bytes(yaml)
+        write(tmp_path / "labels/train/lost.txt", f"1 {SQUARE}")
+        found: list[Defect] = []
+        dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+        assert ids(dataset) == {"train": ["a", "b"], "val": ["c"]}
+        assert [(defect.kind, defect.file.name) for defect in found] == [
+            (Kind.BAD_ANNOTATION, "data.yaml"),
+            (Kind.MISSING_IMAGE, "lost.txt"),
+        ]
+        assert has_note(dataset, "the names cannot be read: the 2 classes are called by their numbers")
+        with pytest.raises(DataError, match=r"data\.yaml"):
+            opened(tmp_path)
+
+    def test_sources_that_are_none_are_told_and_folders_count(self, tmp_path: Path) -> None:
+        ultralytics(tmp_path, yaml=f"{NAMES}train: {{a: b}}\n")
+        (defect,) = defects(tmp_path)
+        assert (defect.kind, defect.file.name) == (Kind.BAD_ANNOTATION, "data.yaml")
+
+    def test_unreadable_one_beside_masks_is_none_of_outlines(self, tmp_path: Path) -> None:
+        for name in ("a", "b"):
+            image(tmp_path / "images" / f"{name}.jpg")
+            mask(tmp_path / "labels" / f"{name}.png")
+        write(tmp_path / "data.yaml", "\tnames: [car\n")
+        assert opened(tmp_path).layout.startswith("paired folders")
+
+    def test_unreadable_one_is_told_where_nothing_is_recognised(self, tmp_path: Path) -> None:
+        add(tmp_path, "pictures", "a")
+        write(tmp_path / "data.yaml", "\tnames: [car\n")
+        with pytest.raises(DataError, match=r"not recognised as a dataset.*data\.yaml: not readable as YAML"):
+            opened(tmp_path)
+
     def test_two_descriptions_are_refused(self, tmp_path: Path) -> None:
         ultralytics(tmp_path).joinpath("data.yaml").rename(tmp_path / "one.yaml")
         write(tmp_path / "two.yaml", (tmp_path / "one.yaml").read_text())

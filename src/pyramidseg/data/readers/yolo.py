@@ -57,23 +57,27 @@ def read_yolo(folder: Path, splits: SplitFolders) -> Listing | None:
 
     Raises:
         NearMiss: there is a data.yaml and no labels.
-        DataError: all labels are boxes, or data.yaml cannot be read.
+        DataError: all labels are boxes.
     """
-    file = find_yolo_file(folder)
-    if file is None and not _has_label_folders(folder):
-        return None
     flaws = Flaws()
+    file = find_yolo_file(folder, flaws)
+    wrong = flaws.defects
+    if file is None and not _has_label_folders(folder):
+        _tell_unread(wrong)
+        return None
     sources, notes = _sources(folder, splits, file, flaws)
     texts = {text for parts in sources.values() for part in parts for text in part.texts}
     if file is None and not _begins_with_number(texts):
+        _tell_unread(wrong)
         return None
-    if not texts and not flaws.defects:
+    if not texts and flaws.defects == wrong:
         raise NearMiss(f"{file and file.path} names classes, but no image has a label file (labels/.../name.txt)")
     _refuse_boxes(folder, texts)
     names = file.names if file else _names_from_list(folder, flaws)
     if not names:
         names = _numbered(texts)
-        notes += (f"there is no data.yaml with names: the {len(names)} classes are called by their numbers",)
+        why = "the names cannot be read" if flaws.defects else "there is no data.yaml with names"
+        notes += (f"{why}: the {len(names)} classes are called by their numbers",)
     drawn = DrawnLabels.of(names[number] for number in sorted(names))
     records: dict[str, tuple[Record, ...]] = {}
     defects = list(flaws.defects)
@@ -97,6 +101,16 @@ def read_yolo(folder: Path, splits: SplitFolders) -> Listing | None:
         notes=(f"{DRAWN}; of objects that overlap, the smaller lies on top", *notes, *alike(drawn.names)),
         defects=tuple(defects),
     )
+
+
+def _tell_unread(wrong: Sequence[Defect]) -> None:
+    """Say of a folder that is not recognised what its data.yaml might have told.
+
+    Raises:
+        NearMiss: it cannot be read.
+    """
+    if wrong:
+        raise NearMiss(f"{wrong[0].file}: {wrong[0].detail}")
 
 
 def _has_label_folders(folder: Path) -> bool:

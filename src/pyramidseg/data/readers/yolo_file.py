@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyramidseg.data.defect_kinds import DefectError, Kind
+from pyramidseg.data.flaws import Flaws
 from pyramidseg.data.readers.folders import child_file, content
-from pyramidseg.data.readers.listing import NearMiss
+from pyramidseg.data.references import short
 from pyramidseg.data.text_files import read_yaml
 from pyramidseg.errors import DataError
 
@@ -20,7 +22,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class YoloFile:
-    """What the file says.
+    """What the file says; with a defect in its names or its sources, it says nothing of them.
 
     Attributes:
         names: by class number.
@@ -34,22 +36,29 @@ class YoloFile:
     sources: Mapping[str, tuple[str, ...]]
 
 
-def find_yolo_file(folder: Path) -> YoloFile | None:
-    """`data.yaml`, or the only YAML file that names classes as it does.
+def find_yolo_file(folder: Path, flaws: Flaws) -> YoloFile | None:
+    """`data.yaml`, or the only YAML file that names classes as it does; None too where it cannot be read.
+
+    Args:
+        flaws: takes what is wrong with it.
 
     Raises:
-        NearMiss: it cannot be read.
-        DataError: there are several, or it says what cannot be.
+        DataError: there are several, or it describes keypoints.
     """
-    usual = child_file(folder, "data.yaml") or child_file(folder, "data.yml")
-    if usual is not None:
-        described = _read(usual)
-        return _parsed(usual, described) if "names" in described else None
+    file = child_file(folder, "data.yaml") or child_file(folder, "data.yml") or _only_yolo_file(folder)
+    described: dict[Any, Any] = {}
+    if file is not None:
+        with flaws.caught():
+            described = _read(file)
+    return _parsed(file, described, flaws) if file is not None and "names" in described else None
+
+
+def _only_yolo_file(folder: Path) -> Path | None:
     files = [path for path in content(folder) if path.suffix.lower() in (".yaml", ".yml") and path.is_file()]
     fitting = [file for file in files if is_yolo_file(file)]
     if len(fitting) > 1:
         raise DataError(f"{fitting[0]}: {fitting[1].name} names classes too; call the right one data.yaml")
-    return _parsed(fitting[0], _read(fitting[0])) if fitting else None
+    return fitting[0] if fitting else None
 
 
 def is_yolo_file(file: Path) -> bool:
@@ -61,40 +70,46 @@ def is_yolo_file(file: Path) -> bool:
 
 
 def _read(file: Path) -> dict[Any, Any]:
-    try:
-        content = read_yaml(file)
-    except DataError as error:
-        raise NearMiss(str(error)) from None
+    content = read_yaml(file)
     if not isinstance(content, dict):
-        raise NearMiss(f"{file}: a mapping with the keys names, train and val is needed")
+        raise _flaw(file, "a mapping with the keys names, train and val is needed")
     return content
 
 
-def _parsed(file: Path, content: dict[Any, Any]) -> YoloFile:
+def _parsed(file: Path, content: dict[Any, Any], flaws: Flaws) -> YoloFile:
     if content.get("kpt_shape"):
         raise DataError(f"{file}: describes keypoints (kpt_shape), which are no masks; export segmentation labels")
-    names = _names(file, content.get("names"))
-    count = content.get("nc", len(names))
-    if count != len(names):
-        raise DataError(f"{file}: nc: {count} classes, but there are {len(names)} names; make them agree")
-    sources = {split: _sources(file, split, content[split]) for split in SPLITS if content.get(split)}
+    names: dict[int, str] = {}
+    sources: dict[str, tuple[str, ...]] = {}
+    with flaws.caught():
+        names = _names(file, content)
+    with flaws.caught():
+        sources = {split: _sources(file, split, content[split]) for split in SPLITS if content.get(split)}
     base = content.get("path")
     return YoloFile(file, names, base if isinstance(base, str) else ".", sources)
 
 
-def _names(file: Path, names: object) -> dict[int, str]:
+def _names(file: Path, content: Mapping[Any, Any]) -> dict[int, str]:
+    names = content["names"]
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names:
-        raise DataError(f"{file}: names: a list of class names, or a mapping of numbers to names, is needed")
+        raise _flaw(file, "names: a list of class names, or a mapping of numbers to names, is needed")
     for number, name in names.items():
         if not isinstance(number, int) or not 0 <= number < 2**16 or not isinstance(name, (str, int, float)):
-            raise DataError(f"{file}: names: the name of a class is text, and its number from 0 to {2**16 - 1}")
+            raise _flaw(file, f"names: the name of a class is text, and its number from 0 to {2**16 - 1}")
+    count = content.get("nc", len(names))
+    if count != len(names):
+        raise _flaw(file, f"nc: {short(count)} classes, but there are {len(names)} names; make them agree")
     return {number: str(name).strip() or f"class {number}" for number, name in names.items()}
 
 
 def _sources(file: Path, split: str, value: object) -> tuple[str, ...]:
     sources = value if isinstance(value, list) else [value]
     if not all(isinstance(source, str) for source in sources):
-        raise DataError(f"{file}: {split}: a folder of images, a list of folders, or a text file is needed")
+        raise _flaw(file, f"{split}: a folder of images, a list of folders, or a text file is needed")
     return tuple(sources)
+
+
+def _flaw(file: Path, detail: str) -> DefectError:
+    return DefectError(Kind.BAD_ANNOTATION, file, detail)
