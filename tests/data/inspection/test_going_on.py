@@ -34,6 +34,21 @@ def empty_list(root: Path) -> Spoilt:
     return Kind.EMPTY, "val.txt"
 
 
+def empty_list_of_train(root: Path) -> Spoilt:
+    (root / "ImageSets" / "Segmentation" / "train.txt").write_text("")
+    return Kind.EMPTY, "train.txt"
+
+
+def empty_list_beside_folders(root: Path) -> Spoilt:
+    for side in ("images", "masks"):
+        for split in ("train", "val"):
+            shutil.copytree(root / split / side, root / side, dirs_exist_ok=True)
+    for split in ("train", "val"):
+        shutil.rmtree(root / split)
+    (root / "train.txt").write_text("# none")
+    return Kind.EMPTY, "train.txt"
+
+
 def list_that_is_no_text(root: Path) -> Spoilt:
     (root / "ImageSets" / "Segmentation" / "val.txt").write_bytes(b"\xff\xfe\x00")
     return Kind.BAD_ANNOTATION, "val.txt"
@@ -138,6 +153,8 @@ def no_partner_of_val(root: Path) -> Spoilt:
         (coco, second_file),
         (coco, file_without_images),
         (voc, empty_list),
+        (voc, empty_list_of_train),
+        (paired, empty_list_beside_folders),
         (voc, list_that_is_no_text),
         (voc, damaged_classes),
         (unlisted, damaged_table),

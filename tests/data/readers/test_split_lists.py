@@ -3,6 +3,9 @@ from pathlib import Path
 import pytest
 
 from made_files import has_note, ids, image, mask, opened, pairs, write
+from pyramidseg.config import DataConfig
+from pyramidseg.data.defect_kinds import Defect
+from pyramidseg.data.readers import open_dataset
 from pyramidseg.errors import DataError
 
 
@@ -63,6 +66,19 @@ def test_name_of_two_images_is_refused(folder: Path) -> None:
     pairs(folder / "images", folder / "masks", ["other/c"])
     write(folder / "val.txt", "c\n")
     with pytest.raises(DataError, match="names 'c', which is no image"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("text", [b"", b"# none\n", b"\xff\xfe"])
+def test_what_no_list_names_is_inspected_for_one_that_names_nothing(folder: Path, text: bytes) -> None:
+    (folder / "train.txt").write_bytes(text)
+    write(folder / "val.txt", "deep/c\n")
+    found: list[Defect] = []
+    dataset = open_dataset(folder, DataConfig(), defects=found)
+    assert ids(dataset) == {"train": ["a", "b", "d"], "val": ["deep/c"]}
+    assert [defect.file.name for defect in found] == ["train.txt"]
+    assert has_note(dataset, "3 images are in none of these lists and are inspected as train")
+    with pytest.raises(DataError, match=r"train\.txt"):
         opened(folder)
 
 

@@ -32,10 +32,15 @@ class ImageSet(NamedTuple):
 
 
 class ImageSets(NamedTuple):
-    """The list of each split, and what is wrong with them: one that cannot be read names nothing."""
+    """The list of each split, and what is wrong with them: one that cannot be read names nothing.
+
+    Attributes:
+        unknown: splits whose lists name nothing and should: what no list names may be theirs.
+    """
 
     lists: dict[str, ImageSet]
     defects: tuple[Defect, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 def read_image_sets(folder: Path, splits: SplitFolders, known: Collection[str]) -> ImageSets:
@@ -58,7 +63,7 @@ def read_image_sets(folder: Path, splits: SplitFolders, known: Collection[str]) 
         for split, (file, names) in read.lists.items()
     }
     parted = without_overlaps(meant)
-    return ImageSets(parted.lists, (*read.defects, *parted.defects))
+    return ImageSets(parted.lists, (*read.defects, *parted.defects), read.unknown)
 
 
 def read_lists(files: Mapping[str, Path]) -> ImageSets:
@@ -66,7 +71,6 @@ def read_lists(files: Mapping[str, Path]) -> ImageSets:
     flaws = Flaws()
     lists: dict[str, ImageSet] = {}
     for split, file in files.items():
-        lists[split] = ImageSet(file, ())
         with flaws.caught():
             names = Counter(_names_in(file))
             if not names and split != "test":
@@ -75,7 +79,8 @@ def read_lists(files: Mapping[str, Path]) -> ImageSets:
             if repeated := [name for name, count in names.items() if count > 1]:
                 detail = f"names {len(repeated)} images more than once, such as {short(repeated[0])}; name each once"
                 flaws.add(Defect(Kind.REPEATED_ID, file, detail))
-    return ImageSets(lists, flaws.defects)
+    known = {split: lists.get(split, ImageSet(file, ())) for split, file in files.items()}
+    return ImageSets(known, flaws.defects, tuple(split for split in files if split not in lists))
 
 
 def _names_in(file: Path) -> list[str]:

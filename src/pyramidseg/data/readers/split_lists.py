@@ -17,8 +17,8 @@ LIST_FOLDERS = ("splits", "split", "lists", "imagesets")
 def divided_by_lists(listing: Listing, folder: Path) -> Listing:
     """Divide records that are all in train by the lists in their folder, if there are any; aloud.
 
-    What no list names is for training where there is no list for it, and is left out where there is one. A test split
-    of which no image has a mask is left out.
+    What no list names is for training where there is no list for it, else of a list that should name some and does not;
+    where all do, it is left out. A test split of which no image has a mask is left out.
     """
     files = _lists(folder)
     if not files:
@@ -32,7 +32,7 @@ def divided_by_lists(listing: Listing, folder: Path) -> Listing:
     }
     notes = [f"divided by {', '.join(file.name for file in files.values())}"]
     defects = listing.defects
-    if UNLABELLED in found and not any(found[UNLABELLED].values()):
+    if UNLABELLED in found and UNLABELLED not in read.unknown and not any(found[UNLABELLED].values()):
         notes.append(f"the test split ({files[UNLABELLED]}) has no masks and was left out")
         defects = _without_images_of(found.pop(UNLABELLED), defects)
     ids = {split: tuple(known for known in lines.values() if known) for split, lines in found.items()}
@@ -40,12 +40,14 @@ def divided_by_lists(listing: Listing, folder: Path) -> Listing:
         {split: ImageSet(files[split], tuple(dict.fromkeys(some))) for split, some in ids.items()}
     )
     home = {name: split for split, listed in parted.lists.items() for name in listed.names}
-    rest = "train" if "train" not in files else ""
+    rest = next(iter(read.unknown), "") if "train" in files else "train"
     splits: dict[str, list[Record]] = {split: [] for split in ("train", *found)}
     for record in listing.splits["train"]:
         splits.setdefault(home.get(record.id, rest), []).append(record)
     if left_out := splits.pop("", []):
         notes.append(f"{len(left_out)} images are in none of these lists and were left out")
+    elif rest in read.unknown:
+        notes.append(f"{len(splits[rest])} images are in none of these lists and are inspected as {rest}")
     absent = (defect for split, lines in found.items() for defect in _absent(files[split], lines))
     return replace(
         listing,

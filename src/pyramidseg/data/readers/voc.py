@@ -6,7 +6,7 @@ ImageSets/Segmentation/train.txt           names; also val, test, trainval, and 
 labelmap.txt or class_names.txt            where the classes are not Pascal VOC's
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from pyramidseg.classes import IGNORE
@@ -14,7 +14,7 @@ from pyramidseg.data.defect_kinds import Defect, Kind
 from pyramidseg.data.image_files import list_images
 from pyramidseg.data.readers.class_lists import ClassList, find_class_list, voc_color
 from pyramidseg.data.readers.folders import child_file, child_folder
-from pyramidseg.data.readers.image_sets import ImageSet, read_image_sets
+from pyramidseg.data.readers.image_sets import ImageSet, ImageSets, read_image_sets
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, NearMiss, SourceLabel, SplitFolders
 from pyramidseg.data.readers.paired import IMAGE_FOLDERS
 from pyramidseg.data.readers.pairing import Pairs, Side, pair
@@ -50,11 +50,11 @@ def read_voc(folder: Path, splits: SplitFolders) -> Listing | None:
             "into JPEGImages"
         )
     sides = Side.of(images, list_images(images)), Side.of(masks, list_images(masks))
-    lists, flaws = read_image_sets(folder, splits, {*sides[0].keys, *sides[1].keys})
-    if not lists and splits != USUAL_FOLDERS:  # lists of these very names were asked for
+    sets = read_image_sets(folder, splits, {*sides[0].keys, *sides[1].keys})
+    if not sets.lists and splits != USUAL_FOLDERS:  # lists of these very names were asked for
         return None
-    if lists:
-        pairs = _by_lists(*sides, lists, exported=child_file(folder, "labelmap.txt") is not None)
+    if sets.lists:
+        pairs = _by_lists(*sides, sets, exported=child_file(folder, "labelmap.txt") is not None)
     else:
         pairs = {"train": _all_with_masks(*sides)}
     classes = _classes(folder)
@@ -63,7 +63,7 @@ def read_voc(folder: Path, splits: SplitFolders) -> Listing | None:
         {split: found.records for split, found in pairs.items()},
         classes.labels,
         notes=tuple(dict.fromkeys((*(note for found in pairs.values() for note in found.notes), *classes.notes))),
-        defects=(*flaws, *classes.defects, *(defect for found in pairs.values() for defect in found.defects)),
+        defects=(*sets.defects, *classes.defects, *(defect for found in pairs.values() for defect in found.defects)),
     )
 
 
@@ -74,13 +74,19 @@ def _classes(folder: Path) -> ClassList:
     return ClassList(VOC, ("no class list lies there: Pascal VOC's classes are assumed",))
 
 
-def _by_lists(images: Side, masks: Side, lists: Mapping[str, ImageSet], *, exported: bool) -> dict[str, Pairs]:
-    """The pairs that each list names.
+def _by_lists(images: Side, masks: Side, sets: ImageSets, *, exported: bool) -> dict[str, Pairs]:
+    """The pairs that each list names; those that none names are of a list that should name some and does not.
 
     Args:
         exported: whether CVAT wrote the masks, which it does only for images with something labelled.
     """
     known_images, known_masks = set(images.keys), set(masks.keys)
+    unlisted = known_masks.difference(*(listed.names for listed in sets.lists.values()))
+    note = f"{len(unlisted)} masks in {masks.folder} are in no list that is read and were left out"
+    lists = dict(sets.lists)
+    for split in sets.unknown[:1]:
+        lists[split] = ImageSet(lists[split].file, tuple(sorted(unlisted)))
+        note = f"{len(unlisted)} masks in {masks.folder} are in no list that is read and are inspected as {split}"
     pairs: dict[str, Pairs] = {}
     for split, (file, names) in lists.items():
         bare = [name for name in names if name not in known_masks]
@@ -103,10 +109,8 @@ def _by_lists(images: Side, masks: Side, lists: Mapping[str, ImageSet], *, expor
             if name in wanted and name not in known_images | known_masks
         )
         pairs[split] = Pairs(found.records, (*found.defects, *absent), (*notes, *found.notes))
-    unlisted = known_masks.difference(*(listed.names for listed in lists.values()))
     if unlisted:
         first = next(iter(lists))
-        note = f"{len(unlisted)} masks in {masks.folder} are in no list that is read and were left out"
         pairs[first] = Pairs(pairs[first].records, pairs[first].defects, (*pairs[first].notes, note))
     return pairs
 
