@@ -49,6 +49,24 @@ def test_names_that_lead_out_are_refused(name: str, root: str) -> None:
     assert caught.value.defect.kind == Kind.OUTSIDE
 
 
+def test_absolute_paths_that_lead_into_the_dataset_are_inside(tmp_path: Path) -> None:
+    root, link = tmp_path / "set", tmp_path / "link"
+    root.mkdir()
+    link.symlink_to(root)
+    for there in (root, link):
+        for written in (root, link):
+            path = named_file(f"{written}/x/../a.jpg", folder=there / "train", root=there, where=there / "a.json")
+            assert path == there / "a.jpg"
+
+
+@pytest.mark.parametrize("name", ["set2/a.jpg", "set/../a.jpg", "link/a.jpg"])
+def test_absolute_paths_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(DefectError, match="leads out of the dataset"):
+        named_file(f"{tmp_path}/{name}", folder=tmp_path / "set", root=tmp_path / "set", where=tmp_path / "set/a.json")
+
+
 @pytest.mark.parametrize("name", [None, 7, "", "  ", "a\0.jpg", "a\nb.jpg", "\ud800.jpg", ["a.jpg"]])
 def test_what_is_no_name_is_refused(name: object) -> None:
     with pytest.raises(DefectError, match="is no name of a file") as caught:

@@ -7,7 +7,7 @@ from pyramidseg.data.defect_kinds import DefectError, Kind
 
 
 def named_file(name: object, *, folder: Path, root: Path, where: Path) -> Path:
-    """The path that a name means: relative to `folder`, inside `root`, with slashes of either kind.
+    """The path that a name means: relative to `folder` or absolute, inside `root`, with slashes of either kind.
 
     Links are not followed: what somebody has linked into the dataset is meant to be in it.
 
@@ -15,20 +15,32 @@ def named_file(name: object, *, folder: Path, root: Path, where: Path) -> Path:
         where: the file that says so.
 
     Raises:
-        DataError: no name, an absolute one, or one that leads out of the dataset.
+        DataError: no name, or one that leads out of the dataset.
     """
     if not isinstance(name, str) or not name.strip() or not is_plain(name):
         raise DefectError(Kind.BAD_ANNOTATION, where, f"{short(name)} is no name of a file")
     windows = PureWindowsPath(name)  # which takes both kinds of slashes
-    inside = Path(os.path.relpath(folder / Path(*windows.parts), root))
-    if windows.drive or windows.root:
-        raise DefectError(
-            Kind.OUTSIDE, where, f"{short(name)} leads out of the dataset, or says so: name files relative to {folder}"
-        )
-    if ".." in inside.parts:
+    absolute = bool(windows.drive or windows.root)
+    inside = _absolute_inside(name, root) if absolute else _inside(folder / Path(*windows.parts), root)
+    if inside is None:
         detail = f"{short(name)} leads out of the dataset {root}; name files relative to {folder}, and inside it"
         raise DefectError(Kind.OUTSIDE, where, detail)
     return root / inside
+
+
+def _inside(path: Path, root: Path) -> Path | None:
+    """A path relative to a folder, by their names alone; None where it leads out of it."""
+    inside = Path(os.path.relpath(path, root))
+    return None if ".." in inside.parts else inside
+
+
+def _absolute_inside(name: str, root: Path) -> Path | None:
+    """The same of an absolute path, of this system alone; also where links lead to one of both."""
+    path = Path(name)
+    if not path.is_absolute():
+        return None
+    real = os.path.realpath(root)
+    return _inside(path, root) or _inside(path, Path(real)) or _inside(Path(os.path.realpath(path)), Path(real))
 
 
 def is_file(path: Path) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from made_files import has_note, ids, image, mask, opened, write
+from made_files import all_ids, has_note, ids, image, mask, opened, write
 from pyramidseg.classes import IGNORE
 from pyramidseg.config import DataConfig
 from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
@@ -386,6 +386,22 @@ class TestDefects:
         assert all(
             defect.file.name == "annotations.json" and "leads out of the dataset" in defect.detail for defect in found
         )
+
+    def test_images_of_another_machine_are_counted(self, tmp_path: Path) -> None:
+        images(tmp_path / "images", "a.jpg", "b.jpg")
+        coco(tmp_path / "annotations.json", ["/home/me/a.jpg", "/home/me/b.jpg"], objects({}))
+        (defect,) = defects(tmp_path)
+        assert defect.kind == Kind.OUTSIDE
+        assert "all of its 2 images, such as '/home/me/a.jpg', lead out of the dataset" in defect.detail
+
+    def test_images_outside_do_not_hide_those_inside(self, tmp_path: Path) -> None:
+        images(tmp_path / "images", "a.jpg", "b.jpg")
+        names = [*(f"/home/me/{number}.jpg" for number in range(20)), str(tmp_path / "images/a.jpg"), "b.jpg"]
+        coco(tmp_path / "annotations.json", names, objects({}))
+        found: list[Defect] = []
+        dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+        assert all_ids(dataset) == ["a", "b"]
+        assert [defect.kind for defect in found] == [Kind.OUTSIDE] * 20
 
     def test_images_that_are_nowhere_are_told_with_the_folders_tried(self, tmp_path: Path) -> None:
         (tmp_path / "images").mkdir()

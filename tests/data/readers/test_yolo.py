@@ -69,6 +69,38 @@ class TestLayouts:
         dataset = opened(tmp_path)
         assert all_ids(dataset) == ["images/train/a", "images/train/b"]
 
+    @pytest.mark.parametrize(
+        ("file", "prefix"),
+        [
+            ("train.txt", "{root}/"),
+            ("train.txt", "./"),
+            ("splits/train.txt", "./../"),
+            ("splits/train.txt", ".\\..\\"),
+            ("splits/train.txt", "../"),
+            ("splits/train.txt", ""),
+            ("splits/train.txt", "./"),
+        ],
+    )
+    def test_lists_name_images_from_where_they_lie_or_from_the_root(
+        self, tmp_path: Path, file: str, prefix: str
+    ) -> None:
+        add(tmp_path, "images/train", "a", "b")
+        write(tmp_path / file, "".join(f"{prefix.format(root=tmp_path)}images/train/{name}.jpg\n" for name in "ab"))
+        write(tmp_path / "data.yaml", f"train: {file}\n{NAMES}")
+        assert all_ids(opened(tmp_path)) == ["images/train/a", "images/train/b"]
+
+    def test_line_that_begins_with_a_dot_means_the_folder_of_its_list_first(self, tmp_path: Path) -> None:
+        add(tmp_path, "images", "a")
+        add(tmp_path, "splits/images", "a", "b")
+        write(tmp_path / "splits/train.txt", "./images/a.jpg\n./images/b.jpg\n")
+        write(tmp_path / "data.yaml", f"train: splits/train.txt\n{NAMES}")
+        assert all_ids(opened(tmp_path)) == ["splits/images/a", "splits/images/b"]
+
+    def test_sources_may_be_absolute(self, tmp_path: Path) -> None:
+        ultralytics(tmp_path)
+        write(tmp_path / "data.yaml", f"train: {tmp_path}/images/train\nval: {tmp_path}/images/val\n{NAMES}")
+        assert ids(opened(tmp_path)) == {"train": ["a", "b"], "val": ["c"]}
+
     def test_path_may_name_a_folder_beside_the_description(self, tmp_path: Path) -> None:
         add(tmp_path / "mine", "images/train", "a", "b")
         add(tmp_path, "other/images", "c")
@@ -331,6 +363,12 @@ class TestDescription:
             (Kind.ABSENT, "data.yaml", "'gone'"),
             (Kind.ABSENT, "data.yaml", "'lost'"),
         ]
+
+    @pytest.mark.parametrize(("text", "kind"), [("", Kind.EMPTY), ("../a.jpg\n", Kind.OUTSIDE)])
+    def test_list_that_gives_nothing_is_one_defect(self, tmp_path: Path, text: str, kind: Kind) -> None:
+        ultralytics(tmp_path, yaml=f"{NAMES}val: val.txt\n")
+        write(tmp_path / "val.txt", text)
+        assert [(defect.kind, defect.file.name) for defect in defects(tmp_path)] == [(kind, "val.txt")]
 
     def test_split_without_images_or_without_labels_is_named(self, tmp_path: Path) -> None:
         ultralytics(tmp_path)

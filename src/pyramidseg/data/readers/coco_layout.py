@@ -6,6 +6,8 @@ folder, or by a word in the file's name: `instances_train2017.json`, `val.json`.
 
 import re
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,13 +81,18 @@ def image_folder(file: Path, root: Path, names: Collection[str], split_folders: 
     """The folder that the names of a file's images are relative to: where the most of the first few are.
 
     Raises:
-        DataError: they are nowhere; the folders that were tried are named.
+        DataError: they are nowhere; the folders that were tried are named. Or all of them lead out of the dataset.
     """
     folders = list(_possible_folders(file, root, split_folders))
-    sample = [name for _, name in zip(range(_IMAGES_TRIED), names, strict=False)]
+    sample = list(islice((name for name in names if _leads_inside(name, folders, root, file)), _IMAGES_TRIED))
+    if not sample:
+        detail = (
+            f"all of its {len(names)} images, such as {short(next(iter(names)))}, lead out of the dataset {root}; name "
+            f"files relative to {file.parent}, and inside it"
+        )
+        raise DefectError(Kind.OUTSIDE, file, detail)
     counts = [sum(is_there(name, folder, root, file) for name in sample) for folder in folders]
     if not any(counts):
-        named_file(sample[0], folder=file.parent, root=root, where=file)  # which says so if it leads out of the dataset
         tried = ", ".join(str(folder) for folder in folders)
         beside = file.parent != root and file.parent.name.lower() not in ANNOTATION_FOLDERS
         usual = file.parent if beside or not _words(file) else root / _words(file)[-1]
@@ -150,6 +157,15 @@ def is_there(name: str, folder: Path, root: Path, file: Path) -> bool:
         return is_file(named_file(name, folder=folder, root=root, where=file))
     except DataError:
         return False
+
+
+def _leads_inside(name: str, folders: Iterable[Path], root: Path, file: Path) -> bool:
+    """Whether a name stays in the dataset from one of the folders."""
+    for folder in folders:
+        with suppress(DataError):
+            named_file(name, folder=folder, root=root, where=file)
+            return True
+    return False
 
 
 def _whatever_case(place: Path, name: Path) -> Path | None:

@@ -9,6 +9,7 @@ labels/train/a.txt    or train/labels/a.txt
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -194,20 +195,37 @@ def _source(place: Path | None, entry: str, folder: Path, file: YoloFile, flaws:
         )
     if place.is_dir():
         return _folder_source(place, folder)
-    lines = [line.strip() for line in read_text(place, most=_LIST_BYTES).splitlines()]
-    # CVAT puts the folder data before the names, which is not in its archive
-    names = [line if is_file(folder / line) else line.removeprefix("data/") for line in lines if line]
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
+    lines = Counter(line.strip() for line in read_text(place, most=_LIST_BYTES).splitlines() if line.strip())
+    if not lines:
+        raise DefectError(Kind.EMPTY, place, "names no image; fill it, or delete it")
+    if repeated := [line for line, count in lines.items() if count > 1]:
         detail = f"names {len(repeated)} images more than once, such as {short(repeated[0])}; name each once"
         flaws.add(Defect(Kind.REPEATED_ID, place, detail))
-    if not names:
-        flaws.add(Defect(Kind.EMPTY, place, "names no image; fill it, or delete it"))
     images: list[Path] = []
-    for name in dict.fromkeys(names):
-        with flaws.caught():
-            images.append(named_file(name, folder=folder, root=folder, where=place))
+    unusable = Flaws()
+    for line in lines:
+        with unusable.caught():
+            images.append(_listed(line, place, folder))
+    if not images:
+        unusable.refuse()
+    flaws.add(*unusable.defects)
     return _Source(folder, tuple(images), tuple(text for image in images if is_file(text := _label_of(image, folder))))
+
+
+def _listed(line: str, file: Path, root: Path) -> Path:
+    """The image that a line of a list means: relative to the list where it begins with `./`, else to the dataset.
+
+    The other of both counts where the image is there alone. CVAT puts a folder `data` before the names, which is not in
+    its archive.
+    """
+    bare = line.removeprefix("data/")
+    folders = (file.parent, root) if line.startswith(("./", ".\\")) else (root, file.parent)
+    for folder in folders:
+        for name in (line, bare):
+            with suppress(DataError):
+                if is_file(image := named_file(name, folder=folder, root=root, where=file)):
+                    return image
+    return named_file(bare, folder=folders[0], root=root, where=file)
 
 
 def _folder_source(place: Path, root: Path) -> _Source:
