@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pyramidseg.data.masks.coco import CategoryValues, Id
 from pyramidseg.data.masks.panoptic import VOID
 from pyramidseg.data.readers.coco_json import CocoJson
-from pyramidseg.data.readers.drawn_labels import DrawnLabels, alike
+from pyramidseg.data.readers.drawn_labels import DrawnLabels, alike, few, merged
 from pyramidseg.data.readers.listing import SourceLabel
-
-_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,6 @@ class CategoryLabels:
         return {id: self.values[category.name] for id, category in named if category.name in self.values}
 
 
-def few(names: Iterable[str]) -> str:
-    """The first few of many names."""
-    names = list(names)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
 def _names(files: Sequence[CocoJson]) -> tuple[list[str], tuple[str, ...]]:
     """Names of the categories in the order of their ids, and those that only group others and have no object."""
     ordered = [
@@ -114,14 +105,7 @@ def _notes(
         yield f"the categories {few(left_out)} only group others and have no object: they were left out"
     if unused:
         yield f"no object is of the categories {few(unused)}"
-    doubled = [
-        name
-        for file in files
-        for name, count in Counter(category.name for category in file.categories.values()).items()
-        if count > 1
-    ]
-    if doubled:
-        yield f"several categories are called {few(dict.fromkeys(doubled))}: those of one name are one class"
+    yield from merged([[category.name for category in file.categories.values()] for file in files], what="categories")
     if crowded:
         count = sum(used[name, True] for name in crowded)
         yield (

@@ -1,5 +1,6 @@
 """The labels of formats that outline objects: what no object covers is background, a class like the others."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ IGNORED_NAMES = ("__ignore__",)
 """Names of objects that count nowhere unless the user makes them a class; LabelMe's."""
 
 DRAWN = "what no object covers is background"
+
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,26 @@ class DrawnLabels:
     def names(self) -> tuple[str, ...]:
         """By value."""
         return tuple(label.name for label in self.labels)
+
+
+def few(names: Iterable[str]) -> str:
+    """The first few of many names."""
+    names = list(names)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def merged(lists: Iterable[Iterable[str]], *, what: str) -> tuple[str, ...]:
+    """A note on names that a file gives more than once, if there are such.
+
+    Args:
+        lists: the names of each file.
+        what: they are the names of.
+    """
+    doubled = [name for names in lists for name, count in Counter(names).items() if count > 1]
+    if not doubled:
+        return ()
+    return (f"several {what} are called {few(dict.fromkeys(doubled))}: those of one name are one class",)
 
 
 def alike(names: Iterable[str]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from pyramidseg.data.defect_kinds import Defect, DefectError, Kind
 from pyramidseg.data.flaws import Flaws
 from pyramidseg.data.image_files import list_files, list_images
 from pyramidseg.data.masks.yolo import YoloValues
-from pyramidseg.data.readers.drawn_labels import DRAWN, DrawnLabels, alike
+from pyramidseg.data.readers.drawn_labels import DRAWN, DrawnLabels, alike, merged
 from pyramidseg.data.readers.folders import child_file, child_folder, subfolders
 from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, NearMiss, SplitFolders
 from pyramidseg.data.readers.yolo_file import YoloFile, find_yolo_file
@@ -79,6 +79,7 @@ def read_yolo(folder: Path, splits: SplitFolders) -> Listing | None:
         names = _numbered(texts)
         why = "the names cannot be read" if flaws.defects else "there is no data.yaml with names"
         notes += (f"{why}: the {len(names)} classes are called by their numbers",)
+    notes += merged([names.values()], what="classes")
     drawn = DrawnLabels.of(names[number] for number in sorted(names))
     records: dict[str, tuple[Record, ...]] = {}
     defects = list(flaws.defects)
