@@ -190,6 +190,15 @@ class TestOutlines:
         assert not read(dataset).any()
         assert has_note(dataset, "1 of the 2 train images have no label file: all background")
 
+    @pytest.mark.parametrize("source", ["images/train", "train.txt"])
+    def test_label_file_may_have_its_extension_in_capitals(self, tmp_path: Path, source: str) -> None:
+        ultralytics(tmp_path, yaml=f"{NAMES}train: {source}\n")
+        write(tmp_path / "train.txt", "images/train/a.jpg\nimages/train/b.jpg\n")
+        (tmp_path / "labels/train/a.txt").rename(tmp_path / "labels/train/a.TXT")
+        dataset = opened(tmp_path)
+        assert read(dataset).any()
+        assert not has_note(dataset, "have no label file")
+
     def test_empty_label_file_is_background(self, tmp_path: Path) -> None:
         ultralytics(tmp_path)
         write(tmp_path / "labels/train/a.txt", "")
@@ -276,6 +285,12 @@ class TestDefects:
         image(tmp_path / "images/train/a.png")
         found = [(defect.kind, defect.file.name) for defect in defects(tmp_path)]
         assert found == [(Kind.SAME_STEM, "a.png")]
+
+    def test_label_files_of_one_image_are_named(self, tmp_path: Path) -> None:
+        ultralytics(tmp_path)
+        write(tmp_path / "labels/train/a.TXT", f"0 {SQUARE}")
+        if len(list((tmp_path / "labels/train").iterdir())) == 3:  # a file system that tells them apart
+            assert [defect.kind for defect in defects(tmp_path)] == [Kind.SAME_STEM]
 
     def test_mutated_labels_are_read_or_refused(self, tmp_path: Path) -> None:
         dataset = opened(ultralytics(tmp_path))

@@ -210,7 +210,9 @@ def _source(place: Path | None, entry: str, folder: Path, file: YoloFile, flaws:
     if not images:
         unusable.refuse()
     flaws.add(*unusable.defects)
-    return _Source(folder, tuple(images), tuple(text for image in images if is_file(text := _label_of(image, folder))))
+    labels = (_label_of(image, folder) for image in images)
+    texts = (next(filter(is_file, (label, label.with_suffix(".TXT"))), None) for label in labels)
+    return _Source(folder, tuple(images), tuple(text for text in texts if text))
 
 
 def _listed(line: str, file: Path, root: Path) -> Path:
@@ -263,17 +265,21 @@ def _records(parts: Sequence[_Source], root: Path) -> tuple[tuple[Record, ...], 
     by_id: dict[str, Record] = {}
     defects: list[Defect] = []
     for part in parts:
-        texts = set(part.texts)
+        texts: dict[Path, Path] = {}  # whatever the case of their extensions
+        for text in part.texts:
+            first = texts.setdefault(text.with_suffix(".txt"), text)
+            if first != text:
+                defects.append(Defect(Kind.SAME_STEM, text, f"{first} is there too, and one image for both"))
         labels = {image: _label_of(image, root) for image in part.images}
         for image, label in labels.items():
             id = image.relative_to(origin).with_suffix("").as_posix()
-            record = Record(id, image, label if label in texts else None)
+            record = Record(id, image, texts.get(label))
             other = by_id.setdefault(id, record)
             if other is not record:
                 kind = Kind.REPEATED_ID if other.image == image else Kind.SAME_STEM
                 defects.append(Defect(kind, image, f"{other.image} is there too, and one label file for both"))
-        for text in sorted(texts.difference(labels.values())):
-            defects.append(Defect(Kind.MISSING_IMAGE, text, f"there is no image of this name in {part.folder}"))
+        for label in sorted(set(texts).difference(labels.values())):
+            defects.append(Defect(Kind.MISSING_IMAGE, texts[label], f"there is no image of this name in {part.folder}"))
     return tuple(by_id.values()), defects
 
 
