@@ -103,7 +103,8 @@ def test_every_truncation_is_found(tmp_path: Path) -> None:
         ('{"a": [' + '{"b": ' * 100_000, "nested too deeply"),
         ('{"a": [' + "1" * 5000 + "]}", "a number of too many digits"),
         (b'{"a": "\xff"}', "not UTF-8"),
-        ('{"a": 1}'.encode("utf-16"), "a JSON object is needed"),
+        ('{"a": 1}'.encode("utf-16"), "text in UTF-16, and UTF-8 is needed"),
+        ('{"a": 1}'.encode("utf-16-be"), "text in UTF-16, and UTF-8 is needed"),
     ],
 )
 def test_damage_is_named_with_its_place(tmp_path: Path, content: str | bytes, message: str) -> None:

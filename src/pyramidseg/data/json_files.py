@@ -25,6 +25,7 @@ MAX_TOGETHER = 2**25
 _CHUNK = 2**20
 _NO_SPACE = re.compile(r"[^ \t\n\r]")
 _AFTER = (" ", "\t", "\n", "\r", ",", ":", "]", "}")
+_UTF16 = ("\xff\xfe", "\xfe\xff", "{\0", "\0{")  # with a byte order mark, and without
 _QUOTE = re.compile(r'\\.|"', re.DOTALL)
 
 
@@ -155,6 +156,8 @@ class _Text:
         self._more()
         if self.buffer.startswith("\xef\xbb\xbf"):  # the byte order mark of some Windows programs
             self.place = 3
+        elif self.buffer.startswith(_UTF16):
+            raise self.error("text in UTF-16, and UTF-8 is needed", "save it in that encoding")
 
     @property
     def offset(self) -> int:
@@ -200,9 +203,9 @@ class _Text:
                 raise self.error(f"damaged here, or one value of more than {MAX_VALUE // 2**20} MB")
             self._more()
 
-    def error(self, what: str) -> DefectError:
+    def error(self, what: str, step: str = "export it anew") -> DefectError:
         what = "the file ends too early" if self.ended and self.place >= len(self.buffer) else what
-        return _flaw(self.path, f"not readable as JSON: {what} (byte {self.offset}); export it anew")
+        return _flaw(self.path, f"not readable as JSON: {what} (byte {self.offset}); {step}")
 
     def _malformed(self, error: ValueError) -> DefectError:
         if isinstance(error, json.JSONDecodeError):

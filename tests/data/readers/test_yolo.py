@@ -237,7 +237,7 @@ class TestDefects:
             ("0 0.1 0.1 0.2 0.2 0.3 x", "have to be numbers"),
             ("0 0.1 0.1 320 0.2 0.3 240", r"coordinates from 0\.1 to 320: they are shares of the image's width"),
             ("0 0.1 0.1 -0.2 0.2 0.3 0.3", "they are shares of the image's width"),
-            ("2 " + SQUARE, "class 2: the classes from 0 to 1 are named"),
+            ("2 " + SQUARE, "class 2: only 0-1 have names; name it too, or correct the number"),
             ("-1 " + SQUARE, "where the number of a class is needed"),
             ("0.5 " + SQUARE, "where the number of a class is needed"),
             ("car " + SQUARE, "where the number of a class is needed"),

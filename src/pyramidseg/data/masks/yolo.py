@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pyramidseg.data.flaws import Flaws
 from pyramidseg.data.images import image_size
+from pyramidseg.data.masks.index import in_ranges
 from pyramidseg.data.masks.names import in_names
 from pyramidseg.data.masks.polygons import SLACK, Polygons, Ring, Where, as_ring, rasterise
 from pyramidseg.data.records import Record
@@ -72,7 +73,8 @@ class YoloValues:
             )
         number = _class_number(fields[0], where)
         if number not in self.values:
-            raise where.flaw(f"class {number}: the classes from 0 to {max(self.values)} are named")
+            named = f"only {in_ranges(self.values)} have names; name it too, or correct the number"
+            raise where.flaw(f"class {number}: {named}")
         return self.values[number], ring
 
 
