@@ -283,6 +283,11 @@ class TestCrowds:
         dataset = single(tmp_path, objects(crowd))
         assert mask_of(dataset, "a")[0].tolist() == [IGNORE] * 2 + [0] * 8
 
+    def test_crowds_alone_are_told_where_there_is_nothing_to_learn(self, tmp_path: Path) -> None:
+        crowd = {"iscrowd": 1, "segmentation": {"size": [HEIGHT, WIDTH], "counts": [0, 16, 64]}}
+        with pytest.raises(DataError, match=r"nothing to learn.*iscrowd.*\{name: car, from: \[car, car \(crowd\)\]\}"):
+            check_dataset(single(tmp_path, objects(crowd)), splits=["train"])
+
     def test_user_can_make_crowds_their_class(self, tmp_path: Path) -> None:
         crowd = {"iscrowd": 1, "segmentation": {"size": [HEIGHT, WIDTH], "counts": [0, 16, 64]}}
         single(tmp_path, objects(crowd, {"image_id": 1, "category_id": 44}))

@@ -22,8 +22,10 @@ from pyramidseg.data.inspection.channel_statistics import byte_counts
 from pyramidseg.data.inspection.palettes import Palettes, colors_shown
 from pyramidseg.data.inspection.tally import SplitSummary, Tally
 from pyramidseg.data.inspection.turns import Turns
+from pyramidseg.data.masks.class_masks import ClassMasks
 from pyramidseg.data.pairs import check_labels, labels_beside_holes, read_labels
 from pyramidseg.data.parallel import Track, in_threads, untracked
+from pyramidseg.data.readers.coco_labels import crowd_of, with_crowds
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.errors import DataError
 
@@ -155,13 +157,21 @@ def _absent_classes(dataset: Dataset, train: SplitSummary) -> Iterator[str]:
         raise DataError(
             f"{dataset.source}: every labelled pixel of split 'train' is of class {only!r}, and none of "
             f"{_first_few(absent)}, so there is nothing to learn; the masks' values may mean something else (ignored: "
-            f"{train.ignored} pixels): see what pyramidseg inspect shows"
+            f"{train.ignored} pixels{_crowds_ignored(dataset, absent)}): see what pyramidseg inspect shows"
         )
     if absent:
         yield (
             f"no pixel of split 'train' is of class {_first_few(absent)}: what is not shown cannot be learned; see "
             "that the masks' values mean what they should, or leave such classes out"
         )
+
+
+def _crowds_ignored(dataset: Dataset, absent: Iterable[str]) -> str:
+    """How an absent class takes the crowds of its category, where they are ignored."""
+    masks = dataset.masks
+    ignored = {masks.values.in_words([value]) for value in masks.ignored} if isinstance(masks, ClassMasks) else set()
+    crowded = next((name for name in absent if crowd_of(name) in ignored), None)
+    return f", crowds (iscrowd) unless a class takes them, as in {with_crowds(crowded)}" if crowded else ""
 
 
 def _first_few(names: list[str]) -> str:

@@ -55,7 +55,7 @@ class CategoryLabels:
         used = _used(files)
         crowded = [name for name in values if used[name, True]]
         crowds = {name: len(labels) + place for place, name in enumerate(crowded)}
-        extra = tuple(SourceLabel(f"{name} (crowd)", value, ignored=True) for name, value in crowds.items())
+        extra = tuple(SourceLabel(crowd_of(name), value, ignored=True) for name, value in crowds.items())
         both = {name: CategoryValues(value, crowds.get(name, value)) for name, value in values.items()}
         unused = [name for name in values if not used[name, False] and not used[name, True]]
         return cls((*labels, *extra), both, left_out, (*_notes(files, left_out, unused, crowded, used), *alike(values)))
@@ -69,6 +69,16 @@ class CategoryLabels:
         """By the ids that one file uses."""
         named = file.categories.items()
         return {id: self.values[category.name] for id, category in named if category.name in self.values}
+
+
+def crowd_of(name: str) -> str:
+    """What the crowds of a category are called."""
+    return f"{name} (crowd)"
+
+
+def with_crowds(name: str) -> str:
+    """How a class that takes the crowds of its category is written."""
+    return f"{{name: {name}, from: [{name}, {crowd_of(name)}]}}"
 
 
 def _names(files: Sequence[CocoJson]) -> tuple[list[str], tuple[str, ...]]:
@@ -110,5 +120,5 @@ def _notes(
         count = sum(used[name, True] for name in crowded)
         yield (
             f"{count} crowds (iscrowd) are outlined roughly, and count nowhere unless a class takes them, as in "
-            f"{{name: {crowded[0]}, from: [{crowded[0]}, {crowded[0]} (crowd)]}}"
+            f"{with_crowds(crowded[0])}"
         )
