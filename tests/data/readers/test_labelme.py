@@ -221,8 +221,8 @@ class TestDefects:
             (shape("fig", (0, 0), (1e308, 0), kind="circle"), "lies far outside"),
             (shape("fig", (0, 0), (4, 9), kind="rectangle"), r"the point \(4, 9\) lies far outside"),
             ({"points": [[0, 0], [1, 1], [2, 0]]}, "has no label"),
-            ({"label": 7, "points": []}, "has no label"),
-            ({"label": "a\nb", "points": []}, "has no label"),
+            ({"label": 7, "points": []}, "has the label 7, where text on one line is needed"),
+            ({"label": "a\nb", "points": []}, "has the label .*, where text on one line is needed"),
             (5, "has no label"),
         ],
     )

@@ -37,7 +37,7 @@ from pyramidseg.data.masks.polygons import (
     runs_of_pixels,
 )
 from pyramidseg.data.records import Record
-from pyramidseg.data.references import is_plain
+from pyramidseg.data.references import is_plain, short
 from pyramidseg.errors import DataError
 
 WITHOUT_AREA = ("point", "points", "line", "linestrip")
@@ -139,7 +139,7 @@ class LabelMeValues:
         for number, shape in enumerate(file.shapes or []):
             where = Where(file.path, f"shape {number}")
             with flaws.caught():
-                value = self._value(label_of(shape), where)
+                value = self._value(shape, where)
                 if kind_of(shape) not in WITHOUT_AREA:
                     shapes.append(_drawn(shape, value, number, where, (height, width), record.image))
         flaws.refuse()
@@ -149,9 +149,12 @@ class LabelMeValues:
         """See `ValueSource.in_words`."""
         return in_names(values, self.names)
 
-    def _value(self, label: str | None, where: Where) -> int:
-        if label is None:
+    def _value(self, shape: object, where: Where) -> int:
+        label, given = label_of(shape), shape.get("label") if isinstance(shape, dict) else None
+        if label is None and given in (None, ""):
             raise where.flaw("has no label; give it one, or delete it")
+        if label is None:
+            raise where.flaw(f"has the label {short(given)}, where text on one line is needed; correct or delete it")
         if label not in self.values:
             raise where.flaw(f"label {label[:40]!r} was not there when the dataset was listed; start anew")
         return self.values[label]
