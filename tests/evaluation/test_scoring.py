@@ -16,9 +16,10 @@ from PIL import Image
 from pyramidseg.classes import Classes
 from pyramidseg.config import DataConfig
 from pyramidseg.data.masks.class_masks import ClassMasks
-from pyramidseg.data.parallel import in_threads
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.errors import ConfigError, DataError, OutputError
+from pyramidseg.evaluation import reading
+from pyramidseg.evaluation.reading import read_ahead
 from pyramidseg.evaluation.scoring import evaluate, score
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.backends import TorchBackend
@@ -82,12 +83,12 @@ def test_a_label_that_is_no_class_is_told_with_its_file(records):
 def test_no_more_threads_read_than_there_are_processors(records, monkeypatch, processors, threads):
     started = []
 
-    def watched(work, items, *, workers):
-        started.append(workers)
-        return in_threads(work, items, workers=workers)
+    def watched(items, masks, *, channels, threads):
+        started.append(threads)
+        return read_ahead(items, masks, channels=channels, threads=threads)
 
     monkeypatch.setattr("pyramidseg.evaluation.scoring.available_processors", lambda: processors)
-    monkeypatch.setattr("pyramidseg.evaluation.scoring.in_threads", watched)
+    monkeypatch.setattr("pyramidseg.evaluation.scoring.read_ahead", watched)
     made.score_records(records)
     assert started == [threads]
 
@@ -115,6 +116,29 @@ def test_batches_are_consecutive_images_of_equal_size(records):
     score_with(predict, records)
     sizes = [(2, 3, 8, 12), (1, 3, 8, 12), (1, 3, 5, 7), (1, 3, 8, 12), (1, 3, 1, 1), (1, 3, 5, 7)]
     assert shapes == sizes
+
+
+def test_batches_are_bounded_in_pixels(records, monkeypatch):
+    monkeypatch.setattr(reading, "BATCH_PIXELS", 2 * 8 * 12 - 1)
+    shapes = []
+    whole = made.score_records(records)
+    bounded = score_with(lambda images: shapes.append(len(images)) or made.predict(images), records)
+    assert shapes == [1] * len(records)
+    assert torch.equal(bounded.confusion, whole.confusion)
+
+
+def test_large_images_are_not_decoded_far_ahead(records, monkeypatch):
+    monkeypatch.setattr("pyramidseg.predict.pipeline.AHEAD_PIXELS", 1)
+    read = []
+
+    class Watched(ClassMasks):
+        def read(self, record):
+            read.append(record.id)
+            return super().read(record)
+
+    for taken, _ in enumerate(read_ahead(records, Watched.plain(3), channels=3, threads=1), start=1):
+        assert len(read) <= taken + 2
+    assert taken == len(records)
 
 
 def test_coarse_logits_are_resized_bilinearly_before_the_argmax(records):

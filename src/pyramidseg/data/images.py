@@ -114,6 +114,15 @@ def image_size(path: Path) -> tuple[int, int]:
     return read_header(path)[:2]
 
 
+def pixel_count(path: Path) -> int:
+    """Pixels of an image, from its header alone; 0 where that cannot be read, which decoding will say."""
+    try:
+        height, width = image_size(path)
+    except DataError:
+        return 0
+    return height * width
+
+
 def check_channels(path: Path, header: ImageHeader, channels: Channels) -> None:
     """Refuse an image that cannot be had with these channels.
 

@@ -15,13 +15,13 @@ from torch import Tensor
 from pyramidseg.classes import Classes
 from pyramidseg.config import Channels, DataConfig
 from pyramidseg.data.pairs import read_pair
-from pyramidseg.data.parallel import Track, in_threads, untracked
+from pyramidseg.data.parallel import Track, untracked
 from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.errors import ConfigError, DataError, OutputError
 from pyramidseg.evaluation.confusion import confusion_matrix, most_likely
 from pyramidseg.evaluation.metrics import ImageScore, Scores, image_score, metrics_of
-from pyramidseg.evaluation.reading import in_batches
+from pyramidseg.evaluation.reading import in_batches, read_ahead
 from pyramidseg.evaluation.report import Example, choose_examples, make_example, write_report
 from pyramidseg.evaluation.tables import TABLES, write_tables
 from pyramidseg.model.segmenter import Segmenter
@@ -82,8 +82,8 @@ def score(
     per_image: list[ImageScore] = []
     mine = records[rank() :: world_size()]
     readers = min(MOST_READERS, available_processors())
-    pairs = in_threads(lambda record: (record, *read_pair(record, masks, channels=channels)), mine, workers=readers)
-    for batch in in_batches(track(pairs, total=len(mine), what="scoring"), batch_size=batch_size):
+    items = read_ahead(mine, masks, channels=channels, threads=readers)
+    for batch in in_batches(track(items, total=len(mine), what="scoring"), batch_size=batch_size):
         truth, images = batch.labels.to(device), batch.images.to(device)
         if loss is None:
             labels = _labels(predict_logits, images, truth, tile_choice)

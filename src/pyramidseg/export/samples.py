@@ -17,11 +17,11 @@ from torch import Tensor
 from pyramidseg.config import Channels, DataConfig
 from pyramidseg.data.images import read_header
 from pyramidseg.data.pairs import read_pair
-from pyramidseg.data.parallel import Track, in_threads
+from pyramidseg.data.parallel import Track
 from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.data.synthetic.scenes import draw_scene
-from pyramidseg.evaluation.reading import in_batches
+from pyramidseg.evaluation.reading import in_batches, read_ahead
 from pyramidseg.evaluation.scoring import check_classes
 from pyramidseg.model.segmenter import Segmenter
 
@@ -115,8 +115,8 @@ def default_dtype(model: Segmenter) -> str:
 
 
 def _read(records: Sequence[Record], masks: MaskSource, channels: Channels, track: Track) -> Iterator[Sample]:
-    pairs = in_threads(lambda record: (record, *read_pair(record, masks, channels=channels)), records, workers=READERS)
-    for batch in in_batches(track(pairs, total=len(records), what="checking"), batch_size=1):
+    items = read_ahead(records, masks, channels=channels, threads=READERS)
+    for batch in in_batches(track(items, total=len(records), what="checking"), batch_size=1):
         yield batch.images, batch.labels
 
 

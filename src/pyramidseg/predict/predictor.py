@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyramidseg.classes import Classes
-from pyramidseg.data.images import image_size, read_image
+from pyramidseg.data.images import pixel_count, read_image
 from pyramidseg.errors import ConfigError, DataError
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.backends import Backend, ModelBackend, RunPrecision, make_backend
@@ -219,11 +219,7 @@ def _measured(source: Source) -> tuple[Source, int]:
     """A source with the number of its pixels, so that not too many of them are decoded at a time."""
     if isinstance(source, np.ndarray):
         return source, source.shape[0] * source.shape[1] if source.ndim > 1 else 0
-    try:
-        height, width = image_size(Path(source))
-    except DataError:  # decoding it will say so
-        return source, 0
-    return source, height * width
+    return source, pixel_count(Path(source))
 
 
 def _pixels_ahead(measured: tuple[Source, int]) -> int:
