@@ -10,7 +10,11 @@ import pytest
 import torch
 
 from pyramidseg.errors import WeightsError
+from pyramidseg.export.onnx_format import save_sealed
+from pyramidseg.export.torch_format import seal
 from pyramidseg.predict.backends import make_backend
+from pyramidseg.predict.backends.onnx_backend import texts_of
+from pyramidseg.predict.backends.torch_exported import CHECKSUM_FILE
 
 
 def copied(path, folder):
@@ -74,6 +78,94 @@ def test_openvino_weights_that_are_missing_or_anothers(exported, tmp_path):
     assert "belongs to another export" in refusal(path)
 
 
+def changed_onnx(source, path, change):
+    content = onnx.load(source)
+    texts = texts_of(content)
+    change(content, texts)
+    onnx.helper.set_model_props(content, texts)
+    onnx.save(content, path)
+    return path
+
+
+def other_operator(content, texts):
+    next(node for node in content.graph.node if node.op_type == "Relu").op_type = "Abs"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        other_operator,
+        lambda content, texts: texts.update(classes=texts["classes"].replace("sky", "sea")),
+        lambda content, texts: texts.update(precision="xx"),
+        lambda content, texts: texts.update(parity="null"),
+        lambda content, texts: texts.update(sha256=""),
+    ],
+)
+def test_an_onnx_file_that_was_changed(exported, tmp_path, change):
+    path = changed_onnx(exported("onnx"), tmp_path / "changed.onnx", change)
+    assert "checksum does not match its content; export it again" in refusal(path)
+
+
+@pytest.mark.parametrize(("old", "new"), [('type="ReLU"', 'type="Abs"'), ("coarse_logits", "other"), ("sky", "sea")])
+def test_an_openvino_graph_that_was_changed(exported, tmp_path, old, new):
+    path = copied(exported("openvino"), tmp_path)
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    assert "checksum does not match its content; export it again" in refusal(path)
+
+
+def rezipped(source, path, change):
+    """A `.pt2` file whose entries are what `change` of name and content gives, without its checksum."""
+    with zipfile.ZipFile(source) as ours, zipfile.ZipFile(path, "w") as theirs:
+        for name in ours.namelist():
+            if not name.endswith(CHECKSUM_FILE):
+                theirs.writestr(name, change(name, ours.read(name)))
+    return path
+
+
+def test_a_torch_program_that_was_changed(exported, tmp_path):
+    def other(name, content):
+        return content.replace(b"aten.relu.default", b"aten.abs.default") if "/models/" in name else content
+
+    path = rezipped(exported("torch"), tmp_path / "changed.pt2", other)
+    with zipfile.ZipFile(exported("torch")) as ours, zipfile.ZipFile(path, "a") as theirs:
+        name = next(name for name in ours.namelist() if name.endswith(CHECKSUM_FILE))
+        theirs.writestr(name, ours.read(name))
+    assert "checksum does not match its content; export it again" in refusal(path)
+
+
+def test_a_file_without_a_checksum(exported, tmp_path):
+    onnx_file = changed_onnx(exported("onnx"), tmp_path / "o.onnx", lambda content, texts: texts.pop("sha256"))
+    xml_file = copied(exported("openvino"), tmp_path)
+    xml_file.write_text(xml_file.read_text(encoding="utf-8").replace("<sha256", "<sha1"), encoding="utf-8")
+    torch_file = rezipped(exported("torch"), tmp_path / "t.pt2", lambda name, content: content)
+    for path in (onnx_file, xml_file, torch_file):
+        assert "holds no checksum" in refusal(path)
+    seal(torch_file)
+    make_backend(torch_file, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("ending", "content"),
+    [
+        ("_config.json", b"[]"),
+        ("_config.json", b"{}"),
+        ("_config.json", b'{"config": {"a": 1}}'),
+        ("weights_config.json", b'{"config": {"a": {"use_pickle": false}}}'),
+        ("sample_inputs/model.pt", b"junk"),
+        ("sample_inputs/model.pt", b""),
+        ("models/model.json", b"{}"),
+    ],
+)
+def test_a_torch_file_of_odd_entries(exported, tmp_path, ending, content):
+    path = rezipped(
+        exported("torch"), tmp_path / "odd.pt2", lambda name, own: content if name.endswith(ending) else own
+    )
+    seal(path)
+    refusal(path)
+
+
 def test_an_onnx_file_of_another_program(exported, tmp_path):
     content = onnx.load(exported("onnx"))
     del content.metadata_props[:]
@@ -83,11 +175,11 @@ def test_an_onnx_file_of_another_program(exported, tmp_path):
 
 def test_a_card_that_cannot_be_read(exported, tmp_path):
     content = onnx.load(exported("onnx"))
-    for entry in content.metadata_props:
-        if entry.key == "classes":
-            entry.value = '{"names": ["a", "a"], "colors": [[0, 0, 0], [1, 1, 1]]}'
-    onnx.save(content, tmp_path / "odd.onnx")
-    assert "metadata this version" in refusal(tmp_path / "odd.onnx")
+    texts, path = texts_of(content), tmp_path / "odd.onnx"
+    save_sealed(content, path, texts | {"classes": '{"names": ["a", "a"], "colors": [[0, 0, 0], [1, 1, 1]]}'})
+    assert "metadata this version" in refusal(path)
+    save_sealed(content, path, texts | {"precision": "xx"})
+    assert "precision xx" in refusal(path)
 
 
 class Bomb:
@@ -104,7 +196,8 @@ def test_code_in_a_torch_file_is_not_run(exported, tmp_path, name):
     with zipfile.ZipFile(exported("torch")) as ours, zipfile.ZipFile(path, "w") as theirs:
         root = ours.namelist()[0].partition("/")[0]
         for entry in ours.namelist():
-            if entry != f"{root}/{name}":
+            if entry != f"{root}/{name}" and not entry.endswith(CHECKSUM_FILE):
                 theirs.writestr(entry, ours.read(entry))
         theirs.writestr(f"{root}/{name}", payload)
+    seal(path)
     assert "could run any code; it is not loaded" in refusal(path)

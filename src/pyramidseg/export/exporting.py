@@ -25,6 +25,7 @@ from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.tensor_files import CHECKSUM, read_metadata
 from pyramidseg.predict.backends import EXPORTED, TorchBackend
 from pyramidseg.predict.backends.card import COARSE, INPUT_DTYPES, LOGITS, Card
+from pyramidseg.predict.backends.card import KIND as EXPORT
 from pyramidseg.predict.backends.exported import ExportedBackend
 from pyramidseg.predict.writers import is_ours
 
@@ -234,9 +235,11 @@ def _refuse_taken(target: Path, chosen: Format) -> None:
         if not file.exists():
             continue
         try:
-            chosen.backend.read_card(target)
+            ours = chosen.backend.read_texts(target).get("format") == EXPORT
         except WeightsError:
-            raise OutputError(f"{file}: exists and was not exported by pyramidseg; choose another --out") from None
+            ours = False
+        if not ours:
+            raise OutputError(f"{file}: exists and was not exported by pyramidseg; choose another --out")
     if (report := _report_of(target)).exists() and not is_ours(report):
         raise OutputError(f"{report}: exists and was not written by pyramidseg; choose another --out")
 

@@ -15,13 +15,11 @@ from pyramidseg.errors import ConfigError, nearest
 from pyramidseg.export.onnx_format import OnnxFile
 from pyramidseg.export.openvino_format import OpenVinoFile
 from pyramidseg.export.torch_format import TorchFile
-from pyramidseg.predict.backends.card import Card
+from pyramidseg.predict.backends.card import PRECISIONS, Card
 from pyramidseg.predict.backends.exported import ExportedBackend
 from pyramidseg.predict.backends.onnx_backend import OnnxRuntimeBackend
 from pyramidseg.predict.backends.openvino_backend import OpenVinoBackend
 from pyramidseg.predict.backends.torch_exported import ExportedTorchBackend
-
-PRECISIONS = ("fp32", "fp16", "bf16")
 
 PLANNED = {"int8": "quantisation is not part of this version yet"}
 """Precisions that are still to come."""

@@ -1,7 +1,7 @@
 """ONNX: one file for ONNX Runtime and many others."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +10,7 @@ import torch
 from torch.export import ExportedProgram
 
 from pyramidseg.errors import ConfigError, MissingExtra
-from pyramidseg.predict.backends.card import COARSE, INPUT, LOGITS, Card
-from pyramidseg.predict.backends.onnx_backend import CHECKSUM, checksum_of
+from pyramidseg.predict.backends.card import CHECKSUM, COARSE, INPUT, LOGITS, UNSEALED, Card, checksum_of
 
 if TYPE_CHECKING:
     import onnx
@@ -32,14 +31,20 @@ class OnnxFile:
 
     def __init__(self, program: ExportedProgram) -> None:
         self.content = to_onnx(program)
-        self.checksum = checksum_of(self.content)
 
     def save(self, path: Path, card: Card) -> None:
         """Write the model with this card."""
-        import onnx
+        save_sealed(self.content, path, card.to_texts())
 
-        onnx.helper.set_model_props(self.content, {**card.to_texts(), CHECKSUM: self.checksum})
-        onnx.save(self.content, path)
+
+def save_sealed(content: "onnx.ModelProto", path: Path, texts: Mapping[str, str]) -> None:
+    """Write a model with these metadata and the checksum of it all."""
+    import onnx
+
+    onnx.helper.set_model_props(content, {**texts, CHECKSUM: UNSEALED})
+    checksum = checksum_of(content.SerializeToString())
+    onnx.helper.set_model_props(content, {**texts, CHECKSUM: checksum})
+    path.write_bytes(content.SerializeToString())
 
 
 def to_onnx(program: ExportedProgram) -> "onnx.ModelProto":

@@ -6,8 +6,13 @@ from pathlib import Path
 from torch.export import ExportedProgram
 
 from pyramidseg.export.onnx_format import to_onnx
-from pyramidseg.predict.backends.card import Card
-from pyramidseg.predict.backends.openvino_backend import CHECKSUM, METADATA, checksum_of, import_openvino
+from pyramidseg.predict.backends.card import CHECKSUM, UNSEALED, Card, checksum_of
+from pyramidseg.predict.backends.openvino_backend import (
+    METADATA,
+    WEIGHTS_CHECKSUM,
+    checksum_of_weights,
+    import_openvino,
+)
 
 
 class OpenVinoFile:
@@ -23,13 +28,20 @@ class OpenVinoFile:
         self._content = self._openvino.Core().read_model(self._onnx)
 
     def save(self, path: Path, card: Card) -> None:
-        """Write both files, the `.xml` with this card and the checksum of the `.bin`."""
+        """Write both files, the `.xml` with this card, the checksum of the `.bin` and its own."""
         self._openvino.save_model(self._content, path, compress_to_fp16=card.precision == "fp16")
         tree = ElementTree.parse(path)  # noqa: S314  (written a line ago)
         notes = tree.getroot().find("rt_info")
         assert notes is not None
-        texts = {**card.to_texts(), CHECKSUM: checksum_of(path.with_suffix(".bin"))}
+        weights = checksum_of_weights(path.with_suffix(".bin"))
         ours = ElementTree.SubElement(notes, METADATA)
-        for name, text in texts.items():
+        for name, text in {**card.to_texts(), WEIGHTS_CHECKSUM: weights}.items():
             ElementTree.SubElement(ours, name, {"value": text})
-        tree.write(path, encoding="utf-8", xml_declaration=True)
+        path.write_bytes(sealed(tree.getroot(), ours))
+
+
+def sealed(root: ElementTree.Element, ours: ElementTree.Element) -> bytes:
+    """The content of an `.xml` whose metadata, `ours`, get the checksum of it all."""
+    seal = ElementTree.SubElement(ours, CHECKSUM, {"value": UNSEALED})
+    seal.set("value", checksum_of(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)))
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)

@@ -1,13 +1,14 @@
 """Programs of `torch.export`: a `.pt2` file that runs wherever torch does, and that AOTInductor can compile."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import torch
 from torch.export import ExportedProgram
 
 from pyramidseg.predict.backends.card import Card
-from pyramidseg.predict.backends.torch_exported import CARD_FILE
+from pyramidseg.predict.backends.torch_exported import CARD_FILE, CHECKSUM_FILE, checksum_of_archive
 
 
 class TorchFile:
@@ -20,3 +21,11 @@ class TorchFile:
         """Write the program with this card."""
         texts = json.dumps(card.to_texts(), ensure_ascii=False)
         torch.export.save(self._program, path, extra_files={CARD_FILE: texts})
+        seal(path)
+
+
+def seal(path: Path) -> None:
+    """Put the checksum of a program's archive into it."""
+    with zipfile.ZipFile(path, "a") as archive:
+        root = archive.namelist()[0].partition("/")[0]
+        archive.writestr(f"{root}/extra/{CHECKSUM_FILE}", checksum_of_archive(archive))

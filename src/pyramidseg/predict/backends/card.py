@@ -1,10 +1,12 @@
 """The card of an exported file: what it holds and how it is to be used, stored as texts in the file's own metadata.
 
-`format`, `version`, `precision` are plain; the others are JSON: `model` (settings), `classes` (names and colours),
-`normalization` (what the file does itself to an image), `input` and `outputs` (the contract for those who run the file
-with other programs), `source` (the bundle), `parity` (how it was checked against it).
+`format`, `version`, `precision` and `sha256` (over the whole file: graph, weights and metadata) are plain; the others
+are JSON: `model` (settings), `classes` (names and colours), `normalization` (what the file does itself to an image),
+`input` and `outputs` (the contract for those who run the file with other programs), `source` (the bundle), `parity`
+(how it was checked against it).
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +23,18 @@ from pyramidseg.errors import PyramidSegError, WeightsError
 
 KIND = "pyramidseg export"
 
+CHECKSUM = "sha256"
+
+UNSEALED = "0" * 64
+"""Stands in a file for its checksum while that is taken."""
+
 INPUT = "images"
 LOGITS, COARSE = "logits", "coarse_logits"
 """Names of a file's input and outputs."""
 
 INPUT_DTYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "float32": torch.float32}
+
+PRECISIONS = ("fp32", "fp16", "bf16")
 
 _VALUES = {
     "uint8": "0-255",
@@ -81,24 +90,36 @@ class Card:
         return {"format": KIND, "version": self.version, "precision": self.precision, **texts}
 
     @classmethod
-    def from_texts(cls, texts: Mapping[str, str], path: Path) -> "Card":
+    def from_texts(cls, texts: Mapping[str, str], path: Path, *, checksum: str) -> "Card":
         """The card of a file's metadata.
 
+        Args:
+            checksum: of the file as it is; the metadata has to hold the same.
+
         Raises:
-            WeightsError: not exported by this library, or by a version that this one cannot read.
+            WeightsError: not exported by this library, changed since, or by a version that this one cannot read.
         """
         if texts.get("format") != KIND:
             raise WeightsError(
                 f"{path}: was not exported by pyramidseg (its metadata has no format={KIND!r}), so that its classes "
                 "and its input are unknown; pyramidseg export BUNDLE makes a file that says them"
             )
+        if CHECKSUM not in texts:
+            raise WeightsError(f"{path}: holds no checksum of its content, so that it may be damaged; export it again")
+        if texts[CHECKSUM] != checksum:
+            raise WeightsError(
+                f"{path}: damaged, or changed since it was exported and checked: its checksum does not match its "
+                "content; export it again"
+            )
         try:
             normalization = json.loads(texts["normalization"])
             dtype = str(json.loads(texts["input"])["dtype"])
             if dtype not in INPUT_DTYPES:
                 raise ValueError(f"input {dtype}")
+            if (precision := texts["precision"]) not in PRECISIONS:
+                raise ValueError(f"precision {precision}")
             return cls(
-                precision=texts["precision"],
+                precision=precision,
                 input_dtype=dtype,
                 classes=Classes.from_dict(json.loads(texts["classes"])),
                 settings=ModelConfig.model_validate(json.loads(texts["model"])),
@@ -113,3 +134,13 @@ class Card:
                 f"{path}: exported by pyramidseg {texts.get('version', 'unknown')}, whose metadata this version "
                 f"({pyramidseg.__version__}) cannot read: {' '.join(str(error).split())[:200]}"
             ) from None
+
+
+def checksum_of(content: bytes, stored: str = UNSEALED) -> str:
+    """SHA-256 of a file's content, with `UNSEALED` in the place of the checksum that is stored in it."""
+    begin = content.find(stored.encode())
+    view = memoryview(content)
+    digest = hashlib.sha256(view[:begin])
+    digest.update(UNSEALED.encode())
+    digest.update(view[begin + len(stored) :])
+    return digest.hexdigest()

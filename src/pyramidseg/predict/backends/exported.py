@@ -73,6 +73,16 @@ class ExportedBackend(ModelBackend):
 
     @classmethod
     @abstractmethod
+    def read_texts(cls, path: Path) -> dict[str, str]:
+        """The metadata of a file, whoever wrote it, and whatever has become of it since.
+
+        Raises:
+            WeightsError: no such file, or unreadable.
+            MissingExtra: what it takes to read it is not installed.
+        """
+
+    @classmethod
+    @abstractmethod
     def read_card(cls, path: Path) -> Card:
         """What a file says of itself.
 

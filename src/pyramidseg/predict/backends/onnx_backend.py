@@ -1,6 +1,5 @@
 """ONNX Runtime as a backend: `.onnx` files, on the CPU or an NVIDIA GPU."""
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,14 +7,12 @@ import torch
 from torch import Tensor
 
 from pyramidseg.errors import ConfigError, DeviceError, MissingExtra
-from pyramidseg.predict.backends.card import COARSE, INPUT, Card
+from pyramidseg.predict.backends.card import CHECKSUM, COARSE, INPUT, Card, checksum_of
 from pyramidseg.predict.backends.exported import ExportedBackend, Outputs, damaged, require_file
 from pyramidseg.predict.backends.protocol import RunPrecision
 
 if TYPE_CHECKING:
     import onnx
-
-CHECKSUM = "sha256"
 
 GPU, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 """Names of the execution providers."""
@@ -49,8 +46,7 @@ class OnnxRuntimeBackend(ExportedBackend):
     ) -> None:
         runtime = _onnxruntime()
         path = Path(model)
-        content = read_onnx(path)
-        card = Card.from_texts(texts_of(content), path)
+        content, card = read_verified(path)
         if precision not in ("auto", card.precision):
             raise ConfigError(
                 f"precision={precision}: {path} was exported in {card.precision}, which is fixed in an ONNX file; "
@@ -86,9 +82,14 @@ class OnnxRuntimeBackend(ExportedBackend):
         self._outputs = outputs
 
     @classmethod
+    def read_texts(cls, path: Path) -> dict[str, str]:
+        """The metadata of a file; needs the onnx package."""
+        return texts_of(read_onnx(path)[0])
+
+    @classmethod
     def read_card(cls, path: Path) -> Card:
         """What a file says of itself; needs the onnx package."""
-        return Card.from_texts(texts_of(read_onnx(path)), path)
+        return read_verified(path)[1]
 
     @classmethod
     def check_device(cls, device: str | torch.device) -> None:
@@ -101,12 +102,24 @@ class OnnxRuntimeBackend(ExportedBackend):
         return {name: torch.from_numpy(value) for name, value in zip(self._outputs, values, strict=True)}
 
 
-def read_onnx(path: Path) -> "onnx.ModelProto":
-    """The content of an ONNX file whose weights are as they were written.
+def read_verified(path: Path) -> tuple["onnx.ModelProto", Card]:
+    """The content of an ONNX file that is as it was exported, and its card.
 
     Raises:
         MissingExtra: the onnx package is not installed.
-        WeightsError: no such file, or damaged.
+        WeightsError: no such file, damaged, or not exported by this library.
+    """
+    content, stored = read_onnx(path)
+    texts = texts_of(content)
+    return content, Card.from_texts(texts, path, checksum=checksum_of(stored, texts.get(CHECKSUM, "")))
+
+
+def read_onnx(path: Path) -> tuple["onnx.ModelProto", bytes]:
+    """The content of an ONNX file, and the same as it is stored.
+
+    Raises:
+        MissingExtra: the onnx package is not installed.
+        WeightsError: no such file, or unreadable.
     """
     require_file(path, ".onnx")
     try:
@@ -115,27 +128,15 @@ def read_onnx(path: Path) -> "onnx.ModelProto":
     except ImportError:
         raise MissingExtra("onnx", extra="onnx", purpose="reading ONNX files") from None
     try:
-        content = onnx.load(path, load_external_data=False)
+        stored = path.read_bytes()
+        return onnx.load_model_from_string(stored), stored
     except (DecodeError, OSError, ValueError) as error:
         raise damaged(path, error) from None
-    expected = texts_of(content).get(CHECKSUM)
-    if expected is not None and checksum_of(content) != expected:
-        raise damaged(path, "its weights are not those that were written")
-    return content
 
 
 def texts_of(content: "onnx.ModelProto") -> dict[str, str]:
     """Metadata by name."""
     return {entry.key: entry.value for entry in content.metadata_props}
-
-
-def checksum_of(content: "onnx.ModelProto") -> str:
-    """SHA-256 over names and values of the weights."""
-    digest = hashlib.sha256()
-    for tensor in content.graph.initializer:
-        digest.update(tensor.name.encode())
-        digest.update(tensor.raw_data)
-    return digest.hexdigest()
 
 
 def keep_outputs(content: "onnx.ModelProto", names: Outputs) -> None:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from pyramidseg.errors import DeviceError, MissingExtra, WeightsError
-from pyramidseg.predict.backends.card import COARSE, Card
+from pyramidseg.predict.backends.card import CHECKSUM, COARSE, Card, checksum_of
 from pyramidseg.predict.backends.exported import ExportedBackend, Outputs, damaged, require_file
 from pyramidseg.predict.backends.protocol import RunPrecision
 
-CHECKSUM = "sha256"
+WEIGHTS_CHECKSUM = "weights_sha256"
+"""Name of the checksum of the `.bin` in our metadata; the `.xml` has one of its own, as all exported files have."""
 
 METADATA = "pyramidseg"
 """Name of our part of a file's `rt_info`."""
@@ -52,9 +53,8 @@ class OpenVinoBackend(ExportedBackend):
     ) -> None:
         openvino = import_openvino("backend=openvino")
         path = Path(model)
-        texts = read_texts(path)
-        card = Card.from_texts(texts, path)
-        _check_weights(path, texts)
+        card = self.read_card(path)
+        _check_weights(path, self.read_texts(path))
         core = openvino.Core()
         place = _device(str(device), core.available_devices)
         try:
@@ -79,9 +79,16 @@ class OpenVinoBackend(ExportedBackend):
         self._outputs = outputs
 
     @classmethod
+    def read_texts(cls, path: Path) -> dict[str, str]:
+        """The metadata of a file, read without OpenVINO."""
+        return texts_of(read_xml(path), path)
+
+    @classmethod
     def read_card(cls, path: Path) -> Card:
         """What a file says of itself."""
-        return Card.from_texts(read_texts(path), path)
+        content = read_xml(path)
+        texts = texts_of(content, path)
+        return Card.from_texts(texts, path, checksum=checksum_of(content, texts.get(CHECKSUM, "")))
 
     @classmethod
     def check_device(cls, device: str | torch.device) -> None:
@@ -95,22 +102,34 @@ class OpenVinoBackend(ExportedBackend):
         return {name: torch.from_numpy(values[index]) for index, name in enumerate(self._outputs)}
 
 
-def read_texts(path: Path) -> dict[str, str]:
-    """Our metadata of an OpenVINO file, read without OpenVINO.
+def read_xml(path: Path) -> bytes:
+    """The bytes of an `.xml`.
 
     Raises:
-        WeightsError: no such file, or no XML.
+        WeightsError: no such file, or unreadable.
     """
     require_file(path, ".xml")
     try:
+        return path.read_bytes()
+    except OSError as error:
+        raise damaged(path, error) from None
+
+
+def texts_of(content: bytes, path: Path) -> dict[str, str]:
+    """Our metadata of an OpenVINO file.
+
+    Raises:
+        WeightsError: it is no XML.
+    """
+    try:
         # expat itself bounds what entities may grow to.
-        stored = ElementTree.parse(path).getroot().find(f"rt_info/{METADATA}")  # noqa: S314
-    except (ElementTree.ParseError, OSError, ValueError) as error:
+        stored = ElementTree.fromstring(content).find(f"rt_info/{METADATA}")  # noqa: S314
+    except (ElementTree.ParseError, ValueError) as error:
         raise damaged(path, error) from None
     return {} if stored is None else {entry.tag: entry.get("value", "") for entry in stored}
 
 
-def checksum_of(weights: Path) -> str:
+def checksum_of_weights(weights: Path) -> str:
     """SHA-256 of a file."""
     with weights.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -134,7 +153,7 @@ def _check_weights(path: Path, texts: dict[str, str]) -> None:
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise WeightsError(f"{path}: {weights.name}, which holds its weights, is not beside it; copy both files")
-    if checksum_of(weights) != texts.get(CHECKSUM):
+    if checksum_of_weights(weights) != texts.get(WEIGHTS_CHECKSUM):
         raise WeightsError(f"{path}: {weights.name} beside it is damaged or belongs to another export; copy both files")
 
 

@@ -1,10 +1,11 @@
 """Programs of `torch.export` as a backend: `.pt2` files, without this library's model code."""
 
+import hashlib
 import io
 import json
-import pickle
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 import torch
@@ -12,18 +13,21 @@ from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
 from pyramidseg.errors import ConfigError, WeightsError
-from pyramidseg.predict.backends.card import COARSE, LOGITS, Card
+from pyramidseg.predict.backends.card import CHECKSUM, COARSE, LOGITS, Card
 from pyramidseg.predict.backends.exported import ExportedBackend, Outputs, damaged, require_file
 from pyramidseg.predict.backends.protocol import SMALLER, RunPrecision
 from pyramidseg.runtime import choose_device, memory_explained
 
-CARD_FILE = "pyramidseg.json"
-"""Name of our entry among a program's extra files."""
+CARD_FILE, CHECKSUM_FILE = "pyramidseg.json", "pyramidseg.sha256"
+"""Names of our entries among a program's extra files: the card, and the checksum over all entries but itself."""
 
 ENTRIES = re.compile(
     r"[^/]+/(data/weights/weight_\d+|data/constants/tensor_\d+|(?P<config>data/(weights|constants)/\w+_config\.json)"
     r"|(?P<sample>data/sample_inputs/\w+\.pt)|models/\w+\.json|extra/[\w.]+|archive_\w+|byteorder|\.data/\w+)"
 )
+UNREADABLE = (zipfile.BadZipFile, OSError, RuntimeError, ValueError)
+"""What reading a damaged archive, an encrypted one, or text that is none raises."""
+
 TENSORS = re.compile(r"(weight|tensor)_\d+")
 """All that a program of tensors and operations is made of, by name; what else there may be in such files is code."""
 
@@ -51,8 +55,7 @@ class ExportedTorchBackend(ExportedBackend):
     ) -> None:
         place = choose_device(device) if isinstance(device, str) else device
         path = Path(model)
-        content = read_archive(path)
-        card = Card.from_texts(read_texts(path, content), path)
+        content, card = read_verified(path)
         if precision not in ("auto", card.precision):
             raise ConfigError(
                 f"precision={precision}: {path} was exported in {card.precision}, which is fixed in a .pt2 file; "
@@ -70,9 +73,15 @@ class ExportedTorchBackend(ExportedBackend):
         self._outputs = outputs
 
     @classmethod
+    def read_texts(cls, path: Path) -> dict[str, str]:
+        """The metadata of a file."""
+        with read_archive(path) as archive:
+            return texts_of(path, archive)
+
+    @classmethod
     def read_card(cls, path: Path) -> Card:
         """What a file says of itself."""
-        return Card.from_texts(read_texts(path, read_archive(path)), path)
+        return read_verified(path)[1]
 
     @classmethod
     def check_device(cls, device: str | torch.device) -> None:
@@ -87,49 +96,77 @@ class ExportedTorchBackend(ExportedBackend):
         return {name: values[name] for name in self._outputs}
 
 
-def read_archive(path: Path) -> bytes:
-    """The bytes of a `.pt2` file that is whole and runs no code of its own when it is loaded.
+def read_verified(path: Path) -> tuple[bytes, Card]:
+    """The bytes of a `.pt2` file that is as it was exported and runs no code of its own when it is loaded; its card.
 
     `torch.export.load` unpickles what such a file marks as pickled, without restraint, and opens compiled libraries in
     it. Ours holds neither; its example image is a pickle of tensors only. (What torch makes of the symbolic sizes in
     the graph is out of our hands: run the files of strangers in another format.)
 
     Raises:
-        WeightsError: no such file, damaged, or holding pickled objects.
+        WeightsError: no such file, damaged, not exported by this library, or holding pickled objects.
+    """
+    with read_archive(path) as archive:
+        try:
+            checksum = checksum_of_archive(archive)
+        except (*UNREADABLE, EOFError, zlib.error) as error:
+            raise damaged(path, error) from None
+        card = Card.from_texts(texts_of(path, archive), path, checksum=checksum)
+        for name in archive.namelist():
+            _refuse_pickles(path, name, archive)
+        assert isinstance(archive.fp, io.BytesIO)
+        return archive.fp.getvalue(), card
+
+
+def read_archive(path: Path) -> zipfile.ZipFile:
+    """A `.pt2` file in memory.
+
+    Raises:
+        WeightsError: no such file, or no archive.
     """
     require_file(path, ".pt2")
-    content = path.read_bytes()
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = archive.namelist()
-            if (broken := archive.testzip()) is not None:
-                raise damaged(path, f"the checksum of {broken} does not match its content")
-            if len(set(names)) != len(names):
-                raise damaged(path, "it has two entries of one name")
-            for name in names:
-                _refuse_pickles(path, name, archive)
-    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
-        raise (error if isinstance(error, WeightsError) else damaged(path, error)) from None
-    return content
+        return zipfile.ZipFile(io.BytesIO(path.read_bytes()))
+    except UNREADABLE as error:
+        raise damaged(path, error) from None
 
 
-def read_texts(path: Path, content: bytes) -> dict[str, str]:
+def texts_of(path: Path, archive: zipfile.ZipFile) -> dict[str, str]:
     """Our metadata of a `.pt2` file; none if it is not ours."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        entries = [name for name in archive.namelist() if name.endswith(f"/extra/{CARD_FILE}")]
-        try:
-            stored = json.loads(archive.read(entries[0])) if entries else {}
-        except ValueError as error:
-            raise damaged(path, error) from None
-    return {str(name): str(text) for name, text in stored.items()} if isinstance(stored, dict) else {}
+    extra = {name.partition("/extra/")[2]: name for name in archive.namelist()}
+    if CARD_FILE not in extra:
+        return {}
+    try:
+        stored = json.loads(archive.read(extra[CARD_FILE]))
+        checksum = {CHECKSUM: archive.read(extra[CHECKSUM_FILE]).decode()} if CHECKSUM_FILE in extra else {}
+    except UNREADABLE as error:
+        raise damaged(path, error) from None
+    return {str(name): str(text) for name, text in stored.items()} | checksum if isinstance(stored, dict) else {}
+
+
+def checksum_of_archive(archive: zipfile.ZipFile) -> str:
+    """SHA-256 over names and contents of all entries, the checksum aside.
+
+    Raises:
+        ValueError: two entries have one name, so that it depends on the reader which of them counts.
+    """
+    names = sorted(archive.namelist())
+    if len(set(names)) != len(names):
+        raise ValueError("it has two entries of one name")
+    digest = hashlib.sha256()
+    for name in names:
+        if not name.endswith(f"/extra/{CHECKSUM_FILE}"):
+            content = archive.read(name)
+            digest.update(json.dumps([name, len(content)]).encode())
+            digest.update(content)
+    return digest.hexdigest()
 
 
 def _refuse_pickles(path: Path, name: str, archive: zipfile.ZipFile) -> None:
     kind = ENTRIES.fullmatch(name)
     harmless = kind is not None
     if kind and kind["config"]:
-        entries = json.loads(archive.read(name))["config"].values()
-        harmless = all(not entry["use_pickle"] and TENSORS.fullmatch(entry["path_name"]) for entry in entries)
+        harmless = _names_tensors(archive.read(name))
     elif kind and kind["sample"]:
         harmless = _only_tensors(archive.read(name))
     if not harmless:
@@ -138,10 +175,19 @@ def _refuse_pickles(path: Path, name: str, archive: zipfile.ZipFile) -> None:
         )
 
 
+def _names_tensors(config: bytes) -> bool:
+    """Whether a list of entries is one, and marks none as pickled."""
+    try:
+        entries = json.loads(config)["config"].values()
+        return all(entry["use_pickle"] is False and TENSORS.fullmatch(entry["path_name"]) for entry in entries)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+
+
 def _only_tensors(content: bytes) -> bool:
     try:
         torch.load(io.BytesIO(content), weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError):
+    except Exception:  # of junk the unpickler raises whatever it runs into
         return False
     return True
 
