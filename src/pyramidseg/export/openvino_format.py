@@ -44,4 +44,5 @@ def sealed(root: ElementTree.Element, ours: ElementTree.Element) -> bytes:
     """The content of an `.xml` whose metadata, `ours`, get the checksum of it all."""
     seal = ElementTree.SubElement(ours, CHECKSUM, {"value": UNSEALED})
     seal.set("value", checksum_of(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)))
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    content: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return content

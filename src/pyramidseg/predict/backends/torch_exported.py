@@ -25,7 +25,7 @@ ENTRIES = re.compile(
     r"[^/]+/(data/weights/weight_\d+|data/constants/tensor_\d+|(?P<config>data/(weights|constants)/\w+_config\.json)"
     r"|(?P<sample>data/sample_inputs/\w+\.pt)|models/\w+\.json|extra/[\w.]+|archive_\w+|byteorder|\.data/\w+)"
 )
-UNREADABLE = (zipfile.BadZipFile, OSError, RuntimeError, ValueError)
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 """What reading a damaged archive, an encrypted one, or text that is none raises."""
 
 TENSORS = re.compile(r"(weight|tensor)_\d+")
@@ -109,7 +109,7 @@ def read_verified(path: Path) -> tuple[bytes, Card]:
     with read_archive(path) as archive:
         try:
             checksum = checksum_of_archive(archive)
-        except (*UNREADABLE, EOFError, zlib.error) as error:
+        except UNREADABLE as error:
             raise damaged(path, error) from None
         card = Card.from_texts(texts_of(path, archive), path, checksum=checksum)
         for name in archive.namelist():
