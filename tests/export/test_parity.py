@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pyramidseg.classes import Classes
+from pyramidseg.export import samples
 from pyramidseg.export.parity import CLEAR_MARGIN, Comparison, Parity
 from pyramidseg.export.samples import default_dtype, made_samples
 from pyramidseg.model.segmenter import Segmenter
@@ -181,3 +182,13 @@ def test_pieces_end_with_a_batch_of_images_that_differ(dtype):
     assert len(batch) == 3
     assert not any(torch.equal(batch[one], batch[other]) for one, other in ((0, 1), (0, 2), (1, 2)))
     assert str(samples) == "4 made scenes, 6 pieces of odd sizes and a batch of 3"
+
+
+def test_large_images_are_compared_in_windows_that_cover_them(monkeypatch):
+    monkeypatch.setattr(samples, "WINDOW_PX", 32)
+    images = torch.randint(0, 256, (1, 3, 70, 33), dtype=torch.uint8)
+    windows = list(samples._windows(images, images[:, 0]))
+    assert [tuple(labels.shape[1:]) for _, labels in windows] == [(32, 32), (32, 1), (32, 32), (32, 1), (6, 32), (6, 1)]
+    rows = [torch.cat([image for image, _ in windows[first : first + 2]], dim=3) for first in (0, 2, 4)]
+    assert torch.equal(torch.cat(rows, dim=2), images)
+    assert len(list(samples._windows(images[..., :30, :], images[:, 0, :30]))) == 1

@@ -163,8 +163,9 @@ class Comparison:
         self.clear_agreeing += int((same & clear).sum())
         difference = float((expected - got).abs().max()) if finite.all() else math.inf
         self.largest_difference = max(self.largest_difference, difference)
-        values = expected.double()
-        self.moments += torch.stack([torch.tensor(values.numel()), values.sum(), values.square().sum()])
+        for logits in expected.flatten(0, 1):  # one map at a time: in float64 all of them would take much memory
+            values = logits.double()
+            self.moments += torch.stack([torch.tensor(values.numel()), values.sum(), values.square().sum()])
         if truth is not None:
             # A pixel that is not finite has no label: it counts as a wrong one.
             own = own.where(finite, (labels + 1) % len(self.classes))

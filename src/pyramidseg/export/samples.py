@@ -6,6 +6,7 @@ Legend: B batch, C channels, H W pixels.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyramidseg.config import Channels, DataConfig
-from pyramidseg.data.images import read_header
+from pyramidseg.data.images import pixel_count, read_header
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.parallel import Track
 from pyramidseg.data.readers import open_dataset
@@ -29,6 +30,9 @@ ODD_SIZES = ((1, 1), (1, 97), (31, 33), (64, 64), (95, 130), (161, 111))
 """Heights and widths of the pieces: a single pixel, a line, beside and on the pyramid's grid, upright and lying."""
 
 SCENES, SCENE_HEIGHT, SCENE_WIDTH = 4, 223, 290
+
+WINDOW_PX = 1536
+"""Sides of what is compared at most: images with more pixels than such a window are cut into windows of it."""
 
 READERS = 2
 """Threads that decode while models compute."""
@@ -44,7 +48,7 @@ class Samples:
     Attributes:
         name: in words.
         dtype: a key of `INPUT_DTYPES` that takes these images.
-        whole: whole images, labelled or not, in batches.
+        whole: whole images, or windows that cover them, labelled or not, in batches.
         count: of the whole images.
         pieces: of odd sizes, cut from them: images one by one, and a batch.
     """
@@ -77,8 +81,10 @@ def labelled_samples(model: Segmenter, dataset: str | Path, split: str, data: Da
     channels = opened.bands or model.settings.channels
     dtype = read_header(records[0].image).dtype
     first, _ = read_pair(records[0], opened.masks, channels=channels)
+    large = any(pixel_count(record.image) > WINDOW_PX**2 for record in records)
+    windows = f" (large ones in windows of {WINDOW_PX} x {WINDOW_PX})" if large else ""
     return Samples(
-        name=f"{len(records)} images of {Path(opened.source).name}, split {split}",
+        name=f"{len(records)} images of {Path(opened.source).name}, split {split}{windows}",
         dtype=dtype if dtype in ("uint8", "uint16") else "float32",
         whole=_read(records, opened.masks, channels, track),
         count=len(records),
@@ -117,7 +123,18 @@ def default_dtype(model: Segmenter) -> str:
 def _read(records: Sequence[Record], masks: MaskSource, channels: Channels, track: Track) -> Iterator[Sample]:
     items = read_ahead(records, masks, channels=channels, threads=READERS)
     for batch in in_batches(track(items, total=len(records), what="checking"), batch_size=1):
-        yield batch.images, batch.labels
+        yield from _windows(batch.images, batch.labels)
+
+
+def _windows(images: Tensor, labels: Tensor) -> Iterator[Sample]:
+    """Images as they are, or in windows that cover them, where full-size logits of all classes might not fit."""
+    height, width = labels.shape[-2:]
+    if height * width <= WINDOW_PX**2:
+        yield images, labels
+        return
+    for top, left in product(range(0, height, WINDOW_PX), range(0, width, WINDOW_PX)):
+        seen = (..., slice(top, top + WINDOW_PX), slice(left, left + WINDOW_PX))
+        yield images[seen], labels[seen]
 
 
 def _pieces(image_CHW: Tensor) -> tuple[Tensor, ...]:
