@@ -147,6 +147,8 @@ def test_an_earlier_export_is_replaced_and_anybody_elses_file_is_not(
         (["--format", "onnx", "--precision", "bf16"], "ONNX Runtime has no bf16 convolutions"),
         (["--format", "onnx", "--input", "int8"], "--input int8: no such type; did you mean 'uint8'"),
         (["--format", "onnx", "--check", "nowhere"], "nowhere: no such file or folder"),
+        (["--format", "onnx", "--split", "test"], "--split test: has no effect without --check"),
+        (["--format", "onnx", "data.bands=[1,2,3]"], "data.bands=(1, 2, 3): has no effect without --check"),
         ([], "--format"),
     ],
 )
@@ -240,7 +242,8 @@ def test_bf16_is_checked_in_bf16_or_refused(bundle: Path, exported, tmp_path: Pa
 def test_bf16_is_refused_where_openvino_would_compute_in_fp32(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As it does by itself on processors without bf16."""
+    """As it does by itself on processors without bf16; known before the graph is made."""
+    monkeypatch.setattr(exporting, "capture", None)
     monkeypatch.setattr(openvino_backend, "_type_for", lambda precision, core, device: "f32")
     assert run("export", bundle, "--format", "openvino", "--precision", "bf16", "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err

@@ -37,6 +37,8 @@ TIMED_SECONDS = 10.0
 
 DEFAULT_DATA = DataConfig()
 
+DEFAULT_SPLIT = "val"
+
 
 @dataclass(frozen=True)
 class Export:
@@ -66,7 +68,7 @@ def export_model(
     out: str | Path | None = None,
     input_dtype: str = "auto",
     check: str | Path | None = None,
-    split: str = "val",
+    split: str = DEFAULT_SPLIT,
     data: DataConfig = DEFAULT_DATA,
     device: str = "cpu",
     track: Track = untracked,
@@ -84,11 +86,13 @@ def export_model(
         input_dtype: type of the images that the file takes: `uint8`, `uint16`, `float32` (which takes them all in this
             library), or `auto`: that of the images in `check`, else `default_dtype`.
         check: a labelled dataset with the model's classes; by default made scenes without labels.
+        split, data: which split of it, and how it is read.
         device: that runs the file in its check.
 
     Raises:
         ConfigError: an export instead of a bundle; a format, precision or type that does not exist, or that the images
-            in `check` are not of; a precision that cannot be checked here; or an encoder that the format cannot hold.
+            in `check` are not of; `split` or `data` without `check`; a precision that cannot be checked here; or an
+            encoder that the format cannot hold.
         DeviceError: the runtime does not have the device.
         MissingExtra: the format's libraries are not installed.
         WeightsError: the bundle cannot be read.
@@ -101,7 +105,10 @@ def export_model(
         raise ConfigError(f"--input {input_dtype}: no such type; {nearest(input_dtype, ['auto', *INPUT_DTYPES])}")
     if path.suffix in EXPORTED and path.is_file():
         raise ConfigError(f"{path}: is an export already; name the bundle (.safetensors) that it was made from")
+    if check is None:
+        _refuse_without_effect(split, data)
     chosen.backend.check_device(device)
+    _refuse_unchecked(chosen, precision, device)
     segmenter = load_bundle(path).model
     target = _target(path, chosen, precision, None if out is None else Path(out))
     _refuse_taken(target, chosen)
@@ -129,7 +136,6 @@ def export_model(
     with staging(target) as staged:
         file.save(staged, card)
         backend = chosen.backend(staged, device=device, outputs=(LOGITS, COARSE))
-        _refuse_unchecked(backend, precision)
         if backend.place == "cpu" and precision in chosen.slow_on_processors:
             say(chosen.slow_on_processors[precision])
         say(f"checking on {samples}")
@@ -244,16 +250,29 @@ def _refuse_taken(target: Path, chosen: Format) -> None:
         raise OutputError(f"{report}: exists and was not written by pyramidseg; choose another --out")
 
 
-def _refuse_unchecked(backend: ExportedBackend, precision: str) -> None:
+def _refuse_without_effect(split: str, data: DataConfig) -> None:
+    """Refuse what says how the data of a check is read, where there is none."""
+    given = [f"data.{name}={value}" for name, value in data if value != getattr(DEFAULT_DATA, name)]
+    if split != DEFAULT_SPLIT:
+        given.append(f"--split {split}")
+    if given:
+        raise ConfigError(
+            f"{given[0]}: has no effect without --check, as the file is checked on made scenes; leave it out, or name "
+            "labelled images by --check"
+        )
+
+
+def _refuse_unchecked(chosen: Format, precision: str, device: str) -> None:
     """OpenVINO computes in fp32 what the processor cannot multiply in bf16: such a check would pass, and show nothing.
 
     fp16 is another matter: what is checked there is the weights, which are rounded in the file.
     """
-    if precision == "bf16" and backend.precision != "bf16":
+    backend = chosen.backend
+    if precision == "bf16" and (computed := backend.computed_precision(precision, device)) != "bf16":
         raise ConfigError(
-            f"--format {backend.format} --precision bf16: {backend.name} computes in {backend.precision} on this "
-            f"{backend.place}, so that bf16 cannot be checked here; export where the processor has bf16, or in fp32, "
-            "which holds the same weights and runs in bf16 there (predict --precision bf16)"
+            f"--format {backend.format} --precision bf16: {backend.name} computes in {computed} on this {device}, so "
+            "that bf16 cannot be checked here; export where the processor has bf16, or in fp32, which holds the same "
+            "weights and runs in bf16 there (predict --precision bf16)"
         )
 
 

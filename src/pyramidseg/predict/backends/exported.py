@@ -101,6 +101,11 @@ class ExportedBackend(ModelBackend):
             MissingExtra: the runtime is not installed.
         """
 
+    @classmethod
+    def computed_precision(cls, precision: str, device: str) -> str:
+        """What the runtime multiplies in here where a file is of this precision."""
+        return precision
+
     @abstractmethod
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """The chosen outputs of (B, C, H, W) images, by name, float32."""

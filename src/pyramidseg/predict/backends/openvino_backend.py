@@ -67,11 +67,10 @@ class OpenVinoBackend(ExportedBackend):
             self._compiled = core.compile_model(chosen, place, options)
         except RuntimeError as error:
             raise damaged(path, error) from None
-        computed = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self._describe(
             path,
             card,
-            precision=_TYPES.get(computed, computed),
+            precision=_computed_in(self._compiled),
             device=torch.device("cpu"),
             computing_device=torch.device("cpu") if place == "CPU" else None,
             place=place.lower(),
@@ -94,6 +93,17 @@ class OpenVinoBackend(ExportedBackend):
     def check_device(cls, device: str | torch.device) -> None:
         """Refuse a device that OpenVINO does not have here."""
         _device(str(device), import_openvino("backend=openvino").Core().available_devices)
+
+    @classmethod
+    def computed_precision(cls, precision: str, device: str) -> str:
+        """What OpenVINO computes in here when it is told this precision: a model of one operation shows it."""
+        openvino = import_openvino("backend=openvino")
+        core = openvino.Core()
+        place = _device(device, core.available_devices)
+        values = openvino.opset8.parameter([1], "f32")
+        model = openvino.Model([openvino.opset8.relu(values)], [values], METADATA)
+        hint = {"INFERENCE_PRECISION_HINT": _type_for(precision, core, place)}
+        return _computed_in(core.compile_model(model, place, hint))
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """The chosen outputs, on the CPU."""
@@ -174,3 +184,9 @@ def _type_for(precision: str, core: Any, device: str) -> str:
     if precision == "fp16" and "FP16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
         return "f16"
     return "f32"
+
+
+def _computed_in(compiled: Any) -> str:
+    """The precision of a compiled model, which may be another one than it was told."""
+    computed = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    return _TYPES.get(computed, str(computed))
