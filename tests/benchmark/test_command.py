@@ -155,6 +155,19 @@ def test_a_device_that_a_runtime_lacks_is_refused_before_anything_is_measured(bu
         check_names(["torch", "openvino"], bundle, torch.device("cuda"))
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"size": 512}, r"size=512: height and width are needed, such as \(512, 512\)"),
+        ({"size": (64,)}, r"size=\(64,\): height and width are needed"),
+        ({"backends": "torch"}, r"backends='torch': a list of names is needed, such as \['torch'\]"),
+    ],
+)
+def test_values_of_another_kind_are_refused(bundle: Path, options: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        measuring.benchmark_model(bundle, **options)
+
+
 def test_an_absent_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "absent.safetensors") == 2
     assert "absent.safetensors: no such file" in capsys.readouterr().err

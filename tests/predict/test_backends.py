@@ -150,3 +150,17 @@ def test_an_absent_bundle_is_refused(tmp_path):
 def test_an_absent_device_is_refused(model):
     with pytest.raises(DeviceError, match="tpu"):
         make_backend(model, device="tpu")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"device": 0}, "device=0: a name is needed"), ({"name": None}, "backend=None: no such backend")],
+)
+def test_backend_and_device_are_names(model, options, said):
+    with pytest.raises(ConfigError, match=said):
+        make_backend(model, **options)
+
+
+def test_exported_files_end_in_small_letters(tmp_path):
+    with pytest.raises(WeightsError, match=r"MODEL\.ONNX: exported files end in \.onnx, in small letters; rename it"):
+        make_backend(tmp_path / "MODEL.ONNX")

@@ -2,6 +2,7 @@ import struct
 import threading
 import weakref
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -254,6 +255,11 @@ def test_pixels_of_a_type_that_a_backend_refuses_are_an_error_of_their_images():
         (np.zeros((0, 4, 3), np.uint8), "at least one pixel"),
         (np.zeros((4, 4, 3), np.int64), "type int64"),
         (np.full((4, 4, 3), np.nan), "not finite"),
+        (np.full((4, 4, 3), 1e300), "beyond the range of float32"),
+        (Image.new("RGB", (4, 4)), r"of type Image; a path or an array .* np\.asarray\(image\)"),
+        (torch.zeros(3, 4, 4), r"of type Tensor; .* tensor\.permute\(1, 2, 0\)"),
+        ([[[0, 0, 0]]], "of type list"),
+        (None, "of type NoneType"),
     ],
 )
 def test_arrays_that_are_no_images_are_refused(image, message):
@@ -264,6 +270,25 @@ def test_arrays_that_are_no_images_are_refused(image, message):
 def test_mirrored_views_of_arrays_are_taken():
     image = np.concatenate([grey(3, 2, 255), grey(3, 2, 0)], axis=1)
     assert Predictor(Brightness()).predict(image[:, ::-1]).labels[0].tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32, np.float64])
+def test_arrays_of_either_byte_order_are_taken(dtype):
+    image = noise(5, 7).astype(dtype) / (255 if dtype in (np.float32, np.float64) else 1)
+    image = image.astype(dtype)
+    swapped = image.astype(image.dtype.newbyteorder("S"))
+    assert np.array_equal(predictor_module.checked(swapped, 3, "image"), predictor_module.checked(image, 3, "image"))
+
+
+def test_a_folder_is_no_image(tmp_path):
+    with pytest.raises(DataError, match="a folder, not an image"):
+        Predictor(Brightness()).predict(tmp_path)
+
+
+@pytest.mark.parametrize("path", [str, Path])
+def test_one_path_is_not_many_images(path):
+    with pytest.raises(DataError, match=r"one\.png: one path, where several images are taken; give a list"):
+        list(Predictor(Brightness()).predict_many(path("one.png")))
 
 
 def test_a_batch_of_none_is_refused():

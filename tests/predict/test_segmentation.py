@@ -3,6 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pyramidseg.classes import Classes
 from pyramidseg.errors import DataError
@@ -116,6 +117,15 @@ class TestSegmentation:
     def test_overlay_shows_images_that_fill_little_of_their_range(self):
         dark = np.random.default_rng(0).integers(200, 2000, (*self.segmentation().labels.shape, 4), np.uint16)
         assert np.ptp(self.segmentation().overlay(dark, alpha=0)) > 200
+
+    def test_overlay_takes_grey_as_prediction_does(self):
+        segmentation, grey = self.segmentation(), np.full((2, 2), 50, np.uint8)
+        assert np.array_equal(segmentation.overlay(grey), segmentation.overlay(grey[..., None]))
+
+    @pytest.mark.parametrize("image", [Image.new("RGB", (2, 2)), "image.png", None])
+    def test_overlay_on_what_is_no_array_is_refused(self, image):
+        with pytest.raises(DataError, match=r"overlay: an image of type \w+; an array \(H, W, C\) is needed"):
+            self.segmentation().overlay(image)
 
     def test_overlay_on_an_image_of_another_size_is_refused(self):
         with pytest.raises(DataError, match="sizes differ"):

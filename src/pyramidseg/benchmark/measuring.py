@@ -66,6 +66,10 @@ def benchmark_model(
         OutputError: `out` holds a benchmark already, or cannot be written.
     """
     path, folder = Path(model), None if out is None else Path(out)
+    if size is not None and (not isinstance(size, Sequence) or len(size) != 2):
+        raise ConfigError(f"benchmark: size={size!r}: height and width are needed, such as (512, 512)")
+    if isinstance(backends, str):
+        raise ConfigError(f"benchmark: backends={backends!r}: a list of names is needed, such as [{backends!r}]")
     for name, number in (("batch_size", batch_size), ("rounds", rounds), ("height and width", min(size or (1,)))):
         if number < 1:
             raise ConfigError(f"benchmark: {name}={number}: at least 1 is needed")

@@ -116,6 +116,8 @@ def explained_damage(path: Path) -> Iterator[None]:
         raise
     except FileNotFoundError:
         raise DefectError(Kind.ABSENT, path, "no such file") from None
+    except IsADirectoryError:
+        raise DefectError(Kind.FOREIGN, path, "a folder, not an image; name the images in it") from None
     except MemoryError:
         raise
     except Exception as error:

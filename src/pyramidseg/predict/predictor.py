@@ -3,6 +3,7 @@
 Legend: B batch, C channels, H W pixels, K classes.
 """
 
+import os
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -143,6 +144,8 @@ class Predictor:
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}: at least 1 is needed")
+        if isinstance(images, (str, os.PathLike)):
+            raise DataError(f"{images}: one path, where several images are taken; give a list of them, or use predict")
         ahead, threads = 2 * batch_size, stage_threads()
         wanted = Wanted(confidence, probabilities)
         with (
@@ -167,7 +170,7 @@ class Predictor:
     def _loaded(self, measured: tuple[Source, int]) -> Outcome:
         source, _ = measured
         try:
-            image = source if isinstance(source, np.ndarray) else read_image(Path(source), channels=self._channels)
+            image = source if isinstance(source, np.ndarray) else read_image(_path(source), channels=self._channels)
             return Outcome(source, checked(image, self.backend.in_channels, _name(source)))
         except DataError as error:
             return Outcome(source, error=error)
@@ -219,7 +222,21 @@ def _measured(source: Source) -> tuple[Source, int]:
     """A source with the number of its pixels, so that not too many of them are decoded at a time."""
     if isinstance(source, np.ndarray):
         return source, source.shape[0] * source.shape[1] if source.ndim > 1 else 0
-    return source, pixel_count(Path(source))
+    return source, pixel_count(Path(source)) if isinstance(source, (str, os.PathLike)) else 0
+
+
+def _path(source: str | Path) -> Path:
+    """Refuse what is no path either.
+
+    Raises:
+        DataError: says how images in memory are given.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        raise DataError(
+            f"image: of type {type(source).__name__}; a path or an array (H, W, C) is needed: np.asarray(image), or "
+            "of a tensor (C, H, W) tensor.permute(1, 2, 0).cpu().numpy()"
+        )
+    return Path(source)
 
 
 def _pixels_ahead(measured: tuple[Source, int]) -> int:
@@ -245,6 +262,8 @@ def checked(image: Image, channels: int, name: str) -> Image:
     Raises:
         DataError: of another shape or type, or with values that are not finite; `name` says which image.
     """
+    if not image.dtype.isnative:  # byte order is no type
+        image = image.astype(image.dtype.newbyteorder("="))
     if image.ndim == 2:
         image = image[..., None]
     if image.ndim != 3 or image.shape[2] != channels or image.size == 0:
@@ -252,9 +271,11 @@ def checked(image: Image, channels: int, name: str) -> Image:
     if image.dtype in (np.uint8, np.uint16, np.int16, np.float32):
         taken = np.ascontiguousarray(image)
     elif image.dtype in (np.float16, np.float64):
-        taken = image.astype(np.float32)
+        with np.errstate(over="ignore"):
+            taken = image.astype(np.float32)
     else:
         raise DataError(f"{name}: values of type {image.dtype}; uint8, uint16, int16 and floats can be read")
     if taken.dtype == np.float32 and not np.isfinite(taken).all():
-        raise DataError(f"{name}: holds values that are not finite; replace them first, for instance by the mean")
+        kind = "beyond the range of float32" if np.isfinite(image).all() else "that are not finite"
+        raise DataError(f"{name}: holds values {kind}; replace them first, for instance by the mean")
     return taken

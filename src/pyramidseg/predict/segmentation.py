@@ -68,9 +68,16 @@ class Segmentation:
         """The image with the classes' colours over it, (H, W, 3) uint8 RGB.
 
         Args:
-            image: (H, W, C) of the same height and width; `to_rgb` makes any kind of pixels visible.
+            image: (H, W, C) or (H, W) of the same height and width; `to_rgb` makes any kind of pixels visible.
             alpha: weight of the colours, from 0 (the image) to 1 (`colorize`).
         """
+        if not isinstance(image, np.ndarray):
+            raise DataError(
+                f"overlay: an image of type {type(image).__name__}; an array (H, W, C) is needed: np.asarray(image), "
+                "and of a file np.asarray(PIL.Image.open(path))"
+            )
+        if image.ndim == 2:
+            image = image[..., None]
         if image.shape[:2] != self.labels.shape:
             raise DataError(f"overlay: an image of {image.shape[:2]} for labels of {self.labels.shape}: sizes differ")
         if not 0 <= alpha <= 1:

@@ -64,7 +64,9 @@ def make_backend(
         DeviceError: the runtime cannot use the device.
     """
     if name != "auto" and name not in BACKENDS:
-        raise ConfigError(f"backend={name}: no such backend; {nearest(name, ['auto', *BACKENDS])}")
+        raise ConfigError(f"backend={name}: no such backend; {nearest(str(name), ['auto', *BACKENDS])}")
+    if not isinstance(device, (str, torch.device)):
+        raise ConfigError(f"device={device!r}: a name is needed, such as auto, cpu or cuda:0, or a torch.device")
     if precision not in ("auto", "fp32", "bf16"):
         raise ConfigError(f"precision={precision}: auto, fp32 and bf16 are possible")
     needed = next((backend for backend in EXPORTED.values() if backend.name == name), None)
@@ -79,6 +81,8 @@ def make_backend(
                 f"backend={name}: {path} is run by {own.name}, through which its export was checked; leave it out"
             )
         return BACKENDS[own.name](path, device=device, precision=precision)
+    if (lower := path.suffix.lower()) in EXPORTED:
+        raise WeightsError(f"{path}: exported files end in {lower}, in small letters; rename it")
     if path.suffix == ".bin" and (graph := path.with_suffix(OpenVinoBackend.suffix)).is_file():
         raise WeightsError(f"{path}: holds the weights of {graph.name} alone; name {graph}")
     if needed is not None:
