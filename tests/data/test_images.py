@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyramidseg.data.images import image_size, read_header, read_image
+from pyramidseg.data.images import ImageHeader, check_channels, image_size, pixel_count, read_header, read_image
 from pyramidseg.errors import DataError
 
 H, W = 6, 9
@@ -193,3 +193,18 @@ def tiff_of_16_bit_rgb(values: NDArray[np.uint16], orientation: int) -> bytes:
     entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
     start = b"II*\0" + struct.pack("<IH", 8, len(tags))
     return start + entries + struct.pack("<IHHH", 0, 16, 16, 16) + data
+
+
+def test_advice_on_channels_holds_for_who_predicts_and_who_trains() -> None:
+    bands = ImageHeader(8, 8, 4, "uint8")
+    with pytest.raises(
+        DataError, match="4 channels and 3 are asked for; it can be read with 4: give images with 3"
+    ) as caught:
+        check_channels(Path("image.tif"), bands, 3)
+    assert str(caught.value).endswith("model.in_channels=4, or with bands chosen (data.bands=[1,2,3])")
+
+
+def test_pixels_are_counted_by_the_header(tmp_path: Path) -> None:
+    Image.new("RGB", (7, 5)).save(tmp_path / "image.png")
+    assert pixel_count(tmp_path / "image.png") == 35
+    assert pixel_count(tmp_path / "absent.png") == 0
