@@ -100,7 +100,7 @@ class OpenVinoBackend(ExportedBackend):
         openvino = import_openvino("backend=openvino")
         core = openvino.Core()
         place = _device(device, core.available_devices)
-        values = openvino.opset8.parameter([1], "f32")
+        values = openvino.opset8.parameter([1], openvino.Type.f32)
         model = openvino.Model([openvino.opset8.relu(values)], [values], METADATA)
         hint = {"INFERENCE_PRECISION_HINT": _type_for(precision, core, place)}
         return _computed_in(core.compile_model(model, place, hint))
