@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from made_files import has_note, ids, image, opened, pairs, write
+from made_files import has_note, ids, image, mask, opened, pairs, write
 from pyramidseg.config import DataConfig
 from pyramidseg.data.defect_kinds import Defect, Kind
 from pyramidseg.data.readers import open_dataset
+from pyramidseg.errors import DataError
 
 
 def unread(root: Path) -> list[str]:
@@ -65,3 +66,29 @@ def test_test_split_is_left_out_aloud(train: Path) -> None:
     pairs(train / "val" / "images", train / "val" / "masks", ["d"], 0, 1)
     image(train / "test" / "e.jpg")
     assert has_note(opened(train), str(train / "test"), "left out")
+
+
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_split_among_training_images_is_named_with_the_folder_to_name(tmp_path: Path, name: str) -> None:
+    for split in ("train", name):
+        for stem in ("a", "b"):
+            image(tmp_path / "data" / split / f"{stem}.jpg")
+            mask(tmp_path / "data" / split / f"{stem}_mask.png")
+    write(tmp_path / "docs" / "readme.md", "")
+    with pytest.raises(DataError, match=f"data/{name}: .* listed as train .* name {tmp_path}/data as the dataset"):
+        opened(tmp_path)
+    assert set(ids(opened(tmp_path / "data"))) >= {"train", name}
+
+
+def test_test_split_below_each_site_is_named_once(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        pairs(tmp_path / "images" / "site" / split, tmp_path / "annotations" / "site" / split, ["a", "b"], 0, 1)
+    assert unread(tmp_path) == ["images/site/test"]
+
+
+def test_folder_called_test_that_lists_put_into_train_is_told(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        pairs(tmp_path / "images" / "site" / split, tmp_path / "masks" / "site" / split, [f"{split}1"], 0, 1)
+    write(tmp_path / "train.txt", "test1\n")
+    write(tmp_path / "val.txt", "train1\n")
+    assert has_note(opened(tmp_path), str(tmp_path / "images" / "site" / "test"), "are listed as train")

@@ -1,15 +1,17 @@
-"""Folders that are called like a split while nothing in them was listed: never left out in silence.
+"""Folders that are called like a split and were not listed as one: never left out, or trained on, in silence.
 
 A reader lists what fits; a split of which one side is missing, whose annotation file is gone, or which is empty fits
-nothing. Without this, the validation split would be cut out of the training images although there is one.
+nothing, and one that lies deeper than the layout has it counts with the rest. Without this, the validation split would
+be cut out of the training images although there is one, or the test split would be among them.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from pyramidseg.data.defect_kinds import Defect, Kind
+from pyramidseg.data.masks.index import IndexValues
 from pyramidseg.data.readers.folders import subfolders
 from pyramidseg.data.readers.listing import UNLABELLED, USUAL_FOLDERS, Listing
 
@@ -23,39 +25,45 @@ _FOLDERS_TRIED = 200
 
 
 def with_unread_splits(root: Path, listing: Listing) -> Listing:
-    """The same with a defect, or for test a note, for each folder of a split that the listing does not have.
+    """The same with a defect, or a note, for each folder of a split that the listing does not have.
 
     Looked at are the folders in the dataset's folder, in those of images, masks or labels, and in those of records.
     """
-    unread = list(_unread(root, listing))
-    tests = [folder for split, folder in unread if split == UNLABELLED]
+    homes = {split: _folders(record.image for record in records) for split, records in listing.splits.items()}
+    masks = _folders(record.mask for records in listing.splits.values() for record in records if record.mask)
+    read = masks.union(*homes.values())
+    found = list(_called_like_splits(root, listing, read))
+    mixed = {folder: split for split, folder in found if any(folder in home for home in homes.values())}
+    defects: list[Defect] = []
+    notes: list[str] = []
     told = any(f"{UNLABELLED} split" in note for note in listing.notes)
-    return replace(
-        listing,
-        defects=(
-            *listing.defects,
-            *(_defect(split, folder, listing) for split, folder in unread if split != UNLABELLED),
-        ),
-        notes=(
-            *listing.notes,
-            *(f"{folder} holds nothing that this layout lists, and was left out" for folder in tests if not told),
-        ),
-    )
+    for split, folder in found:
+        if folder in mixed:
+            listed = [home for home, folders in homes.items() if folder in folders]
+            undivided = [*listing.splits] == ["train"] and _lies_beside_another(folder, split, read)
+            if split != UNLABELLED or undivided:
+                defects.append(_mixed(split, folder, listed, listing, masks_below=folder in masks))
+            elif "train" in listed:
+                notes.append(f"the images in {folder} are listed as train, though it is called like split {split!r}")
+        elif folder in read and (split == UNLABELLED or split in mixed.values()):
+            continue  # the masks of these images
+        elif split != UNLABELLED:
+            defects.append(_unread(split, folder, listing))
+        elif not told:
+            notes.append(f"{folder} holds nothing that this layout lists, and was left out")
+    return replace(listing, defects=(*listing.defects, *defects), notes=(*listing.notes, *notes))
 
 
-def _unread(root: Path, listing: Listing) -> Iterator[tuple[str, Path]]:
+def _called_like_splits(root: Path, listing: Listing, read: set[Path]) -> Iterator[tuple[str, Path]]:
+    """The folders that are called like a split that the listing does not have, and whose defects are not known."""
     absent = {split: name for split, name in _NAMES.items() if split not in listing.splits}
     if not absent:
         return
-    files = (file for some in listing.splits.values() for record in some for file in (record.image, record.mask))
-    read = {folder for file in {file.parent for file in files if file is not None} for folder in (file, *file.parents)}
     faulty = {folder for defect in listing.defects for folder in (defect.file, *defect.file.parents)}
     told: set[Path] = set()
     for folder in _near(root, read):
         split = next((split for split, name in absent.items() if name.fullmatch(folder.name)), None)
         if split is None or folder in faulty or not told.isdisjoint(folder.parents):
-            continue
-        if split == UNLABELLED and folder in read:
             continue
         told.add(folder)
         yield split, folder
@@ -71,9 +79,35 @@ def _near(root: Path, read: set[Path]) -> Iterator[Path]:
                 places.append(folder)
 
 
-def _defect(split: str, folder: Path, listing: Listing) -> Defect:
+def _folders(files: Iterable[Path]) -> set[Path]:
+    """The folders that files lie in, and all above them."""
+    return {folder for place in {file.parent for file in files} for folder in (place, *place.parents)}
+
+
+def _lies_beside_another(folder: Path, split: str, read: set[Path]) -> bool:
+    """Whether the folder of another split, which was read too, lies beside one."""
+    others = [name for other, name in _NAMES.items() if other != split]
+    return any(path in read and any(name.fullmatch(path.name) for name in others) for path in subfolders(folder.parent))
+
+
+def _unread(split: str, folder: Path, listing: Listing) -> Defect:
     what = "holds nothing that this layout lists for it" if any(folder.iterdir()) else "is empty"
     detail = (
         f"is called like split {split!r} and {what} ({listing.layout}); complete it, call it otherwise, or move it away"
+    )
+    return Defect(Kind.ABSENT, folder, detail)
+
+
+def _mixed(split: str, folder: Path, listed: list[str], listing: Listing, *, masks_below: bool) -> Defect:
+    """A split that lies deeper than the layout has it, so that its images count as another."""
+    if masks_below:
+        way = f"name {folder.parent} as the dataset"
+    elif isinstance(listing.values, IndexValues):
+        way = f"name the folders of each split in a YAML file ({split}: {{images: ..., masks: ...}})"
+    else:
+        way = "list each split by itself, as docs/datasets.md shows"
+    detail = (
+        f"is called like split {split!r}, and its images are listed as {' and '.join(listed)} ({listing.layout}); "
+        f"{way}, or call it otherwise"
     )
     return Defect(Kind.ABSENT, folder, detail)
