@@ -8,7 +8,7 @@ from pyramidseg.data.defects import Defects
 from pyramidseg.data.image_files import list_images
 from pyramidseg.data.images import check_channels, read_header
 from pyramidseg.data.parallel import Track, in_threads
-from pyramidseg.data.readers.listing import USUAL_FOLDERS
+from pyramidseg.data.readers.listing import SELDOM_VAL, USUAL_FOLDERS
 from pyramidseg.data.readers.paired import IMAGE_FOLDERS, MASK_FOLDERS
 from pyramidseg.errors import DataError
 
@@ -67,7 +67,8 @@ def open_image_folders(folder: Path, *, val_share: float | None = None) -> Image
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; images are sorted into one folder a class")
     inside = {split: _child(folder, names) for split, names in USUAL_FOLDERS.items()}
-    train, val = inside["train"], inside["val"]
+    train = inside["train"]
+    val = inside["val"] or (_child(folder, SELDOM_VAL) if train else None)
     if val is not None and train is None:
         raise DataError(f"{folder}: has {val.name} but no train; put the training images into train/CLASS/")
     by_class = _images_by_class(train or folder)

@@ -92,3 +92,40 @@ def test_folder_called_test_that_lists_put_into_train_is_told(tmp_path: Path) ->
     write(tmp_path / "train.txt", "test1\n")
     write(tmp_path / "val.txt", "train1\n")
     assert has_note(opened(tmp_path), str(tmp_path / "images" / "site" / "test"), "are listed as train")
+
+
+@pytest.mark.parametrize("name", ["validate", "Eval", "evaluation", "dev"])
+def test_val_of_a_seldom_name_is_read_where_there_is_no_other(train: Path, name: str) -> None:
+    pairs(train / name / "images", train / name / "masks", ["d"], 0, 1)
+    assert ids(opened(train)) == {"train": ["a", "b", "c"], "val": ["d"]}
+
+
+def test_seldom_name_is_read_among_images(tmp_path: Path) -> None:
+    for split in ("train", "eval"):
+        pairs(tmp_path / "images" / split, tmp_path / "masks" / split, [split], 0, 1)
+    assert ids(opened(tmp_path)) == {"train": ["train"], "val": ["eval"]}
+
+
+def test_usual_name_goes_before_a_seldom_one(train: Path) -> None:
+    for name in ("val", "eval"):
+        pairs(train / name / "images", train / name / "masks", [name], 0, 1)
+    dataset = opened(train)
+    assert ids(dataset)["val"] == ["val"]
+    assert has_note(dataset, str(train / "eval"), "no split", "left out")
+
+
+def test_folder_of_a_seldom_name_that_is_no_split_is_left_out(train: Path) -> None:
+    write(train / "dev" / "notes.txt", "")
+    image(train / "eval" / "plot.png")
+    dataset = opened(train)
+    assert set(ids(dataset)) == {"train", "val"}  # val is made
+    assert has_note(dataset, str(train / "eval"), "left out")
+    assert not has_note(dataset, str(train / "dev"))
+
+
+def test_pairs_beside_the_splits_are_left_out_aloud(train: Path) -> None:
+    pairs(train / "holdout" / "images", train / "holdout" / "masks", ["d"], 0, 1)
+    image(train / "overlays" / "d.jpg")
+    dataset = opened(train)
+    assert has_note(dataset, str(train / "holdout"), "no split", "left out")
+    assert not has_note(dataset, "overlays")

@@ -25,17 +25,17 @@ from pyramidseg.data.readers.geo import as_said, is_vectors, pair_vectors, read_
 from pyramidseg.data.readers.held import black_and_white, mask_files
 from pyramidseg.data.readers.labelme import read_labelme_folder
 from pyramidseg.data.readers.labels import decide_labels
-from pyramidseg.data.readers.listing import USUAL_FOLDERS, Listing, Reader
+from pyramidseg.data.readers.listing import SELDOM_VAL, USUAL_FOLDERS, Listing, Reader
 from pyramidseg.data.readers.looks import mask_with_nodata
 from pyramidseg.data.readers.paired import read_paired
 from pyramidseg.data.readers.pairing import Pairs, pair_folders
-from pyramidseg.data.readers.recognition import Recognised, recognise, refuse_defects
+from pyramidseg.data.readers.recognition import Recognised, claims_on, recognise, refuse_defects
 from pyramidseg.data.readers.roboflow import read_roboflow
 from pyramidseg.data.readers.segnet import read_segnet
 from pyramidseg.data.readers.settings import refuse_unused
 from pyramidseg.data.readers.splitting import with_val_split
 from pyramidseg.data.readers.unclear import Reading, UnclearLabels
-from pyramidseg.data.readers.unread import with_unread_splits
+from pyramidseg.data.readers.unread import may_have_seldom_val, with_unread_splits
 from pyramidseg.data.readers.voc import read_voc
 from pyramidseg.data.readers.yaml_file import ClassEntry, DatasetFile, SplitEntry, read_dataset_file
 from pyramidseg.data.readers.yolo import read_yolo
@@ -222,7 +222,8 @@ def _list(root: Path, file: Path | None, description: DatasetFile, format: str |
     if not entries or named:
         found = recognise(root, named or USUAL_FOLDERS, format=format, readers=READERS, origin=origin)
         if not named:
-            found = found._replace(listing=with_unread_splits(found.root, found.listing))
+            found = _with_seldom_val(found)
+            found = found._replace(listing=with_unread_splits(found.root, found.listing, _can_be_read))
     elif format not in (None, "geo"):
         raise ConfigError(f"{origin}: format={format}: every split names its own folders, so leave the format out")
     else:
@@ -240,6 +241,25 @@ def _list(root: Path, file: Path | None, description: DatasetFile, format: str |
         if entry.folder is None:
             found = found._replace(listing=_add(found.listing, split, entry, root=root, file=file))
     return found
+
+
+def _with_seldom_val(found: Recognised) -> Recognised:
+    """The same, or where there is no val, what is listed with one that is called `eval` or the like."""
+    assert found.format is not None, "it was recognised"
+    if [*found.listing.splits] not in (["train"], ["train", "test"]) or not may_have_seldom_val(found.root):
+        return found
+    try:
+        listing = READERS[found.format].read(found.root, {**USUAL_FOLDERS, "val": SELDOM_VAL})
+    except DataError:
+        return found
+    if listing is None or not listing.splits.get("val") or listing.splits.get("train") != found.listing.splits["train"]:
+        return found
+    return found._replace(listing=listing)
+
+
+def _can_be_read(folder: Path) -> bool:
+    """Whether a folder is a dataset of any format by itself."""
+    return bool(claims_on(folder, USUAL_FOLDERS, READERS)[0])
 
 
 def _add(listing: Listing, split: str, entry: SplitEntry, *, root: Path, file: Path | None) -> Listing:

@@ -19,6 +19,8 @@ USUAL_FOLDERS: SplitFolders = {
     "test": ("test", "testing"),
 }
 
+SELDOM_VAL = ("validate", "eval", "evaluation", "dev")
+"""What the validation split is called seldom, and much else is too: it is where no other name is found."""
 
 UNLABELLED = "test"
 """The split that usually has no labels, and is left out, aloud, where it has none."""

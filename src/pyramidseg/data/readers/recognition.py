@@ -50,7 +50,7 @@ def recognise(
     }
     near_misses: list[NearMiss] = []
     for place in _layers(root):
-        claims, missed = _claims(place, folders, tried)
+        claims, missed = claims_on(place, folders, tried)
         near_misses += missed
         if claims:
             name, listing = _the_one(claims, place)
@@ -90,7 +90,7 @@ def _layers(root: Path) -> Iterator[Path]:
         yield root
 
 
-def _claims(
+def claims_on(
     folder: Path, splits: SplitFolders, readers: Mapping[str, Reader]
 ) -> tuple[dict[str, Listing | DataError], list[NearMiss]]:
     """What each format that fits has to say: its listing, or what is wrong with the files."""
@@ -139,7 +139,7 @@ def _not_recognised(
     if folders != USUAL_FOLDERS:
         asked += f" with the folders {', '.join(repr(name) for names in folders.values() for name in names)}"
     near = "".join(f"; {miss}" for miss in near_misses)
-    fitting = [path for path in subfolders(root)[:_FOLDERS_TRIED] if _claims(path, folders, readers)[0]]
+    fitting = [path for path in subfolders(root)[:_FOLDERS_TRIED] if claims_on(path, folders, readers)[0]]
     names = ", ".join(str(path) for path in fitting[:_SHOWN])
     near += _damaged_json(root)
     inner = f"; what lies in it can be read by itself: name {names}" if fitting else ""

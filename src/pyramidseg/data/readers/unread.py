@@ -6,51 +6,77 @@ be cut out of the training images although there is one, or the test split would
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from pyramidseg.data.defect_kinds import Defect, Kind
 from pyramidseg.data.masks.index import IndexValues
-from pyramidseg.data.readers.folders import subfolders
-from pyramidseg.data.readers.listing import UNLABELLED, USUAL_FOLDERS, Listing
+from pyramidseg.data.readers.folders import content, holds_images, subfolders
+from pyramidseg.data.readers.listing import SELDOM_VAL, UNLABELLED, USUAL_FOLDERS, Listing
 
 _SIDES = "images?|imgs?|pictures|frames|masks?|labels?|annotations?|annot|segmentations?|gt"
+
+
+def _called(names: Iterable[str]) -> re.Pattern[str]:
+    return re.compile(rf"(?:{'|'.join(names)})\d*(?:[_-]?(?:{_SIDES}))?", re.IGNORECASE)
+
+
 _NAMES = {
-    split: re.compile(rf"(?:{'|'.join(names)})\d*(?:[_-]?(?:{_SIDES}))?", re.IGNORECASE)
-    for split, names in {**USUAL_FOLDERS, "train": (*USUAL_FOLDERS["train"], "train_?val")}.items()
+    split: _called(names)
+    for split, names in {
+        **USUAL_FOLDERS,
+        "train": (*USUAL_FOLDERS["train"], "train_?val"),
+        "val": (*USUAL_FOLDERS["val"], *SELDOM_VAL),
+    }.items()
 }
+_SELDOM = _called(SELDOM_VAL)
+_SELDOM_WORD = re.compile(rf"(?<![a-z])(?:{'|'.join(SELDOM_VAL)})(?![a-z])", re.IGNORECASE)
 _SIDE = re.compile(rf"{_SIDES}|leftimg8bit|gtfine|gtcoarse", re.IGNORECASE)
 _FOLDERS_TRIED = 200
 
 
-def with_unread_splits(root: Path, listing: Listing) -> Listing:
+def may_have_seldom_val(root: Path) -> bool:
+    """Whether one of the seldom names of val is in the dataset's folder, or in a folder in it."""
+    places = [root, *subfolders(root)[:_FOLDERS_TRIED]]
+    return any(_SELDOM_WORD.search(path.name) for place in places for path in content(place))
+
+
+def with_unread_splits(root: Path, listing: Listing, can_be_read: Callable[[Path], bool]) -> Listing:
     """The same with a defect, or a note, for each folder of a split that the listing does not have.
 
-    Looked at are the folders in the dataset's folder, in those of images, masks or labels, and in those of records.
+    Looked at are the folders in the dataset's folder, in those of images, masks or labels, and in those of records. A
+    note tells of folders beside those of splits that `can_be_read` by themselves, and are no split.
     """
     homes = {split: _folders(record.image for record in records) for split, records in listing.splits.items()}
     masks = _folders(record.mask for records in listing.splits.values() for record in records if record.mask)
     read = masks.union(*homes.values())
     found = list(_called_like_splits(root, listing, read))
     mixed = {folder: split for split, folder in found if any(folder in home for home in homes.values())}
+    named = {folder for _, folder in found}
     defects: list[Defect] = []
     notes: list[str] = []
     told = any(f"{UNLABELLED} split" in note for note in listing.notes)
     for split, folder in found:
+        expected = split != UNLABELLED and not _SELDOM.fullmatch(folder.name)
         if folder in mixed:
             listed = [home for home, folders in homes.items() if folder in folders]
             undivided = [*listing.splits] == ["train"] and _lies_beside_another(folder, split, read)
-            if split != UNLABELLED or undivided:
+            if expected or undivided:
                 defects.append(_mixed(split, folder, listed, listing, masks_below=folder in masks))
             elif "train" in listed:
                 notes.append(f"the images in {folder} are listed as train, though it is called like split {split!r}")
-        elif folder in read and (split == UNLABELLED or split in mixed.values()):
+        elif folder in read and (not expected or split in mixed.values()):
             continue  # the masks of these images
-        elif split != UNLABELLED:
+        elif expected:
             defects.append(_unread(split, folder, listing))
-        elif not told:
+        elif holds_images(folder) if split != UNLABELLED else not told:
             notes.append(f"{folder} holds nothing that this layout lists, and was left out")
+    notes += (
+        f"{folder} belongs to no split and was left out, though it can be read by itself"
+        for folder in _beside_splits(root, read)
+        if folder not in named and can_be_read(folder)
+    )
     return replace(listing, defects=(*listing.defects, *defects), notes=(*listing.notes, *notes))
 
 
@@ -77,6 +103,16 @@ def _near(root: Path, read: set[Path]) -> Iterator[Path]:
             yield folder
             if _SIDE.fullmatch(folder.name) or folder in read:
                 places.append(folder)
+
+
+def _beside_splits(root: Path, read: set[Path]) -> list[Path]:
+    """The folders beside those of splits that nothing was read from."""
+    folders = subfolders(root)[:_FOLDERS_TRIED]
+    splits = {path for path in folders if any(name.fullmatch(path.name) for name in _NAMES.values())}
+    if splits.isdisjoint(read):
+        return []
+    usual = {path for path in splits if not _SELDOM.fullmatch(path.name)}
+    return [path for path in folders if path not in read | usual and not _SIDE.fullmatch(path.name)]
 
 
 def _folders(files: Iterable[Path]) -> set[Path]:
