@@ -6,9 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from made_files import write
 from pyramidseg.data.alignment import Turn, mismatch, resizable, turn_of
 from pyramidseg.data.defect_kinds import Kind
-from pyramidseg.data.records import Record
+from pyramidseg.data.masks.labelme import LabelMeValues
+from pyramidseg.data.masks.yolo import YoloValues
+from pyramidseg.data.records import Record, ValueSource
 
 SIDE = st.integers(1, 3000)
 
@@ -84,3 +87,16 @@ def test_turns_are_told_by_both_tags(tmp_path: Path, tag: int, own: int, size: t
 def test_outlines_have_no_tag_to_go_by(tmp_path: Path) -> None:
     record = pair(tmp_path, 3, 1)
     assert turn_of(Record("a", record.image, tmp_path / "a.json"), (6, 8)) is Turn.NONE
+
+
+@pytest.mark.parametrize("tag", [1, 3, 6])
+@pytest.mark.parametrize(("name", "values"), [("a.txt", YoloValues({}, ())), ("a.json", LabelMeValues({}, ()))])
+def test_outlines_without_a_size_fit_any_turn(tmp_path: Path, name: str, values: ValueSource, tag: int) -> None:
+    record = Record("a", pair(tmp_path, tag, 1).image, write(tmp_path / name, "{}"))
+    assert turn_of(record, (8, 6), values) is (Turn.NONE if tag == 1 else Turn.UNSEEN)
+
+
+def test_outlines_with_a_size_are_known_to_fit(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.json", '{"imageHeight": 8, "imageWidth": 6}')
+    record = Record("a", pair(tmp_path, 6, 1).image, file)
+    assert turn_of(record, (8, 6), LabelMeValues({}, ())) is Turn.NONE

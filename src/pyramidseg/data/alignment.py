@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pyramidseg.data.defect_kinds import DefectError, Kind
 from pyramidseg.data.image_files import is_image_name, opened
-from pyramidseg.data.records import Record
+from pyramidseg.data.records import OutlineSource, Record, ValueSource
 from pyramidseg.data.tiff import read_tiff_header
 from pyramidseg.errors import PyramidSegError
 
@@ -85,9 +85,15 @@ def resizable(*, image: Size, mask: Size) -> bool:
     return mask != image[::-1] and _same_aspect(image, mask)
 
 
-def turn_of(record: Record, size: Size) -> Turn:
-    """What is known of an image and a mask that have the same size. Outlines have no tag to go by."""
+def turn_of(record: Record, size: Size, values: ValueSource | None = None) -> Turn:
+    """What is known of an image and a mask that have the same size.
+
+    Args:
+        values: what reads the mask. Outlines have no tag to go by, and those whose file says no size fit any turn.
+    """
     if record.mask is not None and not is_image_name(record.mask.name):
+        if isinstance(values, OutlineSource) and orientation(record.image) != 1 and not values.says_size(record):
+            return Turn.UNSEEN
         return Turn.NONE
     tag, own = _tags(record)
     if tag == own:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,15 @@ class ValueSource(Protocol):
 
     def in_words(self, values: Iterable[int]) -> str:
         """Values as a user knows them: numbers, colours or names."""
+        ...
+
+
+@runtime_checkable
+class OutlineSource(ValueSource, Protocol):
+    """Draws outlines in pixels, or shares, of the image, whose size their file may say."""
+
+    def says_size(self, record: Record) -> bool:
+        """Whether the file says the image's size."""
         ...
 
 

@@ -22,7 +22,7 @@ from pyramidseg.data.inspection.channel_statistics import byte_counts
 from pyramidseg.data.inspection.palettes import Palettes, colors_shown
 from pyramidseg.data.inspection.tally import SplitSummary, Tally
 from pyramidseg.data.inspection.turns import Turns
-from pyramidseg.data.masks.class_masks import ClassMasks
+from pyramidseg.data.masks.class_masks import ClassMasks, values_of
 from pyramidseg.data.pairs import check_labels, labels_beside_holes, read_labels
 from pyramidseg.data.parallel import Track, in_threads, untracked
 from pyramidseg.data.readers.coco_labels import crowd_of, with_crowds
@@ -196,7 +196,7 @@ def check_record(record: Record, masks: MaskSource, *, num_classes: int, channel
     except DataError as error:
         return Finding(record, error=error)
     size = header.height, header.width
-    return Finding(record, size, header.dtype, counts, turn_of(record, size), palette)
+    return Finding(record, size, header.dtype, counts, turn_of(record, size, values_of(masks)), palette)
 
 
 def fingerprint(splits: dict[str, tuple[Record, ...]]) -> str:

@@ -22,7 +22,7 @@ from pyramidseg.data.images import read_header, read_image, read_pixels
 from pyramidseg.data.inspection.channel_statistics import ChannelSums, byte_counts, sums_of
 from pyramidseg.data.inspection.lookalikes import look_hash
 from pyramidseg.data.inspection.palettes import colors_shown
-from pyramidseg.data.masks.class_masks import ClassMasks, UnknownValues
+from pyramidseg.data.masks.class_masks import ClassMasks, UnknownValues, values_of
 from pyramidseg.data.pairs import check_labels, labels_beside_holes, read_labels
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.errors import DataError
@@ -97,7 +97,7 @@ def examine(
         defects.append(Defect(Kind.ALL_IGNORED, _mask_file(record), detail))
     turn = Turn.NONE
     if counts is not None and size is not None:
-        turn = turn_of(record, size)
+        turn = turn_of(record, size, values_of(masks))
     elif any(defect.kind is Kind.EXIF_TURNED for defect in defects) and orientation(record.image) >= 5:
         turn = Turn.MISSING
     palette = {} if counts is None else colors_shown(record, masks, counts)

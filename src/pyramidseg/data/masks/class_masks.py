@@ -15,7 +15,7 @@ from pyramidseg.data.alignment import mismatch, resizable
 from pyramidseg.data.defect_kinds import DefectError, Kind
 from pyramidseg.data.images import image_size
 from pyramidseg.data.masks.index import IndexValues
-from pyramidseg.data.records import Record, ValueSource
+from pyramidseg.data.records import MaskSource, Record, ValueSource
 from pyramidseg.errors import DataError
 
 MAX_VALUE = 2**24 - 1
@@ -173,6 +173,11 @@ def _resized(labels: NDArray[np.uint8], record: Record) -> NDArray[np.uint8]:
         raise mismatch(record, image=image, mask=mask)
     height, width = image
     return cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.uint8, copy=False)
+
+
+def values_of(masks: MaskSource) -> ValueSource | None:
+    """What reads the values of masks; None where a source of one's own gives labels."""
+    return masks.values if isinstance(masks, ClassMasks) else None
 
 
 def _unknown_values(path: Path, pixels: Mapping[int, int], known: str, source: ValueSource) -> UnknownValues:

@@ -85,6 +85,11 @@ class CocoValues:
         flaws.refuse()
         return rasterise(shapes, height=height, width=width, where=where)
 
+    def says_size(self, record: Record) -> bool:
+        """See `OutlineSource.says_size`."""
+        file = self.files[str(record.mask)]
+        return bool(file.sizes[file.rows[record.id]].min() > 0)
+
     def in_words(self, values: Iterable[int]) -> str:
         """See `ValueSource.in_words`."""
         return in_names(values, self.names)

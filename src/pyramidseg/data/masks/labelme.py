@@ -145,6 +145,10 @@ class LabelMeValues:
         flaws.refuse()
         return rasterise(shapes, height=height, width=width, where=Where(file.path))
 
+    def says_size(self, record: Record) -> bool:
+        """See `OutlineSource.says_size`."""
+        return record.mask is not None and read_labelme(record.mask).size() is not None
+
     def in_words(self, values: Iterable[int]) -> str:
         """See `ValueSource.in_words`."""
         return in_names(values, self.names)

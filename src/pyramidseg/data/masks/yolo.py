@@ -50,6 +50,10 @@ class YoloValues:
         flaws.refuse()
         return rasterise(shapes, height=height, width=width, where=Where(record.mask))
 
+    def says_size(self, record: Record) -> bool:
+        """See `OutlineSource.says_size`."""
+        return False
+
     def in_words(self, values: Iterable[int]) -> str:
         """See `ValueSource.in_words`."""
         return in_names(values, self.names)
