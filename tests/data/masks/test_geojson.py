@@ -154,9 +154,10 @@ def test_an_image_without_a_place_is_refused(tmp_path: Path) -> None:
 
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((H, W), np.uint8))
     with pytest.raises(
-        DataError, match=r"a\.tif: does not say where on the map it lies, so a\.geojson cannot be drawn"
-    ):
+        DefectError, match=r"a\.tif: does not say where on the map it lies, so a\.geojson cannot be drawn"
+    ) as caught:
         read(tmp_path / "a.tif", [feature(placed(box(2, 2, 20, 20)))])
+    assert caught.value.defect.file == tmp_path / "a.tif"
 
 
 def test_an_image_without_a_coordinate_system_is_refused_unless_the_polygons_share_it(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.cache import file_state
+from pyramidseg.data.defect_kinds import DefectError, Kind
 from pyramidseg.data.georeference import (
     WGS84,
     Georeference,
@@ -60,9 +61,11 @@ class GeoJsonValues:
         where = Where(record.mask)
         place, header = read_georeference(record.image), read_tiff_header(record.image)
         if place is None or header is None:
-            raise DataError(
-                f"{record.image}: does not say where on the map it lies, so {record.mask.name} cannot be drawn on it; "
-                "it has to be a GeoTIFF with scale and tie point"
+            raise DefectError(
+                Kind.UNREADABLE_IMAGE,
+                record.image,
+                f"does not say where on the map it lies, so {record.mask.name} cannot be drawn on it; it has to be a "
+                "GeoTIFF with scale and tie point",
             )
         refuse_huge(record.image, header.height, header.width)
         layer = _layer_on(record.mask, file_state(record.mask), self.class_property, self.crs, place.crs)

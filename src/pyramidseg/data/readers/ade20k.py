@@ -13,6 +13,7 @@ from pathlib import Path
 from pyramidseg.data.readers.folders import child_file, child_folder, subfolders
 from pyramidseg.data.readers.listing import Listing, NearMiss, SourceLabel, SplitFolders
 from pyramidseg.data.readers.paired import read_paired
+from pyramidseg.errors import DataError
 
 _TABLE = """
     wall #787878; building #b47878; sky #06e6e6; floor #503232; tree #04c803; ceiling #787850; road #8c8c8c;
@@ -64,8 +65,9 @@ def read_ade20k(folder: Path, splits: SplitFolders) -> Listing | None:
 
     Raises:
         NearMiss: the lists of the benchmark are there and its folders are not.
-        DataError: as `pair_folders`.
+        DataError: it is the full dataset; or as `pair_folders`.
     """
+    _refuse_full(folder)
     images, masks = child_folder(folder, ["images"]), child_folder(folder, ["annotations"])
     marked = any(child_file(folder, mark) for mark in MARKS)
     if images and masks:
@@ -76,3 +78,18 @@ def read_ade20k(folder: Path, splits: SplitFolders) -> Listing | None:
         return None
     listing = read_paired(folder, splits)
     return listing and replace(listing, layout="ADE20K (images/{split}, annotations/{split})", labels=ADE20K)
+
+
+def _refuse_full(folder: Path) -> None:
+    """Refuse what would pass for masks beside images: the full dataset has parts and instances there too."""
+    place = folder
+    while len(inner := subfolders(place)) == 1:  # images/ADE, and what the archive was unpacked into
+        place = inner[0]
+    for split in ("training", "validation"):
+        inside = child_folder(place, [split])
+        mask = next(inside.rglob(f"{PREFIX}*_seg.png"), None) if inside else None
+        if mask is not None:
+            raise DataError(
+                f"{folder}: is the full ADE20K ({mask.name} beside parts and instances); the SceneParsing release is "
+                "what is read: name the folder of ADEChallengeData2016"
+            )
