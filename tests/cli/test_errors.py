@@ -232,6 +232,25 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_dry_run_needs_no_run_folder(
+    capsys: pytest.CaptureFixture[str], scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", str(scenes), "--dry-run", *TINY]) == 0
+    assert "nothing was trained" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("")
+    assert main(["train", str(scenes), "--dry-run", "--out", "run", *TINY]) == 2
+    assert "run: exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run", "--resume"]])
+def test_a_run_needs_its_folder(capsys: pytest.CaptureFixture[str], scenes: Path, flags: list[str]) -> None:
+    assert main(["train", str(scenes), *flags, *TINY]) == 2
+    assert "--out RUN is missing" in capsys.readouterr().err
+
+
 def test_help_answers_without_loading_torch() -> None:
     code = (
         "import sys\n"

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `train`."""
     parser.add_argument("dataset", metavar="DATASET", help="a folder whose layout is recognised, or a YAML file")
     parser.add_argument("settings", nargs="*", default=[], metavar="section.key=value", help="any other setting")
-    parser.add_argument("--out", required=True, metavar="RUN", help="folder of the run; must not exist")
+    parser.add_argument("--out", metavar="RUN", help="folder of the run; must not exist; a dry run needs none")
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings, such as another run's config.yaml")
     parser.add_argument("--resume", action="store_true", help="continue the run in RUN")
     parser.add_argument("--overwrite", action="store_true", help="discard the run in RUN")
@@ -55,14 +55,22 @@ def run(arguments: argparse.Namespace) -> int:
 
     from pyramidseg.config import load_config
     from pyramidseg.console import Console
+    from pyramidseg.errors import ConfigError
     from pyramidseg.training.loop import fit, plan
-    from pyramidseg.training.run_folder import open_run
+    from pyramidseg.training.run_folder import open_run, with_precision
 
     overrides = given_overrides(arguments, FLAGS)
     if arguments.reset_head:
         overrides["train.reset_head"] = "true"
     config = load_config(arguments.config, overrides)
-    console, out = Console(), Path(arguments.out)
+    console = Console()
+    if arguments.out is None:
+        if not arguments.dry_run or arguments.resume or arguments.overwrite:
+            raise ConfigError("--out RUN is missing, the folder of the run; name it (--dry-run by itself needs none)")
+        plan(with_precision(config), arguments.dataset, console)
+        console.say("dry run: all is well, nothing was trained")
+        return 0
+    out = Path(arguments.out)
     if arguments.dry_run:
         _, config = open_run(out, config, resume=arguments.resume, overwrite=arguments.overwrite)
         plan(config, arguments.dataset, console)

@@ -121,7 +121,7 @@ def open_run(out: Path, config: Config, *, resume: bool, overwrite: bool) -> tup
         return run, _agreed(load_config(run.config), config, run)
     if is_occupied(out) and not (overwrite and is_run):
         raise OutputError(f"{out}: exists already{_ways_on(run)}")
-    return run, _with_precision(config)
+    return run, with_precision(config)
 
 
 def begin_run(run: RunFolder, config: Config, description: Mapping[str, Any], *, resume: bool) -> None:
@@ -172,7 +172,7 @@ def _agreed(saved: Config, config: Config, run: RunFolder) -> Config:
     before, given = saved.model_dump(), given_settings(config)
     asked, _ = choose_optimizer(_with_settings(saved, given))
     if "train.precision" in given:
-        asked = _with_precision(asked)
+        asked = with_precision(asked)
     made_out = asked.model_dump()
     for name, value in given.items():
         section, _, key = name.partition(".")
@@ -185,7 +185,8 @@ def _agreed(saved: Config, config: Config, run: RunFolder) -> Config:
     return asked
 
 
-def _with_precision(config: Config) -> Config:
+def with_precision(config: Config) -> Config:
+    """The settings with the precision made out that this device has."""
     precision = resolve_precision(config.train.precision, choose_device(config.train.device))
     return config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
 
