@@ -102,6 +102,14 @@ def test_no_feature_is_background(image: Path) -> None:
     assert not ONE.read(Record("a", image, image.with_suffix(".geojson"))).any()
 
 
+def test_areas_beside_the_image_are_known_to_miss_it(image: Path) -> None:
+    ring = box(2, 2, 6, 6)
+    beside = [(x + 10 * W, y) for x, y in ring]
+    for shapes, misses in (([], False), ([ring], False), ([beside], True), ([beside, ring], False)):
+        assert not read(image, [feature(placed(shape)) for shape in shapes]).any() or not misses
+        assert ONE.misses(Record("a", image, image.with_suffix(".geojson"))) is misses
+
+
 def test_the_smaller_of_two_that_overlap_lies_on_top(image: Path) -> None:
     values = GeoJsonValues(("background", "yard", "shed"), {"yard": 1, "shed": 2}, "kind")
     shed, yard = feature(placed(box(5, 5, 9, 9)), kind="shed"), feature(placed(box(2, 2, 20, 20)), kind="yard")

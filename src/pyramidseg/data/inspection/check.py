@@ -18,6 +18,7 @@ from pyramidseg.data.alignment import Turn, check_same_size, turn_of
 from pyramidseg.data.defects import Defects
 from pyramidseg.data.grids import check_same_grid
 from pyramidseg.data.images import check_channels, read_header, read_pixels
+from pyramidseg.data.inspection.areas import areas_elsewhere
 from pyramidseg.data.inspection.channel_statistics import byte_counts
 from pyramidseg.data.inspection.palettes import Palettes, colors_shown
 from pyramidseg.data.inspection.tally import SplitSummary, Tally
@@ -141,7 +142,8 @@ def _check(
     if len(dtypes) > 1:
         raise DataError(f"{dataset.source}: images of {' and '.join(sorted(dtypes))} cannot be mixed; convert one kind")
     absent = _absent_classes(dataset, summaries["train"]) if "train" in summaries else ()
-    return DatasetSummary(summaries, fingerprint(listed), (*absent, *turns.remarks()))
+    elsewhere = areas_elsewhere([record for records in listed.values() for record in records], dataset.masks)
+    return DatasetSummary(summaries, fingerprint(listed), (*absent, *turns.remarks(), *elsewhere))
 
 
 def _absent_classes(dataset: Dataset, train: SplitSummary) -> Iterator[str]:

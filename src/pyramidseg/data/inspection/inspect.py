@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pyramidseg.config import DataConfig
 from pyramidseg.data.defect_kinds import Defect, Kind
+from pyramidseg.data.inspection.areas import areas_elsewhere
 from pyramidseg.data.inspection.contact_sheet import Sample, draw
 from pyramidseg.data.inspection.copies import find_copies
 from pyramidseg.data.inspection.examination import examine
@@ -78,7 +79,7 @@ def inspect_dataset(
     labels_lost = any(defect.kind in _LOSES_LABELS for defect in found)
     dataset = replace(dataset, splits=_in_order(dataset.splits))
     survey = Survey(Places.of(dataset.splits), len(dataset.classes))
-    records = (record for some in dataset.splits.values() for record in some)
+    records = [record for some in dataset.splits.values() for record in some]
     look = partial(examine, masks=dataset.masks, num_classes=len(dataset.classes), bands=dataset.bands)
     examined = in_threads(look, records, workers=workers)
     for place, examination in enumerate(track(examined, total=len(survey.places), what="inspecting images and masks")):
@@ -92,7 +93,7 @@ def inspect_dataset(
     found += find_copies(survey.table, dataset.masks)
     if contradiction := survey.palettes.contradiction():
         found.append(Defect(Kind.UNCLEAR_CLASSES, Path(dataset.source), contradiction))
-    remarks = list(survey.remarks())
+    remarks = [*survey.remarks(), *areas_elsewhere(records, dataset.masks)]
     unclear = any(defect.kind is Kind.UNCLEAR_CLASSES for defect in found)
     if not unclear:
         empty, unsure = _empty_classes(dataset, survey, labels_lost=labels_lost)

@@ -53,13 +53,13 @@ class Turns:
         if self._unseen and not self._masks_are_unturned:
             yield (
                 f"{len(self._unseen)} images are turned by their EXIF tag in a way that sizes do not show; look "
-                f"whether their masks were turned too: {_named([record.image for record in self._unseen])}"
+                f"whether their masks were turned too: {named([record.image for record in self._unseen])}"
             )
         if self._of_mask:
             files = [record.mask or record.image for record in self._of_mask]
             yield (
                 f"{len(files)} masks are turned by an EXIF tag that their images do not have, in a way that sizes do "
-                f"not show; look whether they fit: {_named(files)}"
+                f"not show; look whether they fit: {named(files)}"
             )
 
     @property
@@ -67,6 +67,7 @@ class Turns:
         return self._missing > 0 and self._shown == 0
 
 
-def _named(files: Sequence[Path]) -> str:
+def named(files: Sequence[Path]) -> str:
+    """The first few of them."""
     more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
     return ", ".join(map(str, files[:NAMED])) + more

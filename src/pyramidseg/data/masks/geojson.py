@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,16 @@ OF_IMAGE = "image"
 """Said of a coordinate system: that of each image."""
 
 
+class _Met(NamedTuple):
+    """A file's areas on one image, in its coordinate system: all of them, and those whose bounds meet it."""
+
+    layer: Layer
+    features: list[Feature]
+    place: Georeference
+    height: int
+    width: int
+
+
 @dataclass(frozen=True)
 class GeoJsonValues:
     """Areas by the name that a property gives them; all are 1 where no property was asked for.
@@ -56,9 +66,20 @@ class GeoJsonValues:
 
     def read(self, record: Record) -> NDArray[np.uint16]:
         """See `ValueSource.read`."""
+        met = self._on(record)
+        where = Where(met.layer.path)
+        shapes = [self._shape(feature, met.place, where) for feature in met.features]
+        drawn = rasterise(shapes, height=met.height, width=met.width, where=where)
+        return turn(drawn, met.place.orientation).astype(np.uint16, copy=False)
+
+    def misses(self, record: Record) -> bool:
+        """Whether the file has areas, and the image lies beside all of them."""
+        met = self._on(record)
+        return bool(met.layer.features) and not met.features
+
+    def _on(self, record: Record) -> "_Met":
         if record.mask is None:
             raise DataError(f"{record.image}: has no GeoJSON file")
-        where = Where(record.mask)
         place, header = read_georeference(record.image), read_tiff_header(record.image)
         if place is None or header is None:
             raise DefectError(
@@ -72,9 +93,8 @@ class GeoJsonValues:
         left, low, right, high = place.bounds(header.height, header.width)
         bounds = layer.bounds
         met = (bounds[:, 0] <= right) & (bounds[:, 2] >= left) & (bounds[:, 1] <= high) & (bounds[:, 3] >= low)
-        shapes = [self._shape(layer.features[index], place, where) for index in np.flatnonzero(met)]
-        drawn = rasterise(shapes, height=header.height, width=header.width, where=where)
-        return turn(drawn, place.orientation).astype(np.uint16, copy=False)
+        features = [layer.features[index] for index in np.flatnonzero(met)]
+        return _Met(layer, features, place, header.height, header.width)
 
     def in_words(self, values: Iterable[int]) -> str:
         """See `ValueSource.in_words`."""
