@@ -145,7 +145,7 @@ class TestRefusals:
             image_size(tmp_path / "a.jpg")
 
     def test_folder_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="cannot be read as an image"):
+        with pytest.raises(DataError, match="a folder, not an image"):
             image_size(tmp_path)
 
     @pytest.mark.parametrize("suffix", ["gif", "png", "tif", "webp"])

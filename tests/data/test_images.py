@@ -147,7 +147,7 @@ def test_integers_of_32_bits_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("mode", "found", "possible"), [("L", 1, "1, 3"), ("RGB", 3, "1, 3"), ("RGBA", 4, "1, 3, 4")])
 def test_channels_that_a_file_cannot_give_are_refused(tmp_path: Path, mode: str, found: int, possible: str) -> None:
     Image.new(mode, (W, H)).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=rf"a\.png: has {found} channels and 5 are asked for; .* with {possible} "):
+    with pytest.raises(DataError, match=rf"a\.png: has {found} channels and 5 are asked for; .* with {possible}: "):
         read_image(tmp_path / "a.png", channels=5)
 
 

@@ -140,11 +140,11 @@ def check_channels(path: Path, header: ImageHeader, channels: Channels) -> None:
     if header.channels - header.alpha == 1 or header.color:
         possible |= {1, 3}
     if channels not in possible:
-        numbers = " or ".join(map(str, sorted(possible)))
+        numbers = ", ".join(map(str, sorted(possible)))
         choose = "" if header.channels <= channels else ", or with bands chosen (data.bands=[1,2,3])"
         raise DataError(
             f"{path}: has {header.channels} channels and {channels} are asked for; it can be read with {numbers}: give "
-            f"images with {channels}, or train with model.in_channels={numbers}{choose}"
+            f"images with {channels}, or train with model.in_channels={header.channels}{choose}"
         )
 
 

@@ -73,7 +73,7 @@ def test_dataset_yaml_in_a_folder_is_used_aloud(folder: Path) -> None:
         ("classes: [a, b]\nignore: 1", "d.yaml: mask value 1 is a class and ignored at once"),
         ("classes: [a, b, c]\nbinary: true", "d.yaml: binary masks have two classes"),
         ("classes: {0: a}", "d.yaml: classes.0.name=0"),
-        ("ignore: -1", "d.yaml: ignore.0=-1"),
+        ("ignore: -3000000000", "d.yaml: ignore.0=-3000000000"),
         ("val_share: 1.5", "d.yaml: val_share=1.5"),
         ("format: piared", "d.yaml: unknown dataset format 'piared'; did you mean 'paired'"),
     ],

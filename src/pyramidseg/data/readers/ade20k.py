@@ -8,6 +8,7 @@ B. Zhou et al., arXiv 1608.05442. In the masks 0 is everything that is none of t
 """
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from pyramidseg.data.readers.folders import child_file, child_folder, subfolders
@@ -59,6 +60,10 @@ MARKS = ("objectinfo150.txt", "scenecategories.txt")
 PREFIX = "ADE_"
 """Files beside the folders, in lower case, or the beginning of names, that tell ADE20K from other paired folders."""
 
+_LAYERS_ENTERED = 4
+_FILES_SEEN = 1000
+"""Scenes hold some ten files an image."""
+
 
 def read_ade20k(folder: Path, splits: SplitFolders) -> Listing | None:
     """List `images/training annotations/training` and `validation`.
@@ -83,11 +88,15 @@ def read_ade20k(folder: Path, splits: SplitFolders) -> Listing | None:
 def _refuse_full(folder: Path) -> None:
     """Refuse what would pass for masks beside images: the full dataset has parts and instances there too."""
     place = folder
-    while len(inner := subfolders(place)) == 1:  # images/ADE, and what the archive was unpacked into
+    for _ in range(_LAYERS_ENTERED):  # images/ADE, and what the archive was unpacked into
+        inner = subfolders(place)
+        if len(inner) != 1:
+            break
         place = inner[0]
     for split in ("training", "validation"):
         inside = child_folder(place, [split])
-        mask = next(inside.rglob(f"{PREFIX}*_seg.png"), None) if inside else None
+        seen = islice(inside.rglob("*"), _FILES_SEEN) if inside else ()
+        mask = next((path for path in seen if path.match(f"{PREFIX}*_seg.png")), None)
         if mask is not None:
             raise DataError(
                 f"{folder}: is the full ADE20K ({mask.name} beside parts and instances); the SceneParsing release is "
