@@ -61,12 +61,12 @@ def test_any_class_name_can_be_drawn(names):
         assert confusion_heatmap(scores.confusion, names, format=format)
 
 
-@pytest.mark.parametrize("name", ["$\\frac$", "<script>alert(1)</script>", "道路", "-->", "&amp;", "_", ""])
+@pytest.mark.parametrize("name", ["$\\frac$", "<script>alert(1)</script>", "道路", "-->", "&amp;", "_"])
 def test_names_are_drawn_as_they_are(name):
     names = [name, "other"]
     drawn = texts(confusion_heatmap(made_scores(names).confusion, names, format="svg"))
     shown = name if len(name) <= 22 else f"{name[:21]}…"
-    assert [text or "" for text in drawn].count(shown) == 2 or not name
+    assert drawn.count(shown) == 2
 
 
 def test_absent_class_says_so():
