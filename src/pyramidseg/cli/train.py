@@ -63,18 +63,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.reset_head:
         overrides["train.reset_head"] = "true"
     config = load_config(arguments.config, overrides)
-    console = Console()
-    if arguments.out is None:
-        if not arguments.dry_run or arguments.resume or arguments.overwrite:
-            raise ConfigError("--out RUN is missing, the folder of the run; name it (--dry-run by itself needs none)")
-        plan(with_precision(config), arguments.dataset, console)
-        console.say("dry run: all is well, nothing was trained")
-        return 0
-    out = Path(arguments.out)
-    if arguments.dry_run:
-        _, config = open_run(out, config, resume=arguments.resume, overwrite=arguments.overwrite)
+    console, out = Console(), None if arguments.out is None else Path(arguments.out)
+    if out is None and (not arguments.dry_run or arguments.resume or arguments.overwrite):
+        raise ConfigError("--out RUN is missing, the folder of the run; name it (--dry-run by itself needs none)")
+    if out is None or arguments.dry_run:
+        config = (
+            with_precision(config)
+            if out is None
+            else open_run(out, config, resume=arguments.resume, overwrite=arguments.overwrite)[1]
+        )
         plan(config, arguments.dataset, console)
-        console.say(f"dry run: all is well, nothing was trained; the run would be written to {out}")
+        where = "" if out is None else f"; the run would be written to {out}"
+        console.say(f"dry run: all is well, nothing was trained{where}")
         return 0
     fit(config, arguments.dataset, out=out, resume=arguments.resume, overwrite=arguments.overwrite, console=console)
     return 0

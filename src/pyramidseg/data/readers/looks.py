@@ -52,14 +52,16 @@ def foreground_value(masks: Sequence[Path], *, how: IndexValues = PLAIN, memory:
 def mask_with_nodata(masks: Sequence[Path], *, memory: Memory = FORGETFUL) -> Path | None:
     """One of a sample of masks that holds what can be no index, and says so itself: see `shows_nodata`."""
 
+    sample = _spread(masks)[:SAMPLE]
+
     def look_for_it() -> str | None:
-        for mask in _spread(masks)[:SAMPLE]:
+        for mask in sample:
             with suppress(DataError):
                 if shows_nodata(mask):
                     return str(mask)
         return None
 
-    found = _remembered("nodata", masks, [], look_for_it, memory)
+    found = _remembered("nodata", sample, [], look_for_it, memory)
     return None if found is None else Path(found)
 
 
