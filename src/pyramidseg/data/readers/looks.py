@@ -51,7 +51,6 @@ def foreground_value(masks: Sequence[Path], *, how: IndexValues = PLAIN, memory:
 
 def mask_with_nodata(masks: Sequence[Path], *, memory: Memory = FORGETFUL) -> Path | None:
     """One of a sample of masks that holds what can be no index, and says so itself: see `shows_nodata`."""
-
     sample = _spread(masks)[:SAMPLE]
 
     def look_for_it() -> str | None:
