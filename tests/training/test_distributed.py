@@ -1,11 +1,10 @@
 """Two real processes under torchrun compute what one computes on the joined batch."""
 
 import csv
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import cv2
 import numpy as np
@@ -85,16 +84,19 @@ def work(folder: Path) -> None:
 def torchrun(*arguments: object) -> "subprocess.CompletedProcess[str]":
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, arguments)]
     environment = {**process_environment(), "PYTHONWARNINGS": "default", "PYTHONPATH": str(Path(__file__).parents[1])}
-    with subprocess.Popen(
-        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        try:
-            out, err = process.communicate(timeout=240)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # its processes too, which would keep the pipes open
-            out, err = process.communicate()
-            pytest.fail(f"no end after 240 s\n{out}\n{err}")
-    return subprocess.CompletedProcess(words, process.returncode, out, err)
+    # Files rather than pipes, which a process that hangs would keep open.
+    with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+        with subprocess.Popen(words, env=environment, stdout=out, stderr=err) as process:
+            try:
+                in_time = process.wait(timeout=240) is not None
+            except subprocess.TimeoutExpired:
+                in_time = False
+                process.terminate()  # torchrun ends its processes, which are in sessions of their own
+        out.seek(0)
+        err.seek(0)
+        done = subprocess.CompletedProcess(words, process.returncode, out.read(), err.read())
+    assert in_time, f"no end after 240 s\n{done.stdout}\n{done.stderr}"
+    return done
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,11 @@
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
 from pyramidseg.processors import available_processors
+from pyramidseg.threads import thread_pool
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,13 +32,10 @@ def in_threads(work: Callable[[T], R], items: Iterable[T], *, workers: int | Non
     """
     workers = workers or min(8, available_processors())
     waiting: deque[Future[R]] = deque()
-    pool = ThreadPoolExecutor(workers)
-    try:
+    with thread_pool(workers) as pool:
         for item in items:
             waiting.append(pool.submit(work, item))
             if len(waiting) > 4 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

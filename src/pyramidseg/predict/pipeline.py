@@ -6,8 +6,10 @@ result would have come, and closing the last stage ends them all, without a thre
 
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TypeVar
+
+from pyramidseg.threads import thread_pool
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,8 +40,7 @@ def in_order(
     """
     waiting: deque[tuple[Future[R], int]] = deque()
     held = 0
-    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
-    try:
+    with thread_pool(threads, name=name) as pool:
         for item in items:
             size = pixels(item)
             while len(waiting) > 1 and (len(waiting) >= ahead or held + size > AHEAD_PIXELS):
@@ -52,8 +53,6 @@ def in_order(
             del item
         while waiting:
             yield waiting.popleft()[0].result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def in_equal_batches(
