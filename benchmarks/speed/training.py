@@ -22,13 +22,13 @@ from torch import Tensor
 
 import pyramidseg as ps
 from pyramidseg.benchmark.timing import Timing, alternate
-from pyramidseg.config import load_config
 from pyramidseg.console import Console
 from pyramidseg.data.loading import Batch, EpochPlan
 from pyramidseg.data.records import Dataset
 from pyramidseg.data.synthetic.scenes import SCENE_CLASSES, draw_scene, write_scenes
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.runtime import has_fast_bf16
+from pyramidseg.settings import load_config
 from pyramidseg.training.checkpoint import Position
 from pyramidseg.training.epoch import CheckpointClock, run_epoch
 from pyramidseg.training.interrupt import StopRequest

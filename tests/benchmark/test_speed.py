@@ -22,8 +22,8 @@ from benchmarks.speed.training import OURS, PEER, TUNED
 from pyramidseg.benchmark.machine import Machine
 from pyramidseg.benchmark.roofline import Roofline
 from pyramidseg.benchmark.timing import Timing, alternate
-from pyramidseg.config import load_config
 from pyramidseg.model.cost import describe_cost
+from pyramidseg.settings import load_config
 
 CPU = torch.device("cpu")
 MACHINE = Machine("a processor", 2, 2, "", {"torch": "2.15.0"})

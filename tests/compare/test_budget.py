@@ -9,8 +9,8 @@ import pytest
 from pyramidseg.cli.main import main
 from pyramidseg.compare import budget
 from pyramidseg.compare.budget import affordable_epochs, epoch_seconds
-from pyramidseg.config import load_config, parse_override
 from pyramidseg.errors import ConfigError
+from pyramidseg.settings import load_config, parse_override
 from pyramidseg.training.interrupt import Interrupted
 from pyramidseg.training.loop import run_task
 from support import TINY

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 import pyramidseg as ps
-from pyramidseg.config import load_config, parse_override
 from pyramidseg.errors import ConfigError, OutputError, TrainingError, WeightsError
 from pyramidseg.model.bundle import load_bundle
+from pyramidseg.settings import load_config, parse_override
 from pyramidseg.training import loop
 from pyramidseg.training.checkpoint import Position
 from pyramidseg.training.epoch import CheckpointClock, require_finite

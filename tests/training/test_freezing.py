@@ -7,12 +7,13 @@ import pytest
 import torch
 from timm.layers import DropPath
 
-from pyramidseg.config import OptimConfig, full_name, load_config
+from pyramidseg.config import OptimConfig
 from pyramidseg.data.readers import open_dataset
 from pyramidseg.errors import ConfigError
 from pyramidseg.model.encoder import Encoder
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.stages import count_parts, part_finder
+from pyramidseg.settings import full_name, load_config
 from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.loop import train
 from pyramidseg.training.optim import make_optimizer, parameter_groups, set_learning_rate

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from pyramidseg.config import Config, load_config
+from pyramidseg.config import Config
 from pyramidseg.errors import ConfigError
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.settings import load_config
 from pyramidseg.training.preparation import adopt_bundle_settings
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidseg.cli.main import main
-from pyramidseg.config import Config, load_config, setting_names
+from pyramidseg.config import Config
 from pyramidseg.console import Console
 from pyramidseg.data.classification_loading import center_crop, random_resized_crop
 from pyramidseg.data.image_folders import open_image_folders
@@ -24,6 +24,7 @@ from pyramidseg.errors import DataError
 from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.encoder_weights import IMAGENET_MEAN
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.settings import load_config, setting_names
 from pyramidseg.training import classification
 from pyramidseg.training.classification import MEANINGFUL, counted, plan_pretraining
 from pyramidseg.training.loop import train

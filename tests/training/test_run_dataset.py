@@ -8,8 +8,9 @@ import yaml
 from PIL import Image
 
 import pyramidseg as ps
-from pyramidseg.config import DataConfig, load_config, parse_override
+from pyramidseg.config import DataConfig
 from pyramidseg.data.readers import open_dataset
+from pyramidseg.settings import load_config, parse_override
 from support import TINY
 
 

@@ -35,8 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.compare.report import write_report
     from pyramidseg.compare.results import collect
     from pyramidseg.compare.study import begin_study, carry_out
-    from pyramidseg.config import load_config
     from pyramidseg.console import Console
+    from pyramidseg.settings import load_config
 
     overrides = given_overrides(arguments, SHARED)
     settings = load_config(None, overrides).model_dump(mode="json")

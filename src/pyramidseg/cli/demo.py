@@ -39,12 +39,12 @@ def run(arguments: argparse.Namespace) -> int:
     """The whole way, once: scenes, training, evaluation, prediction."""
     from pathlib import Path
 
-    from pyramidseg.config import load_config
     from pyramidseg.console import Console
     from pyramidseg.data.synthetic.scenes import write_scenes
     from pyramidseg.errors import ConfigError
     from pyramidseg.predict.files import predict_files
     from pyramidseg.predict.predictor import Predictor
+    from pyramidseg.settings import load_config
     from pyramidseg.training.loop import fit
 
     console, out = Console(), Path(arguments.out)

@@ -84,8 +84,8 @@ def opened_bundle(path: "Path", console: "Console") -> "Segmenter":
 
 def untrained(arguments: argparse.Namespace) -> "Segmenter":
     """A model with random weights, from an encoder and settings."""
-    from pyramidseg.config import full_name, load_config, parse_override
     from pyramidseg.model.segmenter import Segmenter
+    from pyramidseg.settings import full_name, load_config, parse_override
 
     given = dict(parse_override(text) for text in arguments.settings)
     overrides = {name if "." in name else full_name(name): value for name, value in given.items()}

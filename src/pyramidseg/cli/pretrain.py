@@ -31,8 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pyramidseg.cli.train import given_overrides
-    from pyramidseg.config import load_config
     from pyramidseg.console import Console
+    from pyramidseg.settings import load_config
     from pyramidseg.training.classification import plan_pretraining
     from pyramidseg.training.loop import run_task
 

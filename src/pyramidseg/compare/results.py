@@ -14,7 +14,6 @@ from pyramidseg.benchmark.memory import peak_memory
 from pyramidseg.benchmark.timing import alternate
 from pyramidseg.classes import Classes
 from pyramidseg.compare.bootstrap import Counts, Difference, compare_pairs, counts_of, ious, miou
-from pyramidseg.config import load_config
 from pyramidseg.console import Console
 from pyramidseg.data.images import image_size
 from pyramidseg.data.readers import open_dataset
@@ -25,6 +24,7 @@ from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.backends import TorchBackend
 from pyramidseg.predict.skeleton import skeleton
 from pyramidseg.predict.tiling import predict_labels
+from pyramidseg.settings import load_config
 from pyramidseg.training.loop import Run
 
 SIZES_SAMPLED = 51

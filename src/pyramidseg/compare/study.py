@@ -12,11 +12,12 @@ from typing import Any
 import yaml
 
 from pyramidseg.compare.budget import affordable_epochs, epoch_seconds
-from pyramidseg.config import Config, make_config
+from pyramidseg.config import Config
 from pyramidseg.console import Console
 from pyramidseg.errors import ConfigError, OutputError, WeightsError
 from pyramidseg.files import write_text
 from pyramidseg.model.encoder import resolve_encoder
+from pyramidseg.settings import make_config
 from pyramidseg.training.interrupt import Interrupted
 from pyramidseg.training.loop import Run, fit, plan
 from pyramidseg.training.run_folder import is_occupied

@@ -13,12 +13,13 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from pyramidseg.classes import Classes
-from pyramidseg.config import ModelConfig, explain
+from pyramidseg.config import ModelConfig
 from pyramidseg.errors import ConfigError, DataError
 from pyramidseg.model.encoder import Encoder, resolve_encoder
 from pyramidseg.model.encoder_weights import EncoderSource
 from pyramidseg.model.fpn import FPNDecoder, SpatialDropout
 from pyramidseg.model.normalization import normalize
+from pyramidseg.settings import explain
 
 
 class Segmenter(nn.Module):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyramidseg.cache import Memory
-from pyramidseg.config import Config, TrainConfig, given_settings
+from pyramidseg.config import Config, TrainConfig
 from pyramidseg.console import Console
 from pyramidseg.data.classification_loading import ClassifiedSamples, center_crop
 from pyramidseg.data.image_folders import ImageFolders, LabelledImage, check_images, open_image_folders
@@ -38,6 +38,7 @@ from pyramidseg.runtime import (
     sum_over_ranks,
     world_size,
 )
+from pyramidseg.settings import given_settings
 from pyramidseg.training.checkpoint import Position
 from pyramidseg.training.history import check_watch
 from pyramidseg.training.optim import choose_optimizer

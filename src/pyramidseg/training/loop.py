@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from pyramidseg.cache import Memory
-from pyramidseg.config import Config, full_name, given_settings, load_config
+from pyramidseg.config import Config
 from pyramidseg.console import Console
 from pyramidseg.data.inspection import DatasetSummary, check_dataset
 from pyramidseg.data.normalization import Normalization, measure, wants_statistics
@@ -27,6 +27,7 @@ from pyramidseg.runtime import (
     sum_over_ranks,
     world_size,
 )
+from pyramidseg.settings import full_name, given_settings, load_config
 from pyramidseg.training.checkpoint import Position, load_checkpoint, restore
 from pyramidseg.training.epoch import CheckpointClock, checkpoint, require_finite, run_epoch
 from pyramidseg.training.events import EventLog

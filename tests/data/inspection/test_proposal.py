@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from planting import FORMATS, write_dataset
-from pyramidseg.config import DataConfig, make_config
+from pyramidseg.config import DataConfig
 from pyramidseg.data.inspection import check_dataset
 from pyramidseg.data.inspection.image_table import ImageTable, Places
 from pyramidseg.data.inspection.inspect import inspect_dataset
@@ -13,6 +13,7 @@ from pyramidseg.data.inspection.proposal import propose_settings, propose_weight
 from pyramidseg.data.inspection.tally import SplitSummary
 from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.records import Record
+from pyramidseg.settings import make_config
 from pyramidseg.training.losses import class_weights
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from pyramidseg.config import DataConfig, LabelConfig, load_config, parse_override
+from pyramidseg.config import DataConfig, LabelConfig
 from pyramidseg.errors import ConfigError
+from pyramidseg.settings import load_config, parse_override
 
 READING = tuple(f"data.{name}" for name in ("format", "classes", *LabelConfig.model_fields))
 """What `open_dataset` goes by."""

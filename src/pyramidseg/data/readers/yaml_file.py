@@ -21,9 +21,10 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pyramidseg.config import LabelConfig, MaskReference, Section, explain
+from pyramidseg.config import LabelConfig, MaskReference, Section
 from pyramidseg.data.text_files import read_yaml
 from pyramidseg.errors import ConfigError, DataError, nearest
+from pyramidseg.settings import explain
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 MaskValue = Annotated[int, Field(ge=0, le=65535)]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pyramidseg.config import load_config
 from pyramidseg.errors import ConfigError
+from pyramidseg.settings import load_config
 
 
 @pytest.mark.parametrize("text", ["run #2/best.safetensors", "a: b.safetensors", "2024-01-01", "yes", "[foo", "*foo"])
