@@ -11,8 +11,10 @@ demo: $(READY)
 	$(BIN)/pyramidseg demo --out runs/demo --overwrite
 
 # A process for each processor, one thread each: several threads in each would wait for each other.
+# Where a process crashes the run ends and says so: with another in its place, xdist has been seen to wait for ever.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --max-worker-restart 0 \
+		--dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff format --check

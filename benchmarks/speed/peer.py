@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pyramidseg.model.encoder_weights import IMAGENET_MEAN, IMAGENET_STD
+from pyramidseg.predict.backends.openvino_backend import shared_core
 from pyramidseg.runtime import has_fast_bf16
 
 Predict = Callable[[Tensor], Tensor]
@@ -113,9 +114,7 @@ def in_onnx_runtime(path: Path, device: torch.device) -> Predict:
 
 def in_openvino(path: Path, precision: str) -> Predict:
     """Its ONNX file in OpenVINO on the CPU, with as many threads as torch has."""
-    import openvino
-
-    core = openvino.Core()
+    core = shared_core()
     options = {
         "INFERENCE_PRECISION_HINT": OPENVINO_TYPES[precision],
         "PERFORMANCE_HINT": "LATENCY",

@@ -1,5 +1,6 @@
 """Exported files in their real runtimes: the same function as the model's, for any batch and size."""
 
+import subprocess
 import sys
 
 import pytest
@@ -11,6 +12,7 @@ from pyramidseg.errors import ConfigError, DataError, DeviceError, MissingExtra
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.backends import EXPORTED, make_backend, onnx_backend
 from pyramidseg.predict.backends.card import COARSE, LOGITS
+from support import process_environment
 
 FORMATS = ("onnx", "openvino", "torch")
 
@@ -116,6 +118,28 @@ def test_openvino_computes_in_what_it_is_told(exported, model):
     assert opened(exported("openvino")).precision == "fp32"
     rounded = opened(exported("openvino"), precision="bf16")
     assert (rounded(images) - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+OPENED_AND_DROPPED = """
+import gc, os, signal, sys
+from pyramidseg.predict.backends.openvino_backend import OpenVinoBackend
+
+arrived = []
+signal.signal(signal.SIGINT, lambda *_: arrived.append(True))
+backends = [OpenVinoBackend(sys.argv[1], device="cpu") for _ in range(2)]
+while backends:
+    del backends[0]
+    gc.collect()
+os.kill(os.getpid(), signal.SIGINT)
+assert arrived
+"""
+
+
+def test_signals_are_survived_when_openvino_files_are_dropped_in_the_order_they_were_opened_in(exported):
+    """Each `Core` of OpenVINO replaces the stack that the process handles signals on: see `shared_core`."""
+    command = [sys.executable, "-c", OPENED_AND_DROPPED, str(exported("openvino"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=process_environment())
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("format", ["onnx", "torch"])

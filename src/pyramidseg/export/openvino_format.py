@@ -12,6 +12,7 @@ from pyramidseg.predict.backends.openvino_backend import (
     WEIGHTS_CHECKSUM,
     checksum_of_weights,
     import_openvino,
+    shared_core,
 )
 
 
@@ -25,7 +26,7 @@ class OpenVinoFile:
     def __init__(self, program: ExportedProgram) -> None:
         self._openvino = import_openvino("exporting to OpenVINO")
         self._onnx = to_onnx(program).SerializeToString()  # the model below goes on reading its weights from here
-        self._content = self._openvino.Core().read_model(self._onnx)
+        self._content = shared_core().read_model(self._onnx)
 
     def save(self, path: Path, card: Card) -> None:
         """Write both files, the `.xml` with this card, the checksum of the `.bin` and its own."""

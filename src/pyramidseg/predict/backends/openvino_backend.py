@@ -1,5 +1,6 @@
 """OpenVINO as a backend: `.xml` files with their `.bin`, on CPUs and Intel's GPUs."""
 
+import functools
 import hashlib
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -55,7 +56,7 @@ class OpenVinoBackend(ExportedBackend):
         path = Path(model)
         card = self.read_card(path)
         _check_weights(path, self.read_texts(path))
-        core = openvino.Core()
+        core = shared_core()
         place = _device(str(device), core.available_devices)
         try:
             content = core.read_model(path)
@@ -92,13 +93,14 @@ class OpenVinoBackend(ExportedBackend):
     @classmethod
     def check_device(cls, device: str | torch.device) -> None:
         """Refuse a device that OpenVINO does not have here."""
-        _device(str(device), import_openvino("backend=openvino").Core().available_devices)
+        import_openvino("backend=openvino")
+        _device(str(device), shared_core().available_devices)
 
     @classmethod
     def computed_precision(cls, precision: str, device: str) -> str:
         """What OpenVINO computes in here when it is told this precision: a model of one operation shows it."""
         openvino = import_openvino("backend=openvino")
-        core = openvino.Core()
+        core = shared_core()
         place = _device(device, core.available_devices)
         values = openvino.opset8.parameter([1], openvino.Type.f32)
         model = openvino.Model([openvino.opset8.relu(values)], [values], METADATA)
@@ -156,6 +158,19 @@ def import_openvino(purpose: str) -> Any:
     except ImportError:
         raise MissingExtra("openvino", extra="openvino", purpose=purpose) from None
     return openvino
+
+
+@functools.cache
+def shared_core() -> Any:
+    """The one `Core` of this process; OpenVINO is installed.
+
+    A Core loads the CPU plugin, which gives the thread a stack for signals, and puts back the one before when it goes.
+    Of two Cores the first to go would leave the second to put back what is gone: the next signal with a handler, be it
+    Ctrl-C or the end of a process once a DataLoader has had workers, would end the process with SIGSEGV.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _check_weights(path: Path, texts: dict[str, str]) -> None:
