@@ -85,11 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _each_by_itself(chosen: list[str], arguments: list[str]) -> None:
-    """Every section in a process of its own.
-
-    Training for some minutes in one that had run OpenVINO and ONNX Runtime before died twice: once by a segmentation
-    fault, once unseen.
-    """
+    """Every section in a process of its own: none is measured among the threads and memory that another has left."""
     for name in chosen:
         done = subprocess.run([sys.executable, "-m", "benchmarks.speed", *arguments, "--only", name], check=False)
         if done.returncode:

@@ -1,13 +1,13 @@
 """Lists of names that divide a folder without splits: `train.txt`, `val.txt`, `test.txt`, as people write them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from pyramidseg.data.defect_kinds import Defect, Kind
 from pyramidseg.data.readers.folders import child_file, child_folder
 from pyramidseg.data.readers.image_sets import ImageSet, meant_by, read_lists, without_overlaps
-from pyramidseg.data.readers.listing import UNLABELLED, USUAL_FOLDERS, Listing
+from pyramidseg.data.readers.listing import SELDOM_VAL, UNLABELLED, USUAL_FOLDERS, Listing
 from pyramidseg.data.records import Record
 from pyramidseg.data.references import short
 
@@ -80,13 +80,16 @@ def _without_images_of(lines: Iterable[str], defects: tuple[Defect, ...]) -> tup
 
 
 def _lists(folder: Path) -> dict[str, Path]:
-    """The list of each split."""
+    """The list of each split; that of val may have a seldom name beside a list of train."""
     inner = child_folder(folder, LIST_FOLDERS)
     places = [folder, inner] if inner else [folder]
-    found = {
-        split: next((file for place in places for name in names if (file := child_file(place, f"{name}.txt"))), None)
-        for split, names in USUAL_FOLDERS.items()
-    }
+
+    def called(names: Sequence[str]) -> Path | None:
+        return next((file for place in places for name in names if (file := child_file(place, f"{name}.txt"))), None)
+
+    found = {split: called(names) for split, names in USUAL_FOLDERS.items()}
+    if found["train"] and not found["val"]:
+        found["val"] = called(SELDOM_VAL)
     return {split: file for split, file in found.items() if file is not None}
 
 

@@ -128,6 +128,7 @@ def _sources(
     found: dict[str, list[_Source]] = {}
     base = _base(folder, file)
     notes: tuple[str, ...] = () if base else (_not_followed(folder, file),)
+    unknown: list[str] = []
     for split, entries in file.sources.items():
         places = [_place(entry, base or folder, folder, file.path) for entry in entries]
         if split == "test" and None in places:
@@ -137,7 +138,20 @@ def _sources(
         for place, entry in zip(places, entries, strict=True):
             with flaws.caught():
                 found[split].append(_source(place, entry, folder, file, flaws))
+        if len(found[split]) < len(places) - places.count(None):
+            unknown.append(split)
+    if unknown and (unnamed := _unnamed(folder, found.values())):
+        found[unknown[0]].append(unnamed)
+        notes += (f"{len(unnamed.images)} images are named nowhere and are inspected as {unknown[0]}",)
     return found, notes
+
+
+def _unnamed(folder: Path, found: Iterable[Sequence[_Source]]) -> _Source | None:
+    """The labelled images that are in no split: those of a list that should name some and does not."""
+    named = {os.path.realpath(image) for parts in found for part in parts for image in part.images}
+    unnamed = (image for image in list_images(folder) if os.path.realpath(image) not in named)
+    images = [image for image in unnamed if _text_of(image, folder)]
+    return _list_source(images, folder) if images else None
 
 
 def _by_folders(folder: Path, splits: SplitFolders) -> dict[str, list[_Source]]:
@@ -210,9 +224,18 @@ def _source(place: Path | None, entry: str, folder: Path, file: YoloFile, flaws:
     if not images:
         unusable.refuse()
     flaws.add(*unusable.defects)
-    labels = (_label_of(image, folder) for image in images)
-    texts = (next(filter(is_file, (label, label.with_suffix(".TXT"))), None) for label in labels)
-    return _Source(folder, tuple(images), tuple(text for text in texts if text))
+    return _list_source(images, folder)
+
+
+def _list_source(images: Iterable[Path], root: Path) -> _Source:
+    images = tuple(images)
+    return _Source(root, images, tuple(text for image in images if (text := _text_of(image, root))))
+
+
+def _text_of(image: Path, root: Path) -> Path | None:
+    """The image's label file, if it has one."""
+    label = _label_of(image, root)
+    return next(filter(is_file, (label, label.with_suffix(".TXT"))), None)
 
 
 def _listed(line: str, file: Path, root: Path) -> Path:
