@@ -8,9 +8,19 @@ import torch
 from torch import nn
 
 from pyramidseg.errors import WeightsError
-from pyramidseg.training.checkpoint import Identity, Position, load_checkpoint, restore, save_checkpoint
+from pyramidseg.model.encoder_weights import EncoderSource
+from pyramidseg.training.checkpoint import (
+    Identity,
+    Origin,
+    Position,
+    load_checkpoint,
+    restore,
+    save_checkpoint,
+    stored_origin,
+)
 
 MINE = Identity(settings="my settings", data="my data")
+BEGUN = Origin(EncoderSource("file", "mine.safetensors", (0.5,), (0.25,)), (0.4,), (0.2,))
 
 
 def trained(steps: int = 1) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -34,6 +44,7 @@ def save(folder: Path, step: int, *, steps: int = 1) -> Path:
         optimizer=optimizer,
         tally=torch.eye(2, dtype=torch.int64),
         identity=MINE,
+        origin=BEGUN,
         processes=2,
     )
 
@@ -43,6 +54,15 @@ def load(folder: Path) -> tuple[Position, list[str]]:
     found = load_checkpoint(folder, identity=MINE, processes=2, warn=warnings.append)
     assert found is not None
     return found[1], warnings
+
+
+def test_the_origin_is_known_by_whatever_can_be_read(tmp_path: Path) -> None:
+    assert stored_origin(tmp_path / "absent") is None
+    save(tmp_path, 1)
+    newest = save(tmp_path, 2)
+    assert stored_origin(tmp_path) == BEGUN
+    newest.write_bytes(b"damaged")
+    assert stored_origin(tmp_path) == BEGUN
 
 
 def test_the_last_two_are_kept(tmp_path: Path) -> None:

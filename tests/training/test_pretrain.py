@@ -22,10 +22,11 @@ from pyramidseg.data.image_folders import open_image_folders
 from pyramidseg.data.images import read_image
 from pyramidseg.errors import DataError
 from pyramidseg.model.classifier import Classifier
-from pyramidseg.model.encoder_weights import IMAGENET_MEAN
+from pyramidseg.model.encoder_weights import IMAGENET_MEAN, EncoderSource
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.settings import load_config, setting_names
 from pyramidseg.training import classification
+from pyramidseg.training.checkpoint import Origin
 from pyramidseg.training.classification import MEANINGFUL, counted, plan_pretraining
 from pyramidseg.training.loop import train
 from support import TINY_SETTINGS
@@ -191,6 +192,19 @@ def test_validation_does_without_float64_where_there_is_none(
     with NoDoubles():
         found = setup.task.validate(setup.model, Console(quiet=True)).columns
     assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_run_that_goes_on_needs_no_starting_weights(folders: Path, tmp_path: Path) -> None:
+    overrides = {
+        "model.encoder": "test_resnet",
+        "model.encoder_weights": str(tmp_path / "gone.safetensors"),
+        "data.crop": 32,
+        "train.device": "cpu",
+    }
+    origin = Origin(EncoderSource("file", "gone.safetensors", (0.4,) * 3, (0.3,) * 3), (0.5,) * 3, (0.2,) * 3)
+    setup = plan_pretraining(load_config(overrides=overrides), folders, Console(quiet=True), origin)
+    assert setup.origin.source == origin.source
+    assert (setup.origin.mean, setup.origin.std) == (pytest.approx(origin.mean), pytest.approx(origin.std))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from pyramidseg.model.bundle import KIND
 from pyramidseg.model.tensor_files import read_verified
@@ -116,6 +118,28 @@ def test_a_polite_stop_saves_at_the_steps_end(
     )
     assert "resumed at epoch" in again.stdout
     assert_same_bits(out, reference)
+
+
+@pytest.mark.parametrize("kind", ["encoder", "whole"])
+def test_starting_weights_are_not_needed_again(scenes: Path, reference: Path, tmp_path: Path, kind: str) -> None:
+    weights = tmp_path / "start.safetensors"
+    if kind == "encoder":
+        torch.manual_seed(1)
+        save_file(timm.create_model("test_resnet").state_dict(), weights)
+        more = (f"model.encoder_weights={weights}", "train.epochs=1")
+    else:
+        weights.write_bytes((reference / "last.safetensors").read_bytes())
+        more = (f"model.weights={weights}", "train.epochs=1")
+    through, stopped = command(scenes, tmp_path / "through", *more), command(scenes, tmp_path / "stopped", *more)
+    subprocess.run(through, check=True, env=process_environment(), capture_output=True)
+    assert kill_when(stopped, lambda: reached(tmp_path / "stopped", 2), signal.SIGKILL) == -signal.SIGKILL
+    weights.unlink()
+    again = subprocess.run(
+        [*stopped, "--resume"], env=process_environment(), capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert "resumed at epoch 1" in again.stdout
+    assert_same_bits(tmp_path / "stopped", tmp_path / "through")
 
 
 def test_a_damaged_checkpoint_costs_one_checkpoint_only(scenes: Path, reference: Path, tmp_path: Path) -> None:

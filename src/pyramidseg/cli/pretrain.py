@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     console, folder = Console(), Path(arguments.folder)
     run_task(
         config,
-        lambda resolved: plan_pretraining(resolved, folder, console),
+        lambda resolved, origin: plan_pretraining(resolved, folder, console, origin),
         out=Path(arguments.out),
         resume=arguments.resume,
         overwrite=arguments.overwrite,

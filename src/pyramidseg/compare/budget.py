@@ -16,6 +16,7 @@ from torch import nn
 from pyramidseg.config import Config
 from pyramidseg.console import Console
 from pyramidseg.errors import ConfigError
+from pyramidseg.training.checkpoint import Origin
 from pyramidseg.training.interrupt import Interrupted
 from pyramidseg.training.loop import plan, run_task
 from pyramidseg.training.segmentation import Segmentation
@@ -46,8 +47,8 @@ def epoch_seconds(config: Config, dataset: str, *, out: Path) -> float:
     console = Console(quiet=True)
     timed: list[TimedSegmentation] = []
 
-    def timed_setup(resolved: Config) -> Setup:
-        setup = plan(resolved, dataset, console)
+    def timed_setup(resolved: Config, origin: Origin | None) -> Setup:
+        setup = plan(resolved, dataset, console, origin)
         task = setup.task
         assert isinstance(task, Segmentation)
         timed.append(TimedSegmentation(task.config, task.dataset, task.summary, task.step, task.class_weights))

@@ -5,7 +5,7 @@ The metadata are JSON texts by name: `model` (settings), `classes`, `encoder_sou
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def save_bundle(model: Segmenter, path: Path, *, facts: dict[str, Any]) -> None:
         "version": pyramidseg.__version__,
         "model": model.settings.model_dump_json(),
         "classes": json.dumps(model.classes.to_dict()),
-        "encoder_source": json.dumps(asdict(model.encoder_source)),
+        "encoder_source": model.encoder_source.to_json(),
         "input": INPUT_CONTRACT,
         "facts": json.dumps(facts),
     }
@@ -71,12 +71,9 @@ def load_bundle(path: Path) -> Bundle:
     tensors, metadata = read_verified(path, kind=KIND)
     try:
         settings = json.loads(metadata["model"])
-        # The bundle's own tensors are the weights: nothing else is fetched.
-        arguments = {**settings, "encoder_weights": "none", "weights": "random"}
+        classes = Classes.from_dict(json.loads(metadata["classes"]))
         with torch.random.fork_rng([]):  # loading must not disturb the caller's random numbers
-            model = Segmenter(classes=Classes.from_dict(json.loads(metadata["classes"])), **arguments)
-        model.settings = model.settings.model_copy(update={"encoder_weights": settings["encoder_weights"]})
-        model.encoder_source = _encoder_source(metadata)
+            model = without_weights(classes, settings, EncoderSource.from_json(metadata["encoder_source"]))
         facts: dict[str, Any] = json.loads(metadata["facts"])
     except (KeyError, TypeError, ValueError, PyramidSegError) as error:
         raise WeightsError(
@@ -85,6 +82,19 @@ def load_bundle(path: Path) -> Bundle:
         ) from None
     _copy_all(model, tensors, path)
     return Bundle(model.eval(), facts, metadata["version"])
+
+
+def without_weights(classes: Classes, settings: dict[str, Any], source: EncoderSource) -> Segmenter:
+    """A model whose weights are still to come, all of them: nothing is fetched only to be overwritten.
+
+    Args:
+        settings: of `Segmenter`.
+        source: where its encoder's weights came from at first.
+    """
+    model = Segmenter(classes=classes, **{**settings, "encoder_weights": "none", "weights": "random"})
+    model.settings = model.settings.model_copy(update={"encoder_weights": settings["encoder_weights"]})
+    model.encoder_source = source
+    return model
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -120,13 +130,8 @@ def load_weights(model: Segmenter, path: Path, *, reset_head: bool = False) -> M
             f"{len(unused)} have no place ({_few(unused)}); its settings are {_differences(model, metadata)}"
         )
     model.load_state_dict({name: tensors[name] for name in wanted} | {name: own[name] for name in reset})
-    model.encoder_source = _encoder_source(metadata)
+    model.encoder_source = EncoderSource.from_json(metadata["encoder_source"])
     return MatchReport(tuple(wanted), reset)
-
-
-def _encoder_source(metadata: dict[str, str]) -> EncoderSource:
-    stored = json.loads(metadata["encoder_source"])
-    return EncoderSource(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
 
 
 def _copy_all(model: Segmenter, tensors: dict[str, Tensor], path: Path) -> None:

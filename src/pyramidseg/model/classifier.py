@@ -54,7 +54,7 @@ class Classifier(nn.Module):
         self.in_channels = in_channels
         levels = find_levels(self.name, STRIDES)
         self.size_multiple = levels.size_multiple
-        self.network, self.source = create_network(
+        self.network, self.encoder_source = create_network(
             self.name,
             weights=encoder_weights,
             in_channels=in_channels,
@@ -62,8 +62,8 @@ class Classifier(nn.Module):
         )
         if self.network.get_classifier() is None:  # type: ignore[operator]
             raise ConfigError(f"encoder={self.name}: has no classifier to train; choose another network")
-        self.register_buffer("mean", torch.tensor(self.source.mean))
-        self.register_buffer("std", torch.tensor(self.source.std))
+        self.register_buffer("mean", torch.tensor(self.encoder_source.mean))
+        self.register_buffer("std", torch.tensor(self.encoder_source.std))
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) to logits (B, K)."""

@@ -5,7 +5,7 @@ The names of tensors are timm's; a fully connected layer in a file is left out.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +47,16 @@ class EncoderSource:
     name: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def to_json(self) -> str:
+        """As it is stored in files."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "EncoderSource":
+        """Of what `to_json` made."""
+        stored = json.loads(text)
+        return cls(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
 
 
 def create_network(

@@ -2,15 +2,21 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from pyramidseg.errors import WeightsError
-from pyramidseg.model.tensor_files import read_verified, write_tensors
+from pyramidseg.model.encoder_weights import EncoderSource
+from pyramidseg.model.tensor_files import read_metadata, read_verified, write_tensors
+
+if TYPE_CHECKING:
+    from pyramidseg.model.classifier import Classifier
+    from pyramidseg.model.segmenter import Segmenter
 
 KIND = "pyramidseg checkpoint"
 KEPT = 2
@@ -22,6 +28,35 @@ class Identity:
 
     settings: str
     data: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run began with, as its checkpoints know it: a resumed run needs the starting weights themselves no more.
+
+    Attributes:
+        source: of the encoder's weights.
+        mean, std: by which the model normalises.
+    """
+
+    source: EncoderSource
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, model: "Segmenter | Classifier") -> "Origin":
+        """The origin of a model that is trained."""
+        return cls(model.encoder_source, tuple(model.mean.tolist()), tuple(model.std.tolist()))
+
+    def to_json(self) -> str:
+        """As it is stored in checkpoints."""
+        return json.dumps({"source": self.source.to_json(), "mean": self.mean, "std": self.std})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Origin":
+        """Of what `to_json` made."""
+        stored = json.loads(text)
+        return cls(EncoderSource.from_json(stored["source"]), tuple(stored["mean"]), tuple(stored["std"]))
 
 
 @dataclass
@@ -65,6 +100,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     tally: Tensor,
     identity: Identity,
+    origin: Origin,
     processes: int,
 ) -> Path:
     """Write `step-N.safetensors`, then delete all but the last two.
@@ -80,6 +116,7 @@ def save_checkpoint(
     metadata = {
         "format": KIND,
         **asdict(identity),
+        "origin": origin.to_json(),
         "processes": str(processes),
         "position": json.dumps(asdict(position)),
     }
@@ -88,6 +125,14 @@ def save_checkpoint(
     for old in _stored(folder)[:-KEPT]:
         old.unlink()
     return path
+
+
+def stored_origin(folder: Path) -> Origin | None:
+    """What the run of these checkpoints began with; None where there are none that could be read."""
+    for path in reversed(_stored(folder)):
+        with suppress(WeightsError):
+            return Origin.from_json(read_metadata(path, kind=KIND)["origin"])
+    return None
 
 
 def load_checkpoint(

@@ -39,7 +39,7 @@ from pyramidseg.runtime import (
     world_size,
 )
 from pyramidseg.settings import given_settings
-from pyramidseg.training.checkpoint import Position
+from pyramidseg.training.checkpoint import Origin, Position
 from pyramidseg.training.history import check_watch
 from pyramidseg.training.optim import choose_optimizer
 from pyramidseg.training.pretraining_report import write_pretraining_report
@@ -185,8 +185,11 @@ class Classification:
             yield _stacked(waiting)
 
 
-def plan_pretraining(config: Config, folder: Path, console: Console) -> Setup:
+def plan_pretraining(config: Config, folder: Path, console: Console, origin: Origin | None = None) -> Setup:
     """Check everything that can be checked before training, and build what it needs.
+
+    Args:
+        origin: of a run that goes on, whose weights a checkpoint has.
 
     Raises:
         PyramidSegError: the first thing that cannot be used.
@@ -200,16 +203,19 @@ def plan_pretraining(config: Config, folder: Path, console: Console) -> Setup:
         data.classes,
         encoder=config.model.encoder,
         encoder_depth=config.model.encoder_depth,
-        encoder_weights=config.model.encoder_weights,
+        encoder_weights="none" if origin else config.model.encoder_weights,
         in_channels=config.model.in_channels,
         dropout=config.model.dropout,
     )
-    if normalization is not None:
+    if origin is not None:
+        model.encoder_source = origin.source
+        model.set_normalization(origin.mean, origin.std)
+    elif normalization is not None:
         model.set_normalization(normalization.mean, normalization.std)
     plan = make_plan(config, samples=len(data.splits["train"]))
     model.check_training_batch(plan.smallest_batch, *config.data.crop)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    note = f"{model.name} classifier, {parameters / 1e6:.1f} M parameters, weights {model.source.name}"
+    note = f"{model.name} classifier, {parameters / 1e6:.1f} M parameters, weights {model.encoder_source.name}"
     with memory_explained("choose a smaller encoder, or train.device=cpu"):
         model = channels_last(model.to(step.device, step.dtype))
     setup = assemble(
@@ -227,6 +233,7 @@ def plan_pretraining(config: Config, folder: Path, console: Console) -> Setup:
             color=config.data.color,
             seed=config.train.seed,
         ),
+        origin=Origin.of(model),
         notes=(note, *([f"images are normalised by {normalization}"] if normalization else [])),
     )
     for text in (*setup.notes, optimizer):

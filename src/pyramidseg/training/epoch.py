@@ -146,6 +146,7 @@ def checkpoint(setup: Setup, run: RunFolder, position: Position, tally: Tensor) 
         optimizer=setup.optimizer,
         tally=total,
         identity=setup.identity,
+        origin=setup.origin,
         processes=world_size(),
     )
 

@@ -28,7 +28,7 @@ from pyramidseg.runtime import (
     world_size,
 )
 from pyramidseg.settings import full_name, given_settings, load_config
-from pyramidseg.training.checkpoint import Position, load_checkpoint, restore
+from pyramidseg.training.checkpoint import Origin, Position, load_checkpoint, restore, stored_origin
 from pyramidseg.training.epoch import CheckpointClock, checkpoint, require_finite, run_epoch
 from pyramidseg.training.events import EventLog
 from pyramidseg.training.history import check_watch, epoch_row, improves, row_in_words
@@ -93,7 +93,7 @@ def fit(
     """The whole of a segmentation run."""
     return run_task(
         config,
-        lambda resolved: plan(resolved, source, console),
+        lambda resolved, origin: plan(resolved, source, console, origin),
         out=out,
         resume=resume,
         overwrite=overwrite,
@@ -102,17 +102,24 @@ def fit(
 
 
 def run_task(
-    config: Config, make: Callable[[Config], Setup], *, out: Path, resume: bool, overwrite: bool, console: Console
+    config: Config,
+    make: Callable[[Config, Origin | None], Setup],
+    *,
+    out: Path,
+    resume: bool,
+    overwrite: bool,
+    console: Console,
 ) -> Run:
     """The whole of a run, whatever it learns.
 
     Args:
-        make: checks everything and builds what training needs, from the settings as a resumed run has them.
+        make: checks everything and builds what training needs, from the settings as a resumed run has them, and from
+            its origin where checkpoints have its weights.
     """
     with process_group(choose_device(device_of(out, config, resume=resume))):
         console.quiet = console.quiet or rank() > 0
         run, config = on_first_rank(lambda: open_run(out, config, resume=resume, overwrite=overwrite))
-        setup = make(config)
+        setup = make(config, stored_origin(run.checkpoints) if resume else None)
         on_first_rank(lambda: begin_run(run, setup.config, setup.task.description(), resume=resume))
         position, tally = Position(), setup.task.empty_tally()
         if resume:
@@ -146,19 +153,22 @@ def run_task(
     return summarize(run, position)
 
 
-def plan(config: Config, source: str | Path | Dataset, console: Console) -> Setup:
+def plan(config: Config, source: str | Path | Dataset, console: Console, origin: Origin | None = None) -> Setup:
     """Check everything that can be checked before training, say what was chosen, and build what training needs.
+
+    Args:
+        origin: of a run that goes on, whose weights a checkpoint has, and whose settings are made out.
 
     Raises:
         PyramidSegError: the first thing that cannot be used.
     """
     check_watch(config.train.watch, Segmentation.watchable)
-    config, taken = adopt_bundle_settings(config)
+    config, taken = (config, "") if origin else adopt_bundle_settings(config)
     config, optimizer = choose_optimizer(config)
     make_step(config)  # a device or a network that cannot be had is refused before any mask is read
     check_encoder(config.model)
     dataset, summary, normalization = on_first_rank(lambda: checked_dataset(source, config, console))
-    setup = prepare(adopt_bands(config, dataset), dataset, summary, normalization)
+    setup = prepare(adopt_bands(config, dataset), dataset, summary, normalization, origin)
     for note in (taken, *setup.notes, optimizer):
         if note:
             console.say(note)

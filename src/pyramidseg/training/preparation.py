@@ -16,10 +16,11 @@ from pyramidseg.data.records import Dataset
 from pyramidseg.data.transforms import Augmentation, RareClassCrops
 from pyramidseg.errors import ConfigError
 from pyramidseg.free_memory import free_bytes
-from pyramidseg.model.bundle import load_weights, read_settings
+from pyramidseg.model.bundle import load_weights, read_settings, without_weights
 from pyramidseg.model.encoder import resolve_encoder
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.runtime import channels_last, memory_explained, position_seed
+from pyramidseg.training.checkpoint import Origin
 from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.losses import class_weights
 from pyramidseg.training.segmentation import Segmentation, TrainingModel
@@ -31,17 +32,19 @@ def prepare(
     dataset: Dataset,
     summary: DatasetSummary,
     normalization: Normalization | None = None,
+    origin: Origin | None = None,
 ) -> Setup:
     """Build everything that a segmentation run needs, and refuse what training would fail on later.
 
     Args:
         normalization: of the training images; without it the weights' own is kept.
+        origin: of a run that goes on, whose weights a checkpoint has.
 
     Raises:
         PyramidSegError: a setting, a device, weights or a batch that cannot be used.
     """
     step = make_step(config)
-    model, model_note = build_model(config, dataset)
+    model, model_note = build_model(config, dataset, origin)
     if normalization is not None:
         model.set_normalization(normalization.mean, normalization.std)
     with memory_explained("choose a smaller encoder, or train.device=cpu"):
@@ -64,6 +67,7 @@ def prepare(
         samples=TrainingSamples(
             pairs, augmentation=_augmentation(config.data, summary.splits["train"]), seed=config.train.seed
         ),
+        origin=Origin.of(model),
         notes=(
             model_note,
             f"images are normalised by {normalization or _normalization_of(model)}",
@@ -74,19 +78,28 @@ def prepare(
     )
 
 
-def build_model(config: Config, dataset: Dataset) -> tuple[Segmenter, str]:
-    """The network with its starting weights, and what they are in words."""
+def build_model(config: Config, dataset: Dataset, origin: Origin | None = None) -> tuple[Segmenter, str]:
+    """The network with its starting weights, and what they are in words.
+
+    Args:
+        origin: without it the weights are got; with it they are still to come, from a checkpoint.
+    """
     torch.manual_seed(position_seed("initialisation", config.train.seed))
     settings = config.model.model_dump()
     start = settings.pop("weights")
-    if start == "random":
+    if start != "random":
+        settings["encoder_weights"] = "none"
+    if origin is not None:
+        model = without_weights(dataset.classes, settings, origin.source)
+        model.set_normalization(origin.mean, origin.std)
+    else:
         model = Segmenter(classes=dataset.classes, **settings)
+    if start == "random":
         source = model.encoder_source
         parameters = sum(parameter.numel() for parameter in model.parameters())
         return model, f"{model.encoder.name} FPN, {parameters / 1e6:.1f} M parameters, encoder weights {source.name}"
-    model = Segmenter(classes=dataset.classes, **{**settings, "encoder_weights": "none"})
-    report = load_weights(model, Path(start), reset_head=config.train.reset_head)
-    return model, f"{model.encoder.name} FPN, weights {start}: {report}"
+    report = "" if origin else f": {load_weights(model, Path(start), reset_head=config.train.reset_head)}"
+    return model, f"{model.encoder.name} FPN, weights {start}{report}"
 
 
 def adopt_bundle_settings(config: Config) -> tuple[Config, str]:

@@ -16,7 +16,7 @@ from pyramidseg.data.loading import EpochPlan, Samples, TrainingLoader, default_
 from pyramidseg.errors import ConfigError
 from pyramidseg.processors import available_processors
 from pyramidseg.runtime import choose_device, rank, resolve_precision, world_size
-from pyramidseg.training.checkpoint import Identity, Position
+from pyramidseg.training.checkpoint import Identity, Origin, Position
 from pyramidseg.training.ema import WeightAverage
 from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.optim import make_optimizer
@@ -33,6 +33,7 @@ class Setup:
         model: what is trained, averaged and saved.
         wrapped: the model as the loss sees it, inside DistributedDataParallel where there are several processes.
         identity: of the settings that matter, and of the data.
+        origin: what the model began with.
         notes: what was chosen, in words.
     """
 
@@ -46,6 +47,7 @@ class Setup:
     optimizer: torch.optim.Optimizer
     loader: TrainingLoader
     identity: Identity
+    origin: Origin
     notes: tuple[str, ...]
 
     def for_epoch(self, epoch: int) -> "Setup":
@@ -120,6 +122,7 @@ def assemble(
     model: nn.Module,
     seen_by_loss: nn.Module,
     samples: Samples,
+    origin: Origin,
     notes: tuple[str, ...],
 ) -> Setup:
     """Optimiser, average, processes and loading around a model that is on its device.
@@ -156,6 +159,7 @@ def assemble(
         optimizer=optimizer,
         loader=TrainingLoader(samples, plan, rank=rank(), workers=workers, pin=step.device.type == "cuda"),
         identity=_identity(config, task),
+        origin=origin,
         notes=notes,
     )
 
