@@ -73,7 +73,8 @@ def load_bundle(path: Path) -> Bundle:
         settings = json.loads(metadata["model"])
         classes = Classes.from_dict(json.loads(metadata["classes"]))
         with torch.random.fork_rng([]):  # loading must not disturb the caller's random numbers
-            model = without_weights(classes, settings, EncoderSource.from_json(metadata["encoder_source"]))
+            model = without_weights(classes, settings)
+        model.encoder_source = EncoderSource.from_json(metadata["encoder_source"])
         facts: dict[str, Any] = json.loads(metadata["facts"])
     except (KeyError, TypeError, ValueError, PyramidSegError) as error:
         raise WeightsError(
@@ -84,16 +85,10 @@ def load_bundle(path: Path) -> Bundle:
     return Bundle(model.eval(), facts, metadata["version"])
 
 
-def without_weights(classes: Classes, settings: dict[str, Any], source: EncoderSource) -> Segmenter:
-    """A model whose weights are still to come, all of them: nothing is fetched only to be overwritten.
-
-    Args:
-        settings: of `Segmenter`.
-        source: where its encoder's weights came from at first.
-    """
+def without_weights(classes: Classes, settings: dict[str, Any]) -> Segmenter:
+    """A model of these settings whose weights are still to come, all of them: nothing is fetched to be overwritten."""
     model = Segmenter(classes=classes, **{**settings, "encoder_weights": "none", "weights": "random"})
     model.settings = model.settings.model_copy(update={"encoder_weights": settings["encoder_weights"]})
-    model.encoder_source = source
     return model
 
 

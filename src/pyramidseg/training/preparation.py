@@ -90,7 +90,8 @@ def build_model(config: Config, dataset: Dataset, origin: Origin | None = None) 
     if start != "random":
         settings["encoder_weights"] = "none"
     if origin is not None:
-        model = without_weights(dataset.classes, settings, origin.source)
+        model = without_weights(dataset.classes, settings)
+        model.encoder_source = origin.source
         model.set_normalization(origin.mean, origin.std)
     else:
         model = Segmenter(classes=dataset.classes, **settings)
