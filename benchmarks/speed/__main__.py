@@ -1,8 +1,8 @@
 """Speed against segmentation_models.pytorch and against the machine's own limit, in one command.
 
-    python -m benchmarks.speed --out DIR                            all, in some 17 minutes on two cores
+    python -m benchmarks.speed --out DIR                            all, in some 45 minutes on two cores
     python -m benchmarks.speed --out DIR --only training,labels     a part; the rest of DIR is kept
-    python -m benchmarks.speed --out DIR --camvid DATASET           with epochs of CamVid, some minutes more
+    python -m benchmarks.speed --out DIR --camvid DATASET           with epochs of CamVid, 7 minutes more
     python -m benchmarks.speed --out DIR --table benchmarks/speed/README.md
 
 From the root of the checkout, on a machine that does nothing else. The convolution roofline is measured first, each
