@@ -48,6 +48,11 @@ class Origin:
         """The origin of a model that is trained."""
         return cls(model.encoder_source, tuple(model.mean.tolist()), tuple(model.std.tolist()))
 
+    def give(self, model: "Segmenter | Classifier") -> None:
+        """Make it that of a model whose weights are still to come."""
+        model.encoder_source = self.source
+        model.set_normalization(self.mean, self.std)
+
     def to_json(self) -> str:
         """As it is stored in checkpoints."""
         return json.dumps({"source": self.source.to_json(), "mean": self.mean, "std": self.std})
@@ -128,9 +133,9 @@ def save_checkpoint(
 
 
 def stored_origin(folder: Path) -> Origin | None:
-    """What the run of these checkpoints began with; None where there are none that could be read."""
+    """What the run of these checkpoints began with; None where none can be read and says so."""
     for path in reversed(_stored(folder)):
-        with suppress(WeightsError):
+        with suppress(WeightsError, KeyError):
             return Origin.from_json(read_metadata(path, kind=KIND)["origin"])
     return None
 

@@ -208,9 +208,8 @@ def plan_pretraining(config: Config, folder: Path, console: Console, origin: Ori
         dropout=config.model.dropout,
     )
     if origin is not None:
-        model.encoder_source = origin.source
-        model.set_normalization(origin.mean, origin.std)
-    elif normalization is not None:
+        origin.give(model)
+    if normalization is not None:
         model.set_normalization(normalization.mean, normalization.std)
     plan = make_plan(config, samples=len(data.splits["train"]))
     model.check_training_batch(plan.smallest_batch, *config.data.crop)

@@ -91,8 +91,7 @@ def build_model(config: Config, dataset: Dataset, origin: Origin | None = None) 
         settings["encoder_weights"] = "none"
     if origin is not None:
         model = without_weights(dataset.classes, settings)
-        model.encoder_source = origin.source
-        model.set_normalization(origin.mean, origin.std)
+        origin.give(model)
     else:
         model = Segmenter(classes=dataset.classes, **settings)
     if start == "random":

@@ -227,9 +227,8 @@ def _source(place: Path | None, entry: str, folder: Path, file: YoloFile, flaws:
     return _list_source(images, folder)
 
 
-def _list_source(images: Iterable[Path], root: Path) -> _Source:
-    images = tuple(images)
-    return _Source(root, images, tuple(text for image in images if (text := _text_of(image, root))))
+def _list_source(images: Sequence[Path], root: Path) -> _Source:
+    return _Source(root, tuple(images), tuple(text for image in images if (text := _text_of(image, root))))
 
 
 def _text_of(image: Path, root: Path) -> Path | None:
