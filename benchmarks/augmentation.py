@@ -16,8 +16,8 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from pyramidseg.data.synthetic.scenes import draw_scene
 from pyramidseg.data.transforms import Augmentation
+from pyramidseg.demo.scenes import draw_scene
 
 ROUNDS, IMAGES = 15, 40
 

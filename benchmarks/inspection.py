@@ -23,12 +23,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pyramidseg.config import DataConfig
-from pyramidseg.data.inspection import check_dataset
-from pyramidseg.data.inspection.inspect import inspect_dataset
-from pyramidseg.data.parallel import in_threads
-from pyramidseg.data.readers import open_dataset
-from pyramidseg.data.synthetic.scenes import write_scenes
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.parallel import in_threads
+from pyramidseg.demo.scenes import write_scenes
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.inspection import check_dataset
+from pyramidseg.inspection.inspect_dataset import inspect_dataset
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from pyramidseg import Predictor
-from pyramidseg.data.synthetic.scenes import draw_scene
+from pyramidseg.demo.scenes import draw_scene
 
 SCENES = (1008, 1011, 1021)
 HEIGHT, WIDTH, GAP = 192, 256, 6

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pyramidseg.data.synthetic.scenes import write_scenes
+from pyramidseg.demo.scenes import write_scenes
 from support import CommandLine, process_environment
 
 os.environ["PYRAMIDSEG_CACHE"] = "off"  # nothing remembered in or from the home of whoever runs the tests

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from pyramidseg.classes import Classes
-from pyramidseg.predict.backends import LogitGeometry
+from pyramidseg.backends import LogitGeometry
+from pyramidseg.base.classes import Classes
 
 
 class Brightness:

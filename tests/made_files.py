@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyramidseg.config import DataConfig
-from pyramidseg.data.readers import open_dataset
+from pyramidseg.base.config import DataConfig
 from pyramidseg.data.records import Dataset, Record
+from pyramidseg.formats.open_dataset import open_dataset
 
 HEIGHT, WIDTH = 3, 4
 

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyramidseg.data.defect_kinds import Kind
+from pyramidseg.base.defects import DefectKind
 
 HEIGHT, WIDTH = 30, 40
 CLASSES = ("ground", "thing", "other")
 COLORS = ((90, 120, 60), (200, 30, 40), (20, 60, 220))
 
-Expected = tuple[Kind, Path]
+Expected = tuple[DefectKind, Path]
 Labels = NDArray[np.uint8]
 
 
@@ -49,7 +49,7 @@ class Layout:
     defects: "tuple[Callable[[Pair], Expected], ...]"
     finish: "Callable[[Layout], None]" = lambda layout: None
     labels: dict[tuple[str, str], Labels] = field(default_factory=dict)
-    spoils: tuple[Kind, ...] = ()
+    spoils: tuple[DefectKind, ...] = ()
 
 
 def paired(root: Path) -> Layout:
@@ -73,7 +73,7 @@ def unlisted(root: Path) -> Layout:
         mask=lambda split, name: root / "masks" / split / f"{name}.png",
         write_mask=write_index,
         defects=(*IN_IMAGES, *IN_MASKS, stray_value, colors_among_numbers, *IN_PAIRS),
-        spoils=(Kind.UNCLEAR_CLASSES,),
+        spoils=(DefectKind.UNCLEAR_CLASSES,),
     )
 
 
@@ -282,11 +282,11 @@ class Pair:
 
 
 def truncated_image(pair: Pair) -> Expected:
-    return Kind.DAMAGED, _cut(pair.image_file, pair.rng)
+    return DefectKind.DAMAGED, _cut(pair.image_file, pair.rng)
 
 
 def truncated_mask(pair: Pair) -> Expected:
-    return Kind.DAMAGED, _cut(pair.mask_file, pair.rng)
+    return DefectKind.DAMAGED, _cut(pair.mask_file, pair.rng)
 
 
 def damaged_image(pair: Pair) -> Expected:
@@ -294,143 +294,143 @@ def damaged_image(pair: Pair) -> Expected:
     middle = content.index(b"IDAT") + 4 + int(pair.rng.integers(20, 60))
     content[middle] ^= 0xFF
     pair.image_file.write_bytes(content)
-    return Kind.DAMAGED, pair.image_file
+    return DefectKind.DAMAGED, pair.image_file
 
 
 def empty_image(pair: Pair) -> Expected:
     pair.image_file.write_bytes(b"")
-    return Kind.EMPTY, pair.image_file
+    return DefectKind.EMPTY, pair.image_file
 
 
 def empty_mask(pair: Pair) -> Expected:
     pair.mask_file.write_bytes(b"")
-    return Kind.EMPTY, pair.mask_file
+    return DefectKind.EMPTY, pair.mask_file
 
 
 def web_page(pair: Pair) -> Expected:
     pair.image_file.write_text("<!doctype html><title>404 Not Found</title>")
-    return Kind.FOREIGN, pair.image_file
+    return DefectKind.FOREIGN, pair.image_file
 
 
 def bomb(pair: Pair) -> Expected:
     pair.image_file.write_bytes(png_of(50_000, 50_000))
-    return Kind.TOO_LARGE, pair.image_file
+    return DefectKind.TOO_LARGE, pair.image_file
 
 
 def frames(pair: Pair) -> Expected:
     other = Image.fromarray(pair.image[::-1].copy())
     Image.fromarray(pair.image).save(pair.image_file, save_all=True, append_images=[other])
-    return Kind.SEVERAL_PAGES, pair.image_file
+    return DefectKind.SEVERAL_PAGES, pair.image_file
 
 
 def dangling_link(pair: Pair) -> Expected:
     pair.image_file.unlink()
     pair.image_file.symlink_to(pair.image_file.with_name("moved away.png"))
-    return Kind.ABSENT, pair.image_file
+    return DefectKind.ABSENT, pair.image_file
 
 
 def odd_image(pair: Pair) -> Expected:
     Image.fromarray(pair.image.mean(axis=2).astype(np.int32)).save(pair.image_file, "TIFF")
-    return Kind.UNREADABLE_IMAGE, pair.image_file
+    return DefectKind.UNREADABLE_IMAGE, pair.image_file
 
 
 def blank_image(pair: Pair) -> Expected:
     write_image(pair.image_file, np.full_like(pair.image, pair.rng.integers(256)))
-    return Kind.BLANK_IMAGE, pair.image_file
+    return DefectKind.BLANK_IMAGE, pair.image_file
 
 
 def grey_image(pair: Pair) -> Expected:
     write_image(pair.image_file, cv2.cvtColor(pair.image, cv2.COLOR_RGB2GRAY))
-    return Kind.MIXED_CHANNELS, pair.image_file
+    return DefectKind.MIXED_CHANNELS, pair.image_file
 
 
 def deep_image(pair: Pair) -> Expected:
     assert cv2.imwrite(str(pair.image_file), pair.image.astype(np.uint16) * 257)
-    return Kind.MIXED_DEPTHS, pair.image_file
+    return DefectKind.MIXED_DEPTHS, pair.image_file
 
 
 def tiny_pair(pair: Pair) -> Expected:
     pair.write(*scene(pair.rng, 5, 7))
-    return Kind.EXTREME_SIZE, pair.image_file
+    return DefectKind.EXTREME_SIZE, pair.image_file
 
 
 def huge_pair(pair: Pair) -> Expected:
     pair.write(*scene(pair.rng, 5 * HEIGHT, 5 * WIDTH))
-    return Kind.EXTREME_SIZE, pair.image_file
+    return DefectKind.EXTREME_SIZE, pair.image_file
 
 
 def elongated_pair(pair: Pair) -> Expected:
     pair.write(*scene(pair.rng, HEIGHT // 2, 3 * WIDTH))
-    return Kind.EXTREME_ASPECT, pair.image_file
+    return DefectKind.EXTREME_ASPECT, pair.image_file
 
 
 def same_file(pair: Pair) -> Expected:
     _copy(pair, "train")
-    return Kind.DUPLICATE if pair.split == "train" else Kind.LEAK, pair.image_file
+    return DefectKind.DUPLICATE if pair.split == "train" else DefectKind.LEAK, pair.image_file
 
 
 def same_pixels(pair: Pair) -> Expected:
     pixels = np.asarray(Image.open(_copy(pair, "train")))
     write_image(pair.image_file, pixels, compress_level=1)
-    return Kind.DUPLICATE if pair.split == "train" else Kind.LEAK, pair.image_file
+    return DefectKind.DUPLICATE if pair.split == "train" else DefectKind.LEAK, pair.image_file
 
 
 def contradiction(pair: Pair) -> Expected:
     _copy(pair, "train")
     pair.relabel(pair.labels)
-    return Kind.CONTRADICTION if pair.split == "train" else Kind.LEAK, pair.image_file
+    return DefectKind.CONTRADICTION if pair.split == "train" else DefectKind.LEAK, pair.image_file
 
 
 def near_copy(pair: Pair) -> Expected:
     pixels = np.asarray(Image.open(_copy(pair, "train"))).astype(np.float64)
     noisy = pixels * 0.85 + pair.rng.normal(0, 3, pixels.shape)
     write_image(pair.image_file, noisy.clip(0, 255).astype(np.uint8))
-    return Kind.LEAK, pair.image_file
+    return DefectKind.LEAK, pair.image_file
 
 
 def exif_turned(pair: Pair) -> Expected:
     exif = Image.Exif()
     exif[0x0112] = int(pair.rng.choice([5, 6, 7, 8]))
     write_image(pair.image_file, pair.image, exif=exif)
-    return Kind.EXIF_TURNED, pair.mask_file
+    return DefectKind.EXIF_TURNED, pair.mask_file
 
 
 def unknown_value(pair: Pair) -> Expected:
     spoilt = pair.labels.copy()
     spoilt[3, 3] = pair.rng.integers(len(CLASSES), 255)
     write_index(pair.mask_file, spoilt)
-    return Kind.UNKNOWN_VALUE, pair.mask_file
+    return DefectKind.UNKNOWN_VALUE, pair.mask_file
 
 
 def stray_value(pair: Pair) -> Expected:
     spoilt = pair.labels.copy()
     spoilt[3, 3] = pair.rng.integers(100, 255)
     write_index(pair.mask_file, spoilt)
-    return Kind.UNKNOWN_VALUE, pair.mask_file
+    return DefectKind.UNKNOWN_VALUE, pair.mask_file
 
 
 def unknown_color(pair: Pair) -> Expected:
     pixels = np.asarray(Image.open(pair.mask_file)).copy()
     pixels[3, 3] = pair.rng.integers(1, 20, 3)
     Image.fromarray(pixels).save(pair.mask_file)
-    return Kind.UNKNOWN_VALUE, pair.mask_file
+    return DefectKind.UNKNOWN_VALUE, pair.mask_file
 
 
 def all_ignored(pair: Pair) -> Expected:
     pair.relabel(np.full_like(pair.labels, 255))
-    return Kind.ALL_IGNORED, pair.mask_file
+    return DefectKind.ALL_IGNORED, pair.mask_file
 
 
 def other_size(pair: Pair) -> Expected:
     pair.relabel(pair.labels[: -int(pair.rng.integers(1, 9))])
-    return Kind.SIZE_DIFFERS, pair.mask_file
+    return DefectKind.SIZE_DIFFERS, pair.mask_file
 
 
 def mask_turned_by_itself(pair: Pair) -> Expected:
     exif = Image.Exif()
     exif[0x0112] = int(pair.rng.choice([5, 6, 7, 8]))
     Image.open(pair.mask_file).save(pair.mask_file, exif=exif)
-    return Kind.EXIF_TURNED, pair.mask_file
+    return DefectKind.EXIF_TURNED, pair.mask_file
 
 
 def upside_down(pair: Pair) -> Expected:
@@ -438,48 +438,48 @@ def upside_down(pair: Pair) -> Expected:
     exif = Image.Exif()
     exif[0x0112] = int(pair.rng.choice([2, 3, 4]))
     write_image(pair.image_file, pair.image, exif=exif)
-    return Kind.EXIF_TURNED, pair.mask_file
+    return DefectKind.EXIF_TURNED, pair.mask_file
 
 
 def jpeg_mask(pair: Pair) -> Expected:
     Image.open(pair.mask_file).convert("RGB").save(pair.mask_file, "JPEG")
-    return Kind.LOSSY_MASK, pair.mask_file
+    return DefectKind.LOSSY_MASK, pair.mask_file
 
 
 def webp_mask(pair: Pair) -> Expected:
     Image.open(pair.mask_file).convert("RGB").save(pair.mask_file, "WEBP", quality=80)
-    return Kind.LOSSY_MASK, pair.mask_file
+    return DefectKind.LOSSY_MASK, pair.mask_file
 
 
 def transparent_mask(pair: Pair) -> Expected:
     made = Image.open(pair.mask_file).convert("RGBA")
     made.putpixel((4, 4), (0, 0, 0, 10))
     made.save(pair.mask_file)
-    return Kind.TRANSPARENT_MASK, pair.mask_file
+    return DefectKind.TRANSPARENT_MASK, pair.mask_file
 
 
 def colors_among_numbers(pair: Pair) -> Expected:
     write_colors(pair.mask_file, pair.labels)
-    return Kind.UNEXPECTED_COLORS, pair.mask_file
+    return DefectKind.UNEXPECTED_COLORS, pair.mask_file
 
 
 def float_mask(pair: Pair) -> Expected:
     Image.fromarray(pair.labels.astype(np.float32) + 0.25).save(pair.mask_file, "TIFF")
-    return Kind.UNREADABLE_MASK, pair.mask_file
+    return DefectKind.UNREADABLE_MASK, pair.mask_file
 
 
 def image_as_mask(pair: Pair) -> Expected:
     shutil.copy(pair.image_file, pair.mask_file)
-    return Kind.MASK_IS_IMAGE, pair.mask_file
+    return DefectKind.MASK_IS_IMAGE, pair.mask_file
 
 
 def grey_image_as_mask(pair: Pair) -> Expected:
     Image.open(pair.image_file).convert("L").save(pair.mask_file)
-    return Kind.MASK_IS_IMAGE, pair.mask_file
+    return DefectKind.MASK_IS_IMAGE, pair.mask_file
 
 
 def broken_json(pair: Pair) -> Expected:
-    return Kind.BAD_ANNOTATION, _cut(pair.mask_file, pair.rng)
+    return DefectKind.BAD_ANNOTATION, _cut(pair.mask_file, pair.rng)
 
 
 def nan_in_polygon(pair: Pair) -> Expected:
@@ -493,30 +493,30 @@ def two_corners(pair: Pair) -> Expected:
 def outside(pair: Pair) -> Expected:
     content = json.loads(pair.mask_file.read_text())
     write_json(pair.mask_file, **{**content, "imagePath": "../../../secret.png"})
-    return Kind.OUTSIDE, pair.mask_file
+    return DefectKind.OUTSIDE, pair.mask_file
 
 
 def no_mask(pair: Pair) -> Expected:
     pair.mask_file.unlink()
-    return Kind.MISSING_MASK, pair.image_file
+    return DefectKind.MISSING_MASK, pair.image_file
 
 
 def no_image(pair: Pair) -> Expected:
     pair.image_file.unlink()
-    return Kind.MISSING_IMAGE, pair.mask_file
+    return DefectKind.MISSING_IMAGE, pair.mask_file
 
 
 def second_of_a_stem(pair: Pair) -> Expected:
     other = pair.image_file.with_suffix(".tif")
     write_image(other, pair.image)
-    return Kind.SAME_STEM, other
+    return DefectKind.SAME_STEM, other
 
 
 def other_case(pair: Pair) -> Expected:
     image, labels = scene(pair.rng)
     # Upper case comes first.
     write_pair(pair.layout, pair.split, pair.name.upper(), image, labels)
-    return Kind.CASE_COLLISION, pair.image_file
+    return DefectKind.CASE_COLLISION, pair.image_file
 
 
 IN_IMAGES = (
@@ -574,7 +574,7 @@ def _with_points(pair: Pair, points: list[list[float]]) -> Expected:
     content = json.loads(pair.mask_file.read_text())
     content["shapes"][0]["points"] = points
     write_json(pair.mask_file, **content)
-    return Kind.BAD_ANNOTATION, pair.mask_file
+    return DefectKind.BAD_ANNOTATION, pair.mask_file
 
 
 def _cut(file: Path, rng: np.random.Generator) -> Path:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pyramidseg.data.synthetic.scenes import draw_scene
+from pyramidseg.base.overrides import setting_names
+from pyramidseg.demo.scenes import draw_scene
 from pyramidseg.model.encoder import DEPTHS
-from pyramidseg.settings import setting_names
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/**/*.md")])

@@ -25,14 +25,14 @@ import torch
 import torch.nn.functional as F
 
 import pyramidseg as ps
-from pyramidseg.config import DataConfig
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.device import autocast, resolve_precision
 from pyramidseg.data.loading import EpochPlan, TrainingLoader, TrainingSamples
 from pyramidseg.data.pairs import FilePairs
-from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.transforms import Augmentation
 from pyramidseg.evaluation.metrics import Metrics
 from pyramidseg.evaluation.scoring import score
-from pyramidseg.runtime import autocast, resolve_precision
+from pyramidseg.formats.open_dataset import open_dataset
 
 CPU = torch.device("cpu")
 PRECISION = resolve_precision("auto", CPU)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from pyramidseg.errors import ConfigError
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.model.segmenter import Segmenter
 

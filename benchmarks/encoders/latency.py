@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyramidseg.base.device import channels_last
 from pyramidseg.model.encoder import Encoder
-from pyramidseg.runtime import channels_last
 
 REFERENCE = "resnet18"
 

@@ -9,7 +9,7 @@ from benchmarks.encoders.latency import measure_latency
 from benchmarks.encoders.table import Row
 from timm.models import get_pretrained_cfg, list_pretrained
 
-from pyramidseg.errors import ConfigError
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.model.encoder_weights import IMAGENET_TAGS
 
 IMAGENET_CLASSES = 1000

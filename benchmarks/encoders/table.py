@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from pyramidseg.files import write_text
+from pyramidseg.base.files import write_text
 
 Status = Literal["works", "refused", "fails", "unchecked"]
 

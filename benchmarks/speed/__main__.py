@@ -34,11 +34,10 @@ from benchmarks.speed.startup import measure_startup
 from benchmarks.speed.table import page
 from benchmarks.speed.training import measure_training
 
-from pyramidseg.benchmark.machine import describe_machine
-from pyramidseg.benchmark.roofline import measure_roofline
-from pyramidseg.files import write_text
-from pyramidseg.predict.processors import use_available_processors
-from pyramidseg.runtime import choose_device
+from pyramidseg.base.device import choose_device
+from pyramidseg.base.files import write_text
+from pyramidseg.predict.pipeline import use_available_processors
+from pyramidseg.studies.benchmark_results import describe_machine, measure_roofline
 
 SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "prediction": measure_prediction,

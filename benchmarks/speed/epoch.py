@@ -26,10 +26,10 @@ from benchmarks.speed.training import (
     shares_of_floor,
 )
 
-from pyramidseg.benchmark.timing import alternate
+from pyramidseg.base.parallel import untracked
 from pyramidseg.data.loading import Batch
-from pyramidseg.data.parallel import untracked
-from pyramidseg.training.checkpoint import Position
+from pyramidseg.studies.benchmark_results import alternate
+from pyramidseg.training.checkpoint import TrainingProgress
 from pyramidseg.training.setup import Setup
 
 CROP_PX = 320
@@ -73,5 +73,5 @@ def _peer_epoch(setup: Setup, step: Callable[[Batch], None]) -> None:
             step(batch)
 
 
-def _waiting_share(position: Position) -> float:
+def _waiting_share(position: TrainingProgress) -> float:
     return position.waited / position.seconds

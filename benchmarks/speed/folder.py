@@ -17,14 +17,14 @@ from benchmarks.speed.rows import Row, timed_rows
 from benchmarks.speed.settings import Bench
 from torch import Tensor
 
-from pyramidseg.benchmark.images import scene_images
-from pyramidseg.benchmark.timing import alternate
+from pyramidseg.backends import TorchBackend
+from pyramidseg.base.device import has_fast_bf16
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.backends import TorchBackend
-from pyramidseg.predict.files import predict_files
+from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.predictor import Predictor
-from pyramidseg.runtime import has_fast_bf16
+from pyramidseg.studies.benchmark_images import scene_images
+from pyramidseg.studies.benchmark_results import alternate
 
 BATCH = 4
 """As `pyramidseg predict` has it."""

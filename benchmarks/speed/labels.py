@@ -15,10 +15,10 @@ from benchmarks.speed.rows import Row, timed_rows
 from benchmarks.speed.settings import Bench
 from torch import Tensor
 
-from pyramidseg.benchmark.timing import alternate
-from pyramidseg.data.synthetic.scenes import SCENE_CLASSES, draw_scene
-from pyramidseg.predict.backends import LogitGeometry
-from pyramidseg.predict.labels import label_maps
+from pyramidseg.backends import LogitGeometry
+from pyramidseg.demo.scenes import SCENE_CLASSES, draw_scene
+from pyramidseg.predict.label_maps import label_maps
+from pyramidseg.studies.benchmark_results import alternate
 
 GEOMETRY = LogitGeometry(stride=4, align_corners=False)
 

@@ -24,12 +24,12 @@ from benchmarks.speed.training import ENCODER, Task, made_batch, open_trainer
 from benchmarks.speed.training import contestants as trainers
 from benchmarks.speed.training import group_name as training_group
 
-from pyramidseg.benchmark.images import scene_images
-from pyramidseg.benchmark.memory import import_runtimes, peak_growth
-from pyramidseg.predict.backends import TorchBackend
-from pyramidseg.predict.files import predict_files
+from pyramidseg.backends import TorchBackend
+from pyramidseg.predict.pipeline import use_available_processors
+from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.predictor import Predictor
-from pyramidseg.predict.processors import use_available_processors
+from pyramidseg.studies.benchmark_images import scene_images
+from pyramidseg.studies.process_memory import import_runtimes, peak_growth
 
 ROOT = Path(__file__).parents[2]
 

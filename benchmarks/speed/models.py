@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from benchmarks.speed.peer import build_peer, export_to_onnx, smp_name
 
-from pyramidseg.benchmark.candidates import RUNTIMES, is_installed
-from pyramidseg.export.exporting import export_model
+from pyramidseg.export.export_model import export_model
 from pyramidseg.model.imports import import_checkpoint
-from pyramidseg.model.imports.checkpoint import Choices
+from pyramidseg.model.imports.foreign_checkpoint import Choices
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.studies.benchmark_model import RUNTIMES, is_installed
 
 
 @dataclass(frozen=True)

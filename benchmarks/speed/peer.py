@@ -13,9 +13,9 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
+from pyramidseg.backends.openvino_backend import shared_core
+from pyramidseg.base.device import has_fast_bf16
 from pyramidseg.model.encoder_weights import IMAGENET_MEAN, IMAGENET_STD
-from pyramidseg.predict.backends.openvino_backend import shared_core
-from pyramidseg.runtime import has_fast_bf16
 
 Predict = Callable[[Tensor], Tensor]
 """(B, C, H, W) uint8 images on the CPU to (B, H, W) labels."""

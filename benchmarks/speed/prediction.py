@@ -11,13 +11,13 @@ from benchmarks.speed.rows import Row, timed_rows
 from benchmarks.speed.settings import Bench
 from torch import Tensor
 
-from pyramidseg.benchmark.images import scene_images
-from pyramidseg.benchmark.timing import alternate
+from pyramidseg.backends import EXPORTED, make_backend
+from pyramidseg.base.device import has_fast_bf16
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.backends import EXPORTED, make_backend
 from pyramidseg.predict.tiling import predict_labels
-from pyramidseg.runtime import has_fast_bf16
+from pyramidseg.studies.benchmark_images import scene_images
+from pyramidseg.studies.benchmark_results import alternate
 
 WARMUP = 2
 

@@ -19,17 +19,15 @@ from benchmarks.speed.settings import Settings
 from benchmarks.speed.table import markdown_table
 from benchmarks.speed.training import OURS, STEPS, TUNED, Task, made_batch, open_trainer
 
-from pyramidseg.benchmark.images import scene_images
-from pyramidseg.benchmark.machine import describe_machine
-from pyramidseg.benchmark.roofline import Roofline, measure_roofline
-from pyramidseg.benchmark.timing import alternate
-from pyramidseg.files import write_text
+from pyramidseg.backends import make_backend
+from pyramidseg.base.device import choose_device, has_fast_bf16
+from pyramidseg.base.files import write_text
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.backends import make_backend
-from pyramidseg.predict.labels import label_maps
-from pyramidseg.predict.processors import use_available_processors
-from pyramidseg.runtime import choose_device, has_fast_bf16
+from pyramidseg.predict.label_maps import label_maps
+from pyramidseg.predict.pipeline import use_available_processors
+from pyramidseg.studies.benchmark_images import scene_images
+from pyramidseg.studies.benchmark_results import Roofline, alternate, describe_machine, measure_roofline
 
 DEAREST = 10
 

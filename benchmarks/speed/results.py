@@ -10,9 +10,8 @@ from benchmarks.speed.goals import goals
 from benchmarks.speed.rows import Row
 from benchmarks.speed.settings import Settings
 
-from pyramidseg.benchmark.machine import Machine
-from pyramidseg.benchmark.roofline import Roofline
-from pyramidseg.files import write_text
+from pyramidseg.base.files import write_text
+from pyramidseg.studies.benchmark_results import Machine, Roofline
 
 RESULTS = "results.json"
 

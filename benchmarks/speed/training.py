@@ -21,15 +21,15 @@ from benchmarks.speed.settings import Bench
 from torch import Tensor
 
 import pyramidseg as ps
-from pyramidseg.benchmark.timing import Timing, alternate
-from pyramidseg.console import Console
+from pyramidseg.base.device import has_fast_bf16
+from pyramidseg.base.log import Console
+from pyramidseg.base.overrides import load_config
 from pyramidseg.data.loading import Batch, EpochPlan
 from pyramidseg.data.records import Dataset
-from pyramidseg.data.synthetic.scenes import SCENE_CLASSES, draw_scene, write_scenes
+from pyramidseg.demo.scenes import SCENE_CLASSES, draw_scene, write_scenes
 from pyramidseg.model.cost import describe_cost
-from pyramidseg.runtime import has_fast_bf16
-from pyramidseg.settings import load_config
-from pyramidseg.training.checkpoint import Position
+from pyramidseg.studies.benchmark_results import Timing, alternate
+from pyramidseg.training.checkpoint import TrainingProgress
 from pyramidseg.training.epoch import CheckpointClock, run_epoch
 from pyramidseg.training.interrupt import StopRequest
 from pyramidseg.training.loop import plan
@@ -186,12 +186,12 @@ def prepare_ours(task: Task, settings: Mapping[str, Any], dataset: Dataset | str
     return plan(load_config(overrides=overrides), dataset, Console(quiet=True))
 
 
-def epochs_of_ours(setup: Setup, folder: Path) -> Callable[[], Position]:
+def epochs_of_ours(setup: Setup, folder: Path) -> Callable[[], TrainingProgress]:
     """Our loop's epoch, from its first step to its last, each time it is called."""
     run, console = RunFolder(folder / "run"), Console(quiet=True)
 
-    def epoch() -> Position:
-        position = Position()
+    def epoch() -> TrainingProgress:
+        position = TrainingProgress()
         run_epoch(
             setup,
             run,

@@ -13,18 +13,18 @@ fast.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from pyramidseg.base.version import __version__
 
 _HOME = {
-    "Classes": "pyramidseg.classes",
-    "Config": "pyramidseg.config",
+    "Classes": "pyramidseg.base.classes",
+    "Config": "pyramidseg.base.config",
     "Dataset": "pyramidseg.data.records",
     "Predictor": "pyramidseg.predict.predictor",
     "Record": "pyramidseg.data.records",
     "Segmenter": "pyramidseg.model.segmenter",
-    "benchmark_model": "pyramidseg.benchmark.measuring",
+    "benchmark_model": "pyramidseg.studies.benchmark_model",
     "evaluate": "pyramidseg.evaluation.scoring",
-    "inspect_dataset": "pyramidseg.data.inspection.inspect",
+    "inspect_dataset": "pyramidseg.inspection.inspect_dataset",
     "train": "pyramidseg.training.loop",
 }
 
@@ -35,6 +35,7 @@ __all__ = [
     "Predictor",
     "Record",
     "Segmenter",
+    "__version__",
     "benchmark_model",
     "evaluate",
     "inspect_dataset",
@@ -42,14 +43,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from pyramidseg.benchmark.measuring import benchmark_model
-    from pyramidseg.classes import Classes
-    from pyramidseg.config import Config
-    from pyramidseg.data.inspection.inspect import inspect_dataset
+    from pyramidseg.base.classes import Classes
+    from pyramidseg.base.config import Config
     from pyramidseg.data.records import Dataset, Record
     from pyramidseg.evaluation.scoring import evaluate
+    from pyramidseg.inspection.inspect_dataset import inspect_dataset
     from pyramidseg.model.segmenter import Segmenter
     from pyramidseg.predict.predictor import Predictor
+    from pyramidseg.studies.benchmark_model import benchmark_model
     from pyramidseg.training.loop import train
 
 

@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from pyramidseg.data.synthetic import scenes as scenes_module
 
+from pyramidseg.base.errors import OutputError
 from pyramidseg.cli import demo
 from pyramidseg.cli.main import main
-from pyramidseg.data.synthetic import scenes as scenes_module
-from pyramidseg.data.synthetic.scenes import draw_scene, write_scenes
-from pyramidseg.errors import OutputError
+from pyramidseg.demo.scenes import draw_scene, write_scenes
 
 
 def files_in(folder: Path) -> list[str]:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import pyramidseg as ps
+from pyramidseg.base.errors import PyramidSegError
 from pyramidseg.cli.main import main
-from pyramidseg.errors import PyramidSegError
 from support import TINY, TINY_SETTINGS, process_environment
 
 

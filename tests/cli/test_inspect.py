@@ -12,8 +12,8 @@ from PIL import Image
 
 from planting import paired, scene, write_dataset
 from pyramidseg.cli.main import main
-from pyramidseg.data.masks.index import IndexValues, read_mask_values
-from pyramidseg.data.readers.looks import _looks as looks
+from pyramidseg.data.index_masks import IndexValues, read_mask_values
+from pyramidseg.formats.mask_sampling import _looks as looks
 from support import TINY
 
 
@@ -126,9 +126,9 @@ def test_a_second_start_does_not_go_through_the_masks_again(
         read.extend(masks)
         return looks(masks, how)
 
-    monkeypatch.setattr("pyramidseg.data.masks.index.read_mask_values", watched)
-    monkeypatch.setattr("pyramidseg.data.readers.held.read_mask_values", watched)
-    monkeypatch.setattr("pyramidseg.data.readers.looks._looks", looked_at)
+    monkeypatch.setattr("pyramidseg.data.index_masks.read_mask_values", watched)
+    monkeypatch.setattr("pyramidseg.formats.mask_sampling.read_mask_values", watched)
+    monkeypatch.setattr("pyramidseg.formats.mask_sampling._looks", looked_at)
     assert run(*start) == 0
     assert capsys.readouterr().out == first
     assert not read

@@ -12,7 +12,7 @@ def test_commands_that_compute_keep_to_the_processors_there_are(monkeypatch: pyt
     calls: list[str] = []
     monkeypatch.setattr("pyramidseg.cli.main.parse", lambda arguments: argparse.Namespace(command=command))
     monkeypatch.setattr(
-        "pyramidseg.predict.processors.use_available_processors", lambda: calls.append("threads are bounded")
+        "pyramidseg.predict.pipeline.use_available_processors", lambda: calls.append("threads are bounded")
     )
     monkeypatch.setattr(COMMANDS[command], "run", lambda arguments: calls.append("run") or 0)
     assert main([command]) == 0

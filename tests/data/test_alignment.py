@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from made_files import write
-from pyramidseg.data.alignment import Turn, mismatch, resizable, turn_of
-from pyramidseg.data.defect_kinds import Kind
-from pyramidseg.data.masks.labelme import LabelMeValues
-from pyramidseg.data.masks.yolo import YoloValues
+from pyramidseg.base.defects import DefectKind
+from pyramidseg.data.image_mask_checks import Turn, mismatch, resizable, turn_of
 from pyramidseg.data.records import Record, ValueSource
+from pyramidseg.formats.labelme import LabelMeValues
+from pyramidseg.formats.yolo import YoloValues
 
 SIDE = st.integers(1, 3000)
 
@@ -47,14 +47,14 @@ def test_mask_of_another_shape_is_not_resizable(image: tuple[int, int], mask: tu
 @pytest.mark.parametrize(
     ("tag", "own", "kind", "said"),
     [
-        (6, 1, Kind.EXIF_TURNED, "as its EXIF tag (orientation 6) turns it"),
-        (8, 3, Kind.EXIF_TURNED, "as its EXIF tag (orientation 8) turns it"),
-        (1, 5, Kind.EXIF_TURNED, "by an EXIF tag of its own (orientation 5)"),
-        (1, 1, Kind.SIZE_DIFFERS, "as if one of them had been turned"),
+        (6, 1, DefectKind.EXIF_TURNED, "as its EXIF tag (orientation 6) turns it"),
+        (8, 3, DefectKind.EXIF_TURNED, "as its EXIF tag (orientation 8) turns it"),
+        (1, 5, DefectKind.EXIF_TURNED, "by an EXIF tag of its own (orientation 5)"),
+        (1, 1, DefectKind.SIZE_DIFFERS, "as if one of them had been turned"),
     ],
 )
 def test_mask_on_its_side_is_told_with_the_tag_that_turns_either(
-    tmp_path: Path, tag: int, own: int, kind: Kind, said: str
+    tmp_path: Path, tag: int, own: int, kind: DefectKind, said: str
 ) -> None:
     defect = mismatch(pair(tmp_path, tag, own), image=(8, 6), mask=(6, 8)).defect
     assert defect.kind is kind

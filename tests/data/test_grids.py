@@ -5,8 +5,8 @@ import pytest
 
 from made_files import mask
 from made_geo import TRANSFORM, UTM, write_image
-from pyramidseg.data.defect_kinds import DefectError, Kind
-from pyramidseg.data.grids import check_same_grid
+from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.data.image_mask_checks import check_same_grid
 from pyramidseg.data.records import Record
 
 SIDE = 8
@@ -28,7 +28,7 @@ def moved(columns: float, *, factor: float = 1) -> tuple[float, ...]:
 def test_mask_on_another_grid_is_refused(tmp_path: Path, columns: float) -> None:
     with pytest.raises(DefectError, match=rf"by {abs(columns):.1f} of its pixels: .*UTM zone 16N") as caught:
         check_same_grid(pair(tmp_path, transform=moved(columns)))
-    assert caught.value.defect.kind is Kind.OFF_GRID
+    assert caught.value.defect.kind is DefectKind.OFF_GRID
 
 
 def test_mask_on_another_map_is_refused(tmp_path: Path) -> None:

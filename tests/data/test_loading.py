@@ -8,17 +8,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyramidseg.config import DataConfig
-from pyramidseg.data.held_pairs import Cache, HeldPairs, held_if_they_fit
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.device import position_seed
+from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.base.parallel import untracked
+from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.loading import Batch, EpochPlan, TrainingLoader, TrainingSamples
-from pyramidseg.data.masks.class_masks import ClassMasks
-from pyramidseg.data.pairs import FilePairs, Pairs
-from pyramidseg.data.parallel import untracked
-from pyramidseg.data.readers import open_dataset
+from pyramidseg.data.pairs import FilePairs, PairSource
+from pyramidseg.data.ram_cache import Cache, CachedPairs, cache_if_fits
 from pyramidseg.data.records import Record
 from pyramidseg.data.transforms import Augmentation
-from pyramidseg.errors import ConfigError, DataError
-from pyramidseg.runtime import position_seed
+from pyramidseg.formats.open_dataset import open_dataset
 
 
 @given(st.integers(1, 200), st.integers(1, 9), st.integers(1, 3), st.integers(1, 4), st.integers(0, 5))
@@ -88,9 +88,9 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
 
 def loader_of(scenes: Path, *, workers: int, held: bool = False) -> TrainingLoader:
     dataset = open_dataset(scenes, DataConfig())
-    pairs: Pairs = FilePairs(dataset.split("train"), dataset.masks, 3)
+    pairs: PairSource = FilePairs(dataset.split("train"), dataset.masks, 3)
     if held:
-        pairs = HeldPairs(pairs)
+        pairs = CachedPairs(pairs)
         pairs.load(untracked)
     samples = TrainingSamples(pairs, augmentation=Augmentation((32, 48)), seed=1)
     return TrainingLoader(samples, EpochPlan(len(pairs), 6, seed=1), rank=0, workers=workers, pin=False)
@@ -128,8 +128,8 @@ def test_pairs_are_held_where_they_fit(scenes: Path) -> None:
     pairs = FilePairs(dataset.split("train"), dataset.masks, 3)
 
     def held(cache: Cache, *, free: int, epochs: int = 9) -> bool:
-        chosen, note = held_if_they_fit(pairs, cache, size=1000, free=free, workers=0, epochs=epochs)
-        assert isinstance(chosen, HeldPairs) == bool(note)
+        chosen, note = cache_if_fits(pairs, cache, size=1000, free=free, workers=0, epochs=epochs)
+        assert isinstance(chosen, CachedPairs) == bool(note)
         return bool(note)
 
     assert held("auto", free=5000)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Dataset, Record
-from pyramidseg.errors import DataError
 
 RECORD = Record("a", Path("a.png"), Path("a_mask.png"))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyramidseg.classes import IGNORE
+from pyramidseg.base.classes import IGNORE
 from pyramidseg.data.transforms import Augmentation, RareClassCrops, random_scaled_crop, resized, vary_color
 
 

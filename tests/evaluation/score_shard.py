@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from pyramidseg.classes import Classes
-from pyramidseg.data.masks.class_masks import ClassMasks
+from pyramidseg.base.classes import Classes
+from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.records import Record
 from pyramidseg.evaluation.scoring import Scores, score
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pyramidseg.errors import DataError
+from pyramidseg.base.errors import DataError
 from pyramidseg.evaluation.confusion import confusion_matrix
 
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pyramidseg.classes import Classes
-from pyramidseg.data.pictures import to_rgb
+from pyramidseg.base.classes import Classes
 from pyramidseg.data.records import Record
 from pyramidseg.evaluation.examples import MAX_WIDTH_PX, WRONG, choose_examples, make_example
 from pyramidseg.evaluation.metrics import ImageScore
+from pyramidseg.images.thumbnails import to_rgb
 
 CLASSES = Classes(("a", "b"), ((255, 0, 0), (0, 0, 255)))
 RECORD = Record("image", Path("image.png"))

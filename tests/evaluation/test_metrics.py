@@ -17,7 +17,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from pyramidseg.classes import Classes
+from pyramidseg.base.classes import Classes
 from pyramidseg.evaluation.confusion import confusion_matrix
 from pyramidseg.evaluation.metrics import image_score, metrics_of
 

@@ -13,18 +13,18 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from pyramidseg.classes import Classes
-from pyramidseg.config import DataConfig
-from pyramidseg.data.masks.class_masks import ClassMasks
+from pyramidseg.backends import TorchBackend
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.errors import ConfigError, DataError, OutputError
+from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.records import Dataset, Record
-from pyramidseg.errors import ConfigError, DataError, OutputError
-from pyramidseg.evaluation import reading
-from pyramidseg.evaluation.reading import read_ahead
+from pyramidseg.evaluation import read_ahead as reading
+from pyramidseg.evaluation.read_ahead import read_ahead
 from pyramidseg.evaluation.scoring import evaluate, score
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.backends import TorchBackend
-from pyramidseg.predict.tile_choice import TileChoice
-from pyramidseg.predict.tta import FlipAndScales
+from pyramidseg.predict.tile_planner import TileChoice
+from pyramidseg.predict.tta import TestTimeAugmentation
 
 SHARD = Path(__file__).with_name("score_shard.py")
 _spec = importlib.util.spec_from_file_location("score_shard", SHARD)
@@ -160,7 +160,7 @@ def test_a_backends_labels_are_the_argmax_of_its_full_size_logits(records, setti
     weight = model.classifier.weight.data.normal_()
     weight -= weight.mean(dim=1, keepdim=True)  # features are positive: else one class would win everywhere
     backend = TorchBackend(model, device="cpu")
-    backend = FlipAndScales(backend) if tta else backend
+    backend = TestTimeAugmentation(backend) if tta else backend
     plain = score_with(lambda images: backend(images), records)
     assert torch.equal(score_with(backend, records).confusion, plain.confusion)
     assert (plain.confusion.sum(dim=0) > 0).sum() > 1  # more than one class was predicted

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pyramidseg.data.synthetic.scenes import SCENE_CLASSES
-from pyramidseg.export import exporting, graph, onnx_format, openvino_format
-from pyramidseg.export.exporting import export_model
+from pyramidseg.demo.scenes import SCENE_CLASSES
+from pyramidseg.export import export_model as exporting
+from pyramidseg.export import graph, onnx_format, openvino_format
+from pyramidseg.export.export_model import export_model
 from pyramidseg.model.segmenter import Segmenter
 
 

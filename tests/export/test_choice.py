@@ -5,9 +5,9 @@ import shutil
 import pytest
 import torch
 
-from pyramidseg.errors import ConfigError, DataError, WeightsError
+from pyramidseg.backends import make_backend
+from pyramidseg.base.errors import ConfigError, DataError, WeightsError
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.backends import make_backend
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import onnx
 import pytest
 import torch
 
-from pyramidseg.errors import WeightsError
+from pyramidseg.backends import make_backend
+from pyramidseg.backends.onnx_backend import texts_of
+from pyramidseg.backends.torch_exported import CHECKSUM_FILE
+from pyramidseg.base.errors import WeightsError
 from pyramidseg.export.onnx_format import save_sealed
 from pyramidseg.export.torch_format import seal
-from pyramidseg.predict.backends import make_backend
-from pyramidseg.predict.backends.onnx_backend import texts_of
-from pyramidseg.predict.backends.torch_exported import CHECKSUM_FILE
 
 
 def copied(path, folder):

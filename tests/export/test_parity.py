@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyramidseg.classes import Classes
+from pyramidseg.base.classes import Classes
 from pyramidseg.export import samples
 from pyramidseg.export.parity import CLEAR_MARGIN, Comparison, Parity
 from pyramidseg.export.samples import default_dtype, made_samples

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyramidseg.errors import ConfigError, DataError, DeviceError, MissingExtra
+from pyramidseg.backends import EXPORTED, make_backend, onnx_backend
+from pyramidseg.backends.metadata import COARSE, LOGITS
+from pyramidseg.base.errors import ConfigError, DataError, DeviceError, MissingExtra
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.backends import EXPORTED, make_backend, onnx_backend
-from pyramidseg.predict.backends.card import COARSE, LOGITS
 from support import process_environment
 
 FORMATS = ("onnx", "openvino", "torch")
@@ -122,7 +122,7 @@ def test_openvino_computes_in_what_it_is_told(exported, model):
 
 OPENED_AND_DROPPED = """
 import gc, os, signal, sys
-from pyramidseg.predict.backends.openvino_backend import OpenVinoBackend
+from pyramidseg.backends.openvino_backend import OpenVinoBackend
 
 arrived = []
 signal.signal(signal.SIGINT, lambda *_: arrived.append(True))

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pyramidseg.errors import OutputError
+from pyramidseg.base.errors import OutputError
 from pyramidseg.export.staging import staging
 
 

@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 import pyramidseg
-from pyramidseg.classes import Classes
-from pyramidseg.errors import WeightsError
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.errors import WeightsError
 from pyramidseg.model.bundle import load_bundle, load_weights, read_settings
 from pyramidseg.model.segmenter import Segmenter
 

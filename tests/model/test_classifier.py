@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pyramidseg.errors import ConfigError
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.model.classifier import Classifier
 
 

@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import save_file
 from timm.models import list_pretrained
 
-from pyramidseg.errors import ConfigError, WeightsError
+from pyramidseg.base.device import channels_last
+from pyramidseg.base.errors import ConfigError, WeightsError
 from pyramidseg.model.encoder import DEPTHS, Encoder, resolve_encoder
 from pyramidseg.model.encoder_weights import IMAGENET_MEAN, IMAGENET_STD, IMAGENET_TAGS
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.runtime import channels_last
 
 
 class TestNames:

@@ -79,7 +79,7 @@ class HubStandIn:
 LOADING = """
 import sys
 import torch
-from pyramidseg.errors import WeightsError
+from pyramidseg.base.errors import WeightsError
 from pyramidseg.model.encoder import Encoder
 results = {}
 for case in sys.argv[2:]:

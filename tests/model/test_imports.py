@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from peer import peer
-from pyramidseg.errors import ConfigError, WeightsError
+from pyramidseg.base.errors import ConfigError, WeightsError
 from pyramidseg.model.bundle import load_bundle
 from pyramidseg.model.imports import IMPORTERS, import_checkpoint
-from pyramidseg.model.imports.checkpoint import Choices
-from pyramidseg.model.imports.smp.encoders import FINGERPRINTS, TIMM_NAMES, told_by_tensors, twin_of
+from pyramidseg.model.imports.foreign_checkpoint import Choices
 from pyramidseg.model.imports.smp.preprocessing import of_encoder
+from pyramidseg.model.imports.smp.smp_encoders import FINGERPRINTS, TIMM_NAMES, told_by_tensors, twin_of
 
 
 def imported(path, **choices):

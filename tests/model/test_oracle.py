@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from peer import peer
 from pyramidseg.model.imports import import_checkpoint
-from pyramidseg.model.imports.checkpoint import Choices
+from pyramidseg.model.imports.foreign_checkpoint import Choices
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import itertools
 import pytest
 import torch
 
-from pyramidseg.classes import Classes
-from pyramidseg.errors import ConfigError, DataError
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.model.segmenter import Segmenter
 
 # test_resnet is timm's ResNet for tests: all stages of a ResNet, 0.4 million parameters.

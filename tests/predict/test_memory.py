@@ -1,9 +1,8 @@
 import torch
 
-from pyramidseg.config import ModelConfig
-from pyramidseg.predict import memory
-from pyramidseg.predict.memory import bytes_per_pixel
-from pyramidseg.predict.skeleton import skeleton
+from pyramidseg.base.config import ModelConfig
+from pyramidseg.predict import tile_planner as memory
+from pyramidseg.predict.tile_planner import bytes_per_pixel, skeleton
 
 SMALL = {"encoder": "test_resnet", "encoder_weights": "none"}
 

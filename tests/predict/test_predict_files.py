@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from made_backends import Brightness
-from pyramidseg.data.images import read_image
-from pyramidseg.errors import ConfigError, DataError, OutputError
-from pyramidseg.predict.files import predict_files
+from pyramidseg.base.errors import ConfigError, DataError, OutputError
+from pyramidseg.images.decode import read_image
+from pyramidseg.predict.outputs import WRITERS, Writer
+from pyramidseg.predict.pipeline import stage_threads
+from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.predictor import Predictor
-from pyramidseg.predict.processors import stage_threads
-from pyramidseg.predict.writers import WRITERS, Writer
 
 
 @pytest.fixture

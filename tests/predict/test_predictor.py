@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from made_backends import Brightness
-from pyramidseg.data.image_files import MAX_PIXELS
-from pyramidseg.errors import ConfigError, DataError
+from pyramidseg.backends import TorchBackend
+from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.images.open_image import MAX_PIXELS
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict import predictor as predictor_module
-from pyramidseg.predict.backends import TorchBackend
 from pyramidseg.predict.pipeline import BATCH_PIXELS
 from pyramidseg.predict.predictor import COMPUTED_AHEAD, Predictor
 from pyramidseg.predict.segmentation import segment_batch

@@ -3,8 +3,8 @@ import os
 import pytest
 import torch
 
-from pyramidseg.predict import processors
-from pyramidseg.processors import available_processors
+from pyramidseg.base.machine import available_processors
+from pyramidseg.predict import pipeline as processors
 
 
 def quota(tmp_path, *texts):
@@ -26,7 +26,7 @@ def quota(tmp_path, *texts):
 )
 def test_a_containers_share_bounds_the_processors(tmp_path, monkeypatch, texts, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
-    monkeypatch.setattr("pyramidseg.processors._QUOTAS", quota(tmp_path, *texts))
+    monkeypatch.setattr("pyramidseg.base.machine._QUOTAS", quota(tmp_path, *texts))
     assert available_processors() == expected
     assert processors.stage_threads() == max(1, min(8, expected // 2))
 

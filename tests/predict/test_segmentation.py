@@ -5,23 +5,23 @@ import pytest
 import torch
 from PIL import Image
 
-from pyramidseg.classes import Classes
-from pyramidseg.errors import DataError
+from pyramidseg.backends import LogitGeometry
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.errors import DataError
 from pyramidseg.predict import segmentation as segmentation_module
-from pyramidseg.predict.backends import LogitGeometry
 from pyramidseg.predict.segmentation import (
+    OutputOptions,
+    RowBlock,
     Segmentation,
-    Strip,
-    Wanted,
     segment_batch,
     segment_coarse,
-    segment_strips,
+    segment_row_blocks,
 )
 from pyramidseg.predict.upsampling import bilinear_axis
 
 CLASSES = Classes.numbered(5)
 COARSE = torch.randn(5, 9, 8, generator=torch.Generator().manual_seed(0))
-EVERYTHING = Wanted(confidence=True, probabilities=True)
+EVERYTHING = OutputOptions(confidence=True, probabilities=True)
 GEOMETRIES = [LogitGeometry(4, align_corners=False), LogitGeometry(4, align_corners=True), LogitGeometry(1, False)]
 
 
@@ -47,7 +47,7 @@ def test_everything_is_what_the_full_size_logits_give(geometry):
     assert found.labels.dtype == np.uint8 and found.confidence.dtype == found.probabilities.dtype == np.float32
 
 
-@pytest.mark.parametrize("wanted", [Wanted(), Wanted(confidence=True), Wanted(probabilities=True)])
+@pytest.mark.parametrize("wanted", [OutputOptions(), OutputOptions(confidence=True), OutputOptions(probabilities=True)])
 def test_only_what_was_asked_for_is_there(wanted):
     geometry = GEOMETRIES[0]
     found = segment_coarse(COARSE, 33, 30, geometry, CLASSES, wanted)
@@ -56,20 +56,20 @@ def test_only_what_was_asked_for_is_there(wanted):
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-@pytest.mark.parametrize("wanted", [Wanted(), EVERYTHING])
+@pytest.mark.parametrize("wanted", [OutputOptions(), EVERYTHING])
 def test_strips_give_what_the_whole_gives(geometry, wanted):
     height, width = size_of(geometry)
-    strips = [Strip(first, COARSE[:, first:end]) for first, end in ((0, 3), (2, 4), (3, 8), (7, 9))]
+    strips = [RowBlock(first, COARSE[:, first:end]) for first, end in ((0, 3), (2, 4), (3, 8), (7, 9))]
     rows, columns = bilinear_axis(9, height, geometry), bilinear_axis(8, width, geometry)
-    found = segment_strips(strips, rows, columns, geometry, CLASSES, wanted)
+    found = segment_row_blocks(strips, rows, columns, geometry, CLASSES, wanted)
     assert_equal(found, segment_coarse(COARSE, height, width, geometry, CLASSES, wanted))
 
 
 def test_strips_below_the_crop_hold_no_pixel():
     rows, columns = bilinear_axis(9, 5, GEOMETRIES[0]), bilinear_axis(8, 32, GEOMETRIES[0])
-    strips = [Strip(0, COARSE[:, :4]), Strip(3, COARSE[:, 3:])]
-    found = segment_strips(strips, rows, columns, GEOMETRIES[0], CLASSES, Wanted())
-    assert_equal(found, segment_coarse(COARSE, 5, 32, GEOMETRIES[0], CLASSES, Wanted()))
+    strips = [RowBlock(0, COARSE[:, :4]), RowBlock(3, COARSE[:, 3:])]
+    found = segment_row_blocks(strips, rows, columns, GEOMETRIES[0], CLASSES, OutputOptions())
+    assert_equal(found, segment_coarse(COARSE, 5, 32, GEOMETRIES[0], CLASSES, OutputOptions()))
 
 
 def test_a_few_rows_at_a_time_give_the_same(monkeypatch):
@@ -78,7 +78,7 @@ def test_a_few_rows_at_a_time_give_the_same(monkeypatch):
     assert_equal(segment_coarse(COARSE, 33, 30, GEOMETRIES[0], CLASSES, EVERYTHING), whole)
 
 
-@pytest.mark.parametrize("wanted", [Wanted(), EVERYTHING])
+@pytest.mark.parametrize("wanted", [OutputOptions(), EVERYTHING])
 def test_a_batch_gives_what_its_images_give(wanted):
     coarse = torch.stack((COARSE, COARSE.flip(0), COARSE.flip(1)))
     found = segment_batch(coarse, 33, 30, GEOMETRIES[0], CLASSES, wanted)

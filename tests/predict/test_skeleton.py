@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from pyramidseg.config import ModelConfig
+from pyramidseg.base.config import ModelConfig
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.skeleton import reach_px, skeleton
+from pyramidseg.predict.tile_planner import receptive_field_px, skeleton
 
 SMALL = {
     "encoder": "test_resnet",
@@ -15,7 +15,7 @@ SMALL = {
 
 
 def reach(**settings):
-    return reach_px(skeleton(ModelConfig(**(SMALL | settings)), 3))
+    return receptive_field_px(skeleton(ModelConfig(**(SMALL | settings)), 3))
 
 
 def test_a_skeleton_has_the_networks_shapes_and_no_values():

@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from pyramidseg.errors import DataError
+from pyramidseg.base.errors import DataError
 from pyramidseg.predict.sources import find_images
 
 

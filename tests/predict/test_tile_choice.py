@@ -4,15 +4,20 @@ import pytest
 import torch
 
 from made_backends import Brightness
-from pyramidseg.errors import ConfigError, DeviceError
+from pyramidseg.backends import TorchBackend
+from pyramidseg.base.errors import ConfigError, DeviceError
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict import tile_choice
-from pyramidseg.predict.backends import TorchBackend
-from pyramidseg.predict.memory import USABLE_SHARE
-from pyramidseg.predict.skeleton import reach_px, skeleton
-from pyramidseg.predict.tile_choice import TileChoice, default_overlap, margin_within
+from pyramidseg.predict import tile_planner as tile_choice
+from pyramidseg.predict.tile_planner import (
+    USABLE_SHARE,
+    TileChoice,
+    default_overlap,
+    margin_within,
+    receptive_field_px,
+    skeleton,
+)
 from pyramidseg.predict.tiling import GRID_PX, Tiles
-from pyramidseg.predict.tta import FlipAndScales
+from pyramidseg.predict.tta import TestTimeAugmentation
 
 
 @pytest.fixture
@@ -87,7 +92,7 @@ def test_the_margin_is_the_reach_where_the_overlap_has_room_for_it():
 
 def test_a_networks_reach_becomes_the_margin(backend):
     margins = [TileChoice(backend, tile_px=1024, overlap_px=px).tiles(2000, 2000).margin_px for px in (512, 256, 32)]
-    assert margins[0] == margins[1] == reach_px(skeleton(backend.settings, 3))
+    assert margins[0] == margins[1] == receptive_field_px(skeleton(backend.settings, 3))
     assert margins[2] == 12
 
 
@@ -100,7 +105,7 @@ def test_by_default_tiles_are_exact_where_that_is_cheap():
 
 def test_views_of_several_scales_need_more(backend, free):
     free(2**30)
-    plain, augmented = TileChoice(backend), TileChoice(FlipAndScales(backend))
+    plain, augmented = TileChoice(backend), TileChoice(TestTimeAugmentation(backend))
     assert augmented.needed_bytes(1024, 9000, 9000) > plain.needed_bytes(1024, 9000, 9000)
     assert augmented.tiles(9000, 9000).margin_px == 0
 

@@ -4,15 +4,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyramidseg.errors import ConfigError
+from pyramidseg.backends import LogitGeometry
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.backends import LogitGeometry
-from pyramidseg.predict.segmentation import Wanted, segment_coarse
-from pyramidseg.predict.skeleton import reach_px, skeleton
+from pyramidseg.predict.segmentation import OutputOptions, segment_coarse
+from pyramidseg.predict.tile_planner import receptive_field_px, skeleton
 from pyramidseg.predict.tiling import (
     GRID_PX,
     Tiles,
-    blended_strips,
+    blended_row_blocks,
     padding_of,
     round_up,
     segment_tiled,
@@ -55,7 +55,7 @@ class Double:
         return self.model.coarse_logits(images)
 
     def reach(self):
-        return reach_px(skeleton(self.model.settings, 4))
+        return receptive_field_px(skeleton(self.model.settings, 4))
 
 
 def noise(height, width):
@@ -66,7 +66,7 @@ def blended(backend, image, tiles):
     """Coarse logits of the whole image, and the strips that they came in."""
     options = {"stride": backend.geometry.stride, "padding_px": padding_of(backend, image)}
     (rows, _), (columns, _) = (windows_along(length, tiles, **options) for length in image.shape[-2:])
-    strips = list(blended_strips(backend, image, rows, columns))
+    strips = list(blended_row_blocks(backend, image, rows, columns))
     return torch.cat([strip.logits[:, min(strip.first, 1) :] for strip in strips], dim=1), strips
 
 
@@ -103,7 +103,7 @@ def test_otherwise_tiles_are_near_the_whole_image(settings):
     assert 0 < (found - whole).abs().mean() < 0.2 * whole.std()
 
 
-@pytest.mark.parametrize("wanted", [Wanted(), Wanted(confidence=True, probabilities=True)])
+@pytest.mark.parametrize("wanted", [OutputOptions(), OutputOptions(confidence=True, probabilities=True)])
 def test_a_tiled_segmentation_is_that_of_its_blended_logits(wanted):
     backend, image = Double(), noise(170, 233)
     tiles = Tiles(96, 32)

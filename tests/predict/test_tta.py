@@ -2,9 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pyramidseg.classes import Classes
-from pyramidseg.errors import ConfigError
-from pyramidseg.predict.tta import FlipAndScales, resize_images
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.errors import ConfigError
+from pyramidseg.predict.tta import TestTimeAugmentation, resize_images
 
 
 class Filters:
@@ -26,7 +26,7 @@ IMAGES = torch.rand(2, 1, 12, 17, generator=torch.Generator().manual_seed(0))
 
 
 def test_one_scale_without_flip_changes_no_probability():
-    logits = FlipAndScales(Filters(), scales=(1,), flip=False)(IMAGES)
+    logits = TestTimeAugmentation(Filters(), scales=(1,), flip=False)(IMAGES)
     torch.testing.assert_close(logits.softmax(1), Filters()(IMAGES).softmax(1))
 
 
@@ -43,31 +43,31 @@ def test_is_the_mean_of_probabilities_of_a_loop(dtype):
             logits = Filters()(resized.flip(3) if mirror else resized)
             logits = logits.flip(3) if mirror else logits
             views.append(F.interpolate(logits, size=(12, 17), mode="bilinear").softmax(1))
-    averaged = FlipAndScales(Filters())(images).exp()
+    averaged = TestTimeAugmentation(Filters())(images).exp()
     torch.testing.assert_close(averaged, torch.stack(views).mean(0))
 
 
 def test_does_not_care_for_the_direction():
-    augmented = FlipAndScales(Filters())
+    augmented = TestTimeAugmentation(Filters())
     torch.testing.assert_close(augmented(IMAGES.flip(3)).flip(3), augmented(IMAGES))
 
 
 def test_confident_models_stay_finite():
-    assert FlipAndScales(Filters(scale=1e4))(IMAGES).isfinite().all()
+    assert TestTimeAugmentation(Filters(scale=1e4))(IMAGES).isfinite().all()
 
 
 def test_a_single_pixel_can_be_scaled():
-    assert FlipAndScales(Filters(), scales=(0.1, 1.0))(IMAGES[..., :1, :1]).shape == (2, 2, 1, 1)
+    assert TestTimeAugmentation(Filters(), scales=(0.1, 1.0))(IMAGES[..., :1, :1]).shape == (2, 2, 1, 1)
 
 
 def test_its_coarse_logits_are_those_of_the_full_size():
-    augmented = FlipAndScales(Filters())
+    augmented = TestTimeAugmentation(Filters())
     assert augmented.geometry.stride == 1
     assert torch.equal(augmented.coarse_logits(IMAGES), augmented(IMAGES))
 
 
 def test_is_a_backend_of_the_same_model():
-    augmented = FlipAndScales(Filters())
+    augmented = TestTimeAugmentation(Filters())
     assert (augmented.classes, augmented.in_channels) == (Filters.classes, 1)
     assert augmented.name.startswith("filters ")
 
@@ -84,4 +84,4 @@ def test_resized_integers_are_rounded_and_keep_their_type(dtype):
 @pytest.mark.parametrize("scales", [(), (0.0,), (1.0, 11.0)])
 def test_scales_out_of_range_are_refused(scales):
     with pytest.raises(ConfigError, match=r"between 0\.1 and 10"):
-        FlipAndScales(Filters(), scales=scales)
+        TestTimeAugmentation(Filters(), scales=scales)

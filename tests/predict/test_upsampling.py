@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyramidseg.predict.backends import LogitGeometry
+from pyramidseg.backends import LogitGeometry
 from pyramidseg.predict.upsampling import bilinear_axis, upsampled
 
 GEOMETRIES = [LogitGeometry(stride, align) for stride in (1, 2, 4) for align in (False, True)]

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from pyramidseg.errors import WeightsError
+from pyramidseg.base.errors import WeightsError
 from pyramidseg.model.encoder_weights import EncoderSource
 from pyramidseg.training.checkpoint import (
     Identity,
-    Origin,
-    Position,
+    InitialWeights,
+    TrainingProgress,
     load_checkpoint,
     restore,
     save_checkpoint,
@@ -20,7 +20,7 @@ from pyramidseg.training.checkpoint import (
 )
 
 MINE = Identity(settings="my settings", data="my data")
-BEGUN = Origin(EncoderSource("file", "mine.safetensors", (0.5,), (0.25,)), (0.4,), (0.2,))
+BEGUN = InitialWeights(EncoderSource("file", "mine.safetensors", (0.5,), (0.25,)), (0.4,), (0.2,))
 
 
 def trained(steps: int = 1) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -37,7 +37,7 @@ def save(folder: Path, step: int, *, steps: int = 1) -> Path:
     model, optimizer = trained(steps)
     return save_checkpoint(
         folder,
-        Position(step=step, history=[{"epoch": 1, "val_miou": 0.5}]),
+        TrainingProgress(step=step, history=[{"epoch": 1, "val_miou": 0.5}]),
         steps_done=step,
         model=model,
         average=None,
@@ -49,7 +49,7 @@ def save(folder: Path, step: int, *, steps: int = 1) -> Path:
     )
 
 
-def load(folder: Path) -> tuple[Position, list[str]]:
+def load(folder: Path) -> tuple[TrainingProgress, list[str]]:
     warnings: list[str] = []
     found = load_checkpoint(folder, identity=MINE, processes=2, warn=warnings.append)
     assert found is not None
@@ -83,7 +83,7 @@ def test_model_optimizer_and_position_come_back_bit_for_bit(tmp_path: Path) -> N
     assert found is not None
     confusion = restore(found[0], model=fresh, average=None, optimizer=fresh_optimizer)
     assert torch.equal(confusion, torch.eye(2, dtype=torch.int64))
-    assert found[1] == Position(step=7, history=[{"epoch": 1, "val_miou": 0.5}])
+    assert found[1] == TrainingProgress(step=7, history=[{"epoch": 1, "val_miou": 0.5}])
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, fresh.state_dict()[name])
     for index, state in optimizer.state_dict()["state"].items():

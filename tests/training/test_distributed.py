@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from pyramidseg.base.config import LossConfig, OptimConfig
+from pyramidseg.base.device import choose_device, process_group, rank, sum_over_ranks, world_size
 from pyramidseg.cli.main import main
-from pyramidseg.config import LossConfig, OptimConfig
 from pyramidseg.data.loading import Batch
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.runtime import choose_device, process_group, rank, sum_over_ranks, world_size
 from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.losses import LOSSES
-from pyramidseg.training.segmentation import TrainingModel, segmentation_gradients
+from pyramidseg.training.segmentation_task import TrainingModel, segmentation_gradients
 from pyramidseg.training.step import Step
 from support import TINY, process_environment
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyramidseg.config import LossConfig, OptimConfig
+from pyramidseg.base.config import LossConfig, OptimConfig
+from pyramidseg.base.device import Precision
 from pyramidseg.data.loading import Batch
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.runtime import Precision
 from pyramidseg.training.optim import make_optimizer
-from pyramidseg.training.segmentation import TrainingModel, segmentation_gradients
+from pyramidseg.training.segmentation_task import TrainingModel, segmentation_gradients
 from pyramidseg.training.step import Step
 
 CPU = torch.device("cpu")

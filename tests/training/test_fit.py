@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 import pyramidseg as ps
-from pyramidseg.errors import ConfigError, OutputError, TrainingError, WeightsError
+from pyramidseg.base.errors import ConfigError, OutputError, TrainingError, WeightsError
+from pyramidseg.base.overrides import load_config, parse_override
 from pyramidseg.model.bundle import load_bundle
-from pyramidseg.settings import load_config, parse_override
 from pyramidseg.training import loop
-from pyramidseg.training.checkpoint import Position
+from pyramidseg.training.checkpoint import TrainingProgress
 from pyramidseg.training.epoch import CheckpointClock, require_finite
 from pyramidseg.training.loop import Run
 from support import TINY
@@ -125,10 +125,10 @@ def test_statistics_that_overflow_are_undone(scenes: Path, tmp_path: Path) -> No
 def test_weights_that_overflow_are_neither_validated_nor_saved(tmp_path: Path) -> None:
     model = torch.nn.Linear(1, 1)
     setup = SimpleNamespace(model=model, average=None, config=load_config(overrides={"optim.optimizer": "sgd"}))
-    require_finite(setup, Position())  # type: ignore[arg-type]
+    require_finite(setup, TrainingProgress())  # type: ignore[arg-type]
     torch.nn.init.constant_(model.weight, torch.inf)
     with pytest.raises(TrainingError, match=r"not finite after epoch 1, step 0: .* Lower optim.lr=0.02"):
-        require_finite(setup, Position())  # type: ignore[arg-type]
+        require_finite(setup, TrainingProgress())  # type: ignore[arg-type]
 
 
 def test_a_finished_run_makes_its_report_again_and_misses_its_bundles(scenes: Path, tmp_path: Path) -> None:

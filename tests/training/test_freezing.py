@@ -7,17 +7,17 @@ import pytest
 import torch
 from timm.layers import DropPath
 
-from pyramidseg.config import OptimConfig
-from pyramidseg.data.readers import open_dataset
-from pyramidseg.errors import ConfigError
+from pyramidseg.base.config import OptimConfig
+from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.overrides import full_name, load_config
+from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.model.encoder import Encoder
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.stages import count_parts, part_finder
-from pyramidseg.settings import full_name, load_config
+from pyramidseg.training.build import build_model
 from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.loop import train
 from pyramidseg.training.optim import make_optimizer, parameter_groups, set_learning_rate
-from pyramidseg.training.preparation import build_model
 from support import TINY_SETTINGS
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import pyramidseg as ps
 from pyramidseg.training.interrupt import ECHO, Interrupted, StopRequest
-from pyramidseg.training.segmentation import Segmentation
+from pyramidseg.training.segmentation_task import SegmentationTask
 from support import TINY_SETTINGS, process_environment
 
 
@@ -41,13 +41,13 @@ def test_afterwards_signals_are_what_they_were() -> None:
 def test_a_stop_during_the_last_validation_is_not_forgotten(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    description = Segmentation.training_columns
+    description = SegmentationTask.training_columns
 
-    def stopping(task: Segmentation, tally):  # type: ignore[no-untyped-def]
+    def stopping(task: SegmentationTask, tally):  # type: ignore[no-untyped-def]
         signal.raise_signal(signal.SIGTERM)
         return description(task, tally)
 
-    monkeypatch.setattr(Segmentation, "training_columns", stopping)
+    monkeypatch.setattr(SegmentationTask, "training_columns", stopping)
     with pytest.raises(Interrupted, match="was finished all the same"):
         ps.train(scenes, out=tmp_path / "run", epochs=1, quiet=True, workers=0, **TINY_SETTINGS)
     assert (tmp_path / "run" / "report.html").exists()

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pyramidseg.classes import IGNORE
-from pyramidseg.config import LossConfig
-from pyramidseg.errors import ConfigError
+from pyramidseg.base.classes import IGNORE
+from pyramidseg.base.config import LossConfig
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.training.losses import (
     LOSSES,
     Targets,

@@ -10,12 +10,12 @@ import yaml
 
 import pyramidseg as ps
 from made_geo import TRANSFORM, box, feature, on_map, polygon, write_geojson, write_image
-from pyramidseg.console import Console
-from pyramidseg.data.images import read_image
-from pyramidseg.data.normalization import measure
-from pyramidseg.data.readers import open_dataset
-from pyramidseg.errors import ConfigError, DataError
-from pyramidseg.settings import full_name, load_config, parse_override
+from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.base.log import Console
+from pyramidseg.base.overrides import full_name, load_config, parse_override
+from pyramidseg.data.image_statistics import measure
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.images.decode import read_image
 from pyramidseg.training.loop import continue_from, plan
 from pyramidseg.training.run_folder import RunFolder
 from support import TINY

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from pyramidseg.config import OptimConfig
+from pyramidseg.base.config import OptimConfig
 from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.training.ema import WeightAverage
+from pyramidseg.training.ema import ModelEma
 from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.optim import lr_factor, make_optimizer, parameter_groups, set_learning_rate
 
@@ -84,7 +84,7 @@ def test_a_frozen_encoder_keeps_weights_and_statistics(model: Segmenter, optimiz
 
 
 def test_the_average_follows_as_a_loop_does(model: Segmenter) -> None:
-    average = WeightAverage(model, decay=0.5)
+    average = ModelEma(model, decay=0.5)
     name = "classifier.weight"
     expected = model.state_dict()[name].clone()
     for update in range(6):
@@ -98,7 +98,7 @@ def test_the_average_follows_as_a_loop_does(model: Segmenter) -> None:
 
 
 def test_the_average_takes_part_in_no_gradient(model: Segmenter) -> None:
-    average = WeightAverage(model, decay=0.9)
+    average = ModelEma(model, decay=0.9)
     assert not any(parameter.requires_grad for parameter in average.model.parameters())
     assert not average.model.training
     assert average.model.state_dict().keys() == model.state_dict().keys()

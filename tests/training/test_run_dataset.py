@@ -8,9 +8,9 @@ import yaml
 from PIL import Image
 
 import pyramidseg as ps
-from pyramidseg.config import DataConfig
-from pyramidseg.data.readers import open_dataset
-from pyramidseg.settings import load_config, parse_override
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.overrides import load_config, parse_override
+from pyramidseg.formats.open_dataset import open_dataset
 from support import TINY
 
 

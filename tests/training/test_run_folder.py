@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pyramidseg.config import Config
-from pyramidseg.errors import ConfigError, OutputError
-from pyramidseg.runtime import has_fast_bf16
-from pyramidseg.settings import load_config, make_config
+from pyramidseg.base.config import Config
+from pyramidseg.base.device import has_fast_bf16
+from pyramidseg.base.errors import ConfigError, OutputError
+from pyramidseg.base.overrides import load_config, make_config
 from pyramidseg.training.optim import choose_optimizer
 from pyramidseg.training.run_folder import RunFolder, begin_run, device_of, open_run
 

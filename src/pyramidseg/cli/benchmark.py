@@ -24,9 +24,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure and print the table."""
     from pathlib import Path
 
-    from pyramidseg.benchmark.measuring import RESULTS, benchmark_model
+    from pyramidseg.base.log import Console
     from pyramidseg.cli.describe import parsed_size
-    from pyramidseg.console import Console
+    from pyramidseg.studies.benchmark_model import RESULTS, benchmark_model
 
     console = Console()
     names = arguments.backends

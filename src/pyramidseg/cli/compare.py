@@ -31,12 +31,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Train what is missing, then write the report."""
     from pathlib import Path
 
+    from pyramidseg.base.log import Console
+    from pyramidseg.base.overrides import load_config
     from pyramidseg.cli.train import given_overrides
-    from pyramidseg.compare.report import write_report
-    from pyramidseg.compare.results import collect
-    from pyramidseg.compare.study import begin_study, carry_out
-    from pyramidseg.console import Console
-    from pyramidseg.settings import load_config
+    from pyramidseg.studies.compare_encoders import begin_study, carry_out
+    from pyramidseg.studies.compare_report import write_report
+    from pyramidseg.studies.compare_results import collect
 
     overrides = given_overrides(arguments, SHARED)
     settings = load_config(None, overrides).model_dump(mode="json")

@@ -39,12 +39,12 @@ def run(arguments: argparse.Namespace) -> int:
     """The whole way, once: scenes, training, evaluation, prediction."""
     from pathlib import Path
 
-    from pyramidseg.console import Console
-    from pyramidseg.data.synthetic.scenes import write_scenes
-    from pyramidseg.errors import ConfigError
-    from pyramidseg.predict.files import predict_files
+    from pyramidseg.base.errors import ConfigError
+    from pyramidseg.base.log import Console
+    from pyramidseg.base.overrides import load_config
+    from pyramidseg.demo.scenes import write_scenes
+    from pyramidseg.predict.predict_files import predict_files
     from pyramidseg.predict.predictor import Predictor
-    from pyramidseg.settings import load_config
     from pyramidseg.training.loop import fit
 
     console, out = Console(), Path(arguments.out)
@@ -73,7 +73,7 @@ def discard_earlier_demo(out: "Path", *, overwrite: bool) -> None:
 
     A demo is known by the file that it writes first. That is deleted last: interrupted, both can be done once more.
     """
-    from pyramidseg.errors import OutputError
+    from pyramidseg.base.errors import OutputError
 
     known_by = out / "scenes" / "dataset.yaml"
     if not out.is_file() and not any(path.is_file() for path in out.rglob("*")):
@@ -94,8 +94,8 @@ def discard_earlier_demo(out: "Path", *, overwrite: bool) -> None:
 
 def write_new_scenes(folder: "Path", *, first: int) -> "Path":
     """Scenes that training has not seen, larger than those it saw, as people's images would be."""
-    from pyramidseg.data.synthetic.scenes import draw_scene, write_picture
-    from pyramidseg.files import make_folder
+    from pyramidseg.base.files import make_folder
+    from pyramidseg.demo.scenes import draw_scene, write_picture
 
     make_folder(folder)
     for index in range(NEW_SCENES):

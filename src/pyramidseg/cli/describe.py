@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyramidseg.console import Console
+    from pyramidseg.base.log import Console
     from pyramidseg.model.segmenter import Segmenter
 
 HELP = "levels, shapes, parameters and GMAC of a bundle or an encoder"
@@ -27,10 +27,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the table, and draw the pyramid where asked."""
     from pathlib import Path
 
-    from pyramidseg.console import Console
-    from pyramidseg.data.images import read_image
-    from pyramidseg.errors import ConfigError, OutputError
-    from pyramidseg.files import write_atomically
+    from pyramidseg.base.errors import ConfigError, OutputError
+    from pyramidseg.base.files import write_atomically
+    from pyramidseg.base.log import Console
+    from pyramidseg.images.decode import read_image
     from pyramidseg.model.cost import describe_cost
     from pyramidseg.model.pyramid_picture import draw_pyramid
 
@@ -84,8 +84,8 @@ def opened_bundle(path: "Path", console: "Console") -> "Segmenter":
 
 def untrained(arguments: argparse.Namespace) -> "Segmenter":
     """A model with random weights, from an encoder and settings."""
+    from pyramidseg.base.overrides import full_name, load_config, parse_override
     from pyramidseg.model.segmenter import Segmenter
-    from pyramidseg.settings import full_name, load_config, parse_override
 
     given = dict(parse_override(text) for text in arguments.settings)
     overrides = {name if "." in name else full_name(name): value for name, value in given.items()}
@@ -96,7 +96,7 @@ def untrained(arguments: argparse.Namespace) -> "Segmenter":
 
 def parsed_size(text: str) -> tuple[int, int]:
     """`HEIGHTxWIDTH`, or one number for a square."""
-    from pyramidseg.errors import ConfigError
+    from pyramidseg.base.errors import ConfigError
 
     parts = text.split("x")
     if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):

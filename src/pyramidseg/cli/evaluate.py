@@ -2,7 +2,7 @@
 
 import argparse
 
-from pyramidseg.cli.running import add_running_arguments, tile_side
+from pyramidseg.cli.shared_flags import add_running_arguments, tile_side
 
 HELP = "score a model on a labelled dataset"
 
@@ -22,10 +22,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Score, print the table, and write it where asked."""
     from pathlib import Path
 
-    from pyramidseg.console import Console
-    from pyramidseg.data.readers.settings import reading_config
+    from pyramidseg.base.log import Console
     from pyramidseg.evaluation.scoring import evaluate
     from pyramidseg.evaluation.tables import table
+    from pyramidseg.formats.dataset_yaml import reading_config
 
     console = Console()
     data = reading_config(arguments.settings)

@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export and check; status 3, and no file, where the file predicts something else."""
-    from pyramidseg.console import Console
-    from pyramidseg.data.readers.settings import reading_config
-    from pyramidseg.export.exporting import export_model
+    from pyramidseg.base.log import Console
+    from pyramidseg.export.export_model import export_model
+    from pyramidseg.formats.dataset_yaml import reading_config
 
     console = Console()
     data = reading_config(arguments.settings)

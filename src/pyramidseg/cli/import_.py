@@ -27,10 +27,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Import, say what was found and assumed, and write the bundle."""
     from pathlib import Path
 
-    from pyramidseg.console import Console
-    from pyramidseg.errors import ConfigError, OutputError
+    from pyramidseg.base.errors import ConfigError, OutputError
+    from pyramidseg.base.log import Console
     from pyramidseg.model.imports import import_checkpoint
-    from pyramidseg.model.imports.checkpoint import Choices
+    from pyramidseg.model.imports.foreign_checkpoint import Choices
 
     out, console = Path(arguments.out), Console()
     if out.suffix != ".safetensors":
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def numbers(flag: str, text: str | None) -> tuple[float, ...]:
     """Comma-separated numbers; none where the flag was not given."""
-    from pyramidseg.errors import ConfigError
+    from pyramidseg.base.errors import ConfigError
 
     try:
         return tuple(float(part) for part in text.split(",")) if text else ()

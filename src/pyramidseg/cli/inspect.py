@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyramidseg.data.inspection.inspect import Inspection
+    from pyramidseg.inspection.inspect_dataset import Inspection
 
 HELP = "find every defect of a dataset; leaves a report and a proposed dataset.yaml in DIR"
 
@@ -29,11 +29,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Inspect everything; status 3 where something is wrong."""
     from pathlib import Path
 
-    from pyramidseg.console import Console
-    from pyramidseg.data.inspection.inspect import inspect_dataset
-    from pyramidseg.data.inspection.report import PAGE, check_out, write_inspection
-    from pyramidseg.data.readers.settings import reading_config
-    from pyramidseg.files import check_writable
+    from pyramidseg.base.files import check_writable
+    from pyramidseg.base.log import Console
+    from pyramidseg.formats.dataset_yaml import reading_config
+    from pyramidseg.inspection.inspect_dataset import inspect_dataset
+    from pyramidseg.inspection.inspection_report import PAGE, check_out, write_inspection
 
     console, out = Console(), Path(arguments.out)
     data = reading_config(arguments.settings)
@@ -49,15 +49,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def in_lines(inspection: "Inspection") -> "Iterator[str]":
     """The inspection for a terminal: what was recognised, then the first defects of each kind."""
-    from pyramidseg.data.defect_kinds import IN_WORDS
-    from pyramidseg.data.inspection.report import TABLE, by_kind
+    from pyramidseg.base.defects import DESCRIPTIONS
+    from pyramidseg.inspection.inspection_report import TABLE, by_kind
 
     dataset = inspection.dataset
     yield f"{dataset.source}: {dataset.layout}"
     yield from (f"  {note}" for note in (*dataset.notes, *inspection.remarks))
     yield from (f"  {split}: {len(records)} images" for split, records in dataset.splits.items())
     for kind, defects in by_kind(inspection.defects).items():
-        yield f"{kind} ({len(defects)}): {IN_WORDS[kind]}"
+        yield f"{kind} ({len(defects)}): {DESCRIPTIONS[kind]}"
         yield from (f"  {defect.file}: {defect.detail}" for defect in defects[:SHOWN])
         if len(defects) > SHOWN:
             yield f"  ... and {len(defects) - SHOWN} more, in {TABLE}"

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import pyramidseg
+from pyramidseg.base.errors import ConfigError, PyramidSegError, nearest
+from pyramidseg.base.files import explained, is_write_failure
+from pyramidseg.base.version import __version__
 from pyramidseg.cli import (
     benchmark,
     compare,
@@ -26,8 +28,6 @@ from pyramidseg.cli import (
     pretrain,
     train,
 )
-from pyramidseg.errors import ConfigError, PyramidSegError, nearest
-from pyramidseg.files import explained, is_write_failure
 
 COMMANDS = {
     "demo": demo,
@@ -100,7 +100,7 @@ def _status_of(arguments: Sequence[str]) -> int:
 
 
 def _bound_threads() -> None:
-    from pyramidseg.predict.processors import use_available_processors
+    from pyramidseg.predict.pipeline import use_available_processors
 
     use_available_processors()
 
@@ -150,7 +150,7 @@ def build_parser() -> RootParser:
         description="Semantic segmentation with Feature Pyramid Networks.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"pyramidseg {pyramidseg.__version__}")
+    parser.add_argument("--version", action="version", version=f"pyramidseg {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
     parser.commands = {}
     for name, module in COMMANDS.items():

@@ -2,7 +2,7 @@
 
 import argparse
 
-from pyramidseg.cli.running import add_running_arguments, tile_side
+from pyramidseg.cli.shared_flags import add_running_arguments, tile_side
 
 HELP = "segment images; leaves a label map for each in DIR"
 
@@ -23,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict everything that can be read; status 3 where something could not."""
-    from pyramidseg.console import Console
-    from pyramidseg.predict.backends import make_backend
-    from pyramidseg.predict.files import SUMMARY_FILE, predict_files
+    from pyramidseg.backends import make_backend
+    from pyramidseg.base.log import Console
+    from pyramidseg.predict.predict_files import SUMMARY_FILE, predict_files
     from pyramidseg.predict.predictor import Predictor
 
     console = Console()

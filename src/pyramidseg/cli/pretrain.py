@@ -30,10 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Train a classifier."""
     from pathlib import Path
 
+    from pyramidseg.base.log import Console
+    from pyramidseg.base.overrides import load_config
     from pyramidseg.cli.train import given_overrides
-    from pyramidseg.console import Console
-    from pyramidseg.settings import load_config
-    from pyramidseg.training.classification import plan_pretraining
+    from pyramidseg.pretrain.classification_task import plan_pretraining
     from pyramidseg.training.loop import run_task
 
     config = load_config(arguments.config, given_overrides(arguments, SHARED))

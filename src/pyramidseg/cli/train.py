@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def given_overrides(arguments: argparse.Namespace, flags: Flags) -> dict[str, str]:
     """Settings that were given as flags or as section.key=value, which go before."""
-    from pyramidseg.settings import parse_override
+    from pyramidseg.base.overrides import parse_override
 
     by_flag = {setting: getattr(arguments, setting) for setting, _ in flags.values()}
     given = {setting: value for setting, value in by_flag.items() if value is not None}
@@ -53,9 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, or check and stop."""
     from pathlib import Path
 
-    from pyramidseg.console import Console
-    from pyramidseg.errors import ConfigError
-    from pyramidseg.settings import load_config
+    from pyramidseg.base.errors import ConfigError
+    from pyramidseg.base.log import Console
+    from pyramidseg.base.overrides import load_config
     from pyramidseg.training.loop import fit, plan
     from pyramidseg.training.run_folder import open_run, with_precision
 

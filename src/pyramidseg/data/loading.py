@@ -21,13 +21,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from pyramidseg.data.pairs import Pairs
-from pyramidseg.data.parallel import Track
+from pyramidseg.base.device import position_seed
+from pyramidseg.base.errors import DataError, PyramidSegError
+from pyramidseg.base.parallel import Track
+from pyramidseg.data.pairs import PairSource
 from pyramidseg.data.transforms import Augmentation
-from pyramidseg.errors import DataError, PyramidSegError
-from pyramidseg.runtime import position_seed
 
-Position = tuple[int, int]
+SampleKey = tuple[int, int]
 """(epoch, index of the record)."""
 
 
@@ -102,14 +102,14 @@ class Batch:
 
     images: Tensor
     labels: Tensor
-    positions: tuple[Position, ...]
+    positions: tuple[SampleKey, ...]
 
     def pin_memory(self) -> "Batch":
         """Called by the loader where a GPU is fed."""
         return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.positions)
 
 
-class Samples(TorchDataset[tuple[Any, Any, Position] | PyramidSegError]):
+class Samples(TorchDataset[tuple[Any, Any, SampleKey] | PyramidSegError]):
     """By position: image (H, W, C), labels and the position; or the error that stands in the way, as a value."""
 
     def load(self, track: Track) -> None:
@@ -119,7 +119,7 @@ class Samples(TorchDataset[tuple[Any, Any, Position] | PyramidSegError]):
 class TrainingSamples(Samples):
     """Augmented samples by position."""
 
-    def __init__(self, pairs: Pairs, *, augmentation: Augmentation, seed: int) -> None:
+    def __init__(self, pairs: PairSource, *, augmentation: Augmentation, seed: int) -> None:
         self.pairs = pairs
         self.augmentation = augmentation
         self.seed = seed
@@ -132,7 +132,7 @@ class TrainingSamples(Samples):
         """
         self.pairs.load(track)
 
-    def __getitem__(self, position: Position) -> tuple[Any, Any, Position] | PyramidSegError:
+    def __getitem__(self, position: SampleKey) -> tuple[Any, Any, SampleKey] | PyramidSegError:
         epoch, index = position
         try:
             image, labels = self.pairs[index]
@@ -206,7 +206,7 @@ class _Order:
         self.epoch = 0
         self.start = 0
 
-    def __iter__(self) -> Iterator[list[Position]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         for step in range(self.start, self.plan.steps):
             for part in self.plan.micro_batches(self.epoch, step, self.rank):
                 yield [(self.epoch, index) for index in part]
@@ -215,7 +215,7 @@ class _Order:
         return (self.plan.steps - self.start) * self.plan.accumulate
 
 
-def collate(samples: Sequence[tuple[Any, Any, Position] | PyramidSegError]) -> Batch | PyramidSegError:
+def collate(samples: Sequence[tuple[Any, Any, SampleKey] | PyramidSegError]) -> Batch | PyramidSegError:
     """Stack samples, or hand on the first error among them."""
     images, labels, positions = [], [], []
     for sample in samples:

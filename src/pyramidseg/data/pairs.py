@@ -7,20 +7,20 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.classes import IGNORE
-from pyramidseg.config import Channels
-from pyramidseg.data.alignment import check_same_size
-from pyramidseg.data.defect_kinds import DefectError, Kind
-from pyramidseg.data.holes import Pixels
-from pyramidseg.data.images import read_pixels
-from pyramidseg.data.parallel import Track
+from pyramidseg.base.classes import IGNORE
+from pyramidseg.base.config import Channels
+from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.parallel import Track
+from pyramidseg.data.image_mask_checks import check_same_size
 from pyramidseg.data.records import MaskSource, Record
+from pyramidseg.images.decode import read_pixels
+from pyramidseg.images.nodata import MaskedImage
 
 Pair = tuple[NDArray[Any], NDArray[np.uint8]]
 """Image (H, W, C) and labels (H, W)."""
 
 
-class Pairs(Protocol):
+class PairSource(Protocol):
     """The pairs of a split, by the index of their record."""
 
     def __len__(self) -> int: ...
@@ -40,7 +40,7 @@ class Pairs(Protocol):
 
 @dataclass(frozen=True)
 class FilePairs:
-    """Pairs that are decoded whenever they are asked for."""
+    """PairSource that are decoded whenever they are asked for."""
 
     records: Sequence[Record]
     masks: MaskSource
@@ -81,7 +81,7 @@ def read_labels(record: Record, masks: MaskSource) -> NDArray[np.uint8]:
         return labels
     found = f"{labels.dtype} of shape {labels.shape}" if isinstance(labels, np.ndarray) else type(labels).__name__
     raise DefectError(
-        Kind.UNREADABLE_MASK,
+        DefectKind.UNREADABLE_MASK,
         record.mask or record.image,
         f"{type(masks).__name__}.read gives {found}; labels are a NumPy array (H, W) of uint8, so return one",
     )
@@ -102,14 +102,14 @@ def check_labels(record: Record, masks: MaskSource, counts: NDArray[np.int64], *
     values = ", ".join(f"{label} ({counts[label]} pixels)" for label in strangers[:8])
     more = f" and {len(strangers) - 8} more" if len(strangers) > 8 else ""
     raise DefectError(
-        Kind.UNKNOWN_VALUE,
+        DefectKind.UNKNOWN_VALUE,
         record.mask or record.image,
         f"{type(masks).__name__}.read gives labels that are no class: {values}{more}; there are {num_classes} classes, "
         f"so let it give 0-{num_classes - 1}, and {IGNORE} for what counts nowhere",
     )
 
 
-def labels_beside_holes(labels: NDArray[np.uint8], pixels: Pixels) -> NDArray[np.uint8]:
+def labels_beside_holes(labels: NDArray[np.uint8], pixels: MaskedImage) -> NDArray[np.uint8]:
     """(H, W) labels, `IGNORE` where the image is empty in all channels."""
     empty = pixels.empty()
     return labels if empty is None else np.where(empty, np.uint8(IGNORE), labels)

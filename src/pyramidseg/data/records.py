@@ -8,8 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.classes import Classes
-from pyramidseg.errors import DataError, nearest
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.errors import DataError, nearest
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ValueSource(Protocol):
         """
         ...
 
-    def in_words(self, values: Iterable[int]) -> str:
+    def describe(self, values: Iterable[int]) -> str:
         """Values as a user knows them: numbers, colours or names."""
         ...
 
@@ -68,7 +68,7 @@ class ValueSource(Protocol):
 class OutlineSource(ValueSource, Protocol):
     """Draws outlines in pixels, or shares, of the image, whose size their file may say."""
 
-    def says_size(self, record: Record) -> bool:
+    def has_own_size(self, record: Record) -> bool:
         """Whether the file says the image's size."""
         ...
 
@@ -125,7 +125,7 @@ class Dataset:
         Raises:
             DataError: something else than records, names or values.
         """
-        from pyramidseg.data.masks.class_masks import ClassMasks  # which imports records
+        from pyramidseg.data.class_masks import ClassMasks  # which imports records
 
         classes = classes if isinstance(classes, Classes) else Classes.named(classes)
         splits = {"train": tuple(train), "val": tuple(val), "test": tuple(test)}

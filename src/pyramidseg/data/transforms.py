@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.classes import IGNORE
+from pyramidseg.base.classes import IGNORE
 
 Image = NDArray[Any]
 Labels = NDArray[np.uint8]

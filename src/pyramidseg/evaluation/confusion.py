@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from pyramidseg.classes import IGNORE, MAX_CLASSES
-from pyramidseg.errors import DataError
+from pyramidseg.base.classes import IGNORE, MAX_CLASSES
+from pyramidseg.base.errors import DataError
 
 _VALUES = 256
 

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.classes import IGNORE, Classes
-from pyramidseg.data.pictures import jpeg_uri, labels_uri, shrink, to_rgb
+from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.data.records import Record
 from pyramidseg.evaluation.metrics import ImageScore
+from pyramidseg.images.thumbnails import jpeg_uri, labels_uri, shrink, to_rgb
 
 MAX_WIDTH_PX = 480
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyramidseg.classes import Classes
+from pyramidseg.base.classes import Classes
 
 
 @dataclass(frozen=True)

@@ -12,25 +12,25 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyramidseg.classes import Classes
-from pyramidseg.config import Channels, DataConfig
+from pyramidseg.backends import Backend, ModelBackend, RunPrecision, make_backend
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.config import Channels, DataConfig
+from pyramidseg.base.device import rank, sum_dtype, sum_over_ranks, world_size
+from pyramidseg.base.errors import ConfigError, DataError, OutputError
+from pyramidseg.base.machine import available_processors
+from pyramidseg.base.parallel import Track, untracked
 from pyramidseg.data.pairs import read_pair
-from pyramidseg.data.parallel import Track, untracked
-from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.records import Dataset, MaskSource, Record
-from pyramidseg.errors import ConfigError, DataError, OutputError
 from pyramidseg.evaluation.confusion import confusion_matrix, most_likely
+from pyramidseg.evaluation.evaluation_report import Example, choose_examples, make_example, write_report
 from pyramidseg.evaluation.metrics import ImageScore, Scores, image_score, metrics_of
-from pyramidseg.evaluation.reading import in_batches, read_ahead
-from pyramidseg.evaluation.report import Example, choose_examples, make_example, write_report
+from pyramidseg.evaluation.read_ahead import in_batches, read_ahead
 from pyramidseg.evaluation.tables import TABLES, write_tables
+from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.backends import Backend, ModelBackend, RunPrecision, make_backend
-from pyramidseg.predict.tile_choice import TileChoice, TilePx
+from pyramidseg.predict.tile_planner import TileChoice, TilePx
 from pyramidseg.predict.tiling import predict_labels
-from pyramidseg.predict.tta import FlipAndScales
-from pyramidseg.processors import available_processors
-from pyramidseg.runtime import rank, sum_dtype, sum_over_ranks, world_size
+from pyramidseg.predict.tta import TestTimeAugmentation
 
 __all__ = ["ImageScore", "Scores", "draw_examples", "evaluate", "score"]
 
@@ -149,13 +149,15 @@ def evaluate(
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size}: at least 1 is needed")
     if not isinstance(data, DataConfig):
-        raise ConfigError(f"data={data!r}: a DataConfig is needed, such as pyramidseg.config.DataConfig(binary=True)")
+        raise ConfigError(
+            f"data={data!r}: a DataConfig is needed, such as pyramidseg.base.config.DataConfig(binary=True)"
+        )
     folder = None if out is None else Path(out)
     if folder is not None:
         _refuse_taken(folder)
     ready = make_backend(model, backend, device=device, precision=precision)
     say(f"backend {ready}")
-    predict: Backend = FlipAndScales(ready) if tta else ready
+    predict: Backend = TestTimeAugmentation(ready) if tta else ready
     tile_choice = TileChoice(predict, tile_px=tile_px, overlap_px=overlap_px)
     opened = open_dataset(dataset, data, assumed=ready.classes, track=track)
     for line in (f"{opened.source}: {opened.layout}", *(f"  {note}" for note in opened.notes)):
@@ -232,7 +234,7 @@ def draw_examples(
 def _labels(predict_logits: Predict, images: Tensor, truth: Tensor, tile_choice: TileChoice | None) -> Tensor:
     """Predicted classes at the size of the truth. A backend's come from its coarse logits: the same, and faster."""
     height, width = truth.shape[-2:]
-    if isinstance(predict_logits, (ModelBackend, FlipAndScales)) and images.shape[-2:] == (height, width):
+    if isinstance(predict_logits, (ModelBackend, TestTimeAugmentation)) and images.shape[-2:] == (height, width):
         tiles = None if tile_choice is None else tile_choice.tiles(height, width)
         return predict_labels(predict_logits, images, tiles).to(truth.device)
     return most_likely(_at_size_of(truth, predict_logits(images)))

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from pyramidseg.base.files import write_text
 from pyramidseg.evaluation.metrics import Metrics, Scores
-from pyramidseg.files import write_text
 
 TABLES = ("metrics.json", "confusion.csv", "per_image.csv")
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as shape_config
 
-from pyramidseg.errors import ConfigError
+from pyramidseg.backends import LogitGeometry
+from pyramidseg.backends.metadata import INPUT, INPUT_DTYPES
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.model.inference import inference_copy, logits_of_padded
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.backends import LogitGeometry
-from pyramidseg.predict.backends.card import INPUT, INPUT_DTYPES
 
 DTYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 """Of encoder, decoder and classifier, by precision. Normalisation, logits and their upsampling are float32 always."""

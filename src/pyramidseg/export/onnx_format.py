@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch.export import ExportedProgram
 
-from pyramidseg.errors import ConfigError, MissingExtra
-from pyramidseg.predict.backends.card import CHECKSUM, COARSE, INPUT, LOGITS, UNSEALED, Card, checksum_of
+from pyramidseg.backends.metadata import (
+    CHECKSUM,
+    CHECKSUM_PLACEHOLDER,
+    COARSE,
+    INPUT,
+    LOGITS,
+    ExportMetadata,
+    checksum_of,
+)
+from pyramidseg.base.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
     import onnx
@@ -32,7 +40,7 @@ class OnnxFile:
     def __init__(self, program: ExportedProgram) -> None:
         self.content = to_onnx(program)
 
-    def save(self, path: Path, card: Card) -> None:
+    def save(self, path: Path, card: ExportMetadata) -> None:
         """Write the model with this card."""
         save_sealed(self.content, path, card.to_texts())
 
@@ -41,7 +49,7 @@ def save_sealed(content: "onnx.ModelProto", path: Path, texts: Mapping[str, str]
     """Write a model with these metadata and the checksum of it all."""
     import onnx
 
-    onnx.helper.set_model_props(content, {**texts, CHECKSUM: UNSEALED})
+    onnx.helper.set_model_props(content, {**texts, CHECKSUM: CHECKSUM_PLACEHOLDER})
     checksum = checksum_of(content.SerializeToString())
     onnx.helper.set_model_props(content, {**texts, CHECKSUM: checksum})
     path.write_bytes(content.SerializeToString())

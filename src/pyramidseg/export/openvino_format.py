@@ -5,15 +5,15 @@ from pathlib import Path
 
 from torch.export import ExportedProgram
 
-from pyramidseg.export.onnx_format import to_onnx
-from pyramidseg.predict.backends.card import CHECKSUM, UNSEALED, Card, checksum_of
-from pyramidseg.predict.backends.openvino_backend import (
+from pyramidseg.backends.metadata import CHECKSUM, CHECKSUM_PLACEHOLDER, ExportMetadata, checksum_of
+from pyramidseg.backends.openvino_backend import (
     METADATA,
     WEIGHTS_CHECKSUM,
     checksum_of_weights,
     import_openvino,
     shared_core,
 )
+from pyramidseg.export.onnx_format import to_onnx
 
 
 class OpenVinoFile:
@@ -28,7 +28,7 @@ class OpenVinoFile:
         self._onnx = to_onnx(program).SerializeToString()  # the model below goes on reading its weights from here
         self._content = shared_core().read_model(self._onnx)
 
-    def save(self, path: Path, card: Card) -> None:
+    def save(self, path: Path, card: ExportMetadata) -> None:
         """Write both files, the `.xml` with this card, the checksum of the `.bin` and its own."""
         self._openvino.save_model(self._content, path, compress_to_fp16=card.precision == "fp16")
         tree = ElementTree.parse(path)  # noqa: S314  (written a line ago)
@@ -43,7 +43,7 @@ class OpenVinoFile:
 
 def sealed(root: ElementTree.Element, ours: ElementTree.Element) -> bytes:
     """The content of an `.xml` whose metadata, `ours`, get the checksum of it all."""
-    seal = ElementTree.SubElement(ours, CHECKSUM, {"value": UNSEALED})
+    seal = ElementTree.SubElement(ours, CHECKSUM, {"value": CHECKSUM_PLACEHOLDER})
     seal.set("value", checksum_of(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)))
     content: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return content

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyramidseg.classes import Classes
+from pyramidseg.base.classes import Classes
 from pyramidseg.evaluation.confusion import confusion_matrix
 from pyramidseg.evaluation.metrics import metrics_of
 

@@ -15,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyramidseg.config import Channels, DataConfig
-from pyramidseg.data.images import pixel_count, read_header
+from pyramidseg.base.config import Channels, DataConfig
+from pyramidseg.base.parallel import Track
 from pyramidseg.data.pairs import read_pair
-from pyramidseg.data.parallel import Track
-from pyramidseg.data.readers import open_dataset
 from pyramidseg.data.records import MaskSource, Record
-from pyramidseg.data.synthetic.scenes import draw_scene
-from pyramidseg.evaluation.reading import in_batches, read_ahead
+from pyramidseg.demo.scenes import draw_scene
+from pyramidseg.evaluation.read_ahead import in_batches, read_ahead
 from pyramidseg.evaluation.scoring import check_classes
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.images.decode import pixel_count, read_header
 from pyramidseg.model.segmenter import Segmenter
 
 ODD_SIZES = ((1, 1), (1, 97), (31, 33), (64, 64), (95, 130), (161, 111))

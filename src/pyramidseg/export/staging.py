@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pyramidseg.files import explained_writes, make_folder
+from pyramidseg.base.files import explained_writes, make_folder
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch.export import ExportedProgram
 
-from pyramidseg.predict.backends.card import Card
-from pyramidseg.predict.backends.torch_exported import CARD_FILE, CHECKSUM_FILE, checksum_of_archive
+from pyramidseg.backends.metadata import ExportMetadata
+from pyramidseg.backends.torch_exported import CARD_FILE, CHECKSUM_FILE, checksum_of_archive
 
 
 class TorchFile:
@@ -17,7 +17,7 @@ class TorchFile:
     def __init__(self, program: ExportedProgram) -> None:
         self._program = program
 
-    def save(self, path: Path, card: Card) -> None:
+    def save(self, path: Path, card: ExportMetadata) -> None:
         """Write the program with this card."""
         texts = json.dumps(card.to_texts(), ensure_ascii=False)
         torch.export.save(self._program, path, extra_files={CARD_FILE: texts})

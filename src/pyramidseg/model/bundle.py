@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import pyramidseg
-from pyramidseg.classes import Classes
-from pyramidseg.errors import PyramidSegError, WeightsError
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.errors import PyramidSegError, WeightsError
+from pyramidseg.base.version import __version__
 from pyramidseg.model.encoder_weights import EncoderSource
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.tensor_files import read_metadata, read_verified, write_tensors
@@ -52,7 +52,7 @@ def save_bundle(model: Segmenter, path: Path, *, facts: dict[str, Any]) -> None:
     """Write `model` atomically and checksummed; `facts` has to be JSON."""
     metadata = {
         "format": KIND,
-        "version": pyramidseg.__version__,
+        "version": __version__,
         "model": model.settings.model_dump_json(),
         "classes": json.dumps(model.classes.to_dict()),
         "encoder_source": model.encoder_source.to_json(),
@@ -79,7 +79,7 @@ def load_bundle(path: Path) -> Bundle:
     except (KeyError, TypeError, ValueError, PyramidSegError) as error:
         raise WeightsError(
             f"{path}: a bundle of pyramidseg {metadata.get('version', 'unknown')} that this version "
-            f"({pyramidseg.__version__}) cannot read: {error}"
+            f"({__version__}) cannot read: {error}"
         ) from None
     _copy_all(model, tensors, path)
     return Bundle(model.eval(), facts, metadata["version"])

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-import pyramidseg
-from pyramidseg.errors import ConfigError
+from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.version import __version__
 from pyramidseg.model.encoder import resolve_encoder
 from pyramidseg.model.encoder_weights import CLASSIFIER, create_network
-from pyramidseg.model.levels import doubling_strides, find_levels
+from pyramidseg.model.feature_levels import doubling_strides, find_levels
 from pyramidseg.model.normalization import normalize
 from pyramidseg.model.tensor_files import write_tensors
 
@@ -105,7 +105,7 @@ class Classifier(nn.Module):
         """Write the tensors under timm's names, which `--encoder-weights` takes, with classes and facts beside them."""
         metadata = {
             "format": CLASSIFIER,
-            "version": pyramidseg.__version__,
+            "version": __version__,
             "encoder": self.name,
             "classes": json.dumps(self.classes),
             "mean": json.dumps(self.mean.tolist()),

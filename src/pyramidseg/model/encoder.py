@@ -15,10 +15,10 @@ from timm.models.hrnet import HighResolutionNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
-from pyramidseg.config import ModelConfig
-from pyramidseg.errors import ConfigError, nearest
+from pyramidseg.base.config import ModelConfig
+from pyramidseg.base.errors import ConfigError, nearest
 from pyramidseg.model.encoder_weights import create_network
-from pyramidseg.model.levels import doubling_strides, find_levels, maps_of
+from pyramidseg.model.feature_levels import doubling_strides, find_levels, maps_of
 
 DEPTHS: dict[str, tuple[int, ...]] = {"resnet": (18, 34, 50, 101, 152), "efficientnet": tuple(range(8))}
 """Depths of the two families; the second of ResNet and the first of EfficientNet are the defaults."""

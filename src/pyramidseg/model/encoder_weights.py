@@ -17,7 +17,7 @@ from safetensors import safe_open
 from timm.models import adapt_input_conv, get_pretrained_cfg, list_pretrained
 from torch import Tensor, nn
 
-from pyramidseg.errors import WeightsError
+from pyramidseg.base.errors import WeightsError
 from pyramidseg.model.tensor_files import read_tensors
 
 IMAGENET_TAGS: dict[str, str] = {

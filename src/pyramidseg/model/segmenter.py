@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from pyramidseg.classes import Classes
-from pyramidseg.config import ModelConfig
-from pyramidseg.errors import ConfigError, DataError
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.config import ModelConfig
+from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.base.overrides import explain
 from pyramidseg.model.encoder import Encoder, resolve_encoder
 from pyramidseg.model.encoder_weights import EncoderSource
 from pyramidseg.model.fpn import FPNDecoder, SpatialDropout
 from pyramidseg.model.normalization import normalize
-from pyramidseg.settings import explain
 
 
 class Segmenter(nn.Module):

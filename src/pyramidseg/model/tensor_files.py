@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pyramidseg.errors import WeightsError
-from pyramidseg.files import write_atomically
+from pyramidseg.base.errors import WeightsError
+from pyramidseg.base.files import write_atomically
 
 CHECKSUM = "sha256"
 

@@ -9,7 +9,26 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TypeVar
 
-from pyramidseg.threads import thread_pool
+import torch
+
+from pyramidseg.base.machine import available_processors
+from pyramidseg.base.parallel import thread_pool
+
+# How model and pipeline share the processors that there are.
+
+
+def use_available_processors() -> None:
+    """Let torch, and the runtimes that ask it, start no more threads than there are processors for them.
+
+    torch counts the machine's; in a container with a share of them, its threads would wait for each other.
+    """
+    torch.set_num_threads(min(torch.get_num_threads(), available_processors()))
+
+
+def stage_threads() -> int:
+    """Threads of a stage of the pipeline: half of the processors, as the model needs them too, and 8 at most."""
+    return max(1, min(8, available_processors() // 2))
+
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -14,17 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyramidseg.classes import Classes
-from pyramidseg.data.images import pixel_count, read_image
-from pyramidseg.errors import ConfigError, DataError
+from pyramidseg.backends import Backend, ModelBackend, RunPrecision, make_backend
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.images.decode import pixel_count, read_image
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.backends import Backend, ModelBackend, RunPrecision, make_backend
-from pyramidseg.predict.pipeline import in_equal_batches, in_order, restored
-from pyramidseg.predict.processors import stage_threads
-from pyramidseg.predict.segmentation import Image, Segmentation, Wanted, segment_batch
-from pyramidseg.predict.tile_choice import TileChoice, TilePx
+from pyramidseg.predict.pipeline import in_equal_batches, in_order, restored, stage_threads
+from pyramidseg.predict.segmentation import Image, OutputOptions, Segmentation, segment_batch
+from pyramidseg.predict.tile_planner import TileChoice, TilePx
 from pyramidseg.predict.tiling import Tiles, segment_tiled
-from pyramidseg.predict.tta import FlipAndScales
+from pyramidseg.predict.tta import TestTimeAugmentation
 
 Source = str | Path | Image
 
@@ -33,7 +32,7 @@ COMPUTED_AHEAD = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class PredictionResult:
     """What became of one input: either `error`, or the image with its segmentation.
 
     Attributes:
@@ -56,7 +55,7 @@ class _Computed:
         coarse: logits (B, K, h, w) of which the segmentations are still to be made; None where nothing is left to do.
     """
 
-    outcomes: Sequence[tuple[int, Outcome]]
+    outcomes: Sequence[tuple[int, PredictionResult]]
     coarse: Tensor | None = None
 
 
@@ -92,7 +91,7 @@ class Predictor:
             ready = model
         else:
             raise ConfigError(f"model={model!r}: a bundle, an exported file, a Segmenter or a Backend is needed")
-        self.backend: Backend = FlipAndScales(ready) if tta else ready
+        self.backend: Backend = TestTimeAugmentation(ready) if tta else ready
         self.classes = self.backend.classes
         self._channels = ready.settings.channels if isinstance(ready, ModelBackend) else ready.in_channels
         self.tile_choice = TileChoice(self.backend, tile_px=tile_px, overlap_px=overlap_px)
@@ -136,7 +135,7 @@ class Predictor:
         batch_size: int = 4,
         confidence: bool = False,
         probabilities: bool = False,
-    ) -> Generator[Outcome, None, None]:
+    ) -> Generator[PredictionResult, None, None]:
         """As `predict_many`, with images that cannot be read as outcomes of their own.
 
         Threads decode the next images and make the last ones' label maps while the model computes. Images of one size
@@ -147,7 +146,7 @@ class Predictor:
         if isinstance(images, (str, os.PathLike)):
             raise DataError(f"{images}: one path, where several images are taken; give a list of them, or use predict")
         ahead, threads = 2 * batch_size, stage_threads()
-        wanted = Wanted(confidence, probabilities)
+        wanted = OutputOptions(confidence, probabilities)
         with (
             closing(in_order(_measured, images, threads=1, ahead=ahead, name="measure")) as sizes,
             closing(
@@ -167,15 +166,15 @@ class Predictor:
             ) as segmented:
                 yield from restored(segmented)
 
-    def _loaded(self, measured: tuple[Source, int]) -> Outcome:
+    def _loaded(self, measured: tuple[Source, int]) -> PredictionResult:
         source, _ = measured
         try:
             image = source if isinstance(source, np.ndarray) else read_image(_path(source), channels=self._channels)
-            return Outcome(source, checked(image, self.backend.in_channels, _name(source)))
+            return PredictionResult(source, checked(image, self.backend.in_channels, _name(source)))
         except DataError as error:
-            return Outcome(source, error=error)
+            return PredictionResult(source, error=error)
 
-    def _computed(self, batch: Sequence[tuple[int, Outcome]], wanted: Wanted) -> _Computed:
+    def _computed(self, batch: Sequence[tuple[int, PredictionResult]], wanted: OutputOptions) -> _Computed:
         """A batch of equal images, or of one that could not be read, through the model."""
         images = [outcome.image for _, outcome in batch if outcome.image is not None]
         if not images:
@@ -188,7 +187,7 @@ class Predictor:
         except DataError as error:  # a type of pixels that an exported file does not take
             return _Computed(
                 [
-                    (position, Outcome(outcome.source, error=DataError(f"{_name(outcome.source)}: {error}")))
+                    (position, PredictionResult(outcome.source, error=DataError(f"{_name(outcome.source)}: {error}")))
                     for position, outcome in batch
                 ]
             )
@@ -199,7 +198,7 @@ class Predictor:
             ]
         )
 
-    def _segmented(self, computed: _Computed, *, wanted: Wanted) -> Sequence[tuple[int, Outcome]]:
+    def _segmented(self, computed: _Computed, *, wanted: OutputOptions) -> Sequence[tuple[int, PredictionResult]]:
         if computed.coarse is None:
             return computed.outcomes
         image = computed.outcomes[0][1].image
@@ -243,11 +242,11 @@ def _pixels_ahead(measured: tuple[Source, int]) -> int:
     return measured[1]
 
 
-def _pixels(outcome: Outcome) -> int:
+def _pixels(outcome: PredictionResult) -> int:
     return 0 if outcome.image is None else outcome.image.shape[0] * outcome.image.shape[1]
 
 
-def _kind(outcome: Outcome) -> tuple[object, ...] | None:
+def _kind(outcome: PredictionResult) -> tuple[object, ...] | None:
     """Equal for images that can share a batch; None for one that could not be read."""
     return None if outcome.image is None else (outcome.image.shape, outcome.image.dtype)
 

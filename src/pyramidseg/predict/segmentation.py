@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyramidseg.classes import Classes
-from pyramidseg.data.georeference import Georeference
-from pyramidseg.data.pictures import to_rgb
-from pyramidseg.errors import ConfigError, DataError
-from pyramidseg.predict.backends import LogitGeometry
-from pyramidseg.predict.labels import label_maps, labels_of
+from pyramidseg.backends import LogitGeometry
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.images.georeference import Georeference
+from pyramidseg.images.thumbnails import to_rgb
+from pyramidseg.predict.label_maps import label_maps, labels_of
 from pyramidseg.predict.upsampling import Axis, bilinear_axis, upsampled
 
 Image = NDArray[Any]
@@ -98,14 +98,14 @@ def row_blocks(picture: NDArray[Any]) -> Iterator[slice]:
         yield slice(first, first + at_once)
 
 
-class Wanted(NamedTuple):
+class OutputOptions(NamedTuple):
     """What a segmentation shall hold beside its labels; both take the logits at full size, a few rows at a time."""
 
     confidence: bool = False
     probabilities: bool = False
 
 
-class Strip(NamedTuple):
+class RowBlock(NamedTuple):
     """Finished rows of an image's coarse logits: (K, rows, w) from row `first` on.
 
     Strips follow each other downwards, and each begins with the last row of the one before: the pixels between two rows
@@ -117,7 +117,7 @@ class Strip(NamedTuple):
 
 
 def segment_batch(
-    coarse_BKhw: Tensor, height: int, width: int, geometry: LogitGeometry, classes: Classes, wanted: Wanted
+    coarse_BKhw: Tensor, height: int, width: int, geometry: LogitGeometry, classes: Classes, wanted: OutputOptions
 ) -> list[Segmentation]:
     """`segment_coarse` of each image of a batch. A GPU makes all label maps at once, and they come from it together."""
     if any(wanted):
@@ -127,17 +127,22 @@ def segment_batch(
 
 
 def segment_coarse(
-    coarse_Khw: Tensor, height: int, width: int, geometry: LogitGeometry, classes: Classes, wanted: Wanted
+    coarse_Khw: Tensor, height: int, width: int, geometry: LogitGeometry, classes: Classes, wanted: OutputOptions
 ) -> Segmentation:
     """The segmentation of (height, width) that coarse logits of a whole image give."""
     rows = bilinear_axis(coarse_Khw.shape[1], height, geometry)
     columns = bilinear_axis(coarse_Khw.shape[2], width, geometry)
-    return segment_strips([Strip(0, coarse_Khw)], rows, columns, geometry, classes, wanted)
+    return segment_row_blocks([RowBlock(0, coarse_Khw)], rows, columns, geometry, classes, wanted)
 
 
 @torch.inference_mode()
-def segment_strips(
-    strips: Iterable[Strip], rows: Axis, columns: Axis, geometry: LogitGeometry, classes: Classes, wanted: Wanted
+def segment_row_blocks(
+    strips: Iterable[RowBlock],
+    rows: Axis,
+    columns: Axis,
+    geometry: LogitGeometry,
+    classes: Classes,
+    wanted: OutputOptions,
 ) -> Segmentation:
     """The same from strips, each of which can go once the next one comes."""
     size = len(rows.cell), len(columns.cell)
@@ -158,7 +163,7 @@ def segment_strips(
     return Segmentation(labels, classes, confidence, probabilities)
 
 
-def _cells_of(strips: Iterable[Strip], rows: Axis) -> Iterator[tuple[slice, Tensor, Axis]]:
+def _cells_of(strips: Iterable[RowBlock], rows: Axis) -> Iterator[tuple[slice, Tensor, Axis]]:
     """Cells that a strip completes: their pixels, the logits of their points, and their axis."""
     done = 0
     for strip in strips:

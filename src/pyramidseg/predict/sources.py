@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyramidseg.data.image_files import list_images
-from pyramidseg.errors import DataError
+from pyramidseg.base.errors import DataError
+from pyramidseg.images.open_image import list_images
 
 
 @dataclass(frozen=True)

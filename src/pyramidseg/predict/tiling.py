@@ -5,8 +5,8 @@ blended before the last upsampling, where there are sixteen times fewer logits (
 window touches are handed on: beside one window, memory holds the logits of one row of windows.
 
 At its border a window sees zeros where the whole image has pixels. A margin of what they spoil is dropped, and the rest
-of the overlap blended. Where the margin is all that they spoil (`skeleton.reach_px`), tiles give what the whole image
-gives.
+of the overlap blended. Where the margin is all that they spoil (`tile_planner.receptive_field_px`), tiles give what the
+whole image gives.
 
 Legend: C channels, H W pixels, K classes, h w coarse points.
 """
@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyramidseg.errors import ConfigError
-from pyramidseg.predict.backends import Backend
-from pyramidseg.predict.labels import label_maps
-from pyramidseg.predict.segmentation import Segmentation, Strip, Wanted, segment_strips
+from pyramidseg.backends import Backend
+from pyramidseg.base.errors import ConfigError
+from pyramidseg.predict.label_maps import label_maps
+from pyramidseg.predict.segmentation import OutputOptions, RowBlock, Segmentation, segment_row_blocks
 from pyramidseg.predict.upsampling import bilinear_axis
 
 GRID_PX = 32
@@ -149,19 +149,19 @@ def predict_labels(backend: Backend, images_BCHW: Tensor, tiles: Tiles | None = 
         height, width = images_BCHW.shape[-2:]
         return label_maps(backend.coarse_logits(images_BCHW), height, width, backend.geometry)
     return torch.stack(
-        [torch.from_numpy(segment_tiled(backend, image, tiles, Wanted()).labels) for image in images_BCHW]
+        [torch.from_numpy(segment_tiled(backend, image, tiles, OutputOptions()).labels) for image in images_BCHW]
     )
 
 
-def segment_tiled(backend: Backend, image_CHW: Tensor, tiles: Tiles, wanted: Wanted) -> Segmentation:
+def segment_tiled(backend: Backend, image_CHW: Tensor, tiles: Tiles, wanted: OutputOptions) -> Segmentation:
     """The segmentation of an image by blended tiles."""
     height, width = image_CHW.shape[-2:]
     stride = backend.geometry.stride
     padding_px = padding_of(backend, image_CHW)
     rows, row_points = windows_along(height, tiles, stride=stride, padding_px=padding_px)
     columns, column_points = windows_along(width, tiles, stride=stride, padding_px=padding_px)
-    return segment_strips(
-        blended_strips(backend, image_CHW, rows, columns),
+    return segment_row_blocks(
+        blended_row_blocks(backend, image_CHW, rows, columns),
         bilinear_axis(row_points, height, backend.geometry),
         bilinear_axis(column_points, width, backend.geometry),
         backend.geometry,
@@ -178,9 +178,9 @@ def padding_of(backend: Backend, image_CHW: Tensor) -> int:
     return padding_px
 
 
-def blended_strips(
+def blended_row_blocks(
     backend: Backend, image_CHW: Tensor, rows: tuple[Window, ...], columns: tuple[Window, ...]
-) -> Iterator[Strip]:
+) -> Iterator[RowBlock]:
     """Coarse logits of the whole image, from the top, as rows are finished."""
     width = columns[-1].points.stop
     first, carried = 0, None
@@ -196,7 +196,7 @@ def blended_strips(
             sums[:, row.points.start - first :, column.points] += logits
         assert sums is not None
         finished = following.points.start if following is not None else row.points.stop
-        yield Strip(first, sums[:, : finished - first])
+        yield RowBlock(first, sums[:, : finished - first])
         carried = sums[:, finished - 1 - first :].clone()
         first = finished - 1
 

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyramidseg.errors import ConfigError
-from pyramidseg.predict.backends import Backend, LogitGeometry
+from pyramidseg.backends import Backend, LogitGeometry
+from pyramidseg.base.errors import ConfigError
 
 
-class FlipAndScales:
+class TestTimeAugmentation:
     """A `Backend` that averages the probabilities of another one over scales and horizontal flips.
 
     Its logits are the logarithm of those probabilities, at the input's size.

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyramidseg.predict.backends import LogitGeometry
+from pyramidseg.backends import LogitGeometry
 
 Indices = NDArray[np.int64]
 

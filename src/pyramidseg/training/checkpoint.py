@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from pyramidseg.errors import WeightsError
+from pyramidseg.base.errors import WeightsError
 from pyramidseg.model.encoder_weights import EncoderSource
 from pyramidseg.model.tensor_files import read_metadata, read_verified, write_tensors
 
@@ -31,7 +31,7 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Origin:
+class InitialWeights:
     """What a run began with, as its checkpoints know it: a resumed run needs the starting weights themselves no more.
 
     Attributes:
@@ -44,7 +44,7 @@ class Origin:
     std: tuple[float, ...]
 
     @classmethod
-    def of(cls, model: "Segmenter | Classifier") -> "Origin":
+    def of(cls, model: "Segmenter | Classifier") -> "InitialWeights":
         """The origin of a model that is trained."""
         return cls(model.encoder_source, tuple(model.mean.tolist()), tuple(model.std.tolist()))
 
@@ -58,14 +58,14 @@ class Origin:
         return json.dumps({"source": self.source.to_json(), "mean": self.mean, "std": self.std})
 
     @classmethod
-    def from_json(cls, text: str) -> "Origin":
+    def from_json(cls, text: str) -> "InitialWeights":
         """Of what `to_json` made."""
         stored = json.loads(text)
         return cls(EncoderSource.from_json(stored["source"]), tuple(stored["mean"]), tuple(stored["std"]))
 
 
 @dataclass
-class Position:
+class TrainingProgress:
     """How far a run has come; all that is not tensors.
 
     Attributes:
@@ -97,7 +97,7 @@ class Position:
 
 def save_checkpoint(
     folder: Path,
-    position: Position,
+    position: TrainingProgress,
     *,
     steps_done: int,
     model: nn.Module,
@@ -105,7 +105,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     tally: Tensor,
     identity: Identity,
-    origin: Origin,
+    origin: InitialWeights,
     processes: int,
 ) -> Path:
     """Write `step-N.safetensors`, then delete all but the last two.
@@ -132,17 +132,17 @@ def save_checkpoint(
     return path
 
 
-def stored_origin(folder: Path) -> Origin | None:
+def stored_origin(folder: Path) -> InitialWeights | None:
     """What the run of these checkpoints began with; None where none can be read and says so."""
     for path in reversed(_stored(folder)):
         with suppress(WeightsError, KeyError):
-            return Origin.from_json(read_metadata(path, kind=KIND)["origin"])
+            return InitialWeights.from_json(read_metadata(path, kind=KIND)["origin"])
     return None
 
 
 def load_checkpoint(
     folder: Path, *, identity: Identity, processes: int, warn: Callable[[str], None]
-) -> tuple[dict[str, Tensor], Position] | None:
+) -> tuple[dict[str, Tensor], TrainingProgress] | None:
     """The newest checkpoint that is whole, or None where there is none at all.
 
     A damaged one is passed over aloud for the one before it.
@@ -173,7 +173,7 @@ def load_checkpoint(
                 f"{path}: {metadata['processes']} processes began this run, and {processes} would go on otherwise: "
                 f"resume with as many (torchrun --nproc-per-node {metadata['processes']})"
             )
-        return tensors, Position(**json.loads(metadata["position"]))
+        return tensors, TrainingProgress(**json.loads(metadata["position"]))
     if stored:
         raise WeightsError(f"{folder}: none of its {len(stored)} checkpoints is whole; --overwrite starts anew")
     return None

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 
-class WeightAverage:
+class ModelEma:
     """A copy of the model whose floating-point tensors follow the trained one's slowly.
 
     The decay rises as (1 + n) / (10 + n) up to `decay`, so that the first random weights are soon forgotten (as in

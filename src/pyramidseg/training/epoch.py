@@ -9,12 +9,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from pyramidseg.config import Config
-from pyramidseg.console import Console
+from pyramidseg.base.config import Config
+from pyramidseg.base.device import memory_explained, rank, sum_over_ranks, world_size
+from pyramidseg.base.errors import TrainingError
+from pyramidseg.base.log import Console
 from pyramidseg.data.loading import Batch
-from pyramidseg.errors import TrainingError
-from pyramidseg.runtime import memory_explained, rank, sum_over_ranks, world_size
-from pyramidseg.training.checkpoint import Position, save_checkpoint
+from pyramidseg.training.checkpoint import TrainingProgress, save_checkpoint
 from pyramidseg.training.interrupt import Interrupted, StopRequest
 from pyramidseg.training.optim import factor_at, set_learning_rate
 from pyramidseg.training.run_folder import RunFolder
@@ -51,7 +51,7 @@ class CheckpointClock:
 def run_epoch(
     setup: Setup,
     run: RunFolder,
-    position: Position,
+    position: TrainingProgress,
     tally: Tensor,
     *,
     checkpoints: CheckpointClock,
@@ -127,7 +127,7 @@ def compiling_explained() -> Iterator[None]:
         raise TrainingError(f"train.compile: torch.compile failed ({reason}); choose train.compile=none") from error
 
 
-def checkpoint(setup: Setup, run: RunFolder, position: Position, tally: Tensor) -> None:
+def checkpoint(setup: Setup, run: RunFolder, position: TrainingProgress, tally: Tensor) -> None:
     """Save everything that resuming needs; all processes take part, the first one writes.
 
     Raises:
@@ -151,7 +151,7 @@ def checkpoint(setup: Setup, run: RunFolder, position: Position, tally: Tensor) 
     )
 
 
-def require_finite(setup: Setup, position: Position) -> None:
+def require_finite(setup: Setup, position: TrainingProgress) -> None:
     """Refuse weights that an update has made overflow, before anything is made of them.
 
     Raises:
@@ -176,13 +176,13 @@ def timed(items: Iterator[T]) -> Iterator[tuple[T, float]]:
         yield item, time.monotonic() - began
 
 
-def progress_note(position: Position) -> str:
+def progress_note(position: TrainingProgress) -> str:
     """Mean loss so far, and skipped steps where there are any."""
     loss = f"loss {position.loss_sum / position.counted:.3f}" if position.counted else ""
     return f"{loss} skipped {position.skipped}" if position.skipped else loss
 
 
-def not_finite(setup: Setup, batches: Sequence[Batch], position: Position, loss: float) -> str:
+def not_finite(setup: Setup, batches: Sequence[Batch], position: TrainingProgress, loss: float) -> str:
     """What to say when step after step is not finite: which images, and what to try."""
     names = setup.task.names([index for batch in batches for _, index in batch.positions])
     return (

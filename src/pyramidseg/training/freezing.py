@@ -6,8 +6,8 @@ Frozen parts neither get gradients nor change the statistics of their norms: the
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pyramidseg.config import OptimConfig
-from pyramidseg.errors import ConfigError
+from pyramidseg.base.config import OptimConfig
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.stages import count_parts, modules_by_part, part_finder
 

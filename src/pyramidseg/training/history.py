@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyramidseg.console import duration
-from pyramidseg.errors import ConfigError, nearest
-from pyramidseg.training.checkpoint import Position
+from pyramidseg.base.errors import ConfigError, nearest
+from pyramidseg.base.log import duration
+from pyramidseg.training.checkpoint import TrainingProgress
 from pyramidseg.training.optim import factor_at
 from pyramidseg.training.setup import Setup
 from pyramidseg.training.task import Columns
 
 
-def epoch_row(setup: Setup, position: Position, training: Columns, validation: Columns) -> dict[str, Any]:
+def epoch_row(setup: Setup, position: TrainingProgress, training: Columns, validation: Columns) -> dict[str, Any]:
     """One row of metrics.csv; values that do not exist are None."""
     steps = setup.loader.plan.steps
     last_step = (position.epoch + 1) * steps - 1
@@ -43,7 +43,7 @@ def check_watch(watch: str, watchable: Sequence[str]) -> None:
         )
 
 
-def row_in_words(row: Mapping[str, Any], setup: Setup, *, better: bool) -> str:
+def format_row(row: Mapping[str, Any], setup: Setup, *, better: bool) -> str:
     """An epoch in one line."""
     shown = [
         f"{word} {' '.join(_value(row, column, first=place == 0) for place, column in enumerate(columns))}"

@@ -8,16 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from pyramidseg.cache import Memory
-from pyramidseg.config import Config
-from pyramidseg.console import Console
-from pyramidseg.data.inspection import DatasetSummary, check_dataset
-from pyramidseg.data.normalization import Normalization, measure, wants_statistics
-from pyramidseg.data.readers import open_dataset
-from pyramidseg.data.records import Dataset
-from pyramidseg.errors import ConfigError
-from pyramidseg.model.encoder import check_encoder
-from pyramidseg.runtime import (
+from pyramidseg.base.config import Config
+from pyramidseg.base.device import (
     choose_device,
     memory_explained,
     on_first_rank,
@@ -27,18 +19,26 @@ from pyramidseg.runtime import (
     sum_over_ranks,
     world_size,
 )
-from pyramidseg.settings import full_name, given_settings, load_config
-from pyramidseg.training.checkpoint import Origin, Position, load_checkpoint, restore, stored_origin
+from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.log import Console
+from pyramidseg.base.overrides import full_name, given_settings, load_config
+from pyramidseg.base.result_cache import ResultCache
+from pyramidseg.data.image_statistics import Normalization, measure, wants_statistics
+from pyramidseg.data.records import Dataset
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.inspection import DatasetSummary, check_dataset
+from pyramidseg.model.encoder import check_encoder
+from pyramidseg.training.build import adopt_bands, adopt_bundle_settings, prepare
+from pyramidseg.training.checkpoint import InitialWeights, TrainingProgress, load_checkpoint, restore, stored_origin
 from pyramidseg.training.epoch import CheckpointClock, checkpoint, require_finite, run_epoch
-from pyramidseg.training.events import EventLog
-from pyramidseg.training.history import check_watch, epoch_row, improves, row_in_words
+from pyramidseg.training.history import check_watch, epoch_row, format_row, improves
 from pyramidseg.training.interrupt import Interrupted, StopRequest
 from pyramidseg.training.optim import choose_optimizer
-from pyramidseg.training.preparation import adopt_bands, adopt_bundle_settings, prepare
 from pyramidseg.training.run_folder import RunFolder, begin_run, device_of, open_run
-from pyramidseg.training.segmentation import Segmentation
+from pyramidseg.training.segmentation_task import SegmentationTask
 from pyramidseg.training.setup import Setup, make_step
 from pyramidseg.training.task import Validation
+from pyramidseg.training.trackers import EventLog
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def fit(
 
 def run_task(
     config: Config,
-    make: Callable[[Config, Origin | None], Setup],
+    make: Callable[[Config, InitialWeights | None], Setup],
     *,
     out: Path,
     resume: bool,
@@ -121,7 +121,7 @@ def run_task(
         run, config = on_first_rank(lambda: open_run(out, config, resume=resume, overwrite=overwrite))
         setup = make(config, stored_origin(run.checkpoints) if resume else None)
         on_first_rank(lambda: begin_run(run, setup.config, setup.task.description(), resume=resume))
-        position, tally = Position(), setup.task.empty_tally()
+        position, tally = TrainingProgress(), setup.task.empty_tally()
         if resume:
             position, tally = continue_from(run, setup, console)
         if is_finished(position, setup.config):
@@ -153,7 +153,7 @@ def run_task(
     return summarize(run, position)
 
 
-def plan(config: Config, source: str | Path | Dataset, console: Console, origin: Origin | None = None) -> Setup:
+def plan(config: Config, source: str | Path | Dataset, console: Console, origin: InitialWeights | None = None) -> Setup:
     """Check everything that can be checked before training, say what was chosen, and build what training needs.
 
     Args:
@@ -162,7 +162,7 @@ def plan(config: Config, source: str | Path | Dataset, console: Console, origin:
     Raises:
         PyramidSegError: the first thing that cannot be used.
     """
-    check_watch(config.train.watch, Segmentation.watchable)
+    check_watch(config.train.watch, SegmentationTask.watchable)
     config, taken = (config, "") if origin else adopt_bundle_settings(config)
     config, optimizer = choose_optimizer(config)
     make_step(config)  # a device or a network that cannot be had is refused before any mask is read
@@ -183,7 +183,7 @@ def checked_dataset(
     Returns:
         The dataset, what is in it, and mean and deviation of its training images where the network needs them.
     """
-    memory = Memory.of_user(console.warn)
+    memory = ResultCache.of_user(console.warn)
     dataset = open_dataset(source, config.data, track=console.track, memory=memory)
     console.say(f"{dataset.source}: {dataset.layout}")
     for note in dataset.notes:
@@ -201,12 +201,12 @@ def checked_dataset(
     return dataset, summary, measure(dataset.split("train"), channels=channels, track=console.track, memory=memory)
 
 
-def continue_from(run: RunFolder, setup: Setup, console: Console) -> tuple[Position, Tensor]:
+def continue_from(run: RunFolder, setup: Setup, console: Console) -> tuple[TrainingProgress, Tensor]:
     """Restore the newest whole checkpoint, or start anew, aloud, where there is none yet."""
     found = load_checkpoint(run.checkpoints, identity=setup.identity, processes=world_size(), warn=console.warn)
     if found is None:
         console.say(f"{run.path}: no checkpoint yet, so training starts anew")
-        return Position(), setup.task.empty_tally()
+        return TrainingProgress(), setup.task.empty_tally()
     tensors, position = found
     average = setup.average.model if setup.average else None
     stored = restore(tensors, model=setup.model, average=average, optimizer=setup.optimizer)
@@ -227,7 +227,7 @@ def validate(setup: Setup, console: Console) -> Validation:
 def close_epoch(
     setup: Setup,
     run: RunFolder,
-    position: Position,
+    position: TrainingProgress,
     tally: Tensor,
     found: Validation,
     events: EventLog,
@@ -252,7 +252,7 @@ def close_epoch(
         ema = setup.config.optim.ema if setup.average else None
         for path in (run.last, run.best) if better else (run.last,):
             setup.task.save(model, path, {**found.facts, "epoch": position.epoch + 1, "ema": ema})
-    console.say(row_in_words(row, setup, better=better))
+    console.say(format_row(row, setup, better=better))
     if position.stopped_early:
         console.say(f"stopped early: {setup.config.train.watch} has not improved for {patience} epochs")
     position.epoch += 1
@@ -260,12 +260,12 @@ def close_epoch(
     position.loss_sum = position.seconds = position.waited = 0.0
 
 
-def is_finished(position: Position, config: Config) -> bool:
+def is_finished(position: TrainingProgress, config: Config) -> bool:
     """Whether nothing is left to train."""
     return position.stopped_early or position.epoch >= config.train.epochs
 
 
-def summarize(run: RunFolder, position: Position) -> Run:
+def summarize(run: RunFolder, position: TrainingProgress) -> Run:
     """The finished run as Python sees it."""
     row = position.history[position.best_epoch] if position.history else {}
     miou = row.get("val_miou")

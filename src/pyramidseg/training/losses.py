@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyramidseg.classes import IGNORE
-from pyramidseg.config import LossConfig
-from pyramidseg.errors import ConfigError
-from pyramidseg.runtime import sum_over_ranks, world_size
+from pyramidseg.base.classes import IGNORE
+from pyramidseg.base.config import LossConfig
+from pyramidseg.base.device import sum_over_ranks, world_size
+from pyramidseg.base.errors import ConfigError
 
 SMALLEST = 1e-12
 """Stands in for a divisor of 0 where nothing is labelled: the loss is 0 then."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyramidseg.runtime import has_fast_bf16
+from pyramidseg.base.device import has_fast_bf16
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration: steepest at 0, and its limit scatters between 0.7 and 1.2 rather than being exactly 1."""

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from pyramidseg.config import Config, OptimConfig
+from pyramidseg.base.config import Config, OptimConfig
 from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.stages import count_parts, part_finder

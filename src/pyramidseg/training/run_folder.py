@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from pyramidseg.config import Config
-from pyramidseg.errors import ConfigError, OutputError
-from pyramidseg.files import check_writable, explained_writes, leftovers, write_text
-from pyramidseg.runtime import choose_device, resolve_precision
-from pyramidseg.settings import given_settings, load_config, make_config
+from pyramidseg.base.config import Config
+from pyramidseg.base.device import choose_device, resolve_precision
+from pyramidseg.base.errors import ConfigError, OutputError
+from pyramidseg.base.files import check_writable, explained_writes, leftovers, write_text
+from pyramidseg.base.overrides import given_settings, load_config, make_config
 from pyramidseg.training.optim import choose_optimizer
 
 MAY_CHANGE = {"train.device", "data.workers", "data.cache"}

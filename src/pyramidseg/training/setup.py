@@ -10,14 +10,14 @@ from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pyramidseg.config import Config
-from pyramidseg.console import duration
+from pyramidseg.base.config import Config
+from pyramidseg.base.device import choose_device, rank, resolve_precision, world_size
+from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.log import duration
+from pyramidseg.base.machine import available_processors
 from pyramidseg.data.loading import EpochPlan, Samples, TrainingLoader, default_workers
-from pyramidseg.errors import ConfigError
-from pyramidseg.processors import available_processors
-from pyramidseg.runtime import choose_device, rank, resolve_precision, world_size
-from pyramidseg.training.checkpoint import Identity, Origin, Position
-from pyramidseg.training.ema import WeightAverage
+from pyramidseg.training.checkpoint import Identity, InitialWeights, TrainingProgress
+from pyramidseg.training.ema import ModelEma
 from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.optim import make_optimizer
 from pyramidseg.training.run_folder import MAY_CHANGE
@@ -43,11 +43,11 @@ class Setup:
     model: nn.Module
     seen_by_loss: nn.Module
     wrapped: nn.Module
-    average: WeightAverage | None
+    average: ModelEma | None
     optimizer: torch.optim.Optimizer
     loader: TrainingLoader
     identity: Identity
-    origin: Origin
+    origin: InitialWeights
     notes: tuple[str, ...]
 
     def for_epoch(self, epoch: int) -> "Setup":
@@ -59,7 +59,7 @@ class Setup:
             return replace(self, wrapped=_wrapped(self.seen_by_loss, self.device, self.config.train.compile))
         return self
 
-    def facts(self, position: Position) -> dict[str, object]:
+    def facts(self, position: TrainingProgress) -> dict[str, object]:
         """What a report says of the run, by name."""
         seconds = sum(row["seconds"] for row in position.history)
         waited = sum(row["seconds"] * (row["waiting_share"] or 0) for row in position.history)
@@ -122,7 +122,7 @@ def assemble(
     model: nn.Module,
     seen_by_loss: nn.Module,
     samples: Samples,
-    origin: Origin,
+    origin: InitialWeights,
     notes: tuple[str, ...],
 ) -> Setup:
     """Optimiser, average, processes and loading around a model that is on its device.
@@ -134,7 +134,7 @@ def assemble(
     """
     set_training_mode(model, config.optim, epoch=0)
     optimizer = make_optimizer(model, config.optim)
-    average = WeightAverage(model, config.optim.ema) if config.optim.ema else None
+    average = ModelEma(model, config.optim.ema) if config.optim.ema else None
     normed = any(isinstance(module, nn.BatchNorm2d) and module.training for module in model.modules())
     if world_size() > 1 and step.device.type == "cuda":
         # torch's own conversion drops the activations that are part of timm's norms.

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pyramidseg.base.device import Precision, autocast, position_seed, rank, world_size
 from pyramidseg.data.loading import Batch
-from pyramidseg.runtime import Precision, autocast, position_seed, rank, world_size
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
-from pyramidseg.console import Console
+from pyramidseg.base.log import Console
 from pyramidseg.data.loading import Batch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyramidseg.training.checkpoint import Position
+    from pyramidseg.training.checkpoint import TrainingProgress
     from pyramidseg.training.run_folder import RunFolder
     from pyramidseg.training.setup import Setup
 
@@ -86,6 +86,6 @@ class Task(Protocol):
         """Write what people go on with."""
         ...
 
-    def write_results(self, setup: "Setup", run: "RunFolder", position: "Position", console: Console) -> None:
+    def write_results(self, setup: "Setup", run: "RunFolder", position: "TrainingProgress", console: Console) -> None:
         """The end of a run: report and plots, and the words that close it; all processes take part."""
         ...

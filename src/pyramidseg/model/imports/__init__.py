@@ -7,8 +7,8 @@ What it cannot place, or cannot reproduce exactly, it refuses by name: nothing i
 from collections.abc import Callable
 from pathlib import Path
 
-from pyramidseg.errors import ConfigError, nearest
-from pyramidseg.model.imports.checkpoint import Choices, Imported
+from pyramidseg.base.errors import ConfigError, nearest
+from pyramidseg.model.imports.foreign_checkpoint import Choices, Imported
 from pyramidseg.model.imports.smp.importer import import_smp
 
 Importer = Callable[[Path, Choices], Imported]

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyramidseg.classes import Classes
-from pyramidseg.errors import ConfigError, WeightsError
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.errors import ConfigError, WeightsError
 from pyramidseg.model.encoder_weights import EncoderSource
-from pyramidseg.model.imports.checkpoint import Choices, Imported, read_checkpoint
-from pyramidseg.model.imports.fitting import grouped, require_fit
-from pyramidseg.model.imports.smp.names import AUXILIARY_HEAD, HEAD, smp_name
+from pyramidseg.model.imports.foreign_checkpoint import Choices, Imported, read_checkpoint
 from pyramidseg.model.imports.smp.network import STRIDES, Network, network_of, own_tensors, stated, understood_config
 from pyramidseg.model.imports.smp.preprocessing import normalization
+from pyramidseg.model.imports.smp.tensor_names import AUXILIARY_HEAD, HEAD, smp_name
+from pyramidseg.model.imports.state_dict_check import grouped, require_fit
 from pyramidseg.model.segmenter import Segmenter
 
 INTERPOLATIONS = {"nearest": "nearest", "nearest-exact": "nearest", "area": "nearest", "bilinear": "bilinear"}

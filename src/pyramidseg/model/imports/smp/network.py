@@ -13,11 +13,11 @@ from typing import Any
 
 from torch import Tensor
 
-from pyramidseg.errors import ConfigError, WeightsError
-from pyramidseg.model.imports.checkpoint import CONFIG_FILE, Checkpoint
-from pyramidseg.model.imports.fitting import grouped
-from pyramidseg.model.imports.smp.encoders import Twin, told_by_tensors, twin_of
-from pyramidseg.model.imports.smp.names import FIRST_BRANCH, HEAD, lateral_name
+from pyramidseg.base.errors import ConfigError, WeightsError
+from pyramidseg.model.imports.foreign_checkpoint import CONFIG_FILE, Checkpoint
+from pyramidseg.model.imports.smp.smp_encoders import Twin, told_by_tensors, twin_of
+from pyramidseg.model.imports.smp.tensor_names import FIRST_BRANCH, HEAD, lateral_name
+from pyramidseg.model.imports.state_dict_check import grouped
 
 STRIDES = {5: (4, 32), 4: (2, 16)}
 """Finest and coarsest stride by encoder_depth."""

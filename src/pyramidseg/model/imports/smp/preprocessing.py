@@ -6,9 +6,9 @@ from typing import Any
 from timm.models import get_pretrained_cfg
 from torch import Tensor
 
-from pyramidseg.errors import ConfigError
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.model.encoder_weights import IMAGENET_MEAN, IMAGENET_STD, EncoderSource
-from pyramidseg.model.imports.checkpoint import Choices
+from pyramidseg.model.imports.foreign_checkpoint import Choices
 from pyramidseg.model.imports.smp.network import Network
 
 Statistics = tuple[float, ...]

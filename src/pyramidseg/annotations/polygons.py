@@ -1,0 +1,242 @@
+"""From outlines to masks: polygons, discs and runs of pixels, drawn one over the other.
+
+Coordinates are pixels, x to the right and y down, and (0, 0) is the outer corner of the first pixel, as COCO, LabelMe
+and YOLO have it: the centre of the pixel in row r and column c is (c + 0.5, r + 0.5). A pixel belongs to a polygon if
+its centre lies inside by the even-odd rule; a centre on the outline itself belongs to what lies below it, or to its
+right. So areas come out right on average, and of two shapes that share an edge each pixel belongs to one. Neither
+OpenCV's fillPoly nor Pillow's polygon do this: both add the pixels that the outline touches.
+
+Pixels are numbered down the columns, as in COCO's run lengths: pixel (r, c) is number c * height + r.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.images.decode import image_size
+
+Ring = NDArray[np.float64]
+"""A closed outline: (N, 2), x and y of its corners."""
+
+MAX_CROSSINGS = 2**23
+"""How often the outlines of one image may cross columns of pixels: some hundred MB of memory, and a few seconds."""
+
+MAX_DRAWN = 2**33
+"""How many pixels all shapes of one image together may cover: a few seconds."""
+
+
+SLACK = 0.05
+"""How far beyond the image a corner may lie, in shares of the image's sides. Annotators overshoot, which is cut
+off; whatever lies further outside was not drawn on this image."""
+
+
+class Where(NamedTuple):
+    """What a shape comes from: a file, and what in it."""
+
+    file: Path
+    what: str = ""
+
+    def flaw(self, detail: str) -> DefectError:
+        """The error for something that cannot be drawn."""
+        return DefectError(DefectKind.BAD_ANNOTATION, self.file, f"{self.what}: {detail}" if self.what else detail)
+
+
+class Polygons(NamedTuple):
+    """A shape that is the union of its parts; each part is one or more rings, even-odd, so that inner rings are holes.
+
+    Attributes:
+        layer: shapes of a higher layer lie on top; within a layer, smaller ones.
+    """
+
+    value: int
+    parts: Sequence[Sequence[Ring]]
+    layer: int = 0
+
+
+class Runs(NamedTuple):
+    """A shape of pixels numbered down the columns: from each start, up to but not including its end."""
+
+    value: int
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    layer: int = 0
+
+
+Shape = Polygons | Runs
+
+
+def rasterise(shapes: Sequence[Shape], *, height: int, width: int, where: Where) -> NDArray[np.uint16]:
+    """Draw shapes on a background of 0: by layer, then larger ones first (in pixels drawn), then in their order.
+
+    Args:
+        where: what the shapes come from, for messages.
+
+    Returns:
+        (height, width): the value of the topmost shape.
+
+    Raises:
+        DataError: more than `MAX_CROSSINGS`, or than `MAX_DRAWN`.
+    """
+    polygons = [(index, shape) for index, shape in enumerate(shapes) if isinstance(shape, Polygons)]
+    others = [(index, shape) for index, shape in enumerate(shapes) if isinstance(shape, Runs)]
+    starts, ends, owners = _polygon_runs(polygons, height=height, width=width, where=where)
+    starts = np.concatenate([starts, *(runs.starts for _, runs in others)])
+    ends = np.concatenate([ends, *(runs.ends for _, runs in others)])
+    owners = np.concatenate([owners, *(np.full(len(runs.starts), index) for index, runs in others)])
+    areas = np.bincount(owners, weights=ends - starts, minlength=len(shapes))
+    if areas.sum() > MAX_DRAWN:
+        raise where.flaw(
+            f"{len(shapes)} shapes cover {areas.sum():.0f} pixels, over and over, and {MAX_DRAWN} are possible; take "
+            "shapes out"
+        )
+    drawn = np.lexsort((-areas, np.array([shape.layer for shape in shapes])))  # stable: equal ones stay in their order
+    place = np.empty(len(shapes), np.int64)
+    place[drawn] = np.arange(len(shapes))
+    order = np.argsort(place[owners], kind="stable")
+    values = np.array([shape.value for shape in shapes], np.uint16)[owners[order]]
+    columns = np.zeros(width * height, np.uint16)
+    for start, end, value in zip(starts[order].tolist(), ends[order].tolist(), values.tolist(), strict=True):
+        columns[start:end] = value
+    return np.ascontiguousarray(columns.reshape(width, height).T)
+
+
+def as_ring(coordinates: object, *, where: Where) -> Ring:
+    """Corners from `[x1, y1, x2, y2, ...]` or `[[x1, y1], [x2, y2], ...]`; any finite numbers.
+
+    Raises:
+        DataError: other than numbers, NaN or infinite, an odd number of them, or fewer than 3 corners.
+    """
+    points = as_points(coordinates, where=where)
+    if len(points) < 3:
+        raise where.flaw(f"a polygon of {len(points)} points encloses nothing; 3 or more are needed")
+    return points
+
+
+def as_points(coordinates: object, *, where: Where) -> Ring:
+    """As `as_ring`, for any number of points."""
+    try:
+        numbers: NDArray[Any] = np.array(coordinates, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise where.flaw("coordinates have to be numbers, x and y of each point") from None
+    if (numbers.ndim == 1 and numbers.size % 2) or (numbers.ndim == 2 and numbers.shape[1] != 2):
+        raise where.flaw(f"{numbers.size} coordinates: every point needs an x and a y")
+    if numbers.ndim not in (1, 2):
+        raise where.flaw("coordinates nested too deeply; [x1, y1, x2, y2, ...] or [[x1, y1], ...] is read")
+    if not np.isfinite(numbers).all():
+        raise where.flaw("a coordinate is not a finite number; outline this object anew, or delete it")
+    return numbers.reshape(-1, 2)
+
+
+def refuse_far(points: Ring, *, height: int, width: int, image: Path, where: Where) -> None:
+    """Refuse corners that lie further outside of the image than somebody who outlines an object gets.
+
+    Args:
+        height, width: of the image, as the file has them.
+        image: corners on it are not far, whatever size the file gives it: then that is wrong, which a comparison tells.
+
+    Raises:
+        DataError: names the first of them.
+    """
+    far = _far(points, height, width)
+    if far.any():
+        far = far & _far(points, *image_size(image))
+    if far.any():
+        x, y = points[int(far.argmax())]
+        raise where.flaw(
+            f"the point ({x:.6g}, {y:.6g}) lies far outside the image of {height} x {width} pixels (height x width); "
+            f"up to {SLACK:.0%} of its sides are cut off: move it, or delete this object"
+        )
+
+
+def _far(points: Ring, height: int, width: int) -> NDArray[np.bool_]:
+    size = np.array([width, height])
+    outside: NDArray[np.bool_] = np.any((points < -SLACK * size) | (points > (1 + SLACK) * size), axis=1)
+    return outside
+
+
+def disc(value: int, x: float, y: float, radius: float, *, height: int, width: int, layer: int = 0) -> Runs:
+    """The pixels whose centres lie in a circle."""
+    columns = np.arange(width)
+    distance: NDArray[np.float64] = np.abs(columns + 0.5 - x)
+    met = distance < radius
+    with np.errstate(over="ignore"):
+        half = np.sqrt(radius - distance[met]) * np.sqrt(radius + distance[met])  # not of the product: it may overflow
+        starts = columns[met] * height + _first_centre_from(y - half, height)
+        ends = columns[met] * height + _first_centre_from(y + half, height)
+    return Runs(value, starts, ends, layer)
+
+
+def runs_of_pixels(
+    value: int, pixels: NDArray[np.bool_], *, top: int, left: int, height: int, width: int, layer: int = 0
+) -> Runs:
+    """The pixels that are True in an array that begins at the image's pixel (top, left); those outside are cut off."""
+    cut = pixels[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
+    changes = np.diff(np.pad(cut.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    first = max(0, left) * height + max(0, top)
+    starts, ends = (column * height + row + first for column, row in (np.nonzero(changes == step) for step in (1, -1)))
+    return Runs(value, starts, ends, layer)
+
+
+def _polygon_runs(
+    polygons: Sequence[tuple[int, Polygons]], *, height: int, width: int, where: Where
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Starts and ends of all runs, and which shape each belongs to.
+
+    Between two neighbouring crossings of an outline with the line of centres of a column lies one run.
+    """
+    parts = [(owner, part) for owner, shape in polygons for part in shape.parts]
+    rings = [ring for _, part in parts for ring in part]
+    if not rings:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
+    lengths = np.array([len(ring) for ring in rings])
+    part_of_ring = np.repeat(np.arange(len(parts)), [len(part) for _, part in parts])
+    tails = np.concatenate(rings)
+    following = np.arange(1, len(tails) + 1)
+    following[np.cumsum(lengths) - 1] -= lengths  # the last corner of each ring is followed by its first
+    keys = _crossings(
+        tails, tails[following], np.repeat(part_of_ring, lengths), height=height, width=width, where=where
+    )
+    keys.sort()
+    lines, rows = np.divmod(keys.reshape(-1, 2), height + 1)
+    part, column = np.divmod(lines[:, 0], width)
+    runs = column[:, None] * height + rows
+    kept = rows[:, 0] < rows[:, 1]
+    owners = np.array([owner for owner, _ in parts])[part[kept]]
+    return runs[kept, 0], runs[kept, 1], owners
+
+
+def _crossings(
+    tails: Ring, heads: Ring, parts: NDArray[np.int64], *, height: int, width: int, where: Where
+) -> NDArray[np.int64]:
+    """Where edges cross the lines of centres: (part * width + column) * (height + 1) + row, in any order.
+
+    The row is that of the first centre on or below the crossing. Each edge takes its left end and leaves its right one
+    out, and is followed from left to right whichever way it was drawn, so that every line meets a ring an even number
+    of times and edges that two shapes share are crossed at the very same rows.
+    """
+    swap = tails[:, 0] > heads[:, 0]
+    left, right = np.where(swap[:, None], heads, tails), np.where(swap[:, None], tails, heads)
+    first = _first_centre_from(left[:, 0], width)
+    counts = _first_centre_from(right[:, 0], width) - first
+    total = int(counts.sum())
+    if total > MAX_CROSSINGS:
+        raise where.flaw(
+            f"the outlines cross columns of pixels {total} times, and {MAX_CROSSINGS} times are possible; "
+            "simplify them, or cut the image into smaller ones"
+        )
+    half = right / 2 - left / 2  # halved, as the difference of two huge numbers might be infinite
+    edge = np.repeat(np.arange(len(tails)), counts)
+    column = first[edge] + np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
+    with np.errstate(over="ignore"):
+        y = left[edge, 1] + (column + 0.5 - left[edge, 0]) / half[edge, 0] * half[edge, 1]
+    keys: NDArray[np.int64] = (parts[edge] * width + column) * (height + 1) + _first_centre_from(y, height)
+    return keys
+
+
+def _first_centre_from(position: NDArray[np.float64], size: int) -> NDArray[np.int64]:
+    """Index of the first pixel of a row or column whose centre lies at a position or beyond; `size` if none does."""
+    return np.clip(np.ceil(position - 0.5), 0, size).astype(np.int64)

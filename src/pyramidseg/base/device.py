@@ -1,0 +1,172 @@
+"""Where and how tensors are computed: device, precision, seeds, and the processes of a distributed run."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from typing import Literal, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from pyramidseg.base.errors import DeviceError, PyramidSegError
+
+T = TypeVar("T")
+Module = TypeVar("Module", bound=nn.Module)
+
+Precision = Literal["fp32", "bf16", "fp64"]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of a name: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+
+    Raises:
+        DeviceError: not a device, or not on this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"device={name}: no such kind of device; choose auto, cpu, cuda, cuda:N or mps") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise DeviceError(f"device={name}: no CUDA GPU that this torch can use is here; choose cpu or auto")
+        if device.index is None:
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if device.index >= count:
+            raise DeviceError(f"device={name}: this machine has {count} GPUs, numbered from 0; choose one of them")
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device=mps: no Apple GPU that this torch can use is here; choose cpu or auto")
+    elif device.type not in {"cpu", "mps"}:
+        raise DeviceError(f"device={name}: not supported; choose auto, cpu, cuda, cuda:N or mps")
+    return device
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16 natively, rather than emulating it slowly."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+    return False
+
+
+def resolve_precision(precision: Precision | Literal["auto"], device: torch.device) -> Precision:
+    """`auto` becomes bf16 where that is fast, else fp32."""
+    if precision != "auto":
+        return precision
+    return "bf16" if has_fast_bf16(device) else "fp32"
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """Mixed precision for bf16: convolutions in bfloat16, norms and losses in float32. Else nothing."""
+    if precision != "bf16":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def channels_last(module: Module) -> Module:
+    """The module with all its 4-dimensional weights channels last.
+
+    `Module.to` does the same, but for networks that have 5-dimensional ones as well (LambdaNet), where it fails.
+    """
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.ndim == 4:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return module
+
+
+def position_seed(*position: int | str) -> int:
+    """A 63-bit seed from a position such as ("dropout", seed, step, rank): equal positions, equal randomness.
+
+    A cryptographic hash, so that neighbouring positions have unrelated seeds.
+    """
+    digest = hashlib.sha256("/".join(map(str, position)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@contextmanager
+def memory_explained(advice: str) -> Iterator[None]:
+    """Turn running out of memory into one line with `advice`."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(f"the GPU's memory is used up: {advice}") from error
+    except MemoryError as error:
+        raise DeviceError(f"the memory is used up: {advice}") from error
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):  # what torch says on a CPU is no kind of its own
+            raise
+        raise DeviceError(f"the memory is used up: {advice}") from error
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes in this run."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the processes that `torchrun` started (NCCL on CUDA, gloo on CPU); without torchrun, nothing."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ and "WORLD_SIZE" not in os.environ:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(minutes=30))
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give all processes the first one's buffers: batch norm's statistics differ where they are not synchronised."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """Of sums over a whole dataset: float64, but on Apple's GPUs, which have none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Sum of a tensor over all processes, without gradient; the tensor itself where there is one process."""
+    if world_size() == 1:
+        return values.detach()
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def on_first_rank(work: Callable[[], T]) -> T:
+    """Let the first process do something, and give all processes its result, or its error."""
+    if world_size() == 1:
+        return work()
+    outcome: list[tuple[T | None, PyramidSegError | None]] = [(None, None)]
+    if rank() == 0:
+        try:
+            outcome = [(work(), None)]
+        except PyramidSegError as error:
+            outcome = [(None, error)]
+    dist.broadcast_object_list(outcome)
+    value, raised = outcome[0]
+    if raised is not None:
+        raise raised
+    return value  # type: ignore[return-value]

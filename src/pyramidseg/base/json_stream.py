@@ -1,0 +1,248 @@
+"""JSON files of any size, read value by value: a million annotations never lie in memory at once.
+
+Memory is bounded by `MAX_VALUE` whatever a file holds, and whatever is wrong with it is a `DataError`.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.base.defects import DefectError, DefectKind
+
+MAX_VALUE = 2**24
+"""Bytes of the longest single value, such as an annotation; as Python objects it may take twenty times as much."""
+
+MAX_TOGETHER = 2**25
+"""Bytes of all values that are read at once, such as the annotations of one image."""
+
+_CHUNK = 2**20
+_NO_SPACE = re.compile(r"[^ \t\n\r]")
+_AFTER = (" ", "\t", "\n", "\r", ",", ":", "]", "}")
+_UTF16 = ("\xff\xfe", "\xfe\xff", "{\0", "\0{")  # with a byte order mark, and without
+_QUOTE = re.compile(r'\\.|"', re.DOTALL)
+
+
+class Member(NamedTuple):
+    """A value inside the object that a file holds.
+
+    Attributes:
+        key: of the object; elements of an array come one by one, under the key of the array.
+        value: the value, or None for a text too long to be kept, such as an embedded image. An array without elements
+            comes as `[]`.
+        start, end: where it lies in the file, in bytes.
+    """
+
+    key: str
+    value: Any
+    start: int
+    end: int
+
+
+def members(path: Path) -> Iterator[Member]:
+    """The members of the object in a JSON file in their order, arrays element by element.
+
+    Raises:
+        DataError: unreadable, no JSON in UTF-8, no object, damaged, nested too deeply, or with a value longer than
+            `MAX_VALUE`.
+    """
+    try:
+        with path.open("rb") as file:
+            yield from _members(_Text(path, file))
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+@dataclass(frozen=True, eq=False)
+class JsonSlices:
+    """Values that stay in their file and are read when they are needed.
+
+    Attributes:
+        size, modified_ns: of the file when it was listed.
+        starts, ends: where each value lies, in bytes.
+    """
+
+    path: Path
+    size: int
+    modified_ns: int
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, path: Path, starts: Iterable[int], ends: Iterable[int]) -> "JsonSlices":
+        """Values of a file as it is now."""
+        status = path.stat()
+        return cls(path, status.st_size, status.st_mtime_ns, np.array(starts, np.int64), np.array(ends, np.int64))
+
+    def read(self, indices: Sequence[int]) -> list[Any]:
+        """Some of the values.
+
+        Raises:
+            DataError: the file is not what it was, or they are more than `MAX_TOGETHER`.
+        """
+        if sum(int(self.ends[index] - self.starts[index]) for index in indices) > MAX_TOGETHER:
+            raise _flaw(self.path, f"more than {MAX_TOGETHER // 2**20} MB of annotations for one image; simplify them")
+        try:
+            with self.path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns):
+                    raise _flaw(self.path, "has changed since the dataset was listed; start anew")
+                return [self._read_one(file, index) for index in indices]
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+
+    def _read_one(self, file: IO[bytes], index: int) -> Any:
+        file.seek(self.starts[index])
+        try:
+            return json.loads(file.read(self.ends[index] - self.starts[index]))
+        except (ValueError, RecursionError):
+            raise _flaw(self.path, f"not readable as JSON any more (byte {self.starts[index]})") from None
+
+
+def _members(text: "_Text") -> Iterator[Member]:
+    text.expect("{", "a JSON object is needed")
+    while text.next() != "}":
+        if text.next() != '"':
+            raise text.error("a key is missing")
+        key = text.value("").value
+        text.expect(":")
+        if text.next() == "[":
+            yield from _elements(text, key)
+        else:
+            yield text.value(key)
+        if text.next() != "}":
+            text.expect(",")
+            if text.next() == "}":
+                raise text.error("a key is missing")
+    text.expect("}")
+    if text.next():
+        raise text.error("something follows the end")
+
+
+def _elements(text: "_Text", key: str) -> Iterator[Member]:
+    start = text.offset
+    text.expect("[")
+    if text.next() == "]":
+        text.expect("]")
+        yield Member(key, [], start, text.offset)
+        return
+    while True:
+        yield text.value(key)
+        if text.next() == "]":
+            text.expect("]")
+            return
+        text.expect(",")
+
+
+class _Text:
+    """A window on the file that moves along with what is read.
+
+    Bytes are held as Latin-1, one character each, so that places in the text are places in the file: nothing that JSON
+    is built of looks different in UTF-8. Values with other characters are decoded again.
+    """
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self.path, self.file = path, file
+        self.buffer, self.place = "", 0
+        self.before = 0  # bytes of the file that come before the buffer
+        self.ended = False
+        self.decode = json.JSONDecoder().raw_decode
+        self._more()
+        if self.buffer.startswith("\xef\xbb\xbf"):  # the byte order mark of some Windows programs
+            self.place = 3
+        elif self.buffer.startswith(_UTF16):
+            raise self.error("text in UTF-16, and UTF-8 is needed", "save it in that encoding")
+
+    @property
+    def offset(self) -> int:
+        return self.before + self.place
+
+    def next(self) -> str:
+        """The next character that is no space; none at the end."""
+        while True:
+            found = _NO_SPACE.search(self.buffer, self.place)
+            self.place = found.start() if found else len(self.buffer)
+            if found or self.ended:
+                return found[0] if found else ""
+            self._more()
+
+    def expect(self, character: str, otherwise: str = "") -> None:
+        """Go past a character."""
+        if self.next() != character:
+            raise self.error(otherwise or f"{character!r} is missing")
+        self.place += 1
+
+    def value(self, key: str) -> Member:
+        """Go past a value, whatever it is."""
+        self.next()
+        while True:
+            start = self.offset
+            try:
+                value, end = self.decode(self.buffer, self.place)
+                if self.ended or self.buffer[end : end + 1] in _AFTER:  # else a number may go on
+                    raw = self.buffer[self.place : end]
+                    self.place = end
+                    value = value if raw.isascii() else json.loads(raw.encode("latin-1").decode("utf-8"))
+                    return Member(key, value, start, self.offset)
+            except RecursionError:
+                raise self.error("values nested too deeply") from None
+            except UnicodeDecodeError:
+                raise self.error("text that is not UTF-8") from None
+            except ValueError as error:
+                if self.ended:
+                    raise self._malformed(error) from None
+            if len(self.buffer) - self.place > MAX_VALUE:
+                if self.buffer[self.place] == '"':
+                    return self._passed_text(key)
+                raise self.error(f"damaged here, or one value of more than {MAX_VALUE // 2**20} MB")
+            self._more()
+
+    def error(self, what: str, step: str = "export it anew") -> DefectError:
+        what = "the file ends too early" if self.ended and self.place >= len(self.buffer) else what
+        return _flaw(self.path, f"not readable as JSON: {what} (byte {self.offset}); {step}")
+
+    def _malformed(self, error: ValueError) -> DefectError:
+        if isinstance(error, json.JSONDecodeError):
+            self.place = min(error.pos, len(self.buffer))
+            return self.error(error.msg)
+        return self.error("a number of too many digits")
+
+    def _passed_text(self, key: str) -> Member:
+        """Go past a text without keeping it."""
+        start = self.offset
+        self.place += 1
+        while True:
+            mark = _QUOTE.search(self.buffer, self.place)
+            if mark is not None:
+                self.place = mark.end()
+                if mark[0] == '"':
+                    return Member(key, None, start, self.offset)
+            elif self.ended:
+                self.place = len(self.buffer)
+                raise self.error("")
+            else:
+                self.place = len(self.buffer) - self.buffer.endswith("\\", self.place)
+                self._more()
+
+    def _more(self) -> None:
+        """Read on: as much again as is still needed, so that a long value is not tried too often."""
+        kept = self.buffer[self.place :]
+        data = self.file.read(max(_CHUNK, len(kept)))
+        self.before += self.place
+        self.buffer, self.place = kept + data.decode("latin-1"), 0
+        self.ended = not data
+
+
+def _flaw(path: Path, detail: str) -> DefectError:
+    return DefectError(DefectKind.BAD_ANNOTATION, path, detail)
+
+
+def _unreadable(path: Path, error: OSError) -> DefectError:
+    kind = DefectKind.ABSENT if isinstance(error, FileNotFoundError) else DefectKind.BAD_ANNOTATION
+    return DefectError(kind, path, f"cannot be read: {error.strerror or error}")

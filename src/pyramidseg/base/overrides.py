@@ -1,0 +1,164 @@
+"""Settings as people write them: YAML files and `section.key=value`, read into a `Config` or refused in words."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from pyramidseg.base.config import Config, Section
+from pyramidseg.base.errors import ConfigError, nearest
+
+
+def load_config(file: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Defaults, then the settings of a YAML file, then single overrides.
+
+    Args:
+        file: YAML with the sections `model`, `data`, `loss`, `optim`, `train`, each optional.
+        overrides: value by dotted name, such as `{"train.epochs": 30}`. Text is read as YAML where the setting is not
+            text itself.
+
+    Raises:
+        ConfigError: a name that does not exist (the nearest one is named), or a value that is not allowed.
+    """
+    tree = _read_tree(Path(file)) if file is not None else {}
+    for name, value in (overrides or {}).items():
+        section, dot, key = name.partition(".")
+        if not dot or not key:
+            raise ConfigError(f"setting {name!r}: settings are written section.key=value; {_nearest_setting(name)}")
+        known = tree.setdefault(section, {})
+        if not isinstance(known, dict):
+            raise ConfigError(f"section {section!r} in {file}: got {known!r}, a mapping of settings is needed")
+        known[key] = _read_value(name, value) if isinstance(value, str) else value
+    return make_config(tree, origin=str(file) if file else "settings")
+
+
+def make_config(tree: Mapping[str, Any], *, origin: str = "settings") -> Config:
+    """Validate a nested mapping of settings; all errors are `ConfigError`s in words."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise explain(error, origin=origin) from None
+
+
+def parse_override(text: str) -> tuple[str, str]:
+    """Split `section.key=value`."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r} is no setting: write section.key=value; {_nearest_setting(name)}")
+    return name.strip(), value.strip()
+
+
+def explain(error: ValidationError, *, origin: str = "settings") -> ConfigError:
+    """The first complaint of pydantic as one sentence with name, value and what is allowed.
+
+    Of a setting that may be several things, the complaint that goes into the value's parts counts.
+    """
+    complaints = error.errors(include_url=False)
+    first = max(
+        (one for one in complaints if one["loc"][:2] == complaints[0]["loc"][:2]),
+        key=lambda one: sum(not _is_internal(part) for part in one["loc"]),
+    )
+    name = ".".join(str(part) for part in first["loc"] if not _is_internal(part))
+    if first["type"] == "extra_forbidden":
+        return ConfigError(f"{origin}: unknown setting {name!r}; {_nearest_setting(name)}")
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if not name or first["type"] == "value_error":
+        return ConfigError(f"{origin}: {name + ': ' if name else ''}{message}")
+    return ConfigError(f"{origin}: {name}={first['input']!r}: {message}")
+
+
+def given_settings(config: Config) -> dict[str, Any]:
+    """Settings that were given rather than left at their defaults: value by dotted name."""
+    return {
+        f"{section}.{key}": getattr(getattr(config, section), key)
+        for section in Config.model_fields
+        for key in sorted(getattr(config, section).model_fields_set)
+    }
+
+
+def full_name(key: str) -> str:
+    """`section.key` of a setting given by its key alone, or with two underscores for the dot.
+
+    Raises:
+        ConfigError: no section has such a key, or several have.
+    """
+    if "__" in key:
+        return key.replace("__", ".", 1)
+    homes = [name for name in setting_names() if name.rpartition(".")[2] == key]
+    if len(homes) != 1:
+        what = f"several sections have it: {', '.join(homes)}" if homes else _nearest_setting(key)
+        raise ConfigError(f"unknown setting {key!r}; {what}")
+    return homes[0]
+
+
+def setting_names() -> tuple[str, ...]:
+    """Every setting as `section.key`."""
+    return tuple(
+        f"{section}.{key}"
+        for section, field in Config.model_fields.items()
+        for key in _section_fields(field.annotation)
+    )
+
+
+def _section_fields(annotation: Any) -> Mapping[str, FieldInfo]:
+    return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, Section) else {}
+
+
+def _read_value(name: str, text: str) -> Any:
+    """What a setting's text means: itself where the setting is text (`run #2/best.safetensors`), else YAML.
+
+    Quotes around text, and `null` where a setting may be absent, are YAML's.
+
+    Raises:
+        ConfigError: neither.
+    """
+    section, _, key = name.partition(".")
+    field = (
+        _section_fields(Config.model_fields[section].annotation).get(key) if section in Config.model_fields else None
+    )
+    kinds = () if field is None else get_args(field.annotation) or (field.annotation,)
+    is_text = str in kinds and set(kinds) <= {str, type(None)}
+    if is_text and text[:1] not in ("'", '"') and not (type(None) in kinds and text in ("null", "~", "")):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = getattr(error, "problem", None) or str(error)
+        raise ConfigError(
+            f"{name}={text}: not readable as YAML ({' '.join(str(reason).split())}); write numbers and words as they "
+            "are, lists as [1, 2], and quote the rest"
+        ) from None
+
+
+def _nearest_setting(name: str) -> str:
+    """A clause that proposes the nearest setting: of the same key, else of the section that was named, else of all."""
+    names = setting_names()
+    section, _, key = name.rpartition(".")
+    same_key = [known for known in names if known.rpartition(".")[2] == key]
+    if same_key:
+        return f"did you mean {same_key[0]!r}?"
+    if section in Config.model_fields:
+        return nearest(key, _section_fields(Config.model_fields[section].annotation), prefix=f"{section}.")
+    return nearest(name, names)
+
+
+def _is_internal(part: object) -> bool:
+    """Whether a part of pydantic's location is a branch of a union rather than a name."""
+    return isinstance(part, str) and ("[" in part or part in {"int", "str", "float", "constrained-int"})
+
+
+def _read_tree(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such configuration file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        got = "nothing" if tree is None else type(tree).__name__
+        raise ConfigError(f"{file}: holds {got}; a mapping with sections {', '.join(Config.model_fields)} is needed")
+    return tree

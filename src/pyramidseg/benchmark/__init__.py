@@ -1,1 +1,0 @@
-"""Timing models on the machine at hand."""

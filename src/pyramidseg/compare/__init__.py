@@ -1,1 +1,0 @@
-"""Encoders against each other under one budget: error by epoch, accuracy against cost, what is real."""

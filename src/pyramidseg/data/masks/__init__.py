@@ -1,1 +1,0 @@
-"""Masks: from what a dataset keeps (index files, colours, polygons) to source values, and from these to class ids."""

@@ -1,0 +1,107 @@
+"""report.html: one file that opens offline, with everything that one asks first about a trained or evaluated model."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.files import write_text
+from pyramidseg.evaluation.examples import IGNORED, WRONG, Example, choose_examples, make_example
+from pyramidseg.evaluation.metrics import ClassMetrics, Scores
+from pyramidseg.report import figures as plots
+from pyramidseg.report.page import Figure, css, render, sections, svg_uri, template_of
+
+__all__ = ["Example", "choose_examples", "make_example", "write_report"]
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    scores: Scores,
+    classes: Classes,
+    examples: Sequence[Example] = (),
+    history: plots.History | None = None,
+    settings: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write the report; atomically, so that a half one is never seen.
+
+    Args:
+        examples: from `make_example`, in any order; the half with the lower mIoU is shown as the worst.
+        history: rows of metrics.csv; without them there are no training curves.
+        settings: may be nested by section, as `Config.model_dump()` is.
+        facts: what is to be known of the data, by name.
+        notes: sentences, such as those of `Dataset.notes`.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    ranked = sorted(examples, key=lambda example: example.score.miou)
+    half = (len(ranked) + 1) // 2
+    page = render(
+        template_of(__package__, "report.html.j2"),
+        title=title,
+        metrics=scores.metrics,
+        loss=scores.loss,
+        rows=_class_rows(scores, classes),
+        has_ignored=any(example.score.pixels < example.total_pixels for example in ranked),
+        figures=_figures(scores, history or ()),
+        groups=[
+            ("Worst images", "The lowest mean IoU over the classes of the image itself.", ranked[:half]),
+            ("Best images", "The highest mean IoU over the classes of the image itself.", ranked[half:][::-1]),
+        ],
+        settings=sections(settings or {}),
+        facts=facts or {},
+        notes=notes,
+        wrong=css(WRONG),
+        ignored=css(IGNORED),
+    )
+    write_text(path, page)
+
+
+@dataclass(frozen=True)
+class _ClassRow:
+    metrics: ClassMetrics
+    color: str
+    share: float
+
+
+def _figures(scores: Scores, history: plots.History) -> dict[str, list[Figure]]:
+    metrics = scores.metrics
+    known = [entry for entry in metrics.classes if not math.isnan(entry.iou)]
+    extremes = ""
+    if known:
+        low, high = min(known, key=lambda entry: entry.iou), max(known, key=lambda entry: entry.iou)
+        extremes = f", from {low.iou:.3f} ({low.name}) to {high.iou:.3f} ({high.name})"
+    curves = [
+        Figure(
+            image=svg_uri(plots.training_curve(history, quantity, format="svg")),
+            alt=f"{plots.TITLES[quantity]} of training and validation over {len(history)} epochs",
+        )
+        for quantity in (plots.TITLES if history else ())
+    ]
+    bars = Figure(
+        image=svg_uri(plots.iou_bars(metrics, format="svg")),
+        alt=f"Bars of the IoU of {len(metrics.classes)} classes{extremes}; the table below has the numbers",
+        note="True positives over true positives, false positives and false negatives. The line is the mean.",
+    )
+    heatmap = Figure(
+        image=svg_uri(
+            plots.confusion_heatmap(scores.confusion, [entry.name for entry in metrics.classes], format="svg")
+        ),
+        alt="Heat map of predicted class by true class; the diagonal is each class's recall",
+        note="Each row: where the pixels of one true class went, in %; less than half a percent has no number.",
+    )
+    return {"curves": curves, "classes": [bars, heatmap]}
+
+
+def _class_rows(scores: Scores, classes: Classes) -> list[_ClassRow]:
+    total = max(1, sum(entry.pixels for entry in scores.metrics.classes))
+    return [
+        _ClassRow(entry, css(color), entry.pixels / total)
+        for entry, color in zip(scores.metrics.classes, classes.colors, strict=True)
+    ]

@@ -1,0 +1,211 @@
+"""Files beside the masks that say which value or colour is which class.
+
+| file | what a line holds | where it comes from |
+|---|---|---|
+| `labelmap.txt` | `name:r,g,b:parts:actions` | CVAT |
+| `class_dict.csv` | `name,r,g,b`, after a header of these words | CamVid of Kaggle, DeepGlobe |
+| `label_colors.txt` | `r g b name` | CamVid |
+| `_classes.csv` | `Pixel Value, Class`, after a header of these words | Roboflow |
+| `class_names.txt`, `codes.txt`, `classes.txt` | a name | LabelMe's labelme2voc, fastai |
+"""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from pyramidseg.base.classes import Color
+from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
+from pyramidseg.base.safe_paths import short
+from pyramidseg.base.text_files import is_number, read_text
+from pyramidseg.formats.paths import child_file
+from pyramidseg.formats.reader import SourceLabel
+
+MAX_BYTES = 2**20
+"""Larger files are no class lists: 65536 classes fit."""
+
+MAX_VALUE = 2**16 - 1
+"""The largest that masks hold."""
+
+VOID_NAMES = ("void", "unlabelled", "unlabeled", "unknown", "ignore", "ignored", "__ignore__")
+"""Names, in lower case, of what counts nowhere unless the user makes it a class."""
+
+
+class ClassList(NamedTuple):
+    """What a file says; values are the positions in it unless it gives them itself. With a defect, it says nothing."""
+
+    labels: tuple[SourceLabel, ...] = ()
+    notes: tuple[str, ...] = ()
+    defects: tuple[Defect, ...] = ()
+
+
+def find_class_list(folder: Path) -> ClassList:
+    """Read the class list in a folder, if there is one; of several, the first in the order of `PARSERS`.
+
+    A list that cannot be read is a defect, and so is each line that does not hold what it should, and a value or a
+    colour that is given twice.
+    """
+    found = [(file, parse) for name, parse in PARSERS.items() if (file := child_file(folder, name)) is not None]
+    if not found:
+        return ClassList()
+    file, parse = found[0]
+    flaws = DefectCollector()
+    labels: list[SourceLabel] = []
+    with flaws.caught():
+        labels = list(_distinct(file, parse(file, _lines(file), flaws), flaws))
+        if not labels and not flaws.defects:
+            raise DefectError(DefectKind.BAD_ANNOTATION, file, "names no class; add them, or delete the file")
+        if labels and all(label.ignored for label in labels):
+            detail = f"names nothing but what is ignored ({short(labels[0].name)}); add the classes, or delete the file"
+            raise DefectError(DefectKind.BAD_ANNOTATION, file, detail)
+    if flaws.defects:
+        return ClassList(defects=flaws.defects)
+    others = "".join(f"; {other.name} is not read" for other, _ in found[1:])
+    return ClassList(tuple(labels), (f"{file.name} names the classes{others}",))
+
+
+def voc_color(index: int) -> Color:
+    """Colour of an index in Pascal VOC's palette: its bits, lowest first, fill the channels from the highest bit on."""
+    red, green, blue = (
+        sum((index >> (3 * place + channel) & 1) << (7 - place) for place in range(8)) for channel in range(3)
+    )
+    return red, green, blue
+
+
+Numbered = Iterable[tuple[int, str]]
+"""Lines with their numbers, from 1."""
+
+
+def _labelmap(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
+    written = [(number, line) for number, line in lines if not line.startswith("#")]
+    for position, (number, line) in enumerate(written):
+        name, _, rest = line.partition(":")
+        color = rest.split(":")[0].strip()
+        with flaws.caught():
+            parsed = _color(file, number, line, color.split(",")) if color else voc_color(position)
+            yield _label(file, number, name, position, parsed)
+
+
+def _class_dict(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
+    for position, row in enumerate(_table(file, lines, flaws, columns=("name", "r", "g", "b"))):
+        with flaws.caught():
+            color = _color(file, row.number, row.line, (row.cells[channel] for channel in ("r", "g", "b")))
+            yield _label(file, row.number, row.cells["name"], position, color)
+
+
+def _label_colors(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
+    written = [(number, line) for number, line in lines if not line.startswith("#")]
+    for position, (number, line) in enumerate(written):
+        parts = line.split(maxsplit=3)
+        with flaws.caught():
+            color = _color(file, number, line, parts[:3])
+            yield _label(file, number, parts[3] if len(parts) == 4 else "", position, color)
+
+
+def _roboflow(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
+    for row in _table(file, lines, flaws, columns=("pixel value", "class")):
+        value = row.cells["pixel value"]
+        with flaws.caught():
+            if not is_number(value, most=MAX_VALUE):
+                detail = f"{short(row.line)}: the pixel value has to be a number from 0 to {MAX_VALUE}"
+                raise _flaw(file, row.number, detail)
+            yield _label(file, row.number, row.cells["class"], int(value))
+
+
+def _names(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
+    lines = list(lines)
+    for (before, _), (number, _) in pairwise(lines):
+        if number > before + 1:
+            flaws.add(*_flaw(file, before + 1, "is empty, and a class is known by its place; name it").defects)
+    # __ignore__ is -1 of labelme2voc, and 255 in its masks
+    names = [(number, line) for number, line in lines if line != "__ignore__" and not line.startswith("#")]
+    for position, (number, line) in enumerate(names):
+        yield _label(file, number, "background" if line == "_background_" else line, position)
+
+
+PARSERS: dict[str, Callable[[Path, Numbered, DefectCollector], Iterator[SourceLabel]]] = {
+    "labelmap.txt": _labelmap,
+    "class_dict.csv": _class_dict,
+    "class_dict_seg.csv": _class_dict,
+    "label_class_dict.csv": _class_dict,
+    "label_colors.txt": _label_colors,
+    "_classes.csv": _roboflow,
+    "class_names.txt": _names,
+    "codes.txt": _names,
+    "classes.txt": _names,
+}
+"""How a file is read, by its name in lower case; lines that hold no label are flaws."""
+
+
+def _lines(file: Path) -> list[tuple[int, str]]:
+    lines = enumerate(read_text(file, most=MAX_BYTES).splitlines(), start=1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+class Row(NamedTuple):
+    """A line of a table: its number, its text, and its cells by the column's name in lower case."""
+
+    number: int
+    line: str
+    cells: dict[str, str]
+
+
+def _table(file: Path, lines: Numbered, flaws: DefectCollector, *, columns: tuple[str, ...]) -> Iterator[Row]:
+    """The rows below the header, which has to name the columns, in any order and among others."""
+    lines = list(lines)
+    separator = next((mark for mark in ",;\t" if lines and mark in lines[0][1]), ",")
+    written = [(number, line, _cells(line, separator)) for number, line in lines]
+    header = [name.lower() for name in written[0][2]] if written else []
+    if not set(columns) <= set(header):
+        detail = f"the first line has to name the columns {', '.join(columns)}; got {short(', '.join(header))}"
+        raise DefectError(DefectKind.BAD_ANNOTATION, file, detail)
+    for number, line, cells in written[1:]:
+        while len(cells) > len(header) and not cells[-1]:
+            cells.pop()
+        if not any(cells):  # as spreadsheets leave behind
+            continue
+        if len(cells) == len(header):
+            yield Row(number, line, dict(zip(header, cells, strict=True)))
+        else:
+            detail = f"{short(line)}: {len(header)} columns are needed, as in the first line"
+            flaws.add(*_flaw(file, number, detail).defects)
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])]
+    except csv.Error:  # a cell of more than 131072 characters
+        return [line]
+
+
+def _color(file: Path, number: int, line: str, parts: Iterable[str]) -> Color:
+    values = [part.strip() for part in parts]
+    if len(values) != 3 or not all(is_number(value, most=255) for value in values):
+        raise _flaw(file, number, f"{short(line)}: a colour of three numbers from 0 to 255 is needed")
+    red, green, blue = map(int, values)
+    return red, green, blue
+
+
+def _label(file: Path, number: int, name: str, value: int, color: Color | None = None) -> SourceLabel:
+    name = name.strip()
+    if not name:
+        raise _flaw(file, number, "a class without a name")
+    return SourceLabel(name, value, color, ignored=name.lower() in VOID_NAMES)
+
+
+def _distinct(file: Path, labels: Iterable[SourceLabel], flaws: DefectCollector) -> Iterator[SourceLabel]:
+    """Labels as they come; two classes of one value or one colour are a flaw."""
+    seen: dict[int | Color, SourceLabel] = {}
+    for label in labels:
+        for what in (label.value, label.color):
+            other = label if what is None else seen.setdefault(what, label)
+            if other.name != label.name and not (other.ignored and label.ignored):
+                pair = f"{short(other.name)} and {short(label.name)}"
+                detail = f"{pair} have the same value or colour, {what}; give each its own"
+                flaws.add(Defect(DefectKind.BAD_ANNOTATION, file, detail))
+        yield label
+
+
+def _flaw(file: Path, number: int, detail: str) -> DefectError:
+    return DefectError(DefectKind.BAD_ANNOTATION, file, f"line {number}: {detail}")

@@ -1,0 +1,177 @@
+"""A dataset described by a YAML file.
+
+path: data               # folder of the dataset, relative to this file; default: the folder it lies in
+format: paired           # a key of READERS; default: recognised
+train: train             # a folder name of the format's splits, or {images: folder, masks: folder} below path
+val: {images: b/images, masks: b/masks}
+classes: [sky, road]     # names by id; or [{name: sky, color: [128, 128, 128], value: 0}, ...]; or {sky: 0, road: 7};
+                         # or merged: [{name: vehicle, from: [car, bus, 7, "#40c000"]}, ...]
+ignore: [255, 11, void]  # values, colours or names that count nowhere; "*" is all that is not named, nodata what
+                         # the masks' files call so and no class could be
+binary: true             # masks of 0 (background) and 255 (foreground)
+val_share: 0.2           # the part of train that becomes val where there is no val
+                         # and what else LabelConfig has: threshold, inverted, tolerance, resize_masks, group, bands,
+                         # class_property, vector_crs
+
+RUN/dataset.yaml is such a file: it opens the dataset of a run as the run did.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pyramidseg.base.config import DataConfig, LabelConfig, MaskReference, Section
+from pyramidseg.base.errors import ConfigError, DataError, nearest
+from pyramidseg.base.overrides import explain, load_config, parse_override
+from pyramidseg.base.text_files import read_yaml
+
+# The settings that decide how a dataset is read, and the refusal of those that would have no effect.
+
+READING = tuple(f"data.{name}" for name in ("format", "classes", *LabelConfig.model_fields))
+"""What `open_dataset` goes by."""
+
+OF_RECORDS = ("data.bands", "data.val_share", "data.group")
+"""Those that it goes by where records, classes and the source of masks were made in Python."""
+
+
+def reading_config(settings: Sequence[str]) -> DataConfig:
+    """How a dataset is read, from texts `data.key=value`, by a command that trains nothing.
+
+    Raises:
+        ConfigError: a setting that does not exist, a value that is not allowed, or a setting of anything else.
+    """
+    given = dict(parse_override(text) for text in settings)
+    config = load_config(overrides=given)
+    for name, value in given.items():
+        if name not in READING:
+            raise ConfigError(
+                f"{name}={value}: has no effect here, where data is read and nothing is trained; leave it out "
+                f"(known: {', '.join(READING)})"
+            )
+    return config.data
+
+
+def refuse_unused(data: DataConfig, source: str) -> None:
+    """Refuse settings that say how to read what a dataset made in Python has read already.
+
+    Raises:
+        ConfigError: one of them is not at its default.
+    """
+    for name in READING:
+        key = name.removeprefix("data.")
+        value = getattr(data, key)
+        if name not in OF_RECORDS and value != DataConfig.model_fields[key].default:
+            raise ConfigError(
+                f"{source}: {name}={value}: has no effect on a dataset made in Python, whose classes and masks say it "
+                f"themselves; leave it out (allowed: {', '.join(OF_RECORDS)})"
+            )
+
+
+Byte = Annotated[int, Field(ge=0, le=255)]
+MaskValue = Annotated[int, Field(ge=0, le=65535)]
+
+
+class ClassEntry(Section):
+    """One class; its id is its place in the list.
+
+    Attributes:
+        color: its colour in pictures, and in masks that hold colours.
+        value: its value in the masks.
+        merged: several values, colours or names that the format defines, in the file as `from`.
+    """
+
+    model_config = ConfigDict(validate_by_name=True)
+
+    name: str
+    color: tuple[Byte, Byte, Byte] | None = None
+    value: MaskValue | None = None
+    merged: tuple[MaskReference, ...] = Field(default=(), alias="from")
+
+    @field_validator("merged", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, (int, str)) else value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "ClassEntry":
+        if self.value is not None and self.merged:
+            raise ValueError(f"class {self.name!r} has both value and from: give one of them")
+        return self
+
+
+class SplitEntry(Section):
+    """Where a split lies: the name of its folder in the format, or two folders below `path`."""
+
+    folder: str | None = None
+    images: str | None = None
+    masks: str | None = None
+
+    @model_validator(mode="after")
+    def _one_or_both(self) -> "SplitEntry":
+        if (self.folder is None) != (self.images is not None and self.masks is not None):
+            raise ValueError("give the name of a folder, or both images and masks")
+        return self
+
+
+class DatasetFile(LabelConfig):
+    """The content of the file. Nothing given leaves everything to be recognised.
+
+    Attributes:
+        recorded: what a run has noted down of the dataset, for people; it is not read.
+    """
+
+    path: str = "."
+    format: str | None = None
+    train: SplitEntry | None = None
+    val: SplitEntry | None = None
+    test: SplitEntry | None = None
+    classes: tuple[ClassEntry, ...] | None = None
+    recorded: dict[str, Any] | None = None
+
+    @field_validator("train", "val", "test", mode="before")
+    @classmethod
+    def _a_name_is_a_folder(cls, value: object) -> object:
+        return {"folder": value} if isinstance(value, str) else value
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _names_are_entries(cls, value: object) -> object:
+        if isinstance(value, dict):
+            return [{"name": name, "value": number} for name, number in value.items()]
+        if isinstance(value, list):
+            return [entry if isinstance(entry, dict) else {"name": entry} for entry in value]
+        return value
+
+    @property
+    def splits(self) -> dict[str, SplitEntry]:
+        """The splits that are given, by name."""
+        given = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: entry for name, entry in given.items() if entry is not None}
+
+
+def read_dataset_file(file: Path) -> DatasetFile:
+    """Read and check the file.
+
+    Raises:
+        DataError: it cannot be read as YAML.
+        ConfigError: an unknown key (the nearest known one is named), or a value that is not allowed.
+    """
+    content = read_yaml(file)
+    if content is not None and not isinstance(content, dict):
+        raise DataError(f"{file}: a mapping with the keys {', '.join(DatasetFile.model_fields)} is needed")
+    try:
+        return DatasetFile.model_validate(content or {})
+    except ValidationError as error:
+        raise _in_words(error, file) from None
+
+
+def _in_words(error: ValidationError, file: Path) -> ConfigError:
+    first: Any = error.errors(include_url=False)[0]
+    if first["type"] != "extra_forbidden":
+        return explain(error, origin=str(file))
+    *above, key = first["loc"]
+    section = DatasetFile if not above else ClassEntry if above[0] == "classes" else SplitEntry
+    where = f" in {'.'.join(str(part) for part in above)}" if above else ""
+    return ConfigError(f"{file}: unknown key {str(key)!r}{where}; {nearest(str(key), section.model_fields)}")

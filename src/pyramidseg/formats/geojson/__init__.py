@@ -1,0 +1,1 @@
+"""GeoJSON polygons over georeferenced images."""

@@ -1,0 +1,173 @@
+"""GeoJSON as masks: polygons in map coordinates, drawn on the grid of a georeferenced image.
+
+Coordinates are longitude and latitude on WGS 84 (RFC 7946) unless the file names another system. Only corners are moved
+between coordinate systems; edges stay straight. A pixel belongs to a polygon if its centre does (`masks.polygons`), and
+of polygons that overlap the smaller lies on top.
+"""
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.annotations.polygons import Polygons, Where, rasterise
+from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.errors import DataError
+from pyramidseg.base.result_cache import file_state
+from pyramidseg.data.index_masks import in_names
+from pyramidseg.data.records import Record
+from pyramidseg.formats.geojson.features import Feature, Layer, bounds_of, read_geojson
+from pyramidseg.images.georeference import (
+    WGS84,
+    Georeference,
+    is_geographic,
+    parse_crs,
+    read_georeference,
+    reprojected,
+)
+from pyramidseg.images.open_image import refuse_huge, turn
+from pyramidseg.images.tiff import read_tiff_header
+
+OF_IMAGE = "image"
+"""Said of a coordinate system: that of each image."""
+
+
+class _Met(NamedTuple):
+    """A file's areas on one image, in its coordinate system: all of them, and those whose bounds meet it."""
+
+    layer: Layer
+    features: list[Feature]
+    place: Georeference
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class GeoJsonValues:
+    """Areas by the name that a property gives them; all are 1 where no property was asked for.
+
+    Attributes:
+        values: by name; features without the property have the value of the empty name.
+        names: by value; 0 is what no area covers.
+        class_property: the property.
+        crs: of the coordinates, whatever the files say: a name for `parse_crs`, or `OF_IMAGE`.
+    """
+
+    names: tuple[str, ...]
+    values: Mapping[str, int]
+    class_property: str | None = None
+    crs: str | None = None
+    void: ClassVar[tuple[int, ...]] = ()
+
+    def read(self, record: Record) -> NDArray[np.uint16]:
+        """See `ValueSource.read`."""
+        met = self._on(record)
+        where = Where(met.layer.path)
+        shapes = [self._shape(feature, met.place, where) for feature in met.features]
+        drawn = rasterise(shapes, height=met.height, width=met.width, where=where)
+        return turn(drawn, met.place.orientation).astype(np.uint16, copy=False)
+
+    def misses(self, record: Record) -> bool:
+        """Whether the file has areas, and the image lies beside all of them."""
+        met = self._on(record)
+        return bool(met.layer.features) and not met.features
+
+    def _on(self, record: Record) -> "_Met":
+        if record.mask is None:
+            raise DataError(f"{record.image}: has no GeoJSON file")
+        place, header = read_georeference(record.image), read_tiff_header(record.image)
+        if place is None or header is None:
+            raise DefectError(
+                DefectKind.UNREADABLE_IMAGE,
+                record.image,
+                f"does not say where on the map it lies, so {record.mask.name} cannot be drawn on it; it has to be a "
+                "GeoTIFF with scale and tie point",
+            )
+        refuse_huge(record.image, header.height, header.width)
+        layer = _layer_on(record.mask, file_state(record.mask), self.class_property, self.crs, place.crs)
+        left, low, right, high = place.bounds(header.height, header.width)
+        bounds = layer.bounds
+        met = (bounds[:, 0] <= right) & (bounds[:, 2] >= left) & (bounds[:, 1] <= high) & (bounds[:, 3] >= low)
+        features = [layer.features[index] for index in np.flatnonzero(met)]
+        return _Met(layer, features, place, header.height, header.width)
+
+    def describe(self, values: Iterable[int]) -> str:
+        """See `ValueSource.describe`."""
+        return in_names(values, self.names)
+
+    def _shape(self, feature: Feature, place: Georeference, where: Where) -> Polygons:
+        value = 1
+        if self.class_property is not None:
+            name = feature.name or ""
+            if name not in self.values:
+                raise where.flaw(
+                    f"{self.class_property}={name!r} was not there when the dataset was listed; start anew"
+                )
+            value = self.values[name]
+        return Polygons(value, [[place.to_pixels(ring) for ring in part] for part in feature.parts])
+
+
+_ONE_AT_A_TIME = threading.Lock()  # threads that need the same large file wait for the first one to have read it
+
+
+def _layer_on(path: Path, state: tuple[object, ...], class_property: str | None, crs: str | None, target: str) -> Layer:
+    """A file's areas in the coordinate system of an image; `state` tells a changed file from the one before."""
+    with _ONE_AT_A_TIME:
+        return _cached_layer_on(path, state, class_property, crs, target)
+
+
+@lru_cache(maxsize=2)  # one file for all images of a dataset, and another one for its validation images
+def _cached_layer_on(
+    path: Path, state: tuple[object, ...], class_property: str | None, crs: str | None, target: str
+) -> Layer:
+    layer = read_geojson(path, class_property)
+    if crs == OF_IMAGE or not layer.features:
+        return layer
+    source = _parsed(crs or layer.crs or WGS84, path)
+    if is_geographic(source):
+        _refuse_large_angles(layer, said=crs or layer.crs)
+    if not target:
+        raise DataError(
+            f"{path}: the image says where it lies but not in which coordinate system; say data.vector_crs={OF_IMAGE} "
+            "where the polygons are in the same one"
+        )
+    return _moved(layer, source, target)
+
+
+def _parsed(crs: str, path: Path) -> str:
+    try:
+        return parse_crs(crs)
+    except DataError as error:
+        raise DataError(f"{path}: {error} (data.vector_crs)") from None
+
+
+def _moved(layer: Layer, source: str, target: str) -> Layer:
+    rings = [ring for feature in layer.features for part in feature.parts for ring in part]
+    try:
+        moved = reprojected(np.concatenate(rings), source=source, target=target)
+    except DataError as error:
+        raise DataError(f"{layer.path}: {error}") from None
+    following = iter(np.split(moved, np.cumsum([len(ring) for ring in rings])[:-1]))
+    features = [
+        feature._replace(parts=[[next(following) for _ in part] for part in feature.parts])
+        for feature in layer.features
+    ]
+    return Layer(layer.path, target, tuple(features), bounds_of(features))
+
+
+def _refuse_large_angles(layer: Layer, *, said: str | None) -> None:
+    """Many files hold eastings and northings and say, or leave to be understood, that these are degrees."""
+    large = (np.abs(layer.bounds[:, [0, 2]]) > 360).any(axis=1) | (np.abs(layer.bounds[:, [1, 3]]) > 90).any(axis=1)
+    if large.any():
+        x, y = layer.bounds[int(np.flatnonzero(large)[0]), :2]
+        whose = f"which is what {said} has" if said else "which is what files without a crs member have (RFC 7946)"
+        raise DataError(
+            f"{layer.path}: coordinates such as ({x:.8g}, {y:.8g}) are no longitude and latitude, {whose}; say "
+            f"data.vector_crs={OF_IMAGE} where they are in the image's coordinate system, or name theirs "
+            "(data.vector_crs=EPSG:32616)"
+        )

@@ -1,0 +1,277 @@
+"""From names, values and colours, as the user and the format give them, to classes and the decoder of their masks."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pyramidseg.base.classes import Classes, Color, default_palette
+from pyramidseg.base.config import LabelConfig, MaskReference
+from pyramidseg.base.errors import ConfigError, DataError, nearest
+from pyramidseg.base.result_cache import NO_CACHE, ResultCache
+from pyramidseg.data.class_masks import ClassMasks
+from pyramidseg.data.color_masks import ColorValues, pack
+from pyramidseg.data.index_masks import NODATA, IndexValues
+from pyramidseg.data.records import ValueSource
+from pyramidseg.formats.dataset_yaml import ClassEntry, SplitEntry
+from pyramidseg.formats.mask_sampling import colored_mask, mask_files
+from pyramidseg.formats.reader import ParsedDataset, SourceLabel
+
+OTHER = "*"
+"""In `ignore`: all values that are not named."""
+
+
+class Labels(NamedTuple):
+    """Classes, the decoder of their masks, and what was inferred."""
+
+    classes: Classes
+    masks: ClassMasks
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """What values there are and what they are called: where class entries and ignored values are looked up.
+
+    Attributes:
+        source: what the user named, for messages.
+        labels: the format's, with values as `values` reads them.
+    """
+
+    source: str
+    values: ValueSource
+    labels: tuple[SourceLabel, ...]
+    config: LabelConfig
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        listing: ParsedDataset,
+        classes: tuple[ClassEntry, ...] | None,
+        config: LabelConfig,
+        *,
+        source: str,
+        memory: ResultCache = NO_CACHE,
+    ) -> "ClassMap":
+        """Image files whose pixels turn out to be colours are read as such, aloud.
+
+        Raises:
+            ConfigError: a tolerance for masks that hold no colours.
+        """
+        if isinstance(listing.values, ColorValues):
+            values = replace(listing.values, tolerance=config.tolerance)
+            return cls(source, values, listing.labels, config, (f"colours are compared {_exactness(config)}",))
+        colored = None
+        known: list[tuple[int, Color | None]] = []
+        if isinstance(listing.values, IndexValues):
+            known = _own_colors(classes)
+            if not any(color for _, color in known):
+                known = [(label.value, label.color) for label in listing.labels]
+            masks = mask_files(listing)
+            colored = colored_mask(masks, known, tolerance=config.tolerance, how=index_values(config), memory=memory)
+        if colored is None:
+            if config.tolerance:
+                raise ConfigError(
+                    f"{source}: tolerance={config.tolerance}: tolerance is for masks that hold colours, and these hold "
+                    "none; leave it out"
+                )
+            indices = listing.values
+            if isinstance(indices, IndexValues):
+                stated = bool(classes) and all(entry.value is not None or entry.merged for entry in classes or ())
+                in_palettes = tuple((value, color) for value, color in known if color)
+                indices = replace(index_values(config), colors=in_palettes, stated=stated)
+            return cls(source, indices, listing.labels, config)
+        labels = tuple(replace(label, value=pack(label.color)) for label in listing.labels if label.color is not None)
+        colors = {pack(color) for _, color in _own_colors(classes) if color is not None}
+        references = [reference for entry in classes or () for reference in entry.merged] + list(config.ignore)
+        colors |= {value for reference in references if (value := _hex(reference)) is not None}
+        packed = tuple(sorted(colors | {label.value for label in labels}))
+        note = f"the masks hold colours ({colored}), which are compared {_exactness(config)}"
+        return cls(source, ColorValues(packed, config.tolerance), labels, config, (note,))
+
+    def named(self, entries: tuple[ClassEntry, ...]) -> Labels:
+        """Classes of a list of entries: by value, by colour, by the format's names, or else by position.
+
+        Raises:
+            ConfigError: entries that contradict each other, or name what is not there.
+        """
+        origins = [self._origins(entry) for entry in entries]
+        notes: tuple[str, ...] = ()
+        if not any(origins) and isinstance(self.values, IndexValues):
+            origins = [(index,) for index in range(len(entries))]
+            if self.labels:
+                notes = ("the classes given replace those of the layout: mask values are their positions",)
+        lacking = [entry.name for entry, origin in zip(entries, origins, strict=True) if not origin]
+        if lacking:
+            raise ConfigError(self._no_origin(lacking[0]))
+        ids: dict[int, int] = {}
+        for index, origin in enumerate(origins):
+            for value in origin:
+                if ids.setdefault(value, index) != index:
+                    raise ConfigError(
+                        f"{self.source}: value {self.values.describe([value])} is given to more than one class: "
+                        "values must differ"
+                    )
+        colors = {label.value: label.color for label in self.labels if label.color is not None}
+        of_class = {index: colors[origin[0]] for index, origin in enumerate(origins) if origin and origin[0] in colors}
+        try:
+            masks = ClassMasks.of_values(
+                ids,
+                ignore=self.ignored(ids),
+                values=self.values,
+                ignore_unlisted=OTHER in self.config.ignore,
+                resize=self.config.resize_masks,
+            )
+            return Labels(make_classes(entries, of_class), masks, notes)
+        except DataError as error:
+            raise ConfigError(f"{self.source}: {error}") from None
+
+    def own_entries(self) -> tuple[ClassEntry, ...]:
+        """The format's classes, without those that the user ignores."""
+        dropped = self._said_ignored()
+        kept = (label.name for label in self.labels if not label.ignored and label.value not in dropped)
+        return tuple(ClassEntry(name=name) for name in dict.fromkeys(kept))
+
+    def ignored(self, ids: Iterable[int]) -> tuple[int, ...]:
+        """The values that the user ignores, and those that the format does unless they are a class."""
+        ours = {label.value for label in self.labels if label.ignored} - set(ids)
+        return tuple(sorted(self._said_ignored() | ours))
+
+    def _said_ignored(self) -> set[int]:
+        references = (reference for reference in self.config.ignore if not self._stands_for_more(reference))
+        return {value for reference in references for value in self._values_of(reference)}
+
+    def _stands_for_more(self, reference: MaskReference) -> bool:
+        """Whether it is none of the indices or names, as what else counts nowhere is known to `values`."""
+        if reference == NODATA and any(label.name == NODATA for label in self.labels):
+            return False
+        nothing = reference == NODATA or (isinstance(reference, int) and reference < 0)
+        return reference == OTHER or (nothing and isinstance(self.values, IndexValues))
+
+    def _origins(self, entry: ClassEntry) -> tuple[int, ...]:
+        """The values of one class; none where only its position could tell."""
+        if entry.merged:
+            return tuple(dict.fromkeys(value for reference in entry.merged for value in self._values_of(reference)))
+        if entry.value is not None:
+            return self._values_of(entry.value)
+        if isinstance(self.values, ColorValues) and entry.color is not None:
+            return (pack(entry.color),)
+        return tuple(label.value for label in self.labels if label.name == entry.name)
+
+    def _values_of(self, reference: MaskReference) -> tuple[int, ...]:
+        colors = isinstance(self.values, ColorValues)
+        if isinstance(reference, int):
+            if colors:
+                raise ConfigError(
+                    f"{self.source}: value {reference}: the masks hold colours; name a colour, such as '#40c000'"
+                )
+            return (reference,)
+        values = tuple(label.value for label in self.labels if label.name == reference)
+        color = _hex(reference)
+        if values or (colors and color is not None):
+            return values or (color or 0,)
+        names = [label.name for label in self.labels]
+        what = (
+            "the masks hold no colours"
+            if color is not None
+            else nearest(reference, names)
+            if names
+            else "this format defines no names, so values are needed"
+        )
+        raise ConfigError(f"{self.source}: {reference!r} is nothing that the masks hold; {what}")
+
+    def _no_origin(self, name: str) -> str:
+        if isinstance(self.values, ColorValues):
+            return f"{self.source}: class {name!r} has no color, and the masks hold colours: give every class its color"
+        if self.labels:
+            names = [label.name for label in self.labels]
+            return (
+                f"{self.source}: class {name!r} is not defined by the dataset while others are, or has no value; "
+                f"{nearest(name, names)}, or say where it comes from (from: [...])"
+            )
+        return f"{self.source}: class {name!r} has no value while others have: give all of them one, or none"
+
+
+def index_values(config: LabelConfig) -> IndexValues:
+    """The reader of index masks, by what is ignored and can be no index."""
+    negative = sorted({value for value in config.ignore if isinstance(value, int) and value < 0})
+    return IndexValues(negative=tuple(negative), nodata=NODATA in config.ignore)
+
+
+def make_classes(entries: Sequence[ClassEntry], format_colors: dict[int, Color] | None = None) -> Classes:
+    """Classes with the colours that were given, or the format's by class id, or the default palette's."""
+    spare, known = default_palette(len(entries)), format_colors or {}
+    colors = tuple(entry.color or known.get(index, spare[index]) for index, entry in enumerate(entries))
+    return Classes(tuple(entry.name for entry in entries), colors)
+
+
+def _own_colors(classes: tuple[ClassEntry, ...] | None) -> list[tuple[int, Color | None]]:
+    """Values and colours of the user's classes, without those whose colour is for pictures alone."""
+    return [
+        (position if entry.value is None else entry.value, entry.color)
+        for position, entry in enumerate(classes or ())
+        if not entry.merged
+    ]
+
+
+def _exactness(config: LabelConfig) -> str:
+    return "exactly" if not config.tolerance else f"to {config.tolerance} in each channel"
+
+
+def _hex(reference: MaskReference) -> int | None:
+    """`#rrggbb` as an integer."""
+    if not isinstance(reference, str) or len(reference) != 7 or reference[0] != "#":
+        return None
+    try:
+        return int(reference[1:], 16)
+    except ValueError:
+        return None
+
+
+# The dataset file that opens a dataset again as it was opened: everything that was said, and all that was inferred.
+
+
+def dataset_description(
+    root: Path,
+    format: str | None,
+    splits: Mapping[str, SplitEntry],
+    labels: Labels | None,
+    config: LabelConfig,
+    *,
+    classes: tuple[ClassEntry, ...] | None = None,
+) -> dict[str, Any]:
+    """The content of a `DatasetFile`, in plain lists and numbers. Classes say which values they are made of.
+
+    Args:
+        format: None where every split names its own folders.
+        labels: None where nothing is known of them.
+        classes: as they were said; a colour that palettes are compared with stays one.
+    """
+    settings = config.model_dump(mode="json", exclude_defaults=True)
+    own = {entry.name for entry in classes or () if entry.color is not None and not entry.merged}
+    return {
+        "path": str(root.resolve()),
+        **({"format": format} if format else {}),
+        **{split: entry.model_dump(exclude_none=True) for split, entry in splits.items()},
+        **({"classes": _classes(labels, config, own)} if labels else {}),
+        **settings,
+    }
+
+
+def _classes(labels: Labels, config: LabelConfig, own: set[str]) -> list[dict[str, Any]]:
+    colored = isinstance(labels.masks.values, ColorValues)
+    origins: dict[int, list[int | str]] = {}
+    for value, index in labels.masks.ids:
+        origins.setdefault(index, []).append(f"#{value:06x}" if colored else value)
+    content: list[dict[str, Any]] = []
+    for index, (name, color) in enumerate(zip(labels.classes.names, labels.classes.colors, strict=True)):
+        entry: dict[str, Any] = {"name": name, "color": list(color)}
+        if config.binary or config.threshold is not None:
+            pass  # which say the values
+        elif name in own and len(origins[index]) == 1 and isinstance(labels.masks.values, IndexValues):
+            entry["value"] = origins[index][0]  # beside `from`, the colour would be for pictures alone
+        else:
+            entry["from"] = origins[index]
+        content.append(entry)
+    return content

@@ -1,0 +1,63 @@
+"""Folders of a dataset: what lies in them, and which of them has one of the names that a format knows."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from pyramidseg.base.errors import DataError
+from pyramidseg.images.open_image import is_image_name
+
+NO_CONTENT = ("__MACOSX", "Thumbs.db", "desktop.ini")
+"""What operating systems leave in folders, beside hidden files."""
+
+
+def content(folder: Path) -> list[Path]:
+    """What somebody has put into a folder, by name."""
+    return [Path(entry.path) for entry in _entries(folder)]
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, by name."""
+    return [Path(entry.path) for entry in _entries(folder) if entry.is_dir()]
+
+
+def child_folder(folder: Path, names: Iterable[str]) -> Path | None:
+    """The folder inside `folder` that has one of the names, which are in lower case, whatever its own case.
+
+    Raises:
+        DataError: several have, and more than one of them holds images.
+    """
+    names = tuple(names)
+    found = [path for path in subfolders(folder) if path.name.lower() in names]
+    if len(found) <= 1:
+        return found[0] if found else None
+    filled = [path for path in found if holds_images(path)]
+    if len(filled) > 1:
+        raise DataError(
+            f"{folder}: both {filled[0].name} and {filled[1].name} hold images; name the right one in a YAML file "
+            "(train: {images: ..., masks: ...})"
+        )
+    return filled[0] if filled else found[0]
+
+
+def child_file(folder: Path, name: str) -> Path | None:
+    """The file inside `folder` of this name, which is in lower case, whatever its own case; a dangling link too."""
+    return next(
+        (Path(entry.path) for entry in _entries(folder) if entry.name.lower() == name and _is_file(entry)), None
+    )
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether there is an image file in a folder or below it."""
+    return any(is_image_name(name) for _, _, files in os.walk(folder, followlinks=True) for name in files)
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    return entry.is_file() or (entry.is_symlink() and not entry.is_dir())
+
+
+def _entries(folder: Path) -> "list[os.DirEntry[str]]":
+    # not Path.iterdir, which takes seconds where a folder holds a hundred thousand files
+    with os.scandir(folder) as entries:
+        wanted = [entry for entry in entries if not entry.name.startswith(".") and entry.name not in NO_CONTENT]
+    return sorted(wanted, key=lambda entry: entry.name)

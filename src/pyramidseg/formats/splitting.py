@@ -1,0 +1,71 @@
+"""Validation images for those who have set none aside."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from pyramidseg.base.errors import DataError
+from pyramidseg.data.records import Dataset, Record
+
+
+def with_val_split(dataset: Dataset, share: float, *, group: str | None = None) -> Dataset:
+    """Take validation images from the training images where there are none.
+
+    Which ones, a hash of their ids decides: the choice is the same on every machine and in every run, and hardly
+    changes when images are added.
+
+    Args:
+        group: pattern of the part of an id that images of one sequence share (its first group, or all of it); images
+            that share it stay on one side.
+
+    Raises:
+        DataError: there is a single image, or a single sequence; or an id that the pattern does not fit.
+    """
+    records = dataset.splits.get("train", ())
+    if not records or dataset.splits.get("val"):
+        return dataset
+    sequences = _sequences(records, group, source=dataset.source)
+    if len(sequences) < 2:
+        what = "image" if group is None else "sequence"
+        raise DataError(
+            f"{dataset.source}: a single {what} cannot be split into train and val; add more, or a val split"
+        )
+    wanted = min(max(1, round(share * len(records))), len(records) - 1)
+    chosen: set[str] = set()
+    names = sorted(sequences, key=_draw)
+    for name in names[:-1]:  # one stays in train, whatever its size
+        if len(chosen) >= wanted:
+            break
+        chosen.update(record.id for record in sequences[name])
+    how = (
+        "a hash of their names (data.val_share); where images belong to sequences, keep them together with data.group "
+        "or a split of your own"
+        if group is None
+        else f"whole sequences ({len(sequences)} by data.group={group!r}) and a hash of their names (data.val_share)"
+    )
+    note = f"there is no val split: {len(chosen)} of the {len(records)} training images become one, chosen by {how}"
+    splits = {
+        **dataset.splits,
+        "train": tuple(record for record in records if record.id not in chosen),
+        "val": tuple(record for record in records if record.id in chosen),
+    }
+    return replace(dataset, splits=splits, notes=(*dataset.notes, note))
+
+
+def _sequences(records: Iterable[Record], group: str | None, *, source: str) -> dict[str, list[Record]]:
+    """Records by the name of the sequence they belong to; each by itself without a pattern."""
+    sequences: dict[str, list[Record]] = {}
+    for record in records:
+        name = record.id
+        if group is not None:
+            match = re.search(group, record.id)
+            if match is None:
+                raise DataError(f"{source}: data.group={group!r} does not fit the image {record.id!r}")
+            name = match[1] if match.re.groups else match[0]
+        sequences.setdefault(name, []).append(record)
+    return sequences
+
+
+def _draw(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()

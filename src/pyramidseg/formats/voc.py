@@ -1,0 +1,134 @@
+"""Pascal VOC's layout, and what others write in it: CVAT's Segmentation Mask export, LabelMe's labelme2voc.
+
+JPEGImages/2007_000032.jpg
+SegmentationClass/2007_000032.png          index, palette or RGB
+ImageSets/Segmentation/train.txt           names; also val, test, trainval, and CVAT's default
+labelmap.txt or class_names.txt            where the classes are not Pascal VOC's
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pyramidseg.base.classes import IGNORE
+from pyramidseg.base.defects import Defect, DefectKind
+from pyramidseg.base.safe_paths import short
+from pyramidseg.formats.class_lists import ClassList, find_class_list, voc_color
+from pyramidseg.formats.folders import IMAGE_FOLDERS
+from pyramidseg.formats.pairing import MatchedFiles, Side, pair
+from pyramidseg.formats.paths import child_file, child_folder
+from pyramidseg.formats.reader import USUAL_FOLDERS, ParsedDataset, PartialMatch, SourceLabel, SplitFolders
+from pyramidseg.formats.split_files import ImageSet, ImageSets, read_image_sets
+from pyramidseg.images.open_image import list_images
+
+_NAMES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+
+VOC = (
+    *(SourceLabel(name, index, voc_color(index)) for index, name in enumerate(_NAMES)),
+    SourceLabel("void", IGNORE, voc_color(IGNORE), ignored=True),
+)
+"""The 20 classes of Pascal VOC 2007 to 2012, the background, and the void border around objects."""
+
+
+def read_voc(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+    """List `JPEGImages SegmentationClass` by the lists in `ImageSets/Segmentation`, or all that have masks.
+
+    Raises:
+        PartialMatch: one of the two folders is missing.
+    """
+    masks = child_folder(folder, ["segmentationclass", "segmentationclasspng"])
+    images = child_folder(folder, ["jpegimages", *IMAGE_FOLDERS])
+    if masks is None:
+        if images is not None and child_folder(folder, ["imagesets"]):
+            raise PartialMatch(f"{images} and ImageSets are there but no SegmentationClass: boxes are no masks")
+        return None
+    if images is None:
+        raise PartialMatch(
+            f"{masks} is there but no JPEGImages: CVAT leaves the images out unless 'Save images' is chosen; put them "
+            "into JPEGImages"
+        )
+    sides = Side.of(images, list_images(images)), Side.of(masks, list_images(masks))
+    sets = read_image_sets(folder, splits, {*sides[0].keys, *sides[1].keys})
+    if not sets.lists and splits != USUAL_FOLDERS:  # lists of these very names were asked for
+        return None
+    if sets.lists:
+        pairs = _by_lists(*sides, sets, exported=child_file(folder, "labelmap.txt") is not None)
+    else:
+        pairs = {"train": _all_with_masks(*sides)}
+    classes = _classes(folder)
+    return ParsedDataset(
+        f"Pascal VOC ({images.name}, {masks.name})",
+        {split: found.records for split, found in pairs.items()},
+        classes.labels,
+        notes=tuple(dict.fromkeys((*(note for found in pairs.values() for note in found.notes), *classes.notes))),
+        defects=(*sets.defects, *classes.defects, *(defect for found in pairs.values() for defect in found.defects)),
+    )
+
+
+def _classes(folder: Path) -> ClassList:
+    listed = find_class_list(folder)
+    if listed.labels or listed.defects:
+        return listed
+    return ClassList(VOC, ("no class list lies there: Pascal VOC's classes are assumed",))
+
+
+def _by_lists(images: Side, masks: Side, sets: ImageSets, *, exported: bool) -> dict[str, MatchedFiles]:
+    """The pairs that each list names; those that none names are of a list that should name some and does not.
+
+    Args:
+        exported: whether CVAT wrote the masks, which it does only for images with something labelled.
+    """
+    known_images, known_masks = set(images.keys), set(masks.keys)
+    unlisted = known_masks.difference(*(listed.names for listed in sets.lists.values()))
+    note = f"{len(unlisted)} masks in {masks.folder} are in no list that is read and were left out"
+    lists = dict(sets.lists)
+    for split in sets.unknown[:1]:
+        lists[split] = ImageSet(lists[split].file, tuple(sorted(unlisted)))
+        note = f"{len(unlisted)} masks in {masks.folder} are in no list that is read and are inspected as {split}"
+    pairs: dict[str, MatchedFiles] = {}
+    for split, (file, names) in lists.items():
+        bare = [name for name in names if name not in known_masks]
+        if split == "test" and len(bare) == len(names):
+            pairs[split] = MatchedFiles((), notes=(f"the test split ({file}) has no masks and was left out",))
+            continue
+        notes: tuple[str, ...] = ()
+        if exported and bare:
+            notes = (
+                f"{len(bare)} of the {len(names)} images in {file.name} have no mask, as CVAT writes none where "
+                "nothing is labelled, and were left out",
+            )
+        wanted = set(names).difference(bare if exported else ())
+        found = pair(_only(images, wanted), _only(masks, wanted))
+        absent = (
+            Defect(
+                DefectKind.ABSENT,
+                file,
+                f"names {short(name)}, which is no image in {images.folder}; take it out of the list",
+            )
+            for name in names
+            if name in wanted and name not in known_images | known_masks
+        )
+        pairs[split] = MatchedFiles(found.records, (*found.defects, *absent), (*notes, *found.notes))
+    if unlisted:
+        first = next(iter(lists))
+        pairs[first] = MatchedFiles(pairs[first].records, pairs[first].defects, (*pairs[first].notes, note))
+    return pairs
+
+
+def _all_with_masks(images: Side, masks: Side) -> MatchedFiles:
+    """Every mask and its image. Images without a mask are usual, as VOC keeps those of all its tasks together."""
+    kept = _only(images, masks.keys)
+    notes = ["there are no lists in ImageSets/Segmentation: every image with a mask is taken"]
+    if len(kept.files) < len(images.files):
+        alone = len(images.files) - len(kept.files)
+        notes.append(f"{alone} of the {len(images.files)} images have no mask and were left out")
+    found = pair(kept, masks)
+    return MatchedFiles(found.records, found.defects, (*notes, *found.notes))
+
+
+def _only(side: Side, keys: Iterable[str]) -> Side:
+    wanted = set(keys)
+    kept = [(file, key) for file, key in zip(side.files, side.keys, strict=True) if key in wanted]
+    return Side(side.folder, tuple(file for file, _ in kept), tuple(key for _, key in kept))

@@ -1,0 +1,1 @@
+"""Image files to arrays, with their place on a map."""

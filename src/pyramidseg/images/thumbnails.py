@@ -1,0 +1,63 @@
+"""Small pictures inside an HTML page, as data URIs."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pyramidseg.base.classes import IGNORE, Classes
+
+Picture = TypeVar("Picture", NDArray[np.uint8], NDArray[np.float32])
+
+
+def to_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """(H, W, C) of any channel count and dtype to (H, W, 3) uint8: the first three channels, or the first as grey.
+
+    What is not 8 bit is stretched between its 1st and 99th percentile.
+    """
+    chosen = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+    if chosen.dtype != np.uint8:
+        values = np.nan_to_num(chosen.astype(np.float32))
+        low, high = np.percentile(values, (1, 99))
+        chosen = np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255
+    return np.ascontiguousarray(chosen, np.uint8)
+
+
+def small_size(size: Sequence[int], *, max_width_px: int) -> tuple[int, int]:
+    """Height and width of a picture that is to be at most so wide, and twice as high; never enlarged."""
+    height, width = size
+    factor = min(1.0, max_width_px / width, 2 * max_width_px / height)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def shrink(picture: Picture, *, max_width_px: int) -> Picture:
+    """A picture at its `small_size`: each pixel the mean of what it covers."""
+    height, width = small_size(picture.shape[:2], max_width_px=max_width_px)
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), picture.dtype)
+
+
+def jpeg_uri(picture: NDArray[np.uint8]) -> str:
+    """(H, W, 3) uint8 as a JPEG."""
+    data = io.BytesIO()
+    # Full-resolution colour: the usual subsampling washes out errors that are a pixel wide.
+    Image.fromarray(picture).save(data, "JPEG", quality=82, subsampling=0)
+    return _uri(data, "image/jpeg")
+
+
+def labels_uri(labels: NDArray[np.uint8], classes: Classes, *, max_width_px: int) -> str:
+    """(H, W) labels in the colours of their classes, ignored ones transparent, as a PNG of `small_size`."""
+    height, width = small_size(labels.shape, max_width_px=max_width_px)
+    small = Image.fromarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST), "P")
+    small.putpalette(classes.palette().tobytes())
+    data = io.BytesIO()
+    small.save(data, "PNG", optimize=True, transparency=IGNORE)
+    return _uri(data, "image/png")
+
+
+def _uri(data: io.BytesIO, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data.getvalue()).decode()}"

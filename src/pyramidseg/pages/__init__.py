@@ -1,1 +1,0 @@
-"""Pages: HTML in one file that opens offline, all in one style."""

@@ -1,0 +1,85 @@
+"""Samples of image classification: one crop of an image, and its class."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.base.device import position_seed
+from pyramidseg.base.errors import PyramidSegError
+from pyramidseg.data.loading import SampleKey, Samples
+from pyramidseg.data.transforms import resized, vary_color
+from pyramidseg.images.decode import read_image
+from pyramidseg.pretrain.image_folders import LabelledImage
+
+AREA = (0.25, 1.0)
+ASPECT = (3 / 4, 4 / 3)
+"""Of the crop that is resized (Szegedy et al. 2015, arXiv 1409.4842, section 6, with more of small sets' images)."""
+
+MARGIN = 8 / 7
+"""Shorter side over crop when a model is scored, as for ImageNet: 256 over 224."""
+
+
+class ClassifiedSamples(Samples):
+    """Augmented crops by position."""
+
+    def __init__(
+        self,
+        images: Sequence[LabelledImage],
+        *,
+        channels: int,
+        crop: tuple[int, int],
+        flip: float,
+        color: float,
+        seed: int,
+    ) -> None:
+        self.images = images
+        self.channels = channels
+        self.crop = crop
+        self.flip = flip
+        self.color = color
+        self.seed = seed
+
+    def __getitem__(self, position: SampleKey) -> tuple[Any, Any, SampleKey] | PyramidSegError:
+        epoch, index = position
+        entry = self.images[index]
+        try:
+            image = read_image(entry.image, channels=self.channels)
+        except PyramidSegError as error:
+            # As a value: raised in a worker, it would arrive as a page of traceback.
+            return error
+        rng = np.random.default_rng(position_seed("augmentation", self.seed, epoch, index))
+        image = random_resized_crop(image, self.crop, rng)
+        if rng.random() < self.flip:
+            image = image[:, ::-1]
+        if self.color:
+            image = vary_color(image, *rng.uniform(1 - self.color, 1 + self.color, size=3))
+        return np.ascontiguousarray(image), np.int64(entry.label), position
+
+
+def random_resized_crop(image: NDArray[Any], crop: tuple[int, int], rng: np.random.Generator) -> NDArray[Any]:
+    """A random part of (H, W, C), of random area and aspect, resized to the crop's size."""
+    height, width = image.shape[:2]
+    area = height * width * rng.uniform(*AREA)
+    aspect = float(np.exp(rng.uniform(*np.log(ASPECT))))
+    rows = min(height, max(1, round((area / aspect) ** 0.5)))
+    columns = min(width, max(1, round((area * aspect) ** 0.5)))
+    top, left = int(rng.integers(0, height - rows + 1)), int(rng.integers(0, width - columns + 1))
+    return _resized(image[top : top + rows, left : left + columns], crop)
+
+
+def center_crop(image: NDArray[Any], crop: tuple[int, int]) -> NDArray[Any]:
+    """The middle of (H, W, C) after its shorter side has been resized to a little more than the crop."""
+    height, width = image.shape[:2]
+    factor = MARGIN * max(crop[0] / height, crop[1] / width)
+    size = max(crop[0], round(height * factor)), max(crop[1], round(width * factor))
+    image = _resized(image, size)
+    top, left = (size[0] - crop[0]) // 2, (size[1] - crop[1]) // 2
+    return np.ascontiguousarray(image[top : top + crop[0], left : left + crop[1]])
+
+
+def _resized(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    shrinks = size[0] < image.shape[0] and size[1] < image.shape[1]
+    return resized(image, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

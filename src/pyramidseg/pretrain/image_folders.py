@@ -1,0 +1,168 @@
+"""Folders of images by class, as classifiers are trained on: `FOLDER/{split}/{class}/...`, or `FOLDER/{class}/...`."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyramidseg.base.errors import DataError
+from pyramidseg.base.parallel import Track, in_threads
+from pyramidseg.formats.folders import IMAGE_FOLDERS, MASK_FOLDERS
+from pyramidseg.formats.reader import RARE_VAL_NAMES, USUAL_FOLDERS
+from pyramidseg.images.decode import check_channels, read_header
+from pyramidseg.images.open_image import list_images
+from pyramidseg.inspection.check import DefectSummary
+
+DEFAULT_VAL_SHARE = 0.1
+
+OF_IMAGES = {*IMAGE_FOLDERS, "jpegimages", "leftimg8bit"}
+OF_MASKS = {*MASK_FOLDERS, "segmentationclass", "segmentationobject", "gtfine", "gtcoarse"}
+"""Folders of segmentation datasets, in lower case."""
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image and the class of its folder.
+
+    Attributes:
+        id: its path below the split's folder.
+        label: position of the class.
+    """
+
+    id: str
+    image: Path
+    label: int
+
+
+@dataclass(frozen=True)
+class ImageFolders:
+    """Images by split, and the names of their classes in alphabetical order.
+
+    Attributes:
+        notes: everything that was inferred rather than given.
+    """
+
+    source: str
+    classes: tuple[str, ...]
+    splits: dict[str, tuple[LabelledImage, ...]]
+    notes: tuple[str, ...] = ()
+
+    def fingerprint(self) -> str:
+        """sha256 (hexadecimal) over names, classes and file sizes."""
+        digest = hashlib.sha256()
+        for split, images in sorted(self.splits.items()):
+            for entry in images:
+                digest.update(repr((split, entry.id, entry.label, entry.image.stat().st_size)).encode())
+        return digest.hexdigest()
+
+
+def open_image_folders(folder: Path, *, val_share: float | None = None) -> ImageFolders:
+    """List the images of a folder.
+
+    Without a folder for validation, every class gives up a share of its images, chosen by a hash of their names.
+
+    Raises:
+        DataError: there are not at least two classes with images, a class has none in `train`, `val` has a class that
+            `train` has not, or the folders are those of images and masks.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; images are sorted into one folder a class")
+    inside = {split: _child(folder, names) for split, names in USUAL_FOLDERS.items()}
+    train = inside["train"]
+    val = inside["val"] or (_child(folder, RARE_VAL_NAMES) if train else None)
+    if val is not None and train is None:
+        raise DataError(f"{folder}: has {val.name} but no train; put the training images into train/CLASS/")
+    by_class = _images_by_class(train or folder)
+    classes = tuple(by_class)
+    _refuse_masks(train or folder, classes)
+    if len(classes) < 2:
+        raise DataError(
+            f"{train or folder}: a classifier needs at least two classes, each a folder of images; found "
+            f"{len(classes)} ({', '.join(classes) or 'none'})"
+        )
+    if val is not None:
+        validation = _images_by_class(val)
+        unknown = sorted(set(validation) - set(classes))
+        if unknown:
+            raise DataError(
+                f"{val / unknown[0]}: train has no class {unknown[0]!r}; the classes are the folders of train"
+            )
+        splits = {"train": _flat(by_class, classes), "val": _flat(validation, classes)}
+        return ImageFolders(str(folder), classes, splits)
+    share = val_share or DEFAULT_VAL_SHARE
+    kept: dict[str, list[LabelledImage]] = {"train": [], "val": []}
+    for name in classes:
+        entries = sorted(_flat({name: by_class[name]}, classes), key=lambda entry: _draw(entry.id))
+        count = min(max(1, round(share * len(entries))), len(entries) - 1)
+        kept["val"] += entries[:count]
+        kept["train"] += entries[count:]
+    note = (
+        f"there is no val folder: {len(kept['val'])} images ({share:.0%} of each class) become one, chosen by a hash "
+        "of their names (data.val_share)"
+    )
+    splits = {split: tuple(sorted(entries, key=lambda entry: entry.id)) for split, entries in kept.items()}
+    return ImageFolders(str(folder), classes, splits, (note,))
+
+
+def check_images(data: ImageFolders, *, channels: int, track: Track) -> None:
+    """Read the header of every image.
+
+    Raises:
+        DataError: some cannot be used; the first few are named, and how many there are in all.
+    """
+    entries = [entry for images in data.splits.values() for entry in images]
+    defects = DefectSummary(data.source)
+
+    def fault_of(entry: LabelledImage) -> DataError | None:
+        try:
+            check_channels(entry.image, read_header(entry.image), channels)
+        except DataError as error:
+            return error
+        return None
+
+    for fault in track(in_threads(fault_of, entries), total=len(entries), what="checking images"):
+        if fault is not None:
+            defects.add(fault)
+    defects.refuse(len(entries))
+
+
+def _refuse_masks(folder: Path, classes: tuple[str, ...]) -> None:
+    """Refuse what is no folder of classes: images beside their masks."""
+    images, masks = ([name for name in classes if name.lower() in known] for known in (OF_IMAGES, OF_MASKS))
+    if images and masks:
+        raise DataError(
+            f"{folder}: {images[0]!r} and {masks[0]!r} are images and their masks, not two classes; "
+            "`pyramidseg train` learns from them, and `pretrain` takes a folder of images for each class"
+        )
+
+
+def _images_by_class(folder: Path) -> dict[str, list[Path]]:
+    """Images by the name of their class's folder, in alphabetical order.
+
+    Raises:
+        DataError: a class without an image.
+    """
+    found = {
+        path.name: list_images(path)
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and not path.name.startswith(".")
+    }
+    empty = [name for name, images in found.items() if not images]
+    if empty:
+        raise DataError(f"{folder / empty[0]}: no images of this class; remove the folder, or fill it")
+    return found
+
+
+def _flat(by_class: dict[str, list[Path]], classes: tuple[str, ...]) -> tuple[LabelledImage, ...]:
+    return tuple(
+        LabelledImage(f"{name}/{image.name}", image, classes.index(name))
+        for name, images in by_class.items()
+        for image in images
+    )
+
+
+def _child(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.lower() in names), None)
+
+
+def _draw(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()

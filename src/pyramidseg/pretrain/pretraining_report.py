@@ -1,0 +1,69 @@
+"""The page of a pretraining run: error and loss by epoch, settings, data."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.ticker import MaxNLocator
+
+from pyramidseg.base.files import write_atomically, write_text
+from pyramidseg.report.figures import BLUE, ORANGE, STYLE, Format, legend_below, new_figure, rendered
+from pyramidseg.report.page import Figure, render, sections, svg_uri, template_of
+from pyramidseg.training.run_folder import RunFolder
+
+PANELS = {"Top-1 error": "error", "Top-5 error": "top5_error", "Loss": "loss"}
+
+
+def write_pretraining_report(
+    run: RunFolder,
+    *,
+    title: str,
+    history: Sequence[Mapping[str, Any]],
+    best: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    notes: Sequence[str],
+) -> None:
+    """Write `report.html` and `plots/curves.png`.
+
+    Args:
+        best: the row of the epoch that was kept.
+    """
+    write_atomically(run.plots / "curves.png", partial(_write, data=draw_curves(history)))
+    page = render(
+        template_of(__package__, "pretraining_report.html.j2"),
+        title=title,
+        best=best,
+        curves=Figure(
+            svg_uri(draw_curves(history, format="svg")), "Error and loss of training and validation by epoch"
+        ),
+        settings=sections(settings),
+        facts=facts,
+        notes=notes,
+    )
+    write_text(run.report, page)
+
+
+def draw_curves(history: Sequence[Mapping[str, Any]], *, format: Format = "png") -> bytes:
+    """Top-1 and top-5 error and loss against the epoch, for training and validation."""
+    epochs = [row["epoch"] for row in history]
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(11, 3.2)
+        for axes, (name, quantity) in zip(figure.subplots(1, 3), PANELS.items(), strict=True):
+            for part, color, label in (("train", ORANGE, "training"), ("val", BLUE, "validation")):
+                values = [
+                    float("nan") if row[f"{part}_{quantity}"] is None else row[f"{part}_{quantity}"] for row in history
+                ]
+                axes.plot(epochs, values, color=color, label=label, marker="o" if len(epochs) < 3 else "", markersize=5)
+            axes.set_title(name)
+            axes.set(xlabel="epoch", xlim=(0, 1.03 * epochs[-1] + 0.1), ylim=(0, None))
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            axes.grid(axis="y")
+            legend_below(axes)
+        return rendered(figure, format)
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)

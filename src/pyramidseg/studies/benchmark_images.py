@@ -1,0 +1,38 @@
+"""What is predicted when it is timed: scenes rather than noise, whose label maps would fray.
+
+Legend: B batch, C channels, H W pixels.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyramidseg.backends import ModelBackend
+from pyramidseg.backends.exported import ExportedBackend
+from pyramidseg.backends.metadata import INPUT_DTYPES
+from pyramidseg.demo.scenes import SMALLEST_PX, draw_scene
+
+DISTINCT = 8
+"""Scenes that are drawn; a larger batch shows them again."""
+
+
+def scene_images(batch: int, *, channels: int, height: int, width: int) -> Tensor:
+    """(B, C, H, W) uint8 street scenes; other numbers of channels repeat red, green and blue."""
+    large = max(height, SMALLEST_PX), max(width, SMALLEST_PX)
+    drawn = [draw_scene(index, height=large[0], width=large[1]).image for index in range(min(batch, DISTINCT))]
+    scenes_BHWC = np.stack([drawn[index % DISTINCT] for index in range(batch)])[:, :height, :width]
+    order = np.resize(np.arange(3), channels)
+    return torch.from_numpy(scenes_BHWC[..., order]).permute(0, 3, 1, 2).contiguous()
+
+
+def taken_dtype(backend: ModelBackend) -> torch.dtype:
+    """A dtype of images that a backend takes: uint8, unless it runs a file for another one alone."""
+    if isinstance(backend, ExportedBackend) and backend.card.input_dtype == "uint16":
+        return INPUT_DTYPES["uint16"]
+    return torch.uint8
+
+
+def as_taken(images: Tensor, backend: ModelBackend) -> Tensor:
+    """uint8 images as a backend takes them, of the same brightness."""
+    dtype = taken_dtype(backend)
+    return images if dtype == torch.uint8 else (images.int() * 257).to(dtype)

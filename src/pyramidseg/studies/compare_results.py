@@ -1,0 +1,214 @@
+"""What the runs of a comparison say: figures and costs by encoder, and the differences between them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from pyramidseg.backends import TorchBackend
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.log import Console
+from pyramidseg.base.overrides import load_config
+from pyramidseg.data.records import Dataset, Record
+from pyramidseg.evaluation.scoring import score
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.images.decode import image_size
+from pyramidseg.model.cost import describe_cost
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.predict.tile_planner import skeleton
+from pyramidseg.predict.tiling import predict_labels
+from pyramidseg.studies.benchmark_images import scene_images
+from pyramidseg.studies.benchmark_results import alternate
+from pyramidseg.studies.bootstrap import Counts, Difference, compare_pairs, counts_of, ious, miou
+from pyramidseg.studies.process_memory import peak_memory
+from pyramidseg.training.loop import Run
+
+SIZES_SAMPLED = 51
+"""Images whose median size latency and cost are measured at."""
+
+
+@dataclass(frozen=True)
+class EncoderCost:
+    """What one encoder's model costs, for one image of a size.
+
+    Attributes:
+        parameters, gmac: of the whole model.
+        latency_ms: median of alternating rounds.
+        memory_mb: peak of the process that predicts, less what importing takes.
+        training_seconds: of a run, mean over the seeds.
+    """
+
+    parameters: int
+    gmac: float
+    latency_ms: float
+    memory_mb: float
+    training_seconds: float
+
+
+@dataclass(frozen=True)
+class EncoderResult:
+    """One encoder over its seeds, at the end of the budget.
+
+    Attributes:
+        histories: rows of metrics.csv, by seed.
+        mious: on the validation split, by seed; last epoch, single scale.
+        iou_by_class: (K,) mean over the seeds.
+        counts: by seed, for the bootstrap.
+    """
+
+    name: str
+    histories: tuple[tuple[Mapping[str, Any], ...], ...]
+    mious: tuple[float, ...]
+    iou_by_class: tuple[float, ...]
+    counts: tuple[Counts, ...]
+    cost: EncoderCost
+
+    @property
+    def miou(self) -> float:
+        """Mean over the seeds."""
+        return float(np.mean(self.mious))
+
+    @property
+    def error(self) -> float:
+        """1 - mIoU."""
+        return 1 - self.miou
+
+    @property
+    def errors_by_epoch(self) -> list[list[float | None]]:
+        """By seed: 1 - mIoU after each epoch."""
+        return [[error_of(row) for row in history] for history in self.histories]
+
+
+def error_of(row: Mapping[str, Any]) -> float | None:
+    """1 - mIoU of a row of metrics.csv."""
+    return None if row["val_miou"] is None else 1 - row["val_miou"]
+
+
+COSTS: dict[str, Callable[[EncoderResult], float]] = {
+    "parameters, millions": lambda result: result.cost.parameters / 1e6,
+    "GMAC": lambda result: result.cost.gmac,
+    "latency, ms": lambda result: result.cost.latency_ms,
+    "memory, MiB": lambda result: result.cost.memory_mb,
+    "training time of a run, minutes": lambda result: result.cost.training_seconds / 60,
+}
+"""What accuracy is set against, by title."""
+
+LATENCY = "latency, ms"
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that the report shows.
+
+    Attributes:
+        height, width: the size that costs hold for.
+        differences: of every pair, the better one first.
+    """
+
+    encoders: tuple[EncoderResult, ...]
+    classes: Classes
+    images: int
+    height: int
+    width: int
+    differences: tuple[Difference, ...]
+
+
+def collect(runs: Mapping[str, Sequence[Run]], dataset: str, console: Console) -> Results:
+    """Score the last bundle of every run image by image, and measure what each model costs."""
+    first = next(iter(runs.values()))[0]
+    config = load_config(first.folder / "config.yaml")
+    opened = open_dataset(dataset, config.data, track=console.track)
+    records = opened.split("val")
+    height, width = typical_size(records)
+    backends = {name: TorchBackend(found[0].last, device=config.train.device) for name, found in runs.items()}
+    latencies = measure_latencies(backends, height=height, width=width)
+    results = []
+    for name, found in runs.items():
+        counts = tuple(score_by_image(run.last, opened, records, config.train.device, console) for run in found)
+        totals = [run.sum(axis=0) for run in counts]
+        backend = backends[name]
+        cost = describe_cost(skeleton(backend.settings, len(backend.classes)), height, width)
+        results.append(
+            EncoderResult(
+                name=name,
+                histories=tuple(run.history for run in found),
+                mious=tuple(float(miou(total)) for total in totals),
+                iou_by_class=tuple(np.mean([ious(total) for total in totals], axis=0).tolist()),
+                counts=counts,
+                cost=EncoderCost(
+                    parameters=cost.parameters,
+                    gmac=cost.gmac,
+                    latency_ms=latencies[name],
+                    memory_mb=peak_memory(found[0].last, height=height, width=width, device=backend.device) / 2**20,
+                    training_seconds=float(np.mean([sum(row["seconds"] for row in run.history) for run in found])),
+                ),
+            )
+        )
+    return Results(
+        encoders=tuple(results),
+        classes=opened.classes,
+        images=len(records),
+        height=height,
+        width=width,
+        differences=compare_pairs({result.name: list(result.counts) for result in results}),
+    )
+
+
+def typical_size(records: Sequence[Record]) -> tuple[int, int]:
+    """Median height and width of some of the images, evenly spread."""
+    step = max(1, len(records) // SIZES_SAMPLED)
+    sizes = np.array([image_size(record.image) for record in records[::step]])
+    height, width = np.median(sizes, axis=0).round().astype(int).tolist()
+    return height, width
+
+
+def measure_latencies(backends: Mapping[str, TorchBackend], *, height: int, width: int) -> dict[str, float]:
+    """Milliseconds of one image by model, as `predict` works: decoded pixels in, label map out."""
+    calls = {
+        name: partial(
+            predict_labels, backend, scene_images(1, channels=backend.in_channels, height=height, width=width)
+        )
+        for name, backend in backends.items()
+    }
+    device = next(iter(backends.values())).device
+    return {name: timing.milliseconds for name, timing in alternate(calls, device=device).items()}
+
+
+def score_by_image(bundle: Path, dataset: Dataset, records: Sequence[Record], device: str, console: Console) -> Counts:
+    """(N, 3, K) counts of a bundle on the records."""
+    backend = TorchBackend(Segmenter.load(bundle), device=device)
+    counts: dict[str, Any] = {}
+
+    def keep(record: Record, confusion: Tensor) -> None:
+        counts[record.id] = counts_of(confusion.cpu().numpy())
+
+    score(
+        backend,
+        records,
+        dataset.masks,
+        dataset.classes,
+        channels=dataset.bands or backend.settings.channels,
+        batch_size=4,
+        device=backend.device,
+        each=keep,
+        track=console.track,
+    )
+    return np.stack([counts[record.id] for record in records])
+
+
+def pareto_front(results: Sequence[EncoderResult], cost_of: Callable[[EncoderResult], float]) -> tuple[str, ...]:
+    """Names of the encoders than which no other is cheaper and at least as good, or better and no dearer."""
+    return tuple(
+        result.name
+        for result in results
+        if not any(
+            cost_of(other) <= cost_of(result)
+            and other.miou >= result.miou
+            and (cost_of(other) < cost_of(result) or other.miou > result.miou)
+            for other in results
+        )
+    )

@@ -1,0 +1,68 @@
+"""Settings as text: what is read as YAML, and what is left as it is."""
+
+from pathlib import Path
+
+import pytest
+
+from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.overrides import load_config
+
+
+@pytest.mark.parametrize("text", ["run #2/best.safetensors", "a: b.safetensors", "2024-01-01", "yes", "[foo", "*foo"])
+def test_text_settings_are_taken_as_they_are_written(text: str) -> None:
+    assert load_config(overrides={"model.weights": text}).model.weights == text
+    assert load_config(overrides={"data.group": "^(a)#"}).data.group == "^(a)#"
+
+
+def test_text_settings_may_be_quoted_and_absent() -> None:
+    assert load_config(overrides={"model.weights": "'quoted.safetensors'"}).model.weights == "quoted.safetensors"
+    assert load_config(overrides={"data.format": "null"}).data.format is None
+
+
+def test_other_settings_are_yaml() -> None:
+    config = load_config(
+        overrides={"data.scale": "[0.5, 2]", "optim.lr": "null", "train.epochs": "3", "model.smoothing": "false"}
+    )
+    assert (config.data.scale, config.optim.lr, config.train.epochs) == ((0.5, 2), None, 3)
+    assert config.model.smoothing is False
+
+
+@pytest.mark.parametrize("name", ["data.scale", "optim.lr", "nothing.at_all"])
+def test_text_that_is_no_yaml_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name}=\[1,: not readable as YAML"):
+        load_config(overrides={name: "[1,"})
+
+
+@pytest.mark.parametrize("name", ["train.epochs", "data.crop", "data.ignore", "data.bands", "optim.lr", "train.seed"])
+def test_true_is_no_number(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}.*: got true, a number is needed"):
+        load_config(overrides={name: "true"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("optim.warmup_epochs", "1e308"),
+        ("optim.lr", "1e38"),
+        ("loss.dice", "1e308"),
+        ("loss.class_weights", "[1e308]"),
+        ("data.crop", "200000"),
+        ("data.workers", "99999999"),
+        ("model.pyramid_channels", "2000000"),
+    ],
+)
+def test_values_that_nothing_could_compute_with_are_refused(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}.*less than or equal to"):
+        load_config(overrides={name: value})
+
+
+def test_an_empty_file_of_settings_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(ConfigError, match="holds nothing; a mapping with sections model, data"):
+        load_config(tmp_path / "config.yaml")
+
+
+def test_an_unknown_setting_of_a_known_section_lists_that_section() -> None:
+    with pytest.raises(ConfigError, match=r"optim\.stepsize.*known: optim\.\S+, optim") as refused:
+        load_config(overrides={"optim.stepsize": "1"})
+    assert "model." not in str(refused.value)

@@ -1,0 +1,369 @@
+"""Every encoding of labels, and every way to map them to classes, from files to class ids."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from made_files import color_mask, first_row, has_note, image, labels, mask, opened, pairs, palette_mask, write
+from made_geo import write_image
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.formats.open_dataset import open_dataset
+
+BLACK, WHITE, RED, BLUE = (0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 0, 255)
+SIDE = 32
+
+
+def made(folder: Path, write_mask: Callable[[Path], object], *, suffix: str = "png") -> Path:
+    """Two images of one mask each, in paired folders."""
+    for name in ("a", "b"):
+        image(folder / "images" / f"{name}.jpg")
+        write_mask(folder / "masks" / f"{name}.{suffix}")
+    return folder
+
+
+def square(
+    folder: Path, *, suffix: str, low: tuple[int, ...] = (0,), high: tuple[int, ...] = (255,), **options: int
+) -> Path:
+    """Large masks whose middle is `high`, for files that do not keep single pixels."""
+    (folder / "masks").mkdir(parents=True)
+    values = np.broadcast_to(np.array(low, np.uint8), (SIDE, SIDE, len(low))).copy()
+    values[8:24, 8:24] = high
+    for name in ("a", "b"):
+        image(folder / "images" / f"{name}.jpg", height=SIDE, width=SIDE)
+        Image.fromarray(values.squeeze()).save(folder / "masks" / f"{name}.{suffix}", **options)
+    return folder
+
+
+def middle_is(dataset_labels: np.ndarray, inside: int, outside: int) -> bool:
+    expected = np.full((SIDE, SIDE), outside)
+    expected[8:24, 8:24] = inside
+    return bool(np.array_equal(dataset_labels, expected))
+
+
+class TestBinary:
+    def test_0_and_255(self, tmp_path: Path) -> None:
+        dataset = opened(made(tmp_path, lambda path: mask(path, 0, 255)), binary=True)
+        assert first_row(dataset) == [0, 1, 0, 1]
+        assert dataset.classes.names == ("background", "foreground")
+        assert has_note(dataset, "binary masks: 0 and 255 are background and foreground")
+
+    def test_0_and_255_saved_as_rgb(self, tmp_path: Path) -> None:
+        assert first_row(opened(made(tmp_path, lambda path: color_mask(path, BLACK, WHITE)), binary=True)) == [
+            0,
+            1,
+            0,
+            1,
+        ]
+
+    @pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+    def test_one_bit(self, tmp_path: Path, suffix: str) -> None:
+        def write_bits(path: Path) -> None:
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(np.array([[False, True, False, True]] * 3)).save(path)
+
+        made(tmp_path, write_bits, suffix=suffix)
+        assert first_row(opened(tmp_path)) == [0, 1, 0, 1]
+        dataset = opened(tmp_path, binary=True, inverted=True)
+        assert first_row(dataset) == [1, 0, 1, 0]
+        assert has_note(dataset, "are foreground and background")
+
+    def test_mask_of_0_and_1_does_not_hide_255_in_others(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: mask(path, 0, 255))
+        mask(tmp_path / "masks" / "a.png", 0, 1)
+        dataset = opened(tmp_path, binary=True)
+        with pytest.raises(DataError, match=r"mask value 255 \(6 pixels\) is no class"):
+            [dataset.masks.read(record) for records in dataset.splits.values() for record in records]
+
+    def test_inverted(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: mask(path, 0, 255))
+        assert first_row(opened(tmp_path, binary=True, inverted=True)) == [1, 0, 1, 0]
+
+    def test_names_of_two_classes(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: mask(path, 0, 255))
+        assert opened(tmp_path, binary=True, classes=["road", "crack"]).classes.names == ("road", "crack")
+
+    def test_list_of_two_classes_in_the_folder_gives_the_names(self, tmp_path: Path) -> None:
+        write(made(tmp_path, lambda path: mask(path, 0, 255)) / "classes.txt", "road\ncrack\n")
+        assert opened(tmp_path, binary=True).classes.names == ("road", "crack")
+
+    def test_stray_values_are_ignored_where_they_are_listed(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: mask(path, 0, 3, 4, 255))
+        assert first_row(opened(tmp_path, binary=True, ignore=[3, 4])) == [0, 255, 255, 1]
+        assert first_row(opened(tmp_path, binary=True, ignore="*")) == [0, 255, 255, 1]
+
+    @pytest.mark.parametrize(("suffix", "options"), [("png", {}), ("jpg", {"quality": 60})])
+    @pytest.mark.parametrize("inverted", [False, True])
+    def test_threshold_parts_grey_levels(
+        self, tmp_path: Path, suffix: str, options: dict[str, int], inverted: bool
+    ) -> None:
+        dataset = opened(square(tmp_path, suffix=suffix, **options), threshold=128, inverted=inverted)
+        assert middle_is(dataset.masks.read(dataset.split("train")[0]), not inverted, inverted)
+        assert has_note(dataset, "grey levels parted at 128")
+
+    def test_jpeg_without_a_threshold_is_refused_with_the_way_out(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"a JPEG file cannot be an exact mask.*\(data\.threshold=128"):
+            opened(square(tmp_path, suffix="jpg"))
+
+
+class TestColours:
+    def test_exact_colours_of_a_class_list(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: color_mask(path, RED, BLUE, BLACK))
+        text = f"classes: [{{name: x, color: {list(BLUE)}}}, {{name: y, color: {list(RED)}}}]\nignore: '#000000'"
+        dataset = opened(write(tmp_path / "d.yaml", text))
+        assert first_row(dataset)[:3] == [1, 0, 255]
+        assert has_note(dataset, "the masks hold colours", "compared exactly")
+
+    def test_colours_off_by_the_tolerance_count(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: color_mask(path, (250, 4, 0), (0, 0, 255)))
+        text = f"classes: [{{name: x, color: {list(RED)}}}, {{name: y, color: {list(BLUE)}}}]\n"
+        with pytest.raises(DataError, match="mask value #fa0400"):
+            first_row(opened(write(tmp_path / "d.yaml", text)))
+        dataset = opened(write(tmp_path / "d.yaml", text + "tolerance: 5"))
+        assert first_row(dataset)[:2] == [0, 1]
+        assert has_note(dataset, "compared to 5 in each channel")
+
+    def test_jpeg_colours_need_a_tolerance(self, tmp_path: Path) -> None:
+        square(tmp_path, suffix="jpg", low=(0, 0, 0), high=(200, 40, 40), quality=95, subsampling=0)
+        file = write(tmp_path / "d.yaml", "classes: [{name: a, color: [0, 0, 0]}, {name: b, color: [200, 40, 40]}]")
+        with pytest.raises(DataError, match=r"a JPEG file cannot be an exact mask.*data\.tolerance=20"):
+            first_row(opened(file))
+        dataset = opened(file, tolerance=60)
+        assert middle_is(dataset.masks.read(dataset.split("train")[0]), 1, 0)
+
+    def test_black_and_white_of_a_class_list_are_its_classes(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: mask(path, 0, 255))
+        file = write(tmp_path / "d.yaml", "classes: [{name: x, color: [0, 0, 0]}, {name: y, color: [255, 255, 255]}]")
+        assert first_row(opened(file)) == [0, 1, 0, 1]
+
+    def test_colours_for_pictures_do_not_change_index_masks(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: mask(path, 0, 1, 255))
+        file = write(tmp_path / "d.yaml", "classes: [{name: x, color: [0, 0, 0]}, {name: y, color: [255, 255, 255]}]")
+        assert first_row(opened(file))[:3] == [0, 1, 255]
+
+    def test_class_without_a_colour_is_refused(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: color_mask(path, RED, BLUE))
+        with pytest.raises(ConfigError, match="class 'x' has no color, and the masks hold colours"):
+            opened(tmp_path, classes=["x", "y"])
+
+    def test_value_among_colours_is_refused(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: color_mask(path, RED, BLUE))
+        file = write(tmp_path / "d.yaml", "classes: [{name: x, color: [255, 0, 0]}]\nignore: 3")
+        with pytest.raises(ConfigError, match=r"value 3: the masks hold colours; name a colour, such as '#40c000'"):
+            opened(file)
+
+
+class TestNumbers:
+    def test_palette_counts_by_its_indices(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: palette_mask(path, [RED, BLUE, BLACK], 2, 0, 1))
+        assert first_row(opened(tmp_path))[:3] == [2, 0, 1]
+
+    @pytest.mark.parametrize("listed", ["class_dict.csv", "data.yaml"])
+    def test_each_palette_in_another_order_than_the_list_counts_by_its_colours(
+        self, tmp_path: Path, listed: str
+    ) -> None:
+        palettes = [[BLACK, RED, BLUE]] * 5 + [[BLUE, BLACK, RED, BLACK], [WHITE, BLACK, RED]]
+        for number, palette in enumerate(palettes):
+            image(tmp_path / "images" / f"{number}.jpg")
+            palette_mask(tmp_path / "masks" / f"{number}.png", palette, 0, 1, 2)
+        colors = {"a": BLACK, "b": RED, "c": BLUE}
+        entries = [{"name": name, "color": list(color)} for name, color in colors.items()]
+        rows = [",".join(map(str, (name, *color))) for name, color in colors.items()]
+        in_yaml = listed == "data.yaml"
+        file = write(
+            tmp_path / listed, yaml.safe_dump({"classes": entries}) if in_yaml else "\n".join(["name,r,g,b", *rows])
+        )
+        dataset = opened(file if in_yaml else tmp_path)
+        again = opened(write(tmp_path / "again.yaml", yaml.safe_dump(dict(dataset.description))))
+        for either in (dataset, again):
+            records = sorted((record for some in either.splits.values() for record in some), key=lambda it: it.id)
+            read = [either.masks.read(record)[0].tolist() for record in records]
+            assert read == [[0, 1, 2, 0]] * 5 + [[2, 0, 1, 2], [0, 1, 2, 0]]
+
+    def test_ids_of_16_bits_can_be_named_and_merged(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: mask(path, 7, 24001, 24002, 65535))
+        text = "classes: [{name: ground, value: 7}, {name: car, from: [24001, 24002]}]\nignore: 65535"
+        assert first_row(opened(write(tmp_path / "d.yaml", text))) == [0, 1, 1, 255]
+
+    @pytest.mark.parametrize("settings", [{"classes": ["road", "crack"]}, {}])
+    def test_foreground_of_255_is_not_lost_to_the_void(self, tmp_path: Path, settings: dict[str, list[str]]) -> None:
+        made(tmp_path, lambda path: mask(path, 0, 255))
+        if not settings:
+            write(tmp_path / "classes.txt", "road\ncrack\n")
+        with pytest.raises(DataError, match=r"255 is a foreground for some.* data\.binary=true"):
+            opened(tmp_path, **settings)
+        assert labels(opened(tmp_path, ignore=255, **settings)) == [0, 255]
+        assert labels(opened(tmp_path, binary=True, **settings)) == [0, 1]
+
+    @pytest.mark.parametrize("said", [{"ignore": [3, 4]}, {}])
+    def test_foreground_of_255_is_not_lost_behind_stray_values(
+        self, tmp_path: Path, said: dict[str, list[int]]
+    ) -> None:
+        made(tmp_path, lambda path: mask(path, 0, 3, 4, 255))
+        with pytest.raises(DataError, match=r"beside 0, no value of a class; 255 is a foreground for some"):
+            opened(tmp_path, classes=["bg", "crack"], **said)
+        assert labels(opened(tmp_path, classes=["bg", "crack"], ignore=[3, 4, 255])) == [0, 255]
+        assert labels(opened(tmp_path, classes=["bg", "crack"], ignore=[3, 4], binary=True)) == [0, 1, 255]
+
+    def test_foreground_of_255_is_not_lost_to_a_class_of_another_value(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: mask(path, 0, 255))
+        file = write(tmp_path / "d.yaml", "classes: {bg: 0, crack: 7}")
+        with pytest.raises(DataError, match=r"give the class its value in a YAML file \(value: 255\)"):
+            opened(file)
+
+    def test_255_that_one_mask_shows_beside_a_class_is_ignored(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: mask(path, 0, 255))
+        mask(tmp_path / "masks" / "b.png", 0, 1)
+        dataset = opened(tmp_path, classes=["bg", "crack"])
+        assert sorted({*labels(dataset), *labels(dataset, "val")}) == [0, 1, 255]
+
+    def test_masks_of_another_size_need_consent(self, tmp_path: Path) -> None:
+        for name in ("a", "b"):
+            image(tmp_path / "images" / f"{name}.jpg", height=6, width=8)
+            mask(tmp_path / "masks" / f"{name}.png", 0, 1)
+        dataset = opened(tmp_path, resize_masks=True)
+        assert first_row(dataset) == [0, 0, 1, 1, 0, 0, 1, 1]
+        assert opened(tmp_path).masks.read(opened(tmp_path).split("train")[0]).shape == (3, 4)
+
+    def test_classes_of_the_model_are_taken_where_nothing_else_says_any(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: mask(path, 0, 2))
+        dataset = open_dataset(tmp_path, DataConfig(), assumed=Classes.named(["x", "y", "z"]))
+        assert dataset.classes.names == ("x", "y", "z")
+        assert first_row(dataset) == [0, 2, 0, 2]
+
+    @pytest.mark.parametrize("settings", [{}, {"tolerance": 9}])
+    def test_colours_of_the_model_are_known_colours(self, tmp_path: Path, settings: dict[str, int]) -> None:
+        made(tmp_path, lambda path: color_mask(path, RED, BLUE))
+        dataset = open_dataset(tmp_path, DataConfig(**settings), assumed=Classes(("x", "y"), (BLUE, RED)))
+        assert first_row(dataset) == [1, 0, 1, 0]
+
+
+class TestNodata:
+    """GeoTIFF masks with values that can be no index."""
+
+    def made(self, folder: Path, values: list[float], dtype: type[Any], nodata: float | None) -> Path:
+        for name in ("a", "b"):
+            image(folder / "images" / f"{name}.jpg")
+            rows = np.array([values] * 3, dtype)[..., None]
+            write_image(folder / "masks" / f"{name}.tif", rows, nodata=nodata)
+        return folder
+
+    @pytest.mark.parametrize(
+        ("dtype", "value", "nodata"),
+        [(np.int16, -1, -1), (np.float32, -9999, -9999), (np.float32, np.nan, np.nan), (np.float32, np.nan, None)],
+    )
+    def test_what_the_file_calls_nodata_is_ignored_aloud_and_again(
+        self, tmp_path: Path, dtype: type[Any], value: float, nodata: float | None
+    ) -> None:
+        dataset = opened(self.made(tmp_path, [0, 1, value, 2], dtype, nodata))
+        assert first_row(dataset) == [0, 1, 255, 2]
+        assert dataset.classes.names == ("class 0", "class 1", "class 2")
+        assert has_note(dataset, "nodata tag", "a.tif")
+        assert has_note(dataset, "masks hold 0-2,", "(ignored 255, nodata)")
+        again = opened(write(tmp_path / "again.yaml", yaml.safe_dump(dict(dataset.description))))
+        assert again.masks == dataset.masks
+        assert again.description["ignore"] == ["nodata"]
+
+    def test_negative_numbers_without_a_tag_are_asked_for(self, tmp_path: Path) -> None:
+        self.made(tmp_path, [0, 1, -1, -7], np.int16, None)
+        with pytest.raises(DataError, match=r"mask values -7, -1: .*data\.ignore=\[-7, -1\]"):
+            opened(tmp_path)
+        for settings in ({}, {"classes": ["x", "y"]}):
+            assert first_row(opened(tmp_path, ignore=[-1, -7], **settings)) == [0, 1, 255, 255]
+
+    def test_nodata_of_binary_masks_is_no_foreground(self, tmp_path: Path) -> None:
+        dataset = opened(self.made(tmp_path, [0, 255, -9999, 255], np.float32, -9999), binary=True)
+        assert first_row(dataset) == [0, 1, 255, 1]
+
+    def test_negative_class_values_are_refused(self, tmp_path: Path) -> None:
+        self.made(tmp_path, [0, 1, -1, 1], np.int16, None)
+        with pytest.raises(ConfigError, match="greater than or equal to 0"):
+            opened(write(tmp_path / "data.yaml", "classes: {a: 0, b: -1}"))
+
+
+class TestClassMap:
+    @pytest.fixture
+    def camvid(self, tmp_path: Path) -> Path:
+        for split in ("train", "val"):
+            pairs(tmp_path / split, tmp_path / f"{split}annot", ["a"], 0, 3, 8, 11)
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        ("text", "names", "row"),
+        [
+            (
+                "classes: [{name: ground, from: [road, pavement]}, {name: rest, from: [sky, car]}]\nignore: '*'",
+                ("ground", "rest"),
+                [1, 0, 1, 255],
+            ),
+            ("classes: [car, sky]\nignore: '*'", ("car", "sky"), [1, 255, 0, 255]),
+            ("classes: [sky, {name: street, from: road}]\nignore: [car, void]", ("sky", "street"), [0, 1, 255, 255]),
+            ("classes: [sky, road, car, void]\nignore: '*'", ("sky", "road", "car", "void"), [0, 1, 2, 3]),
+            ("classes: [{name: all, from: [sky, 3, car]}]\nignore: 11", ("all",), [0, 0, 0, 255]),
+            ("classes: {low: 0, high: 8}\nignore: [3, 11]", ("low", "high"), [0, 255, 1, 255]),
+        ],
+    )
+    def test_labels_are_merged_renamed_dropped_and_ordered(
+        self, camvid: Path, text: str, names: tuple[str, ...], row: list[int]
+    ) -> None:
+        dataset = opened(write(camvid / "d.yaml", text))
+        assert dataset.classes.names == names
+        assert first_row(dataset) == row
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("classes: [sky, raod]", "class 'raod' is not defined by the dataset while others are"),
+            ("classes: [sky, raod]", "did you mean 'road'"),
+            ("classes: [{name: x, from: [sky, rode]}]", "'rode' is nothing that the masks hold; did you mean 'road'?"),
+            ("classes: [sky, {name: x, from: [sky, road]}]", "value 0 is given to more than one class"),
+            ("classes: [{name: x, value: 1, from: [2]}]", "class 'x' has both value and from"),
+            ("classes: [sky, road]\nignore: road", "mask value 3 is a class and ignored at once"),
+            (
+                "classes: [{name: x, from: '#808080'}]",
+                "'#808080' is nothing that the masks hold; the masks hold no colours",
+            ),
+            (
+                "tolerance: 3",
+                "tolerance=3: tolerance is for masks that hold colours, and these hold none; leave it out",
+            ),
+            ("inverted: true", "inverted is for binary masks: say binary or threshold too"),
+            ("binary: true\ntolerance: 3", "tolerance is for colours, and binary masks have none"),
+            ("binary: true\nclasses: {a: 0, b: 1}", "got 2 classes with values of their own"),
+            ("threshold: 9\nignore: 3", "numbers only, and none beside 0 and 255 once a threshold parts them"),
+            ("binary: true\nignore: sky", "binary masks have numbers only"),
+        ],
+    )
+    def test_contradictions_and_settings_without_effect_are_refused(
+        self, camvid: Path, text: str, message: str
+    ) -> None:
+        with pytest.raises(ConfigError) as caught:
+            opened(write(camvid / "d.yaml", text))
+        assert message in str(caught.value)
+        assert str(camvid / "d.yaml") in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    def test_class_of_the_format_that_is_ignored_is_dropped(self, camvid: Path) -> None:
+        dataset = opened(camvid, ignore=["car", "sky"])
+        assert "car" not in dataset.classes.names
+        assert (len(dataset.classes), dataset.classes.names[0]) == (9, "building")
+        assert first_row(dataset) == [255, 2, 255, 255]
+
+    def test_names_of_another_dataset_replace_the_formats_aloud(self, camvid: Path) -> None:
+        dataset = opened(camvid, classes=[f"class {index}" for index in range(12)])
+        assert first_row(dataset) == [0, 3, 8, 11]
+        assert has_note(dataset, "the classes given replace those of the layout: mask values are their positions")
+
+    def test_colours_are_merged_by_name_and_by_colour(self, tmp_path: Path) -> None:
+        made(tmp_path, lambda path: color_mask(path, RED, BLUE, WHITE))
+        write(tmp_path / "class_dict.csv", "name,r,g,b\ndate,255,0,0\nfig,0,0,255\n")
+        text = "classes: [{name: fruit, color: [1, 2, 3], from: [date, fig]}, {name: sky, from: '#ffffff'}]"
+        dataset = opened(write(tmp_path / "d.yaml", text))
+        assert first_row(dataset)[:3] == [0, 0, 1]
+        assert dataset.classes.colors[0] == (1, 2, 3)

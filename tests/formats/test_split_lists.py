@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import pytest
+
+from made_files import has_note, ids, image, mask, opened, pairs, write
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.defects import Defect
+from pyramidseg.base.errors import DataError
+from pyramidseg.formats.open_dataset import open_dataset
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    pairs(tmp_path / "images", tmp_path / "masks", ["a", "b", "deep/c", "d"])
+    return tmp_path
+
+
+def test_lists_divide_a_folder_without_splits_aloud(folder: Path) -> None:
+    write(folder / "train.txt", "a\nb\n")
+    write(folder / "val.txt", "deep/c\n")
+    dataset = opened(folder)
+    assert ids(dataset) == {"train": ["a", "b"], "val": ["deep/c"]}
+    assert has_note(dataset, "divided by train.txt, val.txt")
+    assert has_note(dataset, "1 images are in none of these lists")
+
+
+def test_what_is_in_no_list_is_for_training_where_there_is_none_for_it(folder: Path) -> None:
+    write(folder / "valid.txt", "b.jpg\n")
+    assert ids(opened(folder)) == {"train": ["a", "d", "deep/c"], "val": ["b"]}
+
+
+def test_list_of_val_may_have_a_seldom_name_beside_one_for_training(folder: Path) -> None:
+    write(folder / "evaluation.txt", "mIoU 0.7\n")
+    assert not has_note(opened(folder), "divided by")
+    write(folder / "train.txt", "a\nb\n")
+    write(folder / "evaluation.txt", "d\n")
+    assert ids(opened(folder)) == {"train": ["a", "b"], "val": ["d"]}
+
+
+@pytest.mark.parametrize(
+    "name", ["c", "c.jpg", "deep/c.jpg", "./images/deep/c.jpg", "/data/set/c.JPG", "images\\c.jpg"]
+)
+def test_images_are_found_by_the_names_that_people_write(folder: Path, name: str) -> None:
+    write(folder / "splits" / "val.txt", f"{name} masks/c.png\n")
+    assert ids(opened(folder))["val"] == ["deep/c"]
+
+
+def test_list_of_other_images_is_one_defect(folder: Path) -> None:
+    write(folder / "val.txt", "".join(f"M-33-{index}\n" for index in range(500)))
+    with pytest.raises(DataError, match=r"val\.txt: none of its 500 names, such as 'M-33-0', is an image with a mask"):
+        opened(folder)
+
+
+def test_list_for_training_alone_leaves_the_rest_out(folder: Path) -> None:
+    write(folder / "train.txt", "a\nb\n")
+    assert sorted(sum((list(names) for names in ids(opened(folder)).values()), start=list[str]())) == ["a", "b"]
+
+
+def test_lists_divide_masks_beside_images_too(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        image(tmp_path / f"{name}_sat.jpg")
+        mask(tmp_path / f"{name}_mask.png")
+    write(tmp_path / "val.txt", "b_sat.jpg\n")
+    assert ids(opened(tmp_path)) == {"train": ["a"], "val": ["b"]}
+
+
+def test_names_without_an_image_are_refused(folder: Path) -> None:
+    write(folder / "val.txt", "a\nx\n")
+    with pytest.raises(DataError, match=r"val\.txt: names 'x', which is no image with a mask; take it out of the list"):
+        opened(folder)
+
+
+def test_name_of_two_images_is_refused(folder: Path) -> None:
+    pairs(folder / "images", folder / "masks", ["other/c"])
+    write(folder / "val.txt", "c\n")
+    with pytest.raises(DataError, match="names 'c', which is no image"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("text", [b"", b"# none\n", b"\xff\xfe"])
+def test_what_no_list_names_is_inspected_for_one_that_names_nothing(folder: Path, text: bytes) -> None:
+    (folder / "train.txt").write_bytes(text)
+    write(folder / "val.txt", "deep/c\n")
+    found: list[Defect] = []
+    dataset = open_dataset(folder, DataConfig(), defects=found)
+    assert ids(dataset) == {"train": ["a", "b", "d"], "val": ["deep/c"]}
+    assert [defect.file.name for defect in found] == ["train.txt"]
+    assert has_note(dataset, "3 images are in none of these lists and are inspected as train")
+    with pytest.raises(DataError, match=r"train\.txt"):
+        opened(folder)
+
+
+def test_name_in_two_lists_is_named(folder: Path) -> None:
+    write(folder / "train.txt", "a\ndeep/c\n")
+    write(folder / "val.txt", "c\n")
+    with pytest.raises(DataError, match=r"val\.txt: names 'deep/c', and so does train\.txt"):
+        opened(folder)

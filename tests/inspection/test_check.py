@@ -1,0 +1,428 @@
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from made_files import image, opened, palette_mask, write
+from pyramidseg.base.classes import IGNORE
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.defects import DefectKind
+from pyramidseg.base.errors import DataError
+from pyramidseg.base.parallel import in_threads
+from pyramidseg.base.result_cache import ResultCache
+from pyramidseg.data.class_masks import ClassMasks
+from pyramidseg.data.index_masks import IndexValues
+from pyramidseg.data.pairs import read_pair
+from pyramidseg.data.records import Dataset, MaskSource, Record
+from pyramidseg.inspection import DatasetSummary, check_dataset
+from pyramidseg.inspection.inspect_dataset import inspect_dataset
+
+T = TypeVar("T")
+
+CLASSES = ("a", "b", "c", "d")
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """A mask source of one's own: labels are the values of the file, and a number more."""
+
+    more: int = 0
+
+    def read(self, record: Record) -> np.ndarray:
+        return np.asarray(Image.open(str(record.mask))) + np.uint8(self.more)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A mask source of one's own that gives one and the same thing."""
+
+    answer: Any
+
+    def read(self, record: Record) -> Any:
+        return self.answer
+
+
+class WrittenDown(IndexValues):
+    """A source of values of one's own, within masks that are the package's."""
+
+
+def record(folder: Path, name: str, labels: np.ndarray, *, size: tuple[int, int] | None = None) -> Record:
+    height, width = size or labels.shape
+    made = Record(name, folder / f"{name}.jpg", folder / f"{name}_mask.png")
+    Image.new("RGB", (width, height)).save(made.image)
+    assert made.mask is not None
+    Image.fromarray(labels.astype(np.uint8)).save(made.mask)
+    return made
+
+
+def several(folder: Path, count: int, *, seed: int = 0, values: tuple[int, ...] = (0, 1, 3, IGNORE)) -> list[Record]:
+    rng = np.random.default_rng(seed)
+    return [
+        record(folder, f"{seed}-{index}", rng.choice(values[index % 3 :], (index + 2, 5)))  # not every class everywhere
+        for index in range(count)
+    ]
+
+
+def dataset(train: list[Record], val: list[Record] | None = None) -> Dataset:
+    return Dataset.from_records(train=train, val=val or (), classes=CLASSES)
+
+
+def test_counts_equal_a_loop(tmp_path: Path) -> None:
+    train, val = several(tmp_path, 7), several(tmp_path, 4, seed=1)
+    summary = check_dataset(dataset(train, val))
+    for split, records in (("train", train), ("val", val)):
+        pixels, presence, presence_pixels, ignored = [0] * 4, [0] * 4, [0] * 4, 0
+        for item in records:
+            values = np.asarray(Image.open(str(item.mask))).ravel().tolist()
+            ignored += values.count(IGNORE)
+            for index in range(4):
+                pixels[index] += values.count(index)
+                if index in values:
+                    presence[index] += 1
+                    presence_pixels[index] += len(values) - values.count(IGNORE)
+        found = summary.splits[split]
+        assert found.images == len(records)
+        assert list(found.pixels) == pixels
+        assert list(found.presence) == presence
+        assert list(found.presence_pixels) == presence_pixels
+        assert found.ignored == ignored
+    assert (summary.splits["train"].min_size, summary.splits["train"].max_size) == ((2, 5), (8, 5))
+    assert summary.splits["train"].dtypes == ("uint8",)
+
+
+@pytest.mark.parametrize("void", ["train", "val"])
+def test_a_split_without_a_labelled_pixel_is_refused(tmp_path: Path, void: str) -> None:
+    made = {split: several(tmp_path, 2, seed=seed) for seed, split in enumerate(("train", "val"))}
+    made[void] = [record(tmp_path, f"void{index}", np.full((2, 3), IGNORE)) for index in range(2)]
+    with pytest.raises(DataError, match=f"no pixel of split '{void}' has a class: all 12 pixels of its 2 masks are"):
+        check_dataset(dataset(made["train"], made["val"]))
+
+
+def test_number_of_threads_changes_nothing(tmp_path: Path) -> None:
+    made = dataset(several(tmp_path, 9))
+    assert check_dataset(made, splits=["train"], workers=1) == check_dataset(made, splits=["train"], workers=5)
+
+
+def test_single_defect_is_told_as_it_is(tmp_path: Path) -> None:
+    records = [*several(tmp_path, 3), record(tmp_path, "bad", np.full((2, 2), 34))]
+    with pytest.raises(
+        DataError, match=r"bad_mask\.png: mask value 34 \(4 pixels\) is no class .* \(known 0-3, ignored"
+    ):
+        check_dataset(dataset(records), splits=["train"])
+
+
+def test_unknown_values_are_added_up_over_all_masks(tmp_path: Path) -> None:
+    records = several(tmp_path, 3)
+    records += [record(tmp_path, f"bad{index}", np.array([[0, 34, 34, 40 + index % 2]])) for index in range(6)]
+    expected = (
+        r"records: 6 of 9 pairs have defects: mask values that are no class: 34 \(12 pixels in 6 masks\), "
+        r"40 \(3 pixels in 3 masks\), 41 \(3 pixels in 3 masks\), in .*bad0_mask\.png, .*bad1_mask\.png, "
+        r".*bad2_mask\.png and 3 more \(known 0-3, ignored 255\); name such values"
+    )
+    with pytest.raises(DataError, match=expected):
+        check_dataset(dataset(records), splits=["train"])
+
+
+def test_labels_of_ones_own_source_that_are_no_class_are_refused(tmp_path: Path) -> None:
+    records = [*several(tmp_path, 3, values=(0, 1, 1)), record(tmp_path, "bad", np.array([[0, 198, 198, 252, 253]]))]
+    made = replace(dataset(records), masks=Shifted(2))
+    expected = (
+        r"bad_mask\.png: Shifted\.read gives labels that are no class: 200 \(2 pixels\), 254 \(1 pixels\); there are 4 "
+        r"classes, so let it give 0-3, and 255 for what counts nowhere"
+    )
+    with pytest.raises(DataError, match=expected):
+        check_dataset(made, splits=["train"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (np.zeros((2, 3), np.int64), r"int64 of shape \(2, 3\)"),
+        (np.zeros((2, 3, 1), np.uint8), r"uint8 of shape \(2, 3, 1\)"),
+        ([[0, 1, 2], [0, 1, 2]], "list"),
+    ],
+)
+def test_what_is_no_array_of_labels_is_refused(tmp_path: Path, answer: object, words: str) -> None:
+    made = replace(dataset([record(tmp_path, "a", np.zeros((2, 3)))]), masks=Given(answer))
+    with pytest.raises(DataError, match=rf"a_mask\.png: Given\.read gives {words}; labels are a NumPy array"):
+        check_dataset(made, splits=["train"])
+    with pytest.raises(DataError, match="labels are a NumPy array"):
+        read_pair(made.split("train")[0], made.masks, channels=3)
+
+
+def test_all_defects_are_counted_and_the_first_few_named(tmp_path: Path) -> None:
+    records = several(tmp_path, 2)
+    records += [record(tmp_path, f"size{index}", np.zeros((4, 6)), size=(5, 6)) for index in range(23)]
+    with pytest.raises(DataError) as caught:
+        check_dataset(dataset(records), splits=["train"])
+    message = str(caught.value)
+    assert "23 of 25 pairs have defects" in message
+    assert "size0_mask.png: the mask is 4 x 6 pixels (height x width) and its image" in message
+    assert message.endswith("... and 20 more")
+
+
+def test_defects_of_different_kinds_stand_together(tmp_path: Path) -> None:
+    good, stray, damaged, absent = (record(tmp_path, name, np.zeros((3, 3))) for name in ("g", "s", "d", "a"))
+    assert stray.mask and absent.mask
+    Image.fromarray(np.full((3, 3), 9, np.uint8)).save(stray.mask)
+    damaged.image.write_bytes(damaged.image.read_bytes()[:9])
+    absent.mask.unlink()
+    with pytest.raises(DataError) as caught:
+        check_dataset(dataset([good, stray, damaged, absent]), splits=["train"])
+    message = str(caught.value)
+    assert "3 of 4" in message
+    assert "9 (9 pixels in 1 masks)" in message
+    assert "d.jpg: cannot be read as an image" in message
+    assert "a_mask.png: no such file" in message
+
+
+def test_image_turned_by_exif_beside_an_unturned_mask_is_explained(tmp_path: Path) -> None:
+    made = record(tmp_path, "turned", np.zeros((4, 6)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (6, 4)).save(made.image, exif=exif)
+    with pytest.raises(DataError, match=r"is 6 x 4 as its EXIF tag \(orientation 6\) turns it"):
+        check_dataset(dataset([made]), splits=["train"])
+
+
+def test_classes_that_train_does_not_show_are_noted(tmp_path: Path) -> None:
+    made = dataset(several(tmp_path, 6, values=(0, 1, IGNORE)), several(tmp_path, 3, seed=1))
+    (note,) = check_dataset(made).notes
+    assert "no pixel of split 'train' is of class 'c', 'd'" in note
+    assert check_dataset(dataset(several(tmp_path, 6, values=(0, 1, 2, 3))), splits=["train"]).notes == ()
+
+
+def test_single_class_among_several_is_refused(tmp_path: Path) -> None:
+    records = [record(tmp_path, "a", np.array([[0, 0, 255]]))]
+    with pytest.raises(DataError, match=r"is of class 'a', and none of 'b', 'c', 'd', so there is nothing to learn"):
+        check_dataset(dataset(records), splits=["train"])
+
+
+@pytest.mark.parametrize(("tag", "own", "notes"), [(3, 1, 1), (3, 3, 0), (1, 3, 1), (2, 4, 1), (1, 1, 0)])
+def test_turn_that_sizes_do_not_show_is_noted(tmp_path: Path, tag: int, own: int, notes: int) -> None:
+    made = record(tmp_path, "turned", np.array([[0, 1, 2, 3]]))
+    assert made.mask is not None
+    for file, orientation in ((made.image, tag), (made.mask, own)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.open(file).save(file, exif=exif)
+    found = check_dataset(dataset([made]), splits=["train"]).notes
+    assert len(found) == notes
+    assert all(str(tmp_path / "turned") in note for note in found)
+
+
+class TestPalettes:
+    """Masks whose palettes give index 1 one colour or another."""
+
+    RED, GREEN, GREYS = [(0, 0, 0), (9, 0, 0)], [(0, 0, 0), (0, 9, 0)], [(level,) * 3 for level in range(9)]
+
+    def opened(self, folder: Path, *palettes: list[tuple[int, int, int]], **settings: Any) -> Dataset:
+        for number, palette in enumerate(palettes):
+            image(folder / "images" / f"{number}.jpg")
+            palette_mask(folder / "masks" / f"{number}.png", palette, 0, 1)
+        return opened(folder, **settings)
+
+    @pytest.mark.parametrize("settings", [{}, {"classes": ["a", "b"]}])
+    def test_an_index_of_two_colours_is_refused(self, tmp_path: Path, settings: dict[str, Any]) -> None:
+        made = self.opened(tmp_path, self.RED, self.RED, self.GREEN, **settings)
+        with pytest.raises(DataError, match=r"index 1 is \[9, 0, 0\] in .*\.png and \[0, 9, 0\] in .*2\.png; where"):
+            check_dataset(made, splits=made.splits)
+        unclear = [defect.kind for defect in inspect_dataset(tmp_path, data=DataConfig(**settings)).defects]
+        assert DefectKind.UNCLEAR_CLASSES in unclear
+
+    @pytest.mark.parametrize("palette", [GREYS, [*RED, (0, 0, 0), (0, 0, 0)], [*RED, (0, 9, 0)], [(0, 0, 0)] * 256])
+    def test_what_says_nothing_or_is_not_used_may_differ(
+        self, tmp_path: Path, palette: list[tuple[int, int, int]]
+    ) -> None:
+        made = self.opened(tmp_path, self.RED, self.RED, palette)
+        assert check_dataset(made, splits=made.splits).splits
+
+    def test_whoever_gives_classes_their_values_means_the_indices(self, tmp_path: Path) -> None:
+        self.opened(tmp_path, self.RED, self.RED, self.GREEN)
+        made = opened(write(tmp_path / "data.yaml", "classes: {a: 0, b: 1}"))
+        assert check_dataset(made, splits=made.splits).splits
+
+
+def test_channels_that_images_cannot_give_are_found(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has 3 channels and 4 are asked for"):
+        check_dataset(dataset(several(tmp_path, 1)), splits=["train"], channels=4)
+
+
+def test_mixed_bit_depths_are_refused(tmp_path: Path) -> None:
+    records = several(tmp_path, 2)
+    deep = record(tmp_path, "deep", np.zeros((3, 3)))
+    Image.fromarray(np.zeros((3, 3), np.uint16)).save(deep.image, format="PNG")
+    with pytest.raises(DataError, match="images of uint16 and uint8 cannot be mixed"):
+        check_dataset(dataset([*records, deep]), splits=["train"])
+
+
+def test_repeated_id_is_refused(tmp_path: Path) -> None:
+    made = record(tmp_path, "twin", np.zeros((3, 3)))
+    with pytest.raises(DataError, match="2 records of split 'train' have the id 'twin'"):
+        check_dataset(dataset([made, made]), splits=["train"])
+
+
+def test_empty_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no images in split 'val'"):
+        check_dataset(dataset(several(tmp_path, 1)))
+
+
+def test_fingerprint_follows_content_and_not_place(tmp_path: Path) -> None:
+    marks = []
+    for folder, width in (("one", 5), ("two", 5), ("three", 50)):
+        (tmp_path / folder).mkdir()
+        made = record(tmp_path / folder, "a", np.arange(2 * width).reshape(2, width) % 4)
+        marks.append(check_dataset(dataset([made]), splits=["train"]).fingerprint)
+    assert marks[0] == marks[1] != marks[2]
+
+
+def test_read_pair_gives_image_and_labels_of_one_size(tmp_path: Path) -> None:
+    made = record(tmp_path, "a", np.array([[0, 1, 2], [3, 255, 0]]))
+    image, labels = read_pair(made, dataset([made]).masks, channels=1)
+    assert image.shape == (2, 3, 1)
+    assert labels.tolist() == [[0, 1, 2], [3, 255, 0]]
+
+
+def test_read_pair_refuses_different_sizes(tmp_path: Path) -> None:
+    made = record(tmp_path, "a", np.zeros((4, 5)), size=(8, 9))
+    with pytest.raises(DataError, match=r"a_mask\.png: the mask is 4 x 5 .*a\.jpg is 8 x 9; make the mask anew"):
+        read_pair(made, dataset([made]).masks, channels=3)
+
+
+class TestInThreads:
+    def test_keeps_the_order(self) -> None:
+        assert list(in_threads(lambda number: number**2, range(50), workers=3)) == [number**2 for number in range(50)]
+
+    def test_starts_no_more_threads_than_there_are_processors(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pyramidseg.base.parallel.available_processors", lambda: 2)
+        before = threading.active_count()
+        assert max(in_threads(lambda _: threading.active_count() - before, range(50))) <= 2
+
+    def test_takes_only_a_few_items_ahead(self) -> None:
+        taken = 0
+
+        def endless() -> Iterator[int]:
+            nonlocal taken
+            while True:
+                taken += 1
+                yield taken
+
+        results = in_threads(lambda number: number, endless(), workers=2)
+        assert [next(results) for _ in range(3)] == [1, 2, 3]
+        results.close()
+        assert taken < 20
+
+    def test_leaves_no_thread_behind_after_an_error(self) -> None:
+        before = threading.active_count()
+        with pytest.raises(ZeroDivisionError):
+            list(in_threads(lambda number: 1 // number, range(9), workers=2))
+        assert threading.active_count() == before
+
+
+class TestMemory:
+    @pytest.fixture
+    def memory(self, tmp_path: Path) -> ResultCache:
+        return ResultCache(tmp_path / "cache", pytest.fail)
+
+    def checked(self, made: Dataset, memory: ResultCache, **options: Any) -> tuple[DatasetSummary, int]:
+        """What the check says, and how many records it looked at for that."""
+        looked = 0
+
+        def track(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:
+            nonlocal looked
+            for item in items:
+                looked += 1
+                yield item
+
+        return check_dataset(made, splits=["train"], track=track, memory=memory, **options), looked
+
+    def test_second_check_reads_nothing(self, tmp_path: Path, memory: ResultCache) -> None:
+        made = dataset(several(tmp_path, 5))
+        first, second = self.checked(made, memory), self.checked(made, memory)
+        assert (first[1], second[1]) == (5, 0)
+        assert first[0] == second[0] == check_dataset(made, splits=["train"])
+
+    @pytest.mark.parametrize("part", ["image", "mask"])
+    def test_changed_file_is_checked_anew(self, tmp_path: Path, memory: ResultCache, part: str) -> None:
+        records = several(tmp_path, 3)
+        self.checked(dataset(records), memory)
+        file: Path = getattr(records[1], part)
+        state = file.stat()
+        os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+        assert self.checked(dataset(records), memory)[1] == 3
+        file.write_bytes(file.read_bytes() + b"\0")
+        os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+        assert self.checked(dataset(records), memory)[1] == 3
+        assert self.checked(dataset(records), memory)[1] == 0
+
+    def test_other_reading_is_checked_anew(self, tmp_path: Path, memory: ResultCache) -> None:
+        records = several(tmp_path, 3)
+        self.checked(dataset(records), memory)
+        others = [
+            Dataset.from_records(train=records, classes=(*CLASSES, "e")),
+            Dataset.from_records(train=records, classes=CLASSES, ignore=[9]),
+            dataset(records[:2]),
+            dataset(records[::-1]),
+        ]
+        for other in others:
+            assert self.checked(other, memory)[1] == len(other.split("train"))
+        assert self.checked(dataset(records), memory, channels=1)[1] == 3
+
+    def test_changed_annotation_file_behind_the_masks_is_noticed(self, tmp_path: Path, memory: ResultCache) -> None:
+        @dataclass(frozen=True)
+        class InOneFile:
+            files: dict[str, Path]
+
+            def read(self, record: Record) -> np.ndarray:
+                return np.load(self.files["all"])
+
+        (tmp_path / "image.png").parent.mkdir(exist_ok=True)
+        Image.new("RGB", (3, 2)).save(tmp_path / "image.png")
+        np.save(tmp_path / "all.npy", np.array([[0, 0, 0], [1, 1, 1]], np.uint8))
+        records = (Record("a", tmp_path / "image.png"),)
+        made = replace(dataset([]), splits={"train": records}, masks=InOneFile({"all": tmp_path / "all.npy"}))
+        InOneFile.__module__ = "pyramidseg.data.masks.made"  # what somebody else decodes by is not remembered
+        assert self.checked(made, memory)[0].splits["train"].pixels == (3, 3, 0, 0)
+        assert self.checked(made, memory)[1] == 0
+        np.save(tmp_path / "all.npy", np.array([[0, 1, 1], [1, 1, 1]], np.uint8))
+        os.utime(tmp_path / "all.npy", ns=(1, 1))
+        assert self.checked(made, memory)[0].splits["train"].pixels == (1, 5, 0, 0)
+
+    @pytest.mark.parametrize("masks", [Shifted(), ClassMasks.of_values({0: 0, 1: 1}, values=WrittenDown())])
+    def test_sources_of_ones_own_are_checked_each_time(
+        self, tmp_path: Path, memory: ResultCache, masks: MaskSource
+    ) -> None:
+        made = replace(dataset(several(tmp_path, 3, values=(0, 1, 1))), masks=masks)
+        assert [self.checked(made, memory)[1] for _ in range(2)] == [3, 3]
+
+    def test_notes_are_remembered_and_name_the_classes_as_they_are_called(
+        self, tmp_path: Path, memory: ResultCache
+    ) -> None:
+        records = several(tmp_path, 6, values=(0, 1, IGNORE))
+        for name in ("d", "e"):
+            made = Dataset.from_records(train=records, classes=["a", "b", name])
+            notes = [self.checked(made, memory)[0].notes for _ in range(2)]
+            assert notes[0] == notes[1]
+            assert repr(name) in notes[0][0]
+
+    def test_defects_are_never_remembered(self, tmp_path: Path, memory: ResultCache) -> None:
+        made = dataset([record(tmp_path, "bad", np.full((2, 2), 34))])
+        for _ in range(2):
+            with pytest.raises(DataError, match="mask value 34"):
+                self.checked(made, memory)
+
+    def test_damaged_memory_is_said_aloud_and_made_anew(self, tmp_path: Path) -> None:
+        said: list[str] = []
+        memory = ResultCache(tmp_path / "cache", said.append)
+        made = dataset(several(tmp_path, 2))
+        first, _ = self.checked(made, memory)
+        (file,) = (tmp_path / "cache").iterdir()
+        file.write_text(file.read_text().replace('"images": 2', '"images": 9'))
+        assert self.checked(made, memory) == (first, 2)
+        assert "damaged" in said[0]

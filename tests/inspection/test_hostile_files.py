@@ -1,0 +1,131 @@
+"""Files that somebody, or a failing disk, has changed: refused in bounded memory, and the rest still inspected.
+
+A crash of a decoder would end the process, and with it the tests.
+"""
+
+import io
+import resource
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from planting import chunk, png_of, scene
+from pyramidseg.base.defects import DefectKind
+from pyramidseg.data.records import Dataset, Record
+from pyramidseg.inspection.inspect_dataset import inspect_dataset
+
+MUTANTS = 150
+"""Of each kind of file."""
+
+MEMORY_KB = 600_000
+
+SAVED: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("PNG", "RGB", {}),
+    ("PNG", "P", {}),
+    ("PNG", "L", {"bits": 4}),
+    ("JPEG", "RGB", {"quality": 80}),
+    ("JPEG", "L", {"progressive": True}),
+    ("JPEG", "CMYK", {}),
+    ("TIFF", "RGB", {}),
+    ("TIFF", "RGB", {"compression": "tiff_lzw"}),
+    ("TIFF", "L", {"compression": "tiff_adobe_deflate"}),
+    ("GIF", "P", {}),
+    ("BMP", "RGB", {}),
+    ("BMP", "P", {}),
+    ("WEBP", "RGB", {"quality": 60}),
+    ("WEBP", "RGB", {"lossless": True}),
+)
+
+
+def mutants(content: bytes, rng: np.random.Generator, count: int) -> Iterator[bytes]:
+    """The content with bytes changed, taken out, doubled, moved or cut off."""
+    for number in range(count):
+        spoilt = bytearray(content)
+        place = int(rng.integers(len(spoilt)))
+        length = int(rng.integers(1, 12))
+        match number % 6:
+            case 0:  # anywhere
+                for other in rng.integers(0, len(spoilt), length):
+                    spoilt[other] = rng.integers(256)
+            case 1:  # in the header, where sizes and tables are
+                for other in rng.integers(0, min(120, len(spoilt)), length):
+                    spoilt[other] ^= 1 << int(rng.integers(8))
+            case 2:
+                del spoilt[place : place + length]
+            case 3:
+                spoilt[place:place] = spoilt[place : place + 4 * length]
+            case 4:
+                spoilt[place : place + length] = rng.choice([b"\0", b"\xff", b"\x7f"]) * length
+            case _:
+                del spoilt[place:]
+        yield bytes(spoilt)
+
+
+def saved(format: str, mode: str, options: dict[str, Any], rng: np.random.Generator) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(scene(rng)[0]).convert(mode).save(data, format, **options)
+    return data.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore")  # as people run it: a decoder's warning is no error there
+def test_mutated_files_neither_crash_nor_stop_the_inspection(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    good_image, labels = scene(rng)
+    mask = tmp_path / "mask.png"
+    Image.fromarray(labels).save(mask)
+    records: list[Record] = []
+    for kind, (format, mode, options) in enumerate(SAVED):
+        content = saved(format, mode, options, rng)
+        for number, mutant in enumerate(mutants(content, rng, MUTANTS)):
+            file = tmp_path / f"{format}_{kind}_{number}"
+            file.write_bytes(mutant)
+            # As an image with a good mask, and every fourth as the mask of a good image.
+            pair = (file, mask) if number % 4 else (tmp_path / "good.png", file)
+            records.append(Record(file.name, *pair))
+    Image.fromarray(good_image).save(tmp_path / "good.png")
+    last = Record("last", tmp_path / "last.png", mask)
+    Image.fromarray(scene(rng)[0]).save(last.image)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    inspection = inspect_dataset(Dataset.from_records(train=[*records, last], val=[last], classes=["a", "b", "c"]))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY_KB
+    assert len(records) > 2000
+    spoilt = {defect.file for defect in inspection.defects if defect.kind is DefectKind.DAMAGED}
+    assert len(spoilt) > len(records) / 4
+    assert last.image not in {defect.file for defect in inspection.defects if defect.kind is not DefectKind.LEAK}
+    assert inspection.summaries["val"].images == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        png_of(50_000, 50_000),
+        png_of(15_000, 15_000),
+        png_of(8, 8)[:33] + chunk(b"zTXt", b"k\0\0" + zlib.compress(b"x" * 10**8)) + chunk(b"IDAT", b""),
+        b"GIF89a" + b"\xff" * 4 + b"\0\0\0",
+        b"BM" + b"\xff" * 60,
+        b"II*\0\x08\0\0\0" + b"\xff" * 40,
+        b"\xff\xd8\xff\xc0\0\x11\x08\xff\xff\xff\xff\x03" + b"\0" * 20,
+        b"RIFF\xff\xff\xff\x7fWEBPVP8L" + b"\xff" * 30,
+    ],
+)
+def test_bombs_are_defects_like_others(tmp_path: Path, content: bytes) -> None:
+    rng = np.random.default_rng(0)
+    records = []
+    for name in ("bomb", "good"):
+        image, labels = scene(rng)
+        records.append(Record(name, tmp_path / f"{name}.png", tmp_path / f"{name}_mask.png"))
+        Image.fromarray(image).save(records[-1].image)
+        Image.fromarray(labels).save(str(records[-1].mask))
+    records[0].image.write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    inspection = inspect_dataset(Dataset.from_records(train=records, val=records[1:], classes=["a", "b", "c"]))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY_KB
+    kinds = {defect.file: defect.kind for defect in inspection.defects if defect.kind is not DefectKind.LEAK}
+    assert set(kinds) == {records[0].image}
+    assert kinds[records[0].image] in (DefectKind.TOO_LARGE, DefectKind.DAMAGED)
+    assert inspection.summaries["train"].images == 1

@@ -1,0 +1,384 @@
+"""What an inspection tells beside the defects that test_campaign plants."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from made_files import write
+from planting import CLASSES, labelme, paired, scene, segnet, write_dataset, write_index, write_pair
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.defects import DESCRIPTIONS, DefectKind
+from pyramidseg.base.errors import DataError
+from pyramidseg.data.records import Dataset, Record
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.inspection import check_dataset
+from pyramidseg.inspection.inspect_dataset import Inspection, inspect_dataset
+
+
+def defects(inspection: Inspection) -> set[tuple[DefectKind, str]]:
+    return {(defect.kind, defect.file.name) for defect in inspection.defects}
+
+
+def masks_of(folder: Path, *values: Any, count: int = 4) -> Path:
+    """A paired dataset without a class list, whose masks are all made of these values or colours."""
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        image, _ = scene(rng)
+        mask = np.resize(np.array(values, np.uint8), (*image.shape[:2], *np.shape(values)[1:]))
+        for kind, pixels in (("images", image), ("masks", mask)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / kind / f"{index}.png")
+    return folder
+
+
+def test_every_kind_is_explained() -> None:
+    assert set(DESCRIPTIONS) == set(DefectKind)
+    assert len(set(DESCRIPTIONS.values())) == len(DefectKind)
+
+
+def test_number_of_threads_changes_nothing(tmp_path: Path) -> None:
+    layout = segnet(tmp_path / "data")
+    write_dataset(layout, seed=1, good=60, times=1)
+    assert inspect_dataset(layout.source, workers=1) == inspect_dataset(layout.source, workers=5)
+
+
+def test_counts_agree_with_the_check_before_training(tmp_path: Path) -> None:
+    layout = paired(tmp_path / "data")
+    write_dataset(layout, seed=2, good=20)
+    inspection = inspect_dataset(layout.source)
+    assert inspection.summaries == check_dataset(open_dataset(layout.source, DataConfig())).splits
+    assert inspection.sizes == {(30, 40): 20}
+
+
+def test_channel_statistics_are_those_of_all_pixels(tmp_path: Path) -> None:
+    layout = paired(tmp_path / "data")
+    write_dataset(layout, seed=3, good=12)
+    (group,) = inspect_dataset(layout.source).channel_groups
+    files = [*(layout.source / "train/images").iterdir(), *(layout.source / "val/images").iterdir()]
+    pixels = np.concatenate([np.asarray(Image.open(file)).reshape(-1, 3) for file in files]) / 255
+    assert group.images == 12
+    assert [channel.mean for channel in group.channels] == pytest.approx(pixels.mean(axis=0))
+    assert [channel.deviation for channel in group.channels] == pytest.approx(pixels.std(axis=0))
+
+
+class TestDefectsBetweenImages:
+    def test_test_images_leak_from_train_and_val_alike(self, tmp_path: Path) -> None:
+        layout, rng = paired(tmp_path / "data"), np.random.default_rng(4)
+        for index in range(6):
+            write_pair(layout, ("train", "val", "test")[index % 3], f"{index}", *scene(rng))
+        for split, name, source in (("test", "a", "0"), ("test", "b", "1")):
+            for file in (layout.image, layout.mask):
+                shutil.copy(file("train" if source == "0" else "val", source), file(split, name))
+        assert defects(inspect_dataset(layout.source)) == {(DefectKind.LEAK, "a.png"), (DefectKind.LEAK, "b.png")}
+
+    def test_order_in_which_splits_are_named_changes_nothing(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(5)
+        records = []
+        for index in range(4):
+            image, labels = scene(rng)
+            records.append(Record(str(index), tmp_path / f"{index}.png", tmp_path / f"{index}_mask.png"))
+            Image.fromarray(image).save(records[-1].image)
+            write_index(tmp_path / f"{index}_mask.png", labels)
+        shutil.copy(records[0].image, records[2].image)
+        found = [
+            Dataset("s", "l", made.classes, made.masks, splits)
+            for made in [Dataset.from_records(classes=CLASSES)]
+            for splits in (
+                {"train": tuple(records[:2]), "val": tuple(records[2:])},
+                {"val": tuple(records[2:]), "train": tuple(records[:2])},
+            )
+        ]
+        assert {defect for one in found for defect in defects(inspect_dataset(one))} == {(DefectKind.LEAK, "2.png")}
+
+    def test_crops_of_similar_things_are_no_leaks(self, tmp_path: Path) -> None:
+        """A round cell in the middle of each image, which differ in shape alone: many hashes are near each other."""
+        layout, rng = paired(tmp_path / "data"), np.random.default_rng(0)
+        for index in range(80):
+            image = np.full((64, 64, 3), 200.0)
+            centre, axes = rng.normal(32, 3, 2), rng.uniform(10, 20, 2)
+            cv2.ellipse(
+                image, tuple(map(int, centre)), tuple(map(int, axes)), rng.uniform(0, 180), 0, 360, (90, 60, 140), -1
+            )
+            noisy = rng.normal(cv2.GaussianBlur(image, (0, 0), 1.5), 6).clip(0, 255).astype(np.uint8)
+            write_pair(layout, "val" if index % 2 else "train", f"{index:03d}", noisy, scene(rng, 64, 64)[1])
+        inspection = inspect_dataset(layout.source)
+        assert len(inspection.defects) <= 2
+
+    def test_neighbours_in_a_video_are_told_and_no_defect(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=6, good=12)
+        image, labels = scene(np.random.default_rng(7))
+        for frame in range(3):
+            write_pair(layout, "train", f"frame_{frame}", np.roll(image, frame % 2, axis=1), labels)
+            write_pair(layout, "train", f"dark_{frame}", (image * (0.9 - 0.1 * frame)).astype(np.uint8), labels)
+        inspection = inspect_dataset(layout.source)
+        assert {kind for kind, _ in defects(inspection)} <= {DefectKind.DUPLICATE}
+        assert any("images of split train look like another one of it" in remark for remark in inspection.remarks)
+
+    @pytest.mark.parametrize("orientation", [2, 3, 4])
+    def test_turn_that_sizes_do_not_show_is_told_and_no_defect(self, tmp_path: Path, orientation: int) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=8, good=8)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.open(layout.image("train", "good_000")).save(layout.image("train", "good_000"), exif=exif)
+        inspection = inspect_dataset(layout.source)
+        assert inspection.defects == ()
+        assert any("1 images are turned by their EXIF tag" in remark for remark in inspection.remarks)
+
+    def turned(self, file: Path, orientation: int) -> str:
+        """Give a file a tag, and leave its pixels as they are."""
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.open(file).save(file, exif=exif)
+        return str(file)
+
+    def test_remark_on_turns_names_the_files(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=8, good=16)
+        images = [self.turned(layout.image("train", f"good_{index:03d}"), 3) for index in (0, 1, 2, 4, 5)]
+        alone = self.turned(layout.mask("train", "good_006"), 3)
+        for part in (layout.image, layout.mask):
+            self.turned(part("train", "good_008"), 3)
+        inspection = inspect_dataset(layout.source)
+        assert inspection.defects == ()
+        of_images, of_masks = inspection.remarks
+        assert of_images.endswith(", ".join(images))
+        assert of_masks.startswith("1 masks are turned by an EXIF tag that their images do not have")
+        assert of_masks.endswith(alone)
+        assert [str(file) for file in inspection.doubtful_turns] == [*images, alone]
+
+    def test_masks_that_sizes_show_unturned_tell_of_those_that_sizes_do_not_show(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=8, good=8)
+        for name, orientation in (("good_000", 3), ("good_001", 6)):
+            self.turned(layout.image("train", name), orientation)
+        inspection = inspect_dataset(layout.source)
+        assert defects(inspection) == {
+            (DefectKind.EXIF_TURNED, "good_000.png"),
+            (DefectKind.EXIF_TURNED, "good_001.png"),
+        }
+        assert "going by the sizes of 1 others" in inspection.defects[1].detail
+        assert inspection.remarks == ()
+
+    def test_one_mask_that_was_turned_leaves_the_others_in_doubt(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=8, good=8)
+        for name, orientation in (("good_000", 3), ("good_001", 6), ("good_002", 6)):
+            self.turned(layout.image("train", name), orientation)
+        mask = np.asarray(Image.open(layout.mask("train", "good_002")))
+        write_index(layout.mask("train", "good_002"), np.rot90(mask, -1).copy())
+        inspection = inspect_dataset(layout.source)
+        assert defects(inspection) == {(DefectKind.EXIF_TURNED, "good_001.png")}
+        assert len(inspection.remarks) == len(inspection.doubtful_turns) == 1
+
+    def test_mask_turned_by_its_own_tag_is_told_with_the_tag(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=8, good=8)
+        self.turned(layout.mask("train", "good_000"), 6)
+        (defect,) = inspect_dataset(layout.source).defects
+        assert defect.kind is DefectKind.EXIF_TURNED
+        assert "by an EXIF tag of its own (orientation 6), which its image lacks" in defect.detail
+
+    def test_class_without_a_pixel_in_a_split_is_named(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=9, good=8)
+        for name in ("good_003", "good_007"):
+            mask = np.asarray(Image.open(layout.mask("val", name))).copy()
+            mask[mask == 1] = 0
+            write_index(layout.mask("val", name), mask)
+        (defect,) = inspect_dataset(layout.source).defects
+        assert defect.kind is DefectKind.EMPTY_CLASS
+        assert "class without a pixel in split val: 'thing'; add images" in defect.detail
+
+    def test_classes_without_a_pixel_in_a_split_are_one_defect(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=9, good=8)
+        write(layout.source / "dataset.yaml", f"classes: [{', '.join(CLASSES)}, extra, more]")
+        train, val = inspect_dataset(layout.source).defects
+        assert (train.kind, val.kind) == (DefectKind.EMPTY_CLASS, DefectKind.EMPTY_CLASS)
+        assert "classes without a pixel in split train: 'extra', 'more'" in train.detail
+
+    def test_class_that_masks_with_defects_may_show_is_a_remark(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=9, good=8)
+        for name in ("good_003", "good_007"):
+            mask = np.asarray(Image.open(layout.mask("val", name))).copy()
+            mask[mask == 1] = 0 if name == "good_003" else 77
+            write_index(layout.mask("val", name), mask)
+        inspection = inspect_dataset(layout.source)
+        assert defects(inspection) == {(DefectKind.UNKNOWN_VALUE, "good_007.png")}
+        assert any("split val: 'thing'; but 1 of 2 masks were counted" in remark for remark in inspection.remarks)
+
+    def test_class_of_a_file_that_could_not_be_listed_is_a_remark(self, tmp_path: Path) -> None:
+        layout = labelme(tmp_path / "data")
+        write_dataset(layout, seed=9, good=8)
+        for name in ("good_003", "good_007"):
+            file = layout.mask("val", name)
+            file.write_text(file.read_text().replace('"thing"', '"other"') if name == "good_003" else "{")
+        inspection = inspect_dataset(layout.source)
+        assert defects(inspection) == {(DefectKind.BAD_ANNOTATION, "good_007.json")}
+        assert any("split val: 'thing'; but 1 of 1 masks were counted" in remark for remark in inspection.remarks)
+
+    def test_a_thousand_copies_of_one_image_are_found_at_once(self, tmp_path: Path) -> None:
+        image, labels = scene(np.random.default_rng(10))
+        Image.fromarray(image).save(tmp_path / "a.png")
+        write_index(tmp_path / "m.png", labels)
+        records = [Record(str(index), tmp_path / "a.png", tmp_path / "m.png") for index in range(1000)]
+        inspection = inspect_dataset(Dataset.from_records(train=records, val=records[:1], classes=CLASSES))
+        kinds = [defect.kind for defect in inspection.defects]
+        assert (kinds.count(DefectKind.DUPLICATE), kinds.count(DefectKind.LEAK)) == (999, 1)
+
+    def test_labels_of_ones_own_source_that_are_no_class(self, tmp_path: Path) -> None:
+        class Own:
+            def read(self, record: Record) -> np.ndarray:
+                assert record.mask is not None
+                return np.asarray(Image.open(record.mask)) + np.uint8(100 * (record.id == "1"))
+
+        records = []
+        for index in range(3):
+            image, labels = scene(np.random.default_rng(20 + index))
+            records.append(Record(str(index), tmp_path / f"{index}.png", tmp_path / f"{index}_mask.png"))
+            Image.fromarray(image).save(records[-1].image)
+            write_index(tmp_path / f"{index}_mask.png", labels)
+        made = Dataset.from_records(train=records, val=records[:1], classes=CLASSES)
+        assert (DefectKind.UNKNOWN_VALUE, "1_mask.png") in defects(inspect_dataset(replace(made, masks=Own())))
+
+
+class TestUnclearMasks:
+    def test_colours_that_nobody_named_become_a_class_list_to_fill_in(self, tmp_path: Path) -> None:
+        folder = masks_of(tmp_path, (255, 0, 0), (255, 0, 0), (0, 0, 255))
+        inspection = inspect_dataset(folder)
+        assert {kind for kind, _ in defects(inspection)} == {DefectKind.UNCLEAR_CLASSES}
+        assert inspection.unclear
+        assert inspection.dataset.classes.colors == ((255, 0, 0), (0, 0, 255))
+        text = inspection.proposal.dataset_yaml()
+        assert "give the classes their names" in text
+        assert "- {name: class 0, color: [255, 0, 0], from: ['#ff0000']}" in text
+
+    @pytest.mark.parametrize(
+        ("values", "said"), [((0, 255), "binary: true"), ((0, 0, 0, 7), "{name: class 7"), ((255,), "class 0")]
+    )
+    def test_values_with_more_than_one_reading_are_read_in_one(
+        self, tmp_path: Path, values: tuple[int, ...], said: str
+    ) -> None:
+        inspection = inspect_dataset(masks_of(tmp_path, *values))
+        assert DefectKind.UNCLEAR_CLASSES in {kind for kind, _ in defects(inspection)}
+        assert said in inspection.proposal.dataset_yaml()
+
+    def test_stray_values_of_binary_masks_are_named_file_by_file(self, tmp_path: Path) -> None:
+        folder = masks_of(tmp_path, *[0] * 500, *[255] * 500)
+        mask = np.asarray(Image.open(folder / "masks/2.png")).copy()
+        mask[0, :3] = 4
+        Image.fromarray(mask).save(folder / "masks/2.png")
+        inspection = inspect_dataset(folder)
+        assert defects(inspection) == {(DefectKind.UNCLEAR_CLASSES, tmp_path.name), (DefectKind.UNKNOWN_VALUE, "2.png")}
+        assert [(stray.name, stray.pixels, stray.masks) for stray in inspection.strays] == [("4", 3, 1)]
+        assert inspection.proposal.dataset["ignore"] == [4]
+
+    def test_stray_values_behind_a_gap_are_named_file_by_file_beside_what_is_all_ignored(self, tmp_path: Path) -> None:
+        folder = masks_of(tmp_path, *[0] * 500, *[1] * 500, 2)
+        for name, spoil in (("1", (0, slice(3))), ("2", (0, slice(5))), ("3", ...)):
+            mask = np.asarray(Image.open(folder / f"masks/{name}.png")).copy()
+            mask[spoil] = 255 if spoil is ... else 77
+            Image.fromarray(mask).save(folder / f"masks/{name}.png")
+        inspection = inspect_dataset(folder)
+        assert defects(inspection) == {
+            (DefectKind.UNCLEAR_CLASSES, tmp_path.name),
+            (DefectKind.UNKNOWN_VALUE, "1.png"),
+            (DefectKind.UNKNOWN_VALUE, "2.png"),
+            (DefectKind.ALL_IGNORED, "3.png"),
+        }
+        assert inspection.proposal.dataset["ignore"] == [77]
+        assert [entry["name"] for entry in inspection.proposal.dataset["classes"]] == ["class 0", "class 1", "class 2"]
+
+    def test_foreground_behind_ignored_strays_is_unclear(self, tmp_path: Path) -> None:
+        folder = masks_of(tmp_path, *[0] * 500, *[255] * 500, 3, 4)
+        inspection = inspect_dataset(folder, data=DataConfig(classes=["bg", "crack"], ignore=[3, 4]))
+        assert defects(inspection) == {(DefectKind.UNCLEAR_CLASSES, tmp_path.name)}
+        assert inspection.proposal.dataset["binary"]
+        assert inspection.proposal.dataset["ignore"] == [3, 4]
+
+    @pytest.mark.parametrize("values", [(0, 1, 2), (0, 255), ((200, 0, 0), (0, 0, 200)), ((0, 0, 0), (255, 255, 255))])
+    def test_masks_that_are_all_jpeg_are_named_one_by_one(self, tmp_path: Path, values: Any) -> None:
+        folder = masks_of(tmp_path, *values)
+        for mask in (folder / "masks").iterdir():
+            Image.open(mask).save(mask, "JPEG")
+        named = {file for kind, file in defects(inspect_dataset(folder)) if kind is DefectKind.LOSSY_MASK}
+        assert len(named) == 4
+
+    @pytest.mark.parametrize(
+        ("values", "proposed"), [((0, 255), {"threshold": 128}), ((0, 1, 2), {}), ((0, 100, 200), {})]
+    )
+    def test_grey_masks_that_are_all_jpeg_lead_to_a_threshold_or_to_no_classes(
+        self, tmp_path: Path, values: Any, proposed: dict[str, int]
+    ) -> None:
+        folder = masks_of(tmp_path, *values)
+        for mask in (folder / "masks").iterdir():
+            Image.open(mask).save(mask, "JPEG", quality=95, subsampling=0)
+        proposal = inspect_dataset(folder, data=DataConfig(ignore=(7,))).proposal
+        expected = {"path": str(folder), "format": "paired", "ignore": [7], "val_share": 0.2, **proposed}
+        assert proposal.dataset == expected
+
+    def test_photographs_as_masks_take_no_more_memory(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=11, good=8)
+        noise = np.random.default_rng(0).integers(0, 256, (30, 40), np.uint8)
+        write_index(layout.mask("train", "good_000"), noise)
+        inspection = inspect_dataset(layout.source)
+        assert (DefectKind.UNKNOWN_VALUE, "good_000.png") in defects(inspection)
+        assert "too much to be ignored" in inspection.proposal.dataset_yaml()
+
+
+class TestWhatIsMissing:
+    def test_nothing_left_is_still_an_inspection(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=12, good=4)
+        for mask in (layout.source / "train/masks").iterdir():
+            mask.rename(mask.with_name(f"other_{mask.name}"))
+        for mask in (layout.source / "val/masks").iterdir():
+            mask.rename(mask.with_name(f"other_{mask.name}"))
+        kinds = [defect.kind for defect in inspect_dataset(layout.source).defects]
+        assert sorted(kinds) == [*[DefectKind.MISSING_IMAGE] * 4, *[DefectKind.MISSING_MASK] * 4]
+
+    def test_what_is_no_dataset_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="no such file or folder"):
+            inspect_dataset(tmp_path / "absent")
+
+    def test_training_refuses_what_the_inspection_lists(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=13, good=8)
+        layout.mask("train", "good_000").unlink()
+        assert defects(inspect_dataset(layout.source)) == {(DefectKind.MISSING_MASK, "good_000.png")}
+        with pytest.raises(DataError, match=r"good_000\.png"):
+            open_dataset(layout.source, DataConfig())
+
+
+def test_sixteen_bits_and_many_bands_are_inspected(tmp_path: Path) -> None:
+    rng = np.random.default_rng(14)
+    records = []
+    for index in range(4):
+        deep = cv2.resize(rng.integers(0, 3000, (5, 6), np.uint16), (40, 30), interpolation=cv2.INTER_CUBIC)
+        records.append(Record(str(index), tmp_path / f"{index}.png", tmp_path / f"{index}_mask.png"))
+        assert cv2.imwrite(str(records[-1].image), deep)
+        write_index(tmp_path / f"{index}_mask.png", scene(rng)[1])
+    made = Dataset.from_records(train=records[:2], val=records[2:], classes=CLASSES)
+    inspection = inspect_dataset(made)
+    assert inspection.defects == ()
+    assert [(group.dtype, len(group.channels)) for group in inspection.channel_groups] == [("uint16", 1)]
+    assert inspection.proposal.settings["model"] == {"in_channels": 1}
+    assert inspection.proposal.dataset == {}
+
+
+def test_only_the_bands_that_were_chosen_count(tmp_path: Path) -> None:
+    layout = paired(tmp_path / "data")
+    write_dataset(layout, seed=15, good=8)
+    every = inspect_dataset(layout.source).channel_groups[0].channels
+    some = inspect_dataset(layout.source, data=DataConfig(bands=[3, 1])).channel_groups[0].channels
+    assert some == (every[2], every[0])

@@ -1,0 +1,214 @@
+import json
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planting import FORMATS, paired, scene, write_dataset, write_pair
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.defects import DefectKind
+from pyramidseg.base.errors import OutputError
+from pyramidseg.data.records import Dataset, Record
+from pyramidseg.inspection.inspect_dataset import Inspection, inspect_dataset
+from pyramidseg.inspection.inspection_report import (
+    SHOWN,
+    check_out,
+    histogram,
+    page,
+    scatter,
+    to_json,
+    write_inspection,
+)
+
+VOID = {"meta", "img", "br", "link", "input", "line", "path"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes; refuses tags that are not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, Any]]] = []
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self.open) and data.strip():
+            self.text.append(" ".join(data.split()))
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Inspection:
+    layout = paired(tmp_path_factory.mktemp("made") / "data")
+    write_dataset(layout, seed=1, good=150, times=3)
+    return inspect_dataset(layout.source)
+
+
+class TestPage:
+    def test_is_well_formed_and_loads_nothing_from_elsewhere(self, found: Inspection, tmp_path: Path) -> None:
+        text = page(found, tmp_path)
+        made = Page(text)
+        sources = [attributes[name] for _, attributes in made.tags for name in ("src", "href") if name in attributes]
+        assert len(sources) == 2 * len(found.samples) > 0
+        assert all(source.startswith("data:image/") for source in sources)
+        assert "http://" not in text
+        assert "https://" not in text
+        assert "url(" not in text
+
+    def test_every_defect_is_named_with_its_file(self, found: Inspection, tmp_path: Path) -> None:
+        text = Page(page(found, tmp_path)).text
+        root = Path(found.dataset.source)
+        for defect in found.defects:
+            assert str(defect.file.relative_to(root)) in text
+            assert defect.detail in text
+
+    def test_every_picture_says_what_it_shows(self, found: Inspection, tmp_path: Path) -> None:
+        made = Page(page(found, tmp_path))
+        assert all(attributes["alt"] for tag, attributes in made.tags if tag == "img")
+        assert all(attributes["aria-label"] for tag, attributes in made.tags if tag == "svg")
+
+    def test_names_cannot_write_html(self, tmp_path: Path) -> None:
+        hostile = "<script>alert('x')<br>\" onerror=\"alert(1)"
+        records = []
+        for index in range(2):
+            image, labels = scene(np.random.default_rng(index))
+            record = Record(f"{index}{hostile}", tmp_path / f"{index}.png", tmp_path / f"{index}_mask.png")
+            layout = Dataset.from_records(classes=[hostile, "b", "c"])
+            write_pair(_one(record), "", "", image, labels)
+            records.append(record)
+        made = Dataset.from_records(train=records[:1], val=records[1:], classes=[hostile, "b", "c"])
+        text = page(inspect_dataset(made), tmp_path)
+        assert hostile not in text
+        assert sum(tag == "script" for tag, _ in Page(text).tags) == 1
+        assert layout.classes.names[0] == hostile
+
+    def test_many_defects_are_cut_short_aloud(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=2, good=8)
+        for index in range(SHOWN + 7):
+            layout.mask("train", "good_000").with_name(f"alone_{index:03}.png").write_bytes(b"")
+        text = Page(page(inspect_dataset(layout.source), tmp_path)).text
+        assert "7 more of this kind stand in inspection.json." in text
+
+
+class TestJson:
+    def test_holds_every_defect(self, found: Inspection) -> None:
+        content = json.loads(json.dumps(to_json(found), allow_nan=False))
+        assert [(DefectKind(entry["kind"]), entry["file"], entry["detail"]) for entry in content["defects"]] == [
+            (defect.kind, str(defect.file), defect.detail) for defect in found.defects
+        ]
+        assert set(content["defects"][0]) == {"kind", "file", "detail"}
+
+    def test_holds_the_figures(self, found: Inspection) -> None:
+        content = to_json(found)
+        for split, summary in found.summaries.items():
+            assert [entry["splits"][split]["pixels"] for entry in content["classes"]] == list(summary.pixels)
+            assert content["splits"][split]["images"] == len(found.dataset.splits[split])
+        assert {(size["height"], size["width"]): size["images"] for size in content["sizes"]} == found.sizes
+        assert sum(sum(channel["histogram"]) for group in content["channels"] for channel in group["channels"]) == sum(
+            channel.count for group in found.channel_groups for channel in group.channels
+        )
+
+
+class TestOut:
+    @pytest.fixture
+    def inspection(self, tmp_path: Path) -> Inspection:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=3, good=8)
+        return inspect_dataset(layout.source)
+
+    def test_writes_page_table_and_proposals(self, inspection: Inspection, tmp_path: Path) -> None:
+        write_inspection(tmp_path / "out", inspection)
+        names = {path.name for path in (tmp_path / "out").iterdir()}
+        assert names == {"inspection.html", "inspection.json", "dataset.yaml", "settings.yaml"}
+
+    def test_earlier_inspection_is_overwritten_only_if_told_so(self, inspection: Inspection, tmp_path: Path) -> None:
+        check_out(tmp_path / "out", overwrite=False)
+        write_inspection(tmp_path / "out", inspection)
+        with pytest.raises(OutputError, match=r"already holds inspection\.html; --overwrite discards an earlier"):
+            check_out(tmp_path / "out", overwrite=False)
+        check_out(tmp_path / "out", overwrite=True)
+
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_edited_dataset_file_is_never_overwritten(
+        self, inspection: Inspection, tmp_path: Path, overwrite: bool
+    ) -> None:
+        write_inspection(tmp_path / "out", inspection)
+        file = tmp_path / "out" / "dataset.yaml"
+        file.write_text(file.read_text().replace("ground", "soil"))
+        with pytest.raises(OutputError, match=r"dataset\.yaml: was changed|already holds"):
+            check_out(tmp_path / "out", overwrite=overwrite)
+
+    def test_somebody_elses_files_are_left_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "dataset.yaml").write_text("classes: [a, b]")
+        with pytest.raises(OutputError, match=r"already holds dataset\.yaml; it is left as it is"):
+            check_out(tmp_path, overwrite=True)
+        (tmp_path / "thesis.txt").write_text("mine")
+        check_out(tmp_path / "other", overwrite=False)
+        with pytest.raises(OutputError, match="is a file, and a folder is needed"):
+            check_out(tmp_path / "thesis.txt", overwrite=True)
+
+    def test_proposal_that_there_is_no_more_is_taken_away(self, inspection: Inspection, tmp_path: Path) -> None:
+        write_inspection(tmp_path, inspection)
+        splits = inspection.dataset.splits
+        made = Dataset.from_records(train=splits["train"], val=splits["val"], classes=["a", "b", "c"])
+        write_inspection(tmp_path, inspect_dataset(made, data=DataConfig()))
+        assert not (tmp_path / "dataset.yaml").exists()
+        check_out(tmp_path, overwrite=True)
+
+
+class TestFigures:
+    def test_points_lie_inside_and_say_their_size(self) -> None:
+        drawn = scatter({(10, 20): 5, (400, 300): 1, (1, 1): 2})
+        assert [point.label for point in drawn.points] == ["10 x 20: 5 images", "1 x 1: 2 images", "400 x 300: 1 image"]
+        assert all(0 <= point.x <= drawn.width and 0 <= point.y <= drawn.height for point in drawn.points)
+        assert all(0 <= place <= drawn.width for _, place in drawn.x_ticks)
+        assert 2 <= len(drawn.x_ticks) <= 6
+
+    @pytest.mark.parametrize("largest", [1, 2, 9, 33, 480, 999, 1000, 12345])
+    def test_axes_have_a_few_round_ticks(self, largest: int) -> None:
+        ticks = [tick for tick, _ in scatter({(largest, 1): 1, (1, largest): 1}).y_ticks]
+        assert 1 <= len(ticks) <= 7
+        assert ticks[0] == 0
+
+    def test_histogram_is_a_closed_outline_inside_the_field(self) -> None:
+        outline = histogram([10**9, *range(254), 7], "red").outline
+        numbers = [float(part) for part in outline.replace("M", " ").replace("L", " ").replace("Z", "").split()]
+        assert min(numbers) >= 0
+        assert (outline[0], outline[-1]) == ("M", "Z")
+        ElementTree.fromstring(f'<path d="{outline}"/>')
+
+    def test_histogram_of_nothing_is_flat(self) -> None:
+        assert "nan" not in histogram([0] * 256, "red").outline
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_gives_a_page(tmp_path: Path, format: str) -> None:
+    layout = FORMATS[format](tmp_path / "data")
+    write_dataset(layout, seed=4, good=8)
+    Page(page(inspect_dataset(layout.source), tmp_path))
+
+
+def _one(record: Record) -> Any:
+    """A layout of one pair."""
+    assert record.mask is not None
+    layout = paired(record.image.parent / f"{record.image.stem}_unused")
+    layout.image = lambda split, name: record.image
+    layout.mask = lambda split, name: record.mask or Path()
+    return layout

@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from planting import FORMATS, write_dataset
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.overrides import make_config
+from pyramidseg.data.records import Record
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.inspection import check_dataset
+from pyramidseg.inspection.class_statistics import SplitSummary
+from pyramidseg.inspection.image_table import ImageTable, PixelIndex
+from pyramidseg.inspection.inspect_dataset import inspect_dataset
+from pyramidseg.inspection.suggested_config import propose_settings, propose_weights, sequence_pattern
+from pyramidseg.training.losses import class_weights
+
+
+def table(*sizes: tuple[int, int], channels: int = 3) -> ImageTable:
+    made = ImageTable(PixelIndex.of({"train": tuple(Record(str(index), Path()) for index in range(len(sizes)))}))
+    for place, (height, width) in enumerate(sizes):
+        made.known[place], made.channels[place] = True, channels
+        made.height[place], made.width[place] = height, width
+    return made
+
+
+@pytest.mark.parametrize(
+    ("sizes", "crop"),
+    [
+        ([(360, 480)] * 9, [320, 320]),
+        ([(72, 96)] * 9, [64, 96]),
+        ([(20, 31)] * 3, [32, 32]),
+        ([(1024, 2048)] * 9, [512, 512]),
+        ([(200, 1000)] * 9, [192, 320]),
+        ([(90, 90)] + [(480, 640)] * 30, [320, 320]),
+    ],
+)
+def test_crop_follows_the_sizes(sizes: list[tuple[int, int]], crop: list[int]) -> None:
+    assert propose_settings(table(*sizes))["data"]["crop"] == crop
+
+
+def test_channels_are_proposed_where_they_are_not_three() -> None:
+    assert propose_settings(table((64, 64), channels=8))["model"] == {"in_channels": 8}
+    assert "model" not in propose_settings(table((64, 64)))
+
+
+def test_weights_are_those_that_training_computes() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        pixels = rng.integers(0, 900, 7) * rng.integers(0, 2, 7)
+        present = pixels + rng.integers(0, 900, 7)
+        summary = SplitSummary(9, tuple(pixels.tolist()), (), tuple(present.tolist()), 0, (1, 1), (1, 1), ("uint8",))
+        expected = class_weights("sqrt_median_frequency", summary.pixels, summary.presence_pixels)
+        assert propose_weights(summary) == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ids", "parts"),
+    [
+        (["0001TP_006690", "0001TP_006720", "0016E5_01", "0016E5_02"], True),
+        (["a/frame1", "a/frame2", "b/frame1", "b/frame2"], True),
+        (["1", "2", "3", "4"], False),
+        (["cat_1", "dog_1", "cow_1"], False),
+        (["cat", "dog_1", "dog_2", "cow_1", "cow_2"], False),
+    ],
+)
+def test_sequences_are_proposed_where_names_show_them(ids: list[str], parts: bool) -> None:
+    assert (sequence_pattern(ids) is not None) == parts
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_proposed_dataset_opens_as_the_same_dataset(tmp_path: Path, format: str) -> None:
+    layout = FORMATS[format](tmp_path / "data")
+    write_dataset(layout, seed=1, good=12)
+    inspection = inspect_dataset(layout.source)
+    (tmp_path / "elsewhere").mkdir()
+    file = tmp_path / "elsewhere" / "dataset.yaml"
+    file.write_text(inspection.proposal.dataset_yaml())
+    again = open_dataset(file, DataConfig())
+    assert again.classes == inspection.dataset.classes
+    assert again.masks == inspection.dataset.masks or format in ("coco", "labelme")
+    assert {split: [record.id for record in records] for split, records in again.splits.items()} == {
+        split: [record.id for record in records] for split, records in inspection.dataset.splits.items()
+    }
+    assert check_dataset(again).splits == inspection.summaries
+
+
+def test_proposed_settings_are_settings(tmp_path: Path) -> None:
+    layout = FORMATS["paired"](tmp_path / "data")
+    write_dataset(layout, seed=2, good=8)
+    settings = inspect_dataset(layout.source).proposal.settings
+    config = make_config(yaml.safe_load(yaml.safe_dump(settings)))
+    assert config.data.crop == (32, 32)

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from pyramidseg.base.classes import Classes
+from pyramidseg.images.georeference import Georeference
+from pyramidseg.predict import segmentation as segmentation_module
+from pyramidseg.predict.outputs import WRITERS, is_ours
+from pyramidseg.predict.segmentation import Segmentation
+
+CLASSES = Classes.named(["sky", "road", "car"])
+PLACE = Georeference("", (0.5, 0.0, 733601.0, 0.0, -0.5, 3725139.0))
+IMAGE = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
+
+
+@pytest.fixture
+def segmentation():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(3), (5, 7)).transpose(2, 0, 1).astype(np.float32)
+    labels = probabilities.argmax(0).astype(np.uint8)
+    return Segmentation(labels, CLASSES, probabilities.max(0), probabilities, PLACE)
+
+
+@pytest.fixture
+def written(segmentation, tmp_path):
+    for writer in WRITERS.values():
+        writer.write(tmp_path / f"x{writer.suffix}", segmentation, IMAGE)
+    return {name: tmp_path / f"x{writer.suffix}" for name, writer in WRITERS.items()}
+
+
+def test_a_mask_holds_the_class_ids(written, segmentation):
+    with Image.open(written["mask"]) as mask:
+        assert mask.mode == "L"
+        assert np.array_equal(np.asarray(mask), segmentation.labels)
+
+
+def test_pictures_hold_colours_overlay_and_confidence(written, segmentation):
+    expected = {
+        "color": segmentation.colorize(),
+        "overlay": segmentation.overlay(IMAGE),
+        "confidence": (255 * segmentation.confidence).round().astype(np.uint8),
+    }
+    for name, pixels in expected.items():
+        with Image.open(written[name]) as picture:
+            assert np.array_equal(np.asarray(picture), pixels)
+
+
+def test_probabilities_come_with_the_names_of_their_classes(written, segmentation):
+    with np.load(written["probabilities"]) as archive:
+        assert archive["classes"].tolist() == list(CLASSES.names)
+        assert archive["probabilities"].dtype == np.float16
+        np.testing.assert_allclose(archive["probabilities"], segmentation.probabilities, atol=1e-3)
+
+
+def test_everything_written_is_recognised_as_ours(written):
+    assert all(is_ours(path) for path in written.values())
+
+
+def test_no_part_is_left_beside_it(written, tmp_path):
+    assert sorted(tmp_path.iterdir()) == sorted(written.values())
+
+
+def test_somebody_elses_picture_is_not_ours(tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "theirs.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    assert not is_ours(tmp_path / "theirs.png")
+    assert not is_ours(tmp_path / "broken.png")
+
+
+def test_confidence_is_written_in_blocks_of_the_same_values(segmentation, tmp_path, monkeypatch):
+    monkeypatch.setattr(segmentation_module, "BLOCK_PIXELS", 8)
+    WRITERS["confidence"].write(tmp_path / "x.png", segmentation, IMAGE)
+    with Image.open(tmp_path / "x.png") as picture:
+        assert np.array_equal(np.asarray(picture), (255 * segmentation.confidence).round().astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("text", "ours"), [('{"pyramidseg": "0.1"}', True), ('{"other": 1}', False), ("[]", False), ("no JSON", False)]
+)
+def test_json_is_ours_by_its_key(tmp_path, text, ours):
+    (tmp_path / "x.json").write_text(text)
+    assert is_ours(tmp_path / "x.json") is ours

@@ -1,0 +1,178 @@
+"""`pyramidseg benchmark` on a tiny model: what it prints and writes, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from pyramidseg.benchmark import measuring
+
+from pyramidseg.base.device import has_fast_bf16
+from pyramidseg.base.errors import ConfigError, DeviceError, TrainingError
+from pyramidseg.cli.main import main
+from pyramidseg.model.cost import describe_cost
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.studies.benchmark_model import (
+    TemporaryExports,
+    backend_names,
+    check_names,
+    default_size,
+    find_candidates,
+)
+from pyramidseg.studies.benchmark_results import Roofline
+
+CPU = torch.device("cpu")
+PRECISIONS = ["fp32", "bf16"] if has_fast_bf16(CPU) else ["fp32"]
+
+
+@pytest.fixture(scope="module")
+def model() -> Segmenter:
+    torch.manual_seed(0)
+    return Segmenter(
+        num_classes=5, encoder="test_resnet", encoder_weights="none", pyramid_channels=32, segmentation_channels=32
+    )
+
+
+@pytest.fixture(scope="module")
+def bundle(model: Segmenter, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundle") / "best.safetensors"
+    model.save(path, crop=[48, 80])
+    return path
+
+
+@pytest.fixture(scope="module")
+def candidates(bundle: Path, tmp_path_factory: pytest.TempPathFactory):
+    """The bundle in torch, and exported to ONNX for it."""
+    exports = TemporaryExports(bundle, tmp_path_factory.mktemp("exports"), lambda text: None)
+    return find_candidates(bundle, ["torch", "onnxruntime"], CPU, exports)[0]
+
+
+def run(*arguments: object) -> int:
+    return main(["benchmark", *map(str, arguments), "--device", "cpu"])
+
+
+def test_measures_prints_and_writes(
+    bundle: Path, model: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = (bundle, "--rounds", "1", "--size", "64x64", "--batch-size", "2", "--backends", "torch", "--out", out)
+    assert run(*arguments) == 0
+    said = capsys.readouterr().out
+    for words in ("best.safetensors: test_resnet, 5 classes, 64x64", "GFLOP/s in fp32", "torch fp32", "batch of 2"):
+        assert words in said
+    assert "auto takes torch fp32: it would take openvino and onnxruntime" in said
+    assert f"file: {out / 'benchmark.json'}" in said
+
+    content = json.loads((out / "benchmark.json").read_text())
+    assert str(bundle.parent) not in json.dumps(content)
+    assert content["model"]["gmac"] == pytest.approx(describe_cost(model, 64, 64).gmac)
+    assert (content["height"], content["width"], content["batch_size"], content["rounds"]) == (64, 64, 2, 1)
+    assert set(content["machine"]) == {"processor", "processors", "threads", "accelerator", "versions"}
+    assert [row["precision"] for row in content["backends"]] == PRECISIONS
+    assert content["backends"][0]["speedup"] == 1
+    for row in content["backends"]:
+        rate = content["convolution_gflop_per_second"][row["precision"]]
+        floor_ms = 2 * content["model"]["gmac"] / rate * 1000
+        assert content["floor_ms"][row["precision"]] == pytest.approx(floor_ms, rel=0.01)
+        assert row["latency_share"] == pytest.approx(floor_ms / row["latency_ms"], rel=0.01)
+        assert row["throughput_share"] == pytest.approx(floor_ms * row["images_per_second"] / 1000, rel=0.01)
+        assert row["peak_bytes"] > bundle.stat().st_size
+
+    assert run(*arguments) == 2
+    assert "already holds benchmark.json" in capsys.readouterr().err
+
+
+def test_a_bundle_is_exported_for_the_measurement(candidates, bundle: Path) -> None:
+    names = [(candidate.backend.name, candidate.backend.precision, candidate.exported) for candidate in candidates]
+    assert names == [*(("torch", precision, False) for precision in PRECISIONS), ("onnxruntime", "fp32", True)]
+    assert list(bundle.parent.iterdir()) == [bundle]
+
+
+def test_an_exported_file_runs_in_its_own_runtime(candidates, tmp_path: Path) -> None:
+    file = candidates[-1].file
+    assert backend_names(file, CPU) == ("onnxruntime",)
+    assert default_size(file) == (512, 512)
+    exports = TemporaryExports(file, tmp_path, lambda text: None)
+    (only,), left_out = find_candidates(file, None, CPU, exports)
+    assert (only.backend.name, only.exported, left_out) == ("onnxruntime", False, {})
+    with pytest.raises(ConfigError, match="is run by onnxruntime"):
+        find_candidates(file, ["torch"], CPU, exports)
+
+
+def test_the_size_is_that_of_the_crops_in_training(bundle: Path, model: Segmenter, tmp_path: Path) -> None:
+    assert default_size(bundle) == (48, 80)
+    model.save(tmp_path / "other.safetensors")
+    assert default_size(tmp_path / "other.safetensors") == (512, 512)
+
+
+def test_bundles_have_the_backends_that_suit_the_device(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert backend_names(bundle, CPU) == ("torch", "openvino", "onnxruntime")
+    assert backend_names(bundle, torch.device("cuda")) == ("torch", "torch-compiled", "onnxruntime")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert backend_names(bundle, CPU) == ("torch",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--backends", "opnvino"), "--backends opnvino: no such backend; did you mean 'openvino'?"),
+        (("--backends", ","), "--backends: names none; known: onnxruntime, openvino, torch"),
+        (("--size", "big"), "--size big: write height x width"),
+        (("--rounds", "0"), "rounds=0: at least 1"),
+        (("--batch-size", "0"), "batch_size=0: at least 1"),
+    ],
+)
+def test_refusals_are_one_line(
+    bundle: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str
+) -> None:
+    assert run(bundle, *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_a_memory_that_cannot_be_measured_costs_no_timings(
+    bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file, **options):
+        raise TrainingError(f"{file}: measuring its memory at 64x64 failed: Killed")
+
+    monkeypatch.setattr(measuring, "peak_memory", fail)
+    monkeypatch.setattr(measuring, "measure_roofline", lambda device, rounds: Roofline({"fp32": 1e9}))
+    assert run(bundle, "--rounds", "1", "--size", "64x64", "--batch-size", "2", "--backends", "torch") == 0
+    said = capsys.readouterr().out
+    assert "unknown" in said
+    assert "torch fp32: best.safetensors: measuring its memory at 64x64 failed: Killed" in said
+
+
+def test_a_backend_of_another_file_is_refused_before_anything_is_measured(
+    candidates, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "measure_roofline", None)
+    file = candidates[-1].file
+    assert run(file, "--backends", "onnxruntime,torch") == 2
+    assert f"--backends torch: {file} is run by onnxruntime" in capsys.readouterr().err
+
+
+def test_a_device_that_a_runtime_lacks_is_refused_before_anything_is_measured(bundle: Path) -> None:
+    with pytest.raises(DeviceError, match="device=cuda: OpenVINO runs on cpu"):
+        check_names(["torch", "openvino"], bundle, torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"size": 512}, r"size=512: height and width are needed, such as \(512, 512\)"),
+        ({"size": (64,)}, r"size=\(64,\): height and width are needed"),
+        ({"backends": "torch"}, r"backends='torch': a list of names is needed, such as \['torch'\]"),
+    ],
+)
+def test_values_of_another_kind_are_refused(bundle: Path, options: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        measuring.benchmark_model(bundle, **options)
+
+
+def test_an_absent_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "absent.safetensors") == 2
+    assert "absent.safetensors: no such file" in capsys.readouterr().err

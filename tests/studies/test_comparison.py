@@ -1,0 +1,266 @@
+"""A whole comparison of two tiny encoders, as the command makes it."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from pyramidseg.compare import study
+from safetensors.torch import load_file
+
+from pyramidseg.base.log import Console
+from pyramidseg.cli.main import main
+from pyramidseg.studies.bootstrap import Difference
+from pyramidseg.studies.compare_encoders import PLAN, begin_study, carry_out, run_folder
+from pyramidseg.studies.compare_report import caveats, verdict
+from pyramidseg.studies.compare_results import EncoderCost, EncoderResult, pareto_front
+from pyramidseg.training.interrupt import Interrupted
+from support import TINY
+
+ENCODERS = "test_resnet,test_efficientnet"
+SETTINGS = [*TINY[1:], "train.device=cpu", "train.checkpoint_steps=1", "--encoders", ENCODERS]
+
+
+@pytest.fixture(scope="module")
+def compared(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("compare") / "out"
+    assert main(["compare", str(scenes), "--out", str(out), "--epochs", "1", *SETTINGS]) == 0
+    return out
+
+
+def content(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    return found
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_everything_that_is_promised_is_there(compared: Path) -> None:
+    found = content(compared)
+    assert [entry["name"] for entry in found["encoders"]] == ENCODERS.split(",")
+    for entry in found["encoders"]:
+        assert entry["error"] == pytest.approx(1 - entry["miou"])
+        assert min(entry[name] for name in ("parameters", "gmac", "latency_ms", "memory_mb", "training_seconds")) > 0
+    assert len(found["pairs"]) == 1
+    assert len(rows(compared / "epochs.csv")) == 2
+    assert {row["class"] for row in rows(compared / "classes.csv")} >= {"road", "sky"}
+    page = (compared / "report.html").read_text(encoding="utf-8")
+    assert all(sentence in page for sentence in found["verdict"])
+    assert "http://" not in page
+    assert "https://" not in page
+    assert {path.name for path in compared.glob("*.png")} == {"error.png", "cost.png"}
+
+
+def test_scores_are_those_of_the_last_epoch(compared: Path) -> None:
+    for entry in content(compared)["encoders"]:
+        (row,) = rows(run_folder(compared, entry["name"], 0) / "metrics.csv")
+        assert entry["miou"] == pytest.approx(float(row["val_miou"]), abs=2e-3)  # validated in training's precision
+        assert entry["errors_by_epoch"] == [[pytest.approx(1 - float(row["val_miou"]), abs=1e-5)]]
+
+
+def test_tables_say_what_the_json_says(compared: Path) -> None:
+    found = content(compared)
+    fastest = min(found["encoders"], key=lambda entry: entry["latency_ms"])
+    assert fastest["pareto"]
+    for entry, row in zip(found["encoders"], rows(compared / "encoders.csv"), strict=True):
+        assert (row.pop("encoder"), row.pop("pareto")) == (entry["name"], str(entry["pareto"]))
+        assert float(row.pop("miou_min")) == float(row.pop("miou_max")) == entry["mious"][0]
+        assert {name: float(value) for name, value in row.items()} == {name: entry[name] for name in row}
+        assert row.keys() >= {"miou", "error", "parameters", "gmac", "latency_ms", "memory_mb", "training_seconds"}
+    for pair, row in zip(found["pairs"], rows(compared / "pairs.csv"), strict=True):
+        assert row == {name: str(value) for name, value in pair.items()}
+        assert pair["low"] <= pair["difference"] <= pair["high"]
+        better, worse = (entry["miou"] for entry in sorted(found["encoders"], key=lambda entry: -entry["miou"]))
+        assert pair["difference"] == pytest.approx(better - worse)
+
+
+def test_it_goes_on_where_it_stopped_and_takes_more_seeds(
+    compared: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compared = shutil.copytree(compared, tmp_path / "copy")
+    before = (run_folder(compared, "test_resnet", 0) / "last.safetensors").stat().st_mtime_ns
+    again = ["compare", str(scenes), "--out", str(compared), "--epochs", "1", "--seeds", "2", *SETTINGS]
+    assert main(again) == 0
+    assert (run_folder(compared, "test_resnet", 0) / "last.safetensors").stat().st_mtime_ns == before
+    assert "this run is finished; it is left as it is" in capsys.readouterr().out
+    assert len(rows(compared / "epochs.csv")) == 4
+
+
+def stopped(compared: Path, out: Path) -> Path:
+    """A comparison that was killed in the last step of its last run."""
+    shutil.copytree(compared, out)
+    for file in out.iterdir():
+        if file.is_file() and file.name != PLAN:
+            file.unlink()
+    run = run_folder(out, "test_efficientnet", 0)
+    for name in ("best.safetensors", "last.safetensors", "metrics.csv", "report.html"):
+        (run / name).unlink()
+    sorted((run / "checkpoint").iterdir())[-1].unlink()
+    return run
+
+
+def test_a_comparison_stopped_within_a_run_ends_as_one_left_alone(
+    compared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    run = stopped(compared, out)
+    asked = yaml.safe_load((out / PLAN).read_text(encoding="utf-8"))
+    taken_up = begin_study(
+        asked["dataset"],
+        tuple(asked["encoders"]),
+        out=out,
+        seeds=1,
+        epochs=1,
+        minutes=None,
+        settings=asked["settings"],
+        console=Console(),
+    )
+    runs = carry_out(taken_up, out, Console())
+    assert f"{run}: resumed at epoch 1, step 4" in capsys.readouterr().out
+    for name, (found,) in runs.items():
+        whole = run_folder(compared, name, 0)
+        assert rows(found.folder / "metrics.csv")[0]["val_miou"] == rows(whole / "metrics.csv")[0]["val_miou"]
+        tensors, expected = load_file(found.last), load_file(whole / "last.safetensors")
+        assert all(torch.equal(tensors[key], expected[key]) for key in expected)
+
+
+def test_a_run_that_cannot_go_on_is_explained_without_flags_of_training(
+    compared: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stopped(compared, tmp_path / "out")
+    for file in (run / "checkpoint").iterdir():
+        file.write_bytes(b"damaged")
+    assert main(["compare", str(scenes), "--out", str(tmp_path / "out"), "--epochs", "1", *SETTINGS]) == 2
+    error = capsys.readouterr().err
+    assert f"checkpoints is whole; delete {run}, and the same command trains it anew" in error
+    assert "--overwrite" not in error
+
+
+def test_an_interruption_says_that_the_same_command_continues(
+    compared: Path,
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*arguments: Any, **more: Any) -> None:
+        raise Interrupted("interrupted; everything up to epoch 1, step 1 is saved: --resume continues")
+
+    out = shutil.copytree(compared, tmp_path / "out")
+    monkeypatch.setattr(study, "fit", interrupted)
+    assert main(["compare", str(scenes), "--out", str(out), "--epochs", "1", *SETTINGS]) == 130
+    assert capsys.readouterr().err == "interrupted; what was trained is saved: the same command continues\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "2"], "epochs was {'test_resnet': 1"),
+        (["--epochs", "1", "optim.lr=0.5"], "settings was"),
+        (["--epochs", "1", "--minutes", "1"], "either --epochs or --minutes"),
+        ([], "either --epochs or --minutes"),
+    ],
+)
+def test_another_question_needs_another_folder(
+    compared: Path, scenes: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", str(scenes), "--out", str(compared), *arguments, *SETTINGS]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("encoders", ["test_resnet", "test_resnet,test_resnet", "test_resnet,resnet1"])
+def test_two_different_encoders_are_needed(
+    scenes: Path, tmp_path: Path, encoders: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["compare", str(scenes), "--encoders", encoders, "--epochs", "1", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("encoders", "data", "message"),
+    [
+        ("test_resnet,vit_tiny_patch16_224", "", "vit_tiny_patch16_224"),
+        ("test_resnet,test_efficientnet", "nowhere", "nowhere: no such file or folder"),
+    ],
+)
+def test_what_the_last_run_would_be_refused_for_stops_before_the_first(
+    scenes: Path, tmp_path: Path, encoders: str, data: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["compare", str(scenes / data), "--encoders", encoders, "--epochs", "1", "--out", str(out)]
+    assert main([*arguments, *TINY[1:]]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_comparison_goes_on_by_the_words_that_began_it(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", str(scenes), "--out", str(tmp_path / "out"), "--epochs", "1", *SETTINGS]
+    words += ["optim.optimizer=auto", "optim.lr=null"]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".comparison.yaml.0123abcd.part").touch()  # of a first try that was killed at once
+    assert main(words) == 0
+    assert main(words) == 0
+    assert capsys.readouterr().out.count("this run is finished; it is left as it is") == 2
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [(1, "not how much a second training would differ"), (3, "3 seeds tell only roughly"), (10, "by 10 seeds")],
+)
+def test_the_caveat_says_what_the_intervals_are_of(seeds: int, said: str) -> None:
+    assert said in caveats(seeds)[0]
+
+
+@pytest.mark.parametrize("said", ["the best was chosen by the same images", "frames of one sequence"])
+def test_the_caveat_says_what_the_intervals_leave_out(said: str) -> None:
+    assert said in " ".join(caveats(3))
+
+
+def result(name: str, miou: float, latency_ms: float) -> EncoderResult:
+    cost = EncoderCost(parameters=1, gmac=1.0, latency_ms=latency_ms, memory_mb=1.0, training_seconds=1.0)
+    return EncoderResult(name, histories=(), mious=(miou, miou), iou_by_class=(), counts=(), cost=cost)
+
+
+def test_the_verdict_takes_the_fastest_of_those_that_are_as_good() -> None:
+    results = [result("deep", 0.75, 30.0), result("middle", 0.745, 20.0), result("shallow", 0.6, 10.0)]
+    differences = [
+        Difference("deep", "middle", 0.005, -0.01, 0.02),
+        Difference("deep", "shallow", 0.15, 0.1, 0.2),
+        Difference("middle", "shallow", 0.145, 0.1, 0.2),
+    ]
+    said = " ".join(verdict(results, differences))
+    assert "middle is as good as deep within noise (0.5 points behind" in said
+    assert "and 1.5 times as fast" in said
+    assert "shallow is 15.0 points behind deep" in said
+    assert "Take middle: it is as good as deep within noise, and no other that is so is faster here." in said
+
+
+def test_a_wide_interval_is_no_equality() -> None:
+    results = [result("deep", 0.75, 30.0), result("shallow", 0.74, 10.0)]
+    said = " ".join(verdict(results, [Difference("deep", "shallow", 0.01, -0.03, 0.05)]))
+    assert "shallow cannot be told from deep (1.0 points behind, 95 % interval -3.0 to 5.0)" in said
+    assert "Take deep: it has the highest mean IoU, and none that is as good within noise is faster here; " in said
+    assert "shallow is faster still and cannot be told from deep: more images or seeds would tell." in said
+
+
+def test_one_image_and_one_seed_tell_nothing() -> None:
+    results = [result("deep", 0.75, 30.0), result("shallow", 0.65, 40.0)]
+    said = " ".join(verdict(results, [Difference("deep", "shallow", 0.1, 0.1, 0.1)]))
+    assert "shallow cannot be told from deep (10.0 points behind, and the resamples do not differ" in said
+
+
+def test_the_front_leaves_out_what_another_beats() -> None:
+    results = [result("a", 0.5, 10), result("b", 0.6, 20), result("c", 0.55, 30), result("d", 0.6, 20)]
+    assert pareto_front(results, lambda entry: entry.cost.latency_ms) == ("a", "b", "d")

@@ -1,0 +1,17 @@
+import pytest
+
+from pyramidseg.studies.benchmark_results import Timing, alternate
+
+
+def test_contestants_take_turns_in_an_order_that_turns_by_one():
+    calls = []
+    timings = alternate({name: lambda name=name: calls.append(name) for name in "abc"}, rounds=2, warmup=1)
+    assert "".join(calls) == "abc" + "bca" + "cab"
+    assert {name: len(timing.seconds) for name, timing in timings.items()} == {"a": 2, "b": 2, "c": 2}
+
+
+def test_ratios_are_taken_round_by_round():
+    # The machine was twice as slow in the last two rounds: the medians' quotient would be 2.
+    slow, quick = Timing((0.3, 0.6, 0.6)), Timing((0.1, 0.2, 0.3))
+    assert slow.ratio_to(quick) == pytest.approx(3.0)
+    assert slow.milliseconds == pytest.approx(600)
