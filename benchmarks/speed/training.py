@@ -22,7 +22,6 @@ from torch import Tensor
 
 import pyramidseg as ps
 from pyramidseg.base.device import has_fast_bf16
-from pyramidseg.base.log import Console
 from pyramidseg.base.overrides import load_config
 from pyramidseg.data.loading import Batch, EpochPlan
 from pyramidseg.data.records import Dataset
@@ -183,12 +182,12 @@ def prepare_ours(task: Task, settings: Mapping[str, Any], dataset: Dataset | str
         **({"data.workers": 0, "data.cache": "none"} if isinstance(dataset, Dataset) else {}),
         **settings,
     }
-    return plan(load_config(overrides=overrides), dataset, Console(quiet=True))
+    return plan(load_config(overrides=overrides), dataset)
 
 
 def epochs_of_ours(setup: Setup, folder: Path) -> Callable[[], TrainingProgress]:
     """Our loop's epoch, from its first step to its last, each time it is called."""
-    run, console = RunFolder(folder / "run"), Console(quiet=True)
+    run = RunFolder(folder / "run")
 
     def epoch() -> TrainingProgress:
         position = TrainingProgress()
@@ -199,7 +198,6 @@ def epochs_of_ours(setup: Setup, folder: Path) -> Callable[[], TrainingProgress]
             setup.task.empty_tally(),
             checkpoints=CheckpointClock(setup.config),
             stop=StopRequest(),
-            console=console,
         )
         return position
 

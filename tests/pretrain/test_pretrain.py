@@ -16,7 +16,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.log import Console
 from pyramidseg.base.overrides import load_config, setting_names
 from pyramidseg.cli.main import main
 from pyramidseg.images.decode import read_image
@@ -96,7 +95,7 @@ def test_its_weights_begin_a_segmenter(pretrained: Path, scenes: Path, tmp_path:
     assert model.mean.tolist() == pytest.approx(IMAGENET_MEAN)  # as it was trained; timm's own of this network is 0.5
     assert model.encoder_source.name == "best.safetensors (pyramidseg classifier, with its mean and std)"
     settings = {**TINY_SETTINGS, "encoder_weights": str(weights)}
-    run = train(scenes, out=tmp_path / "run", epochs=1, quiet=True, **settings)
+    run = train(scenes, out=tmp_path / "run", epochs=1, **settings)
     assert run.best.exists()
 
 
@@ -185,12 +184,12 @@ def test_validation_does_without_float64_where_there_is_none(
     folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = {"model.encoder": "test_resnet", "data.crop": 32, "train.device": "cpu", "data.workers": 0}
-    setup = plan_pretraining(load_config(overrides=overrides), folders, Console(quiet=True))
+    setup = plan_pretraining(load_config(overrides=overrides), folders)
     setup.model.eval()
-    expected = setup.task.validate(setup.model, Console(quiet=True)).columns
+    expected = setup.task.validate(setup.model).columns
     monkeypatch.setattr(classification, "sum_dtype", lambda device: torch.float32)
     with NoDoubles():
-        found = setup.task.validate(setup.model, Console(quiet=True)).columns
+        found = setup.task.validate(setup.model).columns
     assert found == pytest.approx(expected, rel=1e-6)
 
 
@@ -202,7 +201,7 @@ def test_a_run_that_goes_on_needs_no_starting_weights(folders: Path, tmp_path: P
         "train.device": "cpu",
     }
     origin = InitialWeights(EncoderSource("file", "gone.safetensors", (0.4,) * 3, (0.3,) * 3), (0.5,) * 3, (0.2,) * 3)
-    setup = plan_pretraining(load_config(overrides=overrides), folders, Console(quiet=True), origin)
+    setup = plan_pretraining(load_config(overrides=overrides), folders, origin)
     assert setup.origin.source == origin.source
     assert (setup.origin.mean, setup.origin.std) == (pytest.approx(origin.mean), pytest.approx(origin.std))
 

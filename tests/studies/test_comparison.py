@@ -12,7 +12,6 @@ import yaml
 from pyramidseg.compare import study
 from safetensors.torch import load_file
 
-from pyramidseg.base.log import Console
 from pyramidseg.cli.main import main
 from pyramidseg.studies.bootstrap import Difference
 from pyramidseg.studies.compare_encoders import PLAN, begin_study, carry_out, run_folder
@@ -120,9 +119,8 @@ def test_a_comparison_stopped_within_a_run_ends_as_one_left_alone(
         epochs=1,
         minutes=None,
         settings=asked["settings"],
-        console=Console(),
     )
-    runs = carry_out(taken_up, out, Console())
+    runs = carry_out(taken_up, out)
     assert f"{run}: resumed at epoch 1, step 4" in capsys.readouterr().out
     for name, (found,) in runs.items():
         whole = run_folder(compared, name, 0)

@@ -51,7 +51,7 @@ def save(folder: Path, step: int, *, steps: int = 1) -> Path:
 
 def load(folder: Path) -> tuple[TrainingProgress, list[str]]:
     warnings: list[str] = []
-    found = load_checkpoint(folder, identity=MINE, processes=2, warn=warnings.append)
+    found = load_checkpoint(folder, identity=MINE, processes=2)
     assert found is not None
     return found[1], warnings
 
@@ -79,7 +79,7 @@ def test_model_optimizer_and_position_come_back_bit_for_bit(tmp_path: Path) -> N
     model, optimizer = trained(3)
     fresh = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     fresh_optimizer = torch.optim.AdamW(fresh.parameters(), lr=0.1)
-    found = load_checkpoint(tmp_path, identity=MINE, processes=2, warn=pytest.fail)
+    found = load_checkpoint(tmp_path, identity=MINE, processes=2)
     assert found is not None
     confusion = restore(found[0], model=fresh, average=None, optimizer=fresh_optimizer)
     assert torch.equal(confusion, torch.eye(2, dtype=torch.int64))
@@ -92,7 +92,7 @@ def test_model_optimizer_and_position_come_back_bit_for_bit(tmp_path: Path) -> N
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
-    assert load_checkpoint(tmp_path / "absent", identity=MINE, processes=2, warn=pytest.fail) is None
+    assert load_checkpoint(tmp_path / "absent", identity=MINE, processes=2) is None
 
 
 @pytest.mark.parametrize("place", [0.0, 0.2, 0.6, 0.999])
@@ -118,7 +118,7 @@ def test_all_damaged_is_an_error(tmp_path: Path) -> None:
         save(tmp_path, step).write_bytes(b"nothing of the kind")
     warnings: list[str] = []
     with pytest.raises(WeightsError, match="none of its 2 checkpoints is whole"):
-        load_checkpoint(tmp_path, identity=MINE, processes=2, warn=warnings.append)
+        load_checkpoint(tmp_path, identity=MINE, processes=2)
     assert len(warnings) == 1  # the older one has none before it
 
 
@@ -129,10 +129,10 @@ def test_all_damaged_is_an_error(tmp_path: Path) -> None:
 def test_another_runs_checkpoint_is_refused(tmp_path: Path, other: dict[str, str], said: str) -> None:
     save(tmp_path, 1)
     with pytest.raises(WeightsError, match=said):
-        load_checkpoint(tmp_path, identity=replace(MINE, **other), processes=2, warn=pytest.fail)
+        load_checkpoint(tmp_path, identity=replace(MINE, **other), processes=2)
 
 
 def test_another_number_of_processes_is_named(tmp_path: Path) -> None:
     save(tmp_path, 1)
     with pytest.raises(WeightsError, match=r"2 processes began this run, and 1 .* \(torchrun --nproc-per-node 2\)"):
-        load_checkpoint(tmp_path, identity=MINE, processes=1, warn=pytest.fail)
+        load_checkpoint(tmp_path, identity=MINE, processes=1)

@@ -30,7 +30,7 @@ AS_THEY_ARE: dict[str, object] = {"in_channels": 1, "normalization": "encoder", 
 def run_on(data: Path | ps.Dataset, out: Path, **settings: object) -> Run:
     """Train quietly with the tiny network."""
     config = load_config(overrides={**SETTINGS, "data.workers": 0})
-    return ps.train(data, out=out, config=config, quiet=True, **{"epochs": 1, **settings})
+    return ps.train(data, out=out, config=config, **{"epochs": 1, **settings})
 
 
 def rows_of(run: Run) -> list[dict[str, str]]:
@@ -204,7 +204,7 @@ def test_other_classes_need_reset_head(scenes: Path, tmp_path: Path) -> None:
     first = run_on(scenes, tmp_path / "first")
     data = float_images(tmp_path / "data", broken=0)
     other = ps.Dataset(data.source, data.layout, data.classes, data.masks, data.splits)
-    grey = {"weights": str(first.best), "epochs": 1, "crop": 64, "quiet": True}
+    grey = {"weights": str(first.best), "epochs": 1, "crop": 64}
     with pytest.raises(WeightsError, match="--reset-head"):
         ps.train(other, out=tmp_path / "tuned", **grey)
 
@@ -212,7 +212,7 @@ def test_other_classes_need_reset_head(scenes: Path, tmp_path: Path) -> None:
 def test_a_contradicting_encoder_is_refused(scenes: Path, tmp_path: Path) -> None:
     first = run_on(scenes, tmp_path / "first")
     with pytest.raises(ConfigError, match="holds a test_resnet"):
-        ps.train(scenes, out=tmp_path / "tuned", weights=str(first.best), encoder="resnet18", quiet=True)
+        ps.train(scenes, out=tmp_path / "tuned", weights=str(first.best), encoder="resnet18")
 
 
 def test_public_names_stay_functions() -> None:

@@ -135,7 +135,7 @@ def test_parts_are_in_the_order_of_the_network(name: str) -> None:
 
 def test_a_frozen_epoch_leaves_the_encoder_as_it_was_and_a_thawed_one_does_not(scenes: Path, tmp_path: Path) -> None:
     def encoder_of(**settings: Any) -> dict[str, torch.Tensor]:
-        run = train(scenes, out=tmp_path / str(len(list(tmp_path.iterdir()))), quiet=True, **TINY_SETTINGS, **settings)
+        run = train(scenes, out=tmp_path / str(len(list(tmp_path.iterdir()))), **TINY_SETTINGS, **settings)
         return Segmenter.load(run.last).encoder.state_dict()
 
     config = load_config(overrides={full_name(key): value for key, value in TINY_SETTINGS.items()})

@@ -49,7 +49,7 @@ def test_a_stop_during_the_last_validation_is_not_forgotten(
 
     monkeypatch.setattr(SegmentationTask, "training_columns", stopping)
     with pytest.raises(Interrupted, match="was finished all the same"):
-        ps.train(scenes, out=tmp_path / "run", epochs=1, quiet=True, workers=0, **TINY_SETTINGS)
+        ps.train(scenes, out=tmp_path / "run", epochs=1, workers=0, **TINY_SETTINGS)
     assert (tmp_path / "run" / "report.html").exists()
 
 
@@ -63,7 +63,7 @@ def fail(*arguments):
 
 epoch.gradient_norm = fail
 settings = dict(encoder="test_resnet", encoder_weights="none", pyramid_channels=32, segmentation_channels=32, crop=64)
-ps.train(sys.argv[1], out=sys.argv[2], epochs=1, quiet=True, workers=1, device="cpu", **settings)
+ps.train(sys.argv[1], out=sys.argv[2], epochs=1, workers=1, device="cpu", **settings)
 """
 
 

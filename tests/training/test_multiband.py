@@ -11,7 +11,6 @@ import yaml
 import pyramidseg as ps
 from made_geo import TRANSFORM, box, feature, on_map, polygon, write_geojson, write_image
 from pyramidseg.base.errors import ConfigError, DataError
-from pyramidseg.base.log import Console
 from pyramidseg.base.overrides import full_name, load_config, parse_override
 from pyramidseg.data.image_statistics import measure
 from pyramidseg.formats.open_dataset import open_dataset
@@ -42,14 +41,14 @@ def write_tiles(folder: Path, *, bands: int, dtype: Any, count: int = 6, offset:
 
 def train(data: Path, out: Path, **settings: Any) -> Any:
     config = load_config(overrides={**dict(parse_override(text) for text in TINY), "data.workers": 0})
-    return ps.train(data, out=out, config=config, quiet=True, **{"epochs": 1, "batch_size": 2, **settings})
+    return ps.train(data, out=out, config=config, **{"epochs": 1, "batch_size": 2, **settings})
 
 
 def planned(data: Path, **settings: Any) -> ps.Segmenter:
     """The model that a run would begin with."""
     named = {full_name(key): value for key, value in settings.items()}
     config = load_config(overrides={**dict(parse_override(text) for text in TINY), **named})
-    model = plan(config, data, Console(quiet=True)).model
+    model = plan(config, data).model
     assert isinstance(model, ps.Segmenter)
     return model
 
@@ -105,11 +104,10 @@ def test_a_resumed_run_goes_on_with_the_normalisation_that_it_began_with(tmp_pat
     data = write_tiles(tmp_path / "data", bands=4, dtype=np.uint16)
     run = train(data, tmp_path / "run", in_channels=4)
     write_tiles(tmp_path / "data", bands=4, dtype=np.uint16, offset=100)  # files of the same names and sizes
-    console = Console(quiet=True)
-    setup = plan(load_config(run.folder / "config.yaml"), data, console)
+    setup = plan(load_config(run.folder / "config.yaml"), data)
     begun = ps.Segmenter.load(run.last)
     assert not torch.equal(setup.model.mean, begun.mean)
-    continue_from(RunFolder(run.folder), setup, console)
+    continue_from(RunFolder(run.folder), setup)
     assert setup.average is not None
     for model in (setup.model, setup.average.model):
         assert torch.equal(model.mean, begun.mean)

@@ -34,9 +34,9 @@ def test_run_is_repeated_from_its_own_folder(cracks: Path, tmp_path: Path) -> No
     said = {"data.binary": True, "data.ignore": [3], "data.inverted": True, "data.group": "^road[0-9]"}
     tiny = {"train.epochs": 1, "data.workers": 0}
     config = load_config(overrides=dict(parse_override(text) for text in TINY) | said | tiny)
-    first = ps.train(cracks, out=tmp_path / "first", config=config, quiet=True)
+    first = ps.train(cracks, out=tmp_path / "first", config=config)
     saved = first.folder / "dataset.yaml"
-    again = ps.train(saved, out=tmp_path / "again", config=first.folder / "config.yaml", quiet=True)
+    again = ps.train(saved, out=tmp_path / "again", config=first.folder / "config.yaml")
     for column in ("train_loss", "val_miou"):
         assert again.history[0][column] == first.history[0][column]
     recorded = yaml.safe_load(saved.read_text(encoding="utf-8"))["recorded"]

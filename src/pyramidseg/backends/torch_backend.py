@@ -40,11 +40,7 @@ class TorchBackend(ModelBackend):
     name = "torch"
 
     def __init__(
-        self,
-        model: Segmenter | str | Path,
-        *,
-        device: str | torch.device = "auto",
-        precision: RunPrecision = "auto",
+        self, model: Segmenter | str | Path, *, device: str | torch.device = "auto", precision: RunPrecision = "auto"
     ) -> None:
         place = choose_device(device) if isinstance(device, str) else device
         segmenter = model if isinstance(model, Segmenter) else Segmenter.load(model)
@@ -81,11 +77,7 @@ class CompiledTorchBackend(TorchBackend):
     name = "torch-compiled"
 
     def __init__(
-        self,
-        model: Segmenter | str | Path,
-        *,
-        device: str | torch.device = "auto",
-        precision: RunPrecision = "auto",
+        self, model: Segmenter | str | Path, *, device: str | torch.device = "auto", precision: RunPrecision = "auto"
     ) -> None:
         super().__init__(model, device=device, precision=precision)
         eager = self._network

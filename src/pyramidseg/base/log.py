@@ -1,95 +1,204 @@
-"""What a person sees while something runs: bars on a terminal, plain lines where there is none."""
+"""Logging and progress.
 
+Every module logs through a child of the logger `pyramidseg`, and every long loop reports its progress to one callback.
+A library user sees neither until asked: `configure_logging()` shows both on the console, as the command line does.
+
+    pyramidseg.configure_logging()                # messages and a progress bar
+    with pyramidseg.report_progress(callback):    # progress to your own callback
+        pyramidseg.train("dataset", out="run")
+"""
+
+import logging
+import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import TracebackType
 from typing import TypeVar
 
-from rich.console import Console as RichConsole
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 
 T = TypeVar("T")
 
+ROOT = "pyramidseg"
+"""Name of the library's logger."""
+
 PLAIN_SECONDS = 30.0
-"""Time between two plain lines of progress."""
+"""Time between two plain lines of progress where standard error is not a terminal."""
 
 
-class Console:
-    """Lines and progress of one process; `quiet` silences it, as on all ranks but the first."""
+@dataclass(frozen=True)
+class Progress:
+    """State of one task.
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
-        self._rich = RichConsole(file=sys.stderr, highlight=False)
+    Attributes:
+        task: what is being done, as text.
+        done: finished items of `total`.
+        note: a few words on the latest items, such as the loss.
+        finished: the task has ended, completed or not; no further report of it follows.
+    """
 
-    def say(self, text: str) -> None:
-        """One line on standard output, at once."""
-        if not self.quiet:
-            print(text, flush=True)
-
-    def warn(self, text: str) -> None:
-        """One line on standard error, whatever `quiet` says."""
-        print(f"warning: {text}", file=sys.stderr, flush=True)
-
-    def track(self, items: Iterable[T], *, total: int, what: str) -> Iterator[T]:
-        """Hand on the items while showing how many are done, their rate and the time left."""
-        with self.bar(total=total, title=what) as bar:
-            for item in items:
-                yield item
-                bar.advance()
-
-    def bar(self, *, total: int, title: str, done: int = 0) -> "Bar":
-        """A bar that the caller advances."""
-        return Bar(self._rich, total=total, title=title, done=done, quiet=self.quiet)
+    task: str
+    done: int
+    total: int
+    note: str = ""
+    finished: bool = False
 
 
-class Bar:
-    """Progress of `total` equal pieces; a context manager."""
+ProgressCallback = Callable[[Progress], object]
 
-    def __init__(self, console: RichConsole, *, total: int, title: str, done: int, quiet: bool) -> None:
-        self._total = total
-        self._title = title
-        self._done = self._start_done = done
-        self._started = self._last_line = time.monotonic()
-        self._quiet = quiet
-        self._task: TaskID | None = None
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=quiet or not console.is_terminal,
-        )
+_callback: ContextVar[ProgressCallback | None] = ContextVar("pyramidseg_progress", default=None)
 
-    def __enter__(self) -> "Bar":
-        self._progress.start()
-        if not self._progress.disable:
-            self._task = self._progress.add_task(self._title, total=self._total, completed=self._done, note="")
+
+@contextmanager
+def report_progress(callback: ProgressCallback | None) -> Iterator[None]:
+    """Call `callback` with a `Progress` for each finished item within the `with` block; None reports nothing."""
+    token = _callback.set(callback)
+    try:
+        yield
+    finally:
+        _callback.reset(token)
+
+
+class ProgressTask:
+    """Reports the progress of `total` equal items to the current callback; a context manager."""
+
+    def __init__(self, task: str, *, total: int, done: int = 0) -> None:
+        self._task, self._total, self._done = task, total, done
+        self._callback = _callback.get()
+
+    def __enter__(self) -> "ProgressTask":
+        self._report()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+    def __exit__(self, *_: BaseException | type[BaseException] | TracebackType | None) -> None:
+        self._report(finished=True)
 
-    def advance(self, pieces: int = 1, *, note: str = "") -> None:
-        """So many pieces more; `note` stands beside the rate."""
-        self._done += pieces
-        elapsed = time.monotonic() - self._started
-        rate = (self._done - self._start_done) / max(elapsed, 1e-9)
-        note = f"{rate:.1f}/s {note}".rstrip()
-        if self._task is not None:
-            self._progress.update(self._task, completed=self._done, note=note)
-        elif not self._quiet and time.monotonic() - self._last_line > PLAIN_SECONDS:
-            self._last_line = time.monotonic()
-            left = (self._total - self._done) / max(rate, 1e-9)
-            print(
-                f"{self._title}: {self._done}/{self._total}, {note}, {duration(left)} left", file=sys.stderr, flush=True
+    def advance(self, items: int = 1, *, note: str = "") -> None:
+        """Report further finished items."""
+        self._done += items
+        self._report(note=note)
+
+    def _report(self, *, note: str = "", finished: bool = False) -> None:
+        if self._callback is not None:
+            self._callback(Progress(self._task, self._done, self._total, note, finished))
+
+
+def track(items: Iterable[T], *, total: int, task: str) -> Iterator[T]:
+    """Yield the items and report each as done once the next one is asked for."""
+    with ProgressTask(task, total=total) as progress:
+        for item in items:
+            yield item
+            progress.advance()
+
+
+def configure_logging(level: int = logging.INFO, *, progress: bool = True) -> None:
+    """Show the library's messages on the console: up to INFO on standard output, warnings and errors on standard error.
+
+    Calling it again replaces the earlier configuration. Ranks other than 0 of a distributed run show only warnings.
+
+    Args:
+        level: lowest level that is shown.
+        progress: also show progress, as a bar on a terminal and otherwise as a line every 30 s.
+    """
+    logger = logging.getLogger(ROOT)
+    for handler in [handler for handler in logger.handlers if isinstance(handler, _ConsoleHandler)]:
+        logger.removeHandler(handler)
+    logger.addHandler(_ConsoleHandler())
+    first_rank = os.environ.get("RANK", "0") == "0"
+    logger.setLevel(level if first_rank else max(level, logging.WARNING))
+    logger.propagate = False
+    _callback.set(ConsoleProgress() if progress and first_rank else None)
+
+
+@contextmanager
+def only_warnings() -> Iterator[None]:
+    """Neither messages below WARNING nor progress within the `with` block."""
+    logger = logging.getLogger(ROOT)
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))
+    try:
+        with report_progress(None):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+class _ConsoleHandler(logging.Handler):
+    """Writes to whatever `sys.stdout` and `sys.stderr` are at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            is_warning = record.levelno >= logging.WARNING
+            text = f"{record.levelname.lower()}: {record.getMessage()}" if is_warning else record.getMessage()
+            print(text, file=sys.stderr if is_warning else sys.stdout, flush=True)
+        except BrokenPipeError:
+            raise
+        except Exception:
+            self.handleError(record)
+
+
+class ConsoleProgress:
+    """A `ProgressCallback` that draws a bar on a terminal, and otherwise prints a line every `PLAIN_SECONDS`."""
+
+    def __init__(self) -> None:
+        self._console = Console(file=sys.stderr, highlight=False)
+        self._bar: RichProgress | None = None
+        self._bar_task = TaskID(0)
+        self._task = ""
+        self._started = self._last_line = 0.0
+        self._start_done = 0
+
+    def __call__(self, progress: Progress) -> None:
+        """Show the progress of a task; a new task replaces the one before it."""
+        if progress.finished:
+            self._stop()
+            return
+        if progress.task != self._task:
+            self._stop()
+            self._start(progress)
+        now = time.monotonic()
+        rate = (progress.done - self._start_done) / max(now - self._started, 1e-9)
+        note = f"{rate:.1f}/s {progress.note}".rstrip()
+        if self._bar is not None:
+            self._bar.update(self._bar_task, completed=progress.done, note=note)
+        elif now - self._last_line > PLAIN_SECONDS:
+            self._last_line = now
+            left = duration((progress.total - progress.done) / max(rate, 1e-9))
+            line = f"{progress.task}: {progress.done}/{progress.total}, {note}, {left} left"
+            print(line, file=sys.stderr, flush=True)
+
+    def _start(self, progress: Progress) -> None:
+        self._task, self._start_done = progress.task, progress.done
+        self._started = self._last_line = time.monotonic()
+        if self._console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
             )
+            self._bar = RichProgress(*columns, console=self._console, transient=True)
+            self._bar.start()
+            self._bar_task = self._bar.add_task(
+                progress.task, total=progress.total, completed=progress.done, note=progress.note
+            )
+
+    def _stop(self) -> None:
+        self._task = ""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
 
 def duration(seconds: float) -> str:
-    """`1:02:03`, `4:05` or `6 s`."""
+    """Format seconds as `1:02:03`, `4:05` or `6 s`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -1,11 +1,12 @@
-"""What is remembered from one run to the next: small results, each with a digest of all that it was computed from.
+"""On-disk cache of small results, keyed by a digest of their inputs.
 
-They lie in the user's cache folder: `$XDG_CACHE_HOME/pyramidseg`, or what macOS and Windows have for that. The variable
-PYRAMIDSEG_CACHE names another folder, or switches remembering off (`off`).
+It is in the user's cache folder: `$XDG_CACHE_HOME/pyramidseg`, or its counterpart on macOS and Windows. The environment
+variable PYRAMIDSEG_CACHE names another folder, or disables the cache (`off`).
 """
 
 import hashlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -15,6 +16,8 @@ from typing import Any, TypeVar
 
 from pyramidseg.base.files import write_text
 from pyramidseg.base.version import __version__
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -27,65 +30,60 @@ class ResultCache:
     """Results of earlier runs.
 
     Attributes:
-        folder: where they lie; None remembers nothing.
-        warn: says what is wrong with them.
+        folder: where they are stored; None disables the cache.
     """
 
     folder: Path | None = None
-    warn: Callable[[str], None] = lambda text: None
-
-    @classmethod
-    def of_user(cls, warn: Callable[[str], None]) -> "ResultCache":
-        """That of the person who runs the program."""
-        return cls(cache_folder(), warn)
 
     def get_or_compute(
         self,
-        what: str,
+        name: str,
         *,
-        content: str,
+        content: Callable[[], str],
         compute: Callable[[], T],
         to_json: Callable[[T], Any],
         from_json: Callable[[Any], T],
     ) -> T:
-        """The result as this version computed it from the same content before, or else computed now and kept.
+        """Return the result that this version computed earlier from the same content; otherwise compute and store it.
 
-        Each `what` has one file: a result for new content takes the place of the old one. What is damaged is said aloud
-        and made anew; a folder that cannot be written costs no more than a warning.
+        A corrupt entry is recomputed with a warning; if the folder cannot be written, there is only a warning.
+
+        Args:
+            name: one file is kept for each; a result for new content replaces the old one.
+            content: digest of everything that the result depends on; not called if the cache is disabled.
         """
         if self.folder is None:
             return compute()
-        file, content = self.folder / f"{digest([what])[:32]}.json", f"{__version__} {content}"
+        file, key = self.folder / f"{digest([name])[:32]}.json", f"{__version__} {content()}"
         try:
             stored = json.loads(file.read_text(encoding="utf-8"))
             if digest([json.dumps(stored["value"])]) != stored["sum"]:
-                raise ValueError("its checksum is wrong")
-            if stored["content"] == content:
+                raise ValueError("wrong checksum")
+            if stored["content"] == key:
                 return from_json(stored["value"])
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError) as error:
-            self.warn(f"{file}: what was remembered is damaged and is made anew ({type(error).__name__}: {error})")
+            logger.warning(f"{file}: cache entry is corrupt ({type(error).__name__}: {error}); recomputing")
         result = compute()
         value = to_json(result)
         try:
-            write_text(
-                file, json.dumps({"content": content, "value": value, "sum": digest([json.dumps(value)])}) + "\n"
-            )
+            write_text(file, json.dumps({"content": key, "value": value, "sum": digest([json.dumps(value)])}) + "\n")
         except OSError as error:
-            self.warn(f"{error}; nothing is remembered for the next run ({VARIABLE}=off silences this)")
+            logger.warning(f"cannot write the cache ({error}); continuing without it (set {VARIABLE}=off to hide this)")
         return result
 
 
-NO_CACHE = ResultCache()
-"""Remembers nothing."""
+def user_cache() -> ResultCache:
+    """The cache of the user who runs the program."""
+    return ResultCache(cache_folder())
 
 
 def cache_folder() -> Path | None:
-    """The user's folder for what can be made anew; None where remembering is switched off."""
-    said = os.environ.get(VARIABLE, "")
-    if said:
-        return None if said.lower() in OFF else Path(said)
+    """The user's cache folder; None if the cache is disabled."""
+    setting = os.environ.get(VARIABLE, "")
+    if setting:
+        return None if setting.lower() in OFF else Path(setting)
     try:
         home = Path.home()
     except RuntimeError:  # a container's user without a home
@@ -98,7 +96,7 @@ def cache_folder() -> Path | None:
 
 
 def digest(parts: Iterable[object]) -> str:
-    """sha256 (hexadecimal) over the parts as Python writes them."""
+    """SHA-256 (hexadecimal) of the `repr` of the parts."""
     total = hashlib.sha256()
     for part in parts:
         total.update(repr(part).encode() + b"\n")
@@ -106,10 +104,9 @@ def digest(parts: Iterable[object]) -> str:
 
 
 def file_state(path: Path) -> tuple[str, int, int, int]:
-    """What changes when a file does: path, size, and times in nanoseconds; -1 where there is none.
+    """Path, size, and mtime and ctime in nanoseconds; -1 for a missing file.
 
-    The time of the last change to the file's entry (`ctime`; on Windows that of its creation) moves also where a copy
-    restored the time of the last change to its content.
+    ctime (on Windows the time of creation) also changes where a copy restored mtime.
     """
     try:
         state = path.stat()

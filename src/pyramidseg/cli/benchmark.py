@@ -24,11 +24,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure and print the table."""
     from pathlib import Path
 
-    from pyramidseg.base.log import Console
     from pyramidseg.cli.describe import parsed_size
     from pyramidseg.studies.benchmark_model import RESULTS, benchmark_model
 
-    console = Console()
     names = arguments.backends
     result = benchmark_model(
         arguments.model,
@@ -38,9 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
         backends=None if names is None else [name.strip() for name in names.split(",") if name.strip()],
         device=arguments.device,
         out=arguments.out,
-        say=console.say,
     )
-    console.say(f"\n{result.table()}")
+    print(f"\n{result.table()}")
     if arguments.out:
-        console.say(f"file: {Path(arguments.out) / RESULTS}")
+        print(f"file: {Path(arguments.out) / RESULTS}")
     return 0

@@ -31,7 +31,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Train what is missing, then write the report."""
     from pathlib import Path
 
-    from pyramidseg.base.log import Console
     from pyramidseg.base.overrides import load_config
     from pyramidseg.cli.train import given_overrides
     from pyramidseg.studies.compare_encoders import begin_study, carry_out
@@ -41,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     overrides = given_overrides(arguments, SHARED)
     settings = load_config(None, overrides).model_dump(mode="json")
     given = {name: settings[name.partition(".")[0]][name.partition(".")[2]] for name in overrides}
-    console, out = Console(), Path(arguments.out)
+    out = Path(arguments.out)
     study = begin_study(
         arguments.dataset,
         tuple(name.strip() for name in arguments.encoders.split(",") if name.strip()),
@@ -50,10 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
         epochs=arguments.epochs,
         minutes=arguments.minutes,
         settings=given,
-        console=console,
     )
-    runs = carry_out(study, out, console)
-    for sentence in write_report(out, study, collect(runs, study.dataset, console)):
-        console.say(sentence)
-    console.say(f"report: {out / 'report.html'}")
+    runs = carry_out(study, out)
+    for sentence in write_report(out, study, collect(runs, study.dataset)):
+        print(sentence)
+    print(f"report: {out / 'report.html'}")
     return 0

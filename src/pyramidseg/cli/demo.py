@@ -40,25 +40,30 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pyramidseg.base.errors import ConfigError
-    from pyramidseg.base.log import Console
     from pyramidseg.base.overrides import load_config
     from pyramidseg.demo.scenes import write_scenes
     from pyramidseg.predict.predict_files import predict_files
     from pyramidseg.predict.predictor import Predictor
     from pyramidseg.training.loop import fit
 
-    console, out = Console(), Path(arguments.out)
+    out = Path(arguments.out)
     config = load_config(overrides={**SETTINGS, "train.epochs": arguments.epochs})
     if arguments.scenes < 1:
         raise ConfigError(f"--scenes {arguments.scenes}: at least 1 is needed to train on")
     discard_earlier_demo(out, overwrite=arguments.overwrite)
-    console.say(f"drawing {arguments.scenes + VAL_SCENES} street scenes of {WIDTH}x{HEIGHT}")
+    print(f"drawing {arguments.scenes + VAL_SCENES} street scenes of {WIDTH}x{HEIGHT}")
     dataset = write_scenes(out / "scenes", train=arguments.scenes, val=VAL_SCENES, height=HEIGHT, width=WIDTH)
-    run = fit(config, dataset, out=out / "run", resume=False, overwrite=False, console=console)
+    run = fit(
+        config,
+        dataset,
+        out=out / "run",
+        resume=False,
+        overwrite=False,
+    )
     predictor = Predictor(run.best)
     new = write_new_scenes(out / "new", first=arguments.scenes + VAL_SCENES)
-    predict_files(predictor, [new], out / "predictions", save=("overlay",), track=console.track)
-    console.say(
+    predict_files(predictor, [new], out / "predictions", save=("overlay",))
+    print(
         f"""validation mIoU {run.miou:.3f}
 report    {run.report}
 overlays  {out / "predictions"}

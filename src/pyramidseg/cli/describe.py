@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyramidseg.base.log import Console
     from pyramidseg.model.segmenter import Segmenter
 
 HELP = "levels, shapes, parameters and GMAC of a bundle or an encoder"
@@ -29,12 +28,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     from pyramidseg.base.errors import ConfigError, OutputError
     from pyramidseg.base.files import write_atomically
-    from pyramidseg.base.log import Console
     from pyramidseg.images.decode import read_image
     from pyramidseg.model.cost import describe_cost
     from pyramidseg.model.pyramid_picture import draw_pyramid
 
-    console = Console()
     is_bundle = arguments.model.endswith(".safetensors") or Path(arguments.model).exists()
     if is_bundle and arguments.settings:
         raise ConfigError(f"{arguments.settings[0]}: a bundle has its settings already; leave settings out")
@@ -45,40 +42,38 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.image and out.exists():
         raise OutputError(f"{out}: exists already, and nothing is overwritten; choose another --out")
-    model = opened_bundle(Path(arguments.model), console) if is_bundle else untrained(arguments)
+    model = opened_bundle(Path(arguments.model)) if is_bundle else untrained(arguments)
     settings = model.settings.model_dump()
-    console.say("  ".join(f"{name}={value}" for name, value in settings.items()))
+    print("  ".join(f"{name}={value}" for name, value in settings.items()))
     height, width = parsed_size(arguments.size)
     cost = describe_cost(model, height, width)
-    console.say(f"\n{'part':<28} {'output':>16} {'parameters':>12} {'GMAC':>9}")
+    print(f"\n{'part':<28} {'output':>16} {'parameters':>12} {'GMAC':>9}")
     for part in cost.parts:
         shape = "x".join(map(str, part.shape))
-        console.say(f"{part.name:<28} {shape:>16} {part.parameters:>12,} {part.gmac:>9.3f}")
-    console.say(f"{f'all, {height}x{width}':<28} {'':>16} {cost.parameters:>12,} {cost.gmac:>9.3f}")
+        print(f"{part.name:<28} {shape:>16} {part.parameters:>12,} {part.gmac:>9.3f}")
+    print(f"{f'all, {height}x{width}':<28} {'':>16} {cost.parameters:>12,} {cost.gmac:>9.3f}")
     if arguments.image:
         picture = draw_pyramid(model, read_image(Path(arguments.image), channels=model.settings.channels))
         write_atomically(out, lambda part: part.write_bytes(picture))
-        console.say(f"pyramid drawn: {out}")
+        print(f"pyramid drawn: {out}")
     return 0
 
 
-def opened_bundle(path: "Path", console: "Console") -> "Segmenter":
+def opened_bundle(path: "Path") -> "Segmenter":
     """The model of a bundle, with what is stored about it."""
     from pyramidseg.model.bundle import load_bundle
 
     bundle = load_bundle(path)
     model = bundle.model
-    console.say(f"{path}: bundle of pyramidseg {bundle.version}")
-    console.say(f"classes: {', '.join(model.classes.names)}")
-    console.say(f"encoder's first weights: {model.encoder_source.name}")
-    console.say(
-        f"mean {[round(value, 4) for value in model.mean.tolist()]}  std {[round(v, 4) for v in model.std.tolist()]}"
-    )
+    print(f"{path}: bundle of pyramidseg {bundle.version}")
+    print(f"classes: {', '.join(model.classes.names)}")
+    print(f"encoder's first weights: {model.encoder_source.name}")
+    print(f"mean {[round(value, 4) for value in model.mean.tolist()]}  std {[round(v, 4) for v in model.std.tolist()]}")
     if origin := bundle.facts.get("imported"):
-        console.say(f"imported from {origin['library']}: {origin['file']}, sha256 {origin['sha256']}")
+        print(f"imported from {origin['library']}: {origin['file']}, sha256 {origin['sha256']}")
     metrics = bundle.facts.get("metrics")
     if metrics:
-        console.say(f"mIoU {metrics['miou']:.4f} on {bundle.facts['split']}, epoch {bundle.facts['epoch']}")
+        print(f"mIoU {metrics['miou']:.4f} on {bundle.facts['split']}, epoch {bundle.facts['epoch']}")
     return model
 
 

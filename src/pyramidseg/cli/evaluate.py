@@ -22,12 +22,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Score, print the table, and write it where asked."""
     from pathlib import Path
 
-    from pyramidseg.base.log import Console
     from pyramidseg.evaluation.scoring import evaluate
     from pyramidseg.evaluation.tables import table
     from pyramidseg.formats.dataset_yaml import reading_config
 
-    console = Console()
     data = reading_config(arguments.settings)
     scores = evaluate(
         arguments.model,
@@ -42,10 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
         tta=arguments.tta,
         tile_px=tile_side(arguments.tile),
         overlap_px=arguments.overlap,
-        track=console.track,
-        say=console.say,
     )
-    console.say(table(scores.metrics))
+    print(table(scores.metrics))
     if arguments.out:
-        console.say(f"report: {Path(arguments.out) / 'report.html'}")
+        print(f"report: {Path(arguments.out) / 'report.html'}")
     return 0

@@ -1,6 +1,9 @@
 """pyramidseg export: a bundle as a file for another runtime, checked against the bundle."""
 
 import argparse
+import logging
+
+logger = logging.getLogger(__name__)
 
 HELP = "write a bundle for ONNX Runtime, OpenVINO or torch.export, if it predicts the same there"
 
@@ -31,11 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export and check; status 3, and no file, where the file predicts something else."""
-    from pyramidseg.base.log import Console
     from pyramidseg.export.export_model import export_model
     from pyramidseg.formats.dataset_yaml import reading_config
 
-    console = Console()
     data = reading_config(arguments.settings)
     export = export_model(
         arguments.model,
@@ -47,14 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
         split=arguments.split,
         data=data,
         device=arguments.device,
-        track=console.track,
-        say=console.say,
     )
-    console.say(f"in {export.parity.runtime}, against the bundle in torch fp32:")
-    console.say(export.parity.table())
+    print(f"in {export.parity.runtime}, against the bundle in torch fp32:")
+    print(export.parity.table())
     if export.path is None:
-        console.warn(f"nothing was written: {'; '.join(export.findings)}")
+        logger.warning(f"nothing was written: {'; '.join(export.findings)}")
         return FINDINGS
-    console.say(f"file: {export.path}")
-    console.say(f"report: {export.report}")
+    print(f"file: {export.path}")
+    print(f"report: {export.report}")
     return 0

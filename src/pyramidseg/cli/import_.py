@@ -28,11 +28,10 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pyramidseg.base.errors import ConfigError, OutputError
-    from pyramidseg.base.log import Console
     from pyramidseg.model.imports import import_checkpoint
     from pyramidseg.model.imports.foreign_checkpoint import Choices
 
-    out, console = Path(arguments.out), Console()
+    out = Path(arguments.out)
     if out.suffix != ".safetensors":
         raise ConfigError(
             f"--out {out}: a bundle is a .safetensors file; write --out {out.with_suffix('.safetensors')}"
@@ -52,9 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     imported = import_checkpoint(arguments.checkpoint, library=arguments.library, choices=choices)
     for note in imported.notes:
-        console.say(note)
+        print(note)
     imported.model.save(out, **imported.facts)
-    console.say(f"imported: {out}")
+    print(f"imported: {out}")
     return 0
 
 

@@ -30,20 +30,19 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pyramidseg.base.files import check_writable
-    from pyramidseg.base.log import Console
     from pyramidseg.formats.dataset_yaml import reading_config
     from pyramidseg.inspection.inspect_dataset import inspect_dataset
     from pyramidseg.inspection.inspection_report import PAGE, check_out, write_inspection
 
-    console, out = Console(), Path(arguments.out)
+    out = Path(arguments.out)
     data = reading_config(arguments.settings)
     check_out(out, overwrite=arguments.overwrite)
     check_writable(out)  # rather than find out after the last file
-    inspection = inspect_dataset(arguments.dataset, data=data, track=console.track)
+    inspection = inspect_dataset(arguments.dataset, data=data)
     write_inspection(out, inspection)
     for line in in_lines(inspection):
-        console.say(line)
-    console.say(f"report: {out / PAGE}")
+        print(line)
+    print(f"report: {out / PAGE}")
     return FINDINGS if inspection.defects else 0
 
 

@@ -5,6 +5,7 @@ it runs.
 """
 
 import argparse
+import logging
 import os
 import select
 import sys
@@ -83,6 +84,7 @@ def _status_of(arguments: Sequence[str]) -> int:
     try:
         try:
             parsed = parse(arguments)
+            _show_messages(verbose=parsed.verbose, quiet=parsed.quiet)
             if parsed.command not in WITHOUT_TORCH:
                 _bound_threads()
             status: int = COMMANDS[parsed.command].run(parsed)
@@ -97,6 +99,12 @@ def _status_of(arguments: Sequence[str]) -> int:
             raise
         return _fail(explained(error), PyramidSegError.exit_status)
     return status
+
+
+def _show_messages(*, verbose: bool, quiet: bool) -> None:
+    from pyramidseg.base.log import configure_logging  # imports Rich
+
+    configure_logging(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO, progress=not quiet)
 
 
 def _bound_threads() -> None:
@@ -156,6 +164,9 @@ def build_parser() -> RootParser:
     for name, module in COMMANDS.items():
         command = subparsers.add_parser(name, help=module.HELP, description=module.HELP, allow_abbrev=False)
         module.add_arguments(command)
+        verbosity = command.add_mutually_exclusive_group()
+        verbosity.add_argument("-v", "--verbose", action="store_true", help="also show debug messages")
+        verbosity.add_argument("-q", "--quiet", action="store_true", help="show only results, warnings and errors")
         parser.commands[name] = command
     return parser
 

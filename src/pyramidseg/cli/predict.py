@@ -1,8 +1,11 @@
 """pyramidseg predict: label maps of files, folders and globs."""
 
 import argparse
+import logging
 
 from pyramidseg.cli.shared_flags import add_running_arguments, tile_side
+
+logger = logging.getLogger(__name__)
 
 HELP = "segment images; leaves a label map for each in DIR"
 
@@ -24,14 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Predict everything that can be read; status 3 where something could not."""
     from pyramidseg.backends import make_backend
-    from pyramidseg.base.log import Console
     from pyramidseg.predict.predict_files import SUMMARY_FILE, predict_files
     from pyramidseg.predict.predictor import Predictor
 
-    console = Console()
     backend = make_backend(arguments.model, arguments.backend, device=arguments.device, precision=arguments.precision)
     predictor = Predictor(backend, tta=arguments.tta, tile_px=tile_side(arguments.tile), overlap_px=arguments.overlap)
-    console.say(f"backend {predictor.backend}")
+    print(f"backend {predictor.backend}")
     save = tuple(name.strip() for name in arguments.save.split(",") if name.strip())
     summary = predict_files(
         predictor,
@@ -39,15 +40,14 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.out,
         save=save,
         batch_size=arguments.batch_size,
-        track=console.track,
     )
     for entry in summary.failed:
-        console.warn(f"not predicted: {entry.error}")
+        logger.warning(f"not predicted: {entry.error}")
     done = summary.images - len(summary.failed)
     if summary.images == 1 and summary.last is not None:
         for name, share in (summary.last.shares or {}).items():
-            console.say(f"{100 * share:5.1f} %  {name}")
+            print(f"{100 * share:5.1f} %  {name}")
     if summary.tiled:
-        console.say(f"{summary.tiled} in tiles; {SUMMARY_FILE} says of which size")
-    console.say(f"{done} of {summary.images} images predicted: {summary.out}")
+        print(f"{summary.tiled} in tiles; {SUMMARY_FILE} says of which size")
+    print(f"{done} of {summary.images} images predicted: {summary.out}")
     return FINDINGS if summary.failed else 0

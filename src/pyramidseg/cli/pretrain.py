@@ -30,20 +30,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Train a classifier."""
     from pathlib import Path
 
-    from pyramidseg.base.log import Console
     from pyramidseg.base.overrides import load_config
     from pyramidseg.cli.train import given_overrides
     from pyramidseg.pretrain.classification_task import plan_pretraining
     from pyramidseg.training.loop import run_task
 
     config = load_config(arguments.config, given_overrides(arguments, SHARED))
-    console, folder = Console(), Path(arguments.folder)
+    folder = Path(arguments.folder)
     run_task(
         config,
-        lambda resolved, origin: plan_pretraining(resolved, folder, console, origin),
+        lambda resolved, origin: plan_pretraining(resolved, folder, origin),
         out=Path(arguments.out),
         resume=arguments.resume,
         overwrite=arguments.overwrite,
-        console=console,
     )
     return 0

@@ -54,7 +54,6 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pyramidseg.base.errors import ConfigError
-    from pyramidseg.base.log import Console
     from pyramidseg.base.overrides import load_config
     from pyramidseg.training.loop import fit, plan
     from pyramidseg.training.run_folder import open_run, with_precision
@@ -63,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.reset_head:
         overrides["train.reset_head"] = "true"
     config = load_config(arguments.config, overrides)
-    console, out = Console(), None if arguments.out is None else Path(arguments.out)
+    out = None if arguments.out is None else Path(arguments.out)
     if out is None and (not arguments.dry_run or arguments.resume or arguments.overwrite):
         raise ConfigError("--out RUN is missing, the folder of the run; name it (--dry-run by itself needs none)")
     if out is None or arguments.dry_run:
@@ -72,9 +71,15 @@ def run(arguments: argparse.Namespace) -> int:
             if out is None
             else open_run(out, config, resume=arguments.resume, overwrite=arguments.overwrite)[1]
         )
-        plan(config, arguments.dataset, console)
+        plan(config, arguments.dataset)
         where = "" if out is None else f"; the run would be written to {out}"
-        console.say(f"dry run: all is well, nothing was trained{where}")
+        print(f"dry run: all is well, nothing was trained{where}")
         return 0
-    fit(config, arguments.dataset, out=out, resume=arguments.resume, overwrite=arguments.overwrite, console=console)
+    fit(
+        config,
+        arguments.dataset,
+        out=out,
+        resume=arguments.resume,
+        overwrite=arguments.overwrite,
+    )
     return 0

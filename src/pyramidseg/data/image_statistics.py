@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from pyramidseg.base.config import Channels
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.parallel import Track, in_threads, untracked
-from pyramidseg.base.result_cache import NO_CACHE, ResultCache, digest, file_state
+from pyramidseg.base.log import track
+from pyramidseg.base.parallel import in_threads
+from pyramidseg.base.result_cache import digest, file_state, user_cache
 from pyramidseg.data.channel_statistics import ChannelSums, sums_of
 from pyramidseg.data.records import Record
 from pyramidseg.images.decode import read_pixels
@@ -60,33 +61,28 @@ def wants_statistics(
     return not pretrained and (tuple(dtypes) != ("uint8",) or number not in (1, 3))
 
 
-def measure(
-    records: Sequence[Record], *, channels: Channels, track: Track = untracked, memory: ResultCache = NO_CACHE
-) -> Normalization:
+def measure(records: Sequence[Record], *, channels: Channels) -> Normalization:
     """Mean and deviation over all pixels of all images; holes do not count.
-
-    Args:
-        memory: of earlier passes over the same files.
 
     Raises:
         DataError: an image that cannot be read, or a channel of which nothing is known.
     """
     images = [record.image for record in records]
-    return memory.get_or_compute(
+    return user_cache().get_or_compute(
         f"channels {channels} of {len(images)} images from {images[0].resolve()}",
-        content=digest([channels, *map(file_state, images)]),
-        compute=lambda: _measured(images, channels, track),
+        content=lambda: digest([channels, *map(file_state, images)]),
+        compute=lambda: _measured(images, channels),
         to_json=asdict,
         from_json=Normalization.from_json,
     )
 
 
-def _measured(images: Sequence[Path], channels: Channels, track: Track) -> Normalization:
+def _measured(images: Sequence[Path], channels: Channels) -> Normalization:
     def sums(image: Path) -> list[ChannelSums]:
         return sums_of(*read_pixels(image, channels=channels))
 
     totals: list[ChannelSums] = []
-    for image in track(in_threads(sums, images), total=len(images), what="measuring the images' channels"):
+    for image in track(in_threads(sums, images), total=len(images), task="measuring the images' channels"):
         totals = totals or [ChannelSums(channel.dtype) for channel in image]
         for total, channel in zip(totals, image, strict=True):
             total.add(channel)

@@ -23,7 +23,6 @@ from torch.utils.data import Dataset as TorchDataset
 
 from pyramidseg.base.device import position_seed
 from pyramidseg.base.errors import DataError, PyramidSegError
-from pyramidseg.base.parallel import Track
 from pyramidseg.data.pairs import PairSource
 from pyramidseg.data.transforms import Augmentation
 
@@ -112,7 +111,7 @@ class Batch:
 class Samples(TorchDataset[tuple[Any, Any, SampleKey] | PyramidSegError]):
     """By position: image (H, W, C), labels and the position; or the error that stands in the way, as a value."""
 
-    def load(self, track: Track) -> None:
+    def load(self) -> None:
         """Decode what is to be held in memory; nothing, where all is read when it is asked for."""
 
 
@@ -124,13 +123,13 @@ class TrainingSamples(Samples):
         self.augmentation = augmentation
         self.seed = seed
 
-    def load(self, track: Track) -> None:
+    def load(self) -> None:
         """Decode the pairs, where they are to be held in memory.
 
         Raises:
             DataError: one of them cannot be read.
         """
-        self.pairs.load(track)
+        self.pairs.load()
 
     def __getitem__(self, position: SampleKey) -> tuple[Any, Any, SampleKey] | PyramidSegError:
         epoch, index = position
@@ -165,13 +164,13 @@ class TrainingLoader:
                 generator=torch.Generator().manual_seed(0),
             )
 
-    def load(self, track: Track) -> None:
+    def load(self) -> None:
         """Decode what is to be held in memory; before the first step, as workers share what they find then.
 
         Raises:
             DataError: a sample cannot be read.
         """
-        self._samples.load(track)
+        self._samples.load()
 
     def close(self) -> None:
         """End the workers, which outlive epochs; one that waits for more would keep this process from ending."""

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.config import Channels
 from pyramidseg.base.defects import DefectError, DefectKind
-from pyramidseg.base.parallel import Track
 from pyramidseg.data.image_mask_checks import check_same_size
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.images.decode import read_pixels
@@ -33,7 +32,7 @@ class PairSource(Protocol):
         """
         ...
 
-    def load(self, track: Track) -> None:
+    def load(self) -> None:
         """Decode what is to be held in memory; called once, before the first pair is asked for."""
         ...
 
@@ -52,7 +51,7 @@ class FilePairs:
     def __getitem__(self, index: int) -> Pair:
         return read_pair(self.records[index], self.masks, channels=self.channels)
 
-    def load(self, track: Track) -> None:
+    def load(self) -> None:
         """Nothing: these are read when they are asked for."""
 
 

@@ -4,7 +4,8 @@ import multiprocessing
 from typing import Literal
 
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.base.parallel import Track, in_threads
+from pyramidseg.base.log import track
+from pyramidseg.base.parallel import in_threads
 from pyramidseg.data.pairs import FilePairs, Pair, PairSource
 
 Cache = Literal["auto", "memory", "none"]
@@ -26,14 +27,14 @@ class CachedPairs:
     def __getitem__(self, index: int) -> Pair:
         return self._held[index]
 
-    def load(self, track: Track) -> None:
+    def load(self) -> None:
         """Decode all of them.
 
         Raises:
             DataError: one of them cannot be read.
         """
         decoded = in_threads(self._pairs.__getitem__, range(len(self)))
-        self._held = [_read_only(pair) for pair in track(decoded, total=len(self), what="decoding into memory")]
+        self._held = [_read_only(pair) for pair in track(decoded, total=len(self), task="decoding into memory")]
 
 
 def cache_if_fits(

@@ -3,6 +3,7 @@
 Legend: B batch, K classes, H W pixels.
 """
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,8 +18,8 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import Channels, DataConfig
 from pyramidseg.base.device import rank, sum_dtype, sum_over_ranks, world_size
 from pyramidseg.base.errors import ConfigError, DataError, OutputError
+from pyramidseg.base.log import track
 from pyramidseg.base.machine import available_processors
-from pyramidseg.base.parallel import Track, untracked
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.evaluation.confusion import confusion_matrix, most_likely
@@ -31,6 +32,8 @@ from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.tile_planner import TileChoice, TilePx
 from pyramidseg.predict.tiling import predict_labels
 from pyramidseg.predict.tta import TestTimeAugmentation
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["ImageScore", "Scores", "draw_examples", "evaluate", "score"]
 
@@ -59,7 +62,6 @@ def score(
     loss: Loss | None = None,
     each: Callable[[Record, Tensor], None] | None = None,
     tile_choice: TileChoice | None = None,
-    track: Track = untracked,
 ) -> Scores:
     """Compare predictions with the truth at the truth's own size, over all processes of a distributed run.
 
@@ -71,7 +73,6 @@ def score(
         loss: the result's loss is the total of its sums over the total of its weights.
         each: is handed every image of this process with its confusion (K, K).
         tile_choice: which images a backend is shown in tiles; without it, and without a backend, none.
-        track: watches the images of this process pass.
 
     Raises:
         DataError: an image or a mask that cannot be used; names the file.
@@ -83,7 +84,7 @@ def score(
     mine = records[rank() :: world_size()]
     readers = min(MOST_READERS, available_processors())
     items = read_ahead(mine, masks, channels=channels, threads=readers)
-    for batch in in_batches(track(items, total=len(mine), what="scoring"), batch_size=batch_size):
+    for batch in in_batches(track(items, total=len(mine), task="scoring"), batch_size=batch_size):
         truth, images = batch.labels.to(device), batch.images.to(device)
         if loss is None:
             labels = _labels(predict_logits, images, truth, tile_choice)
@@ -123,8 +124,6 @@ def evaluate(
     tta: bool = False,
     tile_px: TilePx = "auto",
     overlap_px: int | None = None,
-    track: Track = untracked,
-    say: Callable[[str], object] = lambda text: None,
 ) -> Scores:
     """Score a model on one split, as `pyramidseg evaluate` does.
 
@@ -137,8 +136,6 @@ def evaluate(
         out: folder for metrics.json, confusion.csv, per_image.csv and report.html.
         tta: average over flips and scales; the headline of DESIGN section 5 is without.
         tile_px, overlap_px: how large images are cut, as `Predictor` does it.
-        track: watches the images pass.
-        say: is told what runs the model, and what was recognised in the data.
 
     Raises:
         WeightsError: the model cannot be loaded.
@@ -156,12 +153,16 @@ def evaluate(
     if folder is not None:
         _refuse_taken(folder)
     ready = make_backend(model, backend, device=device, precision=precision)
-    say(f"backend {ready}")
+    logger.info(f"backend {ready}")
     predict: Backend = TestTimeAugmentation(ready) if tta else ready
     tile_choice = TileChoice(predict, tile_px=tile_px, overlap_px=overlap_px)
-    opened = open_dataset(dataset, data, assumed=ready.classes, track=track)
+    opened = open_dataset(
+        dataset,
+        data,
+        assumed=ready.classes,
+    )
     for line in (f"{opened.source}: {opened.layout}", *(f"  {note}" for note in opened.notes)):
-        say(line)
+        logger.info(line)
     check_classes(opened, ready.classes)
     records = opened.split(split)
     channels = opened.bands or ready.settings.channels
@@ -174,7 +175,6 @@ def evaluate(
         batch_size=batch_size,
         device=ready.device,
         tile_choice=tile_choice,
-        track=track,
     )
     if folder is not None:
         examples = draw_examples(

@@ -1,6 +1,7 @@
 """Export: a bundle to a file for another runtime, which is checked before anybody can find it."""
 
 import json
+import logging
 import statistics
 import time
 from collections.abc import Callable
@@ -17,7 +18,6 @@ from pyramidseg.backends.metadata import KIND as EXPORT
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, OutputError, PyramidSegError, WeightsError, nearest
 from pyramidseg.base.files import write_atomically, write_text
-from pyramidseg.base.parallel import Track, untracked
 from pyramidseg.base.version import __version__
 from pyramidseg.export.graph import capture
 from pyramidseg.export.parity import Comparison, Parity
@@ -28,6 +28,8 @@ from pyramidseg.model.bundle import KIND, load_bundle
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.tensor_files import CHECKSUM, read_metadata
 from pyramidseg.predict.outputs import is_ours
+
+logger = logging.getLogger(__name__)
 
 TIMED_RUNS = 9
 """Pairs of runs, of this backend and the other one, whose medians are the latencies."""
@@ -71,8 +73,6 @@ def export_model(
     split: str = DEFAULT_SPLIT,
     data: DataConfig = DEFAULT_DATA,
     device: str = "cpu",
-    track: Track = untracked,
-    say: Callable[[str], object] = lambda text: None,
 ) -> Export:
     """Write a bundle for another runtime, unless it predicts something else there.
 
@@ -115,7 +115,7 @@ def export_model(
     samples = (
         made_samples(segmenter, default_dtype(segmenter) if input_dtype == "auto" else input_dtype)
         if check is None
-        else labelled_samples(segmenter, check, split, data, track)
+        else labelled_samples(segmenter, check, split, data)
     )
     if input_dtype != "auto" and not samples.takes(input_dtype):
         raise ConfigError(
@@ -131,14 +131,14 @@ def export_model(
         std=tuple(segmenter.std.tolist()),
         source={"file": path.name, CHECKSUM: read_metadata(path, kind=KIND)[CHECKSUM]},
     )
-    say(f"{path}: to {format} {precision}, for {card.input_dtype} images of any size")
+    logger.info(f"{path}: to {format} {precision}, for {card.input_dtype} images of any size")
     file = chosen.convert(capture(segmenter, precision=chosen.graphs[precision], input_dtype=card.input_dtype))
     with staging(target) as staged:
         file.save(staged, card)
         backend = chosen.backend(staged, device=device, outputs=(LOGITS, COARSE))
         if backend.place == "cpu" and precision in chosen.slow_on_processors:
-            say(chosen.slow_on_processors[precision])
-        say(f"checking on {samples}")
+            logger.info(chosen.slow_on_processors[precision])
+        logger.info(f"checking on {samples}")
         parity = check_parity(backend, segmenter, samples, predicting=chosen.backend(staged, device=device))
         if parity.findings():
             return Export(None, None, parity)

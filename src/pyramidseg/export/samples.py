@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyramidseg.base.config import Channels, DataConfig
-from pyramidseg.base.parallel import Track
+from pyramidseg.base.log import track
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.demo.scenes import draw_scene
@@ -69,13 +69,17 @@ class Samples:
         return input_dtype in ("float32", self.dtype)
 
 
-def labelled_samples(model: Segmenter, dataset: str | Path, split: str, data: DataConfig, track: Track) -> Samples:
+def labelled_samples(model: Segmenter, dataset: str | Path, split: str, data: DataConfig) -> Samples:
     """A split of a dataset with the model's classes.
 
     Raises:
         DataError: it cannot be read, or has other classes.
     """
-    opened = open_dataset(dataset, data, assumed=model.classes, track=track)
+    opened = open_dataset(
+        dataset,
+        data,
+        assumed=model.classes,
+    )
     check_classes(opened, model.classes)
     records = opened.split(split)
     channels = opened.bands or model.settings.channels
@@ -86,7 +90,7 @@ def labelled_samples(model: Segmenter, dataset: str | Path, split: str, data: Da
     return Samples(
         name=f"{len(records)} images of {Path(opened.source).name}, split {split}{windows}",
         dtype=dtype if dtype in ("uint8", "uint16") else "float32",
-        whole=_read(records, opened.masks, channels, track),
+        whole=_read(records, opened.masks, channels),
         count=len(records),
         pieces=_pieces(torch.from_numpy(first).permute(2, 0, 1)),
     )
@@ -120,9 +124,9 @@ def default_dtype(model: Segmenter) -> str:
     return "uint8" if in_range and torch.equal(statistics, own) else "float32"
 
 
-def _read(records: Sequence[Record], masks: MaskSource, channels: Channels, track: Track) -> Iterator[Sample]:
+def _read(records: Sequence[Record], masks: MaskSource, channels: Channels) -> Iterator[Sample]:
     items = read_ahead(records, masks, channels=channels, threads=READERS)
-    for batch in in_batches(track(items, total=len(records), what="checking"), batch_size=1):
+    for batch in in_batches(track(items, total=len(records), task="checking"), batch_size=1):
         yield from _windows(batch.images, batch.labels)
 
 

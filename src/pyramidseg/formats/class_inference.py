@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 from pyramidseg.base.classes import IGNORE, MAX_CLASSES, Classes
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.errors import ConfigError, DataError
-from pyramidseg.base.parallel import Track
-from pyramidseg.base.result_cache import NO_CACHE, ResultCache
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.color_masks import ColorValues, unpack
 from pyramidseg.data.index_masks import BACKGROUND, FOREGROUND, NODATA, PLAIN, IndexValues, ThresholdValues, in_ranges
@@ -74,7 +72,7 @@ SAY_BINARY = (
 )
 
 
-def inferred(listing: ParsedDataset, known: ClassMap, track: Track, memory: ResultCache = NO_CACHE) -> Labels:
+def inferred(listing: ParsedDataset, known: ClassMap) -> Labels:
     """Numbered classes of index masks whose values run from 0 without gaps; 255 is ignored.
 
     Raises:
@@ -82,7 +80,7 @@ def inferred(listing: ParsedDataset, known: ClassMap, track: Track, memory: Resu
     """
     ignore = known.ignored(())
     how = known.values if isinstance(known.values, IndexValues) else PLAIN
-    held = count_mask_values(mask_files(listing), track, memory, how=how)
+    held = count_mask_values(mask_files(listing), how=how)
     values = sorted(set(held.pixels) - set(ignore))
     if values == [0, IGNORE]:
         raise AmbiguousLabelsError(known.source, SAY_BINARY, Interpretation(settings={"binary": True}))
@@ -108,9 +106,9 @@ def inferred(listing: ParsedDataset, known: ClassMap, track: Track, memory: Resu
     return Labels(Classes.numbered(len(ids)), masks, (note,))
 
 
-def colors_proposed(listing: ParsedDataset, known: ClassMap, track: Track) -> AmbiguousLabelsError:
+def colors_proposed(listing: ParsedDataset, known: ClassMap) -> AmbiguousLabelsError:
     """The error for colours that nobody has named, with all of them in the form of a class list."""
-    held = count_mask_colors(mask_files(listing), track)
+    held = count_mask_colors(mask_files(listing))
     if len(held.pixels) > MAX_CLASSES:
         frequent = [color for color in held.pixels if held.share(color) >= FREQUENT_SHARE]
         return AmbiguousLabelsError(
@@ -202,12 +200,7 @@ def _proposed_map(ids: list[int]) -> str:
 
 
 def binary_labels(
-    listing: ParsedDataset,
-    classes: tuple[ClassEntry, ...] | None,
-    config: LabelConfig,
-    *,
-    source: str,
-    memory: ResultCache = NO_CACHE,
+    listing: ParsedDataset, classes: tuple[ClassEntry, ...] | None, config: LabelConfig, *, source: str
 ) -> Labels:
     """Two classes by the value 0 and the other one, which is 255 or, as in 1-bit files, 1; or by a threshold.
 
@@ -236,7 +229,14 @@ def binary_labels(
             "a threshold parts them; list the numbers that count nowhere, or leave ignore out"
         )
     indices = index_values(config)
-    foreground = FOREGROUND if parted else foreground_value(mask_files(listing), how=indices, memory=memory)
+    foreground = (
+        FOREGROUND
+        if parted
+        else foreground_value(
+            mask_files(listing),
+            how=indices,
+        )
+    )
     listed = {value for value in config.ignore if isinstance(value, int) and value >= 0}
     masks = ClassMasks(  # not of_values, by which 255 would be ignored where the first mask makes 1 the foreground
         ids=tuple(sorted({BACKGROUND: int(config.inverted), foreground: int(not config.inverted)}.items())),
@@ -272,25 +272,32 @@ def decide_labels(
     classes: tuple[ClassEntry, ...] | None,
     config: LabelConfig,
     assumed: Classes | None,
-    track: Track,
-    memory: ResultCache = NO_CACHE,
 ) -> Labels:
     """The user's classes before the format's, those before the model's, and those before what the masks hold.
 
     Args:
         assumed: the classes of the model that the dataset is opened for, if there is one already.
-        memory: of what masks held in earlier runs.
 
     Raises:
         ConfigError: class entries that contradict each other, name what is not there, or settings without effect.
         DataError: nothing was said, and the values in the masks leave more than one reading.
     """
     if config.binary or config.threshold is not None:
-        return binary_labels(listing, classes, config, source=source, memory=memory)
+        return binary_labels(
+            listing,
+            classes,
+            config,
+            source=source,
+        )
     if config.inverted:
         raise ConfigError(f"{source}: inverted is for binary masks: say binary or threshold too, or leave it out")
     models = None if assumed is None or listing.labels else _entries(assumed)
-    known = ClassMap.of(listing, classes or models, config, source=source, memory=memory)
+    known = ClassMap.of(
+        listing,
+        classes or models,
+        config,
+        source=source,
+    )
     note: tuple[str, ...] = ()
     if classes is not None:
         labels = known.named(classes)
@@ -301,10 +308,10 @@ def decide_labels(
         labels = known.named(models)
         note = (f"no classes were given: those of the model are taken ({len(models)})",)
     elif isinstance(known.values, ColorValues):
-        raise colors_proposed(listing, known, track)
+        raise colors_proposed(listing, known)
     else:
-        return inferred(listing, known, track, memory)
-    _refuse_lost_foreground(listing, known, labels, classes, memory)
+        return inferred(listing, known)
+    _refuse_lost_foreground(listing, known, labels, classes)
     return labels._replace(notes=(*known.notes, *note, *labels.notes))
 
 
@@ -313,7 +320,7 @@ def _entries(classes: Classes) -> tuple[ClassEntry, ...]:
 
 
 def _refuse_lost_foreground(
-    listing: ParsedDataset, known: ClassMap, labels: Labels, classes: tuple[ClassEntry, ...] | None, memory: ResultCache
+    listing: ParsedDataset, known: ClassMap, labels: Labels, classes: tuple[ClassEntry, ...] | None
 ) -> None:
     """Masks of 0 and 255, with stray values or without, would be all background where 255 is no class.
 
@@ -326,7 +333,7 @@ def _refuse_lost_foreground(
     )
     if IGNORE in values or 0 not in values or said or not isinstance(known.values, IndexValues):
         return
-    if only_255_beside_0(mask_files(listing), values, how=known.values, memory=memory):
+    if only_255_beside_0(mask_files(listing), values, how=known.values):
         binary = values == {0, 1} and not any(entry.merged or entry.value is not None for entry in classes or ())
         settings = {"binary": True} if binary else {"ignore": (*known.config.ignore, IGNORE)}
         raise AmbiguousLabelsError(known.source, SAY_FOREGROUND, Interpretation(settings=settings))

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from pyramidseg.base.classes import Classes, Color, default_palette
 from pyramidseg.base.config import LabelConfig, MaskReference
 from pyramidseg.base.errors import ConfigError, DataError, nearest
-from pyramidseg.base.result_cache import NO_CACHE, ResultCache
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.color_masks import ColorValues, pack
 from pyramidseg.data.index_masks import NODATA, IndexValues
@@ -46,13 +45,7 @@ class ClassMap:
 
     @classmethod
     def of(
-        cls,
-        listing: ParsedDataset,
-        classes: tuple[ClassEntry, ...] | None,
-        config: LabelConfig,
-        *,
-        source: str,
-        memory: ResultCache = NO_CACHE,
+        cls, listing: ParsedDataset, classes: tuple[ClassEntry, ...] | None, config: LabelConfig, *, source: str
     ) -> "ClassMap":
         """Image files whose pixels turn out to be colours are read as such, aloud.
 
@@ -69,7 +62,12 @@ class ClassMap:
             if not any(color for _, color in known):
                 known = [(label.value, label.color) for label in listing.labels]
             masks = mask_files(listing)
-            colored = colored_mask(masks, known, tolerance=config.tolerance, how=index_values(config), memory=memory)
+            colored = colored_mask(
+                masks,
+                known,
+                tolerance=config.tolerance,
+                how=index_values(config),
+            )
         if colored is None:
             if config.tolerance:
                 raise ConfigError(

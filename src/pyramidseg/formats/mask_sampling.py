@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.classes import IGNORE, MAX_CLASSES, Color
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.parallel import Track, in_threads
-from pyramidseg.base.result_cache import NO_CACHE, ResultCache, digest, file_state
+from pyramidseg.base.log import track
+from pyramidseg.base.parallel import in_threads
+from pyramidseg.base.result_cache import digest, file_state, user_cache
 from pyramidseg.data.color_masks import packed, read_colors
 from pyramidseg.data.index_masks import NOTHING, PLAIN, IndexValues, grey, read_mask_values, shows_nodata
 from pyramidseg.formats.reader import ParsedDataset
@@ -65,30 +66,25 @@ def mask_files(listing: ParsedDataset) -> list[Path]:
     return [record.mask for records in listing.splits.values() for record in records if record.mask is not None]
 
 
-def count_mask_values(
-    masks: Sequence[Path], track: Track, memory: ResultCache = NO_CACHE, *, how: IndexValues = PLAIN
-) -> ValueCounts:
+def count_mask_values(masks: Sequence[Path], *, how: IndexValues = PLAIN) -> ValueCounts:
     """The integers in masks. Masks that cannot be read are left to the check of all of them, unless none can.
-
-    Args:
-        memory: of earlier passes over the same files.
 
     Raises:
         DataError: no mask can be read; the first one's error.
     """
     count = partial(_values, how=how)
-    return memory.get_or_compute(
+    return user_cache().get_or_compute(
         f"values in {len(masks)} masks from {masks[0].resolve()}" if masks else "values in no masks",
-        content=digest([how, *map(file_state, masks)]) if memory.folder else "",
-        compute=lambda: _held(masks, count, track, what="reading the values in the masks", most=None),
+        content=lambda: digest([how, *map(file_state, masks)]),
+        compute=lambda: _held(masks, count, what="reading the values in the masks", most=None),
         to_json=ValueCounts.to_json,
         from_json=ValueCounts.from_json,
     )
 
 
-def count_mask_colors(masks: Sequence[Path], track: Track) -> ValueCounts:
+def count_mask_colors(masks: Sequence[Path]) -> ValueCounts:
     """The colours in masks, likewise; ends early where there are more than can be classes."""
-    return _held(masks, _colors, track, what="reading the colours in the masks", most=MAX_CLASSES)
+    return _held(masks, _colors, what="reading the colours in the masks", most=MAX_CLASSES)
 
 
 def black_and_white(masks: Sequence[Path]) -> bool:
@@ -110,9 +106,7 @@ def black_and_white(masks: Sequence[Path]) -> bool:
 Counts = dict[int, int]
 
 
-def _held(
-    masks: Sequence[Path], count: Callable[[Path], Counts], track: Track, *, what: str, most: int | None
-) -> ValueCounts:
+def _held(masks: Sequence[Path], count: Callable[[Path], Counts], *, what: str, most: int | None) -> ValueCounts:
     def attempt(mask: Path) -> Counts | DataError:
         try:
             return count(mask)
@@ -121,7 +115,7 @@ def _held(
 
     held = ValueCounts()
     errors: list[DataError] = []
-    for mask, counts in track(zip(masks, in_threads(attempt, masks), strict=False), total=len(masks), what=what):
+    for mask, counts in track(zip(masks, in_threads(attempt, masks), strict=False), total=len(masks), task=what):
         if isinstance(counts, DataError):
             errors.append(counts)
             continue
@@ -152,9 +146,7 @@ SAMPLE = 15
 """Of so many masks that show whether they hold colours, most decide."""
 
 
-def only_255_beside_0(
-    masks: Sequence[Path], values: Set[int], *, how: IndexValues = PLAIN, memory: ResultCache = NO_CACHE
-) -> bool:
+def only_255_beside_0(masks: Sequence[Path], values: Set[int], *, how: IndexValues = PLAIN) -> bool:
     """Whether masks hold 255, and of these values none but 0. Ends at the first that holds one."""
 
     def look_for_them() -> bool:
@@ -165,20 +157,20 @@ def only_255_beside_0(
             found |= IGNORE in look.levels
         return found
 
-    return _remembered("255 beside 0", masks, [sorted(values), how], look_for_them, memory)
+    return _remembered("255 beside 0", masks, [sorted(values), how], look_for_them)
 
 
-def foreground_value(masks: Sequence[Path], *, how: IndexValues = PLAIN, memory: ResultCache = NO_CACHE) -> int:
+def foreground_value(masks: Sequence[Path], *, how: IndexValues = PLAIN) -> int:
     """Of masks that should be binary: 1 where the first that is not all 0 holds 0 and 1 alone, else 255."""
 
     def look_for_it() -> int:
         shown = (look.levels for look in _looks(masks, how) if look.levels - {0})
         return 1 if next(shown, {IGNORE}) <= {0, 1} else IGNORE
 
-    return _remembered("foreground", masks, [how], look_for_it, memory)
+    return _remembered("foreground", masks, [how], look_for_it)
 
 
-def mask_with_nodata(masks: Sequence[Path], *, memory: ResultCache = NO_CACHE) -> Path | None:
+def mask_with_nodata(masks: Sequence[Path]) -> Path | None:
     """One of a sample of masks that holds what can be no index, and says so itself: see `shows_nodata`."""
     sample = _spread(masks)[:SAMPLE]
 
@@ -189,17 +181,12 @@ def mask_with_nodata(masks: Sequence[Path], *, memory: ResultCache = NO_CACHE) -
                     return str(mask)
         return None
 
-    found = _remembered("nodata", sample, [], look_for_it, memory)
+    found = _remembered("nodata", sample, [], look_for_it)
     return None if found is None else Path(found)
 
 
 def colored_mask(
-    masks: Sequence[Path],
-    labels: Iterable[tuple[int, Color | None]],
-    *,
-    tolerance: int,
-    how: IndexValues = PLAIN,
-    memory: ResultCache = NO_CACHE,
+    masks: Sequence[Path], labels: Iterable[tuple[int, Color | None]], *, tolerance: int, how: IndexValues = PLAIN
 ) -> Path | None:
     """A mask that shows that the masks hold colours, or None where they hold integers.
 
@@ -215,17 +202,15 @@ def colored_mask(
         found = _colored_mask(masks, by_value, tolerance=tolerance, how=how)
         return None if found is None else str(found)
 
-    found = _remembered("colours", masks, [by_value, tolerance, how], look_for_it, memory)
+    found = _remembered("colours", masks, [by_value, tolerance, how], look_for_it)
     return None if found is None else Path(found)
 
 
-def _remembered(
-    what: str, masks: Sequence[Path], by: Sequence[object], look: Callable[[], T], memory: ResultCache
-) -> T:
+def _remembered(what: str, masks: Sequence[Path], by: Sequence[object], look: Callable[[], T]) -> T:
     """What a look at masks shows, as JSON has it; `by` is all that it depends on beside the files."""
-    shown: T = memory.get_or_compute(
+    shown: T = user_cache().get_or_compute(
         f"{what} in {len(masks)} masks from {masks[0].resolve()}" if masks else f"{what} in no masks",
-        content=digest([*by, *map(file_state, masks)]) if memory.folder else "",
+        content=lambda: digest([*by, *map(file_state, masks)]),
         compute=look,
         to_json=lambda found: found,
         from_json=lambda found: found,

@@ -11,8 +11,6 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig, LabelConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError
-from pyramidseg.base.parallel import Track, untracked
-from pyramidseg.base.result_cache import NO_CACHE, ResultCache
 from pyramidseg.data.index_masks import NODATA, IndexValues
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats.ade20k import read_ade20k
@@ -70,9 +68,7 @@ def open_dataset(
     data: DataConfig,
     *,
     assumed: Classes | None = None,
-    track: Track = untracked,
     defects: list[Defect] | None = None,
-    memory: ResultCache = NO_CACHE,
 ) -> Dataset:
     """List a dataset, decide on its classes, and see that it has a validation split.
 
@@ -81,10 +77,8 @@ def open_dataset(
         data: `format`, `classes` and what `LabelConfig` has are used, and go before those of the file; what is ignored
             is added up. Of a dataset made in Python, `bands`, `val_share` and `group` are.
         assumed: the classes of the model that the dataset is opened for; taken where the dataset says none.
-        track: shows the progress of the pass over all masks that classes are inferred by, where none are given.
         defects: takes what is wrong with files that belong to no record, such as images without a mask, and masks that
             leave more than one reading; without it they are refused, with it one of the readings is taken.
-        memory: of what masks held in earlier runs.
 
     Raises:
         DataError: there is nothing, or nothing that can be read, or the labels leave more than one reading.
@@ -100,12 +94,22 @@ def open_dataset(
         refuse_defects(root, listing.defects)
     else:
         defects += listing.defects
-    listing, config = _with_nodata(listing, _joined(data, description), memory)
+    listing, config = _with_nodata(listing, _joined(data, description))
     classes = tuple(ClassEntry(name=name) for name in data.classes) if data.classes else description.classes
     said, any_read = config, True
-    decide = partial(decide_labels, source=str(file or root), assumed=assumed, track=track, memory=memory)
+    decide = partial(
+        decide_labels,
+        source=str(file or root),
+        assumed=assumed,
+    )
     try:
-        listing = as_said(listing, config, classes=classes, assumed=assumed, source=str(file or root), track=track)
+        listing = as_said(
+            listing,
+            config,
+            classes=classes,
+            assumed=assumed,
+            source=str(file or root),
+        )
         labels = decide(listing, classes=classes, config=config)
     except (DataError, ConfigError) as error:
         reading = _possible_reading(error, classes, damaged=any(defect.kind in _OF_LISTS for defect in listing.defects))
@@ -155,11 +159,13 @@ def _possible_reading(
     return Interpretation((ClassEntry(name="class 0", color=(0, 0, 0)),), {"ignore": ("*",)})
 
 
-def _with_nodata(listing: ParsedDataset, config: LabelConfig, memory: ResultCache) -> tuple[ParsedDataset, LabelConfig]:
+def _with_nodata(listing: ParsedDataset, config: LabelConfig) -> tuple[ParsedDataset, LabelConfig]:
     """What index masks themselves call nodata, and what can be no index, is ignored, aloud."""
     if NODATA in config.ignore or config.threshold is not None or not isinstance(listing.values, IndexValues):
         return listing, config
-    mask = mask_with_nodata(mask_files(listing), memory=memory)
+    mask = mask_with_nodata(
+        mask_files(listing),
+    )
     if mask is None:
         return listing, config
     note = (

@@ -15,8 +15,9 @@ from pyramidseg.base.classes import Color
 from pyramidseg.base.config import Channels
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.parallel import Track, in_threads, untracked
-from pyramidseg.base.result_cache import NO_CACHE, ResultCache, digest, file_state
+from pyramidseg.base.log import track
+from pyramidseg.base.parallel import in_threads
+from pyramidseg.base.result_cache import ResultCache, digest, file_state, user_cache
 from pyramidseg.data.channel_statistics import byte_counts
 from pyramidseg.data.class_masks import NEXT_STEP, ClassMasks, UnknownValues, values_of
 from pyramidseg.data.image_mask_checks import Turn, check_same_grid, check_same_size, turn_of
@@ -213,9 +214,7 @@ def check_dataset(
     *,
     splits: Iterable[str] = ("train", "val"),
     channels: Channels | None = None,
-    track: Track = untracked,
     workers: int | None = None,
-    memory: ResultCache = NO_CACHE,
 ) -> DatasetSummary:
     """Decode every mask and read every image's header; never stop at the first defect.
 
@@ -225,33 +224,25 @@ def check_dataset(
     Args:
         splits: the splits to check; each must hold something.
         channels: the image channels that the model takes, if they are known.
-        track: shows the progress.
         workers: threads; default: one for each processor, up to 8.
-        memory: of earlier checks.
 
     Raises:
         DataError: there are defects. The first few are named, and how many there are in all.
     """
     listed = {split: dataset.split(split) for split in splits}
     _refuse_repeated_ids(dataset, listed)
-    if not _is_known(dataset.masks):
-        memory = NO_CACHE
-    return memory.get_or_compute(
+    cache = user_cache() if _is_known(dataset.masks) else ResultCache()
+    return cache.get_or_compute(
         f"check of {Path(dataset.source).resolve()}: {sorted(listed)}, {channels} channels",
-        content=_content(dataset, listed, channels) if memory.folder else "",
-        compute=lambda: _check(dataset, listed, channels=channels, track=track, workers=workers),
+        content=lambda: _content(dataset, listed, channels),
+        compute=lambda: _check(dataset, listed, channels=channels, workers=workers),
         to_json=DatasetSummary.to_json,
         from_json=DatasetSummary.from_json,
     )
 
 
 def _check(
-    dataset: Dataset,
-    listed: dict[str, tuple[Record, ...]],
-    *,
-    channels: Channels | None,
-    track: Track,
-    workers: int | None,
+    dataset: Dataset, listed: dict[str, tuple[Record, ...]], *, channels: Channels | None, workers: int | None
 ) -> DatasetSummary:
     total = sum(len(records) for records in listed.values())
 
@@ -262,7 +253,7 @@ def _check(
     findings = in_threads(lambda item: (item[0], check(item[1])), everything, workers=workers)
     tallies = {split: Tally(len(dataset.classes)) for split in listed}
     defects, turns, palettes = DefectSummary(dataset.source), Turns(), Palettes()
-    for split, finding in track(findings, total=total, what="checking images and masks"):
+    for split, finding in track(findings, total=total, task="checking images and masks"):
         if finding.error is not None:
             defects.add(finding.error)
         elif finding.counts is not None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import Defect, DefectKind
-from pyramidseg.base.parallel import Track, in_threads, untracked
+from pyramidseg.base.log import track
+from pyramidseg.base.parallel import in_threads
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.inspection.channel_survey import ChannelGroup, Survey
@@ -61,17 +62,12 @@ class Inspection:
 
 
 def inspect_dataset(
-    source: str | Path | Dataset,
-    *,
-    data: DataConfig | None = None,
-    track: Track = untracked,
-    workers: int | None = None,
+    source: str | Path | Dataset, *, data: DataConfig | None = None, workers: int | None = None
 ) -> Inspection:
     """Inspect a dataset: a folder, a YAML file, or a dataset made in Python.
 
     Args:
         data: how it is to be read, as for training.
-        track: shows the progress.
         workers: threads; default: one for each processor, up to 8.
 
     Raises:
@@ -79,14 +75,14 @@ def inspect_dataset(
         ConfigError: settings or the YAML file say what is not possible.
     """
     found: list[Defect] = []
-    dataset = open_dataset(source, data or DataConfig(), track=track, defects=found)
+    dataset = open_dataset(source, data or DataConfig(), defects=found)
     labels_lost = any(defect.kind in _LOSES_LABELS for defect in found)
     dataset = replace(dataset, splits=_in_order(dataset.splits))
     survey = Survey(PixelIndex.of(dataset.splits), len(dataset.classes))
     records = [record for some in dataset.splits.values() for record in some]
     look = partial(examine, masks=dataset.masks, num_classes=len(dataset.classes), bands=dataset.bands)
     examined = in_threads(look, records, workers=workers)
-    for place, examination in enumerate(track(examined, total=len(survey.places), what="inspecting images and masks")):
+    for place, examination in enumerate(track(examined, total=len(survey.places), task="inspecting images and masks")):
         survey.add(place, examination)
     found += [
         *find_clashes(dataset.splits),

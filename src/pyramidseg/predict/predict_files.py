@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from pyramidseg.base.errors import ConfigError, DataError, OutputError, nearest
 from pyramidseg.base.files import write_atomically
+from pyramidseg.base.log import track
 from pyramidseg.base.version import __version__
 from pyramidseg.images.georeference import read_georeference
 from pyramidseg.predict.outputs import WRITERS, is_ours
@@ -101,7 +102,6 @@ def predict_files(
     *,
     save: Sequence[str] = ("mask",),
     batch_size: int = 4,
-    track: Track | None = None,
 ) -> PredictionSummary:
     """Predict files, folders and patterns into a folder, with `predictions.json` beside the outputs.
 
@@ -129,7 +129,7 @@ def predict_files(
 
     def predict_into(part: Path) -> None:
         with closing(_predictions(predictor, images, names, out, batch_size=batch_size)) as entries:
-            tracked = entries if track is None else track(entries, total=len(images), what="predicting")
+            tracked = entries if track is None else track(entries, total=len(images), task="predicting")
             with part.open("w", encoding="utf-8") as file:
                 for text in _summary_text(predictor.classes.names, tracked, summary):
                     file.write(text)

@@ -107,12 +107,7 @@ class Predictor:
         return next(iter(self.predict_many([image], confidence=confidence, probabilities=probabilities)))
 
     def predict_many(
-        self,
-        images: Iterable[Source],
-        *,
-        batch_size: int = 4,
-        confidence: bool = False,
-        probabilities: bool = False,
+        self, images: Iterable[Source], *, batch_size: int = 4, confidence: bool = False, probabilities: bool = False
     ) -> Generator[Segmentation, None, None]:
         """Segment images one after the other, in their order, holding only a few of them at a time.
 
@@ -129,12 +124,7 @@ class Predictor:
                 yield outcome.segmentation
 
     def outcomes(
-        self,
-        images: Iterable[Source],
-        *,
-        batch_size: int = 4,
-        confidence: bool = False,
-        probabilities: bool = False,
+        self, images: Iterable[Source], *, batch_size: int = 4, confidence: bool = False, probabilities: bool = False
     ) -> Generator[PredictionResult, None, None]:
         """As `predict_many`, with images that cannot be read as outcomes of their own.
 

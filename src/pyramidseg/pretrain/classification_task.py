@@ -3,6 +3,7 @@
 Legend: B batch, K classes.
 """
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,10 +28,9 @@ from pyramidseg.base.device import (
     world_size,
 )
 from pyramidseg.base.errors import ConfigError, DataError
-from pyramidseg.base.log import Console
+from pyramidseg.base.log import track
 from pyramidseg.base.overrides import given_settings
 from pyramidseg.base.parallel import in_threads
-from pyramidseg.base.result_cache import ResultCache
 from pyramidseg.data.image_statistics import Normalization, measure, wants_statistics
 from pyramidseg.data.loading import Batch
 from pyramidseg.data.records import Record
@@ -47,6 +47,8 @@ from pyramidseg.training.run_folder import RunFolder
 from pyramidseg.training.setup import Setup, assemble, make_plan, make_step
 from pyramidseg.training.step import Step
 from pyramidseg.training.task import Columns, Validation
+
+logger = logging.getLogger(__name__)
 
 TOP = 5
 """A class among so many most likely ones counts in the top-5 error."""
@@ -120,12 +122,12 @@ class ClassificationTask:
         """See `Task.training_columns`."""
         return {"train_error": _share(tally, WRONG), "train_top5_error": _share(tally, WRONG_TOP)}
 
-    def validate(self, model: nn.Module, console: Console) -> Validation:
+    def validate(self, model: nn.Module) -> Validation:
         """Error and loss on the middle of every validation image; see `Task.validate`."""
         mine = self.data.splits["val"][rank() :: world_size()]
         tally = self.empty_tally()
         loss = torch.zeros((), dtype=sum_dtype(self.step.device), device=self.step.device)
-        for images, labels in self._batches(mine, console):
+        for images, labels in self._batches(mine):
             with torch.inference_mode(), autocast(self.step.precision, self.step.device):
                 logits = self.step.widened(model(images.to(self.step.device)))
             truth = self.step.to_device(labels)
@@ -144,7 +146,7 @@ class ClassificationTask:
         assert isinstance(model, Classifier)
         model.save(path, facts=facts)
 
-    def write_results(self, setup: Setup, run: RunFolder, position: TrainingProgress, console: Console) -> None:
+    def write_results(self, setup: Setup, run: RunFolder, position: TrainingProgress) -> None:
         """Curves and page; see `Task.write_results`."""
         if rank() > 0:
             return
@@ -165,15 +167,15 @@ class ClassificationTask:
         )
         channels = setup.model.in_channels
         more = "" if channels == 3 else f" model.in_channels={channels}"
-        console.say(f"for segmentation: --encoder {setup.model.name} --encoder-weights {run.best}{more}")
+        logger.info(f"for segmentation: --encoder {setup.model.name} --encoder-weights {run.best}{more}")
 
-    def _batches(self, images: Sequence[LabelledImage], console: Console) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, images: Sequence[LabelledImage]) -> Iterator[tuple[Tensor, Tensor]]:
         """(B, C, H, W) crops and (B,) labels."""
 
         def read(entry: LabelledImage) -> np.ndarray[Any, Any]:
             return center_crop(read_image(entry.image, channels=self.config.model.in_channels), self.config.data.crop)
 
-        crops = console.track(in_threads(read, images), total=len(images), what="scoring")
+        crops = track(in_threads(read, images), total=len(images), task="scoring")
         size = self.config.train.val_batch_size
         waiting: list[tuple[np.ndarray[Any, Any], int]] = []
         for entry, crop in zip(images, crops, strict=True):
@@ -185,7 +187,7 @@ class ClassificationTask:
             yield _stacked(waiting)
 
 
-def plan_pretraining(config: Config, folder: Path, console: Console, origin: InitialWeights | None = None) -> Setup:
+def plan_pretraining(config: Config, folder: Path, origin: InitialWeights | None = None) -> Setup:
     """Check everything that can be checked before training, and build what it needs.
 
     Args:
@@ -197,7 +199,7 @@ def plan_pretraining(config: Config, folder: Path, console: Console, origin: Ini
     config, optimizer = choose_optimizer(classification_config(config))
     step = make_step(config)  # a device or a network that cannot be had is refused before any image is read
     check_encoder(config.model)
-    data, normalization = on_first_rank(lambda: _checked(folder, config, console))
+    data, normalization = on_first_rank(lambda: _checked(folder, config))
     torch.manual_seed(position_seed("initialisation", config.train.seed))
     model = Classifier(
         data.classes,
@@ -236,7 +238,7 @@ def plan_pretraining(config: Config, folder: Path, console: Console, origin: Ini
         notes=(note, *([f"images are normalised by {normalization}"] if normalization else [])),
     )
     for text in (*setup.notes, optimizer):
-        console.say(text)
+        logger.info(text)
     return setup
 
 
@@ -275,21 +277,21 @@ def counted(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([wrong.new_tensor(len(labels)), wrong, wrong_top])
 
 
-def _checked(folder: Path, config: Config, console: Console) -> tuple[ImageFolders, Normalization | None]:
+def _checked(folder: Path, config: Config) -> tuple[ImageFolders, Normalization | None]:
     """The images, and mean and deviation of those that are trained on where the network needs them."""
-    channels, memory = config.model.in_channels, ResultCache.of_user(console.warn)
+    channels = config.model.in_channels
     data = open_image_folders(folder, val_share=config.data.val_share)
-    console.say(f"{data.source}: folders of images by class, {len(data.classes)} classes")
+    logger.info(f"{data.source}: folders of images by class, {len(data.classes)} classes")
     for note in data.notes:
-        console.say(f"  {note}")
-    check_images(data, channels=channels, track=console.track)
+        logger.info(f"  {note}")
+    check_images(data, channels=channels)
     for name, images in data.splits.items():
-        console.say(f"  {name}: {len(images)} images")
+        logger.info(f"  {name}: {len(images)} images")
     dtype = _common_dtype(data)
     if not wants_statistics(config.data.normalization, dtypes=(dtype,), channels=channels, pretrained=False):
         return data, None
     records = [Record(entry.id, entry.image) for entry in data.splits["train"]]
-    return data, measure(records, channels=channels, track=console.track, memory=memory)
+    return data, measure(records, channels=channels)
 
 
 def _common_dtype(data: ImageFolders) -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.parallel import Track, in_threads
+from pyramidseg.base.log import track
+from pyramidseg.base.parallel import in_threads
 from pyramidseg.formats.folders import IMAGE_FOLDERS, MASK_FOLDERS
 from pyramidseg.formats.reader import RARE_VAL_NAMES, USUAL_FOLDERS
 from pyramidseg.images.decode import check_channels, read_header
@@ -103,7 +104,7 @@ def open_image_folders(folder: Path, *, val_share: float | None = None) -> Image
     return ImageFolders(str(folder), classes, splits, (note,))
 
 
-def check_images(data: ImageFolders, *, channels: int, track: Track) -> None:
+def check_images(data: ImageFolders, *, channels: int) -> None:
     """Read the header of every image.
 
     Raises:
@@ -119,7 +120,7 @@ def check_images(data: ImageFolders, *, channels: int, track: Track) -> None:
             return error
         return None
 
-    for fault in track(in_threads(fault_of, entries), total=len(entries), what="checking images"):
+    for fault in track(in_threads(fault_of, entries), total=len(entries), task="checking images"):
         if fault is not None:
             defects.add(fault)
     defects.refuse(len(entries))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pyramidseg.backends.factory import FASTER_ON_CPU
 from pyramidseg.base.device import choose_device, has_fast_bf16
 from pyramidseg.base.errors import ConfigError, OutputError, PyramidSegError, TrainingError, nearest
 from pyramidseg.base.files import write_text
+from pyramidseg.base.log import only_warnings
 from pyramidseg.export.export_model import export_model
 from pyramidseg.model.bundle import KIND
 from pyramidseg.model.cost import describe_cost
@@ -34,6 +36,8 @@ from pyramidseg.studies.benchmark_results import (
     measure_roofline,
 )
 from pyramidseg.studies.process_memory import peak_memory
+
+logger = logging.getLogger(__name__)
 
 # What can run a model on this machine: backends and precisions, with the exports that some of them need.
 
@@ -65,10 +69,9 @@ class Candidate:
 class TemporaryExports:
     """A bundle's exports to a folder, each made and checked when it is first asked for."""
 
-    def __init__(self, bundle: Path, folder: Path, say: Say) -> None:
+    def __init__(self, bundle: Path, folder: Path) -> None:
         self._bundle = bundle
         self._folder = folder
-        self._say = say
         self._done: dict[str, Path] = {}
 
     def file_for(self, backend: type[ExportedBackend]) -> Path:
@@ -79,8 +82,9 @@ class TemporaryExports:
             MissingExtra: what it takes to export is not installed.
         """
         if backend.format not in self._done:
-            self._say(f"exporting to {backend.format}, to see what that would bring")
-            export = export_model(self._bundle, format=backend.format, out=self._folder)
+            logger.info(f"exporting to {backend.format} to benchmark it")
+            with only_warnings():
+                export = export_model(self._bundle, format=backend.format, out=self._folder)
             if export.path is None:
                 raise ConfigError(
                     f"backend={backend.name}: the export predicts otherwise: {'; '.join(export.findings)}"
@@ -254,7 +258,6 @@ def benchmark_model(
     backends: Sequence[str] | None = None,
     device: str = "auto",
     out: str | Path | None = None,
-    say: Say = lambda text: None,
 ) -> BenchmarkResult:
     """Measure a model's prediction on this machine, as `pyramidseg benchmark` does: from pixels to label map.
 
@@ -303,10 +306,10 @@ def benchmark_model(
         machine=describe_machine(place),
         roofline=measure_roofline(place, rounds=rounds),
     )
-    say(str(conditions))
+    logger.info(str(conditions))
     with tempfile.TemporaryDirectory(prefix="pyramidseg-benchmark-") as exports:
-        candidates, left_out = find_candidates(path, backends, place, TemporaryExports(path, Path(exports), say))
-        rows = _measure(candidates, conditions, place, say)
+        candidates, left_out = find_candidates(path, backends, place, TemporaryExports(path, Path(exports)))
+        rows = _measure(candidates, conditions, place)
     result = BenchmarkResult(conditions, rows, left_out, explain_choice(path, chosen, rows))
     if folder is not None:
         write_text(folder / RESULTS, json.dumps(result.to_dict(), indent=1, ensure_ascii=False) + "\n")
@@ -321,13 +324,11 @@ def default_size(model: Path) -> tuple[int, int]:
     return DEFAULT_SIZE if crop is None else (int(crop[0]), int(crop[1]))
 
 
-def _measure(
-    candidates: Sequence[Candidate], conditions: Conditions, device: torch.device, say: Say
-) -> tuple[Row, ...]:
-    say(f"measuring {len(candidates)} in turn, {conditions.rounds} rounds, after {WARMUP} that do not count")
+def _measure(candidates: Sequence[Candidate], conditions: Conditions, device: torch.device) -> tuple[Row, ...]:
+    logger.info(f"measuring {len(candidates)} in turn, {conditions.rounds} rounds, after {WARMUP} that do not count")
     one = _timings(candidates, conditions, batch=1, device=device)
     many = _timings(candidates, conditions, batch=conditions.batch_size, device=device)
-    say("measuring the memory of each, in processes of their own")
+    logger.info("measuring the memory of each, in processes of their own")
     rows = []
     for index, candidate in enumerate(candidates):
         backend, latency, batch = candidate.backend, one[index], many[index]

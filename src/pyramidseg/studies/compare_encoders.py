@@ -3,6 +3,7 @@
 DIR/comparison.yaml holds what was asked, DIR/runs/ENCODER-seedN one ordinary training run each.
 """
 
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from torch import nn
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import ConfigError, OutputError, WeightsError
 from pyramidseg.base.files import write_text
-from pyramidseg.base.log import Console
+from pyramidseg.base.log import only_warnings
 from pyramidseg.base.overrides import make_config
 from pyramidseg.model.encoder import resolve_encoder
 from pyramidseg.training.checkpoint import InitialWeights
@@ -28,6 +29,8 @@ from pyramidseg.training.segmentation_task import SegmentationTask
 from pyramidseg.training.setup import Setup
 from pyramidseg.training.task import Validation
 
+logger = logging.getLogger(__name__)
+
 # How many epochs a budget in minutes allows: one trial epoch of each encoder is timed.
 
 
@@ -37,10 +40,10 @@ class TimedSegmentation(SegmentationTask):
 
     seconds: list[float] = field(default_factory=list)
 
-    def validate(self, model: nn.Module, console: Console) -> Validation:
+    def validate(self, model: nn.Module) -> Validation:
         """See `Task.validate`."""
         began = time.monotonic()
-        found = super().validate(model, console)
+        found = super().validate(model)
         self.seconds.append(time.monotonic() - began)
         return found
 
@@ -51,11 +54,10 @@ def epoch_seconds(config: Config, dataset: str, *, out: Path) -> float:
     Raises:
         Interrupted: in words of a comparison.
     """
-    console = Console(quiet=True)
     timed: list[TimedSegmentation] = []
 
     def timed_setup(resolved: Config, origin: InitialWeights | None) -> Setup:
-        setup = plan(resolved, dataset, console, origin)
+        setup = plan(resolved, dataset, origin)
         task = setup.task
         assert isinstance(task, SegmentationTask)
         timed.append(TimedSegmentation(task.config, task.dataset, task.summary, task.step, task.class_weights))
@@ -63,8 +65,14 @@ def epoch_seconds(config: Config, dataset: str, *, out: Path) -> float:
 
     shutil.rmtree(out, ignore_errors=True)
     try:
-        with _nothing_kept():
-            run = run_task(config, timed_setup, out=out, resume=False, overwrite=False, console=console)
+        with _nothing_kept(), only_warnings():
+            run = run_task(
+                config,
+                timed_setup,
+                out=out,
+                resume=False,
+                overwrite=False,
+            )
     finally:
         shutil.rmtree(out, ignore_errors=True)
     return float(sum(row["seconds"] for row in run.history) + sum(timed[0].seconds))
@@ -131,7 +139,6 @@ def begin_study(
     epochs: int | None,
     minutes: float | None,
     settings: Mapping[str, Any],
-    console: Console,
 ) -> Study:
     """The study in `out`: a new one, or the one that is there already, which has to ask the same.
 
@@ -163,18 +170,18 @@ def begin_study(
         return stored
     if is_occupied(out):
         raise OutputError(f"{out}: exists already and holds no comparison; choose another --out")
-    _check_runs(dataset, names, settings, console)
+    _check_runs(dataset, names, settings)
     counts = (
         dict.fromkeys(names, epochs)
         if epochs is not None
-        else {name: _affordable(dataset, name, settings, minutes or 0, out, console) for name in names}
+        else {name: _affordable(dataset, name, settings, minutes or 0, out) for name in names}
     )
     study = Study(dataset, names, seeds, counts, minutes, dict(settings))
     write_text(out / PLAN, yaml.safe_dump(_plain(study), sort_keys=False))
     return study
 
 
-def carry_out(study: Study, out: Path, console: Console) -> dict[str, list[Run]]:
+def carry_out(study: Study, out: Path) -> dict[str, list[Run]]:
     """Train what has not been trained yet; finished runs are left as they are.
 
     Seed by seed, so that there is something to compare early.
@@ -190,11 +197,17 @@ def carry_out(study: Study, out: Path, console: Console) -> dict[str, list[Run]]
     for seed in range(study.seeds):
         for place, encoder in enumerate(study.encoders):
             number = seed * len(study.encoders) + place + 1
-            console.say(f"run {number} of {total}: {encoder}, seed {seed}, {study.epochs[encoder]} epochs")
+            logger.info(f"run {number} of {total}: {encoder}, seed {seed}, {study.epochs[encoder]} epochs")
             folder = run_folder(out, encoder, seed)
             config = study.config(encoder, seed)
             with _in_words_of_compare(folder):
-                run = fit(config, study.dataset, out=folder, resume=folder.exists(), overwrite=False, console=console)
+                run = fit(
+                    config,
+                    study.dataset,
+                    out=folder,
+                    resume=folder.exists(),
+                    overwrite=False,
+                )
             runs[encoder].append(run)
     return runs
 
@@ -216,18 +229,17 @@ def _in_words_of_compare(folder: Path) -> Iterator[None]:
         raise WeightsError(str(error).replace("--overwrite starts anew", here)) from None
 
 
-def _check_runs(dataset: str, encoders: Sequence[str], settings: Mapping[str, Any], console: Console) -> None:
+def _check_runs(dataset: str, encoders: Sequence[str], settings: Mapping[str, Any]) -> None:
     """Plan a run of every encoder: whatever would refuse the last one refuses before the first is trained."""
-    console.say(f"checking the dataset and {len(encoders)} encoders")
+    logger.info(f"checking the dataset and {len(encoders)} encoders")
     for encoder in encoders:
-        plan(_config(settings, encoder=encoder, epochs=1, seed=0), dataset, Console(quiet=True))
+        with only_warnings():
+            plan(_config(settings, encoder=encoder, epochs=1, seed=0), dataset)
 
 
-def _affordable(
-    dataset: str, encoder: str, settings: Mapping[str, Any], minutes: float, out: Path, console: Console
-) -> int:
+def _affordable(dataset: str, encoder: str, settings: Mapping[str, Any], minutes: float, out: Path) -> int:
     """Epochs that fit into the minutes, by a trial; see `budget`."""
-    console.say(f"{encoder}: one trial epoch, to see how many {minutes:g} minutes allow")
+    logger.info(f"{encoder}: one trial epoch, to see how many {minutes:g} minutes allow")
     config = _config(settings, encoder=encoder, epochs=1, seed=0)
     seconds = epoch_seconds(config, dataset, out=out.with_name(f".{out.name}-trial"))
     return affordable_epochs(encoder, minutes=minutes, seconds=seconds)

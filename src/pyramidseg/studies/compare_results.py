@@ -11,7 +11,6 @@ from torch import Tensor
 
 from pyramidseg.backends import TorchBackend
 from pyramidseg.base.classes import Classes
-from pyramidseg.base.log import Console
 from pyramidseg.base.overrides import load_config
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.evaluation.scoring import score
@@ -117,18 +116,18 @@ class Results:
     differences: tuple[Difference, ...]
 
 
-def collect(runs: Mapping[str, Sequence[Run]], dataset: str, console: Console) -> Results:
+def collect(runs: Mapping[str, Sequence[Run]], dataset: str) -> Results:
     """Score the last bundle of every run image by image, and measure what each model costs."""
     first = next(iter(runs.values()))[0]
     config = load_config(first.folder / "config.yaml")
-    opened = open_dataset(dataset, config.data, track=console.track)
+    opened = open_dataset(dataset, config.data)
     records = opened.split("val")
     height, width = typical_size(records)
     backends = {name: TorchBackend(found[0].last, device=config.train.device) for name, found in runs.items()}
     latencies = measure_latencies(backends, height=height, width=width)
     results = []
     for name, found in runs.items():
-        counts = tuple(score_by_image(run.last, opened, records, config.train.device, console) for run in found)
+        counts = tuple(score_by_image(run.last, opened, records, config.train.device) for run in found)
         totals = [run.sum(axis=0) for run in counts]
         backend = backends[name]
         cost = describe_cost(skeleton(backend.settings, len(backend.classes)), height, width)
@@ -178,7 +177,7 @@ def measure_latencies(backends: Mapping[str, TorchBackend], *, height: int, widt
     return {name: timing.milliseconds for name, timing in alternate(calls, device=device).items()}
 
 
-def score_by_image(bundle: Path, dataset: Dataset, records: Sequence[Record], device: str, console: Console) -> Counts:
+def score_by_image(bundle: Path, dataset: Dataset, records: Sequence[Record], device: str) -> Counts:
     """(N, 3, K) counts of a bundle on the records."""
     backend = TorchBackend(Segmenter.load(bundle), device=device)
     counts: dict[str, Any] = {}
@@ -195,7 +194,6 @@ def score_by_image(bundle: Path, dataset: Dataset, records: Sequence[Record], de
         batch_size=4,
         device=backend.device,
         each=keep,
-        track=console.track,
     )
     return np.stack([counts[record.id] for record in records])
 

@@ -1,7 +1,7 @@
 """Checkpoints: everything that resuming needs, written atomically, checksummed, the last two kept."""
 
 import json
-from collections.abc import Callable
+import logging
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +17,8 @@ from pyramidseg.model.tensor_files import read_metadata, read_verified, write_te
 if TYPE_CHECKING:
     from pyramidseg.model.classifier import Classifier
     from pyramidseg.model.segmenter import Segmenter
+
+logger = logging.getLogger(__name__)
 
 KIND = "pyramidseg checkpoint"
 KEPT = 2
@@ -141,7 +143,7 @@ def stored_origin(folder: Path) -> InitialWeights | None:
 
 
 def load_checkpoint(
-    folder: Path, *, identity: Identity, processes: int, warn: Callable[[str], None]
+    folder: Path, *, identity: Identity, processes: int
 ) -> tuple[dict[str, Tensor], TrainingProgress] | None:
     """The newest checkpoint that is whole, or None where there is none at all.
 
@@ -157,7 +159,7 @@ def load_checkpoint(
             tensors, metadata = read_verified(path, kind=KIND)
         except WeightsError as error:
             if path != stored[0]:
-                warn(f"{error}; the checkpoint before it is used")
+                logger.warning(f"{error}; the checkpoint before it is used")
             continue
         if metadata["data"] != identity.data:
             raise WeightsError(

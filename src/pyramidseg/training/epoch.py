@@ -12,7 +12,7 @@ from torch import Tensor
 from pyramidseg.base.config import Config
 from pyramidseg.base.device import memory_explained, rank, sum_over_ranks, world_size
 from pyramidseg.base.errors import TrainingError
-from pyramidseg.base.log import Console
+from pyramidseg.base.log import ProgressTask
 from pyramidseg.data.loading import Batch
 from pyramidseg.training.checkpoint import TrainingProgress, save_checkpoint
 from pyramidseg.training.interrupt import Interrupted, StopRequest
@@ -56,7 +56,6 @@ def run_epoch(
     *,
     checkpoints: CheckpointClock,
     stop: StopRequest,
-    console: Console,
 ) -> None:
     """Train from the position's step to the epoch's end; `tally` and `position` are brought forward in place."""
     config, plan = setup.config, setup.loader.plan
@@ -67,7 +66,7 @@ def run_epoch(
     title = f"epoch {position.epoch + 1}/{config.train.epochs}"
     with (
         closing(batches),
-        console.bar(total=plan.steps, title=title, done=position.step) as bar,
+        ProgressTask(title, total=plan.steps, done=position.step) as bar,
         memory_explained(advice),
         compiling_explained() if config.train.compile != "none" else nullcontext(),
     ):

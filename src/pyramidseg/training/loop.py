@@ -1,5 +1,6 @@
 """Training, from a dataset to a run folder: `fit` is the loop, `train` its public face."""
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,9 +21,7 @@ from pyramidseg.base.device import (
     world_size,
 )
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.base.log import Console
 from pyramidseg.base.overrides import full_name, given_settings, load_config
-from pyramidseg.base.result_cache import ResultCache
 from pyramidseg.data.image_statistics import Normalization, measure, wants_statistics
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats.open_dataset import open_dataset
@@ -39,6 +38,8 @@ from pyramidseg.training.segmentation_task import SegmentationTask
 from pyramidseg.training.setup import Setup, make_step
 from pyramidseg.training.task import Validation
 from pyramidseg.training.trackers import EventLog
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,6 @@ def train(
     config: Config | str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    quiet: bool = False,
     **settings: Any,
 ) -> Run:
     """Train on a dataset and leave model, figures and report in the folder `out`.
@@ -84,31 +84,22 @@ def train(
     elif not isinstance(config, (str, Path, type(None))):
         raise ConfigError(f"config={config!r}: a Config or a YAML file is needed; make_config makes a Config of it")
     resolved = load_config(config, overrides)
-    return fit(resolved, dataset, out=Path(out), resume=resume, overwrite=overwrite, console=Console(quiet=quiet))
+    return fit(resolved, dataset, out=Path(out), resume=resume, overwrite=overwrite)
 
 
-def fit(
-    config: Config, source: str | Path | Dataset, *, out: Path, resume: bool, overwrite: bool, console: Console
-) -> Run:
+def fit(config: Config, source: str | Path | Dataset, *, out: Path, resume: bool, overwrite: bool) -> Run:
     """The whole of a segmentation run."""
     return run_task(
         config,
-        lambda resolved, origin: plan(resolved, source, console, origin),
+        lambda resolved, origin: plan(resolved, source, origin),
         out=out,
         resume=resume,
         overwrite=overwrite,
-        console=console,
     )
 
 
 def run_task(
-    config: Config,
-    make: Callable[[Config, InitialWeights | None], Setup],
-    *,
-    out: Path,
-    resume: bool,
-    overwrite: bool,
-    console: Console,
+    config: Config, make: Callable[[Config, InitialWeights | None], Setup], *, out: Path, resume: bool, overwrite: bool
 ) -> Run:
     """The whole of a run, whatever it learns.
 
@@ -117,19 +108,18 @@ def run_task(
             its origin where checkpoints have its weights.
     """
     with process_group(choose_device(device_of(out, config, resume=resume))):
-        console.quiet = console.quiet or rank() > 0
         run, config = on_first_rank(lambda: open_run(out, config, resume=resume, overwrite=overwrite))
         setup = make(config, stored_origin(run.checkpoints) if resume else None)
         on_first_rank(lambda: begin_run(run, setup.config, setup.task.description(), resume=resume))
         position, tally = TrainingProgress(), setup.task.empty_tally()
         if resume:
-            position, tally = continue_from(run, setup, console)
+            position, tally = continue_from(run, setup)
         if is_finished(position, setup.config):
             run.require_bundles()
             if run.report.exists():
-                console.say(f"{run.path}: this run is finished; it is left as it is")
+                logger.info(f"{run.path}: this run is finished; it is left as it is")
                 return summarize(run, position)
-        setup.loader.load(console.track)
+        setup.loader.load()
         checkpoints = CheckpointClock(setup.config)
         with (
             closing(setup.loader),
@@ -138,22 +128,29 @@ def run_task(
         ):
             while not is_finished(position, setup.config):
                 setup = setup.for_epoch(position.epoch)
-                run_epoch(setup, run, position, tally, checkpoints=checkpoints, stop=stop, console=console)
+                run_epoch(
+                    setup,
+                    run,
+                    position,
+                    tally,
+                    checkpoints=checkpoints,
+                    stop=stop,
+                )
                 require_finite(setup, position)
-                close_epoch(setup, run, position, tally, validate(setup, console), events, console)
+                close_epoch(setup, run, position, tally, validate(setup), events)
                 tally.zero_()
         checkpoint(setup, run, position, tally)
-        setup.task.write_results(setup, run, position, console)
+        setup.task.write_results(setup, run, position)
         facts = setup.facts(position)
-        console.say(f"trained in {facts['training time']}; waiting for data: {facts['waiting for data']}")
-        console.say(f"best epoch {position.best_epoch + 1}: {run.best}")
-        console.say(f"report: {run.report}")
+        logger.info(f"trained in {facts['training time']}; waiting for data: {facts['waiting for data']}")
+        logger.info(f"best epoch {position.best_epoch + 1}: {run.best}")
+        logger.info(f"report: {run.report}")
         if stop.requested:  # while the last epoch was validated, after which there was no step to stop at
             raise Interrupted(f"interrupted; {run.path} was finished all the same")
     return summarize(run, position)
 
 
-def plan(config: Config, source: str | Path | Dataset, console: Console, origin: InitialWeights | None = None) -> Setup:
+def plan(config: Config, source: str | Path | Dataset, origin: InitialWeights | None = None) -> Setup:
     """Check everything that can be checked before training, say what was chosen, and build what training needs.
 
     Args:
@@ -167,71 +164,64 @@ def plan(config: Config, source: str | Path | Dataset, console: Console, origin:
     config, optimizer = choose_optimizer(config)
     make_step(config)  # a device or a network that cannot be had is refused before any mask is read
     check_encoder(config.model)
-    dataset, summary, normalization = on_first_rank(lambda: checked_dataset(source, config, console))
+    dataset, summary, normalization = on_first_rank(lambda: checked_dataset(source, config))
     setup = prepare(adopt_bands(config, dataset), dataset, summary, normalization, origin)
     for note in (taken, *setup.notes, optimizer):
         if note:
-            console.say(note)
+            logger.info(note)
     return setup
 
 
 def checked_dataset(
-    source: str | Path | Dataset, config: Config, console: Console
+    source: str | Path | Dataset, config: Config
 ) -> tuple[Dataset, DatasetSummary, Normalization | None]:
     """Open the dataset, say what was recognised, and check every mask of the splits that training uses.
 
     Returns:
         The dataset, what is in it, and mean and deviation of its training images where the network needs them.
     """
-    memory = ResultCache.of_user(console.warn)
-    dataset = open_dataset(source, config.data, track=console.track, memory=memory)
-    console.say(f"{dataset.source}: {dataset.layout}")
+    dataset = open_dataset(source, config.data)
+    logger.info(f"{dataset.source}: {dataset.layout}")
     for note in dataset.notes:
-        console.say(f"  {note}")
+        logger.info(f"  {note}")
     dataset.split("train"), dataset.split("val")
     channels = adopt_bands(config, dataset).model.channels
-    summary = check_dataset(dataset, splits=("train", "val"), channels=channels, track=console.track, memory=memory)
+    summary = check_dataset(dataset, splits=("train", "val"), channels=channels)
     for name, split in summary.splits.items():
-        console.say(f"  {name}: {split.images} images")
+        logger.info(f"  {name}: {split.images} images")
     for note in summary.notes:
-        console.warn(note)
+        logger.warning(note)
     dtypes, pretrained = summary.splits["train"].dtypes, config.model.weights != "random"
     if not wants_statistics(config.data.normalization, dtypes=dtypes, channels=channels, pretrained=pretrained):
         return dataset, summary, None
-    return dataset, summary, measure(dataset.split("train"), channels=channels, track=console.track, memory=memory)
+    return dataset, summary, measure(dataset.split("train"), channels=channels)
 
 
-def continue_from(run: RunFolder, setup: Setup, console: Console) -> tuple[TrainingProgress, Tensor]:
+def continue_from(run: RunFolder, setup: Setup) -> tuple[TrainingProgress, Tensor]:
     """Restore the newest whole checkpoint, or start anew, aloud, where there is none yet."""
-    found = load_checkpoint(run.checkpoints, identity=setup.identity, processes=world_size(), warn=console.warn)
+    found = load_checkpoint(run.checkpoints, identity=setup.identity, processes=world_size())
     if found is None:
-        console.say(f"{run.path}: no checkpoint yet, so training starts anew")
+        logger.info(f"{run.path}: no checkpoint yet, so training starts anew")
         return TrainingProgress(), setup.task.empty_tally()
     tensors, position = found
     average = setup.average.model if setup.average else None
     stored = restore(tensors, model=setup.model, average=average, optimizer=setup.optimizer)
-    console.say(f"{run.path}: resumed at epoch {position.epoch + 1}, step {position.step}")
+    logger.info(f"{run.path}: resumed at epoch {position.epoch + 1}, step {position.step}")
     # The stored tally is the sum over all processes: one of them carries it on.
     return position, stored.to(setup.device) if rank() == 0 else setup.task.empty_tally()
 
 
-def validate(setup: Setup, console: Console) -> Validation:
+def validate(setup: Setup) -> Validation:
     """Scores of the model that a bundle would hold: the average where there is one."""
     model = setup.average.model if setup.average else setup.model
     model.eval()
     share_buffers(model)
     with memory_explained(f"lower train.val_batch_size={setup.config.train.val_batch_size}"):
-        return setup.task.validate(model, console)
+        return setup.task.validate(model)
 
 
 def close_epoch(
-    setup: Setup,
-    run: RunFolder,
-    position: TrainingProgress,
-    tally: Tensor,
-    found: Validation,
-    events: EventLog,
-    console: Console,
+    setup: Setup, run: RunFolder, position: TrainingProgress, tally: Tensor, found: Validation, events: EventLog
 ) -> None:
     """Write the epoch's row and bundles, note whether it was the best, and move the position to the next epoch."""
     row = epoch_row(setup, position, setup.task.training_columns(sum_over_ranks(tally)), found.columns)
@@ -252,9 +242,9 @@ def close_epoch(
         ema = setup.config.optim.ema if setup.average else None
         for path in (run.last, run.best) if better else (run.last,):
             setup.task.save(model, path, {**found.facts, "epoch": position.epoch + 1, "ema": ema})
-    console.say(format_row(row, setup, better=better))
+    logger.info(format_row(row, setup, better=better))
     if position.stopped_early:
-        console.say(f"stopped early: {setup.config.train.watch} has not improved for {patience} epochs")
+        logger.info(f"stopped early: {setup.config.train.watch} has not improved for {patience} epochs")
     position.epoch += 1
     position.step = position.counted = 0
     position.loss_sum = position.seconds = position.waited = 0.0

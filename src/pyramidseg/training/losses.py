@@ -163,10 +163,7 @@ class _PixelSums(torch.autograd.Function):
 
 
 def _sums_of_image(
-    logits: Tensor,
-    labels: Tensor,
-    targets: Targets,
-    sums: Sequence[Callable[[Tensor, Tensor, Targets], Tensor]],
+    logits: Tensor, labels: Tensor, targets: Targets, sums: Sequence[Callable[[Tensor, Tensor, Targets], Tensor]]
 ) -> list[Tensor]:
     """From logits (K, H, W) and labels (H, W)."""
     # Class by class in memory: exponentials and sums run over whole rows of pixels then.

@@ -3,6 +3,7 @@
 Legend: B batch, C channels, H W pixels, K classes.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from pyramidseg.backends import TorchBackend
 from pyramidseg.base.config import Config, LossConfig
 from pyramidseg.base.device import autocast, rank, sum_over_ranks
-from pyramidseg.base.log import Console
 from pyramidseg.data.loading import Batch
 from pyramidseg.data.records import Dataset
 from pyramidseg.evaluation.confusion import confusion_matrix, most_likely
@@ -33,6 +33,8 @@ from pyramidseg.training.run_folder import RunFolder
 from pyramidseg.training.setup import Setup
 from pyramidseg.training.step import Step
 from pyramidseg.training.task import Columns, Validation
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingModel(nn.Module):
@@ -115,7 +117,7 @@ class SegmentationTask:
         metrics = metrics_of(tally.cpu(), self.dataset.classes, images=len(self.dataset.split("train")))
         return {"train_error": metrics.error, "train_miou": metrics.miou}
 
-    def validate(self, model: nn.Module, console: Console) -> Validation:
+    def validate(self, model: nn.Module) -> Validation:
         """See `Task.validate`."""
 
         def logits_of(images: Tensor) -> Tensor:
@@ -132,7 +134,6 @@ class SegmentationTask:
             batch_size=self.config.train.val_batch_size,
             device=self.step.device,
             loss=lambda logits, labels: loss_by_image(logits, labels, self.class_weights, self.config.loss),
-            track=console.track,
         )
         metrics = scores.metrics
         columns = {
@@ -154,7 +155,7 @@ class SegmentationTask:
         }
         save_bundle(model, path, facts={**facts, "data": data, "crop": list(self.config.data.crop)})
 
-    def write_results(self, setup: Setup, run: RunFolder, position: TrainingProgress, console: Console) -> None:
+    def write_results(self, setup: Setup, run: RunFolder, position: TrainingProgress) -> None:
         """Score the best bundle as `pyramidseg evaluate` does, and write `plots/` and `report.html`."""
         backend = TorchBackend(run.best, device=self.step.device, precision="fp32")
         records, masks, classes = self.dataset.split("val"), self.dataset.masks, self.dataset.classes
@@ -167,7 +168,6 @@ class SegmentationTask:
             channels=channels,
             batch_size=self.config.train.val_batch_size,
             device=self.step.device,
-            track=console.track,
         )
         if rank() > 0:
             return
@@ -190,17 +190,11 @@ class SegmentationTask:
             },
             notes=(*self.dataset.notes, *setup.notes),
         )
-        console.say(table(scores.metrics))
+        logger.info(table(scores.metrics))
 
 
 def segmentation_gradients(
-    step: Step,
-    model: nn.Module,
-    batches: Sequence[Batch],
-    number: int,
-    *,
-    loss: LossConfig,
-    class_weights: Tensor,
+    step: Step, model: nn.Module, batches: Sequence[Batch], number: int, *, loss: LossConfig, class_weights: Tensor
 ) -> tuple[Tensor, Tensor]:
     """`Task.gradients` of a `TrainingModel`; the tally is the confusion (K, K).
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
-from pyramidseg.base.log import Console
 from pyramidseg.data.loading import Batch
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class Task(Protocol):
         """Columns from an epoch's tally over all processes."""
         ...
 
-    def validate(self, model: nn.Module, console: Console) -> Validation:
+    def validate(self, model: nn.Module) -> Validation:
         """Score a model in evaluation mode; all processes take part."""
         ...
 
@@ -86,6 +85,6 @@ class Task(Protocol):
         """Write what people go on with."""
         ...
 
-    def write_results(self, setup: "Setup", run: "RunFolder", position: "TrainingProgress", console: Console) -> None:
+    def write_results(self, setup: "Setup", run: "RunFolder", position: "TrainingProgress") -> None:
         """The end of a run: report and plots, and the words that close it; all processes take part."""
         ...

@@ -20,7 +20,8 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.errors import ConfigError, DataError, nearest
 from pyramidseg.base.json_stream import members
-from pyramidseg.base.parallel import Track, in_threads
+from pyramidseg.base.log import track
+from pyramidseg.base.parallel import in_threads
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_yaml import ClassEntry
 from pyramidseg.formats.geojson.features import read_geojson
@@ -144,7 +145,6 @@ def as_said(
     classes: Sequence[ClassEntry] | None,
     assumed: Classes | None,
     source: str,
-    track: Track,
 ) -> ParsedDataset:
     """A listing with classes by `class_property` and coordinates by `vector_crs`, as far as these were given.
 
@@ -172,7 +172,11 @@ def as_said(
             values=replace(values, names=names, crs=config.vector_crs),
             notes=(*listing.notes, note, _crs_note(config)),
         )
-    found, nameless = _names(listing, config.class_property, source=source, track=track)
+    found, nameless = _names(
+        listing,
+        config.class_property,
+        source=source,
+    )
     drawn = DrawnLabels.of([*sorted(found), *([NAMELESS] if nameless and NAMELESS not in found else [])])
     by_name = {**drawn.values, **({"": drawn.values[NAMELESS]} if nameless else {})}
     counts = ", ".join(f"{name} {count}" for name, count in sorted(found.items()))
@@ -249,7 +253,7 @@ def _two_names(classes: Sequence[ClassEntry] | None, assumed: Classes | None) ->
     return (second, first) if second.lower() in BACKGROUND_NAMES else (first, second)
 
 
-def _names(listing: ParsedDataset, class_property: str, *, source: str, track: Track) -> tuple[Counter[str], int]:
+def _names(listing: ParsedDataset, class_property: str, *, source: str) -> tuple[Counter[str], int]:
     """How many polygons have each value of a property, and how many lack it.
 
     Raises:
@@ -266,7 +270,7 @@ def _names(listing: ParsedDataset, class_property: str, *, source: str, track: T
             return None  # said by the check of all files
 
     what = "reading the properties of polygons"
-    for names in track(in_threads(names_in, files), total=len(files), what=what):
+    for names in track(in_threads(names_in, files), total=len(files), task=what):
         unread += names is None
         nameless += names.count(None) if names else 0
         found.update(name for name in names or () if name is not None)
