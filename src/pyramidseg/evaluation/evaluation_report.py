@@ -43,7 +43,7 @@ def write_report(
     ranked = sorted(examples, key=lambda example: example.score.miou)
     half = (len(ranked) + 1) // 2
     page = render(
-        template_of(__package__, "report.html.j2"),
+        template_of(__package__, "evaluation_report.html.j2"),
         title=title,
         metrics=scores.metrics,
         loss=scores.loss,

@@ -196,7 +196,7 @@ def page(inspection: Inspection, folder: Path) -> str:
     train = f"pyramidseg train {folder / DATASET if proposal.dataset else dataset.source}"
     with_settings = f" --config {folder / SETTINGS}" if proposal.settings else ""
     return render(
-        template_of(__package__, "inspection.html.j2"),
+        template_of(__package__, "inspection_report.html.j2"),
         title=f"Inspection of {Path(dataset.source).resolve().name}",
         inspection=inspection,
         images=sum(len(records) for records in dataset.splits.values()),

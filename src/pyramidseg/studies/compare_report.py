@@ -211,7 +211,7 @@ def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:
     front = pareto_front(results.encoders, COSTS[LATENCY])
     ranked = sorted(results.encoders, key=lambda result: -result.miou)
     page = render(
-        template_of(__package__, "report.html.j2"),
+        template_of(__package__, "compare_report.html.j2"),
         title=f"{len(ranked)} encoders on {Path(study.dataset).name}",
         verdict=sentences,
         wide=100 * WIDE,
