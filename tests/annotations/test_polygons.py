@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from pyramidseg.data.masks import polygons
 
+from pyramidseg.annotations import polygons
 from pyramidseg.annotations.polygons import (
     Polygons,
     Ring,

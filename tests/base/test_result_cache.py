@@ -1,27 +1,43 @@
 import json
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pyramidseg.base.result_cache import NO_CACHE, ResultCache, cache_folder, digest, file_state
+from pyramidseg.base.result_cache import ResultCache, cache_folder, digest, file_state
 
 
-class Work:
-    """Counts how often something is computed."""
+class Work(logging.Handler):
+    """Counts how often something is computed, and collects the warnings."""
 
     def __init__(self, folder: Path | None) -> None:
+        super().__init__()
         self.said: list[str] = []
         self.done = 0
-        self.memory = ResultCache(folder, self.said.append)
+        self.cache = ResultCache(folder)
+        logging.getLogger("pyramidseg.base.result_cache").addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
 
     def __call__(self, content: str = "a", what: str = "sum") -> dict[str, Any]:
         def compute() -> dict[str, Any]:
             self.done += 1
             return {"result": [1, 2.5, "ü"]}
 
-        return self.memory.get_or_compute(what, content=content, compute=compute, to_json=dict, from_json=dict)
+        return self.cache.get_or_compute(what, content=lambda: content, compute=compute, to_json=dict, from_json=dict)
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """The warnings of `result_cache` reach the `Work` of the test."""
+    logger = logging.getLogger("pyramidseg.base.result_cache")
+    yield
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
 
 
 def the_file(folder: Path) -> Path:
@@ -42,10 +58,10 @@ def test_other_content_is_computed_and_takes_the_place_of_the_old(tmp_path: Path
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_another_version_computes_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_recomputes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(tmp_path)
     work()
-    monkeypatch.setattr("pyramidseg.__version__", "99")
+    monkeypatch.setattr("pyramidseg.base.result_cache.__version__", "99")
     work(), work()
     assert work.done == 2
 
@@ -56,11 +72,10 @@ def test_different_things_are_kept_apart(tmp_path: Path) -> None:
     assert work.done == 2
 
 
-def test_without_a_folder_nothing_is_remembered() -> None:
+def test_without_a_folder_nothing_is_cached() -> None:
     work = Work(None)
     work(), work()
     assert work.done == 2
-    assert NO_CACHE.folder is None
 
 
 @pytest.mark.parametrize(
@@ -74,7 +89,7 @@ def test_without_a_folder_nothing_is_remembered() -> None:
         lambda text: json.dumps({**json.loads(text), "value": 7}),
     ],
 )
-def test_what_is_damaged_is_said_aloud_and_made_anew(tmp_path: Path, spoil: Any) -> None:
+def test_corrupt_entries_are_recomputed_with_a_warning(tmp_path: Path, spoil: Any) -> None:
     work = Work(tmp_path)
     work()
     the_file(tmp_path).write_text(spoil(the_file(tmp_path).read_text()))
@@ -82,7 +97,7 @@ def test_what_is_damaged_is_said_aloud_and_made_anew(tmp_path: Path, spoil: Any)
     assert work.done == 2
     assert len(work.said) == 1
     assert str(the_file(tmp_path)) in work.said[0]
-    assert "damaged" in work.said[0]
+    assert "corrupt" in work.said[0]
     work()
     assert work.done == 2
 
@@ -99,7 +114,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     work = Work(tmp_path / "file" / "cache")
     assert work() == {"result": [1, 2.5, "ü"]}
-    assert any("nothing is remembered" in line for line in work.said)
+    assert any("cannot write the cache" in line for line in work.said)
 
 
 def test_variable_moves_the_folder_or_switches_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

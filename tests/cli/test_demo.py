@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
-from pyramidseg.data.synthetic import scenes as scenes_module
 
 from pyramidseg.base.errors import OutputError
 from pyramidseg.cli import demo
 from pyramidseg.cli.main import main
+from pyramidseg.demo import scenes as scenes_module
 from pyramidseg.demo.scenes import draw_scene, write_scenes
 
 

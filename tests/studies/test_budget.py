@@ -5,11 +5,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pyramidseg.compare import budget
 
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.overrides import load_config, parse_override
 from pyramidseg.cli.main import main
+from pyramidseg.studies import compare_encoders as budget
 from pyramidseg.studies.compare_encoders import affordable_epochs, epoch_seconds
 from pyramidseg.training.interrupt import Interrupted
 from pyramidseg.training.loop import run_task

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from pyramidseg.benchmark import measuring
 
 from pyramidseg.base.device import has_fast_bf16
 from pyramidseg.base.errors import ConfigError, DeviceError, TrainingError
 from pyramidseg.cli.main import main
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.studies import benchmark_model as measuring
 from pyramidseg.studies.benchmark_model import (
     TemporaryExports,
     backend_names,

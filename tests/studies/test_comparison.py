@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from pyramidseg.compare import study
 from safetensors.torch import load_file
 
 from pyramidseg.cli.main import main
+from pyramidseg.studies import compare_encoders as study
 from pyramidseg.studies.bootstrap import Difference
 from pyramidseg.studies.compare_encoders import PLAN, begin_study, carry_out, run_folder
 from pyramidseg.studies.compare_report import caveats, verdict
