@@ -10,6 +10,7 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.files import write_text
 from pyramidseg.evaluation.examples import IGNORED, WRONG, Example, choose_examples, make_example
 from pyramidseg.evaluation.metrics import ClassMetrics, Scores
+from pyramidseg.evaluation.score_plots import confusion_heatmap, iou_bars
 from pyramidseg.report import figures as plots
 from pyramidseg.report.page import Figure, css, render, sections, svg_uri, template_of
 
@@ -85,14 +86,12 @@ def _figures(scores: Scores, history: plots.History) -> dict[str, list[Figure]]:
         for quantity in (plots.TITLES if history else ())
     ]
     bars = Figure(
-        image=svg_uri(plots.iou_bars(metrics, format="svg")),
+        image=svg_uri(iou_bars(metrics, format="svg")),
         alt=f"Bars of the IoU of {len(metrics.classes)} classes{extremes}; the table below has the numbers",
         note="True positives over true positives, false positives and false negatives. The line is the mean.",
     )
     heatmap = Figure(
-        image=svg_uri(
-            plots.confusion_heatmap(scores.confusion, [entry.name for entry in metrics.classes], format="svg")
-        ),
+        image=svg_uri(confusion_heatmap(scores.confusion, [entry.name for entry in metrics.classes], format="svg")),
         alt="Heat map of predicted class by true class; the diagonal is each class's recall",
         note="Each row: where the pixels of one true class went, in %; less than half a percent has no number.",
     )

@@ -20,12 +20,12 @@ from pyramidseg.data.records import Dataset
 from pyramidseg.evaluation.confusion import confusion_matrix, most_likely
 from pyramidseg.evaluation.evaluation_report import write_report
 from pyramidseg.evaluation.metrics import metrics_of
+from pyramidseg.evaluation.score_plots import save_plots
 from pyramidseg.evaluation.scoring import draw_examples, score
 from pyramidseg.evaluation.tables import table
 from pyramidseg.inspection import DatasetSummary
 from pyramidseg.model.bundle import save_bundle
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.report.figures import save_plots
 from pyramidseg.training.checkpoint import TrainingProgress
 from pyramidseg.training.losses import SMALLEST, Targets, labelled_weight, presence_loss, segmentation_loss
 from pyramidseg.training.losses import validation_loss as loss_by_image
