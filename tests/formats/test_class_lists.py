@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from made_files import write
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.formats.class_lists import PARSERS, find_class_list
-from pyramidseg.formats.reader import SourceLabel
+from pyramidseg.formats.dataset_format import SourceLabel
 
 BLACK, RED = (0, 0, 0), (255, 0, 0)
 

@@ -4,7 +4,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made_files import save
-from pyramidseg.base.parallel import untracked
 from pyramidseg.formats.mask_sampling import count_mask_values
 
 
@@ -16,7 +15,7 @@ def test_counts_equal_a_loop(tmp_path_factory: pytest.TempPathFactory, content: 
     for index, values in enumerate(content):
         save(folder / f"{index}.png", np.array([values], np.uint16))
         files.append(folder / f"{index}.png")
-    held = count_mask_values(files, untracked)
+    held = count_mask_values(files)
     everything = [value for values in content for value in values]
     assert dict(held.pixels) == {value: everything.count(value) for value in everything}
     for value in everything:

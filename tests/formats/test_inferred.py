@@ -1,7 +1,5 @@
 import re
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -10,10 +8,9 @@ from PIL import Image
 from made_files import color_mask, image, labels, mask, opened, pairs, write
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import DataError
+from pyramidseg.base.log import Progress, report_progress
 from pyramidseg.formats.class_inference import AmbiguousLabelsError
 from pyramidseg.formats.open_dataset import open_dataset
-
-T = TypeVar("T")
 
 
 def make(folder: Path, *values: int) -> Path:
@@ -152,12 +149,8 @@ def test_ignored_values_close_gaps(tmp_path: Path) -> None:
 
 def test_progress_covers_all_masks(tmp_path: Path) -> None:
     make(tmp_path, 0, 1)
-    seen: list[int] = []
-
-    def track(items: Iterable[T], *, total: int, what: str) -> Iterable[T]:
-        for item in items:
-            seen.append(total)
-            yield item
-
-    open_dataset(tmp_path, DataConfig(), track=track)
-    assert seen == [2, 2]
+    seen: list[Progress] = []
+    with report_progress(seen.append):
+        open_dataset(tmp_path, DataConfig())
+    assert {progress.total for progress in seen} == {2}
+    assert max(progress.done for progress in seen) == 2

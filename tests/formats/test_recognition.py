@@ -7,7 +7,7 @@ from made_files import has_note, ids, image, mask, opened, pairs, write
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.records import Dataset, Record
-from pyramidseg.formats.open_dataset import READERS, open_dataset
+from pyramidseg.formats.open_dataset import FORMATS, open_dataset
 
 
 def test_wrong_path(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_unknown_layout_says_what_was_found_and_what_is_known(tmp_path: Path) ->
     with pytest.raises(DataError) as caught:
         opened(tmp_path)
     assert "found json/, 3 .jpg;" in str(caught.value)
-    assert all(name in str(caught.value) for name, reader in READERS.items() if not reader.by_name)
+    assert all(name in str(caught.value) for name, format in FORMATS.items() if not format.explicit_only)
     assert "\n" not in str(caught.value)
 
 

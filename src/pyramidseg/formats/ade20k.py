@@ -12,9 +12,16 @@ from itertools import islice
 from pathlib import Path
 
 from pyramidseg.base.errors import DataError
+from pyramidseg.formats.dataset_format import (
+    DatasetFormat,
+    ParsedDataset,
+    PartialMatch,
+    SourceLabel,
+    SplitNames,
+    already_read,
+)
 from pyramidseg.formats.folders import read_paired
 from pyramidseg.formats.paths import child_file, child_folder, subfolders
-from pyramidseg.formats.reader import ParsedDataset, PartialMatch, SourceLabel, SplitFolders
 
 _TABLE = """
     wall #787878; building #b47878; sky #06e6e6; floor #503232; tree #04c803; ceiling #787850; road #8c8c8c;
@@ -65,7 +72,7 @@ _FILES_SEEN = 1000
 """Scenes hold some ten files an image."""
 
 
-def read_ade20k(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def read_ade20k(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """List `images/training annotations/training` and `validation`.
 
     Raises:
@@ -102,3 +109,12 @@ def _refuse_full(folder: Path) -> None:
                 f"{folder}: is the full ADE20K ({mask.name} beside parts and instances); the SceneParsing release is "
                 "what is read: name the folder of ADEChallengeData2016"
             )
+
+
+FORMAT = DatasetFormat(
+    "ade20k",
+    "images, annotations and objectInfo150.txt",
+    detect=read_ade20k,
+    read=already_read,
+    covers=("paired",),
+)

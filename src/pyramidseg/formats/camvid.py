@@ -9,10 +9,17 @@ from pathlib import Path
 from pyramidseg.base.classes import Color
 from pyramidseg.base.errors import DataError
 from pyramidseg.formats.class_lists import PARSERS, find_class_list
+from pyramidseg.formats.dataset_format import (
+    SPLIT_NAMES,
+    DatasetFormat,
+    ParsedDataset,
+    SourceLabel,
+    SplitNames,
+    already_read,
+)
 from pyramidseg.formats.folders import read_paired
 from pyramidseg.formats.pairing import pair_folders
 from pyramidseg.formats.paths import child_folder
-from pyramidseg.formats.reader import USUAL_FOLDERS, ParsedDataset, SourceLabel, SplitFolders
 
 _COLORS: dict[str, Color] = {
     "Animal": (64, 128, 64),
@@ -71,10 +78,10 @@ MERGED: dict[str, tuple[str, ...]] = {
 """The 32 labels by the 11 classes that are usual since Sturgess et al. (BMVC 2009), in SegNet's order."""
 
 
-def read_camvid(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def read_camvid(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """List the authors' two folders; there are no splits in them."""
     images, masks = child_folder(folder, ["701_stillsraw_full"]), child_folder(folder, ["labeledapproved_full"])
-    if images is None or masks is None or splits != USUAL_FOLDERS:
+    if images is None or masks is None or splits != SPLIT_NAMES:
         return None
     pairs = pair_folders(images, masks)
     listed = find_class_list(folder)
@@ -88,7 +95,7 @@ def read_camvid(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
     )
 
 
-def read_camvid11(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def read_camvid11(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """List CamVid's 32 labels, as the authors or Kaggle hand them out, merged into the usual 11 classes.
 
     Raises:
@@ -110,3 +117,20 @@ def read_camvid11(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
     ordered = sorted(listing.labels, key=lambda label: list(homes).index(label.name.lower()))
     labels = tuple(replace(label, name=homes[label.name.lower()]) for label in ordered)
     return replace(listing, layout=f"{listing.layout}, merged to 11 classes", labels=labels)
+
+
+FORMAT = DatasetFormat(
+    "camvid",
+    "701_StillsRaw_full and LabeledApproved_full",
+    detect=read_camvid,
+    read=already_read,
+)
+
+
+FORMAT11 = DatasetFormat(
+    "camvid11",
+    "CamVid's 32 labels, merged into 11 classes",
+    detect=read_camvid11,
+    read=already_read,
+    explicit_only=True,
+)

@@ -13,9 +13,16 @@ from pyramidseg.base.classes import IGNORE, Color
 from pyramidseg.data.color_masks import ColorValues, pack
 from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.data.records import ValueSource
+from pyramidseg.formats.dataset_format import (
+    DatasetFormat,
+    ParsedDataset,
+    PartialMatch,
+    SourceLabel,
+    SplitNames,
+    already_read,
+)
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair
 from pyramidseg.formats.paths import child_folder
-from pyramidseg.formats.reader import ParsedDataset, PartialMatch, SourceLabel, SplitFolders
 from pyramidseg.images.open_image import list_images
 
 
@@ -113,7 +120,7 @@ ENCODINGS = (
 """In the order of preference."""
 
 
-def read_cityscapes(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def read_cityscapes(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """List gtFine, or gtCoarse where it is alone; the test split, whose labels are withheld, is left out.
 
     Raises:
@@ -169,3 +176,11 @@ def _pair(images: Path, masks: Path, mask_suffix: str) -> MatchedFiles:
     bare = replace(image_side, keys=tuple(key.removesuffix(IMAGE_SUFFIX) for key in image_side.keys))
     of_kind = (file for file in list_images(masks) if file.stem.endswith(mask_suffix))
     return pair(bare, Side.of(masks, of_kind).without(mask_suffix))
+
+
+FORMAT = DatasetFormat(
+    "cityscapes",
+    "leftImg8bit and gtFine",
+    detect=read_cityscapes,
+    read=already_read,
+)

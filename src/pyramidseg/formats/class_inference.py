@@ -9,6 +9,7 @@ from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.color_masks import ColorValues, unpack
 from pyramidseg.data.index_masks import BACKGROUND, FOREGROUND, NODATA, PLAIN, IndexValues, ThresholdValues, in_ranges
+from pyramidseg.formats.dataset_format import ParsedDataset, SourceLabel
 from pyramidseg.formats.dataset_yaml import ClassEntry
 from pyramidseg.formats.label_mapping import OTHER, ClassMap, Labels, index_values, make_classes
 from pyramidseg.formats.mask_sampling import (
@@ -19,7 +20,6 @@ from pyramidseg.formats.mask_sampling import (
     mask_files,
     only_255_beside_0,
 )
-from pyramidseg.formats.reader import ParsedDataset, SourceLabel
 
 # Masks that leave more than one reading: what to say so that one of them holds.
 

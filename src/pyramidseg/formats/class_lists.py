@@ -19,8 +19,8 @@ from pyramidseg.base.classes import Color
 from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.safe_paths import short
 from pyramidseg.base.text_files import is_number, read_text
+from pyramidseg.formats.dataset_format import SourceLabel
 from pyramidseg.formats.paths import child_file
-from pyramidseg.formats.reader import SourceLabel
 
 MAX_BYTES = 2**20
 """Larger files are no class lists: 65536 classes fit."""

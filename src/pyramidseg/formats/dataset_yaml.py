@@ -1,7 +1,7 @@
 """A dataset described by a YAML file.
 
 path: data               # folder of the dataset, relative to this file; default: the folder it lies in
-format: paired           # a key of READERS; default: recognised
+format: paired           # a key of FORMATS; default: recognised
 train: train             # a folder name of the format's splits, or {images: folder, masks: folder} below path
 val: {images: b/images, masks: b/masks}
 classes: [sky, road]     # names by id; or [{name: sky, color: [128, 128, 128], value: 0}, ...]; or {sky: 0, road: 7};

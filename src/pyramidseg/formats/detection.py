@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 from pyramidseg.base.defects import DESCRIPTIONS, Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError, nearest
 from pyramidseg.base.json_stream import Member, members
+from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, PartialMatch, SplitNames
 from pyramidseg.formats.paths import content, subfolders
-from pyramidseg.formats.reader import USUAL_FOLDERS, ParsedDataset, PartialMatch, Reader, SplitFolders
 
 # Which format a JSON file is of, from its first bytes: some are too large to be read for that.
 
@@ -80,7 +80,7 @@ class Recognised(NamedTuple):
 
 
 def recognise(
-    root: Path, folders: SplitFolders, *, format: str | None, readers: Mapping[str, Reader], origin: str
+    root: Path, folders: SplitNames, *, format: str | None, formats: Mapping[str, DatasetFormat[Any]], origin: str
 ) -> Recognised:
     """List a folder by the one format that fits; a folder that holds nothing but another one is entered.
 
@@ -92,10 +92,10 @@ def recognise(
         ConfigError: there is no such format.
         DataError: no format fits, or several do, or what the one that does says of the files.
     """
-    if format is not None and format not in readers:
-        raise ConfigError(f"{origin}: unknown dataset format {format!r}; {nearest(format, readers)}")
+    if format is not None and format not in formats:
+        raise ConfigError(f"{origin}: unknown dataset format {format!r}; {nearest(format, formats)}")
     tried = {
-        name: reader for name, reader in readers.items() if name == format or (format is None and not reader.by_name)
+        name: known for name, known in formats.items() if name == format or (format is None and not known.explicit_only)
     }
     near_misses: list[PartialMatch] = []
     for place in _layers(root):
@@ -140,14 +140,15 @@ def _layers(root: Path) -> Iterator[Path]:
 
 
 def claims_on(
-    folder: Path, splits: SplitFolders, readers: Mapping[str, Reader]
+    folder: Path, splits: SplitNames, formats: Mapping[str, DatasetFormat[Any]]
 ) -> tuple[dict[str, ParsedDataset | DataError], list[PartialMatch]]:
     """What each format that fits has to say: its listing, or what is wrong with the files."""
     claims: dict[str, ParsedDataset | DataError] = {}
     near_misses: list[PartialMatch] = []
-    for name, reader in readers.items():
+    for name, format in formats.items():
         try:
-            listing = reader.read(folder, splits)
+            handle = format.detect(folder, splits)
+            listing = None if handle is None else format.read(handle)
         except PartialMatch as miss:
             near_misses.append(miss)
         except DataError as error:
@@ -155,7 +156,7 @@ def claims_on(
         else:
             if listing is not None:
                 claims[name] = listing
-    covered = {name for claimed in claims for name in readers[claimed].covers}
+    covered = {name for claimed in claims for name in formats[claimed].covers}
     return {name: claim for name, claim in claims.items() if name not in covered}, near_misses
 
 
@@ -179,16 +180,16 @@ def _first_flaw(claim: ParsedDataset | DataError) -> str:
 
 
 def _not_recognised(
-    root: Path, folders: SplitFolders, readers: Mapping[str, Reader], near_misses: Iterable[PartialMatch]
+    root: Path, folders: SplitNames, formats: Mapping[str, DatasetFormat[Any]], near_misses: Iterable[PartialMatch]
 ) -> str:
-    asked, known = "", f"known layouts: {', '.join(readers)}"
-    if len(readers) == 1:
-        ((name, reader),) = readers.items()
-        asked, known = f" of format {name}", f"expected {reader.shape}"
-    if folders != USUAL_FOLDERS:
+    asked, known = "", f"known layouts: {', '.join(formats)}"
+    if len(formats) == 1:
+        ((name, format),) = formats.items()
+        asked, known = f" of format {name}", f"expected {format.layout}"
+    if folders != SPLIT_NAMES:
         asked += f" with the folders {', '.join(repr(name) for names in folders.values() for name in names)}"
     near = "".join(f"; {miss}" for miss in near_misses)
-    fitting = [path for path in subfolders(root)[:_FOLDERS_TRIED] if claims_on(path, folders, readers)[0]]
+    fitting = [path for path in subfolders(root)[:_FOLDERS_TRIED] if claims_on(path, folders, formats)[0]]
     names = ", ".join(str(path) for path in fitting[:_SHOWN])
     near += _damaged_json(root)
     inner = f"; what lies in it can be read by itself: name {names}" if fitting else ""

@@ -9,6 +9,14 @@ from types import MappingProxyType
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Record
 from pyramidseg.formats.class_lists import find_class_list
+from pyramidseg.formats.dataset_format import (
+    SPLIT_NAMES,
+    DatasetFormat,
+    ParsedDataset,
+    PartialMatch,
+    SplitNames,
+    already_read,
+)
 from pyramidseg.formats.pairing import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
@@ -21,7 +29,6 @@ from pyramidseg.formats.pairing import (
     without_labels,
 )
 from pyramidseg.formats.paths import child_folder, content, holds_images
-from pyramidseg.formats.reader import USUAL_FOLDERS, ParsedDataset, PartialMatch, SplitFolders
 from pyramidseg.formats.split_files import divided_by_lists
 from pyramidseg.images.open_image import list_images
 
@@ -92,7 +99,7 @@ ONLY_SOME = "add it, or name the splits that have masks in a YAML file (train: t
 ImagesAndMasks = tuple[Path, Path | None]
 
 
-def read_paired(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def read_paired(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """List the first that is there of `LAYOUTS`. A test split without masks is left out, and a note says so."""
     for find in LAYOUTS:
         listing = find(folder, splits)
@@ -107,7 +114,7 @@ def read_paired(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
     return None
 
 
-def _splits_above(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def _splits_above(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """`{split}/images`, `{split}/masks`."""
     inside = {split: child_folder(folder, names) for split, names in splits.items()}
     pairs: dict[str, ImagesAndMasks] = {}
@@ -122,7 +129,7 @@ def _splits_above(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
     return _list("paired folders ({split}/images, {split}/masks)", pairs, unclear)
 
 
-def _splits_below(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def _splits_below(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """`images/{split}`, `masks/{split}`."""
     whole = _images_and_masks(folder)
     if whole is None or whole[1] is None:
@@ -134,16 +141,16 @@ def _splits_below(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
     return listing and replace(listing, notes=(*listing.notes, *_strays(images, below)))
 
 
-def _no_splits(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def _no_splits(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """`images`, `masks`."""
     whole = _images_and_masks(folder)
-    if whole is None or splits != USUAL_FOLDERS:  # folders of these very names were asked for
+    if whole is None or splits != SPLIT_NAMES:  # folders of these very names were asked for
         return None
     listing = _list("paired folders (images, masks)", {"train": whole})
     return listing and divided_by_lists(listing, folder)
 
 
-def _splits_in_names(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def _splits_in_names(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """`{split}`, `{split}_masks`, and what else has the split in its name, such as `train_images` or `val-labels`."""
     pairs: dict[str, ImagesAndMasks] = {}
     for split, names in splits.items():
@@ -153,7 +160,7 @@ def _splits_in_names(folder: Path, splits: SplitFolders) -> ParsedDataset | None
     return _list("paired folders ({split}, {split}_masks)", pairs)
 
 
-def _one_folder_a_split(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def _one_folder_a_split(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """`{split}`, each with masks beside its images."""
     inside = {split: child_folder(folder, names) for split, names in splits.items()}
     pairs: dict[str, MatchedFiles] = {}
@@ -180,15 +187,15 @@ def _one_folder_a_split(folder: Path, splits: SplitFolders) -> ParsedDataset | N
     return _joined_listing("masks beside images, a folder for each split", pairs)
 
 
-def _one_folder(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def _one_folder(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """Masks beside images, in one folder."""
-    if splits != USUAL_FOLDERS:
+    if splits != SPLIT_NAMES:
         return None
     found = pair_one_folder(folder)
     return divided_by_lists(_joined_listing("masks beside images", {"train": found}), folder) if found else None
 
 
-LAYOUTS: tuple[Callable[[Path, SplitFolders], ParsedDataset | None], ...] = (
+LAYOUTS: tuple[Callable[[Path, SplitNames], ParsedDataset | None], ...] = (
     _splits_above,
     _splits_below,
     _no_splits,
@@ -244,3 +251,11 @@ def _strays(images: Path, splits: dict[str, Path | None]) -> tuple[str, ...]:
     folders = [path for path in splits.values() if path]
     strays = [file for file in list_images(images) if not any(path in file.parents for path in folders)]
     return (f"{len(strays)} images in {images} belong to no split and were left out",) if strays else ()
+
+
+FORMAT = DatasetFormat(
+    "paired",
+    "images and masks in two folders or next to each other, with a folder for each split or without splits",
+    detect=read_paired,
+    read=already_read,
+)

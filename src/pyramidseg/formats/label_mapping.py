@@ -12,9 +12,9 @@ from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.color_masks import ColorValues, pack
 from pyramidseg.data.index_masks import NODATA, IndexValues
 from pyramidseg.data.records import ValueSource
+from pyramidseg.formats.dataset_format import ParsedDataset, SourceLabel
 from pyramidseg.formats.dataset_yaml import ClassEntry, SplitEntry
 from pyramidseg.formats.mask_sampling import colored_mask, mask_files
-from pyramidseg.formats.reader import ParsedDataset, SourceLabel
 
 OTHER = "*"
 """In `ignore`: all values that are not named."""

@@ -33,10 +33,10 @@ from pyramidseg.base.parallel import in_threads
 from pyramidseg.base.safe_paths import is_file, is_plain, named_file, short
 from pyramidseg.data.index_masks import in_names
 from pyramidseg.data.records import Record
+from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, SplitNames, already_read
 from pyramidseg.formats.detection import json_kind
 from pyramidseg.formats.paths import child_folder
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, alike
-from pyramidseg.formats.reader import USUAL_FOLDERS, ParsedDataset, SplitFolders
 from pyramidseg.images.decode import image_size
 from pyramidseg.images.open_image import list_files, list_images, refuse_huge
 
@@ -234,7 +234,7 @@ class _Found:
     renamed: int = 0
 
 
-def read_labelme_folder(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def read_labelme_folder(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """List JSON files with the images that they name. An image without a file has not been labelled: it is left out."""
     everything = list_files(folder, (".json",))
     if not any(json_kind(file) == "labelme" for file in everything[:: max(1, len(everything) // _LOOKED_AT)]):
@@ -257,11 +257,11 @@ def read_labelme_folder(folder: Path, splits: SplitFolders) -> ParsedDataset | N
     )
 
 
-def _places(folder: Path, splits: SplitFolders) -> dict[str, Path]:
+def _places(folder: Path, splits: SplitNames) -> dict[str, Path]:
     """The folders of splits where there are any with JSON files, else the whole."""
     inside = {split: child_folder(folder, names) for split, names in splits.items()}
     places = {split: path for split, path in inside.items() if path and list_files(path, (".json",))}
-    return places or ({"train": folder} if splits == USUAL_FOLDERS else {})
+    return places or ({"train": folder} if splits == SPLIT_NAMES else {})
 
 
 def _find(files: Sequence[Path], images: Sequence[Path], place: Path, root: Path) -> _Found:
@@ -358,3 +358,11 @@ def _notes(found: Sequence[_Found], images: Sequence[Path]) -> Iterator[str]:
     others = [path for some in found for path in some.others]
     if others:
         yield f"{len(others)} JSON files, such as {others[0]}, are not LabelMe's and were left out"
+
+
+FORMAT = DatasetFormat(
+    "labelme",
+    "a JSON file next to each image",
+    detect=read_labelme_folder,
+    read=already_read,
+)

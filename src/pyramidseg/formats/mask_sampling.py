@@ -18,7 +18,7 @@ from pyramidseg.base.parallel import in_threads
 from pyramidseg.base.result_cache import digest, file_state, user_cache
 from pyramidseg.data.color_masks import packed, read_colors
 from pyramidseg.data.index_masks import NOTHING, PLAIN, IndexValues, grey, read_mask_values, shows_nodata
-from pyramidseg.formats.reader import ParsedDataset
+from pyramidseg.formats.dataset_format import ParsedDataset
 from pyramidseg.images.open_image import opened, pixels
 from pyramidseg.images.palette import in_another_order, in_place, palette_of
 

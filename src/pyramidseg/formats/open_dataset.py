@@ -1,11 +1,12 @@
 """Datasets as users have them: a folder whose layout is recognised, or a YAML file that describes it.
 
-A format is a function that lists records (`Reader`), and an entry in `READERS`.
+A format is a module with a `DatasetFormat`, and an entry in `FORMATS`.
 """
 
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig, LabelConfig
@@ -13,47 +14,42 @@ from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.index_masks import NODATA, IndexValues
 from pyramidseg.data.records import Dataset
-from pyramidseg.formats.ade20k import read_ade20k
-from pyramidseg.formats.camvid import read_camvid, read_camvid11
-from pyramidseg.formats.cityscapes import read_cityscapes
+from pyramidseg.formats import ade20k, camvid, cityscapes, folders, labelme, roboflow, segnet, voc, yolo
 from pyramidseg.formats.class_inference import AmbiguousLabelsError, Interpretation, decide_labels
 from pyramidseg.formats.class_lists import PARSERS, find_class_list
-from pyramidseg.formats.coco.instances import read_coco
-from pyramidseg.formats.coco.panoptic import read_coco_panoptic
+from pyramidseg.formats.coco import instances, panoptic
+from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES, DatasetFormat, ParsedDataset
 from pyramidseg.formats.dataset_yaml import ClassEntry, DatasetFile, SplitEntry, read_dataset_file, refuse_unused
 from pyramidseg.formats.detection import Recognised, claims_on, recognise, refuse_defects
-from pyramidseg.formats.folders import read_paired
-from pyramidseg.formats.geojson.geojson_folders import as_said, is_vectors, pair_vectors, read_geo, with_vectors
+from pyramidseg.formats.geojson import geojson_folders
+from pyramidseg.formats.geojson.geojson_folders import as_said, is_vectors, pair_vectors, with_vectors
 from pyramidseg.formats.geojson.geojson_masks import GeoJsonValues
 from pyramidseg.formats.label_mapping import dataset_description
-from pyramidseg.formats.labelme import read_labelme_folder
 from pyramidseg.formats.mask_sampling import black_and_white, mask_files, mask_with_nodata
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders
-from pyramidseg.formats.reader import RARE_VAL_NAMES, USUAL_FOLDERS, ParsedDataset, Reader
-from pyramidseg.formats.roboflow import read_roboflow
-from pyramidseg.formats.segnet import read_segnet
 from pyramidseg.formats.splitting import with_val_split
 from pyramidseg.formats.unlisted_splits import may_have_rare_val_name, with_unread_splits
-from pyramidseg.formats.voc import read_voc
-from pyramidseg.formats.yolo import is_yolo_file, read_yolo
+from pyramidseg.formats.yolo import is_yolo_file
 
-READERS: dict[str, Reader] = {
-    "paired": Reader(
-        "images and masks in two folders or side by side, with a folder for each split or without any", read_paired
-    ),
-    "segnet": Reader("{split} and {split}annot", read_segnet),
-    "camvid": Reader("701_StillsRaw_full and LabeledApproved_full", read_camvid),
-    "camvid11": Reader("CamVid's 32 labels, merged to 11 classes", read_camvid11, by_name=True),
-    "voc": Reader("JPEGImages, SegmentationClass and ImageSets; CVAT's Segmentation Mask export", read_voc),
-    "roboflow": Reader("{split} with name.jpg, name_mask.png and _classes.csv", read_roboflow, covers=("paired",)),
-    "cityscapes": Reader("leftImg8bit and gtFine", read_cityscapes),
-    "ade20k": Reader("images, annotations and objectInfo150.txt", read_ade20k, covers=("paired",)),
-    "coco": Reader("COCO's, Roboflow's or CVAT's JSON of outlined objects, and its images", read_coco),
-    "coco_panoptic": Reader("panoptic_{split}.json, its folder of PNG files, and the images", read_coco_panoptic),
-    "yolo": Reader("images and labels of one text file of outlines for each image; data.yaml", read_yolo),
-    "labelme": Reader("a JSON file beside each image", read_labelme_folder),
-    "geo": Reader("GeoTIFF images with GeoJSON polygons, a file for each or one for all", read_geo),
+FORMATS: dict[str, DatasetFormat[Any]] = {
+    format.name: format
+    for format in (
+        folders.FORMAT,
+        segnet.FORMAT,
+        camvid.FORMAT,
+        camvid.FORMAT11,
+        voc.FORMAT,
+        roboflow.FORMAT,
+        cityscapes.FORMAT,
+        ade20k.FORMAT,
+        instances.FORMAT,
+        panoptic.FORMAT,
+        yolo.FORMAT,
+        labelme.FORMAT,
+        geojson_folders.FORMAT,
+    )
 }
+"""All dataset formats by name."""
 
 _OF_LISTS = {DefectKind.ABSENT, DefectKind.BAD_ANNOTATION, DefectKind.EMPTY}
 """Of lists and annotation files, whose classes settings may refer to."""
@@ -222,7 +218,7 @@ def _list(root: Path, file: Path | None, description: DatasetFile, format: str |
     origin, entries = str(file or "data.format"), description.splits
     named = {split: (entry.folder.lower(),) for split, entry in entries.items() if entry.folder is not None}
     if not entries or named:
-        found = recognise(root, named or USUAL_FOLDERS, format=format, readers=READERS, origin=origin)
+        found = recognise(root, named or SPLIT_NAMES, format=format, formats=FORMATS, origin=origin)
         if not named:
             found = _with_seldom_val(found)
             found = found._replace(listing=with_unread_splits(found.root, found.listing, _can_be_read))
@@ -251,7 +247,9 @@ def _with_seldom_val(found: Recognised) -> Recognised:
     if [*found.listing.splits] not in (["train"], ["train", "test"]) or not may_have_rare_val_name(found.root):
         return found
     try:
-        listing = READERS[found.format].read(found.root, {**USUAL_FOLDERS, "val": RARE_VAL_NAMES})
+        format = FORMATS[found.format]
+        handle = format.detect(found.root, {**SPLIT_NAMES, "val": RARE_VAL_NAMES})
+        listing = None if handle is None else format.read(handle)
     except DataError:
         return found
     if listing is None or not listing.splits.get("val") or listing.splits.get("train") != found.listing.splits["train"]:
@@ -261,7 +259,7 @@ def _with_seldom_val(found: Recognised) -> Recognised:
 
 def _can_be_read(folder: Path) -> bool:
     """Whether a folder is a dataset of any format by itself."""
-    return bool(claims_on(folder, USUAL_FOLDERS, READERS)[0])
+    return bool(claims_on(folder, SPLIT_NAMES, FORMATS)[0])
 
 
 def _add(listing: ParsedDataset, split: str, entry: SplitEntry, *, root: Path, file: Path | None) -> ParsedDataset:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pyramidseg.base.classes import Color
-from pyramidseg.formats.reader import SourceLabel
+from pyramidseg.formats.dataset_format import SourceLabel
 
 BACKGROUND = "background"
 BACKGROUND_NAMES = (BACKGROUND, "_background_", "__background__")

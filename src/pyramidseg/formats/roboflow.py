@@ -6,16 +6,23 @@ from pathlib import Path
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.data.records import Record
 from pyramidseg.formats.class_lists import ClassList, find_class_list
+from pyramidseg.formats.dataset_format import (
+    SPLIT_NAMES,
+    DatasetFormat,
+    ParsedDataset,
+    PartialMatch,
+    SplitNames,
+    already_read,
+)
 from pyramidseg.formats.folders import pair_one_folder
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair
 from pyramidseg.formats.paths import child_file, child_folder
-from pyramidseg.formats.reader import USUAL_FOLDERS, ParsedDataset, PartialMatch, SplitFolders
 from pyramidseg.images.open_image import list_images
 
 CLASSES, MASK = "_classes.csv", "_mask"
 
 
-def read_roboflow(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def read_roboflow(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """List `{split}/name.jpg {split}/name_mask.png`; also one folder of these without splits.
 
     Splits that lack a list of classes, or have another one than the first that can be read, are read by that one; that
@@ -25,7 +32,7 @@ def read_roboflow(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
         PartialMatch: there are lists of classes and no masks, as in Roboflow's exports for classification.
     """
     inside = {split: child_folder(folder, names) for split, names in splits.items()}
-    if splits == USUAL_FOLDERS and child_file(folder, CLASSES):
+    if splits == SPLIT_NAMES and child_file(folder, CLASSES):
         inside = {"train": folder}
     folders = {split: path for split, path in inside.items() if path and list_images(path)}
     listed = [path for path in folders.values() if child_file(path, CLASSES)]
@@ -72,3 +79,12 @@ def _flaws_of_classes(folder: Path, first: Path, lists: Mapping[Path, ClassList]
     elif lists[folder].labels != lists[first].labels:
         detail = f"differs from {first / CLASSES}, so that a value would mean two things; make them equal"
         yield Defect(DefectKind.UNCLEAR_CLASSES, file, detail)
+
+
+FORMAT = DatasetFormat(
+    "roboflow",
+    "{split} with name.jpg, name_mask.png and _classes.csv",
+    detect=read_roboflow,
+    read=already_read,
+    covers=("paired",),
+)

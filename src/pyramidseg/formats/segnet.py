@@ -6,9 +6,16 @@ from pathlib import Path
 
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.formats.class_lists import find_class_list
+from pyramidseg.formats.dataset_format import (
+    SPLIT_NAMES,
+    DatasetFormat,
+    ParsedDataset,
+    SourceLabel,
+    SplitNames,
+    already_read,
+)
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders, without_labels
 from pyramidseg.formats.paths import child_file, child_folder
-from pyramidseg.formats.reader import USUAL_FOLDERS, ParsedDataset, SourceLabel, SplitFolders
 from pyramidseg.formats.split_files import CVAT_SUBSET
 
 CAMVID = (
@@ -28,13 +35,13 @@ CAMVID = (
 """The 11 classes of the SegNet split and its void, with SegNet's colours (Badrinarayanan et al., arXiv 1511.00561)."""
 
 
-def read_segnet(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def read_segnet(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """List `{split} {split}annot`, with the classes of `label_colors.txt` where it lies there (CVAT's CamVid export).
 
     A test split without masks is left out, and a note says so; so are images without a mask where a list of the split
     (`default.txt`) shows that CVAT exported it.
     """
-    if splits == USUAL_FOLDERS and child_folder(folder, [f"{CVAT_SUBSET}annot"]):
+    if splits == SPLIT_NAMES and child_folder(folder, [f"{CVAT_SUBSET}annot"]):
         splits = {**splits, "train": (*splits["train"], CVAT_SUBSET)}
     images = {split: child_folder(folder, names) for split, names in splits.items()}
     masks = {split: child_folder(folder, [f"{name}annot" for name in names]) for split, names in splits.items()}
@@ -81,3 +88,11 @@ def _paired(
             detail = f"its partner is missing, the folder of the same name{lack} at the end"
             pairs[split] = MatchedFiles.of_none(have, detail)
     return pairs, left_out
+
+
+FORMAT = DatasetFormat(
+    "segnet",
+    "{split} and {split}annot",
+    detect=read_segnet,
+    read=already_read,
+)

@@ -10,8 +10,8 @@ from pyramidseg.base.defects import Defect, DefectCollector, DefectError, Defect
 from pyramidseg.base.safe_paths import short
 from pyramidseg.base.text_files import read_text
 from pyramidseg.data.records import Record
+from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES, UNLABELLED_SPLIT, ParsedDataset, SplitNames
 from pyramidseg.formats.paths import child_file, child_folder, content
-from pyramidseg.formats.reader import RARE_VAL_NAMES, UNLABELLED, USUAL_FOLDERS, ParsedDataset, SplitFolders
 from pyramidseg.images.open_image import IMAGE_EXTENSIONS
 
 CVAT_SUBSET = "default"
@@ -44,7 +44,7 @@ class ImageSets(NamedTuple):
     unknown: tuple[str, ...] = ()
 
 
-def read_image_sets(folder: Path, splits: SplitFolders, known: Collection[str]) -> ImageSets:
+def read_image_sets(folder: Path, splits: SplitNames, known: Collection[str]) -> ImageSets:
     """The list of each split below `ImageSets/Segmentation`, no name in two of them; none where there are no lists.
 
     Args:
@@ -55,7 +55,7 @@ def read_image_sets(folder: Path, splits: SplitFolders, known: Collection[str]) 
     if place is None:
         return ImageSets({})
     files = {path.stem.lower(): path for path in content(place) if path.suffix.lower() == ".txt"}
-    if splits == USUAL_FOLDERS:
+    if splits == SPLIT_NAMES:
         splits = {**splits, "train": (*splits["train"], *WHOLE)}
     chosen = {split: next((files[name] for name in names if name in files), None) for split, names in splits.items()}
     read = read_lists({split: file for split, file in chosen.items() if file is not None})
@@ -146,9 +146,9 @@ def divided_by_lists(listing: ParsedDataset, folder: Path) -> ParsedDataset:
     }
     notes = [f"divided by {', '.join(file.name for file in files.values())}"]
     defects = listing.defects
-    if UNLABELLED in found and UNLABELLED not in read.unknown and not any(found[UNLABELLED].values()):
-        notes.append(f"the test split ({files[UNLABELLED]}) has no masks and was left out")
-        defects = _without_images_of(found.pop(UNLABELLED), defects)
+    if UNLABELLED_SPLIT in found and UNLABELLED_SPLIT not in read.unknown and not any(found[UNLABELLED_SPLIT].values()):
+        notes.append(f"the test split ({files[UNLABELLED_SPLIT]}) has no masks and was left out")
+        defects = _without_images_of(found.pop(UNLABELLED_SPLIT), defects)
     ids = {split: tuple(known for known in lines.values() if known) for split, lines in found.items()}
     parted = without_overlaps(
         {split: ImageSet(files[split], tuple(dict.fromkeys(some))) for split, some in ids.items()}
@@ -203,7 +203,7 @@ def _lists(folder: Path) -> dict[str, Path]:
     def called(names: Sequence[str]) -> Path | None:
         return next((file for place in places for name in names if (file := child_file(place, f"{name}.txt"))), None)
 
-    found = {split: called(names) for split, names in USUAL_FOLDERS.items()}
+    found = {split: called(names) for split, names in SPLIT_NAMES.items()}
     if found["train"] and not found["val"]:
         found["val"] = called(RARE_VAL_NAMES)
     return {split: file for split, file in found.items() if file is not None}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.data.index_masks import IndexValues
+from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES, UNLABELLED_SPLIT, ParsedDataset
 from pyramidseg.formats.paths import content, holds_images, subfolders
-from pyramidseg.formats.reader import RARE_VAL_NAMES, UNLABELLED, USUAL_FOLDERS, ParsedDataset
 
 _SIDES = "images?|imgs?|pictures|frames|masks?|labels?|annotations?|annot|segmentations?|gt"
 
@@ -25,9 +25,9 @@ def _called(names: Iterable[str]) -> re.Pattern[str]:
 _NAMES = {
     split: _called(names)
     for split, names in {
-        **USUAL_FOLDERS,
-        "train": (*USUAL_FOLDERS["train"], "train_?val"),
-        "val": (*USUAL_FOLDERS["val"], *RARE_VAL_NAMES),
+        **SPLIT_NAMES,
+        "train": (*SPLIT_NAMES["train"], "train_?val"),
+        "val": (*SPLIT_NAMES["val"], *RARE_VAL_NAMES),
     }.items()
 }
 _SELDOM = _called(RARE_VAL_NAMES)
@@ -56,9 +56,9 @@ def with_unread_splits(root: Path, listing: ParsedDataset, can_be_read: Callable
     named = {folder for _, folder in found}
     defects: list[Defect] = []
     notes: list[str] = []
-    told = any(f"{UNLABELLED} split" in note for note in listing.notes)
+    told = any(f"{UNLABELLED_SPLIT} split" in note for note in listing.notes)
     for split, folder in found:
-        expected = split != UNLABELLED and not _SELDOM.fullmatch(folder.name)
+        expected = split != UNLABELLED_SPLIT and not _SELDOM.fullmatch(folder.name)
         if folder in mixed:
             listed = [home for home, folders in homes.items() if folder in folders]
             undivided = [*listing.splits] == ["train"] and _lies_beside_another(folder, split, read)
@@ -70,7 +70,7 @@ def with_unread_splits(root: Path, listing: ParsedDataset, can_be_read: Callable
             continue  # the masks of these images
         elif expected:
             defects.append(_unread(split, folder, listing))
-        elif holds_images(folder) if split != UNLABELLED else not told:
+        elif holds_images(folder) if split != UNLABELLED_SPLIT else not told:
             notes.append(f"{folder} holds nothing that this layout lists, and was left out")
     notes += (
         f"{folder} belongs to no split and was left out, though it can be read by itself"

@@ -13,10 +13,18 @@ from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.safe_paths import short
 from pyramidseg.formats.class_lists import ClassList, find_class_list, voc_color
+from pyramidseg.formats.dataset_format import (
+    SPLIT_NAMES,
+    DatasetFormat,
+    ParsedDataset,
+    PartialMatch,
+    SourceLabel,
+    SplitNames,
+    already_read,
+)
 from pyramidseg.formats.folders import IMAGE_FOLDERS
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair
 from pyramidseg.formats.paths import child_file, child_folder
-from pyramidseg.formats.reader import USUAL_FOLDERS, ParsedDataset, PartialMatch, SourceLabel, SplitFolders
 from pyramidseg.formats.split_files import ImageSet, ImageSets, read_image_sets
 from pyramidseg.images.open_image import list_images
 
@@ -32,7 +40,7 @@ VOC = (
 """The 20 classes of Pascal VOC 2007 to 2012, the background, and the void border around objects."""
 
 
-def read_voc(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def read_voc(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """List `JPEGImages SegmentationClass` by the lists in `ImageSets/Segmentation`, or all that have masks.
 
     Raises:
@@ -51,7 +59,7 @@ def read_voc(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
         )
     sides = Side.of(images, list_images(images)), Side.of(masks, list_images(masks))
     sets = read_image_sets(folder, splits, {*sides[0].keys, *sides[1].keys})
-    if not sets.lists and splits != USUAL_FOLDERS:  # lists of these very names were asked for
+    if not sets.lists and splits != SPLIT_NAMES:  # lists of these very names were asked for
         return None
     if sets.lists:
         pairs = _by_lists(*sides, sets, exported=child_file(folder, "labelmap.txt") is not None)
@@ -132,3 +140,11 @@ def _only(side: Side, keys: Iterable[str]) -> Side:
     wanted = set(keys)
     kept = [(file, key) for file, key in zip(side.files, side.keys, strict=True) if key in wanted]
     return Side(side.folder, tuple(file for file, _ in kept), tuple(key for _, key in kept))
+
+
+FORMAT = DatasetFormat(
+    "voc",
+    "JPEGImages, SegmentationClass and ImageSets; CVAT's Segmentation Mask export",
+    detect=read_voc,
+    read=already_read,
+)

@@ -25,9 +25,16 @@ from pyramidseg.base.safe_paths import is_file, named_file, short
 from pyramidseg.base.text_files import read_text, read_yaml
 from pyramidseg.data.index_masks import in_names, in_ranges
 from pyramidseg.data.records import Record
+from pyramidseg.formats.dataset_format import (
+    SPLIT_NAMES,
+    DatasetFormat,
+    ParsedDataset,
+    PartialMatch,
+    SplitNames,
+    already_read,
+)
 from pyramidseg.formats.paths import child_file, child_folder, content, subfolders
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, alike, merged
-from pyramidseg.formats.reader import USUAL_FOLDERS, ParsedDataset, PartialMatch, SplitFolders
 from pyramidseg.images.decode import image_size
 from pyramidseg.images.open_image import list_files, list_images
 
@@ -232,7 +239,7 @@ class _Source:
     texts: tuple[Path, ...]
 
 
-def read_yolo(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def read_yolo(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """List images with their label files. An image without one is background alone, as it is for YOLO.
 
     Raises:
@@ -299,10 +306,10 @@ def _has_label_folders(folder: Path) -> bool:
 
 
 def _sources(
-    folder: Path, splits: SplitFolders, file: YoloFile | None, flaws: DefectCollector
+    folder: Path, splits: SplitNames, file: YoloFile | None, flaws: DefectCollector
 ) -> tuple[dict[str, list[_Source]], tuple[str, ...]]:
     """The images of each split: where the file says, or by the names of folders."""
-    if file is None or not file.sources or splits != USUAL_FOLDERS:
+    if file is None or not file.sources or splits != SPLIT_NAMES:
         return _by_folders(folder, splits), ()
     found: dict[str, list[_Source]] = {}
     base = _base(folder, file)
@@ -333,14 +340,14 @@ def _unnamed(folder: Path, found: Iterable[Sequence[_Source]]) -> _Source | None
     return _list_source(images, folder) if images else None
 
 
-def _by_folders(folder: Path, splits: SplitFolders) -> dict[str, list[_Source]]:
+def _by_folders(folder: Path, splits: SplitNames) -> dict[str, list[_Source]]:
     """`{split}/images`, `images/{split}`, or `images`, with labels in their place."""
     images = child_folder(folder, [IMAGES])
     inside = {split: child_folder(folder, names) for split, names in splits.items()}
     above = {split: child_folder(path, [IMAGES]) for split, path in inside.items() if path}
     below = {split: child_folder(images, names) for split, names in splits.items()} if images else {}
     places = {split: place for split, place in (*above.items(), *below.items()) if place}
-    if not places and images and splits == USUAL_FOLDERS:
+    if not places and images and splits == SPLIT_NAMES:
         places = {"train": images}
     return {split: [_folder_source(place, folder)] for split, place in places.items()}
 
@@ -534,3 +541,11 @@ def _numbered(files: Iterable[Path]) -> dict[int, str]:
     numbers = (words[0] for words in _lines(files))
     highest = max((int(number) for number in numbers if number.isdecimal() and len(number) < _DIGITS), default=0)
     return {number: f"class {number}" for number in range(highest + 1)}
+
+
+FORMAT = DatasetFormat(
+    "yolo",
+    "images, and labels with one text file of outlines for each image; data.yaml",
+    detect=read_yolo,
+    read=already_read,
+)

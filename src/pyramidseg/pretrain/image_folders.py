@@ -7,8 +7,8 @@ from pathlib import Path
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import in_threads
+from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES
 from pyramidseg.formats.folders import IMAGE_FOLDERS, MASK_FOLDERS
-from pyramidseg.formats.reader import RARE_VAL_NAMES, USUAL_FOLDERS
 from pyramidseg.images.decode import check_channels, read_header
 from pyramidseg.images.open_image import list_images
 from pyramidseg.inspection.check import DefectSummary
@@ -67,7 +67,7 @@ def open_image_folders(folder: Path, *, val_share: float | None = None) -> Image
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; images are sorted into one folder a class")
-    inside = {split: _child(folder, names) for split, names in USUAL_FOLDERS.items()}
+    inside = {split: _child(folder, names) for split, names in SPLIT_NAMES.items()}
     train = inside["train"]
     val = inside["val"] or (_child(folder, RARE_VAL_NAMES) if train else None)
     if val is not None and train is None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pyramidseg.formats.coco.annotations import CocoJson
 from pyramidseg.formats.coco.coco_masks import CategoryValues, Id
 from pyramidseg.formats.coco.panoptic_masks import VOID
+from pyramidseg.formats.dataset_format import SourceLabel
 from pyramidseg.formats.polygon_labels import DrawnLabels, alike, few, merged
-from pyramidseg.formats.reader import SourceLabel
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.safe_paths import is_file, named_file, short
 from pyramidseg.formats.coco.annotations import CocoJson, read_coco_json
+from pyramidseg.formats.dataset_format import SPLIT_NAMES, SplitNames
 from pyramidseg.formats.detection import json_kind
 from pyramidseg.formats.paths import content, subfolders
-from pyramidseg.formats.reader import USUAL_FOLDERS, SplitFolders
 from pyramidseg.images.open_image import list_images
 
 ANNOTATION_FOLDERS = ("annotations", "annotation")
@@ -48,7 +48,7 @@ class AnnotationFiles(NamedTuple):
         return (f"{len(self.others)} annotation files are not read: {names}",) if self.others else ()
 
 
-def annotation_files(root: Path, splits: SplitFolders, *, panoptic: bool) -> AnnotationFiles:
+def annotation_files(root: Path, splits: SplitNames, *, panoptic: bool) -> AnnotationFiles:
     """Look for COCO files, of objects or of panoptic segments; of several of one split the first is listed."""
     found: dict[str, list[Path]] = {split: [] for split in splits}
     lone: list[Path] = []
@@ -68,7 +68,7 @@ def annotation_files(root: Path, splits: SplitFolders, *, panoptic: bool) -> Ann
     chosen = {split: [file for file in files if file in sound] or files for split, files in found.items()}
     fitting = {split: _likeliest(files) for split, files in chosen.items() if files}
     lone = [file for file in lone if file in sound]
-    if not fitting and lone and splits == USUAL_FOLDERS:
+    if not fitting and lone and splits == SPLIT_NAMES:
         fitting = {"train": _likeliest(lone)}
     named = {split: files[0] for split, files in fitting.items()}
     rivals = {rival: file for file, *others in fitting.values() for rival in others}
@@ -141,7 +141,7 @@ def _candidates(folder: Path, panoptic: bool) -> list[Path]:
     return found
 
 
-def _split_of(file: Path, splits: SplitFolders) -> str | None:
+def _split_of(file: Path, splits: SplitNames) -> str | None:
     """`train` for `train`, and for `train2017`."""
     for split, names in splits.items():
         if any(re.fullmatch(rf"{re.escape(name)}\d*", word) for name in names for word in _words(file)):
@@ -225,7 +225,7 @@ class CocoSplits:
 
 
 def read_splits(
-    listed: Mapping[str, Path], root: Path, splits: SplitFolders, *, check: Callable[[CocoJson], object]
+    listed: Mapping[str, Path], root: Path, splits: SplitNames, *, check: Callable[[CocoJson], object]
 ) -> CocoSplits:
     """Read the file of each split and look for its images. A test split without images or labels is left out, aloud.
 

@@ -20,13 +20,13 @@ from pyramidseg.formats.coco.annotations import CocoJson
 from pyramidseg.formats.coco.categories import CategoryLabels
 from pyramidseg.formats.coco.coco_layout import CocoImages, annotation_files, image_notes, read_splits
 from pyramidseg.formats.coco.coco_masks import CategoryValues, CocoFile, CocoValues, Id
+from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames, already_read
 from pyramidseg.formats.polygon_labels import DRAWN
-from pyramidseg.formats.reader import ParsedDataset, SplitFolders
 
 _ORDER = f"{DRAWN}; of objects that overlap, the smaller lies on top"
 
 
-def read_coco(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def read_coco(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """List files of outlined objects.
 
     Raises:
@@ -79,3 +79,11 @@ def _by_image(file: CocoJson, images: CocoImages, values: Mapping[Id, CategoryVa
     first = np.searchsorted(file.image_numbers[order], np.arange(len(file.images) + 1))
     sizes = np.array([(entry.height, entry.width) for entry in file.images.values()], np.int64)
     return CocoFile(slices, {id: place for place, id in images.ids.items()}, first, sizes, values)
+
+
+FORMAT = DatasetFormat(
+    "coco",
+    "COCO's, Roboflow's or CVAT's JSON of outlined objects, and its images",
+    detect=read_coco,
+    read=already_read,
+)

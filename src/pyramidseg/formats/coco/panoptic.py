@@ -11,12 +11,12 @@ from pyramidseg.formats.coco.annotations import CocoJson
 from pyramidseg.formats.coco.categories import CategoryLabels
 from pyramidseg.formats.coco.coco_layout import CocoImages, annotation_files, image_notes, is_there, read_splits
 from pyramidseg.formats.coco.panoptic_masks import PanopticFile, PanopticValues
-from pyramidseg.formats.reader import ParsedDataset, SplitFolders
+from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames, already_read
 
 _TRIED = 16
 
 
-def read_coco_panoptic(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def read_coco_panoptic(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """List panoptic files with their PNG files.
 
     Raises:
@@ -116,3 +116,11 @@ def _without_segments(images: CocoImages, segments: _Segments) -> Iterator[Defec
     for position, path in images.paths.items():
         if position not in segments.pngs:
             yield Defect(DefectKind.MISSING_MASK, path, f"{segments.file} has no segments of it")
+
+
+FORMAT = DatasetFormat(
+    "coco_panoptic",
+    "panoptic_{split}.json, its folder of PNG files, and the images",
+    detect=read_coco_panoptic,
+    read=already_read,
+)

@@ -23,13 +23,21 @@ from pyramidseg.base.json_stream import members
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import in_threads
 from pyramidseg.data.records import Record
+from pyramidseg.formats.dataset_format import (
+    SPLIT_NAMES,
+    DatasetFormat,
+    ParsedDataset,
+    PartialMatch,
+    SourceLabel,
+    SplitNames,
+    already_read,
+)
 from pyramidseg.formats.dataset_yaml import ClassEntry
 from pyramidseg.formats.geojson.features import read_geojson
 from pyramidseg.formats.geojson.geojson_masks import OF_IMAGE, GeoJsonValues
 from pyramidseg.formats.pairing import MatchedFiles, Side, key_of, pair
 from pyramidseg.formats.paths import child_folder, content, holds_images, subfolders
 from pyramidseg.formats.polygon_labels import BACKGROUND, BACKGROUND_NAMES, DRAWN, DrawnLabels
-from pyramidseg.formats.reader import USUAL_FOLDERS, ParsedDataset, PartialMatch, SourceLabel, SplitFolders
 from pyramidseg.images.open_image import list_files, list_images
 
 VECTORS = (".geojson",)
@@ -49,7 +57,7 @@ class _Sides:
     vectors: Path
 
 
-def read_geo(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
+def read_geo(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     """List images with their GeoJSON files.
 
     Raises:
@@ -72,7 +80,7 @@ def read_geo(folder: Path, splits: SplitFolders) -> ParsedDataset | None:
     if not found and (whole := _sides(folder)):
         layout = "images and GeoJSON, with folders for the splits"
         found = _below(whole, splits)
-        if not found and splits == USUAL_FOLDERS:
+        if not found and splits == SPLIT_NAMES:
             layout, found = "images and GeoJSON", {"train": whole}
     if not found:
         raise PartialMatch(f"{folder} holds GeoJSON files, but no images beside them or in one folder next to theirs")
@@ -221,7 +229,7 @@ def _sides(folder: Path) -> _Sides | None:
     return _Sides(*choices[0]) if choices else None
 
 
-def _below(whole: _Sides, splits: SplitFolders) -> dict[str, _Sides]:
+def _below(whole: _Sides, splits: SplitNames) -> dict[str, _Sides]:
     """`images/{split}` with `labels/{split}`, or with the one file for all."""
     found: dict[str, _Sides] = {}
     for split, names in splits.items():
@@ -300,3 +308,11 @@ def _crs_note(config: LabelConfig) -> str:
     if config.vector_crs is not None:
         return f"their coordinates are taken to be in {config.vector_crs} (data.vector_crs)"
     return "their coordinates are in the system that each file names, or longitude and latitude on WGS 84 (RFC 7946)"
+
+
+FORMAT = DatasetFormat(
+    "geo",
+    "GeoTIFF images with GeoJSON polygons, one file for each image or one for all",
+    detect=read_geo,
+    read=already_read,
+)

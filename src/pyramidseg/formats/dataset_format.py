@@ -1,0 +1,97 @@
+"""The protocol of a dataset format, and the dataset that a format returns."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pyramidseg.base.classes import Color
+from pyramidseg.base.defects import Defect
+from pyramidseg.base.errors import DataError
+from pyramidseg.data.index_masks import IndexValues
+from pyramidseg.data.records import Record, ValueSource
+
+T = TypeVar("T")
+
+SplitNames = Mapping[str, tuple[str, ...]]
+"""For each split, the names (in lower case) that its folder may have."""
+
+SPLIT_NAMES: SplitNames = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+
+RARE_VAL_NAMES = ("validate", "eval", "evaluation", "dev")
+"""Less common names of the validation split; used only if no common name exists."""
+
+UNLABELLED_SPLIT = "test"
+"""The split that is often published without labels; it is then left out, with a note."""
+
+
+@dataclass(frozen=True)
+class SourceLabel:
+    """Name of one value in a format's masks.
+
+    Attributes:
+        value: as the dataset's `ValueSource` returns it.
+        ignored: whether its pixels are ignored unless the user makes it a class.
+    """
+
+    name: str
+    value: int
+    color: Color | None = None
+    ignored: bool = False
+
+
+@dataclass(frozen=True)
+class ParsedDataset:
+    """The records of a dataset, and the classes that its format defines.
+
+    Attributes:
+        layout: the folders and files that were found, as text.
+        labels: classes that the format itself defines, in order; several values with one name are one class.
+        values: reads the masks; image files, unless the format stores something else.
+        notes: what was inferred or left out.
+        defects: files that belong to no record; `open_dataset` refuses them unless its caller collects defects.
+    """
+
+    layout: str
+    splits: Mapping[str, tuple[Record, ...]]
+    labels: tuple[SourceLabel, ...] = ()
+    values: ValueSource = IndexValues()  # noqa: RUF009 - frozen, and without state
+    notes: tuple[str, ...] = ()
+    defects: tuple[Defect, ...] = ()
+
+
+class PartialMatch(DataError):
+    """The folder resembles a format but lacks something essential; reported only if no other format fits."""
+
+
+@dataclass(frozen=True)
+class DatasetFormat(Generic[T]):
+    """A dataset format. Each is one module with a constant `FORMAT`, listed in `open_dataset.FORMATS`.
+
+    Attributes:
+        name: value of the setting `data.format`.
+        layout: its folders and files in one sentence, for the message that a folder was not recognised.
+        detect: finds the format's folders and files by their names (and, where names do not decide, by the first bytes
+            of a file). It returns what it found, so that `read` need not search again, or None if the folder is not of
+            this format. It raises `PartialMatch` if something essential is missing.
+        read: pairs images with masks, given what `detect` found. Files without a partner and files that cannot be read
+            are `ParsedDataset.defects`; a `DataError` means that nothing can be read.
+        covers: names of more general formats that give way where this one fits too.
+        explicit_only: whether the format is used only if `data.format` names it.
+    """
+
+    name: str
+    layout: str
+    detect: Callable[[Path, SplitNames], T | None]
+    read: Callable[[T], ParsedDataset]
+    covers: tuple[str, ...] = ()
+    explicit_only: bool = False
+
+
+def already_read(parsed: ParsedDataset) -> ParsedDataset:
+    """`DatasetFormat.read` of a format whose detection is its reading."""
+    return parsed
