@@ -23,6 +23,7 @@ from torch import Tensor
 import pyramidseg as ps
 from pyramidseg.base.device import has_fast_bf16
 from pyramidseg.base.overrides import load_config
+from pyramidseg.data.from_records import dataset_from_records
 from pyramidseg.data.loading import Batch, EpochPlan
 from pyramidseg.data.records import Dataset
 from pyramidseg.demo.scenes import SCENE_CLASSES, draw_scene, write_scenes
@@ -167,7 +168,7 @@ def made_dataset(task: Task, folder: Path) -> Dataset:
         ]
         for split in ("train", "val")
     }
-    return Dataset.from_records(train=records["train"], val=records["val"], classes=names)
+    return dataset_from_records(train=records["train"], val=records["val"], classes=names)
 
 
 def prepare_ours(task: Task, settings: Mapping[str, Any], dataset: Dataset | str) -> Setup:

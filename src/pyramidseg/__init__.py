@@ -23,6 +23,7 @@ _HOME = {
     "Record": "pyramidseg.data.records",
     "Segmenter": "pyramidseg.model.segmenter",
     "benchmark_model": "pyramidseg.studies.benchmark_model",
+    "dataset_from_records": "pyramidseg.data.from_records",
     "evaluate": "pyramidseg.evaluation.scoring",
     "inspect_dataset": "pyramidseg.inspection.inspect_dataset",
     "train": "pyramidseg.training.loop",
@@ -37,6 +38,7 @@ __all__ = [
     "Segmenter",
     "__version__",
     "benchmark_model",
+    "dataset_from_records",
     "evaluate",
     "inspect_dataset",
     "train",
@@ -45,6 +47,7 @@ __all__ = [
 if TYPE_CHECKING:
     from pyramidseg.base.classes import Classes
     from pyramidseg.base.config import Config
+    from pyramidseg.data.from_records import dataset_from_records
     from pyramidseg.data.records import Dataset, Record
     from pyramidseg.evaluation.scoring import evaluate
     from pyramidseg.inspection.inspect_dataset import inspect_dataset

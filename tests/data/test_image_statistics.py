@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.config import Channels
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.result_cache import ResultCache
+from pyramidseg.base.log import Progress, report_progress
 from pyramidseg.data.image_statistics import measure, wants_statistics
 from pyramidseg.data.records import Record
 from pyramidseg.images.decode import read_image
@@ -102,21 +102,18 @@ def test_a_channel_of_holes_is_refused(tmp_path: Path) -> None:
         measure(write(tmp_path, images), channels=3)
 
 
-def test_statistics_are_remembered_until_an_image_changes(tmp_path: Path) -> None:
+def test_statistics_are_cached_until_an_image_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYRAMIDSEG_CACHE", str(tmp_path / "cache"))
     images = draw(4, np.uint16)
-    records, passes = write(tmp_path, images), []
-
-    def track(items: Any, *, total: int, what: str) -> Any:
-        passes.append(total)
-        return items
-
-    memory = ResultCache(tmp_path / "memory")
-    first = measure(records, channels=4, track=track, memory=memory)
-    assert measure(records, channels=4, track=track, memory=memory) == first
-    assert passes == [4]
-    write(tmp_path, [image + 1 for image in images])
-    assert measure(records, channels=4, track=track, memory=memory) != first
-    assert passes == [4, 4]
+    records = write(tmp_path, images)
+    tasks: list[Progress] = []
+    with report_progress(tasks.append):
+        first = measure(records, channels=4)
+        assert measure(records, channels=4) == first
+        assert [task.total for task in tasks if task.finished] == [4]
+        write(tmp_path, [image + 1 for image in images])
+        assert measure(records, channels=4) != first
+        assert [task.total for task in tasks if task.finished] == [4, 4]
 
 
 @pytest.mark.parametrize(

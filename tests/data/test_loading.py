@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.device import position_seed
 from pyramidseg.base.errors import ConfigError, DataError
-from pyramidseg.base.parallel import untracked
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.loading import Batch, EpochPlan, TrainingLoader, TrainingSamples
 from pyramidseg.data.pairs import FilePairs, PairSource
@@ -91,7 +90,7 @@ def loader_of(scenes: Path, *, workers: int, held: bool = False) -> TrainingLoad
     pairs: PairSource = FilePairs(dataset.split("train"), dataset.masks, 3)
     if held:
         pairs = CachedPairs(pairs)
-        pairs.load(untracked)
+        pairs.load()
     samples = TrainingSamples(pairs, augmentation=Augmentation((32, 48)), seed=1)
     return TrainingLoader(samples, EpochPlan(len(pairs), 6, seed=1), rank=0, workers=workers, pin=False)
 

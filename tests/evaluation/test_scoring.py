@@ -18,7 +18,8 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, DataError, OutputError
 from pyramidseg.data.class_masks import ClassMasks
-from pyramidseg.data.records import Dataset, Record
+from pyramidseg.data.from_records import dataset_from_records
+from pyramidseg.data.records import Record
 from pyramidseg.evaluation import read_ahead as reading
 from pyramidseg.evaluation.read_ahead import read_ahead
 from pyramidseg.evaluation.scoring import evaluate, score
@@ -233,7 +234,7 @@ def model():
 
 @pytest.fixture
 def dataset(records):
-    return Dataset.from_records(val=records, classes=made.CLASSES)
+    return dataset_from_records(val=records, classes=made.CLASSES)
 
 
 @pytest.mark.parametrize("tta", [False, True])
@@ -263,12 +264,12 @@ def test_evaluate_of_a_bundle_equals_the_model_in_memory(tmp_path, model, datase
 )
 def test_evaluate_refuses_a_dataset_of_other_classes(records, model, names, said):
     with pytest.raises(DataError, match=said):
-        evaluate(model, Dataset.from_records(val=records, classes=Classes.named(names)), device="cpu")
+        evaluate(model, dataset_from_records(val=records, classes=Classes.named(names)), device="cpu")
 
 
 def test_evaluate_refuses_to_overwrite_before_it_computes(tmp_path, records, model):
     (tmp_path / "report.html").write_text("of a training run")
-    missing = Dataset.from_records(val=[Record("x", tmp_path / "x.png")], classes=made.CLASSES)
+    missing = dataset_from_records(val=[Record("x", tmp_path / "x.png")], classes=made.CLASSES)
     with pytest.raises(OutputError, match=r"report\.html"):
         evaluate(model, missing, out=tmp_path, device="cpu")
     assert (tmp_path / "report.html").read_text() == "of a training run"
@@ -295,7 +296,7 @@ def test_large_images_are_scored_in_tiles(tmp_path, model):
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (768, 800, 3), np.uint8)).save(tmp_path / "image.png")
     Image.fromarray(rng.integers(0, 3, (768, 800), np.uint8)).save(tmp_path / "mask.png")
-    large = Dataset.from_records(
+    large = dataset_from_records(
         val=[Record("large", tmp_path / "image.png", tmp_path / "mask.png")], classes=made.CLASSES
     )
     windows = []

@@ -6,7 +6,8 @@ import pytest
 from made_files import has_note, ids, image, mask, opened, pairs, write
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, DataError
-from pyramidseg.data.records import Dataset, Record
+from pyramidseg.data.from_records import dataset_from_records
+from pyramidseg.data.records import Record
 from pyramidseg.formats.open_dataset import FORMATS, open_dataset
 
 
@@ -113,7 +114,7 @@ def test_format_that_covers_another_goes_before_it(tmp_path: Path) -> None:
 
 def test_dataset_from_python_is_taken_as_it_is() -> None:
     records = [Record("a", Path("a.jpg"), Path("a.png"))]
-    dataset = Dataset.from_records(train=records, val=records, classes=["x", "y"])
+    dataset = dataset_from_records(train=records, val=records, classes=["x", "y"])
     assert open_dataset(dataset, DataConfig()) == dataset
 
 
@@ -134,14 +135,14 @@ def test_dataset_from_python_is_taken_as_it_is() -> None:
 )
 def test_settings_that_say_nothing_of_a_dataset_from_python_are_refused(settings: dict[str, Any]) -> None:
     records = [Record("a", Path("a.jpg"), Path("a.png"))]
-    dataset = Dataset.from_records(train=records, val=records, classes=["x", "y"])
+    dataset = dataset_from_records(train=records, val=records, classes=["x", "y"])
     with pytest.raises(ConfigError, match=rf"records: data\.{next(iter(settings))}=.*no effect.*data\.bands"):
         open_dataset(dataset, DataConfig(**settings))
 
 
 def test_settings_that_hold_for_a_dataset_from_python_are_taken() -> None:
     records = [Record(f"{name}{index}", Path(f"{name}{index}.jpg")) for name in "ab" for index in range(4)]
-    dataset = Dataset.from_records(train=records, classes=["x", "y"])
+    dataset = dataset_from_records(train=records, classes=["x", "y"])
     defaults = DataConfig().model_dump()  # as a run's config.yaml has them
     opened = open_dataset(dataset, DataConfig(**{**defaults, "bands": 2, "val_share": 0.4, "group": "^."}))
     assert opened.bands == (2,)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from made_files import has_note, ids, opened, pairs, write
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.data.from_records import dataset_from_records
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.formats.splitting import with_val_split
@@ -15,7 +16,7 @@ from pyramidseg.formats.splitting import with_val_split
 
 def made(names: list[str]) -> Dataset:
     records = [Record(name, Path(f"{name}.jpg")) for name in names]
-    return Dataset.from_records(train=records, classes=["a", "b"])
+    return dataset_from_records(train=records, classes=["a", "b"])
 
 
 def test_validation_split_is_taken_by_name_and_announced(tmp_path: Path) -> None:

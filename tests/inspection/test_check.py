@@ -17,6 +17,7 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.base.parallel import in_threads
 from pyramidseg.base.result_cache import ResultCache
 from pyramidseg.data.class_masks import ClassMasks
+from pyramidseg.data.from_records import dataset_from_records
 from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import Dataset, MaskSource, Record
@@ -70,7 +71,7 @@ def several(folder: Path, count: int, *, seed: int = 0, values: tuple[int, ...] 
 
 
 def dataset(train: list[Record], val: list[Record] | None = None) -> Dataset:
-    return Dataset.from_records(train=train, val=val or (), classes=CLASSES)
+    return dataset_from_records(train=train, val=val or (), classes=CLASSES)
 
 
 def test_counts_equal_a_loop(tmp_path: Path) -> None:
@@ -365,8 +366,8 @@ class TestMemory:
         records = several(tmp_path, 3)
         self.checked(dataset(records), memory)
         others = [
-            Dataset.from_records(train=records, classes=(*CLASSES, "e")),
-            Dataset.from_records(train=records, classes=CLASSES, ignore=[9]),
+            dataset_from_records(train=records, classes=(*CLASSES, "e")),
+            dataset_from_records(train=records, classes=CLASSES, ignore=[9]),
             dataset(records[:2]),
             dataset(records[::-1]),
         ]
@@ -406,7 +407,7 @@ class TestMemory:
     ) -> None:
         records = several(tmp_path, 6, values=(0, 1, IGNORE))
         for name in ("d", "e"):
-            made = Dataset.from_records(train=records, classes=["a", "b", name])
+            made = dataset_from_records(train=records, classes=["a", "b", name])
             notes = [self.checked(made, memory)[0].notes for _ in range(2)]
             assert notes[0] == notes[1]
             assert repr(name) in notes[0][0]

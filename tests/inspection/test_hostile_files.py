@@ -16,7 +16,8 @@ from PIL import Image
 
 from planting import chunk, png_of, scene
 from pyramidseg.base.defects import DefectKind
-from pyramidseg.data.records import Dataset, Record
+from pyramidseg.data.from_records import dataset_from_records
+from pyramidseg.data.records import Record
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
 
 MUTANTS = 150
@@ -91,7 +92,7 @@ def test_mutated_files_neither_crash_nor_stop_the_inspection(tmp_path: Path) -> 
     last = Record("last", tmp_path / "last.png", mask)
     Image.fromarray(scene(rng)[0]).save(last.image)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    inspection = inspect_dataset(Dataset.from_records(train=[*records, last], val=[last], classes=["a", "b", "c"]))
+    inspection = inspect_dataset(dataset_from_records(train=[*records, last], val=[last], classes=["a", "b", "c"]))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY_KB
     assert len(records) > 2000
     spoilt = {defect.file for defect in inspection.defects if defect.kind is DefectKind.DAMAGED}
@@ -123,7 +124,7 @@ def test_bombs_are_defects_like_others(tmp_path: Path, content: bytes) -> None:
         Image.fromarray(labels).save(str(records[-1].mask))
     records[0].image.write_bytes(content)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    inspection = inspect_dataset(Dataset.from_records(train=records, val=records[1:], classes=["a", "b", "c"]))
+    inspection = inspect_dataset(dataset_from_records(train=records, val=records[1:], classes=["a", "b", "c"]))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY_KB
     kinds = {defect.file: defect.kind for defect in inspection.defects if defect.kind is not DefectKind.LEAK}
     assert set(kinds) == {records[0].image}

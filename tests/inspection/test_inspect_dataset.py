@@ -15,6 +15,7 @@ from planting import CLASSES, labelme, paired, scene, segnet, write_dataset, wri
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import DESCRIPTIONS, DefectKind
 from pyramidseg.base.errors import DataError
+from pyramidseg.data.from_records import dataset_from_records
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.inspection import check_dataset
@@ -88,7 +89,7 @@ class TestDefectsBetweenImages:
         shutil.copy(records[0].image, records[2].image)
         found = [
             Dataset("s", "l", made.classes, made.masks, splits)
-            for made in [Dataset.from_records(classes=CLASSES)]
+            for made in [dataset_from_records(classes=CLASSES)]
             for splits in (
                 {"train": tuple(records[:2]), "val": tuple(records[2:])},
                 {"val": tuple(records[2:]), "train": tuple(records[:2])},
@@ -231,7 +232,7 @@ class TestDefectsBetweenImages:
         Image.fromarray(image).save(tmp_path / "a.png")
         write_index(tmp_path / "m.png", labels)
         records = [Record(str(index), tmp_path / "a.png", tmp_path / "m.png") for index in range(1000)]
-        inspection = inspect_dataset(Dataset.from_records(train=records, val=records[:1], classes=CLASSES))
+        inspection = inspect_dataset(dataset_from_records(train=records, val=records[:1], classes=CLASSES))
         kinds = [defect.kind for defect in inspection.defects]
         assert (kinds.count(DefectKind.DUPLICATE), kinds.count(DefectKind.LEAK)) == (999, 1)
 
@@ -247,7 +248,7 @@ class TestDefectsBetweenImages:
             records.append(Record(str(index), tmp_path / f"{index}.png", tmp_path / f"{index}_mask.png"))
             Image.fromarray(image).save(records[-1].image)
             write_index(tmp_path / f"{index}_mask.png", labels)
-        made = Dataset.from_records(train=records, val=records[:1], classes=CLASSES)
+        made = dataset_from_records(train=records, val=records[:1], classes=CLASSES)
         assert (DefectKind.UNKNOWN_VALUE, "1_mask.png") in defects(inspect_dataset(replace(made, masks=Own())))
 
 
@@ -368,7 +369,7 @@ def test_sixteen_bits_and_many_bands_are_inspected(tmp_path: Path) -> None:
         records.append(Record(str(index), tmp_path / f"{index}.png", tmp_path / f"{index}_mask.png"))
         assert cv2.imwrite(str(records[-1].image), deep)
         write_index(tmp_path / f"{index}_mask.png", scene(rng)[1])
-    made = Dataset.from_records(train=records[:2], val=records[2:], classes=CLASSES)
+    made = dataset_from_records(train=records[:2], val=records[2:], classes=CLASSES)
     inspection = inspect_dataset(made)
     assert inspection.defects == ()
     assert [(group.dtype, len(group.channels)) for group in inspection.channel_groups] == [("uint16", 1)]

@@ -11,7 +11,8 @@ from planting import FORMATS, paired, scene, write_dataset, write_pair
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import OutputError
-from pyramidseg.data.records import Dataset, Record
+from pyramidseg.data.from_records import dataset_from_records
+from pyramidseg.data.records import Record
 from pyramidseg.inspection.inspect_dataset import Inspection, inspect_dataset
 from pyramidseg.inspection.inspection_report import (
     SHOWN,
@@ -89,10 +90,10 @@ class TestPage:
         for index in range(2):
             image, labels = scene(np.random.default_rng(index))
             record = Record(f"{index}{hostile}", tmp_path / f"{index}.png", tmp_path / f"{index}_mask.png")
-            layout = Dataset.from_records(classes=[hostile, "b", "c"])
+            layout = dataset_from_records(classes=[hostile, "b", "c"])
             write_pair(_one(record), "", "", image, labels)
             records.append(record)
-        made = Dataset.from_records(train=records[:1], val=records[1:], classes=[hostile, "b", "c"])
+        made = dataset_from_records(train=records[:1], val=records[1:], classes=[hostile, "b", "c"])
         text = page(inspect_dataset(made), tmp_path)
         assert hostile not in text
         assert sum(tag == "script" for tag, _ in Page(text).tags) == 1
@@ -167,7 +168,7 @@ class TestOut:
     def test_proposal_that_there_is_no_more_is_taken_away(self, inspection: Inspection, tmp_path: Path) -> None:
         write_inspection(tmp_path, inspection)
         splits = inspection.dataset.splits
-        made = Dataset.from_records(train=splits["train"], val=splits["val"], classes=["a", "b", "c"])
+        made = dataset_from_records(train=splits["train"], val=splits["val"], classes=["a", "b", "c"])
         write_inspection(tmp_path, inspect_dataset(made, data=DataConfig()))
         assert not (tmp_path / "dataset.yaml").exists()
         check_out(tmp_path, overwrite=True)

@@ -51,7 +51,7 @@ def float_images(root: Path, *, broken: int, count: int = 8) -> ps.Dataset:
         assert cv2.imwrite(str(record.image), image)
         assert cv2.imwrite(str(record.mask), labels)
         records.append(record)
-    return ps.Dataset.from_records(
+    return ps.dataset_from_records(
         train=records, val=records[broken or 1 :][:2] or records[:1], classes=["low", "high"]
     )
 
