@@ -1,7 +1,7 @@
 import pickle
 from pathlib import Path
 
-from pyramidseg.base.defects import Defect, DefectError, DefectKind, SeveralDefects, as_defects
+from pyramidseg.base.defects import Defect, DefectError, DefectKind, as_defects
 from pyramidseg.base.errors import DataError
 
 
@@ -23,7 +23,7 @@ def test_error_without_a_kind_becomes_the_kind_of_what_was_being_read() -> None:
 
 def test_error_of_several_defects_tells_the_first_few_and_keeps_all() -> None:
     defects = [Defect(DefectKind.BAD_ANNOTATION, Path("a.txt"), f"line {number}") for number in range(5)]
-    again = pickle.loads(pickle.dumps(SeveralDefects(defects)))
+    again = pickle.loads(pickle.dumps(DefectError.of(defects)))
     assert str(again) == "a.txt: line 0; line 1; line 2; ... and 2 more"
     assert as_defects(again, file=Path("a.txt"), otherwise=DefectKind.EMPTY) == tuple(defects)
 

@@ -430,7 +430,7 @@ class TestDefects:
         coco(tmp_path / "annotations.json", ["a.jpg", "b.jpg"], objects({}, *[{"image_id": 9}] * 250))
         found = defects(tmp_path)
         assert len(found) == 101
-        assert found[-1].detail == "... and 150 more flaws"
+        assert found[-1].detail == "... and 150 more defects"
 
     def test_all_entries_that_cannot_be_used_are_named_and_the_rest_is_listed(self, tmp_path: Path) -> None:
         names = ["a.jpg", "b.jpg", "c.jpg"]

@@ -92,9 +92,7 @@ class TestPascal:
         with pytest.raises(DataError) as caught:
             opened(tmp_path)
         assert "image without a mask (1): JPEGImages/x.jpg" in str(caught.value)
-        assert "file or folder that is named or needed, and not there (1): ImageSets/Segmentation/train.txt" in str(
-            caught.value
-        )
+        assert "missing file or folder (1): ImageSets/Segmentation/train.txt" in str(caught.value)
 
     def test_masks_in_no_list_are_announced(self, tmp_path: Path) -> None:
         listed(tmp_path, train="a b", val="c")

@@ -1,65 +1,83 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing output files: atomically, and with one-line errors."""
 
 import contextlib
 import errno
+import json
+import math
 import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pyramidseg.base.errors import OutputError
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to the disk, and move it to `path`.
+    """Let `write` fill a temporary file next to `path`, flush it to the disk, and rename it to `path`.
 
-    Killed at any moment, `path` holds either its old content or the whole new one; what the temporary file held is then
-    among the `leftovers` of its folder.
+    If the process is killed, `path` has either its old content or all of the new one; `leftovers` finds the temporary
+    file.
 
     Raises:
-        OutputError: the disk is full, or the folder cannot be written.
+        OutputError: the disk is full, or the folder is not writable.
     """
     with explained_writes(path):
         make_folder(path.parent)
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-        # Made here, and not as a private file by tempfile: so it has the permissions that the user's umask leaves it.
-        part.touch(exist_ok=False)
+        part.touch(exist_ok=False)  # unlike a file of tempfile's, it gets the permissions of the user's umask
         mode = stat.S_IMODE(part.stat().st_mode)
         try:
             write(part)
-            part.chmod(mode)  # safetensors puts a private file in its place
-            _flush(part)
+            part.chmod(mode)  # safetensors replaces it by a file that only its owner can read
+            with part.open("rb+") as stream:  # Windows flushes only what is open for writing
+                os.fsync(stream.fileno())
             part.replace(path)
-            _flush(path.parent)
+            _flush_folder(path.parent)
         finally:
             part.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """`write_atomically` for bytes."""
+    write_atomically(path, lambda part: part.write_bytes(content))
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_atomically` for UTF-8 text, with the line ends as given."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """`write_atomically` for JSON; NaN and infinities become null, tuples lists."""
+    write_text(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
 def leftovers(folder: Path) -> list[Path]:
-    """Temporary files in a folder that `write_atomically` was killed over."""
+    """Temporary files of interrupted calls of `write_atomically` in a folder."""
     return [path for path in folder.glob(".*.part") if _PART.fullmatch(path.name)]
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder with those above it, where it is not there.
+    """Create a folder and its parents, if they do not exist.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: it cannot be created.
     """
     with explained_writes(folder):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileNotFoundError:  # in a file system that takes no folders, such as /proc
-            raise OutputError(f"{folder}: no folder can be made there; choose another --out") from None
+            raise OutputError(f"{folder}: no folder can be created there; choose another --out") from None
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be made or written, as far as that can be told without making it.
+    """Refuse a folder that cannot be created or written, without creating it.
 
     Raises:
-        OutputError: the nearest folder that exists takes no files.
+        OutputError: the nearest existing parent is not a writable folder.
     """
     with explained_writes(folder):
         existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
@@ -69,14 +87,22 @@ def check_writable(folder: Path) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def write_text(path: Path, text: str) -> None:
-    """`write_atomically` for UTF-8 text."""
-    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+def refuse_existing(folder: Path, names: Iterable[str]) -> None:
+    """Refuse an output folder that already holds one of the files that are to be written.
+
+    Raises:
+        OutputError: it does, or `folder` is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file, but a folder is needed; choose another --out")
+    existing = next((name for name in names if (folder / name).exists()), None)
+    if existing is not None:
+        raise OutputError(f"{folder}: already holds {existing}, which is not overwritten; choose another --out")
 
 
 @contextlib.contextmanager
 def explained_writes(path: Path) -> Iterator[None]:
-    """Turn what the operating system says of a failed write into one line about `path`."""
+    """Turn the operating system's errors about a failed write into an `OutputError` about `path`."""
     try:
         yield
     except OSError as error:
@@ -86,13 +112,13 @@ def explained_writes(path: Path) -> Iterator[None]:
 
 
 def is_write_failure(error: OSError) -> bool:
-    """Whether the disk or its permissions are at fault."""
+    """Whether the disk or the permissions are the cause of an error."""
     return error.errno in _REASONS
 
 
 def explained(error: OSError) -> str:
-    """A failed write that no `explained_writes` caught, in one line."""
-    if error.errno == errno.ENAMETOOLONG:  # which reading can meet as well
+    """One line about a failed write that no `explained_writes` caught."""
+    if error.errno == errno.ENAMETOOLONG:  # reading can fail with it, too
         return f"{error.filename}: {_REASONS[error.errno]}"
     return f"{error.filename or 'output'}: cannot be written: {_REASONS[error.errno or 0]}"
 
@@ -106,16 +132,27 @@ _REASONS = {
     errno.EACCES: "permission denied; choose another --out",
     errno.EPERM: "permission denied; choose another --out",
     errno.ENOTDIR: "a part of the path is a file, not a folder; choose another --out",
-    errno.EEXIST: "a file stands where a folder is needed; choose another --out",
-    errno.EISDIR: "a folder of that name is in the way; choose another --out",
+    errno.EEXIST: "a file exists where a folder is needed; choose another --out",
+    errno.EISDIR: "a folder with that name exists; choose another --out",
     errno.ENAMETOOLONG: "the path is too long; choose a shorter one",
     errno.EFBIG: "the file would be larger than is allowed here; choose another --out",
 }
 
 
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _flush_folder(folder: Path) -> None:
+    """Make a rename durable; Windows cannot open folders, and needs no such flush."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

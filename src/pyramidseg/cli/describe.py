@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pyramidseg.base.errors import ConfigError, OutputError
-    from pyramidseg.base.files import write_atomically
+    from pyramidseg.base.files import write_bytes
     from pyramidseg.images.decode import read_image
     from pyramidseg.model.cost import describe_cost
     from pyramidseg.model.pyramid_picture import draw_pyramid
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{f'all, {height}x{width}':<28} {'':>16} {cost.parameters:>12,} {cost.gmac:>9.3f}")
     if arguments.image:
         picture = draw_pyramid(model, read_image(Path(arguments.image), channels=model.settings.channels))
-        write_atomically(out, lambda part: part.write_bytes(picture))
+        write_bytes(out, picture)
         print(f"pyramid drawn: {out}")
     return 0
 

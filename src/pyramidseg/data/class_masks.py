@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyramidseg.base.classes import IGNORE, MAX_CLASSES
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
+from pyramidseg.base.text import first_few
 from pyramidseg.data.image_mask_checks import mismatch, resizable
 from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.data.records import MaskSource, Record, ValueSource
@@ -38,16 +39,14 @@ class UnknownValues(DefectError):
 
     def __init__(self, path: Path, *, pixels: Mapping[int, int], known: str, source: ValueSource | None = None) -> None:
         self.path, self.pixels, self.known, self.source = path, dict(pixels), known, source or IndexValues()
-        values = ", ".join(
-            f"{self.source.describe([value])} ({count} pixels)" for value, count in list(self.pixels.items())[:8]
+        values = first_few(
+            [f"{self.source.describe([value])} ({count} pixels)" for value, count in self.pixels.items()], limit=8
         )
-        more = f" and {len(pixels) - 8} more" if len(pixels) > 8 else ""
         verdict = "is no class" if len(pixels) == 1 else "are no classes"
         super().__init__(
             DefectKind.UNKNOWN_VALUE,
             path,
-            f"mask value{'s' if len(pixels) > 1 else ''} {values}{more} {verdict} of this dataset ({known}); "
-            f"{NEXT_STEP}",
+            f"mask value{'s' if len(pixels) > 1 else ''} {values} {verdict} of this dataset ({known}); {NEXT_STEP}",
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pyramidseg.base.classes import IGNORE, Color
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
+from pyramidseg.base.text import first_few
 from pyramidseg.data.records import Record
 from pyramidseg.images.open_image import OpenImage, opened, pixels, turn
 from pyramidseg.images.palette import in_order, palette_of
@@ -261,14 +262,13 @@ def _refuse_no_index(path: Path, values: NDArray[Any]) -> None:
     numbers = np.unique(values).tolist()
     if not numbers:
         return
-    found = ", ".join(f"{number:.15g}" for number in numbers[:_SHOWN])
-    more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
+    found = first_few([f"{number:.15g}" for number in numbers], limit=_SHOWN)
     listable = len(numbers) <= _SHOWN and all(MIN_IGNORED <= number < 0 and number == int(number) for number in numbers)
     say = f"[{', '.join(str(int(number)) for number in numbers)}]" if listable else NODATA
     raise DefectError(
         DefectKind.UNREADABLE_MASK,
         path,
-        f"mask values {found}{more}: values from 0 to {MAX_INDEX} are possible; save class indices, or, where these "
+        f"mask values {found}: values from 0 to {MAX_INDEX} are possible; save class indices, or, where these "
         f"count nowhere{'' if listable else ' and are NaN or tagged as nodata'}, list them under ignore "
         f"(data.ignore={say})",
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.config import Channels
 from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.text import first_few
 from pyramidseg.data.image_mask_checks import check_same_size
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.images.decode import read_pixels
@@ -98,12 +99,11 @@ def check_labels(record: Record, masks: MaskSource, counts: NDArray[np.int64], *
     strangers = np.flatnonzero(counts[num_classes:IGNORE]) + num_classes
     if not len(strangers):
         return
-    values = ", ".join(f"{label} ({counts[label]} pixels)" for label in strangers[:8])
-    more = f" and {len(strangers) - 8} more" if len(strangers) > 8 else ""
+    values = first_few([f"{label} ({counts[label]} pixels)" for label in strangers], limit=8)
     raise DefectError(
         DefectKind.UNKNOWN_VALUE,
         record.mask or record.image,
-        f"{type(masks).__name__}.read gives labels that are no class: {values}{more}; there are {num_classes} classes, "
+        f"{type(masks).__name__}.read gives labels that are no class: {values}; there are {num_classes} classes, "
         f"so let it give 0-{num_classes - 1}, and {IGNORE} for what counts nowhere",
     )
 

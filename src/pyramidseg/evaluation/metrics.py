@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyramidseg.base.classes import Classes
+from pyramidseg.base.text import none_if_nan
 
 
 @dataclass(frozen=True)
@@ -56,19 +57,19 @@ class Metrics:
     def to_dict(self) -> dict[str, Any]:
         """The content of metrics.json (DESIGN section 4), NaN as None."""
         return {
-            "miou": _number(self.miou),
-            "pixel_accuracy": _number(self.pixel_accuracy),
-            "mean_class_accuracy": _number(self.mean_class_accuracy),
-            "mean_dice": _number(self.mean_dice),
+            "miou": none_if_nan(self.miou),
+            "pixel_accuracy": none_if_nan(self.pixel_accuracy),
+            "mean_class_accuracy": none_if_nan(self.mean_class_accuracy),
+            "mean_dice": none_if_nan(self.mean_dice),
             "images": self.images,
             "classes": [
                 {
                     "id": entry.id,
                     "name": entry.name,
-                    "iou": _number(entry.iou),
-                    "dice": _number(entry.dice),
-                    "precision": _number(entry.precision),
-                    "recall": _number(entry.recall),
+                    "iou": none_if_nan(entry.iou),
+                    "dice": none_if_nan(entry.dice),
+                    "precision": none_if_nan(entry.precision),
+                    "recall": none_if_nan(entry.recall),
                     "pixels": entry.pixels,
                 }
                 for entry in self.classes
@@ -162,7 +163,3 @@ def _ratio(above: NDArray[np.int64], below: NDArray[np.int64]) -> NDArray[np.flo
 def _mean(figures: NDArray[np.float64]) -> float:
     known = figures[~np.isnan(figures)]
     return float(known.mean()) if len(known) else math.nan
-
-
-def _number(figure: float) -> float | None:
-    return None if math.isnan(figure) else figure

@@ -1,6 +1,5 @@
 """Plots of evaluation results: IoU by class and the confusion matrix. Each function returns the bytes of an image."""
 
-import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from matplotlib.colors import to_rgba
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyramidseg.base.files import write_atomically
+from pyramidseg.base.files import write_bytes
 from pyramidseg.evaluation.metrics import Metrics, Scores
 from pyramidseg.report.figures import BLUE, ORANGE, STYLE, Format, History, new_figure, rendered, training_curves
 from pyramidseg.report.page import INK, MUTED
@@ -70,7 +69,7 @@ def save_plots(folder: Path, scores: Scores, *, history: History = ()) -> None:
     if history:
         images["curves.png"] = training_curves(history)
     for name, image in images.items():
-        write_atomically(folder / name, functools.partial(_write, data=image))
+        write_bytes(folder / name, image)
 
 
 def _draw_cells(axes: Axes, shares: NDArray[np.float64]) -> None:
@@ -104,7 +103,3 @@ def _name_cells(axes: Axes, names: Sequence[str], *, font_size: float) -> None:
 
 def _short(name: str) -> str:
     return name if len(name) <= 22 else f"{name[:21]}…"
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)

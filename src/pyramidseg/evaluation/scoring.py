@@ -17,9 +17,11 @@ from pyramidseg.backends import Backend, ModelBackend, RunPrecision, make_backen
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import Channels, DataConfig
 from pyramidseg.base.device import rank, sum_dtype, sum_over_ranks, world_size
-from pyramidseg.base.errors import ConfigError, DataError, OutputError
+from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.base.files import refuse_existing
 from pyramidseg.base.log import track
 from pyramidseg.base.machine import available_processors
+from pyramidseg.base.text import first_few
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.evaluation.confusion import confusion_matrix, most_likely
@@ -151,7 +153,7 @@ def evaluate(
         )
     folder = None if out is None else Path(out)
     if folder is not None:
-        _refuse_taken(folder)
+        refuse_existing(folder, (*TABLES, "report.html"))
     ready = make_backend(model, backend, device=device, precision=precision)
     logger.info(f"backend {ready}")
     predict: Backend = TestTimeAugmentation(ready) if tta else ready
@@ -277,7 +279,7 @@ def check_classes(dataset: Dataset, known: Classes) -> None:
     if len(dataset.classes) != len(known):
         raise DataError(
             f"{dataset.source}: {len(dataset.classes)} classes, but the model knows {len(known)} "
-            f"({_few(known.names)}); evaluate it on a dataset with its own classes"
+            f"({first_few(known.names)}); evaluate it on a dataset with its own classes"
         )
     for index, (theirs, ours) in enumerate(zip(dataset.classes.names, known.names, strict=True)):
         if theirs != ours:
@@ -285,15 +287,3 @@ def check_classes(dataset: Dataset, known: Classes) -> None:
                 f"{dataset.source}: class {index} is {theirs!r}, but the model calls it {ours!r}; "
                 "names and order must agree: list the model's names under classes in the dataset's YAML file"
             )
-
-
-def _few(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-
-
-def _refuse_taken(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file, and a folder is needed; choose another --out")
-    taken = [name for name in (*TABLES, "report.html") if (out / name).exists()]
-    if taken:
-        raise OutputError(f"{out}: already holds {taken[0]}, and nothing is overwritten; choose another --out")

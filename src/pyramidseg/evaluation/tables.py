@@ -1,12 +1,9 @@
 """Scores as files for other programs: metrics.json, confusion.csv, per_image.csv."""
 
-import csv
-import io
-import json
-from collections.abc import Iterable
 from pathlib import Path
 
-from pyramidseg.base.files import write_text
+from pyramidseg.base.files import write_json, write_text
+from pyramidseg.base.text import csv_text
 from pyramidseg.evaluation.metrics import Metrics, Scores
 
 TABLES = ("metrics.json", "confusion.csv", "per_image.csv")
@@ -20,22 +17,10 @@ def write_tables(folder: Path, scores: Scores) -> None:
     """
     names = [entry.name for entry in scores.metrics.classes]
     rows = [[name, *counts] for name, counts in zip(names, scores.confusion.tolist(), strict=True)]
-    images = [
-        [image.record_id, _cell(image.miou), _cell(image.pixel_accuracy), image.pixels] for image in scores.per_image
-    ]
-    write_text(folder / "metrics.json", json.dumps(scores.metrics.to_dict(), indent=2, ensure_ascii=False) + "\n")
-    write_text(folder / "confusion.csv", _csv([["truth \\ prediction", *names], *rows]))
-    write_text(folder / "per_image.csv", _csv([["image", "miou", "pixel_accuracy", "pixels"], *images]))
-
-
-def _csv(rows: Iterable[Iterable[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-def _cell(figure: float) -> float | str:
-    return figure if figure == figure else ""
+    images = [[image.record_id, image.miou, image.pixel_accuracy, image.pixels] for image in scores.per_image]
+    write_json(folder / "metrics.json", scores.metrics.to_dict())
+    write_text(folder / "confusion.csv", csv_text([["truth \\ prediction", *names], *rows]))
+    write_text(folder / "per_image.csv", csv_text([["image", "miou", "pixel_accuracy", "pixels"], *images]))
 
 
 def table(metrics: Metrics) -> str:

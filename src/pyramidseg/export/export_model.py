@@ -1,6 +1,5 @@
 """Export: a bundle to a file for another runtime, which is checked before anybody can find it."""
 
-import json
 import logging
 import statistics
 import time
@@ -17,7 +16,7 @@ from pyramidseg.backends.metadata import COARSE, INPUT_DTYPES, LOGITS, ExportMet
 from pyramidseg.backends.metadata import KIND as EXPORT
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, OutputError, PyramidSegError, WeightsError, nearest
-from pyramidseg.base.files import write_atomically, write_text
+from pyramidseg.base.files import write_atomically, write_json
 from pyramidseg.base.version import __version__
 from pyramidseg.export.graph import capture
 from pyramidseg.export.parity import Comparison, Parity
@@ -291,5 +290,5 @@ def _publish(staged: Path, target: Path, chosen: Format, parity: Parity, card: E
         "source": dict(card.source),
         "parity": parity.to_dict(),
     }
-    write_text(report, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_json(report, content)
     return report

@@ -52,7 +52,7 @@ def find_class_list(folder: Path) -> ClassList:
     file, parse = found[0]
     flaws = DefectCollector()
     labels: list[SourceLabel] = []
-    with flaws.caught():
+    with flaws.collect():
         labels = list(_distinct(file, parse(file, _lines(file), flaws), flaws))
         if not labels and not flaws.defects:
             raise DefectError(DefectKind.BAD_ANNOTATION, file, "names no class; add them, or delete the file")
@@ -82,14 +82,14 @@ def _labelmap(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[S
     for position, (number, line) in enumerate(written):
         name, _, rest = line.partition(":")
         color = rest.split(":")[0].strip()
-        with flaws.caught():
+        with flaws.collect():
             parsed = _color(file, number, line, color.split(",")) if color else voc_color(position)
             yield _label(file, number, name, position, parsed)
 
 
 def _class_dict(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
     for position, row in enumerate(_table(file, lines, flaws, columns=("name", "r", "g", "b"))):
-        with flaws.caught():
+        with flaws.collect():
             color = _color(file, row.number, row.line, (row.cells[channel] for channel in ("r", "g", "b")))
             yield _label(file, row.number, row.cells["name"], position, color)
 
@@ -98,7 +98,7 @@ def _label_colors(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterat
     written = [(number, line) for number, line in lines if not line.startswith("#")]
     for position, (number, line) in enumerate(written):
         parts = line.split(maxsplit=3)
-        with flaws.caught():
+        with flaws.collect():
             color = _color(file, number, line, parts[:3])
             yield _label(file, number, parts[3] if len(parts) == 4 else "", position, color)
 
@@ -106,7 +106,7 @@ def _label_colors(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterat
 def _roboflow(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
     for row in _table(file, lines, flaws, columns=("pixel value", "class")):
         value = row.cells["pixel value"]
-        with flaws.caught():
+        with flaws.collect():
             if not is_number(value, most=MAX_VALUE):
                 detail = f"{short(row.line)}: the pixel value has to be a number from 0 to {MAX_VALUE}"
                 raise _flaw(file, row.number, detail)

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from pyramidseg.base.defects import DESCRIPTIONS, Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError, nearest
 from pyramidseg.base.json_stream import Member, members
+from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, PartialMatch, SplitNames
 from pyramidseg.formats.paths import content, subfolders
 
@@ -213,7 +214,7 @@ def _few(root: Path, defects: list[Defect]) -> str:
     for kind, file, detail in ((defect.kind, defect.file, defect.detail) for defect in defects[:_SHOWN]):
         name = str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
         told.append(name if kind in _OF_NAMES else f"{name}: {detail}")
-    return ", ".join(told) + (f" and {len(defects) - _SHOWN} more" if len(defects) > _SHOWN else "")
+    return first_few(told, limit=_SHOWN, total=len(defects))
 
 
 def _in_words(root: Path) -> str:

@@ -133,18 +133,18 @@ class LabelMeValues:
             raise DataError(f"{record.image}: has no LabelMe file")
         file = read_labelme(record.mask)
         size, flaws = None, DefectCollector()
-        with flaws.caught():
+        with flaws.collect():
             size = file.size()
         height, width = size or image_size(record.image)
         refuse_huge(file.path, height, width)
         shapes: list[Shape] = []
         for number, shape in enumerate(file.shapes or []):
             where = Where(file.path, f"shape {number}")
-            with flaws.caught():
+            with flaws.collect():
                 value = self._value(shape, where)
                 if kind_of(shape) not in WITHOUT_AREA:
                     shapes.append(_drawn(shape, value, number, where, (height, width), record.image))
-        flaws.refuse()
+        flaws.raise_if_any()
         return rasterise(shapes, height=height, width=width, where=Where(file.path))
 
     def has_own_size(self, record: Record) -> bool:

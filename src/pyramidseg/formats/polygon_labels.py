@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pyramidseg.base.classes import Color
+from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import SourceLabel
 
 BACKGROUND = "background"
@@ -51,13 +52,6 @@ class DrawnLabels:
         return tuple(label.name for label in self.labels)
 
 
-def few(names: Iterable[str]) -> str:
-    """The first few of many names."""
-    names = list(names)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
 def merged(lists: Iterable[Iterable[str]], *, what: str) -> tuple[str, ...]:
     """A note on names that a file gives more than once, if there are such.
 
@@ -68,7 +62,9 @@ def merged(lists: Iterable[Iterable[str]], *, what: str) -> tuple[str, ...]:
     doubled = [name for names in lists for name, count in Counter(names).items() if count > 1]
     if not doubled:
         return ()
-    return (f"several {what} are called {few(dict.fromkeys(doubled))}: those of one name are one class",)
+    return (
+        f"several {what} are called {first_few(dict.fromkeys(doubled), limit=_SHOWN)}: those of one name are one class",
+    )
 
 
 def alike(names: Iterable[str]) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ def read_lists(files: Mapping[str, Path]) -> ImageSets:
     flaws = DefectCollector()
     lists: dict[str, ImageSet] = {}
     for split, file in files.items():
-        with flaws.caught():
+        with flaws.collect():
             names = Counter(_names_in(file))
             if not names and split != "test":
                 raise DefectError(DefectKind.EMPTY, file, "names no image; fill it, or delete it")

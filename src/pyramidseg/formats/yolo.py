@@ -71,7 +71,7 @@ def find_yolo_file(folder: Path, flaws: DefectCollector) -> YoloFile | None:
     file = child_file(folder, "data.yaml") or child_file(folder, "data.yml") or _only_yolo_file(folder)
     described: dict[Any, Any] = {}
     if file is not None:
-        with flaws.caught():
+        with flaws.collect():
             described = _read(file)
     return _parsed(file, described, flaws) if file is not None and "names" in described else None
 
@@ -104,9 +104,9 @@ def _parsed(file: Path, content: dict[Any, Any], flaws: DefectCollector) -> Yolo
         raise DataError(f"{file}: describes keypoints (kpt_shape), which are no masks; export segmentation labels")
     names: dict[int, str] = {}
     sources: dict[str, tuple[str, ...]] = {}
-    with flaws.caught():
+    with flaws.collect():
         names = _names(file, content)
-    with flaws.caught():
+    with flaws.collect():
         sources = {split: _sources_of_file(file, split, content[split]) for split in SPLITS if content.get(split)}
     base = content.get("path")
     return YoloFile(file, names, base if isinstance(base, str) else ".", sources)
@@ -164,11 +164,11 @@ class YoloValues:
         shapes: list[Polygons] = []
         flaws = DefectCollector()
         for line, text in enumerate(read_text(record.mask).splitlines(), start=1):
-            with flaws.caught():
+            with flaws.collect():
                 if text.strip():
                     value, ring = self._object(text.split(), Where(record.mask, f"line {line}"))
                     shapes.append(Polygons(value, [[ring * (width, height)]]))
-        flaws.refuse()
+        flaws.raise_if_any()
         return rasterise(shapes, height=height, width=width, where=Where(record.mask))
 
     def has_own_size(self, record: Record) -> bool:
@@ -322,7 +322,7 @@ def _sources(
             continue
         found[split] = []
         for place, entry in zip(places, entries, strict=True):
-            with flaws.caught():
+            with flaws.collect():
                 found[split].append(_source(place, entry, folder, file, flaws))
         if len(found[split]) < len(places) - places.count(None):
             unknown.append(split)
@@ -405,10 +405,10 @@ def _source(place: Path | None, entry: str, folder: Path, file: YoloFile, flaws:
     images: list[Path] = []
     unusable = DefectCollector()
     for line in lines:
-        with unusable.caught():
+        with unusable.collect():
             images.append(_listed(line, place, folder))
     if not images:
-        unusable.refuse()
+        unusable.raise_if_any()
     flaws.add(*unusable.defects)
     return _list_source(images, folder)
 
@@ -526,7 +526,7 @@ def _names_from_list(folder: Path, flaws: DefectCollector) -> dict[int, str]:
     if file is None:
         return {}
     names: list[str] = []
-    with flaws.caught():
+    with flaws.collect():
         names = [line.strip() for line in read_text(file).rstrip().splitlines()]
         if not any(names):
             raise DefectError(DefectKind.BAD_ANNOTATION, file, "names no class; add them, or delete the file")

@@ -18,6 +18,7 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import in_threads
 from pyramidseg.base.result_cache import ResultCache, digest, file_state, user_cache
+from pyramidseg.base.text import first_few
 from pyramidseg.data.channel_statistics import byte_counts
 from pyramidseg.data.class_masks import NEXT_STEP, ClassMasks, UnknownValues, values_of
 from pyramidseg.data.image_mask_checks import Turn, check_same_grid, check_same_size, turn_of
@@ -84,15 +85,9 @@ class DefectSummary:
             f"{describe([value])} ({self.pixels[value]} pixels in {self.masks[value]} masks)"
             for value in sorted(self.masks)[:_VALUES_SHOWN]
         ]
-        files = [str(error.path) for error in self.first_strays]
-        return (
-            f"mask values that are no class: {_few(values, len(self.masks))}, in {_few(files, self.strays)} "
-            f"({self.first_strays[0].known}); {NEXT_STEP}"
-        )
-
-
-def _few(shown: list[str], total: int) -> str:
-    return ", ".join(shown) + (f" and {total - len(shown)} more" if total > len(shown) else "")
+        shown = first_few(values, limit=_VALUES_SHOWN, total=len(self.masks))
+        files = first_few([error.path for error in self.first_strays], total=self.strays)
+        return f"mask values that are no class: {shown}, in {files} ({self.first_strays[0].known}); {NEXT_STEP}"
 
 
 # Images that are unlike the rest: in channels, bit depth, size or proportions.
@@ -286,16 +281,17 @@ def _absent_classes(dataset: Dataset, train: SplitSummary) -> Iterator[str]:
     """
     names = dataset.classes.names
     absent = [name for name, pixels in zip(names, train.pixels, strict=True) if not pixels]
+    shown = first_few(map(repr, absent), limit=8)
     if len(absent) == len(names) - 1 > 0:
         (only,) = set(names) - set(absent)
         raise DataError(
             f"{dataset.source}: every labelled pixel of split 'train' is of class {only!r}, and none of "
-            f"{_first_few(absent)}, so there is nothing to learn; the masks' values may mean something else (ignored: "
+            f"{shown}, so there is nothing to learn; the masks' values may mean something else (ignored: "
             f"{train.ignored} pixels{_crowds_ignored(dataset, absent)}): see what pyramidseg inspect shows"
         )
     if absent:
         yield (
-            f"no pixel of split 'train' is of class {_first_few(absent)}: what is not shown cannot be learned; see "
+            f"no pixel of split 'train' is of class {shown}: what is not shown cannot be learned; see "
             "that the masks' values mean what they should, or leave such classes out"
         )
 
@@ -306,11 +302,6 @@ def _crowds_ignored(dataset: Dataset, absent: Iterable[str]) -> str:
     ignored = {masks.values.describe([value]) for value in masks.ignored} if isinstance(masks, ClassMasks) else set()
     crowded = next((name for name in absent if crowd_of(name) in ignored), None)
     return f", crowds (iscrowd) unless a class takes them, as in {with_crowds(crowded)}" if crowded else ""
-
-
-def _first_few(names: list[str]) -> str:
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return ", ".join(map(repr, names[:8])) + more
 
 
 def check_record(record: Record, masks: MaskSource, *, num_classes: int, channels: Channels | None = None) -> Finding:

@@ -13,7 +13,7 @@ import yaml
 
 from pyramidseg.base.defects import DESCRIPTIONS, Defect, DefectKind
 from pyramidseg.base.errors import OutputError
-from pyramidseg.base.files import write_text
+from pyramidseg.base.files import write_json, write_text
 from pyramidseg.base.version import __version__
 from pyramidseg.inspection.inspect_dataset import Inspection
 from pyramidseg.report.page import css, render, template_of
@@ -134,7 +134,7 @@ def write_inspection(folder: Path, inspection: Inspection) -> None:
             (folder / name).unlink(missing_ok=True)  # of an earlier inspection
     write_text(folder / PAGE, page(inspection, folder))
     content = {**to_json(inspection), "proposed_dataset_sha256": _digest(proposed[DATASET].encode())}
-    write_text(folder / TABLE, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(folder / TABLE, content)
 
 
 def to_json(inspection: Inspection) -> dict[str, Any]:

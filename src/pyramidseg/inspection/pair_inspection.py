@@ -6,7 +6,7 @@ The image is decoded as it is stored, by the loader that training uses, so that 
 import filecmp
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pyramidseg.base.classes import IGNORE, Color
 from pyramidseg.base.defects import Defect, DefectKind, as_defects
 from pyramidseg.base.errors import DataError
+from pyramidseg.base.text import first_few
 from pyramidseg.data.channel_statistics import ChannelSums, byte_counts, sums_of
 from pyramidseg.data.class_masks import ClassMasks, UnknownValues, values_of
 from pyramidseg.data.image_mask_checks import Size, Turn, check_same_grid, mismatch, orientation, turn_of
@@ -50,7 +51,7 @@ def areas_elsewhere(records: Collection[Record], masks: MaskSource) -> Iterator[
     if missed:
         yield (
             f"the areas of {len(missed)} GeoJSON files lie outside their image, which is background then; look whether "
-            f"image and file belong together, and whether data.vector_crs is right: {named(missed)}"
+            f"image and file belong together, and whether data.vector_crs is right: {first_few(missed, limit=NAMED)}"
         )
 
 
@@ -95,26 +96,21 @@ class Turns:
     def remarks(self) -> Iterator[str]:
         """What somebody has to look at."""
         if self._unseen and not self._masks_are_unturned:
+            files = first_few((record.image for record in self._unseen), limit=NAMED)
             yield (
                 f"{len(self._unseen)} images are turned by their EXIF tag in a way that sizes do not show; look "
-                f"whether their masks were turned too: {named([record.image for record in self._unseen])}"
+                f"whether their masks were turned too: {files}"
             )
         if self._of_mask:
-            files = [record.mask or record.image for record in self._of_mask]
+            masks = [record.mask or record.image for record in self._of_mask]
             yield (
-                f"{len(files)} masks are turned by an EXIF tag that their images do not have, in a way that sizes do "
-                f"not show; look whether they fit: {named(files)}"
+                f"{len(masks)} masks are turned by an EXIF tag that their images do not have, in a way that sizes do "
+                f"not show; look whether they fit: {first_few(masks, limit=NAMED)}"
             )
 
     @property
     def _masks_are_unturned(self) -> bool:
         return self._missing > 0 and self._shown == 0
-
-
-def named(files: Sequence[Path]) -> str:
-    """The first few of them."""
-    more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
-    return ", ".join(map(str, files[:NAMED])) + more
 
 
 # Palettes that give one index different colours in different masks: then an index is not one class.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.errors import PyramidSegError, WeightsError
+from pyramidseg.base.text import first_few
 from pyramidseg.base.version import __version__
 from pyramidseg.model.encoder_weights import EncoderSource
 from pyramidseg.model.segmenter import Segmenter
@@ -111,8 +112,8 @@ def load_weights(model: Segmenter, path: Path, *, reset_head: bool = False) -> M
     theirs = Classes.from_dict(json.loads(metadata["classes"]))
     if theirs.names != model.classes.names and not reset_head:
         raise WeightsError(
-            f"{path}: its {len(theirs)} classes ({_few(theirs.names)}) are not this model's {len(model.classes)} "
-            f"({_few(model.classes.names)}); --reset-head starts the classifier anew and keeps the rest"
+            f"{path}: its {len(theirs)} classes ({first_few(theirs.names)}) are not this model's {len(model.classes)} "
+            f"({first_few(model.classes.names)}); --reset-head starts the classifier anew and keeps the rest"
         )
     own = model.state_dict()
     reset = tuple(name for name in own if name.startswith(("classifier.", "head."))) if reset_head else ()
@@ -121,8 +122,8 @@ def load_weights(model: Segmenter, path: Path, *, reset_head: bool = False) -> M
     unused = [name for name in tensors if name not in own]
     if wrong or unused:
         raise WeightsError(
-            f"{path}: another network: {len(wrong)} tensors are absent or of another shape ({_few(wrong)}), "
-            f"{len(unused)} have no place ({_few(unused)}); its settings are {_differences(model, metadata)}"
+            f"{path}: another network: {len(wrong)} tensors are absent or of another shape ({first_few(wrong)}), "
+            f"{len(unused)} have no place ({first_few(unused)}); its settings are {_differences(model, metadata)}"
         )
     model.load_state_dict({name: tensors[name] for name in wanted} | {name: own[name] for name in reset})
     model.encoder_source = EncoderSource.from_json(metadata["encoder_source"])
@@ -143,7 +144,3 @@ def _differences(model: Segmenter, metadata: dict[str, str]) -> str:
     theirs = json.loads(metadata["model"])
     differing = [f"{key}={theirs[key]} (here {own.get(key)})" for key in theirs if theirs[key] != own.get(key)]
     return ", ".join(item for item in differing if not item.startswith(("weights=", "encoder_weights="))) or "the same"
-
-
-def _few(names: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "") if names else "none"

@@ -18,6 +18,7 @@ from timm.models import adapt_input_conv, get_pretrained_cfg, list_pretrained
 from torch import Tensor, nn
 
 from pyramidseg.base.errors import WeightsError
+from pyramidseg.base.text import first_few, first_line
 from pyramidseg.model.tensor_files import read_tensors
 
 IMAGENET_TAGS: dict[str, str] = {
@@ -111,7 +112,7 @@ def _download(full_name: str, options: dict[str, Any]) -> nn.Module:
     except Exception as error:  # hub, HTTP and socket libraries raise their own kinds: this is the border
         raise WeightsError(
             f"encoder_weights: {full_name} cannot be loaded from the Hugging Face hub "
-            f"({type(error).__name__}: {_first_line(error)}). Three ways out: point HF_HOME to a folder that holds "
+            f"({type(error).__name__}: {first_line(error)}). Three ways out: point HF_HOME to a folder that holds "
             "them already, give a file (encoder_weights=FILE.safetensors), or start from random (encoder_weights=none)"
         ) from error
     return network
@@ -151,14 +152,10 @@ def _classifier_state(name: str, file: Path, *, in_channels: int) -> dict[str, T
         )
     if absent or misshapen:
         raise WeightsError(
-            f"{file}: not weights of {name}: {len(absent)} of {len(expected)} tensors absent ({_some(absent)}), "
-            f"{len(misshapen)} of another shape ({_some(misshapen)}); nothing was loaded"
+            f"{file}: not weights of {name}: {len(absent)} of {len(expected)} tensors absent ({first_few(absent)}), "
+            f"{len(misshapen)} of another shape ({first_few(misshapen)}); nothing was loaded"
         )
     return {key: state[key] for key in expected}
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") if names else "none"
 
 
 def _source_of(name: str, kind: Literal["pretrained", "file"], label: str, in_channels: int) -> EncoderSource:
@@ -188,7 +185,3 @@ def _metadata(file: Path) -> dict[str, str]:
 def _repeat(values: tuple[float, ...], count: int) -> tuple[float, ...]:
     """Channel statistics for any channel count: RGB's own for 3, else their average."""
     return tuple(values) if len(values) == count else (sum(values) / len(values),) * count
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0][:200]

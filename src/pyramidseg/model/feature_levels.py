@@ -9,7 +9,6 @@ Legend: B batch, C channels, H W pixels.
 
 import inspect
 import itertools
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +20,7 @@ from timm.models import FeatureHookNet, get_pretrained_cfg
 from torch import Tensor, nn
 
 from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.text import first_line
 
 ANY_SIZE_SWITCHES: dict[str, bool] = {"dynamic_img_size": True, "strict_img_size": False}
 """How timm's constructors are told to take images of any size; the first that a network knows is used."""
@@ -107,7 +107,7 @@ def _build(name: str, device: str, *, features_only: bool = True, **options: Any
             network: nn.Module = timm.create_model(name, pretrained=False, features_only=features_only, **options)
     except Exception as error:  # networks of timm raise all kinds: this is the border
         raise ConfigError(
-            f"encoder={name}: timm has no feature maps of it ({_first_line(error)}); choose another network"
+            f"encoder={name}: timm has no feature maps of it ({first_line(error)}); choose another network"
         ) from None
     return network.eval()
 
@@ -172,14 +172,9 @@ def _complaint(network: nn.Module, strides: Sequence[int], height: int, width: i
         with torch.inference_mode():
             maps = maps_of(network, image)
     except Exception as error:  # whatever a network of timm raises at a size that it does not take
-        return f"at {height}x{width} {_first_line(error)}"
+        return f"at {height}x{width} {first_line(error, max_chars=90)}"
     for stride, level in zip(strides, maps, strict=True):
         found, wanted = "x".join(map(str, level.shape[2:])), f"{height // stride}x{width // stride}"
         if found != wanted:
             return f"at {height}x{width} the map of stride {stride} is {found}, not {wanted}"
     return None
-
-
-def _first_line(error: BaseException) -> str:
-    line, kind = str(error).strip().partition("\n")[0], type(error).__name__
-    return f"{kind}: {textwrap.shorten(line, 90, placeholder=' ...')}" if line else kind

@@ -13,7 +13,7 @@ from PIL.ExifTags import Base as ImageDescription
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 
-from pyramidseg.base.files import write_atomically
+from pyramidseg.base.files import write_atomically, write_bytes
 from pyramidseg.images.georeference import geotiff
 from pyramidseg.predict.segmentation import Image, Segmentation, row_blocks
 
@@ -79,7 +79,7 @@ def write_geotiff(path: Path, segmentation: Segmentation, image: Image) -> None:
         palette=segmentation.classes.palette(),
         tags={"TIFFTAG_SOFTWARE": SIGNATURE, **names},
     )
-    write_atomically(path, lambda part: part.write_bytes(content))
+    write_bytes(path, content)
 
 
 WRITERS: dict[str, Writer] = {

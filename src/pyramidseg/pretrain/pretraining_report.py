@@ -1,14 +1,12 @@
 """The page of a pretraining run: error and loss by epoch, settings, data."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.ticker import MaxNLocator
 
-from pyramidseg.base.files import write_atomically, write_text
+from pyramidseg.base.files import write_bytes, write_text
 from pyramidseg.report.figures import BLUE, ORANGE, STYLE, Format, legend_below, new_figure, rendered
 from pyramidseg.report.page import Figure, render, sections, svg_uri, template_of
 from pyramidseg.training.run_folder import RunFolder
@@ -31,7 +29,7 @@ def write_pretraining_report(
     Args:
         best: the row of the epoch that was kept.
     """
-    write_atomically(run.plots / "curves.png", partial(_write, data=draw_curves(history)))
+    write_bytes(run.plots / "curves.png", draw_curves(history))
     page = render(
         template_of(__package__, "pretraining_report.html.j2"),
         title=title,
@@ -63,7 +61,3 @@ def draw_curves(history: Sequence[Mapping[str, Any]], *, format: Format = "png")
             axes.grid(axis="y")
             legend_below(axes)
         return rendered(figure, format)
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)

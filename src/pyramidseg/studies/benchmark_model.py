@@ -15,8 +15,8 @@ from pyramidseg.backends import BACKENDS, EXPORTED, ModelBackend, RunPrecision, 
 from pyramidseg.backends.exported import ExportedBackend
 from pyramidseg.backends.factory import FASTER_ON_CPU
 from pyramidseg.base.device import choose_device, has_fast_bf16
-from pyramidseg.base.errors import ConfigError, OutputError, PyramidSegError, TrainingError, nearest
-from pyramidseg.base.files import write_text
+from pyramidseg.base.errors import ConfigError, PyramidSegError, TrainingError, nearest
+from pyramidseg.base.files import refuse_existing, write_json
 from pyramidseg.base.log import only_warnings
 from pyramidseg.export.export_model import export_model
 from pyramidseg.model.bundle import KIND
@@ -290,7 +290,7 @@ def benchmark_model(
     if backends is not None:
         check_names(backends, path, place)
     if folder is not None:
-        _refuse_taken(folder)
+        refuse_existing(folder, [RESULTS])
     chosen = make_backend(path, device=place)
     height, width = size or default_size(path)
     network = skeleton(chosen.settings, len(chosen.classes))
@@ -312,7 +312,7 @@ def benchmark_model(
         rows = _measure(candidates, conditions, place)
     result = BenchmarkResult(conditions, rows, left_out, explain_choice(path, chosen, rows))
     if folder is not None:
-        write_text(folder / RESULTS, json.dumps(result.to_dict(), indent=1, ensure_ascii=False) + "\n")
+        write_json(folder / RESULTS, result.to_dict())
     return result
 
 
@@ -380,10 +380,3 @@ def _timings(
         for index, candidate in enumerate(candidates)
     }
     return alternate(calls, rounds=conditions.rounds, warmup=WARMUP, device=device)
-
-
-def _refuse_taken(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: a file, and a folder is needed; choose another --out")
-    if (out / RESULTS).exists():
-        raise OutputError(f"{out}: already holds {RESULTS}, and nothing is overwritten; choose another --out")

@@ -1,11 +1,7 @@
 """What a comparison leaves: one page, pictures, CSV and JSON."""
 
-import csv
-import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pyramidseg.base.files import write_atomically, write_text
+from pyramidseg.base.files import write_bytes, write_json, write_text
+from pyramidseg.base.text import csv_text
 from pyramidseg.report.figures import STYLE, Format, new_figure, rendered
 from pyramidseg.report.page import MUTED, Figure, render, svg_uri, template_of
 from pyramidseg.studies.bootstrap import WIDE, Difference
@@ -205,9 +202,9 @@ def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:
     tables = csv_tables(results)
     for name, text in tables.items():
         write_text(out / name, text)
-    write_text(out / "comparison.json", json.dumps(_as_json(study, results, sentences), indent=2) + "\n")
+    write_json(out / "comparison.json", _as_json(study, results, sentences))
     for name, draw in PICTURES.items():
-        write_atomically(out / name, partial(_write, data=draw(results)))
+        write_bytes(out / name, draw(results))
     front = pareto_front(results.encoders, COSTS[LATENCY])
     ranked = sorted(results.encoders, key=lambda result: -result.miou)
     page = render(
@@ -278,13 +275,7 @@ def csv_tables(results: Results) -> dict[str, str]:
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {name: "" if value is None or value != value else value for name, value in row.items()} for row in rows
-    )
-    return text.getvalue()
+    return csv_text([list(rows[0]), *(row.values() for row in rows)])
 
 
 def _pair(difference: Difference) -> dict[str, Any]:
@@ -314,9 +305,7 @@ def _as_json(study: Study, results: Results, sentences: Sequence[str]) -> dict[s
                 "error": result.error,
                 "mious": list(result.mious),
                 "errors_by_epoch": result.errors_by_epoch,
-                "iou_by_class": {
-                    name: _number(iou) for name, iou in zip(results.classes.names, result.iou_by_class, strict=True)
-                },
+                "iou_by_class": dict(zip(results.classes.names, result.iou_by_class, strict=True)),
                 **asdict(result.cost),
                 "pareto": result.name in pareto_front(results.encoders, COSTS[LATENCY]),
             }
@@ -325,11 +314,3 @@ def _as_json(study: Study, results: Results, sentences: Sequence[str]) -> dict[s
         "pairs": [_pair(difference) for difference in results.differences],
         "verdict": list(sentences),
     }
-
-
-def _number(value: float) -> float | None:
-    return None if value != value else value
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)

@@ -13,6 +13,7 @@ from pyramidseg.base.config import Config
 from pyramidseg.base.device import memory_explained, rank, sum_over_ranks, world_size
 from pyramidseg.base.errors import TrainingError
 from pyramidseg.base.log import ProgressTask
+from pyramidseg.base.text import first_few
 from pyramidseg.data.loading import Batch
 from pyramidseg.training.checkpoint import TrainingProgress, save_checkpoint
 from pyramidseg.training.interrupt import Interrupted, StopRequest
@@ -186,6 +187,6 @@ def not_finite(setup: Setup, batches: Sequence[Batch], position: TrainingProgres
     names = setup.task.names([index for batch in batches for _, index in batch.positions])
     return (
         f"loss {loss}, its gradient or the norms' statistics were not finite in {position.skipped_in_a_row} steps in a "
-        f"row, the last one on images {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}; the last good state "
+        f"row, the last one on images {first_few(names, limit=8)}; the last good state "
         f"is kept. Check these images, or lower optim.lr={setup.config.optim.peak_lr:g}"
     )

@@ -1,8 +1,5 @@
 """RUN: the folder of one training run, and whether it may be begun, continued or replaced."""
 
-import csv
-import io
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +13,7 @@ from pyramidseg.base.device import choose_device, resolve_precision
 from pyramidseg.base.errors import ConfigError, OutputError
 from pyramidseg.base.files import check_writable, explained_writes, leftovers, write_text
 from pyramidseg.base.overrides import given_settings, load_config, make_config
+from pyramidseg.base.text import csv_text
 from pyramidseg.training.optim import choose_optimizer
 
 MAY_CHANGE = {"train.device", "data.workers", "data.cache"}
@@ -88,12 +86,8 @@ class RunFolder:
 
     def write_metrics(self, rows: Sequence[Mapping[str, float | int | None]]) -> None:
         """All rows so far; values that do not exist stay empty."""
-        text = io.StringIO()
-        if rows:
-            writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-        write_text(self.metrics, text.getvalue())
+        cells = [[_six_digits(value) for value in row.values()] for row in rows]
+        write_text(self.metrics, csv_text([list(rows[0]), *cells] if rows else []))
 
 
 def device_of(out: Path, config: Config, *, resume: bool) -> str:
@@ -200,7 +194,5 @@ def _with_settings(config: Config, given: Mapping[str, Any]) -> Config:
     return make_config(tree)
 
 
-def _cell(value: float | int | None) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def _six_digits(value: float | int | None) -> str | float | None:
+    return f"{value:.6g}" if isinstance(value, float) and value == value else value

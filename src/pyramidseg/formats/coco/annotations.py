@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pyramidseg.annotations.polygons import Where
 from pyramidseg.base.classes import Color
-from pyramidseg.base.defects import MOST_KEPT, Defect, DefectCollector, DefectError, DefectKind, SeveralDefects
+from pyramidseg.base.defects import MAX_KEPT, Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.json_stream import JsonSlices, members
 from pyramidseg.base.safe_paths import is_plain
 from pyramidseg.formats.coco.coco_masks import Id, as_id
@@ -86,7 +86,7 @@ def read_coco_json(path: Path) -> CocoJson:
     for member in members(path):
         if member.value == [] or member.key not in ("images", "annotations", "categories"):
             continue
-        with found.flaws.caught():
+        with found.flaws.collect():
             entry = _Entry(path, member.key, member.value)
             if member.key == "images":
                 unusable.add(entry.id("id"))
@@ -108,7 +108,7 @@ def read_coco_json(path: Path) -> CocoJson:
             DefectKind.BAD_ANNOTATION, path, "holds panoptic segments and objects; part them into two files"
         )
     if owners and not found.categories:
-        raise SeveralDefects(
+        raise DefectError.of(
             [*found.flaws.defects, Defect(DefectKind.BAD_ANNOTATION, path, "lists no categories; export it anew")]
         )
     found.used = Counter({use: count for use, count in found.used.items() if use[0] in found.categories})
@@ -140,7 +140,7 @@ def _count(found: CocoJson, entry: "_Entry") -> None:
 
 def _add_homeless(found: CocoJson, rows: NDArray[np.int64]) -> None:
     """Annotations of images that are not listed: their pixels would be background in silence."""
-    for row in rows[:MOST_KEPT].tolist():
+    for row in rows[:MAX_KEPT].tolist():
         (annotation,) = found.slices.read([row])
         what = f"annotation {str(annotation.get('id', annotation.get('file_name')))[:40]}"
         image = reprlib.repr(annotation["image_id"])
@@ -148,7 +148,7 @@ def _add_homeless(found: CocoJson, rows: NDArray[np.int64]) -> None:
             f"is of image {image} (image_id), which images does not list; correct it, or take it out"
         )
         found.flaws.add(flaw.defect)
-    found.flaws.add(more=max(0, len(rows) - MOST_KEPT))
+    found.flaws.add(more=max(0, len(rows) - MAX_KEPT))
 
 
 class _Entry:

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pyramidseg.base.text import first_few
 from pyramidseg.formats.coco.annotations import CocoJson
 from pyramidseg.formats.coco.coco_masks import CategoryValues, Id
 from pyramidseg.formats.coco.panoptic_masks import VOID
 from pyramidseg.formats.dataset_format import SourceLabel
-from pyramidseg.formats.polygon_labels import DrawnLabels, alike, few, merged
+from pyramidseg.formats.polygon_labels import DrawnLabels, alike, merged
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,9 @@ def _notes(
     used: Counter[tuple[str, bool]],
 ) -> Iterable[str]:
     if left_out:
-        yield f"the categories {few(left_out)} only group others and have no object: they were left out"
+        yield f"the categories {first_few(left_out, limit=8)} only group others and have no object: they were left out"
     if unused:
-        yield f"no object is of the categories {few(unused)}"
+        yield f"no object is of the categories {first_few(unused, limit=8)}"
     yield from merged([[category.name for category in file.categories.values()] for file in files], what="categories")
     if crowded:
         count = sum(used[name, True] for name in crowded)

@@ -80,9 +80,9 @@ class CocoValues:
         refuse_huge(file.slices.path, height, width)
         shapes: list[Shape] = []
         for annotation in file.slices.read(range(file.first[row], file.first[row + 1])):
-            with flaws.caught():
+            with flaws.collect():
                 shapes.append(_shape(annotation, file, record, height=height, width=width))
-        flaws.refuse()
+        flaws.raise_if_any()
         return rasterise(shapes, height=height, width=width, where=where)
 
     def has_own_size(self, record: Record) -> bool:

@@ -95,7 +95,7 @@ def _segments_by_image(file: CocoJson, root: Path) -> _Segments:
     for row, (position, name) in enumerate(zip(file.image_numbers.tolist(), file.segment_files, strict=True)):
         if position < 0:
             continue
-        with flaws.caught():
+        with flaws.collect():
             png = named_file(name, folder=folder, root=root, where=file.path)
             if position in pngs:
                 detail = f"is of an image that {pngs[position][1]} is of too, in {file.path}; take one of them out"

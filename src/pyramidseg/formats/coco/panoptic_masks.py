@@ -56,10 +56,10 @@ class PanopticValues:
         (annotation,) = file.slices.read([place[1]])
         value_of, flaws = {VOID: VOID}, DefectCollector()
         for segment in annotation["segments_info"]:
-            with flaws.caught():
+            with flaws.collect():
                 number, values = _segment(segment, file, record)
                 value_of[number] = values.crowds if segment.get("iscrowd") else values.objects
-        flaws.refuse()
+        flaws.raise_if_any()
         red, green, blue = np.moveaxis(read_colors(record.mask).astype(np.uint32), -1, 0)
         return _looked_up(red + 256 * green + 65536 * blue, value_of, file, record)
 

@@ -66,7 +66,7 @@ def read_geojson(path: Path, class_property: str | None = None) -> Layer:
     for member in members(path):
         if member.key == "features":
             if member.value != []:
-                with flaws.caught():
+                with flaws.collect():
                     features += _feature(member.value, class_property, Where(path, f"feature {count}"), count)
                 count += 1
         elif member.key in ("coordinates", "geometries"):  # elements come one by one
@@ -74,13 +74,13 @@ def read_geojson(path: Path, class_property: str | None = None) -> Layer:
         else:
             top[member.key] = member.value
     crs = None
-    with flaws.caught():
+    with flaws.collect():
         crs = _named_crs(top.get("crs"), Where(path))
     if top.get("type") != "FeatureCollection":
         alone = top if top.get("type") == "Feature" else {"type": "Feature", "geometry": top}
-        with flaws.caught():
+        with flaws.collect():
             features = _feature(alone, class_property, Where(path), 0)
-    flaws.refuse()
+    flaws.raise_if_any()
     return Layer(path, crs, tuple(features), bounds_of(features))
 
 
