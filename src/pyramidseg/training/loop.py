@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from pyramidseg.base.device import (
 )
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.overrides import full_name, given_settings, load_config
+from pyramidseg.base.train_overrides import TrainOverrides
 from pyramidseg.data.image_statistics import Normalization, measure, wants_statistics
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats.open_dataset import open_dataset
@@ -66,7 +67,7 @@ def train(
     config: Config | str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    **settings: Any,
+    **settings: Unpack[TrainOverrides],
 ) -> Run:
     """Train on a dataset and leave model, figures and report in the folder `out`.
 

@@ -1,0 +1,62 @@
+"""The keyword arguments of `train` are the settings of `Config`, with types that editors complete and check."""
+
+import types
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pyramidseg.base.config import Config
+from pyramidseg.base.overrides import full_name, setting_names
+from pyramidseg.base.train_overrides import TrainOverrides
+
+ALSO_ACCEPTED: dict[str, Any] = {
+    "data.bands": int | Sequence[int] | None,
+    "data.crop": int | str | tuple[int, int],
+    "data.ignore": int | str | Sequence[int | str],
+    "model.encoder_weights": str | None,
+    "model.weights": str | None,
+}
+"""Settings whose validators accept more than the type of the field."""
+
+
+def accepted_type(annotation: Any) -> Any:
+    """The type without pydantic's bounds, and with any sequence in place of a tuple of unknown length."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return accepted_type(arguments[0])
+    if origin is Literal or not arguments:
+        return annotation
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return Sequence[accepted_type(arguments[0])]
+    inner = tuple(accepted_type(argument) for argument in arguments)
+    if origin in (Union, types.UnionType):
+        union = inner[0]
+        for further in inner[1:]:
+            union = union | further
+        return union
+    return tuple[inner]
+
+
+def expected() -> dict[str, Any]:
+    counts = Counter(name.partition(".")[2] for name in setting_names())
+    hints = {}
+    for name in setting_names():
+        section, _, key = name.partition(".")
+        field = Config.model_fields[section].annotation.model_fields[key]
+        hint = ALSO_ACCEPTED.get(name, accepted_type(field.annotation))
+        hints[f"{section}__{key}"] = hint
+        if counts[key] == 1:
+            hints[key] = hint
+    return hints
+
+
+def test_every_setting_is_a_typed_keyword_of_train() -> None:
+    assert get_type_hints(TrainOverrides) == expected()
+
+
+def test_every_keyword_names_a_setting() -> None:
+    assert {full_name(key) for key in TrainOverrides.__annotations__} == set(setting_names())
+
+
+def test_none_is_required() -> None:
+    assert not TrainOverrides.__required_keys__
