@@ -23,9 +23,11 @@ _HOME = {
     "Record": "pyramidseg.data.records",
     "Segmenter": "pyramidseg.model.segmenter",
     "benchmark_model": "pyramidseg.studies.benchmark_model",
+    "create_model": "pyramidseg.model.segmenter",
     "dataset_from_records": "pyramidseg.data.from_records",
     "evaluate": "pyramidseg.evaluation.scoring",
     "inspect_dataset": "pyramidseg.inspection.inspect_dataset",
+    "load_model": "pyramidseg.model.segmenter",
     "train": "pyramidseg.training.loop",
 }
 
@@ -38,9 +40,11 @@ __all__ = [
     "Segmenter",
     "__version__",
     "benchmark_model",
+    "create_model",
     "dataset_from_records",
     "evaluate",
     "inspect_dataset",
+    "load_model",
     "train",
 ]
 
@@ -51,7 +55,7 @@ if TYPE_CHECKING:
     from pyramidseg.data.records import Dataset, Record
     from pyramidseg.evaluation.scoring import evaluate
     from pyramidseg.inspection.inspect_dataset import inspect_dataset
-    from pyramidseg.model.segmenter import Segmenter
+    from pyramidseg.model.segmenter import Segmenter, create_model, load_model
     from pyramidseg.predict.predictor import Predictor
     from pyramidseg.studies.benchmark_model import benchmark_model
     from pyramidseg.training.loop import train

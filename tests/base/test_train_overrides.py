@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pyramidseg.base.config import Config
+from pyramidseg.base.config import Config, ModelConfig
 from pyramidseg.base.overrides import full_name, setting_names
-from pyramidseg.base.train_overrides import TrainOverrides
+from pyramidseg.base.train_overrides import ModelOverrides, TrainOverrides
 
 ALSO_ACCEPTED: dict[str, Any] = {
     "data.bands": int | Sequence[int] | None,
@@ -60,3 +60,7 @@ def test_every_keyword_names_a_setting() -> None:
 
 def test_none_is_required() -> None:
     assert not TrainOverrides.__required_keys__
+
+
+def test_the_keywords_of_a_network_are_those_of_its_section() -> None:
+    assert get_type_hints(ModelOverrides).keys() == ModelConfig.model_fields.keys()

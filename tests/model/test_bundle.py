@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 import pyramidseg
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.errors import WeightsError
-from pyramidseg.model.bundle import load_bundle, load_weights, read_settings
+from pyramidseg.model.bundle import read_bundle, read_settings
 from pyramidseg.model.segmenter import Segmenter
 
 CLASSES = Classes(("sky", "road", "car"), ((1, 2, 3), (40, 50, 60), (200, 0, 255)))
@@ -56,7 +56,7 @@ class TestRoundTrip:
         assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o644
 
     def test_facts_and_version_are_kept(self, bundle):
-        loaded = load_bundle(bundle)
+        loaded = read_bundle(bundle)
         assert loaded.facts == {"val_miou": 0.5, "ema": True, "data": {"images": 7}}
         assert loaded.version == pyramidseg.__version__
 
@@ -129,7 +129,7 @@ SAME = {"merge": "concat", "finest_stride": 2, "image_head": True}
 class TestFineTuning:
     def test_all_of_an_equal_network_is_loaded(self, model, bundle):
         other = small(**SAME)
-        report = load_weights(other, bundle)
+        report = other.load_weights(bundle)
         assert str(report) == f"{len(model.state_dict())} of {len(model.state_dict())} tensors loaded"
         assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in other.state_dict().items())
 
@@ -142,13 +142,13 @@ class TestFineTuning:
         other = small(**SAME, classes=Classes.named(["crop", "weed"]))
         before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
         with pytest.raises(WeightsError, match=r"3 classes \(sky, road, car\).*2 \(crop, weed\).*--reset-head"):
-            load_weights(other, bundle)
+            other.load_weights(bundle)
         assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
 
     def test_other_classes_start_the_heads_anew_if_asked(self, model, bundle):
         other = small(**SAME, classes=Classes.named(["crop", "weed"]))
         classifier = other.classifier.weight.clone()
-        report = load_weights(other, bundle, reset_head=True)
+        report = other.load_weights(bundle, reset_head=True)
         assert set(report.reset) == {"classifier.weight", "classifier.bias", "head.weight", "head.bias"}
         assert torch.equal(other.classifier.weight, classifier)
         assert all(torch.equal(other.state_dict()[name], model.state_dict()[name]) for name in report.loaded)
@@ -167,5 +167,5 @@ class TestFineTuning:
         other = small(**settings)
         before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
         with pytest.raises(WeightsError, match=rf"another network: .*{difference}"):
-            load_weights(other, bundle)
+            other.load_weights(bundle)
         assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())

@@ -14,11 +14,12 @@ from torch import nn
 
 from peer import peer
 from pyramidseg.base.errors import ConfigError, WeightsError
-from pyramidseg.model.bundle import load_bundle
+from pyramidseg.model.bundle import read_bundle
 from pyramidseg.model.imports import IMPORTERS, import_checkpoint
 from pyramidseg.model.imports.foreign_checkpoint import Choices
 from pyramidseg.model.imports.smp.preprocessing import of_encoder
 from pyramidseg.model.imports.smp.smp_encoders import FINGERPRINTS, TIMM_NAMES, told_by_tensors, twin_of
+from pyramidseg.model.segmenter import Segmenter
 
 
 def imported(path, **choices):
@@ -445,15 +446,16 @@ def test_the_bundle_keeps_where_it_came_from(tmp_path, theirs):
     theirs.save_pretrained(tmp_path / "saved")
     result = imported(tmp_path / "saved")
     result.model.save(tmp_path / "bundle.safetensors", **result.facts)
-    bundle = load_bundle(tmp_path / "bundle.safetensors")
+    bundle = read_bundle(tmp_path / "bundle.safetensors")
+    model = Segmenter.from_bundle(bundle)
     image = torch.rand(1, 3, 40, 50)
     with torch.inference_mode():
-        assert torch.equal(bundle.model(image), result.model(image))
+        assert torch.equal(model(image), result.model(image))
     origin = bundle.facts["imported"]
     assert origin["sha256"] == hashlib.sha256((tmp_path / "saved/model.safetensors").read_bytes()).hexdigest()
     assert (origin["library"], origin["encoder"]) == ("segmentation_models.pytorch", "resnet18")
     assert origin["config"]["decoder_pyramid_channels"] == 32
-    assert bundle.model.encoder_source.name == "model.safetensors (smp resnet18)"
+    assert model.encoder_source.name == "model.safetensors (smp resnet18)"
 
 
 def test_other_libraries_are_refused_with_what_is_possible(tmp_path):

@@ -1,11 +1,13 @@
+import inspect
 import itertools
 
 import pytest
 import torch
 
 from pyramidseg.base.classes import Classes
+from pyramidseg.base.config import ModelConfig
 from pyramidseg.base.errors import ConfigError, DataError
-from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.model.segmenter import Segmenter, create_model
 
 # test_resnet is timm's ResNet for tests: all stages of a ResNet, 0.4 million parameters.
 SMALL = {"encoder": "test_resnet", "encoder_weights": "none", "pyramid_channels": 16, "segmentation_channels": 32}
@@ -136,10 +138,10 @@ def test_pyramid_maps_halve_from_the_finest_stride():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_classes": None}, "needs classes"),
-        ({"num_classes": "8"}, "num_classes='8': a Segmenter needs"),
-        ({"num_classes": True}, "num_classes=True: a Segmenter needs"),
-        ({"classes": Classes.numbered(2)}, "num_classes=3 contradicts 2 classes"),
+        ({"num_classes": None}, r"give num_classes=N or classes="),
+        ({"num_classes": "8"}, "num_classes='8': give"),
+        ({"num_classes": True}, "num_classes=True: give"),
+        ({"classes": Classes.numbered(2)}, "num_classes=3 contradicts the 2 classes"),
         ({"dropout": 1.0}, "dropout"),
         ({"finest_stride": 8}, "finest_stride=8"),
         ({"norm": "group", "segmentation_channels": 48}, "multiple of 32"),
@@ -175,3 +177,22 @@ class TestTrainingBatches:
 
     def test_frozen_norms_take_any_batch(self):
         small(norm="group").eval().check_training_batch(1, 1, 1)
+
+
+def test_create_model_has_the_defaults_of_the_settings():
+    model = create_model("test_resnet", num_classes=4, encoder_weights=None)
+    assert model.settings == ModelConfig(encoder="test_resnet", encoder_weights="none")
+    parameters = inspect.signature(create_model).parameters
+    defaults = {name: parameters[name].default for name in ("encoder_weights", "in_channels", "dropout")}
+    assert defaults == {name: getattr(ModelConfig(), name) for name in defaults}
+
+
+def test_single_settings_override_a_config():
+    config = ModelConfig(encoder="test_resnet", encoder_weights="none", pyramid_channels=8, merge="concat")
+    model = Segmenter(config, num_classes=2, pyramid_channels=16)
+    assert model.settings == config.model_copy(update={"pyramid_channels": 16})
+
+
+def test_an_unknown_setting_is_rejected_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"unknown setting 'pyramid_chanels'; did you mean 'model\.pyramid_channels'"):
+        Segmenter(num_classes=2, pyramid_chanels=8)

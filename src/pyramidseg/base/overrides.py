@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Unpack, get_args
 
 import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from pyramidseg.base.config import Config, Section
+from pyramidseg.base.config import Config, ModelConfig, Section
 from pyramidseg.base.errors import ConfigError, nearest
+from pyramidseg.base.train_overrides import ModelOverrides
 
 
 def load_config(file: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -41,6 +42,19 @@ def make_config(tree: Mapping[str, Any], *, origin: str = "settings") -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise explain(error, origin=origin) from None
+
+
+def make_model_config(config: ModelConfig | None = None, **overrides: Unpack[ModelOverrides]) -> ModelConfig:
+    """The settings of a network: `config`, or the defaults, with some of them overridden.
+
+    Raises:
+        ConfigError: a setting that does not exist, is out of range or contradicts another.
+    """
+    settings = config.model_dump(exclude_unset=True) if config is not None else {}
+    try:
+        return ModelConfig.model_validate({**settings, **overrides})
+    except ValidationError as error:
+        raise explain(error, origin="model") from None
 
 
 def parse_override(text: str) -> tuple[str, str]:

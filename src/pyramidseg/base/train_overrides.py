@@ -1,15 +1,15 @@
-"""Keyword arguments of `train`: the settings of `Config`, typed so that editors complete and check them.
+"""Keyword arguments of `train` and `Segmenter`: the settings of `Config`, typed so that editors complete them.
 
-A setting is given by its key (`epochs=30`), or by section and key (`train__epochs=30`). A test keeps both classes equal
-to `Config`.
+In `train` a setting is given by its key (`epochs=30`), or by section and key (`train__epochs=30`). A test keeps the
+classes equal to `Config`.
 """
 
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
 
-class SettingsByKey(TypedDict, total=False):
-    """Settings by key."""
+class ModelOverrides(TypedDict, total=False):
+    """Settings of the section `model` by key."""
 
     encoder: str
     encoder_depth: int | None
@@ -28,6 +28,11 @@ class SettingsByKey(TypedDict, total=False):
     align_corners: bool
     interpolation: Literal["nearest", "bilinear"]
     image_head: bool
+
+
+class SettingsByKey(ModelOverrides, total=False):
+    """Settings of all sections by key."""
+
     ignore: int | str | Sequence[int | str]
     binary: bool
     threshold: int | None

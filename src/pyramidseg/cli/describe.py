@@ -61,10 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def opened_bundle(path: "Path") -> "Segmenter":
     """The model of a bundle, with what is stored about it."""
-    from pyramidseg.model.bundle import load_bundle
+    from pyramidseg.model.bundle import read_bundle
+    from pyramidseg.model.segmenter import Segmenter
 
-    bundle = load_bundle(path)
-    model = bundle.model
+    bundle = read_bundle(path)
+    model = Segmenter.from_bundle(bundle)
     print(f"{path}: bundle of pyramidseg {bundle.version}")
     print(f"classes: {', '.join(model.classes.names)}")
     print(f"encoder's first weights: {model.encoder_source.name}")
@@ -86,7 +87,7 @@ def untrained(arguments: argparse.Namespace) -> "Segmenter":
     overrides = {name if "." in name else full_name(name): value for name, value in given.items()}
     # What a network is made of does not depend on its weights: nothing is fetched.
     overrides |= {"model.encoder": arguments.model, "model.encoder_weights": "none"}
-    return Segmenter(num_classes=arguments.classes, **load_config(overrides=overrides).model.model_dump()).eval()
+    return Segmenter(load_config(overrides=overrides).model, num_classes=arguments.classes).eval()
 
 
 def parsed_size(text: str) -> tuple[int, int]:

@@ -23,8 +23,8 @@ from pyramidseg.export.parity import Comparison, Parity
 from pyramidseg.export.samples import Samples, default_dtype, labelled_samples, made_samples
 from pyramidseg.export.staging import staging
 from pyramidseg.export.targets import Format, find_format
-from pyramidseg.model.bundle import KIND, load_bundle
-from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.model.bundle import KIND
+from pyramidseg.model.segmenter import Segmenter, load_model
 from pyramidseg.model.tensor_files import CHECKSUM, read_metadata
 from pyramidseg.predict.outputs import is_ours
 
@@ -108,7 +108,7 @@ def export_model(
         _refuse_without_effect(split, data)
     chosen.backend.check_device(device)
     _refuse_unchecked(chosen, precision, device)
-    segmenter = load_bundle(path).model
+    segmenter = load_model(path)
     target = _target(path, chosen, precision, None if out is None else Path(out))
     _refuse_taken(target, chosen)
     samples = (

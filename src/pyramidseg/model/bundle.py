@@ -1,23 +1,26 @@
-"""Bundles: one safetensors file that holds a model and everything that is needed to use it.
+"""Bundles: one safetensors file that holds a model's tensors and everything that is needed to use them.
 
-The metadata are JSON texts by name: `model` (settings), `classes`, `encoder_source`, `input` (the contract of
-`Segmenter`'s input), `facts` (metrics, training data, whether the weights are an EMA), `version` of this library.
+The metadata are JSON texts by name: `model` (settings), `classes`, `encoder_source`, `input` (the contract of the
+model's input), `facts` (metrics, training data, whether the weights are an EMA), `version` of this library. This module
+reads and writes the file; `Segmenter.save` and `Segmenter.load` use it.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from pyramidseg.base.classes import Classes
+from pyramidseg.base.config import ModelConfig
 from pyramidseg.base.errors import PyramidSegError, WeightsError
+from pyramidseg.base.overrides import explain
 from pyramidseg.base.text import first_few
 from pyramidseg.base.version import __version__
 from pyramidseg.model.encoder_weights import EncoderSource
-from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.tensor_files import read_metadata, read_verified, write_tensors
 
 KIND = "pyramidseg bundle"
@@ -30,117 +33,127 @@ INPUT_CONTRACT = (
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded model and the facts stored with it."""
+    """The content of a bundle file.
 
-    model: Segmenter
+    Attributes:
+        config: settings of the model.
+        facts: what was stored with the model, such as `metrics`, `epoch` and `ema`.
+        version: of the library that wrote the file.
+    """
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    config: ModelConfig
+    classes: Classes
+    encoder_source: EncoderSource
     facts: dict[str, Any]
     version: str
 
 
-@dataclass(frozen=True)
-class MatchReport:
-    """What of a bundle went into a model: names of tensors."""
-
-    loaded: tuple[str, ...]
-    reset: tuple[str, ...]
-
-    def __str__(self) -> str:
-        reset = f"; started anew: {', '.join(self.reset)}" if self.reset else ""
-        return f"{len(self.loaded)} of {len(self.loaded) + len(self.reset)} tensors loaded{reset}"
-
-
-def save_bundle(model: Segmenter, path: Path, *, facts: dict[str, Any]) -> None:
-    """Write `model` atomically and checksummed; `facts` has to be JSON."""
+def write_bundle(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    config: ModelConfig,
+    classes: Classes,
+    encoder_source: EncoderSource,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a bundle atomically and with a checksum; `facts` must be JSON serialisable."""
     metadata = {
         "format": KIND,
         "version": __version__,
-        "model": model.settings.model_dump_json(),
-        "classes": json.dumps(model.classes.to_dict()),
-        "encoder_source": model.encoder_source.to_json(),
+        "model": config.model_dump_json(),
+        "classes": json.dumps(classes.to_dict()),
+        "encoder_source": encoder_source.to_json(),
         "input": INPUT_CONTRACT,
-        "facts": json.dumps(facts),
+        "facts": json.dumps(dict(facts)),
     }
-    write_tensors(path, model.state_dict(), metadata)
+    write_tensors(path, tensors, metadata)
 
 
-def load_bundle(path: Path) -> Bundle:
-    """Model and facts of a bundle, on the CPU, in evaluation mode.
+def read_bundle(path: str | Path) -> Bundle:
+    """Read and verify a bundle; tensors are on the CPU.
 
     Raises:
-        WeightsError: absent, damaged, foreign, or of a version whose settings this one does not know.
+        WeightsError: the file does not exist, is damaged, is not a bundle, or has settings unknown to this version.
     """
+    path = Path(path)
     tensors, metadata = read_verified(path, kind=KIND)
     try:
-        settings = json.loads(metadata["model"])
-        classes = Classes.from_dict(json.loads(metadata["classes"]))
-        with torch.random.fork_rng([]):  # loading must not disturb the caller's random numbers
-            model = without_weights(classes, settings)
-        model.encoder_source = EncoderSource.from_json(metadata["encoder_source"])
-        facts: dict[str, Any] = json.loads(metadata["facts"])
+        return Bundle(
+            path=path,
+            tensors=tensors,
+            config=ModelConfig.model_validate(json.loads(metadata["model"])),
+            classes=Classes.from_dict(json.loads(metadata["classes"])),
+            encoder_source=EncoderSource.from_json(metadata["encoder_source"]),
+            facts=json.loads(metadata["facts"]),
+            version=metadata["version"],
+        )
+    except ValidationError as error:
+        raise unsupported(path, metadata.get("version", "unknown"), explain(error, origin="model")) from None
     except (KeyError, TypeError, ValueError, PyramidSegError) as error:
-        raise WeightsError(
-            f"{path}: a bundle of pyramidseg {metadata.get('version', 'unknown')} that this version "
-            f"({__version__}) cannot read: {error}"
-        ) from None
-    _copy_all(model, tensors, path)
-    return Bundle(model.eval(), facts, metadata["version"])
+        raise unsupported(path, metadata.get("version", "unknown"), error) from None
 
 
-def without_weights(classes: Classes, settings: dict[str, Any]) -> Segmenter:
-    """A model of these settings whose weights are still to come, all of them: nothing is fetched to be overwritten."""
-    model = Segmenter(classes=classes, **{**settings, "encoder_weights": "none", "weights": "random"})
-    model.settings = model.settings.model_copy(update={"encoder_weights": settings["encoder_weights"]})
-    return model
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The model settings of a bundle, without reading its tensors.
 
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """The model settings of a bundle, without reading its tensors."""
-    settings: dict[str, Any] = json.loads(read_metadata(path, kind=KIND)["model"])
+    Raises:
+        WeightsError: the file does not exist, is damaged or is not a bundle.
+    """
+    settings: dict[str, Any] = json.loads(read_metadata(Path(path), kind=KIND)["model"])
     return settings
 
 
-def load_weights(model: Segmenter, path: Path, *, reset_head: bool = False) -> MatchReport:
-    """Start `model` from a bundle's weights, normalisation included; all of it, or nothing.
+def unsupported(path: Path, version: str, reason: Exception) -> WeightsError:
+    """The error for a bundle whose settings or metadata this version cannot use."""
+    return WeightsError(
+        f"{path}: a bundle of pyramidseg {version} that this version ({__version__}) cannot read: {reason}"
+    )
+
+
+def check_tensors(bundle: Bundle, own: Mapping[str, Tensor], *, config: ModelConfig, skip: Sequence[str] = ()) -> None:
+    """Check that a bundle has all tensors of a model, in their shapes, and no others.
 
     Args:
-        reset_head: leave the layers whose shape depends on the classes as they were initialised.
+        own: the model's state dict.
+        config: the model's settings, compared with the bundle's in the error.
+        skip: names of the model's tensors that are not taken from the bundle, whatever their shape there.
 
     Raises:
-        WeightsError: classes differ and `reset_head` is not set, or any other tensor is absent or misshapen.
+        WeightsError: with the numbers of tensors that do not fit and the settings that differ.
     """
-    tensors, metadata = read_verified(path, kind=KIND)
-    theirs = Classes.from_dict(json.loads(metadata["classes"]))
-    if theirs.names != model.classes.names and not reset_head:
+    needed = [name for name in own if name not in skip]
+    unfit = [name for name in needed if name not in bundle.tensors or bundle.tensors[name].shape != own[name].shape]
+    unknown = [name for name in bundle.tensors if name not in own]
+    if unfit or unknown:
         raise WeightsError(
-            f"{path}: its {len(theirs)} classes ({first_few(theirs.names)}) are not this model's {len(model.classes)} "
-            f"({first_few(model.classes.names)}); --reset-head starts the classifier anew and keeps the rest"
+            f"{bundle.path}: another network: {len(unfit)} tensors are absent or of another shape "
+            f"({first_few(unfit)}), {len(unknown)} are unknown to this model ({first_few(unknown)}); "
+            f"settings that differ: {_differences(bundle.config, config)}"
         )
-    own = model.state_dict()
-    reset = tuple(name for name in own if name.startswith(("classifier.", "head."))) if reset_head else ()
-    wanted = [name for name in own if name not in reset]
-    wrong = [name for name in wanted if name not in tensors or tensors[name].shape != own[name].shape]
-    unused = [name for name in tensors if name not in own]
-    if wrong or unused:
+
+
+def check_classes(bundle: Bundle, classes: Classes) -> None:
+    """Check that the names of a bundle's classes are a model's.
+
+    Raises:
+        WeightsError: with both lists.
+    """
+    if bundle.classes.names != classes.names:
         raise WeightsError(
-            f"{path}: another network: {len(wrong)} tensors are absent or of another shape ({first_few(wrong)}), "
-            f"{len(unused)} have no place ({first_few(unused)}); its settings are {_differences(model, metadata)}"
+            f"{bundle.path}: its {len(bundle.classes)} classes ({first_few(bundle.classes.names)}) differ from this "
+            f"model's {len(classes)} ({first_few(classes.names)}); --reset-head reinitialises the classifier and "
+            "loads the rest"
         )
-    model.load_state_dict({name: tensors[name] for name in wanted} | {name: own[name] for name in reset})
-    model.encoder_source = EncoderSource.from_json(metadata["encoder_source"])
-    return MatchReport(tuple(wanted), reset)
 
 
-def _copy_all(model: Segmenter, tensors: dict[str, Tensor], path: Path) -> None:
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"{path}: its tensors do not fit its own settings: {' '.join(str(error).split())[:300]}"
-        ) from None
-
-
-def _differences(model: Segmenter, metadata: dict[str, str]) -> str:
-    own = model.settings.model_dump(mode="json")
-    theirs = json.loads(metadata["model"])
-    differing = [f"{key}={theirs[key]} (here {own.get(key)})" for key in theirs if theirs[key] != own.get(key)]
-    return ", ".join(item for item in differing if not item.startswith(("weights=", "encoder_weights="))) or "the same"
+def _differences(theirs: ModelConfig, ours: ModelConfig) -> str:
+    mine = ours.model_dump(mode="json")
+    differing = [
+        f"{key}={value} (here {mine[key]})"
+        for key, value in theirs.model_dump(mode="json").items()
+        if value != mine[key] and key not in ("weights", "encoder_weights")
+    ]
+    return ", ".join(differing) or "none"

@@ -1,38 +1,107 @@
-"""Segmenter: normalise, encoder, Feature Pyramid decoder, spatial dropout, classifier.
+"""Segmenter: the whole network, from an image of any size to logits of the same size.
+
+    image -> normalise -> pad -> encoder -> FPN decoder -> spatial dropout -> 1x1 classifier -> upsample, crop -> logits
+
+Sources: Feature Pyramid Networks, Lin et al. 2017, arXiv 1612.03144; the semantic branch of Panoptic Feature Pyramid
+Networks, Kirillov et al. 2019, arXiv 1901.02446 section 3. The decoder is in `fpn.py`, the encoder in `encoder.py`.
 
 Legend: B batch, C channels, H W pixels, K classes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import ModelConfig
 from pyramidseg.base.errors import ConfigError, DataError
-from pyramidseg.base.overrides import explain
+from pyramidseg.base.overrides import make_model_config
+from pyramidseg.base.train_overrides import ModelOverrides
+from pyramidseg.model.bundle import Bundle, check_classes, check_tensors, read_bundle, unsupported, write_bundle
 from pyramidseg.model.encoder import Encoder, resolve_encoder
-from pyramidseg.model.encoder_weights import EncoderSource
 from pyramidseg.model.fpn import FPNDecoder, SpatialDropout
 from pyramidseg.model.normalization import normalize
 
 
+@dataclass(frozen=True)
+class LoadReport:
+    """Names of the tensors that `load_weights` took from a bundle, and of those that keep their initial values."""
+
+    loaded: tuple[str, ...]
+    reset: tuple[str, ...]
+
+    def __str__(self) -> str:
+        reset = f"; reinitialised: {', '.join(self.reset)}" if self.reset else ""
+        return f"{len(self.loaded)} of {len(self.loaded) + len(self.reset)} tensors loaded{reset}"
+
+
+def create_model(
+    encoder: str,
+    *,
+    num_classes: int | None = None,
+    classes: Classes | Iterable[str] | None = None,
+    encoder_weights: str | None = "imagenet",
+    in_channels: int = 3,
+    dropout: float = 0.2,
+) -> "Segmenter":
+    """A network by the name of its encoder; `Segmenter` takes every other setting too.
+
+        model = create_model("resnet50", num_classes=19)
+
+    Args:
+        encoder: `resnet`, `efficientnet`, or the name of a timm network, such as `convnext_tiny`.
+        classes: class names, instead of their number.
+        encoder_weights: `imagenet`, a tag of timm, a file of tensors, or `none` for random weights.
+
+    Raises:
+        ConfigError: an unknown encoder or a value out of range.
+        WeightsError: the encoder weights cannot be loaded.
+    """
+    return Segmenter(
+        classes=classes,
+        num_classes=num_classes,
+        encoder=encoder,
+        encoder_weights=encoder_weights,
+        in_channels=in_channels,
+        dropout=dropout,
+    )
+
+
+def load_model(path: str | Path) -> "Segmenter":
+    """The model of a bundle, on the CPU, in evaluation mode.
+
+    Raises:
+        WeightsError: the file does not exist, is damaged, is not a bundle, or was written by an incompatible version.
+    """
+    return Segmenter.load(path)
+
+
 class Segmenter(nn.Module):
-    """Images in, logits of their own height and width out.
+    """Semantic segmentation with a Feature Pyramid Network: images in, logits of their own height and width out.
 
-    The settings are those of DESIGN section 2 (see `ModelConfig`); give `classes`, or only their number.
+        model = Segmenter(encoder="resnet50", num_classes=19)
+        logits = model(images)  # (B, 3, H, W) to (B, 19, H, W)
 
-    Input: (B, C, H, W), any H and W >= 1. Integers in their type's range (uint8 0-255, uint16 0-65535), floats in
-    [0, 1]; rasters that are neither (int16, other floats) in raw units, with `set_normalization` in those units.
+    Input: (B, C, H, W) with any H, W >= 1. Integers in their type's range (uint8 0-255, uint16 0-65535), floats in
+    [0, 1]; other rasters (int16, unscaled floats) in raw units, after `set_normalization` in those units. Normalisation
+    is part of the model.
+
+    Args:
+        config: settings of the network; keyword arguments override single settings (`ModelConfig` documents them).
+        classes: names, with or without colours; or give `num_classes`.
+
+    Attributes:
+        settings: the resolved `ModelConfig`.
+        encoder_source: where the encoder's weights came from.
 
     Raises:
         ConfigError: settings that do not exist, are out of range or contradict each other.
-        WeightsError: encoder weights that cannot be had or do not fit.
+        WeightsError: weights that cannot be loaded or do not fit.
     """
 
     mean: Tensor
@@ -40,35 +109,18 @@ class Segmenter(nn.Module):
 
     def __init__(
         self,
+        config: ModelConfig | None = None,
         *,
-        num_classes: int | None = None,
         classes: Classes | Iterable[str] | None = None,
-        encoder: str = "resnet",
-        encoder_depth: int | None = None,
-        encoder_weights: str | None = "imagenet",
-        weights: str | None = "random",
-        dropout: float = 0.2,
-        in_channels: int = 3,
-        input_bands: tuple[int, ...] | None = None,
-        finest_stride: Literal[2, 4] = 4,
-        coarsest_stride: Literal[8, 16, 32] = 32,
-        pyramid_channels: int = 256,
-        segmentation_channels: int = 128,
-        merge: Literal["add", "concat"] = "add",
-        norm: Literal["batch", "group"] = "batch",
-        smoothing: bool = True,
-        align_corners: bool = False,
-        interpolation: Literal["nearest", "bilinear"] = "nearest",
-        image_head: bool = False,
+        num_classes: int | None = None,
+        **overrides: Unpack[ModelOverrides],
     ) -> None:
         super().__init__()
-        given = {name: value for name, value in locals().items() if name in ModelConfig.model_fields}
-        self.settings = validated(given)
-        self.classes = _classes(classes, num_classes)
-        settings = self.settings
-        # A bundle brings the encoder's weights along: nothing is downloaded only to be overwritten.
+        self.settings = settings = make_model_config(config, **overrides)
+        self.classes = _make_classes(classes, num_classes)
         self.encoder = Encoder(
             resolve_encoder(settings.encoder, settings.encoder_depth),
+            # A bundle in `weights` includes the encoder: nothing is downloaded only to be overwritten.
             weights=settings.encoder_weights if settings.weights == "random" else "none",
             in_channels=settings.in_channels,
             finest_stride=settings.finest_stride,
@@ -89,14 +141,11 @@ class Segmenter(nn.Module):
         self.classifier = nn.Conv2d(self.decoder.channels, len(self.classes), 1)
         self.head = nn.Linear(self.encoder.channels[-1], len(self.classes)) if settings.image_head else None
         self._initialise_heads()
-        source = self.encoder.source
-        self.register_buffer("mean", torch.tensor(source.mean))
-        self.register_buffer("std", torch.tensor(source.std))
-        self.encoder_source: EncoderSource = source
+        self.encoder_source = self.encoder.source
+        self.register_buffer("mean", torch.tensor(self.encoder_source.mean))
+        self.register_buffer("std", torch.tensor(self.encoder_source.std))
         if settings.weights != "random":
-            from pyramidseg.model.bundle import load_weights  # bundle builds Segmenters: the import has to be late
-
-            load_weights(self, Path(settings.weights))
+            self.load_weights(settings.weights)
 
     def _initialise_heads(self) -> None:
         """Normal weights of deviation 0.01, biases 0: training begins near the uniform prediction, loss log K.
@@ -198,37 +247,75 @@ class Segmenter(nn.Module):
             )
 
     def save(self, path: str | Path, **facts: Any) -> None:
-        """Write a bundle: weights with everything that is needed to use them. `facts` are stored with it."""
-        from pyramidseg.model.bundle import save_bundle
+        """Write a bundle: the weights and everything that is needed to use them.
 
-        save_bundle(self, Path(path), facts=facts)
+        Args:
+            facts: JSON serialisable values that are stored in the file, such as metrics.
+        """
+        write_bundle(
+            Path(path),
+            self.state_dict(),
+            config=self.settings,
+            classes=self.classes,
+            encoder_source=self.encoder_source,
+            facts=facts,
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> "Segmenter":
-        """The model of a bundle, on the CPU, in evaluation mode.
+        """As `load_model`."""
+        return cls.from_bundle(read_bundle(path))
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle) -> "Segmenter":
+        """The model of a bundle that was read, on the CPU, in evaluation mode.
 
         Raises:
-            WeightsError: absent, damaged or foreign.
+            WeightsError: this version cannot build a model of these settings, or the tensors do not fit it.
         """
-        from pyramidseg.model.bundle import load_bundle
+        try:
+            with torch.random.fork_rng([]):  # loading must not change the caller's random state
+                model = cls.without_weights(bundle.config, classes=bundle.classes)
+        except ConfigError as error:
+            raise unsupported(bundle.path, bundle.version, error) from None
+        check_tensors(bundle, model.state_dict(), config=model.settings)
+        model.load_state_dict(bundle.tensors)
+        model.encoder_source = bundle.encoder_source
+        return model.eval()
 
-        return load_bundle(Path(path)).model
+    @classmethod
+    def without_weights(cls, config: ModelConfig, *, classes: Classes) -> "Segmenter":
+        """A model whose tensors are to be loaded by the caller, all of them; no weights are downloaded or read."""
+        model = cls(config, classes=classes, encoder_weights="none", weights="random")
+        model.settings = model.settings.model_copy(update={"encoder_weights": config.encoder_weights})
+        return model
+
+    def load_weights(self, path: str | Path, *, reset_head: bool = False) -> LoadReport:
+        """Load a bundle's weights, normalisation included; all of them, or nothing.
+
+        Args:
+            reset_head: keep the initial values of the layers whose shape depends on the classes.
+
+        Raises:
+            WeightsError: the classes differ and `reset_head` is not set, or another tensor is absent or misshapen.
+        """
+        bundle, own = read_bundle(path), self.state_dict()
+        if not reset_head:
+            check_classes(bundle, self.classes)
+        reset = tuple(name for name in own if name.startswith(("classifier.", "head."))) if reset_head else ()
+        check_tensors(bundle, own, config=self.settings, skip=reset)
+        loaded = tuple(name for name in own if name not in reset)
+        self.load_state_dict(own | {name: bundle.tensors[name] for name in loaded})
+        self.encoder_source = bundle.encoder_source
+        return LoadReport(loaded, reset)
 
 
-def validated(settings: Mapping[str, Any]) -> ModelConfig:
-    """`ModelConfig` from loose values, with errors in words."""
-    try:
-        return ModelConfig.model_validate(settings)
-    except ValidationError as error:
-        raise explain(error, origin="model") from None
-
-
-def _classes(given: Classes | Iterable[str] | None, num_classes: int | None) -> Classes:
-    if given is None:
+def _make_classes(classes: Classes | Iterable[str] | None, num_classes: int | None) -> Classes:
+    if classes is None:
         if not isinstance(num_classes, int) or isinstance(num_classes, bool):
-            raise ConfigError(f"num_classes={num_classes!r}: a Segmenter needs classes=[name, ...] or num_classes=N")
+            raise ConfigError(f"num_classes={num_classes!r}: give num_classes=N or classes=[name, ...]")
         return Classes.numbered(num_classes)
-    classes = given if isinstance(given, Classes) else Classes.named(given)
+    classes = classes if isinstance(classes, Classes) else Classes.named(classes)
     if num_classes is not None and num_classes != len(classes):
-        raise ConfigError(f"num_classes={num_classes} contradicts {len(classes)} classes: give one of them")
+        raise ConfigError(f"num_classes={num_classes} contradicts the {len(classes)} classes given; give one of them")
     return classes

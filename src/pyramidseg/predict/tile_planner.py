@@ -27,9 +27,9 @@ PROBE_PX = 2048
 
 def skeleton(settings: ModelConfig, num_classes: int) -> Segmenter:
     """The network of some settings on the meta device, where tensors have shapes and no values."""
-    arguments = {**settings.model_dump(), "encoder_weights": "none", "weights": "random"}
     with torch.device("meta"):
-        return Segmenter(num_classes=num_classes, **arguments).to("meta").eval()
+        model = Segmenter(settings, num_classes=num_classes, encoder_weights="none", weights="random")
+    return model.to("meta").eval()
 
 
 def receptive_field_px(network: Segmenter) -> int | None:

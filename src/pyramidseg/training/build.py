@@ -17,7 +17,7 @@ from pyramidseg.data.ram_cache import cache_if_fits
 from pyramidseg.data.records import Dataset
 from pyramidseg.data.transforms import Augmentation, RareClassCrops
 from pyramidseg.inspection import DatasetSummary, SplitSummary
-from pyramidseg.model.bundle import load_weights, read_settings, without_weights
+from pyramidseg.model.bundle import read_settings
 from pyramidseg.model.encoder import resolve_encoder
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.checkpoint import InitialWeights
@@ -85,20 +85,19 @@ def build_model(config: Config, dataset: Dataset, origin: InitialWeights | None 
         origin: without it the weights are got; with it they are still to come, from a checkpoint.
     """
     torch.manual_seed(position_seed("initialisation", config.train.seed))
-    settings = config.model.model_dump()
-    start = settings.pop("weights")
-    if start != "random":
-        settings["encoder_weights"] = "none"
+    start = config.model.weights
+    encoder_weights = config.model.encoder_weights if start == "random" else "none"
+    settings = config.model.model_copy(update={"weights": "random", "encoder_weights": encoder_weights})
     if origin is not None:
-        model = without_weights(dataset.classes, settings)
+        model = Segmenter.without_weights(settings, classes=dataset.classes)
         origin.give(model)
     else:
-        model = Segmenter(classes=dataset.classes, **settings)
+        model = Segmenter(settings, classes=dataset.classes)
     if start == "random":
         source = model.encoder_source
         parameters = sum(parameter.numel() for parameter in model.parameters())
         return model, f"{model.encoder.name} FPN, {parameters / 1e6:.1f} M parameters, encoder weights {source.name}"
-    report = "" if origin else f": {load_weights(model, Path(start), reset_head=config.train.reset_head)}"
+    report = "" if origin else f": {model.load_weights(start, reset_head=config.train.reset_head)}"
     return model, f"{model.encoder.name} FPN, weights {start}{report}"
 
 

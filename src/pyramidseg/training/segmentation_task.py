@@ -24,7 +24,6 @@ from pyramidseg.evaluation.score_plots import save_plots
 from pyramidseg.evaluation.scoring import draw_examples, score
 from pyramidseg.evaluation.tables import table
 from pyramidseg.inspection import DatasetSummary
-from pyramidseg.model.bundle import save_bundle
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.checkpoint import TrainingProgress
 from pyramidseg.training.losses import SMALLEST, Targets, labelled_weight, presence_loss, segmentation_loss
@@ -153,7 +152,7 @@ class SegmentationTask:
             "layout": self.dataset.layout,
             "fingerprint": self.summary.fingerprint,
         }
-        save_bundle(model, path, facts={**facts, "data": data, "crop": list(self.config.data.crop)})
+        model.save(path, **facts, data=data, crop=list(self.config.data.crop))
 
     def write_results(self, setup: Setup, run: RunFolder, position: TrainingProgress) -> None:
         """Score the best bundle as `pyramidseg evaluate` does, and write `plots/` and `report.html`."""
