@@ -1,194 +1,203 @@
 """Settings: one typed tree, reachable from the command line as `section.key=value`, saved with every run.
 
-The defaults are the recipe that measured best under a fixed budget; docs/recipe.md has the figures.
+The defaults are the recipe that measured best under a fixed budget; docs/recipe.md has the figures. `pyramidseg config`
+prints every setting with its default and its meaning, which is the string below its field.
 """
 
 import re
 import warnings
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 
-def _number(value: object) -> object:
-    """What is not true or false, which pydantic takes for 1 and 0."""
+def _refuse_boolean(value: object) -> object:
+    """Reject booleans: pydantic would coerce them to 0 and 1."""
     if isinstance(value, bool):
         raise ValueError(f"got {str(value).lower()}, a number is needed")
     return value
 
 
-Number = BeforeValidator(_number)
+Number = BeforeValidator(_refuse_boolean)
 Count = Annotated[int, Field(ge=0, le=10**9), Number]
 Positive = Annotated[int, Field(ge=1, le=10**9), Number]
-Side = Annotated[int, Field(ge=1, le=2**15), Number]
-"""In pixels."""
-Width = Annotated[int, Field(ge=1, le=2**16), Number]
-"""Channels of a map."""
+SidePx = Annotated[int, Field(ge=1, le=2**15), Number]
+NumChannels = Annotated[int, Field(ge=1, le=2**16), Number]
 Share = Annotated[float, Field(ge=0.0, le=1.0), Number]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0), Number]
 Weight = Annotated[float, Field(ge=0.0, le=1e6), Number]
 Factor = Annotated[float, Number]
 MaskReference = Annotated[int, Field(ge=0, le=2**24 - 1), Number] | str
-"""A value that masks hold, a colour as `#rrggbb`, or a name that the dataset's format defines."""
+"""A mask value, a colour as `#rrggbb`, or a name that the dataset's format defines."""
 IgnoredReference = Annotated[int, Field(ge=-(2**31), le=2**24 - 1), Number] | str
-"""As `MaskReference`; or a negative number, which can be no class."""
+"""A `MaskReference`, or a negative value, which can only be ignored."""
 Bands = tuple[Positive, ...]
-"""Channels of an image file by their number, from 1 as GIS software counts."""
+"""Numbers of an image file's channels, from 1 as in GIS software."""
 Channels = int | tuple[int, ...]
-"""What of a file becomes a model's channels: their number, or the `Bands`."""
+"""The channels that are read from an image file: their number, or the `Bands`."""
 
 
 class Section(BaseModel):
-    """A group of settings: frozen, and closed against unknown names."""
+    """A frozen group of settings that rejects unknown names."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class ModelConfig(Section):
-    """The network (DESIGN section 2).
-
-    Attributes:
-        input_bands: the bands of a file that are its channels, where it was not trained on all (see `data.bands`).
-    """
+    """The network."""
 
     encoder: str = "resnet"
+    """Encoder family (resnet, efficientnet) or full timm name (resnet50)."""
     encoder_depth: Count | None = None
+    """Depth in the family: 18, 34, 50, 101, 152 (resnet, default 34), 0 to 7 (efficientnet)."""
     encoder_weights: str = "imagenet"
+    """Initial weights of the encoder: imagenet, none, a timm tag, or a file."""
     weights: str = "random"
+    """Initial weights of the whole network: random, or a bundle."""
     dropout: Fraction = 0.2
-    in_channels: Width = 3
+    """Spatial dropout rate before the classifier, from 0 to below 1."""
+    in_channels: NumChannels = 3
+    """Number of image channels."""
     input_bands: Bands | None = None
+    """Bands of the image files that are the channels; set by training from data.bands."""
     finest_stride: Literal[2, 4] = 4
+    """Stride of the finest pyramid level."""
     coarsest_stride: Literal[8, 16, 32] = 32
-    pyramid_channels: Width = 256
-    segmentation_channels: Width = 128
+    """Stride of the coarsest pyramid level."""
+    pyramid_channels: NumChannels = 256
+    """Channels of the pyramid levels."""
+    segmentation_channels: NumChannels = 128
+    """Channels of the semantic branch."""
     merge: Literal["add", "concat"] = "add"
+    """How the levels of the semantic branch are merged."""
     norm: Literal["batch", "group"] = "batch"
+    """Normalization layers of the semantic branch."""
     smoothing: bool = True
+    """3x3 convolution on every merged pyramid level."""
     align_corners: bool = False
+    """align_corners of the bilinear upsampling."""
     interpolation: Literal["nearest", "bilinear"] = "nearest"
+    """Upsampling in the top-down path."""
     image_head: bool = False
+    """Also classify which classes an image contains (see loss.presence)."""
 
     @field_validator("encoder_weights", mode="before")
     @classmethod
-    def _none_is_a_word(cls, value: object) -> object:
+    def _null_is_none(cls, value: object) -> object:
         return "none" if value is None else value
 
     @field_validator("weights", mode="before")
     @classmethod
-    def _random_is_a_word(cls, value: object) -> object:
+    def _null_is_random(cls, value: object) -> object:
         return "random" if value is None else value
 
     @property
     def channels(self) -> Channels:
-        """What is read of an image file."""
+        """The channels that are read from an image file."""
         return self.input_bands or self.in_channels
 
     @model_validator(mode="after")
-    def _bands_are_channels(self) -> "ModelConfig":
+    def _check_bands(self) -> "ModelConfig":
         if self.input_bands is not None and len(self.input_bands) != self.in_channels:
             raise ValueError(
-                f"input_bands={list(self.input_bands)} are {len(self.input_bands)} channels and "
+                f"input_bands={list(self.input_bands)} are {len(self.input_bands)} channels, but "
                 f"in_channels={self.in_channels}: make them agree"
             )
         return self
 
     @model_validator(mode="after")
-    def _groups_divide_channels(self) -> "ModelConfig":
+    def _check_groups(self) -> "ModelConfig":
         if self.norm == "group" and self.segmentation_channels % 32:
             raise ValueError(
                 f"norm=group has 32 groups, and segmentation_channels={self.segmentation_channels} "
-                "does not divide by 32: choose a multiple of 32, or norm=batch"
+                "is not a multiple of 32: choose one, or norm=batch"
             )
         return self
 
 
 class LabelConfig(Section):
-    """How masks and images are to be read; said in the settings or in a dataset's YAML file.
-
-    Attributes:
-        ignore: what counts nowhere: values, colours (`#rrggbb`) or names of the format; `*` is everything else,
-            `nodata` NaN and what a mask's own nodata tag names, where that can be no index.
-        binary: masks are 0 (background) and 255 (foreground).
-        threshold: masks are grey, and foreground from this level on.
-        inverted: background and foreground of a binary mask are exchanged.
-        tolerance: how far colours may be off in each channel.
-        resize_masks: masks of another size than their image are resized to it (nearest).
-        val_share: the part of the training images that becomes val where there is no val.
-        group: pattern (regular expression) of the part of an id that images of one sequence share: they stay together
-            when a val split is made.
-        bands: the channels of the image files that the model gets, in this order; all of them where none are named.
-        class_property: the property of GeoJSON features that names their class; without it all are one class.
-        vector_crs: the coordinate system of GeoJSON files, instead of what they say of it: `EPSG:32616`, or `image` for
-            that of each image.
-    """
+    """How images and masks are read; set in the configuration or in a dataset's YAML file."""
 
     ignore: tuple[IgnoredReference, ...] = ()
+    """Ignored mask values, #rrggbb colours or class names; * is everything else, nodata the nodata value."""
     binary: bool = False
+    """Masks are 0 (background) and 255 (foreground)."""
     threshold: Annotated[int, Field(ge=1, le=255), Number] | None = None
+    """Masks are grey, and foreground from this value on."""
     inverted: bool = False
+    """Swap background and foreground of binary masks."""
     tolerance: Annotated[int, Field(ge=0, le=127), Number] = 0
+    """Largest difference per channel between a mask's colour and its class's."""
     resize_masks: bool = False
+    """Resize masks to their image's size (nearest) if the sizes differ."""
     val_share: Annotated[float, Field(gt=0.0, lt=1.0), Number] | None = None
+    """Share of the training images used for validation if the dataset has no val split."""
     group: str | None = None
+    """Regular expression for the sequence part of an id; val_share keeps sequences together."""
     bands: Bands | None = None
+    """Bands of the image files that are used, in this order, from 1; default: all."""
     class_property: str | None = None
+    """Property of GeoJSON features that names their class; default: all are one class."""
     vector_crs: str | None = None
+    """Coordinate system of GeoJSON files, instead of their own: EPSG:32616, or image for the image's."""
 
     @field_validator("bands", mode="before")
     @classmethod
-    def _one_band_is_a_list(cls, value: object) -> object:
+    def _wrap_single_band(cls, value: object) -> object:
         return (value,) if isinstance(value, int) else value
 
     @field_validator("ignore", mode="before")
     @classmethod
-    def _one_value_is_a_list(cls, value: object) -> object:
+    def _wrap_single_value(cls, value: object) -> object:
         return (value,) if isinstance(value, (int, str)) else value
 
     @field_validator("group")
     @classmethod
-    def _group_is_a_pattern(cls, value: str | None) -> str | None:
+    def _check_pattern(cls, value: str | None) -> str | None:
         try:
-            with warnings.catch_warnings(action="ignore"):  # of what another version of Python may read otherwise
+            with warnings.catch_warnings(action="ignore"):  # about syntax that may change in a later Python
                 re.compile(value or "")
         except re.error as error:
-            raise ValueError(f"{value!r} is no regular expression: {error}") from None
+            raise ValueError(f"{value!r} is not a regular expression: {error}") from None
         return value
 
 
 class DataConfig(LabelConfig):
-    """What is read from the dataset, and how images are varied in training.
-
-    Attributes:
-        normalization: whose mean and deviation images are normalised by: the encoder's, which its weights were trained
-            with, or those of the training images; `auto` takes the encoder's for 8-bit images of 1 or 3 channels.
-        rare_class_crops: share of the crops that are made to show a class drawn from those of the image, rare ones
-            more often.
-        cache: whether training images stay decoded in memory; `auto`: where they take up to a quarter of what is free.
-    """
+    """How the dataset is read, and how images are augmented in training."""
 
     format: str | None = None
+    """Dataset format, such as coco or voc; default: detected."""
     classes: tuple[str, ...] | None = None
-    crop: tuple[Side, Side] = (320, 320)
+    """Class names by id; default: those of the dataset."""
+    crop: tuple[SidePx, SidePx] = (320, 320)
+    """Height and width of training crops in pixels; 320 and 256x512 are also accepted."""
     scale: tuple[Factor, Factor] = (0.75, 1.5)
+    """Range of the random resize before cropping."""
     flip: Share = 0.5
+    """Probability of a horizontal flip."""
     color: Share = 0.2
+    """Strength s of the colour jitter: brightness, contrast and saturation times 1-s to 1+s."""
     rare_class_crops: Share = 0.0
+    """Share of the crops placed on a class drawn from the image's, rare ones more often."""
     workers: Annotated[int, Field(ge=0, le=1024), Number] | None = None
+    """Processes that load images; default: 1 with training on a CPU, up to 8 for a GPU."""
     cache: Literal["auto", "memory", "none"] = "auto"
+    """Keep decoded training images in memory; auto: if they fit in a quarter of the free memory."""
     normalization: Literal["auto", "encoder", "dataset"] = "auto"
+    """Mean and deviation of the encoder or the dataset; auto: the encoder's for 8-bit grey or RGB."""
 
     @field_validator("crop", mode="before")
     @classmethod
-    def _one_number_is_a_square(cls, value: object) -> object:
+    def _parse_crop(cls, value: object) -> object:
         if isinstance(value, str) and "x" in value:
             return tuple(value.split("x"))
         return (value, value) if isinstance(value, (int, str)) else value
 
     @field_validator("scale")
     @classmethod
-    def _scale_is_a_range(cls, value: tuple[float, float]) -> tuple[float, float]:
+    def _check_scale(cls, value: tuple[float, float]) -> tuple[float, float]:
         low, high = value
         if not 0.05 <= low <= high <= 20:
             raise ValueError("two factors, low before high, between 0.05 and 20")
@@ -196,94 +205,115 @@ class DataConfig(LabelConfig):
 
 
 class LossConfig(Section):
-    """A weighted sum of losses; a weight of 0 leaves a loss out."""
+    """The loss: a weighted sum; a weight of 0 disables a term."""
 
     cross_entropy: Weight = 1.0
+    """Weight of the cross entropy."""
     dice: Weight = 1.0
+    """Weight of the Dice loss."""
     focal: Weight = 0.0
+    """Weight of the focal loss."""
     focal_gamma: Weight = 2.0
+    """Exponent of the focal loss."""
     presence: Weight = 0.4
+    """Weight of the image-level loss, used with model.image_head."""
     class_weights: Literal["none", "sqrt_median_frequency", "median_frequency"] | tuple[Weight, ...] = (
         "sqrt_median_frequency"
     )
+    """Class weights: none, median_frequency, sqrt_median_frequency, or a number per class."""
 
     @model_validator(mode="after")
-    def _something_is_minimised(self) -> "LossConfig":
+    def _check_weights(self) -> "LossConfig":
         if self.cross_entropy == self.dice == self.focal == 0:
             raise ValueError("loss.cross_entropy, loss.dice and loss.focal are all 0: give at least one a weight")
         return self
 
 
 PEAK_RATES = {"muon": 3e-3, "adamw": 1e-3, "sgd": 2e-2}
-"""Peak learning rate by optimizer; docs/recipe.md says which were tried."""
+"""Default peak learning rate by optimizer; docs/recipe.md lists the rates that were tried."""
 
 
 class OptimConfig(Section):
-    """Optimiser, learning rate and its schedule, and what of the encoder is trained when.
+    """Optimizer, learning rate schedule, and which parts of the encoder are trained.
 
-    Attributes:
-        optimizer: `auto` is Muon from random weights, and AdamW from pretrained ones.
-        lr: peak rate; None is the optimizer's own in `PEAK_RATES`.
-        encoder_lr_factor: the encoder's rate over the rest's.
-        layer_decay: factor of the rate from each part of the encoder to the one before it (its parts: the stem, and a
-            stage for each map of the pyramid); the coarsest stage has `layer_decay` times the encoder's rate.
-        freeze_encoder: the encoder stays as it is, statistics of its norms included.
-        freeze_stages: as many parts of the encoder, from its input on, stay as they are: 1 is the stem.
-        unfreeze_epoch: epochs after which what is frozen is trained too; 0 is never.
-        freeze_norm: the statistics of the encoder's batch norms stay as they are, whatever else is trained.
+    The parts of the encoder are its stem, and one stage for each map of the pyramid.
     """
 
     optimizer: Literal["auto", "adamw", "muon", "sgd"] = "auto"
+    """Optimizer; auto: muon from random weights, adamw from pretrained ones."""
     lr: Annotated[float, Field(gt=0.0, le=1e6), Number] | None = None
+    """Peak learning rate; default: muon 3e-3, adamw 1e-3, sgd 2e-2."""
     encoder_lr_factor: Weight = 1.0
+    """Learning rate of the encoder, as a factor of lr."""
     weight_decay: Weight = 0.01
+    """Weight decay."""
     momentum: Fraction = 0.9
+    """Momentum of sgd."""
     schedule: Literal["poly", "cosine", "constant"] = "poly"
+    """Learning rate schedule after warm-up."""
     warmup_epochs: Weight = 1.0
+    """Epochs of linear warm-up."""
     clip_norm: Weight = 0.0
+    """Largest norm of the gradient; 0 disables clipping."""
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0), Number] = 1.0
+    """Factor of the learning rate from each part of the encoder to the one before it."""
     ema: Fraction = 0.995
+    """Decay of the weights' exponential moving average; 0 disables it."""
     freeze_encoder: bool = False
+    """Keep the encoder fixed, including its norms' statistics."""
     freeze_stages: Count = 0
+    """Number of the encoder's parts that are kept fixed; 1 is the stem."""
     unfreeze_epoch: Count = 0
+    """Epoch after which frozen parts are trained too; 0: never."""
     freeze_norm: bool = False
+    """Keep the statistics of the encoder's batch norms fixed."""
 
     @property
     def peak_lr(self) -> float:
-        """The peak rate, once it is known which optimizer `auto` is."""
+        """The peak rate, once `auto` has been resolved to an optimizer."""
         assert self.optimizer != "auto"
         return PEAK_RATES[self.optimizer] if self.lr is None else self.lr
 
     @model_validator(mode="after")
-    def _something_thaws(self) -> "OptimConfig":
+    def _check_unfreezing(self) -> "OptimConfig":
         if self.unfreeze_epoch and not (self.freeze_encoder or self.freeze_stages):
-            raise ValueError("unfreeze_epoch is set and nothing is frozen: set freeze_encoder or freeze_stages too")
+            raise ValueError("unfreeze_epoch is set but nothing is frozen: set freeze_encoder or freeze_stages too")
         return self
 
 
 class TrainConfig(Section):
-    """The run: length, batches, precision, what is watched and kept.
-
-    Attributes:
-        compile: whether `torch.compile` makes one program of a step's forward and backward pass, and whether that is
-            replayed as a CUDA graph. A step differs in rounding from one that is not compiled.
-    """
+    """The run: length, batches, precision, monitored metric, checkpoints."""
 
     epochs: Positive = 50
+    """Passes over the training images."""
     batch_size: Positive = 4
+    """Crops in a batch on each process."""
     accumulate: Positive = 1
+    """Batches whose gradients are summed in one step."""
     val_batch_size: Positive = 4
+    """Images in a validation batch, if they have equal sizes."""
     seed: Annotated[int, Field(ge=0), Number] = 0
+    """Seed of everything random."""
     device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
+    """Arithmetic of the network; auto: bf16 on devices that are fast in it, else fp32."""
     compile: Literal["none", "default", "cuda_graphs"] = "none"
+    """Compile a step by torch.compile, also as a CUDA graph; changes rounding."""
     deterministic: bool = False
+    """Use deterministic algorithms only (on a GPU; slower)."""
     watch: str = "val_miou"
+    """Column of metrics.csv that selects the best epoch."""
     patience: Count = 0
+    """Epochs without improvement after which training stops; 0: never."""
     checkpoint_minutes: Weight = 5.0
+    """Minutes between checkpoints; 0: none by time."""
     checkpoint_steps: Count = 0
+    """Steps between checkpoints; 0: none by steps."""
     max_skipped_steps: Positive = 10
+    """Consecutive steps with a non-finite loss or gradient after which training stops."""
     reset_head: bool = False
+    """With model.weights: start the classifier from random weights."""
 
 
 class Config(Section):
@@ -296,5 +326,25 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
 
     def to_yaml(self) -> str:
-        """The whole tree as YAML; `load` reads it back to an equal `Config`."""
+        """The whole tree as YAML; `load_config` reads it back to an equal `Config`."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    def to_commented_yaml(self) -> str:
+        """As `to_yaml`, with the meaning of every setting in the line above it."""
+        lines: list[str] = []
+        for name in Config.model_fields:
+            section: Section = getattr(self, name)
+            summary = (type(section).__doc__ or "").partition("\n")[0]
+            lines += ["", f"# {summary}", f"{name}:"]
+            values = section.model_dump(mode="json")
+            for key, field in type(section).model_fields.items():
+                value = yaml.safe_dump([values[key]], default_flow_style=True, width=1000).strip()[1:-1]
+                lines += [f"  # {meaning(field)}", f"  {key}: {value}"]
+        return "\n".join(lines[1:]) + "\n"
+
+
+def meaning(field: FieldInfo) -> str:
+    """The meaning of a setting in one line, with its choices if it has some that the description does not mention."""
+    text = (field.description or "").removesuffix(".")
+    choices = [str(choice) for choice in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
+    return f"{text}." if all(choice in text for choice in choices) else f"{text} ({', '.join(choices)})."
