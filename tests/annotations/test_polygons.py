@@ -20,9 +20,9 @@ from pyramidseg.annotations.polygons import (
     Runs,
     Shape,
     Where,
-    as_points,
-    as_ring,
     disc,
+    parse_points,
+    parse_ring,
     rasterise,
     runs_of_pixels,
 )
@@ -274,7 +274,7 @@ class TestPoints:
         "given", [[1, 2, 3, 4, 5, 6.5], [[1, 2], [3, 4], [5, 6.5]], ["1", "2", "3", "4", "5", "6.5"]]
     )
     def test_flat_and_nested_lists_are_read(self, given: object) -> None:
-        assert as_ring(given, where=WHERE).tolist() == [[1, 2], [3, 4], [5, 6.5]]
+        assert parse_ring(given, where=WHERE).tolist() == [[1, 2], [3, 4], [5, 6.5]]
 
     @pytest.mark.parametrize(
         ("given", "message"),
@@ -297,7 +297,7 @@ class TestPoints:
     )
     def test_what_is_no_ring_is_refused_by_name(self, given: object, message: str) -> None:
         with pytest.raises(DefectError, match=rf"^a\.json: annotation 7: .*({message})"):
-            as_ring(given, where=WHERE)
+            parse_ring(given, where=WHERE)
 
     def test_fewer_points_are_points_too(self) -> None:
-        assert as_points([[1, 2]], where=WHERE).tolist() == [[1, 2]]
+        assert parse_points([[1, 2]], where=WHERE).tolist() == [[1, 2]]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pyramidseg.annotations.polygons import Where, rasterise
-from pyramidseg.annotations.run_lengths import runs_of
+from pyramidseg.annotations.run_lengths import decode_run_lengths
 from pyramidseg.base.defects import DefectError
 
 coco = pytest.importorskip("pycocotools.mask")
@@ -18,7 +18,7 @@ WHERE = Where(Path("a.json"), "annotation 7")
 
 
 def decoded(counts: object, height: int, width: int) -> NDArray[np.bool_]:
-    runs = runs_of(1, counts, height=height, width=width, where=WHERE)
+    runs = decode_run_lengths(1, counts, height=height, width=width, where=WHERE)
     return rasterise([runs], height=height, width=width, where=WHERE) == 1
 
 

@@ -13,7 +13,7 @@ from made_files import save
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.data.class_masks import ClassMasks, UnknownValues
+from pyramidseg.data.class_masks import ClassMasks, UnknownValuesError
 from pyramidseg.data.records import Record
 
 
@@ -28,10 +28,10 @@ def test_lookup_equals_a_loop(tmp_path_factory: pytest.TempPathFactory, data: st
     stray = data.draw(st.none() | value)
     pixels = data.draw(st.lists(st.sampled_from(allowed), min_size=1, max_size=30)) + ([] if stray is None else [stray])
     record = save(tmp_path_factory.getbasetemp() / "mask.png", np.array([pixels], dtype))
-    masks = ClassMasks.of_values(ids, ignore=ignored)
+    masks = ClassMasks.from_values(ids, ignore=ignored)
     unknown = Counter(pixel for pixel in pixels if pixel not in {*allowed, IGNORE})
     if unknown:
-        with pytest.raises(UnknownValues) as caught:
+        with pytest.raises(UnknownValuesError) as caught:
             masks.read(record)
         assert caught.value.pixels == dict(unknown)
     else:
@@ -42,17 +42,17 @@ def test_lookup_equals_a_loop(tmp_path_factory: pytest.TempPathFactory, data: st
 
 def test_plain_takes_values_as_ids_and_ignores_255(tmp_path: Path) -> None:
     record = save(tmp_path / "a.png", np.array([[0, 1, 2, 255, 9]], np.uint8))
-    assert ClassMasks.plain(3, ignore=[9]).read(record).tolist() == [[0, 1, 2, 255, 255]]
+    assert ClassMasks.identity(3, ignore=[9]).read(record).tolist() == [[0, 1, 2, 255, 255]]
 
 
 def test_255_can_be_a_class(tmp_path: Path) -> None:
     record = save(tmp_path / "a.png", np.array([[0, 255, 3]], np.uint8))
-    assert ClassMasks.of_values({0: 0, 255: 1}, ignore=(3, 4)).read(record).tolist() == [[0, 1, IGNORE]]
+    assert ClassMasks.from_values({0: 0, 255: 1}, ignore=(3, 4)).read(record).tolist() == [[0, 1, IGNORE]]
 
 
 def test_all_255_classes_have_room(tmp_path: Path) -> None:
     record = save(tmp_path / "a.png", np.arange(256, dtype=np.uint8)[None])
-    assert ClassMasks.plain(255).read(record)[0].tolist() == list(range(256))
+    assert ClassMasks.identity(255).read(record)[0].tolist() == list(range(256))
 
 
 def test_unknown_value_names_file_value_pixels_and_what_is_known(tmp_path: Path) -> None:
@@ -62,33 +62,33 @@ def test_unknown_value_names_file_value_pixels_and_what_is_known(tmp_path: Path)
         "name such values under classes, or list them under ignore"
     )
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
-        ClassMasks.plain(19).read(record)
+        ClassMasks.identity(19).read(record)
 
 
 def test_many_unknown_values_are_counted(tmp_path: Path) -> None:
     record = save(tmp_path / "a.png", np.arange(20, dtype=np.uint8)[None])
     with pytest.raises(DataError, match=r"values 2 \(1 pixels\), 3 .* and 10 more are no classes"):
-        ClassMasks.plain(2).read(record)
+        ClassMasks.identity(2).read(record)
 
 
 def test_record_without_a_mask_is_named() -> None:
     with pytest.raises(DataError, match=r"a\.jpg: has no mask"):
-        ClassMasks.plain(2).read(Record("a", Path("a.jpg")))
+        ClassMasks.identity(2).read(Record("a", Path("a.jpg")))
 
 
 def test_value_cannot_be_class_and_ignored() -> None:
     with pytest.raises(DataError, match="mask value 1 is a class and ignored at once"):
-        ClassMasks.plain(3, ignore=[1])
+        ClassMasks.identity(3, ignore=[1])
 
 
 @pytest.mark.parametrize("ids", [{-1: 0}, {2**24: 0}, {0: 255}, {0: -1}])
 def test_impossible_values_and_ids_are_refused(ids: dict[int, int]) -> None:
     with pytest.raises(DataError, match="are possible"):
-        ClassMasks.of_values(ids)
+        ClassMasks.from_values(ids)
 
 
 def test_pickles_small_and_equal_after_use(tmp_path: Path) -> None:
-    masks = ClassMasks.plain(19, ignore=[30])
+    masks = ClassMasks.identity(19, ignore=[30])
     masks.read(save(tmp_path / "a.png", np.zeros((2, 2), np.uint8)))
     content = pickle.dumps(masks)
     assert len(content) < 2000
@@ -96,14 +96,16 @@ def test_pickles_small_and_equal_after_use(tmp_path: Path) -> None:
 
 
 def test_error_survives_pickling(tmp_path: Path) -> None:
-    error = UnknownValues(tmp_path / "a.png", pixels={3: 4}, known="known 0")
+    error = UnknownValuesError(tmp_path / "a.png", pixels={3: 4}, known="known 0")
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.pixels) == (str(error), {3: 4})
 
 
 def test_all_that_is_not_named_can_be_ignored(tmp_path: Path) -> None:
     record = save(tmp_path / "a.png", np.array([[0, 7, 300, 65535]], np.uint16))
-    assert ClassMasks.of_values({0: 0, 300: 1}, ignore_unlisted=True).read(record).tolist() == [[0, IGNORE, 1, IGNORE]]
+    assert ClassMasks.from_values({0: 0, 300: 1}, ignore_unlisted=True).read(record).tolist() == [
+        [0, IGNORE, 1, IGNORE]
+    ]
 
 
 class TestResize:
@@ -142,7 +144,7 @@ class TestResize:
 
     def test_size_stays_without_consent(self, tmp_path: Path) -> None:
         record = self.sized(tmp_path, np.zeros((3, 4), np.uint8), height=6, width=8)
-        assert ClassMasks.plain(1).read(record).shape == (3, 4)
+        assert ClassMasks.identity(1).read(record).shape == (3, 4)
 
     def test_turned_image_counts_by_its_turned_size(self, tmp_path: Path) -> None:
         exif = Image.Exif()

@@ -9,7 +9,7 @@ from PIL import Image
 from made_files import color_mask, palette_mask, save
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.errors import DataError
-from pyramidseg.data.class_masks import ClassMasks, UnknownValues
+from pyramidseg.data.class_masks import ClassMasks, UnknownValuesError
 from pyramidseg.data.color_masks import ColorValues, pack, packed, read_colors, unpack
 from pyramidseg.data.records import Record
 
@@ -95,7 +95,7 @@ class TestColorValues:
         noisy = np.zeros((32, 32, 3), np.uint8)
         noisy[:, 16:] = (200, 30, 60)
         Image.fromarray(noisy).save(tmp_path / "a.jpg", quality=90, subsampling=0)
-        masks = ClassMasks.of_values({0: 0, pack((200, 30, 60)): 1}, values=ColorValues((0, pack((200, 30, 60))), 40))
+        masks = ClassMasks.from_values({0: 0, pack((200, 30, 60)): 1}, values=ColorValues((0, pack((200, 30, 60))), 40))
         assert np.array_equal(masks.read(record(tmp_path / "a.jpg")), noisy[..., 0] // 200)
 
     def test_values_in_words_are_hexadecimal(self) -> None:
@@ -121,10 +121,10 @@ class TestClassMasksOfColors:
         rest = data.draw(st.booleans())
         pixels = data.draw(st.lists(st.sampled_from([*colors, *stray]), min_size=1, max_size=24))
         made = save(tmp_path_factory.getbasetemp() / "merged.png", np.array([pixels], np.uint8))
-        masks = ClassMasks.of_values(ids, ignore=ignored, values=ColorValues(), ignore_unlisted=rest)
+        masks = ClassMasks.from_values(ids, ignore=ignored, values=ColorValues(), ignore_unlisted=rest)
         unknown = [value for color in pixels if (value := pack(color)) not in {*ids, *ignored}]
         if unknown and not rest:
-            with pytest.raises(UnknownValues) as caught:
+            with pytest.raises(UnknownValuesError) as caught:
                 masks.read(made)
             assert caught.value.pixels == {value: unknown.count(value) for value in unknown}
         else:
@@ -133,9 +133,9 @@ class TestClassMasksOfColors:
     def test_unknown_colour_is_named_as_users_write_it(self, tmp_path: Path) -> None:
         made = record(color_mask(tmp_path / "a.png", RED, (1, 2, 3)))
         with pytest.raises(
-            UnknownValues, match=r"mask value #010203 \(6 pixels\) is no class .* \(known #ff0000, ignored none\)"
+            UnknownValuesError, match=r"mask value #010203 \(6 pixels\) is no class .* \(known #ff0000, ignored none\)"
         ):
-            ClassMasks.of_values({pack(RED): 0}, values=ColorValues()).read(made)
+            ClassMasks.from_values({pack(RED): 0}, values=ColorValues()).read(made)
 
 
 def test_grey_with_an_alpha_that_hides_nothing_is_a_colour(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from made_files import mask
 from made_geo import TRANSFORM, UTM, write_image
 from pyramidseg.base.defects import DefectError, DefectKind
-from pyramidseg.data.image_mask_checks import check_same_grid
+from pyramidseg.data.image_mask_checks import check_georeference
 from pyramidseg.data.records import Record
 
 SIDE = 8
@@ -27,13 +27,13 @@ def moved(columns: float, *, factor: float = 1) -> tuple[float, ...]:
 @pytest.mark.parametrize("columns", [0.6, -80])
 def test_mask_on_another_grid_is_refused(tmp_path: Path, columns: float) -> None:
     with pytest.raises(DefectError, match=rf"by {abs(columns):.1f} of its pixels: .*UTM zone 16N") as caught:
-        check_same_grid(pair(tmp_path, transform=moved(columns)))
+        check_georeference(pair(tmp_path, transform=moved(columns)))
     assert caught.value.defect.kind is DefectKind.OFF_GRID
 
 
 def test_mask_on_another_map_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DefectError, match=r"UTM zone 17N.* and the image .*UTM zone 16N"):
-        check_same_grid(pair(tmp_path, crs="EPSG:32617"))
+        check_georeference(pair(tmp_path, crs="EPSG:32617"))
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_mask_on_another_map_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_what_fits_or_does_not_say_is_taken(tmp_path: Path, options: dict[str, object]) -> None:
-    check_same_grid(pair(tmp_path, **options))  # type: ignore[arg-type]
+    check_georeference(pair(tmp_path, **options))  # type: ignore[arg-type]
 
 
 def test_mask_without_a_place_is_taken(tmp_path: Path) -> None:
     record = pair(tmp_path)
-    check_same_grid(Record("a", record.image, mask(tmp_path / "mask.png")))
+    check_georeference(Record("a", record.image, mask(tmp_path / "mask.png")))

@@ -12,7 +12,7 @@ from PIL import Image
 from made_files import save
 from made_geo import write_image
 from pyramidseg.base.errors import DataError
-from pyramidseg.data.index_masks import NOTHING, IndexValues, in_ranges, read_mask_values, shows_nodata
+from pyramidseg.data.index_masks import NODATA_VALUE, IndexValues, describe_ranges, has_nodata, read_mask_values
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ def test_what_can_be_no_index_counts_nowhere_where_it_is_ignored(
     tmp_path: Path, dtype: type[Any], value: float, tag: float | None, how: IndexValues
 ) -> None:
     path = write_image(tmp_path / "a.tif", np.array([[[0], [255], [value], [2]]], dtype), nodata=tag)
-    assert read_mask_values(path, how).tolist() == [[0, 255, NOTHING, 2]]
-    assert how.void == (255, NOTHING)
+    assert read_mask_values(path, how).tolist() == [[0, 255, NODATA_VALUE, 2]]
+    assert how.ignored_values == (255, NODATA_VALUE)
     with pytest.raises(DataError, match=r"a\.tif: mask values .*: values from 0 to 65535 .*data\.ignore="):
         read_mask_values(path)
 
@@ -145,12 +145,12 @@ def test_what_can_be_no_index_counts_nowhere_where_it_is_ignored(
 def test_nodata_tag_that_could_be_an_index_is_not_looked_at(tmp_path: Path) -> None:
     path = write_image(tmp_path / "a.tif", np.array([[[0], [1]]], np.int16), nodata=0)
     assert read_mask_values(path, IndexValues(nodata=True)).tolist() == [[0, 1]]
-    assert not shows_nodata(path)
+    assert not has_nodata(path)
 
 
 @given(st.sets(st.integers(0, 60)))
 def test_ranges_name_exactly_the_values(values: set[int]) -> None:
-    text = in_ranges(values)
+    text = describe_ranges(values)
     named: set[int] = set()
     for part in text.split(", ") if values else []:
         low, _, high = part.partition("-")

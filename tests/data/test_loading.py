@@ -146,7 +146,7 @@ def test_an_unreadable_image_is_one_clear_error(scenes: Path, tmp_path: Path, wo
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     records = [Record("broken", broken, broken)] * 20
-    loader._loader.dataset.pairs = FilePairs(records, ClassMasks.plain(2), 3)  # type: ignore[attr-defined]
+    loader._loader.dataset.pairs = FilePairs(records, ClassMasks.identity(2), 3)  # type: ignore[attr-defined]
     with pytest.raises(DataError, match=r"broken\.png") as error:
         list(loader.steps(0))
     assert "Traceback" not in str(error.value)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyramidseg.base.classes import IGNORE
-from pyramidseg.data.transforms import Augmentation, RareClassCrops, random_scaled_crop, resized, vary_color
+from pyramidseg.data.transforms import Augmentation, RareClassCrops, jitter_color, random_scaled_crop, resized
 
 
 def pair(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +89,7 @@ def test_color_of_light_equals_its_definition(
     if channels == 3:
         grey = values.mean(axis=2, keepdims=True)
         values = (values - grey) * saturation + grey
-    varied = vary_color(image, brightness, contrast, saturation)
+    varied = jitter_color(image, brightness, contrast, saturation)
     assert varied.dtype == dtype
     assert np.abs(varied - np.clip(values, 0, largest)).max() < 1
 
@@ -104,7 +104,7 @@ def test_color_of_measurements_equals_its_definition(
     expected = mean + contrast * (image - mean) + 2 * (brightness - 1) * deviation
     if dtype == np.int16:
         expected = expected.clip(-32768, 32767)
-    varied = vary_color(image, brightness, contrast, saturation)
+    varied = jitter_color(image, brightness, contrast, saturation)
     assert varied.dtype == dtype
     assert np.abs(varied - expected).max() < 1
 
@@ -115,8 +115,8 @@ def test_color_of_measurements_does_not_hang_on_where_their_zero_lies(
     offset: float, brightness: float, contrast: float
 ) -> None:
     image = np.random.default_rng(0).normal(0, 5, (9, 7, 2)).astype(np.float32)
-    moved = vary_color(image + np.float32(offset), brightness, contrast, 1)
-    assert np.allclose(moved - offset, vary_color(image, brightness, contrast, 1), atol=1e-3)
+    moved = jitter_color(image + np.float32(offset), brightness, contrast, 1)
+    assert np.allclose(moved - offset, jitter_color(image, brightness, contrast, 1), atol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])

@@ -53,7 +53,7 @@ def score_records(records: list[Record], *, batch_size: int = 2) -> Scores:
     return score(
         predict,
         records,
-        ClassMasks.plain(len(CLASSES)),
+        ClassMasks.identity(len(CLASSES)),
         CLASSES,
         channels=3,
         batch_size=batch_size,

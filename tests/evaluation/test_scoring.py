@@ -103,7 +103,7 @@ def test_batch_size_changes_nothing(records, batch_size):
 
 
 def score_with(predict, records, **options):
-    masks, device = ClassMasks.plain(3), torch.device("cpu")
+    masks, device = ClassMasks.identity(3), torch.device("cpu")
     return score(predict, records, masks, made.CLASSES, channels=3, batch_size=2, device=device, **options)
 
 

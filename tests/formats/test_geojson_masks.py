@@ -22,7 +22,7 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Record
 from pyramidseg.formats.geojson.features import read_geojson
 from pyramidseg.formats.geojson.geojson_masks import GeoJsonValues
-from pyramidseg.images.georeference import parse_crs, reprojected
+from pyramidseg.images.georeference import parse_crs, reproject
 
 H, W = 40, 60
 ONE = GeoJsonValues(("background", "building"), {})
@@ -124,7 +124,7 @@ def test_coordinates_of_any_system_come_to_lie_on_the_image(image: Path, crs: st
     ring = box(7.3, 4.2, 51.6, 33.4)
     here = read(image, [feature(placed(ring))])
     target = parse_crs(crs or "EPSG:4326")
-    elsewhere = reprojected(np.array(on_map(ring)), source=parse_crs(UTM), target=target)
+    elsewhere = reproject(np.array(on_map(ring)), source=parse_crs(UTM), target=target)
     assert np.array_equal(read(image, [feature(polygon(elsewhere.tolist()))], crs=crs), here)
     assert here.sum() == 45 * 29  # centres from 7.5 to 51.5, and from 4.5 to 32.5
 

@@ -114,11 +114,11 @@ def test_sixteen_bit_colour_stays(tmp_path: Path, suffix: str, channels: int) ->
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_sixteen_bit_colour_tiff_is_turned_like_any_other(tmp_path: Path, orientation: int) -> None:
-    from pyramidseg.images.open_image import turn
+    from pyramidseg.images.open_image import apply_orientation
 
     values = draw(H, W, 3, dtype=np.uint16)
     (tmp_path / "a.tif").write_bytes(tiff_of_16_bit_rgb(values, orientation))
-    expected = turn(values, orientation)
+    expected = apply_orientation(values, orientation)
     assert np.array_equal(read_image(tmp_path / "a.tif", channels=3), expected)
     assert image_size(tmp_path / "a.tif") == expected.shape[:2]
 

@@ -15,13 +15,13 @@ from pyramidseg.base.errors import DataError, MissingExtra
 from pyramidseg.data.index_masks import read_mask_values
 from pyramidseg.images.georeference import (
     Georeference,
-    geotiff,
+    encode_geotiff,
     is_geographic,
     parse_crs,
     read_georeference,
-    reprojected,
+    reproject,
 )
-from pyramidseg.images.open_image import turn
+from pyramidseg.images.open_image import apply_orientation
 
 SPHERE = 6378137.0
 
@@ -37,19 +37,19 @@ def web_mercator(longitude_latitude: np.ndarray) -> np.ndarray:
 def test_reprojection_follows_the_formula(points: list[tuple[float, float]]) -> None:
     degrees = np.array(points)
     wgs84, mercator = parse_crs("EPSG:4326"), parse_crs("EPSG:3857")
-    moved = reprojected(degrees, source=wgs84, target=mercator)
+    moved = reproject(degrees, source=wgs84, target=mercator)
     assert np.abs(moved - web_mercator(degrees)).max() < 1e-3
-    assert np.abs(reprojected(moved, source=mercator, target=wgs84) - degrees).max() < 1e-8
+    assert np.abs(reproject(moved, source=mercator, target=wgs84) - degrees).max() < 1e-8
 
 
 def test_x_is_the_longitude_whatever_the_authority_says() -> None:
-    centre = reprojected(np.array([(-87.0, 0.0)]), source=parse_crs("EPSG:4326"), target=parse_crs(UTM))
+    centre = reproject(np.array([(-87.0, 0.0)]), source=parse_crs("EPSG:4326"), target=parse_crs(UTM))
     assert np.abs(centre - (500000, 0)).max() < 1e-6
 
 
 def test_points_without_a_place_are_refused() -> None:
     with pytest.raises(DataError, match="coordinates have no place on the image's map"):
-        reprojected(np.array([(0.0, 733601.0)]), source=parse_crs("EPSG:4326"), target=parse_crs(UTM))
+        reproject(np.array([(0.0, 733601.0)]), source=parse_crs("EPSG:4326"), target=parse_crs(UTM))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_labels_are_written_with_place_and_colours(tmp_path: Path, size: tuple[i
     labels = np.random.default_rng(0).integers(0, 4, size, np.uint8)
     palette = np.random.default_rng(1).integers(0, 256, (256, 3), np.uint8)
     place = Georeference(parse_crs(UTM), TRANSFORM)  # type: ignore[arg-type]
-    (tmp_path / "a.tif").write_bytes(geotiff(labels, place, palette=palette, tags={"TIFFTAG_SOFTWARE": "us"}))
+    (tmp_path / "a.tif").write_bytes(encode_geotiff(labels, place, palette=palette, tags={"TIFFTAG_SOFTWARE": "us"}))
     with rasterio.open(tmp_path / "a.tif") as file:
         assert np.array_equal(file.read(1), labels)
         assert file.crs == rasterio.crs.CRS.from_string(UTM)
@@ -142,6 +142,8 @@ def test_labels_are_written_with_place_and_colours(tmp_path: Path, size: tuple[i
 def test_labels_of_a_turned_image_are_turned_back(orientation: int) -> None:
     stored = np.arange(6 * 9, dtype=np.uint8).reshape(6, 9)
     place = Georeference(parse_crs(UTM), TRANSFORM, orientation)  # type: ignore[arg-type]
-    content = geotiff(turn(stored, orientation), place, palette=np.zeros((256, 3), np.uint8), tags={})
+    content = encode_geotiff(
+        apply_orientation(stored, orientation), place, palette=np.zeros((256, 3), np.uint8), tags={}
+    )
     with rasterio.MemoryFile(content) as memory, memory.open() as file:
         assert np.array_equal(file.read(1), stored)

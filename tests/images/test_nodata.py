@@ -14,7 +14,7 @@ from pyramidseg.base.classes import IGNORE
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import Record
-from pyramidseg.images.decode import read_image, read_pixels
+from pyramidseg.images.decode import read_image, read_masked_image
 from pyramidseg.images.nodata import MaskedImage, find_nodata
 from pyramidseg.inspection.check import check_record
 
@@ -60,9 +60,9 @@ def test_what_is_not_finite_is_a_hole_of_its_own_channel(tmp_path: Path) -> None
     values = np.full((4, 5, 3), 2.0, np.float32)
     values[0, 0, 1], values[1, 1, 0], values[2, 2, 2] = np.nan, np.inf, -np.inf
     path = write(tmp_path / "a.tif", values)
-    pixels = read_pixels(path, channels=3)
-    assert pixels.absent is not None
-    assert sorted(map(tuple, np.argwhere(pixels.absent).tolist())) == [(0, 0, 1), (1, 1, 0), (2, 2, 2)]
+    pixels = read_masked_image(path, channels=3)
+    assert pixels.nodata is not None
+    assert sorted(map(tuple, np.argwhere(pixels.nodata).tolist())) == [(0, 0, 1), (1, 1, 0), (2, 2, 2)]
     assert pixels.empty() is None
     assert (read_image(path, channels=3) == 2).all()
 
@@ -72,7 +72,7 @@ def test_the_nodata_tag_holds_for_each_channel(tmp_path: Path, dtype: Any, nodat
     values = np.full((4, 5, 3), 100, dtype)
     values[0, :, 1] = float(nodata)
     values[1] = float(nodata)
-    pixels = read_pixels(write(tmp_path / "a.tif", values, nodata=nodata), channels=3)
+    pixels = read_masked_image(write(tmp_path / "a.tif", values, nodata=nodata), channels=3)
     empty = pixels.empty()
     assert empty is not None
     assert empty[1].all() and empty.sum() == 5
@@ -94,7 +94,7 @@ def test_an_end_of_the_range_is_a_hole_only_where_all_channels_have_it(tmp_path:
 def test_a_tag_that_no_value_can_equal_makes_no_holes(tmp_path: Path, nodata: str) -> None:
     values = np.arange(60, dtype=np.uint16).reshape(4, 5, 3)
     path = write(tmp_path / "a.tif", values, nodata=nodata or " ")
-    assert read_pixels(path, channels=3).absent is None
+    assert read_masked_image(path, channels=3).nodata is None
     assert np.array_equal(read_image(path, channels=3), values)
 
 
@@ -103,7 +103,7 @@ def test_holes_of_ordinary_8_bit_files_count_too(tmp_path: Path) -> None:
     values[:, 0] = 0
     path = write(tmp_path / "a.tif", values, nodata="0", photometric="rgb")
     assert (read_image(path, channels=3) == 60).all()
-    grey = read_pixels(path, channels=1)
+    grey = read_masked_image(path, channels=1)
     empty = grey.empty()
     assert empty is not None
     assert empty[:, 0].all() and not empty[:, 1:].any()
@@ -127,7 +127,7 @@ def test_nodata_of_64_bits_is_found_in_32(tmp_path: Path, bands: int, nodata: fl
     values = np.full((4, 5, bands), 2.5)
     values[1] = nodata
     path = write(tmp_path / "a.tif", values if bands > 1 else values[..., 0], nodata=repr(nodata))
-    pixels = read_pixels(path, channels=bands)
+    pixels = read_masked_image(path, channels=bands)
     empty = pixels.empty()
     assert empty is not None
     assert empty[1].all() and empty.sum() == 5
@@ -138,8 +138,8 @@ def test_holes_are_looked_for_in_the_chosen_bands_only(tmp_path: Path) -> None:
     values = np.full((4, 5, 3), 10, np.int16)
     values[..., 2] = -1
     path = write(tmp_path / "a.tif", values, nodata="-1")
-    assert read_pixels(path, channels=(1, 2)).absent is None
-    assert read_pixels(path, channels=(3,)).empty() is not None
+    assert read_masked_image(path, channels=(1, 2)).nodata is None
+    assert read_masked_image(path, channels=(3,)).empty() is not None
 
 
 def test_holes_have_no_label_and_everything_else_keeps_its(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_holes_have_no_label_and_everything_else_keeps_its(tmp_path: Path) -> No
     labels = np.ones((4, 5), np.uint8)
     image, mask = write(tmp_path / "a.tif", values), tmp_path / "mask.tif"
     tifffile.imwrite(mask, labels)
-    read, truth = read_pair(Record("a", image, mask), ClassMasks.plain(2), channels=2)
+    read, truth = read_pair(Record("a", image, mask), ClassMasks.identity(2), channels=2)
     assert np.isfinite(read).all()
     assert (truth[0] == IGNORE).all()
     assert (truth[1:] == 1).all()
@@ -160,6 +160,6 @@ def test_the_counts_of_the_check_leave_out_labels_beside_holes(tmp_path: Path) -
     values[0] = 0
     image, mask = write(tmp_path / "a.tif", values, nodata="0"), tmp_path / "mask.tif"
     tifffile.imwrite(mask, np.ones((4, 5), np.uint8))
-    counts = check_record(Record("a", image, mask), ClassMasks.plain(2), num_classes=2, channels=3).counts
+    counts = check_record(Record("a", image, mask), ClassMasks.identity(2), num_classes=2, channels=3).counts
     assert counts is not None
     assert (counts[1], counts[IGNORE]) == (15, 5)

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from pyramidseg.base.errors import DataError
 from pyramidseg.images.decode import image_size, read_image
-from pyramidseg.images.open_image import MAX_PIXELS, list_images, turn
+from pyramidseg.images.open_image import MAX_PIXELS, apply_orientation, list_images
 
 
 def touch(path: Path) -> Path:
@@ -74,7 +74,7 @@ class TestOrientation:
     )
     def test_every_turn_has_its_inverse(self, orientation: int, inverse: int) -> None:
         values = np.arange(6).reshape(2, 3)
-        assert np.array_equal(turn(turn(values, orientation), inverse), values)
+        assert np.array_equal(apply_orientation(apply_orientation(values, orientation), inverse), values)
 
 
 class TestRefusals:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.errors import DataError, MissingExtra
 from pyramidseg.data.index_masks import read_mask_values
-from pyramidseg.images.decode import read_header, read_image, read_pixels
-from pyramidseg.images.open_image import turn
+from pyramidseg.images.decode import read_header, read_image, read_masked_image
+from pyramidseg.images.open_image import apply_orientation
 from pyramidseg.images.tiff import read_tiff_header
 
 H, W = 37, 53
@@ -167,7 +167,7 @@ def test_other_types_are_refused(tmp_path: Path, dtype: Any, bands: int) -> None
 def test_bands_are_turned_like_any_other_image(tmp_path: Path, orientation: int) -> None:
     values = draw(5, np.int16)
     path = write(tmp_path / "a.tif", values, extratags=[(274, 3, 1, orientation, True)])
-    expected = turn(values, orientation)
+    expected = apply_orientation(values, orientation)
     assert np.array_equal(read_image(path, channels=5), expected)
     assert read_header(path)[:2] == expected.shape[:2]
 
@@ -242,7 +242,7 @@ def test_tiles_that_were_never_written_are_nodata(tmp_path: Path) -> None:
         file.write(np.ones((4, 16, 16), np.int16), window=Window(16, 0, 16, 16))
     expected = np.full((32, 48, 4), -5, np.int16)
     expected[:16, 16:32] = 1
-    assert np.array_equal(read_pixels(path, channels=4).values, expected)
+    assert np.array_equal(read_masked_image(path, channels=4).values, expected)
     assert (read_image(path, channels=4) == 1).all()
 
 

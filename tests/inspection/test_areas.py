@@ -11,7 +11,7 @@ from pyramidseg.data.records import Record
 from pyramidseg.formats.geojson.geojson_masks import GeoJsonValues
 from pyramidseg.inspection.pair_inspection import areas_elsewhere
 
-MASKS = ClassMasks.plain(2)
+MASKS = ClassMasks.identity(2)
 DRAWN = ClassMasks(ids=((0, 0), (1, 1)), values=GeoJsonValues(("background", "building"), {}))
 
 

@@ -395,7 +395,7 @@ class TestMemory:
         os.utime(tmp_path / "all.npy", ns=(1, 1))
         assert self.checked(made, memory)[0].splits["train"].pixels == (1, 5, 0, 0)
 
-    @pytest.mark.parametrize("masks", [Shifted(), ClassMasks.of_values({0: 0, 1: 1}, values=WrittenDown())])
+    @pytest.mark.parametrize("masks", [Shifted(), ClassMasks.from_values({0: 0, 1: 1}, values=WrittenDown())])
     def test_sources_of_ones_own_are_checked_each_time(
         self, tmp_path: Path, memory: ResultCache, masks: MaskSource
     ) -> None:

@@ -12,7 +12,7 @@ import pyramidseg as ps
 from made_geo import TRANSFORM, box, feature, on_map, polygon, write_geojson, write_image
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.overrides import full_name, load_config, parse_override
-from pyramidseg.data.image_statistics import measure
+from pyramidseg.data.normalization import measure_normalization
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.decode import read_image
 from pyramidseg.training.loop import continue_from, plan
@@ -58,7 +58,7 @@ def test_five_bands_of_any_type_train_evaluate_and_predict(tmp_path: Path, dtype
     data = write_tiles(tmp_path / "data", bands=5, dtype=dtype)
     run = train(data, tmp_path / "run", in_channels=5, precision="fp32")
     dataset = open_dataset(data, load_config().data)
-    expected = measure(dataset.split("train"), channels=5)
+    expected = measure_normalization(dataset.split("train"), channels=5)
     model = ps.Segmenter.load(run.last)
     assert torch.allclose(model.mean, torch.tensor(expected.mean))
     assert torch.allclose(model.std, torch.tensor(expected.std))

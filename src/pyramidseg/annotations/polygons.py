@@ -104,20 +104,20 @@ def rasterise(shapes: Sequence[Shape], *, height: int, width: int, where: Where)
     return np.ascontiguousarray(columns.reshape(width, height).T)
 
 
-def as_ring(coordinates: object, *, where: Where) -> Ring:
+def parse_ring(coordinates: object, *, where: Where) -> Ring:
     """Corners from `[x1, y1, x2, y2, ...]` or `[[x1, y1], [x2, y2], ...]`; any finite numbers.
 
     Raises:
         DataError: other than numbers, NaN or infinite, an odd number of them, or fewer than 3 corners.
     """
-    points = as_points(coordinates, where=where)
+    points = parse_points(coordinates, where=where)
     if len(points) < 3:
         raise where.flaw(f"a polygon of {len(points)} points encloses nothing; 3 or more are needed")
     return points
 
 
-def as_points(coordinates: object, *, where: Where) -> Ring:
-    """As `as_ring`, for any number of points."""
+def parse_points(coordinates: object, *, where: Where) -> Ring:
+    """As `parse_ring`, for any number of points."""
     try:
         numbers: NDArray[Any] = np.array(coordinates, np.float64)
     except (TypeError, ValueError, OverflowError):
@@ -131,7 +131,7 @@ def as_points(coordinates: object, *, where: Where) -> Ring:
     return numbers.reshape(-1, 2)
 
 
-def refuse_far(points: Ring, *, height: int, width: int, image: Path, where: Where) -> None:
+def check_inside_image(points: Ring, *, height: int, width: int, image: Path, where: Where) -> None:
     """Refuse corners that lie further outside of the image than somebody who outlines an object gets.
 
     Args:

@@ -15,7 +15,7 @@ _MORE, _SIGN, _BITS = 0b100000, 0b10000, 5
 _LONGEST = 7  # characters of one length: 35 bits, and lengths are below 2**31
 
 
-def runs_of(value: int, counts: object, *, height: int, width: int, where: Where, layer: int = 0) -> Runs:
+def decode_run_lengths(value: int, counts: object, *, height: int, width: int, where: Where, layer: int = 0) -> Runs:
     """The object of a run-length encoding, `counts` as a list of lengths or as COCO's compressed string.
 
     Raises:

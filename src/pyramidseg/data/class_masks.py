@@ -14,7 +14,7 @@ from pyramidseg.base.classes import IGNORE, MAX_CLASSES
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.text import first_few
-from pyramidseg.data.image_mask_checks import mismatch, resizable
+from pyramidseg.data.image_mask_checks import is_resizable, size_mismatch
 from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.data.records import MaskSource, Record, ValueSource
 from pyramidseg.images.decode import image_size
@@ -27,7 +27,7 @@ _UNKNOWN = 256  # beside the 256 labels, hence a lookup of 16 bits
 NEXT_STEP = "name such values under classes, or list them under ignore"
 
 
-class UnknownValues(DefectError):
+class UnknownValuesError(DefectError):
     """A mask holds values that are no class.
 
     Attributes:
@@ -92,12 +92,12 @@ class ClassMasks:
             )
 
     @classmethod
-    def plain(cls, num_classes: int, *, ignore: Iterable[int] = ()) -> "ClassMasks":
+    def identity(cls, num_classes: int, *, ignore: Iterable[int] = ()) -> "ClassMasks":
         """Index masks whose values are the class ids; 255 is ignored, and so is what `ignore` lists."""
-        return cls.of_values({index: index for index in range(num_classes)}, ignore=ignore)
+        return cls.from_values({index: index for index in range(num_classes)}, ignore=ignore)
 
     @classmethod
-    def of_values(
+    def from_values(
         cls, ids: Mapping[int, int], *, ignore: Iterable[int] = (), values: ValueSource | None = None, **options: bool
     ) -> "ClassMasks":
         """Class id by value; ignored is what `ignore` lists, and the source's `void` unless that is a class.
@@ -106,7 +106,7 @@ class ClassMasks:
             options: `ignore_unlisted` and `resize`.
         """
         source = values or IndexValues()
-        ignored = set(ignore) | (set(source.void) - set(ids))
+        ignored = set(ignore) | (set(source.ignored_values) - set(ids))
         return cls(tuple(sorted(ids.items())), tuple(sorted(ignored)), source, **options)
 
     def read(self, record: Record) -> NDArray[np.uint8]:
@@ -133,11 +133,11 @@ class ClassMasks:
             raise self._unknown(record, labels)
         return labels.astype(np.uint8)
 
-    def _unknown(self, record: Record, labels: NDArray[np.uint16]) -> UnknownValues:
+    def _unknown(self, record: Record, labels: NDArray[np.uint16]) -> UnknownValuesError:
         values = self.values.read(record)  # again, as values beyond the table have been cut off
         unknown, counts = np.unique(values[labels == _UNKNOWN], return_counts=True)
         by_value = dict(zip(unknown.tolist(), counts.tolist(), strict=True))
-        return UnknownValues(record.mask or record.image, pixels=by_value, known=self._known(), source=self.values)
+        return UnknownValuesError(record.mask or record.image, pixels=by_value, known=self._known(), source=self.values)
 
     @cached_property
     def _lookup(self) -> NDArray[np.uint16]:
@@ -168,16 +168,16 @@ def _resized(labels: NDArray[np.uint8], record: Record) -> NDArray[np.uint8]:
     image, mask = image_size(record.image), (labels.shape[0], labels.shape[1])
     if mask == image:
         return labels
-    if not resizable(image=image, mask=mask):  # what lies on its side or shows another part would still not fit
-        raise mismatch(record, image=image, mask=mask)
+    if not is_resizable(image=image, mask=mask):  # what lies on its side or shows another part would still not fit
+        raise size_mismatch(record, image=image, mask=mask)
     height, width = image
     return cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.uint8, copy=False)
 
 
-def values_of(masks: MaskSource) -> ValueSource | None:
+def value_source(masks: MaskSource) -> ValueSource | None:
     """What reads the values of masks; None where a source of one's own gives labels."""
     return masks.values if isinstance(masks, ClassMasks) else None
 
 
-def _unknown_values(path: Path, pixels: Mapping[int, int], known: str, source: ValueSource) -> UnknownValues:
-    return UnknownValues(path, pixels=pixels, known=known, source=source)
+def _unknown_values(path: Path, pixels: Mapping[int, int], known: str, source: ValueSource) -> UnknownValuesError:
+    return UnknownValuesError(path, pixels=pixels, known=known, source=source)

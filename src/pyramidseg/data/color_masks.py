@@ -13,7 +13,7 @@ from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.index_masks import opaque, refuse_lossy
 from pyramidseg.data.records import Record
-from pyramidseg.images.open_image import opened, pixels, turn
+from pyramidseg.images.open_image import apply_orientation, open_image, pixels
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ColorValues:
 
     known: tuple[int, ...] = ()
     tolerance: int = 0
-    void: ClassVar[tuple[int, ...]] = ()
+    ignored_values: ClassVar[tuple[int, ...]] = ()
 
     def read(self, record: Record) -> NDArray[np.uint32]:
         """See `ValueSource.read`."""
@@ -58,13 +58,13 @@ def read_colors(path: Path, *, lossy: bool = False) -> NDArray[np.uint8]:
     Raises:
         DataError: unreadable, transparent, without colours, or JPEG or lossy WebP unless `lossy`.
     """
-    with opened(path) as file:
+    with open_image(path) as file:
         if not lossy:
             refuse_lossy(path, file)
         if file.image.mode == "P":
-            return turn(pixels(file.image.convert("RGB")), file.orientation).astype(np.uint8, copy=False)
+            return apply_orientation(pixels(file.image.convert("RGB")), file.orientation).astype(np.uint8, copy=False)
         if file.image.mode == "L":
-            values = turn(pixels(file.image), file.orientation).astype(np.uint8, copy=False)
+            values = apply_orientation(pixels(file.image), file.orientation).astype(np.uint8, copy=False)
             return np.repeat(values[..., None], 3, axis=2)
         if file.image.mode not in ("LA", "RGB", "RGBA") or file.bits != 8:
             raise DefectError(

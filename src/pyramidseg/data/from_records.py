@@ -39,6 +39,6 @@ def dataset_from_records(
         source="records",
         layout="records from Python",
         classes=classes,
-        masks=ClassMasks.plain(len(classes), ignore=ignore),
+        masks=ClassMasks.identity(len(classes), ignore=ignore),
         splits=splits,
     )

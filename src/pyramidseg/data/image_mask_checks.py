@@ -8,22 +8,22 @@ import numpy as np
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError, MissingExtra, PyramidSegError
 from pyramidseg.data.records import OutlineSource, Record, ValueSource
-from pyramidseg.images.georeference import Georeference, read_georeference, reprojected
-from pyramidseg.images.open_image import is_image_name, opened
+from pyramidseg.images.georeference import Georeference, read_georeference, reproject
+from pyramidseg.images.open_image import is_image_name, open_image
 from pyramidseg.images.tiff import read_tiff_header
 
 Size = tuple[int, int]
 """Height and width, after turning."""
 
 
-class Turn(Enum):
+class ExifStatus(Enum):
     """What is known of a mask whose image an EXIF tag turns."""
 
-    NONE = "image and mask are turned alike, or not at all"
-    SHOWN = "their sizes show that the mask fits the turned image"
-    MISSING = "their sizes show that the mask was not turned"
-    UNSEEN = "the image is turned, and sizes cannot show whether the mask was"
-    OF_MASK = "the mask is turned by a tag of its own, unlike its image's, and sizes cannot show whether it should be"
+    CONSISTENT = "image and mask are turned alike, or not at all"
+    CONFIRMED = "their sizes show that the mask fits the turned image"
+    NOT_APPLIED = "their sizes show that the mask was not turned"
+    UNVERIFIED = "the image is turned, and sizes cannot show whether the mask was"
+    MASK_ONLY = "the mask is turned by a tag of its own, unlike its image's, and sizes cannot show whether it should be"
 
 
 def check_same_size(record: Record, image: tuple[int, ...], labels: tuple[int, ...]) -> None:
@@ -33,10 +33,10 @@ def check_same_size(record: Record, image: tuple[int, ...], labels: tuple[int, .
         DataError: names the mask and both sizes.
     """
     if image != labels:
-        raise mismatch(record, image=(image[0], image[1]), mask=(labels[0], labels[1]))
+        raise size_mismatch(record, image=(image[0], image[1]), mask=(labels[0], labels[1]))
 
 
-def mismatch(record: Record, *, image: Size, mask: Size) -> DefectError:
+def size_mismatch(record: Record, *, image: Size, mask: Size) -> DefectError:
     """The error for a mask of another size than its image, with what may have led to it."""
     file = record.mask or record.image
     if not is_image_name(file.name):
@@ -45,7 +45,7 @@ def mismatch(record: Record, *, image: Size, mask: Size) -> DefectError:
         f"the mask is {mask[0]} x {mask[1]} pixels (height x width) and its image {record.image} is {image[0]} x "
         f"{image[1]}"
     )
-    if resizable(image=image, mask=mask):
+    if is_resizable(image=image, mask=mask):
         detail = f"{sizes}; make the mask anew at the image's size, or say resize_masks: true"
         return DefectError(DefectKind.SIZE_DIFFERS, file, detail)
     if not _same_aspect(image, mask[::-1]):
@@ -75,51 +75,55 @@ def _contradiction(record: Record, file: Path, *, image: Size, said: Size) -> De
         f"says that {record.id} is {said[0]} x {said[1]} pixels (height x width; imageHeight and imageWidth in "
         f"LabelMe, height and width in COCO), and the image {record.image} is {image[0]} x {image[1]}"
     )
-    if resizable(image=image, mask=said):
+    if is_resizable(image=image, mask=said):
         return DefectError(DefectKind.SIZE_DIFFERS, file, f"{detail}; correct what is wrong, or say resize_masks: true")
-    if said == image[::-1] and (tag := orientation(record.image)) >= 5:
+    if said == image[::-1] and (tag := exif_orientation(record.image)) >= 5:
         turned = f"{detail} as its EXIF tag (orientation {tag}) turns it, as viewers do; turn the outlines too"
         return DefectError(DefectKind.EXIF_TURNED, file, f"{turned}, or take the tag away")
     return DefectError(DefectKind.SIZE_DIFFERS, file, f"{detail}; correct the size, or outline the image anew")
 
 
-def resizable(*, image: Size, mask: Size) -> bool:
+def is_resizable(*, image: Size, mask: Size) -> bool:
     """Whether a mask shows all of its image the same way up: it has the image's aspect ratio, but for rounding."""
     return mask != image[::-1] and _same_aspect(image, mask)
 
 
-def turn_of(record: Record, size: Size, values: ValueSource | None = None) -> Turn:
+def exif_status(record: Record, size: Size, values: ValueSource | None = None) -> ExifStatus:
     """What is known of an image and a mask that have the same size.
 
     Args:
         values: what reads the mask. Outlines have no tag to go by, and those whose file says no size fit any turn.
     """
     if record.mask is not None and not is_image_name(record.mask.name):
-        if isinstance(values, OutlineSource) and orientation(record.image) != 1 and not values.has_own_size(record):
-            return Turn.UNSEEN
-        return Turn.NONE
+        if (
+            isinstance(values, OutlineSource)
+            and exif_orientation(record.image) != 1
+            and not values.has_own_size(record)
+        ):
+            return ExifStatus.UNVERIFIED
+        return ExifStatus.CONSISTENT
     tag, own = _tags(record)
     if tag == own:
-        return Turn.NONE
+        return ExifStatus.CONSISTENT
     if (tag >= 5) != (own >= 5) and size[0] != size[1]:
-        return Turn.SHOWN
-    return Turn.UNSEEN if own == 1 else Turn.OF_MASK
+        return ExifStatus.CONFIRMED
+    return ExifStatus.UNVERIFIED if own == 1 else ExifStatus.MASK_ONLY
 
 
-def orientation(path: Path) -> int:
+def exif_orientation(path: Path) -> int:
     """The EXIF orientation of a file, 1 to 8; 1 where it has none or cannot be opened."""
     try:
         tiff = read_tiff_header(path)
         if tiff is not None:
             return tiff.orientation
-        with opened(path) as file:
+        with open_image(path) as file:
             return file.orientation
     except PyramidSegError:
         return 1
 
 
 def _tags(record: Record) -> tuple[int, int]:
-    return orientation(record.image), 1 if record.mask is None else orientation(record.mask)
+    return exif_orientation(record.image), 1 if record.mask is None else exif_orientation(record.mask)
 
 
 def _same_aspect(one: Size, other: Size) -> bool:
@@ -139,7 +143,7 @@ TOLERANCE = 0.5
 """Pixels of the image that a mask may be off: conventions on what a pixel's place is differ by as much."""
 
 
-def check_same_grid(record: Record) -> None:
+def check_georeference(record: Record) -> None:
     """Refuse a mask whose georeference is not that of its image. Files that say none, or the same, cost no more.
 
     Raises:
@@ -178,7 +182,7 @@ def _off_px(image_place: Georeference, mask_place: Georeference, *, image: Size,
     corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)], np.float64)
     on_map = mask_place.to_map(corners * mask[::-1])
     try:
-        on_map = reprojected(on_map, source=mask_place.crs, target=image_place.crs)
+        on_map = reproject(on_map, source=mask_place.crs, target=image_place.crs)
     except DataError:
         return None
     return float(np.abs(image_place.to_pixels(on_map) - corners * image[::-1]).max())

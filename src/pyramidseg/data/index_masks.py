@@ -13,24 +13,24 @@ from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.text import first_few
 from pyramidseg.data.records import Record
-from pyramidseg.images.open_image import OpenImage, opened, pixels, turn
-from pyramidseg.images.palette import in_order, palette_of
+from pyramidseg.images.open_image import OpenImage, apply_orientation, open_image, pixels
+from pyramidseg.images.palette import in_order, palette_colors
 from pyramidseg.images.tiff import TiffHeader, decode_tiff, read_tiff_header
 
 # Values in words, where a format gives them names.
 
 
-def in_names(values: Iterable[int], names: Sequence[str]) -> str:
+def describe_names(values: Iterable[int], names: Sequence[str]) -> str:
     """Values by their names: `background, car`; `none` where there are none."""
     return ", ".join(names[value] if value < len(names) else str(value) for value in values) or "none"
 
 
 MAX_INDEX = 65535
 
-NOTHING = MAX_INDEX + 1
+NODATA_VALUE = MAX_INDEX + 1
 """Stands for what a file holds in place of an index, and what counts nowhere: see `IndexValues`."""
 
-NODATA = "nodata"
+NODATA_KEYWORD = "nodata"
 """In `ignore`: NaN, and what a file's own nodata tag names, as far as these can be no index."""
 
 MIN_IGNORED = -(2**31)
@@ -51,19 +51,19 @@ class IndexValues:
     Attributes:
         colors: values of the class list with their colours: a palette that holds these in another order counts by them.
         negative: negative numbers that count nowhere.
-        nodata: whether `NODATA` counts nowhere.
-        stated: whether somebody has said which value is which class, whatever colours palettes give to them.
+        nodata: whether `NODATA_KEYWORD` counts nowhere.
+        explicit: whether somebody has said which value is which class, whatever colours palettes give to them.
     """
 
     colors: tuple[tuple[int, Color], ...] = ()
     negative: tuple[int, ...] = ()
     nodata: bool = False
-    stated: bool = field(default=False, compare=False)
+    explicit: bool = field(default=False, compare=False)
 
     @property
-    def void(self) -> tuple[int, ...]:
+    def ignored_values(self) -> tuple[int, ...]:
         """See `ValueSource.void`."""
-        return (IGNORE, NOTHING) if self.negative or self.nodata else (IGNORE,)
+        return (IGNORE, NODATA_VALUE) if self.negative or self.nodata else (IGNORE,)
 
     def read(self, record: Record) -> NDArray[np.unsignedinteger[Any]]:
         """See `ValueSource.read`."""
@@ -74,22 +74,24 @@ class IndexValues:
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""
         values = set(values)
-        nothing = [*map(str, self.negative), *([NODATA] if self.nodata else [])] if NOTHING in values else []
-        indices = values - {NOTHING}
-        return ", ".join([in_ranges(indices), *nothing] if indices or not nothing else nothing)
+        nothing = (
+            [*map(str, self.negative), *([NODATA_KEYWORD] if self.nodata else [])] if NODATA_VALUE in values else []
+        )
+        indices = values - {NODATA_VALUE}
+        return ", ".join([describe_ranges(indices), *nothing] if indices or not nothing else nothing)
 
 
-PLAIN = IndexValues()
+PLAIN_INDICES = IndexValues()
 """Indices and no more."""
 
 
-def read_mask_values(path: Path, how: IndexValues = PLAIN) -> NDArray[np.unsignedinteger[Any]]:
+def read_mask_values(path: Path, how: IndexValues = PLAIN_INDICES) -> NDArray[np.unsignedinteger[Any]]:
     """The integers that a mask file holds: grey levels, palette indices, or bits; grey saved as RGB counts as grey.
 
     A mask is turned by its own EXIF tag, as images are, so that what a viewer shows side by side belongs together.
 
     Returns:
-        (H, W) uint8 or uint16; uint32 where there is `NOTHING`.
+        (H, W) uint8 or uint16; uint32 where there is `NODATA_VALUE`.
 
     Raises:
         DataError: unreadable, lossy (which changes labels), transparent, or anything but one integer a pixel.
@@ -98,10 +100,10 @@ def read_mask_values(path: Path, how: IndexValues = PLAIN) -> NDArray[np.unsigne
     nothing = _nothing(tiff, how)
     if tiff is not None and not tiff.plain:
         return _of_bands(path, tiff, nothing)
-    with opened(path) as file:
+    with open_image(path) as file:
         refuse_lossy(path, file)
         if file.image.mode == "F":
-            return _whole(path, turn(pixels(file.image), file.orientation), nothing)
+            return _whole(path, apply_orientation(pixels(file.image), file.orientation), nothing)
         if file.image.mode in _COLOR_MODES and file.bits == 8:
             colored = opaque(path, file)
             if not grey(colored):
@@ -119,13 +121,13 @@ def read_mask_values(path: Path, how: IndexValues = PLAIN) -> NDArray[np.unsigne
                 "a mask needs one integer a pixel (grey, palette or 1-bit PNG or TIFF) or 8-bit RGB colours, and this "
                 f"file holds {file.image.mode} pixels of {file.bits} bits; save the class index of each pixel instead",
             )
-        values = turn(pixels(file.image), file.orientation)
+        values = apply_orientation(pixels(file.image), file.orientation)
         if file.image.mode == "P" and how.colors:
-            return in_order(values.astype(np.uint8, copy=False), palette_of(file.image), dict(how.colors))
+            return in_order(values.astype(np.uint8, copy=False), palette_colors(file.image), dict(how.colors))
         return _as_stored(path, values, file, nothing)
 
 
-def shows_nodata(path: Path) -> bool:
+def has_nodata(path: Path) -> bool:
     """Whether a mask holds NaN, or may hold what its own nodata tag names, and that can be no index.
 
     Raises:
@@ -161,7 +163,7 @@ def opaque(path: Path, file: OpenImage) -> NDArray[np.uint8]:
         DataError: some pixels are transparent, which is no label.
     """
     refuse_transparent(path, file)
-    values = turn(pixels(file.image), file.orientation).astype(np.uint8, copy=False)
+    values = apply_orientation(pixels(file.image), file.orientation).astype(np.uint8, copy=False)
     return values[..., :1] if file.image.mode == "LA" else values[..., :3]
 
 
@@ -186,7 +188,7 @@ def grey(colors: NDArray[np.uint8]) -> bool:
     return bool((colors[..., :-1] == colors[..., 1:]).all())
 
 
-def in_ranges(values: Iterable[int]) -> str:
+def describe_ranges(values: Iterable[int]) -> str:
     """Integers in words: `0-18, 255`, or `none`."""
     runs: list[list[int]] = []
     for value in sorted(values):
@@ -216,7 +218,7 @@ def _of_bands(path: Path, tiff: TiffHeader, nothing: Collection[float]) -> NDArr
             f"a mask needs one integer a pixel, and this file holds {tiff.bands} bands of {tiff.dtype}; save the class "
             "index of each pixel instead",
         )
-    return _whole(path, turn(decode_tiff(path, tiff)[..., 0], tiff.orientation), nothing)
+    return _whole(path, apply_orientation(decode_tiff(path, tiff)[..., 0], tiff.orientation), nothing)
 
 
 def _nothing(tiff: TiffHeader | None, how: IndexValues) -> tuple[float, ...]:
@@ -228,7 +230,7 @@ def _nothing(tiff: TiffHeader | None, how: IndexValues) -> tuple[float, ...]:
 
 
 def _whole(path: Path, values: NDArray[Any], nothing: Collection[float]) -> NDArray[np.unsignedinteger[Any]]:
-    """Whole numbers that can be indices, and `NOTHING` where they cannot but are listed."""
+    """Whole numbers that can be indices, and `NODATA_VALUE` where they cannot but are listed."""
     beyond = ~((values >= 0) & (values <= MAX_INDEX))  # NaN too
     if beyond.any():
         _refuse_no_index(path, values[beyond & ~_any_of(values, nothing)])
@@ -237,7 +239,11 @@ def _whole(path: Path, values: NDArray[Any], nothing: Collection[float]) -> NDAr
         value = values[values != np.rint(values)][0]
         detail = f"mask value {value:g} is no whole number, so it is no class; save class indices"
         raise DefectError(DefectKind.UNREADABLE_MASK, path, detail)
-    return np.where(beyond, np.uint32(NOTHING), values.astype(np.uint32)) if beyond.any() else values.astype(np.uint16)
+    return (
+        np.where(beyond, np.uint32(NODATA_VALUE), values.astype(np.uint32))
+        if beyond.any()
+        else values.astype(np.uint16)
+    )
 
 
 def _any_of(values: NDArray[Any], listed: Collection[float]) -> NDArray[np.bool_]:
@@ -264,7 +270,7 @@ def _refuse_no_index(path: Path, values: NDArray[Any]) -> None:
         return
     found = first_few([f"{number:.15g}" for number in numbers], limit=_SHOWN)
     listable = len(numbers) <= _SHOWN and all(MIN_IGNORED <= number < 0 and number == int(number) for number in numbers)
-    say = f"[{', '.join(str(int(number)) for number in numbers)}]" if listable else NODATA
+    say = f"[{', '.join(str(int(number)) for number in numbers)}]" if listable else NODATA_KEYWORD
     raise DefectError(
         DefectKind.UNREADABLE_MASK,
         path,
@@ -288,13 +294,13 @@ class ThresholdValues:
     """
 
     threshold: int
-    void: ClassVar[tuple[int, ...]] = ()
+    ignored_values: ClassVar[tuple[int, ...]] = ()
 
     def read(self, record: Record) -> NDArray[np.uint8]:
         """See `ValueSource.read`."""
         if record.mask is None:
             raise DataError(f"{record.image}: has no mask")
-        with opened(record.mask) as file:
+        with open_image(record.mask) as file:
             if file.bits > 8 or file.image.mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr"):
                 raise DefectError(
                     DefectKind.UNREADABLE_MASK,
@@ -303,9 +309,9 @@ class ThresholdValues:
                     f"{file.bits} bits; save it with 8 bits, or leave out threshold",
                 )
             refuse_transparent(record.mask, file)
-            levels = turn(pixels(file.image.convert("L")), file.orientation).astype(np.uint8, copy=False)
+            levels = apply_orientation(pixels(file.image.convert("L")), file.orientation).astype(np.uint8, copy=False)
         return np.where(levels >= self.threshold, FOREGROUND, BACKGROUND).astype(np.uint8)
 
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""
-        return in_ranges(values)
+        return describe_ranges(values)

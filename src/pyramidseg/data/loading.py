@@ -108,14 +108,14 @@ class Batch:
         return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.positions)
 
 
-class Samples(TorchDataset[tuple[Any, Any, SampleKey] | PyramidSegError]):
+class SampleDataset(TorchDataset[tuple[Any, Any, SampleKey] | PyramidSegError]):
     """By position: image (H, W, C), labels and the position; or the error that stands in the way, as a value."""
 
     def load(self) -> None:
         """Decode what is to be held in memory; nothing, where all is read when it is asked for."""
 
 
-class TrainingSamples(Samples):
+class TrainingSamples(SampleDataset):
     """Augmented samples by position."""
 
     def __init__(self, pairs: PairSource, *, augmentation: Augmentation, seed: int) -> None:
@@ -145,7 +145,7 @@ class TrainingSamples(Samples):
 class TrainingLoader:
     """Micro-batches of a run, from any step on, decoded ahead by worker processes."""
 
-    def __init__(self, samples: Samples, plan: EpochPlan, *, rank: int, workers: int, pin: bool) -> None:
+    def __init__(self, samples: SampleDataset, plan: EpochPlan, *, rank: int, workers: int, pin: bool) -> None:
         self.plan = plan
         self._samples = samples
         self._rank = rank

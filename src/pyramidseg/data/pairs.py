@@ -13,7 +13,7 @@ from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.text import first_few
 from pyramidseg.data.image_mask_checks import check_same_size
 from pyramidseg.data.records import MaskSource, Record
-from pyramidseg.images.decode import read_pixels
+from pyramidseg.images.decode import read_masked_image
 from pyramidseg.images.nodata import MaskedImage
 
 Pair = tuple[NDArray[Any], NDArray[np.uint8]]
@@ -64,10 +64,10 @@ def read_pair(record: Record, masks: MaskSource, *, channels: Channels) -> Pair:
     Raises:
         DataError: one of them is unreadable, or their sizes differ.
     """
-    pixels = read_pixels(record.image, channels=channels)
+    pixels = read_masked_image(record.image, channels=channels)
     labels = read_labels(record, masks)
     check_same_size(record, pixels.values.shape[:2], labels.shape)
-    return pixels.filled(), labels_beside_holes(labels, pixels)
+    return pixels.filled(), ignore_nodata(labels, pixels)
 
 
 def read_labels(record: Record, masks: MaskSource) -> NDArray[np.uint8]:
@@ -108,7 +108,7 @@ def check_labels(record: Record, masks: MaskSource, counts: NDArray[np.int64], *
     )
 
 
-def labels_beside_holes(labels: NDArray[np.uint8], pixels: MaskedImage) -> NDArray[np.uint8]:
+def ignore_nodata(labels: NDArray[np.uint8], pixels: MaskedImage) -> NDArray[np.uint8]:
     """(H, W) labels, `IGNORE` where the image is empty in all channels."""
     empty = pixels.empty()
     return labels if empty is None else np.where(empty, np.uint8(IGNORE), labels)

@@ -47,7 +47,7 @@ class ValueSource(Protocol):
     """Reads the values that a dataset keeps as masks. Implementations are frozen, small and picklable."""
 
     @property
-    def void(self) -> tuple[int, ...]:
+    def ignored_values(self) -> tuple[int, ...]:
         """Values that count nowhere unless they are named as a class."""
         ...
 

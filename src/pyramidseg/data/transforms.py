@@ -77,7 +77,7 @@ class Augmentation:
         if rng.random() < self.flip:
             image, labels = image[:, ::-1], labels[:, ::-1]
         if self.color:
-            image = vary_color(image, *rng.uniform(1 - self.color, 1 + self.color, size=3))
+            image = jitter_color(image, *rng.uniform(1 - self.color, 1 + self.color, size=3))
         return np.ascontiguousarray(image), np.ascontiguousarray(labels)
 
 
@@ -138,7 +138,7 @@ def _cut(extent: int, factor: float, crop: int, rng: np.random.Generator, *, sho
     return _Cut(source=int(rng.integers(first, last + 1)), length=length, size=crop, offset=0)
 
 
-def vary_color(image: Image, brightness: float, contrast: float, saturation: float) -> Image:
+def jitter_color(image: Image, brightness: float, contrast: float, saturation: float) -> Image:
     """Vary an image's values linearly; integers are rounded and clipped to their range.
 
     Unsigned integers are amounts of light: their values are scaled (brightness), then their distance to the mean

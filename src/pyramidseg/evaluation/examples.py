@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.data.records import Record
 from pyramidseg.evaluation.metrics import ImageScore
-from pyramidseg.images.thumbnails import jpeg_uri, labels_uri, shrink, to_rgb
+from pyramidseg.images.thumbnails import jpeg_uri, labels_png_uri, resize_to_thumbnail, to_rgb
 
 MAX_WIDTH_PX = 480
 
@@ -65,16 +65,16 @@ def make_example(
     picture = to_rgb(image)
     faded = (0.35 * cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) + 0.65 * 255).astype(np.uint8)
     # Shrinking by area keeps a thin error visible, where taking the nearest pixel would drop it.
-    errors = shrink(np.repeat(faded[..., None], 3, axis=2), max_width_px=MAX_WIDTH_PX).astype(np.float32)
+    errors = resize_to_thumbnail(np.repeat(faded[..., None], 3, axis=2), max_width_px=MAX_WIDTH_PX).astype(np.float32)
     for mask, color in ((truth == IGNORE, IGNORED), ((labels != truth) & (truth != IGNORE), WRONG)):
-        share = shrink(mask.astype(np.float32), max_width_px=MAX_WIDTH_PX)[..., None]
+        share = resize_to_thumbnail(mask.astype(np.float32), max_width_px=MAX_WIDTH_PX)[..., None]
         errors = errors * (1 - share) + np.array(color, np.float32) * share
     return Example(
         record_id=record.id,
         score=score,
         total_pixels=truth.size,
-        image=jpeg_uri(shrink(picture, max_width_px=MAX_WIDTH_PX)),
-        truth=labels_uri(truth, classes, max_width_px=MAX_WIDTH_PX),
-        prediction=labels_uri(labels, classes, max_width_px=MAX_WIDTH_PX),
+        image=jpeg_uri(resize_to_thumbnail(picture, max_width_px=MAX_WIDTH_PX)),
+        truth=labels_png_uri(truth, classes, max_width_px=MAX_WIDTH_PX),
+        prediction=labels_png_uri(labels, classes, max_width_px=MAX_WIDTH_PX),
         errors=jpeg_uri(errors.round().astype(np.uint8)),
     )

@@ -8,7 +8,15 @@ from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.color_masks import ColorValues, unpack
-from pyramidseg.data.index_masks import BACKGROUND, FOREGROUND, NODATA, PLAIN, IndexValues, ThresholdValues, in_ranges
+from pyramidseg.data.index_masks import (
+    BACKGROUND,
+    FOREGROUND,
+    NODATA_KEYWORD,
+    PLAIN_INDICES,
+    IndexValues,
+    ThresholdValues,
+    describe_ranges,
+)
 from pyramidseg.formats.dataset_format import ParsedDataset, SourceLabel
 from pyramidseg.formats.dataset_yaml import ClassEntry
 from pyramidseg.formats.label_mapping import OTHER, ClassMap, Labels, index_values, make_classes
@@ -79,13 +87,13 @@ def inferred(listing: ParsedDataset, known: ClassMap) -> Labels:
         DataError: the values leave more than one reading; the message proposes settings.
     """
     ignore = known.ignored(())
-    how = known.values if isinstance(known.values, IndexValues) else PLAIN
+    how = known.values if isinstance(known.values, IndexValues) else PLAIN_INDICES
     held = count_mask_values(mask_files(listing), how=how)
     values = sorted(set(held.pixels) - set(ignore))
     if values == [0, IGNORE]:
         raise AmbiguousLabelsError(known.source, SAY_BINARY, Interpretation(settings={"binary": True}))
     ids = [value for value in values if value != IGNORE]
-    found = f"the masks hold {in_ranges(held.pixels)}"
+    found = f"the masks hold {describe_ranges(held.pixels)}"
     if not ids:
         raise AmbiguousLabelsError(known.source, f"{found} and nothing else: no pixel has a class", _void_but(0))
     if len(ids) > MAX_CLASSES:
@@ -99,7 +107,7 @@ def inferred(listing: ParsedDataset, known: ClassMap) -> Labels:
     if ids != list(range(len(ids))):
         why, reading = _gap(held, values)
         raise AmbiguousLabelsError(known.source, f"{found}, {why}", reading)
-    masks = ClassMasks.of_values(
+    masks = ClassMasks.from_values(
         {index: index for index in ids}, ignore=ignore, values=how, resize=known.config.resize_masks
     )
     note = f"no classes were given: {found}, so there are {len(ids)} (ignored {how.describe(masks.ignored)})"
@@ -222,7 +230,7 @@ def binary_labels(
             f"{' with values of their own' if len(entries) == 2 else ''}: leave out binary, or the class list"
         )
     parted = config.threshold is not None
-    unclear = [value for value in config.ignore if isinstance(value, str) and value not in (OTHER, NODATA)]
+    unclear = [value for value in config.ignore if isinstance(value, str) and value not in (OTHER, NODATA_KEYWORD)]
     if unclear or (config.ignore and parted):
         raise ConfigError(
             f"{source}: ignore={list(config.ignore)}: binary masks have numbers only, and none beside 0 and 255 once "
@@ -240,7 +248,7 @@ def binary_labels(
     listed = {value for value in config.ignore if isinstance(value, int) and value >= 0}
     masks = ClassMasks(  # not of_values, by which 255 would be ignored where the first mask makes 1 the foreground
         ids=tuple(sorted({BACKGROUND: int(config.inverted), foreground: int(not config.inverted)}.items())),
-        ignored=tuple(sorted(listed | (set(indices.void) - {IGNORE}))),
+        ignored=tuple(sorted(listed | (set(indices.ignored_values) - {IGNORE}))),
         values=indices if config.threshold is None else ThresholdValues(config.threshold),
         ignore_unlisted=OTHER in config.ignore,
         resize=config.resize_masks,

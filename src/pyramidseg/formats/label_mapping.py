@@ -10,7 +10,7 @@ from pyramidseg.base.config import LabelConfig, MaskReference
 from pyramidseg.base.errors import ConfigError, DataError, nearest
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.color_masks import ColorValues, pack
-from pyramidseg.data.index_masks import NODATA, IndexValues
+from pyramidseg.data.index_masks import NODATA_KEYWORD, IndexValues
 from pyramidseg.data.records import ValueSource
 from pyramidseg.formats.dataset_format import ParsedDataset, SourceLabel
 from pyramidseg.formats.dataset_yaml import ClassEntry, SplitEntry
@@ -76,9 +76,9 @@ class ClassMap:
                 )
             indices = listing.values
             if isinstance(indices, IndexValues):
-                stated = bool(classes) and all(entry.value is not None or entry.merged for entry in classes or ())
+                explicit = bool(classes) and all(entry.value is not None or entry.merged for entry in classes or ())
                 in_palettes = tuple((value, color) for value, color in known if color)
-                indices = replace(index_values(config), colors=in_palettes, stated=stated)
+                indices = replace(index_values(config), colors=in_palettes, explicit=explicit)
             return cls(source, indices, listing.labels, config)
         labels = tuple(replace(label, value=pack(label.color)) for label in listing.labels if label.color is not None)
         colors = {pack(color) for _, color in _own_colors(classes) if color is not None}
@@ -114,7 +114,7 @@ class ClassMap:
         colors = {label.value: label.color for label in self.labels if label.color is not None}
         of_class = {index: colors[origin[0]] for index, origin in enumerate(origins) if origin and origin[0] in colors}
         try:
-            masks = ClassMasks.of_values(
+            masks = ClassMasks.from_values(
                 ids,
                 ignore=self.ignored(ids),
                 values=self.values,
@@ -142,9 +142,9 @@ class ClassMap:
 
     def _stands_for_more(self, reference: MaskReference) -> bool:
         """Whether it is none of the indices or names, as what else counts nowhere is known to `values`."""
-        if reference == NODATA and any(label.name == NODATA for label in self.labels):
+        if reference == NODATA_KEYWORD and any(label.name == NODATA_KEYWORD for label in self.labels):
             return False
-        nothing = reference == NODATA or (isinstance(reference, int) and reference < 0)
+        nothing = reference == NODATA_KEYWORD or (isinstance(reference, int) and reference < 0)
         return reference == OTHER or (nothing and isinstance(self.values, IndexValues))
 
     def _origins(self, entry: ClassEntry) -> tuple[int, ...]:
@@ -194,7 +194,7 @@ class ClassMap:
 def index_values(config: LabelConfig) -> IndexValues:
     """The reader of index masks, by what is ignored and can be no index."""
     negative = sorted({value for value in config.ignore if isinstance(value, int) and value < 0})
-    return IndexValues(negative=tuple(negative), nodata=NODATA in config.ignore)
+    return IndexValues(negative=tuple(negative), nodata=NODATA_KEYWORD in config.ignore)
 
 
 def make_classes(entries: Sequence[ClassEntry], format_colors: dict[int, Color] | None = None) -> Classes:

@@ -19,11 +19,11 @@ from pyramidseg.annotations.polygons import (
     Runs,
     Shape,
     Where,
-    as_points,
-    as_ring,
+    check_inside_image,
     disc,
+    parse_points,
+    parse_ring,
     rasterise,
-    refuse_far,
     runs_of_pixels,
 )
 from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
@@ -31,14 +31,14 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.base.json_stream import MAX_TOGETHER, members
 from pyramidseg.base.parallel import in_threads
 from pyramidseg.base.safe_paths import is_file, is_plain, named_file, short
-from pyramidseg.data.index_masks import in_names
+from pyramidseg.data.index_masks import describe_names
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, SplitNames, already_read
 from pyramidseg.formats.detection import json_kind
 from pyramidseg.formats.paths import child_folder
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, alike
 from pyramidseg.images.decode import image_size
-from pyramidseg.images.open_image import list_files, list_images, refuse_huge
+from pyramidseg.images.open_image import check_pixel_count, list_files, list_images
 
 # LabelMe's shapes as masks: a JSON file for each image.
 
@@ -125,7 +125,7 @@ class LabelMeValues:
 
     values: Mapping[str, int]
     names: tuple[str, ...]
-    void: ClassVar[tuple[int, ...]] = ()
+    ignored_values: ClassVar[tuple[int, ...]] = ()
 
     def read(self, record: Record) -> NDArray[np.uint16]:
         """See `ValueSource.read`."""
@@ -136,7 +136,7 @@ class LabelMeValues:
         with flaws.collect():
             size = file.size()
         height, width = size or image_size(record.image)
-        refuse_huge(file.path, height, width)
+        check_pixel_count(file.path, height, width)
         shapes: list[Shape] = []
         for number, shape in enumerate(file.shapes or []):
             where = Where(file.path, f"shape {number}")
@@ -153,7 +153,7 @@ class LabelMeValues:
 
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""
-        return in_names(values, self.names)
+        return describe_names(values, self.names)
 
     def _value(self, shape: object, where: Where) -> int:
         label, given = label_of(shape), shape.get("label") if isinstance(shape, dict) else None
@@ -174,15 +174,15 @@ def _drawn(shape: Mapping[str, Any], value: int, layer: int, where: Where, size:
     height, width = size
     kind, points = kind_of(shape), shape.get("points")
     if kind in ("polygon", "oriented_rectangle"):
-        ring = as_ring(points, where=where)
-        refuse_far(ring, height=height, width=width, image=image, where=where)
+        ring = parse_ring(points, where=where)
+        check_inside_image(ring, height=height, width=width, image=image, where=where)
         return Polygons(value, [[ring]], layer)
     if kind not in ("rectangle", "circle", "mask"):
         raise where.flaw(f"is a {kind[:40]!r}: polygon, rectangle, circle, mask and {', '.join(WITHOUT_AREA)} are read")
-    corners = as_points(points, where=where)
+    corners = parse_points(points, where=where)
     if len(corners) != 2:
         raise where.flaw(f"a {kind} of {len(corners)} points: 2 are needed")
-    refuse_far(corners, height=height, width=width, image=image, where=where)
+    check_inside_image(corners, height=height, width=width, image=image, where=where)
     (left, top), (right, bottom) = corners.tolist()
     if kind == "circle":  # its centre, and a point on it
         radius = math.hypot(right - left, bottom - top)

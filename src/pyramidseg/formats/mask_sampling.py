@@ -17,10 +17,10 @@ from pyramidseg.base.log import track
 from pyramidseg.base.parallel import in_threads
 from pyramidseg.base.result_cache import digest, file_state, user_cache
 from pyramidseg.data.color_masks import packed, read_colors
-from pyramidseg.data.index_masks import NOTHING, PLAIN, IndexValues, grey, read_mask_values, shows_nodata
+from pyramidseg.data.index_masks import NODATA_VALUE, PLAIN_INDICES, IndexValues, grey, has_nodata, read_mask_values
 from pyramidseg.formats.dataset_format import ParsedDataset
-from pyramidseg.images.open_image import opened, pixels
-from pyramidseg.images.palette import in_another_order, in_place, palette_of
+from pyramidseg.images.open_image import open_image, pixels
+from pyramidseg.images.palette import is_reordered, matches_class_colors, palette_colors
 
 # Which integers or colours mask files hold, and how often.
 
@@ -66,7 +66,7 @@ def mask_files(listing: ParsedDataset) -> list[Path]:
     return [record.mask for records in listing.splits.values() for record in records if record.mask is not None]
 
 
-def count_mask_values(masks: Sequence[Path], *, how: IndexValues = PLAIN) -> ValueCounts:
+def count_mask_values(masks: Sequence[Path], *, how: IndexValues = PLAIN_INDICES) -> ValueCounts:
     """The integers in masks. Masks that cannot be read are left to the check of all of them, unless none can.
 
     Raises:
@@ -92,7 +92,7 @@ def black_and_white(masks: Sequence[Path]) -> bool:
     counts = np.zeros(256, np.int64)
     for mask in masks[:_LOOKED_AT]:
         try:
-            with opened(mask) as file:
+            with open_image(mask) as file:
                 colors = pixels(file.image.convert("RGB")).astype(np.int16)
         except DataError:
             continue
@@ -131,7 +131,7 @@ def _held(masks: Sequence[Path], count: Callable[[Path], Counts], *, what: str, 
 
 
 def _values(mask: Path, *, how: IndexValues) -> Counts:
-    counts = np.bincount(read_mask_values(mask, how).ravel())[:NOTHING]
+    counts = np.bincount(read_mask_values(mask, how).ravel())[:NODATA_VALUE]
     return {value: int(counts[value]) for value in np.flatnonzero(counts).tolist()}
 
 
@@ -146,7 +146,7 @@ SAMPLE = 15
 """Of so many masks that show whether they hold colours, most decide."""
 
 
-def only_255_beside_0(masks: Sequence[Path], values: Set[int], *, how: IndexValues = PLAIN) -> bool:
+def only_255_beside_0(masks: Sequence[Path], values: Set[int], *, how: IndexValues = PLAIN_INDICES) -> bool:
     """Whether masks hold 255, and of these values none but 0. Ends at the first that holds one."""
 
     def look_for_them() -> bool:
@@ -160,7 +160,7 @@ def only_255_beside_0(masks: Sequence[Path], values: Set[int], *, how: IndexValu
     return _remembered("255 beside 0", masks, [sorted(values), how], look_for_them)
 
 
-def foreground_value(masks: Sequence[Path], *, how: IndexValues = PLAIN) -> int:
+def foreground_value(masks: Sequence[Path], *, how: IndexValues = PLAIN_INDICES) -> int:
     """Of masks that should be binary: 1 where the first that is not all 0 holds 0 and 1 alone, else 255."""
 
     def look_for_it() -> int:
@@ -171,13 +171,13 @@ def foreground_value(masks: Sequence[Path], *, how: IndexValues = PLAIN) -> int:
 
 
 def mask_with_nodata(masks: Sequence[Path]) -> Path | None:
-    """One of a sample of masks that holds what can be no index, and says so itself: see `shows_nodata`."""
+    """One of a sample of masks that holds what can be no index, and says so itself: see `has_nodata`."""
     sample = _spread(masks)[:SAMPLE]
 
     def look_for_it() -> str | None:
         for mask in sample:
             with suppress(DataError):
-                if shows_nodata(mask):
+                if has_nodata(mask):
                     return str(mask)
         return None
 
@@ -186,7 +186,11 @@ def mask_with_nodata(masks: Sequence[Path]) -> Path | None:
 
 
 def colored_mask(
-    masks: Sequence[Path], labels: Iterable[tuple[int, Color | None]], *, tolerance: int, how: IndexValues = PLAIN
+    masks: Sequence[Path],
+    labels: Iterable[tuple[int, Color | None]],
+    *,
+    tolerance: int,
+    how: IndexValues = PLAIN_INDICES,
 ) -> Path | None:
     """A mask that shows that the masks hold colours, or None where they hold integers.
 
@@ -246,9 +250,9 @@ def _shows_colors(look: "_Look", by_value: Mapping[int, Color | None], *, tolera
     if look.colored:
         return True
     if look.palette:
-        if len(look.levels) == 1 and in_place(look.levels, look.palette, by_value):
+        if len(look.levels) == 1 and matches_class_colors(look.levels, look.palette, by_value):
             return None  # all background
-        return in_another_order(look.levels, look.palette, by_value)
+        return is_reordered(look.levels, look.palette, by_value)
     greys = _greys(by_value)
     if not greys:
         return None if look.as_rgb and not look.levels - {0} else False
@@ -274,7 +278,7 @@ class _Look(NamedTuple):
     Attributes:
         colored: some pixels are not grey.
         as_rgb: grey, but saved as RGB.
-        palette: see `palette_of`.
+        palette: see `palette_colors`.
         levels: the integers that occur, unless it is coloured.
     """
 
@@ -294,7 +298,7 @@ def _looks(masks: Iterable[Path], how: IndexValues) -> Iterator[_Look]:
 
 def _look(mask: Path, *, how: IndexValues) -> _Look | None:
     try:
-        with opened(mask) as file:
+        with open_image(mask) as file:
             if file.image.mode in ("RGB", "RGBA") and file.bits == 8:
                 values = pixels(file.image).astype(np.uint8, copy=False)[..., :3]
                 if not grey(values):
@@ -302,10 +306,10 @@ def _look(mask: Path, *, how: IndexValues) -> _Look | None:
                 return _Look(mask, as_rgb=True, levels=_distinct(values[..., 0]))
             if file.image.mode == "P":
                 levels = _distinct(pixels(file.image))
-                return _Look(mask, palette=palette_of(file.image), levels=levels)
+                return _Look(mask, palette=palette_colors(file.image), levels=levels)
             if file.image.mode == "L" and file.bits == 8:  # JPEG files too
                 return _Look(mask, levels=_distinct(pixels(file.image)))
-        return _Look(mask, levels=_distinct(read_mask_values(mask, how)) - {NOTHING})
+        return _Look(mask, levels=_distinct(read_mask_values(mask, how)) - {NODATA_VALUE})
     except DataError:
         return None
 

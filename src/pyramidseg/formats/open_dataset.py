@@ -12,7 +12,7 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig, LabelConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError
-from pyramidseg.data.index_masks import NODATA, IndexValues
+from pyramidseg.data.index_masks import NODATA_KEYWORD, IndexValues
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats import ade20k, camvid, cityscapes, folders, labelme, roboflow, segnet, voc, yolo
 from pyramidseg.formats.class_inference import AmbiguousLabelsError, Interpretation, decide_labels
@@ -157,7 +157,7 @@ def _possible_reading(
 
 def _with_nodata(listing: ParsedDataset, config: LabelConfig) -> tuple[ParsedDataset, LabelConfig]:
     """What index masks themselves call nodata, and what can be no index, is ignored, aloud."""
-    if NODATA in config.ignore or config.threshold is not None or not isinstance(listing.values, IndexValues):
+    if NODATA_KEYWORD in config.ignore or config.threshold is not None or not isinstance(listing.values, IndexValues):
         return listing, config
     mask = mask_with_nodata(
         mask_files(listing),
@@ -166,9 +166,9 @@ def _with_nodata(listing: ParsedDataset, config: LabelConfig) -> tuple[ParsedDat
         return listing, config
     note = (
         f"masks hold NaN, or values that their nodata tag names and that can be no class (such as {mask}): these count "
-        f"nowhere (data.ignore={NODATA})"
+        f"nowhere (data.ignore={NODATA_KEYWORD})"
     )
-    ignore = (*config.ignore, NODATA)
+    ignore = (*config.ignore, NODATA_KEYWORD)
     return replace(listing, notes=(*listing.notes, note)), config.model_copy(update={"ignore": ignore})
 
 

@@ -18,12 +18,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import SLACK, Polygons, Ring, Where, as_ring, rasterise
+from pyramidseg.annotations.polygons import SLACK, Polygons, Ring, Where, parse_ring, rasterise
 from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.safe_paths import is_file, named_file, short
 from pyramidseg.base.text_files import read_text, read_yaml
-from pyramidseg.data.index_masks import in_names, in_ranges
+from pyramidseg.data.index_masks import describe_names, describe_ranges
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import (
     SPLIT_NAMES,
@@ -154,7 +154,7 @@ class YoloValues:
 
     values: Mapping[int, int]
     names: tuple[str, ...]
-    void: ClassVar[tuple[int, ...]] = ()
+    ignored_values: ClassVar[tuple[int, ...]] = ()
 
     def read(self, record: Record) -> NDArray[np.uint16]:
         """See `ValueSource.read`."""
@@ -177,7 +177,7 @@ class YoloValues:
 
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""
-        return in_names(values, self.names)
+        return describe_names(values, self.names)
 
     def _object(self, fields: list[str], where: Where) -> tuple[int, Ring]:
         """The value and the outline (in shares of the image) that a line holds.
@@ -190,7 +190,7 @@ class YoloValues:
                 "holds a box (class, centre, width, height), and a box is no mask; label the outlines of objects "
                 "(class x1 y1 x2 y2 x3 y3 ...), or take this line out"
             )
-        ring = as_ring(fields[1:], where=where)
+        ring = parse_ring(fields[1:], where=where)
         if ring.min() < -SLACK or ring.max() > 1 + SLACK:
             raise where.flaw(
                 f"coordinates from {ring.min():g} to {ring.max():g}: they are shares of the image's width and height, "
@@ -198,7 +198,7 @@ class YoloValues:
             )
         number = _class_number(fields[0], where)
         if number not in self.values:
-            named = f"only {in_ranges(self.values)} have names; name it too, or correct the number"
+            named = f"only {describe_ranges(self.values)} have names; name it too, or correct the number"
             raise where.flaw(f"class {number}: {named}")
         return self.values[number], ring
 

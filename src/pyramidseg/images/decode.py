@@ -11,7 +11,7 @@ from pyramidseg.base.config import Channels
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.images.nodata import MaskedImage, find_nodata
-from pyramidseg.images.open_image import OpenImage, opened, pixels, turn
+from pyramidseg.images.open_image import OpenImage, apply_orientation, open_image, pixels
 from pyramidseg.images.tiff import TiffHeader, decode_tiff, read_tiff_header
 
 _GREY = ("L", "1", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N", "F")
@@ -53,10 +53,10 @@ def read_image(path: Path, *, channels: Channels) -> NDArray[Any]:
         DataError: unreadable (`image_files.opened`, `tiff`), of a kind that has no meaning here, or without the
             channels asked for.
     """
-    return read_pixels(path, channels=channels).filled()
+    return read_masked_image(path, channels=channels).filled()
 
 
-def read_pixels(path: Path, *, channels: Channels | None = None) -> MaskedImage:
+def read_masked_image(path: Path, *, channels: Channels | None = None) -> MaskedImage:
     """As `read_image`, with the holes of TIFF files (`find_nodata`) as they are stored.
 
     Transparent pixels are holes too where a georeferenced file has an alpha channel that is dropped.
@@ -71,12 +71,12 @@ def read_pixels(path: Path, *, channels: Channels | None = None) -> MaskedImage:
     if tiff is not None and not tiff.plain:
         header = _describe_raster(path, tiff)
         channels = _checked(path, header, channels)
-        values = turn(decode_tiff(path, tiff), tiff.orientation)
+        values = apply_orientation(decode_tiff(path, tiff), tiff.orientation)
     else:
-        with opened(path) as file:
+        with open_image(path) as file:
             header = _describe(path, file, tiff)
             channels = _checked(path, header, channels)
-            values = turn(_decode(path, file, header), file.orientation)
+            values = apply_orientation(_decode(path, file, header), file.orientation)
     assert values.shape == header[:3], path
     chosen = _chosen(values, header, channels)
     holes = None if tiff is None else find_nodata(chosen, tiff.nodata)
@@ -103,7 +103,7 @@ def read_header(path: Path) -> ImageHeader:
     tiff = read_tiff_header(path)
     if tiff is not None and not tiff.plain:
         return _describe_raster(path, tiff)
-    with opened(path) as file:
+    with open_image(path) as file:
         return _describe(path, file, tiff)
 
 
@@ -187,7 +187,7 @@ def _describe(path: Path, file: OpenImage, tiff: TiffHeader | None) -> ImageHead
 
 
 def _may_have_holes(tiff: TiffHeader) -> bool:
-    """See `read_pixels`."""
+    """See `read_masked_image`."""
     return tiff.nodata is not None or tiff.dtype.startswith("float") or (tiff.georeferenced and tiff.alpha)
 
 

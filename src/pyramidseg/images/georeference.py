@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError, MissingExtra
-from pyramidseg.images.open_image import explained_damage, turn
+from pyramidseg.images.open_image import apply_orientation, decoding_errors
 from pyramidseg.images.tiff import read_tiff_header
 
 WGS84 = "EPSG:4326"
@@ -69,7 +69,7 @@ def read_georeference(path: Path) -> Georeference | None:
     rasterio = _rasterio(f"{path}: its place on the map")
     # Without a look at the folder, which GDAL would list anew for every file of a hundred thousand.
     alone = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
-    with explained_damage(path), alone, rasterio.open(path, driver="GTiff") as file:
+    with decoding_errors(path), alone, rasterio.open(path, driver="GTiff") as file:
         crs = file.crs.to_wkt() if file.crs else ""
         found = Georeference(crs, tuple(file.transform)[:6], header.orientation)
     a, b, _, d, e, _ = found.transform
@@ -117,7 +117,7 @@ def is_geographic(crs: str) -> bool:
     return bool(_rasterio("reading coordinate systems").crs.CRS.from_wkt(crs).is_geographic)
 
 
-def reprojected(points: Points, *, source: str, target: str) -> Points:
+def reproject(points: Points, *, source: str, target: str) -> Points:
     """Points of one coordinate system in another one.
 
     Args:
@@ -143,7 +143,7 @@ def reprojected(points: Points, *, source: str, target: str) -> Points:
     return moved
 
 
-def geotiff(
+def encode_geotiff(
     labels: NDArray[np.uint8], place: Georeference, *, palette: NDArray[np.uint8], tags: Mapping[str, str]
 ) -> bytes:
     """Labels as a GeoTIFF file of one band with a colour table, deflate-compressed, in tiles where it is large.
@@ -153,7 +153,7 @@ def geotiff(
         palette: (256, 3).
         tags: metadata by name.
     """
-    stored = turn(labels, _TURNED_BACK.get(place.orientation, place.orientation))
+    stored = apply_orientation(labels, _TURNED_BACK.get(place.orientation, place.orientation))
     height, width = stored.shape
     rasterio = _rasterio("writing GeoTIFF")
     options: dict[str, Any] = {

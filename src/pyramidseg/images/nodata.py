@@ -11,22 +11,22 @@ class MaskedImage(NamedTuple):
 
     Attributes:
         values: (H, W, C).
-        absent: (H, W, C) bool, True where a value stands for nothing; None where there are no holes.
+        nodata: (H, W, C) bool, True where a value stands for nothing; None where there are no holes.
     """
 
     values: NDArray[Any]
-    absent: NDArray[np.bool_] | None
+    nodata: NDArray[np.bool_] | None
 
     def filled(self) -> NDArray[Any]:
         """The values with those of holes replaced by the mean of the others in the same channel, 0 without others.
 
         After normalisation that is near 0, which is what the network's own padding holds.
         """
-        if self.absent is None:
+        if self.nodata is None:
             return self.values
         values = self.values.copy()
         for channel in range(values.shape[2]):
-            hole, plane = self.absent[..., channel], values[..., channel]
+            hole, plane = self.nodata[..., channel], values[..., channel]
             if hole.any() and not hole.all():
                 mean = float(plane[~hole].mean(dtype=np.float64))
                 plane[hole] = mean if values.dtype.kind == "f" else round(mean)
@@ -36,9 +36,9 @@ class MaskedImage(NamedTuple):
 
     def empty(self) -> NDArray[np.bool_] | None:
         """(H, W) bool, True where no channel holds anything; None where there is no such pixel."""
-        if self.absent is None:
+        if self.nodata is None:
             return None
-        empty = np.asarray(self.absent.all(axis=2))
+        empty = np.asarray(self.nodata.all(axis=2))
         return empty if empty.any() else None
 
 

@@ -90,7 +90,7 @@ def _is_named(name: str, extensions: tuple[str, ...]) -> bool:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[OpenImage]:
+def open_image(path: Path) -> Iterator[OpenImage]:
     """Open an image file, read its header, and refuse what is no single image of bearable size.
 
     Whatever goes wrong while it is open is damage in the file and becomes a `DataError`.
@@ -98,9 +98,9 @@ def opened(path: Path) -> Iterator[OpenImage]:
     Raises:
         DataError: absent, of another format, damaged, truncated, larger than `MAX_PIXELS`, or of several pages.
     """
-    with explained_damage(path), Path(path).open("rb") as file:
+    with decoding_errors(path), Path(path).open("rb") as file:
         image = _read_header(path, file)
-        refuse_huge(path, *image.size[::-1])
+        check_pixel_count(path, *image.size[::-1])
         _check_plausible_size(path, image, os.fstat(file.fileno()).st_size)
         if _has_pages(image):
             raise DefectError(DefectKind.SEVERAL_PAGES, path, SEVERAL_PAGES)
@@ -108,7 +108,7 @@ def opened(path: Path) -> Iterator[OpenImage]:
 
 
 @contextmanager
-def explained_damage(path: Path) -> Iterator[None]:
+def decoding_errors(path: Path) -> Iterator[None]:
     """Turn whatever a decoder raises into one line: mutated bytes are answered with nearly any exception there is."""
     try:
         yield
@@ -126,7 +126,7 @@ def explained_damage(path: Path) -> Iterator[None]:
         raise DefectError(DefectKind.DAMAGED, path, detail) from error
 
 
-def refuse_huge(path: Path, height: int, width: int) -> None:
+def check_pixel_count(path: Path, height: int, width: int) -> None:
     """Refuse more than `MAX_PIXELS`.
 
     Raises:
@@ -157,7 +157,7 @@ def pixels(image: Image.Image) -> NDArray[np.generic]:
     return np.array(image)
 
 
-def turn(values: NDArray[np.generic], orientation: int) -> NDArray[np.generic]:
+def apply_orientation(values: NDArray[np.generic], orientation: int) -> NDArray[np.generic]:
     """Turn and mirror (H, W, ...) as an EXIF orientation asks for; 1 leaves it as it is."""
     if orientation >= 5:
         values = values.swapaxes(0, 1)

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pyramidseg.base.classes import IGNORE, Color
-from pyramidseg.images.open_image import opened
+from pyramidseg.images.open_image import open_image
 
 ByValue = Mapping[int, Color | None]
 """The colours of a class list, as far as they are known."""
 
 
-def palette_of(image: Image.Image) -> tuple[Color, ...]:
+def palette_colors(image: Image.Image) -> tuple[Color, ...]:
     """The colours of a palette image by index, without those at its end that only repeat others to fill it up."""
     flat = image.getpalette("RGB") or []
     colors = list(zip(flat[0::3], flat[1::3], flat[2::3], strict=True))
@@ -27,21 +27,21 @@ def read_palette(path: Path) -> tuple[Color, ...]:
     Raises:
         DataError: unreadable.
     """
-    with opened(path) as file:
-        palette = palette_of(file.image) if file.image.mode == "P" else ()
+    with open_image(path) as file:
+        palette = palette_colors(file.image) if file.image.mode == "P" else ()
     is_ramp = len(palette) > 1 and all(color == (index,) * 3 for index, color in enumerate(palette))
     return () if is_ramp else palette
 
 
-def in_place(indices: Collection[int], palette: Sequence[Color], by_value: ByValue) -> bool:
+def matches_class_colors(indices: Collection[int], palette: Sequence[Color], by_value: ByValue) -> bool:
     """Whether indices have the colours of the classes of these values."""
     return all(index < len(palette) and by_value.get(index) == palette[index] for index in indices)
 
 
-def in_another_order(indices: Collection[int], palette: Sequence[Color], by_value: ByValue) -> bool:
+def is_reordered(indices: Collection[int], palette: Sequence[Color], by_value: ByValue) -> bool:
     """Whether indices have the colours of classes, but not of those of these values; 255 stays void unless listed."""
     indices = [index for index in indices if index != IGNORE or IGNORE in by_value]
-    if in_place(indices, palette, by_value) or any(index >= len(palette) for index in indices):
+    if matches_class_colors(indices, palette, by_value) or any(index >= len(palette) for index in indices):
         return False
     return set(by_value.values()).issuperset(palette[index] for index in indices)
 
@@ -54,9 +54,9 @@ def in_order(
     moved = {index: value_of[color] for index, color in enumerate(palette) if color in value_of}
     if IGNORE not in by_value:
         moved.pop(IGNORE, None)
-    if in_place(moved, palette, by_value):
+    if matches_class_colors(moved, palette, by_value):
         return indices
-    if not in_another_order(np.flatnonzero(np.bincount(indices.ravel())).tolist(), palette, by_value):
+    if not is_reordered(np.flatnonzero(np.bincount(indices.ravel())).tolist(), palette, by_value):
         return indices
     table = np.arange(256, dtype=np.uint16)
     table[list(moved)] = list(moved.values())

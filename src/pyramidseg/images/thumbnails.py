@@ -35,7 +35,7 @@ def small_size(size: Sequence[int], *, max_width_px: int) -> tuple[int, int]:
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def shrink(picture: Picture, *, max_width_px: int) -> Picture:
+def resize_to_thumbnail(picture: Picture, *, max_width_px: int) -> Picture:
     """A picture at its `small_size`: each pixel the mean of what it covers."""
     height, width = small_size(picture.shape[:2], max_width_px=max_width_px)
     return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), picture.dtype)
@@ -49,7 +49,7 @@ def jpeg_uri(picture: NDArray[np.uint8]) -> str:
     return _uri(data, "image/jpeg")
 
 
-def labels_uri(labels: NDArray[np.uint8], classes: Classes, *, max_width_px: int) -> str:
+def labels_png_uri(labels: NDArray[np.uint8], classes: Classes, *, max_width_px: int) -> str:
     """(H, W) labels in the colours of their classes, ignored ones transparent, as a PNG of `small_size`."""
     height, width = small_size(labels.shape, max_width_px=max_width_px)
     small = Image.fromarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST), "P")

@@ -19,7 +19,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import MissingExtra
-from pyramidseg.images.open_image import MAX_PIXELS, SEVERAL_PAGES, explained_damage, refuse_huge
+from pyramidseg.images.open_image import MAX_PIXELS, SEVERAL_PAGES, check_pixel_count, decoding_errors
 
 MAX_VALUES = 4 * MAX_PIXELS
 """Pixels times bands of one file at most: 4 GB as float32."""
@@ -70,7 +70,7 @@ def read_tiff_header(path: Path) -> TiffHeader | None:
             that are not read.
         MissingExtra: `decode_tiff` would need imagecodecs.
     """
-    with explained_damage(path), Path(path).open("rb") as file:
+    with decoding_errors(path), Path(path).open("rb") as file:
         if file.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return None
         directories = _directories(file)
@@ -89,7 +89,7 @@ def decode_tiff(path: Path, header: TiffHeader) -> NDArray[Any]:
     Raises:
         DataError: damaged or truncated.
     """
-    with explained_damage(path), Path(path).open("rb") as file:
+    with decoding_errors(path), Path(path).open("rb") as file:
         return _decoded(path, file, header)
 
 
@@ -162,7 +162,7 @@ def _check(path: Path, header: TiffHeader, tags: Mapping[int, Any]) -> None:
             f"{header.bands} bands of {header.dtype} values are not read; make them uint8, uint16, int16 or float32"
         )
         raise DefectError(DefectKind.UNREADABLE_IMAGE, path, detail)
-    refuse_huge(path, header.height, header.width)
+    check_pixel_count(path, header.height, header.width)
     values = header.height * header.width * header.bands
     if not 0 < values <= MAX_VALUES:
         raise DefectError(

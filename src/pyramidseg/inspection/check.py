@@ -20,12 +20,12 @@ from pyramidseg.base.parallel import in_threads
 from pyramidseg.base.result_cache import ResultCache, digest, file_state, user_cache
 from pyramidseg.base.text import first_few
 from pyramidseg.data.channel_statistics import byte_counts
-from pyramidseg.data.class_masks import NEXT_STEP, ClassMasks, UnknownValues, values_of
-from pyramidseg.data.image_mask_checks import Turn, check_same_grid, check_same_size, turn_of
-from pyramidseg.data.pairs import check_labels, labels_beside_holes, read_labels
+from pyramidseg.data.class_masks import NEXT_STEP, ClassMasks, UnknownValuesError, value_source
+from pyramidseg.data.image_mask_checks import ExifStatus, check_georeference, check_same_size, exif_status
+from pyramidseg.data.pairs import check_labels, ignore_nodata, read_labels
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.formats.coco.categories import crowd_of, with_crowds
-from pyramidseg.images.decode import check_channels, read_header, read_pixels
+from pyramidseg.images.decode import check_channels, read_header, read_masked_image
 from pyramidseg.inspection.class_statistics import SplitSummary, Tally
 from pyramidseg.inspection.image_table import ImageTable
 from pyramidseg.inspection.pair_inspection import Palettes, Turns, areas_elsewhere, colors_shown
@@ -44,7 +44,7 @@ class DefectSummary:
     def __init__(self, source: str) -> None:
         self.source = source
         self.strays = 0
-        self.first_strays: list[UnknownValues] = []
+        self.first_strays: list[UnknownValuesError] = []
         self.pixels: Counter[int] = Counter()
         self.masks: Counter[int] = Counter()
         self.others = 0
@@ -52,7 +52,7 @@ class DefectSummary:
 
     def add(self, error: DataError) -> None:
         """Take in one defect."""
-        if isinstance(error, UnknownValues):
+        if isinstance(error, UnknownValuesError):
             self.strays += 1
             self.pixels.update(error.pixels)
             self.masks.update(error.pixels.keys())
@@ -199,7 +199,7 @@ class Finding(NamedTuple):
     size: tuple[int, int] = (0, 0)
     dtype: str = ""
     counts: NDArray[np.int64] | None = None
-    turn: Turn = Turn.NONE
+    turn: ExifStatus = ExifStatus.CONSISTENT
     palette: Mapping[int, Color] = MappingProxyType({})
     error: DataError | None = None
 
@@ -312,16 +312,16 @@ def check_record(record: Record, masks: MaskSource, *, num_classes: int, channel
             check_channels(record.image, header, channels)
         labels = read_labels(record, masks)
         check_same_size(record, (header.height, header.width), labels.shape)
-        check_same_grid(record)
+        check_georeference(record)
         if header.holes:
-            labels = labels_beside_holes(labels, read_pixels(record.image, channels=channels))
+            labels = ignore_nodata(labels, read_masked_image(record.image, channels=channels))
         counts = byte_counts(labels[..., None])[0]
         check_labels(record, masks, counts, num_classes=num_classes)
         palette = colors_shown(record, masks, counts)
     except DataError as error:
         return Finding(record, error=error)
     size = header.height, header.width
-    return Finding(record, size, header.dtype, counts, turn_of(record, size, values_of(masks)), palette)
+    return Finding(record, size, header.dtype, counts, exif_status(record, size, value_source(masks)), palette)
 
 
 def fingerprint(splits: dict[str, tuple[Record, ...]]) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.images.decode import read_header
-from pyramidseg.images.thumbnails import jpeg_uri, labels_uri, shrink, to_rgb
+from pyramidseg.images.thumbnails import jpeg_uri, labels_png_uri, resize_to_thumbnail, to_rgb
 from pyramidseg.inspection.image_table import PixelIndex
 
 PICTURES = 12
@@ -85,7 +85,7 @@ def _sample(dataset: Dataset, split: str, record: Record) -> Sample:
     return Sample(
         split=split,
         record_id=record.id,
-        image=jpeg_uri(shrink(to_rgb(image), max_width_px=WIDTH_PX)),
-        mask=labels_uri(labels, classes, max_width_px=WIDTH_PX),
+        image=jpeg_uri(resize_to_thumbnail(to_rgb(image), max_width_px=WIDTH_PX)),
+        mask=labels_png_uri(labels, classes, max_width_px=WIDTH_PX),
         shown=tuple(shown.tolist()),
     )

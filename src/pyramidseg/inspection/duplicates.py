@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import MaskSource, Record
-from pyramidseg.images.decode import read_pixels
+from pyramidseg.images.decode import read_masked_image
 from pyramidseg.inspection.image_table import ImageTable
 from pyramidseg.inspection.perceptual_hash import MAX_BITS, MIN_CORRELATION, correlation, nearest, nearest_other
 
@@ -111,7 +111,7 @@ def _same_pixels(first: Record, second: Record) -> bool:
     try:
         if filecmp.cmp(first.image, second.image, shallow=False):
             return True
-        one, other = read_pixels(first.image), read_pixels(second.image)
+        one, other = read_masked_image(first.image), read_masked_image(second.image)
         return bool(np.array_equal(one.values, other.values))
     except (DataError, OSError):
         return False
@@ -119,7 +119,7 @@ def _same_pixels(first: Record, second: Record) -> bool:
 
 def _looks_the_same(first: Record, second: Record) -> bool:
     try:
-        one, other = read_pixels(first.image).filled(), read_pixels(second.image).filled()
+        one, other = read_masked_image(first.image).filled(), read_masked_image(second.image).filled()
         return correlation(one, other) >= MIN_CORRELATION
     except DataError:
         return False

@@ -19,13 +19,20 @@ from pyramidseg.base.defects import Defect, DefectKind, as_defects
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.text import first_few
 from pyramidseg.data.channel_statistics import ChannelSums, byte_counts, sums_of
-from pyramidseg.data.class_masks import ClassMasks, UnknownValues, values_of
-from pyramidseg.data.image_mask_checks import Size, Turn, check_same_grid, mismatch, orientation, turn_of
+from pyramidseg.data.class_masks import ClassMasks, UnknownValuesError, value_source
+from pyramidseg.data.image_mask_checks import (
+    ExifStatus,
+    Size,
+    check_georeference,
+    exif_orientation,
+    exif_status,
+    size_mismatch,
+)
 from pyramidseg.data.index_masks import IndexValues
-from pyramidseg.data.pairs import check_labels, labels_beside_holes, read_labels
+from pyramidseg.data.pairs import check_labels, ignore_nodata, read_labels
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.formats.geojson.geojson_masks import GeoJsonValues
-from pyramidseg.images.decode import read_header, read_image, read_pixels
+from pyramidseg.images.decode import read_header, read_image, read_masked_image
 from pyramidseg.images.nodata import MaskedImage
 from pyramidseg.images.open_image import is_image_name
 from pyramidseg.images.palette import read_palette
@@ -39,7 +46,7 @@ def areas_elsewhere(records: Collection[Record], masks: MaskSource) -> Iterator[
 
     A file that several images share is expected to miss some of them.
     """
-    values = values_of(masks)
+    values = value_source(masks)
     if not isinstance(values, GeoJsonValues):
         return
     shared = Counter(record.mask for record in records)
@@ -69,21 +76,21 @@ class Turns:
         self._unseen: list[Record] = []
         self._of_mask: list[Record] = []
 
-    def add(self, record: Record, turn: Turn) -> None:
+    def add(self, record: Record, turn: ExifStatus) -> None:
         """Take in one pair."""
-        self._shown += turn is Turn.SHOWN
-        self._missing += turn is Turn.MISSING
-        if turn is Turn.UNSEEN:
+        self._shown += turn is ExifStatus.CONFIRMED
+        self._missing += turn is ExifStatus.NOT_APPLIED
+        if turn is ExifStatus.UNVERIFIED:
             self._unseen.append(record)
-        elif turn is Turn.OF_MASK:
+        elif turn is ExifStatus.MASK_ONLY:
             self._of_mask.append(record)
 
     def defects(self) -> Iterator[Defect]:
         """Masks that were not turned, going by the others of the dataset."""
         for record in self._unseen if self._masks_are_unturned else ():
             detail = (
-                f"its image {record.image} is turned by its EXIF tag (orientation {orientation(record.image)}), and "
-                f"going by the sizes of {self._missing} others, the masks of this dataset were not; turn the mask too, "
+                f"its image {record.image} is turned by its EXIF tag (orientation {exif_orientation(record.image)}), "
+                f"and going by the sizes of {self._missing} others, the masks of this dataset were not; rotate it, "
                 "or take the tag away"
             )
             yield Defect(DefectKind.EXIF_TURNED, record.mask or record.image, detail)
@@ -127,7 +134,7 @@ def colors_shown(record: Record, masks: MaskSource, counts: NDArray[np.int64]) -
     """
     if not isinstance(masks, ClassMasks) or type(masks.values) is not IndexValues or record.mask is None:
         return {}
-    if masks.values.stated or masks.values.colors:
+    if masks.values.explicit or masks.values.colors:
         return {}
     palette = read_palette(record.mask)
     return {value: palette[value] for value, label in masks.ids if counts[label] and value < len(palette)}
@@ -200,7 +207,7 @@ class Examination(NamedTuple):
     counts: NDArray[np.int64] | None
     defects: tuple[Defect, ...]
     unknown: Mapping[str, int]
-    turn: Turn
+    turn: ExifStatus
     palette: Mapping[int, Color]
 
 
@@ -217,24 +224,24 @@ def examine(
     labels, shape, unknown = _examine_mask(record, masks, defects)
     size = None if image is None else (image.height, image.width)
     if size is not None and shape is not None and shape != size:
-        defects.append(mismatch(record, image=size, mask=shape).defect)
+        defects.append(size_mismatch(record, image=size, mask=shape).defect)
     counts = None
     if labels is not None and pixels is not None and shape == size:
-        counts = byte_counts(labels_beside_holes(labels, pixels)[..., None])[0]
+        counts = byte_counts(ignore_nodata(labels, pixels)[..., None])[0]
         try:
             check_labels(record, masks, counts, num_classes=num_classes)
-            check_same_grid(record)
+            check_georeference(record)
         except DataError as error:
             defects += as_defects(error, file=_mask_file(record), otherwise=DefectKind.UNKNOWN_VALUE)
             counts = None
     if counts is not None and counts[IGNORE] == counts.sum():
         detail = "all pixels are ignored, and none has a class; label it, or take it out"
         defects.append(Defect(DefectKind.ALL_IGNORED, _mask_file(record), detail))
-    turn = Turn.NONE
+    turn = ExifStatus.CONSISTENT
     if counts is not None and size is not None:
-        turn = turn_of(record, size, values_of(masks))
-    elif any(defect.kind is DefectKind.EXIF_TURNED for defect in defects) and orientation(record.image) >= 5:
-        turn = Turn.MISSING
+        turn = exif_status(record, size, value_source(masks))
+    elif any(defect.kind is DefectKind.EXIF_TURNED for defect in defects) and exif_orientation(record.image) >= 5:
+        turn = ExifStatus.NOT_APPLIED
     palette = {} if counts is None else colors_shown(record, masks, counts)
     return Examination(record, image, counts, tuple(dict.fromkeys(defects)), unknown, turn, palette)
 
@@ -244,11 +251,11 @@ def _examine_image(
 ) -> tuple[MaskedImage | None, ImageFacts | None]:
     """Its pixels, and what is kept of them."""
     try:
-        pixels = read_pixels(path, channels=bands)
+        pixels = read_masked_image(path, channels=bands)
     except DataError as error:
         defects += as_defects(error, file=path, otherwise=DefectKind.UNREADABLE_IMAGE)
         return None, None
-    sums = sums_of(pixels.values, pixels.absent)
+    sums = sums_of(pixels.values, pixels.nodata)
     if all(band.low >= band.high for band in sums):
         defects.append(Defect(DefectKind.BLANK_IMAGE, path, f"{_single_color(sums)}; take it out, or replace it"))
     look = perceptual_hash_of(pixels.filled())
@@ -277,7 +284,7 @@ def _examine_mask(
     if record.mask is None:
         otherwise = DefectKind.MISSING_MASK
     defects += as_defects(error, file=file, otherwise=otherwise)
-    if not isinstance(error, UnknownValues):
+    if not isinstance(error, UnknownValuesError):
         return None, None, {}
     frequent = sorted(error.pixels.items(), key=lambda item: -item[1])[:MOST_UNKNOWN]
     unknown = {error.source.describe([value]): pixels for value, pixels in frequent}

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 
 from pyramidseg.base.files import write_atomically, write_bytes
-from pyramidseg.images.georeference import geotiff
+from pyramidseg.images.georeference import encode_geotiff
 from pyramidseg.predict.segmentation import Image, Segmentation, row_blocks
 
 SIGNATURE = "pyramidseg"
@@ -73,7 +73,7 @@ def write_geotiff(path: Path, segmentation: Segmentation, image: Image) -> None:
     """Class ids as a GeoTIFF at the image's own place on the map, with the classes' colours and names."""
     assert segmentation.place is not None, "this writer needs a segmentation with a place"
     names = {f"class_{index}": name for index, name in enumerate(segmentation.classes.names)}
-    content = geotiff(
+    content = encode_geotiff(
         segmentation.labels,
         segmentation.place,
         palette=segmentation.classes.palette(),

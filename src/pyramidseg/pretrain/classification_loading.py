@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.device import position_seed
 from pyramidseg.base.errors import PyramidSegError
-from pyramidseg.data.loading import SampleKey, Samples
-from pyramidseg.data.transforms import resized, vary_color
+from pyramidseg.data.loading import SampleDataset, SampleKey
+from pyramidseg.data.transforms import jitter_color, resized
 from pyramidseg.images.decode import read_image
 from pyramidseg.pretrain.image_folders import LabelledImage
 
@@ -22,7 +22,7 @@ MARGIN = 8 / 7
 """Shorter side over crop when a model is scored, as for ImageNet: 256 over 224."""
 
 
-class ClassifiedSamples(Samples):
+class ClassifiedSamples(SampleDataset):
     """Augmented crops by position."""
 
     def __init__(
@@ -55,7 +55,7 @@ class ClassifiedSamples(Samples):
         if rng.random() < self.flip:
             image = image[:, ::-1]
         if self.color:
-            image = vary_color(image, *rng.uniform(1 - self.color, 1 + self.color, size=3))
+            image = jitter_color(image, *rng.uniform(1 - self.color, 1 + self.color, size=3))
         return np.ascontiguousarray(image), np.int64(entry.label), position
 
 

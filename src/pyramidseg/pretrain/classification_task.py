@@ -31,8 +31,8 @@ from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.log import track
 from pyramidseg.base.overrides import given_settings
 from pyramidseg.base.parallel import in_threads
-from pyramidseg.data.image_statistics import Normalization, measure, wants_statistics
 from pyramidseg.data.loading import Batch
+from pyramidseg.data.normalization import Normalization, measure_normalization, uses_dataset_statistics
 from pyramidseg.data.records import Record
 from pyramidseg.images.decode import read_header, read_image
 from pyramidseg.model.classifier import Classifier
@@ -288,10 +288,10 @@ def _checked(folder: Path, config: Config) -> tuple[ImageFolders, Normalization 
     for name, images in data.splits.items():
         logger.info(f"  {name}: {len(images)} images")
     dtype = _common_dtype(data)
-    if not wants_statistics(config.data.normalization, dtypes=(dtype,), channels=channels, pretrained=False):
+    if not uses_dataset_statistics(config.data.normalization, dtypes=(dtype,), channels=channels, pretrained=False):
         return data, None
     records = [Record(entry.id, entry.image) for entry in data.splits["train"]]
-    return data, measure(records, channels=channels)
+    return data, measure_normalization(records, channels=channels)
 
 
 def _common_dtype(data: ImageFolders) -> str:

@@ -10,8 +10,8 @@ from pyramidseg.base.config import Config, DataConfig, ModelConfig
 from pyramidseg.base.device import channels_last, memory_explained, position_seed
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.machine import free_bytes
-from pyramidseg.data.image_statistics import Normalization
 from pyramidseg.data.loading import TrainingSamples
+from pyramidseg.data.normalization import Normalization
 from pyramidseg.data.pairs import FilePairs, PairSource
 from pyramidseg.data.ram_cache import cache_if_fits
 from pyramidseg.data.records import Dataset

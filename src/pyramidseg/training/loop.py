@@ -23,7 +23,7 @@ from pyramidseg.base.device import (
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.overrides import full_name, given_settings, load_config
 from pyramidseg.base.train_overrides import TrainOverrides
-from pyramidseg.data.image_statistics import Normalization, measure, wants_statistics
+from pyramidseg.data.normalization import Normalization, measure_normalization, uses_dataset_statistics
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.inspection import DatasetSummary, check_dataset
@@ -193,9 +193,9 @@ def checked_dataset(
     for note in summary.notes:
         logger.warning(note)
     dtypes, pretrained = summary.splits["train"].dtypes, config.model.weights != "random"
-    if not wants_statistics(config.data.normalization, dtypes=dtypes, channels=channels, pretrained=pretrained):
+    if not uses_dataset_statistics(config.data.normalization, dtypes=dtypes, channels=channels, pretrained=pretrained):
         return dataset, summary, None
-    return dataset, summary, measure(dataset.split("train"), channels=channels)
+    return dataset, summary, measure_normalization(dataset.split("train"), channels=channels)
 
 
 def continue_from(run: RunFolder, setup: Setup) -> tuple[TrainingProgress, Tensor]:

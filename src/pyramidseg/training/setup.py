@@ -15,7 +15,7 @@ from pyramidseg.base.device import choose_device, rank, resolve_precision, world
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.log import duration
 from pyramidseg.base.machine import available_processors
-from pyramidseg.data.loading import EpochPlan, Samples, TrainingLoader, default_workers
+from pyramidseg.data.loading import EpochPlan, SampleDataset, TrainingLoader, default_workers
 from pyramidseg.training.checkpoint import Identity, InitialWeights, TrainingProgress
 from pyramidseg.training.ema import ModelEma
 from pyramidseg.training.freezing import set_training_mode
@@ -121,7 +121,7 @@ def assemble(
     *,
     model: nn.Module,
     seen_by_loss: nn.Module,
-    samples: Samples,
+    samples: SampleDataset,
     origin: InitialWeights,
     notes: tuple[str, ...],
 ) -> Setup:

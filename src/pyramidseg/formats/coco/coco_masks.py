@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import Polygons, Shape, Where, as_ring, rasterise, refuse_far
-from pyramidseg.annotations.run_lengths import runs_of
+from pyramidseg.annotations.polygons import Polygons, Shape, Where, check_inside_image, parse_ring, rasterise
+from pyramidseg.annotations.run_lengths import decode_run_lengths
 from pyramidseg.base.defects import DefectCollector
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.json_stream import JsonSlices
-from pyramidseg.data.index_masks import in_names
+from pyramidseg.data.index_masks import describe_names
 from pyramidseg.data.records import Record
 from pyramidseg.images.decode import image_size
-from pyramidseg.images.open_image import refuse_huge
+from pyramidseg.images.open_image import check_pixel_count
 
 Id = int | str
 
@@ -63,7 +63,7 @@ class CocoValues:
 
     files: Mapping[str, CocoFile]
     names: tuple[str, ...]
-    void: ClassVar[tuple[int, ...]] = ()
+    ignored_values: ClassVar[tuple[int, ...]] = ()
 
     def read(self, record: Record) -> NDArray[np.uint16]:
         """See `ValueSource.read`."""
@@ -77,7 +77,7 @@ class CocoValues:
             flaws.add(where.flaw("height and width have to be whole numbers from 1 on").defect)
         if height < 1 or width < 1:
             height, width = image_size(record.image)
-        refuse_huge(file.slices.path, height, width)
+        check_pixel_count(file.slices.path, height, width)
         shapes: list[Shape] = []
         for annotation in file.slices.read(range(file.first[row], file.first[row + 1])):
             with flaws.collect():
@@ -92,7 +92,7 @@ class CocoValues:
 
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""
-        return in_names(values, self.names)
+        return describe_names(values, self.names)
 
 
 def _shape(annotation: Any, file: CocoFile, record: Record, *, height: int, width: int) -> Shape:
@@ -107,12 +107,12 @@ def _shape(annotation: Any, file: CocoFile, record: Record, *, height: int, widt
                 f"its run lengths are of an image of {size} pixels (height, width), and the image is said to have "
                 f"{[height, width]}"
             )
-        return runs_of(value, outline.get("counts"), height=height, width=width, where=where, layer=layer)
+        return decode_run_lengths(value, outline.get("counts"), height=height, width=width, where=where, layer=layer)
     if not isinstance(outline, list) or not outline:
         raise where.flaw("has no outline (segmentation), and a box alone is no mask; outline it, or delete it")
-    rings = [as_ring(part, where=where) for part in outline]
+    rings = [parse_ring(part, where=where) for part in outline]
     for ring in rings:
-        refuse_far(ring, height=height, width=width, image=record.image, where=where)
+        check_inside_image(ring, height=height, width=width, image=record.image, where=where)
     return Polygons(value, [[ring] for ring in rings], layer)
 
 

@@ -16,7 +16,7 @@ from pyramidseg.base.defects import DefectCollector
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.json_stream import JsonSlices
 from pyramidseg.data.color_masks import read_colors
-from pyramidseg.data.index_masks import in_names
+from pyramidseg.data.index_masks import describe_names
 from pyramidseg.data.records import Record
 from pyramidseg.formats.coco.coco_masks import CategoryValues, Id, values_of
 
@@ -45,7 +45,7 @@ class PanopticValues:
     files: tuple[PanopticFile, ...]
     places: Mapping[str, tuple[int, int]]
     names: tuple[str, ...]
-    void: ClassVar[tuple[int, ...]] = (VOID,)
+    ignored_values: ClassVar[tuple[int, ...]] = (VOID,)
 
     def read(self, record: Record) -> NDArray[np.uint16]:
         """See `ValueSource.read`."""
@@ -65,7 +65,7 @@ class PanopticValues:
 
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""
-        return in_names(values, self.names)
+        return describe_names(values, self.names)
 
 
 def _segment(segment: Any, file: PanopticFile, record: Record) -> tuple[int, CategoryValues]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import Ring, Where, as_points
+from pyramidseg.annotations.polygons import Ring, Where, parse_points
 from pyramidseg.base.defects import DefectCollector
 from pyramidseg.base.json_stream import members
 
@@ -120,7 +120,7 @@ def _ring(positions: Any, where: Where) -> Ring:
     points = _list(positions, where)
     if any(not isinstance(position, list) or len(position) < 2 for position in points):
         raise where.flaw("every point needs an x and a y ([[x1, y1], [x2, y2], ...])")
-    ring = as_points([position[:2] for position in points], where=where)
+    ring = parse_points([position[:2] for position in points], where=where)
     if len(ring) < 3:
         raise where.flaw(f"a polygon of {len(ring)} points encloses nothing; 3 or more are needed")
     if (largest := np.abs(ring).max()) > _FARTHEST:

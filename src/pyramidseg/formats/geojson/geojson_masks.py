@@ -19,7 +19,7 @@ from pyramidseg.annotations.polygons import Polygons, Where, rasterise
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.result_cache import file_state
-from pyramidseg.data.index_masks import in_names
+from pyramidseg.data.index_masks import describe_names
 from pyramidseg.data.records import Record
 from pyramidseg.formats.geojson.features import Feature, Layer, bounds_of, read_geojson
 from pyramidseg.images.georeference import (
@@ -28,9 +28,9 @@ from pyramidseg.images.georeference import (
     is_geographic,
     parse_crs,
     read_georeference,
-    reprojected,
+    reproject,
 )
-from pyramidseg.images.open_image import refuse_huge, turn
+from pyramidseg.images.open_image import apply_orientation, check_pixel_count
 from pyramidseg.images.tiff import read_tiff_header
 
 OF_IMAGE = "image"
@@ -62,7 +62,7 @@ class GeoJsonValues:
     values: Mapping[str, int]
     class_property: str | None = None
     crs: str | None = None
-    void: ClassVar[tuple[int, ...]] = ()
+    ignored_values: ClassVar[tuple[int, ...]] = ()
 
     def read(self, record: Record) -> NDArray[np.uint16]:
         """See `ValueSource.read`."""
@@ -70,7 +70,7 @@ class GeoJsonValues:
         where = Where(met.layer.path)
         shapes = [self._shape(feature, met.place, where) for feature in met.features]
         drawn = rasterise(shapes, height=met.height, width=met.width, where=where)
-        return turn(drawn, met.place.orientation).astype(np.uint16, copy=False)
+        return apply_orientation(drawn, met.place.orientation).astype(np.uint16, copy=False)
 
     def misses(self, record: Record) -> bool:
         """Whether the file has areas, and the image lies beside all of them."""
@@ -88,7 +88,7 @@ class GeoJsonValues:
                 f"does not say where on the map it lies, so {record.mask.name} cannot be drawn on it; it has to be a "
                 "GeoTIFF with scale and tie point",
             )
-        refuse_huge(record.image, header.height, header.width)
+        check_pixel_count(record.image, header.height, header.width)
         layer = _layer_on(record.mask, file_state(record.mask), self.class_property, self.crs, place.crs)
         left, low, right, high = place.bounds(header.height, header.width)
         bounds = layer.bounds
@@ -98,7 +98,7 @@ class GeoJsonValues:
 
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""
-        return in_names(values, self.names)
+        return describe_names(values, self.names)
 
     def _shape(self, feature: Feature, place: Georeference, where: Where) -> Polygons:
         value = 1
@@ -149,7 +149,7 @@ def _parsed(crs: str, path: Path) -> str:
 def _moved(layer: Layer, source: str, target: str) -> Layer:
     rings = [ring for feature in layer.features for part in feature.parts for ring in part]
     try:
-        moved = reprojected(np.concatenate(rings), source=source, target=target)
+        moved = reproject(np.concatenate(rings), source=source, target=target)
     except DataError as error:
         raise DataError(f"{layer.path}: {error}") from None
     following = iter(np.split(moved, np.cumsum([len(ring) for ring in rings])[:-1]))

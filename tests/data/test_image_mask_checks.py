@@ -8,7 +8,7 @@ from PIL import Image
 
 from made_files import write
 from pyramidseg.base.defects import DefectKind
-from pyramidseg.data.image_mask_checks import Turn, mismatch, resizable, turn_of
+from pyramidseg.data.image_mask_checks import ExifStatus, exif_status, is_resizable, size_mismatch
 from pyramidseg.data.records import Record, ValueSource
 from pyramidseg.formats.labelme import LabelMeValues
 from pyramidseg.formats.yolo import YoloValues
@@ -32,8 +32,8 @@ def test_scaled_mask_is_resizable_however_its_sides_were_rounded(
 ) -> None:
     mask = max(1, whole(scale * height)), max(1, whole(scale * width))
     if mask != (width, height):
-        assert resizable(image=(height, width), mask=mask)
-        assert resizable(image=mask, mask=(height, width))
+        assert is_resizable(image=(height, width), mask=mask)
+        assert is_resizable(image=mask, mask=(height, width))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_scaled_mask_is_resizable_however_its_sides_were_rounded(
     [((480, 640), (640, 480)), ((480, 640), (480, 480)), ((100, 101), (101, 100)), ((96, 128), (90, 128))],
 )
 def test_mask_of_another_shape_is_not_resizable(image: tuple[int, int], mask: tuple[int, int]) -> None:
-    assert not resizable(image=image, mask=mask)
+    assert not is_resizable(image=image, mask=mask)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_mask_of_another_shape_is_not_resizable(image: tuple[int, int], mask: tu
 def test_mask_on_its_side_is_told_with_the_tag_that_turns_either(
     tmp_path: Path, tag: int, own: int, kind: DefectKind, said: str
 ) -> None:
-    defect = mismatch(pair(tmp_path, tag, own), image=(8, 6), mask=(6, 8)).defect
+    defect = size_mismatch(pair(tmp_path, tag, own), image=(8, 6), mask=(6, 8)).defect
     assert defect.kind is kind
     assert defect.file == tmp_path / "a.png"
     assert said in defect.detail
@@ -64,39 +64,41 @@ def test_mask_on_its_side_is_told_with_the_tag_that_turns_either(
 
 
 def test_mask_of_the_same_shape_is_told_of_the_way_out(tmp_path: Path) -> None:
-    assert "resize_masks: true" in mismatch(pair(tmp_path, 1, 1), image=(6, 8), mask=(3, 4)).defect.detail
+    assert "resize_masks: true" in size_mismatch(pair(tmp_path, 1, 1), image=(6, 8), mask=(3, 4)).defect.detail
 
 
 @pytest.mark.parametrize(
     ("tag", "own", "size", "turn"),
     [
-        (1, 1, (6, 8), Turn.NONE),
-        (3, 3, (6, 8), Turn.NONE),
-        (6, 1, (8, 6), Turn.SHOWN),
-        (1, 6, (8, 6), Turn.SHOWN),
-        (6, 1, (6, 6), Turn.UNSEEN),
-        (3, 1, (6, 8), Turn.UNSEEN),
-        (1, 3, (6, 8), Turn.OF_MASK),
-        (6, 8, (8, 6), Turn.OF_MASK),
+        (1, 1, (6, 8), ExifStatus.CONSISTENT),
+        (3, 3, (6, 8), ExifStatus.CONSISTENT),
+        (6, 1, (8, 6), ExifStatus.CONFIRMED),
+        (1, 6, (8, 6), ExifStatus.CONFIRMED),
+        (6, 1, (6, 6), ExifStatus.UNVERIFIED),
+        (3, 1, (6, 8), ExifStatus.UNVERIFIED),
+        (1, 3, (6, 8), ExifStatus.MASK_ONLY),
+        (6, 8, (8, 6), ExifStatus.MASK_ONLY),
     ],
 )
-def test_turns_are_told_by_both_tags(tmp_path: Path, tag: int, own: int, size: tuple[int, int], turn: Turn) -> None:
-    assert turn_of(pair(tmp_path, tag, own), size) is turn
+def test_turns_are_told_by_both_tags(
+    tmp_path: Path, tag: int, own: int, size: tuple[int, int], turn: ExifStatus
+) -> None:
+    assert exif_status(pair(tmp_path, tag, own), size) is turn
 
 
 def test_outlines_have_no_tag_to_go_by(tmp_path: Path) -> None:
     record = pair(tmp_path, 3, 1)
-    assert turn_of(Record("a", record.image, tmp_path / "a.json"), (6, 8)) is Turn.NONE
+    assert exif_status(Record("a", record.image, tmp_path / "a.json"), (6, 8)) is ExifStatus.CONSISTENT
 
 
 @pytest.mark.parametrize("tag", [1, 3, 6])
 @pytest.mark.parametrize(("name", "values"), [("a.txt", YoloValues({}, ())), ("a.json", LabelMeValues({}, ()))])
 def test_outlines_without_a_size_fit_any_turn(tmp_path: Path, name: str, values: ValueSource, tag: int) -> None:
     record = Record("a", pair(tmp_path, tag, 1).image, write(tmp_path / name, "{}"))
-    assert turn_of(record, (8, 6), values) is (Turn.NONE if tag == 1 else Turn.UNSEEN)
+    assert exif_status(record, (8, 6), values) is (ExifStatus.CONSISTENT if tag == 1 else ExifStatus.UNVERIFIED)
 
 
 def test_outlines_with_a_size_are_known_to_fit(tmp_path: Path) -> None:
     file = write(tmp_path / "a.json", '{"imageHeight": 8, "imageWidth": 6}')
     record = Record("a", pair(tmp_path, 6, 1).image, file)
-    assert turn_of(record, (8, 6), LabelMeValues({}, ())) is Turn.NONE
+    assert exif_status(record, (8, 6), LabelMeValues({}, ())) is ExifStatus.CONSISTENT

@@ -12,7 +12,7 @@ from pyramidseg.base.parallel import in_threads
 from pyramidseg.base.result_cache import digest, file_state, user_cache
 from pyramidseg.data.channel_statistics import ChannelSums, sums_of
 from pyramidseg.data.records import Record
-from pyramidseg.images.decode import read_pixels
+from pyramidseg.images.decode import read_masked_image
 
 _SHOWN = 12
 
@@ -43,7 +43,7 @@ class Normalization:
         return cls(tuple(content["mean"]), tuple(content["std"]), tuple(content["constant"]))
 
 
-def wants_statistics(
+def uses_dataset_statistics(
     setting: Literal["auto", "encoder", "dataset"], *, dtypes: Sequence[str], channels: Channels, pretrained: bool
 ) -> bool:
     """Whether a dataset's own statistics are to be used.
@@ -61,7 +61,7 @@ def wants_statistics(
     return not pretrained and (tuple(dtypes) != ("uint8",) or number not in (1, 3))
 
 
-def measure(records: Sequence[Record], *, channels: Channels) -> Normalization:
+def measure_normalization(records: Sequence[Record], *, channels: Channels) -> Normalization:
     """Mean and deviation over all pixels of all images; holes do not count.
 
     Raises:
@@ -79,7 +79,7 @@ def measure(records: Sequence[Record], *, channels: Channels) -> Normalization:
 
 def _measured(images: Sequence[Path], channels: Channels) -> Normalization:
     def sums(image: Path) -> list[ChannelSums]:
-        return sums_of(*read_pixels(image, channels=channels))
+        return sums_of(*read_masked_image(image, channels=channels))
 
     totals: list[ChannelSums] = []
     for image in track(in_threads(sums, images), total=len(images), task="measuring the images' channels"):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyramidseg.base.config import Channels
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import Progress, report_progress
-from pyramidseg.data.image_statistics import measure, wants_statistics
+from pyramidseg.data.normalization import measure_normalization, uses_dataset_statistics
 from pyramidseg.data.records import Record
 from pyramidseg.images.decode import read_image
 from pyramidseg.model.segmenter import Segmenter
@@ -44,7 +44,7 @@ def test_statistics_equal_those_of_all_pixels_at_once(
     tmp_path_factory: pytest.TempPathFactory, dtype: Any, channels: int, seed: int
 ) -> None:
     images = draw(channels, dtype, seed)
-    found = measure(write(tmp_path_factory.mktemp("images"), images), channels=channels)
+    found = measure_normalization(write(tmp_path_factory.mktemp("images"), images), channels=channels)
     pixels = np.concatenate([image.reshape(-1, channels) for image in images]).astype(np.float64) / UNIT[dtype]
     assert found.mean == pytest.approx(pixels.mean(axis=0), rel=1e-12)
     assert found.std == pytest.approx(pixels.std(axis=0), rel=1e-9)
@@ -56,14 +56,14 @@ def test_holes_do_not_count(tmp_path: Path, dtype: Any, nodata: str) -> None:
     images = draw(3, dtype)
     whole = np.concatenate([image.reshape(-1, 3) for image in images]).astype(np.float64) / UNIT[dtype]
     holed = [np.concatenate([image, np.full((3, *image.shape[1:]), float(nodata)).astype(dtype)]) for image in images]
-    found = measure(write(tmp_path, holed, nodata=nodata), channels=3)
+    found = measure_normalization(write(tmp_path, holed, nodata=nodata), channels=3)
     assert found.mean == pytest.approx(whole.mean(axis=0), rel=1e-12)
     assert found.std == pytest.approx(whole.std(axis=0), rel=1e-9)
 
 
 def test_statistics_are_those_of_the_chosen_bands(tmp_path: Path) -> None:
     records = write(tmp_path, draw(5, np.uint16))
-    everything, chosen = measure(records, channels=5), measure(records, channels=(4, 2))
+    everything, chosen = measure_normalization(records, channels=5), measure_normalization(records, channels=(4, 2))
     assert chosen.mean == (everything.mean[3], everything.mean[1])
     assert chosen.std == (everything.std[3], everything.std[1])
 
@@ -71,7 +71,7 @@ def test_statistics_are_those_of_the_chosen_bands(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", list(UNIT))
 def test_a_model_with_them_sees_values_of_mean_0_and_deviation_1(tmp_path: Path, dtype: Any) -> None:
     records = write(tmp_path, draw(4, dtype))
-    found = measure(records, channels=4)
+    found = measure_normalization(records, channels=4)
     model = Segmenter(encoder="test_resnet", encoder_weights="none", num_classes=2, in_channels=4)
     model.set_normalization(found.mean, found.std)
     seen = torch.cat(
@@ -89,7 +89,7 @@ def test_a_channel_that_never_varies_is_divided_by_1_and_named(tmp_path: Path) -
     images = draw(3, np.int16)
     for image in images:
         image[..., 1] = 7
-    found = measure(write(tmp_path, images), channels=3)
+    found = measure_normalization(write(tmp_path, images), channels=3)
     assert (found.mean[1], found.std[1], found.constant) == (7, 1, (1,))
     assert "channel 2 never varies" in str(found)
 
@@ -99,7 +99,7 @@ def test_a_channel_of_holes_is_refused(tmp_path: Path) -> None:
     for image in images:
         image[..., 2] = np.nan
     with pytest.raises(DataError, match=r"channel 3 holds nothing in any training image; leave it out \(data\.bands\)"):
-        measure(write(tmp_path, images), channels=3)
+        measure_normalization(write(tmp_path, images), channels=3)
 
 
 def test_statistics_are_cached_until_an_image_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,11 +108,11 @@ def test_statistics_are_cached_until_an_image_changes(tmp_path: Path, monkeypatc
     records = write(tmp_path, images)
     tasks: list[Progress] = []
     with report_progress(tasks.append):
-        first = measure(records, channels=4)
-        assert measure(records, channels=4) == first
+        first = measure_normalization(records, channels=4)
+        assert measure_normalization(records, channels=4) == first
         assert [task.total for task in tasks if task.finished] == [4]
         write(tmp_path, [image + 1 for image in images])
-        assert measure(records, channels=4) != first
+        assert measure_normalization(records, channels=4) != first
         assert [task.total for task in tasks if task.finished] == [4, 4]
 
 
@@ -133,8 +133,8 @@ def test_statistics_are_cached_until_an_image_changes(tmp_path: Path, monkeypatc
 def test_by_default_only_8_bit_images_of_1_or_3_channels_go_by_the_encoder(
     dtype: str, channels: Channels, wanted: bool
 ) -> None:
-    assert wants_statistics("auto", dtypes=[dtype], channels=channels, pretrained=False) == wanted
-    assert not wants_statistics("auto", dtypes=[dtype], channels=channels, pretrained=True)
+    assert uses_dataset_statistics("auto", dtypes=[dtype], channels=channels, pretrained=False) == wanted
+    assert not uses_dataset_statistics("auto", dtypes=[dtype], channels=channels, pretrained=True)
     for pretrained in (False, True):
-        assert wants_statistics("dataset", dtypes=[dtype], channels=channels, pretrained=pretrained)
-        assert not wants_statistics("encoder", dtypes=[dtype], channels=channels, pretrained=pretrained)
+        assert uses_dataset_statistics("dataset", dtypes=[dtype], channels=channels, pretrained=pretrained)
+        assert not uses_dataset_statistics("encoder", dtypes=[dtype], channels=channels, pretrained=pretrained)
