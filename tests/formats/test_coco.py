@@ -179,7 +179,7 @@ class TestLayouts:
         with pytest.raises(DataError, match=r"train_v2\.json: holds annotations of the same split as .*train\.json"):
             opened(tmp_path)
 
-    def test_files_beside_those_of_the_splits_are_left_out_aloud(self, tmp_path: Path) -> None:
+    def test_files_of_no_split_are_left_out_with_a_note(self, tmp_path: Path) -> None:
         images(tmp_path / "images", "a.jpg", "b.jpg")
         for name in ("instances_train.json", "stuff_train.json", "extra.json"):
             coco(tmp_path / "annotations" / name, ["a.jpg", "b.jpg"], objects({}))
@@ -216,13 +216,13 @@ class TestObjects:
         dataset = single(tmp_path, objects({"segmentation": {"size": [HEIGHT, WIDTH], "counts": counts}}))
         assert np.array_equal(mask_of(dataset, "a"), pixels)
 
-    def test_of_objects_that_overlap_the_smaller_lies_on_top(self, tmp_path: Path) -> None:
+    def test_smaller_of_overlapping_objects_is_on_top(self, tmp_path: Path) -> None:
         small, large = {"segmentation": [box(1, 1, 3, 3)], "category_id": 44}, {"segmentation": [box(0, 0, 6, 6)]}
         dataset = single(tmp_path, objects(small, large))
         assert (mask_of(dataset, "a")[2, 2], mask_of(dataset, "a")[4, 4]) == (2, 1)
-        assert has_note(dataset, "of objects that overlap, the smaller lies on top")
+        assert has_note(dataset, "where objects overlap, the smaller is on top")
 
-    def test_image_without_objects_is_background_aloud(self, tmp_path: Path) -> None:
+    def test_image_without_objects_is_background_with_a_note(self, tmp_path: Path) -> None:
         dataset = single(tmp_path, objects({}))
         assert not mask_of(dataset, "b").any()
         assert has_note(dataset, "1 of the 2 train images have no object")
@@ -272,18 +272,18 @@ class TestCrowds:
         )
         return opened(root, **settings)
 
-    def test_crowds_count_nowhere_by_default_and_lie_below_objects(self, tmp_path: Path) -> None:
+    def test_crowds_are_ignored_by_default_and_drawn_below_objects(self, tmp_path: Path) -> None:
         dataset = self.crowded(tmp_path)
         assert dataset.classes.names == ("background", "car", "bottle")
         assert mask_of(dataset, "a")[0].tolist() == [1] * 5 + [0] * 5
-        assert has_note(dataset, "1 crowds (iscrowd)", "count nowhere", "{name: car, from: [car, car (crowd)]}")
+        assert has_note(dataset, "1 crowds (iscrowd)", "ignored", "{name: car, from: [car, car (crowd)]}")
 
     def test_pixels_of_a_crowd_alone_are_ignored(self, tmp_path: Path) -> None:
         crowd = {"iscrowd": 1, "segmentation": {"size": [HEIGHT, WIDTH], "counts": [0, 16, 64]}}
         dataset = single(tmp_path, objects(crowd))
         assert mask_of(dataset, "a")[0].tolist() == [IGNORE] * 2 + [0] * 8
 
-    def test_crowds_alone_are_told_where_there_is_nothing_to_learn(self, tmp_path: Path) -> None:
+    def test_error_about_missing_classes_mentions_crowds(self, tmp_path: Path) -> None:
         crowd = {"iscrowd": 1, "segmentation": {"size": [HEIGHT, WIDTH], "counts": [0, 16, 64]}}
         with pytest.raises(DataError, match=r"nothing to learn.*iscrowd.*\{name: car, from: \[car, car \(crowd\)\]\}"):
             check_dataset(single(tmp_path, objects(crowd)), splits=["train"])
@@ -306,12 +306,12 @@ class TestCategories:
         assert dataset.classes.names == ("background", "car")
         assert mask_of(dataset, "a")[0, 0] == 1
 
-    def test_unused_categories_stay_classes_aloud(self, tmp_path: Path) -> None:
+    def test_unused_categories_stay_classes_with_a_note(self, tmp_path: Path) -> None:
         dataset = single(tmp_path, objects({}))
         assert dataset.classes.names == ("background", "car", "bottle")
-        assert has_note(dataset, "no object is of the categories bottle")
+        assert has_note(dataset, "the categories bottle have no object")
 
-    def test_categories_of_one_name_are_one_class_aloud(self, tmp_path: Path) -> None:
+    def test_categories_of_one_name_are_one_class_with_a_note(self, tmp_path: Path) -> None:
         categories = [*CATEGORIES, {"id": 45, "name": "car"}]
         dataset = single(tmp_path, objects({}, {"category_id": 45, "image_id": 1}), categories=categories)
         assert dataset.classes.names == ("background", "car", "bottle")
@@ -350,7 +350,7 @@ class TestCategories:
         dataset = opened(tmp_path, classes=["background", "bottle"], ignore=["car"])
         assert (mask_of(dataset, "a")[0, 0], mask_of(dataset, "a")[6, 6]) == (IGNORE, 1)
 
-    def test_what_no_class_takes_is_told_by_name(self, tmp_path: Path) -> None:
+    def test_values_of_no_class_are_reported_by_name(self, tmp_path: Path) -> None:
         single(tmp_path, objects({}))
         (message,) = errors(opened(tmp_path, classes=["background", "bottle"]))
         assert "mask value car (16 pixels) is no class of this dataset" in message
@@ -375,11 +375,11 @@ class TestDefects:
             (DefectKind.ABSENT, "lost.jpg"),
         ]
         with pytest.raises(
-            DataError, match=r"images/gone\.jpg: .*, images/lost\.jpg: .* names it, and there is no such file"
+            DataError, match=r"images/gone\.jpg: .*, images/lost\.jpg: .* names it, but there is no such file"
         ):
             opened(tmp_path)
 
-    def test_images_that_lie_outside_are_never_opened(self, tmp_path: Path) -> None:
+    def test_images_outside_the_dataset_are_never_opened(self, tmp_path: Path) -> None:
         outside = tmp_path / "outside.jpg"
         image(outside)
         root = tmp_path / "set"
@@ -408,13 +408,13 @@ class TestDefects:
         assert all_ids(dataset) == ["a", "b"]
         assert [defect.kind for defect in found] == [DefectKind.OUTSIDE] * 20
 
-    def test_images_that_are_nowhere_are_told_with_the_folders_tried(self, tmp_path: Path) -> None:
+    def test_missing_images_are_reported_with_the_folders_tried(self, tmp_path: Path) -> None:
         (tmp_path / "images").mkdir()
         coco(tmp_path / "annotations.json", ["a.jpg"], objects({}))
         with pytest.raises(DataError, match=r"its images, such as 'a\.jpg', are in none of .*images"):
             opened(tmp_path)
 
-    def test_images_that_no_file_lists_are_left_out_aloud(self, tmp_path: Path) -> None:
+    def test_images_that_no_file_lists_are_left_out_with_a_note(self, tmp_path: Path) -> None:
         images(tmp_path / "images", "a.jpg", "b.jpg", "c.jpg", "d.jpg")
         coco(tmp_path / "annotations.json", ["a.jpg", "b.jpg"], objects({}))
         assert has_note(opened(tmp_path), "2 images, such as", "c.jpg", "are in no annotation file")
@@ -425,7 +425,7 @@ class TestDefects:
         with pytest.raises(DataError, match=r"annotation 101: is of image .* \(image_id\), which images does not list"):
             single(tmp_path, objects({}, {"image_id": image_id}))
 
-    def test_of_very_many_annotations_without_an_image_the_number_is_told(self, tmp_path: Path) -> None:
+    def test_very_many_annotations_without_an_image_are_counted(self, tmp_path: Path) -> None:
         images(tmp_path / "images", "a.jpg", "b.jpg")
         coco(tmp_path / "annotations.json", ["a.jpg", "b.jpg"], objects({}, *[{"image_id": 9}] * 250))
         found = defects(tmp_path)
@@ -474,7 +474,7 @@ class TestDefects:
         with pytest.raises(DataError, match=r"val\.json: not readable as JSON"):
             opened(tmp_path)
 
-    def test_images_of_one_split_that_are_nowhere_do_not_end_the_others(self, tmp_path: Path) -> None:
+    def test_missing_images_of_one_split_do_not_affect_the_others(self, tmp_path: Path) -> None:
         images(tmp_path / "train", "a.jpg", "b.jpg")
         coco(tmp_path / "train.json", ["a.jpg", "b.jpg"], objects({}))
         coco(tmp_path / "val.json", ["c.jpg"], objects({}))
@@ -526,7 +526,7 @@ class TestDefects:
         assert caught.value.defect.kind == DefectKind.BAD_ANNOTATION
 
     def test_boxes_alone_are_refused_at_once(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match=r"none of its 2 annotations has an outline .*boxes are no masks"):
+        with pytest.raises(DataError, match=r"none of its 2 annotations has an outline .*boxes are not masks"):
             single(tmp_path, objects({"segmentation": []}, {"segmentation": None}))
 
     def test_size_that_contradicts_the_image_is_a_defect(self, tmp_path: Path) -> None:
@@ -555,14 +555,14 @@ class TestDefects:
     @pytest.mark.parametrize(
         ("height", "message"),
         [
-            (-5, "whole numbers from 1 on"),
-            (2.5, "whole numbers from 1 on"),
+            (-5, "whole numbers from 1"),
+            (2.5, "whole numbers from 1"),
             ("8", "whole numbers"),
             (10**9, "more than the 250 million"),
             (10**400, "whole numbers"),
         ],
     )
-    def test_sizes_that_are_none_are_refused_without_memory(self, tmp_path: Path, height: Any, message: str) -> None:
+    def test_invalid_sizes_are_refused_without_using_memory(self, tmp_path: Path, height: Any, message: str) -> None:
         entries = [
             {"id": index, "file_name": name, "height": height, "width": 9}
             for index, name in enumerate(("a.jpg", "b.jpg"))
@@ -599,7 +599,7 @@ class TestDefects:
     @pytest.mark.parametrize("category", [9, "3", None, [], True, 3.5])
     def test_categories_that_are_not_listed_are_named(self, tmp_path: Path, category: Any) -> None:
         (message,) = errors(single(tmp_path, objects({"category_id": category})))
-        assert "annotation 100 of a: is of category" in message
+        assert "annotation 100 of a: has category" in message
         assert "which categories does not list (3, 44)" in message
 
     def test_deep_nesting_and_truncation_are_refused(self, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_numbers_in_colours_become_classes_and_void_and_crowds_are_ignored(tmp_p
     assert dataset.classes.colors == ((220, 20, 60), (107, 142, 35))
     expected = [[IGNORE, 0, 0, 1], [IGNORE, 0, IGNORE, 1], [1, 1, 1, 1]]
     assert dataset.masks.read(dataset.split("val")[1]).tolist() == expected
-    assert has_note(dataset, "4 crowds (iscrowd)", "count nowhere")
+    assert has_note(dataset, "4 crowds (iscrowd)", "ignored")
 
 
 def test_user_can_make_crowds_their_class(tmp_path: Path) -> None:
@@ -98,10 +98,10 @@ def test_pixels_of_a_segment_that_is_not_listed_are_a_defect(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("number", [0, -1, 2**24, 1.5, "7", None])
-def test_segment_numbers_that_no_colour_can_hold_are_refused(tmp_path: Path, number: Any) -> None:
+def test_segment_numbers_beyond_24_bits_are_refused(tmp_path: Path, number: Any) -> None:
     panoptic(tmp_path, segments=[{"id": number, "category_id": 1}])
     dataset = opened(tmp_path)
-    with pytest.raises(DefectError, match="whole numbers from 1 to 16777215 are possible"):
+    with pytest.raises(DefectError, match="is not a whole number from 1 to 16777215"):
         dataset.masks.read(dataset.split("train")[0])
 
 
@@ -134,7 +134,7 @@ def defects_of_two(root: Path) -> list[Defect]:
                 {"image_id": 0, "file_name": "a.png", "segments_info": []},
                 {"image_id": 1, "category_id": 1, "segmentation": [[0, 0, 2, 0, 2, 2]]},
             ],
-            "part them into two files",
+            "split it into two files",
         ),
     ],
 )
@@ -152,11 +152,11 @@ def test_all_segments_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     whole, unlisted, without = (defect.detail for defect in caught.value.defects)
     assert "segment id None" in whole
     assert "segment 70000" in unlisted
-    assert "is of category 9 (category_id), which categories does not list (1, 184)" in unlisted
+    assert "has category 9 (category_id), which categories does not list (1, 184)" in unlisted
     assert "segment 5" in without
 
 
-def test_annotations_of_one_image_or_of_one_file_are_named_and_the_rest_is_listed(tmp_path: Path) -> None:
+def test_repeated_images_and_files_are_named_and_the_rest_is_listed(tmp_path: Path) -> None:
     entries = [(0, "a.png"), (0, "b.png"), (1, "a.png")]
     panoptic(
         tmp_path,
@@ -172,7 +172,7 @@ def test_annotations_of_one_image_or_of_one_file_are_named_and_the_rest_is_liste
 
 def test_segments_under_another_name_are_refused(tmp_path: Path) -> None:
     panoptic(tmp_path).rename(tmp_path / "annotations" / "train2017.json")
-    with pytest.raises(DataError, match=r"train2017\.json: holds panoptic segments; call it panoptic_"):
+    with pytest.raises(DataError, match=r"train2017\.json: holds panoptic segments; name it panoptic_"):
         opened(tmp_path)
 
 

@@ -1,49 +1,61 @@
-"""COCO's categories as labels. A category is known by its name: ids may have gaps, and differ from file to file."""
+"""Labels of COCO's categories. A category is identified by its name: ids may have gaps, and differ between files."""
 
+import reprlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from pyramidseg.annotations.polygons import Where
 from pyramidseg.base.text import first_few
-from pyramidseg.formats.coco.annotations import CocoJson
-from pyramidseg.formats.coco.coco_masks import CategoryValues, Id
-from pyramidseg.formats.coco.panoptic_masks import VOID
+from pyramidseg.formats.coco.coco_json import CocoJson, Id, as_id
 from pyramidseg.formats.dataset_format import SourceLabel
 from pyramidseg.formats.polygon_labels import DrawnLabels, alike, merged
+
+VOID = 0
+"""Mask value, and number of the segment, of the pixels of a panoptic PNG that no segment covers; they are ignored."""
+
+_IDS_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class CategoryValues:
+    """The mask values of a category: of its objects, and of its crowds."""
+
+    objects: int
+    crowds: int
 
 
 @dataclass(frozen=True)
 class CategoryLabels:
-    """Labels of the categories of all files, in the order of their ids, and for what is a crowd one of its own.
+    """Labels of the categories of all files in the order of their ids, followed by one for each category with crowds.
 
-    COCO outlines crowds (`iscrowd`) roughly, with much of what lies between the single objects: they count nowhere, as
-    in COCO's own evaluation, unless the user makes `person (crowd)` a class.
+    Crowds (`iscrowd`) are outlined roughly and include what is between the single objects. They are ignored, as in
+    COCO's own evaluation, unless the user makes `person (crowd)` a class.
 
     Attributes:
-        values: by name.
-        left_out: names that only group others, as id 0 in Roboflow's exports does.
+        values: by the category's name.
     """
 
     labels: tuple[SourceLabel, ...]
     values: Mapping[str, CategoryValues]
-    left_out: tuple[str, ...]
     notes: tuple[str, ...]
 
     @classmethod
     def of_objects(cls, files: Sequence[CocoJson]) -> "CategoryLabels":
-        """With the value 0 for what no object covers."""
-        names, left_out = _names(files)
+        """Value 0 is background."""
+        names, groups = _names(files)
         drawn = DrawnLabels.of(names)
-        return cls._with_crowds(files, drawn.labels, drawn.values, left_out)
+        return cls._with_crowds(files, drawn.labels, drawn.values, groups)
 
     @classmethod
     def of_segments(cls, files: Sequence[CocoJson]) -> "CategoryLabels":
-        """With the value 0 for void, which is ignored."""
-        names, left_out = _names(files)
+        """Value 0 is void, which is ignored."""
+        names, groups = _names(files)
         colors = {category.name: category.color for file in files for category in file.categories.values()}
         labels = tuple(SourceLabel(name, value, colors[name]) for value, name in enumerate(names, start=VOID + 1))
         void = SourceLabel("void", VOID, ignored=True)
-        return cls._with_crowds(files, (void, *labels), {label.name: label.value for label in labels}, left_out)
+        return cls._with_crowds(files, (void, *labels), {label.name: label.value for label in labels}, groups)
 
     @classmethod
     def _with_crowds(
@@ -51,15 +63,28 @@ class CategoryLabels:
         files: Sequence[CocoJson],
         labels: tuple[SourceLabel, ...],
         values: Mapping[str, int],
-        left_out: tuple[str, ...],
+        groups: Sequence[str],
     ) -> "CategoryLabels":
-        used = _used(files)
-        crowded = [name for name in values if used[name, True]]
+        counts = _object_counts(files)
+        crowded = [name for name in values if counts[name, True]]
         crowds = {name: len(labels) + place for place, name in enumerate(crowded)}
         extra = tuple(SourceLabel(crowd_of(name), value, ignored=True) for name, value in crowds.items())
         both = {name: CategoryValues(value, crowds.get(name, value)) for name, value in values.items()}
-        unused = [name for name in values if not used[name, False] and not used[name, True]]
-        return cls((*labels, *extra), both, left_out, (*_notes(files, left_out, unused, crowded, used), *alike(values)))
+        unused = [name for name in values if not counts[name, False] and not counts[name, True]]
+        notes = list(merged([[category.name for category in f.categories.values()] for f in files], what="categories"))
+        if groups:
+            notes.append(
+                f"the categories {first_few(groups, limit=8)} only group others and have no object: they were left out"
+            )
+        if unused:
+            notes.append(f"the categories {first_few(unused, limit=8)} have no object")
+        if crowded:
+            total = sum(counts[name, True] for name in crowded)
+            notes.append(
+                f"{total} crowds (iscrowd) are outlined roughly and ignored; to train on them, add them to a class, "
+                f"as in {with_crowds(crowded[0])}"
+            )
+        return cls((*labels, *extra), both, (*notes, *alike(values)))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,59 +92,58 @@ class CategoryLabels:
         return tuple(label.name for label in self.labels)
 
     def values_of(self, file: CocoJson) -> dict[Id, CategoryValues]:
-        """By the ids that one file uses."""
+        """By the ids of one file."""
         named = file.categories.items()
         return {id: self.values[category.name] for id, category in named if category.name in self.values}
 
 
 def crowd_of(name: str) -> str:
-    """What the crowds of a category are called."""
+    """The name of the label of a category's crowds."""
     return f"{name} (crowd)"
 
 
 def with_crowds(name: str) -> str:
-    """How a class that takes the crowds of its category is written."""
+    """A class of the YAML file that includes the crowds of its category."""
     return f"{{name: {name}, from: [{name}, {crowd_of(name)}]}}"
 
 
-def _names(files: Sequence[CocoJson]) -> tuple[list[str], tuple[str, ...]]:
-    """Names of the categories in the order of their ids, and those that only group others and have no object."""
-    ordered = [
-        file.categories[id]
-        for file in files
-        for id in sorted(file.categories, key=lambda id: (isinstance(id, str), id))
-    ]
-    groups = {category.supercategory for category in ordered if category.supercategory != category.name}
-    used = _used(files)
-    names = dict.fromkeys(category.name for category in ordered)
-    left_out = tuple(name for name in names if name in groups and not used[name, False] and not used[name, True])
-    return [name for name in names if name not in left_out], left_out
+def category_values(content: Mapping[str, Any], values: Mapping[Id, CategoryValues], where: Where) -> CategoryValues:
+    """The mask values of the category of an annotation or of a segment.
 
-
-def _used(files: Sequence[CocoJson]) -> Counter[tuple[str, bool]]:
-    """Objects by name and whether they are crowds."""
-    used: Counter[tuple[str, bool]] = Counter()
-    for file in files:
-        for (id, crowd), count in file.used.items():
-            used[file.categories[id].name, crowd] += count
-    return used
-
-
-def _notes(
-    files: Sequence[CocoJson],
-    left_out: Sequence[str],
-    unused: Sequence[str],
-    crowded: Sequence[str],
-    used: Counter[tuple[str, bool]],
-) -> Iterable[str]:
-    if left_out:
-        yield f"the categories {first_few(left_out, limit=8)} only group others and have no object: they were left out"
-    if unused:
-        yield f"no object is of the categories {first_few(unused, limit=8)}"
-    yield from merged([[category.name for category in file.categories.values()] for file in files], what="categories")
-    if crowded:
-        count = sum(used[name, True] for name in crowded)
-        yield (
-            f"{count} crowds (iscrowd) are outlined roughly, and count nowhere unless a class takes them, as in "
-            f"{with_crowds(crowded[0])}"
+    Raises:
+        DefectError: it has no category, or one that is not listed.
+    """
+    id = as_id(content.get("category_id"))
+    if id is None or id not in values:
+        known = ", ".join(map(repr, list(values)[:_IDS_SHOWN])) + (", ..." if len(values) > _IDS_SHOWN else "")
+        raise where.flaw(
+            f"has category {reprlib.repr(content.get('category_id'))} (category_id), which categories does not list "
+            f"({known or 'none'}); correct it, or export the file again"
         )
+    return values[id]
+
+
+def _names(files: Sequence[CocoJson]) -> tuple[list[str], list[str]]:
+    """Names of the categories in the order of their ids; and those that have no object and only group others.
+
+    Roboflow exports such a group as id 0.
+    """
+    ordered = [file.categories[id] for file in files for id in sorted(file.categories, key=_numbers_first)]
+    supercategories = {category.supercategory for category in ordered if category.supercategory != category.name}
+    counts = _object_counts(files)
+    names = list(dict.fromkeys(category.name for category in ordered))
+    groups = [name for name in names if name in supercategories and not counts[name, False] and not counts[name, True]]
+    return [name for name in names if name not in groups], groups
+
+
+def _numbers_first(id: Id) -> tuple[bool, Id]:
+    return isinstance(id, str), id
+
+
+def _object_counts(files: Sequence[CocoJson]) -> Counter[tuple[str, bool]]:
+    """Number of objects by category name and `iscrowd`."""
+    counts: Counter[tuple[str, bool]] = Counter()
+    for file in files:
+        for (id, crowd), count in file.objects.items():
+            counts[file.categories[id].name, crowd] += count
+    return counts

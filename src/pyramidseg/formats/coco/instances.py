@@ -1,89 +1,166 @@
-"""COCO JSON: COCO's own folders, those of Roboflow, CVAT, Label Studio and FiftyOne, and a single file with its images.
+"""COCO's outlined objects: polygons and run lengths, drawn on a background. The package shows the format."""
 
-| what | where |
-|---|---|
-| COCO | `annotations/instances_train2017.json`, `train2017/` |
-| Roboflow | `train/_annotations.coco.json`, images beside it |
-| CVAT | `annotations/instances_default.json`, `images/` |
-| Label Studio, FiftyOne | `result.json`, `images/`; `labels.json`, `data/` |
-"""
-
-from collections.abc import Mapping
-from dataclasses import replace
+import reprlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.annotations.polygons import Polygons, Shape, Where, check_inside_image, parse_ring, rasterise
+from pyramidseg.annotations.run_lengths import decode_run_lengths
+from pyramidseg.base.defects import DefectCollector, DefectError, DefectKind
+from pyramidseg.base.errors import DataError
+from pyramidseg.base.json_stream import JsonSlices
+from pyramidseg.data.index_masks import describe_names
 from pyramidseg.data.records import Record
-from pyramidseg.formats.coco.annotations import CocoJson
-from pyramidseg.formats.coco.categories import CategoryLabels
-from pyramidseg.formats.coco.coco_layout import CocoImages, annotation_files, image_notes, read_splits
-from pyramidseg.formats.coco.coco_masks import CategoryValues, CocoFile, CocoValues, Id
-from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames, already_read
+from pyramidseg.formats.coco.annotation_files import AnnotationFiles, find_annotation_files
+from pyramidseg.formats.coco.categories import CategoryLabels, CategoryValues, category_values
+from pyramidseg.formats.coco.coco_images import CocoSplit, parse_splits
+from pyramidseg.formats.coco.coco_json import CocoJson, Id
+from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.polygon_labels import DRAWN
+from pyramidseg.images.decode import image_size
+from pyramidseg.images.open_image import check_pixel_count
 
-_ORDER = f"{DRAWN}; of objects that overlap, the smaller lies on top"
+_BELOW_OBJECTS = -1
+"""The layer of crowds: objects that are outlined by themselves are drawn over them."""
 
 
-def read_coco(folder: Path, splits: SplitNames) -> ParsedDataset | None:
-    """List files of outlined objects.
+def detect(folder: Path, splits: SplitNames) -> AnnotationFiles | None:
+    """Find the JSON file of each split."""
+    return find_annotation_files(folder, splits, panoptic=False)
 
-    Raises:
-        DataError: the files of the splits contradict each other.
-    """
-    listed = annotation_files(folder, splits, panoptic=False)
-    if not listed.of_split:
-        return None
-    read = read_splits(listed.of_split, folder, splits, check=_refuse_without_outlines)
-    if not read.files:
-        return ParsedDataset("COCO", dict.fromkeys(listed.of_split, ()), defects=(*listed.defects, *read.defects))
-    files, found = read.files, read.images
-    labels = CategoryLabels.of_objects(list(files.values()))
-    records = {
-        split: tuple(Record(images.ids[place], path, files[split].path) for place, path in images.paths.items())
-        for split, images in found.items()
-    }
-    kept = {str(file.path): _by_image(file, found[split], labels.values_of(file)) for split, file in files.items()}
-    notes = (_ORDER, *listed.notes(), *read.notes, *labels.notes, *image_notes(files, found))
+
+def read(found: AnnotationFiles) -> ParsedDataset:
+    """Parse the JSON files, find their images, name the classes, and list the records."""
+    splits = parse_splits(found, check=_require_outlines)
+    records: dict[str, tuple[Record, ...]] = dict.fromkeys(found.of_split, ())
+    if not splits.by_name:
+        return ParsedDataset("COCO", records, notes=splits.notes, defects=splits.defects)
+    labels = CategoryLabels.of_objects(splits.files)
+    files: dict[str, CocoFile] = {}
+    for name, split in splits.by_name.items():
+        json_path = split.json.path
+        records[name] = tuple(Record(split.ids[position], image, json_path) for position, image in split.paths.items())
+        files[str(json_path)] = CocoFile.of(split, labels.values_of(split.json))
     return ParsedDataset(
-        f"COCO ({', '.join(str(file.path.relative_to(folder)) for file in files.values())})",
-        {**dict.fromkeys(listed.of_split, ()), **records},
+        f"COCO ({', '.join(str(json.path.relative_to(found.root)) for json in splits.files)})",
+        records,
         labels.labels,
-        CocoValues(kept, labels.names),
-        notes=notes,
-        defects=(*listed.defects, *read.defects),
+        CocoMasks(files, labels.names),
+        notes=(f"{DRAWN}; where objects overlap, the smaller is on top", *splits.notes, *labels.notes),
+        defects=splits.defects,
     )
 
 
-def _refuse_without_outlines(file: CocoJson) -> None:
-    if file.panoptic:
-        raise DefectError(
-            DefectKind.BAD_ANNOTATION,
-            file.path,
-            "holds panoptic segments; call it panoptic_....json, beside a folder of its PNG files",
-        )
-    if file.shapeless and file.shapeless == len(file.image_numbers):
-        raise DefectError(
-            DefectKind.BAD_ANNOTATION,
-            file.path,
-            f"none of its {file.shapeless} annotations has an outline (segmentation), and boxes are no masks; export "
-            "polygons or run lengths",
-        )
-
-
-def _by_image(file: CocoJson, images: CocoImages, values: Mapping[Id, CategoryValues]) -> CocoFile:
-    """The annotations of a file, sorted by the position of their images."""
-    order = np.argsort(file.image_numbers, kind="stable")
-    slices = replace(file.slices, starts=file.slices.starts[order], ends=file.slices.ends[order])
-    first = np.searchsorted(file.image_numbers[order], np.arange(len(file.images) + 1))
-    sizes = np.array([(entry.height, entry.width) for entry in file.images.values()], np.int64)
-    return CocoFile(slices, {id: place for place, id in images.ids.items()}, first, sizes, values)
-
-
 FORMAT = DatasetFormat(
-    "coco",
-    "COCO's, Roboflow's or CVAT's JSON of outlined objects, and its images",
-    detect=read_coco,
-    read=already_read,
+    "coco", "JSON files of outlined objects as COCO, Roboflow and CVAT write them, and their images", detect, read
 )
+
+
+def _require_outlines(json: CocoJson) -> None:
+    detail = None
+    if json.panoptic:
+        detail = "holds panoptic segments; name it panoptic_....json, next to a folder of its PNG files"
+    elif json.without_outline and json.without_outline == len(json.image_positions):
+        detail = (
+            f"none of its {json.without_outline} annotations has an outline (segmentation), and boxes are not masks; "
+            "export polygons or run lengths"
+        )
+    if detail:
+        raise DefectError(DefectKind.BAD_ANNOTATION, json.path, detail)
+
+
+@dataclass(frozen=True, eq=False)
+class CocoFile:
+    """The annotations of one JSON file, sorted by image.
+
+    Attributes:
+        slices: their byte offsets.
+        positions: the image's position, by the id of its record.
+        first: (images + 1,) the first annotation of each image.
+        sizes: (images, 2) height and width of each image; see `ImageEntry`.
+        values: mask values by category id.
+    """
+
+    slices: JsonSlices
+    positions: Mapping[str, int]
+    first: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    values: Mapping[Id, CategoryValues]
+
+    @classmethod
+    def of(cls, split: CocoSplit, values: Mapping[Id, CategoryValues]) -> "CocoFile":
+        json = split.json
+        order = np.argsort(json.image_positions, kind="stable")
+        slices = replace(json.slices, starts=json.slices.starts[order], ends=json.slices.ends[order])
+        first = np.searchsorted(json.image_positions[order], np.arange(len(json.images) + 1))
+        sizes = np.array([(entry.height, entry.width) for entry in json.images.values()], np.int64)
+        return cls(slices, {id: position for position, id in split.ids.items()}, first, sizes, values)
+
+
+@dataclass(frozen=True, eq=False)
+class CocoMasks:
+    """Draws the mask of a record, whose `mask` is the JSON file. Where objects overlap, the smaller is on top.
+
+    Attributes:
+        files: by the path of the JSON file.
+        names: of the classes, by value; 0 is background.
+    """
+
+    files: Mapping[str, CocoFile]
+    names: tuple[str, ...]
+    ignored_values: ClassVar[tuple[int, ...]] = ()
+
+    def read(self, record: Record) -> NDArray[np.uint16]:
+        """See `ValueSource.read`."""
+        file = self.files.get(str(record.mask))
+        position = None if file is None else file.positions.get(record.id)
+        if file is None or position is None:
+            raise DataError(f"{record.image}: is in none of the annotation files of this dataset")
+        height, width = file.sizes[position].tolist()
+        where, defects = Where(file.slices.path, record.id), DefectCollector()
+        if -1 in (height, width):
+            defects.add(where.flaw("height and width have to be whole numbers from 1").defect)
+        if height < 1 or width < 1:
+            height, width = image_size(record.image)
+        check_pixel_count(file.slices.path, height, width)
+        shapes: list[Shape] = []
+        for annotation in file.slices.read(range(file.first[position], file.first[position + 1])):
+            with defects.collect():
+                shapes.append(_shape(annotation, file, record, height=height, width=width))
+        defects.raise_if_any()
+        return rasterise(shapes, height=height, width=width, where=where)
+
+    def has_own_size(self, record: Record) -> bool:
+        """See `OutlineSource.has_own_size`."""
+        file = self.files[str(record.mask)]
+        return bool(file.sizes[file.positions[record.id]].min() > 0)
+
+    def describe(self, values: Iterable[int]) -> str:
+        """See `ValueSource.describe`."""
+        return describe_names(values, self.names)
+
+
+def _shape(annotation: Any, file: CocoFile, record: Record, *, height: int, width: int) -> Shape:
+    where = Where(file.slices.path, f"annotation {str(annotation.get('id'))[:40]} of {record.id}")
+    values = category_values(annotation, file.values, where)
+    value, layer = (values.crowds, _BELOW_OBJECTS) if annotation.get("iscrowd") else (values.objects, 0)
+    outline = annotation.get("segmentation")
+    if isinstance(outline, dict):
+        if outline.get("size") != [height, width]:
+            size = reprlib.repr(outline.get("size"))
+            raise where.flaw(
+                f"its run lengths are of an image of {size} pixels (height, width), but the size of the image is "
+                f"{[height, width]}; export the file again"
+            )
+        return decode_run_lengths(value, outline.get("counts"), height=height, width=width, where=where, layer=layer)
+    if not isinstance(outline, list) or not outline:
+        raise where.flaw("has no outline (segmentation), and a box is not a mask; outline the object, or delete it")
+    rings = [parse_ring(part, where=where) for part in outline]
+    for ring in rings:
+        check_inside_image(ring, height=height, width=width, image=record.image, where=where)
+    return Polygons(value, [[ring] for ring in rings], layer)

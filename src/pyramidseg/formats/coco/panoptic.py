@@ -1,126 +1,184 @@
-"""COCO's panoptic format: `annotations/panoptic_train2017.json` beside a folder of its PNG files, and `train2017/`."""
+"""COCO's panoptic segments: PNG files whose colours are segment numbers; the JSON file gives the category of each.
 
-from collections.abc import Iterator
+Source: Kirillov et al. 2019, arXiv 1801.00868, and the COCO data format: the number of a segment is
+R + 256 G + 256^2 B, and 0 is void. The package shows the format.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.annotations.polygons import Where
 from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
-from pyramidseg.base.safe_paths import named_file
+from pyramidseg.base.errors import DataError
+from pyramidseg.base.json_stream import JsonSlices
+from pyramidseg.base.safe_paths import is_file, named_file
+from pyramidseg.data.color_masks import read_colors
+from pyramidseg.data.index_masks import describe_names
 from pyramidseg.data.records import Record
-from pyramidseg.formats.coco.annotations import CocoJson
-from pyramidseg.formats.coco.categories import CategoryLabels
-from pyramidseg.formats.coco.coco_layout import CocoImages, annotation_files, image_notes, is_there, read_splits
-from pyramidseg.formats.coco.panoptic_masks import PanopticFile, PanopticValues
-from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames, already_read
+from pyramidseg.formats.coco.annotation_files import AnnotationFiles, find_annotation_files
+from pyramidseg.formats.coco.categories import VOID, CategoryLabels, CategoryValues, category_values
+from pyramidseg.formats.coco.coco_images import CocoSplit, parse_splits, resolve
+from pyramidseg.formats.coco.coco_json import CocoJson, Id
+from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 
-_TRIED = 16
+_SAMPLED = 16
 
 
-def read_coco_panoptic(folder: Path, splits: SplitNames) -> ParsedDataset | None:
-    """List panoptic files with their PNG files.
+def detect(folder: Path, splits: SplitNames) -> AnnotationFiles | None:
+    """Find the JSON file of each split."""
+    return find_annotation_files(folder, splits, panoptic=True)
 
-    Raises:
-        DataError: a file that is no panoptic file, or whose images or PNG files are nowhere.
-    """
-    listed = annotation_files(folder, splits, panoptic=True)
-    if not listed.of_split:
-        return None
-    read = read_splits(listed.of_split, folder, splits, check=lambda file: _png_folder(file, folder))
-    if not read.files:
-        return ParsedDataset(
-            "COCO panoptic", dict.fromkeys(listed.of_split, ()), defects=(*listed.defects, *read.defects)
+
+def read(found: AnnotationFiles) -> ParsedDataset:
+    """Parse the JSON files, find their images and PNG files, name the classes, and list the records."""
+    splits = parse_splits(found, check=lambda json: _png_folder(json, found.root))
+    records: dict[str, tuple[Record, ...]] = dict.fromkeys(found.of_split, ())
+    if not splits.by_name:
+        return ParsedDataset("COCO panoptic", records, notes=splits.notes, defects=splits.defects)
+    labels = CategoryLabels.of_segments(splits.files)
+    defects = DefectCollector()
+    segments: dict[str, Segments] = {}
+    missing: list[Defect] = []
+    for name, split in splits.by_name.items():
+        values = labels.values_of(split.json)
+        pngs = _pngs_by_position(split, found.root, defects)
+        segments |= {str(png): Segments(split.json.slices, row, values) for row, png in pngs.values()}
+        records[name] = tuple(
+            Record(split.ids[position], image, pngs[position][1])
+            for position, image in split.paths.items()
+            if position in pngs
         )
-    files, found = read.files, read.images
-    labels = CategoryLabels.of_segments(list(files.values()))
-    segments = {split: _segments_by_image(file, folder) for split, file in files.items()}
-    values = PanopticValues(
-        tuple(PanopticFile(file.slices, labels.values_of(file)) for file in files.values()),
-        {str(png): (number, row) for number, some in enumerate(segments.values()) for row, png in some.pngs.values()},
-        labels.names,
-    )
-    records = {split: tuple(_records(found[split], segments[split])) for split in files}
+        missing += [
+            Defect(DefectKind.MISSING_MASK, image, f"{split.json.path} has no segments for it")
+            for position, image in split.paths.items()
+            if position not in pngs
+        ]
     return ParsedDataset(
-        f"COCO panoptic ({', '.join(str(file.path.relative_to(folder)) for file in files.values())})",
-        {**dict.fromkeys(listed.of_split, ()), **records},
+        f"COCO panoptic ({', '.join(str(json.path.relative_to(found.root)) for json in splits.files)})",
+        records,
         labels.labels,
-        values,
-        notes=(*listed.notes(), *read.notes, *labels.notes, *image_notes(files, found)),
-        defects=(
-            *listed.defects,
-            *read.defects,
-            *(defect for some in segments.values() for defect in some.defects),
-            *(defect for split in files for defect in _without_segments(found[split], segments[split])),
-        ),
+        PanopticMasks(segments, labels.names),
+        notes=(*splits.notes, *labels.notes),
+        defects=(*splits.defects, *defects.defects, *missing),
     )
-
-
-@dataclass(frozen=True)
-class _Segments:
-    """The annotations of a file, by the position of their image: which one it is, and its PNG."""
-
-    file: Path
-    pngs: dict[int, tuple[int, Path]]
-    defects: tuple[Defect, ...]
-
-
-def _png_folder(file: CocoJson, root: Path) -> Path:
-    """Where the PNG files of a file lie.
-
-    Raises:
-        DataError: they are nowhere, or it names none.
-    """
-    if not file.panoptic:
-        raise DefectError(
-            DefectKind.BAD_ANNOTATION,
-            file.path,
-            "holds no panoptic segments (segments_info); leave panoptic out of its name",
-        )
-    tried = [file.path.with_suffix(""), root / file.path.stem, file.path.parent]
-    for folder in tried:
-        if any(is_there(name, folder, root, file.path) for name in file.segment_files[:_TRIED]):
-            return folder
-    named_file(file.segment_files[0], folder=tried[0], root=root, where=file.path)  # says so if it leads elsewhere
-    raise DefectError(
-        DefectKind.ABSENT,
-        file.path,
-        f"its PNG files, such as {file.segment_files[0]!r}, are in none of {', '.join(map(str, tried))}; unpack them "
-        "there",
-    )
-
-
-def _segments_by_image(file: CocoJson, root: Path) -> _Segments:
-    folder, flaws = _png_folder(file, root), DefectCollector()
-    pngs: dict[int, tuple[int, Path]] = {}
-    taken: dict[Path, int] = {}
-    for row, (position, name) in enumerate(zip(file.image_numbers.tolist(), file.segment_files, strict=True)):
-        if position < 0:
-            continue
-        with flaws.collect():
-            png = named_file(name, folder=folder, root=root, where=file.path)
-            if position in pngs:
-                detail = f"is of an image that {pngs[position][1]} is of too, in {file.path}; take one of them out"
-                raise DefectError(DefectKind.REPEATED_ID, png, detail)
-            if taken.setdefault(png, position) != position:
-                raise DefectError(DefectKind.REPEATED_ID, png, f"is of two images in {file.path}; take one of them out")
-            pngs[position] = row, png
-    return _Segments(file.path, pngs, flaws.defects)
-
-
-def _records(images: CocoImages, segments: _Segments) -> Iterator[Record]:
-    for position, path in images.paths.items():
-        if position in segments.pngs:
-            yield Record(images.ids[position], path, segments.pngs[position][1])
-
-
-def _without_segments(images: CocoImages, segments: _Segments) -> Iterator[Defect]:
-    for position, path in images.paths.items():
-        if position not in segments.pngs:
-            yield Defect(DefectKind.MISSING_MASK, path, f"{segments.file} has no segments of it")
 
 
 FORMAT = DatasetFormat(
-    "coco_panoptic",
-    "panoptic_{split}.json, its folder of PNG files, and the images",
-    detect=read_coco_panoptic,
-    read=already_read,
+    "coco_panoptic", "panoptic_{split}.json, a folder of its PNG files, and the images", detect, read
 )
+
+
+def _png_folder(json: CocoJson, root: Path) -> Path:
+    """The folder of a file's PNG files.
+
+    Raises:
+        DefectError: the file is not panoptic, or no folder contains its PNG files.
+    """
+    if not json.panoptic:
+        detail = "holds no panoptic segments (segments_info); remove panoptic from its name"
+        raise DefectError(DefectKind.BAD_ANNOTATION, json.path, detail)
+    tried = [json.path.with_suffix(""), root / json.path.stem, json.path.parent]
+    for folder in tried:
+        paths = (resolve(name, folder, root, json.path) for name in json.segment_files[:_SAMPLED])
+        if any(path is not None and is_file(path) for path in paths):
+            return folder
+    named_file(json.segment_files[0], folder=tried[0], root=root, where=json.path)  # raises if it leads elsewhere
+    places = ", ".join(map(str, tried))
+    detail = f"its PNG files, such as {json.segment_files[0]!r}, are in none of {places}; unpack them there"
+    raise DefectError(DefectKind.ABSENT, json.path, detail)
+
+
+def _pngs_by_position(split: CocoSplit, root: Path, defects: DefectCollector) -> dict[int, tuple[int, Path]]:
+    """The annotation's row and the PNG file of each image."""
+    json, folder = split.json, _png_folder(split.json, root)
+    pngs: dict[int, tuple[int, Path]] = {}
+    taken: dict[Path, int] = {}
+    for row, (position, name) in enumerate(zip(json.image_positions.tolist(), json.segment_files, strict=True)):
+        if position < 0:
+            continue
+        with defects.collect():
+            png = named_file(name, folder=folder, root=root, where=json.path)
+            if position in pngs:
+                detail = f"belongs to the same image as {pngs[position][1]} in {json.path}; remove one of them"
+                raise DefectError(DefectKind.REPEATED_ID, png, detail)
+            if taken.setdefault(png, position) != position:
+                raise DefectError(
+                    DefectKind.REPEATED_ID, png, f"belongs to two images in {json.path}; remove one of them"
+                )
+            pngs[position] = row, png
+    return pngs
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """The segments of one PNG file.
+
+    Attributes:
+        slices, row: the annotation, and where it is in the JSON file.
+        values: mask values by category id.
+    """
+
+    slices: JsonSlices
+    row: int
+    values: Mapping[Id, CategoryValues]
+
+
+@dataclass(frozen=True, eq=False)
+class PanopticMasks:
+    """Reads the mask of a record, whose `mask` is the PNG file.
+
+    Attributes:
+        segments: by the path of the PNG file.
+        names: of the classes, by value.
+    """
+
+    segments: Mapping[str, Segments]
+    names: tuple[str, ...]
+    ignored_values: ClassVar[tuple[int, ...]] = (VOID,)
+
+    def read(self, record: Record) -> NDArray[np.uint16]:
+        """See `ValueSource.read`."""
+        found = self.segments.get(str(record.mask))
+        if found is None or record.mask is None:
+            raise DataError(f"{record.image}: is in none of the annotation files of this dataset")
+        (annotation,) = found.slices.read([found.row])
+        value_of, defects = {VOID: VOID}, DefectCollector()
+        for segment in annotation["segments_info"]:
+            with defects.collect():
+                number, values = _segment(segment, found, record)
+                value_of[number] = values.crowds if segment.get("iscrowd") else values.objects
+        defects.raise_if_any()
+        red, green, blue = np.moveaxis(read_colors(record.mask).astype(np.uint32), -1, 0)
+        return _look_up(red + 256 * green + 65536 * blue, value_of, found.slices.path, record.mask)
+
+    def describe(self, values: Iterable[int]) -> str:
+        """See `ValueSource.describe`."""
+        return describe_names(values, self.names)
+
+
+def _segment(segment: Any, found: Segments, record: Record) -> tuple[int, CategoryValues]:
+    """The number of a segment, and the mask values of its category."""
+    file = found.slices.path
+    number = segment.get("id") if isinstance(segment, dict) else None
+    if not isinstance(number, int) or not 0 < number < 2**24:
+        raise Where(file, record.id).flaw(f"segment id {str(number)[:40]} is not a whole number from 1 to {2**24 - 1}")
+    return number, category_values(segment, found.values, Where(file, f"segment {number} of {record.id}"))
+
+
+def _look_up(numbers: NDArray[np.uint32], value_of: Mapping[int, int], file: Path, png: Path) -> NDArray[np.uint16]:
+    """The value of each pixel. Each run of equal numbers is looked up once: there are far fewer runs than pixels."""
+    flat = numbers.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    known = np.array(sorted(value_of), np.uint32)
+    place = np.searchsorted(known, flat[starts]).clip(max=len(known) - 1)
+    unknown = np.unique(flat[starts][known[place] != flat[starts]])
+    if len(unknown):
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        raise Where(png).flaw(f"holds pixels of segment {unknown[0]}{more}, which {file} does not list for this image")
+    values = np.array([value_of[number] for number in known.tolist()], np.uint16)[place]
+    return np.repeat(values, np.diff(starts, append=flat.size)).reshape(numbers.shape)
