@@ -15,7 +15,7 @@ from pyramidseg.backends import EXPORTED, make_backend
 from pyramidseg.base.device import has_fast_bf16
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.tiling import predict_labels
+from pyramidseg.predict.segmentation import predict_labels
 from pyramidseg.studies.benchmark_images import scene_images
 from pyramidseg.studies.benchmark_results import alternate
 

@@ -24,7 +24,7 @@ from pyramidseg.evaluation import read_ahead as reading
 from pyramidseg.evaluation.read_ahead import read_ahead
 from pyramidseg.evaluation.scoring import evaluate, score
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.tile_planner import TileChoice
+from pyramidseg.predict.tile_planner import TilePlanner
 from pyramidseg.predict.tta import TestTimeAugmentation
 
 SHARD = Path(__file__).with_name("score_shard.py")
@@ -315,7 +315,7 @@ def test_large_images_are_scored_in_tiles(tmp_path, model):
             channels=3,
             batch_size=2,
             device=torch.device("cpu"),
-            tile_choice=TileChoice(watched, tile_px=side),
+            tile_planner=TilePlanner(watched, tile_px=side),
         )
         for side in ("whole", 704)
     )

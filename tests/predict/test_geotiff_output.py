@@ -1,4 +1,4 @@
-"""Predictions that lie where their images lie."""
+"""GeoTIFF outputs have the georeference of their images."""
 
 from pathlib import Path
 
@@ -21,7 +21,9 @@ def image(tmp_path: Path) -> Path:
     return write_image(tmp_path / "images" / "a.tif", values, photometric="RGB")
 
 
-def test_a_prediction_has_its_images_place_and_its_classes_colours(image: Path, tmp_path: Path) -> None:
+def test_a_geotiff_has_the_georeference_of_its_image_and_the_colours_of_its_classes(
+    image: Path, tmp_path: Path
+) -> None:
     predictor = Predictor(Brightness())
     summary = predict_files(predictor, [image], tmp_path / "out", save=("geotiff",))
     assert summary.last is not None
@@ -36,16 +38,16 @@ def test_a_prediction_has_its_images_place_and_its_classes_colours(image: Path, 
     assert (labels[:, 25:] == 1).all() and not labels[:, :25].any()
 
 
-def test_images_without_a_place_are_refused_before_anything_is_computed(image: Path, tmp_path: Path) -> None:
+def test_images_without_a_georeference_are_rejected_before_anything_is_computed(image: Path, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(image.parent / "b.png")
     backend = Brightness()
-    with pytest.raises(DataError, match=r"b\.png: does not say where on a map it lies, .*leave geotiff out of --save"):
+    with pytest.raises(DataError, match=r"b\.png: has no georeference, .*leave geotiff out of --save"):
         predict_files(Predictor(backend), [image.parent], tmp_path / "out", save=("geotiff",))
     assert backend.batches == []
     predict_files(Predictor(backend), [image.parent], tmp_path / "out")
 
 
-def test_an_image_that_cannot_be_read_leaves_the_others_alone(image: Path, tmp_path: Path) -> None:
+def test_an_unreadable_image_does_not_stop_the_others(image: Path, tmp_path: Path) -> None:
     (image.parent / "b.tif").write_bytes(image.read_bytes()[:300])
     summary = predict_files(Predictor(Brightness()), [image.parent], tmp_path / "out", save=("geotiff",))
     assert [entry.image.name for entry in summary.failed] == ["b.tif"]

@@ -26,7 +26,7 @@ def cases(draw, elements, dtype, geometries=GEOMETRIES):
     return torch.from_numpy(coarse), geometry, crop
 
 
-def upsampled(coarse, geometry, crop):
+def upsample_rows(coarse, geometry, crop):
     return geometry.upsample(coarse[None], *crop)[0].numpy()
 
 
@@ -41,14 +41,14 @@ def assert_best_up_to(labels, full, tolerance):
 def test_equal_interpolate_then_argmax_ties_included_where_arithmetic_is_exact(case):
     coarse, geometry, crop = case  # small whole numbers and weights of eighths: nothing is rounded
     labels = label_maps(coarse[None], *crop, geometry)[0].numpy()
-    np.testing.assert_array_equal(labels, upsampled(coarse, geometry, crop).argmax(axis=0))
+    np.testing.assert_array_equal(labels, upsample_rows(coarse, geometry, crop).argmax(axis=0))
 
 
 @given(cases(st.floats(-1e3, 1e3), np.float64))
 @settings(max_examples=150, deadline=None)
 def test_equal_interpolate_then_argmax_in_float64(case):
     coarse, geometry, crop = case
-    labels, full = label_maps(coarse[None], *crop, geometry)[0].numpy(), upsampled(coarse, geometry, crop)
+    labels, full = label_maps(coarse[None], *crop, geometry)[0].numpy(), upsample_rows(coarse, geometry, crop)
     assert_best_up_to(labels, full, 1e-13)
     best, second = np.sort(np.pad(full, ((1, 0), (0, 0), (0, 0)), constant_values=-np.inf), axis=0)[:-3:-1]
     clear = best - second > 1e-9 * np.abs(full).max()
@@ -59,7 +59,7 @@ def test_equal_interpolate_then_argmax_in_float64(case):
 @settings(max_examples=100, deadline=None)
 def test_differ_in_float32_only_where_the_best_two_are_within_rounding(case):
     coarse, geometry, crop = case
-    full = upsampled(coarse.double(), geometry, crop)
+    full = upsample_rows(coarse.double(), geometry, crop)
     assert_best_up_to(label_maps(coarse[None], *crop, geometry)[0].numpy(), full, 1e-6)
 
 

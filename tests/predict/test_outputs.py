@@ -3,13 +3,14 @@ import pytest
 from PIL import Image
 
 from pyramidseg.base.classes import Classes
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.images.georeference import Georeference
 from pyramidseg.predict import segmentation as segmentation_module
-from pyramidseg.predict.outputs import WRITERS, is_ours
+from pyramidseg.predict.outputs import WRITERS, is_ours, output_names
 from pyramidseg.predict.segmentation import Segmentation
 
 CLASSES = Classes.named(["sky", "road", "car"])
-PLACE = Georeference("", (0.5, 0.0, 733601.0, 0.0, -0.5, 3725139.0))
+GEOREFERENCE = Georeference("", (0.5, 0.0, 733601.0, 0.0, -0.5, 3725139.0))
 IMAGE = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
 
 
@@ -18,7 +19,7 @@ def segmentation():
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(3), (5, 7)).transpose(2, 0, 1).astype(np.float32)
     labels = probabilities.argmax(0).astype(np.uint8)
-    return Segmentation(labels, CLASSES, probabilities.max(0), probabilities, PLACE)
+    return Segmentation(labels, CLASSES, probabilities.max(0), probabilities, GEOREFERENCE)
 
 
 @pytest.fixture
@@ -52,15 +53,15 @@ def test_probabilities_come_with_the_names_of_their_classes(written, segmentatio
         np.testing.assert_allclose(archive["probabilities"], segmentation.probabilities, atol=1e-3)
 
 
-def test_everything_written_is_recognised_as_ours(written):
+def test_every_output_is_recognised_as_ours(written):
     assert all(is_ours(path) for path in written.values())
 
 
-def test_no_part_is_left_beside_it(written, tmp_path):
+def test_no_temporary_file_is_left(written, tmp_path):
     assert sorted(tmp_path.iterdir()) == sorted(written.values())
 
 
-def test_somebody_elses_picture_is_not_ours(tmp_path):
+def test_a_foreign_picture_is_not_ours(tmp_path):
     Image.fromarray(IMAGE).save(tmp_path / "theirs.png")
     (tmp_path / "broken.png").write_bytes(b"no picture")
     assert not is_ours(tmp_path / "theirs.png")
@@ -80,3 +81,21 @@ def test_confidence_is_written_in_blocks_of_the_same_values(segmentation, tmp_pa
 def test_json_is_ours_by_its_key(tmp_path, text, ours):
     (tmp_path / "x.json").write_text(text)
     assert is_ours(tmp_path / "x.json") is ours
+
+
+def test_output_names_start_with_the_mask_and_have_no_duplicates():
+    assert output_names(["overlay", "mask", "overlay"]) == ("mask", "overlay")
+
+
+def test_an_unknown_output_name_is_rejected_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"save=overlays: unknown output; did you mean 'overlay'"):
+        output_names(["overlays"])
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_each_writer_states_what_it_needs(segmentation, tmp_path, name):
+    """A segmentation with nothing else is enough."""
+    given = {need: getattr(segmentation, need) for need in WRITERS[name].needs}
+    path = tmp_path / f"x{WRITERS[name].suffix}"
+    WRITERS[name].write(path, Segmentation(segmentation.labels, CLASSES, **given), IMAGE)
+    assert path.is_file()

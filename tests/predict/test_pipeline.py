@@ -4,12 +4,12 @@ import time
 import pytest
 
 from pyramidseg.predict import pipeline
-from pyramidseg.predict.pipeline import in_equal_batches, in_order, restored
+from pyramidseg.predict.pipeline import batch_by_key, map_in_order, restore_order
 
 
 def squares(items, **options):
     options = {"threads": 3, "ahead": 4, "name": "test"} | options
-    return in_order(lambda item: item**2, items, **options)
+    return map_in_order(lambda item: item**2, items, **options)
 
 
 def test_results_keep_the_order_whatever_takes_longer():
@@ -17,10 +17,10 @@ def test_results_keep_the_order_whatever_takes_longer():
         time.sleep(0.002 * (item % 3 == 0))
         return item
 
-    assert list(in_order(work, range(30), threads=4, ahead=6, name="test")) == list(range(30))
+    assert list(map_in_order(work, range(30), threads=4, ahead=6, name="test")) == list(range(30))
 
 
-def test_no_more_than_ahead_are_taken_before_they_are_asked_for():
+def test_at_most_ahead_items_are_taken_before_results_are_requested():
     taken = []
     stage = squares((taken.append(index) or index for index in range(100)), ahead=4)
     for done in range(1, 21):
@@ -32,7 +32,7 @@ def test_no_more_than_ahead_are_taken_before_they_are_asked_for():
 
 def test_large_items_wait_alone_and_one_is_always_ahead():
     started = []
-    stage = in_order(
+    stage = map_in_order(
         lambda item: started.append(item) or item, range(9), threads=1, ahead=8, pixels=lambda _: 10**9, name="test"
     )
     for item in range(8):
@@ -43,15 +43,15 @@ def test_large_items_wait_alone_and_one_is_always_ahead():
 
 
 def test_work_overlaps_with_the_caller():
-    begun = threading.Event()
-    stage = in_order(lambda item: item == 1 and begun.set(), range(3), threads=1, ahead=2, name="test")
+    started = threading.Event()
+    stage = map_in_order(lambda item: item == 1 and started.set(), range(3), threads=1, ahead=2, name="test")
     next(stage)
-    assert begun.wait(timeout=30)  # the second item is worked on although nobody has asked for it
+    assert started.wait(timeout=30)  # the second item is worked on although it was not requested yet
     stage.close()
 
 
-def test_an_error_rises_where_its_result_would_have_come():
-    stage = in_order(lambda item: 1 / (item - 2), range(9), threads=2, ahead=4, name="test")
+def test_an_error_is_raised_where_its_result_would_have_been_yielded():
+    stage = map_in_order(lambda item: 1 / (item - 2), range(9), threads=2, ahead=4, name="test")
     assert [next(stage), next(stage)] == [-0.5, -1.0]
     with pytest.raises(ZeroDivisionError):
         next(stage)
@@ -59,8 +59,8 @@ def test_an_error_rises_where_its_result_would_have_come():
 
 
 def batches_of(items, *, batch_size, pixels=lambda _: 1):
-    """Batches of words of equal length; the empty word is of no kind."""
-    return list(in_equal_batches(items, kind=lambda word: len(word) or None, pixels=pixels, batch_size=batch_size))
+    """Batches of words of equal length; the empty word has the key None."""
+    return list(batch_by_key(items, key=lambda word: len(word) or None, pixels=pixels, batch_size=batch_size))
 
 
 def test_equal_items_share_batches_across_others():
@@ -71,16 +71,16 @@ def test_equal_items_share_batches_across_others():
     ]
 
 
-def test_what_is_of_no_kind_goes_alone_and_at_once():
+def test_an_item_without_a_key_is_yielded_alone_and_at_once():
     assert batches_of(["a", "", "b"], batch_size=2) == [[(1, "")], [(0, "a"), (2, "b")]]
 
 
-def test_a_lonely_item_does_not_wait_forever():
+def test_a_single_item_of_its_key_does_not_wait_forever():
     batches = batches_of(["odd"] + ["a"] * 40, batch_size=2)
     assert batches.index([(0, "odd")]) <= pipeline.WINDOW_BATCHES
 
 
-def test_a_lonely_item_waits_for_a_bounded_number_of_pixels():
+def test_a_single_item_of_its_key_waits_for_a_bounded_number_of_pixels():
     sizes = {"odd": 1, "a": pipeline.BATCH_PIXELS}
     batches = batches_of(["odd"] + ["a"] * 40, batch_size=50, pixels=sizes.get)
     assert batches.index([(0, "odd")]) == pipeline.WINDOW_BATCHES
@@ -92,5 +92,5 @@ def test_batches_are_bounded_in_pixels():
 
 
 def test_results_come_in_order_as_soon_as_those_before_are_there():
-    early = restored(iter([[(1, "b"), (2, "c")], [(0, "a")], [(3, "d")]]))
+    early = restore_order(iter([[(1, "b"), (2, "c")], [(0, "a")], [(3, "d")]]))
     assert list(early) == ["a", "b", "c", "d"]

@@ -9,6 +9,7 @@ from PIL import Image
 
 from made_backends import Brightness
 from pyramidseg.base.errors import ConfigError, DataError, OutputError
+from pyramidseg.base.log import report_progress
 from pyramidseg.images.decode import read_image
 from pyramidseg.predict.outputs import WRITERS, Writer
 from pyramidseg.predict.pipeline import stage_threads
@@ -128,7 +129,7 @@ def test_a_foreign_summary_in_the_way_is_never_overwritten(predictor, images, tm
     [
         lambda path: np.savez(path, probabilities=np.zeros((3, 2, 2)), case_id=7),
         lambda path: np.savez(path, np.zeros(3)),
-        lambda path: path.write_bytes(b"no archive"),
+        lambda path: path.write_bytes(b"not an archive"),
         lambda path: path.write_bytes(b""),
         lambda path: path.mkdir(),
     ],
@@ -144,7 +145,7 @@ def test_a_foreign_archive_in_the_way_is_never_overwritten(predictor, images, tm
     assert files_in(tmp_path / "out") == (["a_probabilities.npz"] if theirs.is_file() else [])
 
 
-def test_every_kind_of_output_is_told_from_somebody_elses(predictor, images, tmp_path):
+def test_foreign_files_are_recognised_for_every_kind_of_output(predictor, images, tmp_path):
     for name, writer in WRITERS.items():
         out = tmp_path / name
         out.mkdir()
@@ -170,7 +171,7 @@ def test_predictions_within_the_source_are_not_predicted_again(predictor, images
 
 def test_an_output_folder_that_is_a_file_is_refused(predictor, images, tmp_path):
     (tmp_path / "out").write_text("")
-    with pytest.raises(OutputError, match="not a folder"):
+    with pytest.raises(OutputError, match="is a file"):
         predict_files(predictor, [images], tmp_path / "out")
 
 
@@ -185,15 +186,13 @@ def test_a_source_that_matches_nothing_is_refused(predictor, tmp_path):
 
 
 def test_progress_sees_every_image(predictor, images, tmp_path):
-    seen = []
-
-    def track(items, *, total, what):
-        for item in items:
-            seen.append((total, what))
-            yield item
-
-    predict_files(predictor, [images], tmp_path / "out", track=track)
-    assert seen == [(2, "predicting")] * 2
+    reports = []
+    with report_progress(reports.append):
+        predict_files(predictor, [images], tmp_path / "out")
+    assert [(report.task, report.done, report.total) for report in reports[:3]] == [
+        ("predicting", done, 2) for done in range(3)
+    ]
+    assert reports[-1].finished
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
@@ -219,7 +218,7 @@ def test_an_interruption_leaves_whole_files_only_and_the_earlier_summary(images,
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("decode", "write"))]
 
 
-def test_a_failing_writer_ends_it_in_one_line(predictor, images, tmp_path):
+def test_a_failing_writer_raises_a_one_line_error(predictor, images, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "deep").write_text("a file where a folder is needed")
     with pytest.raises(OutputError, match=r"deep.*cannot be written"):
@@ -257,8 +256,8 @@ def test_a_long_folder_keeps_nothing_but_its_failures(predictor, images, tmp_pat
     assert summary.failed == []
 
 
-def test_four_hundred_files_are_held_no_more_than_forty(tmp_path, monkeypatch):
-    """Images and label maps alive at a time, by weak references."""
+def test_four_hundred_files_take_no_more_memory_than_forty(tmp_path, monkeypatch):
+    """Counts images and label maps alive at the same time, by weak references."""
     references, most, one_at_a_time = [], 0, threading.Lock()
 
     def watch(array):

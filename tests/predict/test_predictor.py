@@ -61,21 +61,21 @@ def test_a_bundle_predicts_as_its_model(model, tmp_path):
     assert np.array_equal(predictor.predict(image).labels, found.labels)
 
 
-def test_tiles_that_overlap_by_what_they_spoil_give_the_whole_images_labels(model):
+def test_tiles_that_overlap_by_the_receptive_field_give_the_block_labels_the_whole_image(model):
     image = noise(420, 300)
     backend = TorchBackend(model, device="cpu")
     whole = Predictor(backend, tile_px="whole").predict(image, probabilities=True)
     tiled = Predictor(backend, tile_px=256, overlap_px=128)
-    (outcome,) = tiled.outcomes([image], probabilities=True)
-    assert outcome.tiles is not None and outcome.tiles.margin_px > 0
-    np.testing.assert_allclose(outcome.segmentation.probabilities, whole.probabilities, atol=1e-5)
-    assert np.array_equal(outcome.segmentation.labels, whole.labels)
+    (result,) = tiled.predict_results([image], probabilities=True)
+    assert result.tiles is not None and result.tiles.margin_px > 0
+    np.testing.assert_allclose(result.segmentation.probabilities, whole.probabilities, atol=1e-5)
+    assert np.array_equal(result.segmentation.labels, whole.labels)
     assert np.array_equal(tiled.predict(image).labels, whole.labels)
 
 
 def test_small_images_are_not_cut(model):
-    outcomes = Predictor(model, device="cpu", tile_px=64).outcomes([noise(64, 64), noise(64, 65)])
-    assert [outcome.tiles is not None for outcome in outcomes] == [False, True]
+    results = Predictor(model, device="cpu", tile_px=64).predict_results([noise(64, 64), noise(64, 65)])
+    assert [result.tiles is not None for result in results] == [False, True]
 
 
 def test_test_time_augmentation_wraps_the_backend():
@@ -84,7 +84,7 @@ def test_test_time_augmentation_wraps_the_backend():
     assert len(predictor.backend.backend.batches) == 6
 
 
-def test_many_keep_their_order_and_equal_ones_share_batches():
+def test_results_keep_their_order_and_equal_sizes_share_batches():
     backend = Brightness()
     sizes = [(4, 5)] * 5 + [(6, 5)] + [(4, 5)] * 2
     images = [grey(*size, value=255 * (index % 2)) for index, size in enumerate(sizes)]
@@ -102,8 +102,8 @@ def test_batches_are_bounded_in_pixels():
     assert [batch[0] for batch in backend.batches] == [2, 1]
 
 
-def test_two_thousand_images_are_held_no_more_than_two_hundred():
-    """The same of whatever the pipeline makes: images and label maps alive at a time, by weak references."""
+def test_two_thousand_images_take_no_more_memory_than_two_hundred():
+    """Counts the images and label maps alive at the same time, by weak references."""
 
     def most_alive(count):
         references, most = [], 0
@@ -147,7 +147,7 @@ def test_label_maps_are_made_while_the_model_computes():
     assert [int(result.labels[0, 0]) for result in results] == [0, 1]
 
 
-def test_the_model_is_no_more_than_a_few_batches_ahead_of_what_was_taken():
+def test_the_model_is_at_most_a_few_batches_ahead_of_the_caller():
     backend = Brightness()
     stream = Predictor(backend).predict_many((grey(4, 4) for _ in range(100)), batch_size=1)
     for taken in range(1, 21):
@@ -172,12 +172,12 @@ def test_an_image_alone_goes_to_the_model_without_a_copy():
     assert Predictor(Seeing(), tile_px=64).predict(np.broadcast_to(image[:1, :1], (70, 70, 3))).labels.all()
 
 
-def test_an_unreadable_image_is_an_outcome_of_its_own(tmp_path):
+def test_an_unreadable_image_becomes_a_result_with_its_error(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     items = [grey(4, 4), tmp_path / "broken.png", grey(4, 4, 255)]
-    outcomes = list(Predictor(Brightness()).outcomes(items))
-    assert [outcome.error is None for outcome in outcomes] == [True, False, True]
-    assert outcomes[2].segmentation.labels.all()
+    results = list(Predictor(Brightness()).predict_results(items))
+    assert [result.error is None for result in results] == [True, False, True]
+    assert results[2].segmentation.labels.all()
 
 
 def test_predict_many_stops_at_an_unreadable_image(tmp_path):
@@ -222,19 +222,19 @@ def test_an_error_in_the_images_own_source_travels():
         list(Predictor(Brightness()).predict_many(images()))
 
 
-def test_images_beyond_the_bound_are_refused_by_their_header(tmp_path):
+def test_images_beyond_the_pixel_limit_are_rejected_by_their_header(tmp_path):
     Image.new("RGB", (1, 1)).save(tmp_path / "vast.png")
     content = bytearray((tmp_path / "vast.png").read_bytes())
     side = int(MAX_PIXELS**0.5) + 1
     content[16:24] = struct.pack(">II", side, side)  # width and height in the header,
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))  # and the checksum over it
     (tmp_path / "vast.png").write_bytes(content)
-    first, second = Predictor(Brightness()).outcomes([tmp_path / "vast.png", grey(4, 4)])
+    first, second = Predictor(Brightness()).predict_results([tmp_path / "vast.png", grey(4, 4)])
     assert "more than the 250 million" in str(first.error)
     assert second.error is None
 
 
-def test_pixels_of_a_type_that_a_backend_refuses_are_an_error_of_their_images():
+def test_a_pixel_type_that_a_backend_rejects_is_an_error_of_its_images():
     class Picky(Brightness):
         def coarse_logits(self, images):
             if images.dtype != torch.uint8:
@@ -242,7 +242,7 @@ def test_pixels_of_a_type_that_a_backend_refuses_are_an_error_of_their_images():
             return super().coarse_logits(images)
 
     images = [grey(4, 4), grey(4, 4).astype(np.float32), grey(4, 4)]
-    errors = [outcome.error for outcome in Predictor(Picky()).outcomes(images)]
+    errors = [result.error for result in Predictor(Picky()).predict_results(images)]
     assert [error is None for error in errors] == [True, False, True]
     assert "image: model.onnx: takes uint8" in str(errors[1])
 
@@ -256,13 +256,13 @@ def test_pixels_of_a_type_that_a_backend_refuses_are_an_error_of_their_images():
         (np.zeros((4, 4, 3), np.int64), "type int64"),
         (np.full((4, 4, 3), np.nan), "not finite"),
         (np.full((4, 4, 3), 1e300), "beyond the range of float32"),
-        (Image.new("RGB", (4, 4)), r"of type Image; a path or an array .* np\.asarray\(image\)"),
-        (torch.zeros(3, 4, 4), r"of type Tensor; .* tensor\.permute\(1, 2, 0\)"),
+        (Image.new("RGB", (4, 4)), r"of type Image, but a path or an array .* np\.asarray\(image\)"),
+        (torch.zeros(3, 4, 4), r"of type Tensor, but .* tensor\.permute\(1, 2, 0\)"),
         ([[[0, 0, 0]]], "of type list"),
         (None, "of type NoneType"),
     ],
 )
-def test_arrays_that_are_no_images_are_refused(image, message):
+def test_arrays_that_are_not_images_are_rejected(image, message):
     with pytest.raises(DataError, match=message):
         Predictor(Brightness()).predict(image)
 
@@ -277,20 +277,22 @@ def test_arrays_of_either_byte_order_are_taken(dtype):
     image = noise(5, 7).astype(dtype) / (255 if dtype in (np.float32, np.float64) else 1)
     image = image.astype(dtype)
     swapped = image.astype(image.dtype.newbyteorder("S"))
-    assert np.array_equal(predictor_module.checked(swapped, 3, "image"), predictor_module.checked(image, 3, "image"))
+    assert np.array_equal(
+        predictor_module.check_image(swapped, 3, "image"), predictor_module.check_image(image, 3, "image")
+    )
 
 
-def test_a_folder_is_no_image(tmp_path):
+def test_a_folder_is_rejected(tmp_path):
     with pytest.raises(DataError, match="a folder, not an image"):
         Predictor(Brightness()).predict(tmp_path)
 
 
 @pytest.mark.parametrize("path", [str, Path])
-def test_one_path_is_not_many_images(path):
-    with pytest.raises(DataError, match=r"one\.png: one path, where several images are taken; give a list"):
+def test_predict_many_rejects_a_single_path(path):
+    with pytest.raises(DataError, match=r"one\.png: a single path where a list of images is needed; pass a list"):
         list(Predictor(Brightness()).predict_many(path("one.png")))
 
 
-def test_a_batch_of_none_is_refused():
+def test_batch_size_zero_is_rejected():
     with pytest.raises(ConfigError, match="batch_size=0"):
         list(Predictor(Brightness()).predict_many([], batch_size=0))

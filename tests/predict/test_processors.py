@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pyramidseg.base.machine import available_processors
-from pyramidseg.predict import pipeline as processors
+from pyramidseg.predict import pipeline
 
 
 def quota(tmp_path, *texts):
@@ -28,18 +28,18 @@ def test_a_containers_share_bounds_the_processors(tmp_path, monkeypatch, texts, 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     monkeypatch.setattr("pyramidseg.base.machine._QUOTAS", quota(tmp_path, *texts))
     assert available_processors() == expected
-    assert processors.stage_threads() == max(1, min(8, expected // 2))
+    assert pipeline.stage_threads() == max(1, min(8, expected // 2))
 
 
 def test_torch_starts_no_more_threads_than_there_are_processors(monkeypatch):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        monkeypatch.setattr(processors, "available_processors", lambda: 2)
-        processors.use_available_processors()
+        monkeypatch.setattr(pipeline, "available_processors", lambda: 2)
+        pipeline.use_available_processors()
         assert torch.get_num_threads() == 2
-        monkeypatch.setattr(processors, "available_processors", lambda: 64)
-        processors.use_available_processors()
+        monkeypatch.setattr(pipeline, "available_processors", lambda: 64)
+        pipeline.use_available_processors()
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -47,28 +47,30 @@ def test_everything_is_what_the_full_size_logits_give(geometry):
     assert found.labels.dtype == np.uint8 and found.confidence.dtype == found.probabilities.dtype == np.float32
 
 
-@pytest.mark.parametrize("wanted", [OutputOptions(), OutputOptions(confidence=True), OutputOptions(probabilities=True)])
-def test_only_what_was_asked_for_is_there(wanted):
+@pytest.mark.parametrize(
+    "options", [OutputOptions(), OutputOptions(confidence=True), OutputOptions(probabilities=True)]
+)
+def test_only_what_was_asked_for_is_there(options):
     geometry = GEOMETRIES[0]
-    found = segment_coarse(COARSE, 33, 30, geometry, CLASSES, wanted)
-    assert (found.confidence is not None, found.probabilities is not None) == wanted
+    found = segment_coarse(COARSE, 33, 30, geometry, CLASSES, options)
+    assert (found.confidence is not None, found.probabilities is not None) == options
     np.testing.assert_array_equal(found.labels, segment_coarse(COARSE, 33, 30, geometry, CLASSES, EVERYTHING).labels)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-@pytest.mark.parametrize("wanted", [OutputOptions(), EVERYTHING])
-def test_strips_give_what_the_whole_gives(geometry, wanted):
+@pytest.mark.parametrize("options", [OutputOptions(), EVERYTHING])
+def test_blocks_give_what_the_whole_gives(geometry, options):
     height, width = size_of(geometry)
-    strips = [RowBlock(first, COARSE[:, first:end]) for first, end in ((0, 3), (2, 4), (3, 8), (7, 9))]
+    blocks = [RowBlock(first, COARSE[:, first:end]) for first, end in ((0, 3), (2, 4), (3, 8), (7, 9))]
     rows, columns = bilinear_axis(9, height, geometry), bilinear_axis(8, width, geometry)
-    found = segment_row_blocks(strips, rows, columns, geometry, CLASSES, wanted)
-    assert_equal(found, segment_coarse(COARSE, height, width, geometry, CLASSES, wanted))
+    found = segment_row_blocks(blocks, rows, columns, geometry, CLASSES, options)
+    assert_equal(found, segment_coarse(COARSE, height, width, geometry, CLASSES, options))
 
 
-def test_strips_below_the_crop_hold_no_pixel():
+def test_blocks_below_the_crop_hold_no_pixel():
     rows, columns = bilinear_axis(9, 5, GEOMETRIES[0]), bilinear_axis(8, 32, GEOMETRIES[0])
-    strips = [RowBlock(0, COARSE[:, :4]), RowBlock(3, COARSE[:, 3:])]
-    found = segment_row_blocks(strips, rows, columns, GEOMETRIES[0], CLASSES, OutputOptions())
+    blocks = [RowBlock(0, COARSE[:, :4]), RowBlock(3, COARSE[:, 3:])]
+    found = segment_row_blocks(blocks, rows, columns, GEOMETRIES[0], CLASSES, OutputOptions())
     assert_equal(found, segment_coarse(COARSE, 5, 32, GEOMETRIES[0], CLASSES, OutputOptions()))
 
 
@@ -78,12 +80,12 @@ def test_a_few_rows_at_a_time_give_the_same(monkeypatch):
     assert_equal(segment_coarse(COARSE, 33, 30, GEOMETRIES[0], CLASSES, EVERYTHING), whole)
 
 
-@pytest.mark.parametrize("wanted", [OutputOptions(), EVERYTHING])
-def test_a_batch_gives_what_its_images_give(wanted):
+@pytest.mark.parametrize("options", [OutputOptions(), EVERYTHING])
+def test_a_batch_gives_what_its_images_give(options):
     coarse = torch.stack((COARSE, COARSE.flip(0), COARSE.flip(1)))
-    found = segment_batch(coarse, 33, 30, GEOMETRIES[0], CLASSES, wanted)
+    found = segment_batch(coarse, 33, 30, GEOMETRIES[0], CLASSES, options)
     for own, logits in zip(found, coarse, strict=True):
-        assert_equal(own, segment_coarse(logits, 33, 30, GEOMETRIES[0], CLASSES, wanted))
+        assert_equal(own, segment_coarse(logits, 33, 30, GEOMETRIES[0], CLASSES, options))
 
 
 def peak_bytes(work):
@@ -123,11 +125,11 @@ class TestSegmentation:
         assert np.array_equal(segmentation.overlay(grey), segmentation.overlay(grey[..., None]))
 
     @pytest.mark.parametrize("image", [Image.new("RGB", (2, 2)), "image.png", None])
-    def test_overlay_on_what_is_no_array_is_refused(self, image):
-        with pytest.raises(DataError, match=r"overlay: an image of type \w+; an array \(H, W, C\) is needed"):
+    def test_overlay_on_other_types_is_rejected(self, image):
+        with pytest.raises(DataError, match=r"overlay: an image of type \w+, but an array \(H, W, C\) is needed"):
             self.segmentation().overlay(image)
 
-    def test_overlay_on_an_image_of_another_size_is_refused(self):
+    def test_overlay_on_an_image_of_another_size_is_rejected(self):
         with pytest.raises(DataError, match="sizes differ"):
             self.segmentation().overlay(np.zeros((3, 2, 3), np.uint8))
 

@@ -81,5 +81,5 @@ def test_a_source_that_matches_nothing_is_refused(source, message, tmp_path, mon
 
 
 def test_no_source_at_all_is_refused():
-    with pytest.raises(DataError, match="no images were named"):
+    with pytest.raises(DataError, match="no images given"):
         find_images([])

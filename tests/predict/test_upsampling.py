@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyramidseg.backends import LogitGeometry
-from pyramidseg.predict.upsampling import bilinear_axis, upsampled
+from pyramidseg.predict.upsampling import bilinear_axis, upsample_rows
 
 GEOMETRIES = [LogitGeometry(stride, align) for stride in (1, 2, 4) for align in (False, True)]
 
@@ -19,33 +19,33 @@ def test_any_rows_are_those_of_the_whole_upsampled_map(geometry, height, width, 
     chosen = slice(first, data.draw(st.integers(first + 1, full_height)))
     whole = geometry.upsample(coarse[None], full_height, full_width)[0]
     rows = bilinear_axis(height, full_height, geometry)
-    found = upsampled(coarse[None], rows, chosen, full_width, geometry)[0]
+    found = upsample_rows(coarse[None], rows, chosen, full_width, geometry)[0]
     torch.testing.assert_close(found, whole[:, chosen], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_pixels_lie_where_a_ramp_puts_them(geometry):
+def test_pixel_positions_agree_with_an_upsampled_ramp(geometry):
     points = 6
     ramp = torch.arange(points, dtype=torch.float64).expand(1, 1, points, points)
     expected = geometry.upsample(ramp, 1, points * geometry.stride)[0, 0, 0].numpy()
     axis = bilinear_axis(points, points * geometry.stride, geometry)
-    before, behind = axis.before[axis.cell], axis.behind[axis.cell]
-    np.testing.assert_allclose(before + axis.fraction * (behind - before), expected, atol=1e-12)
+    before, after = axis.before[axis.cell], axis.after[axis.cell]
+    np.testing.assert_allclose(before + axis.fraction * (after - before), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_cells_between_two_cuts_keep_their_pixels_and_corners(geometry):
+def test_a_range_of_cells_keeps_its_pixels_and_corners(geometry):
     axis = bilinear_axis(9, 9 * geometry.stride - 1, geometry)
     seen = []
     for first, end in ((0, 1), (1, 4), (4, 4), (4, 10)):
         points, pixels, part = axis.between(first, end)
         seen += range(pixels.start, pixels.stop)
         np.testing.assert_array_equal(part.before[part.cell] + points.start, axis.before[axis.cell[pixels]])
-        np.testing.assert_array_equal(part.behind[part.cell] + points.start, axis.behind[axis.cell[pixels]])
+        np.testing.assert_array_equal(part.after[part.cell] + points.start, axis.after[axis.cell[pixels]])
     assert seen == list(range(len(axis.cell)))
 
 
-def test_axes_of_a_size_and_what_a_device_needs_of_them_are_made_once():
+def test_axes_and_their_tensors_are_cached():
     axis = bilinear_axis(9, 33, GEOMETRIES[-1])
     assert bilinear_axis(9, 33, GEOMETRIES[-1]) is axis
     assert bilinear_axis(9, 34, GEOMETRIES[-1]) is not axis

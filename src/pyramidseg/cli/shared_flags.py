@@ -23,5 +23,5 @@ def add_running_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def tile_side(text: str) -> "TilePx":
-    """A number of pixels, or a word that `TileChoice` knows or refuses."""
+    """A number of pixels, or a word that `TilePlanner` knows or refuses."""
     return int(text) if text.isdecimal() else cast("TilePx", text)

@@ -14,7 +14,7 @@ from pyramidseg.base.config import Channels
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.images.decode import pixel_count
-from pyramidseg.predict.pipeline import BATCH_PIXELS, in_order
+from pyramidseg.predict.pipeline import BATCH_PIXELS, map_in_order
 
 Item = tuple[Record, NDArray[Any], NDArray[np.uint8]]
 """A record, its image (H, W, C) and its labels (H, W)."""
@@ -35,7 +35,7 @@ class EvaluationBatch:
 
 
 def read_ahead(records: Iterable[Record], masks: MaskSource, *, channels: Channels, threads: int) -> Iterator[Item]:
-    """The items of records, in their order, decoded by threads: a few ahead, of large images only one (`in_order`).
+    """The items of records, in their order, decoded by threads: a few ahead, of large images only one (`map_in_order`).
 
     Raises:
         DataError: an image or a mask that cannot be used; names the file.
@@ -49,9 +49,9 @@ def read_ahead(records: Iterable[Record], masks: MaskSource, *, channels: Channe
 
     ahead = 4 * threads
     with (
-        closing(in_order(measured, records, threads=1, ahead=ahead, name="measure")) as sizes,
+        closing(map_in_order(measured, records, threads=1, ahead=ahead, name="measure")) as sizes,
         closing(
-            in_order(read, sizes, threads=threads, ahead=ahead, pixels=lambda sized: sized[1], name="read")
+            map_in_order(read, sizes, threads=threads, ahead=ahead, pixels=lambda sized: sized[1], name="read")
         ) as items,
     ):
         yield from items

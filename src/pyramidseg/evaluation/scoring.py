@@ -31,8 +31,8 @@ from pyramidseg.evaluation.read_ahead import in_batches, read_ahead
 from pyramidseg.evaluation.tables import TABLES, write_tables
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.tile_planner import TileChoice, TilePx
-from pyramidseg.predict.tiling import predict_labels
+from pyramidseg.predict.segmentation import predict_labels
+from pyramidseg.predict.tile_planner import TilePlanner, TilePx
 from pyramidseg.predict.tta import TestTimeAugmentation
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def score(
     device: torch.device,
     loss: Loss | None = None,
     each: Callable[[Record, Tensor], None] | None = None,
-    tile_choice: TileChoice | None = None,
+    tile_planner: TilePlanner | None = None,
 ) -> Scores:
     """Compare predictions with the truth at the truth's own size, over all processes of a distributed run.
 
@@ -74,7 +74,7 @@ def score(
         predict_logits: in evaluation mode, and free of collectives (not the DDP wrapper): shards differ in length.
         loss: the result's loss is the total of its sums over the total of its weights.
         each: is handed every image of this process with its confusion (K, K).
-        tile_choice: which images a backend is shown in tiles; without it, and without a backend, none.
+        tile_planner: which images a backend is shown in tiles; without it, and without a backend, none.
 
     Raises:
         DataError: an image or a mask that cannot be used; names the file.
@@ -89,7 +89,7 @@ def score(
     for batch in in_batches(track(items, total=len(mine), task="scoring"), batch_size=batch_size):
         truth, images = batch.labels.to(device), batch.images.to(device)
         if loss is None:
-            labels = _labels(predict_logits, images, truth, tile_choice)
+            labels = _labels(predict_logits, images, truth, tile_planner)
         else:
             logits = _at_size_of(truth, predict_logits(images))
             losses += torch.stack(loss(logits, truth.long())).to(losses)
@@ -143,7 +143,7 @@ def evaluate(
         WeightsError: the model cannot be loaded.
         DataError: the dataset cannot be read, or its classes are not the model's.
         OutputError: `out` holds an evaluation already, or cannot be written.
-        ConfigError: a batch of none, or what `open_dataset`, `make_backend` and `TileChoice` refuse.
+        ConfigError: a batch of none, or what `open_dataset`, `make_backend` and `TilePlanner` refuse.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size}: at least 1 is needed")
@@ -157,7 +157,7 @@ def evaluate(
     ready = make_backend(model, backend, device=device, precision=precision)
     logger.info(f"backend {ready}")
     predict: Backend = TestTimeAugmentation(ready) if tta else ready
-    tile_choice = TileChoice(predict, tile_px=tile_px, overlap_px=overlap_px)
+    tile_planner = TilePlanner(predict, tile_px=tile_px, overlap_px=overlap_px)
     opened = open_dataset(
         dataset,
         data,
@@ -176,7 +176,7 @@ def evaluate(
         channels=channels,
         batch_size=batch_size,
         device=ready.device,
-        tile_choice=tile_choice,
+        tile_planner=tile_planner,
     )
     if folder is not None:
         examples = draw_examples(
@@ -187,7 +187,7 @@ def evaluate(
             scores,
             channels=channels,
             device=ready.device,
-            tile_choice=tile_choice,
+            tile_planner=tile_planner,
         )
         source = "a Segmenter in memory" if isinstance(model, Segmenter) else str(model)
         write_tables(folder, scores)
@@ -217,7 +217,7 @@ def draw_examples(
     *,
     channels: Channels,
     device: torch.device,
-    tile_choice: TileChoice | None = None,
+    tile_planner: TilePlanner | None = None,
     count: int = 6,
 ) -> list[Example]:
     """The best and the worst images with truth, prediction and errors, for `write_report`; predicted once more."""
@@ -227,17 +227,17 @@ def draw_examples(
         if record.id in chosen:
             image, truth = read_pair(record, masks, channels=channels)
             batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2).to(device)
-            labels = _labels(predict_logits, batch, torch.from_numpy(truth)[None], tile_choice)[0]
+            labels = _labels(predict_logits, batch, torch.from_numpy(truth)[None], tile_planner)[0]
             drawn = labels.to(torch.uint8).cpu().numpy()
             examples.append(make_example(record, image, truth, drawn, classes, chosen[record.id]))
     return examples
 
 
-def _labels(predict_logits: Predict, images: Tensor, truth: Tensor, tile_choice: TileChoice | None) -> Tensor:
+def _labels(predict_logits: Predict, images: Tensor, truth: Tensor, tile_planner: TilePlanner | None) -> Tensor:
     """Predicted classes at the size of the truth. A backend's come from its coarse logits: the same, and faster."""
     height, width = truth.shape[-2:]
     if isinstance(predict_logits, (ModelBackend, TestTimeAugmentation)) and images.shape[-2:] == (height, width):
-        tiles = None if tile_choice is None else tile_choice.tiles(height, width)
+        tiles = None if tile_planner is None else tile_planner.plan(height, width)
         return predict_labels(predict_logits, images, tiles).to(truth.device)
     return most_likely(_at_size_of(truth, predict_logits(images)))
 

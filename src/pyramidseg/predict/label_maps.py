@@ -1,21 +1,22 @@
 """Label maps from coarse logits: the argmax of their bilinear upsampling, without upsampling them.
 
-Why this is exact. In a cell, between four neighbouring coarse points, bilinear interpolation is a convex combination of
+Why this is exact: in a cell, between four neighbouring coarse points, bilinear interpolation is a convex combination of
 the logits at these corners.
 
 1. A class that is the largest at all four corners is the largest everywhere in the cell: nothing is interpolated.
-2. Where the corners disagree, a class may win inside that is the largest at no corner. But inside, every class stays
-   between its least and its greatest corner. A class whose greatest corner is below the least corner of another one
-   wins nowhere, so the candidates are the classes whose greatest corner reaches the largest of all least corners: two
-   or three, mostly. They alone are interpolated. There always is one: the class of that largest least corner.
+2. If the corners disagree, a class may win inside that is the largest at no corner. But inside the cell, every class
+   stays between its smallest and its largest corner. A class whose largest corner is below the smallest corner of
+   another class cannot win, so the candidates are the classes whose largest corner reaches the maximum of all smallest
+   corners: mostly two or three. Only they are interpolated. There is always one: the class with that maximum.
 
 Among equal classes the first one wins, as in the argmax: with exact arithmetic the result is the same, ties included.
-Floats may decide otherwise where the two largest logits of a pixel are equal up to rounding.
+Floating-point results may differ where the two largest logits of a pixel are equal up to rounding.
 
-About a tenth of a street scene's cells disagree. The rest costs reading the coarse logits once, of which stride 4 has a
-sixteenth of the full-size ones. NumPy and OpenCV rather than torch, whose argmax over classes takes ten times as long.
+About a tenth of the cells of a street scene disagree. The remaining cost is reading the coarse logits once, of which
+stride 4 has a sixteenth of the full-size ones. NumPy and OpenCV are used because torch's argmax over classes takes ten
+times as long.
 
-Legend: B batch, K classes, h w coarse points, P points in one row of memory.
+Legend: B batch, K classes, h w points of the coarse logits, P points in memory order.
 """
 
 from typing import Any
@@ -27,13 +28,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyramidseg.backends import LogitGeometry
-from pyramidseg.predict.upsampling import Axis, Indices, bilinear_axis, upsampled
+from pyramidseg.predict.upsampling import Axis, Indices, bilinear_axis, upsample_rows
 
 Logits = NDArray[Any]
-"""Of float32 or float64."""
+"""float32 or float64."""
 
 BLOCK_VALUES = 2**21
-"""Logits that are worked on at a time, which bounds the memory."""
+"""Logits processed at a time, which bounds the memory."""
 
 
 @torch.inference_mode()
@@ -45,37 +46,37 @@ def label_maps(coarse_BKhw: Tensor, height: int, width: int, geometry: LogitGeom
         return dense_labels(coarse_BKhw, rows, columns, geometry)
     labels = np.empty((len(coarse_BKhw), height, width), np.uint8)
     for logits_Khw, own in zip(coarse_BKhw.numpy(), labels, strict=True):
-        _fill_in(own, logits_Khw, rows, columns)
+        _write_labels(own, logits_Khw, rows, columns)
     return torch.from_numpy(labels)
 
 
-def labels_of(logits_Khw: Tensor, rows: Axis, columns: Axis, geometry: LogitGeometry) -> Tensor:
-    """Labels of the pixels of these rows and columns: (K, h, w) to uint8 on the same device."""
+def block_labels(logits_Khw: Tensor, rows: Axis, columns: Axis, geometry: LogitGeometry) -> Tensor:
+    """Labels of the pixels of some rows and columns: (K, h, w) to uint8 on the same device."""
     if logits_Khw.device.type == "cpu":
         return torch.from_numpy(sparse_labels(logits_Khw.numpy(), rows, columns))
     return dense_labels(logits_Khw[None], rows, columns, geometry)[0]
 
 
 def dense_labels(logits_BKhw: Tensor, rows: Axis, columns: Axis, geometry: LogitGeometry) -> Tensor:
-    """Upsample a few rows at a time and take the argmax: a GPU has arithmetic to spare, and is slow to pick cells."""
+    """Upsample a few rows at a time and take the argmax: faster on a GPU than selecting cells."""
     batch, classes = logits_BKhw.shape[:2]
     height, width = len(rows.cell), len(columns.cell)
     labels = torch.empty(batch, height, width, dtype=torch.uint8, device=logits_BKhw.device)
     at_once = max(1, 8 * BLOCK_VALUES // (batch * classes * width))
     for first in range(0, height, at_once):
         chosen = slice(first, first + at_once)
-        labels[:, chosen] = upsampled(logits_BKhw, rows, chosen, width, geometry).max(dim=1).indices
+        labels[:, chosen] = upsample_rows(logits_BKhw, rows, chosen, width, geometry).max(dim=1).indices
     return labels
 
 
 def sparse_labels(logits_Khw: Logits, rows: Axis, columns: Axis) -> NDArray[np.uint8]:
-    """Interpolate where corners disagree and for candidates only, as the top of this file says."""
+    """Interpolate only cells whose corners disagree, and only candidate classes (see the top of this file)."""
     labels = np.empty((len(rows.cell), len(columns.cell)), np.uint8)
-    _fill_in(labels, logits_Khw, rows, columns)
+    _write_labels(labels, logits_Khw, rows, columns)
     return labels
 
 
-def _fill_in(labels: NDArray[np.uint8], logits_Khw: Logits, rows: Axis, columns: Axis) -> None:
+def _write_labels(labels: NDArray[np.uint8], logits_Khw: Logits, rows: Axis, columns: Axis) -> None:
     end = int(rows.cell[-1]) + 1
     at_once = max(1, BLOCK_VALUES // (logits_Khw.shape[0] * columns.points))
     for first in range(int(rows.cell[0]), end, at_once):
@@ -84,13 +85,13 @@ def _fill_in(labels: NDArray[np.uint8], logits_Khw: Logits, rows: Axis, columns:
 
 
 def _label_block(logits_Khw: Logits, rows: Axis, columns: Axis, labels: NDArray[np.uint8]) -> None:
-    """Fill in the labels between some rows of points."""
+    """Write the labels between some rows of points."""
     logits_PK = _by_point(logits_Khw)
     winners = logits_PK.argmax(axis=1).astype(np.uint8).reshape(rows.points, columns.points)
     corners = np.pad(winners, 1, mode="edge")  # cell (c, d) has the corners (c, d) to (c + 1, d + 1)
     np.take(corners[:, columns.cell], rows.cell, axis=0, out=labels)
     if not (rows.fraction.any() or columns.fraction.any()):
-        return  # every pixel lies on a point
+        return  # every pixel is at a point
     mixed = corners[:-1, :-1] != corners[:-1, 1:]
     mixed |= corners[:-1, :-1] != corners[1:, :-1]
     mixed |= corners[:-1, :-1] != corners[1:, 1:]
@@ -99,11 +100,11 @@ def _label_block(logits_Khw: Logits, rows: Axis, columns: Axis, labels: NDArray[
     cells = np.argwhere(mixed)
     at_once = max(1, BLOCK_VALUES // (8 * logits_PK.shape[1]))
     for first in range(0, len(cells), at_once):
-        _label_mixed(logits_PK, rows, columns, cells[first : first + at_once], labels)
+        _label_mixed_cells(logits_PK, rows, columns, cells[first : first + at_once], labels)
 
 
 def _by_point(logits_Khw: Logits) -> Logits:
-    """(K, h, w) to (h w, K), contiguous: a view of logits that lie channels-last in memory."""
+    """(K, h, w) to (h w, K), contiguous: a view if the logits are channels-last in memory."""
     logits_hwK = logits_Khw.transpose(1, 2, 0)
     if logits_hwK.flags.c_contiguous:
         return logits_hwK.reshape(-1, logits_hwK.shape[2])
@@ -111,14 +112,14 @@ def _by_point(logits_Khw: Logits) -> Logits:
     return np.asarray(cv2.transpose(flat)).reshape(flat.shape[::-1])
 
 
-def _label_mixed(logits_PK: Logits, rows: Axis, columns: Axis, cells: Indices, labels: NDArray[np.uint8]) -> None:
-    """Fill in the labels of n cells, (n, 2), whose corners disagree. A pair is a cell with one of its candidates."""
+def _label_mixed_cells(logits_PK: Logits, rows: Axis, columns: Axis, cells: Indices, labels: NDArray[np.uint8]) -> None:
+    """Write the labels of n cells, (n, 2), whose corners disagree. A pair is a cell with one of its candidates."""
     row, column = cells.T
-    top, bottom = rows.before[row] * columns.points, rows.behind[row] * columns.points
-    left, right = columns.before[column], columns.behind[column]
+    top, bottom = rows.before[row] * columns.points, rows.after[row] * columns.points
+    left, right = columns.before[column], columns.after[column]
     corners_4nK = logits_PK[np.stack((top + left, top + right, bottom + left, bottom + right))]
     least, greatest = corners_4nK.min(axis=0), corners_4nK.max(axis=0)
-    # "Not below" rather than "reaches": what is not a number stays a candidate, and wins, as in the argmax.
+    # "Not below" rather than "at least": NaN stays a candidate, and wins, as in the argmax.
     candidate = ~(greatest < least.max(axis=1, keepdims=True))
     pair_cell, pair_class = np.divmod(np.flatnonzero(candidate), candidate.shape[1])
     first_pairs = np.flatnonzero(np.diff(pair_cell, prepend=-1))
@@ -138,7 +139,7 @@ def _label_mixed(logits_PK: Logits, rows: Axis, columns: Axis, cells: Indices, l
 
 
 def _pixels_of(axis: Axis, cells: Indices, dtype: np.dtype[Any]) -> tuple[Indices, Logits]:
-    """Pixels of some cells and their fractions, (n, m); a cell with fewer than m names its last one again."""
+    """Pixels of some cells and their fractions, (n, m); a cell with fewer than m pixels repeats its last one."""
     starts = axis.starts
     first, last = starts[cells], starts[cells + 1] - 1
     pixels = np.minimum(first[:, None] + np.arange((last - first).max() + 1), last[:, None])

@@ -1,7 +1,7 @@
-"""Stages that overlap: threads work ahead and behind while the model computes, within bounds, and keep the order.
+"""Pipeline stages that run in threads while the model computes, with bounded memory and in order.
 
-A stage is a generator: whoever asks it for the next result also hands it the next work. So an error rises where the
-result would have come, and closing the last stage ends them all, without a thread left behind.
+Each stage is a generator: asking it for the next result also feeds it the next items. So an error is raised where its
+result would have been yielded, and closing the last stage ends all of them, without leaving a thread behind.
 """
 
 from collections import deque
@@ -14,37 +14,34 @@ import torch
 from pyramidseg.base.machine import available_processors
 from pyramidseg.base.parallel import thread_pool
 
-# How model and pipeline share the processors that there are.
+T = TypeVar("T")
+R = TypeVar("R")
+
+BATCH_PIXELS = 2**21
+"""Most pixels in a batch, unless a single image has more; bounds the memory of a batch."""
+
+AHEAD_PIXELS = 2 * BATCH_PIXELS
+"""Most pixels that wait between two stages; a single item may have more."""
+
+WINDOW_BATCHES = 4
+"""How many batches apart the members of a batch may be in the input."""
 
 
 def use_available_processors() -> None:
-    """Let torch, and the runtimes that ask it, start no more threads than there are processors for them.
+    """Limit the threads of torch, and of the runtimes that ask it, to the processors available to this process.
 
-    torch counts the machine's; in a container with a share of them, its threads would wait for each other.
+    torch counts all processors of the machine; in a container with a share of them, its threads would compete.
     """
     torch.set_num_threads(min(torch.get_num_threads(), available_processors()))
 
 
 def stage_threads() -> int:
-    """Threads of a stage of the pipeline: half of the processors, as the model needs them too, and 8 at most."""
+    """Number of threads of a stage: half of the processors, as the model needs them too, and at most 8."""
     return max(1, min(8, available_processors() // 2))
 
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-BATCH_PIXELS = 2**21
-"""Pixels in a batch at most, unless a single image has more: what bounds the memory of a batch."""
-
-AHEAD_PIXELS = 2 * BATCH_PIXELS
-"""Pixels that may wait between two stages; beyond that, one item may."""
-
-WINDOW_BATCHES = 4
-"""How many batches far the members of a batch may lie apart."""
-
-
-def in_order(
-    work: Callable[[T], R],
+def map_in_order(
+    function: Callable[[T], R],
     items: Iterable[T],
     *,
     threads: int,
@@ -52,62 +49,60 @@ def in_order(
     pixels: Callable[[T], int] = lambda item: 0,
     name: str,
 ) -> Generator[R, None, None]:
-    """`work` of every item by threads, the results in the order of the items.
+    """Apply a function to every item in threads; yields the results in the order of the items.
 
-    At most `ahead` items, or `AHEAD_PIXELS` by the `pixels` of each, are in work or wait at any time; one always may,
-    so that something happens while the caller is busy with the one before.
+    At most `ahead` items, or `AHEAD_PIXELS` by the `pixels` of each, are in progress or waiting at any time. At least
+    one always may be, so that work goes on while the caller uses the result before it.
     """
     waiting: deque[tuple[Future[R], int]] = deque()
-    held = 0
+    waiting_pixels = 0
     with thread_pool(threads, name=name) as pool:
         for item in items:
             size = pixels(item)
-            while len(waiting) > 1 and (len(waiting) >= ahead or held + size > AHEAD_PIXELS):
+            while len(waiting) > 1 and (len(waiting) >= ahead or waiting_pixels + size > AHEAD_PIXELS):
                 future, released = waiting.popleft()
-                held -= released
+                waiting_pixels -= released
                 yield future.result()
-                del future  # or the result would live on while the next item is waited for
-            waiting.append((pool.submit(work, item), size))
-            held += size
+                del future  # or the result would stay alive while the next item is awaited
+            waiting.append((pool.submit(function, item), size))
+            waiting_pixels += size
             del item
         while waiting:
             yield waiting.popleft()[0].result()
 
 
-def in_equal_batches(
-    items: Iterable[T], *, kind: Callable[[T], Hashable | None], pixels: Callable[[T], int], batch_size: int
+def batch_by_key(
+    items: Iterable[T], *, key: Callable[[T], Hashable | None], pixels: Callable[[T], int], batch_size: int
 ) -> Iterator[list[tuple[int, T]]]:
-    """Items of one kind in batches of at most `batch_size` and `BATCH_PIXELS`, each with its position.
+    """Group items of equal key into batches of at most `batch_size` items and `BATCH_PIXELS`, each with its position.
 
-    What is of no kind (None) goes alone, at once.
-
-    A batch goes as soon as it is full. Others wait for more of their kind, but no longer than until `WINDOW_BATCHES`
-    full batches of items, or as many pixels, have come after their first.
+    An item whose key is None is yielded alone, at once. A batch is yielded as soon as it is full. Other batches wait
+    for more items, but at most until `WINDOW_BATCHES` full batches of items, or as many pixels, came after their first.
     """
     waiting: dict[Hashable, list[tuple[int, T]]] = {}  # in the order of their first items
-    began: dict[Hashable, tuple[int, int]] = {}
+    started: dict[Hashable, tuple[int, int]] = {}
     position = seen = 0
     for item in items:
-        key, size = kind(item), pixels(item)
-        began.setdefault(key, (position, seen))
-        waiting.setdefault(key, []).append((position, item))
+        item_key, size = key(item), pixels(item)
+        started.setdefault(item_key, (position, seen))
+        waiting.setdefault(item_key, []).append((position, item))
         position, seen = position + 1, seen + size
-        del item  # or it would live on while the next one is waited for
-        if key is None or len(waiting[key]) >= min(batch_size, BATCH_PIXELS // max(size, 1)):
-            del began[key]
-            yield waiting.pop(key)
-        while began:
-            oldest, (first, seen_before) = next(iter(began.items()))
+        del item  # or it would stay alive while the next one is awaited
+        if item_key is None or len(waiting[item_key]) >= min(batch_size, BATCH_PIXELS // max(size, 1)):
+            del started[item_key]
+            yield waiting.pop(item_key)
+        while started:
+            oldest, (first, seen_before) = next(iter(started.items()))
             if position - first <= WINDOW_BATCHES * batch_size and seen - seen_before <= WINDOW_BATCHES * BATCH_PIXELS:
                 break
-            del began[oldest]
+            del started[oldest]
             yield waiting.pop(oldest)
-    for key in began:
-        yield waiting.pop(key)
+    for item_key in started:
+        yield waiting.pop(item_key)
 
 
-def restored(batches: Iterable[Iterable[tuple[int, R]]]) -> Iterator[R]:
-    """Results of batches in the order of their positions, each as soon as those before it are there."""
+def restore_order(batches: Iterable[Iterable[tuple[int, R]]]) -> Iterator[R]:
+    """Yield the results of batches in the order of their positions, each once those before it are there."""
     early: dict[int, R] = {}
     due = 0
     for batch in batches:

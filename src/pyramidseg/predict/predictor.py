@@ -1,4 +1,4 @@
-"""Predictor: images in, segmentations out. The command line, the server and Python all use this one.
+"""Predictor: images in, segmentations out; used by the command line and in Python alike.
 
 Legend: B batch, C channels, H W pixels, K classes.
 """
@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -19,27 +20,29 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.images.decode import pixel_count, read_image
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.pipeline import in_equal_batches, in_order, restored, stage_threads
-from pyramidseg.predict.segmentation import Image, OutputOptions, Segmentation, segment_batch
-from pyramidseg.predict.tile_planner import TileChoice, TilePx
-from pyramidseg.predict.tiling import Tiles, segment_tiled
+from pyramidseg.predict.pipeline import batch_by_key, map_in_order, restore_order, stage_threads
+from pyramidseg.predict.segmentation import Image, OutputOptions, Segmentation, segment_batch, segment_tiled
+from pyramidseg.predict.tile_planner import TilePlanner, TilePx
+from pyramidseg.predict.tiling import Tiles
 from pyramidseg.predict.tta import TestTimeAugmentation
 
-Source = str | Path | Image
+ImageLike = str | Path | Image
+"""Path of an image file, or an array (H, W, C)."""
 
 COMPUTED_AHEAD = 2
-"""Batches of coarse logits that wait for their label maps at most."""
+"""Most batches of coarse logits that wait for their label maps."""
 
 
 @dataclass(frozen=True, eq=False)
 class PredictionResult:
-    """What became of one input: either `error`, or the image with its segmentation.
+    """Result for one input: `segmentation` and `image`, or `error`.
 
     Attributes:
-        tiles: how the image was cut; None if it was predicted whole.
+        image: (H, W, C), as the model received it.
+        tiles: how the image was divided; None if it was predicted whole.
     """
 
-    source: Source
+    source: ImageLike
     image: Image | None = None
     segmentation: Segmentation | None = None
     tiles: Tiles | None = None
@@ -47,30 +50,31 @@ class PredictionResult:
 
 
 @dataclass(frozen=True, eq=False)
-class _Computed:
-    """A batch that has passed the model.
+class _ModelOutput:
+    """A batch after the model.
 
     Attributes:
-        outcomes: with their positions.
-        coarse: logits (B, K, h, w) of which the segmentations are still to be made; None where nothing is left to do.
+        results: with their positions.
+        coarse: logits (B, K, h, w) to compute the segmentations from; None if the results are complete.
     """
 
-    outcomes: Sequence[tuple[int, PredictionResult]]
+    results: Sequence[tuple[int, PredictionResult]]
     coarse: Tensor | None = None
 
 
 class Predictor:
-    """A model with all that it takes to segment people's images.
+    """Segments images with a model.
 
     Args:
-        model: a bundle, an exported file, a `Segmenter`, or a `Backend` of one's own.
-        backend: name in `BACKENDS`; `make_backend` says what `auto` takes.
+        model: path of a bundle or an exported file, a `Segmenter`, or any other `Backend`.
+        backend: name in `BACKENDS`; `make_backend` explains `auto`.
         tta: average over flips and scales, which takes about seven times as long.
-        tile_px: `auto` cuts images that do not fit into memory; else `whole`, or the side of the windows.
-        overlap_px: of these windows; `TileChoice` says what is taken by default.
+        tile_px: side of the windows that larger images are divided into; `auto` divides images that do not fit into
+            memory, `whole` none.
+        overlap_px: of these windows; `TilePlanner` explains the default.
 
     Raises:
-        ConfigError: `model` is none of these, or what `make_backend` and `TileChoice` refuse.
+        ConfigError: `model` has another type, or an argument that `make_backend` or `TilePlanner` rejects.
     """
 
     def __init__(
@@ -84,187 +88,189 @@ class Predictor:
         tile_px: TilePx = "auto",
         overlap_px: int | None = None,
     ) -> None:
-        ready: Backend
+        plain: Backend
         if isinstance(model, (str, Path, Segmenter)):
-            ready = make_backend(model, backend, device=device, precision=precision)
+            plain = make_backend(model, backend, device=device, precision=precision)
         elif isinstance(getattr(model, "classes", None), Classes) and hasattr(model, "coarse_logits"):
-            ready = model
+            plain = model
         else:
-            raise ConfigError(f"model={model!r}: a bundle, an exported file, a Segmenter or a Backend is needed")
-        self.backend: Backend = TestTimeAugmentation(ready) if tta else ready
+            raise ConfigError(
+                f"model={model!r}: must be the path of a bundle or an exported file, a Segmenter, or a Backend"
+            )
+        self.backend: Backend = TestTimeAugmentation(plain) if tta else plain
         self.classes = self.backend.classes
-        self._channels = ready.settings.channels if isinstance(ready, ModelBackend) else ready.in_channels
-        self.tile_choice = TileChoice(self.backend, tile_px=tile_px, overlap_px=overlap_px)
+        self.tile_planner = TilePlanner(self.backend, tile_px=tile_px, overlap_px=overlap_px)
+        self._channels = plain.settings.channels if isinstance(plain, ModelBackend) else plain.in_channels
 
-    def predict(self, image: Source, *, confidence: bool = False, probabilities: bool = False) -> Segmentation:
+    def predict(self, image: ImageLike, *, confidence: bool = False, probabilities: bool = False) -> Segmentation:
         """Segment one image: a file, or an (H, W, C) array (channels as in the training data, RGB by default).
 
-        Labels alone are the fastest: they need no logits at full size, which confidence and probabilities do.
+        Labels alone are fastest: unlike confidence and probabilities, they need no logits at full size.
 
         Raises:
-            DataError: unreadable, or with other channels than the model takes.
+            DataError: the image cannot be read, or does not have the channels of the model.
         """
         return next(iter(self.predict_many([image], confidence=confidence, probabilities=probabilities)))
 
     def predict_many(
-        self, images: Iterable[Source], *, batch_size: int = 4, confidence: bool = False, probabilities: bool = False
+        self, images: Iterable[ImageLike], *, batch_size: int = 4, confidence: bool = False, probabilities: bool = False
     ) -> Generator[Segmentation, None, None]:
-        """Segment images one after the other, in their order, holding only a few of them at a time.
+        """Segment images one after the other, in order and in constant memory.
 
         Raises:
-            DataError: at the first image that cannot be read; `outcomes` goes on instead.
+            DataError: at the first image that cannot be read; `predict_results` continues with the next one.
         """
         with closing(
-            self.outcomes(images, batch_size=batch_size, confidence=confidence, probabilities=probabilities)
-        ) as outcomes:
-            for outcome in outcomes:
-                if outcome.error is not None:
-                    raise outcome.error
-                assert outcome.segmentation is not None
-                yield outcome.segmentation
+            self.predict_results(images, batch_size=batch_size, confidence=confidence, probabilities=probabilities)
+        ) as results:
+            for result in results:
+                if result.error is not None:
+                    raise result.error
+                assert result.segmentation is not None
+                yield result.segmentation
 
-    def outcomes(
-        self, images: Iterable[Source], *, batch_size: int = 4, confidence: bool = False, probabilities: bool = False
+    def predict_results(
+        self, images: Iterable[ImageLike], *, batch_size: int = 4, confidence: bool = False, probabilities: bool = False
     ) -> Generator[PredictionResult, None, None]:
-        """As `predict_many`, with images that cannot be read as outcomes of their own.
+        """As `predict_many`, but yields an image that cannot be read as a result with its `error`, and goes on.
 
-        Threads decode the next images and make the last ones' label maps while the model computes. Images of one size
-        and type share a batch, also where some others stand between them (`in_equal_batches`).
+        Threads decode the next images and compute label maps while the model runs. Images of equal size and type share
+        a batch, even if others are between them (`batch_by_key`).
         """
         if batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size}: at least 1 is needed")
+            raise ConfigError(f"batch_size={batch_size}: must be at least 1")
         if isinstance(images, (str, os.PathLike)):
-            raise DataError(f"{images}: one path, where several images are taken; give a list of them, or use predict")
+            raise DataError(f"{images}: a single path where a list of images is needed; pass a list, or use predict")
         ahead, threads = 2 * batch_size, stage_threads()
-        wanted = OutputOptions(confidence, probabilities)
+        options = OutputOptions(confidence, probabilities)
         with (
-            closing(in_order(_measured, images, threads=1, ahead=ahead, name="measure")) as sizes,
+            closing(map_in_order(_measure, images, threads=1, ahead=ahead, name="measure")) as sized,
             closing(
-                in_order(self._loaded, sizes, threads=threads, ahead=ahead, pixels=_pixels_ahead, name="decode")
+                map_in_order(self._load, sized, threads=threads, ahead=ahead, pixels=itemgetter(1), name="decode")
             ) as loaded,
         ):
-            batches = in_equal_batches(loaded, kind=_kind, pixels=_pixels, batch_size=batch_size)
+            batches = batch_by_key(loaded, key=_batch_key, pixels=_pixels, batch_size=batch_size)
             with closing(
-                in_order(
-                    partial(self._segmented, wanted=wanted),
-                    (self._computed(batch, wanted) for batch in batches),
-                    threads=1,  # it takes a fraction of the model's time, and memory for one image at a time
+                map_in_order(
+                    partial(self._segment, options=options),
+                    (self._compute(batch, options) for batch in batches),
+                    threads=1,  # takes a fraction of the model's time, and memory for one image at a time
                     ahead=COMPUTED_AHEAD,
-                    pixels=lambda computed: sum(_pixels(outcome) for _, outcome in computed.outcomes),
+                    pixels=lambda output: sum(_pixels(result) for _, result in output.results),
                     name="segment",
                 )
             ) as segmented:
-                yield from restored(segmented)
+                yield from restore_order(segmented)
 
-    def _loaded(self, measured: tuple[Source, int]) -> PredictionResult:
-        source, _ = measured
+    def _load(self, sized: tuple[ImageLike, int]) -> PredictionResult:
+        source, _ = sized
         try:
             image = source if isinstance(source, np.ndarray) else read_image(_path(source), channels=self._channels)
-            return PredictionResult(source, checked(image, self.backend.in_channels, _name(source)))
+            return PredictionResult(source, check_image(image, self.backend.in_channels, _name(source)))
         except DataError as error:
             return PredictionResult(source, error=error)
 
-    def _computed(self, batch: Sequence[tuple[int, PredictionResult]], wanted: OutputOptions) -> _Computed:
-        """A batch of equal images, or of one that could not be read, through the model."""
-        images = [outcome.image for _, outcome in batch if outcome.image is not None]
+    def _compute(self, batch: Sequence[tuple[int, PredictionResult]], options: OutputOptions) -> _ModelOutput:
+        """Run the model on a batch of images of equal size, or pass on an image that could not be read."""
+        images = [result.image for _, result in batch if result.image is not None]
         if not images:
-            return _Computed(batch)
-        tiles = self.tile_choice.tiles(*images[0].shape[:2])
+            return _ModelOutput(batch)
+        tiles = self.tile_planner.plan(*images[0].shape[:2])
         try:
             if tiles is None:
-                return _Computed(batch, self.backend.coarse_logits(_as_batch(images)))
-            cut = [segment_tiled(self.backend, _as_batch([image])[0], tiles, wanted) for image in images]
-        except DataError as error:  # a type of pixels that an exported file does not take
-            return _Computed(
+                return _ModelOutput(batch, self.backend.coarse_logits(_as_batch(images)))
+            tiled = [segment_tiled(self.backend, _as_batch([image])[0], tiles, options) for image in images]
+        except DataError as error:  # a pixel type that an exported file does not accept
+            return _ModelOutput(
                 [
-                    (position, PredictionResult(outcome.source, error=DataError(f"{_name(outcome.source)}: {error}")))
-                    for position, outcome in batch
+                    (position, PredictionResult(result.source, error=DataError(f"{_name(result.source)}: {error}")))
+                    for position, result in batch
                 ]
             )
-        return _Computed(
+        return _ModelOutput(
             [
-                (position, replace(outcome, segmentation=segmentation, tiles=tiles))
-                for (position, outcome), segmentation in zip(batch, cut, strict=True)
+                (position, replace(result, segmentation=segmentation, tiles=tiles))
+                for (position, result), segmentation in zip(batch, tiled, strict=True)
             ]
         )
 
-    def _segmented(self, computed: _Computed, *, wanted: OutputOptions) -> Sequence[tuple[int, PredictionResult]]:
-        if computed.coarse is None:
-            return computed.outcomes
-        image = computed.outcomes[0][1].image
+    def _segment(self, output: _ModelOutput, *, options: OutputOptions) -> Sequence[tuple[int, PredictionResult]]:
+        """Compute the segmentations of a batch from its coarse logits."""
+        if output.coarse is None:
+            return output.results
+        image = output.results[0][1].image
         assert image is not None
         height, width = image.shape[:2]
-        segmentations = segment_batch(computed.coarse, height, width, self.backend.geometry, self.classes, wanted)
+        segmentations = segment_batch(output.coarse, height, width, self.backend.geometry, self.classes, options)
         return [
-            (position, replace(outcome, segmentation=segmentation))
-            for (position, outcome), segmentation in zip(computed.outcomes, segmentations, strict=True)
+            (position, replace(result, segmentation=segmentation))
+            for (position, result), segmentation in zip(output.results, segmentations, strict=True)
         ]
 
 
+def check_image(image: Image, channels: int, name: str) -> Image:
+    """Check an array and convert it to what the model accepts: (H, W, C) of a type whose range `Segmenter` knows.
+
+    Args:
+        name: of the image, for messages.
+
+    Raises:
+        DataError: wrong shape or type, or values that are not finite.
+    """
+    if not image.dtype.isnative:  # torch accepts only native byte order
+        image = image.astype(image.dtype.newbyteorder("="))
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] != channels or image.size == 0:
+        raise DataError(f"{name}: shape {image.shape}, but this model takes (H, W, {channels}) with at least one pixel")
+    if image.dtype in (np.uint8, np.uint16, np.int16, np.float32):
+        converted = np.ascontiguousarray(image)
+    elif image.dtype in (np.float16, np.float64):
+        with np.errstate(over="ignore"):
+            converted = image.astype(np.float32)
+    else:
+        raise DataError(f"{name}: values of type {image.dtype}; supported are uint8, uint16, int16 and floats")
+    if converted.dtype == np.float32 and not np.isfinite(converted).all():
+        kind = "beyond the range of float32" if np.isfinite(image).all() else "that are not finite"
+        raise DataError(f"{name}: contains values {kind}; replace them first, for instance by the mean")
+    return converted
+
+
 def _as_batch(images: Sequence[Image]) -> Tensor:
-    """Images (H, W, C) of one size and type as (B, C, H, W); a single one is not copied, if torch can take it so."""
+    """Images (H, W, C) of one size and type as (B, C, H, W); a single writable image is not copied."""
     alone = len(images) == 1 and images[0].flags.writeable
     return torch.from_numpy(images[0][None] if alone else np.stack(images)).permute(0, 3, 1, 2)
 
 
-def _measured(source: Source) -> tuple[Source, int]:
-    """A source with the number of its pixels, so that not too many of them are decoded at a time."""
+def _measure(source: ImageLike) -> tuple[ImageLike, int]:
+    """A source and its number of pixels, which limits how many are decoded at a time."""
     if isinstance(source, np.ndarray):
         return source, source.shape[0] * source.shape[1] if source.ndim > 1 else 0
     return source, pixel_count(Path(source)) if isinstance(source, (str, os.PathLike)) else 0
 
 
 def _path(source: str | Path) -> Path:
-    """Refuse what is no path either.
+    """The source as a path.
 
     Raises:
-        DataError: says how images in memory are given.
+        DataError: it is not a path; explains how to pass images in memory.
     """
     if not isinstance(source, (str, os.PathLike)):
         raise DataError(
-            f"image: of type {type(source).__name__}; a path or an array (H, W, C) is needed: np.asarray(image), or "
-            "of a tensor (C, H, W) tensor.permute(1, 2, 0).cpu().numpy()"
+            f"image: of type {type(source).__name__}, but a path or an array (H, W, C) is needed: np.asarray(image), "
+            "or for a tensor (C, H, W) tensor.permute(1, 2, 0).cpu().numpy()"
         )
     return Path(source)
 
 
-def _pixels_ahead(measured: tuple[Source, int]) -> int:
-    return measured[1]
+def _pixels(result: PredictionResult) -> int:
+    return 0 if result.image is None else result.image.shape[0] * result.image.shape[1]
 
 
-def _pixels(outcome: PredictionResult) -> int:
-    return 0 if outcome.image is None else outcome.image.shape[0] * outcome.image.shape[1]
+def _batch_key(result: PredictionResult) -> tuple[object, ...] | None:
+    """Equal for images that can share a batch; None for an image that could not be read."""
+    return None if result.image is None else (result.image.shape, result.image.dtype)
 
 
-def _kind(outcome: PredictionResult) -> tuple[object, ...] | None:
-    """Equal for images that can share a batch; None for one that could not be read."""
-    return None if outcome.image is None else (outcome.image.shape, outcome.image.dtype)
-
-
-def _name(source: Source) -> str:
+def _name(source: ImageLike) -> str:
     return "image" if isinstance(source, np.ndarray) else str(source)
-
-
-def checked(image: Image, channels: int, name: str) -> Image:
-    """An array as the model takes it: (H, W, C), of a type whose range `Segmenter` knows.
-
-    Raises:
-        DataError: of another shape or type, or with values that are not finite; `name` says which image.
-    """
-    if not image.dtype.isnative:  # byte order is no type
-        image = image.astype(image.dtype.newbyteorder("="))
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.ndim != 3 or image.shape[2] != channels or image.size == 0:
-        raise DataError(f"{name}: shape {image.shape}; this model takes (H, W, {channels}) with at least one pixel")
-    if image.dtype in (np.uint8, np.uint16, np.int16, np.float32):
-        taken = np.ascontiguousarray(image)
-    elif image.dtype in (np.float16, np.float64):
-        with np.errstate(over="ignore"):
-            taken = image.astype(np.float32)
-    else:
-        raise DataError(f"{name}: values of type {image.dtype}; uint8, uint16, int16 and floats can be read")
-    if taken.dtype == np.float32 and not np.isfinite(taken).all():
-        kind = "beyond the range of float32" if np.isfinite(image).all() else "that are not finite"
-        raise DataError(f"{name}: holds values {kind}; replace them first, for instance by the mean")
-    return taken

@@ -1,4 +1,4 @@
-"""Sources: files, folders and patterns to the images in them, each with the place of its output."""
+"""Finds the images of files, folders and glob patterns, each with the path of its outputs."""
 
 import glob
 import os
@@ -12,10 +12,10 @@ from pyramidseg.images.open_image import list_images
 
 @dataclass(frozen=True)
 class Source:
-    """An image to predict.
+    """An image file to predict.
 
     Attributes:
-        stem: of its outputs, relative to the output folder, without an extension: `street/0001`.
+        stem: path of its outputs relative to the output folder, without an extension: `street/0001`.
     """
 
     path: Path
@@ -23,29 +23,29 @@ class Source:
 
 
 def find_images(sources: Iterable[str | Path], *, outside: Path | None = None) -> tuple[Source, ...]:
-    """All images of files, folders (with the folders in them) and patterns (`**` goes through folders), each once.
+    """All images of files, folders (recursively) and glob patterns (`**` matches folders), each once.
 
-    A folder's own folders are mirrored in the stems; so are those after the fixed part of a pattern.
+    Stems mirror the subfolders of a folder, and those below the fixed part of a pattern.
 
     Args:
-        outside: the output folder. What lies in it is no source where it was only come across within a folder or a
-            pattern, so that predicting a second time does not take the first time's masks for images.
+        outside: the output folder. Images in it are skipped if a folder or pattern around it matches them, so that a
+            second run does not take the masks of the first for images.
 
     Raises:
-        DataError: nothing was named, or something named matches nothing.
+        DataError: no sources, or a source matches no image.
     """
-    named = [str(source) for source in sources]
-    if not named:
-        raise DataError("no images were named: give files, folders or patterns such as 'images/*.jpg'")
+    names = [str(source) for source in sources]
+    if not names:
+        raise DataError("no images given; pass files, folders or patterns such as 'images/*.jpg'")
     found: dict[str, Source] = {}
-    for name in named:
+    for name in names:
         for source in _images_of(name, outside):
             found.setdefault(os.path.abspath(source.path), source)
     return tuple(found.values())
 
 
 def _images_of(name: str, outside: Path | None) -> Iterator[Source]:
-    """Images of one source. A name that exists is taken as it is, even where it looks like a pattern."""
+    """Images of one source. An existing file or folder is never taken as a pattern."""
     path = Path(name)
     if path.is_file():
         yield Source(path, path.stem)
@@ -55,7 +55,7 @@ def _images_of(name: str, outside: Path | None) -> Iterator[Source]:
     if outside is not None and _is_within(outside, base):
         images = [image for image in images if not _is_within(image, outside)]
     if not images:
-        raise DataError(_nothing(name, path))
+        raise DataError(_no_images_message(name, path))
     for image in images:
         yield Source(image, image.relative_to(base).with_suffix("").as_posix())
 
@@ -82,13 +82,13 @@ def _fixed_part(pattern: str) -> Path:
 
 
 def _is_within(path: Path, folder: Path) -> bool:
-    """Whether a path lies below a folder and is not the folder itself."""
+    """Whether a path is below a folder, and not the folder itself."""
     return folder.resolve() in path.resolve().parents
 
 
-def _nothing(name: str, path: Path) -> str:
+def _no_images_message(name: str, path: Path) -> str:
     if path.is_dir():
-        return f"{name}: no images in this folder or the folders in it"
+        return f"{name}: no images in this folder or its subfolders"
     if glob.has_magic(name):
         return f"{name}: no file matches this pattern"
     return f"{name}: no such file or folder"

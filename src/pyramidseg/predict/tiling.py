@@ -1,48 +1,51 @@
-"""Tiles: an image that is too large to be predicted at once, window by window, with blended coarse logits.
+"""Tiling: compute the logits of an image window by window and blend them, for any function from images to logits.
 
-Windows begin on the pyramid's grid, so that every level meets the pixels as it does in the whole image. They are
-blended before the last upsampling, where there are sixteen times fewer logits (stride 4), and rows that no further
-window touches are handed on: beside one window, memory holds the logits of one row of windows.
+    grid = tile_grid(height, width, Tiles(1024, 128), stride=4)
+    for block in blend_tiles(predict_tile, image_CHW, grid):  # predict_tile: (B, C, H, W) to (B, K, h, w)
+        ...                                                   # block.logits: finished rows of the image, (K, rows, w)
 
-At its border a window sees zeros where the whole image has pixels. A margin of what they spoil is dropped, and the rest
-of the overlap blended. Where the margin is all that they spoil (`tile_planner.receptive_field_px`), tiles give what the
-whole image gives.
+Windows start on the grid of the coarsest pyramid level, so that every level sees the same pixels as in the whole image.
+Logits are blended before the last upsampling, where there are sixteen times fewer of them (stride 4), and rows that no
+further window overlaps are yielded at once: memory holds one window and the logits of one row of windows.
 
-Legend: C channels, H W pixels, K classes, h w coarse points.
+At its border a window sees zero padding where the whole image has pixels. The margin, whose logits depend on that
+padding, is dropped, and the rest of the overlap is blended. With a margin of the network's receptive field
+(`receptive_field_px`), tiles give exactly the logits of the whole image.
+
+Legend: B batch, C channels, H W pixels, K classes, h w points of the logits (pixels divided by the stride).
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyramidseg.backends import Backend
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.predict.label_maps import label_maps
-from pyramidseg.predict.segmentation import OutputOptions, RowBlock, Segmentation, segment_row_blocks
-from pyramidseg.predict.upsampling import bilinear_axis
 
 GRID_PX = 32
-"""Windows begin at its multiples: the coarsest stride there is, which the others divide."""
+"""Windows start at multiples of it: the coarsest stride of any pyramid, which all other strides divide."""
 
 SMALLEST_TILE_PX = 2 * GRID_PX
+
+PredictTile = Callable[[Tensor], Tensor]
+"""(B, C, H, W) images to (B, K, h, w) floating-point logits, where h and w cover H and W at the stride."""
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """How an image is cut.
+    """How an image is divided.
 
     Attributes:
         tile_px: side of the square windows.
-        overlap_px: of neighbours, at least.
-        margin_px: what is dropped at each border that is not the image's own; at most half of the overlap.
+        overlap_px: least overlap of neighbouring windows.
+        margin_px: dropped at each border of a window that is not a border of the image; at most half the overlap.
 
     Raises:
-        ConfigError: sides that are no multiple of the grid, or an overlap of more than half the tile.
+        ConfigError: a side is not a multiple of `GRID_PX`, or the overlap exceeds half the tile.
     """
 
     tile_px: int
@@ -54,35 +57,35 @@ class Tiles:
         check_side("overlap_px", self.overlap_px, least=0)
         if self.overlap_px > self.tile_px // 2:
             raise ConfigError(
-                f"overlap_px={self.overlap_px} with tile_px={self.tile_px}: at most half the tile may overlap; "
-                "take a larger tile or a smaller overlap"
+                f"overlap_px={self.overlap_px} with tile_px={self.tile_px}: the overlap may be at most half the tile; "
+                "choose a larger tile or a smaller overlap"
             )
-        assert 0 <= 2 * self.margin_px <= self.overlap_px, "a margin beyond the overlap would leave pixels out"
+        assert 0 <= 2 * self.margin_px <= self.overlap_px, "a margin of more than half the overlap leaves pixels out"
 
 
 def check_side(name: str, side_px: int, *, least: int) -> None:
-    """Refuse sides that are off the grid.
+    """Check that a side is a multiple of `GRID_PX`.
 
     Raises:
-        ConfigError: names the multiples beside it.
+        ConfigError: it is not, or it is below `least`; names the nearest allowed values.
     """
     if side_px < least or side_px % GRID_PX:
         below = max(least, side_px // GRID_PX * GRID_PX)
         raise ConfigError(
-            f"{name}={side_px}: a multiple of {GRID_PX} pixels, at least {least}, is needed, so that windows lie on "
-            f"the grid of the pyramid's coarsest level; try {below} or {below + GRID_PX}"
+            f"{name}={side_px}: must be a multiple of {GRID_PX} pixels and at least {least}, so that windows start on "
+            f"the grid of the coarsest pyramid level; try {below} or {below + GRID_PX}"
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """One direction of a window.
+    """Extent of a window along one axis.
 
     Attributes:
-        pixels: of the image that the model gets to see.
-        points: coarse points of the image that it contributes to.
-        offset: number of its own coarse points before these.
-        weights: (points,) float64 in (0, 1]; those of all windows that share a point add up to 1.
+        pixels: of the image that the window covers.
+        points: of the image's logits that the window contributes to.
+        offset: number of the window's own points before these.
+        weights: (points,) float64 in (0, 1]; the weights of all windows add up to 1 at every point.
     """
 
     pixels: slice
@@ -91,32 +94,90 @@ class Window:
     weights: NDArray[np.float64]
 
 
-def window_weights(points: int, overlap: int, margin: int, *, before: bool, behind: bool) -> NDArray[np.float64]:
-    """Weights of a window's coarse points before they are divided by their sum over the windows.
+class TileGrid(NamedTuple):
+    """All windows of an image: each of `rows` with each of `columns`."""
 
-    1 inside, falling linearly over the overlap towards a neighbour; above 0 but for the margin, which is dropped.
+    rows: tuple[Window, ...]
+    columns: tuple[Window, ...]
+
+    @property
+    def points(self) -> tuple[int, int]:
+        """Height and width of the image's logits, those of its padding included."""
+        return self.rows[-1].points.stop, self.columns[-1].points.stop
+
+
+class RowBlock(NamedTuple):
+    """Finished rows of an image's logits: (K, rows, w) from row `first` on.
+
+    Blocks come from top to bottom, and each starts with the last row of the block before: the pixels between two rows
+    of points need both.
+    """
+
+    first: int
+    logits: Tensor
+
+
+def tile_grid(height: int, width: int, tiles: Tiles, *, stride: int, padding_px: int | None = None) -> TileGrid:
+    """The windows of an image of (height, width) pixels.
 
     Args:
-        before: whether a neighbour overlaps the window's beginning.
-        behind: and its end.
+        stride: pixels per point of the logits; divides `GRID_PX`.
+        padding_px: `predict_tile` pads images to multiples of it (`padding_of`); by default the stride.
+    """
+    padding_px = padding_px or stride
+    return TileGrid(
+        windows_along(height, tiles, stride=stride, padding_px=padding_px),
+        windows_along(width, tiles, stride=stride, padding_px=padding_px),
+    )
+
+
+def blend_tiles(predict_tile: PredictTile, image_CHW: Tensor, grid: TileGrid) -> Iterator[RowBlock]:
+    """Logits of the whole image, from the top, each block as soon as its rows are finished."""
+    height, width = grid.points
+    first, carried = 0, None
+    for row, following in itertools.zip_longest(grid.rows, grid.rows[1:]):
+        sums: Tensor | None = None
+        for column in grid.columns:
+            window = image_CHW[:, row.pixels, column.pixels]
+            logits = _weighted(predict_tile(window[None])[0], row, column)
+            if sums is None:
+                sums = logits.new_zeros(logits.shape[0], row.points.stop - first, width)
+                if carried is not None:
+                    sums[:, : carried.shape[1]] = carried
+            sums[:, row.points.start - first :, column.points] += logits
+        assert sums is not None
+        finished = following.points.start if following is not None else height
+        yield RowBlock(first, sums[:, : finished - first])
+        carried = sums[:, finished - 1 - first :].clone()
+        first = finished - 1
+
+
+def padding_of(predict_tile: PredictTile, image_CHW: Tensor, *, stride: int) -> int:
+    """The multiple of pixels that a function pads images to, measured by the logits of a single pixel."""
+    padding_px = predict_tile(image_CHW[None, :, :1, :1]).shape[-1] * stride
+    assert GRID_PX % padding_px == 0, f"images are padded to {padding_px} pixels, which does not divide {GRID_PX}"
+    return padding_px
+
+
+def window_weights(points: int, overlap: int, margin: int, *, before: bool, after: bool) -> NDArray[np.float64]:
+    """Blend weights of a window along one axis, before they are divided by their sum over all windows.
+
+    1 inside, falling linearly over the overlap with a neighbour; 0 in the margin and above 0 everywhere else.
+
+    Args:
+        before, after: whether a neighbour overlaps the start and the end of the window.
     """
     ramp = np.clip((np.arange(points) + 0.5 - margin) / max(overlap - 2 * margin, 0.5), 0, 1)
     weights = np.ones(points)
     if before:
         weights = np.minimum(weights, ramp)
-    if behind:
+    if after:
         weights = np.minimum(weights, ramp[::-1])
     return weights
 
 
-def windows_along(length_px: int, tiles: Tiles, *, stride: int, padding_px: int) -> tuple[tuple[Window, ...], int]:
-    """The windows of one direction, and the number of coarse points of the padded image.
-
-    The last window ends with the image, on the grid, so that it too sees as much as it can.
-
-    Args:
-        padding_px: the model pads images to multiples of it.
-    """
+def windows_along(length_px: int, tiles: Tiles, *, stride: int, padding_px: int) -> tuple[Window, ...]:
+    """The windows along one axis; the last one ends with the image, so that it too is as large as possible."""
     padded_px = round_up(length_px, padding_px)
     last_px = max(0, round_up(length_px - tiles.tile_px, GRID_PX))
     starts_px = [*range(0, last_px, tiles.tile_px - tiles.overlap_px), last_px]
@@ -128,13 +189,13 @@ def windows_along(length_px: int, tiles: Tiles, *, stride: int, padding_px: int)
             tiles.overlap_px // stride,
             -(-tiles.margin_px // stride),
             before=start_px > 0,
-            behind=start_px < last_px,
+            after=start_px < last_px,
         )
     weights /= weights.sum(axis=0)
     return tuple(
         _window(start_px, min(start_px + tiles.tile_px, length_px), row, stride)
         for start_px, row in zip(starts_px, weights, strict=True)
-    ), padded_px // stride
+    )
 
 
 def _window(start_px: int, end_px: int, weights: NDArray[np.float64], stride: int) -> Window:
@@ -143,71 +204,13 @@ def _window(start_px: int, end_px: int, weights: NDArray[np.float64], stride: in
     return Window(slice(start_px, end_px), points, points.start - start_px // stride, weights[points])
 
 
-def predict_labels(backend: Backend, images_BCHW: Tensor, tiles: Tiles | None = None) -> Tensor:
-    """(B, H, W) uint8 labels of images of one size: on the backend's device, but those of tiles on the CPU."""
-    if tiles is None:
-        height, width = images_BCHW.shape[-2:]
-        return label_maps(backend.coarse_logits(images_BCHW), height, width, backend.geometry)
-    return torch.stack(
-        [torch.from_numpy(segment_tiled(backend, image, tiles, OutputOptions()).labels) for image in images_BCHW]
-    )
-
-
-def segment_tiled(backend: Backend, image_CHW: Tensor, tiles: Tiles, wanted: OutputOptions) -> Segmentation:
-    """The segmentation of an image by blended tiles."""
-    height, width = image_CHW.shape[-2:]
-    stride = backend.geometry.stride
-    padding_px = padding_of(backend, image_CHW)
-    rows, row_points = windows_along(height, tiles, stride=stride, padding_px=padding_px)
-    columns, column_points = windows_along(width, tiles, stride=stride, padding_px=padding_px)
-    return segment_row_blocks(
-        blended_row_blocks(backend, image_CHW, rows, columns),
-        bilinear_axis(row_points, height, backend.geometry),
-        bilinear_axis(column_points, width, backend.geometry),
-        backend.geometry,
-        backend.classes,
-        wanted,
-    )
-
-
-def padding_of(backend: Backend, image_CHW: Tensor) -> int:
-    """The multiple that a backend pads images to, as the logits of a single pixel show."""
-    pixel = image_CHW[None, :, :1, :1]
-    padding_px = backend.coarse_logits(pixel).shape[-1] * backend.geometry.stride
-    assert GRID_PX % padding_px == 0, f"{backend} pads to {padding_px} pixels, which does not divide {GRID_PX}"
-    return padding_px
-
-
-def blended_row_blocks(
-    backend: Backend, image_CHW: Tensor, rows: tuple[Window, ...], columns: tuple[Window, ...]
-) -> Iterator[RowBlock]:
-    """Coarse logits of the whole image, from the top, as rows are finished."""
-    width = columns[-1].points.stop
-    first, carried = 0, None
-    for row, following in itertools.zip_longest(rows, rows[1:]):
-        sums: Tensor | None = None
-        for column in columns:
-            seen = image_CHW[:, row.pixels, column.pixels]
-            logits = _weighted(backend.coarse_logits(seen[None])[0], row, column)
-            if sums is None:
-                sums = logits.new_zeros(logits.shape[0], row.points.stop - first, width)
-                if carried is not None:
-                    sums[:, : carried.shape[1]] = carried
-            sums[:, row.points.start - first :, column.points] += logits
-        assert sums is not None
-        finished = following.points.start if following is not None else row.points.stop
-        yield RowBlock(first, sums[:, : finished - first])
-        carried = sums[:, finished - 1 - first :].clone()
-        first = finished - 1
-
-
 def _weighted(logits_Khw: Tensor, row: Window, column: Window) -> Tensor:
-    """What a window contributes: (K, points of the row, points of the column)."""
+    """Contribution of a window: (K, points of the row, points of the column)."""
     down, across = (logits_Khw.new_tensor(window.weights) for window in (row, column))
     inner = logits_Khw[:, row.offset : row.offset + len(down), column.offset : column.offset + len(across)]
     return inner * down[:, None] * across
 
 
 def round_up(number: int, multiple: int) -> int:
-    """The least multiple that is not below the number."""
+    """The smallest multiple that is not below the number."""
     return -(-number // multiple) * multiple

@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean of what a model says of an image, its mirror image, and both at several sizes."""
+"""Test-time augmentation: the mean prediction over an image and its mirror image at several scales."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,10 +14,10 @@ from pyramidseg.base.errors import ConfigError
 class TestTimeAugmentation:
     """A `Backend` that averages the probabilities of another one over scales and horizontal flips.
 
-    Its logits are the logarithm of those probabilities, at the input's size.
+    Its logits are the logarithms of those probabilities, at the size of the input.
 
     Raises:
-        ConfigError: no scale, or one that is not between 0.1 and 10.
+        ConfigError: no scales, or a scale that is not between 0.1 and 10.
     """
 
     def __init__(self, backend: Backend, *, scales: Sequence[float] = (0.75, 1.0, 1.25), flip: bool = True) -> None:
@@ -32,7 +32,7 @@ class TestTimeAugmentation:
         self.geometry = LogitGeometry(stride=1, align_corners=False)
 
     def coarse_logits(self, images: Tensor) -> Tensor:
-        """What a call gives: views of several sizes meet only at the image's own, so that nothing coarser is left."""
+        """Full-size log probabilities: views at several scales can be averaged only at the size of the image."""
         return self(images)
 
     @torch.inference_mode()
@@ -42,13 +42,13 @@ class TestTimeAugmentation:
         total = next(views)
         count = 1
         for view in views:
-            # Added as logarithms: probabilities of float32 would underflow to -inf for confident models.
+            # Summed as logarithms: float32 probabilities of confident models underflow to 0, whose logarithm is -inf.
             total = torch.logaddexp(total, view)
             count += 1
         return total - math.log(count)
 
     def _log_probabilities(self, images: Tensor) -> Iterator[Tensor]:
-        """Log probabilities of one view after the other, brought back to the input's size and direction."""
+        """Log probabilities of each view, resized and flipped back to the input."""
         height, width = images.shape[-2:]
         for scale in self.scales:
             view = resize_images(images, max(1, round(height * scale)), max(1, round(width * scale)))
@@ -62,10 +62,10 @@ class TestTimeAugmentation:
 
 
 def resize_images(images: Tensor, height: int, width: int) -> Tensor:
-    """Images (B, C, H, W) at another size; the same images if it is theirs.
+    """Resize images (B, C, H, W); returns the same tensor if it has that size already.
 
-    Integers are rounded and keep their type, so that exported files for that type take them. Means of them cannot leave
-    their range.
+    Integers are rounded and keep their type, as exported files accept one type only. Antialiased bilinear values are
+    means, so they stay in the range of the type.
     """
     if images.shape[-2:] == (height, width):
         return images

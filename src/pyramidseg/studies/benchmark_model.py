@@ -22,8 +22,8 @@ from pyramidseg.export.export_model import export_model
 from pyramidseg.model.bundle import KIND
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.model.tensor_files import read_metadata
-from pyramidseg.predict.tile_planner import skeleton
-from pyramidseg.predict.tiling import predict_labels
+from pyramidseg.predict.receptive_field import meta_model
+from pyramidseg.predict.segmentation import predict_labels
 from pyramidseg.studies.benchmark_images import as_taken, scene_images
 from pyramidseg.studies.benchmark_results import (
     AutoChoice,
@@ -293,7 +293,7 @@ def benchmark_model(
         refuse_existing(folder, [RESULTS])
     chosen = make_backend(path, device=place)
     height, width = size or default_size(path)
-    network = skeleton(chosen.settings, len(chosen.classes))
+    network = meta_model(chosen.settings, len(chosen.classes))
     conditions = Conditions(
         model=path.name,
         encoder=network.encoder.name,

@@ -18,8 +18,8 @@ from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.decode import image_size
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.tile_planner import skeleton
-from pyramidseg.predict.tiling import predict_labels
+from pyramidseg.predict.receptive_field import meta_model
+from pyramidseg.predict.segmentation import predict_labels
 from pyramidseg.studies.benchmark_images import scene_images
 from pyramidseg.studies.benchmark_results import alternate
 from pyramidseg.studies.bootstrap import Counts, Difference, compare_pairs, counts_of, ious, miou
@@ -130,7 +130,7 @@ def collect(runs: Mapping[str, Sequence[Run]], dataset: str) -> Results:
         counts = tuple(score_by_image(run.last, opened, records, config.train.device) for run in found)
         totals = [run.sum(axis=0) for run in counts]
         backend = backends[name]
-        cost = describe_cost(skeleton(backend.settings, len(backend.classes)), height, width)
+        cost = describe_cost(meta_model(backend.settings, len(backend.classes)), height, width)
         results.append(
             EncoderResult(
                 name=name,

@@ -17,7 +17,7 @@ import torch
 from pyramidseg.backends import EXPORTED, RunPrecision, make_backend
 from pyramidseg.base.errors import TrainingError
 from pyramidseg.predict.pipeline import use_available_processors
-from pyramidseg.predict.tiling import predict_labels
+from pyramidseg.predict.segmentation import predict_labels
 from pyramidseg.studies.benchmark_images import taken_dtype
 
 

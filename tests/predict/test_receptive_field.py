@@ -3,7 +3,7 @@ import torch
 
 from pyramidseg.base.config import ModelConfig
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.tile_planner import receptive_field_px, skeleton
+from pyramidseg.predict.receptive_field import meta_model, receptive_field_px
 
 SMALL = {
     "encoder": "test_resnet",
@@ -14,26 +14,26 @@ SMALL = {
 }
 
 
-def reach(**settings):
-    return receptive_field_px(skeleton(ModelConfig(**(SMALL | settings)), 3))
+def measured(**settings):
+    return receptive_field_px(ModelConfig(**(SMALL | settings)))
 
 
-def test_a_skeleton_has_the_networks_shapes_and_no_values():
-    bare, real = skeleton(ModelConfig(**SMALL), 3), Segmenter(num_classes=3, **SMALL)
+def test_a_meta_model_has_the_networks_shapes_and_no_values():
+    bare, real = meta_model(ModelConfig(**SMALL), 3), Segmenter(num_classes=3, **SMALL)
     assert all(tensor.is_meta for tensor in bare.state_dict().values())
     assert {name: tensor.shape for name, tensor in bare.state_dict().items()} == {
         name: tensor.shape for name, tensor in real.state_dict().items()
     }
 
 
-def test_it_leaves_the_callers_random_numbers_alone():
+def test_the_global_random_state_is_left_alone():
     state = torch.get_rng_state()
-    reach()
+    measured()
     assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("settings", [{}, {"finest_stride": 2}, {"smoothing": False}])
-def test_beyond_the_reach_nothing_depends_on_what_lies_behind_a_border(settings):
+def test_logits_beyond_the_receptive_field_do_not_depend_on_pixels_across_a_border(settings):
     torch.manual_seed(0)
     model = Segmenter(num_classes=3, **SMALL, **settings).double().eval()
     torch.nn.init.normal_(model.classifier.weight)
@@ -46,14 +46,14 @@ def test_beyond_the_reach_nothing_depends_on_what_lies_behind_a_border(settings)
     with torch.inference_mode():
         changed = (model.coarse_logits(image) != model.coarse_logits(other)).any(dim=1).any(dim=1)[0]
     first_changed = 256 - int(changed.float().argmax()) * model.settings.finest_stride
-    # The reach covers both directions, of which strided convolutions make one a little shorter.
-    assert first_changed <= reach(**settings) <= first_changed + 8
+    # The receptive field covers both directions; strided convolutions make one a little shorter.
+    assert first_changed <= measured(**settings) <= first_changed + 8
 
 
 def test_each_setting_adds_its_convolutions():
     """A smoothing convolution at the coarsest stride of 8 adds a pixel there, at both its ends."""
-    assert reach() > reach(smoothing=False)
-    assert reach(coarsest_stride=16) > reach()
+    assert measured() > measured(smoothing=False)
+    assert measured(coarsest_stride=16) > measured()
 
 
 @pytest.mark.parametrize(
@@ -64,5 +64,5 @@ def test_each_setting_adds_its_convolutions():
         {"align_corners": True},
     ],
 )
-def test_whole_image_statistics_and_stretched_maps_have_no_reach(settings):
-    assert reach(**settings) is None
+def test_whole_image_statistics_and_stretched_maps_have_no_receptive_field(settings):
+    assert measured(**settings) is None

@@ -1,0 +1,51 @@
+"""Output files of a prediction: a table of writers by the name that `--save` takes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyramidseg.base.errors import ConfigError, nearest
+from pyramidseg.predict.outputs.geotiff import write_geotiff
+from pyramidseg.predict.outputs.npz import write_probabilities
+from pyramidseg.predict.outputs.ownership import is_ours
+from pyramidseg.predict.outputs.png import write_color, write_confidence, write_mask, write_overlay
+from pyramidseg.predict.segmentation import Image, Segmentation
+
+__all__ = ["WRITERS", "Writer", "is_ours", "output_names"]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """One kind of output file.
+
+    Attributes:
+        suffix: the file is `<stem><suffix>`.
+        write: writes a segmentation and its image to a path.
+        needs: attributes of the segmentation that the writer needs, besides `labels`.
+    """
+
+    suffix: str
+    write: Callable[[Path, Segmentation, Image], None]
+    needs: tuple[str, ...] = ()
+
+
+WRITERS: dict[str, Writer] = {
+    "mask": Writer(".png", write_mask),
+    "overlay": Writer("_overlay.png", write_overlay),
+    "color": Writer("_color.png", write_color),
+    "confidence": Writer("_confidence.png", write_confidence, needs=("confidence",)),
+    "probabilities": Writer("_probabilities.npz", write_probabilities, needs=("probabilities",)),
+    "geotiff": Writer("_mask.tif", write_geotiff, needs=("georeference",)),
+}
+
+
+def output_names(save: Sequence[str]) -> tuple[str, ...]:
+    """`mask` and the names in `save`, each once.
+
+    Raises:
+        ConfigError: a name is not in `WRITERS`.
+    """
+    for name in save:
+        if name not in WRITERS:
+            raise ConfigError(f"save={name}: unknown output; {nearest(name, WRITERS)}")
+    return tuple(dict.fromkeys(("mask", *save)))
