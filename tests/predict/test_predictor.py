@@ -61,7 +61,7 @@ def test_a_bundle_predicts_as_its_model(model, tmp_path):
     assert np.array_equal(predictor.predict(image).labels, found.labels)
 
 
-def test_tiles_that_overlap_by_the_receptive_field_give_the_block_labels_the_whole_image(model):
+def test_tiles_that_overlap_by_the_receptive_field_give_the_labels_of_the_whole_image(model):
     image = noise(420, 300)
     backend = TorchBackend(model, device="cpu")
     whole = Predictor(backend, tile_px="whole").predict(image, probabilities=True)
