@@ -81,7 +81,7 @@ class TestLayouts:
             ("splits/train.txt", "./"),
         ],
     )
-    def test_lists_name_images_from_where_they_lie_or_from_the_root(
+    def test_lists_name_images_relative_to_the_list_or_to_the_root(
         self, tmp_path: Path, file: str, prefix: str
     ) -> None:
         add(tmp_path, "images/train", "a", "b")
@@ -143,13 +143,13 @@ class TestLayouts:
         write(tmp_path / "dataset.yaml", "format: yolo\ntrain: train2017\nval: val2017\n")
         assert ids(opened(tmp_path)) == {"train": ["a", "b"], "val": ["c"]}
 
-    def test_masks_called_labels_are_no_outlines(self, tmp_path: Path) -> None:
+    def test_masks_called_labels_are_not_outlines(self, tmp_path: Path) -> None:
         for name in ("a", "b"):
             image(tmp_path / "images" / f"{name}.jpg")
             mask(tmp_path / "labels" / f"{name}.png")
         assert opened(tmp_path).layout.startswith("paired folders")
 
-    def test_other_text_files_are_no_outlines(self, tmp_path: Path) -> None:
+    def test_other_text_files_are_not_outlines(self, tmp_path: Path) -> None:
         add(tmp_path, "images", "a", "b", label="Pedestrian 0.00 0 -0.20\n")
         with pytest.raises(DataError, match="not recognised as a dataset"):
             opened(tmp_path)
@@ -164,7 +164,7 @@ class TestLayouts:
         write(tmp_path / "data.yaml", "model: large\n")
         assert opened(tmp_path).layout.startswith("paired folders")
 
-    def test_data_yaml_without_labels_is_told(self, tmp_path: Path) -> None:
+    def test_data_yaml_without_labels_is_reported(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"data\.yaml names classes, but no image has a label file"):
             opened(ultralytics(tmp_path, label=None))
 
@@ -177,12 +177,12 @@ class TestOutlines:
         expected[7, 9] = 2
         assert np.array_equal(read(dataset), expected)
 
-    def test_of_objects_that_overlap_the_smaller_lies_on_top(self, tmp_path: Path) -> None:
+    def test_smaller_of_overlapping_objects_is_on_top(self, tmp_path: Path) -> None:
         dataset = opened(ultralytics(tmp_path, label=f"1 {SQUARE}\n0 0 0 1 0 1 1 0 1\n"))
         assert (read(dataset)[0, 0], read(dataset)[7, 9]) == (2, 1)
-        assert has_note(dataset, "of objects that overlap, the smaller lies on top")
+        assert has_note(dataset, "where objects overlap, the smaller is on top")
 
-    def test_image_without_label_file_is_background_aloud(self, tmp_path: Path) -> None:
+    def test_image_without_label_file_is_background_with_a_note(self, tmp_path: Path) -> None:
         ultralytics(tmp_path)
         (tmp_path / "labels/train/a.txt").unlink()
         dataset = opened(tmp_path)
@@ -209,7 +209,7 @@ class TestOutlines:
         assert dataset.classes.names == ("background", "car")
         assert read(dataset)[0, 0] == 1
 
-    def test_classes_of_one_name_are_one_aloud(self, tmp_path: Path) -> None:
+    def test_classes_of_one_name_are_one_with_a_note(self, tmp_path: Path) -> None:
         dataset = opened(ultralytics(tmp_path, label=f"2 {SQUARE}", yaml="names: [car, bus, car]\n"))
         assert dataset.classes.names == ("background", "car", "bus")
         assert read(dataset)[0, 0] == 1
@@ -222,7 +222,7 @@ class TestOutlines:
 
 class TestDefects:
     def test_boxes_are_refused_at_once(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match=r"the labels are boxes .*, and boxes are no masks; export"):
+        with pytest.raises(DataError, match=r"the labels are boxes .*, and boxes are not masks; export"):
             opened(ultralytics(tmp_path, label="0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.1 0.1\n"))
 
     @pytest.mark.parametrize(
@@ -245,14 +245,14 @@ class TestDefects:
             ("9" * 400 + " " + SQUARE, "where the number of a class is needed"),
         ],
     )
-    def test_lines_that_are_no_outlines_are_named(self, tmp_path: Path, line: str, message: str) -> None:
+    def test_invalid_lines_are_named(self, tmp_path: Path, line: str, message: str) -> None:
         ultralytics(tmp_path)
         write(tmp_path / "labels/train/a.txt", f"0 {SQUARE}\n{line}\n")
         with pytest.raises(DefectError, match=rf"a\.txt: line 2: .*{message}") as caught:
             read(opened(tmp_path))
         assert caught.value.defect.kind == DefectKind.BAD_ANNOTATION
 
-    def test_all_lines_that_are_no_outlines_are_named(self, tmp_path: Path) -> None:
+    def test_all_invalid_lines_are_named(self, tmp_path: Path) -> None:
         dataset = opened(ultralytics(tmp_path))
         write(tmp_path / "labels/train/a.txt", f"0 {SQUARE}\n0 nan 0 1 0 1 1\n7 {SQUARE}\n0 1 1\n")
         with pytest.raises(DefectError) as caught:
@@ -263,7 +263,7 @@ class TestDefects:
         dataset = opened(ultralytics(tmp_path, label="0 -0.05 -0.05 1.05 0 1.05 1.05 0 1"))
         assert read(dataset).all()
 
-    def test_label_that_is_no_text_or_too_large_is_refused(self, tmp_path: Path) -> None:
+    def test_label_that_is_not_text_or_too_large_is_refused(self, tmp_path: Path) -> None:
         ultralytics(tmp_path)
         (tmp_path / "labels/train/a.txt").write_bytes(b"0 0.1 \xff")
         with pytest.raises(DefectError, match="is no text"):
@@ -318,10 +318,12 @@ class TestDescription:
         assert not has_note(dataset, "was not followed")
 
     @pytest.mark.parametrize("path", ["../datasets/coco8-seg", "/content/datasets/x", "gone", "a" * 5000])
-    def test_path_that_is_not_followed_is_told(self, tmp_path: Path, path: str) -> None:
+    def test_path_that_is_not_followed_is_noted(self, tmp_path: Path, path: str) -> None:
         ultralytics(tmp_path / "set")
         write(tmp_path / "set/data.yaml", f"path: {path}\ntrain: images/train\nval: images/val\n{NAMES}")
-        assert has_note(opened(tmp_path / "set"), f"path: {path} in data.yaml is no folder inside", "was not followed")
+        assert has_note(
+            opened(tmp_path / "set"), f"path: {path} in data.yaml is not a folder inside", "was not followed"
+        )
 
     def test_path_that_leads_back_into_the_folder_is_followed(self, tmp_path: Path) -> None:
         ultralytics(tmp_path / "set")
@@ -332,7 +334,9 @@ class TestDescription:
         ultralytics(tmp_path / "elsewhere")
         write(tmp_path / "set/data.yaml", f"path: ../elsewhere\ntrain: images/train\n{NAMES}")
         add(tmp_path / "set", "labels", "a")
-        with pytest.raises(DataError, match=r"'images/train' is not there; .*path: \.\./elsewhere in .* not followed"):
+        with pytest.raises(
+            DataError, match=r"'images/train' does not exist; .*path: \.\./elsewhere in .* not followed"
+        ):
             opened(tmp_path / "set")
 
     @pytest.mark.parametrize(
@@ -352,10 +356,10 @@ class TestDescription:
             ("names: [car]\ntrain: ../../images\n", "leads out of the dataset"),
             ("names: [car]\ntrain: /home/me/images\n", "leads out of the dataset"),
             ("names: [car]\ntrain: C:\\images\n", "leads out of the dataset"),
-            ("names: [car]\ntrain: gone\n", "'gone' is not there"),
+            ("names: [car]\ntrain: gone\n", "'gone' does not exist"),
         ],
     )
-    def test_what_cannot_be_is_refused(self, tmp_path: Path, yaml: str, message: str) -> None:
+    def test_invalid_descriptions_are_refused(self, tmp_path: Path, yaml: str, message: str) -> None:
         add(tmp_path, "images/train", "a", "b")
         write(tmp_path / "data.yaml", yaml)
         with pytest.raises(DataError, match=message):
@@ -392,7 +396,7 @@ class TestDescription:
         assert [(defect.kind, defect.file.name) for defect in defects(tmp_path)] == [(kind, "val.txt")]
 
     @pytest.mark.parametrize("text", ["", "../a.jpg\n"])
-    def test_what_no_list_names_is_inspected_where_one_names_nothing(self, tmp_path: Path, text: str) -> None:
+    def test_unlisted_images_are_inspected_if_a_list_names_nothing(self, tmp_path: Path, text: str) -> None:
         for split in ("train", "val"):
             add(tmp_path, f"images/{split}", "a", "b")
         image(tmp_path / "images/train/unlabelled.jpg")
@@ -402,7 +406,7 @@ class TestDescription:
         found: list[Defect] = []
         dataset = open_dataset(tmp_path, DataConfig(), defects=found)
         assert ids(dataset) == {"train": ["images/train/a", "images/train/b"], "val": ["a", "b"]}
-        assert "2 images are named nowhere and are inspected as train" in dataset.notes
+        assert "2 images are in no list and are inspected as train" in dataset.notes
         assert [defect.file.name for defect in found] == ["train.txt"]
 
     def test_split_without_images_or_without_labels_is_named(self, tmp_path: Path) -> None:
@@ -411,7 +415,7 @@ class TestDescription:
         assert [(defect.kind, defect.file.name) for defect in defects(tmp_path)] == [(DefectKind.ABSENT, "val")]
         (tmp_path / "images" / "val" / "c.jpg").unlink()
         (defect,) = defects(tmp_path)
-        assert "split 'val' has no images there" in defect.detail
+        assert "split 'val' has no images in this folder" in defect.detail
 
     @pytest.mark.parametrize(("text", "message"), [("", "names no class"), ("car\n\nbus\n", "line 2 is empty")])
     def test_names_that_cannot_be_counted_are_named(self, tmp_path: Path, text: str, message: str) -> None:
@@ -440,19 +444,19 @@ class TestDescription:
         with pytest.raises(DataError, match=r"data\.yaml"):
             opened(tmp_path)
 
-    def test_sources_that_are_none_are_told_and_folders_count(self, tmp_path: Path) -> None:
+    def test_invalid_sources_are_reported_and_folders_are_used(self, tmp_path: Path) -> None:
         ultralytics(tmp_path, yaml=f"{NAMES}train: {{a: b}}\n")
         (defect,) = defects(tmp_path)
         assert (defect.kind, defect.file.name) == (DefectKind.BAD_ANNOTATION, "data.yaml")
 
-    def test_unreadable_one_beside_masks_is_none_of_outlines(self, tmp_path: Path) -> None:
+    def test_unreadable_data_yaml_next_to_masks_is_not_yolo(self, tmp_path: Path) -> None:
         for name in ("a", "b"):
             image(tmp_path / "images" / f"{name}.jpg")
             mask(tmp_path / "labels" / f"{name}.png")
         write(tmp_path / "data.yaml", "\tnames: [car\n")
         assert opened(tmp_path).layout.startswith("paired folders")
 
-    def test_unreadable_one_is_told_where_nothing_is_recognised(self, tmp_path: Path) -> None:
+    def test_unreadable_data_yaml_is_reported_if_nothing_is_recognised(self, tmp_path: Path) -> None:
         add(tmp_path, "pictures", "a")
         write(tmp_path / "data.yaml", "\tnames: [car\n")
         with pytest.raises(DataError, match=r"not recognised as a dataset.*data\.yaml: not readable as YAML"):

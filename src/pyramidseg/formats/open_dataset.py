@@ -14,7 +14,7 @@ from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.index_masks import NODATA_KEYWORD, IndexValues
 from pyramidseg.data.records import Dataset
-from pyramidseg.formats import ade20k, camvid, cityscapes, folders, labelme, roboflow, segnet, voc, yolo
+from pyramidseg.formats import ade20k, camvid, cityscapes, folders, labelme, roboflow, segnet, voc
 from pyramidseg.formats.class_inference import AmbiguousLabelsError, Interpretation, decide_labels
 from pyramidseg.formats.class_lists import PARSERS, find_class_list
 from pyramidseg.formats.coco import instances, panoptic
@@ -29,7 +29,8 @@ from pyramidseg.formats.mask_sampling import black_and_white, mask_files, mask_w
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders
 from pyramidseg.formats.splitting import with_val_split
 from pyramidseg.formats.unlisted_splits import may_have_rare_val_name, with_unread_splits
-from pyramidseg.formats.yolo import is_yolo_file
+from pyramidseg.formats.yolo import yolo_folders
+from pyramidseg.formats.yolo.data_yaml import is_data_yaml
 
 FORMATS: dict[str, DatasetFormat[Any]] = {
     format.name: format
@@ -44,7 +45,7 @@ FORMATS: dict[str, DatasetFormat[Any]] = {
         ade20k.FORMAT,
         instances.FORMAT,
         panoptic.FORMAT,
-        yolo.FORMAT,
+        yolo_folders.FORMAT,
         labelme.FORMAT,
         geojson_folders.FORMAT,
     )
@@ -209,7 +210,7 @@ def _describe(source: Path) -> tuple[Path | None, DatasetFile]:
 
 def _read_description(file: Path) -> DatasetFile:
     """Ours, or that of YOLO's datasets, which its reader finds in their folder."""
-    return DatasetFile(format="yolo") if is_yolo_file(file) else read_dataset_file(file)
+    return DatasetFile(format="yolo") if is_data_yaml(file) else read_dataset_file(file)
 
 
 def _list(root: Path, file: Path | None, description: DatasetFile, format: str | None) -> Recognised:
