@@ -15,7 +15,7 @@ from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats.open_dataset import open_dataset
-from pyramidseg.inspection.check import check_dataset
+from pyramidseg.inspection import check_dataset
 
 HEIGHT, WIDTH = 8, 10
 

@@ -16,7 +16,7 @@ from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import Record
 from pyramidseg.images.decode import read_image, read_masked_image
 from pyramidseg.images.nodata import MaskedImage, find_nodata
-from pyramidseg.inspection.check import check_record
+from pyramidseg.inspection.inspect_pair import inspect_pair
 
 GEOREFERENCE = [(33550, 12, 3, (0.5, 0.5, 0.0), True), (33922, 12, 6, (0.0, 0.0, 0.0, 7e5, 3e6, 0.0), True)]
 
@@ -160,6 +160,8 @@ def test_the_counts_of_the_check_leave_out_labels_beside_holes(tmp_path: Path) -
     values[0] = 0
     image, mask = write(tmp_path / "a.tif", values, nodata="0"), tmp_path / "mask.tif"
     tifffile.imwrite(mask, np.ones((4, 5), np.uint8))
-    counts = check_record(Record("a", image, mask), ClassMasks.identity(2), num_classes=2, channels=3).counts
+    counts = inspect_pair(
+        Record("a", image, mask), ClassMasks.identity(2), num_classes=2, channels=3, decode_image=False
+    ).label_counts
     assert counts is not None
     assert (counts[1], counts[IGNORE]) == (15, 5)

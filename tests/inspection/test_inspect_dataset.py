@@ -1,4 +1,4 @@
-"""What an inspection tells beside the defects that test_campaign plants."""
+"""Inspection: defects and remarks that test_campaign does not plant."""
 
 import shutil
 from dataclasses import replace
@@ -38,12 +38,12 @@ def masks_of(folder: Path, *values: Any, count: int = 4) -> Path:
     return folder
 
 
-def test_every_kind_is_explained() -> None:
+def test_every_kind_has_a_description() -> None:
     assert set(DESCRIPTIONS) == set(DefectKind)
     assert len(set(DESCRIPTIONS.values())) == len(DefectKind)
 
 
-def test_number_of_threads_changes_nothing(tmp_path: Path) -> None:
+def test_result_does_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
     layout = segnet(tmp_path / "data")
     write_dataset(layout, seed=1, good=60, times=1)
     assert inspect_dataset(layout.source, workers=1) == inspect_dataset(layout.source, workers=5)
@@ -69,7 +69,7 @@ def test_channel_statistics_are_those_of_all_pixels(tmp_path: Path) -> None:
 
 
 class TestDefectsBetweenImages:
-    def test_test_images_leak_from_train_and_val_alike(self, tmp_path: Path) -> None:
+    def test_leaks_from_train_and_val_into_test_are_found(self, tmp_path: Path) -> None:
         layout, rng = paired(tmp_path / "data"), np.random.default_rng(4)
         for index in range(6):
             write_pair(layout, ("train", "val", "test")[index % 3], f"{index}", *scene(rng))
@@ -78,7 +78,7 @@ class TestDefectsBetweenImages:
                 shutil.copy(file("train" if source == "0" else "val", source), file(split, name))
         assert defects(inspect_dataset(layout.source)) == {(DefectKind.LEAK, "a.png"), (DefectKind.LEAK, "b.png")}
 
-    def test_order_in_which_splits_are_named_changes_nothing(self, tmp_path: Path) -> None:
+    def test_result_does_not_depend_on_the_order_of_splits(self, tmp_path: Path) -> None:
         rng = np.random.default_rng(5)
         records = []
         for index in range(4):
@@ -97,7 +97,7 @@ class TestDefectsBetweenImages:
         ]
         assert {defect for one in found for defect in defects(inspect_dataset(one))} == {(DefectKind.LEAK, "2.png")}
 
-    def test_crops_of_similar_things_are_no_leaks(self, tmp_path: Path) -> None:
+    def test_crops_of_similar_objects_are_not_leaks(self, tmp_path: Path) -> None:
         """A round cell in the middle of each image, which differ in shape alone: many hashes are near each other."""
         layout, rng = paired(tmp_path / "data"), np.random.default_rng(0)
         for index in range(80):
@@ -111,7 +111,7 @@ class TestDefectsBetweenImages:
         inspection = inspect_dataset(layout.source)
         assert len(inspection.defects) <= 2
 
-    def test_neighbours_in_a_video_are_told_and_no_defect(self, tmp_path: Path) -> None:
+    def test_video_frames_within_a_split_are_a_remark(self, tmp_path: Path) -> None:
         layout = paired(tmp_path / "data")
         write_dataset(layout, seed=6, good=12)
         image, labels = scene(np.random.default_rng(7))
@@ -120,10 +120,10 @@ class TestDefectsBetweenImages:
             write_pair(layout, "train", f"dark_{frame}", (image * (0.9 - 0.1 * frame)).astype(np.uint8), labels)
         inspection = inspect_dataset(layout.source)
         assert {kind for kind, _ in defects(inspection)} <= {DefectKind.DUPLICATE}
-        assert any("images of split train look like another one of it" in remark for remark in inspection.remarks)
+        assert any("images of split train are similar to another one of it" in remark for remark in inspection.remarks)
 
     @pytest.mark.parametrize("orientation", [2, 3, 4])
-    def test_turn_that_sizes_do_not_show_is_told_and_no_defect(self, tmp_path: Path, orientation: int) -> None:
+    def test_orientation_that_sizes_do_not_show_is_a_remark(self, tmp_path: Path, orientation: int) -> None:
         layout = paired(tmp_path / "data")
         write_dataset(layout, seed=8, good=8)
         exif = Image.Exif()
@@ -131,7 +131,7 @@ class TestDefectsBetweenImages:
         Image.open(layout.image("train", "good_000")).save(layout.image("train", "good_000"), exif=exif)
         inspection = inspect_dataset(layout.source)
         assert inspection.defects == ()
-        assert any("1 images are turned by their EXIF tag" in remark for remark in inspection.remarks)
+        assert any("1 images are turned by their EXIF orientation" in remark for remark in inspection.remarks)
 
     def turned(self, file: Path, orientation: int) -> str:
         """Give a file a tag, and leave its pixels as they are."""
@@ -140,7 +140,7 @@ class TestDefectsBetweenImages:
         Image.open(file).save(file, exif=exif)
         return str(file)
 
-    def test_remark_on_turns_names_the_files(self, tmp_path: Path) -> None:
+    def test_remark_on_orientations_names_the_files(self, tmp_path: Path) -> None:
         layout = paired(tmp_path / "data")
         write_dataset(layout, seed=8, good=16)
         images = [self.turned(layout.image("train", f"good_{index:03d}"), 3) for index in (0, 1, 2, 4, 5)]
@@ -151,11 +151,11 @@ class TestDefectsBetweenImages:
         assert inspection.defects == ()
         of_images, of_masks = inspection.remarks
         assert of_images.endswith(", ".join(images))
-        assert of_masks.startswith("1 masks are turned by an EXIF tag that their images do not have")
+        assert of_masks.startswith("1 masks are turned by an EXIF orientation that their images do not have")
         assert of_masks.endswith(alone)
-        assert [str(file) for file in inspection.doubtful_turns] == [*images, alone]
+        assert [str(file) for file in inspection.doubtful_orientations] == [*images, alone]
 
-    def test_masks_that_sizes_show_unturned_tell_of_those_that_sizes_do_not_show(self, tmp_path: Path) -> None:
+    def test_unturned_masks_imply_that_the_others_are_unturned(self, tmp_path: Path) -> None:
         layout = paired(tmp_path / "data")
         write_dataset(layout, seed=8, good=8)
         for name, orientation in (("good_000", 3), ("good_001", 6)):
@@ -165,10 +165,10 @@ class TestDefectsBetweenImages:
             (DefectKind.EXIF_TURNED, "good_000.png"),
             (DefectKind.EXIF_TURNED, "good_001.png"),
         }
-        assert "going by the sizes of 1 others" in inspection.defects[1].detail
+        assert "sizes of 1 other pairs show that the masks of this dataset were not" in inspection.defects[1].detail
         assert inspection.remarks == ()
 
-    def test_one_mask_that_was_turned_leaves_the_others_in_doubt(self, tmp_path: Path) -> None:
+    def test_one_turned_mask_leaves_the_others_doubtful(self, tmp_path: Path) -> None:
         layout = paired(tmp_path / "data")
         write_dataset(layout, seed=8, good=8)
         for name, orientation in (("good_000", 3), ("good_001", 6), ("good_002", 6)):
@@ -177,9 +177,9 @@ class TestDefectsBetweenImages:
         write_index(layout.mask("train", "good_002"), np.rot90(mask, -1).copy())
         inspection = inspect_dataset(layout.source)
         assert defects(inspection) == {(DefectKind.EXIF_TURNED, "good_001.png")}
-        assert len(inspection.remarks) == len(inspection.doubtful_turns) == 1
+        assert len(inspection.remarks) == len(inspection.doubtful_orientations) == 1
 
-    def test_mask_turned_by_its_own_tag_is_told_with_the_tag(self, tmp_path: Path) -> None:
+    def test_mask_turned_by_its_own_tag_is_a_defect(self, tmp_path: Path) -> None:
         layout = paired(tmp_path / "data")
         write_dataset(layout, seed=8, good=8)
         self.turned(layout.mask("train", "good_000"), 6)
@@ -206,7 +206,7 @@ class TestDefectsBetweenImages:
         assert (train.kind, val.kind) == (DefectKind.EMPTY_CLASS, DefectKind.EMPTY_CLASS)
         assert "classes without a pixel in split train: 'extra', 'more'" in train.detail
 
-    def test_class_that_masks_with_defects_may_show_is_a_remark(self, tmp_path: Path) -> None:
+    def test_absent_class_is_a_remark_if_masks_have_defects(self, tmp_path: Path) -> None:
         layout = paired(tmp_path / "data")
         write_dataset(layout, seed=9, good=8)
         for name in ("good_003", "good_007"):
@@ -215,9 +215,9 @@ class TestDefectsBetweenImages:
             write_index(layout.mask("val", name), mask)
         inspection = inspect_dataset(layout.source)
         assert defects(inspection) == {(DefectKind.UNKNOWN_VALUE, "good_007.png")}
-        assert any("split val: 'thing'; but 1 of 2 masks were counted" in remark for remark in inspection.remarks)
+        assert any("split val: 'thing'; but only 1 of 2 masks were counted" in remark for remark in inspection.remarks)
 
-    def test_class_of_a_file_that_could_not_be_listed_is_a_remark(self, tmp_path: Path) -> None:
+    def test_absent_class_is_a_remark_if_annotations_were_lost(self, tmp_path: Path) -> None:
         layout = labelme(tmp_path / "data")
         write_dataset(layout, seed=9, good=8)
         for name in ("good_003", "good_007"):
@@ -225,9 +225,9 @@ class TestDefectsBetweenImages:
             file.write_text(file.read_text().replace('"thing"', '"other"') if name == "good_003" else "{")
         inspection = inspect_dataset(layout.source)
         assert defects(inspection) == {(DefectKind.BAD_ANNOTATION, "good_007.json")}
-        assert any("split val: 'thing'; but 1 of 1 masks were counted" in remark for remark in inspection.remarks)
+        assert any("split val: 'thing'; but only 1 of 1 masks were counted" in remark for remark in inspection.remarks)
 
-    def test_a_thousand_copies_of_one_image_are_found_at_once(self, tmp_path: Path) -> None:
+    def test_a_thousand_copies_of_one_image_are_found(self, tmp_path: Path) -> None:
         image, labels = scene(np.random.default_rng(10))
         Image.fromarray(image).save(tmp_path / "a.png")
         write_index(tmp_path / "m.png", labels)
@@ -236,7 +236,7 @@ class TestDefectsBetweenImages:
         kinds = [defect.kind for defect in inspection.defects]
         assert (kinds.count(DefectKind.DUPLICATE), kinds.count(DefectKind.LEAK)) == (999, 1)
 
-    def test_labels_of_ones_own_source_that_are_no_class(self, tmp_path: Path) -> None:
+    def test_unknown_labels_of_a_custom_mask_source_are_found(self, tmp_path: Path) -> None:
         class Own:
             def read(self, record: Record) -> np.ndarray:
                 assert record.mask is not None
@@ -253,11 +253,11 @@ class TestDefectsBetweenImages:
 
 
 class TestUnclearMasks:
-    def test_colours_that_nobody_named_become_a_class_list_to_fill_in(self, tmp_path: Path) -> None:
+    def test_unnamed_colours_become_a_proposed_class_list(self, tmp_path: Path) -> None:
         folder = masks_of(tmp_path, (255, 0, 0), (255, 0, 0), (0, 0, 255))
         inspection = inspect_dataset(folder)
         assert {kind for kind, _ in defects(inspection)} == {DefectKind.UNCLEAR_CLASSES}
-        assert inspection.unclear
+        assert inspection.classes_unclear
         assert inspection.dataset.classes.colors == ((255, 0, 0), (0, 0, 255))
         text = inspection.proposal.dataset_yaml()
         assert "give the classes their names" in text
@@ -266,24 +266,22 @@ class TestUnclearMasks:
     @pytest.mark.parametrize(
         ("values", "said"), [((0, 255), "binary: true"), ((0, 0, 0, 7), "{name: class 7"), ((255,), "class 0")]
     )
-    def test_values_with_more_than_one_reading_are_read_in_one(
-        self, tmp_path: Path, values: tuple[int, ...], said: str
-    ) -> None:
+    def test_ambiguous_values_are_unclear_classes(self, tmp_path: Path, values: tuple[int, ...], said: str) -> None:
         inspection = inspect_dataset(masks_of(tmp_path, *values))
         assert DefectKind.UNCLEAR_CLASSES in {kind for kind, _ in defects(inspection)}
         assert said in inspection.proposal.dataset_yaml()
 
-    def test_stray_values_of_binary_masks_are_named_file_by_file(self, tmp_path: Path) -> None:
+    def test_unknown_values_of_binary_masks_are_reported_by_file(self, tmp_path: Path) -> None:
         folder = masks_of(tmp_path, *[0] * 500, *[255] * 500)
         mask = np.asarray(Image.open(folder / "masks/2.png")).copy()
         mask[0, :3] = 4
         Image.fromarray(mask).save(folder / "masks/2.png")
         inspection = inspect_dataset(folder)
         assert defects(inspection) == {(DefectKind.UNCLEAR_CLASSES, tmp_path.name), (DefectKind.UNKNOWN_VALUE, "2.png")}
-        assert [(stray.name, stray.pixels, stray.masks) for stray in inspection.strays] == [("4", 3, 1)]
+        assert [(value.name, value.pixels, value.masks) for value in inspection.unknown_values] == [("4", 3, 1)]
         assert inspection.proposal.dataset["ignore"] == [4]
 
-    def test_stray_values_behind_a_gap_are_named_file_by_file_beside_what_is_all_ignored(self, tmp_path: Path) -> None:
+    def test_unknown_values_and_ignored_masks_are_reported_by_file(self, tmp_path: Path) -> None:
         folder = masks_of(tmp_path, *[0] * 500, *[1] * 500, 2)
         for name, spoil in (("1", (0, slice(3))), ("2", (0, slice(5))), ("3", ...)):
             mask = np.asarray(Image.open(folder / f"masks/{name}.png")).copy()
@@ -299,7 +297,7 @@ class TestUnclearMasks:
         assert inspection.proposal.dataset["ignore"] == [77]
         assert [entry["name"] for entry in inspection.proposal.dataset["classes"]] == ["class 0", "class 1", "class 2"]
 
-    def test_foreground_behind_ignored_strays_is_unclear(self, tmp_path: Path) -> None:
+    def test_foreground_after_ignored_values_is_unclear(self, tmp_path: Path) -> None:
         folder = masks_of(tmp_path, *[0] * 500, *[255] * 500, 3, 4)
         inspection = inspect_dataset(folder, data=DataConfig(classes=["bg", "crack"], ignore=[3, 4]))
         assert defects(inspection) == {(DefectKind.UNCLEAR_CLASSES, tmp_path.name)}
@@ -307,7 +305,7 @@ class TestUnclearMasks:
         assert inspection.proposal.dataset["ignore"] == [3, 4]
 
     @pytest.mark.parametrize("values", [(0, 1, 2), (0, 255), ((200, 0, 0), (0, 0, 200)), ((0, 0, 0), (255, 255, 255))])
-    def test_masks_that_are_all_jpeg_are_named_one_by_one(self, tmp_path: Path, values: Any) -> None:
+    def test_jpeg_masks_are_reported_by_file(self, tmp_path: Path, values: Any) -> None:
         folder = masks_of(tmp_path, *values)
         for mask in (folder / "masks").iterdir():
             Image.open(mask).save(mask, "JPEG")
@@ -317,7 +315,7 @@ class TestUnclearMasks:
     @pytest.mark.parametrize(
         ("values", "proposed"), [((0, 255), {"threshold": 128}), ((0, 1, 2), {}), ((0, 100, 200), {})]
     )
-    def test_grey_masks_that_are_all_jpeg_lead_to_a_threshold_or_to_no_classes(
+    def test_grey_jpeg_masks_give_a_threshold_or_no_classes(
         self, tmp_path: Path, values: Any, proposed: dict[str, int]
     ) -> None:
         folder = masks_of(tmp_path, *values)
@@ -327,18 +325,18 @@ class TestUnclearMasks:
         expected = {"path": str(folder), "format": "paired", "ignore": [7], "val_share": 0.2, **proposed}
         assert proposal.dataset == expected
 
-    def test_photographs_as_masks_take_no_more_memory(self, tmp_path: Path) -> None:
+    def test_photograph_as_mask_is_reported(self, tmp_path: Path) -> None:
         layout = paired(tmp_path / "data")
         write_dataset(layout, seed=11, good=8)
         noise = np.random.default_rng(0).integers(0, 256, (30, 40), np.uint8)
         write_index(layout.mask("train", "good_000"), noise)
         inspection = inspect_dataset(layout.source)
         assert (DefectKind.UNKNOWN_VALUE, "good_000.png") in defects(inspection)
-        assert "too much to be ignored" in inspection.proposal.dataset_yaml()
+        assert "too frequent to be ignored" in inspection.proposal.dataset_yaml()
 
 
-class TestWhatIsMissing:
-    def test_nothing_left_is_still_an_inspection(self, tmp_path: Path) -> None:
+class TestMissingFiles:
+    def test_dataset_without_pairs_is_inspected(self, tmp_path: Path) -> None:
         layout = paired(tmp_path / "data")
         write_dataset(layout, seed=12, good=4)
         for mask in (layout.source / "train/masks").iterdir():
@@ -348,11 +346,11 @@ class TestWhatIsMissing:
         kinds = [defect.kind for defect in inspect_dataset(layout.source).defects]
         assert sorted(kinds) == [*[DefectKind.MISSING_IMAGE] * 4, *[DefectKind.MISSING_MASK] * 4]
 
-    def test_what_is_no_dataset_is_refused(self, tmp_path: Path) -> None:
+    def test_missing_folder_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="no such file or folder"):
             inspect_dataset(tmp_path / "absent")
 
-    def test_training_refuses_what_the_inspection_lists(self, tmp_path: Path) -> None:
+    def test_training_refuses_defects_that_the_inspection_lists(self, tmp_path: Path) -> None:
         layout = paired(tmp_path / "data")
         write_dataset(layout, seed=13, good=8)
         layout.mask("train", "good_000").unlink()
@@ -377,7 +375,7 @@ def test_sixteen_bits_and_many_bands_are_inspected(tmp_path: Path) -> None:
     assert inspection.proposal.dataset == {}
 
 
-def test_only_the_bands_that_were_chosen_count(tmp_path: Path) -> None:
+def test_only_selected_bands_count(tmp_path: Path) -> None:
     layout = paired(tmp_path / "data")
     write_dataset(layout, seed=15, good=8)
     every = inspect_dataset(layout.source).channel_groups[0].channels

@@ -12,7 +12,7 @@ from pyramidseg.evaluation.examples import IGNORED, WRONG, Example, choose_examp
 from pyramidseg.evaluation.metrics import ClassMetrics, Scores
 from pyramidseg.evaluation.score_plots import confusion_heatmap, iou_bars
 from pyramidseg.report import figures as plots
-from pyramidseg.report.page import Figure, css, render, sections, svg_uri, template_of
+from pyramidseg.report.page import PageFigure, css_color, read_template, render_page, settings_by_section, svg_uri
 
 __all__ = ["Example", "choose_examples", "make_example", "write_report"]
 
@@ -43,8 +43,8 @@ def write_report(
     """
     ranked = sorted(examples, key=lambda example: example.score.miou)
     half = (len(ranked) + 1) // 2
-    page = render(
-        template_of(__package__, "evaluation_report.html.j2"),
+    page = render_page(
+        read_template(__package__, "evaluation_report.html.j2"),
         title=title,
         metrics=scores.metrics,
         loss=scores.loss,
@@ -55,11 +55,11 @@ def write_report(
             ("Worst images", "The lowest mean IoU over the classes of the image itself.", ranked[:half]),
             ("Best images", "The highest mean IoU over the classes of the image itself.", ranked[half:][::-1]),
         ],
-        settings=sections(settings or {}),
+        settings=settings_by_section(settings or {}),
         facts=facts or {},
         notes=notes,
-        wrong=css(WRONG),
-        ignored=css(IGNORED),
+        wrong=css_color(WRONG),
+        ignored=css_color(IGNORED),
     )
     write_text(path, page)
 
@@ -71,7 +71,7 @@ class _ClassRow:
     share: float
 
 
-def _figures(scores: Scores, history: plots.History) -> dict[str, list[Figure]]:
+def _figures(scores: Scores, history: plots.History) -> dict[str, list[PageFigure]]:
     metrics = scores.metrics
     known = [entry for entry in metrics.classes if not math.isnan(entry.iou)]
     extremes = ""
@@ -79,18 +79,18 @@ def _figures(scores: Scores, history: plots.History) -> dict[str, list[Figure]]:
         low, high = min(known, key=lambda entry: entry.iou), max(known, key=lambda entry: entry.iou)
         extremes = f", from {low.iou:.3f} ({low.name}) to {high.iou:.3f} ({high.name})"
     curves = [
-        Figure(
+        PageFigure(
             image=svg_uri(plots.training_curve(history, quantity, format="svg")),
             alt=f"{plots.TITLES[quantity]} of training and validation over {len(history)} epochs",
         )
         for quantity in (plots.TITLES if history else ())
     ]
-    bars = Figure(
+    bars = PageFigure(
         image=svg_uri(iou_bars(metrics, format="svg")),
         alt=f"Bars of the IoU of {len(metrics.classes)} classes{extremes}; the table below has the numbers",
         note="True positives over true positives, false positives and false negatives. The line is the mean.",
     )
-    heatmap = Figure(
+    heatmap = PageFigure(
         image=svg_uri(confusion_heatmap(scores.confusion, [entry.name for entry in metrics.classes], format="svg")),
         alt="Heat map of predicted class by true class; the diagonal is each class's recall",
         note="Each row: where the pixels of one true class went, in %; less than half a percent has no number.",
@@ -101,6 +101,6 @@ def _figures(scores: Scores, history: plots.History) -> dict[str, list[Figure]]:
 def _class_rows(scores: Scores, classes: Classes) -> list[_ClassRow]:
     total = max(1, sum(entry.pixels for entry in scores.metrics.classes))
     return [
-        _ClassRow(entry, css(color), entry.pixels / total)
+        _ClassRow(entry, css_color(color), entry.pixels / total)
         for entry, color in zip(scores.metrics.classes, classes.colors, strict=True)
     ]

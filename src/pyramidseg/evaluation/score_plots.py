@@ -13,11 +13,20 @@ from torch import Tensor
 
 from pyramidseg.base.files import write_bytes
 from pyramidseg.evaluation.metrics import Metrics, Scores
-from pyramidseg.report.figures import BLUE, ORANGE, STYLE, Format, History, new_figure, rendered, training_curves
+from pyramidseg.report.figures import (
+    BLUE,
+    ORANGE,
+    STYLE,
+    History,
+    ImageFormat,
+    new_figure,
+    render_figure,
+    training_curves,
+)
 from pyramidseg.report.page import INK, MUTED
 
 
-def iou_bars(metrics: Metrics, *, format: Format = "png") -> bytes:
+def iou_bars(metrics: Metrics, *, format: ImageFormat = "png") -> bytes:
     """IoU by class, in the order of the ids, with the mean as a line."""
     classes = metrics.classes
     with matplotlib.rc_context(STYLE):
@@ -39,10 +48,10 @@ def iou_bars(metrics: Metrics, *, format: Format = "png") -> bytes:
         axes.set(xlim=(0, 1.16), ylim=(len(classes) - 0.4, -0.6), xticks=[0, 0.25, 0.5, 0.75, 1])
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.spines[["left", "bottom"]].set_visible(False)
-        return rendered(figure, format)
+        return render_figure(figure, format)
 
 
-def confusion_heatmap(confusion: Tensor, names: Sequence[str], *, format: Format = "png") -> bytes:
+def confusion_heatmap(confusion: Tensor, names: Sequence[str], *, format: ImageFormat = "png") -> bytes:
     """Share of each true class's pixels by predicted class; numbers in % where there is room for them.
 
     Shares below half a percent have no number, a class without true pixels has an empty row.
@@ -59,7 +68,7 @@ def confusion_heatmap(confusion: Tensor, names: Sequence[str], *, format: Format
         if len(names) <= 40:
             _draw_percentages(axes, shares, font_size=min(9.0, cell_inches * 22))
         _name_cells(axes, [_short(name) for name in names], font_size=min(9.0, 6 + cell_inches * 6))
-        return rendered(figure, format)
+        return render_figure(figure, format)
 
 
 def save_plots(folder: Path, scores: Scores, *, history: History = ()) -> None:

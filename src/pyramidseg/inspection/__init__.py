@@ -1,9 +1,9 @@
-"""Looking at a whole dataset: the check before the first epoch, and the inspection that finds every defect.
+"""Dataset checks: `check_dataset` before training, and `inspect_dataset`, which finds every defect.
 
-`check` reads headers and masks, and is what training runs first; `inspect` reads everything, and leaves a report.
+Both call `inspect_pair` for each image-mask pair: the check reads headers and masks, the inspection decodes everything.
 """
 
-from pyramidseg.inspection.check import DatasetSummary, check_dataset
 from pyramidseg.inspection.class_statistics import SplitSummary
+from pyramidseg.inspection.training_check import DatasetSummary, check_dataset
 
 __all__ = ["DatasetSummary", "SplitSummary", "check_dataset"]

@@ -1,9 +1,7 @@
-"""What the masks of a split add up to: pixels and images by class."""
+"""Class statistics of a split: pixels and images by class."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +11,16 @@ from pyramidseg.base.classes import IGNORE
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """What one split holds; pixel counts are by class id.
+    """Statistics of one split; pixel counts are by class id.
 
     Attributes:
         pixels: labelled pixels of each class.
         presence: images in which each class occurs.
         presence_pixels: labelled pixels, of any class, of those images. `pixels / presence_pixels` is the class
-            frequency of Eigen & Fergus (arXiv 1411.4734, section 6.3.2), which median-frequency weights go by.
-        ignored: pixels that count nowhere.
+            frequency of Eigen & Fergus (arXiv 1411.4734, section 6.3.2), from which median-frequency weights follow.
+        ignored: ignored pixels.
         min_size, max_size: smallest and largest height and width, each by itself.
-        dtypes: the kinds of pixel values that the images have.
+        dtypes: of the images.
     """
 
     images: int
@@ -34,16 +32,8 @@ class SplitSummary:
     max_size: tuple[int, int]
     dtypes: tuple[str, ...]
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "SplitSummary":
-        """From its dictionary, after JSON has made lists of its tuples."""
-        members: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
-        }
-        return cls(**members)
 
-
-class Tally:
+class SplitStatistics:
     """Running sums over the images of one split."""
 
     def __init__(self, num_classes: int) -> None:
@@ -54,12 +44,12 @@ class Tally:
         self.sizes: Counter[tuple[int, int]] = Counter()
         self.dtypes: set[str] = set()
 
-    def add(self, size: tuple[int, int], dtype: str, labels: NDArray[np.int64]) -> None:
-        """Take in one image, with (256,) pixels by label, each a class or `IGNORE`."""
-        counts = labels[: len(self.pixels)]
-        assert counts.sum() + labels[IGNORE] == labels.sum()
+    def add(self, size: tuple[int, int], dtype: str, label_counts: NDArray[np.int64]) -> None:
+        """Add one image, with (256,) pixels by label, each a class or `IGNORE`."""
+        counts = label_counts[: len(self.pixels)]
+        assert counts.sum() + label_counts[IGNORE] == label_counts.sum()
         self.images += 1
-        self.ignored += int(labels[IGNORE])
+        self.ignored += int(label_counts[IGNORE])
         self.pixels += counts
         self.presence += counts > 0
         self.presence_pixels += np.where(counts > 0, counts.sum(), 0)
@@ -67,7 +57,7 @@ class Tally:
         self.dtypes.add(dtype)
 
     def summary(self) -> SplitSummary:
-        """What they amount to; sizes of 0 where there was no image."""
+        """The sums so far; sizes are 0 without images."""
         heights, widths = zip(*self.sizes or [(0, 0)], strict=True)
         return SplitSummary(
             images=self.images,

@@ -1,4 +1,4 @@
-"""Which images stand for a dataset, and their pictures with the masks over them."""
+"""Contact sheet: a few images that show every class, with their masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,32 +10,33 @@ from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.images.decode import read_header
 from pyramidseg.images.thumbnails import jpeg_uri, labels_png_uri, resize_to_thumbnail, to_rgb
-from pyramidseg.inspection.image_table import PixelIndex
+from pyramidseg.inspection.image_table import RecordIndex
 
-PICTURES = 12
-"""As many at least, where there are so many images; more only where classes need them."""
+MIN_SAMPLES = 12
+"""Samples on a sheet, if there are as many images; more only if classes need them."""
 
 WIDTH_PX = 320
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of the sheet; the pictures are data URIs of one size.
+    """One image of the sheet.
 
     Attributes:
-        mask: in the colours of the classes, ignored pixels transparent.
-        shown: the classes that occur.
+        image: data URI.
+        mask: data URI of the same size, in the colours of the classes; ignored pixels are transparent.
+        class_ids: the classes that occur.
     """
 
     split: str
     record_id: str
     image: str
     mask: str
-    shown: tuple[int, ...]
+    class_ids: tuple[int, ...]
 
 
-class Showcase:
-    """For each class the image that it covers most of, kept while images go by. Equal ones: the first."""
+class SampleSelector:
+    """Selects for each class the image with the largest share of it; the first of equal ones."""
 
     def __init__(self, num_classes: int, images: int) -> None:
         self._share = np.zeros(num_classes)
@@ -43,49 +44,48 @@ class Showcase:
         self._presence: dict[int, NDArray[np.bool_]] = {}
         self._usable = np.zeros(images, np.bool_)
 
-    def offer(self, place: int, labels: NDArray[np.int64]) -> None:
-        """Take an image into account, with (256,) pixels by label; in ascending order of places."""
-        self._usable[place] = True
-        counts = labels[: len(self._share)]
-        share = counts / max(1, labels.sum())
+    def add(self, index: int, label_counts: NDArray[np.int64]) -> None:
+        """Consider an image, with (256,) pixels by label; indices must ascend."""
+        self._usable[index] = True
+        counts = label_counts[: len(self._share)]
+        share = counts / max(1, label_counts.sum())
         better = share > self._share
         if better.any():
-            self._share[better], self._best[better] = share[better], place
-            self._presence[place] = counts > 0
-            self._presence = {place: self._presence[place] for place in set(self._best.tolist()) - {-1}}
+            self._share[better], self._best[better] = share[better], index
+            self._presence[index] = counts > 0
+            self._presence = {best: self._presence[best] for best in set(self._best.tolist()) - {-1}}
 
-    def choice(self, count: int = PICTURES) -> list[int]:
-        """PixelIndex such that every class that occurs is shown, filled up evenly to `count`.
+    def select(self, count: int = MIN_SAMPLES) -> list[int]:
+        """Indices that show every class that occurs, filled up to `count` at even distances.
 
-        The class that is to be shown next is the rarest that is not yet: the image for it may show others as well.
+        Rare classes are served first: the image selected for one often shows others as well.
         """
-        rarest_first = np.argsort(self._share, kind="stable").tolist()
         chosen: list[int] = []
         shown = np.zeros(len(self._share), np.bool_)
-        for index in rarest_first:
-            place = int(self._best[index])
-            if place >= 0 and not shown[index]:
-                chosen.append(place)
-                shown |= self._presence[place]
+        for class_id in np.argsort(self._share, kind="stable").tolist():
+            index = int(self._best[class_id])
+            if index >= 0 and not shown[class_id]:
+                chosen.append(index)
+                shown |= self._presence[index]
         rest = np.setdiff1d(np.flatnonzero(self._usable), chosen)
         spare = min(max(0, count - len(chosen)), len(rest))
         filled = rest[np.linspace(0, len(rest) - 1, spare).round().astype(int)] if spare else rest[:0]
         return sorted({*chosen, *filled.tolist()})
 
 
-def draw(dataset: Dataset, places: PixelIndex, chosen: Sequence[int]) -> tuple[Sample, ...]:
-    """The pictures of a choice; of images without three channels, as `to_rgb` shows them."""
-    return tuple(_sample(dataset, places.split(place), places.record(place)) for place in chosen)
+def draw_samples(dataset: Dataset, records: RecordIndex, indices: Sequence[int]) -> tuple[Sample, ...]:
+    """Samples with their pictures; images without three channels are converted by `to_rgb`."""
+    return tuple(_draw_sample(dataset, records.split(index), records.record(index)) for index in indices)
 
 
-def _sample(dataset: Dataset, split: str, record: Record) -> Sample:
+def _draw_sample(dataset: Dataset, split: str, record: Record) -> Sample:
     header, classes = read_header(record.image), dataset.classes
     image, labels = read_pair(record, dataset.masks, channels=dataset.bands or header.channels - header.alpha)
-    shown = np.flatnonzero(np.bincount(labels.ravel(), minlength=256)[: len(classes)])
+    occurring = np.flatnonzero(np.bincount(labels.ravel(), minlength=256)[: len(classes)])
     return Sample(
         split=split,
         record_id=record.id,
         image=jpeg_uri(resize_to_thumbnail(to_rgb(image), max_width_px=WIDTH_PX)),
         mask=labels_png_uri(labels, classes, max_width_px=WIDTH_PX),
-        shown=tuple(shown.tolist()),
+        class_ids=tuple(occurring.tolist()),
     )

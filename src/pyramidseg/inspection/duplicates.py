@@ -1,14 +1,12 @@
-"""Images that are there more than once: in one split, in two, or nearly so.
+"""Duplicate images: in one split, in two splits, or nearly identical.
 
-Two images are the same where every decoded pixel is; which are compared, their sizes and checksums say. They look the
-same where their hashes and thumbnails do (`lookalikes`). Frames of a video look the same as their neighbours: inside a
-split that is only told, across splits it lets a model be scored on what it has been trained on.
+Images are identical if all decoded pixels are; only those of equal size and checksum are compared. They are similar if
+their hashes and thumbnails are (`perceptual_hash`). Neighbouring frames of a video are similar: within a split that is
+a remark, across splits a defect, because a model would be scored on what it was trained on.
 """
 
 import filecmp
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,93 +16,81 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.images.decode import read_masked_image
 from pyramidseg.inspection.image_table import ImageTable
-from pyramidseg.inspection.perceptual_hash import MAX_BITS, MIN_CORRELATION, correlation, nearest, nearest_other
+from pyramidseg.inspection.perceptual_hash import MIN_CORRELATION, nearest_hashes, thumbnail_correlation
 
 
-class Neighbours(NamedTuple):
-    """Images of one split that look like another one of it.
-
-    Attributes:
-        images: how many do.
-        example: two of them.
-    """
-
-    split: str
-    images: int
-    example: tuple[Path, Path]
-
-
-def find_copies(table: ImageTable, masks: MaskSource) -> Iterator[Defect]:
-    """Images that are in their split twice or in an earlier split too, as they are or nearly; one defect an image."""
-    places, told = table.places, set()
-    for group in table.same():
-        originals: list[dict[str, int]] = []  # for each different image its first place in each split
-        for place in group.tolist():
-            record, split = places.record(place), places.split(place)
-            firsts = next((some for some in originals if _same_pixels(places.record(min(some.values())), record)), None)
+def find_duplicates(table: ImageTable, masks: MaskSource) -> Iterator[Defect]:
+    """Images that are in their split twice, or in an earlier split too, identical or similar; one defect an image."""
+    records, reported = table.records, set()
+    for group in table.same_checksum():
+        originals: list[dict[str, int]] = []  # for each different image its first index in each split
+        for index in group.tolist():
+            record, split = records.record(index), records.split(index)
+            firsts = next(
+                (some for some in originals if _same_pixels(records.record(min(some.values())), record)), None
+            )
             if firsts is None:
-                originals.append({split: place})
+                originals.append({split: index})
                 continue
-            told.add(place)
-            yield _copy(table, place, firsts, masks)
-            firsts.setdefault(split, place)
-    for place, other, bits in _leaks(table):
-        first = places.record(other)
-        if place not in told and _looks_the_same(first, places.record(place)):
+            reported.add(index)
+            yield _duplicate(table, index, firsts, masks)
+            firsts.setdefault(split, index)
+    for index, other, bits in _similar_across_splits(table):
+        first, record = records.record(other), records.record(index)
+        if index not in reported and _is_similar(first, record):
             detail = (
-                f"looks like {first.image} of split {places.split(other)} (their hashes differ in {bits} of 64 bits); "
+                f"looks like {first.image} of split {records.split(other)} (their hashes differ in {bits} of 64 bits); "
                 "keep images of one scene or sequence in one split (data.group)"
             )
-            yield Defect(DefectKind.LEAK, places.record(place).image, detail)
+            yield Defect(DefectKind.LEAK, record.image, detail)
 
 
-def find_neighbours(table: ImageTable) -> Iterator[Neighbours]:
-    """How many images of each split look like another one of it, and are not the very same."""
-    repeated = [place for group in table.same() for place in group[1:].tolist()]
-    for number, split in enumerate(table.places.splits):
-        members = np.setdiff1d(_hashed(table, number), repeated)
-        if len(members) < 2:
-            continue
-        found = nearest_other(table.look[members])
-        alike = np.flatnonzero(found.place >= 0)
-        if len(alike):
-            pair = members[alike[0]], members[found.place[alike[0]]]
-            paths = tuple(table.places.record(int(place)).image for place in pair)
-            yield Neighbours(split, len(alike), (paths[0], paths[1]))
+def similar_images_remarks(table: ImageTable) -> Iterator[str]:
+    """For each split the number of images that are similar, but not identical, to another one of it."""
+    identical = [index for group in table.same_checksum() for index in group[1:].tolist()]
+    for number, split in enumerate(table.records.splits):
+        members = np.setdiff1d(_hashed(table, number), identical)
+        found = nearest_hashes(table.hash[members], table.hash[members], skip_same_index=True)
+        similar = np.flatnonzero(found.position >= 0)
+        if len(similar):
+            pair = members[similar[0]], members[found.position[similar[0]]]
+            one, other = (table.records.record(int(index)).image for index in pair)
+            yield (
+                f"{len(similar)} images of split {split} are similar to another one of it, like frames of a video, for "
+                f"example {one} and {other}"
+            )
 
 
-def _copy(table: ImageTable, place: int, firsts: Mapping[str, int], masks: MaskSource) -> Defect:
-    places = table.places
-    record, here = places.record(place), places.split(place) in firsts
-    other = firsts[places.split(place)] if here else min(firsts.values())
-    first = places.record(other)
-    bytes_too = filecmp.cmp(first.image, record.image, shallow=False)
-    same = f"{'is the same file as' if bytes_too else 'has the same pixels as'} {first.image}"
-    agree = _same_labels(first, record, masks)
-    if not here:
-        masked = "" if agree else ", there with another mask"
-        detail = f"{same} of split {places.split(other)}{masked}; take it out of one of them"
+def _duplicate(table: ImageTable, index: int, firsts: Mapping[str, int], masks: MaskSource) -> Defect:
+    records = table.records
+    record, in_split = records.record(index), records.split(index) in firsts
+    other = firsts[records.split(index)] if in_split else min(firsts.values())
+    first = records.record(other)
+    same_bytes = filecmp.cmp(first.image, record.image, shallow=False)
+    same = f"{'is the same file as' if same_bytes else 'has the same pixels as'} {first.image}"
+    same_labels = _same_labels(first, record, masks)
+    if not in_split:
+        masked = "" if same_labels else ", which has another mask"
+        detail = f"{same} of split {records.split(other)}{masked}; remove it from one of them"
         return Defect(DefectKind.LEAK, record.image, detail)
-    if not agree:
-        return Defect(DefectKind.CONTRADICTION, record.image, f"{same}, and their masks differ; keep the right one")
+    if not same_labels:
+        return Defect(DefectKind.CONTRADICTION, record.image, f"{same}, but their masks differ; keep the right one")
     return Defect(DefectKind.DUPLICATE, record.image, f"{same}; keep one of them")
 
 
-def _leaks(table: ImageTable) -> Iterator[tuple[int, int, int]]:
-    """Image, the image of an earlier split that looks most like it, and how many bits their hashes differ in."""
-    for number in range(1, len(table.places.splits)):
+def _similar_across_splits(table: ImageTable) -> Iterator[tuple[int, int, int]]:
+    """Image, the most similar image of an earlier split, and how many bits of their hashes differ."""
+    for number in range(1, len(table.records.splits)):
         members = _hashed(table, number)
         before = np.concatenate([_hashed(table, earlier) for earlier in range(number)])
-        if not len(members) or not len(before):
-            continue
-        found = nearest(table.look[members], table.look[before], max_bits=MAX_BITS)
-        for index in np.flatnonzero(found.place >= 0).tolist():
-            yield int(members[index]), int(before[found.place[index]]), int(found.bits[index])
+        found = nearest_hashes(table.hash[members], table.hash[before])
+        for row in np.flatnonzero(found.position >= 0).tolist():
+            yield int(members[row]), int(before[found.position[row]]), int(found.bits[row])
 
 
-def _hashed(table: ImageTable, split: int) -> NDArray[np.int64]:
-    start, end = table.places.starts[split : split + 2]
-    return start + np.flatnonzero(table.looks_like[start:end])
+def _hashed(table: ImageTable, split_number: int) -> NDArray[np.int64]:
+    start, end = table.records.starts[split_number : split_number + 2]
+    return start + np.flatnonzero(table.has_hash[start:end])
 
 
 def _same_pixels(first: Record, second: Record) -> bool:
@@ -117,16 +103,16 @@ def _same_pixels(first: Record, second: Record) -> bool:
         return False
 
 
-def _looks_the_same(first: Record, second: Record) -> bool:
+def _is_similar(first: Record, second: Record) -> bool:
     try:
         one, other = read_masked_image(first.image).filled(), read_masked_image(second.image).filled()
-        return correlation(one, other) >= MIN_CORRELATION
+        return thumbnail_correlation(one, other) >= MIN_CORRELATION
     except DataError:
         return False
 
 
 def _same_labels(first: Record, second: Record, masks: MaskSource) -> bool:
-    """Whether two masks say the same, as far as they can be read."""
+    """Whether two masks have the same labels; True if one of them is unreadable, which is reported elsewhere."""
     try:
         return bool(np.array_equal(masks.read(first), masks.read(second)))
     except DataError:

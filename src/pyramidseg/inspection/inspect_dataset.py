@@ -1,9 +1,10 @@
-"""The inspection: everything in a dataset is read once, everything that is wrong is found, and the rest is counted.
+"""`pyramidseg inspect`: read everything in a dataset once, find every defect, and compute exact statistics.
 
-Exact are all defects, pixel and image counts, channel statistics and duplicates; what looks the same is found by hash.
-At any time a few images lie in memory; what is kept grows by 40 bytes an image, and by each defect.
+Defects, pixel and image counts, channel statistics and identical images are exact; similar images are found by hash.
+At any time only a few images are in memory; 40 bytes are kept of each, and its defects.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,16 +14,23 @@ from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import in_threads
+from pyramidseg.data.channel_statistics import ChannelStatistics, ChannelSums
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.open_dataset import open_dataset
-from pyramidseg.inspection.channel_survey import ChannelGroup, Survey
-from pyramidseg.inspection.check import find_clashes, find_outliers
-from pyramidseg.inspection.class_statistics import SplitSummary
-from pyramidseg.inspection.contact_sheet import Sample, draw
-from pyramidseg.inspection.duplicates import find_copies
-from pyramidseg.inspection.image_table import PixelIndex
-from pyramidseg.inspection.pair_inspection import areas_elsewhere, examine
-from pyramidseg.inspection.suggested_config import Proposal, StrayValue, propose
+from pyramidseg.inspection.class_statistics import SplitStatistics, SplitSummary
+from pyramidseg.inspection.contact_sheet import Sample, SampleSelector, draw_samples
+from pyramidseg.inspection.dataset_checks import (
+    ExifOrientations,
+    PaletteColors,
+    find_id_conflicts,
+    find_mixed_dtypes,
+    find_outliers,
+    unmatched_geojson_remarks,
+)
+from pyramidseg.inspection.duplicates import find_duplicates, similar_images_remarks
+from pyramidseg.inspection.image_table import ImageTable, RecordIndex
+from pyramidseg.inspection.inspect_pair import ImageFacts, PairInspection, inspect_pair
+from pyramidseg.inspection.proposal import Proposal, UnknownValue, propose
 
 _LOSES_LABELS = {
     DefectKind.BAD_ANNOTATION,
@@ -31,32 +39,47 @@ _LOSES_LABELS = {
     DefectKind.ABSENT,
     DefectKind.OUTSIDE,
 }
-"""Of files that belong to no record: labels that might have shown a class."""
+"""Defects of files that belong to no record, whose labels might have shown a class."""
 
 USUAL_ORDER = ("train", "val", "test")
+
+MAX_UNKNOWN_VALUES = 1000
+"""Further unknown values are counted together."""
+
+MAX_UNKNOWN_VALUES_OF_MASK = 256
+"""The most frequent unknown values of a mask are counted by value: a photograph among masks has a hundred thousand."""
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channel statistics of all images with one number of channels and one dtype."""
+
+    dtype: str
+    images: int
+    channels: tuple[ChannelStatistics, ...]
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """All that is known of a dataset.
+    """Result of `inspect_dataset`.
 
     Attributes:
-        remarks: what is worth knowing and no defect.
-        doubtful_turns: files that an EXIF tag turns, while nothing shows whether it should.
-        unclear: whether nobody has said which class the masks' values are: classes are a proposal then.
-        summaries: of the pairs without a defect of their own.
-        sizes: images by height and width.
+        remarks: what users should know, but is not a defect.
+        doubtful_orientations: files that their EXIF orientation turns, although nothing shows whether it should.
+        classes_unclear: whether the masks' values leave more than one reading; the classes are a proposal then.
+        summaries: by split, of the pairs without a defect of their own.
+        sizes: number of images by (height, width).
     """
 
     dataset: Dataset
     defects: tuple[Defect, ...]
     remarks: tuple[str, ...]
-    doubtful_turns: tuple[Path, ...]
-    unclear: bool
+    doubtful_orientations: tuple[Path, ...]
+    classes_unclear: bool
     summaries: Mapping[str, SplitSummary]
     sizes: Mapping[tuple[int, int], int]
     channel_groups: tuple[ChannelGroup, ...]
-    strays: tuple[StrayValue, ...]
+    unknown_values: tuple[UnknownValue, ...]
     samples: tuple[Sample, ...]
     proposal: Proposal
 
@@ -64,83 +87,157 @@ class Inspection:
 def inspect_dataset(
     source: str | Path | Dataset, *, data: DataConfig | None = None, workers: int | None = None
 ) -> Inspection:
-    """Inspect a dataset: a folder, a YAML file, or a dataset made in Python.
+    """Inspect a dataset: a folder, a YAML file, or a `Dataset`.
 
     Args:
-        data: how it is to be read, as for training.
+        data: how to read it, as for training.
         workers: threads; default: one for each processor, up to 8.
 
     Raises:
         DataError: it is not recognised as a dataset.
-        ConfigError: settings or the YAML file say what is not possible.
+        ConfigError: the settings or the YAML file are invalid.
     """
     found: list[Defect] = []
     dataset = open_dataset(source, data or DataConfig(), defects=found)
     labels_lost = any(defect.kind in _LOSES_LABELS for defect in found)
-    dataset = replace(dataset, splits=_in_order(dataset.splits))
-    survey = Survey(PixelIndex.of(dataset.splits), len(dataset.classes))
+    dataset = replace(dataset, splits=_in_usual_order(dataset.splits))
+    collected = _Collector(RecordIndex.of(dataset.splits), len(dataset.classes))
     records = [record for some in dataset.splits.values() for record in some]
-    look = partial(examine, masks=dataset.masks, num_classes=len(dataset.classes), bands=dataset.bands)
-    examined = in_threads(look, records, workers=workers)
-    for place, examination in enumerate(track(examined, total=len(survey.places), task="inspecting images and masks")):
-        survey.add(place, examination)
+    inspect = partial(inspect_pair, masks=dataset.masks, num_classes=len(dataset.classes), channels=dataset.bands)
+    pairs = in_threads(inspect, records, workers=workers)
+    for index, pair in enumerate(track(pairs, total=len(records), task="inspecting images and masks")):
+        collected.add(index, pair)
     found += [
-        *find_clashes(dataset.splits),
-        *dict.fromkeys(survey.defects),
-        *survey.turns.defects(),
-        *find_outliers(survey.table),
+        *find_id_conflicts(dataset.splits),
+        *dict.fromkeys(collected.defects),
+        *collected.orientations.defects(),
+        *find_mixed_dtypes(collected.table),
+        *find_outliers(collected.table),
+        *find_duplicates(collected.table, dataset.masks),
     ]
-    found += find_copies(survey.table, dataset.masks)
-    if contradiction := survey.palettes.contradiction():
+    if contradiction := collected.palettes.contradiction():
         found.append(Defect(DefectKind.UNCLEAR_CLASSES, Path(dataset.source), contradiction))
-    remarks = [*survey.remarks(), *areas_elsewhere(records, dataset.masks)]
-    unclear = any(defect.kind is DefectKind.UNCLEAR_CLASSES for defect in found)
-    if not unclear:
-        empty, unsure = _empty_classes(dataset, survey, labels_lost=labels_lost)
+    remarks = [
+        *similar_images_remarks(collected.table),
+        *collected.orientations.remarks(),
+        *unmatched_geojson_remarks(records, dataset.masks),
+    ]
+    classes_unclear = any(defect.kind is DefectKind.UNCLEAR_CLASSES for defect in found)
+    if not classes_unclear:
+        empty, uncertain = _empty_classes(dataset, collected.statistics, labels_lost=labels_lost)
         found += empty
-        remarks += unsure
-    strays = survey.strays()
+        remarks += uncertain
+    unknown_values = collected.unknown_values()
     return Inspection(
         dataset=dataset,
         defects=tuple(found),
         remarks=tuple(remarks),
-        doubtful_turns=survey.turns.doubtful(),
-        unclear=unclear,
-        summaries={split: tally.summary() for split, tally in survey.tallies.items()},
-        sizes=survey.sizes,
-        channel_groups=survey.channel_groups(),
-        strays=strays,
-        samples=draw(dataset, survey.places, survey.showcase.choice()),
-        proposal=propose(dataset, survey.table, survey.tallies, found, strays),
+        doubtful_orientations=collected.orientations.doubtful(),
+        classes_unclear=classes_unclear,
+        summaries={split: statistics.summary() for split, statistics in collected.statistics.items()},
+        sizes=collected.sizes,
+        channel_groups=collected.channel_groups(),
+        unknown_values=unknown_values,
+        samples=draw_samples(dataset, collected.records, collected.samples.select()),
+        proposal=propose(dataset, collected.table, collected.statistics, found, unknown_values),
     )
 
 
-def _empty_classes(dataset: Dataset, survey: Survey, *, labels_lost: bool) -> tuple[list[Defect], list[str]]:
-    """Classes without a pixel, a defect for each split; a remark where labels that were not counted might show them.
+class _Collector:
+    """Collects the results of `inspect_pair`, in ascending order of their records' numbers."""
+
+    def __init__(self, records: RecordIndex, num_classes: int) -> None:
+        self.records = records
+        self.table = ImageTable(records)
+        self.statistics = {split: SplitStatistics(num_classes) for split in records.splits}
+        self.samples = SampleSelector(num_classes, len(records))
+        self.defects: list[Defect] = []
+        self.sizes: Counter[tuple[int, int]] = Counter()
+        self.orientations = ExifOrientations()
+        self.palettes = PaletteColors()
+        self._sums: dict[tuple[str, int], tuple[int, list[ChannelSums]]] = {}
+        self._unknown_pixels: Counter[str] = Counter()
+        self._unknown_masks: Counter[str] = Counter()
+
+    def add(self, index: int, pair: PairInspection) -> None:
+        """Add one pair."""
+        self.defects += pair.defects
+        if pair.unknown_values is not None:
+            describe = pair.unknown_values.source.describe
+            for value, pixels in Counter(pair.unknown_values.pixels).most_common(MAX_UNKNOWN_VALUES_OF_MASK):
+                self._add_unknown(describe([value]), pixels)
+        self.orientations.add(pair.record, pair.turn)
+        self.palettes.add(pair.record, pair.palette)
+        if pair.image is None:
+            return
+        self.table.add(index, pair.image)
+        size = pair.image.height, pair.image.width
+        self.sizes[size] += 1
+        self._add_channels(pair.image)
+        if pair.label_counts is not None:
+            self.statistics[self.records.split(index)].add(size, pair.image.dtype, pair.label_counts)
+            self.samples.add(index, pair.label_counts)
+
+    def channel_groups(self) -> tuple[ChannelGroup, ...]:
+        """Channel statistics by kind of image, the most frequent kind first."""
+        groups = [
+            ChannelGroup(dtype, images, tuple(band.statistics() for band in sums))
+            for (dtype, _), (images, sums) in self._sums.items()
+        ]
+        return tuple(sorted(groups, key=lambda group: -group.images))
+
+    def unknown_values(self) -> tuple[UnknownValue, ...]:
+        """Values that are not known classes over all masks, the most frequent first."""
+        return tuple(
+            UnknownValue(name, pixels, self._unknown_masks[name]) for name, pixels in self._unknown_pixels.most_common()
+        )
+
+    def _add_unknown(self, name: str, pixels: int) -> None:
+        if name not in self._unknown_pixels and len(self._unknown_pixels) >= MAX_UNKNOWN_VALUES:
+            name = "others"
+        self._unknown_pixels[name] += pixels
+        self._unknown_masks[name] += 1
+
+    def _add_channels(self, image: ImageFacts) -> None:
+        assert image.pixels is not None
+        key = image.dtype, image.channels
+        if key not in self._sums:
+            self._sums[key] = 1, image.pixels.sums
+            return
+        images, sums = self._sums[key]
+        for band, more in zip(sums, image.pixels.sums, strict=True):
+            band.add(more)
+        self._sums[key] = images + 1, sums
+
+
+def _empty_classes(
+    dataset: Dataset, statistics: Mapping[str, SplitStatistics], *, labels_lost: bool
+) -> tuple[list[Defect], list[str]]:
+    """Classes without a pixel: one defect for each split, or a remark if labels that were not counted may show them.
 
     Args:
-        labels_lost: whether labels are in no record.
+        labels_lost: whether some labels belong to no record.
     """
     defects: list[Defect] = []
     remarks: list[str] = []
-    for split, tally in survey.tallies.items():
-        empty = zip(dataset.classes.names, tally.pixels.tolist(), strict=True)
+    for split, counted in statistics.items():
+        empty = zip(dataset.classes.names, counted.pixels.tolist(), strict=True)
         names = [repr(name) for name, pixels in empty if not pixels]
-        if not names or not tally.images:
+        if not names or not counted.images:
             continue
         total = len(dataset.splits[split])
         found = f"{'class' if len(names) == 1 else 'classes'} without a pixel in split {split}: {', '.join(names)}"
-        if labels_lost or tally.images < total:
+        if labels_lost or counted.images < total:
             remarks.append(
-                f"{found}; but {tally.images} of {total} masks were counted, and labels with defects were not"
+                f"{found}; but only {counted.images} of {total} masks were counted, because labels with defects are not"
             )
         else:
-            detail = f"{found}; add images that show what is missing, split otherwise, or leave it out of the classes"
+            detail = f"{found}; add images that show them, split the data differently, or remove them from the classes"
             defects.append(Defect(DefectKind.EMPTY_CLASS, Path(dataset.source), detail))
     return defects, remarks
 
 
-def _in_order(splits: Mapping[str, tuple[Record, ...]]) -> dict[str, tuple[Record, ...]]:
-    """Train first: what is in two splits is told of the later one."""
+def _in_usual_order(splits: Mapping[str, tuple[Record, ...]]) -> dict[str, tuple[Record, ...]]:
+    """Train first: an image in two splits is reported for the later one."""
     names = sorted(splits, key=lambda name: USUAL_ORDER.index(name) if name in USUAL_ORDER else len(USUAL_ORDER))
     return {name: splits[name] for name in names}

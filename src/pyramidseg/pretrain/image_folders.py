@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyramidseg.base.defects import Defect, DefectKind, as_defects
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import in_threads
@@ -11,7 +12,7 @@ from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES
 from pyramidseg.formats.folders import IMAGE_FOLDERS, MASK_FOLDERS
 from pyramidseg.images.decode import check_channels, read_header
 from pyramidseg.images.open_image import list_images
-from pyramidseg.inspection.check import DefectSummary
+from pyramidseg.inspection.defect_summary import DefectSummary
 
 DEFAULT_VAL_SHARE = 0.1
 
@@ -113,17 +114,16 @@ def check_images(data: ImageFolders, *, channels: int) -> None:
     entries = [entry for images in data.splits.values() for entry in images]
     defects = DefectSummary(data.source)
 
-    def fault_of(entry: LabelledImage) -> DataError | None:
+    def check(entry: LabelledImage) -> tuple[Defect, ...]:
         try:
             check_channels(entry.image, read_header(entry.image), channels)
         except DataError as error:
-            return error
-        return None
+            return as_defects(error, file=entry.image, otherwise=DefectKind.UNREADABLE_IMAGE)
+        return ()
 
-    for fault in track(in_threads(fault_of, entries), total=len(entries), task="checking images"):
-        if fault is not None:
-            defects.add(fault)
-    defects.refuse(len(entries))
+    for found in track(in_threads(check, entries), total=len(entries), task="checking images"):
+        defects.add(found)
+    defects.raise_if_any(len(entries))
 
 
 def _refuse_masks(folder: Path, classes: tuple[str, ...]) -> None:

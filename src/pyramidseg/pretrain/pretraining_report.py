@@ -7,8 +7,8 @@ import matplotlib
 from matplotlib.ticker import MaxNLocator
 
 from pyramidseg.base.files import write_bytes, write_text
-from pyramidseg.report.figures import BLUE, ORANGE, STYLE, Format, legend_below, new_figure, rendered
-from pyramidseg.report.page import Figure, render, sections, svg_uri, template_of
+from pyramidseg.report.figures import BLUE, ORANGE, STYLE, ImageFormat, legend_below, new_figure, render_figure
+from pyramidseg.report.page import PageFigure, read_template, render_page, settings_by_section, svg_uri
 from pyramidseg.training.run_folder import RunFolder
 
 PANELS = {"Top-1 error": "error", "Top-5 error": "top5_error", "Loss": "loss"}
@@ -30,21 +30,21 @@ def write_pretraining_report(
         best: the row of the epoch that was kept.
     """
     write_bytes(run.plots / "curves.png", draw_curves(history))
-    page = render(
-        template_of(__package__, "pretraining_report.html.j2"),
+    page = render_page(
+        read_template(__package__, "pretraining_report.html.j2"),
         title=title,
         best=best,
-        curves=Figure(
+        curves=PageFigure(
             svg_uri(draw_curves(history, format="svg")), "Error and loss of training and validation by epoch"
         ),
-        settings=sections(settings),
+        settings=settings_by_section(settings),
         facts=facts,
         notes=notes,
     )
     write_text(run.report, page)
 
 
-def draw_curves(history: Sequence[Mapping[str, Any]], *, format: Format = "png") -> bytes:
+def draw_curves(history: Sequence[Mapping[str, Any]], *, format: ImageFormat = "png") -> bytes:
     """Top-1 and top-5 error and loss against the epoch, for training and validation."""
     epochs = [row["epoch"] for row in history]
     with matplotlib.rc_context(STYLE):
@@ -60,4 +60,4 @@ def draw_curves(history: Sequence[Mapping[str, Any]], *, format: Format = "png")
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.grid(axis="y")
             legend_below(axes)
-        return rendered(figure, format)
+        return render_figure(figure, format)

@@ -20,7 +20,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from pyramidseg.report.page import GRID, INK, MUTED
 
-Format = Literal["png", "svg"]
+ImageFormat = Literal["png", "svg"]
 Quantity = Literal["loss", "error", "miou"]
 History = Sequence[Mapping[str, Any]]
 """A row an epoch: epoch, and loss, error and miou after train_ and val_; absent, None or NaN is a gap."""
@@ -56,21 +56,21 @@ STYLE: Any = {
 }
 
 
-def training_curves(history: History, *, format: Format = "png") -> bytes:
+def training_curves(history: History, *, format: ImageFormat = "png") -> bytes:
     """Loss, pixel error and mean IoU against the epoch, side by side, for training and validation."""
     with matplotlib.rc_context(STYLE):
         figure = new_figure(11, 3.2)
         for axes, quantity in zip(figure.subplots(1, 3), TITLES, strict=True):
             _draw_curve(axes, history, quantity)
-        return rendered(figure, format)
+        return render_figure(figure, format)
 
 
-def training_curve(history: History, quantity: Quantity, *, format: Format = "png") -> bytes:
+def training_curve(history: History, quantity: Quantity, *, format: ImageFormat = "png") -> bytes:
     """One panel of `training_curves`."""
     with matplotlib.rc_context(STYLE):
         figure = new_figure(4.4, 3.1)
         _draw_curve(figure.subplots(), history, quantity)
-        return rendered(figure, format)
+        return render_figure(figure, format)
 
 
 def new_figure(width_inches: float, height_inches: float) -> Figure:
@@ -111,7 +111,7 @@ def _value(value: object) -> float:
     return math.nan if value in (None, "") else float(value)  # type: ignore[arg-type]
 
 
-def rendered(figure: Figure, format: Format) -> bytes:
+def render_figure(figure: Figure, format: ImageFormat) -> bytes:
     """The bytes of a figure: SVG with text as text, PNG on white."""
     data = io.BytesIO()
     with warnings.catch_warnings():

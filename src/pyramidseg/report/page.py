@@ -1,4 +1,4 @@
-"""Renders pages: a template that extends `page.html.j2` and may import `macros.html.j2`."""
+"""Render HTML pages from templates that extend `page.html.j2` and may import `macros.html.j2`."""
 
 import base64
 import math
@@ -12,17 +12,17 @@ import jinja2
 from pyramidseg.base.version import __version__
 
 INK, MUTED, GRID = "#24292f", "#6e7781", "#d0d7de"
-"""Colours of text, labels and lines in plots, which `svg_uri` turns light where the reader's screen is dark."""
+"""Colours of text, labels and lines in plots; `svg_uri` makes them light in dark mode."""
 
 
 @dataclass(frozen=True)
-class Figure:
+class PageFigure:
     """A picture on a page.
 
     Attributes:
         image: data URI.
-        alt: what it shows, for those who do not see it.
-        note: a line below it.
+        alt: alternative text.
+        note: caption.
     """
 
     image: str
@@ -30,34 +30,34 @@ class Figure:
     note: str = ""
 
 
-def render(template: str, *, title: str, **values: Any) -> str:
-    """A whole page from the text of its template, autoescaped."""
+def render_page(template: str, *, title: str, **values: Any) -> str:
+    """Render a page from the text of its template; values are escaped."""
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=jinja2.FunctionLoader(_shared),
+        loader=jinja2.FunctionLoader(_shared_template),
     )
-    environment.filters["figure"] = figure_text
-    environment.filters["plain"] = plain
+    environment.filters["score"] = format_score
+    environment.filters["setting"] = format_setting
     return environment.from_string(template).render(title=title, version=__version__, **values)
 
 
-def template_of(package: str, name: str) -> str:
-    """A template that lies beside the code of a package."""
+def read_template(package: str, name: str) -> str:
+    """The text of a template in a package."""
     return files(package).joinpath(name).read_text(encoding="utf-8")
 
 
-def sections(settings: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """One level of sections; settings without one come first, under an empty heading."""
+def settings_by_section(settings: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Settings grouped by section; those without a section come first, under an empty name."""
     loose = {name: value for name, value in settings.items() if not isinstance(value, Mapping)}
     nested = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
     return ({"": loose} if loose else {}) | nested
 
 
 def svg_uri(svg: bytes) -> str:
-    """An SVG whose ink turns light where the reader's screen is dark, and whose text has the page's font."""
+    """Data URI of an SVG, with rules for dark mode and the font of the page."""
     style = f"""<style>
 text {{ font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif !important }}
 @media (prefers-color-scheme: dark) {{
@@ -70,13 +70,13 @@ text[style*="{MUTED}"] {{ fill: #9198a1 !important }}
     return f"data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()}"
 
 
-def figure_text(value: float) -> str:
-    """A figure of merit, or a dash where there is none."""
+def format_score(value: float) -> str:
+    """A score with three digits, or a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
-def plain(value: object) -> str:
-    """A setting as one would write it in YAML."""
+def format_setting(value: object) -> str:
+    """A setting as text, similar to YAML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:
@@ -84,15 +84,15 @@ def plain(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, (list, tuple)):
-        return ", ".join(plain(item) for item in value) or "–"
+        return ", ".join(format_setting(item) for item in value) or "–"
     return str(value)
 
 
-def css(color: tuple[int, int, int]) -> str:
+def css_color(color: tuple[int, int, int]) -> str:
     """A colour as `#rrggbb`."""
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
-def _shared(name: str) -> str | None:
+def _shared_template(name: str) -> str | None:
     file = files(__package__).joinpath(name)
     return file.read_text(encoding="utf-8") if file.is_file() else None

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.files import write_bytes, write_json, write_text
 from pyramidseg.base.text import csv_text
-from pyramidseg.report.figures import STYLE, Format, new_figure, rendered
-from pyramidseg.report.page import MUTED, Figure, render, svg_uri, template_of
+from pyramidseg.report.figures import STYLE, ImageFormat, new_figure, render_figure
+from pyramidseg.report.page import MUTED, PageFigure, read_template, render_page, svg_uri
 from pyramidseg.studies.bootstrap import WIDE, Difference
 from pyramidseg.studies.compare_encoders import Study
 from pyramidseg.studies.compare_results import COSTS, LATENCY, EncoderResult, Results, error_of, pareto_front
@@ -117,7 +117,7 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6
 DASHES = ("-", "--", ":", "-.")
 
 
-def error_curves(results: Results, *, format: Format = "png") -> bytes:
+def error_curves(results: Results, *, format: ImageFormat = "png") -> bytes:
     """1 - mIoU and validation loss against the epoch: mean over the seeds, and their range."""
     with matplotlib.rc_context(STYLE):
         figure = new_figure(10, 4)
@@ -126,10 +126,10 @@ def error_curves(results: Results, *, format: Format = "png") -> bytes:
         _draw_curves(right, results.encoders, "validation loss", lambda row: row["val_loss"])
         names, labels = right.get_legend_handles_labels()
         figure.legend(names, labels, loc="outside lower center", ncols=min(4, len(labels)))
-        return rendered(figure, format)
+        return render_figure(figure, format)
 
 
-def cost_scatter(results: Results, *, format: Format = "png") -> bytes:
+def cost_scatter(results: Results, *, format: ImageFormat = "png") -> bytes:
     """Mean IoU against each cost; the front that no other encoder beats is drawn through."""
     with matplotlib.rc_context(STYLE):
         figure = new_figure(12, 6.4)
@@ -137,7 +137,7 @@ def cost_scatter(results: Results, *, format: Format = "png") -> bytes:
             _draw_costs(axes, results.encoders, title, cost_of)
         for axes in figure.axes[len(COSTS) :]:
             axes.set_axis_off()
-        return rendered(figure, format)
+        return render_figure(figure, format)
 
 
 def _draw_curves(
@@ -207,8 +207,8 @@ def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:
         write_bytes(out / name, draw(results))
     front = pareto_front(results.encoders, COSTS[LATENCY])
     ranked = sorted(results.encoders, key=lambda result: -result.miou)
-    page = render(
-        template_of(__package__, "compare_report.html.j2"),
+    page = render_page(
+        read_template(__package__, "compare_report.html.j2"),
         title=f"{len(ranked)} encoders on {Path(study.dataset).name}",
         verdict=sentences,
         wide=100 * WIDE,
@@ -216,12 +216,12 @@ def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:
         rows=[_Row(result, result.name in front) for result in ranked],
         results=results,
         size=f"{results.height}x{results.width}",
-        curves=Figure(
+        curves=PageFigure(
             svg_uri(error_curves(results, format="svg")),
             "Error and validation loss by epoch for every encoder",
             "Mean over the seeds; the band is their range.",
         ),
-        costs=Figure(
+        costs=PageFigure(
             svg_uri(cost_scatter(results, format="svg")),
             "Mean IoU against parameters, arithmetic, latency, memory and training time",
             "The grey line joins the encoders that no other beats in both; bars are the range over the seeds.",

@@ -1,6 +1,6 @@
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,8 +14,8 @@ from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import DataError
+from pyramidseg.base.log import Progress, report_progress
 from pyramidseg.base.parallel import in_threads
-from pyramidseg.base.result_cache import ResultCache
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.from_records import dataset_from_records
 from pyramidseg.data.index_masks import IndexValues
@@ -31,7 +31,7 @@ CLASSES = ("a", "b", "c", "d")
 
 @dataclass(frozen=True)
 class Shifted:
-    """A mask source of one's own: labels are the values of the file, and a number more."""
+    """A custom mask source: the values of the file plus a number."""
 
     more: int = 0
 
@@ -41,7 +41,7 @@ class Shifted:
 
 @dataclass(frozen=True)
 class Given:
-    """A mask source of one's own that gives one and the same thing."""
+    """A custom mask source that always returns the same."""
 
     answer: Any
 
@@ -50,7 +50,7 @@ class Given:
 
 
 class WrittenDown(IndexValues):
-    """A source of values of one's own, within masks that are the package's."""
+    """A custom value source within `ClassMasks`."""
 
 
 def record(folder: Path, name: str, labels: np.ndarray, *, size: tuple[int, int] | None = None) -> Record:
@@ -105,12 +105,12 @@ def test_a_split_without_a_labelled_pixel_is_refused(tmp_path: Path, void: str) 
         check_dataset(dataset(made["train"], made["val"]))
 
 
-def test_number_of_threads_changes_nothing(tmp_path: Path) -> None:
+def test_result_does_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
     made = dataset(several(tmp_path, 9))
     assert check_dataset(made, splits=["train"], workers=1) == check_dataset(made, splits=["train"], workers=5)
 
 
-def test_single_defect_is_told_as_it_is(tmp_path: Path) -> None:
+def test_single_defect_is_raised_unchanged(tmp_path: Path) -> None:
     records = [*several(tmp_path, 3), record(tmp_path, "bad", np.full((2, 2), 34))]
     with pytest.raises(
         DataError, match=r"bad_mask\.png: mask value 34 \(4 pixels\) is no class .* \(known 0-3, ignored"
@@ -122,7 +122,7 @@ def test_unknown_values_are_added_up_over_all_masks(tmp_path: Path) -> None:
     records = several(tmp_path, 3)
     records += [record(tmp_path, f"bad{index}", np.array([[0, 34, 34, 40 + index % 2]])) for index in range(6)]
     expected = (
-        r"records: 6 of 9 pairs have defects: mask values that are no class: 34 \(12 pixels in 6 masks\), "
+        r"records: 6 of 9 images have defects: mask values that are not known classes: 34 \(12 pixels in 6 masks\), "
         r"40 \(3 pixels in 3 masks\), 41 \(3 pixels in 3 masks\), in .*bad0_mask\.png, .*bad1_mask\.png, "
         r".*bad2_mask\.png and 3 more \(known 0-3, ignored 255\); name such values"
     )
@@ -130,7 +130,7 @@ def test_unknown_values_are_added_up_over_all_masks(tmp_path: Path) -> None:
         check_dataset(dataset(records), splits=["train"])
 
 
-def test_labels_of_ones_own_source_that_are_no_class_are_refused(tmp_path: Path) -> None:
+def test_unknown_labels_of_a_custom_source_are_refused(tmp_path: Path) -> None:
     records = [*several(tmp_path, 3, values=(0, 1, 1)), record(tmp_path, "bad", np.array([[0, 198, 198, 252, 253]]))]
     made = replace(dataset(records), masks=Shifted(2))
     expected = (
@@ -149,7 +149,7 @@ def test_labels_of_ones_own_source_that_are_no_class_are_refused(tmp_path: Path)
         ([[0, 1, 2], [0, 1, 2]], "list"),
     ],
 )
-def test_what_is_no_array_of_labels_is_refused(tmp_path: Path, answer: object, words: str) -> None:
+def test_labels_of_wrong_type_are_refused(tmp_path: Path, answer: object, words: str) -> None:
     made = replace(dataset([record(tmp_path, "a", np.zeros((2, 3)))]), masks=Given(answer))
     with pytest.raises(DataError, match=rf"a_mask\.png: Given\.read gives {words}; labels are a NumPy array"):
         check_dataset(made, splits=["train"])
@@ -163,12 +163,12 @@ def test_all_defects_are_counted_and_the_first_few_named(tmp_path: Path) -> None
     with pytest.raises(DataError) as caught:
         check_dataset(dataset(records), splits=["train"])
     message = str(caught.value)
-    assert "23 of 25 pairs have defects" in message
+    assert "23 of 25 images have defects" in message
     assert "size0_mask.png: the mask is 4 x 6 pixels (height x width) and its image" in message
     assert message.endswith("... and 20 more")
 
 
-def test_defects_of_different_kinds_stand_together(tmp_path: Path) -> None:
+def test_defects_of_different_kinds_are_in_one_message(tmp_path: Path) -> None:
     good, stray, damaged, absent = (record(tmp_path, name, np.zeros((3, 3))) for name in ("g", "s", "d", "a"))
     assert stray.mask and absent.mask
     Image.fromarray(np.full((3, 3), 9, np.uint8)).save(stray.mask)
@@ -183,7 +183,7 @@ def test_defects_of_different_kinds_stand_together(tmp_path: Path) -> None:
     assert "a_mask.png: no such file" in message
 
 
-def test_image_turned_by_exif_beside_an_unturned_mask_is_explained(tmp_path: Path) -> None:
+def test_image_turned_by_exif_with_an_unturned_mask_is_explained(tmp_path: Path) -> None:
     made = record(tmp_path, "turned", np.zeros((4, 6)))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -192,21 +192,22 @@ def test_image_turned_by_exif_beside_an_unturned_mask_is_explained(tmp_path: Pat
         check_dataset(dataset([made]), splits=["train"])
 
 
-def test_classes_that_train_does_not_show_are_noted(tmp_path: Path) -> None:
+def test_classes_absent_from_train_are_noted(tmp_path: Path) -> None:
     made = dataset(several(tmp_path, 6, values=(0, 1, IGNORE)), several(tmp_path, 3, seed=1))
-    (note,) = check_dataset(made).notes
+    note, ignored = check_dataset(made).notes
+    assert "all pixels of 2 masks are ignored" in ignored
     assert "no pixel of split 'train' is of class 'c', 'd'" in note
     assert check_dataset(dataset(several(tmp_path, 6, values=(0, 1, 2, 3))), splits=["train"]).notes == ()
 
 
 def test_single_class_among_several_is_refused(tmp_path: Path) -> None:
     records = [record(tmp_path, "a", np.array([[0, 0, 255]]))]
-    with pytest.raises(DataError, match=r"is of class 'a', and none of 'b', 'c', 'd', so there is nothing to learn"):
+    with pytest.raises(DataError, match=r"is of class 'a', none is of 'b', 'c', 'd', so there is nothing to learn"):
         check_dataset(dataset(records), splits=["train"])
 
 
 @pytest.mark.parametrize(("tag", "own", "notes"), [(3, 1, 1), (3, 3, 0), (1, 3, 1), (2, 4, 1), (1, 1, 0)])
-def test_turn_that_sizes_do_not_show_is_noted(tmp_path: Path, tag: int, own: int, notes: int) -> None:
+def test_orientation_that_sizes_do_not_show_is_noted(tmp_path: Path, tag: int, own: int, notes: int) -> None:
     made = record(tmp_path, "turned", np.array([[0, 1, 2, 3]]))
     assert made.mask is not None
     for file, orientation in ((made.image, tag), (made.mask, own)):
@@ -219,7 +220,7 @@ def test_turn_that_sizes_do_not_show_is_noted(tmp_path: Path, tag: int, own: int
 
 
 class TestPalettes:
-    """Masks whose palettes give index 1 one colour or another."""
+    """Masks whose palettes give index 1 different colours."""
 
     RED, GREEN, GREYS = [(0, 0, 0), (9, 0, 0)], [(0, 0, 0), (0, 9, 0)], [(level,) * 3 for level in range(9)]
 
@@ -232,25 +233,27 @@ class TestPalettes:
     @pytest.mark.parametrize("settings", [{}, {"classes": ["a", "b"]}])
     def test_an_index_of_two_colours_is_refused(self, tmp_path: Path, settings: dict[str, Any]) -> None:
         made = self.opened(tmp_path, self.RED, self.RED, self.GREEN, **settings)
-        with pytest.raises(DataError, match=r"index 1 is \[9, 0, 0\] in .*\.png and \[0, 9, 0\] in .*2\.png; where"):
+        with pytest.raises(
+            DataError, match=r"index 1 is \[9, 0, 0\] in .*\.png and \[0, 9, 0\] in .*2\.png; if colours"
+        ):
             check_dataset(made, splits=made.splits)
         unclear = [defect.kind for defect in inspect_dataset(tmp_path, data=DataConfig(**settings)).defects]
         assert DefectKind.UNCLEAR_CLASSES in unclear
 
     @pytest.mark.parametrize("palette", [GREYS, [*RED, (0, 0, 0), (0, 0, 0)], [*RED, (0, 9, 0)], [(0, 0, 0)] * 256])
-    def test_what_says_nothing_or_is_not_used_may_differ(
+    def test_palettes_may_differ_in_unused_or_meaningless_entries(
         self, tmp_path: Path, palette: list[tuple[int, int, int]]
     ) -> None:
         made = self.opened(tmp_path, self.RED, self.RED, palette)
         assert check_dataset(made, splits=made.splits).splits
 
-    def test_whoever_gives_classes_their_values_means_the_indices(self, tmp_path: Path) -> None:
+    def test_palettes_may_differ_if_class_values_are_given(self, tmp_path: Path) -> None:
         self.opened(tmp_path, self.RED, self.RED, self.GREEN)
         made = opened(write(tmp_path / "data.yaml", "classes: {a: 0, b: 1}"))
         assert check_dataset(made, splits=made.splits).splits
 
 
-def test_channels_that_images_cannot_give_are_found(tmp_path: Path) -> None:
+def test_missing_channels_are_found(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has 3 channels and 4 are asked for"):
         check_dataset(dataset(several(tmp_path, 1)), splits=["train"], channels=4)
 
@@ -259,13 +262,15 @@ def test_mixed_bit_depths_are_refused(tmp_path: Path) -> None:
     records = several(tmp_path, 2)
     deep = record(tmp_path, "deep", np.zeros((3, 3)))
     Image.fromarray(np.zeros((3, 3), np.uint16)).save(deep.image, format="PNG")
-    with pytest.raises(DataError, match="images of uint16 and uint8 cannot be mixed"):
+    with pytest.raises(
+        DataError, match=r"deep\.jpg: has uint16 values, but most images have uint8; they cannot be mixed"
+    ):
         check_dataset(dataset([*records, deep]), splits=["train"])
 
 
 def test_repeated_id_is_refused(tmp_path: Path) -> None:
     made = record(tmp_path, "twin", np.zeros((3, 3)))
-    with pytest.raises(DataError, match="2 records of split 'train' have the id 'twin'"):
+    with pytest.raises(DataError, match=r"twin\.jpg: has the id 'twin' of another image of split 'train'"):
         check_dataset(dataset([made, made]), splits=["train"])
 
 
@@ -274,7 +279,7 @@ def test_empty_split_is_refused(tmp_path: Path) -> None:
         check_dataset(dataset(several(tmp_path, 1)))
 
 
-def test_fingerprint_follows_content_and_not_place(tmp_path: Path) -> None:
+def test_fingerprint_depends_on_content_and_not_on_the_folder(tmp_path: Path) -> None:
     marks = []
     for folder, width in (("one", 5), ("two", 5), ("three", 50)):
         (tmp_path / folder).mkdir()
@@ -326,45 +331,41 @@ class TestInThreads:
         assert threading.active_count() == before
 
 
-class TestMemory:
-    @pytest.fixture
-    def memory(self, tmp_path: Path) -> ResultCache:
-        return ResultCache(tmp_path / "cache", pytest.fail)
+class TestResultCache:
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("PYRAMIDSEG_CACHE", str(tmp_path / "cache"))
+        return tmp_path / "cache"
 
-    def checked(self, made: Dataset, memory: ResultCache, **options: Any) -> tuple[DatasetSummary, int]:
-        """What the check says, and how many records it looked at for that."""
-        looked = 0
+    def checked(self, made: Dataset, **options: Any) -> tuple[DatasetSummary, int]:
+        """Result of the check, and the number of records that it read."""
+        reported: list[Progress] = []
+        with report_progress(reported.append):
+            summary = check_dataset(made, splits=["train"], **options)
+        return summary, reported[-1].done if reported else 0
 
-        def track(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:
-            nonlocal looked
-            for item in items:
-                looked += 1
-                yield item
-
-        return check_dataset(made, splits=["train"], track=track, memory=memory, **options), looked
-
-    def test_second_check_reads_nothing(self, tmp_path: Path, memory: ResultCache) -> None:
+    def test_second_check_reads_nothing(self, tmp_path: Path) -> None:
         made = dataset(several(tmp_path, 5))
-        first, second = self.checked(made, memory), self.checked(made, memory)
+        first, second = self.checked(made), self.checked(made)
         assert (first[1], second[1]) == (5, 0)
         assert first[0] == second[0] == check_dataset(made, splits=["train"])
 
     @pytest.mark.parametrize("part", ["image", "mask"])
-    def test_changed_file_is_checked_anew(self, tmp_path: Path, memory: ResultCache, part: str) -> None:
+    def test_changed_file_is_checked_again(self, tmp_path: Path, part: str) -> None:
         records = several(tmp_path, 3)
-        self.checked(dataset(records), memory)
+        self.checked(dataset(records))
         file: Path = getattr(records[1], part)
         state = file.stat()
         os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
-        assert self.checked(dataset(records), memory)[1] == 3
+        assert self.checked(dataset(records))[1] == 3
         file.write_bytes(file.read_bytes() + b"\0")
         os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
-        assert self.checked(dataset(records), memory)[1] == 3
-        assert self.checked(dataset(records), memory)[1] == 0
+        assert self.checked(dataset(records))[1] == 3
+        assert self.checked(dataset(records))[1] == 0
 
-    def test_other_reading_is_checked_anew(self, tmp_path: Path, memory: ResultCache) -> None:
+    def test_changed_settings_are_checked_again(self, tmp_path: Path) -> None:
         records = several(tmp_path, 3)
-        self.checked(dataset(records), memory)
+        self.checked(dataset(records))
         others = [
             dataset_from_records(train=records, classes=(*CLASSES, "e")),
             dataset_from_records(train=records, classes=CLASSES, ignore=[9]),
@@ -372,10 +373,10 @@ class TestMemory:
             dataset(records[::-1]),
         ]
         for other in others:
-            assert self.checked(other, memory)[1] == len(other.split("train"))
-        assert self.checked(dataset(records), memory, channels=1)[1] == 3
+            assert self.checked(other)[1] == len(other.split("train"))
+        assert self.checked(dataset(records), channels=1)[1] == 3
 
-    def test_changed_annotation_file_behind_the_masks_is_noticed(self, tmp_path: Path, memory: ResultCache) -> None:
+    def test_changed_annotation_file_behind_the_masks_is_noticed(self, tmp_path: Path) -> None:
         @dataclass(frozen=True)
         class InOneFile:
             files: dict[str, Path]
@@ -388,42 +389,38 @@ class TestMemory:
         np.save(tmp_path / "all.npy", np.array([[0, 0, 0], [1, 1, 1]], np.uint8))
         records = (Record("a", tmp_path / "image.png"),)
         made = replace(dataset([]), splits={"train": records}, masks=InOneFile({"all": tmp_path / "all.npy"}))
-        InOneFile.__module__ = "pyramidseg.data.masks.made"  # what somebody else decodes by is not remembered
-        assert self.checked(made, memory)[0].splits["train"].pixels == (3, 3, 0, 0)
-        assert self.checked(made, memory)[1] == 0
+        InOneFile.__module__ = "pyramidseg.data.masks.made"  # custom mask sources are not cached
+        assert self.checked(made)[0].splits["train"].pixels == (3, 3, 0, 0)
+        assert self.checked(made)[1] == 0
         np.save(tmp_path / "all.npy", np.array([[0, 1, 1], [1, 1, 1]], np.uint8))
         os.utime(tmp_path / "all.npy", ns=(1, 1))
-        assert self.checked(made, memory)[0].splits["train"].pixels == (1, 5, 0, 0)
+        assert self.checked(made)[0].splits["train"].pixels == (1, 5, 0, 0)
 
     @pytest.mark.parametrize("masks", [Shifted(), ClassMasks.from_values({0: 0, 1: 1}, values=WrittenDown())])
-    def test_sources_of_ones_own_are_checked_each_time(
-        self, tmp_path: Path, memory: ResultCache, masks: MaskSource
-    ) -> None:
+    def test_custom_mask_sources_are_not_cached(self, tmp_path: Path, masks: MaskSource) -> None:
         made = replace(dataset(several(tmp_path, 3, values=(0, 1, 1))), masks=masks)
-        assert [self.checked(made, memory)[1] for _ in range(2)] == [3, 3]
+        assert [self.checked(made)[1] for _ in range(2)] == [3, 3]
 
-    def test_notes_are_remembered_and_name_the_classes_as_they_are_called(
-        self, tmp_path: Path, memory: ResultCache
-    ) -> None:
+    def test_notes_are_cached(self, tmp_path: Path) -> None:
         records = several(tmp_path, 6, values=(0, 1, IGNORE))
         for name in ("d", "e"):
             made = dataset_from_records(train=records, classes=["a", "b", name])
-            notes = [self.checked(made, memory)[0].notes for _ in range(2)]
+            notes = [self.checked(made)[0].notes for _ in range(2)]
             assert notes[0] == notes[1]
             assert repr(name) in notes[0][0]
 
-    def test_defects_are_never_remembered(self, tmp_path: Path, memory: ResultCache) -> None:
+    def test_defects_are_not_cached(self, tmp_path: Path) -> None:
         made = dataset([record(tmp_path, "bad", np.full((2, 2), 34))])
         for _ in range(2):
             with pytest.raises(DataError, match="mask value 34"):
-                self.checked(made, memory)
+                self.checked(made)
 
-    def test_damaged_memory_is_said_aloud_and_made_anew(self, tmp_path: Path) -> None:
-        said: list[str] = []
-        memory = ResultCache(tmp_path / "cache", said.append)
+    def test_corrupt_entry_is_recomputed_with_a_warning(
+        self, tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         made = dataset(several(tmp_path, 2))
-        first, _ = self.checked(made, memory)
-        (file,) = (tmp_path / "cache").iterdir()
+        first, _ = self.checked(made)
+        (file,) = cache.iterdir()
         file.write_text(file.read_text().replace('"images": 2', '"images": 9'))
-        assert self.checked(made, memory) == (first, 2)
-        assert "damaged" in said[0]
+        assert self.checked(made) == (first, 2)
+        assert "corrupt" in caplog.text

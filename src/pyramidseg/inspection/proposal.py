@@ -1,4 +1,4 @@
-"""What an inspection proposes: a dataset file that says everything that was found, and settings that fit the images."""
+"""Proposals of an inspection: a dataset file with everything that was recognised, and settings that fit the images."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,22 +11,22 @@ import yaml
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.data.records import Dataset
-from pyramidseg.inspection.class_statistics import SplitSummary, Tally
+from pyramidseg.inspection.class_statistics import SplitStatistics, SplitSummary
 from pyramidseg.inspection.image_table import ImageTable
 
 COARSEST_STRIDE = 32
-"""Crops are multiples of it, as the network pads to it."""
+"""Crops are multiples of it, because the network pads its input to such sizes."""
 
 USUAL_CROP, LARGE_CROP, LARGE_SIDE = 320, 512, 1024
-"""The default recipe's crop; and a larger one where the short side of images has so many pixels."""
+"""The default recipe's crop, and a larger one for images whose short side has at least `LARGE_SIDE` pixels."""
 
-RARE, FEW = 0.01, 32
-"""Values that are no class are proposed to be ignored where they are no larger a part of all pixels, and no more."""
+MAX_IGNORED_SHARE, MAX_IGNORED_VALUES = 0.01, 32
+"""Unknown values are proposed to be ignored up to this share of all pixels, and this number of values."""
 
 
 @dataclass(frozen=True)
-class StrayValue:
-    """A value in masks that is no class; `name` is the value in words: a number, a colour or a name."""
+class UnknownValue:
+    """A mask value that is not a known class; `name` is a number, a colour or a name."""
 
     name: str
     pixels: int
@@ -35,13 +35,13 @@ class StrayValue:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What one would write oneself after reading the report.
+    """Files and settings that fit a dataset.
 
     Attributes:
-        dataset: content of a dataset file; empty where the dataset was made in Python.
-        remarks: what to check in it, as its comments say.
+        dataset: content of a dataset file; empty for a `Dataset` made in Python.
+        remarks: what users should check in it; written as comments.
         settings: by section, for `train --config`.
-        class_weights: the square roots of median frequency over class frequency, as training would have them.
+        class_weights: square roots of median frequency over class frequency, as training computes them.
     """
 
     dataset: Mapping[str, Any]
@@ -50,7 +50,7 @@ class Proposal:
     class_weights: tuple[float, ...]
 
     def dataset_yaml(self) -> str:
-        """The dataset file, a class a line, its remarks at the top."""
+        """The dataset file: remarks, then one key a line and one class a line."""
         lines = [f"# {remark}" for remark in self.remarks]
         for key, value in self.dataset.items():
             if key == "classes":
@@ -63,21 +63,21 @@ class Proposal:
 def propose(
     dataset: Dataset,
     table: ImageTable,
-    tallies: Mapping[str, Tally],
+    statistics: Mapping[str, SplitStatistics],
     defects: Sequence[Defect],
-    strays: Sequence[StrayValue],
+    unknown_values: Sequence[UnknownValue],
 ) -> Proposal:
-    """Everything that the inspection of a dataset leads to."""
-    train = next(iter(tallies.values())).summary() if tallies else None
-    content, remarks = _propose_dataset(dataset, tallies, defects, strays)
+    """Propose a dataset file, settings and class weights from the results of an inspection."""
+    train = next(iter(statistics.values())).summary() if statistics else None
+    content, remarks = _propose_dataset(dataset, statistics, defects, unknown_values)
     return Proposal(content, remarks, propose_settings(table), propose_weights(train) if train else ())
 
 
 def propose_settings(table: ImageTable) -> dict[str, dict[str, Any]]:
-    """Crop and channels by what the images have.
+    """Crop and channels that fit the images.
 
-    The crop is as large as nearly all images (all but the smallest tenth), in multiples of 32, up to the default
-    recipe's; larger where images are.
+    The crop is at most as large as 90 % of the images, in multiples of 32, up to the default recipe's or, for large
+    images, `LARGE_CROP`.
     """
     known = table.known
     if not known.any():
@@ -92,7 +92,7 @@ def propose_settings(table: ImageTable) -> dict[str, dict[str, Any]]:
 
 
 def propose_weights(train: SplitSummary) -> tuple[float, ...]:
-    """`loss.class_weights=sqrt_median_frequency` in numbers; 1 for a class that does not occur."""
+    """The weights of `loss.class_weights=sqrt_median_frequency`; 1 for a class that does not occur."""
     frequency = np.array(train.pixels) / np.maximum(1, train.presence_pixels)
     occurs = frequency > 0
     weights = np.ones(len(frequency))
@@ -102,7 +102,7 @@ def propose_weights(train: SplitSummary) -> tuple[float, ...]:
 
 
 def sequence_pattern(ids: Sequence[str]) -> str | None:
-    """A pattern for `data.group`: what stands before the number at the end of an id; None where that parts nothing."""
+    """A pattern for `data.group`: the part of an id before its last number; None if that does not form groups."""
     pattern = r"^(.*?)[-_ ]?\d+$"
     names = [match[1] for name in ids if (match := re.match(pattern, name))]
     if len(names) < len(ids) or not 2 <= len(set(names)) <= len(names) / 2:
@@ -111,9 +111,12 @@ def sequence_pattern(ids: Sequence[str]) -> str | None:
 
 
 def _propose_dataset(
-    dataset: Dataset, tallies: Mapping[str, Tally], defects: Sequence[Defect], strays: Sequence[StrayValue]
+    dataset: Dataset,
+    statistics: Mapping[str, SplitStatistics],
+    defects: Sequence[Defect],
+    unknown_values: Sequence[UnknownValue],
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What the dataset was opened by, with rare stray values ignored; and what to check in it."""
+    """The description that the dataset was opened by, with rare unknown values ignored; and what to check in it."""
     content: dict[str, Any] = dict(dataset.description)
     if not content:
         return {}, ()
@@ -122,21 +125,22 @@ def _propose_dataset(
         f"unclear: {defect.detail.partition(';')[0]}" for defect in defects if defect.kind is DefectKind.UNCLEAR_CLASSES
     ]
     if "threshold" in content and "classes" not in content:
-        remarks.append("the masks are grey and lossy: a level parts them into background and foreground")
+        remarks.append("the masks are grey and lossy: a threshold separates background and foreground")
     elif "classes" in content and dataset.classes.names == Classes.numbered(len(dataset.classes)).names:
         remarks.append("give the classes their names")
-    pixels = sum(int(tally.pixels.sum()) + tally.ignored for tally in tallies.values())
-    found = sum(stray.pixels for stray in strays)
-    if strays and len(strays) <= FEW and found <= RARE * (pixels + found):
-        numbers = [int(stray.name) if stray.name.isdecimal() else stray.name for stray in strays]
-        content["ignore"] = list(dict.fromkeys([*content.get("ignore", []), *numbers]))
-        remarks.append(f"ignored, as no class and rare: {', '.join(map(str, numbers))}")
-    elif strays:
-        names = [stray.name for stray in strays[:FEW]]
-        remarks.append(f"no class, and too much to be ignored unasked: {', '.join(names)}")
+    known = sum(int(counted.pixels.sum()) + counted.ignored for counted in statistics.values())
+    unknown = sum(value.pixels for value in unknown_values)
+    few = len(unknown_values) <= MAX_IGNORED_VALUES and unknown <= MAX_IGNORED_SHARE * (known + unknown)
+    if unknown_values and few:
+        values = [int(value.name) if value.name.isdecimal() else value.name for value in unknown_values]
+        content["ignore"] = list(dict.fromkeys([*content.get("ignore", []), *values]))
+        remarks.append(f"ignored, because they are rare and not known classes: {', '.join(map(str, values))}")
+    elif unknown_values:
+        names = [value.name for value in unknown_values[:MAX_IGNORED_VALUES]]
+        remarks.append(f"not known classes, but too frequent to be ignored automatically: {', '.join(names)}")
     ids = [record.id for records in dataset.splits.values() for record in records]
     if "val_share" in content and "group" not in content and (pattern := sequence_pattern(ids)):
-        remarks.append(f"if images of equal names but for a number belong together, keep them so by group: {pattern!r}")
+        remarks.append(f"if images whose names differ only in a number belong together, add group: {pattern!r}")
     return content, tuple(remarks)
 
 

@@ -11,14 +11,14 @@ from pyramidseg.data.records import Record
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.inspection import check_dataset
 from pyramidseg.inspection.class_statistics import SplitSummary
-from pyramidseg.inspection.image_table import ImageTable, PixelIndex
+from pyramidseg.inspection.image_table import ImageTable, RecordIndex
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
-from pyramidseg.inspection.suggested_config import propose_settings, propose_weights, sequence_pattern
+from pyramidseg.inspection.proposal import propose_settings, propose_weights, sequence_pattern
 from pyramidseg.training.losses import class_weights
 
 
 def table(*sizes: tuple[int, int], channels: int = 3) -> ImageTable:
-    made = ImageTable(PixelIndex.of({"train": tuple(Record(str(index), Path()) for index in range(len(sizes)))}))
+    made = ImageTable(RecordIndex.of({"train": tuple(Record(str(index), Path()) for index in range(len(sizes)))}))
     for place, (height, width) in enumerate(sizes):
         made.known[place], made.channels[place] = True, channels
         made.height[place], made.width[place] = height, width
@@ -40,12 +40,12 @@ def test_crop_follows_the_sizes(sizes: list[tuple[int, int]], crop: list[int]) -
     assert propose_settings(table(*sizes))["data"]["crop"] == crop
 
 
-def test_channels_are_proposed_where_they_are_not_three() -> None:
+def test_channels_are_proposed_if_they_are_not_three() -> None:
     assert propose_settings(table((64, 64), channels=8))["model"] == {"in_channels": 8}
     assert "model" not in propose_settings(table((64, 64)))
 
 
-def test_weights_are_those_that_training_computes() -> None:
+def test_class_weights_equal_those_of_training() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         pixels = rng.integers(0, 900, 7) * rng.integers(0, 2, 7)
@@ -65,7 +65,7 @@ def test_weights_are_those_that_training_computes() -> None:
         (["cat", "dog_1", "dog_2", "cow_1", "cow_2"], False),
     ],
 )
-def test_sequences_are_proposed_where_names_show_them(ids: list[str], parts: bool) -> None:
+def test_groups_are_proposed_if_names_show_sequences(ids: list[str], parts: bool) -> None:
     assert (sequence_pattern(ids) is not None) == parts
 
 
@@ -86,7 +86,7 @@ def test_proposed_dataset_opens_as_the_same_dataset(tmp_path: Path, format: str)
     assert check_dataset(again).splits == inspection.summaries
 
 
-def test_proposed_settings_are_settings(tmp_path: Path) -> None:
+def test_proposed_settings_are_valid(tmp_path: Path) -> None:
     layout = FORMATS["paired"](tmp_path / "data")
     write_dataset(layout, seed=2, good=8)
     settings = inspect_dataset(layout.source).proposal.settings

@@ -1,0 +1,241 @@
+"""Inspect one image-mask pair: the check before training and `pyramidseg inspect` both call `inspect_pair`."""
+
+import filecmp
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.base.classes import IGNORE, Color
+from pyramidseg.base.config import Channels
+from pyramidseg.base.defects import Defect, DefectKind, as_defects
+from pyramidseg.base.errors import DataError
+from pyramidseg.data.channel_statistics import ChannelSums, byte_counts, sums_of
+from pyramidseg.data.class_masks import ClassMasks, UnknownValuesError, value_source
+from pyramidseg.data.image_mask_checks import (
+    ExifStatus,
+    Size,
+    check_georeference,
+    exif_orientation,
+    exif_status,
+    size_mismatch,
+)
+from pyramidseg.data.index_masks import IndexValues
+from pyramidseg.data.pairs import check_labels, ignore_nodata, read_labels
+from pyramidseg.data.records import MaskSource, Record
+from pyramidseg.images.decode import check_channels, read_header, read_image, read_masked_image
+from pyramidseg.images.nodata import MaskedImage
+from pyramidseg.images.open_image import is_image_name
+from pyramidseg.images.palette import read_palette
+from pyramidseg.inspection.perceptual_hash import perceptual_hash
+
+
+class PixelFacts(NamedTuple):
+    """What is kept of decoded pixels.
+
+    Attributes:
+        hash: see `perceptual_hash`.
+        checksum: CRC-32 of the pixels as stored.
+        sums: of each channel.
+    """
+
+    hash: int | None
+    checksum: int
+    sums: list[ChannelSums]
+
+
+class ImageFacts(NamedTuple):
+    """What is kept of an image.
+
+    Attributes:
+        channels: without alpha.
+        pixels: None if only the header was read.
+    """
+
+    height: int
+    width: int
+    channels: int
+    dtype: str
+    pixels: PixelFacts | None = None
+
+
+class PairInspection(NamedTuple):
+    """Result of `inspect_pair`.
+
+    Attributes:
+        image: None if the image cannot be read.
+        label_counts: (256,) int64, pixels by label; None if the mask cannot be used.
+        unknown_values: the mask's values that are not classes.
+        turn: whether EXIF orientations of image and mask agree.
+        palette: see `palette_colors`.
+    """
+
+    record: Record
+    defects: tuple[Defect, ...]
+    image: ImageFacts | None
+    label_counts: NDArray[np.int64] | None
+    unknown_values: UnknownValuesError | None
+    turn: ExifStatus
+    palette: Mapping[int, Color]
+
+
+def inspect_pair(
+    record: Record, masks: MaskSource, *, num_classes: int, channels: Channels | None = None, decode_image: bool = True
+) -> PairInspection:
+    """Find every defect of one image-mask pair.
+
+    Args:
+        channels: channels of the image that the model gets; None for all of them.
+        decode_image: whether to decode the pixels of the image, which finds damaged and blank images and computes
+            their statistics. Otherwise only its header is read, unless nodata or alpha exclude pixels from the labels.
+    """
+    defects: list[Defect] = []
+    image, pixels = _inspect_image(record.image, channels, defects, decode=decode_image)
+    labels, mask_size, unknown = _inspect_mask(record, masks, defects)
+    size = None if image is None else (image.height, image.width)
+    if size is not None and mask_size is not None and mask_size != size:
+        defects.append(size_mismatch(record, image=size, mask=mask_size).defect)
+    counts = None
+    if labels is not None and size is not None and mask_size == size:
+        counts = _count_labels(record, masks, labels, pixels, defects, num_classes=num_classes)
+    turn, palette = ExifStatus.CONSISTENT, dict[int, Color]()
+    if counts is not None and size is not None:
+        turn = exif_status(record, size, value_source(masks))
+        palette = palette_colors(record, masks, counts)
+    elif any(defect.kind is DefectKind.EXIF_TURNED for defect in defects) and exif_orientation(record.image) >= 5:
+        turn = ExifStatus.NOT_APPLIED
+    return PairInspection(record, tuple(dict.fromkeys(defects)), image, counts, unknown, turn, palette)
+
+
+def palette_colors(record: Record, masks: MaskSource, counts: NDArray[np.int64]) -> dict[int, Color]:
+    """Palette colour of each class value in an index mask whose values were not assigned to classes by the user.
+
+    Args:
+        counts: (256,) pixels by label.
+
+    Raises:
+        DataError: the mask is unreadable.
+    """
+    if not isinstance(masks, ClassMasks) or type(masks.values) is not IndexValues or record.mask is None:
+        return {}
+    if masks.values.explicit or masks.values.colors:
+        return {}
+    palette = read_palette(record.mask)
+    return {value: palette[value] for value, label in masks.ids if counts[label] and value < len(palette)}
+
+
+def _inspect_image(
+    path: Path, channels: Channels | None, defects: list[Defect], *, decode: bool
+) -> tuple[ImageFacts | None, MaskedImage | None]:
+    """Facts about an image, and its pixels if they were decoded."""
+    try:
+        if not decode:
+            header = read_header(path)
+            if channels is not None:
+                check_channels(path, header, channels)
+            facts = ImageFacts(header.height, header.width, header.channels - header.alpha, header.dtype)
+            return facts, read_masked_image(path, channels=channels) if header.holes else None
+        pixels = read_masked_image(path, channels=channels)
+    except DataError as error:
+        defects += as_defects(error, file=path, otherwise=DefectKind.UNREADABLE_IMAGE)
+        return None, None
+    sums = sums_of(pixels.values, pixels.nodata)
+    if all(band.low >= band.high for band in sums):
+        defects.append(Defect(DefectKind.BLANK_IMAGE, path, f"{_blank_value(sums)}; remove it, or replace it"))
+    checksum = zlib.crc32(np.ascontiguousarray(pixels.values).data)
+    kept = PixelFacts(perceptual_hash(pixels.filled()), checksum, sums)
+    height, width, stored = pixels.values.shape
+    return ImageFacts(height, width, stored, str(pixels.values.dtype), kept), pixels
+
+
+def _inspect_mask(
+    record: Record, masks: MaskSource, defects: list[Defect]
+) -> tuple[NDArray[np.uint8] | None, Size | None, UnknownValuesError | None]:
+    """Labels, size and unknown values of a mask; the size is known if the labels or the values could be read."""
+    error: DataError | None = None
+    try:
+        labels = read_labels(record, masks)
+        if not _same_bytes(record):
+            return labels, (labels.shape[0], labels.shape[1]), None
+    except DataError as raised:
+        error = raised
+    file = record.mask or record.image
+    if error is None or _is_copy_of_image(record):
+        detail = f"is a copy of its image {record.image.name}, not a mask; replace it by the mask"
+        defects.append(Defect(DefectKind.MASK_IS_IMAGE, file, detail))
+        return None, None, None
+    if record.mask is None:
+        otherwise = DefectKind.MISSING_MASK
+    else:
+        otherwise = DefectKind.UNREADABLE_MASK if is_image_name(file.name) else DefectKind.BAD_ANNOTATION
+    defects += as_defects(error, file=file, otherwise=otherwise)
+    if not isinstance(error, UnknownValuesError):
+        return None, None, None
+    if isinstance(masks, ClassMasks) and not masks.resize:
+        height, width = masks.values.read(record).shape
+        return None, (height, width), error
+    return None, None, error
+
+
+def _count_labels(
+    record: Record,
+    masks: MaskSource,
+    labels: NDArray[np.uint8],
+    pixels: MaskedImage | None,
+    defects: list[Defect],
+    *,
+    num_classes: int,
+) -> NDArray[np.int64] | None:
+    """Pixels by label, (256,); None if the labels cannot be used."""
+    if pixels is not None:
+        labels = ignore_nodata(labels, pixels)
+    counts: NDArray[np.int64] = byte_counts(labels[..., None])[0]
+    file = record.mask or record.image
+    try:
+        check_labels(record, masks, counts, num_classes=num_classes)
+        check_georeference(record)
+    except DataError as error:
+        defects += as_defects(error, file=file, otherwise=DefectKind.UNKNOWN_VALUE)
+        return None
+    if counts[IGNORE] == counts.sum():
+        detail = "all pixels are ignored, none has a class; label it, or remove it"
+        defects.append(Defect(DefectKind.ALL_IGNORED, file, detail))
+    return counts
+
+
+def _same_bytes(record: Record) -> bool:
+    """Whether image and mask are two files with the same content; files of different sizes are not read."""
+    if record.mask is None or record.mask == record.image:
+        return False
+    try:
+        return filecmp.cmp(record.image, record.mask, shallow=False)
+    except OSError:  # a missing file, which is reported elsewhere
+        return False
+
+
+def _is_copy_of_image(record: Record) -> bool:
+    """Whether a mask that cannot be used shows the image: the same pixels, or the same in grey."""
+    if record.mask is None or not is_image_name(record.mask.name):
+        return False
+    try:
+        if _same_bytes(record):
+            return True
+        if read_header(record.mask)[:2] != read_header(record.image)[:2]:
+            return False
+        for channels in (3, 1):
+            mask = read_image(record.mask, channels=channels)
+            if mask.min() != mask.max() and np.array_equal(read_image(record.image, channels=channels), mask):
+                return True
+        return False
+    except DataError:
+        return False
+
+
+def _blank_value(sums: list[ChannelSums]) -> str:
+    if not any(band.count for band in sums):
+        return "all pixels are nodata or transparent"
+    values = ", ".join(f"{band.low:g}" for band in sums)
+    return f"every pixel is {values}"

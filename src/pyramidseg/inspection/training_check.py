@@ -1,0 +1,215 @@
+"""The check before training: the header of every image and every mask; all defects in one message, and class counts."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pyramidseg.base.config import Channels
+from pyramidseg.base.defects import DefectKind
+from pyramidseg.base.errors import DataError
+from pyramidseg.base.log import track
+from pyramidseg.base.parallel import in_threads
+from pyramidseg.base.result_cache import ResultCache, digest, file_state, user_cache
+from pyramidseg.base.text import first_few
+from pyramidseg.data.class_masks import ClassMasks
+from pyramidseg.data.records import Dataset, MaskSource, Record
+from pyramidseg.formats.coco.categories import crowd_of, with_crowds
+from pyramidseg.inspection.class_statistics import SplitStatistics, SplitSummary
+from pyramidseg.inspection.dataset_checks import (
+    ExifOrientations,
+    PaletteColors,
+    find_id_conflicts,
+    find_mixed_dtypes,
+    unmatched_geojson_remarks,
+)
+from pyramidseg.inspection.defect_summary import DefectSummary
+from pyramidseg.inspection.image_table import ImageTable, RecordIndex
+from pyramidseg.inspection.inspect_pair import inspect_pair
+
+_NAMES_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """Statistics of a dataset that can be trained on.
+
+    Attributes:
+        fingerprint: of the ids and sizes of the files.
+        notes: what users have to know before training, but is not a defect.
+    """
+
+    splits: dict[str, SplitSummary]
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+
+def check_dataset(
+    dataset: Dataset,
+    *,
+    splits: Iterable[str] = ("train", "val"),
+    channels: Channels | None = None,
+    workers: int | None = None,
+) -> DatasetSummary:
+    """Decode every mask and read the header of every image, whatever defects there are.
+
+    The result for a dataset without defects is cached on disk, by the sizes and times of its files and the settings of
+    its masks; not if a user's own `MaskSource` decodes them, whose code may change.
+
+    Args:
+        splits: the splits to check; none may be empty.
+        channels: the image channels that the model takes, if they are known.
+        workers: threads; default: one for each processor, up to 8.
+
+    Raises:
+        DataError: there are defects. Says how many, and names the first few.
+    """
+    listed = {split: dataset.split(split) for split in splits}
+    cache = user_cache() if _is_built_in(dataset.masks) else ResultCache()
+    return cache.get_or_compute(
+        f"check of {Path(dataset.source).resolve()}: {sorted(listed)}, {channels} channels",
+        content=lambda: _content_digest(dataset, listed, channels),
+        compute=lambda: _check(dataset, listed, channels=channels, workers=workers),
+        to_json=asdict,
+        from_json=_from_json,
+    )
+
+
+def _check(
+    dataset: Dataset, listed: dict[str, tuple[Record, ...]], *, channels: Channels | None, workers: int | None
+) -> DatasetSummary:
+    index = RecordIndex.of(listed)
+    records = [record for some in listed.values() for record in some]
+    table, defects = ImageTable(index), DefectSummary(dataset.source)
+    statistics = {split: SplitStatistics(len(dataset.classes)) for split in listed}
+    orientations, palettes = ExifOrientations(), PaletteColors()
+    all_ignored: list[Path] = []
+    inspect = partial(
+        inspect_pair, masks=dataset.masks, num_classes=len(dataset.classes), channels=channels, decode_image=False
+    )
+    pairs = in_threads(inspect, records, workers=workers)
+    for number, pair in enumerate(track(pairs, total=len(records), task="checking images and masks")):
+        all_ignored += [defect.file for defect in pair.defects if defect.kind is DefectKind.ALL_IGNORED]
+        refused = [
+            defect for defect in pair.defects if defect.kind is not DefectKind.ALL_IGNORED
+        ]  # one of many is harmless
+        defects.add(refused, pair.unknown_values)
+        orientations.add(pair.record, pair.turn)
+        palettes.add(pair.record, pair.palette)
+        if pair.image is not None:
+            table.add(number, pair.image)
+            if pair.label_counts is not None:
+                size = pair.image.height, pair.image.width
+                statistics[index.split(number)].add(size, pair.image.dtype, pair.label_counts)
+    repeated = (defect for defect in find_id_conflicts(listed) if defect.kind is DefectKind.REPEATED_ID)
+    for defect in (*repeated, *orientations.defects(), *find_mixed_dtypes(table)):
+        defects.add([defect])
+    defects.raise_if_any(len(records))
+    if contradiction := palettes.contradiction():
+        raise DataError(f"{dataset.source}: {contradiction}")
+    summaries = {split: some.summary() for split, some in statistics.items()}
+    notes = [*_absent_classes(dataset, summaries), *orientations.remarks()]
+    if all_ignored:
+        notes.append(f"all pixels of {len(all_ignored)} masks are ignored, for example of {all_ignored[0]}")
+    notes += unmatched_geojson_remarks(records, dataset.masks)
+    return DatasetSummary(summaries, fingerprint(listed), tuple(notes))
+
+
+def _absent_classes(dataset: Dataset, summaries: Mapping[str, SplitSummary]) -> Iterator[str]:
+    """A note on classes that cannot be learned, because the training images do not show them.
+
+    Raises:
+        DataError: a split has no labelled pixels, or the training images show only one of several classes.
+    """
+    for split, summary in summaries.items():
+        if not any(summary.pixels):
+            raise DataError(
+                f"{dataset.source}: no pixel of split {split!r} has a class: all {summary.ignored} pixels of its "
+                f"{summary.images} masks are ignored; label some, or remove a class from `ignore`"
+            )
+    if "train" not in summaries:
+        return
+    names, train = dataset.classes.names, summaries["train"]
+    absent = [name for name, pixels in zip(names, train.pixels, strict=True) if not pixels]
+    shown = first_few(map(repr, absent), limit=_NAMES_SHOWN)
+    if len(absent) == len(names) - 1 > 0:
+        (only,) = set(names) - set(absent)
+        raise DataError(
+            f"{dataset.source}: every labelled pixel of split 'train' is of class {only!r}, none is of "
+            f"{shown}, so there is nothing to learn; the masks' values may mean something else "
+            f"(ignored: {train.ignored} pixels{_crowds_hint(dataset, absent)}): see the report of pyramidseg inspect"
+        )
+    if absent:
+        yield (
+            f"no pixel of split 'train' is of class {shown}, which therefore cannot be learned; check "
+            "that the masks' values mean what they should, or remove such classes"
+        )
+
+
+def _crowds_hint(dataset: Dataset, absent: Iterable[str]) -> str:
+    """How to include the COCO crowds of an absent class, if they are ignored."""
+    masks = dataset.masks
+    ignored = {masks.values.describe([value]) for value in masks.ignored} if isinstance(masks, ClassMasks) else set()
+    crowded = next((name for name in absent if crowd_of(name) in ignored), None)
+    return f", crowds (iscrowd) unless a class includes them, as in {with_crowds(crowded)}" if crowded else ""
+
+
+def fingerprint(splits: Mapping[str, tuple[Record, ...]]) -> str:
+    """SHA-256 (hexadecimal) of split names, ids and file sizes: cheap, and independent of the folder."""
+    total = hashlib.sha256()
+    for split, records in sorted(splits.items()):
+        for record in records:
+            sizes = [_file_size(record.image), _file_size(record.mask) if record.mask else -1]
+            total.update(repr((split, record.id, *sizes)).encode())
+    return total.hexdigest()
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+
+
+def _from_json(content: Mapping[str, Any]) -> DatasetSummary:
+    """The inverse of `asdict`, after JSON has turned tuples into lists."""
+    splits: dict[str, Any] = {
+        name: {key: tuple(value) if isinstance(value, list) else value for key, value in split.items()}
+        for name, split in content["splits"].items()
+    }
+    return DatasetSummary(
+        {name: SplitSummary(**split) for name, split in splits.items()}, content["fingerprint"], tuple(content["notes"])
+    )
+
+
+def _content_digest(dataset: Dataset, listed: dict[str, tuple[Record, ...]], channels: Channels | None) -> str:
+    """A digest that changes if an image, a mask, or anything that determines a mask's labels does."""
+    files = (
+        (split, record.id, file_state(record.image), record.mask and file_state(record.mask))
+        for split, records in listed.items()
+        for record in records
+    )
+    annotation_files = {file_state(part) for part in _parts(dataset.masks) if isinstance(part, Path)}
+    return digest([channels, dataset.classes.names, dataset.masks, sorted(annotation_files), *files])
+
+
+def _is_built_in(masks: MaskSource) -> bool:
+    """Whether only code of this package decodes the masks."""
+    readers = (type(part) for part in _parts(masks) if hasattr(part, "read"))
+    return all(reader.__module__.partition(".")[0] == "pyramidseg" for reader in readers)
+
+
+def _parts(value: object) -> Iterator[object]:
+    """A mask source and everything inside it, such as the path of an annotation file."""
+    yield value
+    inside: Iterable[object] = ()
+    if is_dataclass(value) and not isinstance(value, type):
+        inside = (getattr(value, member.name) for member in fields(value))
+    elif isinstance(value, Mapping):
+        inside = (*value.keys(), *value.values())
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        inside = value
+    for part in inside:
+        yield from _parts(part)

@@ -1,0 +1,34 @@
+"""One image-mask pair, with and without decoding the image."""
+
+from pathlib import Path
+
+import pytest
+
+from planting import FORMATS, write_dataset
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.defects import Defect, DefectKind
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.inspection.inspect_pair import inspect_pair
+
+NEED_DECODING = {DefectKind.DAMAGED, DefectKind.BLANK_IMAGE}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_defects_that_headers_and_masks_show_are_reported_in_the_same_words(tmp_path: Path, format: str) -> None:
+    layout = FORMATS[format](tmp_path / "data")
+    listed: list[Defect] = []
+    write_dataset(layout, seed=3, good=60, times=1)
+    dataset = open_dataset(layout.source, DataConfig(), defects=listed)
+    found = 0
+    for records in dataset.splits.values():
+        for record in records:
+            by_header, by_pixels = (
+                inspect_pair(record, dataset.masks, num_classes=len(dataset.classes), decode_image=decode)
+                for decode in (False, True)
+            )
+            missed = set(by_pixels.defects) - set(by_header.defects)
+            assert set(by_header.defects) <= set(by_pixels.defects)
+            assert all(defect.kind in NEED_DECODING and defect.file == record.image for defect in missed)
+            assert by_header.turn == by_pixels.turn or missed
+            found += len(by_header.defects)
+    assert found >= 5
