@@ -10,7 +10,7 @@ from made_files import write
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.data.image_mask_checks import ExifStatus, exif_status, is_resizable, size_mismatch
 from pyramidseg.data.records import Record, ValueSource
-from pyramidseg.formats.labelme import LabelMeValues
+from pyramidseg.formats.labelme import LabelMeMasks
 from pyramidseg.formats.yolo.label_files import YoloMasks
 
 SIDE = st.integers(1, 3000)
@@ -92,7 +92,7 @@ def test_outlines_have_no_tag_to_go_by(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tag", [1, 3, 6])
-@pytest.mark.parametrize(("name", "values"), [("a.txt", YoloMasks({}, ())), ("a.json", LabelMeValues({}, ()))])
+@pytest.mark.parametrize(("name", "values"), [("a.txt", YoloMasks({}, ())), ("a.json", LabelMeMasks({}, ()))])
 def test_outlines_without_a_size_fit_any_turn(tmp_path: Path, name: str, values: ValueSource, tag: int) -> None:
     record = Record("a", pair(tmp_path, tag, 1).image, write(tmp_path / name, "{}"))
     assert exif_status(record, (8, 6), values) is (ExifStatus.CONSISTENT if tag == 1 else ExifStatus.UNVERIFIED)
@@ -101,4 +101,4 @@ def test_outlines_without_a_size_fit_any_turn(tmp_path: Path, name: str, values:
 def test_outlines_with_a_size_are_known_to_fit(tmp_path: Path) -> None:
     file = write(tmp_path / "a.json", '{"imageHeight": 8, "imageWidth": 6}')
     record = Record("a", pair(tmp_path, 6, 1).image, file)
-    assert exif_status(record, (8, 6), LabelMeValues({}, ())) is ExifStatus.CONSISTENT
+    assert exif_status(record, (8, 6), LabelMeMasks({}, ())) is ExifStatus.CONSISTENT

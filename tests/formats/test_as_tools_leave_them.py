@@ -172,7 +172,7 @@ def test_labelme_files_that_were_moved_with_their_images(tmp_path: Path) -> None
         )
     dataset = opened(tmp_path)
     assert sorted(all_ids(dataset)) == ["a", "b", "c"]
-    assert has_note(dataset, "3 files name an image (imagePath) that is not there")
+    assert has_note(dataset, "3 files name an image (imagePath) that does not exist")
 
 
 def test_cvats_camvid_export_has_no_masks_where_nothing_is_labelled(tmp_path: Path) -> None:
