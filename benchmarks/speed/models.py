@@ -9,7 +9,7 @@ from benchmarks.speed.peer import build_peer, export_to_onnx, smp_name
 
 from pyramidseg.export.export_model import export_model
 from pyramidseg.model.imports import import_checkpoint
-from pyramidseg.model.imports.foreign_checkpoint import Choices
+from pyramidseg.model.imports.foreign_checkpoint import ImportOptions
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.studies.benchmark_model import RUNTIMES, is_installed
 
@@ -68,8 +68,8 @@ class Workshop:
         torch.save(peer.state_dict(), files.peer)
         if self.runtimes:
             export_to_onnx(peer, files.peer_onnx, side_px=self._side_px)
-        choices = Choices(encoder=smp_name(encoder))
-        import_checkpoint(files.peer, library="smp", choices=choices).model.save(files.bundle("imported"))
+        options = ImportOptions(encoder=smp_name(encoder))
+        import_checkpoint(files.peer, library="smp", options=options).model.save(files.bundle("imported"))
         for which in ("ours", "default"):
             build_ours(encoder, self._classes, smoothing=which == "default").save(files.bundle(which))
             for name in self.runtimes:

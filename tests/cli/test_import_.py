@@ -9,6 +9,7 @@ from torch import nn
 from peer import peer
 from pyramidseg.cli.main import main
 
+SMP_RESNET18 = ("--from", "smp", "--encoder", "resnet18", "--out", "b.safetensors")
 CLASSES = "sky,road,pavement,building,tree,car,bus,person"
 
 
@@ -28,12 +29,13 @@ def test_its_bundle_works_in_describe_predict_evaluate_and_train(
     checkpoint: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = tmp_path / "bundle.safetensors"
-    assert run("import", checkpoint, "--from", "smp", "--out", bundle, "--classes", CLASSES, "--dropout", "0.3") == 0
+    flags = ("--from", "smp", "--encoder", "resnet18", "--classes", CLASSES, "--dropout", "0.3")
+    assert run("import", checkpoint, *flags, "--out", bundle) == 0
     said = capsys.readouterr().out
     for words in (
-        "encoder resnet18, depth 5",
+        "encoder_name resnet18, encoder_depth 5",
         "ImageNet's, assumed",
-        "interpolation cannot be seen",
+        "interpolation is not stored in tensors",
         f"imported: {bundle}",
     ):
         assert words in said
@@ -58,15 +60,19 @@ def test_its_bundle_works_in_describe_predict_evaluate_and_train(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--from", "mmseg", "--out", "b.safetensors"), "--from mmseg: not yet; possible: smp"),
+        (("--from", "mmseg", "--out", "b.safetensors"), "--from mmseg: not supported yet; possible: smp"),
         (("--from", "spm", "--out", "b.safetensors"), "did you mean 'smp'"),
         (("--out", "b.safetensors"), "--from"),
         (("--from", "smp", "--out", "b.pth"), "write --out b.safetensors"),
         (("--from", "smp", "--out", "taken.safetensors"), "exists already; choose another, or --overwrite"),
         (("--from", "smp", "--out", "b.safetensors", "--mean", "a,b"), "--mean a,b: write numbers"),
         (("--from", "smp", "--out", "b.safetensors", "--class", "a,b"), "did you mean '--classes'"),
-        (("--from", "smp", "--out", "b.safetensors", "--classes", "a,b"), "2 names, and the network has 8 classes"),
-        (("--from", "smp", "--out", "b.safetensors", "--dropout", "1"), "dropout=1.0"),
+        (
+            (*SMP_RESNET18, "--classes", "a,b"),
+            "2 names, and the network has 8 classes",
+        ),
+        ((*SMP_RESNET18, "--dropout", "1"), "dropout=1.0"),
+        (("--from", "smp", "--out", "b.safetensors"), "such as --encoder resnet34"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(
@@ -90,7 +96,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
 def test_a_bundle_is_replaced_where_asked(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "bundle.safetensors"
     out.touch()
-    assert run("import", checkpoint, "--from", "smp", "--out", out, "--overwrite") == 0
+    assert run("import", checkpoint, "--from", "smp", "--encoder", "resnet18", "--out", out, "--overwrite") == 0
     assert out.stat().st_size > 0
 
 

@@ -6,16 +6,17 @@ import torch.nn.functional as F
 
 from peer import peer
 from pyramidseg.model.imports import import_checkpoint
-from pyramidseg.model.imports.foreign_checkpoint import Choices
+from pyramidseg.model.imports.foreign_checkpoint import ImportOptions
 
 
 @pytest.fixture
 def imported(tmp_path):
     """Our network of one of theirs, by way of a file of its weights."""
 
-    def through_a_file(theirs, **choices):
+    def through_a_file(theirs, *, encoder="resnet18", **options):
         torch.save(theirs.state_dict(), tmp_path / "weights.pth")
-        return import_checkpoint(tmp_path / "weights.pth", library="smp", choices=Choices(**choices)).model
+        given = ImportOptions(encoder=encoder, **options)
+        return import_checkpoint(tmp_path / "weights.pth", library="smp", options=given).model
 
     return through_a_file
 
@@ -52,7 +53,7 @@ def test_depths_merge_policies_and_channels(imported, depth, policy, channels):
 )
 def test_residual_encoders(imported, encoder, depth):
     theirs = peer(encoder, encoder_depth=depth, upsampling={5: 4, 4: 2}[depth])
-    assert_equal_logits(imported(theirs), theirs, width=64)
+    assert_equal_logits(imported(theirs, encoder=encoder), theirs, width=64)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_residual_encoders(imported, encoder, depth):
     ],
 )
 @pytest.mark.filterwarnings("ignore:`timm-` encoders are deprecated")
-def test_encoders_that_tensors_do_not_tell(imported, encoder):
+def test_encoders_of_timm(imported, encoder):
     theirs = peer(encoder)
     assert_equal_logits(imported(theirs, encoder=encoder), theirs, width=64)
 
@@ -94,7 +95,7 @@ def test_sizes(imported, depth, height, width):
     assert_equal_logits(imported(theirs), theirs, height=height, width=width)
 
 
-def test_sizes_that_the_peer_refuses_are_padded_with_the_mean_colour(imported):
+def test_sizes_that_the_peer_rejects_are_padded_with_the_mean_colour(imported):
     theirs = peer().double()
     ours = imported(theirs).double()
     image = torch.rand(1, 3, 50, 70, dtype=torch.float64)

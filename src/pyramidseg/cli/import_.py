@@ -2,7 +2,7 @@
 
 import argparse
 
-HELP = "make a bundle of another library's checkpoint"
+HELP = "convert a checkpoint of another library to a bundle"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,24 +12,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FILE", help="bundle to write, FILE.safetensors")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE")
     parser.add_argument("--classes", metavar="A,B,...", help="class names in the order of the logits")
-    parser.add_argument("--encoder", metavar="NAME", help="the encoder as LIBRARY names it, where tensors do not tell")
-    parser.add_argument("--dropout", type=float, metavar="RATE", help="spatial dropout rate, for training on")
-    parser.add_argument("--interpolation", metavar="MODE", help="how the top-down path upsamples: nearest or bilinear")
-    parser.add_argument("--mean", metavar="R,G,B", help="what was subtracted from images")
-    parser.add_argument("--std", metavar="R,G,B", help="what they were divided by then")
+    parser.add_argument("--encoder", metavar="NAME", help="the encoder as LIBRARY calls it, without config.json")
+    parser.add_argument("--dropout", type=float, metavar="RATE", help="spatial dropout rate for further training")
+    parser.add_argument("--interpolation", metavar="MODE", help="upsampling of the top-down path: nearest or bilinear")
+    parser.add_argument("--mean", metavar="R,G,B", help="mean that was subtracted from images")
+    parser.add_argument("--std", metavar="R,G,B", help="standard deviation that they were divided by")
     parser.add_argument(
-        "--input-range", type=float, default=1.0, metavar="MAX", help="of images before --mean: 1 or 255"
+        "--input-range",
+        type=float,
+        default=1.0,
+        metavar="MAX",
+        help="largest value of images, 1 or 255 (default: 1)",
     )
-    parser.add_argument("--prefix", metavar="TEXT", help="of the tensors' names, where FILE holds several networks")
+    parser.add_argument("--prefix", metavar="TEXT", help="prefix of tensor names, if there are several networks")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Import, say what was found and assumed, and write the bundle."""
+    """Import, print what was found and assumed, and write the bundle."""
     from pathlib import Path
 
     from pyramidseg.base.errors import ConfigError, OutputError
     from pyramidseg.model.imports import import_checkpoint
-    from pyramidseg.model.imports.foreign_checkpoint import Choices
+    from pyramidseg.model.imports.foreign_checkpoint import ImportOptions
 
     out = Path(arguments.out)
     if out.suffix != ".safetensors":
@@ -39,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     if out.exists() and not arguments.overwrite:
         raise OutputError(f"--out {out}: exists already; choose another, or --overwrite")
     names = arguments.classes or ""
-    choices = Choices(
+    options = ImportOptions(
         encoder=arguments.encoder,
         classes=tuple(name.strip() for name in names.split(",") if name.strip()),
         dropout=arguments.dropout,
@@ -49,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         input_range=arguments.input_range,
         prefix=arguments.prefix,
     )
-    imported = import_checkpoint(arguments.checkpoint, library=arguments.library, choices=choices)
+    imported = import_checkpoint(arguments.checkpoint, library=arguments.library, options=options)
     for note in imported.notes:
         print(note)
     imported.model.save(out, **imported.facts)

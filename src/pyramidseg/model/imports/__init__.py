@@ -1,38 +1,37 @@
-"""Checkpoints of other libraries as our models, with equal logits.
+"""Importers: checkpoints of other libraries as models with equal logits.
 
-An importer reads a checkpoint without running code from it, finds what network it is, and gives every tensor its place.
-What it cannot place, or cannot reproduce exactly, it refuses by name: nothing is loaded half.
+An importer reads a checkpoint without running code from it and maps every tensor to its name in `Segmenter`. A tensor
+without a counterpart, or a setting that cannot be reproduced exactly, is an error; nothing is loaded in part. A new
+library is one module here with a table of tensor names, and one entry in `IMPORTERS`.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 
 from pyramidseg.base.errors import ConfigError, nearest
-from pyramidseg.model.imports.foreign_checkpoint import Choices, Imported
-from pyramidseg.model.imports.smp.importer import import_smp
+from pyramidseg.model.imports.foreign_checkpoint import ImportedModel, ImportOptions
+from pyramidseg.model.imports.smp import import_smp
 
-Importer = Callable[[Path, Choices], Imported]
-
-IMPORTERS: dict[str, Importer] = {"smp": import_smp}
-"""Importer by the name of its library."""
+IMPORTERS: dict[str, Callable[[Path, ImportOptions], ImportedModel]] = {"smp": import_smp}
+"""Importer by name of the library."""
 
 NOT_YET = ("mmseg",)
-"""Libraries whose Feature Pyramid Networks our settings can express, but whose checkpoints nobody reads yet."""
+"""Libraries with an FPN that our settings can express, but without an importer."""
 
 
-def import_checkpoint(path: str | Path, *, library: str, choices: Choices | None = None) -> Imported:
-    """The model of a foreign checkpoint, with what is to be known of it.
+def import_checkpoint(path: str | Path, *, library: str, options: ImportOptions | None = None) -> ImportedModel:
+    """Convert a checkpoint of another library.
 
     Args:
         library: a key of `IMPORTERS`.
-        choices: what the checkpoint itself cannot say.
+        options: what the checkpoint itself does not contain, such as the encoder's name.
 
     Raises:
-        ConfigError: a library that cannot be read, or choices that contradict the checkpoint.
-        WeightsError: no such file, damaged, another network, or tensors that do not fit (all of them are named).
+        ConfigError: an unknown library, or options that are missing or contradict the checkpoint.
+        WeightsError: the file does not exist, is damaged, or holds another network (all tensors that differ are named).
     """
     if library in NOT_YET:
-        raise ConfigError(f"--from {library}: not yet; possible: {', '.join(IMPORTERS)}")
+        raise ConfigError(f"--from {library}: not supported yet; possible: {', '.join(IMPORTERS)}")
     if library not in IMPORTERS:
-        raise ConfigError(f"--from {library}: no such library; {nearest(library, IMPORTERS)}")
-    return IMPORTERS[library](Path(path), choices or Choices())
+        raise ConfigError(f"--from {library}: unknown library; {nearest(library, IMPORTERS)}")
+    return IMPORTERS[library](Path(path), options or ImportOptions())

@@ -1,7 +1,7 @@
-"""A foreign checkpoint as it lies on the disk, and what an importer of any library is told and gives back.
+"""Checkpoints of other libraries: reading the files, and the options and result of every importer.
 
-It is a file of tensors (.safetensors, or .pth, .pt, .bin of tensors only), or the folder that `save_pretrained` of
-huggingface_hub writes: config.json beside model.safetensors, formerly pytorch_model.bin.
+A checkpoint is a file of tensors (.safetensors, or .pth, .pt, .bin of tensors only), or the folder that
+`save_pretrained` of huggingface_hub writes: config.json with model.safetensors, formerly pytorch_model.bin.
 """
 
 import hashlib
@@ -22,18 +22,18 @@ CONFIG_FILE = "config.json"
 
 
 @dataclass(frozen=True)
-class Choices:
-    """What a user says of a checkpoint; what is left out comes from the checkpoint, or is assumed, aloud.
+class ImportOptions:
+    """Settings that a checkpoint may not contain; None and () leave them to the checkpoint or a reported default.
 
     Attributes:
-        encoder: the encoder as the other library names it.
-        classes: names in the order of the logits.
-        dropout: spatial dropout rate, for training on.
-        interpolation: how the top-down path upsamples.
-        mean: per channel, in the units in which the other library's network saw images.
+        encoder: name of the encoder in the other library.
+        classes: class names in the order of the logits.
+        dropout: spatial dropout rate for further training.
+        interpolation: upsampling mode of the top-down path.
+        mean: per channel, in the units of the images that the other library's network was given.
         std: as `mean`.
-        input_range: largest value of those images: 1, or 255 where they were not divided.
-        prefix: of the tensors' names, where several networks lie in one file.
+        input_range: largest value of those images: 1, or 255 if they were not divided by 255.
+        prefix: of the tensors' names, if the file holds several networks.
     """
 
     encoder: str | None = None
@@ -47,12 +47,12 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Imported:
-    """A model made of a foreign checkpoint.
+class ImportedModel:
+    """A model converted from a checkpoint.
 
     Attributes:
-        facts: where it came from, as bundles store it.
-        notes: in words, what was found, assumed and left out.
+        facts: origin of the model, to be stored in its bundle (`model.save(path, **facts)`).
+        notes: messages about what was found, assumed and left out.
     """
 
     model: Segmenter
@@ -61,14 +61,12 @@ class Imported:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint as it lies on the disk.
+class ForeignCheckpoint:
+    """The content of a checkpoint.
 
     Attributes:
-        file: that holds the tensors.
-        sha256: of that file.
-        config: content of config.json, where the checkpoint is a folder.
-        notes: what is to be said of the reading.
+        file: the file that holds the tensors.
+        config: content of config.json, if the checkpoint is a folder that has one.
     """
 
     file: Path
@@ -78,27 +76,27 @@ class Checkpoint:
     notes: tuple[str, ...]
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a file of tensors, or a folder with config.json; no code in them is run.
+def read_foreign_checkpoint(path: Path) -> ForeignCheckpoint:
+    """Read a file of tensors, or a folder with config.json, without running code from it.
 
     Raises:
-        WeightsError: no such file, damaged, or holding more than tensors.
+        WeightsError: the file does not exist, is damaged, or holds more than tensors.
     """
-    file, config = (_file_in(path), _read_config(path / CONFIG_FILE)) if path.is_dir() else (path, None)
+    file, config = (_weights_file(path), _read_config(path / CONFIG_FILE)) if path.is_dir() else (path, None)
     tensors, wrappers = read_wrapped_tensors(file)
-    notes = [f"weights taken from {wrapper!r} of the file" for wrapper in wrappers]
+    notes = [f"weights read from the key {wrapper!r} of the file" for wrapper in wrappers]
     if config is None and (file.parent / CONFIG_FILE).exists():
-        notes.append(f"{CONFIG_FILE} beside the file was not read: give the folder if it belongs to it")
+        notes.append(f"{CONFIG_FILE} in the same folder was not read; give the folder instead of the file to use it")
     with file.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    return Checkpoint(file, sha256, tensors, config, tuple(notes))
+    return ForeignCheckpoint(file, sha256, tensors, config, tuple(notes))
 
 
-def _file_in(folder: Path) -> Path:
+def _weights_file(folder: Path) -> Path:
     for name in HUB_FILES:
         if (folder / name).is_file():
             return folder / name
-    raise WeightsError(f"{folder}: a saved folder holds {' or '.join(HUB_FILES)}, and neither is there; or give a file")
+    raise WeightsError(f"{folder}: the folder contains neither {' nor '.join(HUB_FILES)}; give a file of weights")
 
 
 def _read_config(file: Path) -> dict[str, Any] | None:

@@ -1,0 +1,362 @@
+"""Importer for FPN checkpoints of segmentation_models.pytorch (smp).
+
+smp's network (decoders/fpn/decoder.py and base/heads.py) is ours with these settings: no smoothing, group norm of 32
+groups, bilinear upsampling with align_corners in the semantic branch and at the end. smp's encoder_depth counts stages:
+at 5 the levels have strides 4 to 32, at 4 they have strides 2 to 16. At depth 4 smp's last upsampling, 4 by default,
+makes masks twice as large as the image (its issue 177); ours have the image's size, and the logits of upsampling=2.
+
+The encoder's name comes from config.json or `--encoder`, and all sizes come from the shapes of the tensors.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.config import ModelConfig
+from pyramidseg.base.errors import ConfigError, WeightsError
+from pyramidseg.base.overrides import make_model_config
+from pyramidseg.model.encoder_weights import EncoderSource
+from pyramidseg.model.imports.foreign_checkpoint import (
+    CONFIG_FILE,
+    ForeignCheckpoint,
+    ImportedModel,
+    ImportOptions,
+    read_foreign_checkpoint,
+)
+from pyramidseg.model.imports.smp_encoders import POSSIBLE, Statistics, TimmEncoder, encoder_statistics, timm_encoder
+from pyramidseg.model.imports.state_dict_check import check_state_dict, grouped
+from pyramidseg.model.segmenter import Segmenter
+
+HEAD = "segmentation_head.0"
+TOP = "decoder.p5"
+FIRST_BRANCH = "decoder.seg_blocks.0.block.0.block"
+"""The last convolution, the coarsest lateral one, and the first of the semantic branches; they show all widths."""
+
+STRIDES = {5: (4, 32), 4: (2, 16)}
+"""Finest and coarsest stride by encoder_depth."""
+
+INTERPOLATIONS = {"nearest": "nearest", "nearest-exact": "nearest", "area": "nearest", "bilinear": "bilinear"}
+"""Our mode by smp's; when a map is doubled, the first three give the same values."""
+
+CONFIG_TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("encoder_name", "activation", "decoder_merge_policy", "decoder_interpolation"), str),
+    **dict.fromkeys(("encoder_depth", "in_channels", "classes"), int),
+    **dict.fromkeys(("decoder_pyramid_channels", "decoder_segmentation_channels"), int),
+    **dict.fromkeys(("upsampling", "decoder_dropout", "drop_rate", "drop_path_rate"), (int, float)),
+    "encoder_weights": (str, bool),
+    "aux_params": dict,
+}
+"""The settings of config.json that are understood; each may be null."""
+
+
+@dataclass(frozen=True)
+class SmpNetwork:
+    """Settings of an FPN of smp, under smp's names."""
+
+    encoder_name: str
+    encoder_depth: int
+    in_channels: int
+    decoder_pyramid_channels: int
+    decoder_segmentation_channels: int
+    decoder_merge_policy: str
+    classes: int
+
+    def __str__(self) -> str:
+        return "smp FPN: " + ", ".join(f"{key} {value}" for key, value in vars(self).items())
+
+
+def import_smp(path: Path, options: ImportOptions) -> ImportedModel:
+    """Convert an FPN checkpoint of smp to a Segmenter of equal logits.
+
+    A network of one class (smp's default, trained with a sigmoid) becomes one of two classes: the background's logit is
+    0, so that the softmax over both equals the sigmoid.
+
+    Raises:
+        ConfigError: an option is missing or contradicts the checkpoint.
+        WeightsError: the file cannot be read, or its network, encoder or tensors cannot be imported.
+    """
+    checkpoint = read_foreign_checkpoint(path)
+    config = _read_settings(checkpoint)
+    tensors, found = _network_tensors(checkpoint, options.prefix)
+    name = _encoder_name(checkpoint, config, options)
+    encoder = timm_encoder(name, where=checkpoint.file)
+    network = _read_network(tensors, encoder, name, config, where=checkpoint.file)
+    dropout, dropout_note = _setting(config, "decoder_dropout", options.dropout, flag="--dropout", default=0.2)
+    mode, mode_note = _setting(
+        config, "decoder_interpolation", options.interpolation, flag="--interpolation", default="nearest"
+    )
+    if mode not in INTERPOLATIONS:
+        possible = ", ".join(INTERPOLATIONS)
+        raise WeightsError(f"{checkpoint.file}: decoder_interpolation={mode} cannot be imported; possible: {possible}")
+    classes, classes_note = _classes(network.classes, options.classes)
+    with torch.random.fork_rng([]):  # importing must not change the caller's random state
+        model = Segmenter(_model_config(network, encoder, dropout, mode), classes=classes)
+    load_notes = _load(model, tensors, network, encoder, where=checkpoint.file)
+    mean, std, statistics_note = _normalization(network, config, options, checkpoint.tensors, model.encoder_source)
+    model.set_normalization(mean, std)
+    model.encoder_source = EncoderSource("file", f"{checkpoint.file.name} (smp {name})", mean, std)
+    facts = {
+        "library": "segmentation_models.pytorch",
+        "file": checkpoint.file.name,
+        "sha256": checkpoint.sha256,
+        "encoder": name,
+        "encoder_depth": network.encoder_depth,
+        "encoder_weights": config.get("encoder_weights"),
+        "config": checkpoint.config,
+    }
+    notes = (*checkpoint.notes, *found, str(network), dropout_note, mode_note, classes_note, statistics_note)
+    notes = (*notes, *load_notes, *_difference_notes(network, config))
+    return ImportedModel(model.eval(), {"imported": facts}, tuple(note for note in notes if note))
+
+
+def _read_settings(checkpoint: ForeignCheckpoint) -> dict[str, Any]:
+    """The settings of config.json that are not null; empty without the file."""
+    config = {key: value for key, value in (checkpoint.config or {}).items() if value is not None}
+    architecture = config.pop("_model_class", "FPN")
+    if architecture != "FPN":
+        raise WeightsError(f"{checkpoint.file}: a {architecture} of smp; of its networks the FPN can be imported")
+    settings = {key: value for key, value in config.items() if not key.startswith("_") and value not in ({}, [])}
+    unknown = [
+        f"{key}={value!r}"
+        for key, value in settings.items()
+        if key not in CONFIG_TYPES or not isinstance(value, CONFIG_TYPES[key])
+    ]
+    if unknown:
+        raise WeightsError(
+            f"{checkpoint.file}: {CONFIG_FILE} has settings that may change the network in an unknown way: "
+            f"{', '.join(unknown)}"
+        )
+    return settings
+
+
+def _setting(config: Mapping[str, Any], key: str, option: Any, *, flag: str, default: Any) -> tuple[Any, str]:
+    """The value in config.json, else the option, else the default with a note that it was assumed."""
+    stored = config.get(key)
+    if stored is not None and option is not None and option != stored:
+        raise ConfigError(f"{flag} {option}: {CONFIG_FILE} has {key}={stored}; leave {flag} out")
+    if stored is not None or option is not None:
+        return (option if stored is None else stored), ""
+    return default, f"{key} is not stored in tensors: {default}, smp's default, is assumed; {flag} sets another"
+
+
+def _encoder_name(checkpoint: ForeignCheckpoint, config: Mapping[str, Any], options: ImportOptions) -> str:
+    name, _ = _setting(config, "encoder_name", options.encoder, flag="--encoder", default=None)
+    if name is None:
+        raise ConfigError(
+            f"{checkpoint.file}: a file of tensors does not name its encoder: add the name that smp was given, such as "
+            f"--encoder resnet34 or --encoder tu-convnext_tiny (possible: {POSSIBLE})"
+        )
+    return str(name)
+
+
+def _network_tensors(checkpoint: ForeignCheckpoint, prefix: str | None) -> tuple[dict[str, Tensor], list[str]]:
+    """The network's tensors, without the prefix that training scripts add to their names, and notes."""
+    names = checkpoint.tensors
+    matches = (re.match(r"((?:.*\.)?)decoder\.(?:p5|seg_blocks)\.", name) for name in names)
+    prefixes = sorted({match[1] for match in matches if match})
+    listed = ", ".join(map(repr, prefixes))
+    if not prefixes:
+        raise WeightsError(
+            f"{checkpoint.file}: not an FPN of smp: none of its {len(names)} tensors is named {TOP} or "
+            f"decoder.seg_blocks; they are {grouped(names) or 'none'}"
+        )
+    if prefix is None and len(prefixes) > 1:
+        raise ConfigError(f"{checkpoint.file}: holds networks under {listed}; choose one with --prefix {prefixes[-1]}")
+    prefix = prefixes[0] if prefix is None else prefix
+    if prefix not in prefixes:
+        raise ConfigError(f"--prefix {prefix!r}: {checkpoint.file} holds networks under {listed}")
+    others = tuple(other for other in prefixes if len(other) > len(prefix))
+    own = {name: tensor for name, tensor in names.items() if name.startswith(prefix) and not name.startswith(others)}
+    left_out = [name for name in names if name not in own]
+    notes = [f"prefix {prefix!r} removed from {len(own)} names"] if prefix else []
+    if left_out:
+        notes.append(f"left out, not part of the network: {grouped(left_out)}")
+    return {name.removeprefix(prefix): tensor for name, tensor in own.items()}, notes
+
+
+def _read_network(
+    tensors: Mapping[str, Tensor], encoder: TimmEncoder, name: str, config: Mapping[str, Any], *, where: Path
+) -> SmpNetwork:
+    """The sizes of the network from its tensors, checked against config.json."""
+    needed = {f"{TOP}.weight": 4, f"{FIRST_BRANCH}.0.weight": 4, f"{HEAD}.weight": 4, encoder.first_conv: 4}
+    if wrong := [key for key, ndim in needed.items() if key not in tensors or tensors[key].ndim != ndim]:
+        raise WeightsError(
+            f"{where}: not an smp FPN of {name}: {len(wrong)} absent: {', '.join(wrong)}; nothing was loaded"
+        )
+    top, branch, head, first = (tensors[key].shape for key in needed)
+    network = SmpNetwork(
+        encoder_name=name,
+        encoder_depth=_depth(tensors, encoder, default=config.get("encoder_depth", 5)),
+        in_channels=first[1],
+        decoder_pyramid_channels=top[0],
+        decoder_segmentation_channels=branch[0],
+        decoder_merge_policy="cat" if head[1] == 4 * branch[0] else "add",
+        classes=head[0],
+    )
+    if differing := [
+        f"{key}={config[key]} (tensors: {size})" for key, size in vars(network).items() if config.get(key, size) != size
+    ]:
+        raise WeightsError(f"{where}: {CONFIG_FILE} contradicts the tensors: {', '.join(differing)}")
+    if network.encoder_depth not in STRIDES:
+        raise WeightsError(
+            f"{where}: encoder_depth={network.encoder_depth} cannot be imported: its finest level is the image itself, "
+            "ours are strides 2 and 4; possible: 5 and 4"
+        )
+    return network
+
+
+def _depth(tensors: Mapping[str, Tensor], encoder: TimmEncoder, *, default: int) -> int:
+    """The encoder_depth whose maps have the channels that the three coarsest lateral convolutions take."""
+    laterals = [tensors.get(f"decoder.{level}.weight") for level in ("p3.skip_conv", "p4.skip_conv", "p5")]
+    channels = [None if weight is None or weight.ndim < 2 else weight.shape[1] for weight in laterals]
+    matching = (
+        depth
+        for depth in (5, 4, 3)
+        if channels == [encoder.channels.get(2**stage) for stage in (depth - 2, depth - 1, depth)]
+    )
+    return next(matching, default)
+
+
+def _model_config(network: SmpNetwork, encoder: TimmEncoder, dropout: float, interpolation: str) -> ModelConfig:
+    finest, coarsest = STRIDES[network.encoder_depth]
+    settings: dict[str, Any] = {
+        "encoder": encoder.name,
+        "encoder_weights": "none",
+        "dropout": dropout,
+        "in_channels": network.in_channels,
+        "finest_stride": finest,
+        "coarsest_stride": coarsest,
+        "pyramid_channels": network.decoder_pyramid_channels,
+        "segmentation_channels": network.decoder_segmentation_channels,
+        "merge": "concat" if network.decoder_merge_policy == "cat" else "add",
+        "norm": "group",
+        "smoothing": False,
+        "align_corners": True,
+        "interpolation": INTERPOLATIONS[interpolation],
+    }
+    return make_model_config(**settings)
+
+
+def _classes(outputs: int, names: tuple[str, ...]) -> tuple[Classes, str]:
+    """Our classes, and a note about them."""
+    if outputs == 1 and len(names) <= 2:
+        both = ("background", *(names or ("foreground",)))[-2:]
+        return Classes.named(both), f"one class becomes two: {both[0]}, with logit 0, and {both[1]}, with its logit"
+    if names and len(names) != outputs:
+        raise ConfigError(f"--classes {','.join(names)}: {len(names)} names, and the network has {outputs} classes")
+    if names:
+        return Classes.named(names), f"classes {', '.join(names)}"
+    return Classes.numbered(outputs), "checkpoints contain no class names: classes are numbered; --classes names them"
+
+
+def smp_name(name: str, *, encoder_prefix: str) -> str:
+    """The name in smp of a tensor of ours; smp lists levels from the coarsest, and calls the coarsest lateral p5."""
+    if name.startswith("encoder.network."):
+        return name.replace("encoder.network.", encoder_prefix, 1)
+    if name.startswith("classifier."):
+        return name.replace("classifier", HEAD, 1)
+    if lateral := re.fullmatch(r"decoder\.pyramid\.lateral\.(\d)\.(\w+)", name):
+        level = 2 + int(lateral[1])
+        return f"decoder.p{level}{'' if level == 5 else '.skip_conv'}.{lateral[2]}"
+    branch = re.fullmatch(r"decoder\.branches\.(\d)\.(\d)\.(conv|norm)\.(\w+)", name)
+    assert branch is not None, name
+    layer = {"conv": 0, "norm": 1}[branch[3]]
+    return f"decoder.seg_blocks.{3 - int(branch[1])}.block.{branch[2]}.block.{layer}.{branch[4]}"
+
+
+def _load(
+    model: Segmenter, tensors: Mapping[str, Tensor], network: SmpNetwork, encoder: TimmEncoder, *, where: Path
+) -> list[str]:
+    """Load all tensors of the model, or none; returns notes about the tensors that were left out or converted."""
+    own = model.state_dict()
+    theirs = {name: smp_name(name, encoder_prefix=encoder.prefix) for name in own if name not in {"mean", "std"}}
+    expected = {theirs[name]: own[name] for name in theirs}
+    classifier = (f"{HEAD}.weight", f"{HEAD}.bias")
+    for name in classifier:
+        expected[name] = expected[name][-network.classes :]  # all rows, or one if the background is added
+    auxiliary = [name for name in tensors if name.startswith("classification_head.")]
+    unused = [name for name in tensors if name not in expected and encoder.is_unused(name)]
+    given = {name: tensor for name, tensor in tensors.items() if name not in {*auxiliary, *unused}}
+    check_state_dict(
+        expected, given, what=f"{where}: not an smp FPN of {network.encoder_name} at depth {network.encoder_depth}"
+    )
+    for name in classifier:
+        given[name] = _convert_classifier(given[name], network)
+    model.load_state_dict(own | {name: given[theirs[name]] for name in theirs})
+    dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in given.values() if tensor.is_floating_point()}
+    return [
+        *([f"left out, the auxiliary classification head: {grouped(auxiliary)}"] if auxiliary else []),
+        *([f"left out, stored by smp and never used: {grouped(unused)}"] if unused else []),
+        *(f"tensors of {dtype} are stored as float32" for dtype in sorted(dtypes - {"float32"})),
+    ]
+
+
+def _convert_classifier(tensor: Tensor, network: SmpNetwork) -> Tensor:
+    """Weight or bias of smp's last convolution as our classifier's."""
+    if network.decoder_merge_policy == "cat" and tensor.ndim == 4:
+        tensor = torch.cat(tensor.chunk(4, dim=1)[::-1], dim=1)  # smp concatenates the coarsest level first
+    return torch.cat([torch.zeros_like(tensor), tensor]) if network.classes == 1 else tensor
+
+
+def _normalization(
+    network: SmpNetwork,
+    config: Mapping[str, Any],
+    options: ImportOptions,
+    stored: Mapping[str, Tensor],
+    default: EncoderSource,
+) -> tuple[Statistics, Statistics, str]:
+    """Mean and std for images in [0, 1] from the most reliable source available, and a note that names it."""
+    if bool(options.mean) != bool(options.std):
+        raise ConfigError("--mean and --std: give both or neither")
+    if not options.input_range > 0:
+        raise ConfigError(f"--input-range {options.input_range:g}: give the largest value of an image, such as 255")
+    weights = config.get("encoder_weights")
+    if options.mean:
+        mean, std, source = options.mean, options.std, "as given"
+    elif (buffers := _normalization_buffers(stored, network.in_channels)) is not None:
+        mean, std, source = *buffers, "buffers of the checkpoint"
+    elif weights and network.in_channels == 3 and (known := encoder_statistics(network.encoder_name, weights)):
+        mean, std, source = *known, f"smp's for {network.encoder_name} with {weights} weights"
+    else:
+        mean, std, source = default.mean, default.std, "ImageNet's, assumed; --mean and --std set others"
+    top = options.input_range
+    note = f"mean {_joined(mean)}, std {_joined(std)} for images in [0, {top:g}]: {source}"
+    return tuple(value / top for value in mean), tuple(value / top for value in std), note
+
+
+def _normalization_buffers(stored: Mapping[str, Tensor], channels: int) -> tuple[Statistics, Statistics] | None:
+    """The buffers `mean` and `std` that smp's examples for Lightning store with the network."""
+    found: list[Statistics] = []
+    for last in ("mean", "std"):
+        values = [tensor for name, tensor in stored.items() if name.rpartition(".")[2] == last]
+        if len(values) != 1 or values[0].numel() != channels:
+            return None
+        found.append(tuple(values[0].flatten().tolist()))
+    return found[0], found[1]
+
+
+def _joined(values: Statistics) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
+
+
+def _difference_notes(network: SmpNetwork, config: Mapping[str, Any]) -> list[str]:
+    """Notes about outputs that differ from smp's."""
+    notes = []
+    factor, right = config.get("upsampling", 4), STRIDES[network.encoder_depth][0]
+    if factor != right:
+        notes.append(
+            f"at depth {network.encoder_depth} and upsampling {factor} smp's masks are {factor / right:g} times the "
+            f"image's size; the bundle's have the image's size, their logits are smp's with upsampling={right}"
+        )
+    activation = config.get("activation", "identity")
+    if activation != "identity":
+        notes.append(f"activation {activation} is left out: bundles give logits")
+    if activation == "sigmoid" and network.classes > 1:
+        notes.append("pixels that had several classes get the class of the highest logit")
+    return notes

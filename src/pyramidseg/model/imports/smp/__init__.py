@@ -1,1 +1,0 @@
-"""FPN checkpoints of segmentation_models.pytorch, called smp here as its users call it."""
