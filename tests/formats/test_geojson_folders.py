@@ -166,10 +166,10 @@ class TestClasses:
             assert dataset.classes.names == names
             assert pixels(dataset)["house"] == 16 + 25 + 36
 
-    def test_a_property_parts_them_and_those_without_it_are_ignored_aloud(self, roofs: Path) -> None:
+    def test_a_property_parts_them_and_those_without_it_are_ignored_with_a_note(self, roofs: Path) -> None:
         dataset = open_dataset(roofs, DataConfig(class_property="roof"))
         assert pixels(dataset) == {"background": 3 * SIDE * SIDE - 77, "tile": 25, "tin": 16}
-        assert "polygons are parted by their property 'roof': tile 1, tin 1" in dataset.notes
+        assert "polygons are divided into classes by their property 'roof': tile 1, tin 1" in dataset.notes
         assert any(
             note.startswith("1 polygons do not have it: they are called 'none' and ignored") for note in dataset.notes
         )
@@ -185,9 +185,7 @@ class TestClasses:
         assert pixels(dataset) == {"hard": 16 + 36, "background": 3 * SIDE * SIDE - 77}
 
     def test_a_property_that_no_polygon_has_is_refused_with_the_nearest(self, roofs: Path) -> None:
-        with pytest.raises(
-            ConfigError, match="class_property=rof: no polygon has such a property; did you mean 'roof'"
-        ):
+        with pytest.raises(ConfigError, match="class_property=rof: no polygon has this property; did you mean 'roof'"):
             open_dataset(roofs, DataConfig(class_property="rof"))
 
     def test_a_dataset_is_opened_again_as_it_was(self, roofs: Path) -> None:
@@ -205,7 +203,7 @@ class TestClasses:
             (tmp_path / folder).mkdir()
             for name in "ab":
                 Image.new("L", (SIDE, SIDE)).save(tmp_path / folder / f"{name}.png")
-        with pytest.raises(ConfigError, match="it is for GeoJSON, which these masks are not; leave it out"):
+        with pytest.raises(ConfigError, match="this setting is for GeoJSON, which these masks are not; remove it"):
             open_dataset(tmp_path, DataConfig(**setting))
 
 
@@ -231,5 +229,5 @@ def test_a_defect_names_file_and_feature(tmp_path: Path) -> None:
 
 def test_geojson_without_images_is_a_near_miss(tmp_path: Path) -> None:
     write_geojson(tmp_path / "vectors" / "a.geojson", [roof(0)])
-    with pytest.raises(DataError, match="holds GeoJSON files, but no images beside them"):
+    with pytest.raises(DataError, match="holds GeoJSON files, but no images next to them"):
         open_dataset(tmp_path, DataConfig())

@@ -21,11 +21,11 @@ from pyramidseg.base.defects import DefectError
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Record
 from pyramidseg.formats.geojson.features import read_geojson
-from pyramidseg.formats.geojson.geojson_masks import GeoJsonValues
+from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.images.georeference import parse_crs, reproject
 
 H, W = 40, 60
-ONE = GeoJsonValues(("background", "building"), {})
+ONE = GeoJsonMasks(("background", "building"), {})
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def image(tmp_path: Path) -> Path:
     return write_image(tmp_path / "a.tif", np.zeros((H, W, 2), np.uint16))
 
 
-def read(image: Path, features: list[dict[str, Any]], *, values: GeoJsonValues = ONE, crs: str | None = UTM) -> Any:
+def read(image: Path, features: list[dict[str, Any]], *, values: GeoJsonMasks = ONE, crs: str | None = UTM) -> Any:
     file = write_geojson(image.with_suffix(".geojson"), features, crs=crs)
     return values.read(Record("a", image, file))
 
@@ -102,7 +102,7 @@ def test_no_feature_is_background(image: Path) -> None:
     assert not ONE.read(Record("a", image, image.with_suffix(".geojson"))).any()
 
 
-def test_areas_beside_the_image_are_known_to_miss_it(image: Path) -> None:
+def test_polygons_outside_of_the_image_miss_it(image: Path) -> None:
     ring = box(2, 2, 6, 6)
     beside = [(x + 10 * W, y) for x, y in ring]
     for shapes, misses in (([], False), ([ring], False), ([beside], True), ([beside, ring], False)):
@@ -110,8 +110,8 @@ def test_areas_beside_the_image_are_known_to_miss_it(image: Path) -> None:
         assert ONE.misses(Record("a", image, image.with_suffix(".geojson"))) is misses
 
 
-def test_the_smaller_of_two_that_overlap_lies_on_top(image: Path) -> None:
-    values = GeoJsonValues(("background", "yard", "shed"), {"yard": 1, "shed": 2}, "kind")
+def test_smaller_of_overlapping_polygons_is_on_top(image: Path) -> None:
+    values = GeoJsonMasks(("background", "yard", "shed"), {"yard": 1, "shed": 2}, "kind")
     shed, yard = feature(placed(box(5, 5, 9, 9)), kind="shed"), feature(placed(box(2, 2, 20, 20)), kind="yard")
     for order in ([shed, yard], [yard, shed]):
         drawn = read(image, order, values=values)
@@ -120,7 +120,7 @@ def test_the_smaller_of_two_that_overlap_lies_on_top(image: Path) -> None:
 
 
 @pytest.mark.parametrize("crs", [None, "EPSG:4326", "EPSG:3857", "EPSG:32617"])
-def test_coordinates_of_any_system_come_to_lie_on_the_image(image: Path, crs: str | None) -> None:
+def test_coordinates_of_any_system_are_drawn_at_their_place(image: Path, crs: str | None) -> None:
     ring = box(7.3, 4.2, 51.6, 33.4)
     here = read(image, [feature(placed(ring))])
     target = parse_crs(crs or "EPSG:4326")
@@ -133,11 +133,11 @@ def test_a_file_of_map_coordinates_that_calls_them_degrees_is_refused_with_the_w
     features = [feature(placed(box(2, 2, 20, 20)))]
     for crs, whose in ((None, "files without a crs member"), ("EPSG:4326", "urn:ogc:def:crs:EPSG::4326")):
         with pytest.raises(
-            DataError, match=rf"a\.geojson: .*733602.* no longitude and latitude.*{whose}.*vector_crs=image"
+            DataError, match=rf"a\.geojson: .*733602.* not longitude and latitude.*{whose}.*vector_crs=image"
         ):
             read(image, features, crs=crs)
-        assert read(image, features, crs=crs, values=GeoJsonValues(ONE.names, {}, crs="image")).sum() == 18 * 18
-        assert read(image, features, crs=crs, values=GeoJsonValues(ONE.names, {}, crs=UTM)).sum() == 18 * 18
+        assert read(image, features, crs=crs, values=GeoJsonMasks(ONE.names, {}, crs="image")).sum() == 18 * 18
+        assert read(image, features, crs=crs, values=GeoJsonMasks(ONE.names, {}, crs=UTM)).sum() == 18 * 18
 
 
 def test_the_mask_is_turned_with_its_image(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_the_mask_is_turned_with_its_image(tmp_path: Path) -> None:
             (33922, 12, 6, (0.0, 0.0, 0.0, TRANSFORM[2], TRANSFORM[5], 0.0), True),
         ],
     )  # fmt: skip
-    drawn = read(path, [feature(placed(box(0, 0, 10, 5)))], values=GeoJsonValues(ONE.names, {}, crs="image"))
+    drawn = read(path, [feature(placed(box(0, 0, 10, 5)))], values=GeoJsonMasks(ONE.names, {}, crs="image"))
     assert drawn.shape == (W, H)
     assert drawn[:10, -5:].all() and drawn.sum() == 50
 
@@ -162,7 +162,7 @@ def test_an_image_without_a_place_is_refused(tmp_path: Path) -> None:
 
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((H, W), np.uint8))
     with pytest.raises(
-        DefectError, match=r"a\.tif: does not say where on the map it lies, so a\.geojson cannot be drawn"
+        DefectError, match=r"a\.tif: has no position on the map, so a\.geojson cannot be drawn"
     ) as caught:
         read(tmp_path / "a.tif", [feature(placed(box(2, 2, 20, 20)))])
     assert caught.value.defect.file == tmp_path / "a.tif"
@@ -171,9 +171,9 @@ def test_an_image_without_a_place_is_refused(tmp_path: Path) -> None:
 def test_an_image_without_a_coordinate_system_is_refused_unless_the_polygons_share_it(tmp_path: Path) -> None:
     image = write_image(tmp_path / "a.tif", np.zeros((H, W, 1), np.uint8), crs=None)
     features = [feature(placed(box(2, 2, 20, 20)))]
-    with pytest.raises(DataError, match=r"not in which coordinate system; say data\.vector_crs=image"):
+    with pytest.raises(DataError, match=r"no coordinate system; set data\.vector_crs=image"):
         read(image, features)
-    assert read(image, features, values=GeoJsonValues(ONE.names, {}, crs="image")).sum() == 18 * 18
+    assert read(image, features, values=GeoJsonMasks(ONE.names, {}, crs="image")).sum() == 18 * 18
 
 
 @pytest.mark.parametrize(
@@ -199,25 +199,25 @@ def test_a_property_names_the_class(tmp_path: Path, value: Any, name: str | None
         ({"type": "Polygon", "coordinates": [[[0], [1], [2]]]}, "every point needs an x and a y"),
         ({"type": "Polygon", "coordinates": [[[float("nan"), 0], [1, 1], [2, 2]]]}, "not a finite number"),
         ({"type": "Polygon", "coordinates": [[[1e999, 0], [1, 1], [2, 2]]]}, "not a finite number"),
-        ({"type": "MultiPolygon", "coordinates": [[0]]}, "nested otherwise"),
+        ({"type": "MultiPolygon", "coordinates": [[0]]}, "not nested as in GeoJSON"),
         ("Polygon", "geometry of type 'None'"),
     ],
 )
-def test_what_is_no_area_is_named(image: Path, geometry: Any, complaint: str) -> None:
+def test_invalid_geometries_are_named(image: Path, geometry: Any, complaint: str) -> None:
     good = feature(placed(box(2, 2, 20, 20)))
     with pytest.raises(DataError, match=rf"a\.geojson: feature 1: .*({complaint})"):
         read(image, [good, feature(geometry)])
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", "{", '{"type": "Topology"}', '{"features": [{"a": 1}]}', "\0\1"])
-def test_what_is_no_geojson_is_named(image: Path, content: str) -> None:
+def test_invalid_geojson_is_named(image: Path, content: str) -> None:
     file = image.with_suffix(".geojson")
     file.write_text(content)
     with pytest.raises(DataError, match=r"a\.geojson"):
         ONE.read(Record("a", image, file))
 
 
-def test_heights_are_passed_over_and_open_rings_closed(image: Path) -> None:
+def test_heights_are_ignored_and_open_rings_closed(image: Path) -> None:
     ring = [[x, y, 12.5] for x, y in on_map(box(2, 2, 20, 20)[:-1])]
     assert read(image, [feature({"type": "Polygon", "coordinates": [ring]})]).sum() == 18 * 18
 
@@ -228,15 +228,15 @@ def test_outlines_that_cross_themselves_are_drawn_even_odd(image: Path) -> None:
     assert (read(image, [feature(placed(bow))]) != expected).sum() <= 20
 
 
-def test_all_features_that_are_no_areas_are_named(image: Path) -> None:
+def test_all_invalid_features_are_named(image: Path) -> None:
     line, nothing = {"type": "LineString", "coordinates": [[0, 0], [1, 1]]}, {"type": "Polygon"}
     with pytest.raises(DefectError) as caught:
         read(image, [feature(line), feature(placed(box(2, 2, 20, 20))), feature(nothing)])
     assert [defect.detail.split(":")[0] for defect in caught.value.defects] == ["feature 0", "feature 2"]
 
 
-def test_coordinates_that_are_no_place_on_earth_are_refused(image: Path) -> None:
-    with pytest.raises(DefectError, match=r"feature 0: the coordinate 5e\+299 is no place on Earth"):
+def test_coordinates_beyond_the_earth_are_refused(image: Path) -> None:
+    with pytest.raises(DefectError, match=r"feature 0: the coordinate 5e\+299 is not a place on Earth"):
         read(image, [feature(placed([(0.0, 0.0), (1e300, 0.0), (1e300, 1e300)]))])
 
 
@@ -262,7 +262,7 @@ def test_one_file_serves_many_images_and_is_read_again_when_it_changes(tmp_path:
 
 
 def test_values_can_be_pickled_and_named() -> None:
-    values = GeoJsonValues(("background", "yard"), {"yard": 1}, "kind", "image")
+    values = GeoJsonMasks(("background", "yard"), {"yard": 1}, "kind", "image")
     assert pickle.loads(pickle.dumps(values)) == values
     assert values.describe([0, 1]) == "background, yard"
 

@@ -8,11 +8,11 @@ import pytest
 from made_geo import UTM, box, feature, on_map, polygon, write_geojson, write_image
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.records import Record
-from pyramidseg.formats.geojson.geojson_masks import GeoJsonValues
+from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.inspection.dataset_checks import unmatched_geojson_remarks
 
 MASKS = ClassMasks.identity(2)
-DRAWN = ClassMasks(ids=((0, 0), (1, 1)), values=GeoJsonValues(("background", "building"), {}))
+DRAWN = ClassMasks(ids=((0, 0), (1, 1)), values=GeoJsonMasks(("background", "building"), {}))
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES, Datas
 from pyramidseg.formats.dataset_yaml import ClassEntry, DatasetFile, SplitEntry, read_dataset_file, refuse_unused
 from pyramidseg.formats.detection import Recognised, claims_on, recognise, refuse_defects
 from pyramidseg.formats.geojson import geojson_folders
-from pyramidseg.formats.geojson.geojson_folders import as_said, is_vectors, pair_vectors, with_vectors
-from pyramidseg.formats.geojson.geojson_masks import GeoJsonValues
+from pyramidseg.formats.geojson.geojson_classes import apply_label_config
+from pyramidseg.formats.geojson.geojson_folders import is_vectors, pair_vectors, with_vectors
+from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.formats.label_mapping import dataset_description
 from pyramidseg.formats.mask_sampling import black_and_white, mask_files, mask_with_nodata
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders
@@ -100,7 +101,7 @@ def open_dataset(
         assumed=assumed,
     )
     try:
-        listing = as_said(
+        listing = apply_label_config(
             listing,
             config,
             classes=classes,
@@ -274,7 +275,7 @@ def _add(listing: ParsedDataset, split: str, entry: SplitEntry, *, root: Path, f
     if vectors and not lacking:
         return with_vectors(listing, split, pair_vectors(images, masks), origin=f"{file}: {split}.masks")
     found = MatchedFiles((), tuple(lacking)) if lacking else pair_folders(images, masks)
-    if found.records and isinstance(listing.values, GeoJsonValues):
+    if found.records and isinstance(listing.values, GeoJsonMasks):
         raise DataError(f"{file}: {split}.masks: image files here, and GeoJSON in another split; make them one kind")
     return replace(
         listing,

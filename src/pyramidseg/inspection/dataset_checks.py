@@ -15,7 +15,7 @@ from pyramidseg.base.text import first_few
 from pyramidseg.data.class_masks import value_source
 from pyramidseg.data.image_mask_checks import ExifStatus, exif_orientation
 from pyramidseg.data.records import MaskSource, Record
-from pyramidseg.formats.geojson.geojson_masks import GeoJsonValues
+from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.inspection.image_table import ImageTable
 
 MAX_FACTOR = 4.0
@@ -104,7 +104,7 @@ def unmatched_geojson_remarks(records: Collection[Record], masks: MaskSource) ->
     A file that several images share is not considered, because it is expected to miss some of them.
     """
     values = value_source(masks)
-    if not isinstance(values, GeoJsonValues):
+    if not isinstance(values, GeoJsonMasks):
         return
     shared = Counter(record.mask for record in records)
     missed: list[Path] = []

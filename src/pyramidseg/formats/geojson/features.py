@@ -1,7 +1,4 @@
-"""GeoJSON files: areas with the name of their class, whatever the coordinates mean.
-
-    {"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {"roof": "tin"},
-     "geometry": {"type": "Polygon", "coordinates": [[[-84.48, 33.64], ...], [hole], ...]}}, ...]}
+"""Parse a GeoJSON file into polygons with the names of their classes, in the coordinates of the file.
 
 Source: RFC 7946, and for the `crs` member the specification before it (2008), which most GIS software still writes.
 """
@@ -25,11 +22,11 @@ _LINES = ("Point", "MultiPoint", "LineString", "MultiLineString")
 
 
 class Feature(NamedTuple):
-    """An area, with the value of the property that names its class.
+    """A polygon or several, with the value of the property that names the class.
 
     Attributes:
-        number: its place in the file, from 0.
-        name: None where no property was asked for, or the feature has none.
+        number: position in the file, from 0.
+        name: None if no property was given, or the feature lacks it.
         parts: polygons, each an outline followed by its holes; of a MultiPolygon there are several.
     """
 
@@ -40,10 +37,10 @@ class Feature(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """The areas of one file.
+    """The features of one file.
 
     Attributes:
-        crs: what the file names; None where it names none.
+        crs: the name in the file, or None.
         bounds: (N, 4) of each feature: least x and y, largest x and y.
     """
 
@@ -54,10 +51,10 @@ class Layer:
 
 
 def read_geojson(path: Path, class_property: str | None = None) -> Layer:
-    """The areas of a file: a FeatureCollection, a Feature or a single geometry.
+    """Parse a file: a FeatureCollection, a Feature or a single geometry.
 
     Raises:
-        DataError: no GeoJSON, lines or points (which have no area), or coordinates that are none; all that is so.
+        DefectError: everything that cannot be drawn: not GeoJSON, lines and points, or invalid coordinates.
     """
     top: dict[str, Any] = {}
     features: list[Feature] = []
@@ -85,9 +82,9 @@ def read_geojson(path: Path, class_property: str | None = None) -> Layer:
 
 
 def _feature(content: Any, class_property: str | None, where: Where, number: int) -> list[Feature]:
-    """A feature as a list, empty where it has no geometry, as is allowed."""
+    """A feature as a list, which is empty if it has no geometry (which is allowed)."""
     if not isinstance(content, dict) or content.get("type") != "Feature":
-        raise where.flaw("is no GeoJSON feature; export the layer as GeoJSON anew")
+        raise where.flaw("is not a GeoJSON feature; export the layer as GeoJSON again")
     parts = list(_parts(content.get("geometry"), where))
     name = None
     if class_property is not None:
@@ -110,7 +107,7 @@ def _parts(geometry: Any, where: Where) -> Iterator[list[Ring]]:
             if rings:
                 yield rings
     elif kind in _LINES:
-        raise where.flaw(f"is a {kind}, which has no area; make polygons of it (buffer it), or take it out")
+        raise where.flaw(f"is a {kind}, which has no area; convert it to a polygon (buffer it), or remove it")
     else:
         raise where.flaw(f"geometry of type {str(kind)[:40]!r}; Polygon and MultiPolygon are read")
 
@@ -124,25 +121,25 @@ def _ring(positions: Any, where: Where) -> Ring:
     if len(ring) < 3:
         raise where.flaw(f"a polygon of {len(ring)} points encloses nothing; 3 or more are needed")
     if (largest := np.abs(ring).max()) > _FARTHEST:
-        raise where.flaw(f"the coordinate {largest:.6g} is no place on Earth in any coordinate system; correct it")
+        raise where.flaw(f"the coordinate {largest:.6g} is not a place on Earth in any coordinate system; correct it")
     return ring
 
 
 def _list(value: Any, where: Where) -> list[Any]:
     if not isinstance(value, list):
-        raise where.flaw("coordinates are missing, or nested otherwise than GeoJSON has them")
+        raise where.flaw("coordinates are missing, or not nested as in GeoJSON")
     return value
 
 
 def _name(value: Any, class_property: str, where: Where) -> str | None:
-    """The value of a property as the name of a class: text, or a number or truth value in words."""
+    """The value of a property (text, number or truth value) as the name of a class."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if value is None or isinstance(value, (str, int, float)):
         return str(value).strip() or None if value is not None else None
-    raise where.flaw(f"{class_property} is a {type(value).__name__}, and the name of a class is a text or a number")
+    raise where.flaw(f"{class_property} is a {type(value).__name__}, but the name of a class is text or a number")
 
 
 def _named_crs(member: Any, where: Where) -> str | None:
@@ -154,7 +151,7 @@ def _named_crs(member: Any, where: Where) -> str | None:
     if isinstance(name, int) and not isinstance(name, bool):
         return f"EPSG:{name}"
     if not isinstance(name, str):
-        raise where.flaw("its crs member names no coordinate system; name one (data.vector_crs), or take it out")
+        raise where.flaw("its crs member names no coordinate system; name one (data.vector_crs), or remove it")
     return name
 
 

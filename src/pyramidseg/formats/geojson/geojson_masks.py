@@ -1,8 +1,8 @@
 """GeoJSON as masks: polygons in map coordinates, drawn on the grid of a georeferenced image.
 
 Coordinates are longitude and latitude on WGS 84 (RFC 7946) unless the file names another system. Only corners are moved
-between coordinate systems; edges stay straight. A pixel belongs to a polygon if its centre does (`masks.polygons`), and
-of polygons that overlap the smaller lies on top.
+between coordinate systems; edges stay straight. A pixel belongs to a polygon if its centre does
+(`annotations.polygons`); where polygons overlap, the smaller is on top.
 """
 
 import threading
@@ -34,11 +34,11 @@ from pyramidseg.images.open_image import apply_orientation, check_pixel_count
 from pyramidseg.images.tiff import read_tiff_header
 
 OF_IMAGE = "image"
-"""Said of a coordinate system: that of each image."""
+"""Value of `vector_crs`: the coordinate system of each image."""
 
 
-class _Met(NamedTuple):
-    """A file's areas on one image, in its coordinate system: all of them, and those whose bounds meet it."""
+class _OnImage(NamedTuple):
+    """The polygons of a file in the coordinate system of an image: all of them, and those whose bounds meet it."""
 
     layer: Layer
     features: list[Feature]
@@ -48,14 +48,14 @@ class _Met(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GeoJsonValues:
-    """Areas by the name that a property gives them; all are 1 where no property was asked for.
+class GeoJsonMasks:
+    """Draws the mask of a record, whose `mask` is the GeoJSON file. Without a class property, all polygons are 1.
 
     Attributes:
-        values: by name; features without the property have the value of the empty name.
-        names: by value; 0 is what no area covers.
-        class_property: the property.
-        crs: of the coordinates, whatever the files say: a name for `parse_crs`, or `OF_IMAGE`.
+        values: by the property's value; polygons without it have the value of the empty string.
+        names: of the classes, by value; 0 is background.
+        class_property: name of the property.
+        crs: of the coordinates, in place of the one that the files name: for `parse_crs`, or `OF_IMAGE`.
     """
 
     names: tuple[str, ...]
@@ -73,11 +73,11 @@ class GeoJsonValues:
         return apply_orientation(drawn, met.place.orientation).astype(np.uint16, copy=False)
 
     def misses(self, record: Record) -> bool:
-        """Whether the file has areas, and the image lies beside all of them."""
+        """Whether the file has polygons, but none of them is on the image."""
         met = self._on(record)
         return bool(met.layer.features) and not met.features
 
-    def _on(self, record: Record) -> "_Met":
+    def _on(self, record: Record) -> "_OnImage":
         if record.mask is None:
             raise DataError(f"{record.image}: has no GeoJSON file")
         place, header = read_georeference(record.image), read_tiff_header(record.image)
@@ -85,8 +85,8 @@ class GeoJsonValues:
             raise DefectError(
                 DefectKind.UNREADABLE_IMAGE,
                 record.image,
-                f"does not say where on the map it lies, so {record.mask.name} cannot be drawn on it; it has to be a "
-                "GeoTIFF with scale and tie point",
+                f"has no position on the map, so {record.mask.name} cannot be drawn on it; it has to be a GeoTIFF with "
+                "scale and tie point",
             )
         check_pixel_count(record.image, header.height, header.width)
         layer = _layer_on(record.mask, file_state(record.mask), self.class_property, self.crs, place.crs)
@@ -94,7 +94,7 @@ class GeoJsonValues:
         bounds = layer.bounds
         met = (bounds[:, 0] <= right) & (bounds[:, 2] >= left) & (bounds[:, 1] <= high) & (bounds[:, 3] >= low)
         features = [layer.features[index] for index in np.flatnonzero(met)]
-        return _Met(layer, features, place, header.height, header.width)
+        return _OnImage(layer, features, place, header.height, header.width)
 
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""
@@ -105,18 +105,16 @@ class GeoJsonValues:
         if self.class_property is not None:
             name = feature.name or ""
             if name not in self.values:
-                raise where.flaw(
-                    f"{self.class_property}={name!r} was not there when the dataset was listed; start anew"
-                )
+                raise where.flaw(f"{self.class_property}={name!r} was added after the dataset was opened; start again")
             value = self.values[name]
         return Polygons(value, [[place.to_pixels(ring) for ring in part] for part in feature.parts])
 
 
-_ONE_AT_A_TIME = threading.Lock()  # threads that need the same large file wait for the first one to have read it
+_ONE_AT_A_TIME = threading.Lock()  # threads that need the same large file wait until the first has read it
 
 
 def _layer_on(path: Path, state: tuple[object, ...], class_property: str | None, crs: str | None, target: str) -> Layer:
-    """A file's areas in the coordinate system of an image; `state` tells a changed file from the one before."""
+    """The polygons of a file in the coordinate system of an image; `state` differs if the file was changed."""
     with _ONE_AT_A_TIME:
         return _cached_layer_on(path, state, class_property, crs, target)
 
@@ -133,8 +131,8 @@ def _cached_layer_on(
         _refuse_large_angles(layer, said=crs or layer.crs)
     if not target:
         raise DataError(
-            f"{path}: the image says where it lies but not in which coordinate system; say data.vector_crs={OF_IMAGE} "
-            "where the polygons are in the same one"
+            f"{path}: the image has a position but no coordinate system; set data.vector_crs={OF_IMAGE} if the "
+            "polygons are in the same one"
         )
     return _moved(layer, source, target)
 
@@ -161,13 +159,13 @@ def _moved(layer: Layer, source: str, target: str) -> Layer:
 
 
 def _refuse_large_angles(layer: Layer, *, said: str | None) -> None:
-    """Many files hold eastings and northings and say, or leave to be understood, that these are degrees."""
+    """Many files hold eastings and northings, although they declare (or omit, which means) degrees."""
     large = (np.abs(layer.bounds[:, [0, 2]]) > 360).any(axis=1) | (np.abs(layer.bounds[:, [1, 3]]) > 90).any(axis=1)
     if large.any():
         x, y = layer.bounds[int(np.flatnonzero(large)[0]), :2]
         whose = f"which is what {said} has" if said else "which is what files without a crs member have (RFC 7946)"
         raise DataError(
-            f"{layer.path}: coordinates such as ({x:.8g}, {y:.8g}) are no longitude and latitude, {whose}; say "
-            f"data.vector_crs={OF_IMAGE} where they are in the image's coordinate system, or name theirs "
+            f"{layer.path}: coordinates such as ({x:.8g}, {y:.8g}) are not longitude and latitude, {whose}; set "
+            f"data.vector_crs={OF_IMAGE} if they are in the image's coordinate system, or name theirs "
             "(data.vector_crs=EPSG:32616)"
         )

@@ -1,0 +1,137 @@
+"""Classes and coordinates of GeoJSON polygons, by the settings `class_property` and `vector_crs`."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.config import LabelConfig
+from pyramidseg.base.errors import ConfigError, DataError, nearest
+from pyramidseg.base.json_stream import members
+from pyramidseg.base.log import track
+from pyramidseg.base.parallel import in_threads
+from pyramidseg.formats.dataset_format import ParsedDataset, SourceLabel
+from pyramidseg.formats.dataset_yaml import ClassEntry
+from pyramidseg.formats.geojson.features import read_geojson
+from pyramidseg.formats.geojson.geojson_folders import FOREGROUND
+from pyramidseg.formats.geojson.geojson_masks import OF_IMAGE, GeoJsonMasks
+from pyramidseg.formats.polygon_labels import BACKGROUND, BACKGROUND_NAMES, DrawnLabels
+
+NAMELESS = "none"
+"""The label of polygons that lack the property which names classes. They are ignored unless it is made a class."""
+
+_FILES_SAMPLED = 100
+
+
+def apply_label_config(
+    listing: ParsedDataset,
+    config: LabelConfig,
+    *,
+    classes: Sequence[ClassEntry] | None,
+    assumed: Classes | None,
+    source: str,
+) -> ParsedDataset:
+    """Divide polygons into classes by `class_property`, and place them by `vector_crs`, if these are set.
+
+    Without the property, all polygons are of one class; if two plain class names are given, of the one that is not the
+    background.
+
+    Raises:
+        ConfigError: no polygon has the property, or the masks are not GeoJSON.
+    """
+    values = listing.values
+    if not isinstance(values, GeoJsonMasks):
+        for name in ("class_property", "vector_crs"):
+            if (value := getattr(config, name)) is not None:
+                raise ConfigError(
+                    f"{source}: {name}={value}: this setting is for GeoJSON, which these masks are not; remove it"
+                )
+        return listing
+    if config.class_property is None:
+        names = _two_names(classes, assumed)
+        labels = tuple(SourceLabel(name, value) for value, name in enumerate(names))
+        note = (
+            f"all polygons are {names[1]!r}; data.class_property=... names the property that divides them into classes"
+        )
+        return replace(
+            listing,
+            labels=labels,
+            values=replace(values, names=names, crs=config.vector_crs),
+            notes=(*listing.notes, note, _crs_note(config)),
+        )
+    found, nameless = _count_names(listing, config.class_property, source=source)
+    drawn = DrawnLabels.of([*sorted(found), *([NAMELESS] if nameless and NAMELESS not in found else [])])
+    by_name = {**drawn.values, **({"": drawn.values[NAMELESS]} if nameless else {})}
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(found.items()))
+    notes = [f"polygons are divided into classes by their property {config.class_property!r}: {counts}"]
+    if nameless:
+        notes.append(
+            f"{nameless} polygons do not have it: they are labelled {NAMELESS!r} and ignored unless it is made a class"
+        )
+    return replace(
+        listing,
+        labels=tuple(replace(label, ignored=bool(nameless) and label.name == NAMELESS) for label in drawn.labels),
+        values=GeoJsonMasks(drawn.names, by_name, config.class_property, config.vector_crs),
+        notes=(*listing.notes, *notes, _crs_note(config)),
+    )
+
+
+def _two_names(classes: Sequence[ClassEntry] | None, assumed: Classes | None) -> tuple[str, str]:
+    """The names of the background and of the polygons."""
+    plain = classes is not None and not any(entry.value is not None or entry.merged for entry in classes)
+    given = [entry.name for entry in classes or ()] if plain else []
+    names = given or list(assumed.names if assumed is not None and classes is None else ())
+    if len(names) != 2 or FOREGROUND in names:
+        return BACKGROUND, FOREGROUND
+    first, second = names
+    return (second, first) if second.lower() in BACKGROUND_NAMES else (first, second)
+
+
+def _count_names(listing: ParsedDataset, class_property: str, *, source: str) -> tuple[Counter[str], int]:
+    """Number of polygons with each value of a property, and number of polygons without it.
+
+    Raises:
+        ConfigError: all files can be read, but none has it.
+    """
+    files = list(dict.fromkeys(record.mask for some in listing.splits.values() for record in some if record.mask))
+    found: Counter[str] = Counter()
+    nameless, unread = 0, 0
+
+    def names_in(file: Path) -> list[str | None] | None:
+        try:
+            return [feature.name for feature in read_geojson(file, class_property).features]
+        except DataError:
+            return None  # reported by the check of all files
+
+    for names in track(in_threads(names_in, files), total=len(files), task="reading the properties of polygons"):
+        unread += names is None
+        nameless += names.count(None) if names else 0
+        found.update(name for name in names or () if name is not None)
+    if not found and not unread:
+        known = nearest(class_property, _properties(files))
+        raise ConfigError(f"{source}: class_property={class_property}: no polygon has this property; {known}")
+    return found, nameless
+
+
+def _properties(files: Iterable[Path]) -> set[str]:
+    """The names of the properties in the first files."""
+    names: set[str] = set()
+    for file in list(files)[:_FILES_SAMPLED]:
+        try:
+            features: list[Any] = [member.value for member in members(file) if member.key == "features"]
+        except DataError:
+            continue
+        for feature in features:
+            properties = feature.get("properties") if isinstance(feature, dict) else None
+            names |= set(properties) if isinstance(properties, dict) else set()
+    return names
+
+
+def _crs_note(config: LabelConfig) -> str:
+    if config.vector_crs == OF_IMAGE:
+        return "their coordinates are in the coordinate system of each image (data.vector_crs)"
+    if config.vector_crs is not None:
+        return f"their coordinates are in {config.vector_crs} (data.vector_crs)"
+    return "their coordinates are in the system that each file names, or longitude and latitude on WGS 84 (RFC 7946)"
