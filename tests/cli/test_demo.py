@@ -41,9 +41,9 @@ def test_a_demo_that_was_interrupted_while_it_drew_can_be_repeated(
     monkeypatch.setattr(scenes_module, "draw_scene", interrupted)
     assert main(["demo", "--out", str(out), "--overwrite"]) == 130
     assert len(files_in(out)) == 1 + 2 * drawn
-    with pytest.raises(OutputError, match="exists already; --overwrite discards"):
-        demo.discard_earlier_demo(out, overwrite=False)
-    demo.discard_earlier_demo(out, overwrite=True)
+    with pytest.raises(OutputError, match="exists already; delete an earlier demo with --overwrite"):
+        demo.delete_earlier_demo(out, overwrite=False)
+    demo.delete_earlier_demo(out, overwrite=True)
     assert not files_in(out)
 
 
@@ -64,9 +64,9 @@ def test_discarding_that_was_interrupted_can_be_repeated(
     monkeypatch.setattr(os, "unlink", interrupted)
     assert deleted < len(files_in(out))
     with pytest.raises(KeyboardInterrupt):
-        demo.discard_earlier_demo(out, overwrite=True)
+        demo.delete_earlier_demo(out, overwrite=True)
     monkeypatch.undo()
-    demo.discard_earlier_demo(out, overwrite=True)
+    demo.delete_earlier_demo(out, overwrite=True)
     assert not files_in(out)
 
 
@@ -82,15 +82,15 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest
     (tmp_path / "scenes").mkdir()
     (tmp_path / "scenes" / "thesis.txt").write_text("mine")
     assert main(["demo", "--out", str(tmp_path), "--overwrite"]) == 2
-    assert "is no earlier demo" in capsys.readouterr().err
+    assert "is not an earlier demo" in capsys.readouterr().err
     assert main(["demo", "--out", str(tmp_path / "scenes" / "thesis.txt"), "--overwrite"]) == 2
     assert (tmp_path / "scenes" / "thesis.txt").read_text() == "mine"
 
 
 def test_empty_folders_are_nothing_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "scenes" / "train").mkdir(parents=True)  # as an interruption at the very beginning or end leaves
-    demo.discard_earlier_demo(tmp_path, overwrite=False)
-    demo.discard_earlier_demo(tmp_path / "nowhere", overwrite=False)
+    demo.delete_earlier_demo(tmp_path, overwrite=False)
+    demo.delete_earlier_demo(tmp_path / "nowhere", overwrite=False)
 
 
 def test_links_are_deleted_and_not_what_they_lead_to(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_links_are_deleted_and_not_what_they_lead_to(tmp_path: Path) -> None:
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     (out / "run" / "link").symlink_to(tmp_path / "mine")
     (tmp_path / "elsewhere").symlink_to(out)
-    demo.discard_earlier_demo(tmp_path / "elsewhere", overwrite=True)
+    demo.delete_earlier_demo(tmp_path / "elsewhere", overwrite=True)
     assert not files_in(out)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "mine"
 

@@ -50,7 +50,7 @@ def dataset_with(root: Path, mask: np.ndarray) -> Path:
     ("arguments", "words"),
     [
         (["trian", "x"], ["'trian'", "did you mean 'train'"]),
-        (["train", "x", "--out", "r", "--epoch", "3"], ["--epoch", "did you mean '--epochs'"]),
+        (["train", "x", "--out", "r", "--epoch", "3"], ["unrecognized option --epoch", "did you mean --epochs?"]),
         (["train", "x", "--out", "r", "optim.lrr=1"], ["optim.lrr", "did you mean 'optim.lr'"]),
         (["train", "x", "--out", "r", "epochs=1"], ["'epochs'", "did you mean 'train.epochs'"]),
         (["train", "x", "--out", "r", "--lr", "fast"], ["optim.lr='fast'"]),
@@ -61,10 +61,14 @@ def dataset_with(root: Path, mask: np.ndarray) -> Path:
         (["train", "x"], ["--out"]),
         (["predict", "absent.safetensors", "x.jpg", "--out", "o"], ["absent.safetensors", "no such file"]),
         (["evaluate", "absent.safetensors", "x"], ["absent.safetensors", "no such file"]),
-        (["evaluate", "a", "b", "--bach-size", "3"], ["--bach-size", "did you mean '--batch-size'"]),
+        (["evaluate", "a", "b", "--bach-size", "3"], ["--bach-size", "did you mean --batch-size?"]),
         (["describe", "resnett50"], ["resnett50", "did you mean 'resnet50'"]),
+        (["train", "x", "--data", "y"], ["unrecognized option --data", "did you mean --device or"]),
+        (["predict", "x", "y", "--out", "o", "--save", "overlays"], ["--save: 'overlays'", "did you mean 'overlay'?"]),
+        (["predict", "x", "y", "--out", "o", "--save", "mask,,overlay"], ["'mask,,overlay'", "by commas"]),
+        (["benchmark", "x", "--backends", "onnx"], ["--backends: 'onnx'", "did you mean 'onnxruntime'?"]),
         (["describe", "vgg16", "finest_stride=3"], ["model.finest_stride=3"]),
-        (["describe", "resnet18", "--size", "big"], ["--size big"]),
+        (["describe", "resnet18", "--size", "big"], ["--size: 'big' is not a size", "512x1024"]),
         (["train", "x", "--out", "r", "data.scale=["], ["data.scale=[: not readable as YAML"]),
         (["train", "x", "--out", "r", "optim.stepsize=1"], ["optim.stepsize", "known: optim.clip_norm"]),
         (["train", ".", "--out", "r", "--encoder", "[foo"], ["encoder=[foo: neither"]),
@@ -248,7 +252,7 @@ def test_a_dry_run_needs_no_run_folder(
 @pytest.mark.parametrize("flags", [[], ["--dry-run", "--resume"]])
 def test_a_run_needs_its_folder(capsys: pytest.CaptureFixture[str], scenes: Path, flags: list[str]) -> None:
     assert main(["train", str(scenes), *flags, *TINY]) == 2
-    assert "--out RUN is missing" in capsys.readouterr().err
+    assert "--out RUN is required" in capsys.readouterr().err
 
 
 def test_help_answers_without_loading_torch() -> None:

@@ -64,9 +64,9 @@ def test_its_bundle_works_in_describe_predict_evaluate_and_train(
         (("--from", "spm", "--out", "b.safetensors"), "did you mean 'smp'"),
         (("--out", "b.safetensors"), "--from"),
         (("--from", "smp", "--out", "b.pth"), "write --out b.safetensors"),
-        (("--from", "smp", "--out", "taken.safetensors"), "exists already; choose another, or --overwrite"),
-        (("--from", "smp", "--out", "b.safetensors", "--mean", "a,b"), "--mean a,b: write numbers"),
-        (("--from", "smp", "--out", "b.safetensors", "--class", "a,b"), "did you mean '--classes'"),
+        (("--from", "smp", "--out", "taken.safetensors"), "exists already; choose another file, or replace"),
+        (("--from", "smp", "--out", "b.safetensors", "--mean", "a,b"), "--mean: 'a,b' are not numbers"),
+        (("--from", "smp", "--out", "b.safetensors", "--class", "a,b"), "did you mean --classes?"),
         (
             (*SMP_RESNET18, "--classes", "a,b"),
             "2 names, and the network has 8 classes",

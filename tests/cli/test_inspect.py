@@ -78,7 +78,7 @@ def test_settings_say_how_the_data_is_read(tmp_path: Path) -> None:
     [
         (["inspect"], "DATASET"),
         (["inspect", "nowhere"], "nowhere: no such file or folder"),
-        (["inspect", "nowhere", "--ouf", "x"], "did you mean '--out'"),
+        (["inspect", "nowhere", "--ouf", "x"], "did you mean --out?"),
         (["inspect", "nowhere", "data.binry=true"], "did you mean 'data.binary'"),
     ],
 )
@@ -103,7 +103,7 @@ def test_training_starts_from_what_was_proposed(tmp_path: Path, capsys: pytest.C
     assert run("inspect", layout.source, "--out", tmp_path / "out") == 0
     file, settings = tmp_path / "out/dataset.yaml", tmp_path / "out/settings.yaml"
     assert run("train", file, "--config", settings, "--out", tmp_path / "run", "--dry-run", *TINY) == 0
-    assert "all is well" in capsys.readouterr().out
+    assert "configuration and dataset are valid" in capsys.readouterr().out
 
 
 def test_a_second_start_does_not_go_through_the_masks_again(

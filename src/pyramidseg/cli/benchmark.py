@@ -1,39 +1,46 @@
-"""pyramidseg benchmark: how fast a model predicts here, and how much faster it could."""
+"""pyramidseg benchmark: how fast a model predicts on this machine."""
 
 import argparse
 
-HELP = "latency, throughput and memory by backend, beside what this machine's convolutions reach"
+from pyramidseg.cli.flags import comma_list, image_size
+
+HELP = "measure latency, throughput and memory of a model by backend"
+
+BACKENDS = ("torch", "torch-compiled", "torch-exported", "onnxruntime", "openvino")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `benchmark`."""
-    parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or its export")
-    parser.add_argument("--size", metavar="HxW", help="of the images, in pixels (the bundle's crop, or 512x512)")
-    parser.add_argument("--batch-size", type=int, default=8, help="images at once, for the throughput (8)")
-    parser.add_argument("--rounds", type=int, default=9, help="in which all take turns (9); medians count")
+    """Options of `benchmark`."""
+    parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or an exported file")
+    parser.add_argument(
+        "--size", type=image_size, metavar="HxW", help="image size in pixels (default: the bundle's crop, or 512x512)"
+    )
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="images in a batch, for the throughput")
+    parser.add_argument(
+        "--rounds", type=int, default=9, metavar="N", help="rounds of measurements; medians are reported"
+    )
     parser.add_argument(
         "--backends",
+        type=comma_list(known=BACKENDS),
         metavar="NAME,NAME,...",
-        help="of torch, torch-compiled, torch-exported, onnxruntime, openvino (those that suit model and machine)",
+        help=f"{', '.join(BACKENDS)} (default: all that can run the model here)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--out", metavar="DIR", help="folder for benchmark.json")
+    parser.add_argument("--out", metavar="DIR", help="folder for benchmark.json (default: not written)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print the table."""
     from pathlib import Path
 
-    from pyramidseg.cli.describe import parsed_size
     from pyramidseg.studies.benchmark_model import RESULTS, benchmark_model
 
-    names = arguments.backends
     result = benchmark_model(
         arguments.model,
-        size=None if arguments.size is None else parsed_size(arguments.size),
+        size=arguments.size,
         batch_size=arguments.batch_size,
         rounds=arguments.rounds,
-        backends=None if names is None else [name.strip() for name in names.split(",") if name.strip()],
+        backends=arguments.backends,
         device=arguments.device,
         out=arguments.out,
     )

@@ -1,49 +1,56 @@
-"""pyramidseg compare: encoders against each other under one budget."""
+"""pyramidseg compare: train several encoders with the same budget and compare them."""
 
 import argparse
 
-from pyramidseg.cli.train import FLAGS
+from pyramidseg.cli.flags import SETTING_OPTIONS, add_setting_options, comma_list, given_settings
 
-HELP = "train several encoders under one budget, and say which differences are real"
+HELP = "train several encoders with the same budget, and report which differences are significant"
 
-SHARED = {flag: entry for flag, entry in FLAGS.items() if flag not in ("encoder", "encoder-depth", "epochs", "seed")}
+OPTIONS = {
+    name: option
+    for name, option in SETTING_OPTIONS.items()
+    if name not in ("encoder", "encoder-depth", "epochs", "seed")
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `compare`."""
-    parser.add_argument("dataset", metavar="DATASET", help="a folder whose layout is recognised, or a YAML file")
-    parser.add_argument("settings", nargs="*", default=[], metavar="section.key=value", help="setting of all runs")
-    parser.add_argument("--encoders", required=True, metavar="NAME,NAME,...", help="such as resnet18,resnet34,resnet50")
+    """Options of `compare`."""
+    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout, or a YAML file")
     parser.add_argument(
-        "--out", required=True, metavar="DIR", help="folder of the comparison; goes on where it stopped"
+        "--encoders", type=comma_list(), required=True, metavar="NAME,NAME,...", help="resnet18,resnet34,resnet50"
     )
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each encoder (default 1)")
-    parser.add_argument("--epochs", type=int, metavar="N", help="budget of each run, in epochs")
     parser.add_argument(
-        "--minutes", type=float, metavar="M", help="budget of each run: training and validation on this machine"
+        "--out", required=True, metavar="DIR", help="folder of the comparison; an interrupted one is continued"
     )
-    for flag, (setting, text) in SHARED.items():
-        parser.add_argument(f"--{flag}", dest=setting, metavar=flag.rpartition("-")[2].upper(), help=text)
-    parser.set_defaults(collect="settings")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each encoder")
+    parser.add_argument(
+        "--epochs", type=int, metavar="N", help="budget of each run in epochs (no default: give this or --minutes)"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="budget of each run in minutes of training and validation on this machine (no default)",
+    )
+    add_setting_options(parser, OPTIONS)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train what is missing, then write the report."""
+    """Train the missing runs, then write the report."""
     from pathlib import Path
 
     from pyramidseg.base.overrides import load_config
-    from pyramidseg.cli.train import given_overrides
     from pyramidseg.studies.compare_encoders import begin_study, carry_out
     from pyramidseg.studies.compare_report import write_report
     from pyramidseg.studies.compare_results import collect
 
-    overrides = given_overrides(arguments, SHARED)
+    overrides = given_settings(arguments, OPTIONS)
     settings = load_config(None, overrides).model_dump(mode="json")
     given = {name: settings[name.partition(".")[0]][name.partition(".")[2]] for name in overrides}
     out = Path(arguments.out)
     study = begin_study(
         arguments.dataset,
-        tuple(name.strip() for name in arguments.encoders.split(",") if name.strip()),
+        arguments.encoders,
         out=out,
         seeds=arguments.seeds,
         epochs=arguments.epochs,

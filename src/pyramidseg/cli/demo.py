@@ -1,4 +1,4 @@
-"""pyramidseg demo: made scenes, training, evaluation, prediction and report in one command."""
+"""pyramidseg demo: draw scenes, train on them, evaluate, predict and report, in one command."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -23,20 +23,20 @@ SETTINGS = {
     "train.val_batch_size": 8,
     "optim.ema": 0.99,
 }
-"""Small images from random weights in minutes, on processors without bfloat16 too: a narrow pyramid, without the stage
-that has two thirds of all weights."""
+"""Trains in minutes from random weights, also on processors without bfloat16: a narrow pyramid, and no use of the
+encoder's last stage, which has two thirds of all weights."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `demo`."""
-    parser.add_argument("--out", metavar="DIR", default="runs/demo", help="folder for everything (runs/demo)")
-    parser.add_argument("--scenes", type=int, default=TRAIN_SCENES, help=f"training scenes ({TRAIN_SCENES})")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"passes over them ({EPOCHS})")
-    parser.add_argument("--overwrite", action="store_true", help="discard an earlier demo in DIR")
+    """Options of `demo`."""
+    parser.add_argument("--out", metavar="DIR", default="runs/demo", help="folder for all files")
+    parser.add_argument("--scenes", type=int, default=TRAIN_SCENES, metavar="N", help="number of training scenes")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, metavar="N", help="passes over the training scenes")
+    parser.add_argument("--overwrite", action="store_true", help="delete an earlier demo in DIR")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The whole way, once: scenes, training, evaluation, prediction."""
+    """Draw scenes, train, evaluate and predict."""
     from pathlib import Path
 
     from pyramidseg.base.errors import ConfigError
@@ -50,16 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(overrides={**SETTINGS, "train.epochs": arguments.epochs})
     if arguments.scenes < 1:
         raise ConfigError(f"--scenes {arguments.scenes}: at least 1 is needed to train on")
-    discard_earlier_demo(out, overwrite=arguments.overwrite)
+    delete_earlier_demo(out, overwrite=arguments.overwrite)
     print(f"drawing {arguments.scenes + VAL_SCENES} street scenes of {WIDTH}x{HEIGHT}")
     dataset = write_scenes(out / "scenes", train=arguments.scenes, val=VAL_SCENES, height=HEIGHT, width=WIDTH)
-    run = fit(
-        config,
-        dataset,
-        out=out / "run",
-        resume=False,
-        overwrite=False,
-    )
+    run = fit(config, dataset, out=out / "run", resume=False, overwrite=False)
     predictor = Predictor(run.best)
     new = write_new_scenes(out / "new", first=arguments.scenes + VAL_SCENES)
     predict_files(predictor, [new], out / "predictions", save=("overlay",))
@@ -73,32 +67,33 @@ next      pyramidseg predict {run.best} YOUR_IMAGES --out predictions"""
     return 0
 
 
-def discard_earlier_demo(out: "Path", *, overwrite: bool) -> None:
-    """Delete what an earlier demo left, if asked; anything else in the way is refused.
+def delete_earlier_demo(out: "Path", *, overwrite: bool) -> None:
+    """Delete the files of an earlier demo if `overwrite` is set; refuse any other existing folder.
 
-    A demo is known by the file that it writes first. That is deleted last: interrupted, both can be done once more.
+    A demo is recognized by the first file that it writes, which is deleted last, so that an interrupted demo and an
+    interrupted deletion can both be repeated.
     """
     from pyramidseg.base.errors import OutputError
 
-    known_by = out / "scenes" / "dataset.yaml"
+    marker = out / "scenes" / "dataset.yaml"
     if not out.is_file() and not any(path.is_file() for path in out.rglob("*")):
         return
     if not overwrite:
-        raise OutputError(f"{out}: exists already; --overwrite discards an earlier demo, or choose another --out")
-    if not known_by.is_file():
-        raise OutputError(f"{out}: is no earlier demo, as scenes/dataset.yaml is not in it; choose another --out")
-    for path in sorted(out.rglob("*"), reverse=True):  # what lies in a folder before the folder
-        if path in (known_by, known_by.parent):
+        raise OutputError(f"{out}: exists already; delete an earlier demo with --overwrite, or choose another --out")
+    if not marker.is_file():
+        raise OutputError(f"{out}: is not an earlier demo (it has no scenes/dataset.yaml); choose another --out")
+    for path in sorted(out.rglob("*"), reverse=True):  # the files of a folder before the folder
+        if path in (marker, marker.parent):
             continue
         if path.is_dir() and not path.is_symlink():
             path.rmdir()
         else:
             path.unlink()
-    known_by.unlink()
+    marker.unlink()
 
 
 def write_new_scenes(folder: "Path", *, first: int) -> "Path":
-    """Scenes that training has not seen, larger than those it saw, as people's images would be."""
+    """Draw scenes that training has not seen, at twice the size."""
     from pyramidseg.base.files import make_folder
     from pyramidseg.demo.scenes import draw_scene, write_picture
 

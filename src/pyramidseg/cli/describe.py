@@ -1,29 +1,35 @@
-"""pyramidseg describe: what a model is made of, level by level."""
+"""pyramidseg describe: the structure of a model, level by level."""
 
 import argparse
 from typing import TYPE_CHECKING
+
+from pyramidseg.cli.flags import image_size
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pyramidseg.model.segmenter import Segmenter
 
-HELP = "levels, shapes, parameters and GMAC of a bundle or an encoder"
+HELP = "print levels, shapes, parameters and GMAC of a bundle or an encoder"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `describe`."""
+    """Options of `describe`."""
     parser.add_argument("model", metavar="MODEL|ENCODER", help="a bundle, or an encoder such as resnet50")
-    parser.add_argument("settings", nargs="*", default=[], metavar="key=value", help="model settings, with an encoder")
-    parser.add_argument("--size", default="512x512", help="image size in pixels, height x width (512x512)")
-    parser.add_argument("--classes", type=int, default=19, help="number of classes, with an encoder (19)")
-    parser.add_argument("--image", metavar="FILE", help="draw the pyramid's maps of this image, with a bundle")
-    parser.add_argument("--out", metavar="FILE", default="pyramid.png", help="where --image draws to (pyramid.png)")
+    parser.add_argument(
+        "settings", nargs="*", default=[], metavar="key=value", help="settings of the model, with an encoder"
+    )
+    parser.add_argument("--size", type=image_size, default="512x512", metavar="HxW", help="image size in pixels")
+    parser.add_argument("--classes", type=int, default=19, help="number of classes, with an encoder")
+    parser.add_argument(
+        "--image", metavar="FILE", help="draw the pyramid's maps of this image, with a bundle (default: not drawn)"
+    )
+    parser.add_argument("--out", metavar="FILE", default="pyramid.png", help="output file of --image")
     parser.set_defaults(collect="settings")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table, and draw the pyramid where asked."""
+    """Print the table, and draw the pyramid if --image is given."""
     from pathlib import Path
 
     from pyramidseg.base.errors import ConfigError, OutputError
@@ -34,18 +40,18 @@ def run(arguments: argparse.Namespace) -> int:
 
     is_bundle = arguments.model.endswith(".safetensors") or Path(arguments.model).exists()
     if is_bundle and arguments.settings:
-        raise ConfigError(f"{arguments.settings[0]}: a bundle has its settings already; leave settings out")
+        raise ConfigError(f"{arguments.settings[0]}: a bundle has its own settings; leave settings out")
     out = Path(arguments.out)
     if arguments.image and not is_bundle:
         raise ConfigError(
-            f"--image: {arguments.model} is an encoder with random weights, whose maps show nothing; name a bundle"
+            f"--image: {arguments.model} is an encoder with random weights, whose maps are meaningless; name a bundle"
         )
     if arguments.image and out.exists():
-        raise OutputError(f"{out}: exists already, and nothing is overwritten; choose another --out")
-    model = opened_bundle(Path(arguments.model)) if is_bundle else untrained(arguments)
+        raise OutputError(f"{out}: exists already, and is not overwritten; choose another --out")
+    model = open_bundle(Path(arguments.model)) if is_bundle else untrained_model(arguments)
     settings = model.settings.model_dump()
     print("  ".join(f"{name}={value}" for name, value in settings.items()))
-    height, width = parsed_size(arguments.size)
+    height, width = arguments.size
     cost = describe_cost(model, height, width)
     print(f"\n{'part':<28} {'output':>16} {'parameters':>12} {'GMAC':>9}")
     for part in cost.parts:
@@ -59,8 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def opened_bundle(path: "Path") -> "Segmenter":
-    """The model of a bundle, with what is stored about it."""
+def open_bundle(path: "Path") -> "Segmenter":
+    """Load a bundle and print what it says about itself."""
     from pyramidseg.model.bundle import read_bundle
     from pyramidseg.model.segmenter import Segmenter
 
@@ -68,7 +74,7 @@ def opened_bundle(path: "Path") -> "Segmenter":
     model = Segmenter.from_bundle(bundle)
     print(f"{path}: bundle of pyramidseg {bundle.version}")
     print(f"classes: {', '.join(model.classes.names)}")
-    print(f"encoder's first weights: {model.encoder_source.name}")
+    print(f"initial encoder weights: {model.encoder_source.name}")
     print(f"mean {[round(value, 4) for value in model.mean.tolist()]}  std {[round(v, 4) for v in model.std.tolist()]}")
     if origin := bundle.facts.get("imported"):
         print(f"imported from {origin['library']}: {origin['file']}, sha256 {origin['sha256']}")
@@ -78,23 +84,13 @@ def opened_bundle(path: "Path") -> "Segmenter":
     return model
 
 
-def untrained(arguments: argparse.Namespace) -> "Segmenter":
+def untrained_model(arguments: argparse.Namespace) -> "Segmenter":
     """A model with random weights, from an encoder and settings."""
     from pyramidseg.base.overrides import full_name, load_config, parse_override
     from pyramidseg.model.segmenter import Segmenter
 
     given = dict(parse_override(text) for text in arguments.settings)
     overrides = {name if "." in name else full_name(name): value for name, value in given.items()}
-    # What a network is made of does not depend on its weights: nothing is fetched.
+    # The structure does not depend on the weights, so none are downloaded.
     overrides |= {"model.encoder": arguments.model, "model.encoder_weights": "none"}
     return Segmenter(load_config(overrides=overrides).model, num_classes=arguments.classes).eval()
-
-
-def parsed_size(text: str) -> tuple[int, int]:
-    """`HEIGHTxWIDTH`, or one number for a square."""
-    from pyramidseg.base.errors import ConfigError
-
-    parts = text.split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ConfigError(f"--size {text}: write height x width in pixels, such as 512x1024")
-    return int(parts[0]), int(parts[-1])

@@ -2,24 +2,25 @@
 
 import argparse
 
-from pyramidseg.cli.shared_flags import add_running_arguments, tile_side
+from pyramidseg.cli.flags import add_prediction_options, add_reading_settings
 
 HELP = "score a model on a labelled dataset"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `evaluate`."""
-    parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or its export")
-    parser.add_argument("dataset", metavar="DATASET", help="a folder or a YAML file")
-    parser.add_argument("settings", nargs="*", default=[], metavar="data.key=value", help="how the data is read")
-    parser.add_argument("--split", default="val", help="which split to score (val)")
-    parser.add_argument("--out", metavar="DIR", help="folder for metrics.json, confusion.csv and report.html")
-    add_running_arguments(parser)
-    parser.set_defaults(collect="settings")
+    """Options of `evaluate`."""
+    parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or an exported file")
+    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout, or a YAML file")
+    add_reading_settings(parser)
+    parser.add_argument("--split", default="val", help="split to score")
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder for metrics.json, confusion.csv and report.html (default: not written)"
+    )
+    add_prediction_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Score, print the table, and write it where asked."""
+    """Score, print the table, and write the files if --out is given."""
     from pathlib import Path
 
     from pyramidseg.evaluation.scoring import evaluate
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         precision=arguments.precision,
         batch_size=arguments.batch_size,
         tta=arguments.tta,
-        tile_px=tile_side(arguments.tile),
+        tile_px=arguments.tile,
         overlap_px=arguments.overlap,
     )
     print(table(scores.metrics))

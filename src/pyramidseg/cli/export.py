@@ -1,39 +1,41 @@
-"""pyramidseg export: a bundle as a file for another runtime, checked against the bundle."""
+"""pyramidseg export: convert a bundle for another runtime, and compare the predictions of both."""
 
 import argparse
 import logging
 
+from pyramidseg.cli.flags import add_reading_settings
+
 logger = logging.getLogger(__name__)
 
-HELP = "write a bundle for ONNX Runtime, OpenVINO or torch.export, if it predicts the same there"
+HELP = "convert a bundle for ONNX Runtime, OpenVINO or torch.export, if the predictions agree"
 
 FINDINGS = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `export`."""
-    parser.add_argument("model", metavar="MODEL", help="a bundle, such as RUN/best.safetensors")
-    parser.add_argument(
-        "settings", nargs="*", default=[], metavar="data.key=value", help="how the data of --check is read"
-    )
+    """Options of `export`."""
+    parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors")
+    add_reading_settings(parser)
     parser.add_argument("--format", required=True, help="onnx, openvino or torch")
-    parser.add_argument("--precision", default="fp32", help="fp32, fp16 or bf16, as far as the format has it (fp32)")
-    parser.add_argument("--out", metavar="DIR", help="folder for the file and its parity report (the bundle's own)")
+    parser.add_argument("--precision", default="fp32", help="fp32, fp16 or bf16; not every format has all of them")
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder for the file and its parity report (default: the bundle's folder)"
+    )
     parser.add_argument(
         "--input",
         default="auto",
-        help="type of the images that the file takes: uint8, uint16, float32, or auto, "
-        "which is that of the images in --check; without it uint8, or float32 where the model has its dataset's own "
-        "mean and deviation",
+        help="dtype of the input images: uint8, uint16, float32, or auto: that of the images of --check, else uint8 "
+        "(float32 if the bundle was normalized with its dataset's statistics)",
     )
-    parser.add_argument("--check", metavar="DATASET", help="labelled images to check the file on (made scenes)")
-    parser.add_argument("--split", default="val", help="which split of DATASET (val)")
-    parser.add_argument("--device", default="cpu", help="what runs the file in its check (cpu)")
-    parser.set_defaults(collect="settings")
+    parser.add_argument(
+        "--check", metavar="DATASET", help="labelled images to compare predictions on (default: synthetic scenes)"
+    )
+    parser.add_argument("--split", default="val", help="split of --check")
+    parser.add_argument("--device", default="cpu", help="device that runs the exported file in the comparison")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export and check; status 3, and no file, where the file predicts something else."""
+    """Export and compare; status 3 and no file if the predictions differ."""
     from pyramidseg.export.export_model import export_model
     from pyramidseg.formats.dataset_yaml import reading_config
 
@@ -49,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         data=data,
         device=arguments.device,
     )
-    print(f"in {export.parity.runtime}, against the bundle in torch fp32:")
+    print(f"{export.parity.runtime} compared with the bundle in torch fp32:")
     print(export.parity.table())
     if export.path is None:
         logger.warning(f"nothing was written: {'; '.join(export.findings)}")

@@ -1,32 +1,33 @@
-"""pyramidseg inspect: every defect of a dataset, its statistics, and a proposed description."""
+"""pyramidseg inspect: all defects of a dataset, its statistics, and a proposed dataset.yaml."""
 
 import argparse
 from typing import TYPE_CHECKING
+
+from pyramidseg.cli.flags import add_reading_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pyramidseg.inspection.inspect_dataset import Inspection
 
-HELP = "find every defect of a dataset; leaves a report and a proposed dataset.yaml in DIR"
+HELP = "find all defects of a dataset: write a report and a proposed dataset.yaml to DIR"
 
 FINDINGS = 3
 
 SHOWN = 10
-"""Defects of one kind on the terminal."""
+"""Printed defects of one kind."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `inspect`."""
-    parser.add_argument("dataset", metavar="DATASET", help="a folder whose layout is recognised, or a YAML file")
-    parser.add_argument("settings", nargs="*", default=[], metavar="data.key=value", help="how the data is read")
-    parser.add_argument("--out", metavar="DIR", default="inspection", help="folder for the report (inspection)")
-    parser.add_argument("--overwrite", action="store_true", help="discard an earlier inspection in DIR")
-    parser.set_defaults(collect="settings")
+    """Options of `inspect`."""
+    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout, or a YAML file")
+    add_reading_settings(parser)
+    parser.add_argument("--out", metavar="DIR", default="inspection", help="folder for the report")
+    parser.add_argument("--overwrite", action="store_true", help="delete an earlier inspection in DIR")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Inspect everything; status 3 where something is wrong."""
+    """Inspect a dataset; status 3 if it has defects."""
     from pathlib import Path
 
     from pyramidseg.base.files import check_writable
@@ -37,17 +38,17 @@ def run(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out)
     data = reading_config(arguments.settings)
     check_out(out, overwrite=arguments.overwrite)
-    check_writable(out)  # rather than find out after the last file
+    check_writable(out)  # before the work, not after it
     inspection = inspect_dataset(arguments.dataset, data=data)
     write_inspection(out, inspection)
-    for line in in_lines(inspection):
+    for line in report_lines(inspection):
         print(line)
     print(f"report: {out / PAGE}")
     return FINDINGS if inspection.defects else 0
 
 
-def in_lines(inspection: "Inspection") -> "Iterator[str]":
-    """The inspection for a terminal: what was recognised, then the first defects of each kind."""
+def report_lines(inspection: "Inspection") -> "Iterator[str]":
+    """The inspection for a terminal: the detected format, then the first defects of each kind."""
     from pyramidseg.base.defects import DESCRIPTIONS
     from pyramidseg.inspection.inspection_report import TABLE, by_kind
 

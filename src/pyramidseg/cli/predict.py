@@ -3,42 +3,47 @@
 import argparse
 import logging
 
-from pyramidseg.cli.shared_flags import add_running_arguments, tile_side
+from pyramidseg.cli.flags import add_prediction_options, comma_list
 
 logger = logging.getLogger(__name__)
 
-HELP = "segment images; leaves a label map for each in DIR"
+HELP = "segment images: write a label map for each to DIR"
 
 FINDINGS = 3
 
+OUTPUTS = ("mask", "overlay", "color", "confidence", "probabilities", "geotiff")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `predict`."""
-    parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or its export")
+    """Options of `predict`."""
+    parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or an exported file")
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="images, folders or globs")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
-        "--save", default="mask", help="comma-separated: mask, overlay, color, confidence, probabilities, geotiff"
+        "--save",
+        type=comma_list(known=OUTPUTS),
+        default=("mask",),
+        metavar="NAME,NAME,...",
+        help=f"outputs of each image: {', '.join(OUTPUTS)} (default: mask, which is always written)",
     )
-    add_running_arguments(parser)
+    add_prediction_options(parser)
     parser.set_defaults(collect="sources")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Predict everything that can be read; status 3 where something could not."""
+    """Predict all images; status 3 if some cannot be read."""
     from pyramidseg.backends import make_backend
     from pyramidseg.predict.predict_files import SUMMARY_FILE, predict_files
     from pyramidseg.predict.predictor import Predictor
 
     backend = make_backend(arguments.model, arguments.backend, device=arguments.device, precision=arguments.precision)
-    predictor = Predictor(backend, tta=arguments.tta, tile_px=tile_side(arguments.tile), overlap_px=arguments.overlap)
+    predictor = Predictor(backend, tta=arguments.tta, tile_px=arguments.tile, overlap_px=arguments.overlap)
     print(f"backend {predictor.backend}")
-    save = tuple(name.strip() for name in arguments.save.split(",") if name.strip())
     summary = predict_files(
         predictor,
         arguments.sources,
         arguments.out,
-        save=save,
+        save=arguments.save,
         batch_size=arguments.batch_size,
     )
     for entry in summary.failed:
@@ -48,6 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
         for name, share in (summary.last.shares or {}).items():
             print(f"{100 * share:5.1f} %  {name}")
     if summary.tiled:
-        print(f"{summary.tiled} in tiles; {SUMMARY_FILE} says of which size")
+        print(f"{summary.tiled} in tiles; {SUMMARY_FILE} has their sizes")
     print(f"{done} of {summary.images} images predicted: {summary.out}")
     return FINDINGS if summary.failed else 0

@@ -2,28 +2,25 @@
 
 import argparse
 
-from pyramidseg.cli.train import FLAGS
+from pyramidseg.cli.flags import SETTING_OPTIONS, SettingOption, add_run_options, add_setting_options, given_settings
 
-HELP = "pretrain an encoder as a classifier, for --encoder-weights"
+HELP = "pretrain an encoder as an image classifier, for --encoder-weights"
 
-SHARED = {
-    **{flag: entry for flag, entry in FLAGS.items() if flag != "weights"},
-    "encoder-weights": ("model.encoder_weights", "none (the default), imagenet, a timm tag, or a file"),
-    "dropout": ("model.dropout", "before the fully connected layer, from 0 (the default) to below 1"),
+OPTIONS = {
+    **{name: option for name, option in SETTING_OPTIONS.items() if name != "weights"},
+    "encoder-weights": SettingOption("model.encoder_weights", "none, imagenet, a timm tag, or a file", "none"),
+    "dropout": SettingOption("model.dropout", "dropout rate before the fully connected layer, from 0 to below 1", "0"),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `pretrain`."""
-    parser.add_argument("folder", metavar="IMAGE_FOLDERS", help="FOLDER/train/CLASS/... and val, or FOLDER/CLASS/...")
-    parser.add_argument("settings", nargs="*", default=[], metavar="section.key=value", help="any other setting")
+    """Options of `pretrain`."""
+    parser.add_argument(
+        "folder", metavar="IMAGE_FOLDERS", help="FOLDER with train/CLASS/... and val/CLASS/..., or with CLASS/..."
+    )
     parser.add_argument("--out", required=True, metavar="RUN", help="folder of the run; must not exist")
-    parser.add_argument("--config", metavar="FILE", help="YAML file of settings, such as another run's config.yaml")
-    parser.add_argument("--resume", action="store_true", help="continue the run in RUN")
-    parser.add_argument("--overwrite", action="store_true", help="discard the run in RUN")
-    for flag, (setting, text) in SHARED.items():
-        parser.add_argument(f"--{flag}", dest=setting, metavar=flag.rpartition("-")[2].upper(), help=text)
-    parser.set_defaults(collect="settings")
+    add_run_options(parser)
+    add_setting_options(parser, OPTIONS)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -31,11 +28,10 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pyramidseg.base.overrides import load_config
-    from pyramidseg.cli.train import given_overrides
     from pyramidseg.pretrain.classification_task import plan_pretraining
     from pyramidseg.training.loop import run_task
 
-    config = load_config(arguments.config, given_overrides(arguments, SHARED))
+    config = load_config(arguments.config, given_settings(arguments, OPTIONS))
     folder = Path(arguments.folder)
     run_task(
         config,

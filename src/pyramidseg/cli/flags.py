@@ -1,0 +1,188 @@
+"""Parsers and flags that several commands share; nothing heavy is imported here."""
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, cast
+
+from pyramidseg.base.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from pyramidseg.predict.tile_planner import TilePx
+
+
+class Parser(argparse.ArgumentParser):
+    """Argument parser whose errors are `ConfigError`s and whose help shows defaults."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(formatter_class=DefaultsFormatter, allow_abbrev=False, **options)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Raise argparse's message as a ConfigError."""
+        advice = "" if message.endswith("?") else f"; {self.prog} --help lists all options"
+        raise ConfigError(f"{self.prog}: {message.removeprefix('argument ')}{advice}")
+
+    def options(self) -> list[str]:
+        """Every long option."""
+        return [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+
+    def unrecognized(self, option: str) -> ConfigError:
+        """The error about an option that does not exist, with the nearest ones."""
+        known = self.options()
+        advice = nearest(option, known, quoted=False)
+        if advice.startswith("known"):
+            alike = sorted(name for name in known if name[:3] == option[:3])[:3]
+            advice = f"did you mean {' or '.join(alike)}?" if alike else advice
+        return ConfigError(f"{self.prog}: unrecognized option {option}; {advice}")
+
+
+class DefaultsFormatter(argparse.HelpFormatter):
+    """Help formatter that appends the default of every option, unless its help mentions it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        has_default = action.default is not argparse.SUPPRESS and action.default not in (None, False)
+        return (
+            f"{text} (default: %(default)s)"
+            if has_default and action.option_strings and "default" not in text
+            else text
+        )
+
+
+# Values: the `type` of options, so that a wrong one is refused before anything is loaded.
+
+
+def comma_list(*, known: Iterable[str] = ()) -> Callable[[str], tuple[str, ...]]:
+    """Type of an option that takes names separated by commas: `mask,overlay`.
+
+    Args:
+        known: the allowed names; empty allows all.
+    """
+    allowed = tuple(known)
+
+    def names(text: str) -> tuple[str, ...]:
+        parts = tuple(part.strip() for part in text.split(","))
+        if not all(parts):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of names; separate them by commas: a,b,c")
+        for name in parts if allowed else ():
+            if name not in allowed:
+                raise argparse.ArgumentTypeError(f"{name!r} is unknown; {nearest(name, allowed)}")
+        return parts
+
+    return names
+
+
+def comma_numbers(text: str) -> tuple[float, ...]:
+    """Type of an option that takes numbers separated by commas."""
+    try:
+        return tuple(float(part) for part in comma_list()(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} are not numbers; separate them by commas: 0.485,0.456,0.406"
+        ) from None
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Type of an option that takes `HEIGHTxWIDTH`, or one number for a square."""
+    parts = text.split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write height x width in pixels: 512x1024")
+    return int(parts[0]), int(parts[-1])
+
+
+def tile_side(text: str) -> "TilePx":
+    """Type of `--tile`: a number of pixels, or a word, which the tile planner checks."""
+    return int(text) if text.isdecimal() else cast("TilePx", text)
+
+
+# Settings of `Config` with an option of their own.
+
+
+class SettingOption(NamedTuple):
+    """An option for one setting.
+
+    Attributes:
+        default: the setting's default, as text.
+    """
+
+    setting: str
+    help: str
+    default: str
+
+
+SettingOptions = Mapping[str, SettingOption]
+
+SETTING_OPTIONS: SettingOptions = {
+    "encoder": SettingOption("model.encoder", "encoder family (resnet, efficientnet) or full timm name", "resnet"),
+    "encoder-depth": SettingOption(
+        "model.encoder_depth", "18, 34, 50, 101, 152 for resnet; 0 to 7 for efficientnet", "34 and 0"
+    ),
+    "encoder-weights": SettingOption(
+        "model.encoder_weights", "weights of the encoder: imagenet, none, a timm tag, or a file", "imagenet"
+    ),
+    "weights": SettingOption("model.weights", "weights of the whole network: random, or a bundle", "random"),
+    "dropout": SettingOption("model.dropout", "spatial dropout rate, from 0 to below 1", "0.2"),
+    "epochs": SettingOption("train.epochs", "passes over the training images", "50"),
+    "batch-size": SettingOption("train.batch_size", "crops in a batch on each process", "4"),
+    "crop": SettingOption("data.crop", "crop in pixels: 320, or 256x512 for height x width", "320"),
+    "lr": SettingOption("optim.lr", "peak learning rate", "by optimizer: muon 3e-3, adamw 1e-3, sgd 2e-2"),
+    "seed": SettingOption("train.seed", "seed of everything random", "0"),
+    "device": SettingOption("train.device", "auto, cpu, cuda, cuda:N or mps", "auto"),
+    "precision": SettingOption("train.precision", "auto, fp32, bf16 or fp64", "auto"),
+    "workers": SettingOption("data.workers", "processes that load images", "by the number of processors"),
+}
+"""Frequent settings by option; all others are reachable as `section.key=value`."""
+
+
+def add_setting_options(parser: argparse.ArgumentParser, options: SettingOptions) -> None:
+    """Add options for settings, and the positional `section.key=value`."""
+    parser.add_argument(
+        "settings", nargs="*", default=[], metavar="section.key=value", help="any setting; pyramidseg config lists them"
+    )
+    for name, option in options.items():
+        text = f"{option.help} (default: {option.default})"
+        parser.add_argument(f"--{name}", dest=option.setting, metavar=name.rpartition("-")[2].upper(), help=text)
+    parser.set_defaults(collect="settings")
+
+
+def given_settings(arguments: argparse.Namespace, options: SettingOptions) -> dict[str, str]:
+    """Settings given as options or as `section.key=value`, which takes precedence."""
+    from pyramidseg.base.overrides import parse_override
+
+    by_option = {option.setting: getattr(arguments, option.setting) for option in options.values()}
+    given = {setting: value for setting, value in by_option.items() if value is not None}
+    return given | dict(parse_override(text) for text in arguments.settings)
+
+
+# Groups of options.
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Options of the commands that train one run."""
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings (default: none); see pyramidseg config")
+    parser.add_argument("--resume", action="store_true", help="continue the run in RUN from its last checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="delete the run in RUN and start again")
+
+
+def add_reading_settings(parser: argparse.ArgumentParser) -> None:
+    """The positional settings of the commands that read a dataset without training."""
+    parser.add_argument(
+        "settings", nargs="*", default=[], metavar="data.key=value", help="how the data is read: data.ignore=255"
+    )
+    parser.set_defaults(collect="settings")
+
+
+def add_prediction_options(parser: argparse.ArgumentParser) -> None:
+    """Options of the commands that predict."""
+    parser.add_argument(
+        "--backend", default="auto", help="auto, torch, torch-compiled, torch-exported, onnxruntime or openvino"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--precision", default="auto", help="auto (fp32, or that of the exported file), fp32 or bf16")
+    parser.add_argument(
+        "--batch-size", type=int, default=4, metavar="N", help="images of equal size that are predicted at once"
+    )
+    parser.add_argument("--tta", action="store_true", help="test-time augmentation: average over flips and scales")
+    parser.add_argument(
+        "--tile", type=tile_side, default="auto", metavar="PX", help="tile side for large images: pixels, auto or whole"
+    )
+    parser.add_argument("--overlap", type=int, metavar="PX", help="overlap of tiles in pixels (default: by tile side)")

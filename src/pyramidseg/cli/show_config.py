@@ -1,0 +1,23 @@
+"""pyramidseg config: every setting with its default and meaning, as YAML."""
+
+import argparse
+
+HELP = "print every setting with its default and meaning, as YAML for --config"
+
+HEADER = """\
+# All settings of pyramidseg with their defaults. Save this, edit it, and pass it to --config. Settings that are left
+# out keep their default, or take the value that the dataset or the bundle of --weights calls for.
+
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `config`: none."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the default configuration with comments."""
+    from pyramidseg.base.config import Config
+
+    print(HEADER + Config().to_commented_yaml(), end="")
+    return 0
