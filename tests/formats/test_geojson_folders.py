@@ -171,7 +171,7 @@ class TestClasses:
         assert pixels(dataset) == {"background": 3 * SIDE * SIDE - 77, "tile": 25, "tin": 16}
         assert "polygons are divided into classes by their property 'roof': tile 1, tin 1" in dataset.notes
         assert any(
-            note.startswith("1 polygons do not have it: they are called 'none' and ignored") for note in dataset.notes
+            note.startswith("1 polygons do not have it: they are labelled 'none' and ignored") for note in dataset.notes
         )
 
     def test_classes_may_be_ordered_merged_and_dropped_by_these_names(self, roofs: Path) -> None:
