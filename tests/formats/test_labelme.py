@@ -1,7 +1,6 @@
 import base64
 import io
 import json
-import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -119,12 +118,6 @@ class TestLayouts:
 
     def test_image_without_shapes_is_background(self, tmp_path: Path) -> None:
         assert not drawn(tmp_path).any()
-
-    def test_source_of_masks_can_be_pickled(self, tmp_path: Path) -> None:
-        add(tmp_path, "a", "b")
-        dataset = opened(tmp_path)
-        record = dataset.split("train")[0]
-        assert np.array_equal(pickle.loads(pickle.dumps(dataset.masks)).read(record), dataset.masks.read(record))
 
 
 class TestShapes:

@@ -1,5 +1,4 @@
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -174,10 +173,3 @@ def test_segments_under_another_name_are_refused(tmp_path: Path) -> None:
     panoptic(tmp_path).rename(tmp_path / "annotations" / "train2017.json")
     with pytest.raises(DataError, match=r"train2017\.json: holds panoptic segments; name it panoptic_"):
         opened(tmp_path)
-
-
-def test_the_source_of_masks_can_be_pickled(tmp_path: Path) -> None:
-    panoptic(tmp_path)
-    dataset = opened(tmp_path)
-    record = dataset.split("train")[0]
-    assert np.array_equal(pickle.loads(pickle.dumps(dataset.masks)).read(record), dataset.masks.read(record))

@@ -1,4 +1,3 @@
-import pickle
 import random
 from pathlib import Path
 
@@ -214,10 +213,6 @@ class TestOutlines:
         assert dataset.classes.names == ("background", "car", "bus")
         assert read(dataset)[0, 0] == 1
         assert has_note(dataset, "several classes are called car: those of one name are one class")
-
-    def test_source_of_masks_can_be_pickled(self, tmp_path: Path) -> None:
-        dataset = opened(ultralytics(tmp_path))
-        assert np.array_equal(pickle.loads(pickle.dumps(dataset.masks)).read(dataset.split("train")[0]), read(dataset))
 
 
 class TestDefects:
