@@ -161,9 +161,16 @@ def test_binary_or_ignored_has_to_be_said(capsys: pytest.CaptureFixture[str], tm
     mask[8:] = 255
     for split in ("train", "val"):
         write_pair(tmp_path / "data", split, "a", mask)
-    line = complaint(capsys, "train", tmp_path / "data", "--out", tmp_path / "run", *TINY)
-    assert "data.binary=true" in line
-    assert "data.ignore=255" in line
+    assert main(["train", str(tmp_path / "data"), "--out", str(tmp_path / "run"), *TINY]) == 2
+    line, *lines = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert str(tmp_path / "data" / "dataset.yaml") in line
+    assert lines == [  # ready to paste
+        "# 255 is the foreground (data.binary=true):",
+        "binary: true",
+        "# or 255 is ignored (data.ignore=255):",
+        "# ignore: [255]",
+    ]
 
 
 def test_a_gpu_where_there_is_none(

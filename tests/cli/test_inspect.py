@@ -13,7 +13,7 @@ from PIL import Image
 from planting import paired, scene, write_dataset
 from pyramidseg.cli.main import main
 from pyramidseg.data.index_masks import IndexValues, read_mask_values
-from pyramidseg.formats.mask_sampling import _looks as looks
+from pyramidseg.formats.mask_sampling import _contents as contents
 from support import TINY
 
 
@@ -124,11 +124,11 @@ def test_a_second_start_does_not_go_through_the_masks_again(
 
     def looked_at(masks: Iterable[Path], how: IndexValues) -> Iterator[Any]:
         read.extend(masks)
-        return looks(masks, how)
+        return contents(masks, how)
 
     monkeypatch.setattr("pyramidseg.data.index_masks.read_mask_values", watched)
     monkeypatch.setattr("pyramidseg.formats.mask_sampling.read_mask_values", watched)
-    monkeypatch.setattr("pyramidseg.formats.mask_sampling._looks", looked_at)
+    monkeypatch.setattr("pyramidseg.formats.mask_sampling._contents", looked_at)
     assert run(*start) == 0
     assert capsys.readouterr().out == first
     assert not read

@@ -24,7 +24,7 @@ def test_values_are_shifted_by_one_and_0_is_ignored(tmp_path: Path) -> None:
 
 def test_outer_folder_is_entered_aloud(tmp_path: Path) -> None:
     benchmark(tmp_path / "ADEChallengeData2016", 0, 1)
-    assert has_note(opened(tmp_path), "the dataset lies in", "ADEChallengeData2016")
+    assert has_note(opened(tmp_path), "the dataset is in", "ADEChallengeData2016")
 
 
 def test_names_are_the_benchmarks(tmp_path: Path) -> None:

@@ -153,12 +153,12 @@ class TestFolders:
             for name in ("a", "b"):
                 image(tmp_path / "images" / "10k" / split / f"{split}{name}.jpg")
                 mask(tmp_path / "labels" / "masks" / split / f"{split}{name}.png", 0, 1)
-        with pytest.raises(DataError, match=r"images/10k/val: is called like split 'val'"):
+        with pytest.raises(DataError, match=r"images/10k/val: is named like split 'val'"):
             opened(tmp_path)
 
     def test_training_and_validation_in_one_folder_is_named_beside_a_test_split(self, tmp_path: Path) -> None:
         splits(tmp_path, "train_val", "TEST")
-        with pytest.raises(DataError, match=r"train_val: is called like split 'train'"):
+        with pytest.raises(DataError, match=r"train_val: is named like split 'train'"):
             opened(tmp_path)
 
 

@@ -27,7 +27,7 @@ class TestSegnet:
         assert dataset.layout == "SegNet ({split}, {split}annot)"
         assert dataset.classes.names == tuple(label.name for label in CAMVID if not label.ignored)
         assert labels(dataset) == [0, 10, 255]
-        assert has_note(dataset, "no classes were given", "sky 0, ", "bicyclist 10; ignored 11, 255")
+        assert has_note(dataset, "no classes were given", "sky 0, ", "bicyclist 10; ignored: 11, 255")
 
     def test_masks_of_colours_are_read_by_segnets_palette(self, tmp_path: Path) -> None:
         for split in ("train", "val"):
@@ -36,7 +36,7 @@ class TestSegnet:
             color_mask(tmp_path / f"{split}annot" / "a.png", *colors)
         dataset = opened(tmp_path)
         assert first_row(dataset)[:3] == [0, 8, 255]
-        assert has_note(dataset, "the masks hold colours", "compared exactly")
+        assert has_note(dataset, "the masks contain colours", "compared exactly")
 
     def test_class_list_goes_before_the_preset(self, tmp_path: Path) -> None:
         pairs(tmp_path / "train", tmp_path / "trainannot", ["a"], 0, 1)

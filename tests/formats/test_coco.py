@@ -14,7 +14,7 @@ from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.records import Dataset
-from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.open_dataset import open_with_defects
 from pyramidseg.inspection import check_dataset
 
 HEIGHT, WIDTH = 8, 10
@@ -168,7 +168,7 @@ class TestLayouts:
         coco(tmp_path / "annotations" / "instances.json", ["a.jpg", "b.jpg"], objects({}))
         for name in ("a", "b"):
             mask(tmp_path / "annotations" / f"{name}.png")
-        with pytest.raises(DataError, match=r"could be paired or coco; say which with data\.format="):
+        with pytest.raises(DataError, match=r"could be of format paired or coco; set data\.format"):
             opened(tmp_path)
         assert opened(tmp_path, format="coco").layout.startswith("COCO")
 
@@ -361,8 +361,7 @@ class TestCategories:
 
 
 def defects(root: Path) -> list[Defect]:
-    found: list[Defect] = []
-    open_dataset(root, DataConfig(), defects=found)
+    _, found = open_with_defects(root, DataConfig())
     return found
 
 
@@ -403,8 +402,7 @@ class TestDefects:
         images(tmp_path / "images", "a.jpg", "b.jpg")
         names = [*(f"/home/me/{number}.jpg" for number in range(20)), str(tmp_path / "images/a.jpg"), "b.jpg"]
         coco(tmp_path / "annotations.json", names, objects({}))
-        found: list[Defect] = []
-        dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+        dataset, found = open_with_defects(tmp_path, DataConfig())
         assert all_ids(dataset) == ["a", "b"]
         assert [defect.kind for defect in found] == [DefectKind.OUTSIDE] * 20
 
@@ -446,8 +444,7 @@ class TestDefects:
             ],
             categories=[*CATEGORIES, {"id": 3, "name": "bus"}],
         )
-        found: list[Defect] = []
-        dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+        dataset, found = open_with_defects(tmp_path, DataConfig())
         assert sorted(ids(dataset)["train"] + ids(dataset)["val"]) == ["a", "b"]
         assert sorted((defect.kind.value, defect.detail.split(":")[0]) for defect in found) == [
             ("bad-annotation", "annotations"),
@@ -467,8 +464,7 @@ class TestDefects:
             images(tmp_path / split, *(f"{index}.jpg" for index in range(9)))
             file = coco(tmp_path / f"{split}.json", [f"{index}.jpg" for index in range(9)], objects({}))
         file.write_bytes(file.read_bytes()[:kept])
-        found: list[Defect] = []
-        dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+        dataset, found = open_with_defects(tmp_path, DataConfig())
         assert [(defect.kind, defect.file.name) for defect in found] == [(DefectKind.BAD_ANNOTATION, "val.json")]
         assert {split: len(records) for split, records in dataset.splits.items()} == {"train": 9}  # none becomes val
         with pytest.raises(DataError, match=r"val\.json: not readable as JSON"):

@@ -147,7 +147,7 @@ def test_splits_of_two_kinds_are_refused(tmp_path: Path) -> None:
         Image.new("L", (SIDE, SIDE)).save(tmp_path / "c" / f"{column}_7.png")
     vectors, rasters = {"images": "a", "masks": "b"}, {"images": "a", "masks": "c"}
     for train, val in ((vectors, rasters), (rasters, vectors)):
-        with pytest.raises(DataError, match=r"data\.yaml: val\.masks: .*make them one kind"):
+        with pytest.raises(DataError, match=r"data\.yaml: val\.masks: .*one kind"):
             open_dataset(describe(tmp_path, train=train, val=val), DataConfig())
 
 

@@ -15,7 +15,7 @@ from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Dataset
-from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.open_dataset import open_with_defects
 from pyramidseg.inspection import check_dataset
 
 HEIGHT, WIDTH = 8, 10
@@ -53,8 +53,7 @@ def add(root: Path, *names: str) -> None:
 
 
 def defects(root: Path) -> list[Defect]:
-    found: list[Defect] = []
-    open_dataset(root, DataConfig(), defects=found)
+    _, found = open_with_defects(root, DataConfig())
     return found
 
 
@@ -281,8 +280,7 @@ class TestDefects:
         write(tmp_path / "b.json", text)
         (defect,) = defects(tmp_path)
         assert (defect.kind, defect.file.name) == (DefectKind.BAD_ANNOTATION, "b.json")
-        found: list[Defect] = []
-        assert all_ids(open_dataset(tmp_path, DataConfig(), defects=found)) == ["a", "c"]
+        assert all_ids(open_with_defects(tmp_path, DataConfig())[0]) == ["a", "c"]
 
     @pytest.mark.parametrize("name", ["../outside.jpg", "..\\outside.jpg", "/etc/passwd", "C:\\Users\\me\\a.jpg"])
     def test_images_outside_are_never_opened(self, tmp_path: Path, name: str) -> None:

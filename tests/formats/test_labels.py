@@ -15,6 +15,7 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.yaml_proposal import AmbiguousDatasetError
 
 BLACK, WHITE, RED, BLUE = (0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 0, 255)
 SIDE = 32
@@ -105,7 +106,7 @@ class TestBinary:
     ) -> None:
         dataset = opened(square(tmp_path, suffix=suffix, **options), threshold=128, inverted=inverted)
         assert middle_is(dataset.masks.read(dataset.split("train")[0]), not inverted, inverted)
-        assert has_note(dataset, "grey levels parted at 128")
+        assert has_note(dataset, "values below and from 128 on")
 
     def test_jpeg_without_a_threshold_is_refused_with_the_way_out(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"a JPEG file cannot be an exact mask.*\(data\.threshold=128"):
@@ -118,7 +119,7 @@ class TestColours:
         text = f"classes: [{{name: x, color: {list(BLUE)}}}, {{name: y, color: {list(RED)}}}]\nignore: '#000000'"
         dataset = opened(write(tmp_path / "d.yaml", text))
         assert first_row(dataset)[:3] == [1, 0, 255]
-        assert has_note(dataset, "the masks hold colours", "compared exactly")
+        assert has_note(dataset, "the masks contain colours", "compared exactly")
 
     def test_colours_off_by_the_tolerance_count(self, tmp_path: Path) -> None:
         made(tmp_path, lambda path: color_mask(path, (250, 4, 0), (0, 0, 255)))
@@ -149,13 +150,13 @@ class TestColours:
 
     def test_class_without_a_colour_is_refused(self, tmp_path: Path) -> None:
         made(tmp_path, lambda path: color_mask(path, RED, BLUE))
-        with pytest.raises(ConfigError, match="class 'x' has no color, and the masks hold colours"):
+        with pytest.raises(ConfigError, match="class 'x' has no color, and the masks contain colours"):
             opened(tmp_path, classes=["x", "y"])
 
     def test_value_among_colours_is_refused(self, tmp_path: Path) -> None:
         made(tmp_path, lambda path: color_mask(path, RED, BLUE))
         file = write(tmp_path / "d.yaml", "classes: [{name: x, color: [255, 0, 0]}]\nignore: 3")
-        with pytest.raises(ConfigError, match=r"value 3: the masks hold colours; name a colour, such as '#40c000'"):
+        with pytest.raises(ConfigError, match=r"value 3: the masks contain colours; name a colour, such as '#40c000'"):
             opened(file)
 
 
@@ -196,7 +197,7 @@ class TestNumbers:
         made(tmp_path, lambda path: mask(path, 0, 255))
         if not settings:
             write(tmp_path / "classes.txt", "road\ncrack\n")
-        with pytest.raises(DataError, match=r"255 is a foreground for some.* data\.binary=true"):
+        with pytest.raises(DataError, match=r"255 may be the foreground or ignored"):
             opened(tmp_path, **settings)
         assert labels(opened(tmp_path, ignore=255, **settings)) == [0, 255]
         assert labels(opened(tmp_path, binary=True, **settings)) == [0, 1]
@@ -206,7 +207,7 @@ class TestNumbers:
         self, tmp_path: Path, said: dict[str, list[int]]
     ) -> None:
         made(tmp_path, lambda path: mask(path, 0, 3, 4, 255))
-        with pytest.raises(DataError, match=r"beside 0, no value of a class; 255 is a foreground for some"):
+        with pytest.raises(DataError, match=r"apart from 0, no value of a class, so 255 may be the foreground"):
             opened(tmp_path, classes=["bg", "crack"], **said)
         assert labels(opened(tmp_path, classes=["bg", "crack"], ignore=[3, 4, 255])) == [0, 255]
         assert labels(opened(tmp_path, classes=["bg", "crack"], ignore=[3, 4], binary=True)) == [0, 1, 255]
@@ -214,8 +215,9 @@ class TestNumbers:
     def test_foreground_of_255_is_not_lost_to_a_class_of_another_value(self, tmp_path: Path) -> None:
         made(tmp_path, lambda path: mask(path, 0, 255))
         file = write(tmp_path / "d.yaml", "classes: {bg: 0, crack: 7}")
-        with pytest.raises(DataError, match=r"give the class its value in a YAML file \(value: 255\)"):
+        with pytest.raises(AmbiguousDatasetError) as caught:
             opened(file)
+        assert "- {name: crack, value: 255}" in caught.value.suggestion
 
     def test_255_that_one_mask_shows_beside_a_class_is_ignored(self, tmp_path: Path) -> None:
         made(tmp_path, lambda path: mask(path, 0, 255))
@@ -233,14 +235,14 @@ class TestNumbers:
 
     def test_classes_of_the_model_are_taken_where_nothing_else_says_any(self, tmp_path: Path) -> None:
         made(tmp_path, lambda path: mask(path, 0, 2))
-        dataset = open_dataset(tmp_path, DataConfig(), assumed=Classes.named(["x", "y", "z"]))
+        dataset = open_dataset(tmp_path, DataConfig(), fallback_classes=Classes.named(["x", "y", "z"]))
         assert dataset.classes.names == ("x", "y", "z")
         assert first_row(dataset) == [0, 2, 0, 2]
 
     @pytest.mark.parametrize("settings", [{}, {"tolerance": 9}])
     def test_colours_of_the_model_are_known_colours(self, tmp_path: Path, settings: dict[str, int]) -> None:
         made(tmp_path, lambda path: color_mask(path, RED, BLUE))
-        dataset = open_dataset(tmp_path, DataConfig(**settings), assumed=Classes(("x", "y"), (BLUE, RED)))
+        dataset = open_dataset(tmp_path, DataConfig(**settings), fallback_classes=Classes(("x", "y"), (BLUE, RED)))
         assert first_row(dataset) == [1, 0, 1, 0]
 
 
@@ -265,7 +267,7 @@ class TestNodata:
         assert first_row(dataset) == [0, 1, 255, 2]
         assert dataset.classes.names == ("class 0", "class 1", "class 2")
         assert has_note(dataset, "nodata tag", "a.tif")
-        assert has_note(dataset, "masks hold 0-2,", "(ignored 255, nodata)")
+        assert has_note(dataset, "mask values are 0-2,", "(ignored: 255, nodata)")
         again = opened(write(tmp_path / "again.yaml", yaml.safe_dump(dict(dataset.description))))
         assert again.masks == dataset.masks
         assert again.description["ignore"] == ["nodata"]
@@ -321,23 +323,26 @@ class TestClassMap:
         [
             ("classes: [sky, raod]", "class 'raod' is not defined by the dataset while others are"),
             ("classes: [sky, raod]", "did you mean 'road'"),
-            ("classes: [{name: x, from: [sky, rode]}]", "'rode' is nothing that the masks hold; did you mean 'road'?"),
+            (
+                "classes: [{name: x, from: [sky, rode]}]",
+                "'rode' is not a class or value of the masks; did you mean 'road'",
+            ),
             ("classes: [sky, {name: x, from: [sky, road]}]", "value 0 is given to more than one class"),
             ("classes: [{name: x, value: 1, from: [2]}]", "class 'x' has both value and from"),
             ("classes: [sky, road]\nignore: road", "mask value 3 is a class and ignored at once"),
             (
                 "classes: [{name: x, from: '#808080'}]",
-                "'#808080' is nothing that the masks hold; the masks hold no colours",
+                "'#808080' is not a class or value of the masks; the masks contain no colours",
             ),
             (
                 "tolerance: 3",
-                "tolerance=3: tolerance is for masks that hold colours, and these hold none; leave it out",
+                "tolerance=3: tolerance applies to masks of colours, and these contain none; leave it out",
             ),
-            ("inverted: true", "inverted is for binary masks: say binary or threshold too"),
-            ("binary: true\ntolerance: 3", "tolerance is for colours, and binary masks have none"),
+            ("inverted: true", "inverted applies to binary masks only: add binary or threshold"),
+            ("binary: true\ntolerance: 3", "tolerance applies to colours, and binary masks have none"),
             ("binary: true\nclasses: {a: 0, b: 1}", "got 2 classes with values of their own"),
-            ("threshold: 9\nignore: 3", "numbers only, and none beside 0 and 255 once a threshold parts them"),
-            ("binary: true\nignore: sky", "binary masks have numbers only"),
+            ("threshold: 9\nignore: 3", "contain numbers, and only 0 and 255 after a threshold"),
+            ("binary: true\nignore: sky", "binary masks contain numbers"),
         ],
     )
     def test_contradictions_and_settings_without_effect_are_refused(

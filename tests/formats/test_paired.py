@@ -4,9 +4,9 @@ import pytest
 
 from made_files import all_ids, color_mask, has_note, ids, image, labels, mask, opened, pairs, write
 from pyramidseg.base.config import DataConfig
-from pyramidseg.base.defects import Defect, DefectKind
+from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.open_dataset import open_with_defects
 
 
 class TestTwoFolders:
@@ -57,8 +57,7 @@ class TestTwoFolders:
         image(tmp_path / "images" / "lone.jpg")
         mask(tmp_path / "masks" / "only.png")
         image(tmp_path / "images" / "a.webp")
-        found: list[Defect] = []
-        dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+        dataset, found = open_with_defects(tmp_path, DataConfig())
         assert all_ids(dataset) == ["a", "b"]
         assert {(defect.kind, defect.file.name) for defect in found} == {
             (DefectKind.MISSING_MASK, "lone.jpg"),
@@ -266,4 +265,4 @@ class TestNames:
         write(tmp_path / ".DS_Store", "x")
         dataset = opened(tmp_path)
         assert ids(dataset) == {"train": ["a", "b"], "val": ["a", "b"]}
-        assert has_note(dataset, "the dataset lies in", "set")
+        assert has_note(dataset, "the dataset is in", "set")

@@ -11,7 +11,7 @@ from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.open_dataset import open_with_defects
 
 CATEGORIES = [
     {"id": 1, "name": "person", "isthing": 1, "color": [220, 20, 60], "supercategory": "person"},
@@ -53,8 +53,7 @@ def panoptic(root: Path, split: str = "train2017", segments: Any = SEGMENTS, **c
 
 
 def defects(root: Path) -> list[Defect]:
-    found: list[Defect] = []
-    open_dataset(root, DataConfig(), defects=found)
+    _, found = open_with_defects(root, DataConfig())
     return found
 
 
@@ -83,7 +82,7 @@ def test_instances_beside_it_leave_two_readings(tmp_path: Path) -> None:
     instances = panoptic(tmp_path, annotations=[outline]).read_text()
     panoptic(tmp_path)
     write(tmp_path / "annotations" / "instances_train2017.json", instances)
-    with pytest.raises(DataError, match=r"could be coco or coco_panoptic; say which with data\.format="):
+    with pytest.raises(DataError, match=r"could be of format coco or coco_panoptic; set data\.format"):
         opened(tmp_path)
     assert opened(tmp_path, format="coco").classes.names == ("background", "person", "tree-merged")
     assert opened(tmp_path, format="coco_panoptic").classes.names == ("person", "tree-merged")

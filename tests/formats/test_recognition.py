@@ -9,6 +9,7 @@ from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.from_records import dataset_from_records
 from pyramidseg.data.records import Record
 from pyramidseg.formats.open_dataset import FORMATS, open_dataset
+from pyramidseg.formats.yaml_proposal import AmbiguousDatasetError
 
 
 def test_wrong_path(tmp_path: Path) -> None:
@@ -17,7 +18,7 @@ def test_wrong_path(tmp_path: Path) -> None:
 
 
 def test_file_that_is_no_description(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.zip: is no dataset"):
+    with pytest.raises(DataError, match=r"a\.zip: is not a dataset"):
         opened(write(tmp_path / "a.zip", ""))
 
 
@@ -67,7 +68,7 @@ def test_folder_that_holds_nothing_but_the_dataset_is_entered_aloud(tmp_path: Pa
     pairs(inner / "images", inner / "masks", ["a", "b"])
     write(tmp_path / "README.txt", "")
     dataset = opened(tmp_path)
-    assert has_note(dataset, f"the dataset lies in {inner}")
+    assert has_note(dataset, f"the dataset is in {inner}")
 
 
 def test_link_to_a_folder_above_ends_the_search(tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_datasets_beside_each_other_are_pointed_out(tmp_path: Path) -> None:
     for name in ("VOC2007", "VOC2012"):
         image(tmp_path / name / "JPEGImages" / "a.jpg")
         mask(tmp_path / name / "SegmentationClass" / "a.png")
-    with pytest.raises(DataError, match=r"can be read by itself: name .*/VOC2007, .*/VOC2012; known layouts"):
+    with pytest.raises(DataError, match=r"are datasets themselves: name .*/VOC2007, .*/VOC2012; known layouts"):
         opened(tmp_path)
 
 
@@ -89,9 +90,14 @@ def test_folder_of_two_formats_is_refused_until_one_is_chosen(tmp_path: Path) ->
     for split in ("train", "val"):
         pairs(tmp_path / split, tmp_path / f"{split}annot", ["a"])
         mask(tmp_path / f"{split}_masks" / "a.png")
-    with pytest.raises(DataError, match=r"could be paired or segnet; say which with data\.format=\.\.\."):
+    with pytest.raises(DataError, match=r"could be of format paired or segnet; set data\.format"):
+        opened(tmp_path)
+    with pytest.raises(AmbiguousDatasetError) as caught:
         opened(tmp_path)
     assert opened(tmp_path, format="segnet").classes.names[0] == "sky"
+    write(tmp_path / "dataset.yaml", caught.value.suggestion)
+    assert opened(tmp_path).layout.startswith("paired")
+    (tmp_path / "dataset.yaml").unlink()
     assert opened(write(tmp_path / "d.yaml", "format: paired")).classes.names == ("class 0", "class 1")
 
 
@@ -99,7 +105,7 @@ def test_flaws_of_a_format_are_told_where_another_fits_too(tmp_path: Path) -> No
     for split in ("train", "val"):
         pairs(tmp_path / split, tmp_path / f"{split}annot", ["a"])
     mask(tmp_path / "train_masks" / "a.png")
-    with pytest.raises(DataError, match=r"could be paired or segnet \(as paired, .*val: no folder of masks belongs to"):
+    with pytest.raises(DataError, match=r"paired or segnet \(as paired, .*val: no folder of masks belongs to"):
         opened(tmp_path)
 
 

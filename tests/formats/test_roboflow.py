@@ -4,9 +4,9 @@ import pytest
 
 from made_files import ids, image, labels, mask, opened, write
 from pyramidseg.base.config import DataConfig
-from pyramidseg.base.defects import Defect, DefectKind
+from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.open_dataset import open_with_defects
 
 CLASSES = "Pixel Value, Class\n0, background\n1, leaf\n2, ripe fig\n"
 
@@ -46,8 +46,7 @@ def test_lists_that_differ_between_splits_are_all_named(tmp_path: Path) -> None:
     export(tmp_path, "train", "valid", "test")
     for split in ("valid", "test"):
         write(tmp_path / split / "_classes.csv", "Pixel Value,Class\n0,leaf\n1,background\n")
-    found: list[Defect] = []
-    dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+    dataset, found = open_with_defects(tmp_path, DataConfig())
     assert [(defect.kind, defect.file.parent.name) for defect in found] == [
         (DefectKind.UNCLEAR_CLASSES, "valid"),
         (DefectKind.UNCLEAR_CLASSES, "test"),
@@ -58,8 +57,7 @@ def test_lists_that_differ_between_splits_are_all_named(tmp_path: Path) -> None:
 def test_list_that_cannot_be_read_is_named_and_another_serves(tmp_path: Path) -> None:
     export(tmp_path, "train", "valid")
     write(tmp_path / "train" / "_classes.csv", "Pixel Value, Class\n0, background\nx, leaf\n2\n")
-    found: list[Defect] = []
-    dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+    dataset, found = open_with_defects(tmp_path, DataConfig())
     assert [(defect.kind, defect.detail[:6]) for defect in found] == [
         (DefectKind.BAD_ANNOTATION, "line 3"),
         (DefectKind.BAD_ANNOTATION, "line 4"),
@@ -70,16 +68,14 @@ def test_list_that_cannot_be_read_is_named_and_another_serves(tmp_path: Path) ->
 
 def test_no_list_that_can_be_read_leaves_the_masks_values(tmp_path: Path) -> None:
     export(tmp_path, "train", "valid", classes="Pixel Value\n")
-    found: list[Defect] = []
-    dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+    dataset, found = open_with_defects(tmp_path, DataConfig())
     assert [defect.kind for defect in found] == [DefectKind.BAD_ANNOTATION] * 2
     assert labels(dataset) == [0, 1, 2]
 
 
 def test_split_without_a_list_is_named_and_not_dropped(tmp_path: Path) -> None:
     (export(tmp_path, "train", "valid") / "valid" / "_classes.csv").unlink()
-    found: list[Defect] = []
-    dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+    dataset, found = open_with_defects(tmp_path, DataConfig())
     assert [(defect.kind, defect.file) for defect in found] == [
         (DefectKind.ABSENT, tmp_path / "valid" / "_classes.csv")
     ]
@@ -91,8 +87,7 @@ def test_split_without_a_list_is_named_and_not_dropped(tmp_path: Path) -> None:
 def test_split_without_masks_is_named_image_by_image(tmp_path: Path) -> None:
     for file in (export(tmp_path, "train", "valid") / "valid").glob("*_mask.png"):
         file.unlink()
-    found: list[Defect] = []
-    open_dataset(tmp_path, DataConfig(), defects=found)
+    _, found = open_with_defects(tmp_path, DataConfig())
     assert [defect.kind for defect in found] == [DefectKind.MISSING_MASK] * 2
 
 

@@ -4,9 +4,8 @@ import pytest
 
 from made_files import has_note, ids, image, mask, opened, pairs, write
 from pyramidseg.base.config import DataConfig
-from pyramidseg.base.defects import Defect
 from pyramidseg.base.errors import DataError
-from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.open_dataset import open_with_defects
 
 
 @pytest.fixture
@@ -81,8 +80,7 @@ def test_name_of_two_images_is_refused(folder: Path) -> None:
 def test_what_no_list_names_is_inspected_for_one_that_names_nothing(folder: Path, text: bytes) -> None:
     (folder / "train.txt").write_bytes(text)
     write(folder / "val.txt", "deep/c\n")
-    found: list[Defect] = []
-    dataset = open_dataset(folder, DataConfig(), defects=found)
+    dataset, found = open_with_defects(folder, DataConfig())
     assert ids(dataset) == {"train": ["a", "b", "d"], "val": ["deep/c"]}
     assert [defect.file.name for defect in found] == ["train.txt"]
     assert has_note(dataset, "3 images are in none of these lists and are inspected as train")

@@ -74,7 +74,7 @@ def test_one_image_or_sequence_cannot_be_split(group: str | None, what: str) -> 
 def test_settings_of_a_split_that_is_there_already_are_refused(tmp_path: Path, setting: dict[str, object]) -> None:
     for split in ("train", "val"):
         pairs(tmp_path / split / "images", tmp_path / split / "masks", ["a"])
-    with pytest.raises(ConfigError, match=f"{next(iter(setting))}=.*: there is a val split of 1 images already"):
+    with pytest.raises(ConfigError, match=rf"{next(iter(setting))}=.*already has a val split \(1 images\)"):
         opened(tmp_path, **setting)
 
 

@@ -7,14 +7,13 @@ import pytest
 
 from made_files import has_note, ids, image, mask, opened, pairs, write
 from pyramidseg.base.config import DataConfig
-from pyramidseg.base.defects import Defect, DefectKind
+from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.open_dataset import open_with_defects
 
 
 def unread(root: Path) -> list[str]:
-    found: list[Defect] = []
-    open_dataset(root, DataConfig(), defects=found)
+    _, found = open_with_defects(root, DataConfig())
     assert {defect.kind for defect in found} <= {DefectKind.ABSENT}
     return [str(defect.file.relative_to(root)) for defect in found]
 
@@ -123,9 +122,10 @@ def test_folder_of_a_seldom_name_that_is_no_split_is_left_out(train: Path) -> No
     assert not has_note(dataset, str(train / "dev"))
 
 
-def test_pairs_beside_the_splits_are_left_out_aloud(train: Path) -> None:
+def test_folders_with_images_next_to_the_splits_are_left_out_with_a_note(train: Path) -> None:
     pairs(train / "holdout" / "images", train / "holdout" / "masks", ["d"], 0, 1)
     image(train / "overlays" / "d.jpg")
+    write(train / "docs" / "readme.md", "")
     dataset = opened(train)
-    assert has_note(dataset, str(train / "holdout"), "no split", "left out")
-    assert not has_note(dataset, "overlays")
+    assert has_note(dataset, str(train / "holdout"), str(train / "overlays"), "no split", "left out")
+    assert not has_note(dataset, "docs")

@@ -6,10 +6,10 @@ from PIL import Image
 
 from made_files import all_ids, color_mask, first_row, has_note, ids, image, labels, mask, opened, palette_mask, write
 from pyramidseg.base.config import DataConfig
-from pyramidseg.base.defects import Defect, DefectKind
+from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.formats.class_lists import voc_color
-from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.open_dataset import open_with_defects
 from pyramidseg.formats.voc import VOC
 
 PALETTE = [voc_color(index) for index in range(256)]
@@ -77,8 +77,7 @@ class TestPascal:
 
     def test_names_in_two_lists_are_all_named_and_stay_in_the_first(self, tmp_path: Path) -> None:
         listed(tmp_path, train="a b c", val="b d c")
-        found: list[Defect] = []
-        dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+        dataset, found = open_with_defects(tmp_path, DataConfig())
         assert ids(dataset) == {"train": ["a", "b", "c"], "val": ["d"]}
         assert [(defect.kind, defect.file.name) for defect in found] == [(DefectKind.LEAK, "val.txt")] * 2
         with pytest.raises(DataError, match=r"val\.txt: names 'b', and so does train\.txt: an image can be in one"):
@@ -115,7 +114,7 @@ class TestPascal:
 
     def test_devkit_is_entered_aloud(self, tmp_path: Path) -> None:
         listed(tmp_path / "VOCdevkit" / "VOC2012", train="a", val="b")
-        assert has_note(opened(tmp_path), "the dataset lies in", "VOCdevkit/VOC2012")
+        assert has_note(opened(tmp_path), "the dataset is in", "VOCdevkit/VOC2012")
 
     def test_boxes_alone_are_named(self, tmp_path: Path) -> None:
         image(tmp_path / "JPEGImages" / "a.jpg")
@@ -158,7 +157,7 @@ class TestCvat:
             mask(tmp_path / "SegmentationClass" / f"{name}.png", 0, 1, 2, 255)
         dataset = opened(tmp_path)
         assert first_row(dataset) == [0, 1, 2, 255]
-        assert has_note(dataset, "background 0, fig 1, date 2; ignored 255")
+        assert has_note(dataset, "background 0, fig 1, date 2; ignored: 255")
 
     def test_frames_without_labels_are_left_out_aloud(self, tmp_path: Path) -> None:
         exported(tmp_path, "a", "b", "c")

@@ -90,10 +90,10 @@ def test_wrong_content_is_a_config_error(folder: Path, text: str, message: str) 
     [
         ("classes: [a", "d.yaml: not readable as YAML"),
         ("- a", "d.yaml: a mapping with the keys ignore, binary"),
-        ("path: elsewhere", "d.yaml: path: there is no folder"),
+        ("path: elsewhere", "d.yaml: path: folder "),
         ("train: summer", "not recognised as a dataset with the folders 'summer': found train/, val/"),
         ("train: summer\nval: val", "d.yaml: train: no images with masks in a folder 'summer'"),
-        ("train: {images: a, masks: b}", "d.yaml: train.images: there is no folder"),
+        ("train: {images: a, masks: b}", "d.yaml: train.images: folder "),
         ("format: segnet", "not recognised as a dataset of format segnet: found train/, val/"),
     ],
 )

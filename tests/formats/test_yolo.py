@@ -9,7 +9,7 @@ from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Dataset
-from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.open_dataset import open_with_defects
 
 HEIGHT, WIDTH = 8, 10
 SQUARE = "0.0 0.0 0.4 0.0 0.4 0.5 0.0 0.5"
@@ -35,8 +35,7 @@ def ultralytics(root: Path, label: str | None = f"0 {SQUARE}\n", yaml: str = NAM
 
 
 def defects(root: Path) -> list[Defect]:
-    found: list[Defect] = []
-    open_dataset(root, DataConfig(), defects=found)
+    _, found = open_with_defects(root, DataConfig())
     return found
 
 
@@ -374,8 +373,7 @@ class TestDescription:
         add(root, "images/train", "a", "b")
         write(root / "train.txt", "images/train/a.jpg\n../one.jpg\nimages/train/b.jpg\n../two.jpg\n")
         write(root / "data.yaml", f"train: train.txt\nval: [gone, lost]\n{NAMES}")
-        found: list[Defect] = []
-        dataset = open_dataset(root, DataConfig(), defects=found)
+        dataset, found = open_with_defects(root, DataConfig())
         assert ids(dataset) == {"train": ["images/train/a", "images/train/b"]}
         assert [(defect.kind, defect.file.name, defect.detail.split()[0]) for defect in found] == [
             (DefectKind.OUTSIDE, "train.txt", "'../one.jpg'"),
@@ -398,8 +396,7 @@ class TestDescription:
         write(tmp_path / "labels/train/b.txt", f"7 {SQUARE}")
         write(tmp_path / "train.txt", text)
         write(tmp_path / "data.yaml", f"train: train.txt\nval: images/val\n{NAMES}")
-        found: list[Defect] = []
-        dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+        dataset, found = open_with_defects(tmp_path, DataConfig())
         assert ids(dataset) == {"train": ["images/train/a", "images/train/b"], "val": ["a", "b"]}
         assert "2 images are in no list and are inspected as train" in dataset.notes
         assert [defect.file.name for defect in found] == ["train.txt"]
@@ -428,8 +425,7 @@ class TestDescription:
     def test_what_is_wrong_in_it_does_not_hide_the_rest(self, tmp_path: Path, yaml: bytes) -> None:
         ultralytics(tmp_path).joinpath("data.yaml").write_bytes(yaml)
         write(tmp_path / "labels/train/lost.txt", f"1 {SQUARE}")
-        found: list[Defect] = []
-        dataset = open_dataset(tmp_path, DataConfig(), defects=found)
+        dataset, found = open_with_defects(tmp_path, DataConfig())
         assert ids(dataset) == {"train": ["a", "b"], "val": ["c"]}
         assert [(defect.kind, defect.file.name) for defect in found] == [
             (DefectKind.BAD_ANNOTATION, "data.yaml"),

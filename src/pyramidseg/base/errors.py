@@ -21,6 +21,8 @@ class PyramidSegError(Exception):
     """Base class: the user's input cannot be used as it is."""
 
     exit_status = 2
+    suggestion = ""
+    """Lines at the end of the message that are to be pasted into a file; the command line prints them as they are."""
 
 
 class ConfigError(PyramidSegError, ValueError):

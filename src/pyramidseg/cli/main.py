@@ -88,7 +88,7 @@ def _run_command(arguments: Sequence[str]) -> int:
         finally:
             _flush_output()  # a failure at Python's own exit could not be caught
     except PyramidSegError as error:
-        return _report(str(error), error.exit_status)
+        return _report(str(error).removesuffix(error.suggestion), error.exit_status, suggestion=error.suggestion)
     except KeyboardInterrupt as error:
         return _report(str(error) or "interrupted", INTERRUPTED)
     except OSError as error:
@@ -166,7 +166,8 @@ def _is_broken(stream: TextIO | None) -> bool:
     return False
 
 
-def _report(message: str, status: int) -> int:
+def _report(message: str, status: int, *, suggestion: str = "") -> int:
     line = " ".join(message.split())
-    print(f"error: {line}" if status != INTERRUPTED else line, file=sys.stderr, flush=True)
+    line = f"error: {line}" if status != INTERRUPTED else line
+    print(f"{line}\n{suggestion}" if suggestion else line, file=sys.stderr, flush=True)
     return status

@@ -161,7 +161,7 @@ def evaluate(
     opened = open_dataset(
         dataset,
         data,
-        assumed=ready.classes,
+        fallback_classes=ready.classes,
     )
     for line in (f"{opened.source}: {opened.layout}", *(f"  {note}" for note in opened.notes)):
         logger.info(line)

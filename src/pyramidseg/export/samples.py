@@ -78,7 +78,7 @@ def labelled_samples(model: Segmenter, dataset: str | Path, split: str, data: Da
     opened = open_dataset(
         dataset,
         data,
-        assumed=model.classes,
+        fallback_classes=model.classes,
     )
     check_classes(opened, model.classes)
     records = opened.split(split)

@@ -1,9 +1,9 @@
-"""From names, values and colours, as the user and the format give them, to classes and the decoder of their masks."""
+"""Maps the names, values and colours that the user and the format give to classes and a mask decoder."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyramidseg.base.classes import Classes, Color, default_palette
 from pyramidseg.base.config import LabelConfig, MaskReference
@@ -14,30 +14,37 @@ from pyramidseg.data.index_masks import NODATA_KEYWORD, IndexValues
 from pyramidseg.data.records import ValueSource
 from pyramidseg.formats.dataset_format import ParsedDataset, SourceLabel
 from pyramidseg.formats.dataset_yaml import ClassEntry, SplitEntry
-from pyramidseg.formats.mask_sampling import colored_mask, mask_files
+from pyramidseg.formats.mask_sampling import find_color_mask, mask_files
 
 OTHER = "*"
 """In `ignore`: all values that are not named."""
 
 
-class Labels(NamedTuple):
-    """Classes, the decoder of their masks, and what was inferred."""
+@dataclass(frozen=True)
+class Labels:
+    """Classes and the decoder of their masks.
+
+    Attributes:
+        config: the settings that they follow from, inferred ones included.
+        notes: what was inferred.
+    """
 
     classes: Classes
     masks: ClassMasks
+    config: LabelConfig
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ClassMap:
-    """What values there are and what they are called: where class entries and ignored values are looked up.
+    """The values that masks can have and their names: where class entries and ignored values are looked up.
 
     Attributes:
         source: what the user named, for messages.
         labels: the format's, with values as `values` reads them.
     """
 
-    source: str
+    source: Path
     values: ValueSource
     labels: tuple[SourceLabel, ...]
     config: LabelConfig
@@ -45,54 +52,50 @@ class ClassMap:
 
     @classmethod
     def of(
-        cls, listing: ParsedDataset, classes: tuple[ClassEntry, ...] | None, config: LabelConfig, *, source: str
+        cls, parsed: ParsedDataset, classes: tuple[ClassEntry, ...] | None, config: LabelConfig, *, source: Path
     ) -> "ClassMap":
-        """Image files whose pixels turn out to be colours are read as such, aloud.
+        """Read image files by their colours if their pixels turn out to be colours, with a note.
 
         Raises:
             ConfigError: a tolerance for masks that hold no colours.
         """
-        if isinstance(listing.values, ColorValues):
-            values = replace(listing.values, tolerance=config.tolerance)
-            return cls(source, values, listing.labels, config, (f"colours are compared {_exactness(config)}",))
-        colored = None
+        if isinstance(parsed.values, ColorValues):
+            values = replace(parsed.values, tolerance=config.tolerance)
+            return cls(source, values, parsed.labels, config, (f"colours are compared {_exactness(config)}",))
+        color_mask = None
         known: list[tuple[int, Color | None]] = []
-        if isinstance(listing.values, IndexValues):
+        if isinstance(parsed.values, IndexValues):
             known = _own_colors(classes)
             if not any(color for _, color in known):
-                known = [(label.value, label.color) for label in listing.labels]
-            masks = mask_files(listing)
-            colored = colored_mask(
-                masks,
-                known,
-                tolerance=config.tolerance,
-                how=index_values(config),
+                known = [(label.value, label.color) for label in parsed.labels]
+            color_mask = find_color_mask(
+                mask_files(parsed), known, tolerance=config.tolerance, how=index_values(config)
             )
-        if colored is None:
+        if color_mask is None:
             if config.tolerance:
                 raise ConfigError(
-                    f"{source}: tolerance={config.tolerance}: tolerance is for masks that hold colours, and these hold "
+                    f"{source}: tolerance={config.tolerance}: tolerance applies to masks of colours, and these contain "
                     "none; leave it out"
                 )
-            indices = listing.values
+            indices = parsed.values
             if isinstance(indices, IndexValues):
                 explicit = bool(classes) and all(entry.value is not None or entry.merged for entry in classes or ())
                 in_palettes = tuple((value, color) for value, color in known if color)
                 indices = replace(index_values(config), colors=in_palettes, explicit=explicit)
-            return cls(source, indices, listing.labels, config)
-        labels = tuple(replace(label, value=pack(label.color)) for label in listing.labels if label.color is not None)
+            return cls(source, indices, parsed.labels, config)
+        labels = tuple(replace(label, value=pack(label.color)) for label in parsed.labels if label.color is not None)
         colors = {pack(color) for _, color in _own_colors(classes) if color is not None}
         references = [reference for entry in classes or () for reference in entry.merged] + list(config.ignore)
         colors |= {value for reference in references if (value := _hex(reference)) is not None}
         packed = tuple(sorted(colors | {label.value for label in labels}))
-        note = f"the masks hold colours ({colored}), which are compared {_exactness(config)}"
+        note = f"the masks contain colours ({color_mask}), which are compared {_exactness(config)}"
         return cls(source, ColorValues(packed, config.tolerance), labels, config, (note,))
 
     def named(self, entries: tuple[ClassEntry, ...]) -> Labels:
-        """Classes of a list of entries: by value, by colour, by the format's names, or else by position.
+        """Classes of a list of entries: by value, by colour, by the format's names, otherwise by position.
 
         Raises:
-            ConfigError: entries that contradict each other, or name what is not there.
+            ConfigError: entries that contradict each other, or name what does not exist.
         """
         origins = [self._origins(entry) for entry in entries]
         notes: tuple[str, ...] = ()
@@ -121,34 +124,34 @@ class ClassMap:
                 ignore_unlisted=OTHER in self.config.ignore,
                 resize=self.config.resize_masks,
             )
-            return Labels(make_classes(entries, of_class), masks, notes)
+            return Labels(make_classes(entries, of_class), masks, self.config, notes)
         except DataError as error:
             raise ConfigError(f"{self.source}: {error}") from None
 
     def own_entries(self) -> tuple[ClassEntry, ...]:
         """The format's classes, without those that the user ignores."""
-        dropped = self._said_ignored()
+        dropped = self._ignored_by_user()
         kept = (label.name for label in self.labels if not label.ignored and label.value not in dropped)
         return tuple(ClassEntry(name=name) for name in dict.fromkeys(kept))
 
     def ignored(self, ids: Iterable[int]) -> tuple[int, ...]:
-        """The values that the user ignores, and those that the format does unless they are a class."""
-        ours = {label.value for label in self.labels if label.ignored} - set(ids)
-        return tuple(sorted(self._said_ignored() | ours))
+        """The values that the user ignores, and those that the format ignores unless they are a class."""
+        of_format = {label.value for label in self.labels if label.ignored} - set(ids)
+        return tuple(sorted(self._ignored_by_user() | of_format))
 
-    def _said_ignored(self) -> set[int]:
-        references = (reference for reference in self.config.ignore if not self._stands_for_more(reference))
+    def _ignored_by_user(self) -> set[int]:
+        references = (reference for reference in self.config.ignore if not self._is_no_single_value(reference))
         return {value for reference in references for value in self._values_of(reference)}
 
-    def _stands_for_more(self, reference: MaskReference) -> bool:
-        """Whether it is none of the indices or names, as what else counts nowhere is known to `values`."""
+    def _is_no_single_value(self, reference: MaskReference) -> bool:
+        """Whether an ignored reference is `*`, or nodata or a negative number, which `values` handles itself."""
         if reference == NODATA_KEYWORD and any(label.name == NODATA_KEYWORD for label in self.labels):
             return False
-        nothing = reference == NODATA_KEYWORD or (isinstance(reference, int) and reference < 0)
-        return reference == OTHER or (nothing and isinstance(self.values, IndexValues))
+        is_nodata = reference == NODATA_KEYWORD or (isinstance(reference, int) and reference < 0)
+        return reference == OTHER or (is_nodata and isinstance(self.values, IndexValues))
 
     def _origins(self, entry: ClassEntry) -> tuple[int, ...]:
-        """The values of one class; none where only its position could tell."""
+        """The mask values of one class; empty if only its position can tell."""
         if entry.merged:
             return tuple(dict.fromkeys(value for reference in entry.merged for value in self._values_of(reference)))
         if entry.value is not None:
@@ -162,7 +165,7 @@ class ClassMap:
         if isinstance(reference, int):
             if colors:
                 raise ConfigError(
-                    f"{self.source}: value {reference}: the masks hold colours; name a colour, such as '#40c000'"
+                    f"{self.source}: value {reference}: the masks contain colours; name a colour, such as '#40c000'"
                 )
             return (reference,)
         values = tuple(label.value for label in self.labels if label.name == reference)
@@ -171,17 +174,19 @@ class ClassMap:
             return values or (color or 0,)
         names = [label.name for label in self.labels]
         what = (
-            "the masks hold no colours"
+            "the masks contain no colours"
             if color is not None
             else nearest(reference, names)
             if names
             else "this format defines no names, so values are needed"
         )
-        raise ConfigError(f"{self.source}: {reference!r} is nothing that the masks hold; {what}")
+        raise ConfigError(f"{self.source}: {reference!r} is not a class or value of the masks; {what}")
 
     def _no_origin(self, name: str) -> str:
         if isinstance(self.values, ColorValues):
-            return f"{self.source}: class {name!r} has no color, and the masks hold colours: give every class its color"
+            return (
+                f"{self.source}: class {name!r} has no color, and the masks contain colours: give every class its color"
+            )
         if self.labels:
             names = [label.name for label in self.labels]
             return (
@@ -192,20 +197,20 @@ class ClassMap:
 
 
 def index_values(config: LabelConfig) -> IndexValues:
-    """The reader of index masks, by what is ignored and can be no index."""
+    """The reader of index masks, given the ignored values that cannot be an index."""
     negative = sorted({value for value in config.ignore if isinstance(value, int) and value < 0})
     return IndexValues(negative=tuple(negative), nodata=NODATA_KEYWORD in config.ignore)
 
 
 def make_classes(entries: Sequence[ClassEntry], format_colors: dict[int, Color] | None = None) -> Classes:
-    """Classes with the colours that were given, or the format's by class id, or the default palette's."""
+    """Classes with the colours that were given, otherwise the format's by class id, otherwise the default palette's."""
     spare, known = default_palette(len(entries)), format_colors or {}
     colors = tuple(entry.color or known.get(index, spare[index]) for index, entry in enumerate(entries))
     return Classes(tuple(entry.name for entry in entries), colors)
 
 
 def _own_colors(classes: tuple[ClassEntry, ...] | None) -> list[tuple[int, Color | None]]:
-    """Values and colours of the user's classes, without those whose colour is for pictures alone."""
+    """Values and colours of the user's classes, without merged ones, whose colour is only for display."""
     return [
         (position if entry.value is None else entry.value, entry.color)
         for position, entry in enumerate(classes or ())
@@ -227,7 +232,7 @@ def _hex(reference: MaskReference) -> int | None:
         return None
 
 
-# The dataset file that opens a dataset again as it was opened: everything that was said, and all that was inferred.
+# The dataset file that opens a dataset again as it was opened: everything that was stated or inferred.
 
 
 def dataset_description(
@@ -239,12 +244,12 @@ def dataset_description(
     *,
     classes: tuple[ClassEntry, ...] | None = None,
 ) -> dict[str, Any]:
-    """The content of a `DatasetFile`, in plain lists and numbers. Classes say which values they are made of.
+    """The content of a `DatasetFile` in plain lists and numbers, in which every class states its mask values.
 
     Args:
-        format: None where every split names its own folders.
-        labels: None where nothing is known of them.
-        classes: as they were said; a colour that palettes are compared with stays one.
+        format: None if every split names its own folders.
+        labels: None if the classes could not be decided.
+        classes: as they were given; a colour that palettes are compared with is kept as such.
     """
     settings = config.model_dump(mode="json", exclude_defaults=True)
     own = {entry.name for entry in classes or () if entry.color is not None and not entry.merged}
@@ -266,9 +271,9 @@ def _classes(labels: Labels, config: LabelConfig, own: set[str]) -> list[dict[st
     for index, (name, color) in enumerate(zip(labels.classes.names, labels.classes.colors, strict=True)):
         entry: dict[str, Any] = {"name": name, "color": list(color)}
         if config.binary or config.threshold is not None:
-            pass  # which say the values
+            pass  # these settings state the values
         elif name in own and len(origins[index]) == 1 and isinstance(labels.masks.values, IndexValues):
-            entry["value"] = origins[index][0]  # beside `from`, the colour would be for pictures alone
+            entry["value"] = origins[index][0]  # next to `from`, the colour would be for display only
         else:
             entry["from"] = origins[index]
         content.append(entry)

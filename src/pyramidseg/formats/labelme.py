@@ -43,7 +43,7 @@ from pyramidseg.base.safe_paths import is_file, is_plain, named_file, short
 from pyramidseg.data.index_masks import describe_names
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, SplitNames
-from pyramidseg.formats.detection import json_kind
+from pyramidseg.formats.json_kind import json_kind
 from pyramidseg.formats.paths import child_folder
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, alike
 from pyramidseg.images.decode import image_size

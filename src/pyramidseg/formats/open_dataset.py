@@ -1,10 +1,11 @@
-"""Datasets as users have them: a folder whose layout is recognised, or a YAML file that describes it.
+"""Opens a dataset: a folder whose format is detected, or a YAML file that describes one.
 
+YAML file or folder -> detect the format -> read its records -> decide on the classes -> make a val split -> `Dataset`.
 A format is a module with a `DatasetFormat`, and an entry in `FORMATS`.
 """
 
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,22 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig, LabelConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError
-from pyramidseg.data.index_masks import NODATA_KEYWORD, IndexValues
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats import ade20k, camvid, cityscapes, folders, labelme, roboflow, segnet, voc
-from pyramidseg.formats.class_inference import AmbiguousLabelsError, Interpretation, decide_labels
-from pyramidseg.formats.class_lists import PARSERS, find_class_list
+from pyramidseg.formats.class_inference import decide_labels, placeholder_labels
+from pyramidseg.formats.class_lists import PARSERS
 from pyramidseg.formats.coco import instances, panoptic
-from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES, DatasetFormat, ParsedDataset
+from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset
 from pyramidseg.formats.dataset_yaml import ClassEntry, DatasetFile, SplitEntry, read_dataset_file, refuse_unused
-from pyramidseg.formats.detection import Recognised, claims_on, recognise, refuse_defects
+from pyramidseg.formats.detection import detect_format, refuse_defects, selected_formats
 from pyramidseg.formats.geojson import geojson_folders
 from pyramidseg.formats.geojson.geojson_classes import apply_label_config
-from pyramidseg.formats.geojson.geojson_folders import is_vectors, pair_vectors, with_vectors
-from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
-from pyramidseg.formats.label_mapping import dataset_description
-from pyramidseg.formats.mask_sampling import black_and_white, mask_files, mask_with_nodata
-from pyramidseg.formats.pairing import MatchedFiles, pair_folders
+from pyramidseg.formats.label_interpretation import AmbiguousLabelsError
+from pyramidseg.formats.label_mapping import Labels, dataset_description
+from pyramidseg.formats.named_folders import read_class_list_only, with_named_folders
 from pyramidseg.formats.splitting import with_val_split
-from pyramidseg.formats.unlisted_splits import may_have_rare_val_name, with_unread_splits
+from pyramidseg.formats.unlisted_splits import with_rare_val_name, with_unlisted_splits
+from pyramidseg.formats.yaml_proposal import dataset_file
 from pyramidseg.formats.yolo import yolo_folders
 from pyramidseg.formats.yolo.data_yaml import is_data_yaml
 
@@ -53,134 +52,221 @@ FORMATS: dict[str, DatasetFormat[Any]] = {
 }
 """All dataset formats by name."""
 
-_OF_LISTS = {DefectKind.ABSENT, DefectKind.BAD_ANNOTATION, DefectKind.EMPTY}
-"""Of lists and annotation files, whose classes settings may refer to."""
+_LISTS_AND_ANNOTATIONS = {DefectKind.ABSENT, DefectKind.BAD_ANNOTATION, DefectKind.EMPTY}
+"""Defects of files that define classes, which settings may refer to."""
 
 DEFAULT_VAL_SHARE = 0.2
-DESCRIPTION = "dataset.yaml"
-"""A folder that holds a file of this name is read by it."""
 
 
-def open_dataset(
-    source: str | Path | Dataset,
-    data: DataConfig,
-    *,
-    assumed: Classes | None = None,
-    defects: list[Defect] | None = None,
-) -> Dataset:
-    """List a dataset, decide on its classes, and see that it has a validation split.
+def open_dataset(source: str | Path | Dataset, data: DataConfig, *, fallback_classes: Classes | None = None) -> Dataset:
+    """List the images and masks of a dataset, decide on its classes, and make a validation split if there is none.
 
     Args:
-        source: a folder, a YAML file (`yaml_file`), or a dataset made in Python.
-        data: `format`, `classes` and what `LabelConfig` has are used, and go before those of the file; what is ignored
-            is added up. Of a dataset made in Python, `bands`, `val_share` and `group` are.
-        assumed: the classes of the model that the dataset is opened for; taken where the dataset says none.
-        defects: takes what is wrong with files that belong to no record, such as images without a mask, and masks that
-            leave more than one reading; without it they are refused, with it one of the readings is taken.
+        source: a folder, a YAML file (`dataset_yaml`), or a dataset made in Python.
+        data: `format`, `classes` and the settings of `LabelConfig` are used and override those of the YAML file, except
+            that ignored values are added up. For a dataset made in Python only `bands`, `val_share` and `group` apply.
+        fallback_classes: the classes of the model that the dataset is opened for; used if the dataset defines none.
 
     Raises:
-        DataError: there is nothing, or nothing that can be read, or the labels leave more than one reading.
-        ConfigError: the YAML file or the settings say what is not possible, or what has no effect.
+        DataError: nothing that can be read is there, files have defects, or the dataset has several readings.
+        ConfigError: the YAML file or the settings contradict themselves, or have no effect.
     """
     if isinstance(source, Dataset):
-        refuse_unused(data, source.source)
-        return _with_val(replace(source, bands=data.bands or source.bands), data)
-    file, description = _describe(Path(source))
-    root = Path(source) if file is None else file.parent / description.path
-    format, root, listing = _list(root, file, description, data.format or description.format)
-    if defects is None:
-        refuse_defects(root, listing.defects)
-    else:
-        defects += listing.defects
-    listing, config = _with_nodata(listing, _joined(data, description))
-    classes = tuple(ClassEntry(name=name) for name in data.classes) if data.classes else description.classes
-    said, any_read = config, True
-    decide = partial(
-        decide_labels,
-        source=str(file or root),
-        assumed=assumed,
+        return _with_settings(source, data)
+    stated = _read_statements(Path(source), data)
+    found = _find_records(stated)
+    refuse_defects(found.root, found.parsed.defects)
+    found = found.with_geojson_settings(stated, fallback_classes)
+    labels = decide_labels(
+        found.parsed,
+        source=stated.source,
+        classes=stated.classes,
+        config=stated.config,
+        fallback_classes=fallback_classes,
     )
+    return _with_val(_dataset(stated, found, labels), labels.config)
+
+
+def open_with_defects(source: str | Path | Dataset, data: DataConfig) -> tuple[Dataset, list[Defect]]:
+    """Open a dataset for inspection: return its defects too, and read ambiguous masks by the likeliest interpretation.
+
+    Raises:
+        DataError: it is not recognised as a dataset.
+        ConfigError: as `open_dataset`.
+    """
+    if isinstance(source, Dataset):
+        return _with_settings(source, data), []
+    stated = _read_statements(Path(source), data)
+    found = _find_records(stated)
+    defects = list(found.parsed.defects)
+    is_class_list_damaged = any(defect.file.name.lower() in PARSERS for defect in defects)
     try:
-        listing = apply_label_config(
-            listing,
-            config,
-            classes=classes,
-            assumed=assumed,
-            source=str(file or root),
+        found = found.with_geojson_settings(stated, None)
+        labels = decide_labels(found.parsed, source=stated.source, classes=stated.classes, config=stated.config)
+        dataset = _dataset(stated, found, labels)
+    except AmbiguousLabelsError as error:
+        if any(found.parsed.splits.values()) and not is_class_list_damaged:
+            defects.append(Defect(DefectKind.UNCLEAR_CLASSES, stated.source, error.detail))
+        likeliest = error.interpretations[0]
+        labels = decide_labels(
+            found.parsed,
+            source=stated.source,
+            classes=likeliest.classes or stated.classes,
+            config=likeliest.apply(stated.config),
         )
-        labels = decide(listing, classes=classes, config=config)
-    except (DataError, ConfigError) as error:
-        reading = _possible_reading(error, classes, damaged=any(defect.kind in _OF_LISTS for defect in listing.defects))
-        if defects is None or reading is None:
-            raise
-        told = any(defect.file.name.lower() in PARSERS for defect in listing.defects)  # of the class list
-        if isinstance(error, AmbiguousLabelsError) and any(listing.splits.values()) and not told:
-            defects.append(Defect(DefectKind.UNCLEAR_CLASSES, file or root, error.detail))
+        dataset = _dataset(stated, found, labels)
+    except (DefectError, ConfigError) as error:  # no mask can be read, or the settings name classes of a damaged file
         if isinstance(error, ConfigError):
-            listing = replace(listing, notes=(*listing.notes, f"the settings do not fit what could be read: {error}"))
-        any_read = isinstance(error, AmbiguousLabelsError)
-        config = config.model_copy(update=dict(reading.settings))
-        labels = decide(listing, classes=reading.classes, config=config)
-    described = () if file is None or file == Path(source) else (f"described by {file}",)
-    entered = () if file is not None or root == Path(source) else (f"the dataset lies in {root}",)
-    dataset = Dataset(
-        source=str(source),
-        layout=listing.layout,
+            if not any(defect.kind in _LISTS_AND_ANNOTATIONS for defect in defects):
+                raise
+            found = found.with_note(f"the settings do not fit what could be read: {error}")
+        labels = placeholder_labels(found.parsed, source=stated.source)
+        dataset = replace(_dataset(stated, found, labels), description=_description(stated, found, None))
+    if len(dataset.splits.get("train", ())) < 2 or "val" in found.parsed.splits:
+        return dataset, defects  # too few images to divide, or a val split of which nothing can be read
+    return _with_val(dataset, labels.config), defects
+
+
+@dataclass(frozen=True)
+class _Statements:
+    """What the user stated about a dataset, in a YAML file or in settings.
+
+    Attributes:
+        named: the folder or YAML file that the user named.
+        file: the YAML file, if there is one.
+        root: the folder of the dataset.
+    """
+
+    named: Path
+    file: Path | None
+    root: Path
+    format: str | None
+    splits: Mapping[str, SplitEntry]
+    classes: tuple[ClassEntry, ...] | None
+    config: LabelConfig
+
+    @property
+    def source(self) -> Path:
+        """What messages name: the YAML file if there is one, otherwise the folder."""
+        return self.file or self.named
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The records of a dataset, the format that listed them (if one did), and their folder."""
+
+    format: str | None
+    root: Path
+    parsed: ParsedDataset
+
+    def with_note(self, note: str) -> "_Found":
+        return replace(self, parsed=replace(self.parsed, notes=(*self.parsed.notes, note)))
+
+    def with_geojson_settings(self, stated: _Statements, fallback_classes: Classes | None) -> "_Found":
+        parsed = apply_label_config(
+            self.parsed,
+            stated.config,
+            classes=stated.classes,
+            fallback_classes=fallback_classes,
+            source=str(stated.source),
+        )
+        return replace(self, parsed=parsed)
+
+
+def _read_statements(source: Path, data: DataConfig) -> _Statements:
+    """Read the YAML file, if there is one; settings override it, and ignored values are added up."""
+    if not source.exists():
+        raise DataError(f"{source}: no such file or folder; a dataset is a folder or a YAML file")
+    if source.is_file() and source.suffix.lower() not in (".yaml", ".yml"):
+        raise DataError(f"{source}: is not a dataset; a dataset is a folder or a YAML file (.yaml, .yml)")
+    file = dataset_file(source) if dataset_file(source).is_file() else None
+    content, root = DatasetFile(), source
+    if file is not None:
+        content = DatasetFile(format=yolo_folders.FORMAT.name) if is_data_yaml(file) else read_dataset_file(file)
+        root = file.parent / content.path
+    if not root.is_dir():
+        raise DataError(f"{file}: path: folder {root} does not exist; path is relative to the file")
+    given = {name: getattr(data, name) for name in LabelConfig.model_fields if name in data.model_fields_set}
+    settings = {name: getattr(content, name) for name in LabelConfig.model_fields} | given
+    settings["ignore"] = tuple(dict.fromkeys((*data.ignore, *content.ignore)))
+    return _Statements(
+        named=source,
+        file=file,
+        root=root,
+        format=data.format or content.format,
+        splits=content.splits,
+        classes=tuple(ClassEntry(name=name) for name in data.classes) if data.classes else content.classes,
+        config=LabelConfig(**settings),
+    )
+
+
+def _find_records(stated: _Statements) -> _Found:
+    """List the records: by the format of the folder, and by the folders that a YAML file names."""
+    origin = str(stated.file or "data.format")
+    names = {split: (entry.folder.lower(),) for split, entry in stated.splits.items() if entry.folder is not None}
+    if stated.splits and not names:
+        if stated.format not in (None, geojson_folders.FORMAT.name):
+            raise ConfigError(
+                f"{origin}: format={stated.format}: every split names its own folders, so leave the format out"
+            )
+        found = _Found(None, stated.root, read_class_list_only(stated.root))
+    else:
+        detected = detect_format(
+            stated.root,
+            names or SPLIT_NAMES,
+            formats=selected_formats(stated.format, FORMATS, origin=origin),
+            source=stated.source,
+        )
+        parsed = detected.read()
+        if not names:
+            parsed = with_rare_val_name(detected, parsed)
+            parsed = with_unlisted_splits(detected.root, parsed)
+        found = _Found(detected.format.name, detected.root, parsed)
+    parsed = with_named_folders(found.parsed, stated.splits, root=stated.root, file=stated.file)
+    notes = [f"described by {stated.file}"] if stated.file not in (None, stated.named) else []
+    notes += [f"the dataset is in {found.root}"] if found.root != stated.root and stated.file is None else []
+    return replace(found, parsed=replace(parsed, notes=(*notes, *parsed.notes)))
+
+
+def _dataset(stated: _Statements, found: _Found, labels: Labels) -> Dataset:
+    parsed = found.parsed
+    return Dataset(
+        source=str(stated.named),
+        layout=parsed.layout,
         classes=labels.classes,
         masks=labels.masks,
-        splits={split: records for split, records in listing.splits.items() if records},
-        notes=(*described, *entered, *listing.notes, *labels.notes),
-        bands=config.bands,
-        description=dataset_description(root, format, description.splits, labels, config, classes=classes),
+        splits={split: records for split, records in parsed.splits.items() if records},
+        notes=(*parsed.notes, *labels.notes),
+        bands=labels.config.bands,
+        description=_description(stated, found, labels),
     )
-    if not any_read:  # the reading was a makeshift, and nothing to propose
-        by_level = {"threshold": 128} if black_and_white(mask_files(listing)) else {}
-        proposed = {**dataset_description(root, format, description.splits, None, said), **by_level}
-        dataset = replace(dataset, description=proposed)
-    if defects is not None and (len(dataset.splits.get("train", ())) < 2 or "val" in listing.splits):
-        return dataset  # too few are left to take some out for validation, or it has its own, all of it defective
-    return _with_val(dataset, config)
 
 
-def _possible_reading(
-    error: DataError | ConfigError, classes: tuple[ClassEntry, ...] | None, *, damaged: bool
-) -> Interpretation | None:
-    """How masks could be read that leave more than one reading, or none of which can be read at all.
-
-    Args:
-        damaged: whether lists or files are, which settings may refer to.
-    """
-    if isinstance(error, AmbiguousLabelsError):
-        return error.reading if error.reading.classes else error.reading._replace(classes=classes)
-    if not isinstance(error, DefectError) and not (isinstance(error, ConfigError) and damaged):
-        return None
-    return Interpretation((ClassEntry(name="class 0", color=(0, 0, 0)),), {"ignore": ("*",)})
-
-
-def _with_nodata(listing: ParsedDataset, config: LabelConfig) -> tuple[ParsedDataset, LabelConfig]:
-    """What index masks themselves call nodata, and what can be no index, is ignored, aloud."""
-    if NODATA_KEYWORD in config.ignore or config.threshold is not None or not isinstance(listing.values, IndexValues):
-        return listing, config
-    mask = mask_with_nodata(
-        mask_files(listing),
+def _description(stated: _Statements, found: _Found, labels: Labels | None) -> dict[str, Any]:
+    return dataset_description(
+        found.root,
+        found.format,
+        stated.splits,
+        labels,
+        labels.config if labels else stated.config,
+        classes=stated.classes,
     )
-    if mask is None:
-        return listing, config
-    note = (
-        f"masks hold NaN, or values that their nodata tag names and that can be no class (such as {mask}): these count "
-        f"nowhere (data.ignore={NODATA_KEYWORD})"
-    )
-    ignore = (*config.ignore, NODATA_KEYWORD)
-    return replace(listing, notes=(*listing.notes, note)), config.model_copy(update={"ignore": ignore})
+
+
+def _with_settings(dataset: Dataset, data: DataConfig) -> Dataset:
+    """A dataset made in Python, with the settings that apply to it."""
+    refuse_unused(data, dataset.source)
+    return _with_val(replace(dataset, bands=data.bands or dataset.bands), data)
 
 
 def _with_val(dataset: Dataset, config: LabelConfig) -> Dataset:
+    """The dataset with a validation split, made from training images if there is none."""
     if dataset.splits.get("val"):
         for name in ("val_share", "group"):
             if (value := getattr(config, name)) is not None:
                 raise ConfigError(
-                    f"{dataset.source}: {name}={value}: there is a val split of {len(dataset.splits['val'])} images "
-                    "already, so none is made; leave it out"
+                    f"{dataset.source}: {name}={value}: the dataset already has a val split "
+                    f"({len(dataset.splits['val'])} images), so none is made; leave it out"
                 )
         return dataset
     if not dataset.splits.get("train"):
@@ -188,98 +274,3 @@ def _with_val(dataset: Dataset, config: LabelConfig) -> Dataset:
     share = config.val_share or DEFAULT_VAL_SHARE
     dataset = with_val_split(dataset, share, group=config.group)
     return replace(dataset, description={**dataset.description, "val_share": share} if dataset.description else {})
-
-
-def _joined(data: DataConfig, description: DatasetFile) -> LabelConfig:
-    """What the settings say before what the file says; what is ignored is added up."""
-    said = {name: getattr(data, name) for name in LabelConfig.model_fields if name in data.model_fields_set}
-    joined = {**{name: getattr(description, name) for name in LabelConfig.model_fields}, **said}
-    return LabelConfig(**{**joined, "ignore": tuple(dict.fromkeys((*data.ignore, *description.ignore)))})
-
-
-def _describe(source: Path) -> tuple[Path | None, DatasetFile]:
-    """The YAML file that describes the dataset, if there is one, and what it says."""
-    if source.is_dir():
-        file = source / DESCRIPTION
-        return (file, _read_description(file)) if file.is_file() else (None, DatasetFile())
-    if not source.exists():
-        raise DataError(f"{source}: no such file or folder; a dataset is a folder or a YAML file")
-    if source.suffix.lower() not in (".yaml", ".yml"):
-        raise DataError(f"{source}: is no dataset; a dataset is a folder or a YAML file (.yaml, .yml)")
-    return source, _read_description(source)
-
-
-def _read_description(file: Path) -> DatasetFile:
-    """Ours, or that of YOLO's datasets, which its reader finds in their folder."""
-    return DatasetFile(format="yolo") if is_data_yaml(file) else read_dataset_file(file)
-
-
-def _list(root: Path, file: Path | None, description: DatasetFile, format: str | None) -> Recognised:
-    if not root.is_dir():
-        raise DataError(f"{file}: path: there is no folder {root}; path is relative to the file")
-    origin, entries = str(file or "data.format"), description.splits
-    named = {split: (entry.folder.lower(),) for split, entry in entries.items() if entry.folder is not None}
-    if not entries or named:
-        found = recognise(root, named or SPLIT_NAMES, format=format, formats=FORMATS, origin=origin)
-        if not named:
-            found = _with_seldom_val(found)
-            found = found._replace(listing=with_unread_splits(found.root, found.listing, _can_be_read))
-    elif format not in (None, "geo"):
-        raise ConfigError(f"{origin}: format={format}: every split names its own folders, so leave the format out")
-    else:
-        classes = find_class_list(root)
-        listing = ParsedDataset(
-            "folders named in the YAML file", {}, classes.labels, notes=classes.notes, defects=classes.defects
-        )
-        found = Recognised(None, root, listing)
-    for split in named:
-        assert file is not None, "only a file names folders"
-        if split not in found.listing.splits:
-            detail = f"{split}: no images with masks in a folder {named[split][0]!r} of {root}; correct the name"
-            found = found.with_defects([Defect(DefectKind.ABSENT, file, detail)])
-    for split, entry in entries.items():
-        if entry.folder is None:
-            found = found._replace(listing=_add(found.listing, split, entry, root=root, file=file))
-    return found
-
-
-def _with_seldom_val(found: Recognised) -> Recognised:
-    """The same, or where there is no val, what is listed with one that is called `eval` or the like."""
-    assert found.format is not None, "it was recognised"
-    if [*found.listing.splits] not in (["train"], ["train", "test"]) or not may_have_rare_val_name(found.root):
-        return found
-    try:
-        format = FORMATS[found.format]
-        handle = format.detect(found.root, {**SPLIT_NAMES, "val": RARE_VAL_NAMES})
-        listing = None if handle is None else format.read(handle)
-    except DataError:
-        return found
-    if listing is None or not listing.splits.get("val") or listing.splits.get("train") != found.listing.splits["train"]:
-        return found
-    return found._replace(listing=listing)
-
-
-def _can_be_read(folder: Path) -> bool:
-    """Whether a folder is a dataset of any format by itself."""
-    return bool(claims_on(folder, SPLIT_NAMES, FORMATS)[0])
-
-
-def _add(listing: ParsedDataset, split: str, entry: SplitEntry, *, root: Path, file: Path | None) -> ParsedDataset:
-    images, masks = root / (entry.images or ""), root / (entry.masks or "")
-    vectors = is_vectors(masks)
-    lacking = [
-        Defect(DefectKind.ABSENT, file or root, f"{split}.{key}: there is no folder {folder}; correct the name")
-        for key, folder in (("images", images), ("masks", masks))
-        if not folder.is_dir() and not (vectors and folder is masks)
-    ]
-    if vectors and not lacking:
-        return with_vectors(listing, split, pair_vectors(images, masks), origin=f"{file}: {split}.masks")
-    found = MatchedFiles((), tuple(lacking)) if lacking else pair_folders(images, masks)
-    if found.records and isinstance(listing.values, GeoJsonMasks):
-        raise DataError(f"{file}: {split}.masks: image files here, and GeoJSON in another split; make them one kind")
-    return replace(
-        listing,
-        splits={**listing.splits, split: found.records},
-        notes=tuple(dict.fromkeys((*listing.notes, *found.notes))),
-        defects=(*listing.defects, *found.defects),
-    )

@@ -1,149 +1,152 @@
-"""Folders that are called like a split and were not listed as one: never left out, or trained on, in silence.
+"""Folders named like a split from which the format read nothing: they are never left out or mixed in silently.
 
-A reader lists what fits; a split of which one side is missing, whose annotation file is gone, or which is empty fits
-nothing, and one that lies deeper than the layout has it counts with the rest. Without this, the validation split would
-be cut out of the training images although there is one, or the test split would be among them.
+A format lists what fits its layout. A split with one side missing, without its annotation file, or empty does not fit,
+and a split below another folder is read as part of the whole. Without this check a validation split would be cut out of
+the training images although there is one, or test images would be trained on.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from pyramidseg.base.defects import Defect, DefectKind
+from pyramidseg.base.errors import DataError
+from pyramidseg.base.text import first_few
 from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES, UNLABELLED_SPLIT, ParsedDataset
+from pyramidseg.formats.detection import Detected
 from pyramidseg.formats.paths import content, holds_images, subfolders
 
 _SIDES = "images?|imgs?|pictures|frames|masks?|labels?|annotations?|annot|segmentations?|gt"
+_MAX_FOLDERS = 200
 
 
-def _called(names: Iterable[str]) -> re.Pattern[str]:
+def _folder_pattern(names: Iterable[str]) -> re.Pattern[str]:
+    """Folder names such as `val`, `val2017`, `val_masks`."""
     return re.compile(rf"(?:{'|'.join(names)})\d*(?:[_-]?(?:{_SIDES}))?", re.IGNORECASE)
 
 
-_NAMES = {
-    split: _called(names)
-    for split, names in {
-        **SPLIT_NAMES,
-        "train": (*SPLIT_NAMES["train"], "train_?val"),
-        "val": (*SPLIT_NAMES["val"], *RARE_VAL_NAMES),
-    }.items()
+_PATTERNS = {
+    "train": _folder_pattern((*SPLIT_NAMES["train"], "train_?val")),
+    "val": _folder_pattern((*SPLIT_NAMES["val"], *RARE_VAL_NAMES)),
+    "test": _folder_pattern(SPLIT_NAMES["test"]),
 }
-_SELDOM = _called(RARE_VAL_NAMES)
-_SELDOM_WORD = re.compile(rf"(?<![a-z])(?:{'|'.join(RARE_VAL_NAMES)})(?![a-z])", re.IGNORECASE)
+_RARE_VAL = _folder_pattern(RARE_VAL_NAMES)
+_RARE_VAL_WORD = re.compile(rf"(?<![a-z])(?:{'|'.join(RARE_VAL_NAMES)})(?![a-z])", re.IGNORECASE)
 _SIDE = re.compile(rf"{_SIDES}|leftimg8bit|gtfine|gtcoarse", re.IGNORECASE)
-_FOLDERS_TRIED = 200
 
 
-def may_have_rare_val_name(root: Path) -> bool:
-    """Whether one of the seldom names of val is in the dataset's folder, or in a folder in it."""
-    places = [root, *subfolders(root)[:_FOLDERS_TRIED]]
-    return any(_SELDOM_WORD.search(path.name) for place in places for path in content(place))
+def with_rare_val_name(detected: Detected, parsed: ParsedDataset) -> ParsedDataset:
+    """Read a val split with a rare name (`eval`, `dev`, ...), if there is no other and it has records."""
+    if [*parsed.splits] not in (["train"], ["train", "test"]) or not _has_rare_val_name(detected.root):
+        return parsed
+    try:
+        handle = detected.format.detect(detected.root, {**SPLIT_NAMES, "val": RARE_VAL_NAMES})
+        again = None if handle is None else detected.format.read(handle)
+    except DataError:
+        return parsed
+    if again is None or not again.splits.get("val") or again.splits.get("train") != parsed.splits["train"]:
+        return parsed
+    return again
 
 
-def with_unread_splits(root: Path, listing: ParsedDataset, can_be_read: Callable[[Path], bool]) -> ParsedDataset:
-    """The same with a defect, or a note, for each folder of a split that the listing does not have.
+def _has_rare_val_name(root: Path) -> bool:
+    places = [root, *subfolders(root)[:_MAX_FOLDERS]]
+    return any(_RARE_VAL_WORD.search(path.name) for place in places for path in content(place))
 
-    Looked at are the folders in the dataset's folder, in those of images, masks or labels, and in those of records. A
-    note tells of folders beside those of splits that `can_be_read` by themselves, and are no split.
-    """
-    homes = {split: _folders(record.image for record in records) for split, records in listing.splits.items()}
-    masks = _folders(record.mask for records in listing.splits.values() for record in records if record.mask)
-    read = masks.union(*homes.values())
-    found = list(_called_like_splits(root, listing, read))
-    mixed = {folder: split for split, folder in found if any(folder in home for home in homes.values())}
-    named = {folder for _, folder in found}
+
+def with_unlisted_splits(root: Path, parsed: ParsedDataset) -> ParsedDataset:
+    """Add a defect or a note for each folder that is named like a split which the format did not list."""
+    image_folders = {split: _folders(record.image for record in records) for split, records in parsed.splits.items()}
+    mask_folders = _folders(record.mask for records in parsed.splits.values() for record in records if record.mask)
+    used = mask_folders.union(*image_folders.values())
+    candidates = list(_candidates(root, parsed, used))
+    mixed_in = {split for split, folder in candidates if any(folder in homes for homes in image_folders.values())}
     defects: list[Defect] = []
     notes: list[str] = []
-    told = any(f"{UNLABELLED_SPLIT} split" in note for note in listing.notes)
-    for split, folder in found:
-        expected = split != UNLABELLED_SPLIT and not _SELDOM.fullmatch(folder.name)
-        if folder in mixed:
-            listed = [home for home, folders in homes.items() if folder in folders]
-            undivided = [*listing.splits] == ["train"] and _lies_beside_another(folder, split, read)
-            if expected or undivided:
-                defects.append(_mixed(split, folder, listed, listing, masks_below=folder in masks))
-            elif "train" in listed:
-                notes.append(f"the images in {folder} are listed as train, though it is called like split {split!r}")
-        elif folder in read and (not expected or split in mixed.values()):
-            continue  # the masks of these images
-        elif expected:
-            defects.append(_unread(split, folder, listing))
-        elif holds_images(folder) if split != UNLABELLED_SPLIT else not told:
-            notes.append(f"{folder} holds nothing that this layout lists, and was left out")
-    notes += (
-        f"{folder} belongs to no split and was left out, though it can be read by itself"
-        for folder in _beside_splits(root, read)
-        if folder not in named and can_be_read(folder)
-    )
-    return replace(listing, defects=(*listing.defects, *defects), notes=(*listing.notes, *notes))
+    for split, folder in candidates:
+        listed_as = [home for home, homes in image_folders.items() if folder in homes]
+        is_expected = split != UNLABELLED_SPLIT and not _RARE_VAL.fullmatch(folder.name)
+        if listed_as:
+            is_undivided = [*parsed.splits] == ["train"] and _is_next_to_other_split(folder, split, used)
+            if is_expected or is_undivided:
+                defects.append(_mixed_split(split, folder, listed_as, parsed, has_masks=folder in mask_folders))
+            elif "train" in listed_as:
+                notes.append(f"the images in {folder} are listed as train, although it is named like split {split!r}")
+        elif folder in used and (not is_expected or split in mixed_in):
+            continue  # the masks of such images
+        elif is_expected:
+            defects.append(_unread_split(split, folder, parsed))
+        elif holds_images(folder) if split != UNLABELLED_SPLIT else not _is_noted(split, parsed):
+            notes.append(f"{folder} contains nothing that this layout lists, and was left out")
+    noted = {folder for _, folder in candidates}
+    if others := [str(folder) for folder in _next_to_splits(root, used) if folder not in noted]:
+        notes.append(f"folders with images that belong to no split were left out: {first_few(others)}")
+    return replace(parsed, defects=(*parsed.defects, *defects), notes=(*parsed.notes, *notes))
 
 
-def _called_like_splits(root: Path, listing: ParsedDataset, read: set[Path]) -> Iterator[tuple[str, Path]]:
-    """The folders that are called like a split that the listing does not have, and whose defects are not known."""
-    absent = {split: name for split, name in _NAMES.items() if split not in listing.splits}
+def _candidates(root: Path, parsed: ParsedDataset, used: set[Path]) -> Iterator[tuple[str, Path]]:
+    """Folders named like an absent split, and without a defect so far, in the dataset's folder and below its sides."""
+    absent = {split: pattern for split, pattern in _PATTERNS.items() if split not in parsed.splits}
     if not absent:
         return
-    faulty = {folder for defect in listing.defects for folder in (defect.file, *defect.file.parents)}
-    told: set[Path] = set()
-    for folder in _near(root, read):
-        split = next((split for split, name in absent.items() if name.fullmatch(folder.name)), None)
-        if split is None or folder in faulty or not told.isdisjoint(folder.parents):
-            continue
-        told.add(folder)
-        yield split, folder
-
-
-def _near(root: Path, read: set[Path]) -> Iterator[Path]:
-    """Folders in the dataset's folder, and in those below it that hold one side of a dataset or records."""
+    done = {folder for defect in parsed.defects for folder in (defect.file, *defect.file.parents)}
+    named: set[Path] = set()
     places = [root]
     for place in places:
-        for folder in subfolders(place)[:_FOLDERS_TRIED]:
-            yield folder
-            if _SIDE.fullmatch(folder.name) or folder in read:
+        for folder in subfolders(place)[:_MAX_FOLDERS]:
+            if _SIDE.fullmatch(folder.name) or folder in used:
                 places.append(folder)
+            split = next((split for split, pattern in absent.items() if pattern.fullmatch(folder.name)), None)
+            if split is not None and folder not in done and named.isdisjoint(folder.parents):
+                named.add(folder)
+                yield split, folder
 
 
-def _beside_splits(root: Path, read: set[Path]) -> list[Path]:
-    """The folders beside those of splits that nothing was read from."""
-    folders = subfolders(root)[:_FOLDERS_TRIED]
-    splits = {path for path in folders if any(name.fullmatch(path.name) for name in _NAMES.values())}
-    if splits.isdisjoint(read):
+def _next_to_splits(root: Path, used: set[Path]) -> list[Path]:
+    """Unused folders with images next to the folders of splits."""
+    folders = subfolders(root)[:_MAX_FOLDERS]
+    splits = {path for path in folders if any(pattern.fullmatch(path.name) for pattern in _PATTERNS.values())}
+    if splits.isdisjoint(used):
         return []
-    usual = {path for path in splits if not _SELDOM.fullmatch(path.name)}
-    return [path for path in folders if path not in read | usual and not _SIDE.fullmatch(path.name)]
+    known = used | {path for path in splits if not _RARE_VAL.fullmatch(path.name)}
+    return [path for path in folders if path not in known and not _SIDE.fullmatch(path.name) and holds_images(path)]
 
 
 def _folders(files: Iterable[Path]) -> set[Path]:
-    """The folders that files lie in, and all above them."""
+    """The folders of files, and all folders above them."""
     return {folder for place in {file.parent for file in files} for folder in (place, *place.parents)}
 
 
-def _lies_beside_another(folder: Path, split: str, read: set[Path]) -> bool:
-    """Whether the folder of another split, which was read too, lies beside one."""
-    others = [name for other, name in _NAMES.items() if other != split]
-    return any(path in read and any(name.fullmatch(path.name) for name in others) for path in subfolders(folder.parent))
-
-
-def _unread(split: str, folder: Path, listing: ParsedDataset) -> Defect:
-    what = "holds nothing that this layout lists for it" if any(folder.iterdir()) else "is empty"
-    detail = (
-        f"is called like split {split!r} and {what} ({listing.layout}); complete it, call it otherwise, or move it away"
+def _is_next_to_other_split(folder: Path, split: str, used: set[Path]) -> bool:
+    """Whether the folder of another split, also read, is next to this one."""
+    others = [pattern for other, pattern in _PATTERNS.items() if other != split]
+    return any(
+        path in used and any(pattern.fullmatch(path.name) for pattern in others) for path in subfolders(folder.parent)
     )
+
+
+def _is_noted(split: str, parsed: ParsedDataset) -> bool:
+    return any(f"{split} split" in note for note in parsed.notes)
+
+
+def _unread_split(split: str, folder: Path, parsed: ParsedDataset) -> Defect:
+    what = "contains no readable samples" if any(folder.iterdir()) else "is empty"
+    detail = f"is named like split {split!r} and {what} ({parsed.layout}); add samples, rename it or remove it"
     return Defect(DefectKind.ABSENT, folder, detail)
 
 
-def _mixed(split: str, folder: Path, listed: list[str], listing: ParsedDataset, *, masks_below: bool) -> Defect:
-    """A split that lies deeper than the layout has it, so that its images count as another."""
-    if masks_below:
-        way = f"name {folder.parent} as the dataset"
-    elif isinstance(listing.values, IndexValues):
-        way = f"name the folders of each split in a YAML file ({split}: {{images: ..., masks: ...}})"
+def _mixed_split(split: str, folder: Path, listed: list[str], parsed: ParsedDataset, *, has_masks: bool) -> Defect:
+    """A split below the level at which the layout has its splits, so that its images belong to another split."""
+    if has_masks:
+        advice = f"name {folder.parent} as the dataset"
+    elif isinstance(parsed.values, IndexValues):
+        advice = f"name the folders of each split in a YAML file ({split}: {{images: ..., masks: ...}})"
     else:
-        way = "list each split by itself, as docs/datasets.md shows"
+        advice = "list each split separately, as docs/datasets.md shows"
     detail = (
-        f"is called like split {split!r}, and its images are listed as {' and '.join(listed)} ({listing.layout}); "
-        f"{way}, or call it otherwise"
+        f"is named like split {split!r}, and its images are listed as {' and '.join(listed)} ({parsed.layout}); "
+        f"{advice}, or rename it"
     )
     return Defect(DefectKind.ABSENT, folder, detail)

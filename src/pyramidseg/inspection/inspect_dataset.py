@@ -16,7 +16,7 @@ from pyramidseg.base.log import track
 from pyramidseg.base.parallel import in_threads
 from pyramidseg.data.channel_statistics import ChannelStatistics, ChannelSums
 from pyramidseg.data.records import Dataset, Record
-from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.open_dataset import open_with_defects
 from pyramidseg.inspection.class_statistics import SplitStatistics, SplitSummary
 from pyramidseg.inspection.contact_sheet import Sample, SampleSelector, draw_samples
 from pyramidseg.inspection.dataset_checks import (
@@ -97,8 +97,7 @@ def inspect_dataset(
         DataError: it is not recognised as a dataset.
         ConfigError: the settings or the YAML file are invalid.
     """
-    found: list[Defect] = []
-    dataset = open_dataset(source, data or DataConfig(), defects=found)
+    dataset, found = open_with_defects(source, data or DataConfig())
     labels_lost = any(defect.kind in _LOSES_LABELS for defect in found)
     dataset = replace(dataset, splits=_in_usual_order(dataset.splits))
     collected = _Collector(RecordIndex.of(dataset.splits), len(dataset.classes))

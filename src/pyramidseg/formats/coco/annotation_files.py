@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, SplitNames
-from pyramidseg.formats.detection import json_kind
+from pyramidseg.formats.json_kind import json_kind
 from pyramidseg.formats.paths import content, subfolders
 
 ANNOTATION_FOLDERS = ("annotations", "annotation")

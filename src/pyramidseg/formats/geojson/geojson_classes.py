@@ -30,7 +30,7 @@ def apply_label_config(
     config: LabelConfig,
     *,
     classes: Sequence[ClassEntry] | None,
-    assumed: Classes | None,
+    fallback_classes: Classes | None,
     source: str,
 ) -> ParsedDataset:
     """Divide polygons into classes by `class_property`, and place them by `vector_crs`, if these are set.
@@ -50,7 +50,7 @@ def apply_label_config(
                 )
         return listing
     if config.class_property is None:
-        names = _two_names(classes, assumed)
+        names = _two_names(classes, fallback_classes)
         labels = tuple(SourceLabel(name, value) for value, name in enumerate(names))
         note = (
             f"all polygons are {names[1]!r}; data.class_property=... names the property that divides them into classes"
@@ -78,11 +78,11 @@ def apply_label_config(
     )
 
 
-def _two_names(classes: Sequence[ClassEntry] | None, assumed: Classes | None) -> tuple[str, str]:
+def _two_names(classes: Sequence[ClassEntry] | None, fallback_classes: Classes | None) -> tuple[str, str]:
     """The names of the background and of the polygons."""
     plain = classes is not None and not any(entry.value is not None or entry.merged for entry in classes)
     given = [entry.name for entry in classes or ()] if plain else []
-    names = given or list(assumed.names if assumed is not None and classes is None else ())
+    names = given or list(fallback_classes.names if fallback_classes is not None and classes is None else ())
     if len(names) != 2 or FOREGROUND in names:
         return BACKGROUND, FOREGROUND
     first, second = names

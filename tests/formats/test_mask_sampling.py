@@ -5,17 +5,17 @@ import pytest
 
 from made_files import color_mask, mask, palette_mask
 from pyramidseg.base.classes import Color
-from pyramidseg.formats.mask_sampling import colored_mask, foreground_value, only_255_beside_0
+from pyramidseg.formats.mask_sampling import any_255_without_class, find_color_mask, foreground_value
 
 BLACK, WHITE, GREY, RED = (0, 0, 0), (255, 255, 255), (128, 128, 128), (255, 0, 0)
 
 
 def reading(masks: list[Path], *colors: Color | None, tolerance: int = 0) -> str:
-    found = colored_mask(masks, enumerate(colors), tolerance=tolerance)
+    found = find_color_mask(masks, enumerate(colors), tolerance=tolerance)
     return "index" if found is None else "colours"
 
 
-class TestColoredMask:
+class TestFindColorMask:
     def test_coloured_pixels_are_colours(self, tmp_path: Path) -> None:
         assert reading([color_mask(tmp_path / "a.png", BLACK, RED)]) == "colours"
 
@@ -105,7 +105,7 @@ class TestBinaryValues:
         self, tmp_path: Path, masks: list[tuple[int, ...]], expected: bool
     ) -> None:
         files = [mask(tmp_path / f"{index}.png", *values) for index, values in enumerate(masks)]
-        assert only_255_beside_0(files, {0, 1, 2}) is expected
+        assert any_255_without_class(files, {0, 1, 2}) is expected
 
     @pytest.mark.parametrize(
         ("masks", "expected"),

@@ -1,0 +1,156 @@
+"""Interpretations of mask values that no class list explains, as proposals that only the user can confirm."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pyramidseg.base.classes import IGNORE, MAX_CLASSES
+from pyramidseg.base.config import LabelConfig
+from pyramidseg.data.color_masks import unpack
+from pyramidseg.data.index_masks import describe_ranges
+from pyramidseg.formats.dataset_yaml import ClassEntry
+from pyramidseg.formats.label_mapping import OTHER
+from pyramidseg.formats.mask_sampling import ValueCounts
+from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousDatasetError
+
+BLURRED_VALUES = 16
+"""From this many values on, masks that are nearly all 0 and 255 are taken for binary masks with smoothed borders."""
+
+GREY_LEVELS_FROM = 64
+"""If value 1 is absent and the largest is at least this, classes are taken for grey levels, and 255 for one of them."""
+
+STRAY_SHARE = 0.02
+"""Values that together have no larger share of the pixels are proposed as stray values instead of classes."""
+
+COLOR_SHARE = 0.01
+"""Of more colours than there can be classes, those with this share of the pixels are proposed as classes."""
+
+
+@dataclass(frozen=True)
+class Interpretation:
+    """One way to read the masks, as a dataset file states it.
+
+    Attributes:
+        meaning: what is then assumed, as a clause.
+        settings: of `LabelConfig`.
+        classes: None if the settings suffice.
+        strays: values that the proposal ignores, while an inspection reports them file by file.
+    """
+
+    meaning: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    classes: tuple[ClassEntry, ...] | None = None
+    strays: tuple[int, ...] = ()
+
+    def apply(self, config: LabelConfig) -> LabelConfig:
+        """The settings, added to those that were stated."""
+        ignored = (*config.ignore, *self.settings.get("ignore", ()))
+        return config.model_copy(update={**self.settings, "ignore": tuple(dict.fromkeys(ignored))})
+
+    def alternative(self, stated: LabelConfig) -> Alternative:
+        """The content of a dataset file, given the settings that were stated."""
+        ignored = list(dict.fromkeys((*self.apply(stated).ignore, *self.strays)))
+        settings = {**self.settings, **({"ignore": ignored} if ignored else {})}
+        if self.classes and not self.strays:
+            entries = [entry.model_dump(exclude_defaults=True, mode="json") for entry in self.classes]
+            return Alternative(self.meaning, {"classes": entries, **settings})
+        flags = " ".join(f"data.{key}={_as_flag(value)}" for key, value in settings.items())
+        return Alternative(f"{self.meaning} ({flags})", settings)
+
+
+class AmbiguousLabelsError(AmbiguousDatasetError):
+    """Mask values have several valid interpretations, and nothing states which one is meant.
+
+    Attributes:
+        detail: the reason, without the dataset's name.
+        interpretations: the most likely one first.
+    """
+
+    def __init__(
+        self, source: Path, detail: str, interpretations: Sequence[Interpretation], stated: LabelConfig
+    ) -> None:
+        super().__init__(source, detail, [interpretation.alternative(stated) for interpretation in interpretations])
+        self.detail, self.interpretations = detail, tuple(interpretations)
+
+
+def _as_flag(value: Any) -> str:
+    """A setting as the command line takes it."""
+    single = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return str(single).lower().replace(" ", "")
+
+
+def interpret_values(counts: ValueCounts, values: list[int]) -> tuple[str, list[Interpretation]]:
+    """The reason why mask values are ambiguous, and their interpretations, the most likely first."""
+    found = f"the mask values are {describe_ranges(counts.pixels)}"
+    ids = [value for value in values if value != IGNORE]
+    others = [value for value in ids if value]
+    if values == [0, IGNORE]:
+        return "the mask values are only 0 and 255, and 255 may be the foreground or ignored", [
+            Interpretation("255 is the foreground", {"binary": True}),
+            Interpretation("255 is ignored", {"ignore": (IGNORE,)}),
+        ]
+    if not ids:
+        return f"{found} and nothing else: no pixel has a class", [
+            replace(_by_value([0]), settings={"ignore": (IGNORE,)}),
+        ]
+    if len(ids) > MAX_CLASSES:
+        most = sorted(sorted(ids, key=lambda value: -counts.pixels[value])[:MAX_CLASSES])
+        return f"{found}, which is {len(ids)} classes; {MAX_CLASSES} are possible", [
+            replace(_by_value(most), meaning="the most frequent are classes", settings={"ignore": (OTHER,)}),
+        ]
+    if {0, IGNORE} <= set(values) and 1 not in values and counts.share(*others) <= STRAY_SHARE:
+        if len(others) >= BLURRED_VALUES:
+            share = counts.share(0, IGNORE)
+            return f"{found}, of which 0 and 255 make up {share:.1%}, as in binary masks with smoothed borders", [
+                Interpretation("values from 128 on are foreground", {"threshold": 128}),
+            ]
+        return f"{found}, as in binary masks with stray values: {_occurrences(counts, others)}", [
+            Interpretation("255 is the foreground, stray values are ignored", {"binary": True}, strays=tuple(others)),
+        ]
+    missing = next((index for index, value in enumerate(ids) if index != value), len(ids))
+    beyond = [value for value in ids if value > missing]
+    are_grey_levels = 1 not in values and max(ids) >= GREY_LEVELS_FROM
+    as_classes = _by_value(values if are_grey_levels else ids)
+    detail = f"{found}, and without a class list they must run from 0 without gaps (255 is ignored), but {missing} is"
+    if missing == 0:
+        return f"{detail} missing", [as_classes]
+    detail = f"{detail} missing, while {_occurrences(counts, beyond)}"
+    if missing == 1:  # ignoring the others would leave a single class
+        return detail, [as_classes]
+    meaning = f"stray values are ignored: {describe_ranges(beyond)}"
+    without = replace(_by_value(ids[:missing]), meaning=meaning, strays=tuple(beyond))
+    return detail, [without, as_classes] if counts.share(*beyond) <= STRAY_SHARE else [as_classes, without]
+
+
+def _by_value(values: Sequence[int]) -> Interpretation:
+    entries = tuple(ClassEntry(name=f"class {value}", value=value) for value in values)
+    return Interpretation("each value is a class", classes=entries)
+
+
+def _occurrences(counts: ValueCounts, values: Sequence[int]) -> str:
+    shown = [
+        f"{value} occurs in {counts.masks[value]} masks ({counts.share(value):.2%} of the pixels, first in "
+        f"{counts.first[value]})"
+        for value in values[:4]
+    ]
+    return ", ".join(shown) + (f" and {len(values) - 4} more values" if len(values) > 4 else "")
+
+
+def interpret_colors(counts: ValueCounts) -> tuple[str, list[Interpretation]]:
+    """The same for colours that no class list names."""
+    if len(counts.pixels) > MAX_CLASSES:
+        frequent = [color for color in counts.pixels if counts.share(color) >= COLOR_SHARE]
+        detail = (
+            f"the masks contain more than {MAX_CLASSES} colours, as photographs do and labels do not; smoothed or JPEG "
+            "masks need the color of every class and a tolerance"
+        )
+        entries = _color_entries(frequent or [0])
+        return detail, [Interpretation("the most frequent are classes", {"ignore": (OTHER,)}, entries)]
+    entries = _color_entries([color for color, _ in counts.pixels.most_common()])
+    detail = f"the masks contain {len(entries)} colours, and no class list names them"
+    return detail, [Interpretation("each colour is a class, most frequent first", classes=entries)]
+
+
+def _color_entries(colors: Sequence[int]) -> tuple[ClassEntry, ...]:
+    return tuple(ClassEntry(name=f"class {index}", color=unpack(color)) for index, color in enumerate(colors))

@@ -1,0 +1,62 @@
+"""Splits whose folders of images and masks a YAML file names."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from pyramidseg.base.defects import Defect, DefectKind
+from pyramidseg.base.errors import DataError
+from pyramidseg.formats.class_lists import find_class_list
+from pyramidseg.formats.dataset_format import ParsedDataset
+from pyramidseg.formats.dataset_yaml import SplitEntry
+from pyramidseg.formats.geojson.geojson_folders import is_vectors, pair_vectors, with_vectors
+from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
+from pyramidseg.formats.pairing import MatchedFiles, pair_folders
+
+
+def read_class_list_only(root: Path) -> ParsedDataset:
+    """A dataset without records yet: only the class list in its folder."""
+    listed = find_class_list(root)
+    return ParsedDataset(
+        "folders named in the YAML file", {}, listed.labels, notes=listed.notes, defects=listed.defects
+    )
+
+
+def with_named_folders(
+    parsed: ParsedDataset, splits: Mapping[str, SplitEntry], *, root: Path, file: Path | None
+) -> ParsedDataset:
+    """Add the splits that name their folders; report the splits of the format that were named and not found.
+
+    Args:
+        root: the folder that the entries are relative to.
+        file: the YAML file, for messages.
+    """
+    for split, entry in splits.items():
+        if entry.folder is None:
+            parsed = _with_split(parsed, split, entry, root=root, file=file or root)
+        elif split not in parsed.splits:
+            detail = f"{split}: no images with masks in a folder {entry.folder!r} of {root}; correct the name"
+            defect = Defect(DefectKind.ABSENT, file or root, detail)
+            parsed = replace(parsed, defects=(*parsed.defects, defect))
+    return parsed
+
+
+def _with_split(parsed: ParsedDataset, split: str, entry: SplitEntry, *, root: Path, file: Path) -> ParsedDataset:
+    images, masks = root / (entry.images or ""), root / (entry.masks or "")
+    has_vectors = is_vectors(masks)
+    missing = [
+        Defect(DefectKind.ABSENT, file, f"{split}.{key}: folder {folder} does not exist; correct the name")
+        for key, folder in (("images", images), ("masks", masks))
+        if not folder.is_dir() and not (has_vectors and folder is masks)
+    ]
+    if has_vectors and not missing:
+        return with_vectors(parsed, split, pair_vectors(images, masks), origin=f"{file}: {split}.masks")
+    matched = MatchedFiles((), tuple(missing)) if missing else pair_folders(images, masks)
+    if matched.records and isinstance(parsed.values, GeoJsonMasks):
+        raise DataError(f"{file}: {split}.masks: image files here and GeoJSON in another split; use one kind of masks")
+    return replace(
+        parsed,
+        splits={**parsed.splits, split: matched.records},
+        notes=tuple(dict.fromkeys((*parsed.notes, *matched.notes))),
+        defects=(*parsed.defects, *matched.defects),
+    )
