@@ -1,4 +1,4 @@
-"""`python -m pyramidseg`, which is also what `torchrun -m pyramidseg` starts."""
+"""Run the command line by `python -m pyramidseg`, or under `torchrun -m pyramidseg`."""
 
 from pyramidseg.cli.main import run
 

@@ -115,9 +115,9 @@ def test_bundles_have_the_backends_that_suit_the_device(bundle: Path, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--backends", "opnvino"), "--backends opnvino: no such backend; did you mean 'openvino'?"),
-        (("--backends", ","), "--backends: names none; known: onnxruntime, openvino, torch"),
-        (("--size", "big"), "--size big: write height x width"),
+        (("--backends", "opnvino"), "--backends: 'opnvino' is unknown; did you mean 'openvino'?"),
+        (("--backends", ","), "--backends: ',' is not a list of names; separate them by commas"),
+        (("--size", "big"), "--size: 'big' is not a size; write height x width"),
         (("--rounds", "0"), "rounds=0: at least 1"),
         (("--batch-size", "0"), "batch_size=0: at least 1"),
     ],

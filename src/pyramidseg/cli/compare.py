@@ -37,28 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train the missing runs, then write the report."""
-    from pathlib import Path
-
     from pyramidseg.base.overrides import load_config
-    from pyramidseg.studies.compare_encoders import begin_study, carry_out
-    from pyramidseg.studies.compare_report import write_report
-    from pyramidseg.studies.compare_results import collect
+    from pyramidseg.studies.comparison import compare_encoders
 
-    overrides = given_settings(arguments, OPTIONS)
-    settings = load_config(None, overrides).model_dump(mode="json")
-    given = {name: settings[name.partition(".")[0]][name.partition(".")[2]] for name in overrides}
-    out = Path(arguments.out)
-    study = begin_study(
+    comparison = compare_encoders(
         arguments.dataset,
         arguments.encoders,
-        out=out,
+        out=arguments.out,
         seeds=arguments.seeds,
         epochs=arguments.epochs,
         minutes=arguments.minutes,
-        settings=given,
+        config=load_config(None, given_settings(arguments, OPTIONS)),
     )
-    runs = carry_out(study, out)
-    for sentence in write_report(out, study, collect(runs, study.dataset)):
+    for sentence in comparison.verdict:
         print(sentence)
-    print(f"report: {out / 'report.html'}")
+    print(f"report: {comparison.report}")
     return 0

@@ -1,0 +1,62 @@
+"""Comparing encoders, from the dataset to the report: the function behind `pyramidseg compare`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyramidseg.base.config import Config
+from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.overrides import given_settings, load_config
+from pyramidseg.studies.compare_encoders import begin_study, carry_out
+from pyramidseg.studies.compare_report import write_report
+from pyramidseg.studies.compare_results import Results, collect
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison.
+
+    Attributes:
+        verdict: which differences are significant, in sentences.
+    """
+
+    folder: Path
+    report: Path
+    verdict: tuple[str, ...]
+    results: Results
+
+
+def compare_encoders(
+    dataset: str | Path,
+    encoders: Sequence[str],
+    *,
+    out: str | Path,
+    seeds: int = 1,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    config: Config | str | Path | None = None,
+) -> Comparison:
+    """Train several encoders with the same budget, and report which differences are significant.
+
+    An interrupted comparison in `out` is continued.
+
+    Args:
+        encoders: at least two names, such as `["resnet18", "resnet50"]`.
+        seeds: runs of each encoder.
+        epochs, minutes: the budget of each run; exactly one of them.
+        config: settings that all runs share: a `Config`, or a YAML file.
+
+    Raises:
+        PyramidSegError: the input cannot be used; nothing has been trained then.
+    """
+    if isinstance(encoders, str):
+        raise ConfigError(f"compare: encoders={encoders!r}: a list of names is needed, such as ['resnet18']")
+    resolved = config if isinstance(config, Config) else load_config(config)
+    tree = resolved.model_dump(mode="json")
+    given = {name: tree[name.partition(".")[0]][name.partition(".")[2]] for name in given_settings(resolved)}
+    folder = Path(out)
+    study = begin_study(
+        str(dataset), tuple(encoders), out=folder, seeds=seeds, epochs=epochs, minutes=minutes, settings=given
+    )
+    results = collect(carry_out(study, folder), study.dataset)
+    return Comparison(folder, folder / "report.html", write_report(folder, study, results), results)
