@@ -13,7 +13,7 @@ from pyramidseg.base.config import Config
 from pyramidseg.base.errors import OutputError
 from pyramidseg.data.records import Record
 from pyramidseg.evaluation.evaluation_report import make_example, write_report
-from pyramidseg.evaluation.metrics import ImageScore, Scores, metrics_of
+from pyramidseg.evaluation.metrics import ImageScore, Scores, compute_metrics
 
 HOSTILE = "<script>alert('x')</script>\" onerror=\"alert(1)"
 VOID = {"meta", "img", "br", "link", "input"}
@@ -48,7 +48,7 @@ def written(tmp_path, *, names=("sky", "road"), title="A run", record_id="image 
     classes = Classes.named(names)
     confusion = torch.arange(len(names) ** 2).view(len(names), -1)
     per_image = tuple(ImageScore(f"{record_id}{index}", index / 10, 0.5, 400) for index in range(4))
-    scores = Scores(metrics_of(confusion, classes, images=4), confusion, per_image, more.pop("loss", None))
+    scores = Scores(compute_metrics(confusion, classes, images=4), confusion, per_image, more.pop("loss", None))
     picture, labels = np.zeros((20, 30, 3), np.uint8), np.zeros((20, 30), np.uint8)
     examples = [
         make_example(Record(entry.record_id, Path("x.png")), picture, labels, labels, classes, entry)
@@ -114,7 +114,7 @@ def test_whatever_is_named_by_users_is_escaped(tmp_path):
 
 def test_headline_and_table_show_the_metrics(tmp_path):
     text = Page(written(tmp_path, loss=0.25)).text
-    metrics = metrics_of(torch.arange(4).view(2, 2), Classes.named(["sky", "road"]), images=4)
+    metrics = compute_metrics(torch.arange(4).view(2, 2), Classes.named(["sky", "road"]), images=4)
     for figure in (metrics.miou, metrics.pixel_accuracy, metrics.mean_dice, metrics.classes[1].iou, 0.25):
         assert f"{figure:.3f}" in text
 

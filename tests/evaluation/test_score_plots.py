@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pyramidseg.base.classes import Classes
-from pyramidseg.evaluation.metrics import Scores, metrics_of
+from pyramidseg.evaluation.metrics import Scores, compute_metrics
 from pyramidseg.evaluation.score_plots import confusion_heatmap, iou_bars, save_plots
 
 
@@ -17,7 +17,7 @@ def made_scores(names):
     size = len(names)
     confusion = torch.from_numpy(np.random.default_rng(0).integers(0, 100, (size, size)))
     confusion[-1], confusion[:, -1] = 0, 0
-    return Scores(metrics_of(confusion, Classes.named(names), images=1), confusion, (), None)
+    return Scores(compute_metrics(confusion, Classes.named(names), images=1), confusion, (), None)
 
 
 def texts(svg):

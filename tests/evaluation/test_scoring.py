@@ -17,11 +17,12 @@ from pyramidseg.backends import TorchBackend
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, DataError, OutputError
+from pyramidseg.base.log import report_progress
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.from_records import dataset_from_records
 from pyramidseg.data.records import Record
-from pyramidseg.evaluation import read_ahead as reading
-from pyramidseg.evaluation.read_ahead import read_ahead
+from pyramidseg.evaluation import pair_batches
+from pyramidseg.evaluation.pair_batches import prefetch_pairs
 from pyramidseg.evaluation.scoring import evaluate, score
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.tile_planner import TilePlanner
@@ -68,34 +69,34 @@ def test_scores_single_images_in_the_order_of_the_records(records):
         assert math.isnan(entry.pixel_accuracy) if not hits else entry.pixel_accuracy == pytest.approx(np.mean(hits))
 
 
-def test_a_label_that_is_no_class_is_told_with_its_file(records):
-    class Own:
+def test_unknown_label_names_the_file(records):
+    class CustomMasks:
         def read(self, record):
             labels = np.array(Image.open(record.mask))
             if record.id == "image2":
                 labels[0, 0] = 200
             return labels
 
-    with pytest.raises(DataError, match=r"mask2\.png: true label 200 is no class: known are 0-2"):
-        score(made.predict, records, Own(), made.CLASSES, channels=3, batch_size=2, device=torch.device("cpu"))
+    with pytest.raises(DataError, match=r"mask2\.png: true label 200 is not a known class \(known: 0-2\)"):
+        score(made.predict, records, CustomMasks(), made.CLASSES, channels=3, batch_size=2, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("processors", "threads"), [(1, 1), (2, 2), (64, 4)])
-def test_no_more_threads_read_than_there_are_processors(records, monkeypatch, processors, threads):
+def test_reading_threads_do_not_exceed_the_processors(records, monkeypatch, processors, threads):
     started = []
 
-    def watched(items, masks, *, channels, threads):
+    def recorded(items, masks, *, channels, threads):
         started.append(threads)
-        return read_ahead(items, masks, channels=channels, threads=threads)
+        return prefetch_pairs(items, masks, channels=channels, threads=threads)
 
     monkeypatch.setattr("pyramidseg.evaluation.scoring.available_processors", lambda: processors)
-    monkeypatch.setattr("pyramidseg.evaluation.scoring.read_ahead", watched)
+    monkeypatch.setattr("pyramidseg.evaluation.scoring.prefetch_pairs", recorded)
     made.score_records(records)
     assert started == [threads]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_batch_size_changes_nothing(records, batch_size):
+def test_result_does_not_depend_on_the_batch_size(records, batch_size):
     ours, theirs = made.score_records(records, batch_size=batch_size), made.score_records(records)
     assert ours.confusion.tolist() == theirs.confusion.tolist()
     assert ours.loss == pytest.approx(theirs.loss, rel=1e-12)
@@ -120,7 +121,7 @@ def test_batches_are_consecutive_images_of_equal_size(records):
 
 
 def test_batches_are_bounded_in_pixels(records, monkeypatch):
-    monkeypatch.setattr(reading, "BATCH_PIXELS", 2 * 8 * 12 - 1)
+    monkeypatch.setattr(pair_batches, "BATCH_PIXELS", 2 * 8 * 12 - 1)
     shapes = []
     whole = made.score_records(records)
     bounded = score_with(lambda images: shapes.append(len(images)) or made.predict(images), records)
@@ -137,7 +138,7 @@ def test_large_images_are_not_decoded_far_ahead(records, monkeypatch):
             read.append(record.id)
             return super().read(record)
 
-    for taken, _ in enumerate(read_ahead(records, Watched.plain(3), channels=3, threads=1), start=1):
+    for taken, _ in enumerate(prefetch_pairs(records, Watched.identity(3), channels=3, threads=1), start=1):
         assert len(read) <= taken + 2
     assert taken == len(records)
 
@@ -167,21 +168,15 @@ def test_a_backends_labels_are_the_argmax_of_its_full_size_logits(records, setti
     assert (plain.confusion.sum(dim=0) > 0).sum() > 1  # more than one class was predicted
 
 
-def test_without_loss_there_is_none(records):
+def test_loss_is_none_without_a_loss_function(records):
     assert score_with(made.predict, records).loss is None
 
 
-def test_track_sees_every_image(records):
-    seen = []
-
-    def track(items, *, total, what):
-        assert total == len(records)
-        for item in items:
-            seen.append(item[0].id)
-            yield item
-
-    score_with(made.predict, records, track=track)
-    assert seen == [record.id for record in records]
+def test_progress_is_reported_for_every_image(records):
+    reported = []
+    with report_progress(reported.append):
+        score_with(made.predict, records)
+    assert [(state.done, state.total) for state in reported if not state.finished][-1] == (len(records), len(records))
 
 
 def test_unknown_mask_value_names_the_file(records):
@@ -214,7 +209,7 @@ def shared_folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("count", [7, 1])  # 7 leaves shards of 4 and 3; 1 leaves the second process nothing
-def test_two_processes_give_the_result_of_one(tmp_path, shared_folder, count):
+def test_two_processes_give_the_same_result_as_one(tmp_path, shared_folder, count):
     alone = json.loads(made.as_json(made.score_records(made.make_records(tmp_path)[:count])))
     for rank in range(2):
         metrics, confusion, per_image, loss = json.loads((shared_folder / f"rank{rank}of{count}.json").read_text())
@@ -238,7 +233,7 @@ def dataset(records):
 
 
 @pytest.mark.parametrize("tta", [False, True])
-def test_evaluate_writes_what_the_contract_names(tmp_path, model, dataset, tta):
+def test_evaluate_writes_all_files(tmp_path, model, dataset, tta):
     out = tmp_path / "out"
     scores = evaluate(model, dataset, out=out, device="cpu", tta=tta)
     assert {path.name for path in out.iterdir()} == {"metrics.json", "confusion.csv", "per_image.csv", "report.html"}
@@ -260,7 +255,8 @@ def test_evaluate_of_a_bundle_equals_the_model_in_memory(tmp_path, model, datase
 
 
 @pytest.mark.parametrize(
-    ("names", "said"), [(["sky", "road"], "2 classes.*knows 3"), (["sky", "car", "road"], "class 1 is 'car'.*'road'")]
+    ("names", "said"),
+    [(["sky", "road"], "2 classes.*model has 3"), (["sky", "car", "road"], "class 1 is 'car'.*'road'")],
 )
 def test_evaluate_refuses_a_dataset_of_other_classes(records, model, names, said):
     with pytest.raises(DataError, match=said):
@@ -280,14 +276,14 @@ def test_evaluate_refuses_a_file_as_its_folder(records, model, dataset):
         evaluate(model, dataset, out=records[0].image, device="cpu")
 
 
-def test_evaluate_refuses_settings_that_say_nothing_of_a_dataset_from_python(model, dataset):
+def test_evaluate_refuses_settings_without_effect_on_a_dataset_from_python(model, dataset):
     with pytest.raises(ConfigError, match=r"records: data\.binary=True: has no effect"):
         evaluate(model, dataset, device="cpu", data=DataConfig(binary=True))
 
 
 @pytest.mark.parametrize("batch_size", [0, -3])
-def test_evaluate_refuses_a_batch_of_none(model, dataset, batch_size):
-    with pytest.raises(ConfigError, match=f"batch_size={batch_size}: at least 1"):
+def test_evaluate_refuses_an_empty_batch(model, dataset, batch_size):
+    with pytest.raises(ConfigError, match=f"batch_size={batch_size}: must be at least 1"):
         evaluate(model, dataset, device="cpu", batch_size=batch_size)
 
 

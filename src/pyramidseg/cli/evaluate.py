@@ -23,8 +23,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Score, print the table, and write the files if --out is given."""
     from pathlib import Path
 
+    from pyramidseg.evaluation.score_tables import format_scores
     from pyramidseg.evaluation.scoring import evaluate
-    from pyramidseg.evaluation.tables import table
     from pyramidseg.formats.dataset_yaml import reading_config
 
     data = reading_config(arguments.settings)
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         tile_px=arguments.tile,
         overlap_px=arguments.overlap,
     )
-    print(table(scores.metrics))
+    print(format_scores(scores.metrics))
     if arguments.out:
         print(f"report: {Path(arguments.out) / 'report.html'}")
     return 0

@@ -1,1 +1,1 @@
-"""Scores, plots and the report."""
+"""Metrics of a model on labelled images, their plots, and the evaluation report."""

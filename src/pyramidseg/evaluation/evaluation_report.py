@@ -1,4 +1,4 @@
-"""report.html: one file that opens offline, with everything that one asks first about a trained or evaluated model."""
+"""report.html of a training run or an evaluation: one self-contained file."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,13 @@ from typing import Any
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.files import write_text
-from pyramidseg.evaluation.examples import IGNORED, WRONG, Example, choose_examples, make_example
+from pyramidseg.evaluation.example_images import IGNORED, WRONG, Example, make_example, select_examples
 from pyramidseg.evaluation.metrics import ClassMetrics, Scores
 from pyramidseg.evaluation.score_plots import confusion_heatmap, iou_bars
 from pyramidseg.report import figures as plots
 from pyramidseg.report.page import PageFigure, css_color, read_template, render_page, settings_by_section, svg_uri
 
-__all__ = ["Example", "choose_examples", "make_example", "write_report"]
+__all__ = ["Example", "make_example", "select_examples", "write_report"]
 
 
 def write_report(
@@ -29,14 +29,14 @@ def write_report(
     facts: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
 ) -> None:
-    """Write the report; atomically, so that a half one is never seen.
+    """Write the report, atomically.
 
     Args:
-        examples: from `make_example`, in any order; the half with the lower mIoU is shown as the worst.
-        history: rows of metrics.csv; without them there are no training curves.
-        settings: may be nested by section, as `Config.model_dump()` is.
-        facts: what is to be known of the data, by name.
-        notes: sentences, such as those of `Dataset.notes`.
+        examples: from `make_example`, in any order; the half with the lower mIoU is shown as worst images.
+        history: rows of metrics.csv, for the training curves.
+        settings: may be nested by section, like `Config.model_dump()`.
+        facts: facts about the data, by name.
+        notes: sentences, for example `Dataset.notes`.
 
     Raises:
         OutputError: the file cannot be written.
@@ -52,8 +52,8 @@ def write_report(
         has_ignored=any(example.score.pixels < example.total_pixels for example in ranked),
         figures=_figures(scores, history or ()),
         groups=[
-            ("Worst images", "The lowest mean IoU over the classes of the image itself.", ranked[:half]),
-            ("Best images", "The highest mean IoU over the classes of the image itself.", ranked[half:][::-1]),
+            ("Worst images", "The lowest mean IoU over the classes in the image.", ranked[:half]),
+            ("Best images", "The highest mean IoU over the classes in the image.", ranked[half:][::-1]),
         ],
         settings=settings_by_section(settings or {}),
         facts=facts or {},
@@ -88,12 +88,12 @@ def _figures(scores: Scores, history: plots.History) -> dict[str, list[PageFigur
     bars = PageFigure(
         image=svg_uri(iou_bars(metrics, format="svg")),
         alt=f"Bars of the IoU of {len(metrics.classes)} classes{extremes}; the table below has the numbers",
-        note="True positives over true positives, false positives and false negatives. The line is the mean.",
+        note="True positives / (true positives + false positives + false negatives). The line is the mean.",
     )
     heatmap = PageFigure(
         image=svg_uri(confusion_heatmap(scores.confusion, [entry.name for entry in metrics.classes], format="svg")),
         alt="Heat map of predicted class by true class; the diagonal is each class's recall",
-        note="Each row: where the pixels of one true class went, in %; less than half a percent has no number.",
+        note="Each row: predicted classes of the pixels of one true class, in %; shares below 0.5 % have no number.",
     )
     return {"curves": curves, "classes": [bars, heatmap]}
 

@@ -1,8 +1,8 @@
-"""Figures of merit from a confusion matrix (DESIGN section 5).
+"""Metrics from a confusion matrix.
 
-Every figure is its plain ratio of pixel counts, and NaN where that is 0 / 0: the IoU and the Dice of a class that is
-in neither truth nor prediction, the precision of one never predicted, the recall of one that never occurs. NaN is
-left out of means. A class that is only predicted has IoU and Dice 0, which count.
+Every metric is a ratio of pixel counts, and NaN if it is 0 / 0: IoU and Dice of a class in neither truth nor
+prediction, precision of a class that is never predicted, recall of a class that never occurs. Means are taken over the
+values that are not NaN. A class that is only predicted has IoU and Dice 0, which are part of the means.
 """
 
 import math
@@ -19,7 +19,7 @@ from pyramidseg.base.text import none_if_nan
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """Figures of one class, in [0, 1] or NaN.
+    """Metrics of one class, in [0, 1] or NaN.
 
     Attributes:
         pixels: true pixels of this class.
@@ -36,10 +36,10 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Figures over a whole split.
+    """Metrics of a whole split.
 
     Attributes:
-        mean_class_accuracy: mean recall of the classes that occur (scikit-learn's balanced accuracy).
+        mean_class_accuracy: mean recall of the classes that occur, like scikit-learn's `balanced_accuracy_score`.
     """
 
     miou: float
@@ -55,7 +55,7 @@ class Metrics:
         return 1.0 - self.pixel_accuracy
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of metrics.json (DESIGN section 4), NaN as None."""
+        """The content of metrics.json; NaN becomes None."""
         return {
             "miou": none_if_nan(self.miou),
             "pixel_accuracy": none_if_nan(self.pixel_accuracy),
@@ -79,7 +79,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class ImageScore:
-    """Figures of one image by itself: classes that are in neither its truth nor its prediction do not count.
+    """Metrics of one image; its mIoU is over the classes in its truth or prediction.
 
     Attributes:
         pixels: labelled pixels.
@@ -93,12 +93,12 @@ class ImageScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """What scoring a split gives.
+    """Result of scoring a split.
 
     Attributes:
-        confusion: (K, K) int64 on the CPU, rows truth, columns prediction.
+        confusion: (K, K) int64 on the CPU; rows are true, columns predicted classes.
         per_image: in the order of the records.
-        loss: over all labelled pixels; None where no loss was asked for.
+        loss: mean over all labelled pixels; None if no loss function was given.
     """
 
     metrics: Metrics
@@ -107,8 +107,8 @@ class Scores:
     loss: float | None
 
 
-def metrics_of(confusion: Tensor, classes: Classes, *, images: int) -> Metrics:
-    """All figures of a (K, K) confusion matrix; float64 throughout."""
+def compute_metrics(confusion: Tensor, classes: Classes, *, images: int) -> Metrics:
+    """All metrics of a (K, K) confusion matrix, in float64."""
     counts = _counts(confusion)
     hits, true, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
     iou = _ratio(hits, true + predicted - hits)
@@ -116,10 +116,10 @@ def metrics_of(confusion: Tensor, classes: Classes, *, images: int) -> Metrics:
     precision = _ratio(hits, predicted)
     recall = _ratio(hits, true)
     return Metrics(
-        miou=_mean(iou),
+        miou=_nanmean(iou),
         pixel_accuracy=_pixel_accuracy(counts),
-        mean_class_accuracy=_mean(recall),
-        mean_dice=_mean(dice),
+        mean_class_accuracy=_nanmean(recall),
+        mean_dice=_nanmean(dice),
         images=images,
         classes=tuple(
             ClassMetrics(
@@ -136,12 +136,12 @@ def metrics_of(confusion: Tensor, classes: Classes, *, images: int) -> Metrics:
     )
 
 
-def image_score(record_id: str, confusion: Tensor) -> ImageScore:
-    """Figures of one image from its own (K, K) confusion matrix."""
+def compute_image_score(record_id: str, confusion: Tensor) -> ImageScore:
+    """Metrics of one image from its own (K, K) confusion matrix."""
     counts = _counts(confusion)
     hits = np.diag(counts)
     iou = _ratio(hits, counts.sum(axis=0) + counts.sum(axis=1) - hits)
-    return ImageScore(record_id, _mean(iou), _pixel_accuracy(counts), int(counts.sum()))
+    return ImageScore(record_id, _nanmean(iou), _pixel_accuracy(counts), int(counts.sum()))
 
 
 def _counts(confusion: Tensor) -> NDArray[np.int64]:
@@ -155,11 +155,13 @@ def _pixel_accuracy(counts: NDArray[np.int64]) -> float:
     return float(_ratio(np.array([np.trace(counts)]), np.array([counts.sum()]))[0])
 
 
-def _ratio(above: NDArray[np.int64], below: NDArray[np.int64]) -> NDArray[np.float64]:
-    ratio: NDArray[np.float64] = np.divide(above, below, out=np.full(len(above), math.nan), where=below > 0)
+def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:
+    ratio: NDArray[np.float64] = np.divide(
+        numerator, denominator, out=np.full(len(numerator), math.nan), where=denominator > 0
+    )
     return ratio
 
 
-def _mean(figures: NDArray[np.float64]) -> float:
-    known = figures[~np.isnan(figures)]
+def _nanmean(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else math.nan

@@ -27,7 +27,7 @@ from pyramidseg.report.page import INK, MUTED
 
 
 def iou_bars(metrics: Metrics, *, format: ImageFormat = "png") -> bytes:
-    """IoU by class, in the order of the ids, with the mean as a line."""
+    """Bar chart of the IoU by class, in the order of the ids, with the mean as a line."""
     classes = metrics.classes
     with matplotlib.rc_context(STYLE):
         figure = new_figure(6.4, 0.9 + len(classes) * float(np.clip(5.5 / len(classes), 0.25, 0.5)))
@@ -52,9 +52,9 @@ def iou_bars(metrics: Metrics, *, format: ImageFormat = "png") -> bytes:
 
 
 def confusion_heatmap(confusion: Tensor, names: Sequence[str], *, format: ImageFormat = "png") -> bytes:
-    """Share of each true class's pixels by predicted class; numbers in % where there is room for them.
+    """Heat map of the share of each true class's pixels by predicted class, with numbers in % for up to 40 classes.
 
-    Shares below half a percent have no number, a class without true pixels has an empty row.
+    Shares below 0.5 % have no number; a class without true pixels has an empty row.
     """
     counts = confusion.cpu().numpy().astype(np.float64)
     totals = counts.sum(axis=1, keepdims=True)
@@ -72,7 +72,7 @@ def confusion_heatmap(confusion: Tensor, names: Sequence[str], *, format: ImageF
 
 
 def save_plots(folder: Path, scores: Scores, *, history: History = ()) -> None:
-    """Write iou.png, confusion.png and, where there is a history, curves.png into `folder`."""
+    """Write iou.png, confusion.png and, if there is a history, curves.png into `folder`."""
     names = [entry.name for entry in scores.metrics.classes]
     images = {"iou.png": iou_bars(scores.metrics), "confusion.png": confusion_heatmap(scores.confusion, names)}
     if history:
@@ -82,7 +82,7 @@ def save_plots(folder: Path, scores: Scores, *, history: History = ()) -> None:
 
 
 def _draw_cells(axes: Axes, shares: NDArray[np.float64]) -> None:
-    # Colour as opacity, so that an empty cell is the page, be it light or dark; the power lifts small confusions.
+    # Shares as opacity, so that empty cells fit a light and a dark page; the power makes small confusions visible.
     colors = np.empty((*shares.shape, 4))
     colors[..., :3], colors[..., 3] = to_rgba(BLUE)[:3], shares**0.75
     edges = np.arange(len(shares) + 1) - 0.5

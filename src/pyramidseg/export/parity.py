@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.evaluation.confusion import confusion_matrix
-from pyramidseg.evaluation.metrics import metrics_of
+from pyramidseg.evaluation.metrics import compute_metrics
 
 CLEAR_MARGIN = 0.1
 """A pixel is clear if its two largest float32 logits are this far apart, in standard deviations of its image's logits.
@@ -184,7 +184,7 @@ class Comparison:
         if self.confusions is None:
             return None
         before, after = (
-            metrics_of(confusion, self.classes, images=self.labelled_images).miou for confusion in self.confusions
+            compute_metrics(confusion, self.classes, images=self.labelled_images).miou for confusion in self.confusions
         )
         return before, after
 

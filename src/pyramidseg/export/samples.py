@@ -20,8 +20,8 @@ from pyramidseg.base.log import track
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.demo.scenes import draw_scene
-from pyramidseg.evaluation.read_ahead import in_batches, read_ahead
-from pyramidseg.evaluation.scoring import check_classes
+from pyramidseg.evaluation.pair_batches import batch_pairs, prefetch_pairs
+from pyramidseg.evaluation.scoring import check_same_classes
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.decode import pixel_count, read_header
 from pyramidseg.model.segmenter import Segmenter
@@ -80,7 +80,7 @@ def labelled_samples(model: Segmenter, dataset: str | Path, split: str, data: Da
         data,
         fallback_classes=model.classes,
     )
-    check_classes(opened, model.classes)
+    check_same_classes(opened, model.classes)
     records = opened.split(split)
     channels = opened.bands or model.settings.channels
     dtype = read_header(records[0].image).dtype
@@ -125,8 +125,8 @@ def default_dtype(model: Segmenter) -> str:
 
 
 def _read(records: Sequence[Record], masks: MaskSource, channels: Channels) -> Iterator[Sample]:
-    items = read_ahead(records, masks, channels=channels, threads=READERS)
-    for batch in in_batches(track(items, total=len(records), task="checking"), batch_size=1):
+    items = prefetch_pairs(records, masks, channels=channels, threads=READERS)
+    for batch in batch_pairs(track(items, total=len(records), task="checking"), batch_size=1):
         yield from _windows(batch.images, batch.labels)
 
 

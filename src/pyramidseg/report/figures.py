@@ -1,7 +1,7 @@
 """Figures: the common style, and the training curves of a run. Each function returns the bytes of an image.
 
-Drawn through matplotlib's object-oriented API on a transparent ground, with Okabe and Ito's colours (2008), which
-stay apart for colour-blind eyes. In SVG the text stays text.
+Drawn with matplotlib's object-oriented API on a transparent background, in the colours of Okabe and Ito (2008), which
+colour-blind people can tell apart. SVG files keep text as text.
 """
 
 import io
@@ -23,7 +23,7 @@ from pyramidseg.report.page import GRID, INK, MUTED
 ImageFormat = Literal["png", "svg"]
 Quantity = Literal["loss", "error", "miou"]
 History = Sequence[Mapping[str, Any]]
-"""A row an epoch: epoch, and loss, error and miou after train_ and val_; absent, None or NaN is a gap."""
+"""One row an epoch: `epoch`, and `loss`, `error`, `miou` with prefix train_ and val_; a missing value is a gap."""
 
 BLUE, ORANGE = "#0072b2", "#e69f00"
 
@@ -51,13 +51,13 @@ STYLE: Any = {
     "lines.linewidth": 1.8,
     "legend.frameon": False,
     "svg.fonttype": "none",
-    "svg.hashsalt": "pyramidseg",  # equal figures, equal bytes
+    "svg.hashsalt": "pyramidseg",  # equal figures are equal bytes
     "text.parse_math": False,  # a class may be called "$"
 }
 
 
 def training_curves(history: History, *, format: ImageFormat = "png") -> bytes:
-    """Loss, pixel error and mean IoU against the epoch, side by side, for training and validation."""
+    """Loss, pixel error and mean IoU of training and validation by epoch, side by side."""
     with matplotlib.rc_context(STYLE):
         figure = new_figure(11, 3.2)
         for axes, quantity in zip(figure.subplots(1, 3), TITLES, strict=True):
@@ -74,12 +74,12 @@ def training_curve(history: History, quantity: Quantity, *, format: ImageFormat 
 
 
 def new_figure(width_inches: float, height_inches: float) -> Figure:
-    """An empty figure whose parts make room for each other; draw it inside `rc_context(STYLE)`."""
+    """An empty figure with constrained layout; draw on it within `rc_context(STYLE)`."""
     return Figure(figsize=(width_inches, height_inches), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
 
 
 def legend_below(axes: Axes) -> None:
-    """A legend under the axis, its numbers and its label, where it covers nothing."""
+    """Add a legend below the axis and its label."""
     below = axes.transAxes + ScaledTranslation(0, -34 / 72, axes.figure.dpi_scale_trans)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, ncols=2, borderaxespad=0)
 
@@ -115,7 +115,7 @@ def render_figure(figure: Figure, format: ImageFormat) -> bytes:
     """The bytes of a figure: SVG with text as text, PNG on white."""
     data = io.BytesIO()
     with warnings.catch_warnings():
-        # Names in scripts that the font lacks: a browser finds another font for the SVG, and a PNG shows boxes.
+        # Names with glyphs that the font lacks: browsers find another font for SVG, and PNG shows boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         if format == "svg":
             figure.savefig(data, format="svg", transparent=True, metadata={"Date": None})

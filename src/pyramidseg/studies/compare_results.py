@@ -193,7 +193,7 @@ def score_by_image(bundle: Path, dataset: Dataset, records: Sequence[Record], de
         channels=dataset.bands or backend.settings.channels,
         batch_size=4,
         device=backend.device,
-        each=keep,
+        on_image=keep,
     )
     return np.stack([counts[record.id] for record in records])
 

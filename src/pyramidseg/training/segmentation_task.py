@@ -17,12 +17,12 @@ from pyramidseg.base.config import Config, LossConfig
 from pyramidseg.base.device import autocast, rank, sum_over_ranks
 from pyramidseg.data.loading import Batch
 from pyramidseg.data.records import Dataset
-from pyramidseg.evaluation.confusion import confusion_matrix, most_likely
+from pyramidseg.evaluation.confusion import argmax_labels, confusion_matrix
 from pyramidseg.evaluation.evaluation_report import write_report
-from pyramidseg.evaluation.metrics import metrics_of
+from pyramidseg.evaluation.metrics import compute_metrics
 from pyramidseg.evaluation.score_plots import save_plots
+from pyramidseg.evaluation.score_tables import format_scores
 from pyramidseg.evaluation.scoring import draw_examples, score
-from pyramidseg.evaluation.tables import table
 from pyramidseg.inspection import DatasetSummary
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.checkpoint import TrainingProgress
@@ -113,7 +113,7 @@ class SegmentationTask:
 
     def training_columns(self, tally: Tensor) -> Columns:
         """See `Task.training_columns`."""
-        metrics = metrics_of(tally.cpu(), self.dataset.classes, images=len(self.dataset.split("train")))
+        metrics = compute_metrics(tally.cpu(), self.dataset.classes, images=len(self.dataset.split("train")))
         return {"train_error": metrics.error, "train_miou": metrics.miou}
 
     def validate(self, model: nn.Module) -> Validation:
@@ -189,7 +189,7 @@ class SegmentationTask:
             },
             notes=(*self.dataset.notes, *setup.notes),
         )
-        logger.info(table(scores.metrics))
+        logger.info(format_scores(scores.metrics))
 
 
 def segmentation_gradients(
@@ -216,7 +216,7 @@ def segmentation_gradients(
             share = share + loss.presence * presence_loss(
                 step.widened(image_logits), labels[index], images_total=images_total
             )
-        confusion.add_(confusion_matrix(most_likely(logits.detach()), labels[index], len(class_weights)))
+        confusion.add_(confusion_matrix(argmax_labels(logits.detach()), labels[index], len(class_weights)))
         return share
 
     step.backward(model, batches, number, loss=share_of)

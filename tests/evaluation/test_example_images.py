@@ -11,7 +11,7 @@ from PIL import Image
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.data.records import Record
-from pyramidseg.evaluation.examples import MAX_WIDTH_PX, WRONG, choose_examples, make_example
+from pyramidseg.evaluation.example_images import MAX_WIDTH_PX, WRONG, make_example, select_examples
 from pyramidseg.evaluation.metrics import ImageScore
 from pyramidseg.images.thumbnails import to_rgb
 
@@ -32,7 +32,7 @@ def example_of(truth, labels, image=None):
 @given(st.lists(st.floats(0, 1) | st.just(math.nan), max_size=20), st.integers(0, 8))
 def test_chosen_are_the_worst_and_the_best_without_repetition(mious, count):
     scores = [ImageScore(str(index), miou, 0.5, 1) for index, miou in enumerate(mious)]
-    chosen = choose_examples(scores, count)
+    chosen = select_examples(scores, count)
     ranked = sorted(miou for miou in mious if not math.isnan(miou))
     assert len({entry.record_id for entry in chosen}) == len(chosen) == min(count, len(ranked))
     assert [entry.miou for entry in chosen] == ranked[: (len(chosen) + 1) // 2] + ranked[

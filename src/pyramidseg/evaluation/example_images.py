@@ -1,4 +1,4 @@
-"""The best and the worst images of an evaluation: input, truth, prediction and errors as small embedded pictures."""
+"""Example images of an evaluation report: input, true and predicted classes, and errors as small embedded pictures."""
 
 import math
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ from pyramidseg.images.thumbnails import jpeg_uri, labels_png_uri, resize_to_thu
 MAX_WIDTH_PX = 480
 
 WRONG = (213, 94, 0)
-"""Okabe and Ito's vermilion: seen by every eye beside a faded picture."""
+"""Okabe and Ito's vermilion, visible with any colour vision deficiency."""
 
 IGNORED = (150, 150, 150)
 
 
 @dataclass(frozen=True)
 class Example:
-    """One image of a report; the pictures are data URIs, at most 480 pixels wide.
+    """One image of a report; the pictures are data URIs, at most `MAX_WIDTH_PX` wide.
 
     Attributes:
-        total_pixels: of the image; more than `score.pixels` where some are ignored.
+        total_pixels: all pixels of the image; `score.pixels` are those that are not ignored.
         truth: ignored pixels are transparent.
-        errors: the faded picture with wrong pixels in vermilion and ignored ones in grey.
+        errors: the faded image with wrong pixels in vermilion and ignored ones in grey.
     """
 
     record_id: str
@@ -41,10 +41,10 @@ class Example:
     errors: str
 
 
-def choose_examples(per_image: Sequence[ImageScore], count: int) -> tuple[ImageScore, ...]:
-    """The worst and the best images by mIoU, half each, worst first; all of them where there are no more than `count`.
+def select_examples(per_image: Sequence[ImageScore], count: int) -> tuple[ImageScore, ...]:
+    """Select the worst and the best images by mIoU, half each, worst first; all images if there are at most `count`.
 
-    Images without a labelled pixel have no score and are never chosen.
+    Images without a labelled pixel have no score and are never selected.
     """
     ranked = sorted((entry for entry in per_image if not math.isnan(entry.miou)), key=lambda entry: entry.miou)
     if len(ranked) <= count:
@@ -61,10 +61,10 @@ def make_example(
     classes: Classes,
     score: ImageScore,
 ) -> Example:
-    """Pictures of one image: (H, W, C) of any dtype, with true and predicted labels (H, W)."""
+    """Draw the pictures of one image (H, W, C) of any dtype, with true and predicted labels (H, W)."""
     picture = to_rgb(image)
     faded = (0.35 * cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) + 0.65 * 255).astype(np.uint8)
-    # Shrinking by area keeps a thin error visible, where taking the nearest pixel would drop it.
+    # Area resizing keeps thin errors visible; taking the nearest pixel would drop them.
     errors = resize_to_thumbnail(np.repeat(faded[..., None], 3, axis=2), max_width_px=MAX_WIDTH_PX).astype(np.float32)
     for mask, color in ((truth == IGNORE, IGNORED), ((labels != truth) & (truth != IGNORE), WRONG)):
         share = resize_to_thumbnail(mask.astype(np.float32), max_width_px=MAX_WIDTH_PX)[..., None]

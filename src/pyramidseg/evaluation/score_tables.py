@@ -1,4 +1,4 @@
-"""Scores as files for other programs: metrics.json, confusion.csv, per_image.csv."""
+"""Scores as files (metrics.json, confusion.csv, per_image.csv) and as text."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ from pyramidseg.base.files import write_json, write_text
 from pyramidseg.base.text import csv_text
 from pyramidseg.evaluation.metrics import Metrics, Scores
 
-TABLES = ("metrics.json", "confusion.csv", "per_image.csv")
+SCORE_FILES = ("metrics.json", "confusion.csv", "per_image.csv")
 
 
-def write_tables(folder: Path, scores: Scores) -> None:
-    """Write all three into `folder`.
+def write_score_tables(folder: Path, scores: Scores) -> None:
+    """Write all three files into `folder`.
 
-    confusion.csv: class names in the first row (prediction) and the first column (truth), pixel counts inside.
-    per_image.csv: a row an image, in the order of the records; a figure that is NaN is left empty.
+    confusion.csv: pixel counts; class names in the first row (prediction) and in the first column (truth).
+    per_image.csv: one row an image, in the order of the records; NaN is an empty cell.
     """
     names = [entry.name for entry in scores.metrics.classes]
     rows = [[name, *counts] for name, counts in zip(names, scores.confusion.tolist(), strict=True)]
@@ -23,13 +23,13 @@ def write_tables(folder: Path, scores: Scores) -> None:
     write_text(folder / "per_image.csv", csv_text([["image", "miou", "pixel_accuracy", "pixels"], *images]))
 
 
-def table(metrics: Metrics) -> str:
-    """The scores for a terminal: a row a class, then the means."""
+def format_scores(metrics: Metrics) -> str:
+    """The scores as text: one line a class, then the means."""
     width = max(len("class"), *(len(entry.name) for entry in metrics.classes))
     head = f"{'class':<{width}}     IoU    Dice  precision  recall"
     rows = [
-        f"{entry.name:<{width}}  {_percent(entry.iou)}  {_percent(entry.dice)}  {_percent(entry.precision):>9}  "
-        f"{_percent(entry.recall)}"
+        f"{entry.name:<{width}}  {_cell(entry.iou)}  {_cell(entry.dice)}  {_cell(entry.precision):>9}  "
+        f"{_cell(entry.recall)}"
         for entry in metrics.classes
     ]
     return "\n".join(
@@ -42,5 +42,5 @@ def table(metrics: Metrics) -> str:
     )
 
 
-def _percent(figure: float) -> str:
-    return f"{figure:6.4f}" if figure == figure else "     -"
+def _cell(value: float) -> str:
+    return f"{value:6.4f}" if value == value else "     -"

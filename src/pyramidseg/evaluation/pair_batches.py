@@ -1,0 +1,89 @@
+"""Image-label pairs for evaluation: decoded ahead in threads, and batched by size, in bounded memory."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyramidseg.base.config import Channels
+from pyramidseg.data.pairs import read_pair
+from pyramidseg.data.records import MaskSource, Record
+from pyramidseg.images.decode import pixel_count
+from pyramidseg.predict.pipeline import BATCH_PIXELS, map_in_order
+
+LoadedPair = tuple[Record, NDArray[Any], NDArray[np.uint8]]
+"""A record, its image (H, W, C) and its labels (H, W)."""
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Consecutive pairs of equal size.
+
+    Attributes:
+        images: (B, C, H, W) in their own dtype, in channels-last memory format.
+        labels: (B, H, W) uint8.
+    """
+
+    records: tuple[Record, ...]
+    images: Tensor
+    labels: Tensor
+
+
+def prefetch_pairs(
+    records: Iterable[Record], masks: MaskSource, *, channels: Channels, threads: int
+) -> Iterator[LoadedPair]:
+    """Decode the pairs in threads, a few ahead and of large images only one (`map_in_order`); yields them in order.
+
+    Raises:
+        DataError: an image or a mask cannot be used; names the file.
+    """
+
+    def measure(record: Record) -> tuple[Record, int]:
+        return record, pixel_count(record.image)
+
+    def read(sized: tuple[Record, int]) -> LoadedPair:
+        return sized[0], *read_pair(sized[0], masks, channels=channels)
+
+    ahead = 4 * threads
+    with (
+        closing(map_in_order(measure, records, threads=1, ahead=ahead, name="measure")) as sizes,
+        closing(
+            map_in_order(read, sizes, threads=threads, ahead=ahead, pixels=lambda sized: sized[1], name="read")
+        ) as items,
+    ):
+        yield from items
+
+
+def batch_pairs(pairs: Iterable[LoadedPair], *, batch_size: int) -> Iterator[PairBatch]:
+    """Stack consecutive pairs of equal size and dtype, up to `batch_size` pairs and `BATCH_PIXELS`."""
+    waiting: list[LoadedPair] = []
+    for pair in pairs:
+        if waiting and (len(waiting) >= _max_pairs(pair, batch_size) or _stack_key(pair) != _stack_key(waiting[0])):
+            yield _stack(waiting)
+            waiting = []
+        waiting.append(pair)
+    if waiting:
+        yield _stack(waiting)
+
+
+def _max_pairs(pair: LoadedPair, batch_size: int) -> int:
+    return min(batch_size, BATCH_PIXELS // pair[2].size)
+
+
+def _stack_key(pair: LoadedPair) -> tuple[object, ...]:
+    _, image, labels = pair
+    return image.shape, image.dtype, labels.shape
+
+
+def _stack(pairs: Sequence[LoadedPair]) -> PairBatch:
+    records, images, labels = zip(*pairs, strict=True)
+    return PairBatch(
+        records=records,
+        images=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
+        labels=torch.from_numpy(np.stack(labels)),
+    )
