@@ -112,7 +112,7 @@ class TestElevenClasses:
 
     def test_other_labels_are_refused(self, tmp_path: Path) -> None:
         write(authors(tmp_path, (9, 9, 0)) / "label_colors.txt", "9 9 0 Grass\n")
-        with pytest.raises(DataError, match="'Grass' is none of CamVid's 32 labels"):
+        with pytest.raises(DataError, match="'Grass' is not one of CamVid's 32 labels"):
             opened(tmp_path, format="camvid11")
 
     def test_it_is_never_recognised_by_itself(self, tmp_path: Path) -> None:

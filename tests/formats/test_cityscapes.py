@@ -66,15 +66,15 @@ def test_ignored_labels_can_be_made_classes(tmp_path: Path) -> None:
     assert [index for index, label in enumerate(first_row(opened(file))) if label == 0] == [7, 9]
 
 
-def test_test_split_is_left_out_aloud(tmp_path: Path) -> None:
+def test_test_split_is_left_out_with_a_note(tmp_path: Path) -> None:
     dataset = opened(city(tmp_path, "labelIds", splits=("train", "val", "test")))
     assert set(dataset.splits) == {"train", "val"}
-    assert has_note(dataset, "Cityscapes withholds its labels")
+    assert has_note(dataset, "Cityscapes does not publish its labels")
 
 
 def test_coarse_masks_are_read_where_they_are_alone(tmp_path: Path) -> None:
     assert labels(opened(city(tmp_path, "labelIds", truth="gtCoarse"))) == [*range(19), 255]
-    assert has_note(opened(city(tmp_path, "labelIds")), "gtCoarse is there too")
+    assert has_note(opened(city(tmp_path, "labelIds")), "gtCoarse is not read")
 
 
 def test_extra_split_can_be_named(tmp_path: Path) -> None:

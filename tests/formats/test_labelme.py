@@ -251,7 +251,7 @@ class TestDefects:
         labelme(tmp_path / "a.json", square("Fig", 0, 0, 4, 4))
         dataset = opened(tmp_path)
         assert dataset.classes.names == ("background", "Fig", "fig")
-        assert has_note(dataset, "upper and lower case only: 'Fig' and 'fig'", "{name: fig, from: [Fig, fig]}")
+        assert has_note(dataset, "only in upper and lower case: 'Fig' and 'fig'", "{name: fig, from: [Fig, fig]}")
 
     @pytest.mark.parametrize(
         ("changes", "message"),

@@ -43,14 +43,14 @@ class TestPascal:
         assert {index: voc_color(index) for index in known} == known
         assert voc_color(255) == (224, 224, 192)
 
-    def test_classes_and_void_are_assumed_aloud(self, tmp_path: Path) -> None:
+    def test_classes_of_pascal_voc_are_the_default_with_a_note(self, tmp_path: Path) -> None:
         dataset = opened(listed(tmp_path, train="a b", val="c"))
         assert ids(dataset) == {"train": ["a", "b"], "val": ["c"]}
         assert dataset.layout == "Pascal VOC (JPEGImages, SegmentationClass)"
         assert dataset.classes.names == tuple(label.name for label in VOC if not label.ignored)
         assert len(dataset.classes) == 21
         assert first_row(dataset) == [0, 1, 18, 255]
-        assert has_note(dataset, "Pascal VOC's classes are assumed")
+        assert has_note(dataset, "Pascal VOC's classes are used")
 
     def test_union_is_not_counted_beside_its_parts(self, tmp_path: Path) -> None:
         assert ids(opened(listed(tmp_path, train="a b", val="c", trainval="a b c"))) == {
@@ -67,7 +67,7 @@ class TestPascal:
         dataset = opened(write(tmp_path / "d.yaml", "train: trainval\nval: val"))
         assert ids(dataset) == {"train": ["a", "b"], "val": ["c"]}
 
-    def test_test_list_is_used_where_it_has_masks_and_left_out_aloud_where_not(self, tmp_path: Path) -> None:
+    def test_test_list_is_used_where_it_has_masks_and_left_out_with_a_note_where_not(self, tmp_path: Path) -> None:
         listed(tmp_path, train="a", val="b", test="c")
         assert ids(opened(tmp_path))["test"] == ["c"]
         (tmp_path / "SegmentationClass" / "c.png").unlink()
@@ -96,14 +96,14 @@ class TestPascal:
     def test_masks_in_no_list_are_announced(self, tmp_path: Path) -> None:
         listed(tmp_path, train="a b", val="c")
         mask(tmp_path / "SegmentationClass" / "d.png", 0)
-        assert has_note(opened(tmp_path), "1 masks in", "in no list")
+        assert has_note(opened(tmp_path), "1 masks in", "in none of the lists")
 
     def test_empty_list_is_refused(self, tmp_path: Path) -> None:
         write(listed(tmp_path, val="c") / "ImageSets" / "Segmentation" / "train.txt", "\n")
         with pytest.raises(DataError, match=r"train\.txt: names no image"):
             opened(tmp_path)
 
-    def test_images_of_other_tasks_are_left_out_aloud_without_lists(self, tmp_path: Path) -> None:
+    def test_images_of_other_tasks_are_left_out_with_a_note_without_lists(self, tmp_path: Path) -> None:
         for name in ("a", "b", "c"):
             image(tmp_path / "JPEGImages" / f"{name}.jpg")
         for name in ("a", "b"):
@@ -112,14 +112,14 @@ class TestPascal:
         assert len(dataset.split("train")) == len(dataset.split("val")) == 1
         assert has_note(dataset, "1 of the 3 images have no mask and were left out")
 
-    def test_devkit_is_entered_aloud(self, tmp_path: Path) -> None:
+    def test_devkit_is_entered_with_a_note(self, tmp_path: Path) -> None:
         listed(tmp_path / "VOCdevkit" / "VOC2012", train="a", val="b")
         assert has_note(opened(tmp_path), "the dataset is in", "VOCdevkit/VOC2012")
 
     def test_boxes_alone_are_named(self, tmp_path: Path) -> None:
         image(tmp_path / "JPEGImages" / "a.jpg")
         write(tmp_path / "ImageSets" / "Main" / "train.txt", "a\n")
-        with pytest.raises(DataError, match="ImageSets are there but no SegmentationClass: boxes are no masks"):
+        with pytest.raises(DataError, match="ImageSets are there but no SegmentationClass: boxes are not masks"):
             opened(tmp_path)
 
     def test_classes_can_be_chosen_by_name(self, tmp_path: Path) -> None:
@@ -159,12 +159,12 @@ class TestCvat:
         assert first_row(dataset) == [0, 1, 2, 255]
         assert has_note(dataset, "background 0, fig 1, date 2; ignored: 255")
 
-    def test_frames_without_labels_are_left_out_aloud(self, tmp_path: Path) -> None:
+    def test_frames_without_labels_are_left_out_with_a_note(self, tmp_path: Path) -> None:
         exported(tmp_path, "a", "b", "c")
         (tmp_path / "SegmentationClass" / "c.png").unlink()
         dataset = opened(tmp_path)
         assert "c" not in {name for names in ids(dataset).values() for name in names}
-        assert has_note(dataset, "1 of the 3 images in default.txt have no mask, as CVAT writes none")
+        assert has_note(dataset, "1 of the 3 images in default.txt have no mask and were left out: CVAT writes none")
 
     def test_subsets_of_a_project_are_splits(self, tmp_path: Path) -> None:
         exported(tmp_path, "a", "b")
@@ -177,7 +177,9 @@ class TestCvat:
         exported(tmp_path, "a")
         (tmp_path / "JPEGImages" / "a.png").unlink()
         (tmp_path / "JPEGImages").rmdir()
-        with pytest.raises(DataError, match="SegmentationClass is there but no JPEGImages: CVAT leaves the images out"):
+        with pytest.raises(
+            DataError, match="SegmentationClass is there but no JPEGImages: CVAT exports images only if"
+        ):
             opened(tmp_path)
 
     def test_images_can_lie_in_a_folder_called_images(self, tmp_path: Path) -> None:

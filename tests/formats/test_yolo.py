@@ -211,7 +211,7 @@ class TestOutlines:
         dataset = opened(ultralytics(tmp_path, label=f"2 {SQUARE}", yaml="names: [car, bus, car]\n"))
         assert dataset.classes.names == ("background", "car", "bus")
         assert read(dataset)[0, 0] == 1
-        assert has_note(dataset, "several classes are called car: those of one name are one class")
+        assert has_note(dataset, "several classes are called car: they are one class")
 
 
 class TestDefects:

@@ -1,10 +1,10 @@
-"""ADE20K as its scene parsing benchmark hands it out: `ADEChallengeData2016`.
+"""ADE20K as its scene parsing benchmark publishes it: `ADEChallengeData2016`.
 
     images/training/ADE_train_00000001.jpg         images/validation/ADE_val_00000001.jpg
     annotations/training/ADE_train_00000001.png    annotations/validation/ADE_val_00000001.png
     objectInfo150.txt, sceneCategories.txt
 
-B. Zhou et al., arXiv 1608.05442. In the masks 0 is everything that is none of the 150 classes, which count from 1.
+Source: B. Zhou et al., arXiv 1608.05442. In the masks, 0 is everything outside of the 150 classes, which begin at 1.
 """
 
 from dataclasses import replace
@@ -65,21 +65,21 @@ ADE20K = _labels()
 
 MARKS = ("objectinfo150.txt", "scenecategories.txt")
 PREFIX = "ADE_"
-"""Files beside the folders, in lower case, or the beginning of names, that tell ADE20K from other paired folders."""
+"""Files (in lower case) next to the folders, or a prefix of names, that only ADE20K has among paired folders."""
 
-_LAYERS_ENTERED = 4
-_FILES_SEEN = 1000
-"""Scenes hold some ten files an image."""
+_MAX_DEPTH = 4
+_FILES_SAMPLED = 1000
+"""Scenes hold some ten files for each image."""
 
 
-def read_ade20k(folder: Path, splits: SplitNames) -> ParsedDataset | None:
-    """List `images/training annotations/training` and `validation`.
+def detect(folder: Path, splits: SplitNames) -> ParsedDataset | None:
+    """Find `images/training` and `annotations/training`, and `validation`, and pair them.
 
     Raises:
-        PartialMatch: the lists of the benchmark are there and its folders are not.
-        DataError: it is the full dataset; or as `pair_folders`.
+        PartialMatch: the lists of the benchmark are there, but not its folders.
+        DataError: it is the full dataset, or as `pair_folders`.
     """
-    _refuse_full(folder)
+    _refuse_full_dataset(folder)
     images, masks = child_folder(folder, ["images"]), child_folder(folder, ["annotations"])
     marked = any(child_file(folder, mark) for mark in MARKS)
     if images and masks:
@@ -88,33 +88,33 @@ def read_ade20k(folder: Path, splits: SplitNames) -> ParsedDataset | None:
         raise PartialMatch(f"{folder} has {' or '.join(MARKS)} but not both images and annotations, as ADE20K has")
     if not marked:
         return None
-    listing = read_paired(folder, splits)
-    return listing and replace(listing, layout="ADE20K (images/{split}, annotations/{split})", labels=ADE20K)
+    parsed = read_paired(folder, splits)
+    return parsed and replace(parsed, layout="ADE20K (images/{split}, annotations/{split})", labels=ADE20K)
 
 
-def _refuse_full(folder: Path) -> None:
-    """Refuse what would pass for masks beside images: the full dataset has parts and instances there too."""
+def _refuse_full_dataset(folder: Path) -> None:
+    """Refuse the full dataset, whose masks of parts and instances could be taken for masks of classes."""
     place = folder
-    for _ in range(_LAYERS_ENTERED):  # images/ADE, and what the archive was unpacked into
+    for _ in range(_MAX_DEPTH):  # images/ADE, and the folder of the archive
         inner = subfolders(place)
         if len(inner) != 1:
             break
         place = inner[0]
     for split in ("training", "validation"):
         inside = child_folder(place, [split])
-        seen = islice(inside.rglob("*"), _FILES_SEEN) if inside else ()
+        seen = islice(inside.rglob("*"), _FILES_SAMPLED) if inside else ()
         mask = next((path for path in seen if path.match(f"{PREFIX}*_seg.png")), None)
         if mask is not None:
             raise DataError(
-                f"{folder}: is the full ADE20K ({mask.name} beside parts and instances); the SceneParsing release is "
-                "what is read: name the folder of ADEChallengeData2016"
+                f"{folder}: is the full ADE20K ({mask.name} next to parts and instances), which is not supported; use "
+                "the SceneParsing release (the folder ADEChallengeData2016)"
             )
 
 
 FORMAT = DatasetFormat(
     "ade20k",
     "images, annotations and objectInfo150.txt",
-    detect=read_ade20k,
+    detect=detect,
     read=already_read,
     covers=("paired",),
 )

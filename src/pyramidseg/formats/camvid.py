@@ -1,6 +1,9 @@
-"""CamVid as its authors hand it out: `701_StillsRaw_full`, and masks of 32 colours in `LabeledApproved_full`.
+"""CamVid as its authors publish it: masks of 32 colours, without splits.
 
-G. J. Brostow, J. Fauqueur, R. Cipolla: Semantic object classes in video, Pattern Recognition Letters 30(2), 2009.
+    701_StillsRaw_full/0001TP_006690.png    LabeledApproved_full/0001TP_006690_L.png    label_colors.txt (optional)
+
+Source: G. J. Brostow, J. Fauqueur, R. Cipolla: Semantic object classes in video, Pattern Recognition Letters 30(2),
+2009.
 """
 
 from dataclasses import replace
@@ -75,17 +78,17 @@ MERGED: dict[str, tuple[str, ...]] = {
     "bicyclist": ("Bicyclist", "MotorcycleScooter"),
     "void": ("Void",),
 }
-"""The 32 labels by the 11 classes that are usual since Sturgess et al. (BMVC 2009), in SegNet's order."""
+"""The 32 labels of each of the usual 11 classes (since Sturgess et al., BMVC 2009), in SegNet's order."""
 
 
-def read_camvid(folder: Path, splits: SplitNames) -> ParsedDataset | None:
-    """List the authors' two folders; there are no splits in them."""
+def detect(folder: Path, splits: SplitNames) -> ParsedDataset | None:
+    """Find the authors' two folders and pair them. There are no splits."""
     images, masks = child_folder(folder, ["701_stillsraw_full"]), child_folder(folder, ["labeledapproved_full"])
     if images is None or masks is None or splits != SPLIT_NAMES:
         return None
     pairs = pair_folders(images, masks)
     listed = find_class_list(folder)
-    hint = "the frames belong to video sequences: data.group='^[^_]+' keeps each on one side of a split"
+    hint = "frames belong to video sequences: data.group='^[^_]+' keeps each sequence in one split"
     return ParsedDataset(
         "CamVid (701_StillsRaw_full, LabeledApproved_full)",
         {"train": pairs.records},
@@ -95,34 +98,34 @@ def read_camvid(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     )
 
 
-def read_camvid11(folder: Path, splits: SplitNames) -> ParsedDataset | None:
-    """List CamVid's 32 labels, as the authors or Kaggle hand them out, merged into the usual 11 classes.
+def detect_11(folder: Path, splits: SplitNames) -> ParsedDataset | None:
+    """Find CamVid with 32 labels, as the authors or Kaggle publish it, and merge them into the usual 11 classes.
 
     Raises:
         DataError: the labels are not CamVid's.
     """
-    listing = read_camvid(folder, splits) or read_paired(folder, splits)
-    if listing is None:
+    parsed = detect(folder, splits) or read_paired(folder, splits)
+    if parsed is None:
         return None
-    if any(defect.file.name.lower() in PARSERS for defect in listing.defects):  # the class list cannot be read
-        return listing
-    homes = {part.lower(): whole for whole, parts in MERGED.items() for part in parts}
-    foreign = [label.name for label in listing.labels if label.name.lower() not in homes]
-    if foreign or not listing.labels:
+    if any(defect.file.name.lower() in PARSERS for defect in parsed.defects):  # the class list cannot be read
+        return parsed
+    class_of = {part.lower(): whole for whole, parts in MERGED.items() for part in parts}
+    foreign = [label.name for label in parsed.labels if label.name.lower() not in class_of]
+    if foreign or not parsed.labels:
         raise DataError(
-            f"{folder}: {f'{foreign[0]!r} is none of' if foreign else 'no class list names'} CamVid's 32 labels; "
-            "label_colors.txt or class_dict.csv has to hold them"
+            f"{folder}: {f'{foreign[0]!r} is not one of' if foreign else 'no class list names'} CamVid's 32 labels; "
+            "add label_colors.txt or class_dict.csv with them"
         )
-    # In the order of the table, as the first of the values of a class gives its colour.
-    ordered = sorted(listing.labels, key=lambda label: list(homes).index(label.name.lower()))
-    labels = tuple(replace(label, name=homes[label.name.lower()]) for label in ordered)
-    return replace(listing, layout=f"{listing.layout}, merged to 11 classes", labels=labels)
+    # In the order of the table: the first value of a class gives its colour.
+    ordered = sorted(parsed.labels, key=lambda label: list(class_of).index(label.name.lower()))
+    labels = tuple(replace(label, name=class_of[label.name.lower()]) for label in ordered)
+    return replace(parsed, layout=f"{parsed.layout}, merged to 11 classes", labels=labels)
 
 
 FORMAT = DatasetFormat(
     "camvid",
     "701_StillsRaw_full and LabeledApproved_full",
-    detect=read_camvid,
+    detect=detect,
     read=already_read,
 )
 
@@ -130,7 +133,7 @@ FORMAT = DatasetFormat(
 FORMAT11 = DatasetFormat(
     "camvid11",
     "CamVid's 32 labels, merged into 11 classes",
-    detect=read_camvid11,
+    detect=detect_11,
     read=already_read,
     explicit_only=True,
 )

@@ -1,11 +1,15 @@
-"""Cityscapes: `leftImg8bit/{split}/{city}/*_leftImg8bit.png`, `gtFine/{split}/{city}/*_gtFine_labelIds.png`.
+"""Cityscapes.
 
-M. Cordts et al., arXiv 1604.01685; names, ids and colours are those of the authors' cityscapesScripts
+    leftImg8bit/train/bonn/bonn_000000_000019_leftImg8bit.png
+    gtFine/train/bonn/bonn_000000_000019_gtFine_labelIds.png     or *_labelTrainIds.png or *_color.png; or gtCoarse
+    leftImg8bit/val/...    gtFine/val/...
+
+Source: M. Cordts et al., arXiv 1604.01685; names, ids and colours are those of the authors' cityscapesScripts
 (helpers/labels.py).
 """
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +23,6 @@ from pyramidseg.formats.dataset_format import (
     PartialMatch,
     SourceLabel,
     SplitNames,
-    already_read,
 )
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair
 from pyramidseg.formats.paths import child_folder
@@ -27,7 +30,7 @@ from pyramidseg.images.open_image import list_images
 
 
 class Label(NamedTuple):
-    """A label of the authors; those without a train id are left out of training and evaluation."""
+    """A label of the authors; those without a train id are ignored in training and evaluation."""
 
     name: str
     id: int
@@ -71,13 +74,13 @@ LABELS = (
     Label("motorcycle", 32, 17, (0, 0, 230)),
     Label("bicycle", 33, 18, (119, 11, 32)),
 )
-"""All labels that masks can hold: the licence plate, -1, is in the polygons alone."""
+"""All labels that masks can hold; the licence plate, -1, occurs only in the polygons."""
 
 IMAGE_SUFFIX = "_leftImg8bit"
 
 
 class Encoding(NamedTuple):
-    """One of the kinds of masks that lie beside each other."""
+    """One of the kinds of masks that the dataset contains."""
 
     suffix: str
     values: ValueSource
@@ -97,7 +100,7 @@ def _by_train_id() -> tuple[SourceLabel, ...]:
 
 
 def _by_color() -> tuple[SourceLabel, ...]:
-    """One label a colour: the class where an ignored label shares its colour, which happens to the polegroup."""
+    """One label for each colour; a class if an ignored label has the same colour, as the polegroup has."""
     ranked = sorted(LABELS, key=lambda label: label.train_id is None)  # classes first
     first = {label.color: label for label in reversed(ranked)}
     return tuple(
@@ -114,14 +117,31 @@ ENCODINGS = (
         "_color",
         ColorValues(tuple(label.value for label in _by_color())),
         _by_color(),
-        "a polegroup, which is ignored in labelIds, has the colour of a pole and counts as one",
+        "polegroups, which are ignored in labelIds, have the colour of poles and are read as poles",
     ),
 )
-"""In the order of preference."""
+"""In order of preference."""
 
 
-def read_cityscapes(folder: Path, splits: SplitNames) -> ParsedDataset | None:
-    """List gtFine, or gtCoarse where it is alone; the test split, whose labels are withheld, is left out.
+@dataclass(frozen=True)
+class CityscapesFolders:
+    """The folders of images and of masks of each split, and the kind of the masks.
+
+    Attributes:
+        truth: the folder `gtFine` or `gtCoarse`; `kind` is its name.
+        splits: folders of images and of masks; None if one of them is missing.
+    """
+
+    images: Path
+    truth: Path
+    kind: str
+    encoding: Encoding
+    splits: Mapping[str, tuple[Path | None, Path | None]]
+    notes: tuple[str, ...]
+
+
+def detect(folder: Path, splits: SplitNames) -> CityscapesFolders | None:
+    """Find gtFine, or gtCoarse if there is no gtFine. The test split, whose labels are not published, is left out.
 
     Raises:
         PartialMatch: the images or the masks are missing.
@@ -134,29 +154,35 @@ def read_cityscapes(folder: Path, splits: SplitNames) -> ParsedDataset | None:
         have, lack = (images, "gtFine") if images else (next(iter(truths.values())), "leftImg8bit")
         raise PartialMatch(f"{have} is there but no {lack}: unpack both archives of Cityscapes into one folder")
     kind, truth = next(iter(truths.items()))
-    notes = ["gtCoarse is there too and is not read"] if len(truths) == 2 else []
+    notes = ["gtCoarse is not read, because there is gtFine"] if len(truths) == 2 else []
     sides = {split: (child_folder(images, names), child_folder(truth, names)) for split, names in splits.items()}
     if any(sides.pop("test", ())):
-        notes.append("the test split was left out: Cityscapes withholds its labels")
+        notes.append("the test split was left out: Cityscapes does not publish its labels")
     encoding = _encoding(truth, (masks for _, masks in sides.values() if masks))
+    return CityscapesFolders(images, truth, kind, encoding, sides, (*notes, *filter(None, [encoding.note])))
+
+
+def read(found: CityscapesFolders) -> ParsedDataset:
+    """Pair the images of each split with their masks."""
     pairs: dict[str, MatchedFiles] = {}
-    for split, (image_folder, mask_folder) in sides.items():
-        if image_folder and mask_folder:
-            pairs[split] = _pair(image_folder, mask_folder, f"_{kind}{encoding.suffix}")
-        elif image_folder or mask_folder:
-            lone, other = (image_folder, truth) if image_folder else (mask_folder, images)
-            assert lone is not None
-            pairs[split] = MatchedFiles.of_none(
-                lone, f"there is no such folder in {other}; unpack it there, or take this one away"
-            )
+    for split, (images, masks) in found.splits.items():
+        if images and masks:
+            pairs[split] = _pair(images, masks, f"_{found.kind}{found.encoding.suffix}")
+        elif present := images or masks:
+            other = found.truth if images else found.images
+            detail = f"there is no such folder in {other}; unpack it there, or remove this one"
+            pairs[split] = MatchedFiles.of_none(present, detail)
     return ParsedDataset(
-        f"Cityscapes (leftImg8bit, {kind} {encoding.suffix[1:]})",
-        {split: found.records for split, found in pairs.items()},
-        encoding.labels,
-        encoding.values,
-        notes=(*notes, *([encoding.note] if encoding.note else [])),
-        defects=tuple(defect for found in pairs.values() for defect in found.defects),
+        f"Cityscapes (leftImg8bit, {found.kind} {found.encoding.suffix[1:]})",
+        {split: some.records for split, some in pairs.items()},
+        found.encoding.labels,
+        found.encoding.values,
+        notes=found.notes,
+        defects=tuple(defect for some in pairs.values() for defect in some.defects),
     )
+
+
+FORMAT = DatasetFormat("cityscapes", "leftImg8bit and gtFine", detect, read)
 
 
 def _encoding(truth: Path, folders: Iterable[Path]) -> Encoding:
@@ -171,16 +197,8 @@ def _pair(images: Path, masks: Path, mask_suffix: str) -> MatchedFiles:
     image_side = Side.of(images, list_images(images))
     if not image_side.files:
         return MatchedFiles.of_none(
-            images, "no images in this folder; unpack them there, or take it and its partner away"
+            images, "no images in this folder; unpack them there, or remove it and the folder of its masks"
         )
     bare = replace(image_side, keys=tuple(key.removesuffix(IMAGE_SUFFIX) for key in image_side.keys))
     of_kind = (file for file in list_images(masks) if file.stem.endswith(mask_suffix))
     return pair(bare, Side.of(masks, of_kind).without(mask_suffix))
-
-
-FORMAT = DatasetFormat(
-    "cityscapes",
-    "leftImg8bit and gtFine",
-    detect=read_cityscapes,
-    read=already_read,
-)

@@ -45,7 +45,7 @@ from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.json_kind import json_kind
 from pyramidseg.formats.paths import child_folder
-from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, alike
+from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, similar_names_note
 from pyramidseg.images.decode import image_size
 from pyramidseg.images.open_image import check_pixel_count, list_files, list_images
 
@@ -90,7 +90,7 @@ def read(found: LabelMeFiles) -> ParsedDataset:
         {name: tuple(split.records.values()) for name, split in splits.items()},
         drawn.labels,
         LabelMeMasks(drawn.values, drawn.names),
-        notes=(*_notes(list(splits.values()), images), *alike(labels)),
+        notes=(*_notes(list(splits.values()), images), *similar_names_note(labels)),
         defects=tuple(defect for split in splits.values() for defect in split.defects),
     )
 

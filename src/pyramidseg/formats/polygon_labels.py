@@ -1,19 +1,18 @@
-"""The labels of formats that outline objects: what no object covers is background, a class like the others."""
+"""Labels of the formats that outline objects: what no object covers is background, which is a class."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pyramidseg.base.classes import Color
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import SourceLabel
 
 BACKGROUND = "background"
 BACKGROUND_NAMES = (BACKGROUND, "_background_", "__background__")
-"""Names, in lower case, of objects that are background too; the second one is LabelMe's."""
+"""Names, in lower case, of objects that are background as well; the second is LabelMe's."""
 
 IGNORED_NAMES = ("__ignore__",)
-"""Names of objects that count nowhere unless the user makes them a class; LabelMe's."""
+"""Names of objects that are ignored unless the user makes them a class; LabelMe's."""
 
 DRAWN = "what no object covers is background"
 
@@ -22,28 +21,26 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class DrawnLabels:
-    """Labels by value: 0 is background, names follow from 1 on in their order.
+    """Labels by value: 0 is background, then the names from 1 in their order.
 
     Attributes:
-        values: by name; several names may have one value, and names that occur twice are one class.
+        values: by name. Background names have the value 0, and a repeated name is one class.
     """
 
     labels: tuple[SourceLabel, ...]
     values: Mapping[str, int]
 
     @classmethod
-    def of(cls, names: Iterable[str], *, colors: Mapping[str, Color] | None = None) -> "DrawnLabels":
-        """Labels of the names that objects have."""
+    def of(cls, names: Iterable[str]) -> "DrawnLabels":
+        """Labels of the names of objects."""
         labels = [SourceLabel(BACKGROUND, 0)]
         values: dict[str, int] = {}
-        for name in names:
-            if name in values:
-                continue
+        for name in dict.fromkeys(names):
             if name.lower() in BACKGROUND_NAMES:
                 values[name] = 0
-                continue
-            values[name] = len(labels)
-            labels.append(SourceLabel(name, len(labels), (colors or {}).get(name), ignored=name in IGNORED_NAMES))
+            else:
+                values[name] = len(labels)
+                labels.append(SourceLabel(name, len(labels), ignored=name in IGNORED_NAMES))
         return cls(tuple(labels), values)
 
     @property
@@ -52,32 +49,30 @@ class DrawnLabels:
         return tuple(label.name for label in self.labels)
 
 
-def merged(lists: Iterable[Iterable[str]], *, what: str) -> tuple[str, ...]:
-    """A note on names that a file gives more than once, if there are such.
+def repeated_names_note(lists: Iterable[Iterable[str]], *, what: str) -> tuple[str, ...]:
+    """A note if a file gives a name more than once.
 
     Args:
-        lists: the names of each file.
-        what: they are the names of.
+        lists: the names in each file.
+        what: plural of what they name.
     """
-    doubled = [name for names in lists for name, count in Counter(names).items() if count > 1]
-    if not doubled:
+    repeated = [name for names in lists for name, count in Counter(names).items() if count > 1]
+    if not repeated:
         return ()
-    return (
-        f"several {what} are called {first_few(dict.fromkeys(doubled), limit=_SHOWN)}: those of one name are one class",
-    )
+    return (f"several {what} are called {first_few(dict.fromkeys(repeated), limit=_SHOWN)}: they are one class",)
 
 
-def alike(names: Iterable[str]) -> tuple[str, ...]:
-    """A note on names that differ in upper and lower case only, if there are such."""
+def similar_names_note(names: Iterable[str]) -> tuple[str, ...]:
+    """A note if names differ only in case."""
     by_folded: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         by_folded.setdefault(name.casefold(), []).append(name)
-    twins = [some for some in by_folded.values() if len(some) > 1]
-    if not twins:
+    groups = [group for group in by_folded.values() if len(group) > 1]
+    if not groups:
         return ()
-    told = "; ".join(" and ".join(map(repr, some)) for some in twins)
-    merged = f"{{name: {twins[0][-1]}, from: [{', '.join(twins[0])}]}}"
+    pairs = "; ".join(" and ".join(map(repr, group)) for group in groups)
+    merged = f"{{name: {groups[0][-1]}, from: [{', '.join(groups[0])}]}}"
     return (
-        f"classes whose names differ in upper and lower case only: {told}; if they are one, merge them (classes: "
+        f"classes whose names differ only in upper and lower case: {pairs}; if they are the same, merge them (classes: "
         f"[..., {merged}])",
     )

@@ -1,12 +1,15 @@
-"""Pascal VOC's layout, and what others write in it: CVAT's Segmentation Mask export, LabelMe's labelme2voc.
+"""Pascal VOC's layout, also written by CVAT ("Segmentation mask 1.1") and by LabelMe's labelme2voc.
 
-JPEGImages/2007_000032.jpg
-SegmentationClass/2007_000032.png          index, palette or RGB
-ImageSets/Segmentation/train.txt           names; also val, test, trainval, and CVAT's default
-labelmap.txt or class_names.txt            where the classes are not Pascal VOC's
+    JPEGImages/2007_000032.jpg
+    SegmentationClass/2007_000032.png       index, palette or RGB
+    ImageSets/Segmentation/train.txt        a name in each line; also val, test, trainval, and CVAT's default
+    labelmap.txt or class_names.txt         if the classes are not Pascal VOC's
+
+A function `write` belongs in this module.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from pyramidseg.base.classes import IGNORE
@@ -20,7 +23,6 @@ from pyramidseg.formats.dataset_format import (
     PartialMatch,
     SourceLabel,
     SplitNames,
-    already_read,
 )
 from pyramidseg.formats.folders import IMAGE_FOLDERS
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair
@@ -37,11 +39,21 @@ VOC = (
     *(SourceLabel(name, index, voc_color(index)) for index, name in enumerate(_NAMES)),
     SourceLabel("void", IGNORE, voc_color(IGNORE), ignored=True),
 )
-"""The 20 classes of Pascal VOC 2007 to 2012, the background, and the void border around objects."""
+"""The 20 classes of Pascal VOC 2007 to 2012, background, and the void border around objects."""
 
 
-def read_voc(folder: Path, splits: SplitNames) -> ParsedDataset | None:
-    """List `JPEGImages SegmentationClass` by the lists in `ImageSets/Segmentation`, or all that have masks.
+@dataclass(frozen=True)
+class VocFiles:
+    """The images, the masks, and the lists of each split."""
+
+    folder: Path
+    images: Side
+    masks: Side
+    sets: ImageSets
+
+
+def detect(folder: Path, splits: SplitNames) -> VocFiles | None:
+    """Find `JPEGImages` and `SegmentationClass`, and the lists in `ImageSets/Segmentation`.
 
     Raises:
         PartialMatch: one of the two folders is missing.
@@ -50,51 +62,62 @@ def read_voc(folder: Path, splits: SplitNames) -> ParsedDataset | None:
     images = child_folder(folder, ["jpegimages", *IMAGE_FOLDERS])
     if masks is None:
         if images is not None and child_folder(folder, ["imagesets"]):
-            raise PartialMatch(f"{images} and ImageSets are there but no SegmentationClass: boxes are no masks")
+            raise PartialMatch(f"{images} and ImageSets are there but no SegmentationClass: boxes are not masks")
         return None
     if images is None:
         raise PartialMatch(
-            f"{masks} is there but no JPEGImages: CVAT leaves the images out unless 'Save images' is chosen; put them "
-            "into JPEGImages"
+            f"{masks} is there but no JPEGImages: CVAT exports images only if 'Save images' is chosen; put them into "
+            "JPEGImages"
         )
-    sides = Side.of(images, list_images(images)), Side.of(masks, list_images(masks))
-    sets = read_image_sets(folder, splits, {*sides[0].keys, *sides[1].keys})
-    if not sets.lists and splits != SPLIT_NAMES:  # lists of these very names were asked for
+    image_side, mask_side = Side.of(images, list_images(images)), Side.of(masks, list_images(masks))
+    sets = read_image_sets(folder, splits, {*image_side.keys, *mask_side.keys})
+    if not sets.lists and splits != SPLIT_NAMES:  # a YAML file names lists that do not exist
         return None
+    return VocFiles(folder, image_side, mask_side, sets)
+
+
+def read(found: VocFiles) -> ParsedDataset:
+    """Pair images with masks: those of each list, or all that have masks if there are no lists."""
+    images, masks, sets = found.images, found.masks, found.sets
     if sets.lists:
-        pairs = _by_lists(*sides, sets, exported=child_file(folder, "labelmap.txt") is not None)
+        pairs = _by_lists(images, masks, sets, from_cvat=child_file(found.folder, "labelmap.txt") is not None)
     else:
-        pairs = {"train": _all_with_masks(*sides)}
-    classes = _classes(folder)
+        pairs = {"train": _all_with_masks(images, masks)}
+    classes = _classes(found.folder)
     return ParsedDataset(
-        f"Pascal VOC ({images.name}, {masks.name})",
-        {split: found.records for split, found in pairs.items()},
+        f"Pascal VOC ({images.folder.name}, {masks.folder.name})",
+        {split: some.records for split, some in pairs.items()},
         classes.labels,
-        notes=tuple(dict.fromkeys((*(note for found in pairs.values() for note in found.notes), *classes.notes))),
-        defects=(*sets.defects, *classes.defects, *(defect for found in pairs.values() for defect in found.defects)),
+        notes=tuple(dict.fromkeys((*(note for some in pairs.values() for note in some.notes), *classes.notes))),
+        defects=(*sets.defects, *classes.defects, *(defect for some in pairs.values() for defect in some.defects)),
     )
+
+
+FORMAT = DatasetFormat(
+    "voc", "JPEGImages, SegmentationClass and ImageSets; CVAT's Segmentation Mask export", detect, read
+)
 
 
 def _classes(folder: Path) -> ClassList:
     listed = find_class_list(folder)
     if listed.labels or listed.defects:
         return listed
-    return ClassList(VOC, ("no class list lies there: Pascal VOC's classes are assumed",))
+    return ClassList(VOC, ("there is no class list: Pascal VOC's classes are used",))
 
 
-def _by_lists(images: Side, masks: Side, sets: ImageSets, *, exported: bool) -> dict[str, MatchedFiles]:
-    """The pairs that each list names; those that none names are of a list that should name some and does not.
+def _by_lists(images: Side, masks: Side, sets: ImageSets, *, from_cvat: bool) -> dict[str, MatchedFiles]:
+    """The pairs of each list. Pairs of no list belong to a list that could not be read or names nothing, if any.
 
     Args:
-        exported: whether CVAT wrote the masks, which it does only for images with something labelled.
+        from_cvat: whether CVAT wrote the masks; it writes none for images without labels.
     """
     known_images, known_masks = set(images.keys), set(masks.keys)
     unlisted = known_masks.difference(*(listed.names for listed in sets.lists.values()))
-    note = f"{len(unlisted)} masks in {masks.folder} are in no list that is read and were left out"
+    note = f"{len(unlisted)} masks in {masks.folder} are in none of the lists and were left out"
     lists = dict(sets.lists)
     for split in sets.unknown[:1]:
         lists[split] = ImageSet(lists[split].file, tuple(sorted(unlisted)))
-        note = f"{len(unlisted)} masks in {masks.folder} are in no list that is read and are inspected as {split}"
+        note = f"{len(unlisted)} masks in {masks.folder} are in none of the lists and are inspected as {split}"
     pairs: dict[str, MatchedFiles] = {}
     for split, (file, names) in lists.items():
         bare = [name for name in names if name not in known_masks]
@@ -102,18 +125,18 @@ def _by_lists(images: Side, masks: Side, sets: ImageSets, *, exported: bool) -> 
             pairs[split] = MatchedFiles((), notes=(f"the test split ({file}) has no masks and was left out",))
             continue
         notes: tuple[str, ...] = ()
-        if exported and bare:
+        if from_cvat and bare:
             notes = (
-                f"{len(bare)} of the {len(names)} images in {file.name} have no mask, as CVAT writes none where "
-                "nothing is labelled, and were left out",
+                f"{len(bare)} of the {len(names)} images in {file.name} have no mask and were left out: CVAT writes "
+                "none for images without labels",
             )
-        wanted = set(names).difference(bare if exported else ())
+        wanted = set(names).difference(bare if from_cvat else ())
         found = pair(_only(images, wanted), _only(masks, wanted))
         absent = (
             Defect(
                 DefectKind.ABSENT,
                 file,
-                f"names {short(name)}, which is no image in {images.folder}; take it out of the list",
+                f"names {short(name)}, which is not an image in {images.folder}; remove it from the list",
             )
             for name in names
             if name in wanted and name not in known_images | known_masks
@@ -126,9 +149,9 @@ def _by_lists(images: Side, masks: Side, sets: ImageSets, *, exported: bool) -> 
 
 
 def _all_with_masks(images: Side, masks: Side) -> MatchedFiles:
-    """Every mask and its image. Images without a mask are usual, as VOC keeps those of all its tasks together."""
+    """Every mask and its image. Images without a mask are normal: VOC keeps the images of all its tasks together."""
     kept = _only(images, masks.keys)
-    notes = ["there are no lists in ImageSets/Segmentation: every image with a mask is taken"]
+    notes = ["there are no lists in ImageSets/Segmentation: every image with a mask is used"]
     if len(kept.files) < len(images.files):
         alone = len(images.files) - len(kept.files)
         notes.append(f"{alone} of the {len(images.files)} images have no mask and were left out")
@@ -140,11 +163,3 @@ def _only(side: Side, keys: Iterable[str]) -> Side:
     wanted = set(keys)
     kept = [(file, key) for file, key in zip(side.files, side.keys, strict=True) if key in wanted]
     return Side(side.folder, tuple(file for file, _ in kept), tuple(key for _, key in kept))
-
-
-FORMAT = DatasetFormat(
-    "voc",
-    "JPEGImages, SegmentationClass and ImageSets; CVAT's Segmentation Mask export",
-    detect=read_voc,
-    read=already_read,
-)

@@ -10,7 +10,7 @@ from pyramidseg.annotations.polygons import Where
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.coco.coco_json import CocoJson, Id, as_id
 from pyramidseg.formats.dataset_format import SourceLabel
-from pyramidseg.formats.polygon_labels import DrawnLabels, alike, merged
+from pyramidseg.formats.polygon_labels import DrawnLabels, repeated_names_note, similar_names_note
 
 VOID = 0
 """Mask value, and number of the segment, of the pixels of a panoptic PNG that no segment covers; they are ignored."""
@@ -71,7 +71,11 @@ class CategoryLabels:
         extra = tuple(SourceLabel(crowd_of(name), value, ignored=True) for name, value in crowds.items())
         both = {name: CategoryValues(value, crowds.get(name, value)) for name, value in values.items()}
         unused = [name for name in values if not counts[name, False] and not counts[name, True]]
-        notes = list(merged([[category.name for category in f.categories.values()] for f in files], what="categories"))
+        notes = list(
+            repeated_names_note(
+                [[category.name for category in f.categories.values()] for f in files], what="categories"
+            )
+        )
         if groups:
             notes.append(
                 f"the categories {first_few(groups, limit=8)} only group others and have no object: they were left out"
@@ -84,7 +88,7 @@ class CategoryLabels:
                 f"{total} crowds (iscrowd) are outlined roughly and ignored; to train on them, add them to a class, "
                 f"as in {with_crowds(crowded[0])}"
             )
-        return cls((*labels, *extra), both, (*notes, *alike(values)))
+        return cls((*labels, *extra), both, (*notes, *similar_names_note(values)))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pyramidseg.base.text_files import read_text
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import UNLABELLED_SPLIT, DatasetFormat, ParsedDataset, PartialMatch, SplitNames
 from pyramidseg.formats.paths import child_file, subfolders
-from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, alike, merged
+from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, repeated_names_note, similar_names_note
 from pyramidseg.formats.yolo.data_yaml import DataYaml, find_data_yaml
 from pyramidseg.formats.yolo.image_sources import CLASS_NAMES, LABELS, ImageSource, find_sources, label_path
 from pyramidseg.formats.yolo.label_files import YoloMasks, are_labels, check_not_boxes, numbered_names
@@ -65,7 +65,7 @@ def read(found: YoloFiles) -> ParsedDataset:
         unreadable = found.defects or collector.defects
         why = "the names cannot be read" if unreadable else "there is no data.yaml with names"
         notes.append(f"{why}: the {len(names)} classes are called by their numbers")
-    notes += merged([names.values()], what="classes")
+    notes += repeated_names_note([names.values()], what="classes")
     drawn = DrawnLabels.of(names[number] for number in sorted(names))
     records: dict[str, tuple[Record, ...]] = {}
     defects = [*found.defects, *collector.defects]
@@ -85,7 +85,7 @@ def read(found: YoloFiles) -> ParsedDataset:
         records,
         drawn.labels,
         YoloMasks({number: drawn.values[name] for number, name in names.items()}, drawn.names),
-        notes=(f"{DRAWN}; where objects overlap, the smaller is on top", *notes, *alike(drawn.names)),
+        notes=(f"{DRAWN}; where objects overlap, the smaller is on top", *notes, *similar_names_note(drawn.names)),
         defects=tuple(defects),
     )
 
