@@ -131,7 +131,7 @@ def test_a_label_of_ones_own_mask_source_that_is_no_class(tmp_path: Path) -> Non
         for split in ("train", "val")
     }
     made = ps.dataset_from_records(**records, classes=[f"class {index}" for index in range(8)])
-    with pytest.raises(PyramidSegError, match=r"odd\.png: Own\.read gives labels that are no class: 200 \(1 pixels\)"):
+    with pytest.raises(PyramidSegError, match=r"odd\.png: Own\.read returns unknown labels: 200 \(1 pixels\)"):
         ps.train(replace(made, masks=Own()), out=tmp_path / "run", **TINY_SETTINGS)
     assert not (tmp_path / "run").exists()
 

@@ -43,7 +43,7 @@ def test_transparent_pixels_are_refused(tmp_path: Path, mode: str) -> None:
     made = Image.new("L", (2, 2), 255).convert(mode)
     made.putalpha(Image.fromarray(np.array([[0, 255], [255, 255]], np.uint8)))
     made.save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"a\.png: a mask with transparent pixels"):
+    with pytest.raises(DataError, match=r"a\.png: has transparent pixels"):
         ThresholdValues(128).read(Record("a", Path("x"), tmp_path / "a.png"))
 
 
@@ -56,7 +56,7 @@ def test_mask_is_turned_by_its_own_tag(tmp_path: Path) -> None:
 
 def test_16_bits_are_refused(tmp_path: Path) -> None:
     made = save(tmp_path / "a.png", np.zeros((2, 2), np.uint16))
-    with pytest.raises(DataError, match=r"a\.png: a threshold is for grey levels of 8 bits"):
+    with pytest.raises(DataError, match=r"a\.png: data.threshold needs grey levels of 8 bits"):
         ThresholdValues(9).read(made)
 
 

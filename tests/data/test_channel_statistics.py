@@ -3,13 +3,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from pyramidseg.data.channel_statistics import ChannelSums, sums_of
+from pyramidseg.data.channel_statistics import ChannelSums, channel_sums
 
 
 def joined(images, absent=None) -> list:
     totals: list[ChannelSums] = []
     for index, image in enumerate(images):
-        sums = sums_of(image, None if absent is None else absent[index])
+        sums = channel_sums(image, None if absent is None else absent[index])
         totals = totals or [ChannelSums(band.dtype) for band in sums]
         for total, band in zip(totals, sums, strict=True):
             total.add(band)

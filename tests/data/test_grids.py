@@ -26,7 +26,7 @@ def moved(columns: float, *, factor: float = 1) -> tuple[float, ...]:
 
 @pytest.mark.parametrize("columns", [0.6, -80])
 def test_mask_on_another_grid_is_refused(tmp_path: Path, columns: float) -> None:
-    with pytest.raises(DefectError, match=rf"by {abs(columns):.1f} of its pixels: .*UTM zone 16N") as caught:
+    with pytest.raises(DefectError, match=rf"is {abs(columns):.1f} pixels away .*UTM zone 16N") as caught:
         check_georeference(pair(tmp_path, transform=moved(columns)))
     assert caught.value.defect.kind is DefectKind.OFF_GRID
 

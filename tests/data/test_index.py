@@ -78,7 +78,7 @@ def test_tiff_with_jpeg_inside_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "color", "message"),
     [
-        ("RGB", (1, 2, 1), "holds colours, and which class each of them is has not been said"),
+        ("RGB", (1, 2, 1), "contains colours, but the class of each colour is unknown"),
         ("RGBA", (1, 1, 1, 128), "transparent pixels"),
         ("LA", (1, 1), "transparent pixels"),
     ],
@@ -115,7 +115,7 @@ def test_values_that_are_shown_as_transparent_stay_values(tmp_path: Path, mode: 
 @pytest.mark.parametrize("value", [-1, 65536])
 def test_values_beyond_16_bits_are_refused(tmp_path: Path, value: int) -> None:
     save(tmp_path / "a.tif", np.array([[0, value]], np.int32))
-    with pytest.raises(DataError, match=rf"a\.tif: mask values {value}: values from 0"):
+    with pytest.raises(DataError, match=rf"a\.tif: mask values {value} are not between 0"):
         read_mask_values(tmp_path / "a.tif")
 
 
@@ -138,7 +138,7 @@ def test_what_can_be_no_index_counts_nowhere_where_it_is_ignored(
     path = write_image(tmp_path / "a.tif", np.array([[[0], [255], [value], [2]]], dtype), nodata=tag)
     assert read_mask_values(path, how).tolist() == [[0, 255, NODATA_VALUE, 2]]
     assert how.ignored_values == (255, NODATA_VALUE)
-    with pytest.raises(DataError, match=r"a\.tif: mask values .*: values from 0 to 65535 .*data\.ignore="):
+    with pytest.raises(DataError, match=r"a\.tif: mask values .* are not between 0 and 65535; .*data\.ignore="):
         read_mask_values(path)
 
 

@@ -90,7 +90,7 @@ def loader_of(scenes: Path, *, workers: int, held: bool = False) -> TrainingLoad
     pairs: PairSource = FilePairs(dataset.split("train"), dataset.masks, 3)
     if held:
         pairs = CachedPairs(pairs)
-        pairs.load()
+        pairs.preload()
     samples = TrainingSamples(pairs, augmentation=Augmentation((32, 48)), seed=1)
     return TrainingLoader(samples, EpochPlan(len(pairs), 6, seed=1), rank=0, workers=workers, pin=False)
 
@@ -102,7 +102,7 @@ def same(first: list[list[Batch]], second: list[list[Batch]]) -> bool:
 
 def test_batches_are_bytes_channels_last(scenes: Path) -> None:
     (batch,) = next(loader_of(scenes, workers=0).steps(0))
-    assert batch.images.shape == (len(batch.positions), 3, 32, 48)
+    assert batch.images.shape == (len(batch.keys), 3, 32, 48)
     assert batch.images.dtype == batch.labels.dtype == torch.uint8
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
 
@@ -127,7 +127,7 @@ def test_pairs_are_held_where_they_fit(scenes: Path) -> None:
     pairs = FilePairs(dataset.split("train"), dataset.masks, 3)
 
     def held(cache: Cache, *, free: int, epochs: int = 9) -> bool:
-        chosen, note = cache_if_fits(pairs, cache, size=1000, free=free, workers=0, epochs=epochs)
+        chosen, note = cache_if_fits(pairs, cache, size_bytes=1000, free_bytes=free, workers=0, epochs=epochs)
         assert isinstance(chosen, CachedPairs) == bool(note)
         return bool(note)
 

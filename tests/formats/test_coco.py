@@ -353,10 +353,12 @@ class TestCategories:
     def test_values_of_no_class_are_reported_by_name(self, tmp_path: Path) -> None:
         single(tmp_path, objects({}))
         (message,) = errors(opened(tmp_path, classes=["background", "bottle"]))
-        assert "mask value car (16 pixels) is no class of this dataset" in message
+        assert "mask value car (16 pixels) is not a known class" in message
 
     def test_more_categories_than_classes_are_possible_are_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="class ids from 0 to 300: 0 to 254 are possible; name fewer classes"):
+        with pytest.raises(
+            ConfigError, match="class ids range from 0 to 300, but only 0 to 254 are supported; list fewer"
+        ):
             single(tmp_path, objects({}), categories=[{"id": index, "name": f"c{index}"} for index in range(300)])
 
 

@@ -79,7 +79,7 @@ class TestBinary:
         made(tmp_path, lambda path: mask(path, 0, 255))
         mask(tmp_path / "masks" / "a.png", 0, 1)
         dataset = opened(tmp_path, binary=True)
-        with pytest.raises(DataError, match=r"mask value 255 \(6 pixels\) is no class"):
+        with pytest.raises(DataError, match=r"mask value 255 \(6 pixels\) is not a known class"):
             [dataset.masks.read(record) for records in dataset.splits.values() for record in records]
 
     def test_inverted(self, tmp_path: Path) -> None:

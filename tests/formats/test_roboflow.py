@@ -114,5 +114,5 @@ def test_image_without_a_mask_is_named(tmp_path: Path) -> None:
 def test_value_that_is_not_in_the_list_is_found(tmp_path: Path) -> None:
     mask(export(tmp_path, "train", "valid") / "train" / "a_jpg.rf.0123_mask.png", 0, 7)
     dataset = opened(tmp_path)
-    with pytest.raises(DataError, match=r"mask value 7 \(6 pixels\) is no class"):
+    with pytest.raises(DataError, match=r"mask value 7 \(6 pixels\) is not a known class"):
         dataset.masks.read(dataset.split("train")[0])

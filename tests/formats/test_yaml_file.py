@@ -70,7 +70,7 @@ def test_dataset_yaml_in_a_folder_is_used_aloud(folder: Path) -> None:
         ("classes: [{name: a, color: [1, 2, 300]}]", "d.yaml: classes.0.color.2=300"),
         ("classes: [{name: a, value: 0}, {name: b}]", "d.yaml: class 'b' has no value"),
         ("classes: {a: 1, b: 1}", "d.yaml: value 1 is given to more than one class"),
-        ("classes: [a, b]\nignore: 1", "d.yaml: mask value 1 is a class and ignored at once"),
+        ("classes: [a, b]\nignore: 1", "d.yaml: mask value 1 is both a class and ignored"),
         ("classes: [a, b, c]\nbinary: true", "d.yaml: binary masks have two classes"),
         ("classes: {0: a}", "d.yaml: classes.0.name=0"),
         ("ignore: -3000000000", "d.yaml: ignore.0=-3000000000"),

@@ -48,7 +48,7 @@ def test_x_is_the_longitude_whatever_the_authority_says() -> None:
 
 
 def test_points_without_a_place_are_refused() -> None:
-    with pytest.raises(DataError, match="coordinates have no place on the image's map"):
+    with pytest.raises(DataError, match="coordinates cannot be transformed to the image's coordinate system"):
         reproject(np.array([(0.0, 733601.0)]), source=parse_crs("EPSG:4326"), target=parse_crs(UTM))
 
 
@@ -71,7 +71,7 @@ def test_coordinate_systems_are_known_by_the_names_that_people_write(name: str, 
 
 @pytest.mark.parametrize("name", ["", "EPSG:", "EPSG:99999999", "nonsense", "urn:ogc:def:crs:", "x" * 9000])
 def test_other_names_are_refused(name: str) -> None:
-    with pytest.raises(DataError, match="is no coordinate system that is known; EPSG:32616 is one"):
+    with pytest.raises(DataError, match="is not a known coordinate system; use a code such as EPSG:32616"):
         parse_crs(name)
 
 
@@ -79,7 +79,7 @@ def test_a_name_is_never_taken_for_a_file(tmp_path: Path) -> None:
     file = tmp_path / "crs.wkt"
     file.write_text(parse_crs(UTM))
     for name in (str(file), f"@{file}", f"/vsicurl/{file}", f"urn:ogc:def:crs:{file}"):
-        with pytest.raises(DataError, match="is no coordinate system that is known"):
+        with pytest.raises(DataError, match="is not a known coordinate system"):
             parse_crs(name)
 
 
@@ -118,7 +118,7 @@ def test_without_rasterio_the_extra_is_named(tmp_path: Path, monkeypatch: pytest
         return real(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(MissingExtra, match=r"a\.tif: its place on the map needs rasterio, .* 'pyramidseg\[geo\]'"):
+    with pytest.raises(MissingExtra, match=r"a\.tif: its georeference needs rasterio, .* 'pyramidseg\[geo\]'"):
         read_georeference(path)
 
 

@@ -63,7 +63,7 @@ def test_what_is_not_finite_is_a_hole_of_its_own_channel(tmp_path: Path) -> None
     pixels = read_masked_image(path, channels=3)
     assert pixels.nodata is not None
     assert sorted(map(tuple, np.argwhere(pixels.nodata).tolist())) == [(0, 0, 1), (1, 1, 0), (2, 2, 2)]
-    assert pixels.empty() is None
+    assert pixels.nodata_in_all_channels() is None
     assert (read_image(path, channels=3) == 2).all()
 
 
@@ -73,7 +73,7 @@ def test_the_nodata_tag_holds_for_each_channel(tmp_path: Path, dtype: Any, nodat
     values[0, :, 1] = float(nodata)
     values[1] = float(nodata)
     pixels = read_masked_image(write(tmp_path / "a.tif", values, nodata=nodata), channels=3)
-    empty = pixels.empty()
+    empty = pixels.nodata_in_all_channels()
     assert empty is not None
     assert empty[1].all() and empty.sum() == 5
     assert (pixels.filled() == 100).all()
@@ -104,7 +104,7 @@ def test_holes_of_ordinary_8_bit_files_count_too(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", values, nodata="0", photometric="rgb")
     assert (read_image(path, channels=3) == 60).all()
     grey = read_masked_image(path, channels=1)
-    empty = grey.empty()
+    empty = grey.nodata_in_all_channels()
     assert empty is not None
     assert empty[:, 0].all() and not empty[:, 1:].any()
 
@@ -128,7 +128,7 @@ def test_nodata_of_64_bits_is_found_in_32(tmp_path: Path, bands: int, nodata: fl
     values[1] = nodata
     path = write(tmp_path / "a.tif", values if bands > 1 else values[..., 0], nodata=repr(nodata))
     pixels = read_masked_image(path, channels=bands)
-    empty = pixels.empty()
+    empty = pixels.nodata_in_all_channels()
     assert empty is not None
     assert empty[1].all() and empty.sum() == 5
     assert (pixels.filled() == 2.5).all()
@@ -139,7 +139,7 @@ def test_holes_are_looked_for_in_the_chosen_bands_only(tmp_path: Path) -> None:
     values[..., 2] = -1
     path = write(tmp_path / "a.tif", values, nodata="-1")
     assert read_masked_image(path, channels=(1, 2)).nodata is None
-    assert read_masked_image(path, channels=(3,)).empty() is not None
+    assert read_masked_image(path, channels=(3,)).nodata_in_all_channels() is not None
 
 
 def test_holes_have_no_label_and_everything_else_keeps_its(tmp_path: Path) -> None:

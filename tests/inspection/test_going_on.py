@@ -198,8 +198,8 @@ def test_other_files_are_inspected_still(
     [
         ("a.tif", np.full((HEIGHT, WIDTH), -2, np.int32), "-2"),
         ("a.tif", np.full((HEIGHT, WIDTH), 65536, np.int32), "65536"),
-        ("a.tif", np.full((HEIGHT, WIDTH), 0.5, np.float32), "no whole number"),
-        ("a.png", np.full((HEIGHT, WIDTH, 3), 999, np.uint16), "RGB pixels of 16 bits"),
+        ("a.tif", np.full((HEIGHT, WIDTH), 0.5, np.float32), "not a whole number"),
+        ("a.png", np.full((HEIGHT, WIDTH, 3), 999, np.uint16), "Pillow mode RGB with 16 bits"),
     ],
 )
 def test_masks_none_of_which_can_be_read_are_told_one_by_one(

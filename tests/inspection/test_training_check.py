@@ -113,7 +113,7 @@ def test_result_does_not_depend_on_the_number_of_threads(tmp_path: Path) -> None
 def test_single_defect_is_raised_unchanged(tmp_path: Path) -> None:
     records = [*several(tmp_path, 3), record(tmp_path, "bad", np.full((2, 2), 34))]
     with pytest.raises(
-        DataError, match=r"bad_mask\.png: mask value 34 \(4 pixels\) is no class .* \(known 0-3, ignored"
+        DataError, match=r"bad_mask\.png: mask value 34 \(4 pixels\) is not a known class \(known: 0-3; ignored:"
     ):
         check_dataset(dataset(records), splits=["train"])
 
@@ -124,7 +124,7 @@ def test_unknown_values_are_added_up_over_all_masks(tmp_path: Path) -> None:
     expected = (
         r"records: 6 of 9 images have defects: mask values that are not known classes: 34 \(12 pixels in 6 masks\), "
         r"40 \(3 pixels in 3 masks\), 41 \(3 pixels in 3 masks\), in .*bad0_mask\.png, .*bad1_mask\.png, "
-        r".*bad2_mask\.png and 3 more \(known 0-3, ignored 255\); name such values"
+        r".*bad2_mask\.png and 3 more \(known: 0-3; ignored: 255\); add them"
     )
     with pytest.raises(DataError, match=expected):
         check_dataset(dataset(records), splits=["train"])
@@ -134,8 +134,8 @@ def test_unknown_labels_of_a_custom_source_are_refused(tmp_path: Path) -> None:
     records = [*several(tmp_path, 3, values=(0, 1, 1)), record(tmp_path, "bad", np.array([[0, 198, 198, 252, 253]]))]
     made = replace(dataset(records), masks=Shifted(2))
     expected = (
-        r"bad_mask\.png: Shifted\.read gives labels that are no class: 200 \(2 pixels\), 254 \(1 pixels\); there are 4 "
-        r"classes, so let it give 0-3, and 255 for what counts nowhere"
+        r"bad_mask\.png: Shifted\.read returns unknown labels: 200 \(2 pixels\), 254 \(1 pixels\); it must "
+        r"return class ids \(0-3\), or 255 for pixels to ignore"
     )
     with pytest.raises(DataError, match=expected):
         check_dataset(made, splits=["train"])
@@ -151,9 +151,11 @@ def test_unknown_labels_of_a_custom_source_are_refused(tmp_path: Path) -> None:
 )
 def test_labels_of_wrong_type_are_refused(tmp_path: Path, answer: object, words: str) -> None:
     made = replace(dataset([record(tmp_path, "a", np.zeros((2, 3)))]), masks=Given(answer))
-    with pytest.raises(DataError, match=rf"a_mask\.png: Given\.read gives {words}; labels are a NumPy array"):
+    with pytest.raises(
+        DataError, match=rf"a_mask\.png: Given\.read returns {words}; it must return labels as a NumPy array"
+    ):
         check_dataset(made, splits=["train"])
-    with pytest.raises(DataError, match="labels are a NumPy array"):
+    with pytest.raises(DataError, match="labels as a NumPy array"):
         read_pair(made.split("train")[0], made.masks, channels=3)
 
 
@@ -164,7 +166,7 @@ def test_all_defects_are_counted_and_the_first_few_named(tmp_path: Path) -> None
         check_dataset(dataset(records), splits=["train"])
     message = str(caught.value)
     assert "23 of 25 images have defects" in message
-    assert "size0_mask.png: the mask is 4 x 6 pixels (height x width) and its image" in message
+    assert "size0_mask.png: the mask is 4 x 6 pixels (height x width), but its image" in message
     assert message.endswith("... and 20 more")
 
 
@@ -188,7 +190,7 @@ def test_image_turned_by_exif_with_an_unturned_mask_is_explained(tmp_path: Path)
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (6, 4)).save(made.image, exif=exif)
-    with pytest.raises(DataError, match=r"is 6 x 4 as its EXIF tag \(orientation 6\) turns it"):
+    with pytest.raises(DataError, match=r"is 6 x 4 after applying its EXIF orientation 6"):
         check_dataset(dataset([made]), splits=["train"])
 
 
@@ -254,7 +256,7 @@ class TestPalettes:
 
 
 def test_missing_channels_are_found(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has 3 channels and 4 are asked for"):
+    with pytest.raises(DataError, match="has 3 channels, but 4 are requested"):
         check_dataset(dataset(several(tmp_path, 1)), splits=["train"], channels=4)
 
 
@@ -297,7 +299,7 @@ def test_read_pair_gives_image_and_labels_of_one_size(tmp_path: Path) -> None:
 
 def test_read_pair_refuses_different_sizes(tmp_path: Path) -> None:
     made = record(tmp_path, "a", np.zeros((4, 5)), size=(8, 9))
-    with pytest.raises(DataError, match=r"a_mask\.png: the mask is 4 x 5 .*a\.jpg is 8 x 9; make the mask anew"):
+    with pytest.raises(DataError, match=r"a_mask\.png: the mask is 4 x 5 .*a\.jpg is 8 x 9; export the mask"):
         read_pair(made, dataset([made]).masks, channels=3)
 
 

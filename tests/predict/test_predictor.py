@@ -12,7 +12,7 @@ from PIL import Image
 from made_backends import Brightness
 from pyramidseg.backends import TorchBackend
 from pyramidseg.base.errors import ConfigError, DataError
-from pyramidseg.images.open_image import MAX_PIXELS
+from pyramidseg.images.file_checks import MAX_PIXELS
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict import predictor as predictor_module
 from pyramidseg.predict.pipeline import BATCH_PIXELS

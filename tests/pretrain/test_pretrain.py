@@ -288,7 +288,7 @@ class TestImageFolders:
         write_images(tmp_path / "data", 4)
         (tmp_path / "data" / "red" / "0.png").write_bytes(b"no image")
         assert main(["pretrain", str(tmp_path / "data"), "--out", str(tmp_path / "run"), *TINY]) == 2
-        assert "0.png: no image that can be read here" in capsys.readouterr().err
+        assert "0.png: is not an image in a supported format here" in capsys.readouterr().err
         assert not (tmp_path / "run").exists()
 
 

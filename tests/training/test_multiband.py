@@ -94,9 +94,9 @@ def test_bands_and_in_channels_have_to_agree(tmp_path: Path) -> None:
     data = write_tiles(tmp_path / "data", bands=5, dtype=np.uint16)
     with pytest.raises(ConfigError, match=r"data\.bands=\[4, 1\] are 2 channels and model\.in_channels=5"):
         train(data, tmp_path / "run", bands=(4, 1), in_channels=5)
-    with pytest.raises(DataError, match=r"has 5 channels and 3 are asked for; .*model\.in_channels.*data\.bands"):
+    with pytest.raises(DataError, match=r"has 5 channels, but 3 are requested .*model\.in_channels.*data\.bands"):
         train(data, tmp_path / "run")
-    with pytest.raises(DataError, match="has 5 bands, and band 6 is asked for"):
+    with pytest.raises(DataError, match="has 5 bands, but band 6 is requested"):
         train(data, tmp_path / "run", bands=(1, 6))
 
 

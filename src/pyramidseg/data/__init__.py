@@ -1,1 +1,1 @@
-"""From files on a disk to batches: records, readers, masks, checks, augmentation, loading, and made scenes."""
+"""Image-mask pairs for training: records, masks to labels, checks, augmentation and loading."""

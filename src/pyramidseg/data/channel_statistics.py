@@ -1,9 +1,10 @@
-"""Mean and deviation of image channels over any number of images, in one pass.
+"""Mean, standard deviation, range and histogram of image channels over any number of images, in one pass.
 
-Integers are counted by value: the sums are exact whatever the number and order of the images. Floating-point values are
-joined image by image (Chan, Golub & LeVeque, "Updating Formulae and a Pairwise Algorithm", 1979), in float64.
+Integers are counted by value, so the sums are exact for any number and order of images. Floating-point values are
+merged image by image in float64 (Chan, Golub & LeVeque, "Updating Formulae and a Pairwise Algorithm", 1979).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,22 +15,22 @@ from numpy.typing import NDArray
 BINS = 256
 
 RANGES: dict[str, tuple[int, float]] = {"uint8": (0, 255.0), "uint16": (0, 65535.0), "int16": (-32768, 1.0)}
-"""For the integer types their smallest value, and the unit in which the Segmenter states mean and deviation: the type's
-range where integers are unsigned, as torchvision has it. All other types count in their own unit."""
+"""By integer dtype: the smallest value, and the unit of the Segmenter's mean and std, which is the dtype's range for
+unsigned integers (as in torchvision). Other dtypes are in raw units."""
 
 _EXACT_IN_FLOAT32 = 2**24
 
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """What the values of one channel add up to.
+    """Statistics of one channel.
 
     Attributes:
-        dtype: their type in the files.
-        count: values; holes (nodata, alpha 0) are none.
-        mean, deviation: in the Segmenter's units (`RANGES`); the deviation is that of all values, not an estimate.
+        dtype: of the files.
+        count: number of values, without nodata.
+        mean, deviation: in the Segmenter's units (`RANGES`); the population standard deviation.
         low, high: smallest and largest value, as stored.
-        histogram: values in each of 256 equal parts of the type's range; empty for floating-point values.
+        histogram: counts in 256 equal bins of the dtype's range; empty for floating-point values.
     """
 
     dtype: str
@@ -42,33 +43,32 @@ class ChannelStatistics:
 
 
 class ChannelSums:
-    """Running sums over one channel; `add` takes in those of another image."""
+    """Running sums of one channel; `add` merges those of another image."""
 
     def __init__(self, dtype: str) -> None:
         self.dtype = dtype
-        self.count = self.total = self.squares = 0  # integers of any size: these never round
+        self.count = self.total = self.squares = 0  # Python integers: exact
         self.mean = self.moment = 0.0
         self.low, self.high = np.inf, -np.inf
         self.histogram = np.zeros(BINS if dtype in RANGES else 0, np.int64)
 
     def add(self, other: "ChannelSums") -> None:
-        """Join with the sums of other images, which are of the same type."""
-        joined = self.count + other.count
+        """Merge the sums of other images of the same dtype."""
+        count = self.count + other.count
         if other.count:
-            apart = other.mean - self.mean
-            self.moment += other.moment + apart * apart * self.count * other.count / joined
-            self.mean += apart * other.count / joined
-        self.count = joined
+            difference = other.mean - self.mean
+            self.moment += other.moment + difference * difference * self.count * other.count / count
+            self.mean += difference * other.count / count
+        self.count = count
         self.total += other.total
         self.squares += other.squares
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self.histogram += other.histogram
 
     def statistics(self) -> ChannelStatistics:
-        """What they amount to; NaN where there was no value."""
+        """The statistics; NaN if there was no value."""
         if not self.count:
-            nothing = float("nan")
-            return ChannelStatistics(self.dtype, 0, nothing, nothing, nothing, nothing, ())
+            return ChannelStatistics(self.dtype, 0, math.nan, math.nan, math.nan, math.nan, ())
         unit = RANGES.get(self.dtype, (0, 1.0))[1]
         mean, variance = self.mean, self.moment / self.count
         if self.dtype in RANGES:
@@ -85,24 +85,24 @@ class ChannelSums:
         )
 
 
-def sums_of(values: NDArray[Any], absent: NDArray[np.bool_] | None = None) -> list[ChannelSums]:
+def channel_sums(values: NDArray[Any], nodata: NDArray[np.bool_] | None = None) -> list[ChannelSums]:
     """The sums of each channel of an image.
 
     Args:
         values: (H, W, C).
-        absent: (H, W, C), values that do not count.
+        nodata: (H, W, C), True for values to leave out.
     """
     dtype = str(values.dtype)
-    if dtype == "uint8" and absent is None and values.shape[2] <= 4:
+    if dtype == "uint8" and nodata is None and values.shape[2] <= 4:
         return [_of_counts(counts, dtype) for counts in byte_counts(values)]
-    planes = [values[..., band] if absent is None else values[..., band][~absent[..., band]] for band in _bands(values)]
+    planes = [values[..., band] if nodata is None else values[..., band][~nodata[..., band]] for band in _bands(values)]
     if dtype in RANGES:
         return [_of_counts(_counts(plane, dtype), dtype) for plane in planes]
     return [_of_floats(plane, dtype) for plane in planes]
 
 
 def byte_counts(values: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """How often each value occurs in each channel: (H, W, C) to (C, 256)."""
+    """Number of pixels by channel and value: (H, W, C) to (C, 256)."""
     counts = np.zeros((values.shape[2], 256), np.int64)
     pixels = values.reshape(1, -1, values.shape[2])
     for start in range(0, pixels.shape[1], _EXACT_IN_FLOAT32):  # OpenCV counts in float32

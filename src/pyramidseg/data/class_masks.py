@@ -1,4 +1,4 @@
-"""From the values that a dataset's masks hold to class ids."""
+"""Mask values to class ids by a lookup table."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,21 +20,21 @@ from pyramidseg.data.records import MaskSource, Record, ValueSource
 from pyramidseg.images.decode import image_size
 
 MAX_VALUE = 2**24 - 1
-"""The largest source value: white, where values are packed colours."""
+"""The largest mask value: white, if values are packed colours."""
 
-_UNKNOWN = 256  # beside the 256 labels, hence a lookup of 16 bits
+_UNKNOWN = 256  # one more than the largest label, so the lookup table has 16 bits
 
-NEXT_STEP = "name such values under classes, or list them under ignore"
+NEXT_STEP = "add them to classes, or list them under ignore"
 
 
 class UnknownValuesError(DefectError):
-    """A mask holds values that are no class.
+    """A mask has values that are neither a class nor ignored.
 
     Attributes:
-        path: the mask.
+        path: of the mask.
         pixels: number of pixels by unknown value.
-        known: what is allowed, in words.
-        source: what the values come from, which has words for them.
+        known: the allowed values, as text.
+        source: the reader of the mask, which describes its values.
     """
 
     def __init__(self, path: Path, *, pixels: Mapping[int, int], known: str, source: ValueSource | None = None) -> None:
@@ -42,32 +42,32 @@ class UnknownValuesError(DefectError):
         values = first_few(
             [f"{self.source.describe([value])} ({count} pixels)" for value, count in self.pixels.items()], limit=8
         )
-        verdict = "is no class" if len(pixels) == 1 else "are no classes"
+        verdict = "is not a known class" if len(pixels) == 1 else "are not known classes"
         super().__init__(
             DefectKind.UNKNOWN_VALUE,
             path,
-            f"mask value{'s' if len(pixels) > 1 else ''} {values} {verdict} of this dataset ({known}); {NEXT_STEP}",
+            f"mask value{'s' if len(pixels) > 1 else ''} {values} {verdict} ({known}); {NEXT_STEP}",
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Exceptions are pickled by their message alone unless told otherwise."""
+        """By default only the message of an exception is pickled."""
         return _unknown_values, (self.path, self.pixels, self.known, self.source)
 
 
 @dataclass(frozen=True)
 class ClassMasks:
-    """Decodes masks: each source value is a class or ignored.
+    """The `MaskSource` of all formats: each mask value is a class or ignored.
 
     Attributes:
-        ids: (value, class id) pairs; several values may be one class.
-        ignored: values that count nowhere.
-        values: reads the source values of a record.
-        ignore_unlisted: whether all other values count nowhere too, instead of being errors.
-        resize: whether a mask of another size than its image is resized to it (nearest), instead of being an error;
-            not one of another shape.
+        ids: (value, class id) pairs; several values may belong to one class.
+        ignored: values to ignore.
+        values: reads the values of a mask.
+        ignore_unlisted: ignore all other values instead of rejecting them.
+        resize: resize a mask to the size of its image (nearest neighbour) instead of rejecting it; masks of another
+            aspect ratio are always rejected.
 
     Raises:
-        DataError: a value that is two things at once, or out of range; an id that is none.
+        DataError: a value is listed twice or out of range, or a class id is out of range.
     """
 
     ids: tuple[tuple[int, int], ...]
@@ -80,34 +80,41 @@ class ClassMasks:
         values = [value for value, _ in self.ids] + list(self.ignored)
         for value in values:
             if not 0 <= value <= MAX_VALUE:
-                raise DataError(f"mask value {value}: values from 0 to {MAX_VALUE} are possible")
+                raise DataError(f"mask value {value} is not between 0 and {MAX_VALUE}; correct it")
         if len(set(values)) < len(values):
             twice = min(value for value in values if values.count(value) > 1)
-            what = "a class and ignored" if twice in self.ignored else "two classes"
-            raise DataError(f"mask value {self.values.describe([twice])} is {what} at once: take it out of one")
+            what = "both a class and ignored" if twice in self.ignored else "two classes"
+            raise DataError(f"mask value {self.values.describe([twice])} is {what}; remove one of the two entries")
         if any(not 0 <= index < MAX_CLASSES for _, index in self.ids):
             raise DataError(
-                f"class ids from {min(index for _, index in self.ids)} to {max(index for _, index in self.ids)}: 0 to "
-                f"{MAX_CLASSES - 1} are possible; name fewer classes, and ignore the others (ignore: '*')"
+                f"class ids range from {min(index for _, index in self.ids)} to {max(index for _, index in self.ids)}, "
+                f"but only 0 to {MAX_CLASSES - 1} are supported; list fewer classes and ignore the rest (ignore: '*')"
             )
 
     @classmethod
     def identity(cls, num_classes: int, *, ignore: Iterable[int] = ()) -> "ClassMasks":
-        """Index masks whose values are the class ids; 255 is ignored, and so is what `ignore` lists."""
+        """Index masks whose values are the class ids; 255 and the values in `ignore` are ignored."""
         return cls.from_values({index: index for index in range(num_classes)}, ignore=ignore)
 
     @classmethod
     def from_values(
-        cls, ids: Mapping[int, int], *, ignore: Iterable[int] = (), values: ValueSource | None = None, **options: bool
+        cls,
+        ids: Mapping[int, int],
+        *,
+        ignore: Iterable[int] = (),
+        values: ValueSource | None = None,
+        ignore_unlisted: bool = False,
+        resize: bool = False,
     ) -> "ClassMasks":
-        """Class id by value; ignored is what `ignore` lists, and the source's `void` unless that is a class.
+        """Masks with a class id by value; the source's `ignored_values` are ignored unless they are in `ids`.
 
         Args:
-            options: `ignore_unlisted` and `resize`.
+            ids: class id by mask value.
+            ignore: further values to ignore.
         """
         source = values or IndexValues()
         ignored = set(ignore) | (set(source.ignored_values) - set(ids))
-        return cls(tuple(sorted(ids.items())), tuple(sorted(ignored)), source, **options)
+        return cls(tuple(sorted(ids.items())), tuple(sorted(ignored)), source, ignore_unlisted, resize)
 
     def read(self, record: Record) -> NDArray[np.uint8]:
         """See `MaskSource.read`."""
@@ -118,7 +125,7 @@ class ClassMasks:
         return _resized(labels, record) if self.resize else labels
 
     def _label_bytes(self, values: NDArray[Any]) -> NDArray[np.uint8] | None:
-        """As `_label`, in a fifth of the time; None where there is an unknown value."""
+        """Like `_label`, in a fifth of the time; None if there is an unknown value."""
         labels, unknown = self._byte_lookups
         if unknown.any() and cv2.LUT(values, unknown).any():
             return None
@@ -127,21 +134,21 @@ class ClassMasks:
     def _label(self, record: Record, values: NDArray[Any]) -> NDArray[np.uint8]:
         table = self._lookup
         if np.iinfo(values.dtype).max >= len(table):
-            values = np.minimum(values, len(table) - 1)  # the last entry stands for all beyond
+            values = np.minimum(values, len(table) - 1)  # the last entry is for all larger values
         labels = np.take(table, values)
         if labels.max(initial=0) == _UNKNOWN:
             raise self._unknown(record, labels)
         return labels.astype(np.uint8)
 
     def _unknown(self, record: Record, labels: NDArray[np.uint16]) -> UnknownValuesError:
-        values = self.values.read(record)  # again, as values beyond the table have been cut off
+        values = self.values.read(record)  # again, because values beyond the table were clipped
         unknown, counts = np.unique(values[labels == _UNKNOWN], return_counts=True)
         by_value = dict(zip(unknown.tolist(), counts.tolist(), strict=True))
         return UnknownValuesError(record.mask or record.image, pixels=by_value, known=self._known(), source=self.values)
 
     @cached_property
     def _lookup(self) -> NDArray[np.uint16]:
-        """Label by value, or `_UNKNOWN`; the last entry stands for all larger values."""
+        """Label by value, or `_UNKNOWN`; the last entry is for all larger values."""
         largest = max(255, *(value for value, _ in self.ids), *self.ignored, 0)
         table = np.full(largest + 2, IGNORE if self.ignore_unlisted else _UNKNOWN, np.uint16)
         for value, index in self.ids:
@@ -151,16 +158,16 @@ class ClassMasks:
 
     @cached_property
     def _byte_lookups(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """By each value that a byte can have: its label, and 1 where it has none."""
+        """Two tables by byte value: the label, and 1 if there is none."""
         table = self._lookup[:256]
         return table.astype(np.uint8), (table == _UNKNOWN).astype(np.uint8)
 
     def _known(self) -> str:
         known, ignored = self.values.describe(value for value, _ in self.ids), self.values.describe(self.ignored)
-        return f"known {known}, ignored {ignored}"
+        return f"known: {known}; ignored: {ignored}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """The table is made again where it is needed."""
+        """The lookup tables are not pickled."""
         return type(self), (self.ids, self.ignored, self.values, self.ignore_unlisted, self.resize)
 
 
@@ -168,14 +175,14 @@ def _resized(labels: NDArray[np.uint8], record: Record) -> NDArray[np.uint8]:
     image, mask = image_size(record.image), (labels.shape[0], labels.shape[1])
     if mask == image:
         return labels
-    if not is_resizable(image=image, mask=mask):  # what lies on its side or shows another part would still not fit
+    if not is_resizable(image=image, mask=mask):  # a rotated or cropped mask would still not match
         raise size_mismatch(record, image=image, mask=mask)
     height, width = image
     return cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.uint8, copy=False)
 
 
 def value_source(masks: MaskSource) -> ValueSource | None:
-    """What reads the values of masks; None where a source of one's own gives labels."""
+    """The reader of mask values; None for a user's own mask source."""
     return masks.values if isinstance(masks, ClassMasks) else None
 
 

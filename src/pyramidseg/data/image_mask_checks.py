@@ -1,4 +1,4 @@
-"""Whether an image and its mask lie on each other: what their sizes say, and the EXIF tags that turn them."""
+"""Checks that an image and its mask match: their sizes, their EXIF orientations, and their georeferences."""
 
 from enum import Enum
 from pathlib import Path
@@ -9,25 +9,19 @@ from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError, MissingExtra, PyramidSegError
 from pyramidseg.data.records import OutlineSource, Record, ValueSource
 from pyramidseg.images.georeference import Georeference, read_georeference, reproject
-from pyramidseg.images.open_image import is_image_name, open_image
-from pyramidseg.images.tiff import read_tiff_header
+from pyramidseg.images.image_files import is_image_name
+from pyramidseg.images.open_image import open_image
+from pyramidseg.images.tiff import TiffHeader
 
 Size = tuple[int, int]
-"""Height and width, after turning."""
+"""Height and width, in the orientation that EXIF prescribes."""
 
 
-class ExifStatus(Enum):
-    """What is known of a mask whose image an EXIF tag turns."""
-
-    CONSISTENT = "image and mask are turned alike, or not at all"
-    CONFIRMED = "their sizes show that the mask fits the turned image"
-    NOT_APPLIED = "their sizes show that the mask was not turned"
-    UNVERIFIED = "the image is turned, and sizes cannot show whether the mask was"
-    MASK_ONLY = "the mask is turned by a tag of its own, unlike its image's, and sizes cannot show whether it should be"
+# Sizes.
 
 
 def check_same_size(record: Record, image: tuple[int, ...], labels: tuple[int, ...]) -> None:
-    """Refuse a mask whose (height, width) is not the image's.
+    """Reject a mask whose (height, width) differs from that of its image.
 
     Raises:
         DataError: names the mask and both sizes.
@@ -37,62 +31,89 @@ def check_same_size(record: Record, image: tuple[int, ...], labels: tuple[int, .
 
 
 def size_mismatch(record: Record, *, image: Size, mask: Size) -> DefectError:
-    """The error for a mask of another size than its image, with what may have led to it."""
+    """The error for a mask whose size differs from that of its image, with the likely reason."""
     file = record.mask or record.image
     if not is_image_name(file.name):
-        return _contradiction(record, file, image=image, said=mask)
+        return _annotated_size_mismatch(record, file, image=image, annotated=mask)
     sizes = (
-        f"the mask is {mask[0]} x {mask[1]} pixels (height x width) and its image {record.image} is {image[0]} x "
+        f"the mask is {mask[0]} x {mask[1]} pixels (height x width), but its image {record.image} is {image[0]} x "
         f"{image[1]}"
     )
     if is_resizable(image=image, mask=mask):
-        detail = f"{sizes}; make the mask anew at the image's size, or say resize_masks: true"
+        detail = f"{sizes}; export the mask at the image's size, or set resize_masks: true"
         return DefectError(DefectKind.SIZE_DIFFERS, file, detail)
-    if not _same_aspect(image, mask[::-1]):
-        return DefectError(DefectKind.SIZE_DIFFERS, file, f"{sizes}; make the mask anew at the image's size")
-    tag, own = _tags(record)
-    if tag >= 5 > own:
+    if not _same_aspect_ratio(image, mask[::-1]):
+        return DefectError(DefectKind.SIZE_DIFFERS, file, f"{sizes}; export the mask at the image's size")
+    image_tag, mask_tag = _orientations(record)
+    if image_tag >= 5 > mask_tag:
         return DefectError(
             DefectKind.EXIF_TURNED,
             file,
-            f"{sizes} as its EXIF tag (orientation {tag}) turns it, as viewers do; turn the mask too, or take the tag "
-            "away",
+            f"{sizes} after applying its EXIF orientation {image_tag}, as viewers do; rotate the mask too, or remove "
+            "the tag from the image",
         )
-    if own >= 5 > tag:
+    if mask_tag >= 5 > image_tag:
         return DefectError(
             DefectKind.EXIF_TURNED,
             file,
-            f"{sizes}, as the mask is turned by an EXIF tag of its own (orientation {own}), which its image lacks; "
-            "take the tag off the mask, or turn the image too",
+            f"{sizes}: the mask has an EXIF orientation {mask_tag} that its image lacks; remove the tag from the mask, "
+            "or rotate the image too",
         )
-    detail = f"{sizes}, as if one of them had been turned; turn the mask, or make it anew at the image's size"
+    detail = f"{sizes}, as if one of them had been rotated; rotate the mask, or export it at the image's size"
     return DefectError(DefectKind.SIZE_DIFFERS, file, detail)
 
 
-def _contradiction(record: Record, file: Path, *, image: Size, said: Size) -> DefectError:
-    """The error for outlines, in whose file a size is written."""
+def _annotated_size_mismatch(record: Record, file: Path, *, image: Size, annotated: Size) -> DefectError:
+    """The error for an annotation file that states another size than its image has."""
     detail = (
-        f"says that {record.id} is {said[0]} x {said[1]} pixels (height x width; imageHeight and imageWidth in "
-        f"LabelMe, height and width in COCO), and the image {record.image} is {image[0]} x {image[1]}"
+        f"gives {record.id} a size of {annotated[0]} x {annotated[1]} pixels (height x width; imageHeight and "
+        f"imageWidth in LabelMe, height and width in COCO), but the image {record.image} is {image[0]} x {image[1]}"
     )
-    if is_resizable(image=image, mask=said):
-        return DefectError(DefectKind.SIZE_DIFFERS, file, f"{detail}; correct what is wrong, or say resize_masks: true")
-    if said == image[::-1] and (tag := exif_orientation(record.image)) >= 5:
-        turned = f"{detail} as its EXIF tag (orientation {tag}) turns it, as viewers do; turn the outlines too"
-        return DefectError(DefectKind.EXIF_TURNED, file, f"{turned}, or take the tag away")
-    return DefectError(DefectKind.SIZE_DIFFERS, file, f"{detail}; correct the size, or outline the image anew")
+    if is_resizable(image=image, mask=annotated):
+        return DefectError(DefectKind.SIZE_DIFFERS, file, f"{detail}; correct the wrong one, or set resize_masks: true")
+    if annotated == image[::-1] and (tag := exif_orientation(record.image)) >= 5:
+        rotated = f"{detail} after applying its EXIF orientation {tag}, as viewers do; rotate the outlines too"
+        return DefectError(DefectKind.EXIF_TURNED, file, f"{rotated}, or remove the tag")
+    return DefectError(DefectKind.SIZE_DIFFERS, file, f"{detail}; correct the size, or annotate the image again")
 
 
 def is_resizable(*, image: Size, mask: Size) -> bool:
-    """Whether a mask shows all of its image the same way up: it has the image's aspect ratio, but for rounding."""
-    return mask != image[::-1] and _same_aspect(image, mask)
+    """Whether a mask can be resized to its image: both have the same aspect ratio, up to rounding to whole pixels."""
+    return mask != image[::-1] and _same_aspect_ratio(image, mask)
+
+
+def _same_aspect_ratio(one: Size, other: Size) -> bool:
+    """Whether one of the sizes is the other one scaled, with its sides rounded to whole pixels."""
+    return _is_scaled(one, other) or _is_scaled(other, one)
+
+
+def _is_scaled(rounded: Size, exact: Size) -> bool:
+    """Whether a single factor brings both sides of `exact` to within a pixel of those of `rounded`."""
+    (height, width), (exact_height, exact_width) = rounded, exact
+    return (height - 1) * exact_width < (width + 1) * exact_height and (width - 1) * exact_height < (
+        height + 1
+    ) * exact_width
+
+
+# EXIF orientations.
+
+
+class ExifStatus(Enum):
+    """Whether a mask has the same orientation as its image, as far as EXIF tags and sizes show."""
+
+    CONSISTENT = "image and mask have the same EXIF orientation, or none"
+    CONFIRMED = "only one has an EXIF orientation, and the sizes confirm that the pair matches"
+    NOT_APPLIED = "the sizes show that the image's EXIF orientation was not applied to the mask"
+    UNVERIFIED = "the image has an EXIF orientation, and the sizes cannot show whether it was applied to the mask"
+    MASK_ONLY = "the mask has another EXIF orientation than its image, and the sizes cannot show whether it is right"
 
 
 def exif_status(record: Record, size: Size, values: ValueSource | None = None) -> ExifStatus:
-    """What is known of an image and a mask that have the same size.
+    """The status of an image and a mask that have the same size.
 
     Args:
-        values: what reads the mask. Outlines have no tag to go by, and those whose file says no size fit any turn.
+        values: the reader of the mask. Outlines have no EXIF tag, and without a size of their own they fit any
+            orientation.
     """
     if record.mask is not None and not is_image_name(record.mask.name):
         if (
@@ -102,83 +123,74 @@ def exif_status(record: Record, size: Size, values: ValueSource | None = None) -
         ):
             return ExifStatus.UNVERIFIED
         return ExifStatus.CONSISTENT
-    tag, own = _tags(record)
-    if tag == own:
+    image_tag, mask_tag = _orientations(record)
+    if image_tag == mask_tag:
         return ExifStatus.CONSISTENT
-    if (tag >= 5) != (own >= 5) and size[0] != size[1]:
+    if (image_tag >= 5) != (mask_tag >= 5) and size[0] != size[1]:
         return ExifStatus.CONFIRMED
-    return ExifStatus.UNVERIFIED if own == 1 else ExifStatus.MASK_ONLY
+    return ExifStatus.UNVERIFIED if mask_tag == 1 else ExifStatus.MASK_ONLY
 
 
 def exif_orientation(path: Path) -> int:
-    """The EXIF orientation of a file, 1 to 8; 1 where it has none or cannot be opened."""
+    """The EXIF orientation of a file, 1 to 8; 1 if it has none or is unreadable."""
     try:
-        tiff = read_tiff_header(path)
-        if tiff is not None:
-            return tiff.orientation
         with open_image(path) as file:
             return file.orientation
     except PyramidSegError:
         return 1
 
 
-def _tags(record: Record) -> tuple[int, int]:
+def _orientations(record: Record) -> tuple[int, int]:
     return exif_orientation(record.image), 1 if record.mask is None else exif_orientation(record.mask)
 
 
-def _same_aspect(one: Size, other: Size) -> bool:
-    """Whether either is the other scaled, with its sides rounded to whole pixels."""
-    return _is_scaled(one, other) or _is_scaled(other, one)
+# Georeferences.
 
-
-def _is_scaled(rounded: Size, exact: Size) -> bool:
-    """Whether some factor brings both sides of `exact` to less than a pixel from those of `rounded`."""
-    (height, width), (tall, wide) = rounded, exact
-    return (height - 1) * wide < (width + 1) * tall and (width - 1) * tall < (height + 1) * wide
-
-
-# Whether a mask that says where it lies on a map lies on its image there.
-
-TOLERANCE = 0.5
-"""Pixels of the image that a mask may be off: conventions on what a pixel's place is differ by as much."""
+TOLERANCE_PX = 0.5
+"""Allowed offset of a mask, in pixels of its image: conventions on a pixel's reference point differ by as much."""
 
 
 def check_georeference(record: Record) -> None:
-    """Refuse a mask whose georeference is not that of its image. Files that say none, or the same, cost no more.
+    """Reject a georeferenced mask that covers another area than its image. Nothing is computed for other masks.
 
     Raises:
-        DataError: names both places.
+        DataError: names both positions.
     """
     if record.mask is None or not is_image_name(record.mask.name):
         return
-    mask = read_tiff_header(record.mask)
-    if mask is None or not mask.georeferenced:
+    image = _tiff_header(record.image)
+    if image is None or not image.georeferenced or image.orientation > 1:
         return
-    image = read_tiff_header(record.image)
-    if image is None or not image.georeferenced or max(image.orientation, mask.orientation) > 1:
+    mask = _tiff_header(record.mask)
+    if mask is None or not mask.georeferenced or mask.orientation > 1:
         return
     sizes = (image.height, image.width), (mask.height, mask.width)
-    if image.place == mask.place and sizes[0] == sizes[1]:
+    if image.geo_tags == mask.geo_tags and sizes[0] == sizes[1]:
         return
     try:
         places = read_georeference(record.image), read_georeference(record.mask)
-    except MissingExtra:  # whatever else needs to know where an image lies says so
+    except MissingExtra:  # reported where the georeference is needed
         return
     if places[0] is None or places[1] is None or not places[0].crs or not places[1].crs:
         return
-    off_px = _off_px(places[0], places[1], image=sizes[0], mask=sizes[1])
-    if off_px is not None and off_px > TOLERANCE:
+    offset_px = _offset_px(places[0], places[1], image=sizes[0], mask=sizes[1])
+    if offset_px is not None and offset_px > TOLERANCE_PX:
         raise DefectError(
             DefectKind.OFF_GRID,
             record.mask,
-            f"lies elsewhere on the map than its image {record.image}, by {off_px:.1f} of its pixels: the mask is at "
-            f"{_in_words(places[1])} and the image at {_in_words(places[0])}; make the mask anew on the image's grid, "
-            "or, where its georeference is wrong, take that out (save it as PNG)",
+            f"is {offset_px:.1f} pixels away from its image {record.image} on the map: the mask is at "
+            f"{_describe(places[1])} and the image at {_describe(places[0])}; export the mask on the image's grid, or, "
+            "if its georeference is wrong, remove it (save the mask as PNG)",
         )
 
 
-def _off_px(image_place: Georeference, mask_place: Georeference, *, image: Size, mask: Size) -> float | None:
-    """How far a corner of the mask is from the image's, in pixels of the image; None where no way leads there."""
+def _tiff_header(path: Path) -> TiffHeader | None:
+    with open_image(path) as file:
+        return file.tiff
+
+
+def _offset_px(image_place: Georeference, mask_place: Georeference, *, image: Size, mask: Size) -> float | None:
+    """Largest distance of a corner of the mask from the image's, in pixels of the image; None if not comparable."""
     corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)], np.float64)
     on_map = mask_place.to_map(corners * mask[::-1])
     try:
@@ -188,7 +200,7 @@ def _off_px(image_place: Georeference, mask_place: Georeference, *, image: Size,
     return float(np.abs(image_place.to_pixels(on_map) - corners * image[::-1]).max())
 
 
-def _in_words(place: Georeference) -> str:
+def _describe(place: Georeference) -> str:
     x, y = place.to_map(np.zeros((1, 2)))[0].tolist()
     name = place.crs.partition('"')[2].partition('"')[0]
     return f"({x:.10g}, {y:.10g}) in {name}"

@@ -1,4 +1,4 @@
-"""Masks that hold one integer a pixel."""
+"""Masks with one integer per pixel: class indices, and grey levels with a threshold."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,28 +13,20 @@ from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.text import first_few
 from pyramidseg.data.records import Record
-from pyramidseg.images.open_image import OpenImage, apply_orientation, open_image, pixels
-from pyramidseg.images.palette import in_order, palette_colors
-from pyramidseg.images.tiff import TiffHeader, decode_tiff, read_tiff_header
-
-# Values in words, where a format gives them names.
-
-
-def describe_names(values: Iterable[int], names: Sequence[str]) -> str:
-    """Values by their names: `background, car`; `none` where there are none."""
-    return ", ".join(names[value] if value < len(names) else str(value) for value in values) or "none"
-
+from pyramidseg.images.open_image import OpenImage, open_image
+from pyramidseg.images.palette import palette_colors, reorder_by_color
+from pyramidseg.images.tiff import TiffHeader
 
 MAX_INDEX = 65535
 
 NODATA_VALUE = MAX_INDEX + 1
-"""Stands for what a file holds in place of an index, and what counts nowhere: see `IndexValues`."""
+"""Value of pixels without a class index, which are ignored: see `IndexValues`."""
 
 NODATA_KEYWORD = "nodata"
-"""In `ignore`: NaN, and what a file's own nodata tag names, as far as these can be no index."""
+"""An entry of `ignore`: NaN, and the file's own nodata value, if these cannot be class indices."""
 
 MIN_IGNORED = -(2**31)
-"""The least number that can be ignored."""
+"""The lowest number that can be ignored."""
 
 _SHOWN = 3
 
@@ -44,15 +36,17 @@ _COLOR_MODES = ("LA", "RGB", "RGBA")
 
 @dataclass(frozen=True)
 class IndexValues:
-    """Grey levels, palette indices or bits of a file; whole numbers of a floating-point TIFF count too.
+    """Reads grey levels, palette indices or bits of a file, and whole numbers of a floating-point TIFF.
 
-    GIS software makes the latter of polygons unless told otherwise, and fills up with numbers that are no index.
+    GIS software writes floating-point masks by default, and fills pixels without a class with numbers that are not
+    indices.
 
     Attributes:
-        colors: values of the class list with their colours: a palette that holds these in another order counts by them.
-        negative: negative numbers that count nowhere.
-        nodata: whether `NODATA_KEYWORD` counts nowhere.
-        explicit: whether somebody has said which value is which class, whatever colours palettes give to them.
+        colors: values of the class list with their colours; the indices of a palette that has these colours in another
+            order are reordered.
+        negative: negative numbers to ignore.
+        nodata: whether to ignore what `NODATA_KEYWORD` stands for.
+        explicit: whether the user has stated the class of every value, so that palette colours do not matter.
     """
 
     colors: tuple[tuple[int, Color], ...] = ()
@@ -62,7 +56,7 @@ class IndexValues:
 
     @property
     def ignored_values(self) -> tuple[int, ...]:
-        """See `ValueSource.void`."""
+        """See `ValueSource.ignored_values`."""
         return (IGNORE, NODATA_VALUE) if self.negative or self.nodata else (IGNORE,)
 
     def read(self, record: Record) -> NDArray[np.unsignedinteger[Any]]:
@@ -74,122 +68,124 @@ class IndexValues:
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""
         values = set(values)
-        nothing = (
-            [*map(str, self.negative), *([NODATA_KEYWORD] if self.nodata else [])] if NODATA_VALUE in values else []
-        )
-        indices = values - {NODATA_VALUE}
-        return ", ".join([describe_ranges(indices), *nothing] if indices or not nothing else nothing)
+        indices, parts = values - {NODATA_VALUE}, []
+        if NODATA_VALUE in values:
+            parts = [*map(str, self.negative), *([NODATA_KEYWORD] if self.nodata else [])]
+        return ", ".join([describe_ranges(indices), *parts] if indices or not parts else parts)
 
 
 PLAIN_INDICES = IndexValues()
-"""Indices and no more."""
+"""Indices without class colours and without ignored numbers."""
 
 
 def read_mask_values(path: Path, how: IndexValues = PLAIN_INDICES) -> NDArray[np.unsignedinteger[Any]]:
-    """The integers that a mask file holds: grey levels, palette indices, or bits; grey saved as RGB counts as grey.
+    """The integers of a mask file: grey levels, palette indices, or bits. Grey saved as RGB is read as grey.
 
-    A mask is turned by its own EXIF tag, as images are, so that what a viewer shows side by side belongs together.
+    The mask's own EXIF orientation is applied, as for images.
 
     Returns:
-        (H, W) uint8 or uint16; uint32 where there is `NODATA_VALUE`.
+        (H, W) uint8 or uint16; uint32 if it contains `NODATA_VALUE`.
 
     Raises:
-        DataError: unreadable, lossy (which changes labels), transparent, or anything but one integer a pixel.
+        DataError: the file is unreadable, lossy (which changes labels), transparent, or not one integer per pixel.
     """
-    tiff = read_tiff_header(path)
-    nothing = _nothing(tiff, how)
-    if tiff is not None and not tiff.plain:
-        return _of_bands(path, tiff, nothing)
     with open_image(path) as file:
-        refuse_lossy(path, file)
-        if file.image.mode == "F":
-            return _whole(path, apply_orientation(pixels(file.image), file.orientation), nothing)
-        if file.image.mode in _COLOR_MODES and file.bits == 8:
-            colored = opaque(path, file)
-            if not grey(colored):
+        ignored = _ignored_numbers(file.tiff, how)
+        if file.is_raster:
+            return _raster_values(file, ignored)
+        check_lossless(file)
+        mode = file.image.mode
+        if mode == "F":
+            return _to_indices(path, file.pixels(), ignored)
+        if mode in _COLOR_MODES and file.bits == 8:
+            colors = opaque_colors(file)
+            if not is_grey(colors):
                 raise DefectError(
                     DefectKind.UNEXPECTED_COLORS,
                     path,
-                    "holds colours, and which class each of them is has not been said; give every class its color in a "
-                    "YAML file (classes: [{name: road, color: [128, 64, 128]}, ...])",
+                    "contains colours, but the class of each colour is unknown; give every class its color in a YAML "
+                    "file (classes: [{name: road, color: [128, 64, 128]}, ...])",
                 )
-            return np.ascontiguousarray(colored[..., 0])
-        if file.image.mode not in _INTEGER_MODES:
+            return np.ascontiguousarray(colors[..., 0])
+        if mode not in _INTEGER_MODES:
             raise DefectError(
                 DefectKind.UNREADABLE_MASK,
                 path,
-                "a mask needs one integer a pixel (grey, palette or 1-bit PNG or TIFF) or 8-bit RGB colours, and this "
-                f"file holds {file.image.mode} pixels of {file.bits} bits; save the class index of each pixel instead",
+                "a mask needs one integer per pixel (grey, palette or 1-bit PNG or TIFF) or 8-bit RGB colours, but "
+                f"this file has Pillow mode {mode} with {file.bits} bits; save the class index of each pixel instead",
             )
-        values = apply_orientation(pixels(file.image), file.orientation)
-        if file.image.mode == "P" and how.colors:
-            return in_order(values.astype(np.uint8, copy=False), palette_colors(file.image), dict(how.colors))
-        return _as_stored(path, values, file, nothing)
+        values = file.pixels()
+        if mode == "P" and how.colors:
+            return reorder_by_color(values.astype(np.uint8, copy=False), palette_colors(file.image), dict(how.colors))
+        if mode == "L" and file.bits in (2, 4):
+            return values // np.uint8(255 // (2**file.bits - 1))  # Pillow scales small grey levels to 0-255
+        return values.astype(np.uint8, copy=False) if mode in ("1", "L", "P") else _to_indices(path, values, ignored)
 
 
 def has_nodata(path: Path) -> bool:
-    """Whether a mask holds NaN, or may hold what its own nodata tag names, and that can be no index.
+    """Whether a mask contains NaN, or has a nodata value of its own that cannot be a class index.
 
     Raises:
-        DataError: unreadable.
+        DataError: the file is unreadable.
     """
-    tiff = read_tiff_header(path)
-    if tiff is None or tiff.bands != 1 or tiff.dtype in ("uint8", "uint16"):
-        return False
-    if tiff.nodata is not None and not 0 <= tiff.nodata <= MAX_INDEX:  # NaN too
-        return True
-    return tiff.dtype.startswith("float") and bool(np.isnan(decode_tiff(path, tiff)).any())
+    with open_image(path) as file:
+        tiff = file.tiff
+        if tiff is None or tiff.bands != 1 or tiff.dtype in ("uint8", "uint16"):
+            return False
+        if tiff.nodata_value is not None and not 0 <= tiff.nodata_value <= MAX_INDEX:  # NaN too
+            return True
+        return tiff.dtype.startswith("float") and bool(np.isnan(file.pixels()).any())
 
 
-def refuse_lossy(path: Path, file: OpenImage) -> None:
-    """Refuse a mask whose labels have been through the losses of JPEG or WebP.
+def check_lossless(file: OpenImage) -> None:
+    """Reject a mask in a lossy JPEG or WebP compression.
 
     Raises:
-        DataError: it is one, whatever its name says.
+        DataError: it is lossy, whatever its extension.
     """
-    if file.lossy:
+    if file.lossy_compression:
         raise DefectError(
             DefectKind.LOSSY_MASK,
-            path,
-            f"a {file.lossy} file cannot be an exact mask, as its compression changes labels; save it as PNG, or say "
-            "how far values may be off (data.threshold=128 for binary masks, data.tolerance=20 for colours)",
+            file.path,
+            f"a {file.lossy_compression} file cannot be an exact mask because its compression changes labels; save it "
+            "as PNG, or allow deviations (data.threshold=128 for binary masks, data.tolerance=20 for colours)",
         )
 
 
-def opaque(path: Path, file: OpenImage) -> NDArray[np.uint8]:
-    """The colours of an RGB, RGBA or LA mask, turned: (H, W, 3), or (H, W, 1) of LA.
+def opaque_colors(file: OpenImage) -> NDArray[np.uint8]:
+    """The colours of an RGB, RGBA or LA mask: (H, W, 3), or (H, W, 1) of LA.
 
     Raises:
-        DataError: some pixels are transparent, which is no label.
+        DataError: some pixels are transparent.
     """
-    refuse_transparent(path, file)
-    values = apply_orientation(pixels(file.image), file.orientation).astype(np.uint8, copy=False)
+    check_opaque(file)
+    values: NDArray[np.uint8] = file.pixels().astype(np.uint8, copy=False)
     return values[..., :1] if file.image.mode == "LA" else values[..., :3]
 
 
-def refuse_transparent(path: Path, file: OpenImage) -> None:
-    """Refuse a mask whose alpha channel hides pixels; what lies below is often anything.
+def check_opaque(file: OpenImage) -> None:
+    """Reject a mask with transparent pixels: the values below transparency are often arbitrary.
 
-    Palettes and key colours that are shown as transparent hide nothing: each pixel keeps its value.
+    Transparent palette entries and key colours are allowed, because each pixel keeps its value.
 
     Raises:
-        DataError: it is one.
+        DataError: some pixels are transparent.
     """
     if "A" in file.image.getbands() and file.image.getchannel("A").getextrema() != (255, 255):
         raise DefectError(
             DefectKind.TRANSPARENT_MASK,
-            path,
-            "a mask with transparent pixels, which stand for no class; save it without alpha",
+            file.path,
+            "has transparent pixels, which have no class; save it without an alpha channel",
         )
 
 
-def grey(colors: NDArray[np.uint8]) -> bool:
-    """Whether (H, W, 3) holds no colour but grey, as (H, W, 1) never does."""
+def is_grey(colors: NDArray[np.uint8]) -> bool:
+    """Whether all pixels of (H, W, 3) are grey; always true of (H, W, 1)."""
     return bool((colors[..., :-1] == colors[..., 1:]).all())
 
 
 def describe_ranges(values: Iterable[int]) -> str:
-    """Integers in words: `0-18, 255`, or `none`."""
+    """Integers as text: `0-18, 255`; `none` if there are none."""
     runs: list[list[int]] = []
     for value in sorted(values):
         if runs and value == runs[-1][1] + 1:
@@ -199,95 +195,88 @@ def describe_ranges(values: Iterable[int]) -> str:
     return ", ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in runs) or "none"
 
 
-def _as_stored(
-    path: Path, values: NDArray[Any], file: OpenImage, nothing: Collection[float]
-) -> NDArray[np.unsignedinteger[Any]]:
-    if file.image.mode == "L" and file.bits in (2, 4):
-        return values // np.uint8(255 // (2**file.bits - 1))  # Pillow spreads small grey levels over 0-255
-    if file.image.mode in ("1", "L", "P"):
-        return values.astype(np.uint8, copy=False)
-    return _whole(path, values, nothing)
+def describe_names(values: Iterable[int], names: Sequence[str]) -> str:
+    """Values by their names: `background, car`; `none` if there are none."""
+    return ", ".join(names[value] if value < len(names) else str(value) for value in values) or "none"
 
 
-def _of_bands(path: Path, tiff: TiffHeader, nothing: Collection[float]) -> NDArray[np.unsignedinteger[Any]]:
-    """A TIFF that Pillow does not hold."""
-    if tiff.bands != 1:
+def _raster_values(file: OpenImage, ignored: Collection[float]) -> NDArray[np.unsignedinteger[Any]]:
+    assert file.tiff is not None
+    if file.tiff.bands != 1:
         raise DefectError(
             DefectKind.UNREADABLE_MASK,
-            path,
-            f"a mask needs one integer a pixel, and this file holds {tiff.bands} bands of {tiff.dtype}; save the class "
-            "index of each pixel instead",
+            file.path,
+            f"a mask needs one integer per pixel, but this file has {file.tiff.bands} bands of {file.tiff.dtype}; "
+            "save the class index of each pixel instead",
         )
-    return _whole(path, apply_orientation(decode_tiff(path, tiff)[..., 0], tiff.orientation), nothing)
+    return _to_indices(file.path, file.pixels()[..., 0], ignored)
 
 
-def _nothing(tiff: TiffHeader | None, how: IndexValues) -> tuple[float, ...]:
-    """What counts nowhere in one file."""
+def _ignored_numbers(tiff: TiffHeader | None, how: IndexValues) -> tuple[float, ...]:
+    """The numbers of one file to ignore although they are not indices."""
     if tiff is None:
         return ()
-    tag = () if tiff.nodata is None else (tiff.nodata,)
-    return (*how.negative, *((np.nan, *tag) if how.nodata else ()))
+    own = () if tiff.nodata_value is None else (tiff.nodata_value,)
+    return (*how.negative, *((np.nan, *own) if how.nodata else ()))
 
 
-def _whole(path: Path, values: NDArray[Any], nothing: Collection[float]) -> NDArray[np.unsignedinteger[Any]]:
-    """Whole numbers that can be indices, and `NODATA_VALUE` where they cannot but are listed."""
-    beyond = ~((values >= 0) & (values <= MAX_INDEX))  # NaN too
-    if beyond.any():
-        _refuse_no_index(path, values[beyond & ~_any_of(values, nothing)])
-        values = np.where(beyond, 0, values)
+def _to_indices(path: Path, values: NDArray[Any], ignored: Collection[float]) -> NDArray[np.unsignedinteger[Any]]:
+    """The values as indices, and `NODATA_VALUE` for ignored numbers that cannot be indices."""
+    out_of_range = ~((values >= 0) & (values <= MAX_INDEX))  # NaN too
+    if out_of_range.any():
+        _check_all_ignored(path, values[out_of_range & ~_is_any_of(values, ignored)])
+        values = np.where(out_of_range, 0, values)
     if values.dtype.kind == "f" and not (values == np.rint(values)).all():
         value = values[values != np.rint(values)][0]
-        detail = f"mask value {value:g} is no whole number, so it is no class; save class indices"
+        detail = f"mask value {value:g} is not a whole number; save class indices"
         raise DefectError(DefectKind.UNREADABLE_MASK, path, detail)
-    return (
-        np.where(beyond, np.uint32(NODATA_VALUE), values.astype(np.uint32))
-        if beyond.any()
-        else values.astype(np.uint16)
-    )
+    if out_of_range.any():
+        return np.where(out_of_range, np.uint32(NODATA_VALUE), values.astype(np.uint32))
+    return values.astype(np.uint16)
 
 
-def _any_of(values: NDArray[Any], listed: Collection[float]) -> NDArray[np.bool_]:
+def _is_any_of(values: NDArray[Any], numbers: Collection[float]) -> NDArray[np.bool_]:
     found = np.zeros(values.shape, np.bool_)
-    for number in listed:
+    for number in numbers:
         if np.isnan(number):
             found |= values != values
         elif values.dtype.kind == "f":
-            with np.errstate(over="ignore"):  # beyond float32, where it is infinite, as the values are
+            with np.errstate(over="ignore"):  # beyond float32 it becomes infinite, as the values did
                 found |= values == np.float32(number)
         elif float(number).is_integer():
             found |= values == int(number)
     return found
 
 
-def _refuse_no_index(path: Path, values: NDArray[Any]) -> None:
-    """Refuse numbers that can be no index, unless there are none.
+def _check_all_ignored(path: Path, values: NDArray[Any]) -> None:
+    """Reject numbers that are neither indices nor ignored.
 
     Raises:
-        DataError: names them, and how to have them count nowhere.
+        DataError: lists them, and the setting that ignores them.
     """
     numbers = np.unique(values).tolist()
     if not numbers:
         return
-    found = first_few([f"{number:.15g}" for number in numbers], limit=_SHOWN)
+    found = first_few([f"{number:.15g}" for number in numbers[:_SHOWN]], limit=_SHOWN, total=len(numbers))
     listable = len(numbers) <= _SHOWN and all(MIN_IGNORED <= number < 0 and number == int(number) for number in numbers)
-    say = f"[{', '.join(str(int(number)) for number in numbers)}]" if listable else NODATA_KEYWORD
+    setting = f"[{', '.join(str(int(number)) for number in numbers)}]" if listable else NODATA_KEYWORD
     raise DefectError(
         DefectKind.UNREADABLE_MASK,
         path,
-        f"mask values {found}: values from 0 to {MAX_INDEX} are possible; save class indices, or, where these "
-        f"count nowhere{'' if listable else ' and are NaN or tagged as nodata'}, list them under ignore "
-        f"(data.ignore={say})",
+        f"mask values {found} are not between 0 and {MAX_INDEX}; save class indices, or, if these pixels should be "
+        f"ignored{'' if listable else ' and are NaN or the nodata value of the file'}, list them under ignore "
+        f"(data.ignore={setting})",
     )
 
 
-# Binary masks whose two values have been blurred, by anti-aliasing or by JPEG: a stated threshold parts them.
+# Binary masks blurred by anti-aliasing or JPEG: a threshold separates the two classes.
 
 BACKGROUND, FOREGROUND = 0, 255
 
 
 @dataclass(frozen=True)
 class ThresholdValues:
-    """Grey levels, 0 below the threshold and 255 from it on. Lossy files are taken; colours count by their luma.
+    """Reads grey levels as 0 below the threshold and 255 from it on. Lossy files are allowed; colours become luma.
 
     Attributes:
         threshold: 1 to 255.
@@ -305,11 +294,11 @@ class ThresholdValues:
                 raise DefectError(
                     DefectKind.UNREADABLE_MASK,
                     record.mask,
-                    f"a threshold is for grey levels of 8 bits, and this file holds {file.image.mode} pixels of "
-                    f"{file.bits} bits; save it with 8 bits, or leave out threshold",
+                    f"data.threshold needs grey levels of 8 bits, but this file has Pillow mode {file.image.mode} with "
+                    f"{file.bits} bits; save it with 8 bits, or do not set data.threshold",
                 )
-            refuse_transparent(record.mask, file)
-            levels = apply_orientation(pixels(file.image.convert("L")), file.orientation).astype(np.uint8, copy=False)
+            check_opaque(file)
+            levels = file.pixels("L").astype(np.uint8, copy=False)
         return np.where(levels >= self.threshold, FOREGROUND, BACKGROUND).astype(np.uint8)
 
     def describe(self, values: Iterable[int]) -> str:

@@ -1,7 +1,7 @@
-"""Loading: which sample is in which step, and the workers that decode and augment it.
+"""Load training batches: the plan of samples by step, and the workers that decode and augment them.
 
-The plan of an epoch is a function of (seed, epoch), the augmentation of a sample a function of (seed, epoch, index):
-neither the number of workers nor a resumed run can change what the model sees.
+The plan of an epoch is a function of (seed, epoch), the augmentation of a sample a function of (seed, epoch, index).
+So neither the number of workers nor a resumed run changes what the model sees.
 """
 
 import signal
@@ -32,13 +32,13 @@ SampleKey = tuple[int, int]
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """How an epoch's samples are dealt out to steps, processes and micro-batches.
+    """The distribution of an epoch's samples over steps, processes and micro-batches.
 
-    Every sample comes exactly once an epoch. Steps are as equal as can be and never larger than
-    `batch_size * accumulate * world_size`, so that no runt batch upsets batch norm.
+    Every sample is used exactly once per epoch. Steps are as equal as possible and never larger than
+    `batch_size * accumulate * world_size`, so that no small last batch disturbs batch norm.
 
     Raises:
-        DataError: fewer samples than one step has processes and micro-batches.
+        DataError: there are fewer samples than processes times micro-batches of one step.
     """
 
     samples: int
@@ -50,39 +50,39 @@ class EpochPlan:
     def __post_init__(self) -> None:
         if self.samples < self.accumulate * self.world_size:
             raise DataError(
-                f"{self.samples} training images are fewer than the {self.world_size} processes times "
-                f"{self.accumulate} micro-batches of one step: use fewer of either"
+                f"{self.samples} training images are fewer than {self.world_size} processes times {self.accumulate} "
+                "micro-batches per step; use fewer of either"
             )
 
     @property
     def steps(self) -> int:
-        """Optimiser steps an epoch."""
+        """Optimizer steps per epoch."""
         parts = self.accumulate * self.world_size
         return max(1, min(-(-self.samples // (self.batch_size * parts)), self.samples // parts))
 
     @property
     def smallest_batch(self) -> int:
-        """Samples in the smallest micro-batch."""
+        """Number of samples in the smallest micro-batch."""
         return self.samples // (self.steps * self.world_size * self.accumulate)
 
     def micro_batches(self, epoch: int, step: int, rank: int = 0) -> list[list[int]]:
-        """Record indices of one process's micro-batches in one step."""
+        """Record indices of the micro-batches of one process in one step."""
         of_step = _part(range(self.samples), self.steps, step)
-        mine = _part(of_step, self.world_size, rank)
-        order = _order_of(self.samples, self.seed, epoch)
-        parts = (_part(mine, self.accumulate, index) for index in range(self.accumulate))
+        of_rank = _part(of_step, self.world_size, rank)
+        order = _permutation(self.samples, self.seed, epoch)
+        parts = (_part(of_rank, self.accumulate, index) for index in range(self.accumulate))
         return [order[part.start : part.stop].tolist() for part in parts]
 
 
-@lru_cache(maxsize=2)  # all steps of an epoch ask for the same one
-def _order_of(samples: int, seed: int, epoch: int) -> NDArray[np.int64]:
+@lru_cache(maxsize=2)  # all steps of an epoch need the same one
+def _permutation(samples: int, seed: int, epoch: int) -> NDArray[np.int64]:
     order = np.random.default_rng(position_seed("order", seed, epoch)).permutation(samples)
     order.flags.writeable = False
     return order
 
 
 def _part(whole: range, parts: int, index: int) -> range:
-    """One of so many parts as equal as can be, the larger ones first, as `np.array_split` makes all of them."""
+    """One of `parts` nearly equal parts, larger ones first, as `np.array_split` would return it."""
     assert 0 <= index < parts
     size, larger = divmod(len(whole), parts)
     start = index * size + min(index, larger)
@@ -91,101 +91,100 @@ def _part(whole: range, parts: int, index: int) -> range:
 
 @dataclass(frozen=True)
 class Batch:
-    """A micro-batch as it leaves the loader.
+    """A micro-batch.
 
     Attributes:
-        images: (B, C, H, W), the type of the files, channels last in memory.
-        labels: (B, H, W) uint8; of whole images (B,) int64.
-        positions: which samples these are.
+        images: (B, C, H, W) of the files' dtype, channels last in memory.
+        labels: (B, H, W) uint8; for image classification (B,) int64.
+        keys: of the samples.
     """
 
     images: Tensor
     labels: Tensor
-    positions: tuple[SampleKey, ...]
+    keys: tuple[SampleKey, ...]
 
     def pin_memory(self) -> "Batch":
-        """Called by the loader where a GPU is fed."""
-        return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.positions)
+        """Called by the `DataLoader` if it pins memory."""
+        return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.keys)
 
 
 class SampleDataset(TorchDataset[tuple[Any, Any, SampleKey] | PyramidSegError]):
-    """By position: image (H, W, C), labels and the position; or the error that stands in the way, as a value."""
+    """By `SampleKey`: image (H, W, C), labels and the key; or the error, returned as a value."""
 
-    def load(self) -> None:
-        """Decode what is to be held in memory; nothing, where all is read when it is asked for."""
+    def preload(self) -> None:
+        """Decode what is cached in memory; by default nothing."""
 
 
 class TrainingSamples(SampleDataset):
-    """Augmented samples by position."""
+    """Augmented image-mask pairs."""
 
     def __init__(self, pairs: PairSource, *, augmentation: Augmentation, seed: int) -> None:
         self.pairs = pairs
         self.augmentation = augmentation
         self.seed = seed
 
-    def load(self) -> None:
-        """Decode the pairs, where they are to be held in memory.
+    def preload(self) -> None:
+        """Decode the pairs if they are cached in memory.
 
         Raises:
-            DataError: one of them cannot be read.
+            DataError: an image or mask is unreadable.
         """
-        self.pairs.load()
+        self.pairs.preload()
 
-    def __getitem__(self, position: SampleKey) -> tuple[Any, Any, SampleKey] | PyramidSegError:
-        epoch, index = position
+    def __getitem__(self, key: SampleKey) -> tuple[Any, Any, SampleKey] | PyramidSegError:
+        epoch, index = key
         try:
             image, labels = self.pairs[index]
         except PyramidSegError as error:
-            # As a value: raised in a worker, it would arrive as a page of traceback.
+            # Returned as a value: raised in a worker, it would reach the user as a page of traceback.
             return error
         rng = np.random.default_rng(position_seed("augmentation", self.seed, epoch, index))
-        return *self.augmentation(image, labels, rng), position
+        return *self.augmentation(image, labels, rng), key
 
 
 class TrainingLoader:
-    """Micro-batches of a run, from any step on, decoded ahead by worker processes."""
+    """The micro-batches of a run, starting at any step, decoded ahead by worker processes."""
 
     def __init__(self, samples: SampleDataset, plan: EpochPlan, *, rank: int, workers: int, pin: bool) -> None:
         self.plan = plan
         self._samples = samples
-        self._rank = rank
-        self._order = _Order(plan, rank)
-        with _as_many_workers_as_asked():
+        self._sampler = _BatchSampler(plan, rank)
+        with _without_worker_warning():
             self._loader: DataLoader[Batch | PyramidSegError] = DataLoader(
                 samples,  # type: ignore[arg-type]
-                batch_sampler=self._order,
+                batch_sampler=self._sampler,
                 num_workers=workers,
                 collate_fn=collate,
                 pin_memory=pin,
                 persistent_workers=workers > 0,
                 prefetch_factor=4 if workers else None,
                 worker_init_fn=_start_worker,
-                # A generator of its own: the loader would otherwise draw from, and so move, the global one.
+                # Without its own generator the loader would draw from the global one and so advance it.
                 generator=torch.Generator().manual_seed(0),
             )
 
-    def load(self) -> None:
-        """Decode what is to be held in memory; before the first step, as workers share what they find then.
+    def preload(self) -> None:
+        """Decode what is cached in memory; call it before the first step, so that forked workers share the cache.
 
         Raises:
-            DataError: a sample cannot be read.
+            DataError: a sample is unreadable.
         """
-        self._samples.load()
+        self._samples.preload()
 
     def close(self) -> None:
-        """End the workers, which outlive epochs; one that waits for more would keep this process from ending."""
+        """End the workers, which persist between epochs; a waiting worker would keep this process from exiting."""
         if (iterator := self._loader._iterator) is not None:
             iterator._shutdown_workers()  # type: ignore[attr-defined]
 
     def steps(self, epoch: int, *, start: int = 0) -> Generator[list[Batch], None, None]:
-        """The micro-batches of each step of an epoch, from step `start` on.
+        """Yield the micro-batches of each step of an epoch, from step `start` on.
 
         Raises:
-            DataError: an image or mask that cannot be used.
+            DataError: an image or mask is unusable.
         """
-        self._order.epoch, self._order.start = epoch, start
+        self._sampler.epoch, self._sampler.start = epoch, start
         waiting: list[Batch] = []
-        with _as_many_workers_as_asked():
+        with _without_worker_warning():
             batches = iter(self._loader)
         for batch in batches:
             if isinstance(batch, PyramidSegError):
@@ -196,8 +195,8 @@ class TrainingLoader:
                 waiting = []
 
 
-class _Order:
-    """Batch sampler of positions; it runs in the main process, so that workers hold no state."""
+class _BatchSampler:
+    """Yields the keys of each micro-batch. It runs in the main process, so workers have no state."""
 
     def __init__(self, plan: EpochPlan, rank: int) -> None:
         self.plan = plan
@@ -215,40 +214,45 @@ class _Order:
 
 
 def collate(samples: Sequence[tuple[Any, Any, SampleKey] | PyramidSegError]) -> Batch | PyramidSegError:
-    """Stack samples, or hand on the first error among them."""
-    images, labels, positions = [], [], []
+    """Stack samples to a batch, or return the first error among them."""
+    images, labels, keys = [], [], []
     for sample in samples:
         if isinstance(sample, PyramidSegError):
             return sample
         images.append(torch.from_numpy(sample[0]))
         labels.append(torch.as_tensor(sample[1]))
-        positions.append(sample[2])
+        keys.append(sample[2])
     # Stacked as (B, H, W, C) and viewed as (B, C, H, W): channels last without a copy.
-    return Batch(torch.stack(images).permute(0, 3, 1, 2), torch.stack(labels), tuple(positions))
+    return Batch(torch.stack(images).permute(0, 3, 1, 2), torch.stack(labels), tuple(keys))
 
 
 def default_workers(device: torch.device, available: int, processes: int = 1) -> int:
-    """Worker processes: one beside a CPU that also trains, up to eight for a GPU."""
+    """Default number of worker processes: 1 for training on the CPU, up to 8 per GPU.
+
+    Args:
+        available: CPU cores.
+        processes: training processes that share them.
+    """
     share = max(1, available // processes)
     return min(8, share) if device.type != "cpu" else 1
 
 
 @contextmanager
-def _as_many_workers_as_asked() -> Iterator[None]:
-    """Without torch's warning that there are more workers than processors: their number is the user's choice."""
+def _without_worker_warning() -> Iterator[None]:
+    """Suppress torch's warning about more workers than CPU cores: their number is the user's choice."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         yield
 
 
 def _start_worker(_: int) -> None:
-    cv2.setNumThreads(0)  # the workers are the parallelism
-    # What a group of processes is sent (Ctrl-C, timeout, scancel, systemd) is for the main one, which finishes its
-    # step, saves and ends its workers.
+    cv2.setNumThreads(0)  # the workers already run in parallel
+    # A signal to the process group (Ctrl-C, timeout, scancel, systemd) is handled by the main process, which finishes
+    # its step, saves and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _survive_once)
+    signal.signal(signal.SIGTERM, _ignore_first_signal)
 
 
-def _survive_once(number: int, frame: FrameType | None) -> None:
-    """Ignore a signal the first time: what the main process sends to a worker that does not end is the second."""
+def _ignore_first_signal(number: int, frame: FrameType | None) -> None:
+    """Ignore the first SIGTERM: the second one is from the main process, to a worker that does not end."""
     signal.signal(number, signal.SIG_DFL)

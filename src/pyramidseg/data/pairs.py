@@ -1,4 +1,4 @@
-"""Images together with their labels: read from files, or held in memory."""
+"""Image-mask pairs: decode an image with its labels, from files or from a cache."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,26 +21,26 @@ Pair = tuple[NDArray[Any], NDArray[np.uint8]]
 
 
 class PairSource(Protocol):
-    """The pairs of a split, by the index of their record."""
+    """The decoded pairs of a split, by the index of their record."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Pair:
-        """The pair, not to be written to.
+        """The pair; its arrays may be read-only.
 
         Raises:
-            DataError: one of them is unreadable, or their sizes differ.
+            DataError: image or mask is unreadable, or their sizes differ.
         """
         ...
 
-    def load(self) -> None:
-        """Decode what is to be held in memory; called once, before the first pair is asked for."""
+    def preload(self) -> None:
+        """Decode what is cached in memory; called once, before the first pair is requested."""
         ...
 
 
 @dataclass(frozen=True)
 class FilePairs:
-    """PairSource that are decoded whenever they are asked for."""
+    """A `PairSource` that decodes each pair when it is requested."""
 
     records: Sequence[Record]
     masks: MaskSource
@@ -52,29 +52,29 @@ class FilePairs:
     def __getitem__(self, index: int) -> Pair:
         return read_pair(self.records[index], self.masks, channels=self.channels)
 
-    def load(self) -> None:
-        """Nothing: these are read when they are asked for."""
+    def preload(self) -> None:
+        """Nothing is cached."""
 
 
 def read_pair(record: Record, masks: MaskSource, *, channels: Channels) -> Pair:
-    """The image, (H, W, C) as `read_image` gives it, and its labels, (H, W) uint8.
+    """Read an image (H, W, C), see `read_image`, and its labels (H, W) uint8.
 
-    Where the image is empty in all channels nothing can be learned or scored: the labels there are `IGNORE`.
+    Labels are `IGNORE` where the image has no data in any channel: nothing can be learned or scored there.
 
     Raises:
-        DataError: one of them is unreadable, or their sizes differ.
+        DataError: image or mask is unreadable, or their sizes differ.
     """
-    pixels = read_masked_image(record.image, channels=channels)
+    image = read_masked_image(record.image, channels=channels)
     labels = read_labels(record, masks)
-    check_same_size(record, pixels.values.shape[:2], labels.shape)
-    return pixels.filled(), ignore_nodata(labels, pixels)
+    check_same_size(record, image.values.shape[:2], labels.shape)
+    return image.filled(), ignore_nodata(labels, image)
 
 
 def read_labels(record: Record, masks: MaskSource) -> NDArray[np.uint8]:
-    """Labels (H, W) uint8, which sources of one's own may fail to give.
+    """Read labels (H, W) uint8, and check that a user's own mask source returns such an array.
 
     Raises:
-        DataError: they are anything else; or what `MaskSource.read` raises.
+        DataError: it returns something else; or whatever `MaskSource.read` raises.
     """
     labels = masks.read(record)
     if isinstance(labels, np.ndarray) and labels.ndim == 2 and labels.dtype == np.uint8:
@@ -83,32 +83,32 @@ def read_labels(record: Record, masks: MaskSource) -> NDArray[np.uint8]:
     raise DefectError(
         DefectKind.UNREADABLE_MASK,
         record.mask or record.image,
-        f"{type(masks).__name__}.read gives {found}; labels are a NumPy array (H, W) of uint8, so return one",
+        f"{type(masks).__name__}.read returns {found}; it must return labels as a NumPy array (H, W) of uint8",
     )
 
 
 def check_labels(record: Record, masks: MaskSource, counts: NDArray[np.int64], *, num_classes: int) -> None:
-    """Refuse labels that are no class.
+    """Reject labels that are neither a class id nor `IGNORE`.
 
     Args:
         counts: (256,) pixels by label.
 
     Raises:
-        DataError: names the file and the values.
+        DataError: names the file and the labels.
     """
-    strangers = np.flatnonzero(counts[num_classes:IGNORE]) + num_classes
-    if not len(strangers):
+    unknown = np.flatnonzero(counts[num_classes:IGNORE]) + num_classes
+    if not len(unknown):
         return
-    values = first_few([f"{label} ({counts[label]} pixels)" for label in strangers], limit=8)
+    values = first_few([f"{label} ({counts[label]} pixels)" for label in unknown], limit=8)
     raise DefectError(
         DefectKind.UNKNOWN_VALUE,
         record.mask or record.image,
-        f"{type(masks).__name__}.read gives labels that are no class: {values}; there are {num_classes} classes, "
-        f"so let it give 0-{num_classes - 1}, and {IGNORE} for what counts nowhere",
+        f"{type(masks).__name__}.read returns unknown labels: {values}; it must return class ids "
+        f"(0-{num_classes - 1}), or {IGNORE} for pixels to ignore",
     )
 
 
-def ignore_nodata(labels: NDArray[np.uint8], pixels: MaskedImage) -> NDArray[np.uint8]:
-    """(H, W) labels, `IGNORE` where the image is empty in all channels."""
-    empty = pixels.empty()
-    return labels if empty is None else np.where(empty, np.uint8(IGNORE), labels)
+def ignore_nodata(labels: NDArray[np.uint8], image: MaskedImage) -> NDArray[np.uint8]:
+    """(H, W) labels, `IGNORE` where the image has no data in any channel."""
+    nodata = image.nodata_in_all_channels()
+    return labels if nodata is None else np.where(nodata, np.uint8(IGNORE), labels)

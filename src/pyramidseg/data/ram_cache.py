@@ -1,4 +1,4 @@
-"""Decoded pairs held in memory, for datasets that fit: what no epoch decodes again."""
+"""RAM cache of decoded image-mask pairs, used if the training images fit in memory."""
 
 import multiprocessing
 from typing import Literal
@@ -11,53 +11,55 @@ from pyramidseg.data.pairs import FilePairs, Pair, PairSource
 Cache = Literal["auto", "memory", "none"]
 
 AUTO_SHARE = 0.25
-"""Of the free memory that `auto` may fill: the model and other programs need theirs."""
+"""Share of the free memory that `auto` may use: the model and other programs need the rest."""
 
 
 class CachedPairs:
-    """PairSource that `load` decodes once. They are read-only, so that processes that are forked share them."""
+    """A `PairSource` that `preload` decodes once. Its arrays are read-only, so forked processes share them."""
 
     def __init__(self, pairs: FilePairs) -> None:
         self._pairs = pairs
-        self._held: list[Pair] = []
+        self._decoded: list[Pair] = []
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> Pair:
-        return self._held[index]
+        return self._decoded[index]
 
-    def load(self) -> None:
-        """Decode all of them.
+    def preload(self) -> None:
+        """Decode all pairs.
 
         Raises:
-            DataError: one of them cannot be read.
+            DataError: an image or mask is unreadable.
         """
         decoded = in_threads(self._pairs.__getitem__, range(len(self)))
-        self._held = [_read_only(pair) for pair in track(decoded, total=len(self), task="decoding into memory")]
+        self._decoded = [_read_only(pair) for pair in track(decoded, total=len(self), task="decoding into memory")]
 
 
 def cache_if_fits(
-    pairs: FilePairs, cache: Cache, *, size: int, free: int, workers: int, epochs: int
+    pairs: FilePairs, cache: Cache, *, size_bytes: int, free_bytes: int, workers: int, epochs: int
 ) -> tuple[PairSource, str]:
-    """The pairs as training reads them, and a note on it.
+    """The pairs for training, cached or not, and a message if they are cached.
 
     Args:
-        size: bytes of all pairs when decoded.
-        free: bytes of memory that this process may count on.
-        workers: loading processes, each of which has its own copy where the system does not fork.
+        size_bytes: of all pairs when decoded.
+        free_bytes: memory available to this process.
+        workers: loading processes; unless the system forks processes, each has its own copy.
 
     Raises:
-        ConfigError: `memory` is asked for and there is too little.
+        ConfigError: `memory` is requested and there is too little.
     """
     copies = 1 if multiprocessing.get_start_method() == "fork" else 1 + workers
-    needed = size * copies
-    describe = f"{len(pairs)} training images take {_gigabytes(needed)} of memory when decoded"
-    if cache == "memory" and needed > free:
-        raise ConfigError(f"data.cache=memory: {describe} and {_gigabytes(free)} are free; choose auto or none")
-    if cache == "none" or (cache == "auto" and (needed > AUTO_SHARE * free or epochs == 1)):
+    needed = size_bytes * copies
+    description = f"{len(pairs)} training images take {_gigabytes(needed)} of memory when decoded"
+    if cache == "memory" and needed > free_bytes:
+        raise ConfigError(
+            f"data.cache=memory: {description}, but {_gigabytes(free_bytes)} are free; set data.cache=auto or none"
+        )
+    if cache == "none" or (cache == "auto" and (needed > AUTO_SHARE * free_bytes or epochs == 1)):
         return pairs, ""
-    return CachedPairs(pairs), f"{describe}, and are kept there (data.cache={cache})"
+    return CachedPairs(pairs), f"{description} and are cached there (data.cache={cache})"
 
 
 def _read_only(pair: Pair) -> Pair:

@@ -26,7 +26,7 @@ from pyramidseg.formats.dataset_format import (
 )
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair
 from pyramidseg.formats.paths import child_folder
-from pyramidseg.images.open_image import list_images
+from pyramidseg.images.image_files import list_images
 
 
 class Label(NamedTuple):

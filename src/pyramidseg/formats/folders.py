@@ -30,7 +30,7 @@ from pyramidseg.formats.pairing import (
 )
 from pyramidseg.formats.paths import child_folder, content, holds_images
 from pyramidseg.formats.split_files import divided_by_lists
-from pyramidseg.images.open_image import list_images
+from pyramidseg.images.image_files import list_images
 
 # Masks beside their images in one folder: told apart by a suffix, or by the extension.
 

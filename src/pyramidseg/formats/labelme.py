@@ -47,7 +47,8 @@ from pyramidseg.formats.json_kind import json_kind
 from pyramidseg.formats.paths import child_folder
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, similar_names_note
 from pyramidseg.images.decode import image_size
-from pyramidseg.images.open_image import check_pixel_count, list_files, list_images
+from pyramidseg.images.file_checks import check_pixel_count
+from pyramidseg.images.image_files import list_files, list_images
 
 WITHOUT_AREA = ("point", "points", "line", "linestrip")
 """Types of shapes that enclose nothing. They are not drawn, and a note says how many there are."""

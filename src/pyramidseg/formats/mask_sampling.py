@@ -17,9 +17,9 @@ from pyramidseg.base.log import track
 from pyramidseg.base.parallel import in_threads
 from pyramidseg.base.result_cache import digest, file_state, user_cache
 from pyramidseg.data.color_masks import packed, read_colors
-from pyramidseg.data.index_masks import NODATA_VALUE, PLAIN_INDICES, IndexValues, grey, has_nodata, read_mask_values
+from pyramidseg.data.index_masks import NODATA_VALUE, PLAIN_INDICES, IndexValues, has_nodata, is_grey, read_mask_values
 from pyramidseg.formats.dataset_format import ParsedDataset
-from pyramidseg.images.open_image import open_image, pixels
+from pyramidseg.images.open_image import open_image
 from pyramidseg.images.palette import is_reordered, matches_class_colors, palette_colors
 
 SAMPLE = 15
@@ -250,14 +250,14 @@ def _content(mask: Path, *, how: IndexValues) -> _MaskContent | None:
     try:
         with open_image(mask) as file:
             if file.image.mode in ("RGB", "RGBA") and file.bits == 8:
-                colors = pixels(file.image).astype(np.uint8, copy=False)[..., :3]
-                if not grey(colors):
+                colors = file.pixels().astype(np.uint8, copy=False)[..., :3]
+                if not is_grey(colors):
                     return _MaskContent(mask, colored=True)
                 return _MaskContent(mask, is_rgb=True, values=_distinct(colors[..., 0]))
             if file.image.mode == "P":
-                return _MaskContent(mask, palette=palette_colors(file.image), values=_distinct(pixels(file.image)))
+                return _MaskContent(mask, palette=palette_colors(file.image), values=_distinct(file.pixels()))
             if file.image.mode == "L" and file.bits == 8:  # JPEG files too
-                return _MaskContent(mask, values=_distinct(pixels(file.image)))
+                return _MaskContent(mask, values=_distinct(file.pixels()))
         return _MaskContent(mask, values=_distinct(read_mask_values(mask, how)) - {NODATA_VALUE})
     except DataError:
         return None

@@ -9,7 +9,7 @@ from unicodedata import normalize
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Record
-from pyramidseg.images.open_image import list_images
+from pyramidseg.images.image_files import list_images
 
 MASK_SUFFIXES = (
     *("_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_segmentation", "_annot", "_anno", "-mask", "-label"),

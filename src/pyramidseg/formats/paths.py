@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pyramidseg.base.errors import DataError
-from pyramidseg.images.open_image import is_image_name
+from pyramidseg.images.image_files import is_image_name
 
 NO_CONTENT = ("__MACOSX", "Thumbs.db", "desktop.ini")
 """What operating systems leave in folders, beside hidden files."""

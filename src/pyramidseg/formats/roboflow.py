@@ -17,7 +17,7 @@ from pyramidseg.formats.dataset_format import (
 from pyramidseg.formats.folders import pair_one_folder
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair
 from pyramidseg.formats.paths import child_file, child_folder
-from pyramidseg.images.open_image import list_images
+from pyramidseg.images.image_files import list_images
 
 CLASSES, MASK = "_classes.csv", "_mask"
 

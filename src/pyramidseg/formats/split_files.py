@@ -12,7 +12,7 @@ from pyramidseg.base.text_files import read_text
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES, UNLABELLED_SPLIT, ParsedDataset, SplitNames
 from pyramidseg.formats.paths import child_file, child_folder, content
-from pyramidseg.images.open_image import IMAGE_EXTENSIONS
+from pyramidseg.images.image_files import IMAGE_EXTENSIONS
 
 CVAT_SUBSET = "default"
 """What CVAT calls the images of a task that is divided into nothing."""

@@ -28,7 +28,7 @@ from pyramidseg.formats.folders import IMAGE_FOLDERS
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair
 from pyramidseg.formats.paths import child_file, child_folder
 from pyramidseg.formats.split_files import ImageSet, ImageSets, read_image_sets
-from pyramidseg.images.open_image import list_images
+from pyramidseg.images.image_files import list_images
 
 _NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

@@ -1,1 +1,1 @@
-"""Image files to arrays, with their place on a map."""
+"""Read image files as NumPy arrays. Entry point: `decode.read_image`; every file is opened in `open_image`."""

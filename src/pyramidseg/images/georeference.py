@@ -1,7 +1,7 @@
-"""Where images lie on a map, and the way from one map's coordinates to another's: all that needs rasterio, and no more.
+"""Georeferences of images, coordinate systems and GeoTIFF output: everything that needs rasterio.
 
-Coordinates are always (x, y): easting and northing, or longitude and latitude, as GeoJSON and GDAL's API have them,
-whatever order the authority of a coordinate system prescribes.
+Coordinates are always (x, y), that is easting and northing, or longitude and latitude, as in GeoJSON and GDAL's API,
+whatever axis order the authority of a coordinate system prescribes.
 """
 
 import re
@@ -14,26 +14,26 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError, MissingExtra
-from pyramidseg.images.open_image import apply_orientation, decoding_errors
-from pyramidseg.images.tiff import read_tiff_header
+from pyramidseg.images.file_checks import decoding_errors
+from pyramidseg.images.open_image import apply_orientation, open_image
 
 WGS84 = "EPSG:4326"
 _URN = "urn:ogc:def:crs:"
-_TURNED_BACK = {6: 8, 8: 6}
-"""The orientation that undoes another one; all others undo themselves."""
+_INVERSE_ORIENTATION = {6: 8, 8: 6}
+"""The orientation that reverts another one; all others revert themselves."""
 
 Points = NDArray[np.float64]
 """(N, 2), x and y."""
 
 
 class Georeference(NamedTuple):
-    """How the pixels of an image, as they are stored, lie on a map.
+    """The position on a map of an image's pixels as stored.
 
     Attributes:
-        crs: the map's coordinate system as WKT; empty where the file names none.
+        crs: the coordinate system as WKT; empty if the file does not name one.
         transform: a, b, c, d, e, f of x = a * column + b * row + c, y = d * column + e * row + f, where (0, 0) is the
             outer corner of the first pixel.
-        orientation: how the image is turned when it is read, 1 to 8 as in EXIF; 1 but for rare files.
+        orientation: applied when the image is read, 1 to 8 as in EXIF; almost always 1.
     """
 
     crs: str
@@ -51,23 +51,24 @@ class Georeference(NamedTuple):
         return np.asarray(pixels @ np.array([[a, d], [b, e]]) + (c, f))
 
     def bounds(self, height: int, width: int) -> tuple[float, float, float, float]:
-        """Least x and y, largest x and y of an image."""
+        """Minimum x and y, maximum x and y of an image."""
         corners = self.to_map(np.array([(0, 0), (width, 0), (0, height), (width, height)], np.float64))
         return (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
 
 
 def read_georeference(path: Path) -> Georeference | None:
-    """Where a GeoTIFF lies by its own tags, without files beside it; None for images that do not say.
+    """The georeference in a GeoTIFF's own tags; None for other images. Sidecar files (.tfw, .aux.xml) are ignored.
 
     Raises:
-        DataError: unreadable, or placed by a matrix that cannot be inverted.
+        DataError: the file is unreadable, or its transformation cannot be inverted.
         MissingExtra: rasterio is not installed.
     """
-    header = read_tiff_header(path)
+    with open_image(path) as image:
+        header = image.tiff
     if header is None or not header.georeferenced:
         return None
-    rasterio = _rasterio(f"{path}: its place on the map")
-    # Without a look at the folder, which GDAL would list anew for every file of a hundred thousand.
+    rasterio = _rasterio(f"{path}: its georeference")
+    # GDAL would otherwise list the whole folder for every file.
     alone = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
     with decoding_errors(path), alone, rasterio.open(path, driver="GTiff") as file:
         crs = file.crs.to_wkt() if file.crs else ""
@@ -78,18 +79,22 @@ def read_georeference(path: Path) -> Georeference | None:
         or not 1e-30 < abs(a * e - b * d) < 1e30
         or np.ptp(found.transform) > 1e15
     ):
-        raise DefectError(DefectKind.DAMAGED, path, f"its georeference {found.transform} is none that a map could have")
+        raise DefectError(
+            DefectKind.DAMAGED,
+            path,
+            f"its georeference {found.transform} is not a valid transformation; correct or remove it",
+        )
     return found
 
 
 def parse_crs(name: str) -> str:
-    """A coordinate system, by code (`EPSG:32616`), URN, PROJ string or WKT, as WKT.
+    """Convert the name of a coordinate system (code such as `EPSG:32616`, URN, PROJ string or WKT) to WKT.
 
-    URNs are read as people write them: `urn:ogc:def:crs:EPSG::32616`, with a version, without the second colon, or with
-    the authority twice.
+    URNs are accepted in the usual variants: `urn:ogc:def:crs:EPSG::32616`, with a version, without the second colon, or
+    with the authority twice.
 
     Raises:
-        DataError: there is none of this name.
+        DataError: the name is unknown.
         MissingExtra: rasterio is not installed.
     """
     words = name.strip()
@@ -97,7 +102,7 @@ def parse_crs(name: str) -> str:
         parts = words[len(_URN) :].split(":")
         words = f"{parts[0]}:{parts[-1]}"
     known = _rasterio("reading coordinate systems").crs.CRS
-    # Which of them a name is, is decided here: GDAL would also take it for a file or an address, and read that.
+    # The kind of name is decided here: GDAL would also accept a file or URL, and read it.
     if re.fullmatch(r"[A-Za-z]+:\w+", words):
         read = known.from_user_input
     elif words.startswith("+proj="):
@@ -106,29 +111,29 @@ def parse_crs(name: str) -> str:
         read = known.from_wkt
     try:
         return str(read(words).to_wkt())
-    except Exception:  # of many kinds, for names of many kinds
+    except Exception:  # of many types
         raise DataError(
-            f"{name[:80]!r} is no coordinate system that is known; EPSG:32616 is one, for instance"
+            f"{name[:80]!r} is not a known coordinate system; use a code such as EPSG:32616, a PROJ string or WKT"
         ) from None
 
 
 def is_geographic(crs: str) -> bool:
-    """Whether coordinates are longitudes and latitudes in degrees."""
+    """Whether the coordinates are longitude and latitude in degrees."""
     return bool(_rasterio("reading coordinate systems").crs.CRS.from_wkt(crs).is_geographic)
 
 
 def reproject(points: Points, *, source: str, target: str) -> Points:
-    """Points of one coordinate system in another one.
+    """Transform points from one coordinate system to another.
 
     Args:
         source, target: as WKT.
 
     Raises:
-        DataError: a point that has no place there.
+        DataError: a point has no coordinates in the target system.
     """
     if source == target or not len(points):
         return points
-    rasterio = _rasterio("changing coordinate systems")
+    rasterio = _rasterio("transforming coordinates")
     systems = [rasterio.crs.CRS.from_wkt(crs) for crs in (source, target)]
     if systems[0] == systems[1]:
         return points
@@ -136,24 +141,24 @@ def reproject(points: Points, *, source: str, target: str) -> Points:
         columns = rasterio.warp.transform(*systems, points[:, 0], points[:, 1])
     except Exception as error:  # GDAL's own errors have no public class
         reason = " ".join(str(error).split())
-        raise DataError(f"coordinates have no place on the image's map: {reason}") from None
+        raise DataError(f"coordinates cannot be transformed to the image's coordinate system: {reason}") from None
     moved = np.array(columns, np.float64).T
     if not np.isfinite(moved).all():
-        raise DataError("coordinates have no place on the image's map")
+        raise DataError("coordinates cannot be transformed to the image's coordinate system")
     return moved
 
 
 def encode_geotiff(
     labels: NDArray[np.uint8], place: Georeference, *, palette: NDArray[np.uint8], tags: Mapping[str, str]
 ) -> bytes:
-    """Labels as a GeoTIFF file of one band with a colour table, deflate-compressed, in tiles where it is large.
+    """Encode labels as a GeoTIFF of one band with a colour table, deflate-compressed, and tiled if it is large.
 
     Args:
-        labels: (H, W), of the image that `place` was read from, turned as it was.
+        labels: (H, W), of the image that `place` was read from, in its EXIF orientation.
         palette: (256, 3).
         tags: metadata by name.
     """
-    stored = apply_orientation(labels, _TURNED_BACK.get(place.orientation, place.orientation))
+    stored = apply_orientation(labels, _INVERSE_ORIENTATION.get(place.orientation, place.orientation))
     height, width = stored.shape
     rasterio = _rasterio("writing GeoTIFF")
     options: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Holes: pixels of an image that hold nothing, as at the slanted edge of a satellite scene or under a sensor's gaps."""
+"""Nodata: pixels of an image without a value, such as the border of a satellite scene or a sensor gap."""
 
 from typing import Any, NamedTuple
 
@@ -7,60 +7,60 @@ from numpy.typing import NDArray
 
 
 class MaskedImage(NamedTuple):
-    """An image with what is known of its holes.
+    """An image and its nodata mask.
 
     Attributes:
         values: (H, W, C).
-        nodata: (H, W, C) bool, True where a value stands for nothing; None where there are no holes.
+        nodata: (H, W, C) bool, True where there is no data; None if there is data everywhere.
     """
 
     values: NDArray[Any]
     nodata: NDArray[np.bool_] | None
 
     def filled(self) -> NDArray[Any]:
-        """The values with those of holes replaced by the mean of the others in the same channel, 0 without others.
+        """The values, with nodata replaced by the mean of the channel's other values, or by 0 if it has none.
 
-        After normalisation that is near 0, which is what the network's own padding holds.
+        After normalisation this is near 0, like the zero padding of the network's convolutions.
         """
         if self.nodata is None:
             return self.values
         values = self.values.copy()
         for channel in range(values.shape[2]):
-            hole, plane = self.nodata[..., channel], values[..., channel]
-            if hole.any() and not hole.all():
-                mean = float(plane[~hole].mean(dtype=np.float64))
-                plane[hole] = mean if values.dtype.kind == "f" else round(mean)
+            nodata, plane = self.nodata[..., channel], values[..., channel]
+            if nodata.any() and not nodata.all():
+                mean = float(plane[~nodata].mean(dtype=np.float64))
+                plane[nodata] = mean if values.dtype.kind == "f" else round(mean)
             else:
-                plane[hole] = 0
+                plane[nodata] = 0
         return values
 
-    def empty(self) -> NDArray[np.bool_] | None:
-        """(H, W) bool, True where no channel holds anything; None where there is no such pixel."""
+    def nodata_in_all_channels(self) -> NDArray[np.bool_] | None:
+        """(H, W) bool, True where no channel has data; None if there is no such pixel."""
         if self.nodata is None:
             return None
         empty = np.asarray(self.nodata.all(axis=2))
         return empty if empty.any() else None
 
 
-def find_nodata(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_] | None:
-    """Where (H, W, C) holds nothing: floats that are not finite, and the value that the file says means nothing.
+def find_nodata(values: NDArray[Any], nodata_value: float | None) -> NDArray[np.bool_] | None:
+    """Find the values of an image (H, W, C) that stand for nodata: non-finite floats, and the file's nodata value.
 
-    A nodata value of 0, or of the largest one of unsigned integers, counts only where all channels have it: in a single
-    one it may be an honest shadow or highlight.
+    A nodata value of 0, or of the maximum of an unsigned type, counts only where all channels have it: in a single
+    channel it may be a real shadow or highlight.
 
     Returns:
-        (H, W, C) bool, or None where there are no holes.
+        (H, W, C) bool, or None if there is data everywhere.
     """
     if values.dtype.kind == "f":
-        holes = ~np.isfinite(values)
-        if nodata is not None:
-            with np.errstate(over="ignore"):  # beyond float32, where it is infinite, as the values are
-                holes |= values == np.float32(nodata)
-        return holes if holes.any() else None
+        nodata = ~np.isfinite(values)
+        if nodata_value is not None:
+            with np.errstate(over="ignore"):  # beyond float32 it becomes infinite, as the values did
+                nodata |= values == np.float32(nodata_value)
+        return nodata if nodata.any() else None
     limits = np.iinfo(values.dtype)
-    if nodata is None or not nodata.is_integer() or not limits.min <= nodata <= limits.max:
+    if nodata_value is None or not nodata_value.is_integer() or not limits.min <= nodata_value <= limits.max:
         return None
-    holes = values == int(nodata)
-    if limits.min == 0 and nodata in (0, limits.max):
-        holes = np.broadcast_to(holes.all(axis=2, keepdims=True), holes.shape)
-    return holes if holes.any() else None
+    nodata = values == int(nodata_value)
+    if limits.min == 0 and nodata_value in (0, limits.max):
+        nodata = np.broadcast_to(nodata.all(axis=2, keepdims=True), nodata.shape)
+    return nodata if nodata.any() else None

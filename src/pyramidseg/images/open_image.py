@@ -1,14 +1,15 @@
-"""Image files as they lie on the disk: which there are, which way up they are, and what damage they have.
+"""Open an image file: recognise its format, check its header, and decode it in the orientation that EXIF prescribes.
 
-Images and masks are opened here and nowhere else, so that the same file is turned, bounded and refused in the same way
-in training, prediction and inspection.
+Images and masks are opened only here, once each, so that training, prediction and inspection rotate, limit and reject
+the same file in the same way.
 """
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,148 +18,148 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from pyramidseg.base.defects import DefectError, DefectKind
-from pyramidseg.base.errors import PyramidSegError
+from pyramidseg.images.file_checks import check_pixel_count, decoding_errors, several_pages
+from pyramidseg.images.tiff import TIFF_SIGNATURES, TiffHeader, decode_tiff, is_further_page, read_tiff_header
 
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
-"""What counts as an image file in a folder, in lower case. What a file is, its first bytes say."""
+MAX_PIXELS_PER_BYTE = {"JPEG": 512, "PNG": 8 * 1032, "GIF": 4096}
+"""Upper limits of what a byte of a file can encode: JPEG needs at least one bit for a block of 64 pixels, deflate (RFC
+1951) one for 129 bytes, and an LZW code stands for up to 4096 pixels. A header that claims more is wrong, and the
+decoder would fill the rest with grey."""
 
-MAX_PIXELS = 250_000_000
-"""Larger files are refused by their header alone: a few kilobytes can pretend to be gigabytes."""
-
-MOST_PIXELS_PER_BYTE = {"JPEG": 512, "PNG": 8 * 1032, "GIF": 4096}
-"""What a byte of a file can be at most: JPEG spends a bit on each block of 64 pixels, deflate (RFC 1951) one on 129
-bytes, and a code of LZW stands for up to 4096. Where a header says more it lies, and a decoder would fill in grey."""
-
-OTHER_PIXELS_PER_BYTE = 2**16
-
-SEVERAL_PAGES = "holds several pages or frames; save each as a file of its own"
+MAX_PIXELS_PER_BYTE_OTHER = 2**16
 
 
-class OpenImage(NamedTuple):
-    """A file whose header has been read and whose pixels have not.
+class OpenImage:
+    """An open image file whose header and pixels are read when they are first used.
+
+    Two decoders read the pixels: tifffile the TIFF files that Pillow cannot hold without loss (`is_raster`), and Pillow
+    everything else.
 
     Attributes:
-        image: Pillow's image. `pixels` reads it.
-        orientation: how it has yet to be turned, 1 to 8 as in EXIF.
-        bits: bits per sample in the file; Pillow's mode does not always tell.
-        lossy: the compression that changes values, in words; empty where they are kept.
+        path: of the file.
     """
 
-    image: ImageFile
-    orientation: int
-    bits: int
-    lossy: str
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        """Recognise the format by the first bytes.
+
+        Raises:
+            DataError: the file is empty or in another format.
+        """
+        self.path = path
+        self.file = file
+        self._start = file.read(32)
+        if not self._start:
+            raise DefectError(DefectKind.EMPTY, path, "the file is empty; replace or remove it")
+        self._plugin = next((plugin for matches, plugin in _FORMATS if matches(self._start)), None)
+        if self._plugin is None:
+            raise DefectError(
+                DefectKind.FOREIGN,
+                path,
+                "is not an image in a supported format (JPEG, PNG, TIFF, BMP, WebP, GIF); convert or remove it",
+            )
+
+    @cached_property
+    def tiff(self) -> TiffHeader | None:
+        """The tags of a TIFF file; None for other formats.
+
+        Raises:
+            DataError: see `read_tiff_header`.
+        """
+        return read_tiff_header(self.path, self.file) if self._start.startswith(TIFF_SIGNATURES) else None
+
+    @property
+    def is_raster(self) -> bool:
+        """Whether the file is a TIFF that Pillow cannot hold without loss."""
+        return self.tiff is not None and not self.tiff.plain
+
+    @cached_property
+    def image(self) -> ImageFile:
+        """The image as Pillow opens it, not yet decoded.
+
+        The plugins are called directly. `Image.open` would apply its own pixel limit, which is global to the process,
+        and would read the multi-picture index of camera JPEGs, which is often damaged.
+
+        Raises:
+            DataError: too many pixels, more than the file can hold, or several pages.
+        """
+        assert self._plugin is not None
+        self.file.seek(0)
+        image = self._plugin(self.file, str(self.path))
+        check_pixel_count(self.path, image.height, image.width)
+        _check_plausible_size(self.path, image, os.fstat(self.file.fileno()).st_size)
+        if _has_several_pages(image):
+            raise several_pages(self.path)
+        return image
+
+    @cached_property
+    def orientation(self) -> int:
+        """The orientation that the file prescribes, 1 to 8 as in EXIF; 1 if it prescribes none."""
+        if self.tiff is not None:
+            return self.tiff.orientation
+        # Not image.getexif(): for PNG it decodes all pixels to look for a chunk that must come before them.
+        value = Image.Image.getexif(self.image).get(ExifTags.Base.Orientation, 1)
+        return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width, after turning."""
-        width, height = self.image.size
-        return (width, height) if self.orientation >= 5 else (height, width)
+        """Height and width in the prescribed orientation."""
+        if self.tiff is not None and not self.tiff.plain:
+            height, width = self.tiff.height, self.tiff.width
+            return (width, height) if self.orientation >= 5 else (height, width)
+        width, height = self.image.size  # for TIFF, Pillow has applied the orientation already
+        return (width, height) if self.orientation >= 5 and self.tiff is None else (height, width)
 
+    @cached_property
+    def bits(self) -> int:
+        """Bits per sample in the file, which Pillow's mode does not always show."""
+        if isinstance(self.image, PngImagePlugin.PngImageFile):
+            return self._start[24]  # signature 8, length and name of IHDR 8, width 4, height 4
+        if isinstance(self.image, TiffImagePlugin.TiffImageFile):
+            return int(max(self.image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))))
+        return 8
 
-def list_images(folder: Path) -> list[Path]:
-    """`list_files` whose names say that they are images."""
-    return list_files(folder, IMAGE_EXTENSIONS)
+    @cached_property
+    def lossy_compression(self) -> str:
+        """The name of the lossy compression, such as `JPEG`; empty if values are stored exactly."""
+        if isinstance(self.image, JpegImageFile):
+            return "JPEG"
+        if isinstance(self.image, TiffImagePlugin.TiffImageFile):
+            return "JPEG-compressed TIFF" if "jpeg" in str(self.image.info.get("compression")) else ""
+        if isinstance(self.image, WebPImagePlugin.WebPImageFile):
+            return "lossy WebP" if b"VP8 " in _webp_chunks(self.file) else ""
+        return ""
 
+    def pixels(self, mode: str | None = None) -> NDArray[Any]:
+        """Decode the image in the prescribed orientation.
 
-def list_files(folder: Path, extensions: tuple[str, ...]) -> list[Path]:
-    """Files in a folder and all folders below, in the order of their relative paths, by extensions in lower case.
+        Args:
+            mode: convert to this Pillow mode first; not for rasters.
 
-    Links are followed. Names that begin with a dot are left out: `._a.jpg` and `.ipynb_checkpoints` are no images.
-    """
-    found: list[tuple[tuple[str, ...], Path]] = []
-    seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # a link to a folder above would never end
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = Path(parent).relative_to(folder).parts
-        found += [((*below, name), Path(parent, name)) for name in files if _is_named(name, extensions)]
-    return [path for _, path in sorted(found)]
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file's name says that it is an image."""
-    return _is_named(name, IMAGE_EXTENSIONS)
-
-
-def _is_named(name: str, extensions: tuple[str, ...]) -> bool:
-    return not name.startswith(".") and name.lower().endswith(extensions)
+        Returns:
+            A writable array, (H, W) or (H, W, C); of rasters always (H, W, bands), see `decode_tiff`.
+        """
+        if self.tiff is not None and not self.tiff.plain:
+            return apply_orientation(decode_tiff(self.path, self.file, self.tiff), self.orientation)
+        image: Image.Image = self.image
+        if mode is not None and mode != image.mode:
+            image = image.convert(mode)
+        values = np.array(image)
+        return values if self.tiff is not None else apply_orientation(values, self.orientation)
 
 
 @contextmanager
 def open_image(path: Path) -> Iterator[OpenImage]:
-    """Open an image file, read its header, and refuse what is no single image of bearable size.
-
-    Whatever goes wrong while it is open is damage in the file and becomes a `DataError`.
+    """Open an image file for the `with` block; exceptions of its decoder become a `DataError`.
 
     Raises:
-        DataError: absent, of another format, damaged, truncated, larger than `MAX_PIXELS`, or of several pages.
+        DataError: the file is missing, empty, damaged, truncated, too large, has several pages, or is not an image.
     """
     with decoding_errors(path), Path(path).open("rb") as file:
-        image = _read_header(path, file)
-        check_pixel_count(path, *image.size[::-1])
-        _check_plausible_size(path, image, os.fstat(file.fileno()).st_size)
-        if _has_pages(image):
-            raise DefectError(DefectKind.SEVERAL_PAGES, path, SEVERAL_PAGES)
-        yield OpenImage(image, _orientation(image), _bits(image, file), _lossy(image, file))
+        yield OpenImage(path, file)
 
 
-@contextmanager
-def decoding_errors(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises into one line: mutated bytes are answered with nearly any exception there is."""
-    try:
-        yield
-    except PyramidSegError:
-        raise
-    except FileNotFoundError:
-        raise DefectError(DefectKind.ABSENT, path, "no such file") from None
-    except IsADirectoryError:
-        raise DefectError(DefectKind.FOREIGN, path, "a folder, not an image; name the images in it") from None
-    except MemoryError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()).replace(str(path), "file") or type(error).__name__
-        detail = f"cannot be read as an image: {reason}; replace the file, or take it out"
-        raise DefectError(DefectKind.DAMAGED, path, detail) from error
-
-
-def check_pixel_count(path: Path, height: int, width: int) -> None:
-    """Refuse more than `MAX_PIXELS`.
-
-    Raises:
-        DataError: names the file and its size.
-    """
-    if height * width > MAX_PIXELS:
-        raise DefectError(
-            DefectKind.TOO_LARGE,
-            path,
-            f"{height} x {width} pixels are more than the {MAX_PIXELS // 10**6} million that one image may have; cut "
-            "it into smaller files",
-        )
-
-
-def _check_plausible_size(path: Path, image: ImageFile, size_bytes: int) -> None:
-    """Refuse a file that cannot hold as many pixels as its header says, before memory is taken for them."""
-    width, height = image.size
-    if width * height > size_bytes * MOST_PIXELS_PER_BYTE.get(image.format or "", OTHER_PIXELS_PER_BYTE):
-        detail = (
-            f"its header says {height} x {width} pixels, more than a {image.format} file of {size_bytes} bytes can "
-            "hold; replace the file, or take it out"
-        )
-        raise DefectError(DefectKind.DAMAGED, path, detail)
-
-
-def pixels(image: Image.Image) -> NDArray[np.generic]:
-    """The values of a Pillow image, (H, W) or (H, W, C), in a writable array of their own."""
-    return np.array(image)
-
-
-def apply_orientation(values: NDArray[np.generic], orientation: int) -> NDArray[np.generic]:
-    """Turn and mirror (H, W, ...) as an EXIF orientation asks for; 1 leaves it as it is."""
+def apply_orientation(values: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Rotate and mirror (H, W, ...) as an EXIF orientation prescribes; 1 changes nothing."""
     if orientation >= 5:
         values = values.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -168,91 +169,48 @@ def apply_orientation(values: NDArray[np.generic], orientation: int) -> NDArray[
     return np.ascontiguousarray(values)
 
 
-def _read_header(path: Path, file: IO[bytes]) -> ImageFile:
-    """Pillow's image of the format that the first bytes name.
-
-    The plugins are called directly. `Image.open` would guard against large images by its own limits, which are
-    global to the process, and for photographs of some cameras go by an index that is often damaged.
-    """
-    start = file.read(16)
-    file.seek(0)
-    if not start:
-        raise DefectError(DefectKind.EMPTY, path, "the file is empty; replace it, or take it out")
-    for recognises, plugin in _FORMATS:
-        if recognises(start):
-            return plugin(file, str(path))
-    raise DefectError(
-        DefectKind.FOREIGN, path, "no image that can be read here; JPEG, PNG, TIFF, BMP, WebP and GIF can"
-    )
-
-
 _FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[IO[bytes], str], ImageFile]], ...] = (
     (lambda start: start.startswith(b"\xff\xd8\xff"), JpegImageFile),
     (lambda start: start.startswith(b"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
-    (lambda start: start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImagePlugin.TiffImageFile),
+    (lambda start: start.startswith(TIFF_SIGNATURES), TiffImagePlugin.TiffImageFile),
     (lambda start: start.startswith(b"BM"), BmpImagePlugin.BmpImageFile),
     (lambda start: start[:4] == b"RIFF" and start[8:12] == b"WEBP", WebPImagePlugin.WebPImageFile),
     (lambda start: start[:6] in (b"GIF87a", b"GIF89a"), GifImagePlugin.GifImageFile),
 )
 
 
-def _orientation(image: ImageFile) -> int:
-    """The EXIF (or XMP) orientation that Pillow has not seen to; 1 where none is given."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return 1  # Pillow turns TIFF files itself
-    # Not image.getexif(): for PNG that decodes all pixels, in search of a chunk that has to come before them.
-    value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+def _check_plausible_size(path: Path, image: ImageFile, size_bytes: int) -> None:
+    """Reject a header that claims more pixels than the file can hold, before memory is allocated for them."""
+    width, height = image.size
+    if width * height > size_bytes * MAX_PIXELS_PER_BYTE.get(image.format or "", MAX_PIXELS_PER_BYTE_OTHER):
+        detail = (
+            f"its header says {height} x {width} pixels, more than a {image.format} file of {size_bytes} bytes can "
+            "hold; replace or remove the file"
+        )
+        raise DefectError(DefectKind.DAMAGED, path, detail)
 
 
-def _bits(image: ImageFile, file: IO[bytes]) -> int:
-    if isinstance(image, PngImagePlugin.PngImageFile):
-        return _bytes_at(file, 24, 1)[0]  # signature 8, length and name of IHDR 8, width 4, height 4
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return int(max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))))
-    return 8
-
-
-def _lossy(image: ImageFile, file: IO[bytes]) -> str:
-    if isinstance(image, JpegImageFile):
-        return "JPEG"
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return "JPEG-compressed TIFF" if "jpeg" in str(image.info.get("compression")) else ""
-    if isinstance(image, WebPImagePlugin.WebPImageFile):
-        return "lossy WebP" if b"VP8 " in _webp_chunks(file) else ""
-    return ""
-
-
-def _webp_chunks(file: IO[bytes]) -> set[bytes]:
-    """The names of a WebP file's chunks: `VP8 ` holds lossy pixels and `VP8L` exact ones."""
-    names: set[bytes] = set()
-    place = 12  # behind RIFF, the length and WEBP
-    while len(start := _bytes_at(file, place, 8)) == 8:
-        names.add(start[:4])
-        length = int.from_bytes(start[4:], "little")
-        place += 8 + length + length % 2
-    return names
-
-
-def _bytes_at(file: IO[bytes], place: int, count: int) -> bytes:
-    """Bytes of a file that is read on afterwards where it was."""
-    before = file.tell()
-    file.seek(place)
-    content = file.read(count)
-    file.seek(before)
-    return content
-
-
-def _has_pages(image: ImageFile) -> bool:
-    """Whether there are pages beside the first that are more than a smaller copy or a mask of it."""
+def _has_several_pages(image: ImageFile) -> bool:
+    """Whether the file has pages other than the first, not counting reduced copies and masks of it."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return bool(getattr(image, "is_animated", False))
     further = False
     for page in range(1, image.n_frames):
         image.seek(page)
-        further |= not image.tag_v2.get(_SUBFILE_TYPE, 0) & _REDUCED_OR_MASK
+        further |= is_further_page(image.tag_v2)
     image.seek(0)
     return further
 
 
-_SUBFILE_TYPE, _REDUCED_OR_MASK = 254, 0b101
+def _webp_chunks(file: IO[bytes]) -> set[bytes]:
+    """The names of a WebP file's chunks: `VP8 ` holds lossy pixels and `VP8L` exact ones. The file position is kept."""
+    names: set[bytes] = set()
+    before, offset = file.tell(), 12  # after RIFF, the length and WEBP
+    file.seek(offset)
+    while len(start := file.read(8)) == 8:
+        names.add(start[:4])
+        length = int.from_bytes(start[4:], "little")
+        offset += 8 + length + length % 2
+        file.seek(offset)
+    file.seek(before)
+    return names

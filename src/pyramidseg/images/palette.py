@@ -1,4 +1,4 @@
-"""Palettes of masks: the colours that a file gives to its indices, and indices in another order than a class list's."""
+"""Colour palettes of masks, and indices that are reordered when a palette has the class colours in another order."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,22 +10,22 @@ from PIL import Image
 from pyramidseg.base.classes import IGNORE, Color
 from pyramidseg.images.open_image import open_image
 
-ByValue = Mapping[int, Color | None]
-"""The colours of a class list, as far as they are known."""
+ColorsByValue = Mapping[int, Color | None]
+"""The class colour of each mask value, as far as it is known."""
 
 
 def palette_colors(image: Image.Image) -> tuple[Color, ...]:
-    """The colours of a palette image by index, without those at its end that only repeat others to fill it up."""
+    """The colours of a palette image by index, without trailing entries that only repeat others as padding."""
     flat = image.getpalette("RGB") or []
     colors = list(zip(flat[0::3], flat[1::3], flat[2::3], strict=True))
     return tuple(colors[: max(map(colors.index, colors), default=-1) + 1])
 
 
 def read_palette(path: Path) -> tuple[Color, ...]:
-    """The colours of a mask file, from its header; none where it has no palette, or one of the indices' own greys.
+    """The palette of a mask file, without decoding it; empty if it has none, or a grey ramp (index = grey level).
 
     Raises:
-        DataError: unreadable.
+        DataError: the file is unreadable.
     """
     with open_image(path) as file:
         palette = palette_colors(file.image) if file.image.mode == "P" else ()
@@ -33,30 +33,30 @@ def read_palette(path: Path) -> tuple[Color, ...]:
     return () if is_ramp else palette
 
 
-def matches_class_colors(indices: Collection[int], palette: Sequence[Color], by_value: ByValue) -> bool:
-    """Whether indices have the colours of the classes of these values."""
-    return all(index < len(palette) and by_value.get(index) == palette[index] for index in indices)
+def matches_class_colors(indices: Collection[int], palette: Sequence[Color], colors: ColorsByValue) -> bool:
+    """Whether the palette gives every index the colour of the class of the same value."""
+    return all(index < len(palette) and colors.get(index) == palette[index] for index in indices)
 
 
-def is_reordered(indices: Collection[int], palette: Sequence[Color], by_value: ByValue) -> bool:
-    """Whether indices have the colours of classes, but not of those of these values; 255 stays void unless listed."""
-    indices = [index for index in indices if index != IGNORE or IGNORE in by_value]
-    if matches_class_colors(indices, palette, by_value) or any(index >= len(palette) for index in indices):
+def is_reordered(indices: Collection[int], palette: Sequence[Color], colors: ColorsByValue) -> bool:
+    """Whether the palette has the class colours in another order; index 255 stays ignored unless it is a class."""
+    indices = [index for index in indices if index != IGNORE or IGNORE in colors]
+    if matches_class_colors(indices, palette, colors) or any(index >= len(palette) for index in indices):
         return False
-    return set(by_value.values()).issuperset(palette[index] for index in indices)
+    return set(colors.values()).issuperset(palette[index] for index in indices)
 
 
-def in_order(
-    indices: NDArray[np.uint8], palette: Sequence[Color], by_value: Mapping[int, Color]
+def reorder_by_color(
+    indices: NDArray[np.uint8], palette: Sequence[Color], colors: Mapping[int, Color]
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The values of a class list, where a palette holds the list's colours in another order; else the indices."""
-    value_of = {color: value for value, color in reversed(list(by_value.items()))}  # of equal colours, the first
+    """Replace indices by the class values of their colours if the palette is reordered; else return the indices."""
+    value_of = {color: value for value, color in reversed(list(colors.items()))}  # of equal colours, the first
     moved = {index: value_of[color] for index, color in enumerate(palette) if color in value_of}
-    if IGNORE not in by_value:
+    if IGNORE not in colors:
         moved.pop(IGNORE, None)
-    if matches_class_colors(moved, palette, by_value):
+    if matches_class_colors(moved, palette, colors):
         return indices
-    if not is_reordered(np.flatnonzero(np.bincount(indices.ravel())).tolist(), palette, by_value):
+    if not is_reordered(np.flatnonzero(np.bincount(indices.ravel())).tolist(), palette, colors):
         return indices
     table = np.arange(256, dtype=np.uint16)
     table[list(moved)] = list(moved.values())

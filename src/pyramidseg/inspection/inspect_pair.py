@@ -13,7 +13,7 @@ from pyramidseg.base.classes import IGNORE, Color
 from pyramidseg.base.config import Channels
 from pyramidseg.base.defects import Defect, DefectKind, as_defects
 from pyramidseg.base.errors import DataError
-from pyramidseg.data.channel_statistics import ChannelSums, byte_counts, sums_of
+from pyramidseg.data.channel_statistics import ChannelSums, byte_counts, channel_sums
 from pyramidseg.data.class_masks import ClassMasks, UnknownValuesError, value_source
 from pyramidseg.data.image_mask_checks import (
     ExifStatus,
@@ -27,8 +27,8 @@ from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.data.pairs import check_labels, ignore_nodata, read_labels
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.images.decode import check_channels, read_header, read_image, read_masked_image
+from pyramidseg.images.image_files import is_image_name
 from pyramidseg.images.nodata import MaskedImage
-from pyramidseg.images.open_image import is_image_name
 from pyramidseg.images.palette import read_palette
 from pyramidseg.inspection.perceptual_hash import perceptual_hash
 
@@ -137,12 +137,12 @@ def _inspect_image(
             if channels is not None:
                 check_channels(path, header, channels)
             facts = ImageFacts(header.height, header.width, header.channels - header.alpha, header.dtype)
-            return facts, read_masked_image(path, channels=channels) if header.holes else None
+            return facts, read_masked_image(path, channels=channels) if header.may_have_nodata else None
         pixels = read_masked_image(path, channels=channels)
     except DataError as error:
         defects += as_defects(error, file=path, otherwise=DefectKind.UNREADABLE_IMAGE)
         return None, None
-    sums = sums_of(pixels.values, pixels.nodata)
+    sums = channel_sums(pixels.values, pixels.nodata)
     if all(band.low >= band.high for band in sums):
         defects.append(Defect(DefectKind.BLANK_IMAGE, path, f"{_blank_value(sums)}; remove it, or replace it"))
     checksum = zlib.crc32(np.ascontiguousarray(pixels.values).data)

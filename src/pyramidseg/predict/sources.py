@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyramidseg.base.errors import DataError
-from pyramidseg.images.open_image import list_images
+from pyramidseg.images.image_files import list_images
 
 
 @dataclass(frozen=True)

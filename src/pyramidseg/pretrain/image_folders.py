@@ -11,7 +11,7 @@ from pyramidseg.base.parallel import in_threads
 from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES
 from pyramidseg.formats.folders import IMAGE_FOLDERS, MASK_FOLDERS
 from pyramidseg.images.decode import check_channels, read_header
-from pyramidseg.images.open_image import list_images
+from pyramidseg.images.image_files import list_images
 from pyramidseg.inspection.defect_summary import DefectSummary
 
 DEFAULT_VAL_SHARE = 0.1

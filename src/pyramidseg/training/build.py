@@ -156,8 +156,8 @@ def _pairs(config: Config, dataset: Dataset, summary: DatasetSummary, *, workers
     return cache_if_fits(
         FilePairs(dataset.split("train"), dataset.masks, channels),
         config.data.cache,
-        size=(sum(train.pixels) + train.ignored) * pixel_bytes,
-        free=free_bytes(torch.device("cpu")) // local_processes(),
+        size_bytes=(sum(train.pixels) + train.ignored) * pixel_bytes,
+        free_bytes=free_bytes(torch.device("cpu")) // local_processes(),
         workers=workers,
         epochs=config.train.epochs,
     )

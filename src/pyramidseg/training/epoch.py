@@ -184,7 +184,7 @@ def progress_note(position: TrainingProgress) -> str:
 
 def not_finite(setup: Setup, batches: Sequence[Batch], position: TrainingProgress, loss: float) -> str:
     """What to say when step after step is not finite: which images, and what to try."""
-    names = setup.task.names([index for batch in batches for _, index in batch.positions])
+    names = setup.task.names([index for batch in batches for _, index in batch.keys])
     return (
         f"loss {loss}, its gradient or the norms' statistics were not finite in {position.skipped_in_a_row} steps in a "
         f"row, the last one on images {first_few(names, limit=8)}; the last good state "

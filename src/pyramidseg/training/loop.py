@@ -120,7 +120,7 @@ def run_task(
             if run.report.exists():
                 logger.info(f"{run.path}: this run is finished; it is left as it is")
                 return summarize(run, position)
-        setup.loader.load()
+        setup.loader.preload()
         checkpoints = CheckpointClock(setup.config)
         with (
             closing(setup.loader),

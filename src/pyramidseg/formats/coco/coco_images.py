@@ -12,7 +12,7 @@ from pyramidseg.formats.coco.annotation_files import ANNOTATION_FOLDERS, Annotat
 from pyramidseg.formats.coco.coco_json import CocoJson, parse_coco_json
 from pyramidseg.formats.dataset_format import UNLABELLED_SPLIT
 from pyramidseg.formats.paths import subfolders
-from pyramidseg.images.open_image import list_images
+from pyramidseg.images.image_files import list_images
 
 IMAGE_FOLDERS = ("", "images", "data", "JPEGImages")
 """Image folders, relative to the dataset or the JSON file: COCO, CVAT and Label Studio, FiftyOne, converted VOC."""

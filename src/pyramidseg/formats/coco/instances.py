@@ -23,7 +23,7 @@ from pyramidseg.formats.coco.coco_json import CocoJson, Id
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.polygon_labels import DRAWN
 from pyramidseg.images.decode import image_size
-from pyramidseg.images.open_image import check_pixel_count
+from pyramidseg.images.file_checks import check_pixel_count
 
 _BELOW_OBJECTS = -1
 """The layer of crowds: objects that are outlined by themselves are drawn over them."""

@@ -13,7 +13,7 @@ from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.formats.pairing import MatchedFiles, Side, key_of, pair
 from pyramidseg.formats.paths import child_folder, content, holds_images, subfolders
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels
-from pyramidseg.images.open_image import list_files, list_images
+from pyramidseg.images.image_files import list_files, list_images
 
 VECTORS = (".geojson",)
 NAMED_VECTORS = (".geojson", ".json")

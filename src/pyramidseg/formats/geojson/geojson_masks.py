@@ -22,6 +22,7 @@ from pyramidseg.base.result_cache import file_state
 from pyramidseg.data.index_masks import describe_names
 from pyramidseg.data.records import Record
 from pyramidseg.formats.geojson.features import Feature, Layer, bounds_of, read_geojson
+from pyramidseg.images.file_checks import check_pixel_count
 from pyramidseg.images.georeference import (
     WGS84,
     Georeference,
@@ -30,8 +31,7 @@ from pyramidseg.images.georeference import (
     read_georeference,
     reproject,
 )
-from pyramidseg.images.open_image import apply_orientation, check_pixel_count
-from pyramidseg.images.tiff import read_tiff_header
+from pyramidseg.images.open_image import apply_orientation, open_image
 
 OF_IMAGE = "image"
 """Value of `vector_crs`: the coordinate system of each image."""
@@ -80,7 +80,9 @@ class GeoJsonMasks:
     def _on(self, record: Record) -> "_OnImage":
         if record.mask is None:
             raise DataError(f"{record.image}: has no GeoJSON file")
-        place, header = read_georeference(record.image), read_tiff_header(record.image)
+        place = read_georeference(record.image)
+        with open_image(record.image) as image:
+            header = image.tiff
         if place is None or header is None:
             raise DefectError(
                 DefectKind.UNREADABLE_IMAGE,

@@ -14,7 +14,7 @@ from pyramidseg.base.text_files import read_text
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, UNLABELLED_SPLIT, SplitNames
 from pyramidseg.formats.paths import child_folder
 from pyramidseg.formats.yolo.data_yaml import DataYaml
-from pyramidseg.images.open_image import list_files, list_images
+from pyramidseg.images.image_files import list_files, list_images
 
 IMAGES, LABELS, CLASS_NAMES = "images", "labels", "classes.txt"
 

@@ -1,0 +1,50 @@
+"""Limits that hold for every image file, and the translation of decoder exceptions into `DataError`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.errors import PyramidSegError
+
+MAX_PIXELS = 250_000_000
+"""Larger images are rejected by their header: a file of a few kilobytes can claim gigabytes of pixels."""
+
+
+@contextmanager
+def decoding_errors(path: Path) -> Iterator[None]:
+    """Turn every exception of a decoder into one `DataError` line: damaged files cause almost any exception type."""
+    try:
+        yield
+    except PyramidSegError:
+        raise
+    except FileNotFoundError:
+        raise DefectError(DefectKind.ABSENT, path, "no such file") from None
+    except IsADirectoryError:
+        raise DefectError(DefectKind.FOREIGN, path, "a folder, not an image; name the images in it") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()).replace(str(path), "file") or type(error).__name__
+        detail = f"cannot be read as an image: {reason}; replace or remove the file"
+        raise DefectError(DefectKind.DAMAGED, path, detail) from error
+
+
+def check_pixel_count(path: Path, height: int, width: int) -> None:
+    """Reject an image of more than `MAX_PIXELS`.
+
+    Raises:
+        DataError: names the file and its size.
+    """
+    if height * width > MAX_PIXELS:
+        raise DefectError(
+            DefectKind.TOO_LARGE,
+            path,
+            f"{height} x {width} pixels exceed the limit of {MAX_PIXELS // 10**6} million per image; cut it into "
+            "smaller files",
+        )
+
+
+def several_pages(path: Path) -> DefectError:
+    """The error for a file of more than one page or frame."""
+    return DefectError(DefectKind.SEVERAL_PAGES, path, "has several pages or frames; save each as a separate file")
