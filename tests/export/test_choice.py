@@ -52,7 +52,7 @@ def test_what_stands_in_for_an_export_is_the_model_that_it_was_made_from(beside)
     model = Segmenter.load(bundle)
     model.classifier.weight.data *= 2
     model.save(bundle)
-    with pytest.raises(WeightsError, match=r"not uint8, and best\.onnx, .* is no longer its own, as it was not expor"):
+    with pytest.raises(WeightsError, match=r"not uint8, but best\.onnx, .* no longer belongs to it, as it was not"):
         backend(torch.zeros(1, 3, 8, 8))
 
 
@@ -69,8 +69,11 @@ def test_an_export_of_another_model_is_left_alone_and_that_is_said(beside):
     model.save(bundle)
     backend = make_backend(bundle, device="cpu")
     assert backend.name == "torch"
-    assert "best.xml is not used, as it was not exported from best.safetensors as that is now" in str(backend)
-    with pytest.raises(WeightsError, match=r"as that is now; export anew: pyramidseg export .* --format openvino"):
+    assert "best.xml is not used, as it was not exported from the present content of best.safetensors" in str(backend)
+    with pytest.raises(
+        WeightsError,
+        match=r"export it again: pyramidseg export .* --format openvino",
+    ):
         make_backend(bundle, "openvino", device="cpu")
 
 
@@ -81,7 +84,7 @@ def test_a_damaged_export_is_left_alone_and_that_is_said(beside):
 
 
 def test_a_bundle_runs_in_a_runtime_that_was_asked_for_once_it_is_exported(beside):
-    with pytest.raises(ConfigError, match=r"best\.onnx is not there: pyramidseg export .*safetensors --format onnx"):
+    with pytest.raises(ConfigError, match=r"best\.onnx does not exist; run pyramidseg export .* --format onnx"):
         make_backend(beside(), "onnxruntime", device="cpu")
     named = make_backend(beside("onnx", "openvino"), "onnxruntime", device="cpu")
     assert str(named) == "onnxruntime fp32 on cpu: best.onnx"
@@ -100,9 +103,7 @@ def test_bf16_is_not_taken_from_a_file_that_has_it_not(beside):
     ("format", "wrong", "right"), [("onnx", "openvino", "onnxruntime"), ("torch", "torch", "torch-exported")]
 )
 def test_an_exported_file_has_one_runtime(exported, format, wrong, right):
-    with pytest.raises(
-        ConfigError, match=rf"backend={wrong}: .* is run by {right}, through which its export was check"
-    ):
+    with pytest.raises(ConfigError, match=rf"backend={wrong}: .* runs in {right}, with which its export was check"):
         make_backend(exported(format), wrong, device="cpu")
 
 
@@ -112,10 +113,10 @@ def test_an_exported_file_runs_in_its_runtime_when_that_is_named(exported):
 
 def test_the_weights_of_an_openvino_file_name_its_graph(exported):
     path = exported("openvino")
-    with pytest.raises(WeightsError, match=r"best\.bin: holds the weights of best\.xml alone; name .*best\.xml"):
+    with pytest.raises(WeightsError, match=r"best\.bin: holds only the weights of best\.xml; give .*best\.xml"):
         make_backend(path.with_suffix(".bin"), device="cpu")
 
 
 def test_a_model_in_memory_runs_in_torch(bundle):
-    with pytest.raises(ConfigError, match="backend=openvino: runs exported files, and this model is in memory"):
+    with pytest.raises(ConfigError, match="backend=openvino: runs exported files; this model is in memory"):
         make_backend(Segmenter.load(bundle), "openvino", device="cpu")

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pyramidseg.backends import make_backend
-from pyramidseg.backends.onnx_backend import texts_of
-from pyramidseg.backends.torch_exported import CHECKSUM_FILE
+from pyramidseg.backends.onnx_backend import metadata_strings
+from pyramidseg.backends.torch_export_backend import CHECKSUM_FILE
 from pyramidseg.base.errors import WeightsError
 from pyramidseg.export.onnx_format import save_sealed
 from pyramidseg.export.torch_format import seal
@@ -72,7 +72,7 @@ def test_a_weight_that_changed(exported, tmp_path, format):
 def test_openvino_weights_that_are_missing_or_anothers(exported, tmp_path):
     path = copied(exported("openvino"), tmp_path)
     path.with_suffix(".bin").unlink()
-    assert "best.bin, which holds its weights, is not beside it" in refusal(path)
+    assert "best.bin, which holds its weights, is not in the same folder" in refusal(path)
     half = exported("openvino", precision="fp16")
     shutil.copy(half.with_suffix(".bin"), path.with_suffix(".bin"))
     assert "belongs to another export" in refusal(path)
@@ -80,7 +80,7 @@ def test_openvino_weights_that_are_missing_or_anothers(exported, tmp_path):
 
 def changed_onnx(source, path, change):
     content = onnx.load(source)
-    texts = texts_of(content)
+    texts = metadata_strings(content)
     change(content, texts)
     onnx.helper.set_model_props(content, texts)
     onnx.save(content, path)
@@ -175,7 +175,7 @@ def test_an_onnx_file_of_another_program(exported, tmp_path):
 
 def test_a_card_that_cannot_be_read(exported, tmp_path):
     content = onnx.load(exported("onnx"))
-    texts, path = texts_of(content), tmp_path / "odd.onnx"
+    texts, path = metadata_strings(content), tmp_path / "odd.onnx"
     save_sealed(content, path, texts | {"classes": '{"names": ["a", "a"], "colors": [[0, 0, 0], [1, 1, 1]]}'})
     assert "metadata this version" in refusal(path)
     save_sealed(content, path, texts | {"precision": "xx"})
@@ -200,4 +200,4 @@ def test_code_in_a_torch_file_is_not_run(exported, tmp_path, name):
                 theirs.writestr(entry, ours.read(entry))
         theirs.writestr(f"{root}/{name}", payload)
     seal(path)
-    assert "could run any code; it is not loaded" in refusal(path)
+    assert "could run any code; the file is not loaded" in refusal(path)

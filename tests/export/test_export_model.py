@@ -15,7 +15,7 @@ from pyramidseg.backends import TorchBackend, openvino_backend
 from pyramidseg.backends.metadata import COARSE, LOGITS
 from pyramidseg.backends.onnx_backend import OnnxRuntimeBackend
 from pyramidseg.backends.openvino_backend import OpenVinoBackend
-from pyramidseg.backends.torch_exported import ExportedTorchBackend
+from pyramidseg.backends.torch_export_backend import ExportedTorchBackend
 from pyramidseg.cli.main import main
 from pyramidseg.evaluation.scoring import evaluate
 from pyramidseg.export import export_model as exporting
@@ -60,7 +60,7 @@ def test_a_checked_file_goes_straight_into_predict_and_evaluate(
     assert report["file"] == "best.onnx"
     assert report["parity"]["passed"] is True
     assert report["parity"]["pixels"] > 5 * 72 * 96
-    assert OnnxRuntimeBackend.read_card(out / "best.onnx").parity == report["parity"]
+    assert OnnxRuntimeBackend.read_metadata(out / "best.onnx").parity == report["parity"]
 
     image = next((scenes / "val/images").iterdir())
     assert run("predict", out / "best.onnx", image, "--out", tmp_path / "theirs", "--device", "cpu") == 0
@@ -245,7 +245,7 @@ def test_bf16_is_refused_where_openvino_would_compute_in_fp32(
 ) -> None:
     """As it does by itself on processors without bf16; known before the graph is made."""
     monkeypatch.setattr(exporting, "capture", None)
-    monkeypatch.setattr(openvino_backend, "_type_for", lambda precision, core, device: "f32")
+    monkeypatch.setattr(openvino_backend, "_openvino_type", lambda precision, core, device: "f32")
     assert run("export", bundle, "--format", "openvino", "--precision", "bf16", "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert "--precision bf16: openvino computes in fp32 on this cpu, so that bf16 cannot be checked here" in error
@@ -257,7 +257,7 @@ def test_torch_is_timed_on_the_device_that_computes(bundle: Path, exported, monk
     """Not where the file's logits lie: ONNX Runtime gives those of a GPU on the CPU."""
     model = Segmenter.load(bundle)
     whole, pruned = (OnnxRuntimeBackend(exported("onnx"), device="cpu", outputs=names) for names in (BOTH, (COARSE,)))
-    whole.computing_device = torch.device("cuda:1")
+    whole.compute_device = torch.device("cuda:1")
     monkeypatch.setattr(exporting, "TorchBackend", lambda segmenter, device: f"torch fp32 on {device}")
     monkeypatch.setattr(exporting, "_latencies", lambda before, after, image: (2.0, 1.0))
     found = check_parity(whole, model, made_samples(model, "uint8"), predicting=pruned)

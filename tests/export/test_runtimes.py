@@ -68,10 +68,10 @@ def test_the_file_says_what_it_is(backend, model, bundle):
     assert backend.in_channels == 3
     assert backend.settings == model.settings
     assert backend.geometry.stride == 4
-    assert backend.card.mean == tuple(model.mean.tolist())
-    assert backend.card.source["file"] == bundle.name
-    assert backend.card.parity is not None
-    assert backend.card.parity["passed"] is True
+    assert backend.metadata.mean == tuple(model.mean.tolist())
+    assert backend.metadata.source["file"] == bundle.name
+    assert backend.metadata.parity is not None
+    assert backend.metadata.parity["passed"] is True
     assert str(backend) == f"{backend.name} fp32 on cpu: {backend.path.name}"
 
 
@@ -108,7 +108,7 @@ def test_half_precision_is_near_and_said(exported, model, format):
         expected = model(images)
     assert not torch.equal(backend(images), expected)
     assert (backend(images) - expected).abs().max() < 0.02 * expected.abs().max()
-    assert backend.card.precision == "fp16"
+    assert backend.metadata.precision == "fp16"
 
 
 def test_openvino_computes_in_what_it_is_told(exported, model):
@@ -188,7 +188,7 @@ def test_the_gpu_that_onnx_runtime_uses_is_the_place(exported, monkeypatch):
     monkeypatch.setattr(FallenBack.InferenceSession, "get_providers", lambda session: [session.asked[0][0]])
     for device in ("cuda:1", "cpu"):
         backend = onnx_backend.OnnxRuntimeBackend(exported("onnx"), device=device)
-        assert (backend.place, backend.computing_device) == (device, torch.device(device))
+        assert (backend.place, backend.compute_device) == (device, torch.device(device))
         assert backend.device == torch.device("cpu")  # where its logits lie
 
 

@@ -117,12 +117,12 @@ def test_a_custom_backend_can_be_tiled(free):
     assert tiles.tile_px >= 256 and tiles.margin_px == 0
 
 
-@pytest.mark.parametrize(("computing_device", "measured"), [("cuda:1", "cuda:1"), (None, "cpu")])
+@pytest.mark.parametrize(("compute_device", "measured"), [("cuda:1", "cuda:1"), (None, "cpu")])
 def test_the_memory_of_the_computing_device_decides_or_else_that_of_the_machine(
-    backend, monkeypatch, computing_device, measured
+    backend, monkeypatch, compute_device, measured
 ):
     elsewhere = copy.copy(backend)
-    elsewhere.computing_device = computing_device and torch.device(computing_device)
+    elsewhere.compute_device = compute_device and torch.device(compute_device)
     assert elsewhere.device == torch.device("cpu")
     queried = []
     monkeypatch.setattr(tile_planner, "free_bytes", lambda device: queried.append(device) or 2**40)

@@ -1,4 +1,8 @@
-"""Backends: the runtimes that can compute a model, all behind one protocol."""
+"""Backends: PyTorch, ONNX Runtime, OpenVINO and torch.export behind one protocol.
+
+A new runtime is one module with a subclass of `ExportedBackend`, and an entry in `BACKENDS` and `EXPORTED`
+(`factory.py`); tests/backends/test_contract.py then checks it.
+"""
 
 from pyramidseg.backends.factory import BACKENDS, EXPORTED, make_backend
 from pyramidseg.backends.protocol import Backend, LogitGeometry, ModelBackend, RunPrecision

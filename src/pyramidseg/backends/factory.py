@@ -1,4 +1,4 @@
-"""Which backend runs a model: the one that was asked for, or the fastest that can."""
+"""`make_backend`: a model in the runtime that was named, or in the fastest one available."""
 
 import importlib.util
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from pyramidseg.backends.exported import ExportedBackend
+from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.onnx_backend import OnnxRuntimeBackend
 from pyramidseg.backends.openvino_backend import OpenVinoBackend
 from pyramidseg.backends.protocol import ModelBackend, RunPrecision
 from pyramidseg.backends.torch_backend import CompiledTorchBackend, TorchBackend
-from pyramidseg.backends.torch_exported import ExportedTorchBackend
+from pyramidseg.backends.torch_export_backend import ExportedTorchBackend
 from pyramidseg.base.device import choose_device
 from pyramidseg.base.errors import ConfigError, WeightsError, nearest
 from pyramidseg.model.bundle import KIND
@@ -26,20 +26,20 @@ BACKENDS: dict[str, Callable[..., ModelBackend]] = {
     "onnxruntime": OnnxRuntimeBackend,
     "openvino": OpenVinoBackend,
 }
-"""Backend by name; each takes the model, `device` and `precision`."""
+"""Backend by name; constructed from a model, `device` and `precision`."""
 
 EXPORTED: dict[str, type[ExportedBackend]] = {
     ".onnx": OnnxRuntimeBackend,
     ".xml": OpenVinoBackend,
     ".pt2": ExportedTorchBackend,
 }
-"""Backend by suffix of the exported files that it runs: the one through which export has checked them."""
+"""Backend by suffix of the exported files, the one with which their export was checked."""
 
 FASTER_ON_CPU: tuple[type[ExportedBackend], ...] = (OpenVinoBackend, OnnxRuntimeBackend)
-"""What runs a bundle's export faster than torch runs the bundle on a CPU, fastest first.
+"""Runtimes that are faster than torch on a CPU, fastest first.
 
-DESIGN section 7, ms for ResNet-50 at 512x512 in fp32: OpenVINO 184, ONNX Runtime 192, torch 290. `pyramidseg benchmark`
-measures it for a model and a machine."""
+Milliseconds for ResNet-50 at 512x512 in fp32 on 2 cores: OpenVINO 184, ONNX Runtime 192, torch 290. `pyramidseg
+benchmark` measures a model on a machine."""
 
 
 def make_backend(
@@ -51,115 +51,115 @@ def make_backend(
 ) -> ModelBackend:
     """A model in a runtime.
 
-    An exported file has a runtime of its own. A bundle runs in torch; on a CPU `auto`, `openvino` and `onnxruntime`
-    take its fp32 export where one lies beside it under the bundle's own name (as `pyramidseg export` leaves it), made
-    from this very bundle, and `str()` of the backend names it. With `auto`, images of a type that the export does not
-    take are predicted in torch all the same, by the bundle. Nothing is exported unasked: without the parity check that
-    is part of an export, it would be another model.
+    An exported file runs in the runtime of its format. A bundle runs in torch; on a CPU, `auto`, `openvino` and
+    `onnxruntime` use its fp32 export if there is one of the same name in the same folder (where `pyramidseg export`
+    writes it) that was made from this bundle, and `str()` of the backend names it. With `auto`, images of a dtype that
+    the export does not accept run in torch with the bundle. Nothing is exported automatically, since an export includes
+    a parity check.
 
     Raises:
-        ConfigError: no backend has this name, or it cannot run this model.
-        MissingExtra: its library is not installed.
+        ConfigError: an unknown backend, or one that cannot run this model.
+        MissingExtra: its package is not installed.
         WeightsError: the file cannot be used.
         DeviceError: the runtime cannot use the device.
     """
     if name != "auto" and name not in BACKENDS:
-        raise ConfigError(f"backend={name}: no such backend; {nearest(str(name), ['auto', *BACKENDS])}")
+        raise ConfigError(f"backend={name}: unknown backend; {nearest(str(name), ['auto', *BACKENDS])}")
     if not isinstance(device, (str, torch.device)):
-        raise ConfigError(f"device={device!r}: a name is needed, such as auto, cpu or cuda:0, or a torch.device")
+        raise ConfigError(f"device={device!r}: a name such as auto, cpu or cuda:0, or a torch.device, is needed")
     if precision not in ("auto", "fp32", "bf16"):
         raise ConfigError(f"precision={precision}: auto, fp32 and bf16 are possible")
     needed = next((backend for backend in EXPORTED.values() if backend.name == name), None)
     if isinstance(model, Segmenter):
         if needed is not None:
-            raise ConfigError(f"backend={name}: runs exported files, and this model is in memory; save and export it")
+            raise ConfigError(f"backend={name}: runs exported files; this model is in memory: save and export it")
         return BACKENDS["torch" if name == "auto" else name](model, device=device, precision=precision)
     path = Path(model)
     if (own := EXPORTED.get(path.suffix)) is not None:
         if name not in ("auto", own.name):
             raise ConfigError(
-                f"backend={name}: {path} is run by {own.name}, through which its export was checked; leave it out"
+                f"backend={name}: {path} runs in {own.name}, with which its export was checked; leave the backend out"
             )
         return BACKENDS[own.name](path, device=device, precision=precision)
     if (lower := path.suffix.lower()) in EXPORTED:
-        raise WeightsError(f"{path}: exported files end in {lower}, in small letters; rename it")
+        raise WeightsError(f"{path}: exported files end in {lower}, in lower case; rename it")
     if path.suffix == ".bin" and (graph := path.with_suffix(OpenVinoBackend.suffix)).is_file():
-        raise WeightsError(f"{path}: holds the weights of {graph.name} alone; name {graph}")
+        raise WeightsError(f"{path}: holds only the weights of {graph.name}; give {graph}")
     if needed is not None:
-        return BACKENDS[name](_export_of(path, needed), device=device, precision=precision)
+        return BACKENDS[name](_find_export(path, needed), device=device, precision=precision)
     if name != "auto":
         return BACKENDS[name](path, device=device, precision=precision)
-    return _fastest(path, device, precision)
+    return _fastest_backend(path, device, precision)
 
 
-def _fastest(bundle: Path, device: str | torch.device, precision: RunPrecision) -> ModelBackend:
-    """What runs a bundle fastest here, among what is installed and exported."""
+def _fastest_backend(bundle: Path, device: str | torch.device, precision: RunPrecision) -> ModelBackend:
+    """The fastest runtime for a bundle on this machine, among those that are installed and have an export of it."""
     place = choose_device(device) if isinstance(device, str) else device
     note = ""
     for faster in FASTER_ON_CPU if place.type == "cpu" else ():
         file = bundle.with_suffix(faster.suffix)
         if not file.is_file() or not all(importlib.util.find_spec(library) for library in faster.libraries):
             continue
-        reason = _difference(file, bundle, faster)
+        reason = _mismatch(file, bundle, faster)
         if reason is None and precision == "bf16" and faster is not OpenVinoBackend:
             reason = "its precision is fixed"
         if reason is None:
-            return _for_all_types(faster(file, device=place, precision=precision), bundle, place, precision)
+            return _with_fallback(faster(file, device=place, precision=precision), bundle, place, precision)
         note = f"{file.name} is not used, as {reason}"
     backend = TorchBackend(bundle, device=place, precision=precision)
     backend.note = note
     return backend
 
 
-def _for_all_types(
+def _with_fallback(
     exported: ExportedBackend, bundle: Path, device: torch.device, precision: RunPrecision
 ) -> ExportedBackend:
-    """An export that leaves to its bundle, which is opened when it is needed, images of a type that it does not take.
+    """Let an export use its bundle, opened on demand, for images of a dtype that it does not accept.
 
-    No bundle says of which type its images will be: a model of 8-bit pictures is given 16-bit ones, or floats, as well.
+    A bundle does not determine the dtype of its images: a model of 8-bit images accepts 16-bit ones and floats too.
     """
-    own = exported.card.input_dtype
-    if own == "float32":  # takes them all
+    own = exported.metadata.input_dtype
+    if own == "float32":  # accepts all dtypes
         return exported
 
     @cache
     def in_torch() -> ModelBackend:
-        if (reason := _difference(exported.path, bundle, type(exported))) is not None:
+        if (reason := _mismatch(exported.path, bundle, type(exported))) is not None:
             raise WeightsError(
-                f"{bundle}: is needed for images that are not {own}, and {exported.path.name}, which runs the others, "
-                f"is no longer its own, as {reason}; start again"
+                f"{bundle}: is needed for images that are not {own}, but {exported.path.name}, which runs the others, "
+                f"no longer belongs to it, as {reason}; restart the program"
             )
         return TorchBackend(bundle, device=device, precision=precision)
 
-    exported.other_types = in_torch
+    exported.fallback = in_torch
     exported.note += f", and torch for images that are not {own}"
     return exported
 
 
-def _export_of(bundle: Path, backend: type[ExportedBackend]) -> Path:
-    """A bundle's export for a runtime that was asked for.
+def _find_export(bundle: Path, backend: type[ExportedBackend]) -> Path:
+    """The export of a bundle for a runtime that was named.
 
     Raises:
-        ConfigError: there is none beside it.
-        WeightsError: it is not this bundle's.
+        ConfigError: there is no export next to the bundle.
+        WeightsError: it was not made from this bundle.
     """
     file = bundle.with_suffix(backend.suffix)
     command = f"pyramidseg export {bundle} --format {backend.format}"
     if not file.is_file():
-        raise ConfigError(f"backend={backend.name}: runs exported files, and {file} is not there: {command}")
-    if (reason := _difference(file, bundle, backend)) is not None:
-        raise WeightsError(f"backend={backend.name}: {file} is not used, as {reason}; export anew: {command}")
+        raise ConfigError(f"backend={backend.name}: runs exported files, and {file} does not exist; run {command}")
+    if (reason := _mismatch(file, bundle, backend)) is not None:
+        raise WeightsError(f"backend={backend.name}: {file} is not used, as {reason}; export it again: {command}")
     return file
 
 
-def _difference(file: Path, bundle: Path, backend: type[ExportedBackend]) -> str | None:
-    """Why an exported file cannot stand for a bundle; None if it can."""
+def _mismatch(file: Path, bundle: Path, backend: type[ExportedBackend]) -> str | None:
+    """Why an exported file cannot replace a bundle; None if it can."""
     try:
-        card = backend.read_card(file)
+        metadata = backend.read_metadata(file)
     except WeightsError as error:
         return f"it cannot be read ({error})"
-    if card.source.get(CHECKSUM) != read_metadata(bundle, kind=KIND).get(CHECKSUM):
-        return f"it was not exported from {bundle.name} as that is now"
-    if card.precision != "fp32":
-        return f"it is in {card.precision}"
+    if metadata.source.get(CHECKSUM) != read_metadata(bundle, kind=KIND).get(CHECKSUM):
+        return f"it was not exported from the present content of {bundle.name}"
+    if metadata.precision != "fp32":
+        return f"it is in {metadata.precision}"
     return None

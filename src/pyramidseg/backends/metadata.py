@@ -1,9 +1,9 @@
-"""The card of an exported file: what it holds and how it is to be used, stored as texts in the file's own metadata.
+"""Metadata of an exported file: its model, classes and input, stored as strings in the file itself.
 
-`format`, `version`, `precision` and `sha256` (over the whole file: graph, weights and metadata) are plain; the others
-are JSON: `model` (settings), `classes` (names and colours), `normalization` (what the file does itself to an image),
-`input` and `outputs` (the contract for those who run the file with other programs), `source` (the bundle), `parity`
-(how it was checked against it).
+`format`, `version`, `precision` and `sha256` (over the whole file: graph, weights and metadata) are plain text; the
+others are JSON: `model` (settings), `classes` (names and colours), `normalization` (which is part of the graph),
+`input` and `outputs` (the contract for other programs that run the file), `source` (the bundle), `parity` (the
+result of the comparison with it).
 """
 
 import hashlib
@@ -26,7 +26,7 @@ KIND = "pyramidseg export"
 CHECKSUM = "sha256"
 
 CHECKSUM_PLACEHOLDER = "0" * 64
-"""Stands in a file for its checksum while that is taken."""
+"""Replaces the checksum in a file while the checksum is computed."""
 
 INPUT = "images"
 LOGITS, COARSE = "logits", "coarse_logits"
@@ -45,14 +45,14 @@ _VALUES = {
 
 @dataclass(frozen=True)
 class ExportMetadata:
-    """What an exported file says of itself.
+    """The metadata of an exported file.
 
     Attributes:
         precision: of its multiplications, `fp32`, `fp16` or `bf16`.
-        input_dtype: a key of `INPUT_DTYPES`; the only type of image that the file takes.
+        input_dtype: a key of `INPUT_DTYPES`; float32 files accept all dtypes, others only their own.
         mean: of the channels, in the units of `Segmenter.set_normalization`.
-        source: the bundle's file name and checksum; empty for a model in memory.
-        parity: the report of `export.parity`; None before it was checked.
+        source: file name and checksum of the bundle; empty for a model in memory.
+        parity: the report of `export.parity`; None before the check.
     """
 
     precision: str
@@ -65,8 +65,8 @@ class ExportMetadata:
     parity: Mapping[str, Any] | None = None
     version: str = __version__
 
-    def to_texts(self) -> dict[str, str]:
-        """As it is stored; `from_texts` reads it."""
+    def to_strings(self) -> dict[str, str]:
+        """The metadata as they are stored in the file."""
         contents: dict[str, Any] = {
             "model": self.settings.model_dump(mode="json"),
             "classes": self.classes.to_dict(),
@@ -86,58 +86,58 @@ class ExportMetadata:
             "source": dict(self.source),
             "parity": None if self.parity is None else dict(self.parity),
         }
-        texts = {name: json.dumps(content, ensure_ascii=False) for name, content in contents.items()}
-        return {"format": KIND, "version": self.version, "precision": self.precision, **texts}
+        strings = {name: json.dumps(content, ensure_ascii=False) for name, content in contents.items()}
+        return {"format": KIND, "version": self.version, "precision": self.precision, **strings}
 
     @classmethod
-    def from_texts(cls, texts: Mapping[str, str], path: Path, *, checksum: str) -> "ExportMetadata":
-        """The card of a file's metadata.
+    def from_strings(cls, strings: Mapping[str, str], path: Path, *, checksum: str) -> "ExportMetadata":
+        """Parse and check what `to_strings` wrote.
 
         Args:
-            checksum: of the file as it is; the metadata has to hold the same.
+            checksum: of the file's present content, compared with the stored one.
 
         Raises:
-            WeightsError: not exported by this library, changed since, or by a version that this one cannot read.
+            WeightsError: the file was not exported by this library, was changed, or is of an incompatible version.
         """
-        if texts.get("format") != KIND:
+        if strings.get("format") != KIND:
             raise WeightsError(
                 f"{path}: was not exported by pyramidseg (its metadata has no format={KIND!r}), so that its classes "
-                "and its input are unknown; pyramidseg export BUNDLE makes a file that says them"
+                "and its input are unknown; export the bundle again with pyramidseg export BUNDLE"
             )
-        if CHECKSUM not in texts:
-            raise WeightsError(f"{path}: holds no checksum of its content, so that it may be damaged; export it again")
-        if texts[CHECKSUM] != checksum:
+        if CHECKSUM not in strings:
+            raise WeightsError(f"{path}: holds no checksum, so that damage cannot be detected; export it again")
+        if strings[CHECKSUM] != checksum:
             raise WeightsError(
                 f"{path}: damaged, or changed since it was exported and checked: its checksum does not match its "
                 "content; export it again"
             )
         try:
-            normalization = json.loads(texts["normalization"])
-            dtype = str(json.loads(texts["input"])["dtype"])
+            normalization = json.loads(strings["normalization"])
+            dtype = str(json.loads(strings["input"])["dtype"])
             if dtype not in INPUT_DTYPES:
                 raise ValueError(f"input {dtype}")
-            if (precision := texts["precision"]) not in PRECISIONS:
+            if (precision := strings["precision"]) not in PRECISIONS:
                 raise ValueError(f"precision {precision}")
             return cls(
                 precision=precision,
                 input_dtype=dtype,
-                classes=Classes.from_dict(json.loads(texts["classes"])),
-                settings=ModelConfig.model_validate(json.loads(texts["model"])),
+                classes=Classes.from_dict(json.loads(strings["classes"])),
+                settings=ModelConfig.model_validate(json.loads(strings["model"])),
                 mean=tuple(normalization["mean"]),
                 std=tuple(normalization["std"]),
-                source=json.loads(texts["source"]),
-                parity=json.loads(texts["parity"]),
-                version=texts["version"],
+                source=json.loads(strings["source"]),
+                parity=json.loads(strings["parity"]),
+                version=strings["version"],
             )
         except (KeyError, TypeError, ValueError, ValidationError, PyramidSegError) as error:
             raise WeightsError(
-                f"{path}: exported by pyramidseg {texts.get('version', 'unknown')}, whose metadata this version "
+                f"{path}: exported by pyramidseg {strings.get('version', 'unknown')}, whose metadata this version "
                 f"({__version__}) cannot read: {' '.join(str(error).split())[:200]}"
             ) from None
 
 
-def checksum_of(content: bytes, stored: str = CHECKSUM_PLACEHOLDER) -> str:
-    """SHA-256 of a file's content, with `CHECKSUM_PLACEHOLDER` in the place of the checksum that is stored in it."""
+def file_checksum(content: bytes, stored: str = CHECKSUM_PLACEHOLDER) -> str:
+    """SHA-256 of a file's content, with the checksum stored in it replaced by `CHECKSUM_PLACEHOLDER`."""
     begin = content.find(stored.encode())
     view = memoryview(content)
     digest = hashlib.sha256(view[:begin])

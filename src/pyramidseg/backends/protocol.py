@@ -1,4 +1,4 @@
-"""What a backend is: whatever turns a batch of images into logits; prediction and evaluation need only this.
+"""The interface of all backends: a batch of images in, coarse logits out. Prediction and evaluation need only this.
 
 Legend: B batch, C channels, H W pixels, K classes, h w cells of the finest stride.
 """
@@ -16,28 +16,28 @@ from pyramidseg.base.config import ModelConfig
 from pyramidseg.base.device import memory_explained
 
 RunPrecision = Literal["auto", "fp32", "bf16"]
-"""In what a runtime multiplies; `auto` is fp32, and for an exported file what it was exported and checked in.
+"""Precision of the multiplications. `auto` is fp32 or, for an exported file, the precision that it was checked in.
 
-bf16 is never taken unasked, however fast it is: it moves labels where classes are close, and the headline figures of
-DESIGN section 5 are those of the model as it was trained."""
+`auto` is never bf16, however fast that is: it changes labels where two classes have nearly equal logits, and reported
+metrics are those of the model as it was trained."""
 
-SMALLER = "use smaller images or batches, or device=cpu"
+REDUCE_MEMORY_HINT = "use smaller images or batches, or device=cpu"
 
 
 @dataclass(frozen=True)
 class LogitGeometry:
-    """How coarse logits lie over the pixels: all that it takes to go from one to the other.
+    """How the cells of coarse logits map to pixels of the image.
 
     Attributes:
-        stride: pixels to a cell, in both directions.
-        align_corners: whether the outermost cells' centres are the outermost pixels' (else the cells' edges are).
+        stride: pixels per cell, vertically and horizontally.
+        align_corners: as in `torch.nn.functional.interpolate`.
     """
 
     stride: int
     align_corners: bool
 
     def upsample(self, coarse_logits: Tensor, height: int, width: int) -> Tensor:
-        """(B, K, h, w) of the padded image to (B, K, height, width): bilinear, cropped; as `Segmenter.upsample`."""
+        """(B, K, h, w) of the padded image to (B, K, height, width): bilinear, then cropped."""
         cells = coarse_logits.shape[-2:]
         if self.stride > 1:
             size = (cells[0] * self.stride, cells[1] * self.stride)
@@ -46,16 +46,16 @@ class LogitGeometry:
 
 
 class Backend(Protocol):
-    """A model ready to predict, whatever runs it. `str()` of it says what runs where."""
+    """A model that is ready to predict. Its `str()` names runtime, precision and device."""
 
     @property
     def name(self) -> str:
-        """The key of `BACKENDS`, with what wraps it."""
+        """Name of the runtime, a key of `BACKENDS`; wrappers add their own."""
         ...
 
     @property
     def classes(self) -> Classes:
-        """What the K logits stand for."""
+        """The K classes."""
         ...
 
     @property
@@ -65,7 +65,7 @@ class Backend(Protocol):
 
     @property
     def geometry(self) -> LogitGeometry:
-        """How `coarse_logits` lie over the image."""
+        """How the cells of `coarse_logits` map to pixels."""
         ...
 
     def coarse_logits(self, images: Tensor) -> Tensor:
@@ -82,15 +82,15 @@ class Backend(Protocol):
 
 
 class ModelBackend(ABC):
-    """A `Backend` of one of our models: what `make_backend` gives, whichever the runtime.
+    """Base class of the backends that `make_backend` returns.
 
     Attributes:
         settings: of the network.
-        precision: in what it multiplies: `fp32`, `fp16` or `bf16`.
-        device: where its logits lie.
-        computing_device: what computes them, as torch names it; None where it is none of torch's.
-        place: the same in words.
-        note: what else is to be said of how it runs; empty if nothing.
+        precision: of the multiplications, `fp32`, `fp16` or `bf16`.
+        device: of the logits that it returns.
+        compute_device: that computes the logits; None if torch has no name for it.
+        place: name of that device, also for runtimes with devices of their own, such as `gpu.1`.
+        note: further information about how it runs, for `str()`; may be empty.
     """
 
     name: ClassVar[str]
@@ -102,7 +102,7 @@ class ModelBackend(ABC):
         settings: ModelConfig,
         precision: str,
         device: torch.device,
-        computing_device: torch.device | None,
+        compute_device: torch.device | None,
         place: str,
         note: str = "",
     ) -> None:
@@ -112,7 +112,7 @@ class ModelBackend(ABC):
         self.geometry = LogitGeometry(settings.finest_stride, settings.align_corners)
         self.precision = precision
         self.device = device
-        self.computing_device = computing_device
+        self.compute_device = compute_device
         self.place = place
         self.note = note
 
@@ -124,7 +124,7 @@ class ModelBackend(ABC):
     def __call__(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, K, H, W) float32 on `device`."""
         coarse = self.coarse_logits(images)
-        with memory_explained(SMALLER):
+        with memory_explained(REDUCE_MEMORY_HINT):
             return self.geometry.upsample(coarse, *images.shape[-2:])
 
     def __str__(self) -> str:

@@ -10,31 +10,31 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pyramidseg.backends.protocol import SMALLER, ModelBackend, RunPrecision
+from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, ModelBackend, RunPrecision
 from pyramidseg.base.device import channels_last, choose_device, memory_explained
 from pyramidseg.model.inference import inference_copy, logits_of_padded
 from pyramidseg.model.segmenter import Segmenter
 
 SAMPLE_PX = (513, 546)
-"""Height and width of the images that a network is compiled on: they differ and need padding, the general case, which
-others are instances of. As large as images usually are: on a CPU torch has other convolutions for small ones."""
+"""Height and width of the images that a network is compiled on. They differ and need padding, which is the general
+case; the size is typical, because on a CPU torch selects other convolutions for small images."""
 
 SAMPLE_BATCHES = (2, 1)
-"""Of a single image torch makes a program of its own, whatever is said of sizes that vary."""
+"""torch.compile specialises a batch of one, even with dynamic shapes, so that both cases are compiled."""
 
 
 class TorchBackend(ModelBackend):
-    """PyTorch, eager: norms folded into convolutions, channels last.
+    """PyTorch, eager, with norms folded into convolutions and channels-last memory.
 
-    A `Segmenter` that is handed in is copied as it is now, and neither moved nor changed.
+    A `Segmenter` is copied, and neither moved nor changed.
 
     Args:
-        precision: `bf16` for encoder, decoder and classifier; logits are upsampled in float32. Fast where the
-            processor multiplies in it natively (`runtime.has_fast_bf16`).
+        precision: `bf16` for encoder, decoder and classifier; logits are upsampled in float32. Fast on
+            processors with native bf16 (`base.device.has_fast_bf16`).
 
     Raises:
-        WeightsError: the file is no readable bundle.
-        DeviceError: the device is not on this machine.
+        WeightsError: the file is not a readable bundle.
+        DeviceError: this machine does not have the device.
     """
 
     name = "torch"
@@ -49,10 +49,10 @@ class TorchBackend(ModelBackend):
             settings=segmenter.settings,
             precision="bf16" if precision == "bf16" else "fp32",
             device=place,
-            computing_device=place,
+            compute_device=place,
             place=str(place),
         )
-        with memory_explained(SMALLER):
+        with memory_explained(REDUCE_MEMORY_HINT):
             copy = inference_copy(segmenter, dtype=torch.bfloat16 if precision == "bf16" else None)
             self.model: Segmenter = channels_last(copy.to(place))
         self._network: Callable[[Tensor], Tensor] = partial(logits_of_padded, self.model)
@@ -60,18 +60,18 @@ class TorchBackend(ModelBackend):
     @torch.inference_mode()
     def coarse_logits(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, K, h, w) float32 on the backend's device."""
-        with memory_explained(SMALLER):
+        with memory_explained(REDUCE_MEMORY_HINT):
             normalised = self.model.normalize(images.to(self.device, non_blocking=True))
             return self._network(self.model.pad(normalised)).float()
 
 
 class CompiledTorchBackend(TorchBackend):
-    """PyTorch compiled for this machine (`torch.compile`), for images of any size: worth it for many images on a GPU.
+    """PyTorch with `torch.compile`, for images of any size; worth its start-up time for many images on a GPU.
 
-    Compiling takes a minute or two, at once and not at the first image: for batches and for single images. For an image
-    with a side of at most the coarsest stride torch compiles when it comes; on a CPU, where the size decides which
-    convolution it takes, also for some others. Where compiling fails, for want of a compiler or of support for an
-    operation, the model runs eager, and `note` says why.
+    The constructor compiles for batches and for single images, which takes a minute or two. torch compiles again for
+    images with a side of at most the coarsest stride and, on a CPU, for some other sizes, since the size selects the
+    convolution. If compiling fails, because there is no compiler or an operation is not supported, the model runs eager
+    and `note` has the reason.
     """
 
     name = "torch-compiled"
@@ -85,15 +85,15 @@ class CompiledTorchBackend(TorchBackend):
         try:
             for batch in SAMPLE_BATCHES:
                 sample_BHWC = torch.zeros(batch, *SAMPLE_PX, self.in_channels, dtype=torch.uint8)
-                self.coarse_logits(sample_BHWC.permute(0, 3, 1, 2))  # as files give them: one channel lies either way
-        except Exception as error:  # the compiler, its tools and the GPU's driver raise their own kinds
+                self.coarse_logits(sample_BHWC.permute(0, 3, 1, 2))  # the layout of decoded files
+        except Exception as error:  # the compiler, its tools and the driver raise many types
             self._network = eager
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             self.note = f"eager, as torch.compile failed ({reason})"
 
 
 def _in_one_layout(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """A network that gets all images channels last, as those of files are: of each layout torch makes a program."""
+    """Convert inputs to channels last, the layout of decoded files: torch compiles a program per layout."""
 
     def run(image_BCHW: Tensor) -> Tensor:
         return network(image_BCHW.contiguous(memory_format=torch.channels_last))

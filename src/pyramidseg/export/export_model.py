@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyramidseg.backends import EXPORTED, TorchBackend
-from pyramidseg.backends.exported import ExportedBackend
+from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.metadata import COARSE, INPUT_DTYPES, LOGITS, ExportMetadata
 from pyramidseg.backends.metadata import KIND as EXPORT
 from pyramidseg.base.config import DataConfig
@@ -164,10 +164,10 @@ def check_parity(
     for images, truth in samples.whole:
         everything.add(segmenter(images), _logits_of(backend, _full_size(backend), images), truth)
         largest = max(largest, images[:1], key=Tensor.numel)
-    reference = TorchBackend(segmenter, device=backend.computing_device or backend.device)
+    reference = TorchBackend(segmenter, device=backend.compute_device or backend.device)
     return everything.result(
         pieces_agreement=pieces.clear_agreement,
-        precision=backend.card.precision,
+        precision=backend.metadata.precision,
         runtime=f"{backend.name} {backend.precision} on {backend.place}",
         images=str(samples),
         latency_ms=_latencies(reference, backend, largest),
@@ -240,7 +240,7 @@ def _refuse_taken(target: Path, chosen: Format) -> None:
         if not file.exists():
             continue
         try:
-            ours = chosen.backend.read_texts(target).get("format") == EXPORT
+            ours = chosen.backend.read_metadata_strings(target).get("format") == EXPORT
         except WeightsError:
             ours = False
         if not ours:

@@ -16,7 +16,7 @@ from pyramidseg.backends.metadata import (
     INPUT,
     LOGITS,
     ExportMetadata,
-    checksum_of,
+    file_checksum,
 )
 from pyramidseg.base.errors import ConfigError, MissingExtra
 
@@ -42,7 +42,7 @@ class OnnxFile:
 
     def save(self, path: Path, card: ExportMetadata) -> None:
         """Write the model with this card."""
-        save_sealed(self.content, path, card.to_texts())
+        save_sealed(self.content, path, card.to_strings())
 
 
 def save_sealed(content: "onnx.ModelProto", path: Path, texts: Mapping[str, str]) -> None:
@@ -50,7 +50,7 @@ def save_sealed(content: "onnx.ModelProto", path: Path, texts: Mapping[str, str]
     import onnx
 
     onnx.helper.set_model_props(content, {**texts, CHECKSUM: CHECKSUM_PLACEHOLDER})
-    checksum = checksum_of(content.SerializeToString())
+    checksum = file_checksum(content.SerializeToString())
     onnx.helper.set_model_props(content, {**texts, CHECKSUM: checksum})
     path.write_bytes(content.SerializeToString())
 

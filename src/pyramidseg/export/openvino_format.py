@@ -5,13 +5,13 @@ from pathlib import Path
 
 from torch.export import ExportedProgram
 
-from pyramidseg.backends.metadata import CHECKSUM, CHECKSUM_PLACEHOLDER, ExportMetadata, checksum_of
+from pyramidseg.backends.metadata import CHECKSUM, CHECKSUM_PLACEHOLDER, ExportMetadata, file_checksum
 from pyramidseg.backends.openvino_backend import (
-    METADATA,
+    METADATA_KEY,
     WEIGHTS_CHECKSUM,
-    checksum_of_weights,
     import_openvino,
     shared_core,
+    weights_checksum,
 )
 from pyramidseg.export.onnx_format import to_onnx
 
@@ -34,9 +34,9 @@ class OpenVinoFile:
         tree = ElementTree.parse(path)  # noqa: S314  (written a line ago)
         notes = tree.getroot().find("rt_info")
         assert notes is not None
-        weights = checksum_of_weights(path.with_suffix(".bin"))
-        ours = ElementTree.SubElement(notes, METADATA)
-        for name, text in {**card.to_texts(), WEIGHTS_CHECKSUM: weights}.items():
+        weights = weights_checksum(path.with_suffix(".bin"))
+        ours = ElementTree.SubElement(notes, METADATA_KEY)
+        for name, text in {**card.to_strings(), WEIGHTS_CHECKSUM: weights}.items():
             ElementTree.SubElement(ours, name, {"value": text})
         path.write_bytes(sealed(tree.getroot(), ours))
 
@@ -44,6 +44,6 @@ class OpenVinoFile:
 def sealed(root: ElementTree.Element, ours: ElementTree.Element) -> bytes:
     """The content of an `.xml` whose metadata, `ours`, get the checksum of it all."""
     seal = ElementTree.SubElement(ours, CHECKSUM, {"value": CHECKSUM_PLACEHOLDER})
-    seal.set("value", checksum_of(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)))
+    seal.set("value", file_checksum(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)))
     content: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return content

@@ -11,11 +11,11 @@ from typing import Protocol
 
 from torch.export import ExportedProgram
 
-from pyramidseg.backends.exported import ExportedBackend
+from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.metadata import PRECISIONS, ExportMetadata
 from pyramidseg.backends.onnx_backend import OnnxRuntimeBackend
 from pyramidseg.backends.openvino_backend import OpenVinoBackend
-from pyramidseg.backends.torch_exported import ExportedTorchBackend
+from pyramidseg.backends.torch_export_backend import ExportedTorchBackend
 from pyramidseg.base.errors import ConfigError, nearest
 from pyramidseg.export.onnx_format import OnnxFile
 from pyramidseg.export.openvino_format import OpenVinoFile

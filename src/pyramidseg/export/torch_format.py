@@ -8,7 +8,7 @@ import torch
 from torch.export import ExportedProgram
 
 from pyramidseg.backends.metadata import ExportMetadata
-from pyramidseg.backends.torch_exported import CARD_FILE, CHECKSUM_FILE, checksum_of_archive
+from pyramidseg.backends.torch_export_backend import CHECKSUM_FILE, METADATA_FILE, archive_checksum
 
 
 class TorchFile:
@@ -19,8 +19,8 @@ class TorchFile:
 
     def save(self, path: Path, card: ExportMetadata) -> None:
         """Write the program with this card."""
-        texts = json.dumps(card.to_texts(), ensure_ascii=False)
-        torch.export.save(self._program, path, extra_files={CARD_FILE: texts})
+        texts = json.dumps(card.to_strings(), ensure_ascii=False)
+        torch.export.save(self._program, path, extra_files={METADATA_FILE: texts})
         seal(path)
 
 
@@ -28,4 +28,4 @@ def seal(path: Path) -> None:
     """Put the checksum of a program's archive into it."""
     with zipfile.ZipFile(path, "a") as archive:
         root = archive.namelist()[0].partition("/")[0]
-        archive.writestr(f"{root}/extra/{CHECKSUM_FILE}", checksum_of_archive(archive))
+        archive.writestr(f"{root}/extra/{CHECKSUM_FILE}", archive_checksum(archive))

@@ -93,7 +93,7 @@ class TilePlanner:
 
     def _largest_that_fits(self, height: int, width: int) -> int:
         # Memory of the device that computes; of the machine if that is not a device of torch.
-        known = self._network.computing_device if isinstance(self._network, ModelBackend) else None
+        known = self._network.compute_device if isinstance(self._network, ModelBackend) else None
         device = torch.device("cpu") if known is None else known
         usable = USABLE_SHARE * free_bytes(device)
         least = max(LEAST_AUTO_TILE_PX, 2 * (self._overlap_px or 0))

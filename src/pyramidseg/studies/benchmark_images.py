@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyramidseg.backends import ModelBackend
-from pyramidseg.backends.exported import ExportedBackend
+from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.metadata import INPUT_DTYPES
 from pyramidseg.demo.scenes import SMALLEST_PX, draw_scene
 
@@ -27,7 +27,7 @@ def scene_images(batch: int, *, channels: int, height: int, width: int) -> Tenso
 
 def taken_dtype(backend: ModelBackend) -> torch.dtype:
     """A dtype of images that a backend takes: uint8, unless it runs a file for another one alone."""
-    if isinstance(backend, ExportedBackend) and backend.card.input_dtype == "uint16":
+    if isinstance(backend, ExportedBackend) and backend.metadata.input_dtype == "uint16":
         return INPUT_DTYPES["uint16"]
     return torch.uint8
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from pyramidseg.backends import BACKENDS, EXPORTED, ModelBackend, RunPrecision, make_backend
-from pyramidseg.backends.exported import ExportedBackend
+from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.factory import FASTER_ON_CPU
 from pyramidseg.base.device import choose_device, has_fast_bf16
 from pyramidseg.base.errors import ConfigError, PyramidSegError, TrainingError, nearest

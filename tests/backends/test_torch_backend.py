@@ -42,7 +42,7 @@ def test_uses_a_bundle_as_its_model(model, tmp_path):
     assert (backend.classes, backend.in_channels) == (model.classes, 3)
 
 
-def test_a_model_handed_in_is_copied_and_left_alone():
+def test_a_model_is_copied_and_not_changed():
     model = Segmenter(num_classes=2, encoder="test_resnet", encoder_weights="none", pyramid_channels=16).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     backend = TorchBackend(model, device="cpu", precision="bf16")
@@ -142,25 +142,25 @@ def test_an_unknown_precision_is_refused(model):
         make_backend(model, precision="fp8")
 
 
-def test_an_absent_bundle_is_refused(tmp_path):
+def test_a_missing_bundle_is_refused(tmp_path):
     with pytest.raises(WeightsError, match=r"none\.safetensors: no such file"):
         make_backend(tmp_path / "none.safetensors")
 
 
-def test_an_absent_device_is_refused(model):
+def test_a_missing_device_is_refused(model):
     with pytest.raises(DeviceError, match="tpu"):
         make_backend(model, device="tpu")
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"device": 0}, "device=0: a name is needed"), ({"name": None}, "backend=None: no such backend")],
+    [({"device": 0}, "device=0: a name such as auto"), ({"name": None}, "backend=None: unknown backend")],
 )
 def test_backend_and_device_are_names(model, options, said):
     with pytest.raises(ConfigError, match=said):
         make_backend(model, **options)
 
 
-def test_exported_files_end_in_small_letters(tmp_path):
-    with pytest.raises(WeightsError, match=r"MODEL\.ONNX: exported files end in \.onnx, in small letters; rename it"):
+def test_exported_files_end_in_lower_case(tmp_path):
+    with pytest.raises(WeightsError, match=r"MODEL\.ONNX: exported files end in \.onnx, in lower case; rename it"):
         make_backend(tmp_path / "MODEL.ONNX")

@@ -1,0 +1,156 @@
+"""Base class of the exported-model backends: input checks, and errors for unreadable files.
+
+Legend: B batch, C channels, H W pixels.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pyramidseg.backends.metadata import COARSE, INPUT_DTYPES, ExportMetadata
+from pyramidseg.backends.protocol import ModelBackend, RunPrecision
+from pyramidseg.base.errors import DataError, WeightsError
+from pyramidseg.model.normalization import INTEGER_RANGES
+
+OutputNames = tuple[str, ...]
+"""Names of the outputs that are computed: `LOGITS`, `COARSE`, or both."""
+
+
+class ExportedBackend(ModelBackend):
+    """A backend that runs an exported file.
+
+    Prediction needs only the coarse logits, so the rest of the graph is removed before the runtime compiles it. `run`
+    returns the outputs that were chosen at construction; the parity check of an export chooses both.
+
+    Attributes:
+        suffix: of the files.
+        format: their name in `pyramidseg export --format`.
+        libraries: packages that must be installed to run them.
+        fallback: returns the backend for images of a dtype that the file does not accept; without it they are rejected.
+    """
+
+    suffix: ClassVar[str]
+    format: ClassVar[str]
+    libraries: ClassVar[tuple[str, ...]] = ()
+    fallback: Callable[[], ModelBackend] | None = None
+
+    @abstractmethod
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        device: str | torch.device = "auto",
+        precision: RunPrecision = "auto",
+        outputs: OutputNames = (COARSE,),
+    ) -> None:
+        """Open a file and check its metadata, weights and graph."""
+
+    def _initialise(
+        self,
+        path: Path,
+        metadata: ExportMetadata,
+        *,
+        precision: str,
+        device: torch.device,
+        compute_device: torch.device | None,
+        place: str,
+    ) -> None:
+        super().__init__(
+            classes=metadata.classes,
+            settings=metadata.settings,
+            precision=precision,
+            device=device,
+            compute_device=compute_device,
+            place=place,
+            note=path.name,
+        )
+        self.path = path
+        self.metadata = metadata
+
+    @classmethod
+    @abstractmethod
+    def read_metadata_strings(cls, path: Path) -> dict[str, str]:
+        """The raw metadata of a file, without checking its origin or content.
+
+        Raises:
+            WeightsError: the file does not exist or is unreadable.
+            MissingExtra: a package that is needed to read it is not installed.
+        """
+
+    @classmethod
+    @abstractmethod
+    def read_metadata(cls, path: Path) -> ExportMetadata:
+        """The verified metadata of a file.
+
+        Raises:
+            WeightsError: the file does not exist, is damaged, or was not exported by this library.
+            MissingExtra: a package that is needed to read it is not installed.
+        """
+
+    @classmethod
+    @abstractmethod
+    def check_device(cls, device: str | torch.device) -> None:
+        """Check that the runtime can use a device on this machine; no file is needed.
+
+        Raises:
+            DeviceError: it cannot.
+            MissingExtra: the runtime is not installed.
+        """
+
+    @classmethod
+    def computed_precision(cls, precision: str, device: str) -> str:
+        """The precision in which the runtime multiplies on this machine for a file of the given precision."""
+        return precision
+
+    @abstractmethod
+    def run(self, images: Tensor) -> dict[str, Tensor]:
+        """The chosen outputs of (B, C, H, W) images, by name, float32."""
+
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, K, h, w) float32."""
+        if self.fallback is not None and not self.accepts(images.dtype):
+            return self.fallback().coarse_logits(images)
+        return self.run(images)[COARSE]
+
+    def accepts(self, dtype: torch.dtype) -> bool:
+        """Whether the file accepts images of this dtype: its own only, or every dtype if its own is float32."""
+        return INPUT_DTYPES[self.metadata.input_dtype] in (torch.float32, dtype)
+
+    def to_input(self, images: Tensor) -> Tensor:
+        """Images in the dtype of the file's input.
+
+        Raises:
+            DataError: another shape, or a dtype that the file was not exported for.
+        """
+        if images.ndim != 4 or images.shape[1] != self.in_channels or images.numel() == 0:
+            raise DataError(f"images of shape {tuple(images.shape)}: this model takes (B, {self.in_channels}, H, W)")
+        if not self.accepts(images.dtype):
+            raise DataError(
+                f"{self.path}: takes {self.metadata.input_dtype} images, got "
+                f"{str(images.dtype).removeprefix('torch.')}; export with --input float32, which takes all types"
+            )
+        if images.dtype == INPUT_DTYPES[self.metadata.input_dtype]:
+            return images.contiguous()
+        return (images.float() / INTEGER_RANGES.get(images.dtype, 1.0)).contiguous()
+
+
+def check_file(path: Path, suffix: str) -> None:
+    """Check that a file exists and has this suffix.
+
+    Raises:
+        WeightsError: it does not exist, is a folder, or has another suffix.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
+    if path.suffix != suffix:
+        raise WeightsError(f"{path}: not a {suffix} file")
+
+
+def damaged_file(path: Path, error: Exception | str) -> WeightsError:
+    """The error for a file that a runtime cannot read, with the runtime's message in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return WeightsError(f"{path}: damaged, or not a {path.suffix} model: {' '.join(lines)[:300] or 'cannot be read'}")

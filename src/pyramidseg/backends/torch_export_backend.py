@@ -1,0 +1,207 @@
+"""torch.export as a backend: `.pt2` files, which run without this library's model code."""
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+import zlib
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export.passes import move_to_device_pass
+
+from pyramidseg.backends.exported_backend import ExportedBackend, OutputNames, check_file, damaged_file
+from pyramidseg.backends.metadata import CHECKSUM, COARSE, LOGITS, ExportMetadata
+from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, RunPrecision
+from pyramidseg.base.device import choose_device, memory_explained
+from pyramidseg.base.errors import ConfigError, WeightsError
+
+METADATA_FILE, CHECKSUM_FILE = "pyramidseg.json", "pyramidseg.sha256"
+"""Extra files of a program: the metadata, and the checksum over all other entries."""
+
+ENTRY_NAMES = re.compile(
+    r"[^/]+/(data/weights/weight_\d+|data/constants/tensor_\d+|(?P<config>data/(weights|constants)/\w+_config\.json)"
+    r"|(?P<sample>data/sample_inputs/\w+\.pt)|models/\w+\.json|extra/[\w.]+|archive_\w+|byteorder|\.data/\w+)"
+)
+READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
+"""Exceptions for archives that are damaged or encrypted, and for text that is not UTF-8."""
+
+TENSOR_NAMES = re.compile(r"(weight|tensor)_\d+")
+"""Names of the tensors of a program; other entries that such files may have can hold code."""
+
+
+class ExportedTorchBackend(ExportedBackend):
+    """A program of `torch.export`, run by torch.
+
+    Raises:
+        WeightsError: the file does not exist, is damaged, was not exported by this library, or holds pickled objects.
+        DeviceError: this machine does not have the device.
+        ConfigError: the precision differs from the file's.
+    """
+
+    name = "torch-exported"
+    suffix = ".pt2"
+    format = "torch"
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        device: str | torch.device = "auto",
+        precision: RunPrecision = "auto",
+        outputs: OutputNames = (COARSE,),
+    ) -> None:
+        place = choose_device(device) if isinstance(device, str) else device
+        path = Path(model)
+        content, metadata = read_verified_export(path)
+        if precision not in ("auto", metadata.precision):
+            raise ConfigError(
+                f"precision={precision}: {path} was exported in {metadata.precision}, which is fixed in a .pt2 file; "
+                "leave precision out"
+            )
+        self._initialise(
+            path, metadata, precision=metadata.precision, device=place, compute_device=place, place=str(place)
+        )
+        try:
+            program = torch.export.load(io.BytesIO(content))
+            if place.type != "cpu":
+                program = move_to_device_pass(program, place)
+        except Exception as error:  # the reader and the parser of the graph raise many types
+            raise damaged_file(path, error) from None
+        with memory_explained(REDUCE_MEMORY_HINT):
+            self._program = _pruned(program.module(), outputs)
+        self._outputs = outputs
+
+    @classmethod
+    def read_metadata_strings(cls, path: Path) -> dict[str, str]:
+        """The raw metadata of a file."""
+        with read_archive(path) as archive:
+            return metadata_strings(path, archive)
+
+    @classmethod
+    def read_metadata(cls, path: Path) -> ExportMetadata:
+        """The verified metadata of a file."""
+        return read_verified_export(path)[1]
+
+    @classmethod
+    def check_device(cls, device: str | torch.device) -> None:
+        """Check that torch has a device on this machine."""
+        choose_device(str(device))
+
+    @torch.inference_mode()
+    def run(self, images: Tensor) -> dict[str, Tensor]:
+        """The chosen outputs, on the backend's device."""
+        with memory_explained(REDUCE_MEMORY_HINT):
+            values = dict(zip((LOGITS, COARSE), self._program(self.to_input(images).to(self.device)), strict=True))
+        return {name: values[name] for name in self._outputs}
+
+
+def read_verified_export(path: Path) -> tuple[bytes, ExportMetadata]:
+    """The bytes and metadata of a `.pt2` file that is unchanged since its export and runs no code when it is loaded.
+
+    `torch.export.load` unpickles the entries that a file marks as pickled, without restrictions, and opens compiled
+    libraries in it. Our files hold neither; their example image is a pickle of tensors only. (How torch evaluates the
+    symbolic sizes in the graph cannot be checked here: prefer another format for files from strangers.)
+
+    Raises:
+        WeightsError: the file does not exist, is damaged, was not exported by this library, or holds pickled objects.
+    """
+    with read_archive(path) as archive:
+        try:
+            checksum = archive_checksum(archive)
+        except READ_ERRORS as error:
+            raise damaged_file(path, error) from None
+        metadata = ExportMetadata.from_strings(metadata_strings(path, archive), path, checksum=checksum)
+        for name in archive.namelist():
+            _refuse_pickles(path, name, archive)
+        assert isinstance(archive.fp, io.BytesIO)
+        return archive.fp.getvalue(), metadata
+
+
+def read_archive(path: Path) -> zipfile.ZipFile:
+    """A `.pt2` file in memory.
+
+    Raises:
+        WeightsError: the file does not exist or is not a zip archive.
+    """
+    check_file(path, ".pt2")
+    try:
+        return zipfile.ZipFile(io.BytesIO(path.read_bytes()))
+    except READ_ERRORS as error:
+        raise damaged_file(path, error) from None
+
+
+def metadata_strings(path: Path, archive: zipfile.ZipFile) -> dict[str, str]:
+    """The raw metadata of a `.pt2` file; empty if it is not ours."""
+    extra = {name.partition("/extra/")[2]: name for name in archive.namelist()}
+    if METADATA_FILE not in extra:
+        return {}
+    try:
+        stored = json.loads(archive.read(extra[METADATA_FILE]))
+        checksum = {CHECKSUM: archive.read(extra[CHECKSUM_FILE]).decode()} if CHECKSUM_FILE in extra else {}
+    except READ_ERRORS as error:
+        raise damaged_file(path, error) from None
+    return {str(name): str(text) for name, text in stored.items()} | checksum if isinstance(stored, dict) else {}
+
+
+def archive_checksum(archive: zipfile.ZipFile) -> str:
+    """SHA-256 over names and contents of all entries except the checksum.
+
+    Raises:
+        ValueError: two entries have the same name, so that readers may disagree about the content.
+    """
+    names = sorted(archive.namelist())
+    if len(set(names)) != len(names):
+        raise ValueError("it has two entries of the same name")
+    digest = hashlib.sha256()
+    for name in names:
+        if not name.endswith(f"/extra/{CHECKSUM_FILE}"):
+            content = archive.read(name)
+            digest.update(json.dumps([name, len(content)]).encode())
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def _refuse_pickles(path: Path, name: str, archive: zipfile.ZipFile) -> None:
+    kind = ENTRY_NAMES.fullmatch(name)
+    harmless = kind is not None
+    if kind and kind["config"]:
+        harmless = _lists_only_tensors(archive.read(name))
+    elif kind and kind["sample"]:
+        harmless = _only_tensors(archive.read(name))
+    if not harmless:
+        raise WeightsError(
+            f"{path}: its entry {name} is not tensors or a graph, and could run any code; the file is not loaded"
+        )
+
+
+def _lists_only_tensors(config: bytes) -> bool:
+    """Whether this is a list of entries of which none is pickled."""
+    try:
+        entries = json.loads(config)["config"].values()
+        return all(entry["use_pickle"] is False and TENSOR_NAMES.fullmatch(entry["path_name"]) for entry in entries)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+
+
+def _only_tensors(content: bytes) -> bool:
+    try:
+        torch.load(io.BytesIO(content), weights_only=True)
+    except Exception:  # the unpickler raises many types
+        return False
+    return True
+
+
+def _pruned(program: nn.Module, outputs: OutputNames) -> nn.Module:
+    """The program without the nodes that these outputs do not need; a removed output is replaced by a kept one."""
+    if set(outputs) == {LOGITS, COARSE}:
+        return program
+    assert len(outputs) == 1 and isinstance(program, torch.fx.GraphModule)
+    node = next(node for node in program.graph.nodes if node.op == "output")
+    values = dict(zip((LOGITS, COARSE), node.args[0], strict=True))
+    node.args = ((values[outputs[0]],) * 2,)
+    program.graph.eliminate_dead_code()
+    program.recompile()
+    return program
