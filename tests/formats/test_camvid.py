@@ -56,7 +56,7 @@ class TestSegnet:
     def test_missing_partner_is_refused(self, tmp_path: Path) -> None:
         pairs(tmp_path / "train", tmp_path / "trainannot", ["a"])
         image(tmp_path / "val" / "b.jpg")
-        with pytest.raises(DataError, match=r"val: its partner is missing"):
+        with pytest.raises(DataError, match=r"val: the folder of its masks is missing: valannot"):
             opened(tmp_path)
 
     def test_test_split_without_masks_is_left_out_aloud(self, tmp_path: Path) -> None:

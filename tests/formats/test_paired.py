@@ -49,7 +49,7 @@ class TestTwoFolders:
     def test_single_partnerless_file_is_told_as_it_is(self, tmp_path: Path) -> None:
         pairs(tmp_path / "images", tmp_path / "masks", ["a", "b"])
         image(tmp_path / "images" / "lone.jpg")
-        with pytest.raises(DataError, match=r"images/lone\.jpg: no mask of this name in .*masks; add it, or take this"):
+        with pytest.raises(DataError, match=r"images/lone\.jpg: no mask of this name in .*; add it, or remove"):
             opened(tmp_path)
 
     def test_partnerless_files_can_be_collected_instead(self, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ class TestTwoFolders:
     def test_two_files_of_one_name_are_refused(self, tmp_path: Path) -> None:
         pairs(tmp_path / "images", tmp_path / "masks", ["a", "b"])
         image(tmp_path / "images" / "a.png")
-        with pytest.raises(DataError, match=r"images/a\.png: shares its name with a\.jpg"):
+        with pytest.raises(DataError, match=r"images/a\.png: has the same name as a\.jpg"):
             opened(tmp_path)
 
     @pytest.mark.parametrize("suffix", ["_label", "_mask", "-mask", "_GT", "_L"])
@@ -77,7 +77,7 @@ class TestTwoFolders:
             image(tmp_path / "Images" / f"{name}.jpg")
             mask(tmp_path / "Masks" / f"{name}{suffix}.PNG")
         dataset = opened(tmp_path)
-        assert has_note(dataset, f"masks carry the suffix '{suffix}' in their names")
+        assert has_note(dataset, f"masks have the suffix '{suffix}'")
         assert all_ids(dataset) == ["1", "2"]
 
     def test_common_suffix_of_images_is_taken_off_aloud(self, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ class TestTwoFolders:
             image(tmp_path / "images" / f"{name}_sat.jpg")
             mask(tmp_path / "masks" / f"{name}_mask.png")
         dataset = opened(tmp_path)
-        assert has_note(dataset, "images carry the suffix '_sat'")
+        assert has_note(dataset, "images have the suffix '_sat'")
         assert all_ids(dataset) == ["1", "2"]
 
     def test_folders_that_hold_all_of_one_side_do_not_count(self, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ class TestTwoFolders:
     def test_val_split_without_masks_is_refused(self, tmp_path: Path) -> None:
         pairs(tmp_path / "train" / "images", tmp_path / "train" / "masks", ["a"])
         image(tmp_path / "val" / "images" / "v.jpg")
-        with pytest.raises(DataError, match=r"val/images: no folder of masks"):
+        with pytest.raises(DataError, match=r"val/images: there is no folder masks"):
             opened(tmp_path)
 
     def test_images_beside_the_splits_are_announced(self, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ class TestTwoFolders:
     def test_no_masks_at_all(self, tmp_path: Path) -> None:
         image(tmp_path / "images" / "a.jpg")
         (tmp_path / "masks").mkdir()
-        with pytest.raises(DataError, match=r"masks: no masks in this folder, though .*images has 1 images"):
+        with pytest.raises(DataError, match=r"masks: no masks in this folder, although .*images has 1 images"):
             opened(tmp_path)
 
     def test_no_images_at_all(self, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ class TestOneFolder:
                 image(folder / image_name.format(name))
                 mask(folder / mask_name.format(name))
         dataset = opened(tmp_path)
-        assert dataset.layout == "masks beside images, a folder for each split"
+        assert dataset.layout == "masks next to images, a folder for each split"
         assert [Path(name).name for name in ids(dataset)["train"]] == ["1", "2"]
         assert labels(dataset) == [0, 1]
 
@@ -188,7 +188,7 @@ class TestOneFolder:
             image(tmp_path / f"{name}.jpg")
             mask(tmp_path / f"{name}_label.PNG")
         dataset = opened(tmp_path)
-        assert dataset.layout == "masks beside images"
+        assert dataset.layout == "masks next to images"
         assert all_ids(dataset) == ["1", "2", "3"]
 
     def test_image_without_a_mask_beside_it_is_named(self, tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ class TestOneFolder:
             image(tmp_path / "train" / f"{name}.jpg")
             mask(tmp_path / "train" / f"{name}_mask.png")
         image(tmp_path / "val" / "2.jpg")
-        with pytest.raises(DataError, match=r"val: no masks beside these images.*name the splits .*\(train: train\)"):
+        with pytest.raises(DataError, match=r"val: no masks next to these images.*name the splits .*\(train: train\)"):
             opened(tmp_path)
         assert all_ids(opened(write(tmp_path / "mine.yaml", "train: train"))) == ["1", "3"]
 
@@ -212,14 +212,14 @@ class TestOneFolder:
         image(tmp_path / "1.jpg")
         mask(tmp_path / "1_mask.png")
         mask(tmp_path / "1_label.png")
-        with pytest.raises(DataError, match="masks could be the files ending in _mask or _label; take the others out"):
+        with pytest.raises(DataError, match="could be the files ending in _mask or in _label; move the others away"):
             opened(tmp_path)
 
     def test_pairs_without_a_jpeg_are_ambiguous(self, tmp_path: Path) -> None:
         for name in ("1", "2"):
             image(tmp_path / f"{name}.tif")
             mask(tmp_path / f"{name}.png")
-        with pytest.raises(DataError, match=r"pairs of \.png and \.tif, and which of two is the mask cannot be told"):
+        with pytest.raises(DataError, match=r"pairs of \.png and \.tif, and either could be the mask"):
             opened(tmp_path)
 
     def test_plain_photographs_are_no_dataset(self, tmp_path: Path) -> None:

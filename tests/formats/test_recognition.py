@@ -105,7 +105,7 @@ def test_flaws_of_a_format_are_told_where_another_fits_too(tmp_path: Path) -> No
     for split in ("train", "val"):
         pairs(tmp_path / split, tmp_path / f"{split}annot", ["a"])
     mask(tmp_path / "train_masks" / "a.png")
-    with pytest.raises(DataError, match=r"paired or segnet \(as paired, .*val: no folder of masks belongs to"):
+    with pytest.raises(DataError, match=r"paired or segnet \(as paired, .*val: there is no folder masks or labels"):
         opened(tmp_path)
 
 

@@ -80,7 +80,7 @@ def test_split_without_a_list_is_named_and_not_dropped(tmp_path: Path) -> None:
         (DefectKind.ABSENT, tmp_path / "valid" / "_classes.csv")
     ]
     assert {split: len(records) for split, records in dataset.splits.items()} == {"train": 2, "val": 2}
-    with pytest.raises(DataError, match=r"valid/_classes\.csv: is not there, .*; copy .*train/_classes\.csv"):
+    with pytest.raises(DataError, match=r"valid/_classes\.csv: does not exist, .*; copy .*train/_classes\.csv"):
         opened(tmp_path)
 
 

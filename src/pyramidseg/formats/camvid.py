@@ -20,7 +20,7 @@ from pyramidseg.formats.dataset_format import (
     SplitNames,
     already_read,
 )
-from pyramidseg.formats.folders import read_paired
+from pyramidseg.formats.paired import read_paired
 from pyramidseg.formats.pairing import pair_folders
 from pyramidseg.formats.paths import child_folder
 

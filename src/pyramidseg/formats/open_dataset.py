@@ -14,7 +14,7 @@ from pyramidseg.base.config import DataConfig, LabelConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.records import Dataset
-from pyramidseg.formats import ade20k, camvid, cityscapes, folders, labelme, roboflow, segnet, voc
+from pyramidseg.formats import ade20k, camvid, cityscapes, labelme, paired, roboflow, segnet, voc
 from pyramidseg.formats.class_inference import decide_labels, placeholder_labels
 from pyramidseg.formats.class_lists import PARSERS
 from pyramidseg.formats.coco import instances, panoptic
@@ -35,7 +35,7 @@ from pyramidseg.formats.yolo.data_yaml import is_data_yaml
 FORMATS: dict[str, DatasetFormat[Any]] = {
     format.name: format
     for format in (
-        folders.FORMAT,
+        paired.FORMAT,
         segnet.FORMAT,
         camvid.FORMAT,
         camvid.FORMAT11,

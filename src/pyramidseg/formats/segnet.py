@@ -1,18 +1,18 @@
 """The layout of SegNet's CamVid: `train` and `trainannot`, `val` and `valannot`, `test` and `testannot`."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.formats.class_lists import find_class_list
 from pyramidseg.formats.dataset_format import (
     SPLIT_NAMES,
+    UNLABELLED_SPLIT,
     DatasetFormat,
     ParsedDataset,
     SourceLabel,
     SplitNames,
-    already_read,
 )
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders, without_labels
 from pyramidseg.formats.paths import child_file, child_folder
@@ -35,64 +35,67 @@ CAMVID = (
 """The 11 classes of the SegNet split and its void, with SegNet's colours (Badrinarayanan et al., arXiv 1511.00561)."""
 
 
-def read_segnet(folder: Path, splits: SplitNames) -> ParsedDataset | None:
-    """List `{split} {split}annot`, with the classes of `label_colors.txt` where it lies there (CVAT's CamVid export).
+@dataclass(frozen=True)
+class SegnetFolders:
+    """Folders of images and of masks by split; None for a folder that is missing."""
 
-    A test split without masks is left out, and a note says so; so are images without a mask where a list of the split
+    root: Path
+    images: Mapping[str, Path | None]
+    masks: Mapping[str, Path | None]
+
+
+def detect(root: Path, splits: SplitNames) -> SegnetFolders | None:
+    """Find `{split}` and `{split}annot`."""
+    if splits == SPLIT_NAMES and child_folder(root, [f"{CVAT_SUBSET}annot"]):
+        splits = {**splits, "train": (*splits["train"], CVAT_SUBSET)}
+    images = {split: child_folder(root, names) for split, names in splits.items()}
+    masks = {split: child_folder(root, [f"{name}annot" for name in names]) for split, names in splits.items()}
+    return SegnetFolders(root, images, masks) if any(images[split] and masks[split] for split in splits) else None
+
+
+def read(found: SegnetFolders) -> ParsedDataset:
+    """Pair the files, with the classes of `label_colors.txt` if it is there (CVAT's CamVid export).
+
+    A test split without masks is left out, with a note; so are images without a mask if a list of the split
     (`default.txt`) shows that CVAT exported it.
     """
-    if splits == SPLIT_NAMES and child_folder(folder, [f"{CVAT_SUBSET}annot"]):
-        splits = {**splits, "train": (*splits["train"], CVAT_SUBSET)}
-    images = {split: child_folder(folder, names) for split, names in splits.items()}
-    masks = {split: child_folder(folder, [f"{name}annot" for name in names]) for split, names in splits.items()}
-    if not any(images[split] and masks[split] for split in splits):
-        return None
-    pairs, left_out = _paired(images, masks)
-    exported = {split for split, path in images.items() if path and child_file(folder, f"{path.name.lower()}.txt")}
-    pairs = {split: _labelled(found) if split in exported else found for split, found in pairs.items()}
-    listed = find_class_list(folder)
-    told = (*(note for found in pairs.values() for note in found.notes), *listed.notes)
+    matched: dict[str, MatchedFiles] = {}
+    notes: list[str] = []
+    for split, images in found.images.items():
+        masks = found.masks[split]
+        if images and masks:
+            pairs = without_labels(split, pair_folders(images, masks), images)
+            is_exported = child_file(found.root, f"{images.name.lower()}.txt") is not None
+            matched[split] = _without_unlabelled(pairs) if is_exported else pairs
+        elif images and split == UNLABELLED_SPLIT:
+            notes.append(f"the test split ({images}) has no masks and was left out")
+        elif images:
+            matched[split] = MatchedFiles.of_none(images, f"the folder of its masks is missing: {images.name}annot")
+        elif masks:
+            name = masks.name[: -len("annot")]
+            matched[split] = MatchedFiles.of_none(masks, f"the folder of its images is missing: {name}")
+    listed = find_class_list(found.root)
+    notes += [*(note for pairs in matched.values() for note in pairs.notes), *listed.notes]
     return ParsedDataset(
         "SegNet ({split}, {split}annot)",
-        {split: found.records for split, found in pairs.items()},
+        {split: pairs.records for split, pairs in matched.items()},
         listed.labels or (() if listed.defects else CAMVID),
-        notes=tuple(dict.fromkeys((*left_out, *told))),
-        defects=(*(defect for found in pairs.values() for defect in found.defects), *listed.defects),
+        notes=tuple(dict.fromkeys(notes)),
+        defects=(*(defect for pairs in matched.values() for defect in pairs.defects), *listed.defects),
     )
 
 
-def _labelled(pairs: MatchedFiles) -> MatchedFiles:
-    """Those that CVAT wrote a mask for, which it does where something is labelled."""
-    bare = [defect for defect in pairs.defects if defect.kind is DefectKind.MISSING_MASK]
-    if not bare or not pairs.records:
+def _without_unlabelled(pairs: MatchedFiles) -> MatchedFiles:
+    """Leave out images without a mask: CVAT writes masks only for images with labels."""
+    missing = [defect for defect in pairs.defects if defect.kind is DefectKind.MISSING_MASK]
+    if not missing or not pairs.records:
         return pairs
-    note = f"{len(bare)} images, such as {bare[0].file}, have no mask, as CVAT writes none where nothing is labelled"
+    note = (
+        f"{len(missing)} images, such as {missing[0].file}, have no mask, as CVAT writes none without labels, "
+        "and were left out"
+    )
     others = tuple(defect for defect in pairs.defects if defect.kind is not DefectKind.MISSING_MASK)
-    return replace(pairs, defects=others, notes=(*pairs.notes, f"{note}, and were left out"))
+    return replace(pairs, defects=others, notes=(*pairs.notes, note))
 
 
-def _paired(
-    images: Mapping[str, Path | None], masks: Mapping[str, Path | None]
-) -> tuple[dict[str, MatchedFiles], tuple[str, ...]]:
-    pairs: dict[str, MatchedFiles] = {}
-    left_out: tuple[str, ...] = ()
-    for split, image_folder in images.items():
-        mask_folder = masks[split]
-        if image_folder and mask_folder:
-            pairs[split] = without_labels(split, pair_folders(image_folder, mask_folder), image_folder)
-        elif image_folder and split == "test":
-            left_out = (f"the test split ({image_folder}) has no masks and was left out",)
-        elif image_folder or mask_folder:
-            have, lack = (image_folder, "annot") if image_folder else (mask_folder, " without annot")
-            assert have is not None
-            detail = f"its partner is missing, the folder of the same name{lack} at the end"
-            pairs[split] = MatchedFiles.of_none(have, detail)
-    return pairs, left_out
-
-
-FORMAT = DatasetFormat(
-    "segnet",
-    "{split} and {split}annot",
-    detect=read_segnet,
-    read=already_read,
-)
+FORMAT = DatasetFormat("segnet", "{split} and {split}annot", detect=detect, read=read)

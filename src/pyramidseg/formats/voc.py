@@ -24,7 +24,7 @@ from pyramidseg.formats.dataset_format import (
     SourceLabel,
     SplitNames,
 )
-from pyramidseg.formats.folders import IMAGE_FOLDERS
+from pyramidseg.formats.paired import IMAGE_FOLDERS
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair
 from pyramidseg.formats.paths import child_file, child_folder
 from pyramidseg.formats.split_files import ImageSet, ImageSets, read_image_sets

@@ -9,7 +9,7 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import in_threads
 from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES
-from pyramidseg.formats.folders import IMAGE_FOLDERS, MASK_FOLDERS
+from pyramidseg.formats.paired import IMAGE_FOLDERS, MASK_FOLDERS
 from pyramidseg.images.decode import check_channels, read_header
 from pyramidseg.images.image_files import list_images
 from pyramidseg.inspection.defect_summary import DefectSummary

@@ -1,0 +1,222 @@
+"""Images and mask files: in two folders, or next to each other in one; with splits above or below, or without.
+
+data/train/images, data/train/masks        data/images/train, data/masks/train        data/images, data/masks
+data/train, data/train_masks               data/train with a.jpg and a_mask.png       data with a.jpg and a_mask.png
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pyramidseg.base.errors import DataError
+from pyramidseg.formats.class_lists import find_class_list
+from pyramidseg.formats.dataset_format import (
+    SPLIT_NAMES,
+    UNLABELLED_SPLIT,
+    DatasetFormat,
+    ParsedDataset,
+    PartialMatch,
+    SplitNames,
+)
+from pyramidseg.formats.mixed_folder import pair_mixed_folder
+from pyramidseg.formats.pairing import MatchedFiles, pair_folders, without_labels
+from pyramidseg.formats.paths import child_folder, content, holds_images
+from pyramidseg.formats.split_files import divided_by_lists
+from pyramidseg.images.image_files import list_images
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "frames", "photos", "pictures", "rgb")
+MASK_FOLDERS = (
+    *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "segmentations", "seg"),
+    *("gt", "groundtruth", "ground_truth"),
+)
+SEPARATORS = ("_", "-", "")
+
+NAME_SPLITS = "add it, or name the splits that have masks in a YAML file (train: train)"
+
+FolderPair = tuple[Path, Path | None]
+"""The folders of images and of masks; None if there is no folder of masks."""
+
+
+@dataclass(frozen=True)
+class PairedFiles:
+    """What `detect` found.
+
+    Attributes:
+        folders: folders of images and masks by split, still to be paired.
+        matched: files by split that are paired already, or the reason why a split cannot be.
+        is_undivided: whether there are no splits, so that lists of names may divide the images.
+    """
+
+    root: Path
+    layout: str
+    folders: Mapping[str, FolderPair] = field(default_factory=dict)
+    matched: Mapping[str, MatchedFiles] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    is_undivided: bool = False
+
+
+def detect(root: Path, splits: SplitNames) -> PairedFiles | None:
+    """The first of `LAYOUTS` that the folder has."""
+    return next((found for find in LAYOUTS if (found := find(root, splits)) is not None), None)
+
+
+def read(found: PairedFiles) -> ParsedDataset:
+    """Pair the files of each split; a test split without masks is left out, with a note."""
+    matched = dict(found.matched)
+    notes = list(found.notes)
+    for split, (images, masks) in found.folders.items():
+        if masks is not None:
+            matched[split] = without_labels(split, pair_folders(images, masks), images)
+        elif split == UNLABELLED_SPLIT:
+            notes.append(f"the test split ({images}) has no masks and was left out")
+        else:
+            detail = f"there is no folder masks or labels for these images; {NAME_SPLITS}"
+            matched[split] = MatchedFiles.of_none(images, detail)
+    parsed = ParsedDataset(
+        found.layout,
+        {split: pairs.records for split, pairs in matched.items()},
+        notes=tuple(dict.fromkeys((*notes, *(note for pairs in matched.values() for note in pairs.notes)))),
+        defects=tuple(defect for pairs in matched.values() for defect in pairs.defects),
+    )
+    if found.is_undivided:
+        parsed = divided_by_lists(parsed, found.root)
+    listed = find_class_list(found.root)
+    return replace(
+        parsed,
+        labels=listed.labels,
+        notes=(*parsed.notes, *listed.notes),
+        defects=(*parsed.defects, *listed.defects),
+    )
+
+
+def read_paired(root: Path, splits: SplitNames) -> ParsedDataset | None:
+    """Detect and read a folder; None if it does not have one of the layouts."""
+    found = detect(root, splits)
+    return None if found is None else read(found)
+
+
+def _splits_above(root: Path, splits: SplitNames) -> PairedFiles | None:
+    """`{split}/images`, `{split}/masks`."""
+    folders: dict[str, FolderPair] = {}
+    ambiguous: dict[str, MatchedFiles] = {}
+    for split, folder in _split_folders(root, splits).items():
+        try:
+            if pair := _images_and_masks(folder):
+                folders[split] = pair
+        except DataError as error:  # several folders of masks
+            ambiguous[split] = MatchedFiles.of_error(folder, error)
+    found = _two_folders(root, "paired folders ({split}/images, {split}/masks)", folders)
+    return found and replace(found, matched=ambiguous)
+
+
+def _splits_below(root: Path, splits: SplitNames) -> PairedFiles | None:
+    """`images/{split}`, `masks/{split}`."""
+    images, masks = _images_and_masks(root) or (None, None)
+    if images is None or masks is None:
+        return None
+    below = _split_folders(images, splits)
+    folders: dict[str, FolderPair] = {
+        split: (folder, child_folder(masks, splits[split])) for split, folder in below.items()
+    }
+    found = _two_folders(root, "paired folders (images/{split}, masks/{split})", folders)
+    return found and replace(found, notes=_outside_splits(images, below.values()))
+
+
+def _no_splits(root: Path, splits: SplitNames) -> PairedFiles | None:
+    """`images`, `masks`."""
+    pair = _images_and_masks(root)
+    if pair is None or splits != SPLIT_NAMES:  # the user named the folders of splits
+        return None
+    found = _two_folders(root, "paired folders (images, masks)", {"train": pair})
+    return found and replace(found, is_undivided=True)
+
+
+def _splits_in_names(root: Path, splits: SplitNames) -> PairedFiles | None:
+    """`{split}`, `{split}_masks`, and other folders with the split in their name (`train_images`, `val-labels`)."""
+    folders: dict[str, FolderPair] = {}
+    for split, names in splits.items():
+        images = child_folder(root, names) or child_folder(root, _combined(names, IMAGE_FOLDERS))
+        if images:
+            folders[split] = images, child_folder(root, _combined(names, MASK_FOLDERS))
+    return _two_folders(root, "paired folders ({split}, {split}_masks)", folders)
+
+
+def _mixed_folder_per_split(root: Path, splits: SplitNames) -> PairedFiles | None:
+    """`{split}`, each with masks next to its images."""
+    folders = _split_folders(root, splits)
+    matched: dict[str, MatchedFiles] = {}
+    ambiguous: list[PartialMatch] = []
+    for split, folder in folders.items():
+        try:
+            pairs = pair_mixed_folder(folder)
+        except PartialMatch as match:
+            ambiguous.append(match)
+            pairs = MatchedFiles.of_error(folder, match)
+        if pairs is not None:
+            matched[split] = pairs
+    if ambiguous and not any(pairs.records for pairs in matched.values()):
+        raise ambiguous[0]
+    if not matched:
+        return None
+    for split, folder in folders.items():
+        if split not in matched and holds_images(folder):
+            detail = f"no masks next to these images, although other splits have them; {NAME_SPLITS}"
+            note = f"the test split ({folder}) has no masks and was left out"
+            is_test = split == UNLABELLED_SPLIT
+            matched[split] = MatchedFiles((), notes=(note,)) if is_test else MatchedFiles.of_none(folder, detail)
+    return PairedFiles(root, "masks next to images, a folder for each split", matched=matched)
+
+
+def _mixed_folder(root: Path, splits: SplitNames) -> PairedFiles | None:
+    """Masks next to images, in one folder."""
+    pairs = pair_mixed_folder(root) if splits == SPLIT_NAMES else None
+    if pairs is None:
+        return None
+    return PairedFiles(root, "masks next to images", matched={"train": pairs}, is_undivided=True)
+
+
+LAYOUTS: tuple[Callable[[Path, SplitNames], PairedFiles | None], ...] = (
+    _splits_above,
+    _splits_below,
+    _no_splits,
+    _splits_in_names,
+    _mixed_folder_per_split,
+    _mixed_folder,
+)
+
+
+def _two_folders(root: Path, layout: str, folders: Mapping[str, FolderPair]) -> PairedFiles | None:
+    """The layout, if a folder of masks contains images or all are empty; labels as text belong to another format."""
+    mask_folders = [masks for _, masks in folders.values() if masks]
+    if not mask_folders or (any(map(content, mask_folders)) and not any(map(holds_images, mask_folders))):
+        return None
+    return PairedFiles(root, layout, folders)
+
+
+def _split_folders(root: Path, splits: SplitNames) -> dict[str, Path]:
+    folders = {split: child_folder(root, names) for split, names in splits.items()}
+    return {split: folder for split, folder in folders.items() if folder is not None}
+
+
+def _images_and_masks(folder: Path) -> FolderPair | None:
+    images = child_folder(folder, IMAGE_FOLDERS)
+    return (images, child_folder(folder, MASK_FOLDERS)) if images else None
+
+
+def _combined(splits: tuple[str, ...], words: tuple[str, ...]) -> list[str]:
+    return [f"{split}{separator}{word}" for split in splits for separator in SEPARATORS for word in words]
+
+
+def _outside_splits(images: Path, folders: Iterable[Path]) -> tuple[str, ...]:
+    """A note on images next to the folders of the splits."""
+    folders = list(folders)
+    outside = [file for file in list_images(images) if not any(folder in file.parents for folder in folders)]
+    return (f"{len(outside)} images in {images} belong to no split and were left out",) if outside else ()
+
+
+FORMAT = DatasetFormat(
+    "paired",
+    "images and masks in two folders or next to each other, with a folder for each split or without splits",
+    detect=detect,
+    read=read,
+)
