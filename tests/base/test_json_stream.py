@@ -61,14 +61,14 @@ def test_members_are_those_of_the_standard_library(
     check()
 
 
-def test_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+def test_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     file = written(tmp_path / "a.json", b'\xef\xbb\xbf{"a": 1}')
     assert [member.value for member in members(file)] == [1]
 
 
 @pytest.mark.parametrize("chunk", [5, 64, 90])
 @pytest.mark.parametrize("text", ["A" * 500, '\\"' * 200, "\\\\" * 200, "é\\u0041" * 100])
-def test_long_text_is_passed_over_without_being_kept(
+def test_long_string_is_skipped_without_being_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, chunk: int
 ) -> None:
     monkeypatch.setattr(json_files, "_CHUNK", chunk)
@@ -107,7 +107,7 @@ def test_every_truncation_is_found(tmp_path: Path) -> None:
         ('{"a": 1}'.encode("utf-16-be"), "text in UTF-16, and UTF-8 is needed"),
     ],
 )
-def test_damage_is_named_with_its_place(tmp_path: Path, content: str | bytes, message: str) -> None:
+def test_damage_is_reported_with_its_offset(tmp_path: Path, content: str | bytes, message: str) -> None:
     file = written(tmp_path / "a.json", content)
     with pytest.raises(DefectError, match=rf"a\.json: not readable as JSON: .*{message}.* \(byte \d+\)") as caught:
         list(members(file))
@@ -122,7 +122,7 @@ def test_a_value_that_is_too_long_is_refused(tmp_path: Path, monkeypatch: pytest
         list(members(file))
 
 
-def test_absent_file_is_said_to_be_absent(tmp_path: Path) -> None:
+def test_missing_file_is_a_defect_of_kind_absent(tmp_path: Path) -> None:
     with pytest.raises(DefectError) as caught:
         list(members(tmp_path / "a.json"))
     assert caught.value.defect.kind == DefectKind.ABSENT
@@ -141,14 +141,14 @@ class TestSlices:
     def test_changed_file_is_refused(self, tmp_path: Path) -> None:
         slices, _ = self.slices(written(tmp_path / "a.json", '{"a": [1]}'))
         written(tmp_path / "a.json", '{"a": [12]}')
-        with pytest.raises(DefectError, match="has changed since the dataset was listed"):
+        with pytest.raises(DefectError, match="has changed since the dataset was opened"):
             slices.read([0])
 
     def test_file_that_changed_unseen_is_refused_too(self, tmp_path: Path) -> None:
         slices, _ = self.slices(written(tmp_path / "a.json", '{"a": [1]}'))
         written(tmp_path / "a.json", '{"a"::[}}')
         os.utime(tmp_path / "a.json", ns=(slices.modified_ns, slices.modified_ns))
-        with pytest.raises(DefectError, match=r"has changed|not readable as JSON any more"):
+        with pytest.raises(DefectError, match=r"has changed|no longer readable as JSON"):
             slices.read([0])
 
     def test_too_much_at_once_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 import json
 import pickle
 import random
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.records import Dataset
+from pyramidseg.formats.coco.coco_json import parse_coco_json
 from pyramidseg.formats.open_dataset import open_with_defects
 from pyramidseg.inspection import check_dataset
 
@@ -255,10 +257,27 @@ class TestObjects:
         assert len(packed) < 10_000 < (tmp_path / "annotations.json").stat().st_size / 50
         assert pickle.loads(packed).read(dataset.split("train")[0]).shape == (HEIGHT, WIDTH)
 
+    def test_index_of_many_annotations_needs_little_memory(self, tmp_path: Path) -> None:
+        """Only byte offsets are kept: the file has more than 30 MB."""
+        outline = [box(0, 0, 4, 4) * 64]
+        annotations = objects(*({"image_id": index // 2, "segmentation": outline} for index in range(20_000)))
+        file = coco(tmp_path / "a.json", [f"{index:012d}.jpg" for index in range(10_000)], annotations)
+        assert file.stat().st_size > 30e6
+        del annotations
+        tracemalloc.start()
+        try:
+            index = parse_coco_json(file)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert len(index.image_positions) == 20_000
+        assert peak < 15e6
+        assert len(pickle.dumps(index.slices)) < 500_000
+
     def test_changed_annotations_are_refused(self, tmp_path: Path) -> None:
         dataset = single(tmp_path, objects({}))
         coco(tmp_path / "annotations.json", ["a.jpg"], objects({}, {}))
-        assert all("has changed since the dataset was listed" in error for error in errors(dataset))
+        assert all("has changed since the dataset was opened" in error for error in errors(dataset))
 
 
 class TestCrowds:
