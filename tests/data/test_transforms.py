@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyramidseg.base.classes import IGNORE
-from pyramidseg.data.transforms import Augmentation, RareClassCrops, jitter_color, random_scaled_crop, resized
+from pyramidseg.data.transforms import Augmentation, RareClassCrops, jitter_color, random_scaled_crop, resize
 
 
 def pair(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> tuple[np.ndarray, np.ndarray]:
@@ -126,7 +126,7 @@ def test_shrinking_averages_areas_of_any_type_and_number_of_channels(dtype: type
     low, high = (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype != np.float32 else (-1000, 1000)
     image = rng.integers(low, high, (24, 36, channels)).astype(dtype)
     expected = image.astype(float).reshape(8, 3, 12, 3, channels).mean(axis=(1, 3))
-    assert np.abs(resized(image, (12, 8), interpolation=cv2.INTER_AREA) - expected).max() <= 0.51
+    assert np.abs(resize(image, (12, 8), interpolation=cv2.INTER_AREA) - expected).max() <= 0.51
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
@@ -157,9 +157,9 @@ def test_the_share_of_crops_towards_rare_classes_is_that_asked_for() -> None:
     labels = np.zeros((4, 4), np.uint8)
     rare = RareClassCrops.by_frequency(0.3, [16])
     rng = np.random.default_rng(0)
-    assert 250 < sum(rare.pixel(labels, rng) is not None for _ in range(1000)) < 350
+    assert 250 < sum(rare.draw_pixel(labels, rng) is not None for _ in range(1000)) < 350
     nothing = np.full((4, 4), IGNORE, np.uint8)
-    assert all(rare.pixel(nothing, rng) is None for _ in range(20))
+    assert all(rare.draw_pixel(nothing, rng) is None for _ in range(20))
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.floats(0.3, 3), st.integers(0, 1000))

@@ -228,7 +228,7 @@ class TestDefects:
             ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.9", "every point needs an x and a y"),
             ("0 0.1 0.1 0.2 0.2 0.3 nan", "not a finite number"),
             ("0 0.1 0.1 0.2 0.2 0.3 inf", "not a finite number"),
-            ("0 0.1 0.1 0.2 0.2 0.3 x", "have to be numbers"),
+            ("0 0.1 0.1 0.2 0.2 0.3 x", "must be numbers"),
             ("0 0.1 0.1 320 0.2 0.3 240", r"coordinates from 0\.1 to 320: they are shares of the image's width"),
             ("0 0.1 0.1 -0.2 0.2 0.3 0.3", "they are shares of the image's width"),
             ("2 " + SQUARE, "class 2: only 0-1 have names; name it too, or correct the number"),

@@ -1,12 +1,12 @@
-"""From outlines to masks: polygons, discs and runs of pixels, drawn one over the other.
+"""Rasterise polygons, discs and runs of pixels to masks.
 
-Coordinates are pixels, x to the right and y down, and (0, 0) is the outer corner of the first pixel, as COCO, LabelMe
-and YOLO have it: the centre of the pixel in row r and column c is (c + 0.5, r + 0.5). A pixel belongs to a polygon if
-its centre lies inside by the even-odd rule; a centre on the outline itself belongs to what lies below it, or to its
-right. So areas come out right on average, and of two shapes that share an edge each pixel belongs to one. Neither
-OpenCV's fillPoly nor Pillow's polygon do this: both add the pixels that the outline touches.
+Coordinates are in pixels, x to the right and y down, and (0, 0) is the outer corner of the first pixel, as in COCO,
+LabelMe and YOLO: the centre of the pixel in row r and column c is (c + 0.5, r + 0.5). A pixel belongs to a polygon if
+its centre is inside by the even-odd rule (pixel-centre rule, as in OpenGL and Direct3D); a centre on the outline belongs
+to the shape below or to the right of it. So areas are unbiased, and a pixel on an edge that two shapes share belongs to
+exactly one of them. OpenCV's fillPoly and Pillow's polygon differ: both add the pixels that the outline touches.
 
-Pixels are numbered down the columns, as in COCO's run lengths: pixel (r, c) is number c * height + r.
+Pixels are numbered down the columns, as in COCO's run lengths: pixel (r, c) has the number c * height + r.
 """
 
 from collections.abc import Sequence
@@ -20,36 +20,36 @@ from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.images.decode import image_size
 
 Ring = NDArray[np.float64]
-"""A closed outline: (N, 2), x and y of its corners."""
+"""A closed outline: (N, 2), x and y of its vertices."""
 
 MAX_CROSSINGS = 2**23
-"""How often the outlines of one image may cross columns of pixels: some hundred MB of memory, and a few seconds."""
+"""Limit of crossings of an image's outlines with pixel columns: some hundred MB of memory, and a few seconds."""
 
 MAX_DRAWN = 2**33
-"""How many pixels all shapes of one image together may cover: a few seconds."""
-
+"""Limit of the pixels that all shapes of an image cover together: a few seconds."""
 
 SLACK = 0.05
-"""How far beyond the image a corner may lie, in shares of the image's sides. Annotators overshoot, which is cut
-off; whatever lies further outside was not drawn on this image."""
+"""How far outside the image a vertex may be, as a share of the image's sides. Annotators overshoot, which is clipped; a
+vertex further outside was not drawn on this image."""
 
 
 class Where(NamedTuple):
-    """What a shape comes from: a file, and what in it."""
+    """The origin of a shape, for messages: a file, and the object in it."""
 
     file: Path
     what: str = ""
 
     def flaw(self, detail: str) -> DefectError:
-        """The error for something that cannot be drawn."""
+        """The error for an object that cannot be drawn."""
         return DefectError(DefectKind.BAD_ANNOTATION, self.file, f"{self.what}: {detail}" if self.what else detail)
 
 
 class Polygons(NamedTuple):
-    """A shape that is the union of its parts; each part is one or more rings, even-odd, so that inner rings are holes.
+    """A shape that is the union of its parts; a part has one or more rings, even-odd, so that inner rings are holes.
 
     Attributes:
-        layer: shapes of a higher layer lie on top; within a layer, smaller ones.
+        value: written to the mask.
+        layer: higher layers are drawn over lower ones; within a layer, smaller shapes over larger ones.
     """
 
     value: int
@@ -58,7 +58,7 @@ class Polygons(NamedTuple):
 
 
 class Runs(NamedTuple):
-    """A shape of pixels numbered down the columns: from each start, up to but not including its end."""
+    """A shape as runs of pixels numbered down the columns, each from `starts` up to but not including `ends`."""
 
     value: int
     starts: NDArray[np.int64]
@@ -73,13 +73,13 @@ def rasterise(shapes: Sequence[Shape], *, height: int, width: int, where: Where)
     """Draw shapes on a background of 0: by layer, then larger ones first (in pixels drawn), then in their order.
 
     Args:
-        where: what the shapes come from, for messages.
+        where: origin of the shapes, for messages.
 
     Returns:
         (height, width): the value of the topmost shape.
 
     Raises:
-        DataError: more than `MAX_CROSSINGS`, or than `MAX_DRAWN`.
+        DataError: `MAX_CROSSINGS` or `MAX_DRAWN` is exceeded.
     """
     polygons = [(index, shape) for index, shape in enumerate(shapes) if isinstance(shape, Polygons)]
     others = [(index, shape) for index, shape in enumerate(shapes) if isinstance(shape, Runs)]
@@ -90,10 +90,11 @@ def rasterise(shapes: Sequence[Shape], *, height: int, width: int, where: Where)
     areas = np.bincount(owners, weights=ends - starts, minlength=len(shapes))
     if areas.sum() > MAX_DRAWN:
         raise where.flaw(
-            f"{len(shapes)} shapes cover {areas.sum():.0f} pixels, over and over, and {MAX_DRAWN} are possible; take "
-            "shapes out"
+            f"{len(shapes)} shapes cover {areas.sum():.0f} pixels in total, but the limit is {MAX_DRAWN}; remove shapes"
         )
-    drawn = np.lexsort((-areas, np.array([shape.layer for shape in shapes])))  # stable: equal ones stay in their order
+    drawn = np.lexsort(
+        (-areas, np.array([shape.layer for shape in shapes]))
+    )  # stable: shapes of equal size keep their order
     place = np.empty(len(shapes), np.int64)
     place[drawn] = np.arange(len(shapes))
     order = np.argsort(place[owners], kind="stable")
@@ -105,41 +106,41 @@ def rasterise(shapes: Sequence[Shape], *, height: int, width: int, where: Where)
 
 
 def parse_ring(coordinates: object, *, where: Where) -> Ring:
-    """Corners from `[x1, y1, x2, y2, ...]` or `[[x1, y1], [x2, y2], ...]`; any finite numbers.
+    """Convert `[x1, y1, x2, y2, ...]` or `[[x1, y1], [x2, y2], ...]` to a ring; all numbers must be finite.
 
     Raises:
-        DataError: other than numbers, NaN or infinite, an odd number of them, or fewer than 3 corners.
+        DataError: not numbers, NaN or infinite, an odd number of coordinates, or fewer than 3 points.
     """
     points = parse_points(coordinates, where=where)
     if len(points) < 3:
-        raise where.flaw(f"a polygon of {len(points)} points encloses nothing; 3 or more are needed")
+        raise where.flaw(f"a polygon needs at least 3 points, but has {len(points)}; add points or delete it")
     return points
 
 
 def parse_points(coordinates: object, *, where: Where) -> Ring:
-    """As `parse_ring`, for any number of points."""
+    """Like `parse_ring`, for any number of points."""
     try:
         numbers: NDArray[Any] = np.array(coordinates, np.float64)
     except (TypeError, ValueError, OverflowError):
-        raise where.flaw("coordinates have to be numbers, x and y of each point") from None
+        raise where.flaw("coordinates must be numbers, x and y of each point") from None
     if (numbers.ndim == 1 and numbers.size % 2) or (numbers.ndim == 2 and numbers.shape[1] != 2):
         raise where.flaw(f"{numbers.size} coordinates: every point needs an x and a y")
     if numbers.ndim not in (1, 2):
-        raise where.flaw("coordinates nested too deeply; [x1, y1, x2, y2, ...] or [[x1, y1], ...] is read")
+        raise where.flaw("coordinates are nested too deeply; use [x1, y1, x2, y2, ...] or [[x1, y1], ...]")
     if not np.isfinite(numbers).all():
-        raise where.flaw("a coordinate is not a finite number; outline this object anew, or delete it")
+        raise where.flaw("a coordinate is not a finite number; draw this object again, or delete it")
     return numbers.reshape(-1, 2)
 
 
 def check_inside_image(points: Ring, *, height: int, width: int, image: Path, where: Where) -> None:
-    """Refuse corners that lie further outside of the image than somebody who outlines an object gets.
+    """Reject points that are further outside the image than `SLACK`.
 
     Args:
-        height, width: of the image, as the file has them.
-        image: corners on it are not far, whatever size the file gives it: then that is wrong, which a comparison tells.
+        height, width: of the image, as stated in the annotation file.
+        image: points inside the real image are accepted: then the stated size is wrong, which another check reports.
 
     Raises:
-        DataError: names the first of them.
+        DataError: names the first such point.
     """
     far = _far(points, height, width)
     if far.any():
@@ -147,8 +148,8 @@ def check_inside_image(points: Ring, *, height: int, width: int, image: Path, wh
     if far.any():
         x, y = points[int(far.argmax())]
         raise where.flaw(
-            f"the point ({x:.6g}, {y:.6g}) lies far outside the image of {height} x {width} pixels (height x width); "
-            f"up to {SLACK:.0%} of its sides are cut off: move it, or delete this object"
+            f"the point ({x:.6g}, {y:.6g}) is far outside the image of {height} x {width} pixels (height x width); "
+            f"up to {SLACK:.0%} of a side is clipped: move it, or delete this object"
         )
 
 
@@ -159,12 +160,12 @@ def _far(points: Ring, height: int, width: int) -> NDArray[np.bool_]:
 
 
 def disc(value: int, x: float, y: float, radius: float, *, height: int, width: int, layer: int = 0) -> Runs:
-    """The pixels whose centres lie in a circle."""
+    """The pixels whose centres are inside a circle."""
     columns = np.arange(width)
     distance: NDArray[np.float64] = np.abs(columns + 0.5 - x)
     met = distance < radius
     with np.errstate(over="ignore"):
-        half = np.sqrt(radius - distance[met]) * np.sqrt(radius + distance[met])  # not of the product: it may overflow
+        half = np.sqrt(radius - distance[met]) * np.sqrt(radius + distance[met])  # the product could overflow
         starts = columns[met] * height + _first_centre_from(y - half, height)
         ends = columns[met] * height + _first_centre_from(y + half, height)
     return Runs(value, starts, ends, layer)
@@ -173,7 +174,7 @@ def disc(value: int, x: float, y: float, radius: float, *, height: int, width: i
 def runs_of_pixels(
     value: int, pixels: NDArray[np.bool_], *, top: int, left: int, height: int, width: int, layer: int = 0
 ) -> Runs:
-    """The pixels that are True in an array that begins at the image's pixel (top, left); those outside are cut off."""
+    """The True pixels of an array placed at the image's pixel (top, left), clipped to the image."""
     cut = pixels[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
     changes = np.diff(np.pad(cut.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     first = max(0, left) * height + max(0, top)
@@ -184,9 +185,9 @@ def runs_of_pixels(
 def _polygon_runs(
     polygons: Sequence[tuple[int, Polygons]], *, height: int, width: int, where: Where
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Starts and ends of all runs, and which shape each belongs to.
+    """Starts and ends of all runs, and the index of the shape that each belongs to.
 
-    Between two neighbouring crossings of an outline with the line of centres of a column lies one run.
+    A run is what is between two successive crossings of an outline with the line through the centres of a column.
     """
     parts = [(owner, part) for owner, shape in polygons for part in shape.parts]
     rings = [ring for _, part in parts for ring in part]
@@ -196,7 +197,7 @@ def _polygon_runs(
     part_of_ring = np.repeat(np.arange(len(parts)), [len(part) for _, part in parts])
     tails = np.concatenate(rings)
     following = np.arange(1, len(tails) + 1)
-    following[np.cumsum(lengths) - 1] -= lengths  # the last corner of each ring is followed by its first
+    following[np.cumsum(lengths) - 1] -= lengths  # the last vertex of each ring is followed by its first
     keys = _crossings(
         tails, tails[following], np.repeat(part_of_ring, lengths), height=height, width=width, where=where
     )
@@ -212,11 +213,11 @@ def _polygon_runs(
 def _crossings(
     tails: Ring, heads: Ring, parts: NDArray[np.int64], *, height: int, width: int, where: Where
 ) -> NDArray[np.int64]:
-    """Where edges cross the lines of centres: (part * width + column) * (height + 1) + row, in any order.
+    """Crossings of edges with the lines of centres: (part * width + column) * (height + 1) + row, in any order.
 
-    The row is that of the first centre on or below the crossing. Each edge takes its left end and leaves its right one
-    out, and is followed from left to right whichever way it was drawn, so that every line meets a ring an even number
-    of times and edges that two shapes share are crossed at the very same rows.
+    The row is that of the first centre on or below the crossing. Each edge includes its left end and excludes its right
+    one, and is followed from left to right whichever way it was drawn, so that every line meets a ring an even number
+    of times, and edges that two shapes share are crossed at exactly the same rows.
     """
     swap = tails[:, 0] > heads[:, 0]
     left, right = np.where(swap[:, None], heads, tails), np.where(swap[:, None], tails, heads)
@@ -225,10 +226,10 @@ def _crossings(
     total = int(counts.sum())
     if total > MAX_CROSSINGS:
         raise where.flaw(
-            f"the outlines cross columns of pixels {total} times, and {MAX_CROSSINGS} times are possible; "
-            "simplify them, or cut the image into smaller ones"
+            f"the outlines cross columns of pixels {total} times, but the limit is {MAX_CROSSINGS}; simplify them, or "
+            "cut the image into smaller ones"
         )
-    half = right / 2 - left / 2  # halved, as the difference of two huge numbers might be infinite
+    half = right / 2 - left / 2  # halved: the difference of two huge numbers could be infinite
     edge = np.repeat(np.arange(len(tails)), counts)
     column = first[edge] + np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
     with np.errstate(over="ignore"):
@@ -238,5 +239,5 @@ def _crossings(
 
 
 def _first_centre_from(position: NDArray[np.float64], size: int) -> NDArray[np.int64]:
-    """Index of the first pixel of a row or column whose centre lies at a position or beyond; `size` if none does."""
+    """Index of the first pixel of a row or column whose centre is at or after a position; `size` if there is none."""
     return np.clip(np.ceil(position - 0.5), 0, size).astype(np.int64)

@@ -1,4 +1,4 @@
-"""COCO's run lengths: pixels counted down the columns, background and object in turn, background first.
+"""COCO's run-length encoding: lengths of alternating runs down the columns, starting with background.
 
 Source: `rleFrString` of the COCO API (pycocotools), Lin et al. 2014, arXiv 1405.0312.
 """
@@ -9,22 +9,22 @@ from numpy.typing import NDArray
 from pyramidseg.annotations.polygons import Runs, Where
 
 _FIRST, _LAST = 48, 111
-"""A character of a compressed run length stands for six bits, counted from the character 0."""
+"""A character of a compressed run length encodes six bits, as an offset from the character 0."""
 
 _MORE, _SIGN, _BITS = 0b100000, 0b10000, 5
-_LONGEST = 7  # characters of one length: 35 bits, and lengths are below 2**31
+_LONGEST = 7  # characters of one length: 35 bits; lengths are below 2**31
 
 
 def decode_run_lengths(value: int, counts: object, *, height: int, width: int, where: Where, layer: int = 0) -> Runs:
-    """The object of a run-length encoding, `counts` as a list of lengths or as COCO's compressed string.
+    """Decode a run-length encoding, `counts` being a list of lengths or COCO's compressed string.
 
     Raises:
-        DataError: lengths that are none, or that do not add up to the size.
+        DataError: `counts` is malformed, or the lengths do not add up to the image's size.
     """
     lengths = _decompressed(counts, where=where) if isinstance(counts, str) else _listed(counts, where=where)
     if lengths.min(initial=0) < 0 or lengths.max(initial=0) > height * width or lengths.sum() != height * width:
         raise where.flaw(
-            f"run lengths have to add up to the {height} x {width} = {height * width} pixels of the image; "
+            f"run lengths must add up to the {height} x {width} = {height * width} pixels of the image; "
             f"got {len(lengths)} lengths of {lengths.sum()}"
         )
     borders = np.cumsum(lengths)
@@ -38,24 +38,26 @@ def _listed(counts: object, *, where: Where) -> NDArray[np.int64]:
     except (TypeError, ValueError, OverflowError):
         lengths = np.array(None)
     if lengths.ndim != 1 or (lengths.size and lengths.dtype.kind not in "iu"):
-        raise where.flaw("run lengths (counts) are a list of whole numbers, or COCO's compressed string")
+        raise where.flaw("run lengths (counts) must be a list of whole numbers, or COCO's compressed string")
     return lengths.astype(np.int64)
 
 
 def _decompressed(text: str, *, where: Where) -> NDArray[np.int64]:
-    """Five bits a character, the lowest first, a flag for more, two's complement.
+    """Decode five bits per character, the lowest first, with a continuation flag, in two's complement.
 
-    From the fourth on, each number is the difference to the length two places before.
+    From the fourth on, each number is the difference to the length two positions before.
     """
     codes = np.frombuffer(text.encode("utf-8", "replace"), np.uint8).astype(np.int64)
     last = codes - _FIRST & _MORE == 0
     if codes.size and (codes.min() < _FIRST or codes.max() > _LAST or not last[-1]):
-        raise where.flaw(f"compressed run lengths are damaged: {text[:20]!r}... is not what COCO writes")
+        raise where.flaw(
+            f"compressed run lengths are damaged: {text[:20]!r}... is not a COCO encoding; export the annotation again"
+        )
     codes -= _FIRST
     ends = np.flatnonzero(last)
     starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
     if (ends - starts >= _LONGEST).any():
-        raise where.flaw("compressed run lengths hold a number that no image is large enough for")
+        raise where.flaw("compressed run lengths contain a number larger than any image")
     place = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
     bits = (codes & _MORE - 1) << _BITS * place
     numbers = np.add.reduceat(bits, starts) if len(starts) else bits

@@ -1,4 +1,4 @@
-"""Records: which image belongs to which mask. Paths and ids, never pixels, so that a hundred thousand stay small."""
+"""Records, which pair an image with its mask, and datasets. They hold paths, not pixels, so 100,000 stay small."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ from pyramidseg.base.errors import DataError, nearest
 
 @dataclass(frozen=True)
 class Record:
-    """One image, and its mask where there is one.
+    """An image, and its mask if it has one.
 
     Attributes:
-        id: unique within the dataset's split, such as the path below the split's folder without its extension.
+        id: unique within the split, such as the path relative to the split's folder without its extension.
     """
 
     id: str
@@ -32,27 +32,27 @@ class Record:
 
 
 class MaskSource(Protocol):
-    """Decodes what a dataset keeps as its masks. Implementations are frozen, small and picklable."""
+    """Decodes the masks of a dataset to class ids. Implementations are frozen, small and picklable."""
 
     def read(self, record: Record) -> NDArray[np.uint8]:
         """Labels (H, W) uint8: class ids and `IGNORE`.
 
         Raises:
-            DataError: unreadable, or with a value that is no class; names file and value.
+            DataError: unreadable, or with a value that is neither a class nor ignored; names file and value.
         """
         ...
 
 
 class ValueSource(Protocol):
-    """Reads the values that a dataset keeps as masks. Implementations are frozen, small and picklable."""
+    """Reads the stored values of a dataset's masks. Implementations are frozen, small and picklable."""
 
     @property
     def ignored_values(self) -> tuple[int, ...]:
-        """Values that count nowhere unless they are named as a class."""
+        """Values that are ignored unless they are a class."""
         ...
 
     def read(self, record: Record) -> NDArray[np.unsignedinteger[Any]]:
-        """Source values (H, W): what the mask holds, before anything is said of classes.
+        """The stored values (H, W), before they are mapped to classes.
 
         Raises:
             DataError: unreadable; names the file.
@@ -60,29 +60,29 @@ class ValueSource(Protocol):
         ...
 
     def describe(self, values: Iterable[int]) -> str:
-        """Values as a user knows them: numbers, colours or names."""
+        """Values as text in the user's terms: numbers, colours or names."""
         ...
 
 
 @runtime_checkable
 class OutlineSource(ValueSource, Protocol):
-    """Draws outlines in pixels, or shares, of the image, whose size their file may say."""
+    """Draws outlines whose coordinates are pixels or shares of the image; their file may state the image's size."""
 
     def has_own_size(self, record: Record) -> bool:
-        """Whether the file says the image's size."""
+        """Whether the annotation file states the image's size."""
         ...
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Records by split, with the classes and the decoder of their masks.
+    """Records by split, the classes, and the decoder of the masks.
 
     Attributes:
-        source: what the user named: a folder, a file, or `records`.
-        layout: the recognised layout in words.
+        source: the folder or file that the user gave, or `records`.
+        layout: description of the recognised layout.
         notes: everything that was inferred rather than given; printed and saved with the run.
-        bands: the channels of the image files that a model gets; all of them where none are named.
-        description: content of a dataset file that opens it again as it is; empty where records were made in Python.
+        bands: image channels that the model gets, counted from 1; None for all.
+        description: content of a dataset file that opens it again unchanged; empty for records made in Python.
     """
 
     source: str
@@ -98,7 +98,7 @@ class Dataset:
         """Records of one split.
 
         Raises:
-            DataError: the dataset has no such split, or nothing in it.
+            DataError: the dataset has no such split, or the split is empty.
         """
         records = self.splits.get(name, ())
         if not records:

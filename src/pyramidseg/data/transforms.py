@@ -1,7 +1,7 @@
-"""Augmentation: random scale, crop, flip and colour, all in one pass over the pixels that survive the crop.
+"""Augmentation: random scale, crop, flip and colour, computed only for the pixels inside the crop.
 
-OpenCV on arrays rather than torchvision.transforms.v2: benchmarks/augmentation.py measures both. Every random choice
-comes from the generator that is handed in, whose seed is the sample's position.
+OpenCV on arrays instead of torchvision.transforms.v2: benchmarks/augmentation.py measures both. Every random choice
+comes from the generator that is passed in, which is seeded by (seed, epoch, sample index).
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ Labels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class RareClassCrops:
-    """Crops that show a pixel of a class which is drawn from those of the image, rare ones more often.
+    """Draw a class of the image, rare classes more often, and place the crop so that it contains a pixel of it.
 
-    Images come as often as ever; only the place of the crop changes.
+    Every image is still drawn equally often; only the position of the crop changes.
 
     Attributes:
-        share: of the crops that are drawn so; the others lie anywhere.
-        odds: by class id: how often a class is drawn, in proportion to those beside it in the image.
+        share: of the crops that are placed in this way; the others are placed uniformly.
+        odds: by class id: relative probability among the classes that are in the image.
     """
 
     share: float
@@ -34,11 +34,11 @@ class RareClassCrops:
 
     @classmethod
     def by_frequency(cls, share: float, pixels: Sequence[int]) -> "RareClassCrops":
-        """A class's odds are one over its number of labelled pixels in the training images."""
+        """The odds of a class are the inverse of its number of labelled pixels in the training images."""
         return cls(share, tuple(1 / max(1, count) for count in pixels))
 
-    def pixel(self, labels: Labels, rng: np.random.Generator) -> tuple[int, int] | None:
-        """Row and column of a pixel to be shown; None where the crop may lie anywhere, or nothing is labelled."""
+    def draw_pixel(self, labels: Labels, rng: np.random.Generator) -> tuple[int, int] | None:
+        """Row and column of a pixel that the crop must contain; None if it may be anywhere, or nothing is labelled."""
         if rng.random() >= self.share:
             return None
         present = np.flatnonzero(np.bincount(labels.ravel(), minlength=IGNORE + 1)[: len(self.odds)])
@@ -55,12 +55,11 @@ class Augmentation:
     """Random scale, crop, flip and colour.
 
     Attributes:
-        crop: (height, width) of the result. Smaller images are filled: the image with its own mean colour, the labels
-            with `IGNORE`.
-        scale: range of the factor, drawn log-uniformly, so that halving is as likely as doubling.
+        crop: (height, width) of the result. Smaller images are padded with their own mean colour, labels with `IGNORE`.
+        scale: range of the scale factor, which is log-uniform, so that halving is as likely as doubling.
         flip: probability of a horizontal flip.
-        color: strength s: brightness, contrast and saturation are each multiplied by a factor from 1-s to 1+s.
-        rare: how crops are drawn towards rare classes, or None.
+        color: strength s: brightness, contrast and saturation are each multiplied by a factor between 1-s and 1+s.
+        rare: moves crops towards rare classes; None for uniform crops.
     """
 
     crop: tuple[int, int]
@@ -72,7 +71,7 @@ class Augmentation:
     def __call__(self, image: Image, labels: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:
         """(H, W, C) image and (H, W) labels to the crop's size, contiguous, of the same types."""
         factor = float(np.exp(rng.uniform(*np.log(self.scale))))
-        shown = self.rare.pixel(labels, rng) if self.rare else None
+        shown = self.rare.draw_pixel(labels, rng) if self.rare else None
         image, labels = random_scaled_crop(image, labels, factor, self.crop, rng, shown=shown)
         if rng.random() < self.flip:
             image, labels = image[:, ::-1], labels[:, ::-1]
@@ -90,12 +89,12 @@ def random_scaled_crop(
     *,
     shown: tuple[int, int] | None = None,
 ) -> tuple[Image, Labels]:
-    """Resize by `factor` and cut a crop at a random place; only what the crop shows is resized.
+    """Resize by `factor` and crop at a random position; only the pixels inside the crop are resized.
 
-    Where the resized image is smaller than the crop, it lies at a random place inside the filling.
+    An image that is smaller than the crop after resizing is placed at a random position inside the padding.
 
     Args:
-        shown: row and column of a pixel that has to lie in the crop.
+        shown: row and column of a pixel that the crop must contain.
     """
     height, width = labels.shape
     row, column = shown or (None, None)
@@ -104,7 +103,7 @@ def random_scaled_crop(
     source = (slice(rows.source, rows.source + rows.length), slice(columns.source, columns.source + columns.length))
     size = (columns.size, rows.size)
     shrinking = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    small = resized(image[source], size, interpolation=shrinking)
+    small = resize(image[source], size, interpolation=shrinking)
     small_labels = cv2.resize(np.ascontiguousarray(labels[source]), size, interpolation=cv2.INTER_NEAREST)
     if small_labels.shape == crop:
         return small, small_labels.astype(np.uint8, copy=False)
@@ -128,9 +127,9 @@ class _Cut:
 
 
 def _cut(extent: int, factor: float, crop: int, rng: np.random.Generator, *, shown: int | None) -> _Cut:
-    resized = max(1, round(extent * factor))
-    if resized <= crop:
-        return _Cut(source=0, length=extent, size=resized, offset=int(rng.integers(0, crop - resized + 1)))
+    size = max(1, round(extent * factor))
+    if size <= crop:
+        return _Cut(source=0, length=extent, size=size, offset=int(rng.integers(0, crop - size + 1)))
     length = min(extent, max(1, round(crop / factor)))
     first, last = 0, extent - length
     if shown is not None:
@@ -139,14 +138,14 @@ def _cut(extent: int, factor: float, crop: int, rng: np.random.Generator, *, sho
 
 
 def jitter_color(image: Image, brightness: float, contrast: float, saturation: float) -> Image:
-    """Vary an image's values linearly; integers are rounded and clipped to their range.
+    """Change brightness, contrast and saturation; integers are rounded and clipped to their range.
 
     Unsigned integers are amounts of light: their values are scaled (brightness), then their distance to the mean
-    (contrast). Three channels count as RGB, with one mean for all and the distance to the pixel's grey scaled too
-    (saturation); of any other number each channel has its own mean, as bands may lie far apart.
+    (contrast). Three channels are RGB, with a common mean, and the distance to the pixel's grey is scaled too
+    (saturation); with any other number of channels each has its own mean, because bands may differ widely.
 
-    Signed integers and floats may be of any unit, in which 0 means nothing in particular: each channel is shifted by
-    the same part of twice its standard deviation, which is about the mean of a photograph.
+    Signed integers and floats may have any unit, and 0 no special meaning: each channel is shifted by the same share of
+    twice its standard deviation, which is about the mean of a photograph.
     """
     channels = image.shape[2]
     light = image.dtype.kind == "u"
@@ -160,20 +159,24 @@ def jitter_color(image: Image, brightness: float, contrast: float, saturation: f
         matrix = np.eye(channels) * scale
         if channels == 3:
             matrix = saturation * matrix + (1 - saturation) * scale / 3
-        return _three_axes(cv2.transform(image, np.hstack([matrix, shift[:, None]])))  # saturates to the type's range
+        return _with_channel_axis(
+            cv2.transform(image, np.hstack([matrix, shift[:, None]]))
+        )  # saturates to the type's range
     values = image.astype(np.float32) * np.float32(scale) + shift.astype(np.float32)
     if image.dtype.kind in "iu":
         values = np.clip(np.rint(values), np.iinfo(image.dtype).min, np.iinfo(image.dtype).max)
     return values.astype(image.dtype)
 
 
-def resized(image: Image, size: tuple[int, int], *, interpolation: int) -> Image:
-    """(H, W, C) to (height, width, C) for `size` = (width, height) and any C: OpenCV averages areas of up to 4."""
+def resize(image: Image, size: tuple[int, int], *, interpolation: int) -> Image:
+    """(H, W, C) to (height, width, C) for `size` = (width, height) and any C: OpenCV's INTER_AREA takes at most 4."""
     groups = [image[:, :, start : start + 4] for start in range(0, image.shape[2], 4)]
-    parts = [_three_axes(cv2.resize(np.ascontiguousarray(part), size, interpolation=interpolation)) for part in groups]
+    parts = [
+        _with_channel_axis(cv2.resize(np.ascontiguousarray(part), size, interpolation=interpolation)) for part in groups
+    ]
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
 
-def _three_axes(image: Image) -> Image:
-    """OpenCV drops the channel axis of single-channel images."""
+def _with_channel_axis(image: Image) -> Image:
+    """Restore the channel axis, which OpenCV drops for single-channel images."""
     return image if image.ndim == 3 else image[:, :, None]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pyramidseg.base.device import position_seed
 from pyramidseg.base.errors import PyramidSegError
 from pyramidseg.data.loading import SampleDataset, SampleKey
-from pyramidseg.data.transforms import jitter_color, resized
+from pyramidseg.data.transforms import jitter_color, resize
 from pyramidseg.images.decode import read_image
 from pyramidseg.pretrain.image_folders import LabelledImage
 
@@ -82,4 +82,4 @@ def center_crop(image: NDArray[Any], crop: tuple[int, int]) -> NDArray[Any]:
 
 def _resized(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     shrinks = size[0] < image.shape[0] and size[1] < image.shape[1]
-    return resized(image, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
