@@ -259,7 +259,7 @@ class TestObjects:
 
     def test_index_of_many_annotations_needs_little_memory(self, tmp_path: Path) -> None:
         """Only byte offsets are kept: the file has more than 30 MB."""
-        outline = [box(0, 0, 4, 4) * 64]
+        outline = {"size": [HEIGHT, WIDTH], "counts": "0" * 1500}
         annotations = objects(*({"image_id": index // 2, "segmentation": outline} for index in range(20_000)))
         file = coco(tmp_path / "a.json", [f"{index:012d}.jpg" for index in range(10_000)], annotations)
         assert file.stat().st_size > 30e6
