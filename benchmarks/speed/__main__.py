@@ -37,7 +37,8 @@ from benchmarks.speed.training import measure_training
 from pyramidseg.base.device import choose_device
 from pyramidseg.base.files import write_text
 from pyramidseg.predict.pipeline import use_available_processors
-from pyramidseg.studies.benchmark_results import describe_machine, measure_roofline
+from pyramidseg.studies.hardware import describe_machine
+from pyramidseg.studies.roofline import measure_roofline
 
 SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "prediction": measure_prediction,

@@ -28,7 +28,7 @@ from benchmarks.speed.training import (
 
 from pyramidseg.base.parallel import untracked
 from pyramidseg.data.loading import Batch
-from pyramidseg.studies.benchmark_results import alternate
+from pyramidseg.studies.timing import alternate
 from pyramidseg.training.checkpoint import TrainingProgress
 from pyramidseg.training.setup import Setup
 

@@ -24,7 +24,7 @@ from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.studies.benchmark_images import scene_images
-from pyramidseg.studies.benchmark_results import alternate
+from pyramidseg.studies.timing import alternate
 
 BATCH = 4
 """As `pyramidseg predict` has it."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from pyramidseg.backends import LogitGeometry
 from pyramidseg.demo.scenes import SCENE_CLASSES, draw_scene
 from pyramidseg.predict.label_maps import label_maps
-from pyramidseg.studies.benchmark_results import alternate
+from pyramidseg.studies.timing import alternate
 
 GEOMETRY = LogitGeometry(stride=4, align_corners=False)
 

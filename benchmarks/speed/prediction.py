@@ -17,7 +17,7 @@ from pyramidseg.model.cost import describe_cost
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.segmentation import predict_labels
 from pyramidseg.studies.benchmark_images import scene_images
-from pyramidseg.studies.benchmark_results import alternate
+from pyramidseg.studies.timing import alternate
 
 WARMUP = 2
 

@@ -27,7 +27,9 @@ from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.label_maps import label_maps
 from pyramidseg.predict.pipeline import use_available_processors
 from pyramidseg.studies.benchmark_images import scene_images
-from pyramidseg.studies.benchmark_results import Roofline, alternate, describe_machine, measure_roofline
+from pyramidseg.studies.hardware import describe_machine
+from pyramidseg.studies.roofline import Roofline, measure_roofline
+from pyramidseg.studies.timing import alternate
 
 DEAREST = 10
 

@@ -11,7 +11,8 @@ from benchmarks.speed.rows import Row
 from benchmarks.speed.settings import Settings
 
 from pyramidseg.base.files import write_text
-from pyramidseg.studies.benchmark_results import Machine, Roofline
+from pyramidseg.studies.hardware import Machine
+from pyramidseg.studies.roofline import Roofline
 
 RESULTS = "results.json"
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pyramidseg.studies.benchmark_results import Timing
+from pyramidseg.studies.timing import Timing
 
 
 @dataclass(frozen=True)

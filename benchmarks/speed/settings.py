@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from benchmarks.speed.models import Workshop
 
-from pyramidseg.studies.benchmark_results import Roofline
+from pyramidseg.studies.roofline import Roofline
 
 Say = Callable[[str], object]
 

@@ -28,7 +28,7 @@ from pyramidseg.data.loading import Batch, EpochPlan
 from pyramidseg.data.records import Dataset
 from pyramidseg.demo.scenes import SCENE_CLASSES, draw_scene, write_scenes
 from pyramidseg.model.cost import describe_cost
-from pyramidseg.studies.benchmark_results import Timing, alternate
+from pyramidseg.studies.timing import Timing, alternate
 from pyramidseg.training.checkpoint import TrainingProgress
 from pyramidseg.training.epoch import CheckpointClock, run_epoch
 from pyramidseg.training.interrupt import StopRequest

@@ -13,8 +13,8 @@ from pyramidseg.backends import make_backend
 from pyramidseg.backends.onnx_backend import metadata_strings
 from pyramidseg.backends.torch_export_backend import CHECKSUM_FILE
 from pyramidseg.base.errors import WeightsError
-from pyramidseg.export.onnx_format import save_sealed
-from pyramidseg.export.torch_format import seal
+from pyramidseg.export.onnx_format import save_with_checksum
+from pyramidseg.export.torch_format import add_checksum
 
 
 def copied(path, folder):
@@ -142,7 +142,7 @@ def test_a_file_without_a_checksum(exported, tmp_path):
     torch_file = rezipped(exported("torch"), tmp_path / "t.pt2", lambda name, content: content)
     for path in (onnx_file, xml_file, torch_file):
         assert "holds no checksum" in refusal(path)
-    seal(torch_file)
+    add_checksum(torch_file)
     make_backend(torch_file, device="cpu")
 
 
@@ -162,7 +162,7 @@ def test_a_torch_file_of_odd_entries(exported, tmp_path, ending, content):
     path = rezipped(
         exported("torch"), tmp_path / "odd.pt2", lambda name, own: content if name.endswith(ending) else own
     )
-    seal(path)
+    add_checksum(path)
     refusal(path)
 
 
@@ -176,9 +176,9 @@ def test_an_onnx_file_of_another_program(exported, tmp_path):
 def test_a_card_that_cannot_be_read(exported, tmp_path):
     content = onnx.load(exported("onnx"))
     texts, path = metadata_strings(content), tmp_path / "odd.onnx"
-    save_sealed(content, path, texts | {"classes": '{"names": ["a", "a"], "colors": [[0, 0, 0], [1, 1, 1]]}'})
+    save_with_checksum(content, path, texts | {"classes": '{"names": ["a", "a"], "colors": [[0, 0, 0], [1, 1, 1]]}'})
     assert "metadata this version" in refusal(path)
-    save_sealed(content, path, texts | {"precision": "xx"})
+    save_with_checksum(content, path, texts | {"precision": "xx"})
     assert "precision xx" in refusal(path)
 
 
@@ -199,5 +199,5 @@ def test_code_in_a_torch_file_is_not_run(exported, tmp_path, name):
             if entry != f"{root}/{name}" and not entry.endswith(CHECKSUM_FILE):
                 theirs.writestr(entry, ours.read(entry))
         theirs.writestr(f"{root}/{name}", payload)
-    seal(path)
+    add_checksum(path)
     assert "could run any code; the file is not loaded" in refusal(path)

@@ -1,4 +1,4 @@
-"""`pyramidseg export` from end to end: what it leaves, what it refuses, and what becomes of a file that differs."""
+"""`pyramidseg export` from end to end: its files, its errors, and files that predict something else."""
 
 import copy
 import json
@@ -19,9 +19,9 @@ from pyramidseg.backends.torch_export_backend import ExportedTorchBackend
 from pyramidseg.cli.main import main
 from pyramidseg.evaluation.scoring import evaluate
 from pyramidseg.export import export_model as exporting
-from pyramidseg.export import graph, parity
-from pyramidseg.export.export_model import check_parity
-from pyramidseg.export.samples import made_samples
+from pyramidseg.export import graph, parity, parity_check
+from pyramidseg.export.parity_check import check_parity
+from pyramidseg.export.samples import synthetic_samples
 from pyramidseg.model.segmenter import Segmenter
 
 BOTH = (LOGITS, COARSE)
@@ -39,9 +39,9 @@ def damage_exports(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on, the exporter loses weights on the way."""
 
     def lose(segmenter, **options):
-        spoilt = copy.deepcopy(segmenter)
-        spoilt.classifier.weight.data[0] = 0
-        return graph.capture(spoilt, **options)
+        broken = copy.deepcopy(segmenter)
+        broken.classifier.weight.data[0] = 0
+        return graph.capture(broken, **options)
 
     monkeypatch.setattr(exporting, "capture", lose)
 
@@ -122,7 +122,7 @@ def test_an_earlier_export_outlives_one_that_fails(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_an_earlier_export_is_replaced_and_anybody_elses_file_is_not(
+def test_an_earlier_export_is_replaced_and_a_foreign_file_is_not(
     bundle: Path, exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(exported("onnx"), tmp_path / "best.onnx")
@@ -137,23 +137,23 @@ def test_an_earlier_export_is_replaced_and_anybody_elses_file_is_not(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--format", "onxx"], "--format onxx: no such format; did you mean 'onnx'"),
-        (["--format", "onnx", "--precision", "fp8"], "--precision fp8: no such precision; known: bf16, fp16, fp32\n"),
+        (["--format", "onxx"], "--format onxx: unknown format; did you mean 'onnx'"),
+        (["--format", "onnx", "--precision", "fp8"], "--precision fp8: unknown precision; known: bf16, fp16, fp32\n"),
         (["--format", "onnx", "--device", "bad"], "device=bad: this ONNX Runtime runs on cpu only"),
         (["--format", "torch", "--device", "bad"], "device=bad: no such kind of device"),
         (
             ["--format", "onnx", "--precision", "int8"],
-            "quantisation is not part of this version yet; possible are fp32",
+            "quantisation is not part of this version yet; supported: fp32",
         ),
         (["--format", "onnx", "--precision", "bf16"], "ONNX Runtime has no bf16 convolutions"),
-        (["--format", "onnx", "--input", "int8"], "--input int8: no such type; did you mean 'uint8'"),
+        (["--format", "onnx", "--input", "int8"], "--input int8: unknown type; did you mean 'uint8'"),
         (["--format", "onnx", "--check", "nowhere"], "nowhere: no such file or folder"),
         (["--format", "onnx", "--split", "test"], "--split test: has no effect without --check"),
         (["--format", "onnx", "data.bands=[1,2,3]"], "data.bands=(1, 2, 3): has no effect without --check"),
         ([], "--format"),
     ],
 )
-def test_what_cannot_be_had_is_one_line(
+def test_unsupported_requests_are_one_line_errors(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     assert run("export", bundle, "--out", tmp_path / "out", *arguments) == 2
@@ -165,10 +165,10 @@ def test_what_cannot_be_had_is_one_line(
 
 def test_an_export_is_not_exported_again(exported, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("export", exported("onnx"), "--format", "torch") == 2
-    assert "best.onnx: is an export already; name the bundle" in capsys.readouterr().err
+    assert "best.onnx: is already an export; pass the bundle" in capsys.readouterr().err
 
 
-def test_somebody_elses_report_stays(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_foreign_report_is_never_replaced(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "best.onnx.parity.json"
     report.write_text('{"mine": 1}')
     assert run("export", bundle, "--format", "onnx", "--out", tmp_path) == 2
@@ -194,7 +194,7 @@ def test_a_file_that_fails_as_it_is_predicted_with_is_not_left(
     """In its pruned part, or for all but the first image of a batch, where whole images one by one are right."""
     run_file = ExportedTorchBackend.run
 
-    def spoilt(self, images):
+    def broken(self, images):
         found = run_file(self, images)
         if spoils == "prediction" and len(found) == 1:
             return {COARSE: -found[COARSE]}
@@ -202,15 +202,15 @@ def test_a_file_that_fails_as_it_is_predicted_with_is_not_left(
             return {name: logits[[0, 0, 0]] for name, logits in found.items()}
         return found
 
-    monkeypatch.setattr(ExportedTorchBackend, "run", spoilt)
+    monkeypatch.setattr(ExportedTorchBackend, "run", broken)
     monkeypatch.setattr(parity, "LEAST_AGREEMENT", 0.1)  # as if there were many whole images beside
     assert run("export", bundle, "--format", "torch", "--out", tmp_path / "out") == 3
-    assert "of the clear pixels of pieces and batches keep their label" in capsys.readouterr().err
+    assert "of the clear pixels of odd sizes and batches keep their label" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_slow_files_are_timed_once(bundle: Path, exported, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "TIMED_SECONDS", 0)
+    monkeypatch.setattr(parity_check, "TIMED_SECONDS", 0)
     runs = []
 
     class Slow:
@@ -218,7 +218,7 @@ def test_slow_files_are_timed_once(bundle: Path, exported, monkeypatch: pytest.M
             runs.append(images)
 
     backend = TorchBackend(bundle, device="cpu")
-    exporting._latencies(backend, Slow(), torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    parity_check._latencies_ms(backend, Slow(), torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     assert len(runs) == 2  # the first one does not count
 
 
@@ -248,7 +248,7 @@ def test_bf16_is_refused_where_openvino_would_compute_in_fp32(
     monkeypatch.setattr(openvino_backend, "_openvino_type", lambda precision, core, device: "f32")
     assert run("export", bundle, "--format", "openvino", "--precision", "bf16", "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
-    assert "--precision bf16: openvino computes in fp32 on this cpu, so that bf16 cannot be checked here" in error
+    assert "--precision bf16: openvino computes in fp32 on this cpu, so bf16 cannot be checked here" in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -258,13 +258,13 @@ def test_torch_is_timed_on_the_device_that_computes(bundle: Path, exported, monk
     model = Segmenter.load(bundle)
     whole, pruned = (OnnxRuntimeBackend(exported("onnx"), device="cpu", outputs=names) for names in (BOTH, (COARSE,)))
     whole.compute_device = torch.device("cuda:1")
-    monkeypatch.setattr(exporting, "TorchBackend", lambda segmenter, device: f"torch fp32 on {device}")
-    monkeypatch.setattr(exporting, "_latencies", lambda before, after, image: (2.0, 1.0))
-    found = check_parity(whole, model, made_samples(model, "uint8"), predicting=pruned)
+    monkeypatch.setattr(parity_check, "TorchBackend", lambda segmenter, device: f"torch fp32 on {device}")
+    monkeypatch.setattr(parity_check, "_latencies_ms", lambda model, file, image: (2.0, 1.0))
+    found = check_parity(whole, model, synthetic_samples(model, "uint8"), predicting=pruned)
     assert found.latency_against == "torch fp32 on cuda:1"
 
 
-def test_an_encoder_that_does_not_trace_is_named_with_its_reason(
+def test_an_encoder_that_cannot_be_traced_is_reported_with_the_reason(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pyramidseg.model.encoder import Encoder
@@ -279,7 +279,7 @@ def test_an_encoder_that_does_not_trace_is_named_with_its_reason(
     assert run("export", bundle, "--format", "torch", "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert "encoder=test_resnet: cannot be exported for images of any size: " in error
-    assert "its bundle runs in torch" in error
+    assert "use the bundle in torch" in error
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,7 +7,7 @@ import torch
 from pyramidseg.base.classes import Classes
 from pyramidseg.export import samples
 from pyramidseg.export.parity import CLEAR_MARGIN, Comparison, Parity
-from pyramidseg.export.samples import default_dtype, made_samples
+from pyramidseg.export.samples import default_dtype, synthetic_samples
 from pyramidseg.model.segmenter import Segmenter
 
 CLASSES = Classes.numbered(4)
@@ -115,7 +115,7 @@ def test_one_class_is_always_clear():
         (parity("bf16", clear=0.0, clear_agreement=math.nan, agreement=1.0), None),
         (parity("bf16", clear=0.0, clear_agreement=math.nan, agreement=0.5), "50.0000 % of the clear pixels"),
         (parity(pieces_agreement=math.nan), None),
-        (parity(pieces_agreement=0.9989), "99.8900 % of the clear pixels of pieces and batches keep their label"),
+        (parity(pieces_agreement=0.9989), "99.8900 % of the clear pixels of odd sizes and batches keep their label"),
         (parity("fp16", miou=(0.5, 0.4985)), None),
         (parity("fp16", miou=(0.5, 0.4979)), "mIoU goes from 0.5000 to 0.4979"),
         (parity("fp16", miou=(0.5, 0.5021)), "mIoU goes from 0.5000 to 0.5021"),
@@ -158,10 +158,10 @@ def test_models_with_their_datasets_own_mean_take_floats(mean):
 @pytest.mark.parametrize(("dtype", "channels"), [("uint8", 1), ("uint16", 3), ("float32", 5)])
 def test_made_images_have_the_models_channels_and_units(dtype, channels):
     model = model_with(900.0, 200.0, channels) if dtype == "float32" else model_with(0.45, 0.225, channels)
-    samples = made_samples(model, dtype)
+    samples = synthetic_samples(model, dtype)
     batches = [images for images, truth in samples.whole]
     assert sum(len(images) for images in batches) == samples.count
-    for images in (*batches, *samples.pieces):
+    for images in (*batches, *samples.crops):
         assert images.shape[1] == channels
         assert str(images.dtype) == f"torch.{dtype}"
     normalised = model.normalize(batches[0])
@@ -169,19 +169,19 @@ def test_made_images_have_the_models_channels_and_units(dtype, channels):
     assert 0.3 < float(normalised.std()) < 3
 
 
-def test_pieces_have_odd_sizes_down_to_a_pixel():
-    sizes = {tuple(piece.shape[-2:]) for piece in made_samples(model_with(0.4, 0.2), "uint8").pieces}
+def test_crops_have_odd_sizes_down_to_a_pixel():
+    sizes = {tuple(crop.shape[-2:]) for crop in synthetic_samples(model_with(0.4, 0.2), "uint8").crops}
     assert (1, 1) in sizes
     assert sum(height % 32 != 0 and width % 32 != 0 for height, width in sizes) >= 3
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_pieces_end_with_a_batch_of_images_that_differ(dtype):
-    samples = made_samples(model_with(0.4, 0.2), dtype)
-    batch = samples.pieces[-1].double()
+def test_crops_end_with_a_batch_of_images_that_differ(dtype):
+    samples = synthetic_samples(model_with(0.4, 0.2), dtype)
+    batch = samples.crops[-1].double()
     assert len(batch) == 3
     assert not any(torch.equal(batch[one], batch[other]) for one, other in ((0, 1), (0, 2), (1, 2)))
-    assert str(samples) == "4 made scenes, 6 pieces of odd sizes and a batch of 3"
+    assert str(samples) == "4 synthetic scenes, 6 crops of odd sizes and a batch of 3"
 
 
 def test_large_images_are_compared_in_windows_that_cover_them(monkeypatch):

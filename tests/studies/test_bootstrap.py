@@ -1,4 +1,4 @@
-"""The paired bootstrap against loops, and its verdict where the answer is known."""
+"""The paired bootstrap against loops, and its decisions where the answer is known."""
 
 import numpy as np
 import pytest
@@ -32,22 +32,22 @@ def test_miou_from_counts_is_that_of_the_metrics(cells: list[int]) -> None:
     assert float(miou(counts_of(confusion))) == pytest.approx(expected, nan_ok=True)
 
 
-def test_a_small_difference_on_the_same_images_is_real() -> None:
+def test_a_small_difference_on_the_same_images_is_significant() -> None:
     differences = compare_pairs({"worse": [images(1, quality=0.0)], "better": [images(2, quality=0.03)]})
     assert [(difference.first, difference.second) for difference in differences] == [("better", "worse")]
     assert differences[0].is_significant
     assert differences[0].low < differences[0].mean < differences[0].high
 
 
-def test_one_image_and_one_seed_make_nothing_real() -> None:
+def test_one_image_and_one_seed_make_nothing_significant() -> None:
     (difference,) = compare_pairs({"a": [images(1, quality=0.0)[:1]], "b": [images(2, quality=0.3)[:1]]})
     assert difference.low == difference.high == difference.mean > 0.05
     assert not difference.is_significant
-    assert not difference.is_noise
+    assert not difference.is_equivalent
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "real", "noise"),
+    ("low", "high", "significant", "equivalent"),
     [
         (0.01, 0.09, True, False),
         (-0.09, -0.01, True, False),
@@ -56,9 +56,11 @@ def test_one_image_and_one_seed_make_nothing_real() -> None:
         (0.0, 0.0, False, False),
     ],
 )
-def test_a_difference_is_real_or_noise_or_open(low: float, high: float, real: bool, noise: bool) -> None:
+def test_a_difference_is_significant_or_noise_or_undecided(
+    low: float, high: float, significant: bool, equivalent: bool
+) -> None:
     difference = Difference("a", "b", (low + high) / 2, low, high)
-    assert (difference.is_significant, difference.is_noise) == (real, noise)
+    assert (difference.is_significant, difference.is_equivalent) == (significant, equivalent)
 
 
 def test_models_that_differ_by_chance_are_not_told_apart() -> None:

@@ -22,7 +22,9 @@ def test_as_many_epochs_as_fit(minutes: float, seconds: float, epochs: int) -> N
 
 
 def test_less_than_one_epoch_is_an_error_that_says_what_one_takes() -> None:
-    with pytest.raises(ConfigError, match=r"--minutes 1: an epoch of resnet18 takes 1\.5 minutes here; give more"):
+    with pytest.raises(
+        ConfigError, match=r"--minutes 1: an epoch of resnet18 takes 1\.5 minutes here; choose a larger"
+    ):
         affordable_epochs("resnet18", minutes=1, seconds=90)
 
 
@@ -54,6 +56,6 @@ def test_an_interrupted_trial_names_no_flag_of_training(
     monkeypatch.setattr(budget, "run_task", interrupted)
     words = ["compare", str(scenes), "--encoders", "test_resnet,test_efficientnet", "--minutes", "1", *TINY[1:]]
     assert main([*words, "--out", str(tmp_path / "out")]) == 130
-    said = "interrupted in a trial epoch, of which nothing is kept; the same command begins again\n"
+    said = "interrupted in a trial epoch, which is not kept; the same command starts again\n"
     assert capsys.readouterr().err == said
     assert not list(tmp_path.iterdir())

@@ -19,7 +19,7 @@ from pyramidseg.studies.benchmark_model import (
     default_size,
     find_candidates,
 )
-from pyramidseg.studies.benchmark_results import Roofline
+from pyramidseg.studies.roofline import Roofline
 
 CPU = torch.device("cpu")
 PRECISIONS = ["fp32", "bf16"] if has_fast_bf16(CPU) else ["fp32"]
@@ -43,7 +43,7 @@ def bundle(model: Segmenter, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def candidates(bundle: Path, tmp_path_factory: pytest.TempPathFactory):
     """The bundle in torch, and exported to ONNX for it."""
-    exports = TemporaryExports(bundle, tmp_path_factory.mktemp("exports"), lambda text: None)
+    exports = TemporaryExports(bundle, tmp_path_factory.mktemp("exports"))
     return find_candidates(bundle, ["torch", "onnxruntime"], CPU, exports)[0]
 
 
@@ -60,7 +60,7 @@ def test_measures_prints_and_writes(
     said = capsys.readouterr().out
     for words in ("best.safetensors: test_resnet, 5 classes, 64x64", "GFLOP/s in fp32", "torch fp32", "batch of 2"):
         assert words in said
-    assert "auto takes torch fp32: it would take openvino and onnxruntime" in said
+    assert "auto selects torch: no exported model next to the bundle (preferred: openvino, onnxruntime)" in said
     assert f"file: {out / 'benchmark.json'}" in said
 
     content = json.loads((out / "benchmark.json").read_text())
@@ -92,7 +92,7 @@ def test_an_exported_file_runs_in_its_own_runtime(candidates, tmp_path: Path) ->
     file = candidates[-1].file
     assert backend_names(file, CPU) == ("onnxruntime",)
     assert default_size(file) == (512, 512)
-    exports = TemporaryExports(file, tmp_path, lambda text: None)
+    exports = TemporaryExports(file, tmp_path)
     (only,), left_out = find_candidates(file, None, CPU, exports)
     assert (only.backend.name, only.exported, left_out) == ("onnxruntime", False, {})
     with pytest.raises(ConfigError, match="is run by onnxruntime"):
@@ -118,11 +118,11 @@ def test_bundles_have_the_backends_that_suit_the_device(bundle: Path, monkeypatc
         (("--backends", "opnvino"), "--backends: 'opnvino' is unknown; did you mean 'openvino'?"),
         (("--backends", ","), "--backends: ',' is not a list of names; separate them by commas"),
         (("--size", "big"), "--size: 'big' is not a size; write height x width"),
-        (("--rounds", "0"), "rounds=0: at least 1"),
-        (("--batch-size", "0"), "batch_size=0: at least 1"),
+        (("--rounds", "0"), "rounds=0: must be at least 1"),
+        (("--batch-size", "0"), "batch_size=0: must be at least 1"),
     ],
 )
-def test_refusals_are_one_line(
+def test_errors_are_one_line(
     bundle: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str
 ) -> None:
     assert run(bundle, *arguments) == 2
@@ -132,7 +132,7 @@ def test_refusals_are_one_line(
     assert error.count("\n") == 1
 
 
-def test_a_memory_that_cannot_be_measured_costs_no_timings(
+def test_timings_are_reported_even_if_memory_cannot_be_measured(
     bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(file, **options):
@@ -163,12 +163,12 @@ def test_a_device_that_a_runtime_lacks_is_refused_before_anything_is_measured(bu
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"size": 512}, r"size=512: height and width are needed, such as \(512, 512\)"),
-        ({"size": (64,)}, r"size=\(64,\): height and width are needed"),
-        ({"backends": "torch"}, r"backends='torch': a list of names is needed, such as \['torch'\]"),
+        ({"size": 512}, r"size=512: must be height and width, such as \(512, 512\)"),
+        ({"size": (64,)}, r"size=\(64,\): must be height and width"),
+        ({"backends": "torch"}, r"backends='torch': must be a list of names, such as \['torch'\]"),
     ],
 )
-def test_values_of_another_kind_are_refused(bundle: Path, options: dict[str, object], said: str) -> None:
+def test_values_of_a_wrong_type_are_rejected(bundle: Path, options: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         measuring.benchmark_model(bundle, **options)
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from pyramidseg.cli.main import main
 from pyramidseg.studies import compare_encoders as study
 from pyramidseg.studies.bootstrap import Difference
-from pyramidseg.studies.compare_encoders import PLAN, begin_study, carry_out, run_folder
-from pyramidseg.studies.compare_report import caveats, verdict
+from pyramidseg.studies.compare_encoders import PLAN, open_study, run_folder, run_study
+from pyramidseg.studies.compare_report import caveats, conclusions
 from pyramidseg.studies.compare_results import EncoderCost, EncoderResult, pareto_front
 from pyramidseg.training.interrupt import Interrupted
 from support import TINY
@@ -41,7 +41,7 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def test_everything_that_is_promised_is_there(compared: Path) -> None:
+def test_all_documented_files_are_written(compared: Path) -> None:
     found = content(compared)
     assert [entry["name"] for entry in found["encoders"]] == ENCODERS.split(",")
     for entry in found["encoders"]:
@@ -52,9 +52,17 @@ def test_everything_that_is_promised_is_there(compared: Path) -> None:
     assert {row["class"] for row in rows(compared / "classes.csv")} >= {"road", "sky"}
     page = (compared / "report.html").read_text(encoding="utf-8")
     assert all(sentence in page for sentence in found["verdict"])
+    assert f"<td>{'yes' if Difference(**difference_of(found)).is_significant else 'no'}" in page
     assert "http://" not in page
     assert "https://" not in page
     assert {path.name for path in compared.glob("*.png")} == {"error.png", "cost.png"}
+
+
+def difference_of(found: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the `Difference` of the only pair."""
+    (pair,) = found["pairs"]
+    names = {"difference": "mean", "first": "first", "second": "second", "low": "low", "high": "high"}
+    return {names[name]: value for name, value in pair.items() if name in names}
 
 
 def test_scores_are_those_of_the_last_epoch(compared: Path) -> None:
@@ -80,7 +88,7 @@ def test_tables_say_what_the_json_says(compared: Path) -> None:
         assert pair["difference"] == pytest.approx(better - worse)
 
 
-def test_it_goes_on_where_it_stopped_and_takes_more_seeds(
+def test_a_comparison_resumes_and_accepts_more_seeds(
     compared: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     compared = shutil.copytree(compared, tmp_path / "copy")
@@ -110,17 +118,17 @@ def test_a_comparison_stopped_within_a_run_ends_as_one_left_alone(
 ) -> None:
     out = tmp_path / "out"
     run = stopped(compared, out)
-    asked = yaml.safe_load((out / PLAN).read_text(encoding="utf-8"))
-    taken_up = begin_study(
-        asked["dataset"],
-        tuple(asked["encoders"]),
+    stored = yaml.safe_load((out / PLAN).read_text(encoding="utf-8"))
+    resumed = open_study(
+        stored["dataset"],
+        tuple(stored["encoders"]),
         out=out,
         seeds=1,
         epochs=1,
         minutes=None,
-        settings=asked["settings"],
+        settings=stored["settings"],
     )
-    runs = carry_out(taken_up, out)
+    runs = run_study(resumed, out)
     assert f"{run}: resumed at epoch 1, step 4" in capsys.readouterr().out
     for name, (found,) in runs.items():
         whole = run_folder(compared, name, 0)
@@ -137,7 +145,7 @@ def test_a_run_that_cannot_go_on_is_explained_without_flags_of_training(
         file.write_bytes(b"damaged")
     assert main(["compare", str(scenes), "--out", str(tmp_path / "out"), "--epochs", "1", *SETTINGS]) == 2
     error = capsys.readouterr().err
-    assert f"checkpoints is whole; delete {run}, and the same command trains it anew" in error
+    assert f"checkpoints is whole; delete {run}, and the same command trains it again" in error
     assert "--overwrite" not in error
 
 
@@ -154,7 +162,7 @@ def test_an_interruption_says_that_the_same_command_continues(
     out = shutil.copytree(compared, tmp_path / "out")
     monkeypatch.setattr(study, "fit", interrupted)
     assert main(["compare", str(scenes), "--out", str(out), "--epochs", "1", *SETTINGS]) == 130
-    assert capsys.readouterr().err == "interrupted; what was trained is saved: the same command continues\n"
+    assert capsys.readouterr().err == "interrupted; progress is saved, and the same command resumes\n"
 
 
 @pytest.mark.parametrize(
@@ -166,7 +174,7 @@ def test_an_interruption_says_that_the_same_command_continues(
         ([], "either --epochs or --minutes"),
     ],
 )
-def test_another_question_needs_another_folder(
+def test_other_arguments_need_another_folder(
     compared: Path, scenes: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["compare", str(scenes), "--out", str(compared), *arguments, *SETTINGS]) == 2
@@ -191,7 +199,7 @@ def test_two_different_encoders_are_needed(
         ("test_resnet,test_efficientnet", "nowhere", "nowhere: no such file or folder"),
     ],
 )
-def test_what_the_last_run_would_be_refused_for_stops_before_the_first(
+def test_an_error_of_the_last_run_is_raised_before_the_first(
     scenes: Path, tmp_path: Path, encoders: str, data: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -201,27 +209,27 @@ def test_what_the_last_run_would_be_refused_for_stops_before_the_first(
     assert not out.exists()
 
 
-def test_a_comparison_goes_on_by_the_words_that_began_it(
+def test_a_comparison_is_resumed_by_the_command_that_started_it(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["compare", str(scenes), "--out", str(tmp_path / "out"), "--epochs", "1", *SETTINGS]
-    words += ["optim.optimizer=auto", "optim.lr=null"]
+    arguments = ["compare", str(scenes), "--out", str(tmp_path / "out"), "--epochs", "1", *SETTINGS]
+    arguments += ["optim.optimizer=auto", "optim.lr=null"]
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".comparison.yaml.0123abcd.part").touch()  # of a first try that was killed at once
-    assert main(words) == 0
-    assert main(words) == 0
+    assert main(arguments) == 0
+    assert main(arguments) == 0
     assert capsys.readouterr().out.count("this run is finished; it is left as it is") == 2
 
 
 @pytest.mark.parametrize(
     ("seeds", "said"),
-    [(1, "not how much a second training would differ"), (3, "3 seeds tell only roughly"), (10, "by 10 seeds")],
+    [(1, "not the variation between trainings"), (3, "3 seeds show only roughly"), (10, "by 10 seeds")],
 )
 def test_the_caveat_says_what_the_intervals_are_of(seeds: int, said: str) -> None:
     assert said in caveats(seeds)[0]
 
 
-@pytest.mark.parametrize("said", ["the best was chosen by the same images", "frames of one sequence"])
+@pytest.mark.parametrize("said", ["the best encoder was chosen on the same images", "frames of one sequence"])
 def test_the_caveat_says_what_the_intervals_leave_out(said: str) -> None:
     assert said in " ".join(caveats(3))
 
@@ -231,34 +239,37 @@ def result(name: str, miou: float, latency_ms: float) -> EncoderResult:
     return EncoderResult(name, histories=(), mious=(miou, miou), iou_by_class=(), counts=(), cost=cost)
 
 
-def test_the_verdict_takes_the_fastest_of_those_that_are_as_good() -> None:
+def test_the_fastest_of_equally_good_encoders_is_recommended() -> None:
     results = [result("deep", 0.75, 30.0), result("middle", 0.745, 20.0), result("shallow", 0.6, 10.0)]
     differences = [
         Difference("deep", "middle", 0.005, -0.01, 0.02),
         Difference("deep", "shallow", 0.15, 0.1, 0.2),
         Difference("middle", "shallow", 0.145, 0.1, 0.2),
     ]
-    said = " ".join(verdict(results, differences))
+    said = " ".join(conclusions(results, differences))
     assert "middle is as good as deep within noise (0.5 points behind" in said
     assert "and 1.5 times as fast" in said
     assert "shallow is 15.0 points behind deep" in said
-    assert "Take middle: it is as good as deep within noise, and no other that is so is faster here." in said
+    assert "Choose middle: the fastest encoder that is as good as deep within noise." in said
 
 
-def test_a_wide_interval_is_no_equality() -> None:
+def test_a_wide_interval_does_not_mean_equality() -> None:
     results = [result("deep", 0.75, 30.0), result("shallow", 0.74, 10.0)]
-    said = " ".join(verdict(results, [Difference("deep", "shallow", 0.01, -0.03, 0.05)]))
-    assert "shallow cannot be told from deep (1.0 points behind, 95 % interval -3.0 to 5.0)" in said
-    assert "Take deep: it has the highest mean IoU, and none that is as good within noise is faster here; " in said
-    assert "shallow is faster still and cannot be told from deep: more images or seeds would tell." in said
+    said = " ".join(conclusions(results, [Difference("deep", "shallow", 0.01, -0.03, 0.05)]))
+    assert (
+        "The difference between shallow and deep is not significant (1.0 points behind, 95 % interval -3.0 to 5.0)"
+        in said
+    )
+    assert "Choose deep: it has the highest mean IoU, and no encoder equal within noise is faster. " in said
+    assert "shallow is faster, and the difference to deep is not significant: use more images or seeds" in said
 
 
-def test_one_image_and_one_seed_tell_nothing() -> None:
+def test_one_image_and_one_seed_decide_nothing() -> None:
     results = [result("deep", 0.75, 30.0), result("shallow", 0.65, 40.0)]
-    said = " ".join(verdict(results, [Difference("deep", "shallow", 0.1, 0.1, 0.1)]))
-    assert "shallow cannot be told from deep (10.0 points behind, and the resamples do not differ" in said
+    said = " ".join(conclusions(results, [Difference("deep", "shallow", 0.1, 0.1, 0.1)]))
+    assert "The difference between shallow and deep is not significant (10.0 points behind, and the resamples" in said
 
 
-def test_the_front_leaves_out_what_another_beats() -> None:
+def test_the_pareto_front_excludes_dominated_encoders() -> None:
     results = [result("a", 0.5, 10), result("b", 0.6, 20), result("c", 0.55, 30), result("d", 0.6, 20)]
     assert pareto_front(results, lambda entry: entry.cost.latency_ms) == ("a", "b", "d")

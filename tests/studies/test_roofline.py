@@ -4,7 +4,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pyramidseg.base.device import has_fast_bf16
-from pyramidseg.studies.benchmark_results import Convolution, Roofline, measure_roofline
+from pyramidseg.studies.roofline import Convolution, Roofline, measure_roofline
 
 CPU = torch.device("cpu")
 

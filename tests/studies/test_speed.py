@@ -21,7 +21,9 @@ from benchmarks.speed.training import OURS, PEER, TUNED
 
 from pyramidseg.base.overrides import load_config
 from pyramidseg.model.cost import describe_cost
-from pyramidseg.studies.benchmark_results import Machine, Roofline, Timing, alternate
+from pyramidseg.studies.hardware import Machine
+from pyramidseg.studies.roofline import Roofline
+from pyramidseg.studies.timing import Timing, alternate
 
 CPU = torch.device("cpu")
 MACHINE = Machine("a processor", 2, 2, "", {"torch": "2.15.0"})

@@ -1,1 +1,1 @@
-"""Models as files for other runtimes, each checked against the model it was made from."""
+"""Exports of models to files for other runtimes, each compared with its model before it is published."""

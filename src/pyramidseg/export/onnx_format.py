@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     import onnx
 
 LARGEST_BYTES = 2**31 - 2**20
-"""Of weights: a file of more than 2 GiB would need a second one beside it. The rest of the graph is far below 1 MiB."""
+"""Largest size of the weights: an ONNX file is limited to 2 GiB. The rest of the graph is far below 1 MiB."""
 
 SIZES = {
     INPUT: ("batch", None, "height", "width"),
     LOGITS: ("batch", None, "height", "width"),
     COARSE: ("batch", None, "coarse_height", "coarse_width"),
 }
-"""Names of the sizes that vary, instead of the formulas that the exporter puts there."""
+"""Names of the dynamic dimensions, in place of the formulas that the exporter writes."""
 
 
 class OnnxFile:
@@ -40,13 +40,13 @@ class OnnxFile:
     def __init__(self, program: ExportedProgram) -> None:
         self.content = to_onnx(program)
 
-    def save(self, path: Path, card: ExportMetadata) -> None:
-        """Write the model with this card."""
-        save_sealed(self.content, path, card.to_strings())
+    def save(self, path: Path, metadata: ExportMetadata) -> None:
+        """Write the model with its metadata."""
+        save_with_checksum(self.content, path, metadata.to_strings())
 
 
-def save_sealed(content: "onnx.ModelProto", path: Path, texts: Mapping[str, str]) -> None:
-    """Write a model with these metadata and the checksum of it all."""
+def save_with_checksum(content: "onnx.ModelProto", path: Path, texts: Mapping[str, str]) -> None:
+    """Write a model with these metadata texts and its checksum."""
     import onnx
 
     onnx.helper.set_model_props(content, {**texts, CHECKSUM: CHECKSUM_PLACEHOLDER})
@@ -56,11 +56,11 @@ def save_sealed(content: "onnx.ModelProto", path: Path, texts: Mapping[str, str]
 
 
 def to_onnx(program: ExportedProgram) -> "onnx.ModelProto":
-    """A program as ONNX, with outputs `logits` and `coarse_logits`.
+    """Convert a program to ONNX, with outputs `logits` and `coarse_logits`.
 
     Raises:
         MissingExtra: the exporter's libraries are not installed.
-        ConfigError: too large for one file, or with an operation that ONNX does not have.
+        ConfigError: the weights do not fit into one file, or an operation has no ONNX equivalent.
     """
     try:
         import onnx  # noqa: F401
@@ -80,7 +80,7 @@ def to_onnx(program: ExportedProgram) -> "onnx.ModelProto":
             )
     except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise ConfigError(f"cannot be written as ONNX: {reason[:300]}; --format torch may do") from error
+        raise ConfigError(f"cannot be written as ONNX: {reason[:300]}; try --format torch") from error
     assert exported is not None
     content = exported.model_proto
     _tidy(content)
@@ -88,7 +88,7 @@ def to_onnx(program: ExportedProgram) -> "onnx.ModelProto":
 
 
 def _tidy(content: "onnx.ModelProto") -> None:
-    """Name the sizes, and drop what the exporter tells of its own work: source lines, paths, formulas."""
+    """Name the dynamic dimensions, and remove source lines, paths and formulas that the exporter adds."""
     for value in (*content.graph.input, *content.graph.output):
         for dimension, name in zip(value.type.tensor_type.shape.dim, SIZES[value.name], strict=True):
             if name is not None:
@@ -100,7 +100,7 @@ def _tidy(content: "onnx.ModelProto") -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says of itself, whatever the outcome: errors are raised all the same."""
+    """Suppress the exporter's log messages below ERROR; exceptions are raised as usual."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

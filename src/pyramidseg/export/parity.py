@@ -1,8 +1,8 @@
-"""Parity: how far an exported file's predictions are from those of the model that it was made from.
+"""Parity: the difference between the predictions of an exported file and those of the model it was made from.
 
 The reference is the `Segmenter` itself, eager, in float32 on the CPU, with nothing folded. The file runs in its real
-runtime, and its full-size output is compared, which other programs use; on a piece also the part of it that prediction
-runs, whose logits are upsampled here.
+runtime. Compared is its full-size output, which other programs use; on crops of odd sizes also its coarse output, which
+`predict` uses and upsamples itself.
 
 Legend: B batch, K classes, H W pixels.
 """
@@ -20,40 +20,40 @@ from pyramidseg.evaluation.confusion import confusion_matrix
 from pyramidseg.evaluation.metrics import compute_metrics
 
 CLEAR_MARGIN = 0.1
-"""A pixel is clear if its two largest float32 logits are this far apart, in standard deviations of its image's logits.
+"""A pixel is clear if its two largest float32 logits differ by this many standard deviations of the image's logits.
 
-Relative, as logits have no scale of their own: that of an untrained model is a hundredth of a trained one's."""
+Relative, as logits have no fixed scale: those of an untrained model are a hundredth of those of a trained one."""
 
 LEAST_AGREEMENT = 0.9999
-"""Share of the pixels that have to keep their label in fp32: rounding decides where two classes are equal."""
+"""Least share of pixels that keep their label in fp32; not all, as rounding decides between equal classes."""
 
 LEAST_CLEAR_AGREEMENT = 0.999
-"""Share of the clear pixels that have to keep their label in fp16 and bf16."""
+"""Least share of clear pixels that keep their label in fp16 and bf16."""
 
 LARGEST_MIOU_CHANGE = 0.002
-"""In fp16 and bf16, in either direction."""
+"""Largest change of mIoU in fp16 and bf16, in either direction."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """The outcome of a check.
+    """Result of a comparison.
 
     Attributes:
-        precision: that the file was exported in, whose tolerance holds.
-        runtime: what ran the file, as its backend says it.
-        images: what it was run on, in words.
-        pixels: compared.
-        agreement: share of the pixels whose label is the reference's; where a logit is not finite, it is not.
-        clear: share of the pixels that are clear (`CLEAR_MARGIN`).
-        clear_agreement: as `agreement`, of those; NaN if there are none.
-        pieces_agreement: as `clear_agreement`, of the pieces alone, among which is what prediction runs: in many large
-            images, a file that fails for batches would be lost.
-        largest_difference: between logits; infinite where the file's are not finite.
-        deviation: standard deviation of the reference's logits, to compare the difference with.
+        precision: of the file; determines the tolerance.
+        runtime: description of the backend that ran the file.
+        images: description of the images.
+        pixels: number of compared pixels.
+        agreement: share of pixels with the label of the reference; a pixel with a logit that is not finite disagrees.
+        clear: share of pixels that are clear (`CLEAR_MARGIN`).
+        clear_agreement: as `agreement`, of the clear pixels; NaN if there are none.
+        pieces_agreement: as `clear_agreement`, of the crops of odd sizes and batches alone: a failure on these would
+            not show among many large images.
+        largest_difference: of logits; infinite if the file's are not finite.
+        deviation: standard deviation of the reference's logits, for comparison with the difference.
         miou: of the reference and of the file; None without labelled images.
-        latency_ms: of the bundle in torch and of the file, medians of alternating runs on an image of `latency_size`,
+        latency_ms: of the bundle in torch and of the file, medians of alternating runs on an image of `latency_size`
             (height, width).
-        latency_against: what ran the bundle for it, as its backend says it.
+        latency_against: description of the backend that ran the bundle for it.
     """
 
     precision: str
@@ -72,11 +72,11 @@ class Parity:
     latency_size: tuple[int, int]
 
     def findings(self) -> tuple[str, ...]:
-        """What is past the tolerance, in words; nothing if the file may be used."""
+        """Every figure outside its tolerance, as text; empty if the file may be used."""
         found = []
         if self.precision == "fp32" and not self.agreement >= LEAST_AGREEMENT:
             found.append(f"{_percent(self.agreement)} of the pixels keep their label, {LEAST_AGREEMENT:.2%} are needed")
-        # Without a clear pixel there is nothing to hold against the file but its labels as a whole.
+        # Without clear pixels, all pixels decide.
         clear = self.agreement if math.isnan(self.clear_agreement) else self.clear_agreement
         if self.precision != "fp32" and not clear >= LEAST_CLEAR_AGREEMENT:
             found.append(
@@ -84,7 +84,7 @@ class Parity:
             )
         if self.pieces_agreement < LEAST_CLEAR_AGREEMENT:
             found.append(
-                f"{_percent(self.pieces_agreement)} of the clear pixels of pieces and batches keep their label, "
+                f"{_percent(self.pieces_agreement)} of the clear pixels of odd sizes and batches keep their label, "
                 f"{LEAST_CLEAR_AGREEMENT:.1%} are needed"
             )
         if self.precision != "fp32" and self.miou is not None and not _same_miou(*self.miou):
@@ -94,7 +94,7 @@ class Parity:
         return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, with None for what is not finite."""
+        """As JSON values; numbers that are not finite become None."""
         contents = {name: _finite(value) for name, value in asdict(self).items()}
         return {
             **contents,
@@ -104,22 +104,22 @@ class Parity:
         }
 
     def table(self) -> str:
-        """For a terminal."""
+        """As text for a terminal."""
         before, after = self.latency_ms
-        asked = tolerance(self.precision)
+        required = tolerance(self.precision)
         rows = [
-            ("same label", _percent(self.agreement), asked.get("agreement", ""), f"of {self.pixels:,} pixels"),
+            ("same label", _percent(self.agreement), required.get("agreement", ""), f"of {self.pixels:,} pixels"),
             (
                 "same label where clear",
                 _percent(self.clear_agreement),
-                asked.get("clear_agreement", ""),
+                required.get("clear_agreement", ""),
                 f"of {_percent(self.clear)} of them, margin {CLEAR_MARGIN} deviations",
             ),
             ("largest logit difference", f"{self.largest_difference:.2g}", "", f"deviation {self.deviation:.2g}"),
         ]
         if self.miou is not None:
             change = f"{self.miou[1] - self.miou[0]:+.4f}"
-            rows.append(("mIoU", change, asked.get("miou", ""), f"{self.miou[0]:.4f} to {self.miou[1]:.4f}"))
+            rows.append(("mIoU", change, required.get("miou", ""), f"{self.miou[0]:.4f} to {self.miou[1]:.4f}"))
         rows.append(
             (
                 "latency",
@@ -130,15 +130,15 @@ class Parity:
         )
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = (
-            f"{what:<{widths[0]}}  {got:>{widths[1]}}  {needed:<{widths[2]}}  {of}".rstrip()
-            for what, got, needed, of in rows
+            f"{name:<{widths[0]}}  {value:>{widths[1]}}  {needed:<{widths[2]}}  {of}".rstrip()
+            for name, value, needed, of in rows
         )
         return "\n".join(lines)
 
 
 @dataclass
 class Comparison:
-    """Sums over images, one batch after the other."""
+    """Sums over batches of images."""
 
     classes: Classes
     pixels: int = 0
@@ -151,7 +151,7 @@ class Comparison:
     labelled_images: int = 0
 
     def add(self, expected: Tensor, got: Tensor, truth: Tensor | None = None) -> None:
-        """Compare logits (B, K, H, W) with the reference's, and the labels of both with the truth (B, H, W)."""
+        """Add logits (B, K, H, W) of the reference and of the file, and the true labels (B, H, W) if known."""
         assert expected.shape == got.shape, (expected.shape, got.shape)
         finite = got.isfinite().all(dim=1)
         labels, own = expected.max(dim=1).indices, got.max(dim=1).indices
@@ -163,11 +163,11 @@ class Comparison:
         self.clear_agreeing += int((same & clear).sum())
         difference = float((expected - got).abs().max()) if finite.all() else math.inf
         self.largest_difference = max(self.largest_difference, difference)
-        for logits in expected.flatten(0, 1):  # one map at a time: in float64 all of them would take much memory
+        for logits in expected.flatten(0, 1):  # one map at a time: float64 takes twice the memory
             values = logits.double()
             self.moments += torch.stack([torch.tensor(values.numel()), values.sum(), values.square().sum()])
         if truth is not None:
-            # A pixel that is not finite has no label: it counts as a wrong one.
+            # Logits that are not finite give no label: count a wrong one.
             own = own.where(finite, (labels + 1) % len(self.classes))
             matrices = [confusion_matrix(found, truth, len(self.classes)) for found in (labels, own)]
             sums = torch.stack(matrices)
@@ -180,7 +180,7 @@ class Comparison:
         return self.clear_agreeing / self.clear if self.clear else math.nan
 
     def miou(self) -> tuple[float, float] | None:
-        """Of the reference and of the file; None without truth."""
+        """MIoU of the reference and of the file; None without true labels."""
         if self.confusions is None:
             return None
         before, after = (
@@ -189,7 +189,7 @@ class Comparison:
         return before, after
 
     def result(self, **about: Any) -> Parity:
-        """The outcome; `about` is what only the caller knows: precision, runtime, images, latencies."""
+        """The result; `about` has what only the caller knows: precision, runtime, images, latencies."""
         count, total, squares = self.moments.tolist()
         return Parity(
             pixels=self.pixels,
@@ -204,7 +204,7 @@ class Comparison:
 
 
 def tolerance(precision: str) -> Mapping[str, str]:
-    """What is asked of a file, in words, by the name of the figure."""
+    """The tolerance of a file as text, by the name of the figure."""
     if precision == "fp32":
         return {"agreement": f"at least {LEAST_AGREEMENT:.2%}"}
     return {
@@ -214,7 +214,7 @@ def tolerance(precision: str) -> Mapping[str, str]:
 
 
 def _margin(logits: Tensor) -> Tensor:
-    """Distance of the two largest logits, (B, H, W); infinite where there is one class."""
+    """Difference of the two largest logits, (B, H, W); infinite if there is one class."""
     if logits.shape[1] == 1:
         return torch.full_like(logits[:, 0], math.inf)
     first = logits.max(dim=1, keepdim=True)

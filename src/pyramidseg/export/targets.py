@@ -1,8 +1,4 @@
-"""The formats: how each is written, by which runtime it is checked, and in which precisions it comes.
-
-int8 will join as a precision whose graph is quantised between `capture` and the format, in a module `quantise` of this
-package; parity, files and command line need nothing new for it.
-"""
+"""The export formats: how each is written, which runtime checks it, and its precisions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,28 +18,28 @@ from pyramidseg.export.openvino_format import OpenVinoFile
 from pyramidseg.export.torch_format import TorchFile
 
 PLANNED = {"int8": "quantisation is not part of this version yet"}
-"""Precisions that are still to come."""
+"""Reason by precision that is not supported yet."""
 
 
 class ModelFile(Protocol):
-    """A graph in a format, ready to be written as often as it takes: the card changes, the rest does not."""
+    """A graph converted to a format, which can be saved repeatedly with different metadata."""
 
-    def save(self, path: Path, card: ExportMetadata) -> None:
-        """Write it, with whatever other files it consists of."""
+    def save(self, path: Path, metadata: ExportMetadata) -> None:
+        """Write the file, and any other files that belong to it."""
         ...
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of exported file.
+    """An export format.
 
     Attributes:
-        convert: a captured graph to a file of this kind.
-        backend: what runs it, and so what checks it.
-        graphs: precision of the graph that is converted, by precision of the file.
-        suffixes: of all files that it consists of; the one that is opened comes last.
-        refusals: why a precision is not to be had.
-        slow_on_processors: what is to be said of a precision that only GPUs are fast in.
+        convert: converts a captured graph.
+        backend: runs the file, and so checks it.
+        graphs: precision of the graph to convert, by precision of the file.
+        suffixes: of all its files; the file that is opened comes last.
+        refusals: reason by precision that the format does not support.
+        slow_on_cpu: message by precision that is fast on GPUs only.
     """
 
     convert: Callable[[ExportedProgram], ModelFile]
@@ -51,11 +47,11 @@ class Format:
     graphs: Mapping[str, str]
     suffixes: tuple[str, ...]
     refusals: Mapping[str, str] = field(default_factory=dict)
-    slow_on_processors: Mapping[str, str] = field(default_factory=dict)
+    slow_on_cpu: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def suffix(self) -> str:
-        """Of the file that is opened."""
+        """Suffix of the file that is opened."""
         return self.suffixes[-1]
 
 
@@ -65,12 +61,12 @@ FORMATS: dict[str, Format] = {
         OnnxRuntimeBackend,
         graphs={"fp32": "fp32", "fp16": "fp16"},
         suffixes=(".onnx",),
-        refusals={"bf16": "ONNX Runtime has no bf16 convolutions on processors; OpenVINO has (--format openvino)"},
+        refusals={"bf16": "ONNX Runtime has no bf16 convolutions on CPUs; OpenVINO has (--format openvino)"},
     ),
     "openvino": Format(
         OpenVinoFile,
         OpenVinoBackend,
-        # The runtime multiplies in what it is told, whatever the weights are stored in.
+        # The precision is set when the file is run, whatever the weights are stored in.
         graphs={"fp32": "fp32", "fp16": "fp32", "bf16": "fp32"},
         suffixes=(".bin", ".xml"),
     ),
@@ -79,8 +75,8 @@ FORMATS: dict[str, Format] = {
         ExportedTorchBackend,
         graphs={"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"},
         suffixes=(".pt2",),
-        slow_on_processors={
-            "fp16": "fp16 is for GPUs: on a processor torch is many times slower in it than in fp32, also in the check"
+        slow_on_cpu={
+            "fp16": "fp16 is for GPUs: on a CPU torch is many times slower in it than in fp32, also during this check"
         },
     ),
 }
@@ -88,17 +84,17 @@ FORMATS: dict[str, Format] = {
 
 
 def find_format(name: str, precision: str) -> Format:
-    """The format of a name, which can be had in this precision.
+    """The format of a name.
 
     Raises:
-        ConfigError: it cannot, or one of them does not exist.
+        ConfigError: an unknown format or precision, or the format does not support the precision.
     """
     if name not in FORMATS:
-        raise ConfigError(f"--format {name}: no such format; {nearest(name, FORMATS)}")
+        raise ConfigError(f"--format {name}: unknown format; {nearest(name, FORMATS)}")
     if precision not in (*PRECISIONS, *PLANNED):
-        raise ConfigError(f"--precision {precision}: no such precision; {nearest(precision, PRECISIONS)}")
-    chosen = FORMATS[name]
-    if precision in chosen.graphs:
-        return chosen
-    reason = {**PLANNED, **chosen.refusals}[precision]
-    raise ConfigError(f"--format {name} --precision {precision}: {reason}; possible are {', '.join(chosen.graphs)}")
+        raise ConfigError(f"--precision {precision}: unknown precision; {nearest(precision, PRECISIONS)}")
+    found = FORMATS[name]
+    if precision in found.graphs:
+        return found
+    reason = {**PLANNED, **found.refusals}[precision]
+    raise ConfigError(f"--format {name} --precision {precision}: {reason}; supported: {', '.join(found.graphs)}")

@@ -1,4 +1,4 @@
-"""Programs of `torch.export`: a `.pt2` file that runs wherever torch does, and that AOTInductor can compile."""
+"""torch.export programs: a `.pt2` file that runs wherever torch does, and that AOTInductor can compile."""
 
 import json
 import zipfile
@@ -12,20 +12,20 @@ from pyramidseg.backends.torch_export_backend import CHECKSUM_FILE, METADATA_FIL
 
 
 class TorchFile:
-    """A program as it is."""
+    """A program in torch's own format."""
 
     def __init__(self, program: ExportedProgram) -> None:
         self._program = program
 
-    def save(self, path: Path, card: ExportMetadata) -> None:
-        """Write the program with this card."""
-        texts = json.dumps(card.to_strings(), ensure_ascii=False)
+    def save(self, path: Path, metadata: ExportMetadata) -> None:
+        """Write the program with its metadata."""
+        texts = json.dumps(metadata.to_strings(), ensure_ascii=False)
         torch.export.save(self._program, path, extra_files={METADATA_FILE: texts})
-        seal(path)
+        add_checksum(path)
 
 
-def seal(path: Path) -> None:
-    """Put the checksum of a program's archive into it."""
+def add_checksum(path: Path) -> None:
+    """Add the checksum of a program's archive to the archive."""
     with zipfile.ZipFile(path, "a") as archive:
         root = archive.namelist()[0].partition("/")[0]
         archive.writestr(f"{root}/extra/{CHECKSUM_FILE}", archive_checksum(archive))

@@ -1,4 +1,4 @@
-"""What is predicted when it is timed: scenes rather than noise, whose label maps would fray.
+"""Images for timing prediction: synthetic scenes, as label maps of noise have unrealistically many borders.
 
 Legend: B batch, C channels, H W pixels.
 """
@@ -13,11 +13,11 @@ from pyramidseg.backends.metadata import INPUT_DTYPES
 from pyramidseg.demo.scenes import SMALLEST_PX, draw_scene
 
 DISTINCT = 8
-"""Scenes that are drawn; a larger batch shows them again."""
+"""Number of different scenes; a larger batch repeats them."""
 
 
 def scene_images(batch: int, *, channels: int, height: int, width: int) -> Tensor:
-    """(B, C, H, W) uint8 street scenes; other numbers of channels repeat red, green and blue."""
+    """(B, C, H, W) uint8 street scenes; with other numbers of channels, red, green and blue repeat."""
     large = max(height, SMALLEST_PX), max(width, SMALLEST_PX)
     drawn = [draw_scene(index, height=large[0], width=large[1]).image for index in range(min(batch, DISTINCT))]
     scenes_BHWC = np.stack([drawn[index % DISTINCT] for index in range(batch)])[:, :height, :width]
@@ -25,14 +25,14 @@ def scene_images(batch: int, *, channels: int, height: int, width: int) -> Tenso
     return torch.from_numpy(scenes_BHWC[..., order]).permute(0, 3, 1, 2).contiguous()
 
 
-def taken_dtype(backend: ModelBackend) -> torch.dtype:
-    """A dtype of images that a backend takes: uint8, unless it runs a file for another one alone."""
+def accepted_dtype(backend: ModelBackend) -> torch.dtype:
+    """A dtype of images that a backend accepts: uint8, unless its file is for uint16 images."""
     if isinstance(backend, ExportedBackend) and backend.metadata.input_dtype == "uint16":
         return INPUT_DTYPES["uint16"]
     return torch.uint8
 
 
-def as_taken(images: Tensor, backend: ModelBackend) -> Tensor:
-    """uint8 images as a backend takes them, of the same brightness."""
-    dtype = taken_dtype(backend)
+def as_accepted(images: Tensor, backend: ModelBackend) -> Tensor:
+    """Convert uint8 images to a dtype that a backend accepts, with the same brightness."""
+    dtype = accepted_dtype(backend)
     return images if dtype == torch.uint8 else (images.int() * 257).to(dtype)

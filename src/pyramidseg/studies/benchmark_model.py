@@ -1,10 +1,10 @@
-"""`benchmark_model`: one model in all that can run it here, beside the machine's own limit."""
+"""`benchmark_model`: latency, throughput and memory of a model in every backend, with the machine's roofline."""
 
 import importlib.util
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,30 +24,20 @@ from pyramidseg.model.cost import describe_cost
 from pyramidseg.model.tensor_files import read_metadata
 from pyramidseg.predict.receptive_field import meta_model
 from pyramidseg.predict.segmentation import predict_labels
-from pyramidseg.studies.benchmark_images import as_taken, scene_images
-from pyramidseg.studies.benchmark_results import (
-    AutoChoice,
-    BenchmarkResult,
-    Conditions,
-    Row,
-    Timing,
-    alternate,
-    describe_machine,
-    measure_roofline,
-)
+from pyramidseg.studies.benchmark_images import as_accepted, scene_images
+from pyramidseg.studies.benchmark_results import BenchmarkResult, Conditions, Row
+from pyramidseg.studies.hardware import describe_machine
 from pyramidseg.studies.process_memory import peak_memory
+from pyramidseg.studies.roofline import measure_roofline
+from pyramidseg.studies.timing import Timing, alternate
 
 logger = logging.getLogger(__name__)
-
-# What can run a model on this machine: backends and precisions, with the exports that some of them need.
 
 RUNTIMES: dict[str, type[ExportedBackend]] = {backend.name: backend for backend in EXPORTED.values()}
 """Backends that run exported files, by name."""
 
 CHOOSABLE = ("torch", "torch-compiled", "openvino")
-"""Backends whose precision is chosen when they run; that of the others is the file's."""
-
-Say = Callable[[str], object]
+"""Backends whose precision is set at run time; the others use the precision of the file."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +45,19 @@ class Candidate:
     """A backend to measure.
 
     Attributes:
-        file: that it runs.
-        asked: the precision that `make_backend` was given for it.
-        exported: whether the file was made for this measurement.
+        file: the model file.
+        precision: the argument of `make_backend` for it.
+        exported: whether the file was exported for this benchmark.
     """
 
     backend: ModelBackend
     file: Path
-    asked: RunPrecision
+    precision: RunPrecision
     exported: bool
 
 
 class TemporaryExports:
-    """A bundle's exports to a folder, each made and checked when it is first asked for."""
+    """Exports of a bundle in a folder, each made and checked when it is first requested."""
 
     def __init__(self, bundle: Path, folder: Path) -> None:
         self._bundle = bundle
@@ -75,11 +65,11 @@ class TemporaryExports:
         self._done: dict[str, Path] = {}
 
     def file_for(self, backend: type[ExportedBackend]) -> Path:
-        """The bundle in fp32 for a runtime.
+        """The fp32 export for a runtime.
 
         Raises:
-            ConfigError: the encoder cannot be exported, or the file predicts something else.
-            MissingExtra: what it takes to export is not installed.
+            ConfigError: the encoder cannot be exported, or the file's predictions differ too much.
+            MissingExtra: a library for the export is not installed.
         """
         if backend.format not in self._done:
             logger.info(f"exporting to {backend.format} to benchmark it")
@@ -87,17 +77,17 @@ class TemporaryExports:
                 export = export_model(self._bundle, format=backend.format, out=self._folder)
             if export.path is None:
                 raise ConfigError(
-                    f"backend={backend.name}: the export predicts otherwise: {'; '.join(export.findings)}"
+                    f"backend={backend.name}: the export differs from the bundle: {'; '.join(export.findings)}"
                 )
             self._done[backend.format] = export.path
         return self._done[backend.format]
 
 
 def backend_names(model: Path, device: torch.device) -> tuple[str, ...]:
-    """The backends that are measured where none are named: those that people would choose from.
+    """The backends that are measured by default.
 
-    An exported file has the one that it was checked in. A bundle runs in torch, on a GPU also compiled; exported, in
-    ONNX Runtime, and on a CPU in OpenVINO, where they are installed.
+    For an exported file, the one it was checked in. For a bundle, torch, on a GPU also compiled; and if installed, its
+    export in ONNX Runtime and, on a CPU, in OpenVINO.
     """
     if (own := EXPORTED.get(model.suffix)) is not None:
         return (own.name,)
@@ -108,27 +98,27 @@ def backend_names(model: Path, device: torch.device) -> tuple[str, ...]:
 
 
 def is_installed(backend: type[ExportedBackend]) -> bool:
-    """Whether a runtime's libraries are."""
+    """Whether the libraries of a runtime are installed."""
     return all(importlib.util.find_spec(library) for library in backend.libraries)
 
 
 def check_names(names: Sequence[str], model: Path, device: torch.device) -> None:
-    """Refuse names of no backend, or of one that cannot run this model on this device.
+    """Check the names of backends before anything is measured.
 
     Raises:
-        ConfigError: one of them, or there is none at all.
+        ConfigError: no names, an unknown name, or a backend that cannot run this model.
         DeviceError: a runtime does not have the device.
         MissingExtra: a runtime is not installed.
     """
     if not names:
-        raise ConfigError(f"--backends: names none; known: {', '.join(sorted(BACKENDS))}")
+        raise ConfigError(f"--backends: no names given; known: {', '.join(sorted(BACKENDS))}")
     for name in names:
         if name not in BACKENDS:
-            raise ConfigError(f"--backends {name}: no such backend; {nearest(name, BACKENDS)}")
+            raise ConfigError(f"--backends {name}: unknown backend; {nearest(name, BACKENDS)}")
         if (own := EXPORTED.get(model.suffix)) is not None and name != own.name:
             raise ConfigError(
-                f"--backends {name}: {model} is run by {own.name}, through which its export was checked; leave "
-                "--backends out, or name the bundle that it was made from"
+                f"--backends {name}: {model} is run by {own.name}, in which its export was checked; leave "
+                "--backends out, or pass the bundle that it was exported from"
             )
         if name in RUNTIMES:
             RUNTIMES[name].check_device(device)
@@ -137,21 +127,21 @@ def check_names(names: Sequence[str], model: Path, device: torch.device) -> None
 def find_candidates(
     model: Path, names: Sequence[str] | None, device: torch.device, exports: TemporaryExports
 ) -> tuple[list[Candidate], dict[str, str]]:
-    """Open a model in each backend and each precision that the device multiplies in natively.
+    """Open a model in each backend and each native precision of the device.
 
     Args:
-        names: backends that have to run it; None takes `backend_names`, of which some may fail.
+        names: backends that must run it; None uses `backend_names` and leaves out those that fail.
 
     Returns:
-        The candidates, and why others were left out, by name.
+        The candidates, and the reason for each backend that was left out, by name.
 
     Raises:
-        PyramidSegError: a backend that was named cannot run the model.
+        PyramidSegError: a backend in `names` cannot run the model.
     """
     found, left_out = [], {}
     for name in backend_names(model, device) if names is None else names:
         try:
-            found += _opened(model, name, device, exports)
+            found += _open(model, name, device, exports)
         except PyramidSegError as error:
             if names is not None:
                 raise
@@ -159,7 +149,7 @@ def find_candidates(
     return found, left_out
 
 
-def _opened(model: Path, name: str, device: torch.device, exports: TemporaryExports) -> list[Candidate]:
+def _open(model: Path, name: str, device: torch.device, exports: TemporaryExports) -> list[Candidate]:
     exported = name in RUNTIMES and model.suffix not in EXPORTED
     file = exports.file_for(RUNTIMES[name]) if exported else model
     return [
@@ -174,71 +164,22 @@ def _precisions(name: str, device: torch.device) -> tuple[RunPrecision, ...]:
     return ("fp32", "bf16") if has_fast_bf16(device) else ("fp32",)
 
 
-# Why `--backend auto` takes what it takes, and whether it is the fastest.
+def explain_auto(model: Path, selected: ModelBackend) -> str:
+    """One sentence on the backend that `--backend auto` selects for a model.
 
-
-def explain_choice(model: Path, chosen: ModelBackend, rows: Sequence[Row]) -> AutoChoice:
-    """The rule by which `auto` has taken a backend for a model, and how it did against the others."""
-    return AutoChoice(chosen.name, chosen.precision, _rule(model, chosen), tuple(_verdict(model, chosen, rows)))
-
-
-def _rule(model: Path, chosen: ModelBackend) -> str:
+    Args:
+        selected: what `make_backend` returned for it.
+    """
     if model.suffix in EXPORTED:
-        return "an exported file is run by the runtime in which its export was checked"
-    if chosen.device.type != "cpu":
-        return "a bundle runs in torch on a GPU, and is not compiled unasked, which takes a minute or two"
-    order = " and ".join(backend.name for backend in FASTER_ON_CPU)
-    if chosen.name in RUNTIMES:
-        return f"of {order}, in this order, it is the first whose export lies beside the bundle ({chosen.note})"
-    if chosen.note:
-        return chosen.note
-    return f"it would take {order}, in this order, if an export for them lay beside the bundle"
-
-
-def _verdict(model: Path, chosen: ModelBackend, rows: Sequence[Row]) -> list[str]:
-    own = next((row for row in rows if (row.backend, row.precision) == (chosen.name, chosen.precision)), None)
-    if own is None:
-        return ["it is not among those measured here"]
-    rivals = [row for row in rows if row.precision == own.precision]
-    fastest = max(rivals, key=_speed)
-    said = []
-    if fastest is not own:
-        said.append(
-            f"in {own.precision}, {fastest.backend} is {_speed(fastest) / _speed(own):.2f} times as fast here, by one "
-            f"image: {_way_to(model, fastest)}"
-        )
-    elif len(rows) > 1:
-        said.append(f"in {own.precision}, nothing measured here is faster, by one image")
-    in_batches = max(rivals, key=_rate)
-    if _rate(in_batches) > _rate(fastest):
-        said.append(
-            f"in {own.precision}, by the batch, {in_batches.backend} is {_rate(in_batches) / _rate(fastest):.2f} times "
-            f"as fast as {fastest.backend}"
-        )
-    others = [row for row in rows if row.precision != own.precision and _speed(row) > _speed(fastest)]
-    if others:
-        best = max(others, key=_speed)
-        said.append(
-            f"in {best.precision}, {best.backend} is {_speed(best) / _speed(fastest):.2f} times as fast as that, and "
-            f"never taken unasked, as it moves labels where classes are close: {_way_to(model, best)}"
-            + (f" --precision {best.precision}" if best.backend in CHOOSABLE else "")
-        )
-    return said
-
-
-def _speed(row: Row) -> float:
-    return row.speedup
-
-
-def _rate(row: Row) -> float:
-    return row.images_per_second
-
-
-def _way_to(model: Path, row: Row) -> str:
-    """What to type to have a row's backend."""
-    if row.backend in RUNTIMES and model.suffix not in EXPORTED:
-        return f"pyramidseg export {model} --format {RUNTIMES[row.backend].format}, then --backend {row.backend}"
-    return f"--backend {row.backend}"
+        reason = "the runtime in which the export was checked"
+    elif selected.note:
+        reason = selected.note
+    elif selected.device.type != "cpu":
+        reason = "the default on a GPU"
+    else:
+        preferred = ", ".join(backend.name for backend in FASTER_ON_CPU)
+        reason = f"no exported model next to the bundle (preferred: {preferred})"
+    return f"auto selects {selected.name}: {reason}"
 
 
 RESULTS = "benchmark.json"
@@ -246,7 +187,7 @@ RESULTS = "benchmark.json"
 DEFAULT_SIZE = (512, 512)
 
 WARMUP = 2
-"""Rounds before those that count: runtimes choose their kernels in them."""
+"""Rounds that are not timed, in which runtimes select their kernels."""
 
 
 def benchmark_model(
@@ -259,45 +200,44 @@ def benchmark_model(
     device: str = "auto",
     out: str | Path | None = None,
 ) -> BenchmarkResult:
-    """Measure a model's prediction on this machine, as `pyramidseg benchmark` does: from pixels to label map.
+    """Measure prediction with a model on this machine, from pixels to label map, as `pyramidseg benchmark` does.
 
-    First the convolution roofline; then every backend and precision in turn, round by round, with medians; then the
-    memory of each, in a process of its own. A bundle is exported for the runtimes that are installed, into a folder
-    that goes afterwards.
+    Measures the convolution roofline, then all backends and precisions in alternating rounds, then the memory of each
+    in a separate process. A bundle is exported for the installed runtimes into a temporary folder.
 
     Args:
-        model: a bundle, or an exported file, which only runs in its own runtime.
-        size: height and width in pixels; by default those of the crops that a bundle was trained on, else 512x512.
-        batch_size: images at once, for the throughput.
-        backends: names in `BACKENDS` that have to be measured; by default those that `backend_names` lists.
+        model: a bundle, or an exported file, which runs in its own runtime only.
+        size: height and width in pixels; by default those of the training crops of a bundle, else 512x512.
+        batch_size: images per batch for the throughput.
+        backends: names in `BACKENDS`; by default those of `backend_names`.
         out: folder for benchmark.json.
 
     Raises:
-        ConfigError: a number below 1, or a backend that does not exist or cannot run this model.
-        MissingExtra: the library of a backend that was named is not installed.
+        ConfigError: a number below 1, or an unknown backend or one that cannot run this model.
+        MissingExtra: the library of a backend in `backends` is not installed.
         WeightsError: the model cannot be read.
-        OutputError: `out` holds a benchmark already, or cannot be written.
+        OutputError: `out` already has a benchmark, or cannot be written.
     """
     path, folder = Path(model), None if out is None else Path(out)
     if size is not None and (not isinstance(size, Sequence) or len(size) != 2):
-        raise ConfigError(f"benchmark: size={size!r}: height and width are needed, such as (512, 512)")
+        raise ConfigError(f"benchmark: size={size!r}: must be height and width, such as (512, 512)")
     if isinstance(backends, str):
-        raise ConfigError(f"benchmark: backends={backends!r}: a list of names is needed, such as [{backends!r}]")
+        raise ConfigError(f"benchmark: backends={backends!r}: must be a list of names, such as [{backends!r}]")
     for name, number in (("batch_size", batch_size), ("rounds", rounds), ("height and width", min(size or (1,)))):
         if number < 1:
-            raise ConfigError(f"benchmark: {name}={number}: at least 1 is needed")
+            raise ConfigError(f"benchmark: {name}={number}: must be at least 1")
     place = choose_device(device)
     if backends is not None:
         check_names(backends, path, place)
     if folder is not None:
         refuse_existing(folder, [RESULTS])
-    chosen = make_backend(path, device=place)
+    auto = make_backend(path, device=place)
     height, width = size or default_size(path)
-    network = meta_model(chosen.settings, len(chosen.classes))
+    network = meta_model(auto.settings, len(auto.classes))
     conditions = Conditions(
         model=path.name,
         encoder=network.encoder.name,
-        classes=len(chosen.classes),
+        classes=len(auto.classes),
         height=height,
         width=width,
         batch_size=batch_size,
@@ -310,14 +250,14 @@ def benchmark_model(
     with tempfile.TemporaryDirectory(prefix="pyramidseg-benchmark-") as exports:
         candidates, left_out = find_candidates(path, backends, place, TemporaryExports(path, Path(exports)))
         rows = _measure(candidates, conditions, place)
-    result = BenchmarkResult(conditions, rows, left_out, explain_choice(path, chosen, rows))
+    result = BenchmarkResult(conditions, rows, left_out, explain_auto(path, auto))
     if folder is not None:
         write_json(folder / RESULTS, result.to_dict())
     return result
 
 
 def default_size(model: Path) -> tuple[int, int]:
-    """Height and width of the crops that a bundle was trained on; 512x512 where that is not known."""
+    """Height and width of the training crops of a bundle; 512x512 if unknown."""
     if model.suffix in EXPORTED:
         return DEFAULT_SIZE
     crop = json.loads(read_metadata(model, kind=KIND)["facts"]).get("crop")
@@ -325,10 +265,10 @@ def default_size(model: Path) -> tuple[int, int]:
 
 
 def _measure(candidates: Sequence[Candidate], conditions: Conditions, device: torch.device) -> tuple[Row, ...]:
-    logger.info(f"measuring {len(candidates)} in turn, {conditions.rounds} rounds, after {WARMUP} that do not count")
+    logger.info(f"measuring {len(candidates)} backends in {conditions.rounds} rounds, after {WARMUP} rounds of warm-up")
     one = _timings(candidates, conditions, batch=1, device=device)
     many = _timings(candidates, conditions, batch=conditions.batch_size, device=device)
-    logger.info("measuring the memory of each, in processes of their own")
+    logger.info("measuring the memory of each in a separate process")
     rows = []
     for index, candidate in enumerate(candidates):
         backend, latency, batch = candidate.backend, one[index], many[index]
@@ -354,7 +294,7 @@ def _measure(candidates: Sequence[Candidate], conditions: Conditions, device: to
 
 
 def _peak(candidate: Candidate, conditions: Conditions, device: torch.device) -> tuple[int | None, str]:
-    """Bytes, or why there are none: the timings are worth having without."""
+    """Peak memory in bytes and an empty text, or None and the reason: the timings are useful without it."""
     try:
         peak = peak_memory(
             candidate.file,
@@ -362,21 +302,21 @@ def _peak(candidate: Candidate, conditions: Conditions, device: torch.device) ->
             width=conditions.width,
             device=device,
             backend=candidate.backend.name,
-            precision=candidate.asked,
+            precision=candidate.precision,
         )
     except TrainingError as error:
-        return None, str(error).replace(str(candidate.file), candidate.file.name)  # results name no paths
+        return None, str(error).replace(str(candidate.file), candidate.file.name)  # results contain no paths
     return peak, ""
 
 
 def _timings(
     candidates: Sequence[Candidate], conditions: Conditions, *, batch: int, device: torch.device
 ) -> Mapping[int, Timing]:
-    """By place in the list; each call takes images in memory to label maps."""
+    """Timings by index of the candidate; each call computes label maps of images in memory."""
     channels = candidates[0].backend.in_channels
     images = scene_images(batch, channels=channels, height=conditions.height, width=conditions.width)
     calls = {
-        index: partial(predict_labels, candidate.backend, as_taken(images, candidate.backend))
+        index: partial(predict_labels, candidate.backend, as_accepted(images, candidate.backend))
         for index, candidate in enumerate(candidates)
     }
     return alternate(calls, rounds=conditions.rounds, warmup=WARMUP, device=device)

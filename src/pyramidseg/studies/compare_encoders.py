@@ -1,9 +1,10 @@
-"""A comparison: which runs it is made of, and carrying them out so that it can be taken up again at any time.
+"""Comparison of encoders: plans its training runs and executes them, so that it can be resumed at any time.
 
-DIR/comparison.yaml holds what was asked, DIR/runs/ENCODER-seedN one ordinary training run each.
+DIR/comparison.yaml holds the study, DIR/runs/ENCODER-seedN one ordinary training run each.
 """
 
 import logging
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,28 +32,26 @@ from pyramidseg.training.task import Validation
 
 logger = logging.getLogger(__name__)
 
-# How many epochs a budget in minutes allows: one trial epoch of each encoder is timed.
-
 
 @dataclass(frozen=True)
 class TimedSegmentation(SegmentationTask):
-    """SegmentationTask that notes the seconds of each validation, which metrics.csv does not have."""
+    """SegmentationTask that records the seconds of each validation, which metrics.csv does not have."""
 
     seconds: list[float] = field(default_factory=list)
 
     def validate(self, model: nn.Module) -> Validation:
         """See `Task.validate`."""
-        began = time.monotonic()
+        started = time.monotonic()
         found = super().validate(model)
-        self.seconds.append(time.monotonic() - began)
+        self.seconds.append(time.monotonic() - started)
         return found
 
 
 def epoch_seconds(config: Config, dataset: str, *, out: Path) -> float:
-    """Seconds that training and validation take in one epoch, by a run of one in `out`, which is deleted again.
+    """Seconds of training and validation in one epoch, measured by a run in `out`, which is deleted afterwards.
 
     Raises:
-        Interrupted: in words of a comparison.
+        Interrupted: with a message for users of `compare`.
     """
     timed: list[TimedSegmentation] = []
 
@@ -65,7 +64,7 @@ def epoch_seconds(config: Config, dataset: str, *, out: Path) -> float:
 
     shutil.rmtree(out, ignore_errors=True)
     try:
-        with _nothing_kept(), only_warnings():
+        with _trial_interruptions(), only_warnings():
             run = run_task(
                 config,
                 timed_setup,
@@ -79,28 +78,27 @@ def epoch_seconds(config: Config, dataset: str, *, out: Path) -> float:
 
 
 def affordable_epochs(encoder: str, *, minutes: float, seconds: float) -> int:
-    """Epochs of so many seconds that fit into the minutes.
+    """Number of epochs of this length that fit into the minutes.
 
     Raises:
-        ConfigError: not even one does.
+        ConfigError: not even one fits.
     """
     epochs = int(60 * minutes / seconds)
     if epochs < 1:
         raise ConfigError(
-            f"compare: --minutes {minutes:g}: an epoch of {encoder} takes {seconds / 60:.1f} minutes here; give more"
+            f"compare: --minutes {minutes:g}: an epoch of {encoder} takes {seconds / 60:.1f} minutes here; "
+            "choose a larger budget"
         )
     return epochs
 
 
 @contextmanager
-def _nothing_kept() -> Iterator[None]:
-    """What an interruption means in a trial epoch; training's own words are of a run that is kept."""
+def _trial_interruptions() -> Iterator[None]:
+    """Replaces the message of an interruption: unlike other runs, a trial epoch is not kept."""
     try:
         yield
     except Interrupted:
-        raise Interrupted(
-            "interrupted in a trial epoch, of which nothing is kept; the same command begins again"
-        ) from None
+        raise Interrupted("interrupted in a trial epoch, which is not kept; the same command starts again") from None
 
 
 PLAN = "comparison.yaml"
@@ -108,14 +106,15 @@ PLAN = "comparison.yaml"
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared.
+    """A comparison of encoders.
 
     Attributes:
-        dataset: as the user named it.
-        encoders: networks by their full names.
-        epochs: by encoder; equal for all, or as many as the minutes that were given allow.
-        minutes: budget of one run's training and validation, or None where epochs were given.
-        settings: given settings that all runs share, by dotted name.
+        dataset: as given by the user.
+        encoders: full names.
+        seeds: number of runs per encoder.
+        epochs: by encoder; equal for all, or as many as fit into `minutes`.
+        minutes: budget for training and validation of one run; None if the budget is in epochs.
+        settings: settings that all runs share, by dotted name.
     """
 
     dataset: str
@@ -126,11 +125,11 @@ class Study:
     settings: dict[str, Any]
 
     def config(self, encoder: str, seed: int) -> Config:
-        """Settings of one run."""
+        """Configuration of one run."""
         return _config(self.settings, encoder=encoder, epochs=self.epochs[encoder], seed=seed)
 
 
-def begin_study(
+def open_study(
     dataset: str,
     encoders: tuple[str, ...],
     *,
@@ -140,27 +139,27 @@ def begin_study(
     minutes: float | None,
     settings: Mapping[str, Any],
 ) -> Study:
-    """The study in `out`: a new one, or the one that is there already, which has to ask the same.
+    """The study in `out`: a new one, or the existing one if it has the same arguments.
 
     Args:
-        epochs, minutes: the budget of every run; one of them.
+        epochs, minutes: budget of each run; exactly one of them.
 
     Raises:
-        ConfigError: no budget or two, an unknown encoder or one named twice, or another study than the one in `out`.
-        OutputError: `out` holds something else.
+        ConfigError: no budget or two, an unknown or repeated encoder, or arguments that differ from the study in `out`.
+        OutputError: `out` has other content.
         Interrupted: in a trial epoch.
-        PyramidSegError: a run of the study could not begin; nothing is written then.
+        PyramidSegError: a run of the study could not start; nothing is written then.
     """
     if (epochs is None) == (minutes is None):
-        raise ConfigError("compare: give the budget of a run, either --epochs or --minutes")
+        raise ConfigError("compare: set the budget of a run, either --epochs or --minutes")
     if seeds < 1 or (epochs is not None and epochs < 1) or (minutes is not None and minutes <= 0):
-        raise ConfigError(f"compare: seeds={seeds}, epochs={epochs}, minutes={minutes}: all have to be above 0")
+        raise ConfigError(f"compare: seeds={seeds}, epochs={epochs}, minutes={minutes}: all must be above 0")
     names = tuple(resolve_encoder(name) for name in encoders)
     if len(set(names)) < len(names) or len(names) < 2:
         raise ConfigError(f"compare: encoders {', '.join(names)}: at least two different ones are needed")
-    taken = sorted({"model.encoder", "model.encoder_depth", "train.epochs", "train.seed"} & set(settings))
-    if taken:
-        raise ConfigError(f"compare: {taken[0]} is what is compared; leave the setting out")
+    compared = sorted({"model.encoder", "model.encoder_depth", "train.epochs", "train.seed"} & set(settings))
+    if compared:
+        raise ConfigError(f"compare: {compared[0]} is set by the comparison itself; leave it out")
     stored = _stored(out)
     if stored is not None:
         _require_same(stored, dataset, names, seeds=seeds, epochs=epochs, minutes=minutes, settings=settings, out=out)
@@ -169,7 +168,7 @@ def begin_study(
             write_text(out / PLAN, yaml.safe_dump(_plain(stored), sort_keys=False))
         return stored
     if is_occupied(out):
-        raise OutputError(f"{out}: exists already and holds no comparison; choose another --out")
+        raise OutputError(f"{out}: exists already and is not a comparison; choose another --out")
     _check_runs(dataset, names, settings)
     counts = (
         dict.fromkeys(names, epochs)
@@ -181,26 +180,26 @@ def begin_study(
     return study
 
 
-def carry_out(study: Study, out: Path) -> dict[str, list[Run]]:
-    """Train what has not been trained yet; finished runs are left as they are.
+def run_study(study: Study, out: Path) -> dict[str, list[Run]]:
+    """Execute the runs of a study that are not finished yet.
 
-    Seed by seed, so that there is something to compare early.
+    All encoders of one seed before the next seed, so that they can be compared early.
 
     Returns:
         Runs by encoder, in the order of the seeds.
 
     Raises:
-        Interrupted: what was trained is saved.
+        Interrupted: the progress is saved.
     """
     runs: dict[str, list[Run]] = {encoder: [] for encoder in study.encoders}
     total = study.seeds * len(study.encoders)
     for seed in range(study.seeds):
-        for place, encoder in enumerate(study.encoders):
-            number = seed * len(study.encoders) + place + 1
+        for index, encoder in enumerate(study.encoders):
+            number = seed * len(study.encoders) + index + 1
             logger.info(f"run {number} of {total}: {encoder}, seed {seed}, {study.epochs[encoder]} epochs")
             folder = run_folder(out, encoder, seed)
             config = study.config(encoder, seed)
-            with _in_words_of_compare(folder):
+            with _compare_messages(folder):
                 run = fit(
                     config,
                     study.dataset,
@@ -213,24 +212,24 @@ def carry_out(study: Study, out: Path) -> dict[str, list[Run]]:
 
 
 def run_folder(out: Path, encoder: str, seed: int) -> Path:
-    """Where one run lies."""
+    """Folder of one run."""
     return out / "runs" / f"{encoder}-seed{seed}"
 
 
 @contextmanager
-def _in_words_of_compare(folder: Path) -> Iterator[None]:
-    """What training says of `train`'s flags, which `compare` has not, as what to do here."""
+def _compare_messages(folder: Path) -> Iterator[None]:
+    """Replaces advice on flags of `train`, which `compare` does not have."""
     try:
         yield
     except Interrupted:
-        raise Interrupted("interrupted; what was trained is saved: the same command continues") from None
+        raise Interrupted("interrupted; progress is saved, and the same command resumes") from None
     except WeightsError as error:
-        here = f"delete {folder}, and the same command trains it anew"
-        raise WeightsError(str(error).replace("--overwrite starts anew", here)) from None
+        advice = f"delete {folder}, and the same command trains it again"
+        raise WeightsError(re.sub(r"--overwrite [^;]*", lambda _: advice, str(error))) from None
 
 
 def _check_runs(dataset: str, encoders: Sequence[str], settings: Mapping[str, Any]) -> None:
-    """Plan a run of every encoder: whatever would refuse the last one refuses before the first is trained."""
+    """Plan a run of every encoder, so that an error of the last one is raised before the first is trained."""
     logger.info(f"checking the dataset and {len(encoders)} encoders")
     for encoder in encoders:
         with only_warnings():
@@ -238,8 +237,8 @@ def _check_runs(dataset: str, encoders: Sequence[str], settings: Mapping[str, An
 
 
 def _affordable(dataset: str, encoder: str, settings: Mapping[str, Any], minutes: float, out: Path) -> int:
-    """Epochs that fit into the minutes, by a trial; see `budget`."""
-    logger.info(f"{encoder}: one trial epoch, to see how many {minutes:g} minutes allow")
+    """Number of epochs that fit into the minutes, measured by a trial epoch."""
+    logger.info(f"{encoder}: one trial epoch, to measure how many fit into {minutes:g} minutes")
     config = _config(settings, encoder=encoder, epochs=1, seed=0)
     seconds = epoch_seconds(config, dataset, out=out.with_name(f".{out.name}-trial"))
     return affordable_epochs(encoder, minutes=minutes, seconds=seconds)
@@ -276,8 +275,12 @@ def _require_same(
     settings: Mapping[str, Any],
     out: Path,
 ) -> None:
-    """Refuse to mix two comparisons; only more seeds may be asked for."""
-    asked: dict[str, Any] = {
+    """Refuse arguments that differ from the stored study; only the number of seeds may grow.
+
+    Raises:
+        ConfigError: names the argument and both values.
+    """
+    given: dict[str, Any] = {
         "dataset": dataset,
         "encoders": encoders,
         "minutes": minutes,
@@ -285,12 +288,12 @@ def _require_same(
         **({"seeds": seeds} if seeds < stored.seeds else {}),
     }
     if epochs is not None:
-        asked["epochs"] = dict.fromkeys(encoders, epochs)
-    for name, value in asked.items():
+        given["epochs"] = dict.fromkeys(encoders, epochs)
+    for name, value in given.items():
         if (before := getattr(stored, name)) != value:
             raise ConfigError(
-                f"{out / PLAN}: {name} was {before!r} and is {value!r} now: a comparison goes on as it began; "
-                "only more seeds may be added; choose another --out"
+                f"{out / PLAN}: {name} was {before!r} and is {value!r} now; a comparison is resumed with the same "
+                "arguments, or with more seeds; choose another --out"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a comparison leaves: one page, pictures, CSV and JSON."""
+"""Report of a comparison: conclusions in words, plots, one HTML page, CSV and JSON."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,82 +19,86 @@ from pyramidseg.studies.bootstrap import WIDE, Difference
 from pyramidseg.studies.compare_encoders import Study
 from pyramidseg.studies.compare_results import COSTS, LATENCY, EncoderResult, Results, error_of, pareto_front
 
-# The outcome of a comparison in plain words.
-
 FEW_SEEDS = 10
-"""Fewer seeds than this give a rough idea of their spread: the deviation of 10 is known to about a quarter."""
+"""With fewer seeds, their deviation is known only roughly; with 10, to about a quarter."""
 
 
-def verdict(results: Sequence[EncoderResult], differences: Sequence[Difference]) -> tuple[str, ...]:
-    """What to take, in sentences: the best, what is worse, as good within noise or not to be told from it, and why."""
+def conclusions(results: Sequence[EncoderResult], differences: Sequence[Difference]) -> tuple[str, ...]:
+    """Sentences on the best encoder, how each other one compares with it, and which to choose."""
     ranked = sorted(results, key=lambda result: -result.miou)
     best = ranked[0]
     against_best = {difference.second: difference for difference in differences if difference.first == best.name}
     sentences = [f"{best.name} has the highest mean IoU, {_with_range(best)}."]
     for result in ranked[1:]:
-        sentences.append(_against(best, result, against_best[result.name]))
-    equal = [result for result in ranked[1:] if against_best[result.name].is_noise]
-    taken = min([best, *equal], key=lambda result: result.cost.latency_ms)
-    open_ones = [
+        sentences.append(_compared_with_best(best, result, against_best[result.name]))
+    equal = [result for result in ranked[1:] if against_best[result.name].is_equivalent]
+    chosen = min([best, *equal], key=lambda result: result.cost.latency_ms)
+    undecided = [
         result.name
         for result in ranked[1:]
-        if _is_open(against_best[result.name]) and result.cost.latency_ms < taken.cost.latency_ms
+        if _is_undecided(against_best[result.name]) and result.cost.latency_ms < chosen.cost.latency_ms
     ]
-    return (*sentences, _recommendation(best, taken, open_ones), *caveats(len(best.mious)))
+    return (*sentences, _recommendation(best, chosen, undecided), *caveats(len(best.mious)))
 
 
 def caveats(seeds: int) -> tuple[str, ...]:
-    """What the intervals tell, and what they do not."""
+    """What the intervals cover, and what they do not."""
     return (
-        _of_seeds(seeds),
-        "Each interval is of 95 % for its pair alone, and the best was chosen by the same images: the more encoders "
-        "are compared, the more differences look real by chance.",
-        "Images are resampled as if they had nothing to do with each other; where they are frames of one sequence, the "
-        "intervals are too narrow.",
+        _seeds_caveat(seeds),
+        "Each 95 % interval is for its pair alone, and the best encoder was chosen on the same images: the more "
+        "encoders are compared, the more differences are significant by chance.",
+        "Images are resampled as if they were independent; if they are frames of one sequence, the intervals are too "
+        "narrow.",
     )
 
 
-def _of_seeds(seeds: int) -> str:
+def _seeds_caveat(seeds: int) -> str:
     if seeds == 1:
         return (
-            "One seed each: the intervals tell how much the choice of images matters, not how much a second training "
-            "would differ; use --seeds 3 before deciding on small differences."
+            "One seed each: the intervals cover the choice of images, not the variation between trainings; use "
+            "--seeds 3 before deciding on small differences."
         )
     if seeds < FEW_SEEDS:
         return (
-            f"The intervals hold for other images like these and for other trainings, but {seeds} seeds tell only "
-            "roughly how much trainings differ: a difference near the end of its interval wants more of them."
+            f"The intervals cover other images like these and other trainings, but {seeds} seeds show only roughly how "
+            "much trainings differ: use more seeds if an interval nearly includes 0."
         )
-    return f"The intervals hold for other images like these and for other trainings, by {seeds} seeds."
+    return f"The intervals cover other images like these and other trainings, by {seeds} seeds."
 
 
-def _against(best: EncoderResult, other: EncoderResult, difference: Difference) -> str:
+def _compared_with_best(best: EncoderResult, other: EncoderResult, difference: Difference) -> str:
     speed = _times(best.cost.latency_ms / other.cost.latency_ms)
     interval = f"95 % interval {100 * difference.low:.1f} to {100 * difference.high:.1f}"
     behind = f"{100 * difference.mean:.1f} points behind"
     if difference.is_significant:
         return f"{other.name} is {behind} {best.name} ({interval}), and {speed}."
-    if difference.is_noise:
+    if difference.is_equivalent:
         return f"{other.name} is as good as {best.name} within noise ({behind}, {interval}), and {speed}."
     reason = interval if difference.varies else "and the resamples do not differ, as with one image and one seed"
-    return f"{other.name} cannot be told from {best.name} ({behind}, {reason}), and is {speed}."
+    return (
+        f"The difference between {other.name} and {best.name} is not significant ({behind}, {reason}); {other.name} is "
+        f"{speed}."
+    )
 
 
-def _is_open(difference: Difference) -> bool:
-    """Whether the images leave open which of the two is better, and by how much."""
-    return not (difference.is_significant or difference.is_noise)
+def _is_undecided(difference: Difference) -> bool:
+    """Whether the two are neither significantly different nor equal within noise."""
+    return not (difference.is_significant or difference.is_equivalent)
 
 
-def _recommendation(best: EncoderResult, taken: EncoderResult, open_ones: Sequence[str]) -> str:
-    """What to take, what that rests on, and which faster encoders might do as well."""
-    if taken is best:
-        said = f"Take {best.name}: it has the highest mean IoU, and none that is as good within noise is faster here"
+def _recommendation(best: EncoderResult, chosen: EncoderResult, undecided: Sequence[str]) -> str:
+    """Which encoder to choose and why, and which faster encoders may be as good."""
+    if chosen is best:
+        advice = f"Choose {best.name}: it has the highest mean IoU, and no encoder equal within noise is faster"
     else:
-        said = f"Take {taken.name}: it is as good as {best.name} within noise, and no other that is so is faster here"
-    if not open_ones:
-        return f"{said}."
-    names, are = ", ".join(open_ones), "is" if len(open_ones) == 1 else "are"
-    return f"{said}; {names} {are} faster still and cannot be told from {best.name}: more images or seeds would tell."
+        advice = f"Choose {chosen.name}: the fastest encoder that is as good as {best.name} within noise"
+    if not undecided:
+        return f"{advice}."
+    names, are = ", ".join(undecided), "is" if len(undecided) == 1 else "are"
+    return (
+        f"{advice}. {names} {are} faster, and the difference to {best.name} is not significant: use more images or "
+        "seeds to decide."
+    )
 
 
 def _with_range(result: EncoderResult) -> str:
@@ -109,16 +113,14 @@ def _times(speed: float) -> str:
     return f"{speed:.1f} times as fast" if speed > 1 else f"{1 / speed:.1f} times as slow"
 
 
-# Pictures of a comparison: error and loss by epoch, accuracy against cost, IoU by class. Bytes of an image each.
-
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6e7781", "#000000")
-"""Okabe and Ito's colours (2008); they begin anew after eight encoders, with other dashes."""
+"""Colours of Okabe and Ito (2008); repeated after eight encoders, with other dashes."""
 
 DASHES = ("-", "--", ":", "-.")
 
 
 def error_curves(results: Results, *, format: ImageFormat = "png") -> bytes:
-    """1 - mIoU and validation loss against the epoch: mean over the seeds, and their range."""
+    """Plot of 1 - mIoU and validation loss by epoch: mean and range over the seeds."""
     with matplotlib.rc_context(STYLE):
         figure = new_figure(10, 4)
         left, right = figure.subplots(1, 2)
@@ -130,7 +132,7 @@ def error_curves(results: Results, *, format: ImageFormat = "png") -> bytes:
 
 
 def cost_scatter(results: Results, *, format: ImageFormat = "png") -> bytes:
-    """Mean IoU against each cost; the front that no other encoder beats is drawn through."""
+    """Plot of mean IoU against each cost, with a line along the Pareto front."""
     with matplotlib.rc_context(STYLE):
         figure = new_figure(12, 6.4)
         for axes, (title, cost_of) in zip(figure.subplots(2, 3).flat, COSTS.items(), strict=False):
@@ -144,11 +146,11 @@ def _draw_curves(
     axes: Axes, encoders: Sequence[EncoderResult], title: str, value_of: Callable[[dict[str, Any]], float | None]
 ) -> None:
     longest, top = 1, 0.0
-    for place, result in enumerate(encoders):
+    for index, result in enumerate(encoders):
         values = _by_seed(result, value_of)
         epochs = np.arange(1, values.shape[1] + 1)
         longest, top = max(longest, len(epochs)), max(top, np.nanmax(values, initial=0.0))
-        color, dash = PALETTE[place % len(PALETTE)], DASHES[place // len(PALETTE) % len(DASHES)]
+        color, dash = PALETTE[index % len(PALETTE)], DASHES[index // len(PALETTE) % len(DASHES)]
         marker = "o" if len(epochs) < 3 else ""
         axes.plot(epochs, values.mean(axis=0), dash, color=color, label=result.name, marker=marker, markersize=5)
         if len(values) > 1:
@@ -164,8 +166,8 @@ def _draw_costs(
 ) -> None:
     front = sorted((result for result in encoders if result.name in pareto_front(encoders, cost_of)), key=cost_of)
     axes.plot([cost_of(result) for result in front], [result.miou for result in front], color=MUTED, linewidth=1)
-    for place, result in enumerate(encoders):
-        color = PALETTE[place % len(PALETTE)]
+    for index, result in enumerate(encoders):
+        color = PALETTE[index % len(PALETTE)]
         spread = [[result.miou - min(result.mious)], [max(result.mious) - result.miou]]
         axes.errorbar(cost_of(result), result.miou, yerr=spread, fmt="o", color=color, capsize=3, markersize=6)
         axes.annotate(
@@ -178,7 +180,7 @@ def _draw_costs(
 
 
 def _by_seed(result: EncoderResult, value_of: Callable[[dict[str, Any]], float | None]) -> NDArray[np.float64]:
-    """(S, epochs); runs that stopped early end where the shortest does, so that every point has all seeds."""
+    """(S, epochs) values; cut to the shortest run, so that every epoch has all seeds."""
     shortest = min(len(history) for history in result.histories)
     values = [
         [np.nan if (value := value_of(dict(row))) is None else value for row in history[:shortest]]
@@ -197,8 +199,8 @@ class _Row:
 
 
 def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:
-    """Write everything into `out`; returns the verdict."""
-    sentences = verdict(results.encoders, results.differences)
+    """Write all files of the report into `out`; returns the conclusions."""
+    sentences = conclusions(results.encoders, results.differences)
     tables = csv_tables(results)
     for name, text in tables.items():
         write_text(out / name, text)
@@ -210,7 +212,7 @@ def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:
     page = render_page(
         read_template(__package__, "compare_report.html.j2"),
         title=f"{len(ranked)} encoders on {Path(study.dataset).name}",
-        verdict=sentences,
+        conclusions=sentences,
         wide=100 * WIDE,
         seeds=study.seeds,
         rows=[_Row(result, result.name in front) for result in ranked],
@@ -224,7 +226,7 @@ def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:
         costs=PageFigure(
             svg_uri(cost_scatter(results, format="svg")),
             "Mean IoU against parameters, arithmetic, latency, memory and training time",
-            "The grey line joins the encoders that no other beats in both; bars are the range over the seeds.",
+            "The grey line is the Pareto front; bars are the range over the seeds.",
         ),
         facts={
             "dataset": study.dataset,
@@ -241,7 +243,7 @@ def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:
 
 
 def csv_tables(results: Results) -> dict[str, str]:
-    """The content of the CSV files, by name: a row an encoder, an epoch of a run, a class, a pair."""
+    """Contents of the CSV files by name: a row per encoder, epoch of a run, class, or pair."""
     epochs = [
         {"encoder": result.name, "seed": seed, **row}
         for result in results.encoders

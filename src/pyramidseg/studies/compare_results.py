@@ -1,4 +1,4 @@
-"""What the runs of a comparison say: figures and costs by encoder, and the differences between them."""
+"""Scores and costs of the encoders of a comparison, and the differences between them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,24 +21,24 @@ from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.receptive_field import meta_model
 from pyramidseg.predict.segmentation import predict_labels
 from pyramidseg.studies.benchmark_images import scene_images
-from pyramidseg.studies.benchmark_results import alternate
 from pyramidseg.studies.bootstrap import Counts, Difference, compare_pairs, counts_of, ious, miou
 from pyramidseg.studies.process_memory import peak_memory
+from pyramidseg.studies.timing import alternate
 from pyramidseg.training.loop import Run
 
 SIZES_SAMPLED = 51
-"""Images whose median size latency and cost are measured at."""
+"""Number of images whose median size is used for latency and cost."""
 
 
 @dataclass(frozen=True)
 class EncoderCost:
-    """What one encoder's model costs, for one image of a size.
+    """Costs of the model with one encoder, for one image.
 
     Attributes:
         parameters, gmac: of the whole model.
         latency_ms: median of alternating rounds.
-        memory_mb: peak of the process that predicts, less what importing takes.
-        training_seconds: of a run, mean over the seeds.
+        memory_mb: peak memory of a predicting process in MiB, without imported libraries.
+        training_seconds: per run, mean over the seeds.
     """
 
     parameters: int
@@ -50,11 +50,11 @@ class EncoderCost:
 
 @dataclass(frozen=True)
 class EncoderResult:
-    """One encoder over its seeds, at the end of the budget.
+    """Results of one encoder at the end of the budget, over its seeds.
 
     Attributes:
         histories: rows of metrics.csv, by seed.
-        mious: on the validation split, by seed; last epoch, single scale.
+        mious: mIoU on the validation split by seed; last epoch, single scale.
         iou_by_class: (K,) mean over the seeds.
         counts: by seed, for the bootstrap.
     """
@@ -78,7 +78,7 @@ class EncoderResult:
 
     @property
     def errors_by_epoch(self) -> list[list[float | None]]:
-        """By seed: 1 - mIoU after each epoch."""
+        """1 - mIoU after each epoch, by seed."""
         return [[error_of(row) for row in history] for history in self.histories]
 
 
@@ -94,18 +94,18 @@ COSTS: dict[str, Callable[[EncoderResult], float]] = {
     "memory, MiB": lambda result: result.cost.memory_mb,
     "training time of a run, minutes": lambda result: result.cost.training_seconds / 60,
 }
-"""What accuracy is set against, by title."""
+"""Costs that accuracy is plotted against, by title."""
 
 LATENCY = "latency, ms"
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that the report shows.
+    """Content of the report.
 
     Attributes:
-        height, width: the size that costs hold for.
-        differences: of every pair, the better one first.
+        height, width: image size of the costs.
+        differences: between every pair, with the better encoder first.
     """
 
     encoders: tuple[EncoderResult, ...]
@@ -117,7 +117,7 @@ class Results:
 
 
 def collect(runs: Mapping[str, Sequence[Run]], dataset: str) -> Results:
-    """Score the last bundle of every run image by image, and measure what each model costs."""
+    """Score the last bundle of every run by image, and measure the costs of each model."""
     first = next(iter(runs.values()))[0]
     config = load_config(first.folder / "config.yaml")
     opened = open_dataset(dataset, config.data)
@@ -158,7 +158,7 @@ def collect(runs: Mapping[str, Sequence[Run]], dataset: str) -> Results:
 
 
 def typical_size(records: Sequence[Record]) -> tuple[int, int]:
-    """Median height and width of some of the images, evenly spread."""
+    """Median height and width of an evenly spaced sample of the images."""
     step = max(1, len(records) // SIZES_SAMPLED)
     sizes = np.array([image_size(record.image) for record in records[::step]])
     height, width = np.median(sizes, axis=0).round().astype(int).tolist()
@@ -166,7 +166,7 @@ def typical_size(records: Sequence[Record]) -> tuple[int, int]:
 
 
 def measure_latencies(backends: Mapping[str, TorchBackend], *, height: int, width: int) -> dict[str, float]:
-    """Milliseconds of one image by model, as `predict` works: decoded pixels in, label map out."""
+    """Milliseconds per image by model, from decoded pixels to label map."""
     calls = {
         name: partial(
             predict_labels, backend, scene_images(1, channels=backend.in_channels, height=height, width=width)
@@ -178,7 +178,7 @@ def measure_latencies(backends: Mapping[str, TorchBackend], *, height: int, widt
 
 
 def score_by_image(bundle: Path, dataset: Dataset, records: Sequence[Record], device: str) -> Counts:
-    """(N, 3, K) counts of a bundle on the records."""
+    """Counts (N, 3, K) of a bundle on the records."""
     backend = TorchBackend(Segmenter.load(bundle), device=device)
     counts: dict[str, Any] = {}
 
@@ -199,7 +199,7 @@ def score_by_image(bundle: Path, dataset: Dataset, records: Sequence[Record], de
 
 
 def pareto_front(results: Sequence[EncoderResult], cost_of: Callable[[EncoderResult], float]) -> tuple[str, ...]:
-    """Names of the encoders than which no other is cheaper and at least as good, or better and no dearer."""
+    """Names of the encoders that no other encoder beats in cost or accuracy while at least equal in the other."""
     return tuple(
         result.name
         for result in results

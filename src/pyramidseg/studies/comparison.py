@@ -7,7 +7,7 @@ from pathlib import Path
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.overrides import given_settings, load_config
-from pyramidseg.studies.compare_encoders import begin_study, carry_out
+from pyramidseg.studies.compare_encoders import open_study, run_study
 from pyramidseg.studies.compare_report import write_report
 from pyramidseg.studies.compare_results import Results, collect
 
@@ -55,8 +55,8 @@ def compare_encoders(
     tree = resolved.model_dump(mode="json")
     given = {name: tree[name.partition(".")[0]][name.partition(".")[2]] for name in given_settings(resolved)}
     folder = Path(out)
-    study = begin_study(
+    study = open_study(
         str(dataset), tuple(encoders), out=folder, seeds=seeds, epochs=epochs, minutes=minutes, settings=given
     )
-    results = collect(carry_out(study, folder), study.dataset)
+    results = collect(run_study(study, folder), study.dataset)
     return Comparison(folder, folder / "report.html", write_report(folder, study, results), results)

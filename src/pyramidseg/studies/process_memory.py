@@ -1,11 +1,10 @@
-"""How much memory a prediction takes at its peak, in a process of its own: what was used before it does not count.
+"""Peak memory of a prediction, measured in a separate process, without what was allocated before it.
 
 `python -m pyramidseg.studies.process_memory MODEL HEIGHT WIDTH DEVICE BACKEND PRECISION` prints bytes.
 """
 
 import importlib
 import importlib.util
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from pyramidseg.backends import EXPORTED, RunPrecision, make_backend
 from pyramidseg.base.errors import TrainingError
 from pyramidseg.predict.pipeline import use_available_processors
 from pyramidseg.predict.segmentation import predict_labels
-from pyramidseg.studies.benchmark_images import taken_dtype
+from pyramidseg.studies.benchmark_images import accepted_dtype
 
 
 def peak_memory(
@@ -30,15 +29,15 @@ def peak_memory(
     backend: str = "torch",
     precision: RunPrecision = "auto",
 ) -> int:
-    """Bytes that a model and its prediction of one image of (height, width) take at their peak.
+    """Peak memory in bytes of loading a model and predicting one image of (height, width).
 
-    What counts is said in `peak_growth`; what it takes to import torch and the runtimes does not.
+    As in `peak_growth`; torch and the runtimes are imported before and do not count.
 
     Args:
-        model, backend, precision: as `make_backend` takes them.
+        model, backend, precision: arguments of `make_backend`.
 
     Raises:
-        TrainingError: the process failed, for want of memory for instance.
+        TrainingError: the process failed, for instance for lack of memory.
     """
     arguments = (model, height, width, device, backend, precision)
     done = subprocess.run(  # noqa: S603 - our own module
@@ -54,16 +53,16 @@ def peak_memory(
 
 
 def peak_growth(work: Callable[[], object], device: torch.device) -> int:
-    """Bytes by which this process grows at the peak of `work`, over what it held before.
+    """Peak memory of this process during `work`, in bytes, minus the memory before it.
 
-    On a GPU torch's allocator counts, or what another runtime leaves less of the GPU's free memory (so that nothing
-    else should run there); on a CPU the process's resident memory.
+    On a GPU, memory of torch's allocator, or for another runtime the decrease of the GPU's free memory (so nothing else
+    should run there); on a CPU, resident memory of the process.
     """
     if device.type != "cuda":
-        before = _forget_peak()
+        before = _reset_peak()
         work()
         return _peak() - before
-    torch.zeros(1, device=device)  # what CUDA itself takes is no model's
+    torch.zeros(1, device=device)  # initialises CUDA, whose own memory does not count
     torch.cuda.reset_peak_memory_stats(device)
     before, free = torch.cuda.memory_allocated(device), torch.cuda.mem_get_info(device)[0]
     work()
@@ -73,7 +72,7 @@ def peak_growth(work: Callable[[], object], device: torch.device) -> int:
 
 
 def import_runtimes() -> None:
-    """Import whatever runtimes are installed, so that they are not counted as a model's memory."""
+    """Import all installed runtimes, so that they do not count as memory of the model."""
     for name in (library for backend in EXPORTED.values() for library in backend.libraries):
         if importlib.util.find_spec(name):
             importlib.import_module(name)
@@ -84,15 +83,15 @@ def _measure(model: Path, height: int, width: int, device: torch.device, backend
     use_available_processors()
 
     def predict() -> None:
-        ready = make_backend(model, backend, device=device, precision=precision)
-        image = torch.zeros(1, ready.in_channels, height, width, dtype=taken_dtype(ready))
-        predict_labels(ready, image)
+        opened = make_backend(model, backend, device=device, precision=precision)
+        image = torch.zeros(1, opened.in_channels, height, width, dtype=accepted_dtype(opened))
+        predict_labels(opened, image)
 
     return peak_growth(predict, device)
 
 
-def _forget_peak() -> int:
-    """Bytes resident now; where the system can (Linux), the peak begins anew from here."""
+def _reset_peak() -> int:
+    """Resident memory in bytes; on Linux, the peak is reset to it."""
     if not _STATUS.exists():
         return _peak()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -100,9 +99,11 @@ def _forget_peak() -> int:
 
 
 def _peak() -> int:
-    """Bytes of this process's largest resident memory since `_forget_peak`, or since it began."""
+    """Peak resident memory in bytes since `_reset_peak` (Linux), or since the process started."""
     if _STATUS.exists():
         return _kilobytes("VmHWM") * 1024
+    import resource  # not available on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
