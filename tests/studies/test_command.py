@@ -95,7 +95,7 @@ def test_an_exported_file_runs_in_its_own_runtime(candidates, tmp_path: Path) ->
     exports = TemporaryExports(file, tmp_path)
     (only,), left_out = find_candidates(file, None, CPU, exports)
     assert (only.backend.name, only.exported, left_out) == ("onnxruntime", False, {})
-    with pytest.raises(ConfigError, match="is run by onnxruntime"):
+    with pytest.raises(ConfigError, match="runs in onnxruntime"):
         find_candidates(file, ["torch"], CPU, exports)
 
 
@@ -152,7 +152,7 @@ def test_a_backend_of_another_file_is_refused_before_anything_is_measured(
     monkeypatch.setattr(measuring, "measure_roofline", None)
     file = candidates[-1].file
     assert run(file, "--backends", "onnxruntime,torch") == 2
-    assert f"--backends torch: {file} is run by onnxruntime" in capsys.readouterr().err
+    assert f"--backends torch: {file} runs in onnxruntime" in capsys.readouterr().err
 
 
 def test_a_device_that_a_runtime_lacks_is_refused_before_anything_is_measured(bundle: Path) -> None:

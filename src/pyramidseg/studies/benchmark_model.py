@@ -117,7 +117,7 @@ def check_names(names: Sequence[str], model: Path, device: torch.device) -> None
             raise ConfigError(f"--backends {name}: unknown backend; {nearest(name, BACKENDS)}")
         if (own := EXPORTED.get(model.suffix)) is not None and name != own.name:
             raise ConfigError(
-                f"--backends {name}: {model} is run by {own.name}, in which its export was checked; leave "
+                f"--backends {name}: {model} runs in {own.name}, with which its export was checked; leave "
                 "--backends out, or pass the bundle that it was exported from"
             )
         if name in RUNTIMES:
