@@ -2,7 +2,7 @@
 
 Coordinates are in pixels, x to the right and y down, and (0, 0) is the outer corner of the first pixel, as in COCO,
 LabelMe and YOLO: the centre of the pixel in row r and column c is (c + 0.5, r + 0.5). A pixel belongs to a polygon if
-its centre is inside by the even-odd rule (pixel-centre rule, as in OpenGL and Direct3D); a centre on the outline belongs
+its centre is inside by the even-odd rule (as in OpenGL and Direct3D); a centre on the outline belongs
 to the shape below or to the right of it. So areas are unbiased, and a pixel on an edge that two shapes share belongs to
 exactly one of them. OpenCV's fillPoly and Pillow's polygon differ: both add the pixels that the outline touches.
 
