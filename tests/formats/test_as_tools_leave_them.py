@@ -208,5 +208,5 @@ def test_names_may_be_commented_and_not_skipped(tmp_path: Path) -> None:
     write(tmp_path / "classes.txt", "# mine\nground\nfig\n")
     assert opened(tmp_path).classes.names == ("ground", "fig")
     write(tmp_path / "classes.txt", "ground\n\nfig\n")
-    with pytest.raises(DataError, match="line 2: is empty, and a class is known by its place"):
+    with pytest.raises(DataError, match="line 2: is empty, but a class is known by its line"):
         opened(tmp_path)

@@ -274,7 +274,7 @@ class TestNodata:
 
     def test_negative_numbers_without_a_tag_are_asked_for(self, tmp_path: Path) -> None:
         self.made(tmp_path, [0, 1, -1, -7], np.int16, None)
-        with pytest.raises(DataError, match=r"mask values -7, -1: .*data\.ignore=\[-7, -1\]"):
+        with pytest.raises(DataError, match=r"mask values -7, -1 .*data\.ignore=\[-7, -1\]"):
             opened(tmp_path)
         for settings in ({}, {"classes": ["x", "y"]}):
             assert first_row(opened(tmp_path, ignore=[-1, -7], **settings)) == [0, 1, 255, 255]
@@ -329,7 +329,7 @@ class TestClassMap:
             ),
             ("classes: [sky, {name: x, from: [sky, road]}]", "value 0 is given to more than one class"),
             ("classes: [{name: x, value: 1, from: [2]}]", "class 'x' has both value and from"),
-            ("classes: [sky, road]\nignore: road", "mask value 3 is a class and ignored at once"),
+            ("classes: [sky, road]\nignore: road", "mask value 3 is both a class and ignored"),
             (
                 "classes: [{name: x, from: '#808080'}]",
                 "'#808080' is not a class or value of the masks; the masks contain no colours",

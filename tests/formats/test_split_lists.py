@@ -65,14 +65,16 @@ def test_lists_divide_masks_beside_images_too(tmp_path: Path) -> None:
 
 def test_names_without_an_image_are_refused(folder: Path) -> None:
     write(folder / "val.txt", "a\nx\n")
-    with pytest.raises(DataError, match=r"val\.txt: names 'x', which is no image with a mask; take it out of the list"):
+    with pytest.raises(
+        DataError, match=r"val\.txt: 'x' is not the name of an image with a mask; remove it from the list"
+    ):
         opened(folder)
 
 
 def test_name_of_two_images_is_refused(folder: Path) -> None:
     pairs(folder / "images", folder / "masks", ["other/c"])
     write(folder / "val.txt", "c\n")
-    with pytest.raises(DataError, match="names 'c', which is no image"):
+    with pytest.raises(DataError, match="'c' is not the name of an image"):
         opened(folder)
 
 

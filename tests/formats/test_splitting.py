@@ -59,7 +59,7 @@ def test_first_group_of_the_pattern_names_the_sequence() -> None:
 
 
 def test_pattern_that_does_not_fit_an_image_is_refused() -> None:
-    with pytest.raises(DataError, match=r"data\.group='\^x' does not fit the image 'a'"):
+    with pytest.raises(DataError, match=r"data\.group='\^x' does not match the image 'a'"):
         with_val_split(made(["a", "b"]), 0.5, group="^x")
 
 

@@ -100,7 +100,7 @@ class TestPascal:
 
     def test_empty_list_is_refused(self, tmp_path: Path) -> None:
         write(listed(tmp_path, val="c") / "ImageSets" / "Segmentation" / "train.txt", "\n")
-        with pytest.raises(DataError, match=r"train\.txt: names no image"):
+        with pytest.raises(DataError, match=r"train\.txt: contains no names"):
             opened(tmp_path)
 
     def test_images_of_other_tasks_are_left_out_with_a_note_without_lists(self, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Files beside the masks that say which value or colour is which class.
+"""Files next to the masks that give each value or colour a class name.
 
-| file | what a line holds | where it comes from |
+| file | content of a line | source |
 |---|---|---|
 | `labelmap.txt` | `name:r,g,b:parts:actions` | CVAT |
 | `class_dict.csv` | `name,r,g,b`, after a header of these words | CamVid of Kaggle, DeepGlobe |
@@ -23,17 +23,17 @@ from pyramidseg.formats.dataset_format import SourceLabel
 from pyramidseg.formats.paths import child_file
 
 MAX_BYTES = 2**20
-"""Larger files are no class lists: 65536 classes fit."""
+"""Larger files are refused; a list of 65536 classes is smaller."""
 
 MAX_VALUE = 2**16 - 1
-"""The largest that masks hold."""
+"""The largest mask value."""
 
 VOID_NAMES = ("void", "unlabelled", "unlabeled", "unknown", "ignore", "ignored", "__ignore__")
-"""Names, in lower case, of what counts nowhere unless the user makes it a class."""
+"""Names, in lower case, of classes that are ignored unless the user makes them classes."""
 
 
 class ClassList(NamedTuple):
-    """What a file says; values are the positions in it unless it gives them itself. With a defect, it says nothing."""
+    """Content of a file; values are positions unless the file gives them. A file with a defect has no labels."""
 
     labels: tuple[SourceLabel, ...] = ()
     notes: tuple[str, ...] = ()
@@ -43,8 +43,7 @@ class ClassList(NamedTuple):
 def find_class_list(folder: Path) -> ClassList:
     """Read the class list in a folder, if there is one; of several, the first in the order of `PARSERS`.
 
-    A list that cannot be read is a defect, and so is each line that does not hold what it should, and a value or a
-    colour that is given twice.
+    A list that cannot be read is a defect, and so is each malformed line, and a value or colour that is given twice.
     """
     found = [(file, parse) for name, parse in PARSERS.items() if (file := child_file(folder, name)) is not None]
     if not found:
@@ -55,9 +54,9 @@ def find_class_list(folder: Path) -> ClassList:
     with flaws.collect():
         labels = list(_distinct(file, parse(file, _lines(file), flaws), flaws))
         if not labels and not flaws.defects:
-            raise DefectError(DefectKind.BAD_ANNOTATION, file, "names no class; add them, or delete the file")
+            raise DefectError(DefectKind.BAD_ANNOTATION, file, "contains no class names; add some or delete the file")
         if labels and all(label.ignored for label in labels):
-            detail = f"names nothing but what is ignored ({short(labels[0].name)}); add the classes, or delete the file"
+            detail = f"contains only ignored classes ({short(labels[0].name)}); add classes or delete the file"
             raise DefectError(DefectKind.BAD_ANNOTATION, file, detail)
     if flaws.defects:
         return ClassList(defects=flaws.defects)
@@ -117,7 +116,7 @@ def _names(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[Sour
     lines = list(lines)
     for (before, _), (number, _) in pairwise(lines):
         if number > before + 1:
-            flaws.add(*_flaw(file, before + 1, "is empty, and a class is known by its place; name it").defects)
+            flaws.add(*_flaw(file, before + 1, "is empty, but a class is known by its line; add its name").defects)
     # __ignore__ is -1 of labelme2voc, and 255 in its masks
     names = [(number, line) for number, line in lines if line != "__ignore__" and not line.startswith("#")]
     for position, (number, line) in enumerate(names):
@@ -135,7 +134,7 @@ PARSERS: dict[str, Callable[[Path, Numbered, DefectCollector], Iterator[SourceLa
     "codes.txt": _names,
     "classes.txt": _names,
 }
-"""How a file is read, by its name in lower case; lines that hold no label are flaws."""
+"""The parser of a file, by its name in lower case; malformed lines are defects."""
 
 
 def _lines(file: Path) -> list[tuple[int, str]]:
@@ -152,7 +151,7 @@ class Row(NamedTuple):
 
 
 def _table(file: Path, lines: Numbered, flaws: DefectCollector, *, columns: tuple[str, ...]) -> Iterator[Row]:
-    """The rows below the header, which has to name the columns, in any order and among others."""
+    """The rows below the header, which must name the columns, in any order, possibly with others."""
     lines = list(lines)
     separator = next((mark for mark in ",;\t" if lines and mark in lines[0][1]), ",")
     written = [(number, line, _cells(line, separator)) for number, line in lines]
@@ -195,7 +194,7 @@ def _label(file: Path, number: int, name: str, value: int, color: Color | None =
 
 
 def _distinct(file: Path, labels: Iterable[SourceLabel], flaws: DefectCollector) -> Iterator[SourceLabel]:
-    """Labels as they come; two classes of one value or one colour are a flaw."""
+    """The labels; two classes with the same value or colour are a defect."""
     seen: dict[int | Color, SourceLabel] = {}
     for label in labels:
         for what in (label.value, label.color):

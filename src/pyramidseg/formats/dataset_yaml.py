@@ -1,17 +1,17 @@
 """A dataset described by a YAML file.
 
-path: data               # folder of the dataset, relative to this file; default: the folder it lies in
-format: paired           # a key of FORMATS; default: recognised
+path: data               # folder of the dataset, relative to this file; default: the file's own folder
+format: paired           # a key of FORMATS; default: detected
 train: train             # a folder name of the format's splits, or {images: folder, masks: folder} below path
 val: {images: b/images, masks: b/masks}
 classes: [sky, road]     # names by id; or [{name: sky, color: [128, 128, 128], value: 0}, ...]; or {sky: 0, road: 7};
                          # or merged: [{name: vehicle, from: [car, bus, 7, "#40c000"]}, ...]
-ignore: [255, 11, void]  # values, colours or names that count nowhere; "*" is all that is not named, nodata what
-                         # the masks' files call so and no class could be
+ignore: [255, 11, void]  # values, colours or names; "*" is everything that is not named, nodata is NaN and the
+                         # masks' own nodata value if it cannot be a class index
 binary: true             # masks of 0 (background) and 255 (foreground)
-val_share: 0.2           # the part of train that becomes val where there is no val
-                         # and what else LabelConfig has: threshold, inverted, tolerance, resize_masks, group, bands,
-                         # class_property, vector_crs
+val_share: 0.2           # share of train that becomes val if there is no val split
+                         # and the other settings of LabelConfig: threshold, inverted, tolerance, resize_masks, group,
+                         # bands, class_property, vector_crs
 
 RUN/dataset.yaml is such a file: it opens the dataset of a run as the run did.
 """
@@ -27,17 +27,17 @@ from pyramidseg.base.errors import ConfigError, DataError, nearest
 from pyramidseg.base.overrides import explain, load_config, parse_override
 from pyramidseg.base.text_files import read_yaml
 
-# The settings that decide how a dataset is read, and the refusal of those that would have no effect.
+# The settings that decide how a dataset is read; those without effect are refused.
 
 READING = tuple(f"data.{name}" for name in ("format", "classes", *LabelConfig.model_fields))
-"""What `open_dataset` goes by."""
+"""Settings that `open_dataset` uses."""
 
 OF_RECORDS = ("data.bands", "data.val_share", "data.group")
-"""Those that it goes by where records, classes and the source of masks were made in Python."""
+"""Settings that it uses for a dataset made in Python."""
 
 
 def reading_config(settings: Sequence[str]) -> DataConfig:
-    """How a dataset is read, from texts `data.key=value`, by a command that trains nothing.
+    """Parse settings `data.key=value` of a command that reads a dataset without training.
 
     Raises:
         ConfigError: a setting that does not exist, a value that is not allowed, or a setting of anything else.
@@ -54,7 +54,7 @@ def reading_config(settings: Sequence[str]) -> DataConfig:
 
 
 def refuse_unused(data: DataConfig, source: str) -> None:
-    """Refuse settings that say how to read what a dataset made in Python has read already.
+    """Refuse settings that have no effect on a dataset made in Python.
 
     Raises:
         ConfigError: one of them is not at its default.
@@ -64,8 +64,8 @@ def refuse_unused(data: DataConfig, source: str) -> None:
         value = getattr(data, key)
         if name not in OF_RECORDS and value != DataConfig.model_fields[key].default:
             raise ConfigError(
-                f"{source}: {name}={value}: has no effect on a dataset made in Python, whose classes and masks say it "
-                f"themselves; leave it out (allowed: {', '.join(OF_RECORDS)})"
+                f"{source}: {name}={value}: has no effect on a dataset made in Python, which defines classes and masks "
+                f"itself; leave it out (allowed: {', '.join(OF_RECORDS)})"
             )
 
 
@@ -74,12 +74,12 @@ MaskValue = Annotated[int, Field(ge=0, le=65535)]
 
 
 class ClassEntry(Section):
-    """One class; its id is its place in the list.
+    """One class; its id is its position in the list.
 
     Attributes:
-        color: its colour in pictures, and in masks that hold colours.
+        color: its colour in figures, and in masks of colours.
         value: its value in the masks.
-        merged: several values, colours or names that the format defines, in the file as `from`.
+        merged: several values, colours or names of the format; the key in the file is `from`.
     """
 
     model_config = ConfigDict(validate_by_name=True)
@@ -102,7 +102,7 @@ class ClassEntry(Section):
 
 
 class SplitEntry(Section):
-    """Where a split lies: the name of its folder in the format, or two folders below `path`."""
+    """The place of a split: the name of its folder in the format, or two folders below `path`."""
 
     folder: str | None = None
     images: str | None = None
@@ -116,10 +116,10 @@ class SplitEntry(Section):
 
 
 class DatasetFile(LabelConfig):
-    """The content of the file. Nothing given leaves everything to be recognised.
+    """The content of the file; everything that is not given is detected.
 
     Attributes:
-        recorded: what a run has noted down of the dataset, for people; it is not read.
+        recorded: notes of a run on the dataset, for people; ignored when the file is read.
     """
 
     path: str = "."
@@ -164,10 +164,10 @@ def read_dataset_file(file: Path) -> DatasetFile:
     try:
         return DatasetFile.model_validate(content or {})
     except ValidationError as error:
-        raise _in_words(error, file) from None
+        raise _explain(error, file) from None
 
 
-def _in_words(error: ValidationError, file: Path) -> ConfigError:
+def _explain(error: ValidationError, file: Path) -> ConfigError:
     first: Any = error.errors(include_url=False)[0]
     if first["type"] != "extra_forbidden":
         return explain(error, origin=str(file))

@@ -1,4 +1,4 @@
-"""Folders of a dataset: what lies in them, and which of them has one of the names that a format knows."""
+"""Content of a dataset's folders, and look-ups of folders and files by name."""
 
 import os
 from collections.abc import Iterable
@@ -8,11 +8,11 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.images.image_files import is_image_name
 
 NO_CONTENT = ("__MACOSX", "Thumbs.db", "desktop.ini")
-"""What operating systems leave in folders, beside hidden files."""
+"""Files that operating systems leave in folders, in addition to hidden files."""
 
 
 def content(folder: Path) -> list[Path]:
-    """What somebody has put into a folder, by name."""
+    """Files and folders in a folder, by name, without hidden and system files."""
     return [Path(entry.path) for entry in _entries(folder)]
 
 
@@ -22,7 +22,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def child_folder(folder: Path, names: Iterable[str]) -> Path | None:
-    """The folder inside `folder` that has one of the names, which are in lower case, whatever its own case.
+    """The folder inside `folder` with one of the names (given in lower case), ignoring case.
 
     Raises:
         DataError: several have, and more than one of them holds images.
@@ -41,14 +41,14 @@ def child_folder(folder: Path, names: Iterable[str]) -> Path | None:
 
 
 def child_file(folder: Path, name: str) -> Path | None:
-    """The file inside `folder` of this name, which is in lower case, whatever its own case; a dangling link too."""
+    """The file inside `folder` with this name (given in lower case), ignoring case; a dangling link counts."""
     return next(
         (Path(entry.path) for entry in _entries(folder) if entry.name.lower() == name and _is_file(entry)), None
     )
 
 
 def holds_images(folder: Path) -> bool:
-    """Whether there is an image file in a folder or below it."""
+    """Whether a folder or one below it contains an image file."""
     return any(is_image_name(name) for _, _, files in os.walk(folder, followlinks=True) for name in files)
 
 

@@ -1,4 +1,4 @@
-"""The lists of Pascal VOC's layout: `ImageSets/Segmentation/train.txt` and its like, a name in each line."""
+"""Lists of image names that divide a dataset into splits: one name in each line of a text file."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -15,28 +15,28 @@ from pyramidseg.formats.paths import child_file, child_folder, content
 from pyramidseg.images.image_files import IMAGE_EXTENSIONS
 
 CVAT_SUBSET = "default"
-"""What CVAT calls the images of a task that is divided into nothing."""
+"""CVAT's name for the images of a task without subsets."""
 
 WHOLE = ("trainval", CVAT_SUBSET)
-"""Lists that serve for training where there is none for it; beside it they repeat what it names."""
+"""Lists that are used for training if there is no list for it; next to such a list they repeat its names."""
 
 
 MAX_BYTES = 2**26
-"""Larger files are no lists of names: a million names fit."""
+"""Larger files are refused; a list of a million names is smaller."""
 
 
 class ImageSet(NamedTuple):
-    """A list, and the names in it, each once."""
+    """A list file and the names in it, without repetitions."""
 
     file: Path
     names: tuple[str, ...]
 
 
 class ImageSets(NamedTuple):
-    """The list of each split, and what is wrong with them: one that cannot be read names nothing.
+    """The list of each split, and defects of the lists; a list that cannot be read has no names.
 
     Attributes:
-        unknown: splits whose lists name nothing and should: what no list names may be theirs.
+        unknown: splits whose lists are empty or unreadable: images in no list may belong to them.
     """
 
     lists: dict[str, ImageSet]
@@ -45,10 +45,10 @@ class ImageSets(NamedTuple):
 
 
 def read_image_sets(folder: Path, splits: SplitNames, known: Collection[str]) -> ImageSets:
-    """The list of each split below `ImageSets/Segmentation`, no name in two of them; none where there are no lists.
+    """The list of each split in `ImageSets/Segmentation`, without names that are in two of them.
 
     Args:
-        known: images and masks as names are to mean them (`meant_by`); a name that means none stays as it is written.
+        known: keys of images and masks that names may refer to (`resolve_name`); other names are kept as written.
     """
     sets = child_folder(folder, ["imagesets"])
     place = sets and child_folder(sets, ["segmentation"])
@@ -60,7 +60,7 @@ def read_image_sets(folder: Path, splits: SplitNames, known: Collection[str]) ->
     chosen = {split: next((files[name] for name in names if name in files), None) for split, names in splits.items()}
     read = read_lists({split: file for split, file in chosen.items() if file is not None})
     meant = {
-        split: ImageSet(file, tuple(dict.fromkeys(meant_by(name, known) or name for name in names)))
+        split: ImageSet(file, tuple(dict.fromkeys(resolve_name(name, known) or name for name in names)))
         for split, (file, names) in read.lists.items()
     }
     parted = without_overlaps(meant)
@@ -68,14 +68,14 @@ def read_image_sets(folder: Path, splits: SplitNames, known: Collection[str]) ->
 
 
 def read_lists(files: Mapping[str, Path]) -> ImageSets:
-    """What each list names, as it stands there; that one of train or val names nothing is a defect too."""
+    """The names in each list, as written; an empty list of train or val is a defect."""
     flaws = DefectCollector()
     lists: dict[str, ImageSet] = {}
     for split, file in files.items():
         with flaws.collect():
             names = Counter(_names_in(file))
             if not names and split != "test":
-                raise DefectError(DefectKind.EMPTY, file, "names no image; fill it, or delete it")
+                raise DefectError(DefectKind.EMPTY, file, "contains no names; add names or delete the file")
             lists[split] = ImageSet(file, tuple(names))
             if repeated := [name for name, count in names.items() if count > 1]:
                 detail = f"names {len(repeated)} images more than once, such as {short(repeated[0])}; name each once"
@@ -85,14 +85,14 @@ def read_lists(files: Mapping[str, Path]) -> ImageSets:
 
 
 def _names_in(file: Path) -> list[str]:
-    """Each line, or what stands in quotes (CVAT quotes names with spaces)."""
+    """Each line, or the part in quotes (CVAT quotes names with spaces)."""
     lines = [line.strip() for line in read_text(file, most=MAX_BYTES).splitlines()]
     written = [line for line in lines if line and not line.startswith("#")]
     return [line.split('"')[1] if line.startswith('"') else line for line in written]
 
 
-def meant_by(written: str, known: Collection[str]) -> str | None:
-    """The one of the known names that a line means: all of it, or its first word; without extension or folders."""
+def resolve_name(written: str, known: Collection[str]) -> str | None:
+    """The known name that a line refers to: the line or its first word, with or without extension and folders."""
     for text in dict.fromkeys((written, written.split()[0])):
         path = PurePosixPath(text.replace("\\", "/"))
         bare = path.with_suffix("") if path.suffix.lower() in IMAGE_EXTENSIONS else path
@@ -103,7 +103,7 @@ def meant_by(written: str, known: Collection[str]) -> str | None:
 
 
 def without_overlaps(lists: Mapping[str, ImageSet]) -> ImageSets:
-    """Leave a name that is in two lists to the first of them; in the other it is a defect."""
+    """Keep a name that is in two lists in the first of them; in the other it is a defect."""
     home: dict[str, Path] = {}
     kept: dict[str, ImageSet] = {}
     defects: list[Defect] = []
@@ -123,16 +123,16 @@ def without_overlaps(lists: Mapping[str, ImageSet]) -> ImageSets:
     return ImageSets(kept, tuple(defects))
 
 
-# Lists of names that divide a folder without splits: `train.txt`, `val.txt`, `test.txt`, as people write them.
+# Lists of names that divide a folder without splits: `train.txt`, `val.txt`, `test.txt`.
 
 LIST_FOLDERS = ("splits", "split", "lists", "imagesets")
 
 
 def divided_by_lists(listing: ParsedDataset, folder: Path) -> ParsedDataset:
-    """Divide records that are all in train by the lists in their folder, if there are any; aloud.
+    """Divide records that are all in train by the lists in their folder, if there are any, with a note.
 
-    What no list names is for training where there is no list for it, else of a list that should name some and does not;
-    where all do, it is left out. A test split of which no image has a mask is left out.
+    Images in no list are training images if there is no list of train; otherwise they belong to a list that is empty or
+    unreadable, and without such a list they are left out. A test split without masks is left out.
     """
     files = _lists(folder)
     if not files:
@@ -141,7 +141,7 @@ def divided_by_lists(listing: ParsedDataset, folder: Path) -> ParsedDataset:
     names = {name for name, id in by_name.items() if id is not None}
     read = read_lists(files)
     found = {
-        split: {line: by_name[known] if (known := meant_by(line, names)) else None for line in listed.names}
+        split: {line: by_name[known] if (known := resolve_name(line, names)) else None for line in listed.names}
         for split, listed in read.lists.items()
     }
     notes = [f"divided by {', '.join(file.name for file in files.values())}"]
@@ -172,31 +172,29 @@ def divided_by_lists(listing: ParsedDataset, folder: Path) -> ParsedDataset:
 
 
 def _absent(file: Path, lines: Mapping[str, str | None]) -> Iterator[Defect]:
-    """A defect for each name of no image; one for all of them where a list is of other images altogether."""
+    """A defect for each name without an image; a single one if no name of a list has an image."""
     if len(lines) > 1 and not any(lines.values()):
         example = short(next(iter(lines)))
-        detail = (
-            f"none of its {len(lines)} names, such as {example}, is an image with a mask; correct it, or move it away"
-        )
+        detail = f"none of its {len(lines)} names, such as {example}, is an image with a mask; correct the list"
         yield Defect(DefectKind.ABSENT, file, detail)
         return
     for line, known in lines.items():
         if known is None:
-            detail = f"names {short(line)}, which is no image with a mask; take it out of the list"
+            detail = f"{short(line)} is not the name of an image with a mask; remove it from the list"
             yield Defect(DefectKind.ABSENT, file, detail)
 
 
 def _without_images_of(lines: Iterable[str], defects: tuple[Defect, ...]) -> tuple[Defect, ...]:
-    """The defects but those of images that a list of unlabelled ones names."""
+    """The defects without those of images in a list of unlabelled images."""
     lone = {defect.file.stem for defect in defects if defect.kind is DefectKind.MISSING_MASK}
-    meant = {meant_by(line, lone) for line in lines}
+    meant = {resolve_name(line, lone) for line in lines}
     return tuple(
         defect for defect in defects if defect.kind is not DefectKind.MISSING_MASK or defect.file.stem not in meant
     )
 
 
 def _lists(folder: Path) -> dict[str, Path]:
-    """The list of each split; that of val may have a seldom name beside a list of train."""
+    """The list of each split; next to a list of train, the list of val may have a rare name."""
     inner = child_folder(folder, LIST_FOLDERS)
     places = [folder, inner] if inner else [folder]
 
@@ -210,7 +208,7 @@ def _lists(folder: Path) -> dict[str, Path]:
 
 
 def _by_name(records: Iterable[Record]) -> dict[str, str | None]:
-    """Ids by what a list may call an image: its id, or the name of its file; None where several have that name."""
+    """Ids by the names that a list may use for an image (id or file name); None if several images have the name."""
     ids: dict[str, str | None] = {}
     for record in records:
         for name in {PurePosixPath(record.id).name, record.image.stem}:

@@ -1,4 +1,4 @@
-"""Validation images for those who have set none aside."""
+"""Makes a validation split for datasets without one."""
 
 import hashlib
 import re
@@ -10,17 +10,17 @@ from pyramidseg.data.records import Dataset, Record
 
 
 def with_val_split(dataset: Dataset, share: float, *, group: str | None = None) -> Dataset:
-    """Take validation images from the training images where there are none.
+    """Move some training images to a validation split, if there is none.
 
-    Which ones, a hash of their ids decides: the choice is the same on every machine and in every run, and hardly
-    changes when images are added.
+    A hash of the ids chooses them: the choice is the same on every machine and in every run, and hardly changes when
+    images are added.
 
     Args:
-        group: pattern of the part of an id that images of one sequence share (its first group, or all of it); images
-            that share it stay on one side.
+        group: regular expression for the part of an id (its first group, or the whole match) that images of one
+            sequence share; they stay in one split.
 
     Raises:
-        DataError: there is a single image, or a single sequence; or an id that the pattern does not fit.
+        DataError: there is a single image, or a single sequence; or an id that the pattern does not match.
     """
     records = dataset.splits.get("train", ())
     if not records or dataset.splits.get("val"):
@@ -54,14 +54,14 @@ def with_val_split(dataset: Dataset, share: float, *, group: str | None = None) 
 
 
 def _sequences(records: Iterable[Record], group: str | None, *, source: str) -> dict[str, list[Record]]:
-    """Records by the name of the sequence they belong to; each by itself without a pattern."""
+    """Records by sequence; without a pattern each record is a sequence of its own."""
     sequences: dict[str, list[Record]] = {}
     for record in records:
         name = record.id
         if group is not None:
             match = re.search(group, record.id)
             if match is None:
-                raise DataError(f"{source}: data.group={group!r} does not fit the image {record.id!r}")
+                raise DataError(f"{source}: data.group={group!r} does not match the image {record.id!r}")
             name = match[1] if match.re.groups else match[0]
         sequences.setdefault(name, []).append(record)
     return sequences
