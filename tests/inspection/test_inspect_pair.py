@@ -6,8 +6,8 @@ import pytest
 
 from planting import FORMATS, write_dataset
 from pyramidseg.base.config import DataConfig
-from pyramidseg.base.defects import Defect, DefectKind
-from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.base.defects import DefectKind
+from pyramidseg.formats.open_dataset import open_with_defects
 from pyramidseg.inspection.inspect_pair import inspect_pair
 
 NEED_DECODING = {DefectKind.DAMAGED, DefectKind.BLANK_IMAGE}
@@ -16,9 +16,8 @@ NEED_DECODING = {DefectKind.DAMAGED, DefectKind.BLANK_IMAGE}
 @pytest.mark.parametrize("format", FORMATS)
 def test_defects_that_headers_and_masks_show_are_reported_in_the_same_words(tmp_path: Path, format: str) -> None:
     layout = FORMATS[format](tmp_path / "data")
-    listed: list[Defect] = []
     write_dataset(layout, seed=3, good=60, times=1)
-    dataset = open_dataset(layout.source, DataConfig(), defects=listed)
+    dataset, _ = open_with_defects(layout.source, DataConfig())
     found = 0
     for records in dataset.splits.values():
         for record in records:
