@@ -516,7 +516,7 @@ class TestDefects:
     @pytest.mark.parametrize(
         ("segmentation", "message"),
         [
-            ([[1, 2, 3, 4]], "a polygon of 2 points"),
+            ([[1, 2, 3, 4]], "a polygon needs at least 3 points, but has 2"),
             ([[1, 2, 3, 4, 5, 6, 7]], "every point needs an x and a y"),
             ([[1, 2, 3, 4, 5, float("nan")]], "not a finite number"),
             ([[1, 2, 3, 4, 5, float("-inf")]], "not a finite number"),

@@ -193,7 +193,7 @@ def test_a_property_names_the_class(tmp_path: Path, value: Any, name: str | None
         ({"type": "Cube", "coordinates": []}, "geometry of type 'Cube'"),
         ({"coordinates": []}, "geometry of type 'None'"),
         ({"type": "Polygon"}, "coordinates are missing"),
-        ({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}, "a polygon needs at least 3 points, but has 2"),
+        ({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}, "a polygon of 2 points encloses nothing"),
         ({"type": "Polygon", "coordinates": [[0, 0, 1, 1, 2, 2]]}, "every point needs an x and a y"),
         ({"type": "Polygon", "coordinates": [[["a", 0], [1, 1], [2, 2]]]}, "coordinates must be numbers"),
         ({"type": "Polygon", "coordinates": [[[0], [1], [2]]]}, "every point needs an x and a y"),

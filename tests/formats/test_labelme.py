@@ -185,8 +185,8 @@ class TestDefects:
     @pytest.mark.parametrize(
         ("bad", "message"),
         [
-            (shape("fig", (0, 0), (4, 4)), "a polygon of 2 points"),
-            (shape("fig"), "a polygon of 0 points"),
+            (shape("fig", (0, 0), (4, 4)), "a polygon needs at least 3 points, but has 2"),
+            (shape("fig"), "a polygon needs at least 3 points, but has 0"),
             ({"label": "fig"}, "nested too deeply|finite"),
             (shape("fig", (0, 0), (4, 4), (0, float("nan"))), "not a finite number"),
             (shape("fig", (0, 0), (4, 4), (0, float("inf"))), "not a finite number"),
@@ -235,7 +235,7 @@ class TestDefects:
             dataset.masks.read(next(record for some in dataset.splits.values() for record in some if record.id == "a"))
         size, corners, label = (defect.detail for defect in caught.value.defects)
         assert "have to be whole numbers from 1" in size
-        assert "shape 0: a polygon of 2 points" in corners
+        assert "shape 0: a polygon needs at least 3 points, but has 2" in corners
         assert "shape 2: has no label" in label
 
     def test_size_that_contradicts_the_image_names_the_json_file(self, tmp_path: Path) -> None:

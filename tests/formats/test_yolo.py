@@ -223,8 +223,8 @@ class TestDefects:
         ("line", "message"),
         [
             ("0 0.5 0.5 0.2 0.2", "holds a box"),
-            ("0 0.1 0.1", "a polygon of 1 points"),
-            ("0", "a polygon of 0 points"),
+            ("0 0.1 0.1", "a polygon needs at least 3 points, but has 1"),
+            ("0", "a polygon needs at least 3 points, but has 0"),
             ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.9", "every point needs an x and a y"),
             ("0 0.1 0.1 0.2 0.2 0.3 nan", "not a finite number"),
             ("0 0.1 0.1 0.2 0.2 0.3 inf", "not a finite number"),
