@@ -1,4 +1,4 @@
-"""Classifier: an encoder with its fully connected layer, as it is pretrained on folders of images.
+"""Classifier: an encoder with its fully connected layer, for pretraining on folders of images.
 
 Legend: B batch, C channels, H W pixels, K classes.
 """
@@ -26,7 +26,7 @@ STRIDES = doubling_strides(4, 32)
 
 
 class Classifier(nn.Module):
-    """Images in, a logit for each class out; whole networks of timm, normalised as the Segmenter normalises.
+    """A timm network that maps images to class logits, with the normalisation of `Segmenter`.
 
     Input: (B, C, H, W) as `Segmenter` takes it.
 

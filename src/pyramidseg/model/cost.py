@@ -1,4 +1,4 @@
-"""What a model costs, part by part: output shapes, parameters, and multiply-accumulates.
+"""Cost of a model by part: output shapes, parameters and multiply-accumulates (MACs).
 
 Convolutions and matrix products are counted, as in the papers: an output value of a convolution takes one
 multiply-accumulate for each weight of its filter. Matrix products are those of fully connected layers and of attention.
@@ -34,7 +34,7 @@ class Part:
 
     @property
     def gmac(self) -> float:
-        """Thousand millions of multiply-accumulates; a GMAC is 2 GFLOP."""
+        """10^9 multiply-accumulates; a GMAC is 2 GFLOP."""
         return self.macs / 1e9
 
 
@@ -65,7 +65,7 @@ class Cost:
 def describe_cost(model: Segmenter, height: int, width: int) -> Cost:
     """Cost of one image of (height, width), by encoder level, lateral, smoothing, branch and classifier.
 
-    Computed on the meta device: it takes no arithmetic and no memory, and leaves the model alone.
+    Computed on a copy on the meta device, without arithmetic.
     """
     twin = deepcopy(model).to("meta").eval()
     image = torch.empty(1, model.settings.in_channels, height, width, device="meta")

@@ -1,4 +1,4 @@
-"""Encoder: an ordinary classification network of timm, read at its strides.
+"""Encoder: feature maps of a classification network of timm at strides that double.
 
 Sources: ResNet, He et al. 2015, arXiv 1512.03385; EfficientNet, Tan & Le 2019, arXiv 1905.11946. Networks, their
 initialisation and their pretrained weights are timm's.

@@ -1,4 +1,4 @@
-"""Levels: which feature maps of a timm network the pyramid reads, and which image sizes the network takes.
+"""Selection of the feature maps of a timm network that the pyramid uses, and of the image sizes it accepts.
 
 Nothing goes by a network's name. timm's own data say what its maps are (`feature_info`) and whether it is built for one
 size (`fixed_input_size`); trial runs on the meta device, which has shapes and no arithmetic, say the rest. What cannot

@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolution before it: the same function with half the layers.
+"""Folding of batch norms into the preceding convolutions, for faster inference with equal outputs.
 
 In evaluation a batch norm is a scale and a shift of every channel, and so is what a convolution's weights and bias can
 do (Jacob et al. 2018, arXiv 1712.05877, section 3.2). Group norm depends on the image and stays.
@@ -22,11 +22,11 @@ NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 def fold_batch_norm(model: nn.Module, example: Tensor) -> int:
     """Fold every batch norm of `model` that directly follows a convolution, in place; evaluation mode only.
 
-    Which convolution feeds which norm is read off one forward pass, so that it holds for any network: a pair is folded
-    where the norm is all that ever reads the convolution's output.
+    One forward pass shows which convolution feeds which norm, in any network. A pair is folded if only the norm reads
+    the convolution's output.
 
     Args:
-        example: any input of the model; a tiny one will do.
+        example: any input of the model; it may be tiny.
 
     Returns:
         Number of norms folded.

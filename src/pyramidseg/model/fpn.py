@@ -1,4 +1,4 @@
-"""The Feature Pyramid decoder, level by level.
+"""FPN decoder: lateral and top-down maps, semantic branches, merge, spatial dropout.
 
 Sources: Feature Pyramid Networks, Lin et al. 2017, arXiv 1612.03144 (lateral maps, top-down path, smoothing);
 Panoptic Feature Pyramid Networks section 3, Kirillov et al. 2019, arXiv 1901.02446 (semantic branch, merge);
@@ -30,7 +30,7 @@ class Pyramid(nn.Module):
 
     From maps of (B, in_channels[i], H_i, W_i), each half as large as the one before, to as many of (B, P, H_i, W_i).
     Bilinear upsampling on the top-down path aligns centres, not corners, whatever the branches do: as in
-    segmentation_models.pytorch and MMSegmentation, for whose checkpoints it is there.
+    segmentation_models.pytorch and MMSegmentation, whose checkpoints need it.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class Pyramid(nn.Module):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group norm (Wu & He 2018, arXiv 1803.08494) that also takes a group of one value, whose result is its bias.
+    """Group norm (Wu & He 2018, arXiv 1803.08494) that also accepts groups of a single value, which become the bias.
 
-    torch's own refuses it, in evaluation too: 32 channels of a 1x1 map, which is an image of up to 32x32 at stride 32.
+    torch raises an error for them, in evaluation too: 32 channels of a 1x1 map, as of a 32x32 image at stride 32.
     """
 
     def forward(self, maps_BCHW: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class ConvNormReLU(nn.Module):
 
 
 class SemanticBranch(nn.Sequential):
-    """One level's way to the finest stride: a `ConvNormReLU` with upsampling for every halving in between.
+    """Brings one level to the finest stride by a `ConvNormReLU` with upsampling per factor of 2.
 
     (B, P, H / stride, W / stride) to (B, S, H / finest, W / finest). The finest level has one convolution without
     upsampling (Panoptic FPN section 3, figure 3).
@@ -128,7 +128,7 @@ class SpatialDropout(nn.Module):
     """Zeroes whole feature maps: each map of each sample with probability `rate` while training.
 
     (B, C, H, W) to the same. Survivors are scaled by 1 / (1 - rate); in evaluation it is the identity.
-    Source: Tompson et al. 2015, section 3.2. One random number a map, drawn from torch's generator of the device.
+    Source: Tompson et al. 2015, section 3.2. One random number per map, drawn from torch's generator of the device.
     """
 
     def __init__(self, rate: float) -> None:

@@ -1,4 +1,4 @@
-"""A model as it is run once it is trained: a private copy with its norms folded, in the precision of its arithmetic."""
+"""Preparation of a trained model for prediction: a copy with folded norms, optionally in lower precision."""
 
 import copy
 
@@ -11,9 +11,9 @@ from pyramidseg.model.static_padding import make_padding_static
 
 
 def inference_copy(segmenter: Segmenter, *, dtype: torch.dtype | None = None) -> Segmenter:
-    """The same function in evaluation mode, with fewer layers; for running, not for training or saving.
+    """A copy that computes the same in evaluation mode with fewer layers; not for training or saving.
 
-    The original is left as it is: its mode, its device, its weights.
+    The original is not changed.
 
     Args:
         dtype: of encoder, decoder and classifier, and so of the coarse logits; None keeps it. Images are normalised in
@@ -31,7 +31,7 @@ def inference_copy(segmenter: Segmenter, *, dtype: torch.dtype | None = None) ->
 
 
 def logits_of_padded(model: Segmenter, image_BCHW: Tensor) -> Tensor:
-    """Normalised images whose sides divide by the coarsest stride to coarse logits: the part that is all arithmetic."""
+    """Normalised images whose sides divide by the coarsest stride to coarse logits."""
     logits: Tensor = model.classifier(model.decoder(model.encoder(image_BCHW)))
     return logits
 

@@ -1,10 +1,10 @@
-"""Images to what networks expect: scaled by their type's range, then by mean and standard deviation."""
+"""Image normalisation: scaling by the range of the dtype, then by mean and standard deviation."""
 
 import torch
 from torch import Tensor
 
 INTEGER_RANGES: dict[torch.dtype, float] = {torch.uint8: 255.0, torch.uint16: 65535.0}
-"""Integer images are scaled by their type's range; floats and signed integers are taken as they are."""
+"""Unsigned integer images are scaled by the range of their dtype; floats and signed integers are not scaled."""
 
 
 def normalize(image_BCHW: Tensor, mean: Tensor, std: Tensor) -> Tensor:

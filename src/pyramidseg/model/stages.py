@@ -1,4 +1,4 @@
-"""The parts of an encoder, from its input on: what is frozen first, and what learns slowest."""
+"""Division of an encoder into stem and stages, for freezing and layer-wise learning rates."""
 
 from collections.abc import Callable
 

@@ -1,6 +1,6 @@
-"""TensorFlow's "same" padding with its amounts worked out beforehand, for networks that were ported from there.
+"""TensorFlow's "same" padding with fixed amounts, for networks that were ported from TensorFlow.
 
-How much such a convolution pads depends on its input's size, anew for every image. Where the input's sides divide by
+How much such a convolution pads depends on the size of its input. Where the input's sides divide by
 the stride it does not: the amount is then (kernel - 1) * dilation + 1 - stride. A `Segmenter` pads its images to
 multiples of the coarsest stride, so that holds for all of its layers. Graphs of such networks become traceable in
 seconds where their formulas for the sizes took longer than anybody waits.
