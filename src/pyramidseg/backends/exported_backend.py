@@ -14,7 +14,7 @@ from torch import Tensor
 from pyramidseg.backends.metadata import COARSE, INPUT_DTYPES, ExportMetadata
 from pyramidseg.backends.protocol import ModelBackend, RunPrecision
 from pyramidseg.base.errors import DataError, WeightsError
-from pyramidseg.model.normalization import INTEGER_RANGES
+from pyramidseg.model.input_scaling import INTEGER_RANGES
 
 OutputNames = tuple[str, ...]
 """Names of the outputs that are computed: `LOGITS`, `COARSE`, or both."""

@@ -18,7 +18,7 @@ from pyramidseg.base.version import __version__
 from pyramidseg.model.encoder import resolve_encoder
 from pyramidseg.model.encoder_weights import CLASSIFIER, create_network
 from pyramidseg.model.feature_levels import doubling_strides, find_levels
-from pyramidseg.model.normalization import normalize
+from pyramidseg.model.input_scaling import normalize
 from pyramidseg.model.tensor_files import write_tensors
 
 STRIDES = doubling_strides(4, 32)

@@ -25,7 +25,7 @@ from pyramidseg.base.train_overrides import ModelOverrides
 from pyramidseg.model.bundle import Bundle, check_classes, check_tensors, read_bundle, unsupported, write_bundle
 from pyramidseg.model.encoder import Encoder, resolve_encoder
 from pyramidseg.model.fpn import FPNDecoder, SpatialDropout
-from pyramidseg.model.normalization import normalize
+from pyramidseg.model.input_scaling import normalize
 
 
 @dataclass(frozen=True)
