@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from pyramidseg.base.config import DataConfig
-from pyramidseg.base.parallel import in_threads
+from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.demo.scenes import write_scenes
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.inspection import check_dataset
@@ -63,7 +63,7 @@ def compare(folder: Path, pairs: int, format: str, rounds: int) -> None:
         "  floor: masks, Pillow, 1 thread": lambda: [decoded(mask) for mask in masks],
         "inspection": lambda: inspect_dataset(folder),
         "  floor: all files, Pillow, 1 thread": lambda: [decoded(file) for file in files],
-        "  floor: all files, OpenCV, threads": lambda: list(in_threads(with_opencv, files)),
+        "  floor: all files, OpenCV, threads": lambda: list(map_in_threads(with_opencv, files)),
     }
     rates: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds):

@@ -11,7 +11,7 @@ class Brightness:
     """Finds class 1 where a pixel's first channel is above the middle of its range; it notes its batches."""
 
     name = "brightness"
-    classes = Classes.named(["dark", "bright", "absent"])
+    classes = Classes.from_names(["dark", "bright", "absent"])
     in_channels = 3
     geometry = LogitGeometry(stride=1, align_corners=False)
 

@@ -26,7 +26,6 @@ from benchmarks.speed.training import (
     shares_of_floor,
 )
 
-from pyramidseg.base.parallel import untracked
 from pyramidseg.data.loading import Batch
 from pyramidseg.studies.timing import alternate
 from pyramidseg.training.checkpoint import TrainingProgress
@@ -45,7 +44,7 @@ def measure_epoch(bench: Bench) -> list[Row]:
     waited: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         setup = prepare_ours(task, OURS_SETTINGS[OURS], bench.settings.camvid)
-        setup.loader.load(untracked)
+        setup.loader.load()
         task = replace(task, classes=len(setup.task.empty_tally()))
         ours = epochs_of_ours(setup, Path(folder))
         calls: dict[str, Callable[[], object]] = {

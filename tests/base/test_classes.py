@@ -13,12 +13,12 @@ from pyramidseg.base.errors import DataError
     [
         ("abc", "classes='abc': a list of names is needed"),
         (3, "classes=3: a list of names is needed"),
-        ([1, 2], "class name 1: text is needed"),
-        (["", "a"], "class name '': text is needed that is not empty"),
+        ([1, 2], "class name 1: a non-empty text is needed"),
+        (["", "a"], "class name '': a non-empty text is needed"),
         (["a", "a"], "'a' is given more than once"),
         ([], "0 classes: 1 to 255 are possible"),
     ],
 )
 def test_what_are_no_names_is_refused(names: Any, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        Classes.named(names)
+        Classes.from_names(names)

@@ -27,6 +27,25 @@ def test_other_settings_are_yaml() -> None:
     assert config.model.smoothing is False
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("data.ignore", "255,11", (255, 11)),
+        ("data.ignore", "void, '#ff0000'", ("void", "#ff0000")),
+        ("data.ignore", "255", (255,)),
+        ("data.bands", "4,1", (4, 1)),
+        ("data.classes", "sky,road", ("sky", "road")),
+        ("data.classes", "['a,b', c]", ("a,b", "c")),
+        ("data.crop", "320,256", (320, 256)),
+        ("loss.class_weights", "1,2.5", (1.0, 2.5)),
+        ("loss.class_weights", "none", "none"),
+    ],
+)
+def test_lists_are_written_with_commas(name: str, text: str, value: object) -> None:
+    section, _, key = name.partition(".")
+    assert getattr(getattr(load_config(overrides={name: text}), section), key) == value
+
+
 @pytest.mark.parametrize("name", ["data.scale", "optim.lr", "nothing.at_all"])
 def test_text_that_is_no_yaml_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"{name}=\[1,: not readable as YAML"):
@@ -58,7 +77,7 @@ def test_values_that_nothing_could_compute_with_are_refused(name: str, value: st
 
 def test_an_empty_file_of_settings_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
-    with pytest.raises(ConfigError, match="holds nothing; a mapping with sections model, data"):
+    with pytest.raises(ConfigError, match=r"contains nothing; a mapping of sections is needed .model, data"):
         load_config(tmp_path / "config.yaml")
 
 

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyramidseg.base.defects import DefectError, DefectKind
-from pyramidseg.base.safe_paths import is_file, named_file
+from pyramidseg.base.safe_paths import is_file, resolve_inside
 
 
 def named(name: object, root: str = "set", folder: str = "set/train") -> Path:
-    return named_file(name, folder=Path(folder), root=Path(root), where=Path("set/a.json"))
+    return resolve_inside(name, folder=Path(folder), root=Path(root), where=Path("set/a.json"))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_names_are_relative_to_the_folder(name: str, expected: str) -> None:
 )
 @pytest.mark.parametrize("root", ["set", "."])
 def test_names_that_lead_out_are_refused(name: str, root: str) -> None:
-    with pytest.raises(DefectError, match=r"^set/a\.json: .* leads out of the dataset") as caught:
+    with pytest.raises(DefectError, match=r"^set/a\.json: .* is outside the dataset") as caught:
         named(name, root, "set/train" if root == "set" else ".")
     assert caught.value.defect.kind == DefectKind.OUTSIDE
 
@@ -55,7 +55,7 @@ def test_absolute_paths_that_lead_into_the_dataset_are_inside(tmp_path: Path) ->
     link.symlink_to(root)
     for there in (root, link):
         for written in (root, link):
-            path = named_file(f"{written}/x/../a.jpg", folder=there / "train", root=there, where=there / "a.json")
+            path = resolve_inside(f"{written}/x/../a.jpg", folder=there / "train", root=there, where=there / "a.json")
             assert path == there / "a.jpg"
 
 
@@ -63,13 +63,15 @@ def test_absolute_paths_that_lead_into_the_dataset_are_inside(tmp_path: Path) ->
 def test_absolute_paths_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "link").symlink_to(tmp_path)
-    with pytest.raises(DefectError, match="leads out of the dataset"):
-        named_file(f"{tmp_path}/{name}", folder=tmp_path / "set", root=tmp_path / "set", where=tmp_path / "set/a.json")
+    with pytest.raises(DefectError, match="is outside the dataset"):
+        resolve_inside(
+            f"{tmp_path}/{name}", folder=tmp_path / "set", root=tmp_path / "set", where=tmp_path / "set/a.json"
+        )
 
 
 @pytest.mark.parametrize("name", [None, 7, "", "  ", "a\0.jpg", "a\nb.jpg", "\ud800.jpg", ["a.jpg"]])
 def test_what_is_no_name_is_refused(name: object) -> None:
-    with pytest.raises(DefectError, match="is no name of a file") as caught:
+    with pytest.raises(DefectError, match="is not a file name") as caught:
         named(name)
     assert caught.value.defect.kind == DefectKind.BAD_ANNOTATION
 

@@ -17,9 +17,9 @@ def test_a_mark_at_the_beginning_is_no_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\xff\xfe", "no text"),
+        (b"\xff\xfe", "not UTF-8 text"),
         (b"[" * 20_000, "nested too deeply"),
-        (b"a: &a [1]\nb: [*a, *a]", "refers to itself"),
+        (b"a: &a [1]\nb: [*a, *a]", "contains an alias"),
         (b"a: [1", "not readable as YAML"),
         (b"#" * (MAX_YAML_BYTES + 1), "larger than 0.5 MB"),
     ],

@@ -20,7 +20,7 @@ def test_paths_may_be_strings() -> None:
     ("given", "said"),
     [
         ({"train": ["x.png"]}, r"train: 'x.png' is not a Record; create it with Record\(id, image, mask\)"),
-        ({"classes": [1, 2]}, "class name 1: text is needed"),
+        ({"classes": [1, 2]}, "class name 1: a non-empty text is needed"),
         ({"ignore": "7"}, "ignore: '7' is not a mask value"),
     ],
 )

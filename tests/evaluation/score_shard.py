@@ -21,7 +21,7 @@ from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.records import Record
 from pyramidseg.evaluation.scoring import Scores, score
 
-CLASSES = Classes.named(["sky", "road", "car"])
+CLASSES = Classes.from_names(["sky", "road", "car"])
 SIZES = [(8, 12), (8, 12), (8, 12), (5, 7), (8, 12), (1, 1), (5, 7)]
 
 

@@ -45,7 +45,7 @@ class Page(HTMLParser):
 
 
 def written(tmp_path, *, names=("sky", "road"), title="A run", record_id="image 1", **more):
-    classes = Classes.named(names)
+    classes = Classes.from_names(names)
     confusion = torch.arange(len(names) ** 2).view(len(names), -1)
     per_image = tuple(ImageScore(f"{record_id}{index}", index / 10, 0.5, 400) for index in range(4))
     scores = Scores(compute_metrics(confusion, classes, images=4), confusion, per_image, more.pop("loss", None))
@@ -114,7 +114,7 @@ def test_whatever_is_named_by_users_is_escaped(tmp_path):
 
 def test_headline_and_table_show_the_metrics(tmp_path):
     text = Page(written(tmp_path, loss=0.25)).text
-    metrics = compute_metrics(torch.arange(4).view(2, 2), Classes.named(["sky", "road"]), images=4)
+    metrics = compute_metrics(torch.arange(4).view(2, 2), Classes.from_names(["sky", "road"]), images=4)
     for figure in (metrics.miou, metrics.pixel_accuracy, metrics.mean_dice, metrics.classes[1].iou, 0.25):
         assert f"{figure:.3f}" in text
 

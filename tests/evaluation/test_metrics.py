@@ -27,7 +27,7 @@ PIXELS = hnp.arrays(np.uint8, st.integers(1, 60), elements=st.integers(0, K - 1)
 
 def metrics_of_pixels(labels, truth, num_classes=K, images=1):
     confusion = confusion_matrix(torch.as_tensor(labels), torch.as_tensor(truth), num_classes)
-    return compute_metrics(confusion, Classes.numbered(num_classes), images=images)
+    return compute_metrics(confusion, Classes.unnamed(num_classes), images=images)
 
 
 @given(st.data())
@@ -93,7 +93,7 @@ def test_without_a_labelled_pixel_all_figures_are_null():
 
 def test_large_counts_stay_exact():
     confusion = torch.tensor([[2**52, 1], [0, 2**52]])
-    assert compute_metrics(confusion, Classes.numbered(2), images=1).classes[0].pixels == 2**52 + 1
+    assert compute_metrics(confusion, Classes.unnamed(2), images=1).classes[0].pixels == 2**52 + 1
 
 
 def test_to_dict_is_the_contract_of_metrics_json():
@@ -109,6 +109,6 @@ def test_to_dict_is_the_contract_of_metrics_json():
 def test_score_of_one_image_equals_the_metrics_of_that_image(data):
     counts = data.draw(hnp.arrays(np.int64, (4, 4), elements=st.integers(0, 50)))
     confusion = torch.from_numpy(counts)
-    metrics, score = compute_metrics(confusion, Classes.numbered(4), images=1), compute_image_score("a", confusion)
+    metrics, score = compute_metrics(confusion, Classes.unnamed(4), images=1), compute_image_score("a", confusion)
     np.testing.assert_equal((score.miou, score.pixel_accuracy), (metrics.miou, metrics.pixel_accuracy))
     assert score.pixels == counts.sum()

@@ -17,7 +17,7 @@ def made_scores(names):
     size = len(names)
     confusion = torch.from_numpy(np.random.default_rng(0).integers(0, 100, (size, size)))
     confusion[-1], confusion[:, -1] = 0, 0
-    return Scores(compute_metrics(confusion, Classes.named(names), images=1), confusion, (), None)
+    return Scores(compute_metrics(confusion, Classes.from_names(names), images=1), confusion, (), None)
 
 
 def texts(svg):
@@ -31,7 +31,7 @@ def size_of(png):
 @pytest.mark.parametrize("count", [1, 2, 30, 60])
 def test_png_size_is_bounded_for_any_number_of_classes(count):
     scores = made_scores([f"class {index}" for index in range(count)])
-    for png in (iou_bars(scores.metrics), confusion_heatmap(scores.confusion, Classes.numbered(count).names)):
+    for png in (iou_bars(scores.metrics), confusion_heatmap(scores.confusion, Classes.unnamed(count).names)):
         assert max(size_of(png)) < 3000
 
 

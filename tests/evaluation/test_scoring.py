@@ -260,7 +260,7 @@ def test_evaluate_of_a_bundle_equals_the_model_in_memory(tmp_path, model, datase
 )
 def test_evaluate_refuses_a_dataset_of_other_classes(records, model, names, said):
     with pytest.raises(DataError, match=said):
-        evaluate(model, dataset_from_records(val=records, classes=Classes.named(names)), device="cpu")
+        evaluate(model, dataset_from_records(val=records, classes=Classes.from_names(names)), device="cpu")
 
 
 def test_evaluate_refuses_to_overwrite_before_it_computes(tmp_path, records, model):

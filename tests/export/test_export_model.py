@@ -140,7 +140,7 @@ def test_an_earlier_export_is_replaced_and_a_foreign_file_is_not(
         (["--format", "onxx"], "--format onxx: unknown format; did you mean 'onnx'"),
         (["--format", "onnx", "--precision", "fp8"], "--precision fp8: unknown precision; known: bf16, fp16, fp32\n"),
         (["--format", "onnx", "--device", "bad"], "device=bad: this ONNX Runtime runs on cpu only"),
-        (["--format", "torch", "--device", "bad"], "device=bad: no such kind of device"),
+        (["--format", "torch", "--device", "bad"], "device=bad: unknown device"),
         (
             ["--format", "onnx", "--precision", "int8"],
             "quantisation is not part of this version yet; supported: fp32",

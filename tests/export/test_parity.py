@@ -10,7 +10,7 @@ from pyramidseg.export.parity import CLEAR_MARGIN, Comparison, Parity
 from pyramidseg.export.samples import default_dtype, synthetic_samples
 from pyramidseg.model.segmenter import Segmenter
 
-CLASSES = Classes.numbered(4)
+CLASSES = Classes.unnamed(4)
 
 
 def logits(seed, *, scale=1.0, size=(2, 4, 9, 11)):
@@ -97,7 +97,7 @@ def test_logits_that_are_not_finite_agree_with_nothing(value):
 
 
 def test_one_class_is_always_clear():
-    found = compared(logits(0, size=(1, 1, 3, 3)), logits(1, size=(1, 1, 3, 3)), classes=Classes.numbered(1))
+    found = compared(logits(0, size=(1, 1, 3, 3)), logits(1, size=(1, 1, 3, 3)), classes=Classes.unnamed(1))
     assert (found.agreement, found.clear) == (1, 1)
 
 

@@ -109,12 +109,12 @@ def test_every_damaged_line_is_named(tmp_path: Path) -> None:
 
 def test_list_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_bytes(b"\xff\xfe\x00")
-    assert flaws_of(tmp_path, "classes.txt") == ["is no text (UTF-8); save it in that encoding"]
+    assert flaws_of(tmp_path, "classes.txt") == ["is not UTF-8 text; save it in that encoding"]
 
 
 def test_huge_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_bytes(b"a\n" * 2**20)
-    assert flaws_of(tmp_path, "classes.txt") == ["is larger than 1 MB, as no such file is"]
+    assert flaws_of(tmp_path, "classes.txt") == ["is larger than 1 MB, the limit"]
 
 
 def test_first_of_several_is_used_aloud(tmp_path: Path) -> None:

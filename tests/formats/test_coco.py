@@ -409,7 +409,7 @@ class TestDefects:
         found = defects(root)
         assert [defect.kind for defect in found] == [DefectKind.OUTSIDE] * 3
         assert all(
-            defect.file.name == "annotations.json" and "leads out of the dataset" in defect.detail for defect in found
+            defect.file.name == "annotations.json" and "is outside the dataset" in defect.detail for defect in found
         )
 
     def test_images_of_another_machine_are_counted(self, tmp_path: Path) -> None:

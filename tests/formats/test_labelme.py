@@ -256,8 +256,8 @@ class TestDefects:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"imagePath": 7}, "7 is no name of a file"),
-            ({"imagePath": ""}, "'' is no name of a file"),
+            ({"imagePath": 7}, "7 is not a file name"),
+            ({"imagePath": ""}, "'' is not a file name"),
         ],
     )
     def test_files_that_make_no_mask_are_all_named(self, tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -235,7 +235,7 @@ class TestNumbers:
 
     def test_classes_of_the_model_are_taken_where_nothing_else_says_any(self, tmp_path: Path) -> None:
         made(tmp_path, lambda path: mask(path, 0, 2))
-        dataset = open_dataset(tmp_path, DataConfig(), fallback_classes=Classes.named(["x", "y", "z"]))
+        dataset = open_dataset(tmp_path, DataConfig(), fallback_classes=Classes.from_names(["x", "y", "z"]))
         assert dataset.classes.names == ("x", "y", "z")
         assert first_row(dataset) == [0, 2, 0, 2]
 

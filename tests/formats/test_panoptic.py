@@ -119,7 +119,7 @@ def defects_of_two(root: Path) -> list[Defect]:
 @pytest.mark.parametrize(
     ("annotations", "message"),
     [
-        ([{"image_id": 0, "file_name": "../../../a.png", "segments_info": []}], "leads out of the dataset"),
+        ([{"image_id": 0, "file_name": "../../../a.png", "segments_info": []}], "is outside the dataset"),
         (
             [{"image_id": 0, "file_name": "gone.png", "segments_info": []}],
             r"its PNG files, such as 'gone\.png', are in none",

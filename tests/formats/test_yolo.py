@@ -260,7 +260,7 @@ class TestDefects:
     def test_label_that_is_not_text_or_too_large_is_refused(self, tmp_path: Path) -> None:
         ultralytics(tmp_path)
         (tmp_path / "labels/train/a.txt").write_bytes(b"0 0.1 \xff")
-        with pytest.raises(DefectError, match="is no text"):
+        with pytest.raises(DefectError, match="is not UTF-8 text"):
             read(opened(tmp_path))
         (tmp_path / "labels/train/a.txt").write_bytes(b"0" + b" 0.1" * 3_000_000)
         with pytest.raises(DefectError, match="is larger than 8 MB"):
@@ -344,12 +344,12 @@ class TestDescription:
             ("nc: 3\nnames: [car, bus]\n", "nc: 3 classes, but there are 2 names"),
             ("names: [car]\nkpt_shape: [17, 3]\n", "describes keypoints"),
             ("names: [car\n", "not readable as YAML"),
-            ("names: &a [car]\nother: *a\n", "refers to itself"),
+            ("names: &a [car]\nother: *a\n", "contains an alias"),
             ("names: " + "[" * 20_000, "nested too deeply"),
             ("names: [car]\ntrain: {a: b}\n", "train: a folder of images, a list of folders"),
-            ("names: [car]\ntrain: ../../images\n", "leads out of the dataset"),
-            ("names: [car]\ntrain: /home/me/images\n", "leads out of the dataset"),
-            ("names: [car]\ntrain: C:\\images\n", "leads out of the dataset"),
+            ("names: [car]\ntrain: ../../images\n", "is outside the dataset"),
+            ("names: [car]\ntrain: /home/me/images\n", "is outside the dataset"),
+            ("names: [car]\ntrain: C:\\images\n", "is outside the dataset"),
             ("names: [car]\ntrain: gone\n", "'gone' does not exist"),
         ],
     )
@@ -365,7 +365,7 @@ class TestDescription:
         image(tmp_path / "outside.jpg")
         write(root / "train.txt", "images/train/a.jpg\n../outside.jpg\n")
         write(root / "data.yaml", f"train: train.txt\n{NAMES}")
-        with pytest.raises(DataError, match=r"train\.txt: '\.\./outside\.jpg' leads out of the dataset"):
+        with pytest.raises(DataError, match=r"train\.txt: '\.\./outside\.jpg' is outside the dataset"):
             opened(root)
 
     def test_every_entry_that_cannot_be_followed_is_named_and_the_rest_is_listed(self, tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_settings_that_need_what_is_damaged_do_not_hide_it(tmp_path: Path) -> No
     found = inspect_dataset(made.source, data=DataConfig(ignore=("other",)))
     assert [defect.file.name for defect in found.defects] == ["class_names.txt"]
     assert any("the settings do not fit what could be read" in note for note in found.dataset.notes)
-    with pytest.raises(DataError, match=r"class_names\.txt: is no text"):
+    with pytest.raises(DataError, match=r"class_names\.txt: is not UTF-8 text"):
         open_dataset(made.source, DataConfig(ignore=("other",)))
 
 

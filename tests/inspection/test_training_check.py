@@ -15,7 +15,7 @@ from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import Progress, report_progress
-from pyramidseg.base.parallel import in_threads
+from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.from_records import dataset_from_records
 from pyramidseg.data.index_masks import IndexValues
@@ -305,12 +305,14 @@ def test_read_pair_refuses_different_sizes(tmp_path: Path) -> None:
 
 class TestInThreads:
     def test_keeps_the_order(self) -> None:
-        assert list(in_threads(lambda number: number**2, range(50), workers=3)) == [number**2 for number in range(50)]
+        assert list(map_in_threads(lambda number: number**2, range(50), workers=3)) == [
+            number**2 for number in range(50)
+        ]
 
     def test_starts_no_more_threads_than_there_are_processors(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("pyramidseg.base.parallel.available_processors", lambda: 2)
         before = threading.active_count()
-        assert max(in_threads(lambda _: threading.active_count() - before, range(50))) <= 2
+        assert max(map_in_threads(lambda _: threading.active_count() - before, range(50))) <= 2
 
     def test_takes_only_a_few_items_ahead(self) -> None:
         taken = 0
@@ -321,7 +323,7 @@ class TestInThreads:
                 taken += 1
                 yield taken
 
-        results = in_threads(lambda number: number, endless(), workers=2)
+        results = map_in_threads(lambda number: number, endless(), workers=2)
         assert [next(results) for _ in range(3)] == [1, 2, 3]
         results.close()
         assert taken < 20
@@ -329,7 +331,7 @@ class TestInThreads:
     def test_leaves_no_thread_behind_after_an_error(self) -> None:
         before = threading.active_count()
         with pytest.raises(ZeroDivisionError):
-            list(in_threads(lambda number: 1 // number, range(9), workers=2))
+            list(map_in_threads(lambda number: 1 // number, range(9), workers=2))
         assert threading.active_count() == before
 
 

@@ -139,14 +139,14 @@ class TestFineTuning:
         assert other.encoder_source == model.encoder_source
 
     def test_other_classes_are_refused_with_both_lists(self, bundle):
-        other = small(**SAME, classes=Classes.named(["crop", "weed"]))
+        other = small(**SAME, classes=Classes.from_names(["crop", "weed"]))
         before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
         with pytest.raises(WeightsError, match=r"3 classes \(sky, road, car\).*2 \(crop, weed\).*--reset-head"):
             other.load_weights(bundle)
         assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
 
     def test_other_classes_start_the_heads_anew_if_asked(self, model, bundle):
-        other = small(**SAME, classes=Classes.named(["crop", "weed"]))
+        other = small(**SAME, classes=Classes.from_names(["crop", "weed"]))
         classifier = other.classifier.weight.clone()
         report = other.load_weights(bundle, reset_head=True)
         assert set(report.reset) == {"classifier.weight", "classifier.bias", "head.weight", "head.bias"}

@@ -141,7 +141,7 @@ def test_pyramid_maps_halve_from_the_finest_stride():
         ({"num_classes": None}, r"give num_classes=N or classes="),
         ({"num_classes": "8"}, "num_classes='8': give"),
         ({"num_classes": True}, "num_classes=True: give"),
-        ({"classes": Classes.numbered(2)}, "num_classes=3 contradicts the 2 classes"),
+        ({"classes": Classes.unnamed(2)}, "num_classes=3 contradicts the 2 classes"),
         ({"dropout": 1.0}, "dropout"),
         ({"finest_stride": 8}, "finest_stride=8"),
         ({"norm": "group", "segmentation_channels": 48}, "multiple of 32"),
@@ -157,7 +157,7 @@ def test_settings_that_cannot_be_are_refused(settings, message):
 def test_a_list_of_names_is_classes(tmp_path):
     model = Segmenter(**{**SMALL, "classes": ["low", "high"]})
     model.save(tmp_path / "model.safetensors")
-    assert Segmenter.load(tmp_path / "model.safetensors").classes == Classes.named(["low", "high"])
+    assert Segmenter.load(tmp_path / "model.safetensors").classes == Classes.from_names(["low", "high"])
 
 
 class TestTrainingBatches:

@@ -9,7 +9,7 @@ from pyramidseg.predict import segmentation as segmentation_module
 from pyramidseg.predict.outputs import WRITERS, is_ours, output_names
 from pyramidseg.predict.segmentation import Segmentation
 
-CLASSES = Classes.named(["sky", "road", "car"])
+CLASSES = Classes.from_names(["sky", "road", "car"])
 GEOREFERENCE = Georeference("", (0.5, 0.0, 733601.0, 0.0, -0.5, 3725139.0))
 IMAGE = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
 

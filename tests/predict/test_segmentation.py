@@ -19,7 +19,7 @@ from pyramidseg.predict.segmentation import (
 )
 from pyramidseg.predict.upsampling import bilinear_axis
 
-CLASSES = Classes.numbered(5)
+CLASSES = Classes.unnamed(5)
 COARSE = torch.randn(5, 9, 8, generator=torch.Generator().manual_seed(0))
 EVERYTHING = OutputOptions(confidence=True, probabilities=True)
 GEOMETRIES = [LogitGeometry(4, align_corners=False), LogitGeometry(4, align_corners=True), LogitGeometry(1, False)]

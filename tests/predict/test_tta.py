@@ -11,7 +11,7 @@ class Filters:
     """A backend whose logits depend on position and direction: two 3x3 filters at full size."""
 
     name = "filters"
-    classes = Classes.numbered(2)
+    classes = Classes.unnamed(2)
     in_channels = 1
 
     def __init__(self, scale: float = 1.0) -> None:

@@ -28,7 +28,7 @@ def images(seed: int, *, quality: float, count: int = 60, classes: int = 4) -> n
 @given(st.lists(st.integers(0, 50), min_size=9, max_size=9))
 def test_miou_from_counts_is_that_of_the_metrics(cells: list[int]) -> None:
     confusion = np.array(cells).reshape(3, 3)
-    expected = compute_metrics(torch.from_numpy(confusion), Classes.numbered(3), images=1).miou
+    expected = compute_metrics(torch.from_numpy(confusion), Classes.unnamed(3), images=1).miou
     assert float(miou(counts_of(confusion))) == pytest.approx(expected, nan_ok=True)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import ModelConfig
-from pyramidseg.base.device import memory_explained
+from pyramidseg.base.device import out_of_memory_explained
 
 RunPrecision = Literal["auto", "fp32", "bf16"]
 """Precision of the multiplications. `auto` is fp32 or, for an exported file, the precision that it was checked in.
@@ -124,7 +124,7 @@ class ModelBackend(ABC):
     def __call__(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, K, H, W) float32 on `device`."""
         coarse = self.coarse_logits(images)
-        with memory_explained(REDUCE_MEMORY_HINT):
+        with out_of_memory_explained(REDUCE_MEMORY_HINT):
             return self.geometry.upsample(coarse, *images.shape[-2:])
 
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, ModelBackend, RunPrecision
-from pyramidseg.base.device import channels_last, choose_device, memory_explained
+from pyramidseg.base.device import channels_last, choose_device, out_of_memory_explained
 from pyramidseg.model.inference import inference_copy, logits_of_padded
 from pyramidseg.model.segmenter import Segmenter
 
@@ -52,7 +52,7 @@ class TorchBackend(ModelBackend):
             compute_device=place,
             place=str(place),
         )
-        with memory_explained(REDUCE_MEMORY_HINT):
+        with out_of_memory_explained(REDUCE_MEMORY_HINT):
             copy = inference_copy(segmenter, dtype=torch.bfloat16 if precision == "bf16" else None)
             self.model: Segmenter = channels_last(copy.to(place))
         self._network: Callable[[Tensor], Tensor] = partial(logits_of_padded, self.model)
@@ -60,7 +60,7 @@ class TorchBackend(ModelBackend):
     @torch.inference_mode()
     def coarse_logits(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, K, h, w) float32 on the backend's device."""
-        with memory_explained(REDUCE_MEMORY_HINT):
+        with out_of_memory_explained(REDUCE_MEMORY_HINT):
             normalised = self.model.normalize(images.to(self.device, non_blocking=True))
             return self._network(self.model.pad(normalised)).float()
 

@@ -15,7 +15,7 @@ from torch.export.passes import move_to_device_pass
 from pyramidseg.backends.exported_backend import ExportedBackend, OutputNames, check_file, damaged_file
 from pyramidseg.backends.metadata import CHECKSUM, COARSE, LOGITS, ExportMetadata
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, RunPrecision
-from pyramidseg.base.device import choose_device, memory_explained
+from pyramidseg.base.device import choose_device, out_of_memory_explained
 from pyramidseg.base.errors import ConfigError, WeightsError
 
 METADATA_FILE, CHECKSUM_FILE = "pyramidseg.json", "pyramidseg.sha256"
@@ -70,7 +70,7 @@ class ExportedTorchBackend(ExportedBackend):
                 program = move_to_device_pass(program, place)
         except Exception as error:  # the reader and the parser of the graph raise many types
             raise damaged_file(path, error) from None
-        with memory_explained(REDUCE_MEMORY_HINT):
+        with out_of_memory_explained(REDUCE_MEMORY_HINT):
             self._program = _pruned(program.module(), outputs)
         self._outputs = outputs
 
@@ -93,7 +93,7 @@ class ExportedTorchBackend(ExportedBackend):
     @torch.inference_mode()
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """The chosen outputs, on the backend's device."""
-        with memory_explained(REDUCE_MEMORY_HINT):
+        with out_of_memory_explained(REDUCE_MEMORY_HINT):
             values = dict(zip((LOGITS, COARSE), self._program(self.to_input(images).to(self.device)), strict=True))
         return {name: values[name] for name in self._outputs}
 

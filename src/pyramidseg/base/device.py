@@ -1,4 +1,4 @@
-"""Where and how tensors are computed: device, precision, seeds, and the processes of a distributed run."""
+"""Device, precision, seeds, and the processes of a distributed run."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """The device of a name: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
 
     Raises:
-        DeviceError: not a device, or not on this machine.
+        DeviceError: not a device, or not available on this machine.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -32,24 +32,24 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise DeviceError(f"device={name}: no such kind of device; choose auto, cpu, cuda, cuda:N or mps") from None
+        raise DeviceError(f"device={name}: unknown device; choose auto, cpu, cuda, cuda:N or mps") from None
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count == 0:
-            raise DeviceError(f"device={name}: no CUDA GPU that this torch can use is here; choose cpu or auto")
+            raise DeviceError(f"device={name}: no CUDA GPU is available to this build of torch; choose cpu or auto")
         if device.index is None:
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         if device.index >= count:
-            raise DeviceError(f"device={name}: this machine has {count} GPUs, numbered from 0; choose one of them")
+            raise DeviceError(f"device={name}: this machine has {count} GPUs, numbered from 0; choose one of these")
     elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("device=mps: no Apple GPU that this torch can use is here; choose cpu or auto")
+        raise DeviceError("device=mps: no Apple GPU is available to this build of torch; choose cpu or auto")
     elif device.type not in {"cpu", "mps"}:
         raise DeviceError(f"device={name}: not supported; choose auto, cpu, cuda, cuda:N or mps")
     return device
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16 natively, rather than emulating it slowly."""
+    """Whether the device has native bfloat16 arithmetic; emulation is slow."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
@@ -59,23 +59,23 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def resolve_precision(precision: Precision | Literal["auto"], device: torch.device) -> Precision:
-    """`auto` becomes bf16 where that is fast, else fp32."""
+    """Resolve `auto`: bf16 on devices that are fast in it, else fp32."""
     if precision != "auto":
         return precision
     return "bf16" if has_fast_bf16(device) else "fp32"
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """Mixed precision for bf16: convolutions in bfloat16, norms and losses in float32. Else nothing."""
+    """Mixed precision for bf16: convolutions in bfloat16, norms and losses in float32. No effect otherwise."""
     if precision != "bf16":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
 
 
 def channels_last(module: Module) -> Module:
-    """The module with all its 4-dimensional weights channels last.
+    """Convert all 4-dimensional weights of a module to channels_last.
 
-    `Module.to` does the same, but for networks that have 5-dimensional ones as well (LambdaNet), where it fails.
+    `Module.to` fails for networks that also have 5-dimensional weights (LambdaNet).
     """
     with torch.no_grad():
         for tensor in (*module.parameters(), *module.buffers()):
@@ -85,42 +85,42 @@ def channels_last(module: Module) -> Module:
 
 
 def position_seed(*position: int | str) -> int:
-    """A 63-bit seed from a position such as ("dropout", seed, step, rank): equal positions, equal randomness.
+    """A 63-bit seed from a position such as ("dropout", seed, step, rank).
 
-    A cryptographic hash, so that neighbouring positions have unrelated seeds.
+    It is a cryptographic hash, so that neighbouring positions have unrelated seeds.
     """
     digest = hashlib.sha256("/".join(map(str, position)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 @contextmanager
-def memory_explained(advice: str) -> Iterator[None]:
-    """Turn running out of memory into one line with `advice`."""
+def out_of_memory_explained(advice: str) -> Iterator[None]:
+    """Turn out-of-memory errors into a `DeviceError` with `advice`."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise DeviceError(f"the GPU's memory is used up: {advice}") from error
+        raise DeviceError(f"the GPU is out of memory: {advice}") from error
     except MemoryError as error:
-        raise DeviceError(f"the memory is used up: {advice}") from error
+        raise DeviceError(f"out of memory: {advice}") from error
     except RuntimeError as error:
-        if "DefaultCPUAllocator" not in str(error):  # what torch says on a CPU is no kind of its own
+        if "DefaultCPUAllocator" not in str(error):  # torch has no exception class for it on a CPU
             raise
-        raise DeviceError(f"the memory is used up: {advice}") from error
+        raise DeviceError(f"out of memory: {advice}") from error
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Rank of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Number of processes in this run."""
+    """Number of processes of this run."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that `torchrun` started (NCCL on CUDA, gloo on CPU); without torchrun, nothing."""
+    """Join the processes that `torchrun` started (NCCL on CUDA, gloo on CPU); no effect without torchrun."""
     if "TORCHELASTIC_RUN_ID" not in os.environ and "WORLD_SIZE" not in os.environ:
         yield
         return
@@ -135,19 +135,19 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 
 def share_buffers(module: nn.Module) -> None:
-    """Give all processes the first one's buffers: batch norm's statistics differ where they are not synchronised."""
+    """Copy the first process's buffers to all: batch norm's statistics differ if they are not synchronized."""
     if world_size() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, src=0)
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:
-    """Of sums over a whole dataset: float64, but on Apple's GPUs, which have none."""
+    """Type of sums over a whole dataset: float64, except on Apple's GPUs, which lack it."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
-    """Sum of a tensor over all processes, without gradient; the tensor itself where there is one process."""
+    """Sum a tensor over all processes, without gradient; with one process, the detached tensor."""
     if world_size() == 1:
         return values.detach()
     total = values.detach().clone()
@@ -156,7 +156,7 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 
 
 def on_first_rank(work: Callable[[], T]) -> T:
-    """Let the first process do something, and give all processes its result, or its error."""
+    """Run `work` in the first process only; all processes return its result, or raise its error."""
     if world_size() == 1:
         return work()
     outcome: list[tuple[T | None, PyramidSegError | None]] = [(None, None)]

@@ -1,4 +1,4 @@
-"""How many processors there are for this process."""
+"""Processors and memory that are available to this process."""
 
 import os
 from pathlib import Path
@@ -9,18 +9,18 @@ _QUOTAS = (
     (Path("/sys/fs/cgroup/cpu.max"),),
     (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")),
 )
-"""Microseconds that a container may compute, and in which time, in the two versions of control groups."""
+"""CPU quota and period of a container in microseconds, in both versions of control groups."""
 
 
 def available_processors() -> int:
-    """Processors that this process may use: those it is bound to, or a container's share where that is less."""
+    """Number of processors that this process may use: its affinity, or a container's quota if that is less."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shares = [share for files in _QUOTAS if (share := _share(*files)) is not None]
     return max(1, min([bound, *shares]))
 
 
 def _share(*files: Path) -> int | None:
-    """Whole processors of a container's share; None where it has no limit."""
+    """A container's quota in processors, rounded up; None without a limit."""
     try:
         quota, period = (int(word) for word in " ".join(file.read_text() for file in files).split())
     except (OSError, ValueError):  # absent, or "max"
@@ -28,14 +28,12 @@ def _share(*files: Path) -> int | None:
     return -(-quota // period) if quota > 0 else None
 
 
-# How much memory is free: of the machine, of the container, of a GPU.
-
 UNKNOWN_TOTAL_BYTES = 4 * 2**30
-"""Assumed to be free where the system does not say (Windows)."""
+"""Assumed free memory on systems that do not report it (Windows)."""
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that can be had on a device, torch's own reserve included."""
+    """Free memory of a device, including what torch's allocator has reserved and not used."""
     if device.type == "cuda":
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserve
@@ -44,7 +42,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def _free_of_machine(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """What programs can get without swapping: the kernel's own estimate, else half of what there is."""
+    """Memory available without swapping: the kernel's estimate, else half of the installed memory."""
     try:
         fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
         return 1024 * int(fields["MemAvailable"].split()[0])
@@ -67,7 +65,7 @@ _CGROUPS = (
 
 
 def _free_of_group(limit: Path, usage: Path, statistics: Path) -> int | None:
-    """What a container may still use; None without a limit. Cached file pages can be dropped, so they are free."""
+    """Free memory of a container; None without a limit. Cached file pages can be dropped, so they count as free."""
     try:
         fields = dict(line.split() for line in statistics.read_text().splitlines())
         cached = int(fields.get("total_inactive_file", fields.get("inactive_file", "0")))

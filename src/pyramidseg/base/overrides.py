@@ -1,8 +1,8 @@
-"""Settings as people write them: YAML files and `section.key=value`, read into a `Config` or refused in words."""
+"""Reading settings: YAML files and `section.key=value` to a `Config`, with one-line errors."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Unpack, get_args
+from typing import Any, Unpack, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -14,12 +14,12 @@ from pyramidseg.base.train_overrides import ModelOverrides
 
 
 def load_config(file: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Defaults, then the settings of a YAML file, then single overrides.
+    """A configuration from the defaults, a YAML file, and single overrides, in this order.
 
     Args:
         file: YAML with the sections `model`, `data`, `loss`, `optim`, `train`, each optional.
-        overrides: value by dotted name, such as `{"train.epochs": 30}`. Text is read as YAML where the setting is not
-            text itself.
+        overrides: value by dotted name, such as `{"train.epochs": 30}`. Text is read as YAML unless the
+            setting itself is text; a list may also be written without brackets (`255,11`).
 
     Raises:
         ConfigError: a name that does not exist (the nearest one is named), or a value that is not allowed.
@@ -28,7 +28,7 @@ def load_config(file: str | Path | None = None, overrides: Mapping[str, Any] | N
     for name, value in (overrides or {}).items():
         section, dot, key = name.partition(".")
         if not dot or not key:
-            raise ConfigError(f"setting {name!r}: settings are written section.key=value; {_nearest_setting(name)}")
+            raise ConfigError(f"setting {name!r}: write section.key=value; {_nearest_setting(name)}")
         known = tree.setdefault(section, {})
         if not isinstance(known, dict):
             raise ConfigError(f"section {section!r} in {file}: got {known!r}, a mapping of settings is needed")
@@ -37,7 +37,11 @@ def load_config(file: str | Path | None = None, overrides: Mapping[str, Any] | N
 
 
 def make_config(tree: Mapping[str, Any], *, origin: str = "settings") -> Config:
-    """Validate a nested mapping of settings; all errors are `ConfigError`s in words."""
+    """Validate a nested mapping of settings.
+
+    Raises:
+        ConfigError: an unknown setting, or a value that is not allowed.
+    """
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -61,18 +65,18 @@ def parse_override(text: str) -> tuple[str, str]:
     """Split `section.key=value`."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise ConfigError(f"{text!r} is no setting: write section.key=value; {_nearest_setting(name)}")
+        raise ConfigError(f"{text!r} is not a setting: write section.key=value; {_nearest_setting(name)}")
     return name.strip(), value.strip()
 
 
 def explain(error: ValidationError, *, origin: str = "settings") -> ConfigError:
-    """The first complaint of pydantic as one sentence with name, value and what is allowed.
+    """The first error of pydantic as one sentence with the setting's name, its value, and what is allowed.
 
-    Of a setting that may be several things, the complaint that goes into the value's parts counts.
+    For a setting with several allowed types, the error with the most specific location is reported.
     """
-    complaints = error.errors(include_url=False)
+    found = error.errors(include_url=False)
     first = max(
-        (one for one in complaints if one["loc"][:2] == complaints[0]["loc"][:2]),
+        (one for one in found if one["loc"][:2] == found[0]["loc"][:2]),
         key=lambda one: sum(not _is_internal(part) for part in one["loc"]),
     )
     name = ".".join(str(part) for part in first["loc"] if not _is_internal(part))
@@ -86,7 +90,7 @@ def explain(error: ValidationError, *, origin: str = "settings") -> ConfigError:
 
 
 def given_settings(config: Config) -> dict[str, Any]:
-    """Settings that were given rather than left at their defaults: value by dotted name."""
+    """Value by dotted name of the settings that were set explicitly."""
     return {
         f"{section}.{key}": getattr(getattr(config, section), key)
         for section in Config.model_fields
@@ -98,7 +102,7 @@ def full_name(key: str) -> str:
     """`section.key` of a setting given by its key alone, or with two underscores for the dot.
 
     Raises:
-        ConfigError: no section has such a key, or several have.
+        ConfigError: no section has this key, or several have it.
     """
     if "__" in key:
         return key.replace("__", ".", 1)
@@ -123,33 +127,34 @@ def _section_fields(annotation: Any) -> Mapping[str, FieldInfo]:
 
 
 def _read_value(name: str, text: str) -> Any:
-    """What a setting's text means: itself where the setting is text (`run #2/best.safetensors`), else YAML.
+    """The value of a setting's text: the text itself for text settings (`run #2/best.safetensors`), otherwise YAML.
 
-    Quotes around text, and `null` where a setting may be absent, are YAML's.
+    Text may be quoted, and `null` given for optional settings, as in YAML. Lists may be written without brackets.
 
     Raises:
-        ConfigError: neither.
+        ConfigError: it is not readable as YAML.
     """
     section, _, key = name.partition(".")
     field = (
         _section_fields(Config.model_fields[section].annotation).get(key) if section in Config.model_fields else None
     )
-    kinds = () if field is None else get_args(field.annotation) or (field.annotation,)
-    is_text = str in kinds and set(kinds) <= {str, type(None)}
-    if is_text and text[:1] not in ("'", '"') and not (type(None) in kinds and text in ("null", "~", "")):
+    types = () if field is None else get_args(field.annotation) or (field.annotation,)
+    is_text = str in types and set(types) <= {str, type(None)}
+    if is_text and text[:1] not in ("'", '"') and not (type(None) in types and text in ("null", "~", "")):
         return text
+    is_list = field is not None and any(get_origin(kind) is tuple for kind in (field.annotation, *types))
     try:
-        return yaml.safe_load(text)
+        return yaml.safe_load(f"[{text}]" if is_list and "," in text and text[:1] not in ("[", "{") else text)
     except yaml.YAMLError as error:
         reason = getattr(error, "problem", None) or str(error)
         raise ConfigError(
             f"{name}={text}: not readable as YAML ({' '.join(str(reason).split())}); write numbers and words as they "
-            "are, lists as [1, 2], and quote the rest"
+            "are, separate the items of a list by commas, and quote special characters"
         ) from None
 
 
 def _nearest_setting(name: str) -> str:
-    """A clause that proposes the nearest setting: of the same key, else of the section that was named, else of all."""
+    """A clause that proposes the nearest setting: one with the same key, else in the named section, else any."""
     names = setting_names()
     section, _, key = name.rpartition(".")
     same_key = [known for known in names if known.rpartition(".")[2] == key]
@@ -161,7 +166,7 @@ def _nearest_setting(name: str) -> str:
 
 
 def _is_internal(part: object) -> bool:
-    """Whether a part of pydantic's location is a branch of a union rather than a name."""
+    """Whether a part of pydantic's location is a branch of a union, not a name."""
     return isinstance(part, str) and ("[" in part or part in {"int", "str", "float", "constrained-int"})
 
 
@@ -174,5 +179,5 @@ def _read_tree(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         got = "nothing" if tree is None else type(tree).__name__
-        raise ConfigError(f"{file}: holds {got}; a mapping with sections {', '.join(Config.model_fields)} is needed")
+        raise ConfigError(f"{file}: contains {got}; a mapping of sections is needed ({', '.join(Config.model_fields)})")
     return tree

@@ -1,4 +1,4 @@
-"""Many files at once, in bounded memory, with somebody watching."""
+"""Thread pools: many files at once, in bounded memory."""
 
 import threading
 import time
@@ -7,57 +7,45 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from pyramidseg.base.machine import available_processors
-
-# Threads that are gone for the system too, once they are joined: a process forked then inherits no lock of theirs.
-
-
-@contextmanager
-def thread_pool(number: int, *, name: str = "") -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads; at the end, work that has not begun is dropped, and all of them have gone.
-
-    Until 3.12 Python's `join` returns when a thread has left the interpreter, and so before C libraries give back what
-    they hold for it. OpenCV takes a global lock for that: a process forked just then, such as a worker of a loader,
-    would wait for it forever at its first image.
-    """
-    begun: set[int] = set()
-    pool = ThreadPoolExecutor(number, thread_name_prefix=name, initializer=lambda: begun.add(threading.get_native_id()))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        while any(_is_alive(native_id) for native_id in begun):
-            time.sleep(0.0001)
-
-
-def _is_alive(native_id: int) -> bool:
-    """Whether the system still has a thread of this process; beyond Linux, where it cannot say, no worker is forked."""
-    return Path(f"/proc/self/task/{native_id}").exists()
-
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Track(Protocol):
-    """Hands items through, one by one, and shows how far it is."""
+@contextmanager
+def thread_pool(number: int, *, name: str = "") -> Iterator[ThreadPoolExecutor]:
+    """A thread pool whose OS threads have exited at the end of the `with` block; tasks not yet started are cancelled.
 
-    def __call__(self, items: Iterable[T], *, total: int, what: str) -> Iterable[T]:
-        """The same items; `what` says in words what is being done."""
-        ...
+    Up to Python 3.12, `join` returns when a thread has left the interpreter, before C libraries free their thread-local
+    data. OpenCV takes a global lock for that: a process forked at this moment, such as a data loader's worker, would
+    wait forever at its first image.
+    """
+    started: set[int] = set()
+    pool = ThreadPoolExecutor(
+        number, thread_name_prefix=name, initializer=lambda: started.add(threading.get_native_id())
+    )
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        while any(_is_alive(native_id) for native_id in started):
+            time.sleep(0.0001)
 
 
-def untracked(items: Iterable[T], *, total: int, what: str) -> Iterable[T]:
-    """A `Track` that shows nothing."""
-    return items
+def _is_alive(native_id: int) -> bool:
+    """Whether a thread of this process still exists; False except on Linux, where alone workers are forked."""
+    return Path(f"/proc/self/task/{native_id}").exists()
 
 
-def in_threads(work: Callable[[T], R], items: Iterable[T], *, workers: int | None = None) -> Generator[R, None, None]:
-    """`work` of every item, in their order, by threads: decoding pixels releases the interpreter's lock.
+def map_in_threads(
+    work: Callable[[T], R], items: Iterable[T], *, workers: int | None = None
+) -> Generator[R, None, None]:
+    """Yield `work(item)` of every item, in order, computed by threads: decoding images releases the interpreter's lock.
 
-    Only a few results wait at any time, however many items there are. The first exception ends it.
+    At most four results for each thread are kept waiting. The first exception ends it.
     """
     workers = workers or min(8, available_processors())
     waiting: deque[Future[R]] = deque()

@@ -1,4 +1,4 @@
-"""Files that are named inside other files: never outside the dataset, whoever wrote the name."""
+"""Paths that annotation files contain: resolved only inside the dataset."""
 
 import os
 from pathlib import Path, PureWindowsPath
@@ -6,36 +6,36 @@ from pathlib import Path, PureWindowsPath
 from pyramidseg.base.defects import DefectError, DefectKind
 
 
-def named_file(name: object, *, folder: Path, root: Path, where: Path) -> Path:
-    """The path that a name means: relative to `folder` or absolute, inside `root`, with slashes of either kind.
+def resolve_inside(name: object, *, folder: Path, root: Path, where: Path) -> Path:
+    """The file of a name, relative to `folder` or absolute, with slashes of either kind; it must be inside `root`.
 
-    Links are not followed: what somebody has linked into the dataset is meant to be in it.
+    Symbolic links are not followed: a file that was linked into the dataset belongs to it.
 
     Args:
-        where: the file that says so.
+        where: the file that contains the name.
 
     Raises:
-        DataError: no name, or one that leads out of the dataset.
+        DefectError: it is not a file name, or a path outside the dataset.
     """
-    if not isinstance(name, str) or not name.strip() or not is_plain(name):
-        raise DefectError(DefectKind.BAD_ANNOTATION, where, f"{short(name)} is no name of a file")
-    windows = PureWindowsPath(name)  # which takes both kinds of slashes
+    if not isinstance(name, str) or not name.strip() or not is_valid_name(name):
+        raise DefectError(DefectKind.BAD_ANNOTATION, where, f"{short(name)} is not a file name")
+    windows = PureWindowsPath(name)  # accepts both kinds of slashes
     absolute = bool(windows.drive or windows.root)
     inside = _absolute_inside(name, root) if absolute else _inside(folder / Path(*windows.parts), root)
     if inside is None:
-        detail = f"{short(name)} leads out of the dataset {root}; name files relative to {folder}, and inside it"
+        detail = f"{short(name)} is outside the dataset {root}; name files inside it, relative to {folder}"
         raise DefectError(DefectKind.OUTSIDE, where, detail)
     return root / inside
 
 
 def _inside(path: Path, root: Path) -> Path | None:
-    """A path relative to a folder, by their names alone; None where it leads out of it."""
+    """A path relative to a folder, by name only; None if it is outside."""
     inside = Path(os.path.relpath(path, root))
     return None if ".." in inside.parts else inside
 
 
 def _absolute_inside(name: str, root: Path) -> Path | None:
-    """The same of an absolute path, of this system alone; also where links lead to one of both."""
+    """The same for an absolute path of this operating system, also if either goes through symbolic links."""
     path = Path(name)
     if not path.is_absolute():
         return None
@@ -44,15 +44,15 @@ def _absolute_inside(name: str, root: Path) -> Path | None:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file, also for names that no file system takes."""
+    """Whether a file exists; False also for names that no file system accepts."""
     try:
         return path.is_file()
     except (OSError, ValueError):
         return False
 
 
-def is_plain(text: str) -> bool:
-    """Whether a name can be one at all: no control characters, and no half of a surrogate pair."""
+def is_valid_name(text: str) -> bool:
+    """Whether a text can be a name: without control characters and lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -61,6 +61,6 @@ def is_plain(text: str) -> bool:
 
 
 def short(name: object) -> str:
-    """What a file holds, as a message quotes it: never more than 80 characters, and on one line."""
+    """A value from a file as messages quote it: one line of at most 80 characters."""
     text = repr(name[:80] if isinstance(name, str) else name)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -25,7 +25,7 @@ def dataset_from_records(
     Raises:
         DataError: a record is not a `Record`, a class name is invalid, or a value to ignore is not an integer.
     """
-    classes = classes if isinstance(classes, Classes) else Classes.named(classes)
+    classes = classes if isinstance(classes, Classes) else Classes.from_names(classes)
     splits = {"train": tuple(train), "val": tuple(val), "test": tuple(test)}
     for name, records in splits.items():
         for record in records:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pyramidseg.base.config import Channels
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import track
-from pyramidseg.base.parallel import in_threads
+from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.result_cache import digest, file_state, user_cache
 from pyramidseg.data.channel_statistics import ChannelSums, channel_sums
 from pyramidseg.data.records import Record
@@ -83,7 +83,7 @@ def _measure(images: Sequence[Path], channels: Channels) -> Normalization:
         return channel_sums(*read_masked_image(image, channels=channels))
 
     totals: list[ChannelSums] = []
-    for image in track(in_threads(sums, images), total=len(images), task="measuring the images' channels"):
+    for image in track(map_in_threads(sums, images), total=len(images), task="measuring the images' channels"):
         totals = totals or [ChannelSums(channel.dtype) for channel in image]
         for total, channel in zip(totals, image, strict=True):
             total.add(channel)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.log import track
-from pyramidseg.base.parallel import in_threads
+from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.data.pairs import FilePairs, Pair, PairSource
 
 Cache = Literal["auto", "memory", "none"]
@@ -33,7 +33,7 @@ class CachedPairs:
         Raises:
             DataError: an image or mask is unreadable.
         """
-        decoded = in_threads(self._pairs.__getitem__, range(len(self)))
+        decoded = map_in_threads(self._pairs.__getitem__, range(len(self)))
         self._decoded = [_read_only(pair) for pair in track(decoded, total=len(self), task="decoding into memory")]
 
 

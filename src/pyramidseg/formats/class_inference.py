@@ -124,7 +124,7 @@ def _infer_ids(parsed: ParsedDataset, known: ClassMap) -> Labels:
         f"no classes were given: the mask values are {describe_ranges(counts.pixels)}, so there are {len(ids)} "
         f"(ignored: {how.describe(masks.ignored)})"
     )
-    return Labels(Classes.numbered(len(ids)), masks, known.config, (note,))
+    return Labels(Classes.unnamed(len(ids)), masks, known.config, (note,))
 
 
 def _refuse_lost_foreground(

@@ -38,8 +38,8 @@ from pyramidseg.annotations.polygons import (
 from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.json_stream import MAX_TOGETHER, members
-from pyramidseg.base.parallel import in_threads
-from pyramidseg.base.safe_paths import is_file, is_plain, named_file, short
+from pyramidseg.base.parallel import map_in_threads
+from pyramidseg.base.safe_paths import is_file, is_valid_name, resolve_inside, short
 from pyramidseg.data.index_masks import describe_names
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, SplitNames
@@ -154,7 +154,7 @@ def read_labelme(path: Path) -> LabelMeFile:
 def _label(shape: object) -> str | None:
     """The label of a shape; None if it has none that can be a name."""
     label = shape.get("label") if isinstance(shape, dict) else None
-    return label.strip() if isinstance(label, str) and label.strip() and is_plain(label.strip()) else None
+    return label.strip() if isinstance(label, str) and label.strip() and is_valid_name(label.strip()) else None
 
 
 def _shape_type(shape: object) -> str:
@@ -188,7 +188,7 @@ def _read_split(files: Sequence[Path], images: Sequence[Path], place: Path, root
     split = _Split()
     known = set(images)
     by_stem = {image.with_suffix(""): image for image in reversed(images)}
-    for path, file in zip(files, in_threads(_read_without_points, files), strict=True):
+    for path, file in zip(files, map_in_threads(_read_without_points, files), strict=True):
         if isinstance(file, Defect):
             split.defects.append(file)
         elif file.shapes is None:
@@ -245,10 +245,10 @@ def _image_of(file: LabelMeFile, known: set[Path], same_stem: Path | None, root:
         return same_stem, False
     if same_stem is not None and PureWindowsPath(str(file.image_path)).stem == same_stem.stem:
         with suppress(DefectError):  # file and image were moved together: the path leads elsewhere and is not followed
-            image = named_file(file.image_path, folder=file.path.parent, root=root, where=file.path)
+            image = resolve_inside(file.image_path, folder=file.path.parent, root=root, where=file.path)
             return (image, False) if image in known or is_file(image) else (same_stem, True)
         return same_stem, True
-    image = named_file(file.image_path, folder=file.path.parent, root=root, where=file.path)
+    image = resolve_inside(file.image_path, folder=file.path.parent, root=root, where=file.path)
     if image not in known and not is_file(image):
         if same_stem is not None:
             return same_stem, True

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyramidseg.base.classes import IGNORE, MAX_CLASSES, Color
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import track
-from pyramidseg.base.parallel import in_threads
+from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.result_cache import digest, file_state, user_cache
 from pyramidseg.data.color_masks import packed, read_colors
 from pyramidseg.data.index_masks import NODATA_VALUE, PLAIN_INDICES, IndexValues, has_nodata, is_grey, read_mask_values
@@ -106,7 +106,7 @@ def _count(
 
     total = ValueCounts()
     errors: list[DataError] = []
-    for mask, counts in track(zip(masks, in_threads(attempt, masks), strict=False), total=len(masks), task=task):
+    for mask, counts in track(zip(masks, map_in_threads(attempt, masks), strict=False), total=len(masks), task=task):
         if isinstance(counts, DataError):
             errors.append(counts)
             continue
@@ -243,7 +243,7 @@ class _MaskContent(NamedTuple):
 
 def _contents(masks: Iterable[Path], how: IndexValues) -> Iterator[_MaskContent]:
     """The content of each readable mask."""
-    return (content for content in in_threads(partial(_content, how=how), masks) if content is not None)
+    return (content for content in map_in_threads(partial(_content, how=how), masks) if content is not None)
 
 
 def _content(mask: Path, *, how: IndexValues) -> _MaskContent | None:

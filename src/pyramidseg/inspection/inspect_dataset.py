@@ -13,7 +13,7 @@ from pathlib import Path
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.log import track
-from pyramidseg.base.parallel import in_threads
+from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.data.channel_statistics import ChannelStatistics, ChannelSums
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.open_dataset import open_with_defects
@@ -103,7 +103,7 @@ def inspect_dataset(
     collected = _Collector(RecordIndex.of(dataset.splits), len(dataset.classes))
     records = [record for some in dataset.splits.values() for record in some]
     inspect = partial(inspect_pair, masks=dataset.masks, num_classes=len(dataset.classes), channels=dataset.bands)
-    pairs = in_threads(inspect, records, workers=workers)
+    pairs = map_in_threads(inspect, records, workers=workers)
     for index, pair in enumerate(track(pairs, total=len(records), task="inspecting images and masks")):
         collected.add(index, pair)
     found += [

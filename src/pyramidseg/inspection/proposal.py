@@ -124,7 +124,7 @@ def _propose_dataset(
     remarks += [
         f"unclear: {defect.detail.partition(';')[0]}" for defect in defects if defect.kind is DefectKind.UNCLEAR_CLASSES
     ]
-    if "classes" in content and dataset.classes.names == Classes.numbered(len(dataset.classes)).names:
+    if "classes" in content and dataset.classes.names == Classes.unnamed(len(dataset.classes)).names:
         remarks.append("give the classes their names")
     known = sum(int(counted.pixels.sum()) + counted.ignored for counted in statistics.values())
     unknown = sum(value.pixels for value in unknown_values)

@@ -11,7 +11,7 @@ from pyramidseg.base.config import Channels
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import track
-from pyramidseg.base.parallel import in_threads
+from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.result_cache import ResultCache, digest, file_state, user_cache
 from pyramidseg.base.text import first_few
 from pyramidseg.data.class_masks import ClassMasks
@@ -89,7 +89,7 @@ def _check(
     inspect = partial(
         inspect_pair, masks=dataset.masks, num_classes=len(dataset.classes), channels=channels, decode_image=False
     )
-    pairs = in_threads(inspect, records, workers=workers)
+    pairs = map_in_threads(inspect, records, workers=workers)
     for number, pair in enumerate(track(pairs, total=len(records), task="checking images and masks")):
         all_ignored += [defect.file for defect in pair.defects if defect.kind is DefectKind.ALL_IGNORED]
         refused = [

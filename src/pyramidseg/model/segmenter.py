@@ -314,8 +314,8 @@ def _make_classes(classes: Classes | Iterable[str] | None, num_classes: int | No
     if classes is None:
         if not isinstance(num_classes, int) or isinstance(num_classes, bool):
             raise ConfigError(f"num_classes={num_classes!r}: give num_classes=N or classes=[name, ...]")
-        return Classes.numbered(num_classes)
-    classes = classes if isinstance(classes, Classes) else Classes.named(classes)
+        return Classes.unnamed(num_classes)
+    classes = classes if isinstance(classes, Classes) else Classes.from_names(classes)
     if num_classes is not None and num_classes != len(classes):
         raise ConfigError(f"num_classes={num_classes} contradicts the {len(classes)} classes given; give one of them")
     return classes

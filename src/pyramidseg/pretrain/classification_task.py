@@ -19,8 +19,8 @@ from pyramidseg.base.config import Config, TrainConfig
 from pyramidseg.base.device import (
     autocast,
     channels_last,
-    memory_explained,
     on_first_rank,
+    out_of_memory_explained,
     position_seed,
     rank,
     sum_dtype,
@@ -30,7 +30,7 @@ from pyramidseg.base.device import (
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.log import track
 from pyramidseg.base.overrides import given_settings
-from pyramidseg.base.parallel import in_threads
+from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.data.loading import Batch
 from pyramidseg.data.normalization import Normalization, measure_normalization, uses_dataset_statistics
 from pyramidseg.data.records import Record
@@ -175,7 +175,7 @@ class ClassificationTask:
         def read(entry: LabelledImage) -> np.ndarray[Any, Any]:
             return center_crop(read_image(entry.image, channels=self.config.model.in_channels), self.config.data.crop)
 
-        crops = track(in_threads(read, images), total=len(images), task="scoring")
+        crops = track(map_in_threads(read, images), total=len(images), task="scoring")
         size = self.config.train.val_batch_size
         waiting: list[tuple[np.ndarray[Any, Any], int]] = []
         for entry, crop in zip(images, crops, strict=True):
@@ -217,7 +217,7 @@ def plan_pretraining(config: Config, folder: Path, origin: InitialWeights | None
     model.check_training_batch(plan.smallest_batch, *config.data.crop)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     note = f"{model.name} classifier, {parameters / 1e6:.1f} M parameters, weights {model.encoder_source.name}"
-    with memory_explained("choose a smaller encoder, or train.device=cpu"):
+    with out_of_memory_explained("choose a smaller encoder, or train.device=cpu"):
         model = channels_last(model.to(step.device, step.dtype))
     setup = assemble(
         config,
@@ -302,7 +302,7 @@ def _common_dtype(data: ImageFolders) -> str:
     """
     entries = [entry for images in data.splits.values() for entry in images]
     shown: dict[str, str] = {}
-    for entry, header in zip(entries, in_threads(lambda entry: read_header(entry.image), entries), strict=True):
+    for entry, header in zip(entries, map_in_threads(lambda entry: read_header(entry.image), entries), strict=True):
         shown.setdefault(header.dtype, entry.id)
     if len(shown) > 1:
         kinds = " and ".join(f"{dtype} ({example})" for dtype, example in sorted(shown.items()))

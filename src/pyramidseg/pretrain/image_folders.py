@@ -7,7 +7,7 @@ from pathlib import Path
 from pyramidseg.base.defects import Defect, DefectKind, as_defects
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import track
-from pyramidseg.base.parallel import in_threads
+from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES
 from pyramidseg.formats.paired import IMAGE_FOLDERS, MASK_FOLDERS
 from pyramidseg.images.decode import check_channels, read_header
@@ -121,7 +121,7 @@ def check_images(data: ImageFolders, *, channels: int) -> None:
             return as_defects(error, file=entry.image, otherwise=DefectKind.UNREADABLE_IMAGE)
         return ()
 
-    for found in track(in_threads(check, entries), total=len(entries), task="checking images"):
+    for found in track(map_in_threads(check, entries), total=len(entries), task="checking images"):
         defects.add(found)
     defects.raise_if_any(len(entries))
 

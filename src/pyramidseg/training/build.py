@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pyramidseg.base.config import Config, DataConfig, ModelConfig
-from pyramidseg.base.device import channels_last, memory_explained, position_seed
+from pyramidseg.base.device import channels_last, out_of_memory_explained, position_seed
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.machine import free_bytes
 from pyramidseg.data.loading import TrainingSamples
@@ -47,7 +47,7 @@ def prepare(
     model, model_note = build_model(config, dataset, origin)
     if normalization is not None:
         model.set_normalization(normalization.mean, normalization.std)
-    with memory_explained("choose a smaller encoder, or train.device=cpu"):
+    with out_of_memory_explained("choose a smaller encoder, or train.device=cpu"):
         model = channels_last(model.to(step.device, step.dtype))
     plan = make_plan(config, samples=len(dataset.split("train")))
     for epoch in (config.train.epochs - 1, 0):  # what is frozen at first asks less of a batch than when it thaws

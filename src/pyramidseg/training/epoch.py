@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyramidseg.base.config import Config
-from pyramidseg.base.device import memory_explained, rank, sum_over_ranks, world_size
+from pyramidseg.base.device import out_of_memory_explained, rank, sum_over_ranks, world_size
 from pyramidseg.base.errors import TrainingError
 from pyramidseg.base.log import ProgressTask
 from pyramidseg.base.text import first_few
@@ -68,7 +68,7 @@ def run_epoch(
     with (
         closing(batches),
         ProgressTask(title, total=plan.steps, done=position.step) as bar,
-        memory_explained(advice),
+        out_of_memory_explained(advice),
         compiling_explained() if config.train.compile != "none" else nullcontext(),
     ):
         for number, (step_batches, waited) in enumerate(

@@ -12,8 +12,8 @@ from torch import Tensor
 from pyramidseg.base.config import Config
 from pyramidseg.base.device import (
     choose_device,
-    memory_explained,
     on_first_rank,
+    out_of_memory_explained,
     process_group,
     rank,
     share_buffers,
@@ -217,7 +217,7 @@ def validate(setup: Setup) -> Validation:
     model = setup.average.model if setup.average else setup.model
     model.eval()
     share_buffers(model)
-    with memory_explained(f"lower train.val_batch_size={setup.config.train.val_batch_size}"):
+    with out_of_memory_explained(f"lower train.val_batch_size={setup.config.train.val_batch_size}"):
         return setup.task.validate(model)
 
 

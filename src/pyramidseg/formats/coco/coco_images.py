@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.safe_paths import is_file, named_file, short
+from pyramidseg.base.safe_paths import is_file, resolve_inside, short
 from pyramidseg.formats.coco.annotation_files import ANNOTATION_FOLDERS, AnnotationFiles, words
 from pyramidseg.formats.coco.coco_json import CocoJson, parse_coco_json
 from pyramidseg.formats.dataset_format import UNLABELLED_SPLIT
@@ -80,7 +80,7 @@ def parse_splits(found: AnnotationFiles, *, check: Callable[[CocoJson], object])
 def resolve(name: str, folder: Path, root: Path, file: Path) -> Path | None:
     """The path that a name in a JSON file means; None if it leads out of the dataset."""
     try:
-        return named_file(name, folder=folder, root=root, where=file)
+        return resolve_inside(name, folder=folder, root=root, where=file)
     except DataError:
         return None
 
@@ -101,7 +101,7 @@ def _find_images(json: CocoJson, root: Path, split_folders: Iterable[str]) -> Co
     defects: list[Defect] = []
     for position, name in enumerate(names):
         try:
-            path = named_file(name, folder=folder, root=root, where=json.path)
+            path = resolve_inside(name, folder=folder, root=root, where=json.path)
         except DefectError as error:
             defects.append(error.defect)
             continue

@@ -18,7 +18,7 @@ from pyramidseg.annotations.polygons import Where
 from pyramidseg.base.classes import Color
 from pyramidseg.base.defects import MAX_KEPT, Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.json_stream import JsonSlices, Member, members
-from pyramidseg.base.safe_paths import is_plain
+from pyramidseg.base.safe_paths import is_valid_name
 
 Id = int | str
 
@@ -194,7 +194,7 @@ class _Entry:
         value = self.get(name)
         if isinstance(value, str):
             text = value.strip()
-            if text and len(value) <= _MAX_NAME_LENGTH and is_plain(text):
+            if text and len(value) <= _MAX_NAME_LENGTH and is_valid_name(text):
                 return text
         raise self.defect(name, value)
 

@@ -16,7 +16,7 @@ from pyramidseg.annotations.polygons import Where
 from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.json_stream import JsonSlices
-from pyramidseg.base.safe_paths import is_file, named_file
+from pyramidseg.base.safe_paths import is_file, resolve_inside
 from pyramidseg.data.color_masks import read_colors
 from pyramidseg.data.index_masks import describe_names
 from pyramidseg.data.records import Record
@@ -87,7 +87,7 @@ def _png_folder(json: CocoJson, root: Path) -> Path:
         paths = (resolve(name, folder, root, json.path) for name in json.segment_files[:_SAMPLED])
         if any(path is not None and is_file(path) for path in paths):
             return folder
-    named_file(json.segment_files[0], folder=tried[0], root=root, where=json.path)  # raises if it leads elsewhere
+    resolve_inside(json.segment_files[0], folder=tried[0], root=root, where=json.path)  # raises if it leads elsewhere
     places = ", ".join(map(str, tried))
     detail = f"its PNG files, such as {json.segment_files[0]!r}, are in none of {places}; unpack them there"
     raise DefectError(DefectKind.ABSENT, json.path, detail)
@@ -102,7 +102,7 @@ def _pngs_by_position(split: CocoSplit, root: Path, defects: DefectCollector) ->
         if position < 0:
             continue
         with defects.collect():
-            png = named_file(name, folder=folder, root=root, where=json.path)
+            png = resolve_inside(name, folder=folder, root=root, where=json.path)
             if position in pngs:
                 detail = f"belongs to the same image as {pngs[position][1]} in {json.path}; remove one of them"
                 raise DefectError(DefectKind.REPEATED_ID, png, detail)

@@ -11,7 +11,7 @@ from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.errors import ConfigError, DataError, nearest
 from pyramidseg.base.json_stream import members
 from pyramidseg.base.log import track
-from pyramidseg.base.parallel import in_threads
+from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.formats.dataset_format import ParsedDataset, SourceLabel
 from pyramidseg.formats.dataset_yaml import ClassEntry
 from pyramidseg.formats.geojson.features import read_geojson
@@ -105,7 +105,7 @@ def _count_names(listing: ParsedDataset, class_property: str, *, source: str) ->
         except DataError:
             return None  # reported by the check of all files
 
-    for names in track(in_threads(names_in, files), total=len(files), task="reading the properties of polygons"):
+    for names in track(map_in_threads(names_in, files), total=len(files), task="reading the properties of polygons"):
         unread += names is None
         nameless += names.count(None) if names else 0
         found.update(name for name in names or () if name is not None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.safe_paths import is_file, named_file, short
+from pyramidseg.base.safe_paths import is_file, resolve_inside, short
 from pyramidseg.base.text_files import read_text
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, UNLABELLED_SPLIT, SplitNames
 from pyramidseg.formats.paths import child_folder
@@ -121,7 +121,7 @@ def _place(entry: str, base: Path, folder: Path, file: Path) -> Path | None:
     written = entry.replace("\\", "/")
     for place, name in ((base, written), (base, written.removeprefix("../")), (folder, written)):
         with suppress(DataError):
-            found = named_file(name, folder=place, root=folder, where=file)
+            found = resolve_inside(name, folder=place, root=folder, where=file)
             if found.exists():
                 return found
     return None
@@ -130,7 +130,7 @@ def _place(entry: str, base: Path, folder: Path, file: Path) -> Path | None:
 def _source(place: Path | None, entry: str, folder: Path, file: DataYaml, defects: DefectCollector) -> ImageSource:
     if place is None:
         inside = entry.replace("\\", "/").removeprefix("../")
-        named_file(inside, folder=folder, root=folder, where=file.path)  # raises if it leads out of the dataset
+        resolve_inside(inside, folder=folder, root=folder, where=file.path)  # raises if it leads out of the dataset
         ignored = "" if _base(folder, file) else f" ({_not_followed(folder, file)})"
         raise DefectError(
             DefectKind.ABSENT,
@@ -166,9 +166,9 @@ def _listed_image(line: str, file: Path, root: Path) -> Path:
     for folder in folders:
         for name in (line, bare):
             with suppress(DataError):
-                if is_file(image := named_file(name, folder=folder, root=root, where=file)):
+                if is_file(image := resolve_inside(name, folder=folder, root=root, where=file)):
                     return image
-    return named_file(bare, folder=folders[0], root=root, where=file)
+    return resolve_inside(bare, folder=folders[0], root=root, where=file)
 
 
 def _label_of(image: Path, root: Path) -> Path | None:

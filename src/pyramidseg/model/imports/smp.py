@@ -247,12 +247,12 @@ def _classes(outputs: int, names: tuple[str, ...]) -> tuple[Classes, str]:
     """Our classes, and a note about them."""
     if outputs == 1 and len(names) <= 2:
         both = ("background", *(names or ("foreground",)))[-2:]
-        return Classes.named(both), f"one class becomes two: {both[0]}, with logit 0, and {both[1]}, with its logit"
+        return Classes.from_names(both), f"one class becomes two: {both[0]}, with logit 0, and {both[1]}"
     if names and len(names) != outputs:
         raise ConfigError(f"--classes {','.join(names)}: {len(names)} names, and the network has {outputs} classes")
     if names:
-        return Classes.named(names), f"classes {', '.join(names)}"
-    return Classes.numbered(outputs), "checkpoints contain no class names: classes are numbered; --classes names them"
+        return Classes.from_names(names), f"classes {', '.join(names)}"
+    return Classes.unnamed(outputs), "checkpoints contain no class names: classes are numbered; --classes names them"
 
 
 def smp_name(name: str, *, encoder_prefix: str) -> str:
