@@ -4,8 +4,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+BIN_DOCS := .venv-docs/bin
+READY_DOCS := .venv-docs/.ready
 
-.PHONY: demo test check format lock clean
+.PHONY: demo test test-fast coverage check docs format lock clean
 
 demo: $(READY)
 	$(BIN)/pyramidseg demo --out runs/demo --overwrite
@@ -16,17 +18,31 @@ test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --max-worker-restart 0 \
 		--dist loadfile
 
+# Everything that neither trains nor starts processes: under a minute.
+test-fast: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --max-worker-restart 0 \
+		--dist loadfile -m "not slow"
+
+# The share of src that the tests execute; subprocesses are not counted.
+coverage: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --max-worker-restart 0 \
+		--dist loadfile --cov --cov-report term:skip-covered --cov-report html:runs/coverage
+
 check: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The documentation site in runs/site; broken links and anchors are errors.
+docs: $(READY_DOCS)
+	$(BIN_DOCS)/mkdocs build --strict --site-dir runs/site
+
 format: $(READY)
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-# The environment is made anew whenever the lock or the project's own metadata change.
+# The environment is updated whenever the lock or the project's own metadata change.
 $(READY): requirements-dev.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
@@ -34,11 +50,19 @@ $(READY): requirements-dev.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $(READY)
 
+$(READY_DOCS): requirements-docs.lock
+	test -x $(BIN_DOCS)/python || $(PYTHON) -m venv .venv-docs
+	test -x $(BIN_DOCS)/uv || $(BIN_DOCS)/python -m pip install --quiet uv
+	$(BIN_DOCS)/uv pip install --quiet --python $(BIN_DOCS)/python --require-hashes --requirement requirements-docs.lock
+	touch $(READY_DOCS)
+
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --group dev pyproject.toml --output-file requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" --only-group docs pyproject.toml --output-file requirements-docs.lock
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-docs runs
