@@ -44,7 +44,7 @@ def measure_epoch(bench: Bench) -> list[Row]:
     waited: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         setup = prepare_ours(task, OURS_SETTINGS[OURS], bench.settings.camvid)
-        setup.loader.load()
+        setup.loader.preload()
         task = replace(task, classes=len(setup.task.empty_tally()))
         ours = epochs_of_ours(setup, Path(folder))
         calls: dict[str, Callable[[], object]] = {

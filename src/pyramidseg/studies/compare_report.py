@@ -1,4 +1,4 @@
-"""Report of a comparison: conclusions in words, plots, one HTML page, CSV and JSON."""
+"""Report of a comparison: conclusions in sentences, plots, one HTML page, CSV and JSON."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass

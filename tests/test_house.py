@@ -1,0 +1,43 @@
+"""Rules of the whole source tree that no linter checks: module names, and plain words."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "src" / "pyramidseg"
+MODULES = sorted(path for path in ROOT.rglob("*.py") if path.stem not in ("__init__", "__main__"))
+
+NAMED_AFTER_A_FORMAT: frozenset[str] = frozenset()
+"""Basenames of formats, runtimes and importers that may occur twice."""
+
+IDIOMS = (
+    r"(?<![Tt]here )\b(is|are) no (?!longer|less|more|worse)[a-z]+",
+    r"\b(anew|aloud|seldom|unasked)\b",
+    r"(?<!word )\bin words\b(?!\()",
+    r"\bcounts? nowhere\b",
+    r"\blies (in|beside|on)\b",
+    r"DESIGN section",
+)
+"""Phrases that STYLE's table of words replaces by usual ones."""
+
+ROOMS_NOT_DONE = frozenset({"model", "pretrain", "training"})
+"""Packages whose wording is still being revised."""
+
+
+def test_no_module_name_occurs_twice() -> None:
+    counts = Counter(path.stem for path in MODULES)
+    assert {name for name, count in counts.items() if count > 1} <= NAMED_AFTER_A_FORMAT
+
+
+@pytest.mark.parametrize("idiom", IDIOMS)
+def test_the_source_is_written_in_plain_words(idiom: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in [*ROOT.rglob("*.py"), *ROOT.rglob("*.j2")]
+        if path.relative_to(ROOT).parts[0] not in ROOMS_NOT_DONE
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if re.search(idiom, line)
+    ]
+    assert not found, "\n".join(found)
