@@ -230,7 +230,7 @@ def test_images_beyond_the_pixel_limit_are_rejected_by_their_header(tmp_path):
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))  # and the checksum over it
     (tmp_path / "vast.png").write_bytes(content)
     first, second = Predictor(Brightness()).predict_results([tmp_path / "vast.png", grey(4, 4)])
-    assert "more than the 250 million" in str(first.error)
+    assert "250 million" in str(first.error)
     assert second.error is None
 
 

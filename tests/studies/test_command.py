@@ -73,7 +73,7 @@ def test_measures_prints_and_writes(
     for row in content["backends"]:
         rate = content["convolution_gflop_per_second"][row["precision"]]
         floor_ms = 2 * content["model"]["gmac"] / rate * 1000
-        assert content["floor_ms"][row["precision"]] == pytest.approx(floor_ms, rel=0.01)
+        assert content["floor_ms"][row["precision"]] == pytest.approx(floor_ms, rel=0.01, abs=6e-4)  # rounded
         assert row["latency_share"] == pytest.approx(floor_ms / row["latency_ms"], rel=0.01)
         assert row["throughput_share"] == pytest.approx(floor_ms * row["images_per_second"] / 1000, rel=0.01)
         assert row["peak_bytes"] > bundle.stat().st_size
