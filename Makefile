@@ -62,7 +62,7 @@ lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --group dev pyproject.toml --output-file requirements-dev.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--custom-compile-command "make lock" --only-group docs pyproject.toml --output-file requirements-docs.lock
+		--custom-compile-command "make lock" --group docs --output-file requirements-docs.lock
 
 clean:
 	rm -rf .venv .venv-docs runs
