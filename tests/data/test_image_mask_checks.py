@@ -63,12 +63,12 @@ def test_mask_on_its_side_is_told_with_the_tag_that_turns_either(
     assert "resize_masks" not in defect.detail
 
 
-def test_mask_of_the_same_shape_is_told_of_the_way_out(tmp_path: Path) -> None:
+def test_error_about_a_resizable_mask_names_the_setting(tmp_path: Path) -> None:
     assert "resize_masks: true" in size_mismatch(pair(tmp_path, 1, 1), image=(6, 8), mask=(3, 4)).defect.detail
 
 
 @pytest.mark.parametrize(
-    ("tag", "own", "size", "turn"),
+    ("tag", "own", "size", "expected"),
     [
         (1, 1, (6, 8), ExifStatus.CONSISTENT),
         (3, 3, (6, 8), ExifStatus.CONSISTENT),
@@ -80,25 +80,25 @@ def test_mask_of_the_same_shape_is_told_of_the_way_out(tmp_path: Path) -> None:
         (6, 8, (8, 6), ExifStatus.MASK_ONLY),
     ],
 )
-def test_turns_are_told_by_both_tags(
-    tmp_path: Path, tag: int, own: int, size: tuple[int, int], turn: ExifStatus
+def test_exif_status_follows_both_tags(
+    tmp_path: Path, tag: int, own: int, size: tuple[int, int], expected: ExifStatus
 ) -> None:
-    assert exif_status(pair(tmp_path, tag, own), size) is turn
+    assert exif_status(pair(tmp_path, tag, own), size, tag) is expected
 
 
-def test_outlines_have_no_tag_to_go_by(tmp_path: Path) -> None:
+def test_outlines_have_no_exif_tag(tmp_path: Path) -> None:
     record = pair(tmp_path, 3, 1)
-    assert exif_status(Record("a", record.image, tmp_path / "a.json"), (6, 8)) is ExifStatus.CONSISTENT
+    assert exif_status(Record("a", record.image, tmp_path / "a.json"), (6, 8), 3) is ExifStatus.CONSISTENT
 
 
 @pytest.mark.parametrize("tag", [1, 3, 6])
 @pytest.mark.parametrize(("name", "values"), [("a.txt", YoloMasks({}, ())), ("a.json", LabelMeMasks({}, ()))])
-def test_outlines_without_a_size_fit_any_turn(tmp_path: Path, name: str, values: ValueSource, tag: int) -> None:
+def test_outlines_without_a_size_fit_any_orientation(tmp_path: Path, name: str, values: ValueSource, tag: int) -> None:
     record = Record("a", pair(tmp_path, tag, 1).image, write(tmp_path / name, "{}"))
-    assert exif_status(record, (8, 6), values) is (ExifStatus.CONSISTENT if tag == 1 else ExifStatus.UNVERIFIED)
+    assert exif_status(record, (8, 6), tag, values) is (ExifStatus.CONSISTENT if tag == 1 else ExifStatus.UNVERIFIED)
 
 
-def test_outlines_with_a_size_are_known_to_fit(tmp_path: Path) -> None:
+def test_outlines_with_a_size_are_consistent(tmp_path: Path) -> None:
     file = write(tmp_path / "a.json", '{"imageHeight": 8, "imageWidth": 6}')
     record = Record("a", pair(tmp_path, 6, 1).image, file)
-    assert exif_status(record, (8, 6), LabelMeMasks({}, ())) is ExifStatus.CONSISTENT
+    assert exif_status(record, (8, 6), 6, LabelMeMasks({}, ())) is ExifStatus.CONSISTENT

@@ -11,14 +11,14 @@ from pyramidseg.data.records import Record
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.inspection import check_dataset
 from pyramidseg.inspection.class_statistics import SplitSummary
-from pyramidseg.inspection.image_table import ImageTable, RecordIndex
+from pyramidseg.inspection.image_table import ImageTable
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
 from pyramidseg.inspection.proposal import propose_settings, propose_weights, sequence_pattern
 from pyramidseg.training.losses import class_weights
 
 
 def table(*sizes: tuple[int, int], channels: int = 3) -> ImageTable:
-    made = ImageTable(RecordIndex.of({"train": tuple(Record(str(index), Path()) for index in range(len(sizes)))}))
+    made = ImageTable({"train": tuple(Record(str(index), Path()) for index in range(len(sizes)))})
     for place, (height, width) in enumerate(sizes):
         made.known[place], made.channels[place] = True, channels
         made.height[place], made.width[place] = height, width

@@ -44,7 +44,7 @@ def size_mismatch(record: Record, *, image: Size, mask: Size) -> DefectError:
         return DefectError(DefectKind.SIZE_DIFFERS, file, detail)
     if not _same_aspect_ratio(image, mask[::-1]):
         return DefectError(DefectKind.SIZE_DIFFERS, file, f"{sizes}; export the mask at the image's size")
-    image_tag, mask_tag = _orientations(record)
+    image_tag, mask_tag = exif_orientation(record.image), _mask_orientation(record)
     if image_tag >= 5 > mask_tag:
         return DefectError(
             DefectKind.EXIF_TURNED,
@@ -108,22 +108,19 @@ class ExifStatus(Enum):
     MASK_ONLY = "the mask has another EXIF orientation than its image, and the sizes cannot show whether it is right"
 
 
-def exif_status(record: Record, size: Size, values: ValueSource | None = None) -> ExifStatus:
+def exif_status(record: Record, size: Size, image_orientation: int, values: ValueSource | None = None) -> ExifStatus:
     """The status of an image and a mask that have the same size.
 
     Args:
+        image_orientation: as `ImageHeader.orientation`.
         values: the reader of the mask. Outlines have no EXIF tag, and without a size of their own they fit any
             orientation.
     """
     if record.mask is not None and not is_image_name(record.mask.name):
-        if (
-            isinstance(values, OutlineSource)
-            and exif_orientation(record.image) != 1
-            and not values.has_own_size(record)
-        ):
+        if image_orientation != 1 and isinstance(values, OutlineSource) and not values.has_own_size(record):
             return ExifStatus.UNVERIFIED
         return ExifStatus.CONSISTENT
-    image_tag, mask_tag = _orientations(record)
+    image_tag, mask_tag = image_orientation, _mask_orientation(record)
     if image_tag == mask_tag:
         return ExifStatus.CONSISTENT
     if (image_tag >= 5) != (mask_tag >= 5) and size[0] != size[1]:
@@ -140,8 +137,8 @@ def exif_orientation(path: Path) -> int:
         return 1
 
 
-def _orientations(record: Record) -> tuple[int, int]:
-    return exif_orientation(record.image), 1 if record.mask is None else exif_orientation(record.mask)
+def _mask_orientation(record: Record) -> int:
+    return 1 if record.mask is None else exif_orientation(record.mask)
 
 
 # Georeferences.

@@ -1,6 +1,5 @@
 """Contact sheet: a few images that show every class, with their masks."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,6 @@ from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.images.decode import read_header
 from pyramidseg.images.thumbnails import jpeg_uri, labels_png_uri, resize_to_thumbnail, to_rgb
-from pyramidseg.inspection.image_table import RecordIndex
 
 MIN_SAMPLES = 12
 """Samples on a sheet, if there are as many images; more only if classes need them."""
@@ -73,12 +71,8 @@ class SampleSelector:
         return sorted({*chosen, *filled.tolist()})
 
 
-def draw_samples(dataset: Dataset, records: RecordIndex, indices: Sequence[int]) -> tuple[Sample, ...]:
-    """Samples with their pictures; images without three channels are converted by `to_rgb`."""
-    return tuple(_draw_sample(dataset, records.split(index), records.record(index)) for index in indices)
-
-
-def _draw_sample(dataset: Dataset, split: str, record: Record) -> Sample:
+def draw_sample(dataset: Dataset, split: str, record: Record) -> Sample:
+    """A sample with its pictures; images without three channels are converted by `to_rgb`."""
     header, classes = read_header(record.image), dataset.classes
     image, labels = read_pair(record, dataset.masks, channels=dataset.bands or header.channels - header.alpha)
     occurring = np.flatnonzero(np.bincount(labels.ravel(), minlength=256)[: len(classes)])

@@ -16,7 +16,9 @@ from pyramidseg.data.class_masks import value_source
 from pyramidseg.data.image_mask_checks import ExifStatus, exif_orientation
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
+from pyramidseg.inspection.class_statistics import SplitStatistics
 from pyramidseg.inspection.image_table import ImageTable
+from pyramidseg.inspection.inspect_pair import PairInspection
 
 MAX_FACTOR = 4.0
 """An image is an outlier if its size or aspect ratio differs from the median by more than this factor."""
@@ -25,56 +27,74 @@ FILES_SHOWN = 10
 """Files that a remark names."""
 
 
+class PairCollector:
+    """Collects what the checks across pairs need, in ascending order of the records' numbers.
+
+    Attributes:
+        statistics: by split, of the pairs without a defect of their own.
+    """
+
+    def __init__(self, splits: Mapping[str, tuple[Record, ...]], num_classes: int) -> None:
+        self.table = ImageTable(splits)
+        self.statistics = {split: SplitStatistics(num_classes) for split in splits}
+        self.exif = ExifOrientations()
+        self.palettes = PaletteColors()
+
+    def add(self, index: int, pair: PairInspection) -> None:
+        """Add one pair."""
+        self.exif.add(pair.record, pair.exif)
+        self.palettes.add(pair.record, pair.palette)
+        if pair.image is not None:
+            self.table.add(index, pair.image)
+            if pair.label_counts is not None:
+                size = pair.image.height, pair.image.width
+                self.statistics[self.table.split(index)].add(size, pair.image.dtype, pair.label_counts)
+
+
 def find_mixed_dtypes(table: ImageTable) -> Iterator[Defect]:
     """Images with another dtype than most; if two are equally frequent, than the one that occurred later."""
-    known = np.flatnonzero(table.known)
-    usual = _most_frequent(table.dtype[known])
-    for index in known[table.dtype[known] != usual].tolist():
+    for index, usual in _minority(table, table.dtype):
         mine, most = table.dtypes[table.dtype[index]], table.dtypes[usual]
         detail = f"has {mine} values, but most images have {most}; they cannot be mixed: convert one kind"
-        yield Defect(DefectKind.MIXED_DEPTHS, table.records.record(index).image, detail)
+        yield Defect(DefectKind.MIXED_DEPTHS, table.records[index].image, detail)
 
 
 def find_outliers(table: ImageTable) -> Iterator[Defect]:
     """Images with another number of channels than most, or of an unusual size or aspect ratio."""
-    known = np.flatnonzero(table.known)
-    if not len(known):
-        return
-    usual = _most_frequent(table.channels[known])
-    for index in known[table.channels[known] != usual].tolist():
+    for index, usual in _minority(table, table.channels):
         mine = table.channels[index]
         detail = (
             f"has {mine} channel{'s' if mine > 1 else ''} (alpha not counted), but most images have {usual}; convert "
             "one kind"
         )
-        yield Defect(DefectKind.MIXED_CHANNELS, table.records.record(index).image, detail)
+        yield Defect(DefectKind.MIXED_CHANNELS, table.records[index].image, detail)
+    known = np.flatnonzero(table.known)
     height, width = table.height[known].astype(np.float64), table.width[known].astype(np.float64)
     sides, aspects = np.sqrt(height * width), np.maximum(height, width) / np.minimum(height, width)
-    side, aspect = float(np.median(sides)), float(np.median(aspects))
+    side, aspect = (float(np.median(values)) if len(known) else 0.0 for values in (sides, aspects))
     for row in np.flatnonzero((sides > MAX_FACTOR * side) | (sides < side / MAX_FACTOR)).tolist():
-        how = "larger" if sides[row] > side else "smaller"
         factor = max(sides[row] / side, side / sides[row])
         detail = (
-            f"is {_size(table, known[row])} pixels, {factor:.1f} times {how} in each direction than the median image "
-            f"(limit: {MAX_FACTOR:g} times); resize it, cut it into tiles, or remove it"
+            f"is {height[row]:g} x {width[row]:g} pixels, {factor:.1f} times "
+            f"{'larger' if sides[row] > side else 'smaller'} in each direction than the median image (limit: "
+            f"{MAX_FACTOR:g} times); resize it, cut it into tiles, or remove it"
         )
-        yield Defect(DefectKind.EXTREME_SIZE, table.records.record(int(known[row])).image, detail)
+        yield Defect(DefectKind.EXTREME_SIZE, table.records[known[row]].image, detail)
     for row in np.flatnonzero(aspects > MAX_FACTOR * aspect).tolist():
         detail = (
-            f"is {_size(table, known[row])} pixels: its long side is {aspects[row]:.1f} times the short one, but "
+            f"is {height[row]:g} x {width[row]:g} pixels: its long side is {aspects[row]:.1f} times the short one, but "
             f"{aspect:.1f} times in the median image; cut it into tiles, or remove it"
         )
-        yield Defect(DefectKind.EXTREME_ASPECT, table.records.record(int(known[row])).image, detail)
+        yield Defect(DefectKind.EXTREME_ASPECT, table.records[known[row]].image, detail)
 
 
-def _most_frequent(numbers: NDArray[np.signedinteger]) -> int:
-    """The most frequent number; the largest of equally frequent ones, and -1 if there are none."""
-    values, counts = np.unique(numbers, return_counts=True)
-    return int(values[len(counts) - 1 - np.argmax(counts[::-1])]) if len(values) else -1
-
-
-def _size(table: ImageTable, index: int) -> str:
-    return f"{table.height[index]} x {table.width[index]}"
+def _minority(table: ImageTable, column: NDArray[np.signedinteger]) -> Iterator[tuple[int, int]]:
+    """Images whose value is not the most frequent one (of equally frequent ones the largest), each with that value."""
+    known = np.flatnonzero(table.known)
+    counts = np.bincount(column[known], minlength=1)
+    usual = len(counts) - 1 - int(counts[::-1].argmax())
+    for index in known[column[known] != usual].tolist():
+        yield index, usual
 
 
 def find_id_conflicts(splits: Mapping[str, tuple[Record, ...]]) -> Iterator[Defect]:
@@ -82,9 +102,8 @@ def find_id_conflicts(splits: Mapping[str, tuple[Record, ...]]) -> Iterator[Defe
     for split, records in splits.items():
         first: dict[str, Record] = {}
         exact: set[str] = set()
-        for record in sorted(
-            records, key=lambda record: record.id
-        ):  # the same defects in whatever order they are listed
+        # Sorted, so that the defects do not depend on the order of the records.
+        for record in sorted(records, key=lambda record: record.id):
             other = first.setdefault(record.id.casefold(), record)
             if record.id in exact:
                 detail = f"has the id {record.id!r} of another image of split {split!r}; ids must differ"
@@ -121,55 +140,56 @@ def unmatched_geojson_remarks(records: Collection[Record], masks: MaskSource) ->
 
 
 class ExifOrientations:
-    """Collects the pairs of which an EXIF orientation turns the image or the mask."""
+    """Collects the pairs of which only one file, the image or the mask, has an EXIF orientation."""
 
     def __init__(self) -> None:
-        self._mask_fits = self._mask_unturned = 0
-        self._image_turned: list[Record] = []
-        self._mask_turned: list[Record] = []
+        self._confirmed = self._not_applied = 0
+        self._images: list[Record] = []
+        self._masks: list[Path] = []
 
-    def add(self, record: Record, turn: ExifStatus) -> None:
+    def add(self, record: Record, status: ExifStatus) -> None:
         """Add one pair."""
-        self._mask_fits += turn is ExifStatus.CONFIRMED
-        self._mask_unturned += turn is ExifStatus.NOT_APPLIED
-        if turn is ExifStatus.UNVERIFIED:
-            self._image_turned.append(record)
-        elif turn is ExifStatus.MASK_ONLY:
-            self._mask_turned.append(record)
+        self._confirmed += status is ExifStatus.CONFIRMED
+        self._not_applied += status is ExifStatus.NOT_APPLIED
+        if status is ExifStatus.UNVERIFIED:
+            self._images.append(record)
+        elif status is ExifStatus.MASK_ONLY:
+            self._masks.append(record.mask or record.image)
 
     def defects(self) -> Iterator[Defect]:
-        """Masks that were not turned, judging by the sizes of the other pairs."""
-        for record in self._image_turned if self._masks_are_unturned else ():
+        """Masks to which the orientation of their image was not applied, judging by the sizes of the other pairs."""
+        for record in self._images if self._never_applied else ():
             detail = (
                 f"its image {record.image} is turned by its EXIF orientation ({exif_orientation(record.image)}), and "
-                f"the sizes of {self._mask_unturned} other pairs show that the masks of this dataset were not; turn "
+                f"the sizes of {self._not_applied} other pairs show that the masks of this dataset were not; turn "
                 "the mask too, or remove the tag"
             )
             yield Defect(DefectKind.EXIF_TURNED, record.mask or record.image, detail)
 
     def doubtful(self) -> tuple[Path, ...]:
         """Files that their EXIF orientation turns, but neither size nor other pairs show whether it should."""
-        images = () if self._masks_are_unturned else (record.image for record in self._image_turned)
-        return *images, *(record.mask or record.image for record in self._mask_turned)
+        return (*self._doubtful_images, *self._masks)
 
     def remarks(self) -> Iterator[str]:
         """Remarks on the doubtful files."""
-        if self._image_turned and not self._masks_are_unturned:
-            files = [record.image for record in self._image_turned]
+        if files := self._doubtful_images:
             yield (
                 f"{len(files)} images are turned by their EXIF orientation, and sizes do not show whether their masks "
                 f"were turned too; check them: {first_few(files, limit=FILES_SHOWN)}"
             )
-        if self._mask_turned:
-            files = [record.mask or record.image for record in self._mask_turned]
+        if files := self._masks:
             yield (
                 f"{len(files)} masks are turned by an EXIF orientation that their images do not have, and sizes do not "
                 f"show whether they should be; check them: {first_few(files, limit=FILES_SHOWN)}"
             )
 
     @property
-    def _masks_are_unturned(self) -> bool:
-        return self._mask_unturned > 0 and self._mask_fits == 0
+    def _never_applied(self) -> bool:
+        return self._not_applied > 0 and self._confirmed == 0
+
+    @property
+    def _doubtful_images(self) -> list[Path]:
+        return [] if self._never_applied else [record.image for record in self._images]
 
 
 class PaletteColors:

@@ -19,12 +19,10 @@ class DefectSummary:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self._records = 0
+        self._records = self._unknown = self._others = 0
         self._pixels: Counter[int] = Counter()
         self._masks: Counter[int] = Counter()
-        self._unknown = 0
         self._first_unknown: list[UnknownValuesError] = []
-        self._others = 0
         self._first_others: list[Defect] = []
 
     def add(self, defects: Sequence[Defect], unknown_values: UnknownValuesError | None = None) -> None:
@@ -34,11 +32,10 @@ class DefectSummary:
             self._unknown += 1
             self._pixels.update(unknown_values.pixels)
             self._masks.update(unknown_values.pixels.keys())
-            if len(self._first_unknown) < _FILES_SHOWN:
-                self._first_unknown.append(unknown_values)
+            self._first_unknown = [*self._first_unknown, unknown_values][:_FILES_SHOWN]
             defects = [defect for defect in defects if defect not in unknown_values.defects]
         self._others += len(defects)
-        self._first_others += defects[: _FILES_SHOWN - len(self._first_others)]
+        self._first_others = [*self._first_others, *defects][:_FILES_SHOWN]
 
     def raise_if_any(self, total: int) -> None:
         """Refuse a dataset of `total` records if any has a defect.
@@ -46,16 +43,15 @@ class DefectSummary:
         Raises:
             DataError: a single defect as it is; of several the number of records and the first few of each kind.
         """
-        if self._unknown + self._others == 0:
-            return
-        if self._unknown + self._others == 1:
-            (defect,) = [*(error.defect for error in self._first_unknown), *self._first_others]
-            raise DefectError(defect.kind, defect.file, defect.detail)
-        parts = [self._describe_unknown()] if self._unknown else []
-        parts += [f"{defect.file}: {defect.detail}" for defect in self._first_others]
-        if self._others > len(self._first_others):
-            parts.append(f"... and {self._others - len(self._first_others)} more")
-        raise DataError(f"{self.source}: {self._records} of {total} images have defects: {'; '.join(parts)}")
+        found = [*(error.defect for error in self._first_unknown), *self._first_others]
+        if len(found) == 1:
+            raise DefectError(found[0].kind, found[0].file, found[0].detail)
+        if found:
+            parts = [self._describe_unknown()] if self._unknown else []
+            parts += [f"{defect.file}: {defect.detail}" for defect in self._first_others]
+            if self._others > len(self._first_others):
+                parts.append(f"... and {self._others - len(self._first_others)} more")
+            raise DataError(f"{self.source}: {self._records} of {total} images have defects: {'; '.join(parts)}")
 
     def _describe_unknown(self) -> str:
         describe = self._first_unknown[0].source.describe

@@ -9,7 +9,6 @@ import filecmp
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.errors import DataError
@@ -24,37 +23,34 @@ def find_duplicates(table: ImageTable, masks: MaskSource) -> Iterator[Defect]:
     records, reported = table.records, set()
     for group in table.same_checksum():
         originals: list[dict[str, int]] = []  # for each different image its first index in each split
-        for index in group.tolist():
-            record, split = records.record(index), records.split(index)
-            firsts = next(
-                (some for some in originals if _same_pixels(records.record(min(some.values())), record)), None
-            )
+        for index in group:
+            same = (some for some in originals if _same_pixels(records[min(some.values())], records[index]))
+            firsts = next(same, None)
             if firsts is None:
-                originals.append({split: index})
+                originals.append({table.split(index): index})
                 continue
             reported.add(index)
             yield _duplicate(table, index, firsts, masks)
-            firsts.setdefault(split, index)
-    for index, other, bits in _similar_across_splits(table):
-        first, record = records.record(other), records.record(index)
+            firsts.setdefault(table.split(index), index)
+    for index, other in _similar_across_splits(table):
+        first, record = records[other], records[index]
         if index not in reported and _is_similar(first, record):
             detail = (
-                f"looks like {first.image} of split {records.split(other)} (their hashes differ in {bits} of 64 bits); "
-                "keep images of one scene or sequence in one split (data.group)"
+                f"looks like {first.image} of split {table.split(other)}; keep images of one scene or sequence in one "
+                "split (data.group)"
             )
             yield Defect(DefectKind.LEAK, record.image, detail)
 
 
 def similar_images_remarks(table: ImageTable) -> Iterator[str]:
     """For each split the number of images that are similar, but not identical, to another one of it."""
-    identical = [index for group in table.same_checksum() for index in group[1:].tolist()]
-    for number, split in enumerate(table.records.splits):
-        members = np.setdiff1d(_hashed(table, number), identical)
-        found = nearest_hashes(table.hash[members], table.hash[members], skip_same_index=True)
-        similar = np.flatnonzero(found.position >= 0)
+    identical = [index for group in table.same_checksum() for index in group[1:]]
+    for number, split in enumerate(table.splits):
+        members = np.setdiff1d(table.hashed(number), identical)
+        nearest = nearest_hashes(table.hash[members], table.hash[members], skip_same_index=True)
+        similar = np.flatnonzero(nearest >= 0)
         if len(similar):
-            pair = members[similar[0]], members[found.position[similar[0]]]
-            one, other = (table.records.record(int(index)).image for index in pair)
+            one, other = (table.records[members[place]].image for place in (similar[0], nearest[similar[0]]))
             yield (
                 f"{len(similar)} images of split {split} are similar to another one of it, like frames of a video, for "
                 f"example {one} and {other}"
@@ -62,35 +58,29 @@ def similar_images_remarks(table: ImageTable) -> Iterator[str]:
 
 
 def _duplicate(table: ImageTable, index: int, firsts: Mapping[str, int], masks: MaskSource) -> Defect:
-    records = table.records
-    record, in_split = records.record(index), records.split(index) in firsts
-    other = firsts[records.split(index)] if in_split else min(firsts.values())
-    first = records.record(other)
+    split, record = table.split(index), table.records[index]
+    other = firsts.get(split, min(firsts.values()))
+    first = table.records[other]
     same_bytes = filecmp.cmp(first.image, record.image, shallow=False)
     same = f"{'is the same file as' if same_bytes else 'has the same pixels as'} {first.image}"
     same_labels = _same_labels(first, record, masks)
-    if not in_split:
+    if split not in firsts:
         masked = "" if same_labels else ", which has another mask"
-        detail = f"{same} of split {records.split(other)}{masked}; remove it from one of them"
+        detail = f"{same} of split {table.split(other)}{masked}; remove it from one of them"
         return Defect(DefectKind.LEAK, record.image, detail)
     if not same_labels:
         return Defect(DefectKind.CONTRADICTION, record.image, f"{same}, but their masks differ; keep the right one")
     return Defect(DefectKind.DUPLICATE, record.image, f"{same}; keep one of them")
 
 
-def _similar_across_splits(table: ImageTable) -> Iterator[tuple[int, int, int]]:
-    """Image, the most similar image of an earlier split, and how many bits of their hashes differ."""
-    for number in range(1, len(table.records.splits)):
-        members = _hashed(table, number)
-        before = np.concatenate([_hashed(table, earlier) for earlier in range(number)])
-        found = nearest_hashes(table.hash[members], table.hash[before])
-        for row in np.flatnonzero(found.position >= 0).tolist():
-            yield int(members[row]), int(before[found.position[row]]), int(found.bits[row])
-
-
-def _hashed(table: ImageTable, split_number: int) -> NDArray[np.int64]:
-    start, end = table.records.starts[split_number : split_number + 2]
-    return start + np.flatnonzero(table.has_hash[start:end])
+def _similar_across_splits(table: ImageTable) -> Iterator[tuple[int, int]]:
+    """Images, each with the image of an earlier split whose hash is nearest, if it is near."""
+    for number in range(1, len(table.splits)):
+        members = table.hashed(number)
+        before = np.concatenate([table.hashed(earlier) for earlier in range(number)])
+        nearest = nearest_hashes(table.hash[members], table.hash[before])
+        for row in np.flatnonzero(nearest >= 0).tolist():
+            yield int(members[row]), int(before[nearest[row]])
 
 
 def _same_pixels(first: Record, second: Record) -> bool:

@@ -1,55 +1,57 @@
 """Facts about every image of a dataset in columns: 40 bytes an image."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyramidseg.data.channel_statistics import ChannelSums
 from pyramidseg.data.records import Record
-from pyramidseg.inspection.inspect_pair import ImageFacts
 
 
-@dataclass(frozen=True)
-class RecordIndex:
-    """Numbers the records of all splits, in the order of the splits.
+class PixelFacts(NamedTuple):
+    """What is kept of decoded pixels.
 
     Attributes:
-        starts: the number of each split's first record, and the number of all records.
+        hash: see `perceptual_hash`.
+        checksum: CRC-32 of the pixels as stored.
+        sums: of each channel.
     """
 
-    splits: Mapping[str, tuple[Record, ...]]
-    starts: tuple[int, ...]
+    hash: int | None
+    checksum: int
+    sums: list[ChannelSums]
 
-    @classmethod
-    def of(cls, splits: Mapping[str, tuple[Record, ...]]) -> "RecordIndex":
-        """Number the records of these splits."""
-        return cls(splits, (0, *np.cumsum([len(records) for records in splits.values()]).tolist()))
 
-    def __len__(self) -> int:
-        return self.starts[-1]
+class ImageFacts(NamedTuple):
+    """What is kept of an image.
 
-    def split_number(self, index: int) -> int:
-        """The number of a record's split, from 0."""
-        return int(np.searchsorted(self.starts, index, side="right")) - 1
+    Attributes:
+        channels: without alpha.
+        pixels: None if only the header was read.
+    """
 
-    def record(self, index: int) -> Record:
-        """The record of a number."""
-        number = self.split_number(index)
-        return list(self.splits.values())[number][index - self.starts[number]]
-
-    def split(self, index: int) -> str:
-        """The name of a record's split."""
-        return list(self.splits)[self.split_number(index)]
+    height: int
+    width: int
+    channels: int
+    dtype: str
+    pixels: PixelFacts | None = None
 
 
 class ImageTable:
-    """Columns by record number; `known` is False for images that could not be read."""
+    """Columns by record number; `known` is False for images that could not be read.
 
-    def __init__(self, records: RecordIndex) -> None:
-        count = len(records)
-        self.records = records
+    Attributes:
+        records: of all splits, one after the other.
+        starts: number of each split's first record, and the number of all records.
+    """
+
+    def __init__(self, splits: Mapping[str, tuple[Record, ...]]) -> None:
+        self.records = [record for records in splits.values() for record in records]
+        self.splits = tuple(splits)
+        self.starts: list[int] = np.cumsum([0, *map(len, splits.values())]).tolist()
+        count = len(self.records)
         self.known = np.zeros(count, np.bool_)
         self.height = np.zeros(count, np.int32)
         self.width = np.zeros(count, np.int32)
@@ -59,6 +61,10 @@ class ImageTable:
         self.hash = np.zeros(count, np.uint64)
         self.checksum = np.zeros(count, np.uint32)
         self.dtypes: list[str] = []
+
+    def split(self, index: int) -> str:
+        """The name of a record's split."""
+        return self.splits[int(np.searchsorted(self.starts, index, side="right")) - 1]
 
     def add(self, index: int, facts: ImageFacts) -> None:
         """Store what is known of one image."""
@@ -73,14 +79,17 @@ class ImageTable:
         if facts.pixels.hash is not None:
             self.has_hash[index], self.hash[index] = True, facts.pixels.hash
 
-    def same_checksum(self) -> list[NDArray[np.int64]]:
+    def hashed(self, split_number: int) -> NDArray[np.int64]:
+        """Numbers of the records of a split whose images have a hash."""
+        start, end = self.starts[split_number : split_number + 2]
+        return start + np.flatnonzero(self.has_hash[start:end])
+
+    def same_checksum(self) -> list[list[int]]:
         """Groups of two and more images of the same size, dtype, hash and checksum; each in ascending order."""
-        indices = np.flatnonzero(self.known)
+        known = np.flatnonzero(self.known)
+        _, inverse, counts = np.unique(self.checksum[known], return_inverse=True, return_counts=True)
         columns = (self.checksum, self.hash, self.height, self.width, self.channels, self.dtype)
-        keys: tuple[NDArray[Any], ...] = tuple(column[indices] for column in columns)
-        order = np.lexsort((indices, *keys))
-        differs = np.zeros(max(0, len(order) - 1), np.bool_)
-        for key in keys:
-            differs |= key[order][1:] != key[order][:-1]
-        groups = np.split(indices[order], np.flatnonzero(differs) + 1)
-        return sorted((group for group in groups if len(group) > 1), key=lambda group: int(group[0]))
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index in known[counts[inverse] > 1].tolist():
+            groups.setdefault(tuple(int(column[index]) for column in columns), []).append(index)
+        return [group for group in groups.values() if len(group) > 1]

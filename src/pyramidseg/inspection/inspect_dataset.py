@@ -18,18 +18,17 @@ from pyramidseg.data.channel_statistics import ChannelStatistics, ChannelSums
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.open_dataset import open_with_defects
 from pyramidseg.inspection.class_statistics import SplitStatistics, SplitSummary
-from pyramidseg.inspection.contact_sheet import Sample, SampleSelector, draw_samples
+from pyramidseg.inspection.contact_sheet import Sample, SampleSelector, draw_sample
 from pyramidseg.inspection.dataset_checks import (
-    ExifOrientations,
-    PaletteColors,
+    PairCollector,
     find_id_conflicts,
     find_mixed_dtypes,
     find_outliers,
     unmatched_geojson_remarks,
 )
 from pyramidseg.inspection.duplicates import find_duplicates, similar_images_remarks
-from pyramidseg.inspection.image_table import ImageTable, RecordIndex
-from pyramidseg.inspection.inspect_pair import ImageFacts, PairInspection, inspect_pair
+from pyramidseg.inspection.image_table import ImageFacts
+from pyramidseg.inspection.inspect_pair import PairInspection, inspect_pair
 from pyramidseg.inspection.proposal import Proposal, UnknownValue, propose
 
 _LOSES_LABELS = {
@@ -100,8 +99,8 @@ def inspect_dataset(
     dataset, found = open_with_defects(source, data or DataConfig())
     labels_lost = any(defect.kind in _LOSES_LABELS for defect in found)
     dataset = replace(dataset, splits=_in_usual_order(dataset.splits))
-    collected = _Collector(RecordIndex.of(dataset.splits), len(dataset.classes))
-    records = [record for some in dataset.splits.values() for record in some]
+    collected = _InspectionCollector(dataset.splits, len(dataset.classes))
+    table, records = collected.table, collected.table.records
     inspect = partial(inspect_pair, masks=dataset.masks, num_classes=len(dataset.classes), channels=dataset.bands)
     pairs = map_in_threads(inspect, records, workers=workers)
     for index, pair in enumerate(track(pairs, total=len(records), task="inspecting images and masks")):
@@ -109,16 +108,16 @@ def inspect_dataset(
     found += [
         *find_id_conflicts(dataset.splits),
         *dict.fromkeys(collected.defects),
-        *collected.orientations.defects(),
-        *find_mixed_dtypes(collected.table),
-        *find_outliers(collected.table),
-        *find_duplicates(collected.table, dataset.masks),
+        *collected.exif.defects(),
+        *find_mixed_dtypes(table),
+        *find_outliers(table),
+        *find_duplicates(table, dataset.masks),
     ]
     if contradiction := collected.palettes.contradiction():
         found.append(Defect(DefectKind.UNCLEAR_CLASSES, Path(dataset.source), contradiction))
     remarks = [
-        *similar_images_remarks(collected.table),
-        *collected.orientations.remarks(),
+        *similar_images_remarks(table),
+        *collected.exif.remarks(),
         *unmatched_geojson_remarks(records, dataset.masks),
     ]
     classes_unclear = any(defect.kind is DefectKind.UNCLEAR_CLASSES for defect in found)
@@ -131,59 +130,50 @@ def inspect_dataset(
         dataset=dataset,
         defects=tuple(found),
         remarks=tuple(remarks),
-        doubtful_orientations=collected.orientations.doubtful(),
+        doubtful_orientations=collected.exif.doubtful(),
         classes_unclear=classes_unclear,
         summaries={split: statistics.summary() for split, statistics in collected.statistics.items()},
         sizes=collected.sizes,
         channel_groups=collected.channel_groups(),
         unknown_values=unknown_values,
-        samples=draw_samples(dataset, collected.records, collected.samples.select()),
-        proposal=propose(dataset, collected.table, collected.statistics, found, unknown_values),
+        samples=tuple(draw_sample(dataset, table.split(index), records[index]) for index in collected.samples.select()),
+        proposal=propose(dataset, table, collected.statistics, found, unknown_values),
     )
 
 
-class _Collector:
-    """Collects the results of `inspect_pair`, in ascending order of their records' numbers."""
+class _InspectionCollector(PairCollector):
+    """Collects also what only the inspection reports."""
 
-    def __init__(self, records: RecordIndex, num_classes: int) -> None:
-        self.records = records
-        self.table = ImageTable(records)
-        self.statistics = {split: SplitStatistics(num_classes) for split in records.splits}
-        self.samples = SampleSelector(num_classes, len(records))
+    def __init__(self, splits: Mapping[str, tuple[Record, ...]], num_classes: int) -> None:
+        super().__init__(splits, num_classes)
+        self.samples = SampleSelector(num_classes, len(self.table.records))
         self.defects: list[Defect] = []
         self.sizes: Counter[tuple[int, int]] = Counter()
-        self.orientations = ExifOrientations()
-        self.palettes = PaletteColors()
-        self._sums: dict[tuple[str, int], tuple[int, list[ChannelSums]]] = {}
+        self._images: Counter[tuple[str, int]] = Counter()
+        self._sums: dict[tuple[str, int], list[ChannelSums]] = {}
         self._unknown_pixels: Counter[str] = Counter()
         self._unknown_masks: Counter[str] = Counter()
 
     def add(self, index: int, pair: PairInspection) -> None:
         """Add one pair."""
+        super().add(index, pair)
         self.defects += pair.defects
         if pair.unknown_values is not None:
             describe = pair.unknown_values.source.describe
             for value, pixels in Counter(pair.unknown_values.pixels).most_common(MAX_UNKNOWN_VALUES_OF_MASK):
                 self._add_unknown(describe([value]), pixels)
-        self.orientations.add(pair.record, pair.turn)
-        self.palettes.add(pair.record, pair.palette)
-        if pair.image is None:
-            return
-        self.table.add(index, pair.image)
-        size = pair.image.height, pair.image.width
-        self.sizes[size] += 1
-        self._add_channels(pair.image)
+        if pair.image is not None:
+            self.sizes[pair.image.height, pair.image.width] += 1
+            self._add_channels(pair.image)
         if pair.label_counts is not None:
-            self.statistics[self.records.split(index)].add(size, pair.image.dtype, pair.label_counts)
             self.samples.add(index, pair.label_counts)
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """Channel statistics by kind of image, the most frequent kind first."""
-        groups = [
-            ChannelGroup(dtype, images, tuple(band.statistics() for band in sums))
-            for (dtype, _), (images, sums) in self._sums.items()
-        ]
-        return tuple(sorted(groups, key=lambda group: -group.images))
+        return tuple(
+            ChannelGroup(key[0], images, tuple(band.statistics() for band in self._sums[key]))
+            for key, images in self._images.most_common()
+        )
 
     def unknown_values(self) -> tuple[UnknownValue, ...]:
         """Values that are not known classes over all masks, the most frequent first."""
@@ -200,13 +190,12 @@ class _Collector:
     def _add_channels(self, image: ImageFacts) -> None:
         assert image.pixels is not None
         key = image.dtype, image.channels
+        self._images[key] += 1
         if key not in self._sums:
-            self._sums[key] = 1, image.pixels.sums
+            self._sums[key] = image.pixels.sums
             return
-        images, sums = self._sums[key]
-        for band, more in zip(sums, image.pixels.sums, strict=True):
+        for band, more in zip(self._sums[key], image.pixels.sums, strict=True):
             band.add(more)
-        self._sums[key] = images + 1, sums
 
 
 def _empty_classes(

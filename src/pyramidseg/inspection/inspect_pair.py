@@ -13,53 +13,21 @@ from pyramidseg.base.classes import IGNORE, Color
 from pyramidseg.base.config import Channels
 from pyramidseg.base.defects import Defect, DefectKind, as_defects
 from pyramidseg.base.errors import DataError
-from pyramidseg.data.channel_statistics import ChannelSums, byte_counts, channel_sums
+from pyramidseg.data.channel_statistics import byte_counts, channel_sums
 from pyramidseg.data.class_masks import ClassMasks, UnknownValuesError, value_source
-from pyramidseg.data.image_mask_checks import (
-    ExifStatus,
-    Size,
-    check_georeference,
-    exif_orientation,
-    exif_status,
-    size_mismatch,
-)
+from pyramidseg.data.image_mask_checks import ExifStatus, Size, check_georeference, exif_status, size_mismatch
 from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.data.pairs import check_labels, ignore_nodata, read_labels
 from pyramidseg.data.records import MaskSource, Record
-from pyramidseg.images.decode import check_channels, read_header, read_image, read_masked_image
+from pyramidseg.images.decode import ImageHeader, check_channels, read_header, read_image, read_masked_image
 from pyramidseg.images.image_files import is_image_name
 from pyramidseg.images.nodata import MaskedImage
 from pyramidseg.images.palette import read_palette
+from pyramidseg.inspection.image_table import ImageFacts, PixelFacts
 from pyramidseg.inspection.perceptual_hash import perceptual_hash
 
-
-class PixelFacts(NamedTuple):
-    """What is kept of decoded pixels.
-
-    Attributes:
-        hash: see `perceptual_hash`.
-        checksum: CRC-32 of the pixels as stored.
-        sums: of each channel.
-    """
-
-    hash: int | None
-    checksum: int
-    sums: list[ChannelSums]
-
-
-class ImageFacts(NamedTuple):
-    """What is kept of an image.
-
-    Attributes:
-        channels: without alpha.
-        pixels: None if only the header was read.
-    """
-
-    height: int
-    width: int
-    channels: int
-    dtype: str
-    pixels: PixelFacts | None = None
+MIN_GREY_LEVELS = 8
+"""A mask is compared with its image only if it has at least as many grey levels: with fewer it is not a photograph."""
 
 
 class PairInspection(NamedTuple):
@@ -69,7 +37,7 @@ class PairInspection(NamedTuple):
         image: None if the image cannot be read.
         label_counts: (256,) int64, pixels by label; None if the mask cannot be used.
         unknown_values: the mask's values that are not classes.
-        turn: whether EXIF orientations of image and mask agree.
+        exif: whether EXIF orientations of image and mask agree.
         palette: see `palette_colors`.
     """
 
@@ -78,7 +46,7 @@ class PairInspection(NamedTuple):
     image: ImageFacts | None
     label_counts: NDArray[np.int64] | None
     unknown_values: UnknownValuesError | None
-    turn: ExifStatus
+    exif: ExifStatus
     palette: Mapping[int, Color]
 
 
@@ -93,21 +61,26 @@ def inspect_pair(
             their statistics. Otherwise only its header is read, unless nodata or alpha exclude pixels from the labels.
     """
     defects: list[Defect] = []
-    image, pixels = _inspect_image(record.image, channels, defects, decode=decode_image)
+    header, pixels = _read_image(record.image, channels, defects, decode=decode_image)
+    image = None
+    if header is not None:
+        image = ImageFacts(header.height, header.width, header.channels - header.alpha, header.dtype)
+        if decode_image and pixels is not None:
+            facts = _pixel_facts(record.image, pixels, defects)
+            image = image._replace(channels=pixels.values.shape[2], pixels=facts)
     labels, mask_size, unknown = _inspect_mask(record, masks, defects)
-    size = None if image is None else (image.height, image.width)
-    if size is not None and mask_size is not None and mask_size != size:
-        defects.append(size_mismatch(record, image=size, mask=mask_size).defect)
-    counts = None
-    if labels is not None and size is not None and mask_size == size:
-        counts = _count_labels(record, masks, labels, pixels, defects, num_classes=num_classes)
-    turn, palette = ExifStatus.CONSISTENT, dict[int, Color]()
-    if counts is not None and size is not None:
-        turn = exif_status(record, size, value_source(masks))
+    counts, exif, palette = None, ExifStatus.CONSISTENT, dict[int, Color]()
+    if header is not None and mask_size is not None and mask_size != header[:2]:
+        defects.append(size_mismatch(record, image=header[:2], mask=mask_size).defect)
+    elif header is not None and labels is not None:
+        labels = labels if pixels is None else ignore_nodata(labels, pixels)
+        counts = _count_labels(record, masks, labels, defects, num_classes=num_classes, on_map=header.georeferenced)
+    if header is not None and counts is not None:
+        exif = exif_status(record, header[:2], header.orientation, value_source(masks))
         palette = palette_colors(record, masks, counts)
-    elif any(defect.kind is DefectKind.EXIF_TURNED for defect in defects) and exif_orientation(record.image) >= 5:
-        turn = ExifStatus.NOT_APPLIED
-    return PairInspection(record, tuple(dict.fromkeys(defects)), image, counts, unknown, turn, palette)
+    elif header is not None and header.orientation >= 5 and DefectKind.EXIF_TURNED in {one.kind for one in defects}:
+        exif = ExifStatus.NOT_APPLIED
+    return PairInspection(record, tuple(dict.fromkeys(defects)), image, counts, unknown, exif, palette)
 
 
 def palette_colors(record: Record, masks: MaskSource, counts: NDArray[np.int64]) -> dict[int, Color]:
@@ -127,28 +100,30 @@ def palette_colors(record: Record, masks: MaskSource, counts: NDArray[np.int64])
     return {value: palette[value] for value, label in masks.ids if counts[label] and value < len(palette)}
 
 
-def _inspect_image(
+def _read_image(
     path: Path, channels: Channels | None, defects: list[Defect], *, decode: bool
-) -> tuple[ImageFacts | None, MaskedImage | None]:
-    """Facts about an image, and its pixels if they were decoded."""
+) -> tuple[ImageHeader | None, MaskedImage | None]:
+    """The header of an image, and its pixels if they are needed; None for both if it cannot be used."""
     try:
-        if not decode:
-            header = read_header(path)
-            if channels is not None:
-                check_channels(path, header, channels)
-            facts = ImageFacts(header.height, header.width, header.channels - header.alpha, header.dtype)
-            return facts, read_masked_image(path, channels=channels) if header.may_have_nodata else None
-        pixels = read_masked_image(path, channels=channels)
+        header = read_header(path)
+        if channels is not None:
+            check_channels(path, header, channels)
+        needs_pixels = decode or header.may_have_nodata
+        return header, read_masked_image(path, channels=channels) if needs_pixels else None
     except DataError as error:
         defects += as_defects(error, file=path, otherwise=DefectKind.UNREADABLE_IMAGE)
         return None, None
+
+
+def _pixel_facts(path: Path, pixels: MaskedImage, defects: list[Defect]) -> PixelFacts:
     sums = channel_sums(pixels.values, pixels.nodata)
     if all(band.low >= band.high for band in sums):
-        defects.append(Defect(DefectKind.BLANK_IMAGE, path, f"{_blank_value(sums)}; remove it, or replace it"))
+        content = f"every pixel is {', '.join(f'{band.low:g}' for band in sums)}"
+        if not any(band.count for band in sums):
+            content = "all pixels are nodata or transparent"
+        defects.append(Defect(DefectKind.BLANK_IMAGE, path, f"{content}; remove it, or replace it"))
     checksum = zlib.crc32(np.ascontiguousarray(pixels.values).data)
-    kept = PixelFacts(perceptual_hash(pixels.filled()), checksum, sums)
-    height, width, stored = pixels.values.shape
-    return ImageFacts(height, width, stored, str(pixels.values.dtype), kept), pixels
+    return PixelFacts(perceptual_hash(pixels.filled()), checksum, sums)
 
 
 def _inspect_mask(
@@ -184,19 +159,18 @@ def _count_labels(
     record: Record,
     masks: MaskSource,
     labels: NDArray[np.uint8],
-    pixels: MaskedImage | None,
     defects: list[Defect],
     *,
     num_classes: int,
+    on_map: bool,
 ) -> NDArray[np.int64] | None:
     """Pixels by label, (256,); None if the labels cannot be used."""
-    if pixels is not None:
-        labels = ignore_nodata(labels, pixels)
     counts: NDArray[np.int64] = byte_counts(labels[..., None])[0]
     file = record.mask or record.image
     try:
         check_labels(record, masks, counts, num_classes=num_classes)
-        check_georeference(record)
+        if on_map:
+            check_georeference(record)
     except DataError as error:
         defects += as_defects(error, file=file, otherwise=DefectKind.UNKNOWN_VALUE)
         return None
@@ -217,25 +191,17 @@ def _same_bytes(record: Record) -> bool:
 
 
 def _is_copy_of_image(record: Record) -> bool:
-    """Whether a mask that cannot be used shows the image: the same pixels, or the same in grey."""
+    """Whether a mask that cannot be used shows the image, in colour or in grey."""
     if record.mask is None or not is_image_name(record.mask.name):
         return False
+    if _same_bytes(record):
+        return True
     try:
-        if _same_bytes(record):
-            return True
         if read_header(record.mask)[:2] != read_header(record.image)[:2]:
             return False
-        for channels in (3, 1):
-            mask = read_image(record.mask, channels=channels)
-            if mask.min() != mask.max() and np.array_equal(read_image(record.image, channels=channels), mask):
-                return True
-        return False
+        mask = read_image(record.mask, channels=1)
+        if len(np.unique(mask)) < MIN_GREY_LEVELS:
+            return False
+        return np.array_equal(read_image(record.image, channels=1), mask)
     except DataError:
         return False
-
-
-def _blank_value(sums: list[ChannelSums]) -> str:
-    if not any(band.count for band in sums):
-        return "all pixels are nodata or transparent"
-    values = ", ".join(f"{band.low:g}" for band in sums)
-    return f"every pixel is {values}"

@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -18,6 +17,7 @@ from pyramidseg.base.files import write_json, write_text
 from pyramidseg.base.version import __version__
 from pyramidseg.data.channel_statistics import ChannelStatistics
 from pyramidseg.inspection.inspect_dataset import Inspection
+from pyramidseg.inspection.proposal import Proposal
 from pyramidseg.report.figures import BLUE, STYLE, new_figure, render_figure
 from pyramidseg.report.page import css_color, read_template, render_page, svg_uri
 
@@ -57,11 +57,7 @@ def write_inspection(folder: Path, inspection: Inspection) -> None:
     Raises:
         OutputError: they cannot be written.
     """
-    proposal = inspection.proposal
-    proposed = {
-        DATASET: proposal.dataset_yaml() if proposal.dataset else "",
-        SETTINGS: _settings_yaml(inspection) if proposal.settings else "",
-    }
+    proposed = proposed_files(inspection.proposal)
     for name, text in proposed.items():
         if text:
             write_text(folder / name, text)
@@ -70,6 +66,15 @@ def write_inspection(folder: Path, inspection: Inspection) -> None:
     write_text(folder / PAGE, render_inspection(inspection, folder))
     content = {**to_json(inspection), "proposed_dataset_sha256": _digest(proposed[DATASET].encode())}
     write_json(folder / TABLE, content)
+
+
+def proposed_files(proposal: Proposal) -> dict[str, str]:
+    """The content of the proposed files; empty for a file that is not proposed."""
+    settings = {section: dict(entries) for section, entries in proposal.settings.items()}
+    return {
+        DATASET: proposal.dataset_yaml() if proposal.dataset else "",
+        SETTINGS: yaml.safe_dump(settings, sort_keys=False, default_flow_style=None) if settings else "",
+    }
 
 
 def to_json(inspection: Inspection) -> dict[str, Any]:
@@ -125,18 +130,21 @@ def to_json(inspection: Inspection) -> dict[str, Any]:
 
 def render_inspection(inspection: Inspection, folder: Path) -> str:
     """The content of inspection.html, for files that are written to `folder`."""
-    dataset, proposal = inspection.dataset, inspection.proposal
+    dataset, root = inspection.dataset, Path(inspection.dataset.source)
     classes = zip(dataset.classes.names, dataset.classes.colors, strict=True)
-    train = f"pyramidseg train {folder / DATASET if proposal.dataset else dataset.source}"
-    with_settings = f" --config {folder / SETTINGS}" if proposal.settings else ""
+    proposed = proposed_files(inspection.proposal)
+    train = f"pyramidseg train {folder / DATASET if proposed[DATASET] else dataset.source}"
+    with_settings = f" --config {folder / SETTINGS}" if proposed[SETTINGS] else ""
     return render_page(
         read_template(__package__, "inspection_report.html.j2"),
-        title=f"Inspection of {Path(dataset.source).resolve().name}",
+        title=f"Inspection of {root.resolve().name}",
         inspection=inspection,
-        groups=_defect_groups(inspection.defects, Path(dataset.source)),
+        groups=by_kind(inspection.defects),
+        descriptions=DESCRIPTIONS,
+        relative=lambda file: file.relative_to(root) if file != root and file.is_relative_to(root) else file,
+        max_shown=MAX_SHOWN,
         table=TABLE,
         colors=[(name, css_color(color)) for name, color in classes],
-        rows=_class_rows(inspection),
         sizes=svg_uri(plot_sizes(inspection.sizes)) if len(inspection.sizes) > 1 else "",
         histograms=[_histogram(group.channels) for group in inspection.channel_groups],
         facts={
@@ -144,8 +152,8 @@ def render_inspection(inspection: Inspection, folder: Path) -> str:
             "layout": dataset.layout,
             **{f"{split} images": len(records) for split, records in dataset.splits.items()},
         },
-        dataset_yaml=proposal.dataset_yaml() if proposal.dataset else "",
-        settings_yaml=_settings_yaml(inspection) if proposal.settings else "",
+        dataset_yaml=proposed[DATASET],
+        settings_yaml=proposed[SETTINGS],
         command=f"{train}{with_settings} --out RUN",
     )
 
@@ -183,25 +191,6 @@ def plot_histogram(channels: Sequence[Sequence[int]]) -> bytes:
         return render_figure(figure, "svg")
 
 
-class DefectGroup(NamedTuple):
-    """Defects of one kind: their number, and (file, detail) of the first `MAX_SHOWN`."""
-
-    kind: DefectKind
-    meaning: str
-    total: int
-    shown: list[tuple[str, str]]
-
-
-class ClassRow(NamedTuple):
-    """A row of the class table; `splits` has the share of labelled pixels and the number of images in each split."""
-
-    name: str
-    color: str
-    pixels: int
-    splits: list[tuple[float, int]]
-    weight: float
-
-
 def by_kind(defects: Iterable[Defect]) -> dict[DefectKind, list[Defect]]:
     """Defects grouped by kind, in the order of `DefectKind`."""
     found: dict[DefectKind, list[Defect]] = {kind: [] for kind in DefectKind}
@@ -210,45 +199,10 @@ def by_kind(defects: Iterable[Defect]) -> dict[DefectKind, list[Defect]]:
     return {kind: some for kind, some in found.items() if some}
 
 
-def _defect_groups(defects: Iterable[Defect], root: Path) -> list[DefectGroup]:
-    return [
-        DefectGroup(
-            kind,
-            DESCRIPTIONS[kind],
-            len(some),
-            [(_relative(defect.file, root), defect.detail) for defect in some[:MAX_SHOWN]],
-        )
-        for kind, some in by_kind(defects).items()
-    ]
-
-
-def _class_rows(inspection: Inspection) -> list[ClassRow]:
-    classes, summaries = inspection.dataset.classes, inspection.summaries.values()
-    return [
-        ClassRow(
-            name,
-            css_color(classes.colors[index]),
-            sum(summary.pixels[index] for summary in summaries),
-            [(summary.pixels[index] / max(1, sum(summary.pixels)), summary.presence[index]) for summary in summaries],
-            inspection.proposal.class_weights[index] if inspection.proposal.class_weights else math.nan,
-        )
-        for index, name in enumerate(classes.names)
-    ]
-
-
 def _histogram(channels: Iterable[ChannelStatistics]) -> str:
     """Data URI of the histogram of the first three channels; empty for floating-point images, which have none."""
     counts = [channel.histogram for channel in channels if channel.count and channel.histogram][:3]
     return svg_uri(plot_histogram(counts)) if counts else ""
-
-
-def _settings_yaml(inspection: Inspection) -> str:
-    settings = {section: dict(entries) for section, entries in inspection.proposal.settings.items()}
-    return yaml.safe_dump(settings, sort_keys=False, default_flow_style=None)
-
-
-def _relative(file: Path, root: Path) -> str:
-    return str(file.relative_to(root)) if file != root and file.is_relative_to(root) else str(file)
 
 
 def _digest(content: bytes) -> str:

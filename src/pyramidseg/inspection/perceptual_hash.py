@@ -5,7 +5,7 @@ signs of the lowest frequencies of a thumbnail, one bit each. Re-encoding, resiz
 bits; photographs of different things differ in about half of them.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,29 +54,20 @@ def thumbnail_correlation(one: NDArray[Any], other: NDArray[Any]) -> float:
     return float((first * second).sum() / max(np.sqrt((first**2).sum() * (second**2).sum()), 1e-12))
 
 
-class Nearest(NamedTuple):
-    """For each query the nearest hash; the first of equally near ones.
-
-    Attributes:
-        position: (N,) int64, its index in the pool; -1 if none is near enough.
-        bits: (N,) int64, the number of bits that differ; 0 if none is near enough.
-    """
-
-    position: NDArray[np.int64]
-    bits: NDArray[np.int64]
-
-
 def nearest_hashes(
     queries: NDArray[np.uint64], pool: NDArray[np.uint64], *, max_bits: int = MAX_BITS, skip_same_index: bool = False
-) -> Nearest:
-    """The nearest hash in the pool for each query, at most `max_bits` away.
+) -> NDArray[np.int64]:
+    """Index of the nearest hash in the pool for each query, the first of equally near ones.
 
     Compares all pairs: ten thousand million take about 10 seconds, and decoding a hundred thousand images minutes.
 
     Args:
         skip_same_index: queries and pool are the same array, and no hash is compared with itself.
+
+    Returns:
+        (queries,); -1 if all hashes differ in more than `max_bits`.
     """
-    position, bits = np.full(len(queries), -1), np.zeros(len(queries), np.int64)
+    nearest = np.full(len(queries), -1, np.int64)
     rows = max(1, _BLOCK // max(1, len(pool)))
     for start in range(0, len(queries) if len(pool) else 0, rows):
         apart = np.bitwise_count(queries[start : start + rows, None] ^ pool)
@@ -84,11 +75,8 @@ def nearest_hashes(
         if skip_same_index:
             apart[row, row + start] = 65
         best = apart.argmin(axis=1)
-        least = apart[row, best].astype(np.int64)
-        near = least <= max_bits
-        position[start : start + rows] = np.where(near, best, -1)
-        bits[start : start + rows] = np.where(near, least, 0)
-    return Nearest(position, bits)
+        nearest[start : start + rows] = np.where(apart[row, best] <= max_bits, best, -1)
+    return nearest
 
 
 def _thumbnail(image: NDArray[Any]) -> NDArray[np.float32]:

@@ -17,16 +17,14 @@ from pyramidseg.base.text import first_few
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.formats.coco.categories import crowd_of, with_crowds
-from pyramidseg.inspection.class_statistics import SplitStatistics, SplitSummary
+from pyramidseg.inspection.class_statistics import SplitSummary
 from pyramidseg.inspection.dataset_checks import (
-    ExifOrientations,
-    PaletteColors,
+    PairCollector,
     find_id_conflicts,
     find_mixed_dtypes,
     unmatched_geojson_remarks,
 )
 from pyramidseg.inspection.defect_summary import DefectSummary
-from pyramidseg.inspection.image_table import ImageTable, RecordIndex
 from pyramidseg.inspection.inspect_pair import inspect_pair
 
 _NAMES_SHOWN = 8
@@ -80,37 +78,27 @@ def check_dataset(
 def _check(
     dataset: Dataset, listed: dict[str, tuple[Record, ...]], *, channels: Channels | None, workers: int | None
 ) -> DatasetSummary:
-    index = RecordIndex.of(listed)
-    records = [record for some in listed.values() for record in some]
-    table, defects = ImageTable(index), DefectSummary(dataset.source)
-    statistics = {split: SplitStatistics(len(dataset.classes)) for split in listed}
-    orientations, palettes = ExifOrientations(), PaletteColors()
+    collected, summary = PairCollector(listed, len(dataset.classes)), DefectSummary(dataset.source)
+    records = collected.table.records
     all_ignored: list[Path] = []
     inspect = partial(
         inspect_pair, masks=dataset.masks, num_classes=len(dataset.classes), channels=channels, decode_image=False
     )
     pairs = map_in_threads(inspect, records, workers=workers)
     for number, pair in enumerate(track(pairs, total=len(records), task="checking images and masks")):
+        collected.add(number, pair)
+        # Some masks without a class are harmless.
         all_ignored += [defect.file for defect in pair.defects if defect.kind is DefectKind.ALL_IGNORED]
-        refused = [
-            defect for defect in pair.defects if defect.kind is not DefectKind.ALL_IGNORED
-        ]  # one of many is harmless
-        defects.add(refused, pair.unknown_values)
-        orientations.add(pair.record, pair.turn)
-        palettes.add(pair.record, pair.palette)
-        if pair.image is not None:
-            table.add(number, pair.image)
-            if pair.label_counts is not None:
-                size = pair.image.height, pair.image.width
-                statistics[index.split(number)].add(size, pair.image.dtype, pair.label_counts)
+        refused = [defect for defect in pair.defects if defect.kind is not DefectKind.ALL_IGNORED]
+        summary.add(refused, pair.unknown_values)
     repeated = (defect for defect in find_id_conflicts(listed) if defect.kind is DefectKind.REPEATED_ID)
-    for defect in (*repeated, *orientations.defects(), *find_mixed_dtypes(table)):
-        defects.add([defect])
-    defects.raise_if_any(len(records))
-    if contradiction := palettes.contradiction():
+    for defect in (*repeated, *collected.exif.defects(), *find_mixed_dtypes(collected.table)):
+        summary.add([defect])
+    summary.raise_if_any(len(records))
+    if contradiction := collected.palettes.contradiction():
         raise DataError(f"{dataset.source}: {contradiction}")
-    summaries = {split: some.summary() for split, some in statistics.items()}
-    notes = [*_absent_classes(dataset, summaries), *orientations.remarks()]
+    summaries = {split: statistics.summary() for split, statistics in collected.statistics.items()}
+    notes = [*_absent_classes(dataset, summaries), *collected.exif.remarks()]
     if all_ignored:
         notes.append(f"all pixels of {len(all_ignored)} masks are ignored, for example of {all_ignored[0]}")
     notes += unmatched_geojson_remarks(records, dataset.masks)
