@@ -28,8 +28,8 @@ from benchmarks.speed.training import (
 
 from pyramidseg.data.loading import Batch
 from pyramidseg.studies.timing import alternate
-from pyramidseg.training.checkpoint import TrainingProgress
-from pyramidseg.training.setup import Setup
+from pyramidseg.training.components import TrainingComponents
+from pyramidseg.training.progress import TrainingProgress
 
 CROP_PX = 320
 
@@ -43,13 +43,13 @@ def measure_epoch(bench: Bench) -> list[Row]:
     task = Task(ENCODER, bench.settings.classes, bench.settings.batch, CROP_PX, str(bench.device))
     waited: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        setup = prepare_ours(task, OURS_SETTINGS[OURS], bench.settings.camvid)
-        setup.loader.preload()
-        task = replace(task, classes=len(setup.task.empty_tally()))
-        ours = epochs_of_ours(setup, Path(folder))
+        components = prepare_ours(task, OURS_SETTINGS[OURS], bench.settings.camvid)
+        components.loader.preload()
+        task = replace(task, classes=len(components.task.empty_counts()))
+        ours = epochs_of_ours(components, Path(folder))
         calls: dict[str, Callable[[], object]] = {
-            PEER: partial(_peer_epoch, setup, peer_step(task, is_tuned=False)),
-            TUNED: partial(_peer_epoch, setup, peer_step(task, is_tuned=True)),
+            PEER: partial(_peer_epoch, components, peer_step(task, is_tuned=False)),
+            TUNED: partial(_peer_epoch, components, peer_step(task, is_tuned=True)),
             OURS: lambda: waited.append(_waiting_share(ours())),
         }
         rounds = min(ROUNDS, bench.settings.rounds)
@@ -59,18 +59,18 @@ def measure_epoch(bench: Bench) -> list[Row]:
         f"CamVid, {ENCODER}, batch of {task.batch}, crops of {CROP_PX}x{CROP_PX}",
         timings,
         peers=[PEER, TUNED],
-        images=setup.loader.plan.samples,
-        shares=shares_of_floor(bench, task, timings, images=setup.loader.plan.samples),
+        images=components.loader.plan.samples,
+        shares=shares_of_floor(bench, task, timings, images=components.loader.plan.samples),
     )
     share = statistics.median(waited)
     return [replace(row, waiting_share=share) if row.who == OURS else row for row in rows]
 
 
-def _peer_epoch(setup: Setup, step: Callable[[Batch], None]) -> None:
-    for batches in setup.loader.steps(0):
+def _peer_epoch(components: TrainingComponents, step: Callable[[Batch], None]) -> None:
+    for batches in components.loader.steps(0):
         for batch in batches:
             step(batch)
 
 
-def _waiting_share(position: TrainingProgress) -> float:
-    return position.waited / position.seconds
+def _waiting_share(progress: TrainingProgress) -> float:
+    return progress.waited / progress.seconds

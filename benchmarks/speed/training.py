@@ -29,12 +29,12 @@ from pyramidseg.data.records import Dataset
 from pyramidseg.demo.scenes import SCENE_CLASSES, draw_scene, write_scenes
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.studies.timing import Timing, alternate
-from pyramidseg.training.checkpoint import TrainingProgress
-from pyramidseg.training.epoch import CheckpointClock, run_epoch
+from pyramidseg.training.checkpoint import CheckpointClock, Identity
+from pyramidseg.training.components import TrainingComponents
 from pyramidseg.training.interrupt import StopRequest
-from pyramidseg.training.loop import plan
+from pyramidseg.training.loop import Checkpoints, plan_segmentation, train_epoch
+from pyramidseg.training.progress import TrainingProgress
 from pyramidseg.training.run_folder import RunFolder
-from pyramidseg.training.setup import Setup
 
 ENCODER = "resnet18"
 
@@ -143,9 +143,9 @@ def open_trainer(who: str, task: Task, batch: Batch, folder: Path) -> Callable[[
     if who not in OURS_SETTINGS:
         step = peer_step(task, is_tuned=who == TUNED)
         return lambda: [step(batch) for _ in range(STEPS)]
-    setup = prepare_ours(task, OURS_SETTINGS[who], made_dataset(task, folder))
+    components = prepare_ours(task, OURS_SETTINGS[who], made_dataset(task, folder))
     held = HeldBatches(EpochPlan(samples=STEPS * task.batch, batch_size=task.batch), [batch])
-    return epochs_of_ours(replace(setup, loader=held), folder)  # type: ignore[arg-type]
+    return epochs_of_ours(replace(components, loader=held), folder)  # type: ignore[arg-type]
 
 
 def made_batch(task: Task) -> Batch:
@@ -171,7 +171,7 @@ def made_dataset(task: Task, folder: Path) -> Dataset:
     return dataset_from_records(train=records["train"], val=records["val"], classes=names)
 
 
-def prepare_ours(task: Task, settings: Mapping[str, Any], dataset: Dataset | str) -> Setup:
+def prepare_ours(task: Task, settings: Mapping[str, Any], dataset: Dataset | str) -> TrainingComponents:
     """A run of ours, all but begun."""
     overrides = {
         "model.encoder": task.encoder,
@@ -183,24 +183,19 @@ def prepare_ours(task: Task, settings: Mapping[str, Any], dataset: Dataset | str
         **({"data.workers": 0, "data.cache": "none"} if isinstance(dataset, Dataset) else {}),
         **settings,
     }
-    return plan(load_config(overrides=overrides), dataset)
+    return plan_segmentation(load_config(overrides=overrides), dataset)
 
 
-def epochs_of_ours(setup: Setup, folder: Path) -> Callable[[], TrainingProgress]:
+def epochs_of_ours(components: TrainingComponents, folder: Path) -> Callable[[], TrainingProgress]:
     """Our loop's epoch, from its first step to its last, each time it is called."""
     run = RunFolder(folder / "run")
 
     def epoch() -> TrainingProgress:
-        position = TrainingProgress()
-        run_epoch(
-            setup,
-            run,
-            position,
-            setup.task.empty_tally(),
-            checkpoints=CheckpointClock(setup.config),
-            stop=StopRequest(),
-        )
-        return position
+        progress = TrainingProgress()
+        checkpoints = Checkpoints(run, Identity("", ""), CheckpointClock(components.config))
+        counts = components.task.empty_counts()
+        train_epoch(components, progress, counts, checkpoints=checkpoints, stop=StopRequest())
+        return progress
 
     return epoch
 

@@ -238,7 +238,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
 ) -> None:
     assert main(["train", str(scenes), "--out", str(tmp_path / "run"), "--dry-run", *TINY]) == 0
     said = capsys.readouterr().out
-    for words in ("train: 20 images", "steps an epoch", "nothing was trained"):
+    for words in ("train: 20 images", "steps per epoch", "nothing was trained"):
         assert words in said
     assert not (tmp_path / "run").exists()
 

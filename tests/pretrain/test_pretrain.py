@@ -24,9 +24,9 @@ from pyramidseg.model.encoder_weights import IMAGENET_MEAN, EncoderSource
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.pretrain import classification_task as classification
 from pyramidseg.pretrain.classification_loading import center_crop, random_resized_crop
-from pyramidseg.pretrain.classification_task import MEANINGFUL, counted, plan_pretraining
+from pyramidseg.pretrain.classification_task import CLASSIFIER_SETTINGS, count_errors, prepare_classification
 from pyramidseg.pretrain.image_folders import open_image_folders
-from pyramidseg.training.checkpoint import InitialWeights
+from pyramidseg.training.initial_weights import InitialWeights
 from pyramidseg.training.loop import train
 from support import TINY_SETTINGS
 
@@ -146,7 +146,7 @@ def test_images_of_several_depths_are_not_mixed(
     data = shutil.copytree(folders, tmp_path / "data")
     Image.fromarray(np.full((40, 40), 300, np.uint16)).save(data / "val" / "red" / "deep.png")
     assert main(["pretrain", str(data), "--out", str(tmp_path / "run"), *TINY]) == 2
-    assert "images of uint16 (red/deep.png) and uint8 (blue/0.png) cannot be mixed" in capsys.readouterr().err
+    assert "uint16 (red/deep.png) and uint8 (blue/0.png) images cannot be mixed" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -184,12 +184,12 @@ def test_validation_does_without_float64_where_there_is_none(
     folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = {"model.encoder": "test_resnet", "data.crop": 32, "train.device": "cpu", "data.workers": 0}
-    setup = plan_pretraining(load_config(overrides=overrides), folders)
-    setup.model.eval()
-    expected = setup.task.validate(setup.model).columns
+    task = prepare_classification(load_config(overrides=overrides), folders)
+    task.model.eval()
+    expected = task.validate(task.model).columns
     monkeypatch.setattr(classification, "sum_dtype", lambda device: torch.float32)
     with NoDoubles():
-        found = setup.task.validate(setup.model).columns
+        found = task.validate(task.model).columns
     assert found == pytest.approx(expected, rel=1e-6)
 
 
@@ -201,24 +201,27 @@ def test_a_run_that_goes_on_needs_no_starting_weights(folders: Path, tmp_path: P
         "train.device": "cpu",
     }
     origin = InitialWeights(EncoderSource("file", "gone.safetensors", (0.4,) * 3, (0.3,) * 3), (0.5,) * 3, (0.2,) * 3)
-    setup = plan_pretraining(load_config(overrides=overrides), folders, origin)
-    assert setup.origin.source == origin.source
-    assert (setup.origin.mean, setup.origin.std) == (pytest.approx(origin.mean), pytest.approx(origin.std))
+    task = prepare_classification(load_config(overrides=overrides), folders, origin)
+    assert task.initial_weights.source == origin.source
+    assert (task.initial_weights.mean, task.initial_weights.std) == (
+        pytest.approx(origin.mean),
+        pytest.approx(origin.std),
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["data.classes=[a,b]"], "data.classes: has no meaning for a classifier"),
-        (["loss.dice=0.5"], "loss.dice: has no meaning for a classifier"),
+        (["data.classes=[a,b]"], "data.classes: does not apply to `pretrain`"),
+        (["loss.dice=0.5"], "loss.dice: does not apply to `pretrain`"),
         (["train.watch=val_miou"], "train.watch=val_miou: not among the losses, errors and scores of metrics.csv"),
-        (["optim.freeze_encoder=true"], "optim.freeze_encoder: has no meaning for a classifier"),
-        (["optim.freeze_norm=true"], "optim.freeze_norm: has no meaning for a classifier"),
-        (["optim.layer_decay=0.8"], "optim.layer_decay: has no meaning for a classifier"),
-        (["model.image_head=true"], "model.image_head: has no meaning for a classifier"),
-        (["model.finest_stride=2"], "model.finest_stride: has no meaning for a classifier"),
-        (["data.rare_class_crops=0.5"], "data.rare_class_crops: has no meaning for a classifier"),
-        (["train.reset_head=true"], "train.reset_head: has no meaning for a classifier"),
+        (["optim.freeze_encoder=true"], "optim.freeze_encoder: does not apply to `pretrain`"),
+        (["optim.freeze_norm=true"], "optim.freeze_norm: does not apply to `pretrain`"),
+        (["optim.layer_decay=0.8"], "optim.layer_decay: does not apply to `pretrain`"),
+        (["model.image_head=true"], "model.image_head: does not apply to `pretrain`"),
+        (["model.finest_stride=2"], "model.finest_stride: does not apply to `pretrain`"),
+        (["data.rare_class_crops=0.5"], "data.rare_class_crops: does not apply to `pretrain`"),
+        (["train.reset_head=true"], "train.reset_head: does not apply to `pretrain`"),
     ],
 )
 def test_what_has_no_meaning_is_refused(
@@ -229,9 +232,9 @@ def test_what_has_no_meaning_is_refused(
 
 
 def test_only_settings_that_exist_have_a_meaning() -> None:
-    named = {f"{section}.{key}" for section, keys in MEANINGFUL.items() for key in keys}
+    named = {f"{section}.{key}" for section, keys in CLASSIFIER_SETTINGS.items() for key in keys}
     assert named < set(setting_names())
-    assert list(MEANINGFUL) == list(Config.model_fields)
+    assert list(CLASSIFIER_SETTINGS) == list(Config.model_fields)
 
 
 class TestImageFolders:
@@ -261,7 +264,7 @@ class TestImageFolders:
         for label in range(3):
             counts = [sum(entry.label == label for entry in data.splits[split]) for split in ("train", "val")]
             assert counts == [8, 2]
-        assert "there is no val folder: 6 images" in data.notes[0]
+        assert "no val folder: 6 images" in data.notes[0]
 
     def test_val_may_have_a_seldom_name_where_there_is_train(self, tmp_path: Path) -> None:
         write_images(tmp_path / "train", 2)
@@ -272,7 +275,7 @@ class TestImageFolders:
         write_images(tmp_path / "train", 2)
         write_images(tmp_path / "val", 1)
         (tmp_path / "val" / "red").rename(tmp_path / "val" / "rot")
-        with pytest.raises(DataError, match="train has no class 'rot'"):
+        with pytest.raises(DataError, match="training split has no class 'rot'"):
             open_image_folders(tmp_path)
 
     def test_one_class_is_no_classification(self, tmp_path: Path) -> None:
@@ -288,7 +291,7 @@ class TestImageFolders:
         write_images(tmp_path / "data", 4)
         (tmp_path / "data" / "red" / "0.png").write_bytes(b"no image")
         assert main(["pretrain", str(tmp_path / "data"), "--out", str(tmp_path / "run"), *TINY]) == 2
-        assert "0.png: is not an image in a supported format here" in capsys.readouterr().err
+        assert "0.png: is not an image in a supported format" in capsys.readouterr().err
         assert not (tmp_path / "run").exists()
 
 
@@ -300,7 +303,7 @@ def test_crops_have_the_size_that_is_asked_for(height: int, width: int, seed: in
 
 
 @given(st.integers(2, 9), st.integers(1, 12), st.integers(0, 99))
-def test_errors_are_counted_as_by_a_loop(classes: int, batch: int, seed: int) -> None:
+def test_errors_are_count_errors_as_by_a_loop(classes: int, batch: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(batch, classes, generator=generator)
     labels = torch.randint(0, classes, (batch,), generator=generator)
@@ -309,7 +312,7 @@ def test_errors_are_counted_as_by_a_loop(classes: int, batch: int, seed: int) ->
         place = sorted(range(classes), key=lambda index: -row[index]).index(label)
         wrong += place > 0
         wrong_top += place >= 5
-    assert counted(logits, labels).tolist() == [batch, wrong, wrong_top]
+    assert count_errors(logits, labels).tolist() == [batch, wrong, wrong_top]
 
 
 def test_a_classifiers_file_says_what_it_is(pretrained: Path) -> None:

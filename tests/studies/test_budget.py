@@ -12,7 +12,7 @@ from pyramidseg.cli.main import main
 from pyramidseg.studies import compare_encoders as budget
 from pyramidseg.studies.compare_encoders import affordable_epochs, epoch_seconds
 from pyramidseg.training.interrupt import Interrupted
-from pyramidseg.training.loop import run_task
+from pyramidseg.training.loop import fit
 from support import TINY
 
 
@@ -34,12 +34,12 @@ def test_training_and_validation_count_and_nothing_else(
     runs = []
 
     def noted(*arguments: Any, **more: Any) -> Any:
-        runs.append(run_task(*arguments, **more))
+        runs.append(fit(*arguments, **more))
         return runs[0]
 
     clock = iter([100.0, 107.0])  # before and after validation
     monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    monkeypatch.setattr(budget, "run_task", noted)
+    monkeypatch.setattr(budget, "fit", noted)
     config = load_config(overrides={**dict(parse_override(text) for text in TINY), "train.epochs": 1})
     seconds = epoch_seconds(config, str(scenes), out=tmp_path / ".trial")
     assert seconds == runs[0].history[0]["seconds"] + 7
@@ -53,7 +53,7 @@ def test_an_interrupted_trial_names_no_flag_of_training(
         out.mkdir()
         raise Interrupted("interrupted; everything up to epoch 1, step 1 is saved: --resume continues")
 
-    monkeypatch.setattr(budget, "run_task", interrupted)
+    monkeypatch.setattr(budget, "fit", interrupted)
     words = ["compare", str(scenes), "--encoders", "test_resnet,test_efficientnet", "--minutes", "1", *TINY[1:]]
     assert main([*words, "--out", str(tmp_path / "out")]) == 130
     said = "interrupted in a trial epoch, which is not kept; the same command starts again\n"

@@ -96,7 +96,7 @@ def test_a_comparison_resumes_and_accepts_more_seeds(
     again = ["compare", str(scenes), "--out", str(compared), "--epochs", "1", "--seeds", "2", *SETTINGS]
     assert main(again) == 0
     assert (run_folder(compared, "test_resnet", 0) / "last.safetensors").stat().st_mtime_ns == before
-    assert "this run is finished; it is left as it is" in capsys.readouterr().out
+    assert "this run is finished; nothing to do" in capsys.readouterr().out
     assert len(rows(compared / "epochs.csv")) == 4
 
 
@@ -218,7 +218,7 @@ def test_a_comparison_is_resumed_by_the_command_that_started_it(
     (tmp_path / "out" / ".comparison.yaml.0123abcd.part").touch()  # of a first try that was killed at once
     assert main(arguments) == 0
     assert main(arguments) == 0
-    assert capsys.readouterr().out.count("this run is finished; it is left as it is") == 2
+    assert capsys.readouterr().out.count("this run is finished; nothing to do") == 2
 
 
 @pytest.mark.parametrize(

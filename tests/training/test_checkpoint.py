@@ -1,23 +1,29 @@
 """Checkpoints: what is kept, what damage does, what a stranger's checkpoint does."""
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
+from pyramidseg.base.config import Config
 from pyramidseg.base.errors import WeightsError
+from pyramidseg.base.overrides import load_config
 from pyramidseg.model.encoder_weights import EncoderSource
 from pyramidseg.training.checkpoint import (
     Identity,
-    InitialWeights,
-    TrainingProgress,
     load_checkpoint,
     restore,
+    run_identity,
     save_checkpoint,
-    stored_origin,
+    stored_initial_weights,
 )
+from pyramidseg.training.initial_weights import InitialWeights
+from pyramidseg.training.progress import TrainingProgress
 
 MINE = Identity(settings="my settings", data="my data")
 BEGUN = InitialWeights(EncoderSource("file", "mine.safetensors", (0.5,), (0.25,)), (0.4,), (0.2,))
@@ -40,29 +46,28 @@ def save(folder: Path, step: int, *, steps: int = 1) -> Path:
         TrainingProgress(step=step, history=[{"epoch": 1, "val_miou": 0.5}]),
         steps_done=step,
         model=model,
-        average=None,
+        ema=None,
         optimizer=optimizer,
-        tally=torch.eye(2, dtype=torch.int64),
+        counts=torch.eye(2, dtype=torch.int64),
         identity=MINE,
-        origin=BEGUN,
+        initial_weights=BEGUN,
         processes=2,
     )
 
 
-def load(folder: Path) -> tuple[TrainingProgress, list[str]]:
-    warnings: list[str] = []
+def load(folder: Path) -> TrainingProgress:
     found = load_checkpoint(folder, identity=MINE, processes=2)
     assert found is not None
-    return found[1], warnings
+    return found[1]
 
 
 def test_the_origin_is_known_by_whatever_can_be_read(tmp_path: Path) -> None:
-    assert stored_origin(tmp_path / "absent") is None
+    assert stored_initial_weights(tmp_path / "absent") is None
     save(tmp_path, 1)
     newest = save(tmp_path, 2)
-    assert stored_origin(tmp_path) == BEGUN
+    assert stored_initial_weights(tmp_path) == BEGUN
     newest.write_bytes(b"damaged")
-    assert stored_origin(tmp_path) == BEGUN
+    assert stored_initial_weights(tmp_path) == BEGUN
 
 
 def test_the_last_two_are_kept(tmp_path: Path) -> None:
@@ -81,7 +86,7 @@ def test_model_optimizer_and_position_come_back_bit_for_bit(tmp_path: Path) -> N
     fresh_optimizer = torch.optim.AdamW(fresh.parameters(), lr=0.1)
     found = load_checkpoint(tmp_path, identity=MINE, processes=2)
     assert found is not None
-    confusion = restore(found[0], model=fresh, average=None, optimizer=fresh_optimizer)
+    confusion = restore(found[0], model=fresh, ema=None, optimizer=fresh_optimizer)
     assert torch.equal(confusion, torch.eye(2, dtype=torch.int64))
     assert found[1] == TrainingProgress(step=7, history=[{"epoch": 1, "val_miou": 0.5}])
     for name, tensor in model.state_dict().items():
@@ -97,7 +102,9 @@ def test_no_checkpoint_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", [0.0, 0.2, 0.6, 0.999])
 @pytest.mark.parametrize("damage", ["cut", "flip"])
-def test_a_damaged_one_is_passed_over_aloud(tmp_path: Path, damage: str, place: float) -> None:
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(
+    tmp_path: Path, damage: str, place: float, caplog: pytest.LogCaptureFixture
+) -> None:
     save(tmp_path, 1)
     newest = save(tmp_path, 2)
     content = bytearray(newest.read_bytes())
@@ -107,24 +114,25 @@ def test_a_damaged_one_is_passed_over_aloud(tmp_path: Path, damage: str, place: 
     else:
         content[index] ^= 0x10
         newest.write_bytes(content)
-    position, warnings = load(tmp_path)
-    assert position.step == 1
-    assert len(warnings) == 1
-    assert newest.name in warnings[0]
+    assert load(tmp_path).step == 1
+    (warning,) = caplog.messages
+    assert newest.name in warning
 
 
-def test_all_damaged_is_an_error(tmp_path: Path) -> None:
+def test_all_damaged_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for step in (1, 2):
         save(tmp_path, step).write_bytes(b"nothing of the kind")
-    warnings: list[str] = []
-    with pytest.raises(WeightsError, match="none of its 2 checkpoints is whole"):
+    with pytest.raises(WeightsError, match="all 2 checkpoints are damaged"):
         load_checkpoint(tmp_path, identity=MINE, processes=2)
-    assert len(warnings) == 1  # the older one has none before it
+    assert len(caplog.messages) == 1  # there is none before the older one
 
 
 @pytest.mark.parametrize(
     ("other", "said"),
-    [({"data": "their data"}, "other data .*same dataset"), ({"settings": "theirs"}, r"other settings .*config\.yaml")],
+    [
+        ({"data": "their data"}, "other data; .*same dataset"),
+        ({"settings": "theirs"}, r"other settings .*config\.yaml"),
+    ],
 )
 def test_another_runs_checkpoint_is_refused(tmp_path: Path, other: dict[str, str], said: str) -> None:
     save(tmp_path, 1)
@@ -134,5 +142,44 @@ def test_another_runs_checkpoint_is_refused(tmp_path: Path, other: dict[str, str
 
 def test_another_number_of_processes_is_named(tmp_path: Path) -> None:
     save(tmp_path, 1)
-    with pytest.raises(WeightsError, match=r"2 processes began this run, and 1 .* \(torchrun --nproc-per-node 2\)"):
+    with pytest.raises(
+        WeightsError, match=r"with 2 processes and cannot continue with 1.* \(torchrun --nproc-per-node 2\)"
+    ):
         load_checkpoint(tmp_path, identity=MINE, processes=1)
+
+
+def saved_config(folder: Path, config: Config, *, without: tuple[str, str] | None = None) -> Path:
+    """The config.yaml of a run, as an earlier version wrote it that did not have one of the settings."""
+    tree = yaml.safe_load(config.to_yaml())
+    if without is not None:
+        del tree[without[0]][without[1]]
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return path
+
+
+def test_a_setting_that_is_newer_than_the_run_does_not_prevent_resuming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = ("train", "max_skipped_steps")
+    earlier = saved_config(tmp_path, Config(), without=added)
+    tree = Config().model_dump(mode="json")
+    for section, key in (("train", "device"), ("data", "workers"), ("data", "cache"), added):
+        del tree[section][key]
+    then = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()  # of all settings of that version
+    monkeypatch.setattr(f"{__name__}.MINE", Identity(then, "my data"))
+    save(tmp_path, 3)
+    now = run_identity(load_config(earlier), earlier, "my data")
+    found = load_checkpoint(tmp_path, identity=now, processes=2)
+    assert found is not None
+    assert found[1].step == 3
+    changed = run_identity(load_config(earlier, {"train.epochs": 3}), earlier, "my data")
+    with pytest.raises(WeightsError, match="other settings"):
+        load_checkpoint(tmp_path, identity=changed, processes=2)
+
+
+def test_a_default_may_be_deleted_from_the_saved_settings(tmp_path: Path) -> None:
+    whole = run_identity(Config(), saved_config(tmp_path, Config()), "data")
+    partial = run_identity(Config(), saved_config(tmp_path, Config(), without=("optim", "momentum")), "data")
+    assert partial.settings != whole.settings
+    assert partial.all_settings == whole.settings

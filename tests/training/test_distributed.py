@@ -16,10 +16,10 @@ from pyramidseg.base.device import choose_device, process_group, rank, sum_over_
 from pyramidseg.cli.main import main
 from pyramidseg.data.loading import Batch
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.training.accelerator import Accelerator
 from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.losses import LOSSES
 from pyramidseg.training.segmentation_task import TrainingModel, segmentation_gradients
-from pyramidseg.training.step import Step
 from support import TINY, process_environment
 
 LOSS_SETTINGS = {
@@ -62,10 +62,10 @@ def gradients(name: str, *, micro_batches: int, image_head: bool = False) -> dic
     if world_size() > 1:
         trained = torch.nn.parallel.DistributedDataParallel(trained)
     weights = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
-    step = Step(torch.device("cpu"), "fp64", seed=0)
+    accelerator = Accelerator(torch.device("cpu"), "fp64", seed=0)
     batches = batches_of(rank(), world_size(), micro_batches=micro_batches)
     share, confusion = segmentation_gradients(
-        step, trained, batches, 0, loss=LOSS_SETTINGS[name], class_weights=weights
+        accelerator, trained, batches, 0, loss=LOSS_SETTINGS[name], class_weights=weights
     )
     found = {key: parameter.grad for key, parameter in model.named_parameters() if parameter.grad is not None}
     return {**found, "loss": sum_over_ranks(share), "confusion": sum_over_ranks(confusion)}

@@ -10,9 +10,9 @@ from pyramidseg.base.config import LossConfig, OptimConfig
 from pyramidseg.base.device import Precision
 from pyramidseg.data.loading import Batch
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.training.accelerator import Accelerator
 from pyramidseg.training.optim import make_optimizer
 from pyramidseg.training.segmentation_task import TrainingModel, segmentation_gradients
-from pyramidseg.training.step import Step
 
 CPU = torch.device("cpu")
 CLASSES = 4
@@ -40,7 +40,7 @@ def gradients_of(
     trained = TrainingModel(model)
     prepare(trained)
     segmentation_gradients(
-        Step(CPU, precision, seed=0),
+        Accelerator(CPU, precision, seed=0),
         trained,
         [Batch(images, labels, ())],
         0,

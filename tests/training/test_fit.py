@@ -17,9 +17,9 @@ from pyramidseg.base.errors import ConfigError, OutputError, TrainingError, Weig
 from pyramidseg.base.overrides import load_config, parse_override
 from pyramidseg.model.bundle import read_bundle
 from pyramidseg.training import loop
-from pyramidseg.training.checkpoint import TrainingProgress
-from pyramidseg.training.epoch import CheckpointClock, require_finite
-from pyramidseg.training.loop import Run
+from pyramidseg.training.checkpoint import CheckpointClock
+from pyramidseg.training.loop import Run, require_finite
+from pyramidseg.training.progress import TrainingProgress
 from support import TINY
 
 SETTINGS = dict(parse_override(text) for text in TINY)
@@ -124,11 +124,11 @@ def test_statistics_that_overflow_are_undone(scenes: Path, tmp_path: Path) -> No
 
 def test_weights_that_overflow_are_neither_validated_nor_saved(tmp_path: Path) -> None:
     model = torch.nn.Linear(1, 1)
-    setup = SimpleNamespace(model=model, average=None, config=load_config(overrides={"optim.optimizer": "sgd"}))
-    require_finite(setup, TrainingProgress())  # type: ignore[arg-type]
+    components = SimpleNamespace(model=model, ema=None, config=load_config(overrides={"optim.optimizer": "sgd"}))
+    require_finite(components, TrainingProgress())  # type: ignore[arg-type]
     torch.nn.init.constant_(model.weight, torch.inf)
     with pytest.raises(TrainingError, match=r"not finite after epoch 1, step 0: .* Lower optim.lr=0.02"):
-        require_finite(setup, TrainingProgress())  # type: ignore[arg-type]
+        require_finite(components, TrainingProgress())  # type: ignore[arg-type]
 
 
 def test_a_finished_run_makes_its_report_again_and_misses_its_bundles(scenes: Path, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_finished_run_makes_its_report_again_and_misses_its_bundles(scenes: Pa
     again = run_on(scenes, tmp_path / "run", resume=True)
     assert again.report.exists()
     run.best.unlink()
-    with pytest.raises(OutputError, match=r"best\.safetensors: is gone"):
+    with pytest.raises(OutputError, match=r"best\.safetensors: is missing"):
         run_on(scenes, tmp_path / "run", resume=True)
 
 
@@ -183,13 +183,13 @@ def test_settings_train(scenes: Path, tmp_path: Path, settings: dict[str, object
 
 
 def test_fine_tuning_takes_the_bundles_network_and_says_what_matched(
-    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    scenes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="pyramidseg")
     first = run_on(scenes, tmp_path / "first")
     tuned = ps.train(scenes, out=tmp_path / "tuned", weights=str(first.best), epochs=1, crop=64, lr=1e-9, ema=0.0)
-    said = capsys.readouterr().out
-    assert "encoder=test_resnet" in said
-    assert "tensors loaded" in said
+    assert "encoder=test_resnet" in caplog.text
+    assert "tensors loaded" in caplog.text
     before, after = ps.Segmenter.load(first.best), ps.Segmenter.load(tuned.last)
     assert after.settings.pyramid_channels == 32
     torch.testing.assert_close(before.classifier.weight, after.classifier.weight, atol=1e-6, rtol=0)
@@ -197,7 +197,7 @@ def test_fine_tuning_takes_the_bundles_network_and_says_what_matched(
 
 def test_what_never_thaws_is_said(scenes: Path, tmp_path: Path) -> None:
     run = run_on(scenes, tmp_path / "run", freeze_stages=1, unfreeze_epoch=1)
-    assert "optim.unfreeze_epoch=1: a run of 1 epochs ends before" in run.report.read_text(encoding="utf-8")
+    assert "optim.unfreeze_epoch=1 is not reached in 1 epochs" in run.report.read_text(encoding="utf-8")
 
 
 def test_other_classes_need_reset_head(scenes: Path, tmp_path: Path) -> None:

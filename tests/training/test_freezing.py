@@ -14,8 +14,8 @@ from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.model.encoder import Encoder
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.stages import count_parts, part_finder
-from pyramidseg.training.build import build_model
 from pyramidseg.training.freezing import set_training_mode
+from pyramidseg.training.initial_weights import build_model
 from pyramidseg.training.loop import train
 from pyramidseg.training.optim import make_optimizer, parameter_groups, set_learning_rate
 from support import TINY_SETTINGS
@@ -139,7 +139,7 @@ def test_a_frozen_epoch_leaves_the_encoder_as_it_was_and_a_thawed_one_does_not(s
         return Segmenter.load(run.last).encoder.state_dict()
 
     config = load_config(overrides={full_name(key): value for key, value in TINY_SETTINGS.items()})
-    begun, _ = build_model(config, open_dataset(scenes, config.data))
+    begun, _ = build_model(config, open_dataset(scenes, config.data).classes)
     frozen = encoder_of(epochs=1, freeze_encoder=True, ema=0.0)
     assert all(torch.equal(tensor, frozen[key]) for key, tensor in begun.encoder.state_dict().items())
     thawed = encoder_of(epochs=2, freeze_encoder=True, unfreeze_epoch=1, ema=0.0)

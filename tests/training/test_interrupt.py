@@ -48,7 +48,7 @@ def test_a_stop_during_the_last_validation_is_not_forgotten(
         return description(task, tally)
 
     monkeypatch.setattr(SegmentationTask, "training_columns", stopping)
-    with pytest.raises(Interrupted, match="was finished all the same"):
+    with pytest.raises(Interrupted, match="was already finished"):
         ps.train(scenes, out=tmp_path / "run", epochs=1, workers=0, **TINY_SETTINGS)
     assert (tmp_path / "run" / "report.html").exists()
 
@@ -56,12 +56,12 @@ def test_a_stop_during_the_last_validation_is_not_forgotten(
 FAILING = """
 import sys
 import pyramidseg as ps
-from pyramidseg.training import epoch
+from pyramidseg.training import loop
 
 def fail(*arguments):
     raise ZeroDivisionError
 
-epoch.gradient_norm = fail
+loop.gradient_norm = fail
 settings = dict(encoder="test_resnet", encoder_weights="none", pyramid_channels=32, segmentation_channels=32, crop=64)
 ps.train(sys.argv[1], out=sys.argv[2], epochs=1, workers=1, device="cpu", **settings)
 """

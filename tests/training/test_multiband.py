@@ -15,7 +15,8 @@ from pyramidseg.base.overrides import full_name, load_config, parse_override
 from pyramidseg.data.normalization import measure_normalization
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.decode import read_image
-from pyramidseg.training.loop import continue_from, plan
+from pyramidseg.training.checkpoint import run_identity
+from pyramidseg.training.loop import plan_segmentation, restore_checkpoint
 from pyramidseg.training.run_folder import RunFolder
 from support import TINY
 
@@ -48,7 +49,7 @@ def planned(data: Path, **settings: Any) -> ps.Segmenter:
     """The model that a run would begin with."""
     named = {full_name(key): value for key, value in settings.items()}
     config = load_config(overrides={**dict(parse_override(text) for text in TINY), **named})
-    model = plan(config, data).model
+    model = plan_segmentation(config, data).model
     assert isinstance(model, ps.Segmenter)
     return model
 
@@ -92,7 +93,7 @@ def test_bands_that_the_data_names_are_those_of_the_bundle(tmp_path: Path) -> No
 
 def test_bands_and_in_channels_have_to_agree(tmp_path: Path) -> None:
     data = write_tiles(tmp_path / "data", bands=5, dtype=np.uint16)
-    with pytest.raises(ConfigError, match=r"data\.bands=\[4, 1\] are 2 channels and model\.in_channels=5"):
+    with pytest.raises(ConfigError, match=r"data\.bands=\[4, 1\] are 2 channels but model\.in_channels=5"):
         train(data, tmp_path / "run", bands=(4, 1), in_channels=5)
     with pytest.raises(DataError, match=r"has 5 channels, but 3 are requested .*model\.in_channels.*data\.bands"):
         train(data, tmp_path / "run")
@@ -104,12 +105,14 @@ def test_a_resumed_run_goes_on_with_the_normalisation_that_it_began_with(tmp_pat
     data = write_tiles(tmp_path / "data", bands=4, dtype=np.uint16)
     run = train(data, tmp_path / "run", in_channels=4)
     write_tiles(tmp_path / "data", bands=4, dtype=np.uint16, offset=100)  # files of the same names and sizes
-    setup = plan(load_config(run.folder / "config.yaml"), data)
+    components = plan_segmentation(load_config(run.folder / "config.yaml"), data)
     begun = ps.Segmenter.load(run.last)
-    assert not torch.equal(setup.model.mean, begun.mean)
-    continue_from(RunFolder(run.folder), setup)
-    assert setup.average is not None
-    for model in (setup.model, setup.average.model):
+    assert not torch.equal(components.model.mean, begun.mean)
+    folder = RunFolder(run.folder)
+    identity = run_identity(components.config, folder.config, components.task.fingerprint())
+    restore_checkpoint(folder, components, identity)
+    assert components.ema is not None
+    for model in (components.model, components.ema.model):
         assert torch.equal(model.mean, begun.mean)
         assert torch.equal(model.std, begun.std)
 

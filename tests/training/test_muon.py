@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyramidseg.training import muon
-from pyramidseg.training.muon import RMS, Muon, orthogonalised
+from pyramidseg.training.muon import RMS, Muon, orthogonalize
 
 
 @given(
@@ -19,7 +19,7 @@ def test_singular_values_come_close_to_one_and_directions_stay(
     generator = torch.Generator().manual_seed(seed)
     left, _, right = torch.linalg.svd(torch.randn(rows, columns, generator=generator), full_matrices=False)
     spectrum = torch.linspace(0.2, 1, min(rows, columns))
-    result = orthogonalised(scale * left @ spectrum.diag() @ right).float()
+    result = orthogonalize(scale * left @ spectrum.diag() @ right).float()
     found = left.T @ result @ right.T
     assert found.shape == (min(rows, columns),) * 2
     assert found.diagonal().min() > 0.6
@@ -33,8 +33,8 @@ def test_iterating_the_gram_matrix_is_the_same(shape: tuple[int, int]) -> None:
     left, _, right = torch.linalg.svd(torch.randn(shape), full_matrices=False)
     matrix = left @ torch.logspace(0, -6, shape[0]).diag() @ right
     matrix /= matrix.norm()
-    expected = muon._iterated(matrix.double())
-    torch.testing.assert_close(muon._iterated_by_gram(matrix).double(), expected, rtol=0, atol=1e-3)
+    expected = muon._iterate(matrix.double())
+    torch.testing.assert_close(muon._iterate_gram(matrix).double(), expected, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
@@ -42,7 +42,7 @@ def test_bfloat16_is_used_only_where_it_is_fast(
     fast: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(muon, "has_fast_bf16", lambda device: fast)
-    assert orthogonalised(torch.randn(8, 24)).dtype == dtype
+    assert orthogonalize(torch.randn(8, 24)).dtype == dtype
 
 
 def test_an_update_has_the_size_that_adamw_has() -> None:

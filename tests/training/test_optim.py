@@ -6,9 +6,8 @@ import torch
 from pyramidseg.base.config import OptimConfig
 from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.training.ema import ModelEma
 from pyramidseg.training.freezing import set_training_mode
-from pyramidseg.training.optim import lr_factor, make_optimizer, parameter_groups, set_learning_rate
+from pyramidseg.training.optim import ModelEma, lr_factor, make_optimizer, parameter_groups, set_learning_rate
 
 
 @pytest.fixture

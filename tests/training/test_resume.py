@@ -160,7 +160,7 @@ def test_resuming_where_nothing_was_saved_starts_anew_aloud(
 ) -> None:
     result = pyramidseg("train", scenes, "--out", tmp_path / "run", "--resume", *TINY, "train.epochs=1")
     assert result.returncode == 0, result.stderr
-    assert "no checkpoint yet, so training starts anew" in result.stdout
+    assert "no checkpoint yet; training starts from scratch" in result.stdout
 
 
 def test_a_finished_run_is_left_as_it_is(scenes: Path, reference: Path, pyramidseg: CommandLine) -> None:

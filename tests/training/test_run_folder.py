@@ -54,7 +54,7 @@ def test_processes_meet_on_the_device_of_the_run_that_they_resume(tmp_path: Path
 @pytest.mark.parametrize("name", ["notes.txt", ".hidden", ".config.yaml.part", "config.yaml.0123abcd.part"])
 def test_what_others_left_is_in_the_way(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
-    with pytest.raises(OutputError, match="is no run of pyramidseg"):
+    with pytest.raises(OutputError, match="is not a pyramidseg run"):
         open_run(tmp_path, Config(), resume=False, overwrite=True)
 
 

@@ -5,8 +5,8 @@ import torch
 from pyramidseg.base.config import LossConfig
 from pyramidseg.data.loading import Batch
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.training.accelerator import Accelerator
 from pyramidseg.training.segmentation_task import TrainingModel, segmentation_gradients
-from pyramidseg.training.step import Step
 
 
 def test_the_presence_loss_is_learned_from_and_not_part_of_the_loss_that_is_shown() -> None:
@@ -16,12 +16,12 @@ def test_the_presence_loss_is_learned_from_and_not_part_of_the_loss_that_is_show
     assert model.head is not None
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     batch = Batch(images, torch.randint(0, 2, (2, 32, 32), dtype=torch.uint8), ())
-    step = Step(torch.device("cpu"), "fp64", seed=0)
+    accelerator = Accelerator(torch.device("cpu"), "fp64", seed=0)
     losses, gradients = [], []
     for presence in (0.0, 0.4):
         model.zero_grad()
         loss, _ = segmentation_gradients(
-            step,
+            accelerator,
             TrainingModel(model),
             [batch],
             0,

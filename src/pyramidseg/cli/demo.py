@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.demo.scenes import write_scenes
     from pyramidseg.predict.predict_files import predict_files
     from pyramidseg.predict.predictor import Predictor
-    from pyramidseg.training.loop import fit
+    from pyramidseg.training.loop import train_segmentation
 
     out = Path(arguments.out)
     config = load_config(overrides={**SETTINGS, "train.epochs": arguments.epochs})
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     delete_earlier_demo(out, overwrite=arguments.overwrite)
     print(f"drawing {arguments.scenes + VAL_SCENES} street scenes of {WIDTH}x{HEIGHT}")
     dataset = write_scenes(out / "scenes", train=arguments.scenes, val=VAL_SCENES, height=HEIGHT, width=WIDTH)
-    run = fit(config, dataset, out=out / "run", resume=False, overwrite=False)
+    run = train_segmentation(config, dataset, out=out / "run", resume=False, overwrite=False)
     predictor = Predictor(run.best)
     new = write_new_scenes(out / "new", first=arguments.scenes + VAL_SCENES)
     predict_files(predictor, [new], out / "predictions", save=("overlay",))

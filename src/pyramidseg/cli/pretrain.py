@@ -28,14 +28,14 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pyramidseg.base.overrides import load_config
-    from pyramidseg.pretrain.classification_task import plan_pretraining
-    from pyramidseg.training.loop import run_task
+    from pyramidseg.pretrain.classification_task import prepare_classification
+    from pyramidseg.training.loop import fit
 
     config = load_config(arguments.config, given_settings(arguments, OPTIONS))
     folder = Path(arguments.folder)
-    run_task(
+    fit(
         config,
-        lambda resolved, origin: plan_pretraining(resolved, folder, origin),
+        lambda resolved, initial: prepare_classification(resolved, folder, initial),
         out=Path(arguments.out),
         resume=arguments.resume,
         overwrite=arguments.overwrite,

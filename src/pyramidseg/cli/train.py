@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from pyramidseg.base.errors import ConfigError
     from pyramidseg.base.overrides import load_config
-    from pyramidseg.training.loop import fit, plan
+    from pyramidseg.training.loop import plan_segmentation, train_segmentation
     from pyramidseg.training.run_folder import open_run, with_precision
 
     overrides = given_settings(arguments, SETTING_OPTIONS)
@@ -45,9 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
             if out is None
             else open_run(out, config, resume=arguments.resume, overwrite=arguments.overwrite)[1]
         )
-        plan(config, arguments.dataset)
+        plan_segmentation(config, arguments.dataset)
         where = "" if out is None else f"; the run would be written to {out}"
         print(f"dry run: configuration and dataset are valid; nothing was trained{where}")
         return 0
-    fit(config, arguments.dataset, out=out, resume=arguments.resume, overwrite=arguments.overwrite)
+    train_segmentation(config, arguments.dataset, out=out, resume=arguments.resume, overwrite=arguments.overwrite)
     return 0

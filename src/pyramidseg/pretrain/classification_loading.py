@@ -1,4 +1,4 @@
-"""Samples of image classification: one crop of an image, and its class."""
+"""Training samples of image classification: an augmented crop of an image, and its class."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,14 +16,15 @@ from pyramidseg.pretrain.image_folders import LabelledImage
 
 AREA = (0.25, 1.0)
 ASPECT = (3 / 4, 4 / 3)
-"""Of the crop that is resized (Szegedy et al. 2015, arXiv 1409.4842, section 6, with more of small sets' images)."""
+"""Area (relative to the image) and aspect ratio of the random crop, as in Szegedy et al. 2015, arXiv 1409.4842, section
+6, but with a larger smallest area, which suits small datasets."""
 
 MARGIN = 8 / 7
-"""Shorter side over crop when a model is scored, as for ImageNet: 256 over 224."""
+"""Shorter side of the resized image, relative to the crop, in validation; as for ImageNet: 256 over 224."""
 
 
-class ClassifiedSamples(SampleDataset):
-    """Augmented crops by position."""
+class ClassificationSamples(SampleDataset):
+    """Augmented crops, by sample key."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class ClassifiedSamples(SampleDataset):
         try:
             image = read_image(entry.image, channels=self.channels)
         except PyramidSegError as error:
-            # As a value: raised in a worker, it would arrive as a page of traceback.
+            # Returned, because an exception in a worker would arrive with its whole traceback as text.
             return error
         rng = np.random.default_rng(position_seed("augmentation", self.seed, epoch, index))
         image = random_resized_crop(image, self.crop, rng)
@@ -60,7 +61,7 @@ class ClassifiedSamples(SampleDataset):
 
 
 def random_resized_crop(image: NDArray[Any], crop: tuple[int, int], rng: np.random.Generator) -> NDArray[Any]:
-    """A random part of (H, W, C), of random area and aspect, resized to the crop's size."""
+    """Random crop of (H, W, C) with random area and aspect ratio, resized to the size `crop`."""
     height, width = image.shape[:2]
     area = height * width * rng.uniform(*AREA)
     aspect = float(np.exp(rng.uniform(*np.log(ASPECT))))
@@ -71,7 +72,7 @@ def random_resized_crop(image: NDArray[Any], crop: tuple[int, int], rng: np.rand
 
 
 def center_crop(image: NDArray[Any], crop: tuple[int, int]) -> NDArray[Any]:
-    """The middle of (H, W, C) after its shorter side has been resized to a little more than the crop."""
+    """Center crop of (H, W, C), after resizing its shorter side to `MARGIN` times the crop."""
     height, width = image.shape[:2]
     factor = MARGIN * max(crop[0] / height, crop[1] / width)
     size = max(crop[0], round(height * factor)), max(crop[1], round(width * factor))

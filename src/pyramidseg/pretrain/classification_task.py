@@ -1,4 +1,4 @@
-"""ClassificationTask as a task: an encoder with its fully connected layer, pretrained on folders of images by class.
+"""Pretraining as a `Task`: an encoder with its fully connected layer, trained on one folder of images per class.
 
 Legend: B batch, K classes.
 """
@@ -31,31 +31,31 @@ from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.log import track
 from pyramidseg.base.overrides import given_settings
 from pyramidseg.base.parallel import map_in_threads
-from pyramidseg.data.loading import Batch
+from pyramidseg.data.loading import Batch, EpochPlan
 from pyramidseg.data.normalization import Normalization, measure_normalization, uses_dataset_statistics
 from pyramidseg.data.records import Record
 from pyramidseg.images.decode import read_header, read_image
 from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.encoder import check_encoder
-from pyramidseg.pretrain.classification_loading import ClassifiedSamples, center_crop
+from pyramidseg.pretrain.classification_loading import ClassificationSamples, center_crop
 from pyramidseg.pretrain.image_folders import ImageFolders, LabelledImage, check_images, open_image_folders
 from pyramidseg.pretrain.pretraining_report import write_pretraining_report
-from pyramidseg.training.checkpoint import InitialWeights, TrainingProgress
-from pyramidseg.training.history import check_watch
+from pyramidseg.training.accelerator import Accelerator
+from pyramidseg.training.components import plan_epochs
+from pyramidseg.training.initial_weights import InitialWeights
 from pyramidseg.training.optim import choose_optimizer
+from pyramidseg.training.progress import TrainingProgress, check_watch
 from pyramidseg.training.run_folder import RunFolder
-from pyramidseg.training.setup import Setup, assemble, make_plan, make_step
-from pyramidseg.training.step import Step
 from pyramidseg.training.task import Columns, Validation
 
 logger = logging.getLogger(__name__)
 
 TOP = 5
-"""A class among so many most likely ones counts in the top-5 error."""
+"""Number of most likely classes among which the top-5 error looks for the true one."""
 
 IMAGES, WRONG, WRONG_TOP = range(3)
 
-MEANINGFUL: dict[str, frozenset[str]] = {
+CLASSIFIER_SETTINGS: dict[str, frozenset[str]] = {
     "model": frozenset({"encoder", "encoder_depth", "encoder_weights", "dropout", "in_channels"}),
     "data": frozenset({"val_share", "crop", "flip", "color", "normalization", "workers"}),
     "loss": frozenset(),
@@ -64,24 +64,37 @@ MEANINGFUL: dict[str, frozenset[str]] = {
     ),
     "train": frozenset(TrainConfig.model_fields) - {"reset_head"},
 }
-"""What a classifier goes by, by section; the other settings are segmentation's."""
+"""Settings that apply to a classifier, by section; the others apply to segmentation only."""
 
 
 @dataclass(frozen=True)
 class ClassificationTask:
-    """The task of a pretraining run; see `Task`. Its tally counts images, wrong ones, and wrong among `TOP`."""
+    """The `Task` of pretraining; `prepare_classification` builds it.
 
-    config: Config
+    Its counts are (3,): images, images whose class is not the most likely one, images whose class is not among `TOP`.
+    """
+
     data: ImageFolders
-    fingerprint: str
-    step: Step
+    data_fingerprint: str
+    config: Config
+    accelerator: Accelerator
+    model: Classifier
+    samples: ClassificationSamples
+    plan: EpochPlan
+    initial_weights: InitialWeights
+    notes: tuple[str, ...]
 
-    watchable = ("train_loss", "train_error", "train_top5_error", "val_loss", "val_error", "val_top5_error")
+    metrics = ("train_loss", "train_error", "train_top5_error", "val_loss", "val_error", "val_top5_error")
     headline = {  # noqa: RUF012 - a constant
         "loss": ("train_loss", "val_loss"),
         "top-1 error": ("train_error", "val_error"),
         "top-5 error": ("train_top5_error", "val_top5_error"),
     }
+
+    @property
+    def train_module(self) -> nn.Module:
+        """See `Task.train_module`."""
+        return self.model
 
     def description(self) -> dict[str, Any]:
         """See `Task.description`."""
@@ -93,81 +106,81 @@ class ClassificationTask:
             "names": list(self.data.classes),
         }
 
-    def identity(self) -> str:
-        """See `Task.identity`."""
-        return self.fingerprint
+    def fingerprint(self) -> str:
+        """See `Task.fingerprint`."""
+        return self.data_fingerprint
 
     def names(self, indices: Sequence[int]) -> list[str]:
         """See `Task.names`."""
         return [self.data.splits["train"][index].id for index in indices]
 
-    def empty_tally(self) -> Tensor:
+    def empty_counts(self) -> Tensor:
         """(3,) zeros."""
-        return torch.zeros(3, dtype=torch.int64, device=self.step.device)
+        return torch.zeros(3, dtype=torch.int64, device=self.accelerator.device)
 
-    def gradients(self, model: nn.Module, batches: Sequence[Batch], number: int) -> tuple[Tensor, Tensor]:
+    def gradients(self, module: nn.Module, batches: Sequence[Batch], number: int) -> tuple[Tensor, Tensor]:
         """Cross entropy over all images of the step; see `Task.gradients`."""
-        labels = [self.step.to_device(batch.labels) for batch in batches]
-        total = sum_over_ranks(torch.tensor(sum(map(len, labels)), device=self.step.device))
-        tally = self.empty_tally()
+        labels = [self.accelerator.labels(batch.labels) for batch in batches]
+        total = sum_over_ranks(torch.tensor(sum(map(len, labels)), device=self.accelerator.device))
+        counts = self.empty_counts()
 
         def share_of(index: int, output: Tensor) -> Tensor:
-            logits = self.step.widened(output)
-            tally.add_(counted(logits.detach(), labels[index]))
+            logits = output.to(self.accelerator.dtype)
+            counts.add_(count_errors(logits.detach(), labels[index]))
             return F.cross_entropy(logits, labels[index], reduction="sum") / total
 
-        return self.step.backward(model, batches, number, loss=share_of), tally
+        return self.accelerator.forward_backward(module, batches, number, loss=share_of), counts
 
-    def training_columns(self, tally: Tensor) -> Columns:
+    def training_columns(self, counts: Tensor) -> Columns:
         """See `Task.training_columns`."""
-        return {"train_error": _share(tally, WRONG), "train_top5_error": _share(tally, WRONG_TOP)}
+        return {"train_error": _share(counts, WRONG), "train_top5_error": _share(counts, WRONG_TOP)}
 
     def validate(self, model: nn.Module) -> Validation:
-        """Error and loss on the middle of every validation image; see `Task.validate`."""
+        """Loss and errors on the center crop of every validation image; see `Task.validate`."""
+        accelerator = self.accelerator
         mine = self.data.splits["val"][rank() :: world_size()]
-        tally = self.empty_tally()
-        loss = torch.zeros((), dtype=sum_dtype(self.step.device), device=self.step.device)
+        counts = self.empty_counts()
+        loss = torch.zeros((), dtype=sum_dtype(accelerator.device), device=accelerator.device)
         for images, labels in self._batches(mine):
-            with torch.inference_mode(), autocast(self.step.precision, self.step.device):
-                logits = self.step.widened(model(images.to(self.step.device)))
-            truth = self.step.to_device(labels)
+            with torch.inference_mode(), autocast(accelerator.precision, accelerator.device):
+                logits = model(images.to(accelerator.device)).to(accelerator.dtype)
+            truth = accelerator.labels(labels)
             loss += F.cross_entropy(logits, truth, reduction="sum").to(loss)
-            tally += counted(logits, truth)
-        tally, loss = sum_over_ranks(tally), sum_over_ranks(loss)
+            counts += count_errors(logits, truth)
+        counts, loss = sum_over_ranks(counts), sum_over_ranks(loss)
         columns = {
-            "val_loss": float(loss) / int(tally[IMAGES]),
-            "val_error": _share(tally, WRONG),
-            "val_top5_error": _share(tally, WRONG_TOP),
+            "val_loss": float(loss) / int(counts[IMAGES]),
+            "val_error": _share(counts, WRONG),
+            "val_top5_error": _share(counts, WRONG_TOP),
         }
         return Validation(columns, {"metrics": columns, "split": "val", "data": Path(self.data.source).name})
 
-    def save(self, model: nn.Module, path: Path, facts: Mapping[str, Any]) -> None:
-        """What `--encoder-weights` takes."""
+    def save(self, model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
+        """Write the encoder file that `--encoder-weights` takes."""
         assert isinstance(model, Classifier)
-        model.save(path, facts=facts)
+        model.save(path, facts=metadata)
 
-    def write_results(self, setup: Setup, run: RunFolder, position: TrainingProgress) -> None:
-        """Curves and page; see `Task.write_results`."""
+    def write_report(self, run: RunFolder, progress: TrainingProgress, notes: Sequence[str]) -> None:
+        """See `Task.write_report`."""
         if rank() > 0:
             return
-        assert isinstance(setup.model, Classifier)
         write_pretraining_report(
             run,
-            title=f"{setup.model.name} on {Path(self.data.source).name}, {run.path.name}",
-            history=position.history,
-            best=position.history[position.best_epoch],
-            settings={name: setup.config.model_dump(mode="json")[name] for name in ("model", "data", "optim", "train")},
+            title=f"{self.model.name} on {Path(self.data.source).name}, {run.path.name}",
+            history=progress.history,
+            best=progress.history[progress.best_epoch],
+            settings={name: self.config.model_dump(mode="json")[name] for name in ("model", "data", "optim", "train")},
             facts={
                 "source": self.data.source,
                 "classes": len(self.data.classes),
                 **{f"{name} images": len(images) for name, images in self.data.splits.items()},
-                **setup.facts(position),
+                **progress.summary(),
             },
-            notes=(*self.data.notes, *setup.notes),
+            notes=(*self.data.notes, *notes),
         )
-        channels = setup.model.in_channels
+        channels = self.model.in_channels
         more = "" if channels == 3 else f" model.in_channels={channels}"
-        logger.info(f"for segmentation: --encoder {setup.model.name} --encoder-weights {run.best}{more}")
+        logger.info(f"for segmentation: --encoder {self.model.name} --encoder-weights {run.best}{more}")
 
     def _batches(self, images: Sequence[LabelledImage]) -> Iterator[tuple[Tensor, Tensor]]:
         """(B, C, H, W) crops and (B,) labels."""
@@ -187,85 +200,87 @@ class ClassificationTask:
             yield _stacked(waiting)
 
 
-def plan_pretraining(config: Config, folder: Path, origin: InitialWeights | None = None) -> Setup:
-    """Check everything that can be checked before training, and build what it needs.
+def prepare_classification(config: Config, folder: Path, initial: InitialWeights | None = None) -> ClassificationTask:
+    """Check all that can be checked before training, and build data, model and loss.
 
     Args:
-        origin: of a run that goes on, whose weights a checkpoint has.
+        initial: of a resumed run, whose weights a checkpoint has.
 
     Raises:
-        PyramidSegError: the first thing that cannot be used.
+        PyramidSegError: a setting, a device, weights or data that cannot be used.
     """
-    config, optimizer = choose_optimizer(classification_config(config))
-    step = make_step(config)  # a device or a network that cannot be had is refused before any image is read
+    # Settings, device and encoder are checked before the images, which takes longer.
+    config, optimizer_note = choose_optimizer(classification_config(config))
+    accelerator = Accelerator.from_config(config)
     check_encoder(config.model)
-    data, normalization = on_first_rank(lambda: _checked(folder, config))
+
+    data, normalization = on_first_rank(lambda: _prepare_images(folder, config))
+
     torch.manual_seed(position_seed("initialisation", config.train.seed))
     model = Classifier(
         data.classes,
         encoder=config.model.encoder,
         encoder_depth=config.model.encoder_depth,
-        encoder_weights="none" if origin else config.model.encoder_weights,
+        encoder_weights="none" if initial else config.model.encoder_weights,
         in_channels=config.model.in_channels,
         dropout=config.model.dropout,
     )
-    if origin is not None:
-        origin.give(model)
+    if initial is not None:
+        initial.apply_to(model)
     if normalization is not None:
         model.set_normalization(normalization.mean, normalization.std)
-    plan = make_plan(config, samples=len(data.splits["train"]))
+    plan = plan_epochs(config, samples=len(data.splits["train"]))
     model.check_training_batch(plan.smallest_batch, *config.data.crop)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    note = f"{model.name} classifier, {parameters / 1e6:.1f} M parameters, weights {model.encoder_source.name}"
+    model_note = f"{model.name} classifier, {parameters / 1e6:.1f} M parameters, weights {model.encoder_source.name}"
     with out_of_memory_explained("choose a smaller encoder, or train.device=cpu"):
-        model = channels_last(model.to(step.device, step.dtype))
-    setup = assemble(
-        config,
-        ClassificationTask(config, data, data.fingerprint(), step),
-        step,
-        plan,
-        model=model,
-        seen_by_loss=model,
-        samples=ClassifiedSamples(
-            data.splits["train"],
-            channels=config.model.in_channels,
-            crop=config.data.crop,
-            flip=config.data.flip,
-            color=config.data.color,
-            seed=config.train.seed,
-        ),
-        origin=InitialWeights.of(model),
-        notes=(note, *([f"images are normalised by {normalization}"] if normalization else [])),
+        model = channels_last(model.to(accelerator.device, accelerator.dtype))
+    samples = ClassificationSamples(
+        data.splits["train"],
+        channels=config.model.in_channels,
+        crop=config.data.crop,
+        flip=config.data.flip,
+        color=config.data.color,
+        seed=config.train.seed,
     )
-    for text in (*setup.notes, optimizer):
-        logger.info(text)
-    return setup
+    normalization_note = f"images are normalized by {normalization}" if normalization else ""
+    return ClassificationTask(
+        data=data,
+        data_fingerprint=data.fingerprint(),
+        config=config,
+        accelerator=accelerator,
+        model=model,
+        samples=samples,
+        plan=plan,
+        initial_weights=InitialWeights.of(model),
+        notes=tuple(note for note in (model_note, normalization_note, optimizer_note) if note),
+    )
 
 
 def classification_config(config: Config) -> Config:
-    """The settings with what is different by default for a classifier.
+    """The settings with the defaults of a classifier, where they differ from those of segmentation.
 
     Raises:
-        ConfigError: a setting was given that only segmentation has.
+        ConfigError: a given setting applies to segmentation only.
     """
     given = given_settings(config)
     defaults = {"model.encoder_weights": "none", "model.dropout": 0.0, "train.watch": "val_error"}
     for name in given:
         section, _, key = name.partition(".")
-        if key not in MEANINGFUL[section] and given[name] != _default(name):
-            raise ConfigError(f"{name}: has no meaning for a classifier, which `pretrain` trains; leave it out")
+        if key not in CLASSIFIER_SETTINGS[section] and given[name] != _default(name):
+            raise ConfigError(f"{name}: does not apply to `pretrain`, which trains a classifier; remove it")
     tree = config.model_dump()
     for name, value in defaults.items():
         if name not in given:
             section, _, key = name.partition(".")
             tree[section][key] = value
     config = Config.model_validate(tree)
-    check_watch(config.train.watch, ClassificationTask.watchable)
+    check_watch(config.train.watch, ClassificationTask.metrics)
     return config
 
 
-def counted(logits: Tensor, labels: Tensor) -> Tensor:
-    """(3,) int64: images, those whose class is not the most likely one, those whose class is not among `TOP`.
+def count_errors(logits: Tensor, labels: Tensor) -> Tensor:
+    """Count images, top-1 errors and top-5 errors; (3,) int64.
 
     Args:
         logits: (B, K).
@@ -277,8 +292,8 @@ def counted(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([wrong.new_tensor(len(labels)), wrong, wrong_top])
 
 
-def _checked(folder: Path, config: Config) -> tuple[ImageFolders, Normalization | None]:
-    """The images, and mean and deviation of those that are trained on where the network needs them."""
+def _prepare_images(folder: Path, config: Config) -> tuple[ImageFolders, Normalization | None]:
+    """Open and check the folders, and measure the normalization of the training images if it is needed."""
     channels = config.model.in_channels
     data = open_image_folders(folder, val_share=config.data.val_share)
     logger.info(f"{data.source}: folders of images by class, {len(data.classes)} classes")
@@ -295,10 +310,10 @@ def _checked(folder: Path, config: Config) -> tuple[ImageFolders, Normalization 
 
 
 def _common_dtype(data: ImageFolders) -> str:
-    """The type of all images, whose range their values are scaled by.
+    """Data type of all images, which determines how their values are scaled.
 
     Raises:
-        DataError: there are several.
+        DataError: the images have several types.
     """
     entries = [entry for images in data.splits.values() for entry in images]
     shown: dict[str, str] = {}
@@ -306,7 +321,7 @@ def _common_dtype(data: ImageFolders) -> str:
         shown.setdefault(header.dtype, entry.id)
     if len(shown) > 1:
         kinds = " and ".join(f"{dtype} ({example})" for dtype, example in sorted(shown.items()))
-        raise DataError(f"{data.source}: images of {kinds} cannot be mixed; convert one kind")
+        raise DataError(f"{data.source}: {kinds} images cannot be mixed; convert them to one type")
     (dtype,) = shown
     return dtype
 
@@ -316,9 +331,9 @@ def _stacked(waiting: Sequence[tuple[np.ndarray[Any, Any], int]]) -> tuple[Tenso
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor(labels)
 
 
-def _share(tally: Tensor, which: int) -> float:
-    images = int(tally[IMAGES])
-    return int(tally[which]) / images if images else math.nan
+def _share(counts: Tensor, which: int) -> float:
+    images = int(counts[IMAGES])
+    return int(counts[which]) / images if images else math.nan
 
 
 def _default(name: str) -> Any:

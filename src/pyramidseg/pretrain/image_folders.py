@@ -1,4 +1,4 @@
-"""Folders of images by class, as classifiers are trained on: `FOLDER/{split}/{class}/...`, or `FOLDER/{class}/...`."""
+"""Classification datasets with one folder of images per class: `FOLDER/{split}/{class}/...` or `FOLDER/{class}/...`."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ from pyramidseg.inspection.defect_summary import DefectSummary
 
 DEFAULT_VAL_SHARE = 0.1
 
-OF_IMAGES = {*IMAGE_FOLDERS, "jpegimages", "leftimg8bit"}
-OF_MASKS = {*MASK_FOLDERS, "segmentationclass", "segmentationobject", "gtfine", "gtcoarse"}
-"""Folders of segmentation datasets, in lower case."""
+IMAGE_FOLDER_NAMES = {*IMAGE_FOLDERS, "jpegimages", "leftimg8bit"}
+MASK_FOLDER_NAMES = {*MASK_FOLDERS, "segmentationclass", "segmentationobject", "gtfine", "gtcoarse"}
+"""Folder names of segmentation datasets, in lower case."""
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An image and the class of its folder.
+    """An image and its class.
 
     Attributes:
-        id: its path below the split's folder.
-        label: position of the class.
+        id: path relative to the split's folder.
+        label: index of the class.
     """
 
     id: str
@@ -37,10 +37,10 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class ImageFolders:
-    """Images by split, and the names of their classes in alphabetical order.
+    """Images by split, and the class names in alphabetical order.
 
     Attributes:
-        notes: everything that was inferred rather than given.
+        notes: everything that was inferred.
     """
 
     source: str
@@ -49,7 +49,7 @@ class ImageFolders:
     notes: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
-        """sha256 (hexadecimal) over names, classes and file sizes."""
+        """SHA-256 (hexadecimal) of names, classes and file sizes."""
         digest = hashlib.sha256()
         for split, images in sorted(self.splits.items()):
             for entry in images:
@@ -60,14 +60,15 @@ class ImageFolders:
 def open_image_folders(folder: Path, *, val_share: float | None = None) -> ImageFolders:
     """List the images of a folder.
 
-    Without a folder for validation, every class gives up a share of its images, chosen by a hash of their names.
+    Without a folder for validation, a share of the images of every class becomes the validation split, chosen by a hash
+    of their names.
 
     Raises:
-        DataError: there are not at least two classes with images, a class has none in `train`, `val` has a class that
-            `train` has not, or the folders are those of images and masks.
+        DataError: there are fewer than two classes, a class has no images, `val` has a class that `train` does not
+            have, or the folders are those of a segmentation dataset.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; images are sorted into one folder a class")
+        raise DataError(f"{folder}: no such folder; give a folder that contains one folder of images per class")
     inside = {split: _child(folder, names) for split, names in SPLIT_NAMES.items()}
     train = inside["train"]
     val = inside["val"] or (_child(folder, RARE_VAL_NAMES) if train else None)
@@ -78,7 +79,7 @@ def open_image_folders(folder: Path, *, val_share: float | None = None) -> Image
     _refuse_masks(train or folder, classes)
     if len(classes) < 2:
         raise DataError(
-            f"{train or folder}: a classifier needs at least two classes, each a folder of images; found "
+            f"{train or folder}: a classifier needs at least two classes, each in its own folder of images; found "
             f"{len(classes)} ({', '.join(classes) or 'none'})"
         )
     if val is not None:
@@ -86,7 +87,8 @@ def open_image_folders(folder: Path, *, val_share: float | None = None) -> Image
         unknown = sorted(set(validation) - set(classes))
         if unknown:
             raise DataError(
-                f"{val / unknown[0]}: train has no class {unknown[0]!r}; the classes are the folders of train"
+                f"{val / unknown[0]}: the training split has no class {unknown[0]!r}; add train/{unknown[0]}, or "
+                "remove the folder"
             )
         splits = {"train": _flat(by_class, classes), "val": _flat(validation, classes)}
         return ImageFolders(str(folder), classes, splits)
@@ -98,8 +100,8 @@ def open_image_folders(folder: Path, *, val_share: float | None = None) -> Image
         kept["val"] += entries[:count]
         kept["train"] += entries[count:]
     note = (
-        f"there is no val folder: {len(kept['val'])} images ({share:.0%} of each class) become one, chosen by a hash "
-        "of their names (data.val_share)"
+        f"no val folder: {len(kept['val'])} images ({share:.0%} of each class) are used for validation, chosen by a "
+        "hash of their names (data.val_share)"
     )
     splits = {split: tuple(sorted(entries, key=lambda entry: entry.id)) for split, entries in kept.items()}
     return ImageFolders(str(folder), classes, splits, (note,))
@@ -109,7 +111,7 @@ def check_images(data: ImageFolders, *, channels: int) -> None:
     """Read the header of every image.
 
     Raises:
-        DataError: some cannot be used; the first few are named, and how many there are in all.
+        DataError: some images cannot be used; the message names the first few and the total number.
     """
     entries = [entry for images in data.splits.values() for entry in images]
     defects = DefectSummary(data.source)
@@ -127,8 +129,10 @@ def check_images(data: ImageFolders, *, channels: int) -> None:
 
 
 def _refuse_masks(folder: Path, classes: tuple[str, ...]) -> None:
-    """Refuse what is no folder of classes: images beside their masks."""
-    images, masks = ([name for name in classes if name.lower() in known] for known in (OF_IMAGES, OF_MASKS))
+    """Refuse the folders of a segmentation dataset."""
+    images, masks = (
+        [name for name in classes if name.lower() in known] for known in (IMAGE_FOLDER_NAMES, MASK_FOLDER_NAMES)
+    )
     if images and masks:
         raise DataError(
             f"{folder}: {images[0]!r} and {masks[0]!r} are images and their masks, not two classes; "
@@ -137,10 +141,10 @@ def _refuse_masks(folder: Path, classes: tuple[str, ...]) -> None:
 
 
 def _images_by_class(folder: Path) -> dict[str, list[Path]]:
-    """Images by the name of their class's folder, in alphabetical order.
+    """Images by class name, in alphabetical order.
 
     Raises:
-        DataError: a class without an image.
+        DataError: a class has no images.
     """
     found = {
         path.name: list_images(path)
@@ -149,7 +153,7 @@ def _images_by_class(folder: Path) -> dict[str, list[Path]]:
     }
     empty = [name for name, images in found.items() if not images]
     if empty:
-        raise DataError(f"{folder / empty[0]}: no images of this class; remove the folder, or fill it")
+        raise DataError(f"{folder / empty[0]}: this class has no images; remove the folder, or add images")
     return found
 
 

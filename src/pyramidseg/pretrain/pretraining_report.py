@@ -1,4 +1,4 @@
-"""The page of a pretraining run: error and loss by epoch, settings, data."""
+"""Report of a pretraining run: errors and loss per epoch, settings, data."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ def write_pretraining_report(
     """Write `report.html` and `plots/curves.png`.
 
     Args:
-        best: the row of the epoch that was kept.
+        best: row of the best epoch.
     """
     write_bytes(run.plots / "curves.png", draw_curves(history))
     page = render_page(
@@ -45,7 +45,7 @@ def write_pretraining_report(
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], *, format: ImageFormat = "png") -> bytes:
-    """Top-1 and top-5 error and loss against the epoch, for training and validation."""
+    """Plot top-1 error, top-5 error and loss over the epochs, for training and validation."""
     epochs = [row["epoch"] for row in history]
     with matplotlib.rc_context(STYLE):
         figure = new_figure(11, 3.2)

@@ -22,12 +22,11 @@ from pyramidseg.base.files import write_text
 from pyramidseg.base.log import only_warnings
 from pyramidseg.base.overrides import make_config
 from pyramidseg.model.encoder import resolve_encoder
-from pyramidseg.training.checkpoint import InitialWeights
+from pyramidseg.training.initial_weights import InitialWeights
 from pyramidseg.training.interrupt import Interrupted
-from pyramidseg.training.loop import Run, fit, plan, run_task
+from pyramidseg.training.loop import Run, fit, plan_segmentation, train_segmentation
 from pyramidseg.training.run_folder import is_occupied
-from pyramidseg.training.segmentation_task import SegmentationTask
-from pyramidseg.training.setup import Setup
+from pyramidseg.training.segmentation_task import SegmentationTask, prepare_segmentation
 from pyramidseg.training.task import Validation
 
 logger = logging.getLogger(__name__)
@@ -55,19 +54,16 @@ def epoch_seconds(config: Config, dataset: str, *, out: Path) -> float:
     """
     timed: list[TimedSegmentation] = []
 
-    def timed_setup(resolved: Config, origin: InitialWeights | None) -> Setup:
-        setup = plan(resolved, dataset, origin)
-        task = setup.task
-        assert isinstance(task, SegmentationTask)
-        timed.append(TimedSegmentation(task.config, task.dataset, task.summary, task.step, task.class_weights))
-        return replace(setup, task=timed[0])
+    def prepare_timed(resolved: Config, initial: InitialWeights | None) -> TimedSegmentation:
+        timed.append(TimedSegmentation(**vars(prepare_segmentation(resolved, dataset, initial))))
+        return timed[0]
 
     shutil.rmtree(out, ignore_errors=True)
     try:
         with _trial_interruptions(), only_warnings():
-            run = run_task(
+            run = fit(
                 config,
-                timed_setup,
+                prepare_timed,
                 out=out,
                 resume=False,
                 overwrite=False,
@@ -200,7 +196,7 @@ def run_study(study: Study, out: Path) -> dict[str, list[Run]]:
             folder = run_folder(out, encoder, seed)
             config = study.config(encoder, seed)
             with _compare_messages(folder):
-                run = fit(
+                run = train_segmentation(
                     config,
                     study.dataset,
                     out=folder,
@@ -233,7 +229,7 @@ def _check_runs(dataset: str, encoders: Sequence[str], settings: Mapping[str, An
     logger.info(f"checking the dataset and {len(encoders)} encoders")
     for encoder in encoders:
         with only_warnings():
-            plan(_config(settings, encoder=encoder, epochs=1, seed=0), dataset)
+            plan_segmentation(_config(settings, encoder=encoder, epochs=1, seed=0), dataset)
 
 
 def _affordable(dataset: str, encoder: str, settings: Mapping[str, Any], minutes: float, out: Path) -> int:

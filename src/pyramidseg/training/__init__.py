@@ -1,1 +1,1 @@
-"""Training: losses, optimiser, checkpoints, and the loop that turns them over."""
+"""Training: the loop (`loop.fit`), losses, optimizers and checkpoints."""

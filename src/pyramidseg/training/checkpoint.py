@@ -1,22 +1,25 @@
-"""Checkpoints: everything that resuming needs, written atomically, checksummed, the last two kept."""
+"""Checkpoints: all state that resuming needs, written atomically with checksums; the last two are kept."""
 
+import hashlib
 import json
 import logging
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 
+from pyramidseg.base.config import Config
 from pyramidseg.base.errors import WeightsError
-from pyramidseg.model.encoder_weights import EncoderSource
 from pyramidseg.model.tensor_files import read_metadata, read_verified, write_tensors
-
-if TYPE_CHECKING:
-    from pyramidseg.model.classifier import Classifier
-    from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.training.initial_weights import InitialWeights
+from pyramidseg.training.progress import TrainingProgress
+from pyramidseg.training.run_folder import MAY_CHANGE
 
 logger = logging.getLogger(__name__)
 
@@ -26,117 +29,110 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Identity:
-    """Fingerprints of what a run was started with; a resumed run has to have the same."""
+    """Fingerprints of settings and data; a resumed run must have the same as when it was started.
+
+    Attributes:
+        settings: hash of the settings that the run's config.yaml contains.
+        data: hash of the data.
+        all_settings: hash of all settings; also accepted, so that a default may be deleted from config.yaml.
+    """
 
     settings: str
     data: str
+    all_settings: str | None = None
 
 
-@dataclass(frozen=True)
-class InitialWeights:
-    """What a run began with, as its checkpoints know it: a resumed run needs the starting weights themselves no more.
+def run_identity(config: Config, saved: Path, data: str) -> Identity:
+    """Identity of a run with the given settings.
 
-    Attributes:
-        source: of the encoder's weights.
-        mean, std: by which the model normalises.
+    Only settings that the saved config.yaml contains are hashed, so that a setting that was added to pyramidseg later,
+    with its default value, does not prevent resuming.
+
+    Args:
+        config: the resolved settings.
+        saved: the run's config.yaml.
+        data: fingerprint of the data.
+    """
+    tree = config.model_dump(mode="json")
+    for name in MAY_CHANGE:
+        section, _, key = name.partition(".")
+        del tree[section][key]
+    content = yaml.safe_load(saved.read_text(encoding="utf-8")) or {}
+    in_file = {
+        section: {key: value for key, value in settings.items() if key in (content.get(section) or {})}
+        for section, settings in tree.items()
+        if section in content
+    }
+    return Identity(_digest(in_file), data, all_settings=_digest(tree))
+
+
+class CheckpointClock:
+    """Decides when a checkpoint is due, by steps or by time, across epochs.
+
+    Args:
+        now: monotonic time in seconds.
     """
 
-    source: EncoderSource
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    def __init__(self, config: Config, now: Callable[[], float] = time.monotonic) -> None:
+        self._steps = config.train.checkpoint_steps
+        self._seconds = 60 * config.train.checkpoint_minutes
+        self._now = now
+        self._saved_at = now()
 
-    @classmethod
-    def of(cls, model: "Segmenter | Classifier") -> "InitialWeights":
-        """The origin of a model that is trained."""
-        return cls(model.encoder_source, tuple(model.mean.tolist()), tuple(model.std.tolist()))
+    def is_due(self, steps_done: int) -> bool:
+        """Whether a checkpoint is due after so many steps of the run."""
+        by_steps = self._steps and steps_done % self._steps == 0
+        by_time = self._seconds and self._now() - self._saved_at >= self._seconds
+        return bool(by_steps or by_time)
 
-    def give(self, model: "Segmenter | Classifier") -> None:
-        """Make it that of a model whose weights are still to come."""
-        model.encoder_source = self.source
-        model.set_normalization(self.mean, self.std)
-
-    def to_json(self) -> str:
-        """As it is stored in checkpoints."""
-        return json.dumps({"source": self.source.to_json(), "mean": self.mean, "std": self.std})
-
-    @classmethod
-    def from_json(cls, text: str) -> "InitialWeights":
-        """Of what `to_json` made."""
-        stored = json.loads(text)
-        return cls(EncoderSource.from_json(stored["source"]), tuple(stored["mean"]), tuple(stored["std"]))
-
-
-@dataclass
-class TrainingProgress:
-    """How far a run has come; all that is not tensors.
-
-    Attributes:
-        epoch: the epoch under way, from 0.
-        step: the next step of that epoch, from 0.
-        updates: optimiser steps that were taken (skipped ones are not).
-        skipped: steps whose loss or gradient was not finite, and how many of them came last in a row.
-        loss_sum: sum of the step losses of the epoch so far.
-        counted: steps in that sum.
-        history: rows of metrics.csv.
-        best: the best watched value, and the epoch that gave it.
-        stopped_early: the watched value has not improved for as long as was asked.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    updates: int = 0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-    loss_sum: float = 0.0
-    counted: int = 0
-    seconds: float = 0.0
-    waited: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best: float | None = None
-    best_epoch: int = -1
-    stopped_early: bool = False
+    def restart(self) -> None:
+        """Restart the time; called when a checkpoint has been saved."""
+        self._saved_at = self._now()
 
 
 def save_checkpoint(
     folder: Path,
-    position: TrainingProgress,
+    progress: TrainingProgress,
     *,
     steps_done: int,
     model: nn.Module,
-    average: nn.Module | None,
+    ema: nn.Module | None,
     optimizer: torch.optim.Optimizer,
-    tally: Tensor,
+    counts: Tensor,
     identity: Identity,
-    origin: InitialWeights,
+    initial_weights: InitialWeights,
     processes: int,
 ) -> Path:
     """Write `step-N.safetensors`, then delete all but the last two.
 
     Args:
-        processes: how many train; a resumed run has to have as many.
+        ema: the averaged model.
+        counts: of the current epoch, summed over all processes.
+        processes: number of training processes; a resumed run must have the same.
     """
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
-    if average is not None:
-        tensors |= {f"average/{name}": tensor for name, tensor in average.state_dict().items()}
+    if ema is not None:
+        tensors |= {f"average/{name}": tensor for name, tensor in ema.state_dict().items()}
     tensors |= _optimizer_tensors(optimizer)
-    tensors["tally"] = tally
+    tensors["tally"] = counts
     metadata = {
         "format": KIND,
-        **asdict(identity),
-        "origin": origin.to_json(),
+        "settings": identity.settings,
+        "data": identity.data,
+        "origin": initial_weights.to_json(),
         "processes": str(processes),
-        "position": json.dumps(asdict(position)),
+        "position": json.dumps(asdict(progress)),
     }
     path = folder / f"step-{steps_done:09d}.safetensors"
     write_tensors(path, tensors, metadata)
-    for old in _stored(folder)[:-KEPT]:
+    for old in _checkpoints(folder)[:-KEPT]:
         old.unlink()
     return path
 
 
-def stored_origin(folder: Path) -> InitialWeights | None:
-    """What the run of these checkpoints began with; None where none can be read and says so."""
-    for path in reversed(_stored(folder)):
+def stored_initial_weights(folder: Path) -> InitialWeights | None:
+    """The initial weights that the newest readable checkpoint records; None if no checkpoint records them."""
+    for path in reversed(_checkpoints(folder)):
         with suppress(WeightsError, KeyError):
             return InitialWeights.from_json(read_metadata(path, kind=KIND)["origin"])
     return None
@@ -145,56 +141,60 @@ def stored_origin(folder: Path) -> InitialWeights | None:
 def load_checkpoint(
     folder: Path, *, identity: Identity, processes: int
 ) -> tuple[dict[str, Tensor], TrainingProgress] | None:
-    """The newest checkpoint that is whole, or None where there is none at all.
+    """Load the newest intact checkpoint; None if there is no checkpoint.
 
-    A damaged one is passed over aloud for the one before it.
+    A damaged checkpoint is skipped with a warning if there is an older one.
 
     Raises:
-        WeightsError: checkpoints are there, but none is whole, or they belong to other settings or data, or to another
-            number of processes.
+        WeightsError: all checkpoints are damaged, or they belong to other settings, other data or another number of
+            processes.
     """
-    stored = _stored(folder)
+    stored = _checkpoints(folder)
     for path in reversed(stored):
         try:
             tensors, metadata = read_verified(path, kind=KIND)
         except WeightsError as error:
             if path != stored[0]:
-                logger.warning(f"{error}; the checkpoint before it is used")
+                logger.warning(f"{error}; using the checkpoint before it")
             continue
         if metadata["data"] != identity.data:
+            raise WeightsError(f"{path}: the run was started with other data; resume it with the same dataset")
+        if metadata["settings"] not in (identity.settings, identity.all_settings):
             raise WeightsError(
-                f"{path}: belongs to other data than this run was started with; resume with the same dataset"
-            )
-        if metadata["settings"] != identity.settings:
-            raise WeightsError(
-                f"{path}: belongs to other settings than those of config.yaml; undo what was changed there, or start "
-                "another run, which weights=RUN/last.safetensors lets go on from this one"
+                f"{path}: the run was started with other settings than config.yaml has now; undo the changes there, or "
+                "start a new run from its weights with weights=RUN/last.safetensors"
             )
         if metadata["processes"] != str(processes):
             raise WeightsError(
-                f"{path}: {metadata['processes']} processes began this run, and {processes} would go on otherwise: "
-                f"resume with as many (torchrun --nproc-per-node {metadata['processes']})"
+                f"{path}: the run was started with {metadata['processes']} processes and cannot continue with "
+                f"{processes}; resume it with the same number (torchrun --nproc-per-node {metadata['processes']})"
             )
         return tensors, TrainingProgress(**json.loads(metadata["position"]))
     if stored:
-        raise WeightsError(f"{folder}: none of its {len(stored)} checkpoints is whole; --overwrite starts anew")
+        raise WeightsError(
+            f"{folder}: all {len(stored)} checkpoints are damaged; --overwrite starts again from scratch"
+        )
     return None
 
 
 def restore(
-    tensors: dict[str, Tensor], *, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer
+    tensors: dict[str, Tensor], *, model: nn.Module, ema: nn.Module | None, optimizer: torch.optim.Optimizer
 ) -> Tensor:
-    """Put a checkpoint's tensors back; returns the tally of the epoch under way."""
-    model.load_state_dict(_below("model/", tensors))
-    if average is not None:
-        average.load_state_dict(_below("average/", tensors))
+    """Restore model, EMA and optimizer from a checkpoint's tensors; returns the counts of the current epoch."""
+    model.load_state_dict(_with_prefix("model/", tensors))
+    if ema is not None:
+        ema.load_state_dict(_with_prefix("average/", tensors))
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _below("optimizer/", tensors).items():
+    for name, tensor in _with_prefix("optimizer/", tensors).items():
         index, key = name.split("/")
-        state.setdefault(int(index), {})[key] = _laid_out_as(parameters[int(index)], tensor)
+        state.setdefault(int(index), {})[key] = _in_layout_of(parameters[int(index)], tensor)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return tensors["tally"]
+
+
+def _digest(tree: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -206,18 +206,18 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _laid_out_as(parameter: Tensor, stored: Tensor) -> Tensor:
-    """A stored moment in its parameter's memory format.
+def _in_layout_of(parameter: Tensor, stored: Tensor) -> Tensor:
+    """A stored optimizer tensor in the memory format of its parameter.
 
-    Files hold tensors in plain order, but the moments of a channels-last weight are channels last, and fused
-    optimisers walk through the memory of both side by side.
+    Files store tensors contiguously, but fused optimizers iterate over a channels-last parameter and its moments in
+    memory order.
     """
     return torch.empty_like(parameter).copy_(stored) if stored.shape == parameter.shape else stored
 
 
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _stored(folder: Path) -> list[Path]:
+def _checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.safetensors"))

@@ -1,6 +1,6 @@
-"""What of the encoder stays as it is, and from which epoch on it does not.
+"""Frozen parts of the encoder, and the epoch from which they are trained.
 
-Frozen parts neither get gradients nor change the statistics of their norms: they are in evaluation mode.
+Frozen parts are in evaluation mode: they get no gradients, and the statistics of their norms stay as they are.
 """
 
 from torch import nn
@@ -13,15 +13,15 @@ from pyramidseg.model.stages import count_parts, modules_by_part, part_finder
 
 
 def frozen_parts(model: Segmenter, config: OptimConfig, *, epoch: int) -> int:
-    """How many parts of the encoder, from its input on, are frozen in an epoch (from 0).
+    """Number of encoder parts, counted from the input, that are frozen in an epoch (from 0).
 
     Raises:
-        ConfigError: more are to be frozen than there are.
+        ConfigError: `optim.freeze_stages` exceeds the number of parts.
     """
     parts = count_parts(model.encoder)
     if config.freeze_stages > parts:
         raise ConfigError(
-            f"optim.freeze_stages={config.freeze_stages}: {model.encoder.name} has {parts} parts (its stem, and a "
+            f"optim.freeze_stages={config.freeze_stages}: {model.encoder.name} has {parts} parts (its stem, and one "
             f"stage for each of the strides {list(model.encoder.strides)})"
         )
     if config.unfreeze_epoch and epoch >= config.unfreeze_epoch:
@@ -30,7 +30,7 @@ def frozen_parts(model: Segmenter, config: OptimConfig, *, epoch: int) -> int:
 
 
 def set_training_mode(model: nn.Module, config: OptimConfig, *, epoch: int) -> None:
-    """Training mode for what is trained in an epoch, evaluation mode and no gradients for what is frozen."""
+    """Put a model into training mode, and its frozen parts into evaluation mode without gradients."""
     model.train()
     if not isinstance(model, Segmenter):
         return

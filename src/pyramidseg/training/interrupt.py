@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the step under way is finished and saved, then training stops."""
+"""SIGTERM and Ctrl-C: the current step is finished and saved, then training stops."""
 
 import signal
 import threading
@@ -9,18 +9,18 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 ECHO = 1.0
-"""Seconds in which a signal that follows another is the same request: a scheduler signals a group, and torchrun, which
-is in it, passes that on."""
+"""Seconds within which a further signal counts as the same request: schedulers signal a whole process group, and
+torchrun, which is part of it, forwards the signal."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop and has saved everything; exit status 130."""
+    """Training was interrupted after saving a checkpoint; exit status 130."""
 
 
 class StopRequest:
-    """Remembers that a stop was asked for; a second signal, later than an echo, acts at once. A context manager.
+    """Context manager that records the first signal; a second one, after `ECHO` seconds, has its usual effect.
 
-    Outside the main thread, where Python allows no handlers, it never asks for anything.
+    Outside the main thread, where Python does not allow signal handlers, no request is ever recorded.
     """
 
     def __init__(self) -> None:

@@ -1,12 +1,15 @@
-"""Training, from a dataset to a run folder: `fit` is the loop, `train` its public face."""
+"""Training from a dataset to a run folder: `train` is the public function, `fit` the whole story on one page."""
 
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import closing
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
+import torch
 from torch import Tensor
 
 from pyramidseg.base.config import Config
@@ -20,27 +23,36 @@ from pyramidseg.base.device import (
     sum_over_ranks,
     world_size,
 )
-from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.errors import ConfigError, TrainingError
+from pyramidseg.base.log import ProgressTask
 from pyramidseg.base.overrides import full_name, given_settings, load_config
+from pyramidseg.base.text import first_few
 from pyramidseg.base.train_overrides import TrainOverrides
-from pyramidseg.data.normalization import Normalization, measure_normalization, uses_dataset_statistics
+from pyramidseg.data.loading import Batch
 from pyramidseg.data.records import Dataset
-from pyramidseg.formats.open_dataset import open_dataset
-from pyramidseg.inspection import DatasetSummary, check_dataset
-from pyramidseg.model.encoder import check_encoder
-from pyramidseg.training.build import adopt_bands, adopt_bundle_settings, prepare
-from pyramidseg.training.checkpoint import InitialWeights, TrainingProgress, load_checkpoint, restore, stored_origin
-from pyramidseg.training.epoch import CheckpointClock, checkpoint, require_finite, run_epoch
-from pyramidseg.training.history import check_watch, epoch_row, format_row, improves
+from pyramidseg.training.accelerator import StatisticsGuard, StepResult, agree, clip_gradients, gradient_norm
+from pyramidseg.training.checkpoint import (
+    CheckpointClock,
+    Identity,
+    load_checkpoint,
+    restore,
+    run_identity,
+    save_checkpoint,
+    stored_initial_weights,
+)
+from pyramidseg.training.components import TrainingComponents, build_components, compile_errors_explained
+from pyramidseg.training.initial_weights import InitialWeights
 from pyramidseg.training.interrupt import Interrupted, StopRequest
-from pyramidseg.training.optim import choose_optimizer
+from pyramidseg.training.optim import factor_at, set_learning_rate
+from pyramidseg.training.progress import TrainingProgress, epoch_row, format_row
 from pyramidseg.training.run_folder import RunFolder, begin_run, device_of, open_run
-from pyramidseg.training.segmentation_task import SegmentationTask
-from pyramidseg.training.setup import Setup, make_step
-from pyramidseg.training.task import Validation
-from pyramidseg.training.trackers import EventLog
+from pyramidseg.training.segmentation_task import prepare_segmentation
+from pyramidseg.training.task import Task, Validation
+from pyramidseg.training.trackers import Tracker, open_tracker
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,8 +60,8 @@ class Run:
     """A finished run.
 
     Attributes:
-        best: bundle of the best epoch by the watched value; `miou` is its mIoU on the validation split.
-        history: a row an epoch, as in metrics.csv.
+        best: bundle of the best epoch by `train.watch`; `miou` is its mIoU on the validation split.
+        history: one row per epoch, as in metrics.csv.
     """
 
     folder: Path
@@ -69,197 +81,294 @@ def train(
     overwrite: bool = False,
     **settings: Unpack[TrainOverrides],
 ) -> Run:
-    """Train on a dataset and leave model, figures and report in the folder `out`.
+    """Train on a dataset and write bundles, metrics and a report to the folder `out`.
 
     Args:
-        config: a `Config`, or a YAML file of settings; `make_config` makes one of nested dictionaries.
-        settings: single settings by their key (`epochs=30`), or by section and key (`optim__lr=1e-3`).
+        dataset: a folder whose layout is recognized, a dataset YAML file, or a `Dataset`.
+        out: folder of the run; it must not exist, except with `resume` or `overwrite`.
+        config: a `Config`, or a YAML file of settings; `make_config` builds one from nested dictionaries.
+        resume: continue the run in `out` from its last checkpoint.
+        overwrite: discard the run in `out`.
+        settings: single settings by key (`epochs=30`), or by section and key (`optim__lr=1e-3`).
 
     Raises:
-        PyramidSegError: anything about the input that cannot be used; nothing has been trained then.
+        PyramidSegError: an input that cannot be used; nothing has been trained then.
     """
     overrides = {full_name(key): value for key, value in settings.items()}
     if isinstance(config, Config):
         overrides = given_settings(config) | overrides
         config = None
     elif not isinstance(config, (str, Path, type(None))):
-        raise ConfigError(f"config={config!r}: a Config or a YAML file is needed; make_config makes a Config of it")
+        raise ConfigError(
+            f"config={config!r}: must be a Config or the path of a YAML file; make_config builds a Config from a dict"
+        )
     resolved = load_config(config, overrides)
-    return fit(resolved, dataset, out=Path(out), resume=resume, overwrite=overwrite)
+    return train_segmentation(resolved, dataset, out=Path(out), resume=resume, overwrite=overwrite)
 
 
-def fit(config: Config, source: str | Path | Dataset, *, out: Path, resume: bool, overwrite: bool) -> Run:
-    """The whole of a segmentation run."""
-    return run_task(
-        config,
-        lambda resolved, origin: plan(resolved, source, origin),
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-    )
-
-
-def run_task(
-    config: Config, make: Callable[[Config, InitialWeights | None], Setup], *, out: Path, resume: bool, overwrite: bool
+def train_segmentation(
+    config: Config, source: str | Path | Dataset, *, out: Path, resume: bool, overwrite: bool
 ) -> Run:
-    """The whole of a run, whatever it learns.
+    """`fit` a segmentation model to a dataset."""
+
+    def prepare(resolved: Config, initial: InitialWeights | None) -> Task:
+        return prepare_segmentation(resolved, source, initial)
+
+    return fit(config, prepare, out=out, resume=resume, overwrite=overwrite)
+
+
+def plan_segmentation(config: Config, source: str | Path | Dataset) -> TrainingComponents:
+    """Everything that precedes the first step of a segmentation run, without a run folder; a dry run ends here."""
+    return build(prepare_segmentation(config, source))
+
+
+def fit(
+    config: Config,
+    prepare: Callable[[Config, InitialWeights | None], Task],
+    *,
+    out: Path,
+    resume: bool,
+    overwrite: bool,
+) -> Run:
+    """Train a task, from its settings to a finished run folder.
 
     Args:
-        make: checks everything and builds what training needs, from the settings as a resumed run has them, and from
-            its origin where checkpoints have its weights.
+        prepare: checks data and settings, and builds data, model and loss; from the settings of the run, and from the
+            initial weights that its checkpoints record if it is resumed.
     """
     with process_group(choose_device(device_of(out, config, resume=resume))):
+        # The run folder: whether it may be used, and the settings that a resumed run keeps. Nothing is written yet.
         run, config = on_first_rank(lambda: open_run(out, config, resume=resume, overwrite=overwrite))
-        setup = make(config, stored_origin(run.checkpoints) if resume else None)
-        on_first_rank(lambda: begin_run(run, setup.config, setup.task.description(), resume=resume))
-        position, tally = TrainingProgress(), setup.task.empty_tally()
+
+        # Data, model and loss; then optimizer, EMA, processes and loader. All input errors are raised here.
+        task = prepare(config, stored_initial_weights(run.checkpoints) if resume else None)
+        config = task.config
+        components = build(task)
+        on_first_rank(lambda: begin_run(run, config, task.description(), resume=resume))
+
+        # Where to begin: at the start, or where the last checkpoint was written.
+        identity = run_identity(config, run.config, task.fingerprint())
+        progress, counts = TrainingProgress(), task.empty_counts()
         if resume:
-            position, tally = continue_from(run, setup)
-        if is_finished(position, setup.config):
+            progress, counts = restore_checkpoint(run, components, identity)
+        if progress.is_finished(config):
             run.require_bundles()
             if run.report.exists():
-                logger.info(f"{run.path}: this run is finished; it is left as it is")
-                return summarize(run, position)
-        setup.loader.preload()
-        checkpoints = CheckpointClock(setup.config)
-        with (
-            closing(setup.loader),
-            closing(EventLog(run.events, position, active=rank() == 0)) as events,
-            StopRequest() as stop,
-        ):
-            while not is_finished(position, setup.config):
-                setup = setup.for_epoch(position.epoch)
-                run_epoch(
-                    setup,
-                    run,
-                    position,
-                    tally,
-                    checkpoints=checkpoints,
-                    stop=stop,
-                )
-                require_finite(setup, position)
-                close_epoch(setup, run, position, tally, validate(setup), events)
-                tally.zero_()
-        checkpoint(setup, run, position, tally)
-        setup.task.write_results(setup, run, position)
-        facts = setup.facts(position)
-        logger.info(f"trained in {facts['training time']}; waiting for data: {facts['waiting for data']}")
-        logger.info(f"best epoch {position.best_epoch + 1}: {run.best}")
+                logger.info(f"{run.path}: this run is finished; nothing to do")
+                return summarize(run, progress)
+
+        # Epochs: steps, validation, bundles.
+        components.loader.preload()
+        checkpoints = Checkpoints(run, identity, CheckpointClock(config))
+        tracker = open_tracker(run.events, first_epoch=progress.epoch + 1, rank=rank())
+        with closing(components.loader), closing(tracker), StopRequest() as stop:
+            while not progress.is_finished(config):
+                components = components.for_epoch(progress.epoch)
+                train_epoch(components, progress, counts, checkpoints=checkpoints, stop=stop)
+                require_finite(components, progress)
+                finish_epoch(components, run, progress, counts, validate(components), tracker)
+                counts.zero_()
+        checkpoints.save(components, progress, counts)
+
+        # The report, from the best bundle.
+        task.write_report(run, progress, components.notes)
+        summary = progress.summary()
+        logger.info(f"trained in {summary['training time']}; waiting for data: {summary['waiting for data']}")
+        logger.info(f"best epoch {progress.best_epoch + 1}: {run.best}")
         logger.info(f"report: {run.report}")
-        if stop.requested:  # while the last epoch was validated, after which there was no step to stop at
-            raise Interrupted(f"interrupted; {run.path} was finished all the same")
-    return summarize(run, position)
+        if stop.requested:  # during the last validation, when no step was left to stop after
+            raise Interrupted(f"interrupted, but {run.path} was already finished")
+    return summarize(run, progress)
 
 
-def plan(config: Config, source: str | Path | Dataset, origin: InitialWeights | None = None) -> Setup:
-    """Check everything that can be checked before training, say what was chosen, and build what training needs.
+def build(task: Task) -> TrainingComponents:
+    """Build the remaining components of a run, and log what was chosen."""
+    components = build_components(task)
+    for note in components.notes:
+        logger.info(note)
+    return components
 
-    Args:
-        origin: of a run that goes on, whose weights a checkpoint has, and whose settings are made out.
+
+def train_epoch(
+    components: TrainingComponents,
+    progress: TrainingProgress,
+    counts: Tensor,
+    *,
+    checkpoints: "Checkpoints",
+    stop: StopRequest,
+) -> None:
+    """Train from the current step to the end of the epoch; updates `progress` and `counts` in place.
 
     Raises:
-        PyramidSegError: the first thing that cannot be used.
+        TrainingError: too many steps in a row were not finite.
+        Interrupted: a stop was requested; a checkpoint has been saved.
     """
-    check_watch(config.train.watch, SegmentationTask.watchable)
-    config, taken = (config, "") if origin else adopt_bundle_settings(config)
-    config, optimizer = choose_optimizer(config)
-    make_step(config)  # a device or a network that cannot be had is refused before any mask is read
-    check_encoder(config.model)
-    dataset, summary, normalization = on_first_rank(lambda: checked_dataset(source, config))
-    setup = prepare(adopt_bands(config, dataset), dataset, summary, normalization, origin)
-    for note in (taken, *setup.notes, optimizer):
-        if note:
-            logger.info(note)
-    return setup
+    config, task, plan = components.config, components.task, components.loader.plan
+    model, optimizer = components.model, components.optimizer
+    guard = StatisticsGuard(model)
+    clock = time.monotonic()
+    batches_of_steps = components.loader.steps(progress.epoch, start=progress.step)
+    advice = f"lower train.batch_size={config.train.batch_size} or data.crop={config.data.crop}"
+    with (
+        closing(batches_of_steps),
+        ProgressTask(f"epoch {progress.epoch + 1}/{config.train.epochs}", total=plan.steps, done=progress.step) as bar,
+        out_of_memory_explained(advice),
+        compile_errors_explained() if config.train.compile != "none" else nullcontext(),
+    ):
+        for batches, waited in _timed(batches_of_steps):
+            number = progress.epoch * plan.steps + progress.step
+            set_learning_rate(optimizer, factor_at(config, number, steps_an_epoch=plan.steps))
+            guard.store()
+            optimizer.zero_grad(set_to_none=True)
+            loss_share, step_counts = task.gradients(components.ddp_module, batches, number)
+            norm = gradient_norm(model)
+            is_due = checkpoints.clock.is_due(number + 1)
+            result = agree(loss_share, norm + guard.norm(), stop=stop.requested, save=is_due)
+            if result.is_finite:
+                clip_gradients(model, norm, config.optim.clip_norm)
+                optimizer.step()
+                if components.ema:
+                    components.ema.update(model, progress.updates)
+                counts += step_counts
+            else:
+                guard.restore()
+            progress.count_step(result.loss if result.is_finite else None)
+            progress.waited += waited
+            progress.seconds, clock = progress.seconds + time.monotonic() - clock, time.monotonic()
+            if progress.skipped_in_a_row >= config.train.max_skipped_steps:
+                checkpoints.save(components, progress, counts)
+                raise TrainingError(_not_finite(components, batches, progress, result))
+            bar.advance(note=progress.note())
+            if result.stop or result.save:
+                checkpoints.save(components, progress, counts)
+            if result.stop:
+                saved = f"epoch {progress.epoch + 1}, step {progress.step}"
+                raise Interrupted(f"interrupted; everything up to {saved} is saved: --resume continues")
 
 
-def checked_dataset(
-    source: str | Path | Dataset, config: Config
-) -> tuple[Dataset, DatasetSummary, Normalization | None]:
-    """Open the dataset, say what was recognised, and check every mask of the splits that training uses.
-
-    Returns:
-        The dataset, what is in it, and mean and deviation of its training images where the network needs them.
-    """
-    dataset = open_dataset(source, config.data)
-    logger.info(f"{dataset.source}: {dataset.layout}")
-    for note in dataset.notes:
-        logger.info(f"  {note}")
-    dataset.split("train"), dataset.split("val")
-    channels = adopt_bands(config, dataset).model.channels
-    summary = check_dataset(dataset, splits=("train", "val"), channels=channels)
-    for name, split in summary.splits.items():
-        logger.info(f"  {name}: {split.images} images")
-    for note in summary.notes:
-        logger.warning(note)
-    dtypes, pretrained = summary.splits["train"].dtypes, config.model.weights != "random"
-    if not uses_dataset_statistics(config.data.normalization, dtypes=dtypes, channels=channels, pretrained=pretrained):
-        return dataset, summary, None
-    return dataset, summary, measure_normalization(dataset.split("train"), channels=channels)
-
-
-def continue_from(run: RunFolder, setup: Setup) -> tuple[TrainingProgress, Tensor]:
-    """Restore the newest whole checkpoint, or start anew, aloud, where there is none yet."""
-    found = load_checkpoint(run.checkpoints, identity=setup.identity, processes=world_size())
-    if found is None:
-        logger.info(f"{run.path}: no checkpoint yet, so training starts anew")
-        return TrainingProgress(), setup.task.empty_tally()
-    tensors, position = found
-    average = setup.average.model if setup.average else None
-    stored = restore(tensors, model=setup.model, average=average, optimizer=setup.optimizer)
-    logger.info(f"{run.path}: resumed at epoch {position.epoch + 1}, step {position.step}")
-    # The stored tally is the sum over all processes: one of them carries it on.
-    return position, stored.to(setup.device) if rank() == 0 else setup.task.empty_tally()
-
-
-def validate(setup: Setup) -> Validation:
-    """Scores of the model that a bundle would hold: the average where there is one."""
-    model = setup.average.model if setup.average else setup.model
+def validate(components: TrainingComponents) -> Validation:
+    """Score the model that a bundle would store."""
+    model = components.saved_model
     model.eval()
     share_buffers(model)
-    with out_of_memory_explained(f"lower train.val_batch_size={setup.config.train.val_batch_size}"):
-        return setup.task.validate(model)
+    with out_of_memory_explained(f"lower train.val_batch_size={components.config.train.val_batch_size}"):
+        return components.task.validate(model)
 
 
-def close_epoch(
-    setup: Setup, run: RunFolder, position: TrainingProgress, tally: Tensor, found: Validation, events: EventLog
+def finish_epoch(
+    components: TrainingComponents,
+    run: RunFolder,
+    progress: TrainingProgress,
+    counts: Tensor,
+    validation: Validation,
+    tracker: Tracker,
 ) -> None:
-    """Write the epoch's row and bundles, note whether it was the best, and move the position to the next epoch."""
-    row = epoch_row(setup, position, setup.task.training_columns(sum_over_ranks(tally)), found.columns)
-    position.history.append(row)
-    watched = row[setup.config.train.watch]
-    # An epoch without a watched value, as where every step was skipped, is better than none: `best` is always there.
-    better = position.best is None or (
-        watched is not None and improves(watched, position.best, setup.config.train.watch)
-    )
-    if better:
-        position.best, position.best_epoch = watched, position.epoch
-    patience = setup.config.train.patience
-    position.stopped_early = bool(patience) and position.epoch - position.best_epoch >= patience
+    """Write the epoch's row and bundles, and move `progress` on to the next epoch."""
+    task, config = components.task, components.config
+    training = task.training_columns(sum_over_ranks(counts))
+    row = epoch_row(progress, config, components.loader.plan, training=training, validation=validation.columns)
+    is_best = progress.close_epoch(row, config)
     if rank() == 0:
-        run.write_metrics(position.history)
-        events.row(row)
-        model = setup.average.model if setup.average else setup.model
-        ema = setup.config.optim.ema if setup.average else None
-        for path in (run.last, run.best) if better else (run.last,):
-            setup.task.save(model, path, {**found.facts, "epoch": position.epoch + 1, "ema": ema})
-    logger.info(format_row(row, setup, better=better))
-    if position.stopped_early:
-        logger.info(f"stopped early: {setup.config.train.watch} has not improved for {patience} epochs")
-    position.epoch += 1
-    position.step = position.counted = 0
-    position.loss_sum = position.seconds = position.waited = 0.0
+        run.write_metrics(progress.history)
+        tracker.log(row)
+        ema = config.optim.ema if components.ema else None
+        for path in (run.last, run.best) if is_best else (run.last,):
+            task.save(components.saved_model, path, {**validation.metadata, "epoch": row["epoch"], "ema": ema})
+    logger.info(format_row(row, task.headline, epochs=config.train.epochs, is_best=is_best))
+    if progress.stopped_early:
+        logger.info(f"stopped early: {config.train.watch} has not improved for {config.train.patience} epochs")
 
 
-def is_finished(position: TrainingProgress, config: Config) -> bool:
-    """Whether nothing is left to train."""
-    return position.stopped_early or position.epoch >= config.train.epochs
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where, for which run and when checkpoints are saved."""
+
+    run: RunFolder
+    identity: Identity
+    clock: CheckpointClock
+
+    def save(self, components: TrainingComponents, progress: TrainingProgress, counts: Tensor) -> None:
+        """Save all that resuming needs; called on all processes, the first one writes.
+
+        Raises:
+            TrainingError: the weights are not finite.
+        """
+        require_finite(components, progress)
+        total = sum_over_ranks(counts)
+        if rank() == 0:
+            save_checkpoint(
+                self.run.checkpoints,
+                progress,
+                steps_done=progress.epoch * components.loader.plan.steps + progress.step,
+                model=components.model,
+                ema=components.ema.model if components.ema else None,
+                optimizer=components.optimizer,
+                counts=total,
+                identity=self.identity,
+                initial_weights=components.task.initial_weights,
+                processes=world_size(),
+            )
+        self.clock.restart()
 
 
-def summarize(run: RunFolder, position: TrainingProgress) -> Run:
+def restore_checkpoint(
+    run: RunFolder, components: TrainingComponents, identity: Identity
+) -> tuple[TrainingProgress, Tensor]:
+    """Restore the newest intact checkpoint, or start from scratch with a message if there is none yet."""
+    found = load_checkpoint(run.checkpoints, identity=identity, processes=world_size())
+    if found is None:
+        logger.info(f"{run.path}: no checkpoint yet; training starts from scratch")
+        return TrainingProgress(), components.task.empty_counts()
+    tensors, progress = found
+    ema = components.ema.model if components.ema else None
+    counts = restore(tensors, model=components.model, ema=ema, optimizer=components.optimizer)
+    logger.info(f"{run.path}: resumed at epoch {progress.epoch + 1}, step {progress.step}")
+    # The stored counts are the sum over all processes: the first one continues them.
+    device = components.task.accelerator.device
+    return progress, counts.to(device) if rank() == 0 else components.task.empty_counts()
+
+
+def require_finite(components: TrainingComponents, progress: TrainingProgress) -> None:
+    """Refuse weights that an update has made overflow, before they are validated or saved.
+
+    Raises:
+        TrainingError: a weight or a statistic is not finite; what was saved before is kept.
+    """
+    models = (components.model, components.ema.model) if components.ema else (components.model,)
+    tensors = [tensor for model in models for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    if not math.isfinite(torch.nn.utils.get_total_norm(tensors).item()):
+        raise TrainingError(
+            f"the weights are not finite after epoch {progress.epoch + 1}, step {progress.step}: an update overflowed; "
+            f"what was saved before is kept. Lower optim.lr={components.config.optim.peak_lr:g}"
+        )
+
+
+def summarize(run: RunFolder, progress: TrainingProgress) -> Run:
     """The finished run as Python sees it."""
-    row = position.history[position.best_epoch] if position.history else {}
+    row = progress.history[progress.best_epoch] if progress.history else {}
     miou = row.get("val_miou")
     return Run(
-        run.path, run.best, run.last, run.report, tuple(position.history), float("nan") if miou is None else miou
+        run.path, run.best, run.last, run.report, tuple(progress.history), float("nan") if miou is None else miou
+    )
+
+
+def _timed(items: Iterator[T]) -> Iterator[tuple[T, float]]:
+    """Each item, and the seconds that were spent waiting for it."""
+    while True:
+        began = time.monotonic()
+        item = next(items, None)
+        if item is None:
+            return
+        yield item, time.monotonic() - began
+
+
+def _not_finite(
+    components: TrainingComponents, batches: Sequence[Batch], progress: TrainingProgress, result: StepResult
+) -> str:
+    """Message after too many steps that were not finite: which images, and what to try."""
+    names = components.task.names([index for batch in batches for _, index in batch.keys])
+    return (
+        f"the loss ({result.loss}), its gradient or the statistics of the norms were not finite in "
+        f"{progress.skipped_in_a_row} steps in a row, the last one on images {first_few(names, limit=8)}; the last "
+        f"good state is kept. Check these images, or lower optim.lr={components.config.optim.peak_lr:g}"
     )

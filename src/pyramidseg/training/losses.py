@@ -1,7 +1,7 @@
-"""Losses, as sums over pixels divided by what counts in the whole step: all micro-batches of all processes.
+"""Losses of segmentation, normalized over the whole step: all micro-batches of all processes.
 
-Every loss is this process's *share*: the shares of all processes add up to the loss of the joined batch, and so do
-their gradients. `IGNORE` pixels count nowhere.
+A loss function returns this process's *share*: the shares of all processes add up to the loss of the joined batch, and
+so do their gradients. `IGNORE` pixels are ignored.
 
 Sources: Dice, Milletari et al. 2016, arXiv 1606.04797; focal, Lin et al. 2017, arXiv 1708.02002; median frequency
 weights, Eigen & Fergus 2015, arXiv 1411.4734.
@@ -23,12 +23,12 @@ from pyramidseg.base.device import sum_over_ranks, world_size
 from pyramidseg.base.errors import ConfigError
 
 SMALLEST = 1e-12
-"""Stands in for a divisor of 0 where nothing is labelled: the loss is 0 then."""
+"""Replaces a divisor of 0 if no pixel is labelled; the loss is then 0."""
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What logits are compared with.
+    """Labels, and the normalization of the losses.
 
     Attributes:
         labels: (B, H, W) int64 with `IGNORE`.
@@ -36,7 +36,7 @@ class Targets:
         weight_total: sum of the class weights of all labelled pixels of the step, over all processes and micro-batches.
         micro_batches: number of micro-batches in the step.
         focal_gamma: exponent of the focal loss.
-        joined: whether all processes compute this loss together (training), or each for itself (validation).
+        joined: whether all processes compute one loss together (training), or each its own (validation).
     """
 
     labels: Tensor
@@ -49,13 +49,13 @@ class Targets:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss as sums over pixels, and what is made of the sums over all pixels.
+    """A loss in two parts: sums over the pixels of an image, and the loss as a function of the sums over all images.
 
-    So it can be had image by image: nothing of the logits' full size is ever held in a wider dtype.
+    It can therefore be computed image by image, without a float32 copy of all logits.
 
     Attributes:
-        sums: of one image, from its log-probabilities (K, N) and labels (N,).
-        of_sums: this process's share of the loss, from these sums added up.
+        sums: the sums of one image, from its log-probabilities (K, N) and labels (N,).
+        of_sums: this process's share of the loss, from the sums over all images.
     """
 
     sums: Callable[[Tensor, Tensor, Targets], Tensor]
@@ -63,33 +63,33 @@ class Loss:
 
 
 def weighted_mean(total: Tensor, targets: Targets) -> Tensor:
-    """What cross entropy and focal loss make of their sums: the quotient by the weights of all labelled pixels."""
+    """Sum divided by the class weights of all labelled pixels: the second part of cross entropy and focal loss."""
     return total / targets.weight_total
 
 
 def cross_entropy_sums(log_p: Tensor, labels: Tensor, targets: Targets) -> Tensor:
-    """Sum of w[y] * -log p[y]. `nll_loss` would first copy log p to one row for each pixel, and the gradient back."""
+    """Sum of w[y] * -log p[y]. `nll_loss` would transpose log p, and its gradient, in memory."""
     weights, log_p_true = _of_true_class(log_p, labels, targets)
     return -(weights * log_p_true).sum()
 
 
 def focal_sums(log_p: Tensor, labels: Tensor, targets: Targets) -> Tensor:
-    """Sum of w[y] * (1 - p[y]) ** gamma * -log p[y]."""
+    """Sum of w[y] * (1 - p[y]) ** gamma * -log p[y] (Lin et al. 2017, section 3)."""
     weights, log_p_true = _of_true_class(log_p, labels, targets)
-    # expm1 keeps the gradient finite where p is close to 1.
+    # expm1 keeps the gradient finite for p close to 1.
     modulation = (-torch.expm1(log_p_true)).clamp_min(1e-12) ** targets.focal_gamma
     return -(weights * modulation * log_p_true).sum()
 
 
 def _of_true_class(log_p: Tensor, labels: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-    """Weight (0 where ignored) and log-probability of each pixel's own class, (N,) each."""
+    """Weight (0 if ignored) and log-probability of each pixel's true class, (N,) each."""
     labelled = labels != IGNORE
     true = labels.where(labelled, 0)
     return targets.class_weights[true] * labelled, log_p.gather(0, true[None])[0]
 
 
 def dice_sums(log_p: Tensor, labels: Tensor, targets: Targets) -> Tensor:
-    """By class, (3, K): probability on its own labelled pixels, on all labelled pixels, and the number of its own."""
+    """(3, K): a class's probability summed over its own pixels, over all labelled pixels, and its number of pixels."""
     labelled = labels != IGNORE
     true = labels.where(labelled, 0)
     counted = labelled.to(log_p.dtype)
@@ -100,10 +100,10 @@ def dice_sums(log_p: Tensor, labels: Tensor, targets: Targets) -> Tensor:
 
 
 def dice_of_sums(sums: Tensor, targets: Targets) -> Tensor:
-    """One minus soft Dice, averaged over the classes present in the joined micro-batch.
+    """One minus soft Dice (Milletari et al. 2016, section 3), averaged over the classes in the joined micro-batch.
 
-    Intersections and sizes are added over all processes before the quotient is taken, so the loss is that of the
-    joined batch; micro-batches are averaged. A pixel is added to both terms, so that tiny classes stay smooth.
+    Intersections and sizes are summed over all processes before the division, so that the loss is that of the joined
+    batch; micro-batches are averaged. Numerator and denominator are increased by 1, which smooths tiny classes.
     """
     overlap, predicted, present = (_over_ranks(sums) if targets.joined else sums).unbind()
     scores = (2 * overlap + 1) / (predicted + present + 1)
@@ -125,7 +125,7 @@ def segmentation_loss(logits: Tensor, targets: Targets, config: LossConfig) -> T
     """The weighted sum of losses: this process's share of it, in the dtype of the class weights.
 
     Args:
-        logits: (B, K, H, W) of any dtype; they are widened to that of the class weights, one image at a time.
+        logits: (B, K, H, W) of any dtype; they are converted to that of the class weights, one image at a time.
     """
     weights = {name: float(getattr(config, name)) for name in LOSSES}
     chosen = [name for name, weight in weights.items() if weight]
@@ -135,9 +135,9 @@ def segmentation_loss(logits: Tensor, targets: Targets, config: LossConfig) -> T
 
 
 class _PixelSums(torch.autograd.Function):
-    """Sums over all pixels of a batch, image by image; the backward pass computes each image's anew.
+    """Sums over all pixels of a batch, computed image by image, and again in the backward pass.
 
-    The same values and gradients as widening all logits at once, without keeping anything of their size.
+    Values and gradients are those of converting all logits to float32 at once, without storing a tensor of that size.
     """
 
     @staticmethod
@@ -166,16 +166,16 @@ def _sums_of_image(
     logits: Tensor, labels: Tensor, targets: Targets, sums: Sequence[Callable[[Tensor, Tensor, Targets], Tensor]]
 ) -> list[Tensor]:
     """From logits (K, H, W) and labels (H, W)."""
-    # Class by class in memory: exponentials and sums run over whole rows of pixels then.
+    # Contiguous by class, so that exponentials and sums run over whole rows of pixels.
     wide = logits.to(targets.class_weights.dtype, memory_format=torch.contiguous_format).flatten(1)
     log_p = wide.log_softmax(dim=0)
     return [of(log_p, labels.flatten(), targets) for of in sums]
 
 
 def validation_loss(logits: Tensor, labels: Tensor, class_weights: Tensor, config: LossConfig) -> tuple[Tensor, Tensor]:
-    """The training loss of each image by itself, weighted by its labelled pixels, and the sum of these weights.
+    """Sum over images of their loss times their weight (that of their labelled pixels), and the sum of the weights.
 
-    By image, so that a mean over a data set depends neither on batches nor on the number of processes.
+    Each image has its own loss, so that the mean over a dataset depends neither on batches nor on processes.
 
     Args:
         logits: (B, K, H, W).
@@ -192,12 +192,12 @@ def validation_loss(logits: Tensor, labels: Tensor, class_weights: Tensor, confi
 
 
 def presence_loss(image_logits: Tensor, labels: Tensor, *, images_total: int) -> Tensor:
-    """Binary cross entropy of the image-level head: is the class anywhere in the image?
+    """Binary cross entropy of the image-level head, which predicts the classes that occur in an image.
 
     Args:
         image_logits: (B, K).
         labels: (B, H, W) int64.
-        images_total: images of the step over all processes and micro-batches.
+        images_total: number of images of the step, over all processes and micro-batches.
     """
     flat = labels.flatten(1)
     counts = image_logits.new_zeros(len(flat), IGNORE + 1).scatter_add_(
@@ -209,7 +209,7 @@ def presence_loss(image_logits: Tensor, labels: Tensor, *, images_total: int) ->
 
 
 def labelled_weight(labels: Tensor, class_weights: Tensor) -> Tensor:
-    """Sum of the class weights of all labelled pixels of one process's labels, uint8 or int64."""
+    """Sum of the class weights of all labelled pixels; `labels` are uint8 or int64."""
     counts = torch.bincount(labels.flatten().long(), minlength=IGNORE + 1)[: len(class_weights)]
     return (counts * class_weights).sum()
 
@@ -219,20 +219,22 @@ def class_weights(
     pixels: Sequence[int],
     pixels_where_present: Sequence[int],
 ) -> Tensor:
-    """Weight by class, (K,) float32.
+    """Class weights, (K,) float32.
 
-    A class's frequency is its pixels over all labelled pixels of the images that show it; its weight is the median
-    frequency over its own, or the square root of that. A class that never occurs weighs 1; so do all where none does.
+    The frequency of a class is its number of pixels divided by that of all labelled pixels in the images where it
+    occurs. Its weight is the median frequency divided by its own (Eigen & Fergus 2015, section 6.3.2), or the square
+    root of that. A class that never occurs has the weight 1.
 
     Raises:
-        ConfigError: a list of weights of another length than the classes.
+        ConfigError: a list of weights whose length is not the number of classes, or with unusable values.
     """
     if kind == "none":
         return torch.ones(len(pixels))
     if isinstance(kind, tuple):
         if len(kind) != len(pixels) or min(kind) < 0 or max(kind) == 0:
             raise ConfigError(
-                f"loss.class_weights: {len(kind)} weights for {len(pixels)} classes: give one a class, none negative"
+                f"loss.class_weights={list(kind)}: {len(kind)} weights for {len(pixels)} classes; give one per class, "
+                "none negative and not all zero"
             )
         return torch.tensor(kind)
     frequency = torch.tensor(pixels, dtype=torch.float64) / torch.tensor(pixels_where_present).clamp_min(1)
@@ -240,16 +242,16 @@ def class_weights(
     ratio = torch.ones_like(frequency)
     if not occurs.any():
         return ratio.float()
-    # The mean of the two middle ones where their number is even, as NumPy's median.
+    # The mean of the two middle values if their number is even, as in numpy.median.
     ratio[occurs] = frequency[occurs].quantile(0.5) / frequency[occurs]
     return (ratio.sqrt() if kind == "sqrt_median_frequency" else ratio).float()
 
 
 def _over_ranks(mine: Tensor) -> Tensor:
-    """The sum over all processes in value, this process's summand in gradient."""
+    """The sum over all processes, with the gradient of this process's summand."""
     return mine + (sum_over_ranks(mine) - mine.detach())
 
 
 def _shared(loss: Tensor) -> Tensor:
-    """A loss that all processes hold whole, as this one's share: one part of the value, all of its own gradient."""
+    """This process's share of a loss that all processes know: 1/world_size of the value, the full gradient."""
     return loss - loss.detach() * (1 - 1 / world_size())

@@ -1,8 +1,8 @@
-"""Muon: momentum whose update of each convolution is made orthogonal, so that all its directions learn at one rate.
+"""Muon: momentum SGD that orthogonalizes the update of each convolution, so that all directions learn at one rate.
 
-Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon (momentum, Newton-Schulz iteration); the update's
-scale, which lets AdamW's learning rate and weight decay be used, is that of Liu et al. 2025, arXiv 2502.16982, section
-2.2. `torch.optim.Muon` takes matrices only: here a convolution's filters are the rows of one.
+Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon (momentum, Newton-Schulz iteration). The update is
+scaled as in Liu et al. 2025, arXiv 2502.16982, section 2.2, so that AdamW's learning rate and weight decay apply.
+`torch.optim.Muon` accepts matrices only; here the filters of a convolution are the rows of a matrix.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from pyramidseg.base.device import has_fast_bf16
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic iteration: steepest at 0, and its limit scatters between 0.7 and 1.2 rather than being exactly 1."""
+"""Coefficients of the quintic iteration: steep at 0; singular values end between 0.7 and 1.2 instead of at 1."""
 
 ITERATIONS = 5
 RMS = 0.2
-"""Root mean square of an update at rate 1, as AdamW's are in practice."""
+"""Root mean square of an update at learning rate 1, close to that of AdamW in practice."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -33,7 +33,7 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update all parameters that have a gradient."""
-        assert closure is None, "no closure is evaluated"
+        assert closure is None, "closures are not supported"
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             for parameter in parameters:
@@ -50,9 +50,9 @@ class Muon(torch.optim.Optimizer):
             if not state:
                 state["momentum"] = torch.zeros_like(parameter)
             state["momentum"].lerp_(parameter.grad, 1 - momentum)
-            update = parameter.grad.lerp(state["momentum"], momentum)  # Nesterov's
+            update = parameter.grad.lerp(state["momentum"], momentum)  # Nesterov momentum
             rows = update.reshape(len(update), -1)
-            direction = orthogonalised(rows).to(parameter.dtype).view(update.shape)
+            direction = orthogonalize(rows).to(parameter.dtype).view(update.shape)
             parameter.add_(direction, alpha=-lr * RMS * max(rows.shape) ** 0.5)
 
     def _adam(self, parameters: Sequence[nn.Parameter], *, lr: float) -> None:
@@ -71,31 +71,31 @@ class Muon(torch.optim.Optimizer):
             parameter.addcdiv_(state["exp_avg"], scale, value=-lr / (1 - low**steps))
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
-    """The nearest orthogonal matrix, nearly: all singular values of (M, N) moved close to 1.
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """Move all singular values of (M, N) close to 1: approximately the nearest orthogonal matrix.
 
     Returns:
-        (M, N) bfloat16 where the device multiplies fast in it, in which five iterations are as good as in float32; else
+        (M, N), in bfloat16 on devices that are fast in it (five iterations are as good as in float32), otherwise in
         float32.
     """
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x: Tensor = wide / wide.norm().clamp(min=1e-7)
-    result = _iterated(x.bfloat16()) if has_fast_bf16(matrix.device) else _iterated_by_gram(x.float())
+    result = _iterate(x.bfloat16()) if has_fast_bf16(matrix.device) else _iterate_gram(x.float())
     return result if wide is matrix else result.T
 
 
-def _iterated(x: Tensor) -> Tensor:
-    """The iteration as it is written: X <- (a + b G + c G^2) X, with G = X X^T; (M, N), M <= N."""
+def _iterate(x: Tensor) -> Tensor:
+    """The iteration as published: X <- (a + b G + c G^2) X, with G = X X^T; (M, N), M <= N."""
     for _ in range(ITERATIONS):
         x = torch.addmm(x, _polynomial(x @ x.T), x, beta=COEFFICIENTS[0])
     return x
 
 
-def _iterated_by_gram(x: Tensor) -> Tensor:
-    """The same in exact arithmetic, as P = a + b G + c G^2 commutes with G: only (M, M) is iterated, by G <- P G P.
+def _iterate_gram(x: Tensor) -> Tensor:
+    """The same iteration on the Gram matrix: P = a + b G + c G^2 commutes with G, hence G <- P G P, on (M, M) only.
 
-    A third to a half of the time in float32 where N is several times M. In bfloat16 the small singular values, squared,
-    would be lost.
+    Equal in exact arithmetic. It takes a third to a half of the time in float32 if N is several times M; in bfloat16
+    the squares of small singular values would be lost.
     """
     gram = x @ x.T
     product = None

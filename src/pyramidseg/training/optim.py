@@ -1,5 +1,6 @@
-"""Optimiser and learning rate."""
+"""Optimizer, learning rate schedule, and the moving average of weights."""
 
+import copy
 import math
 
 import torch
@@ -15,18 +16,18 @@ from pyramidseg.training.muon import Muon
 Group = dict[str, object]
 
 OPTIMIZERS = {"muon": "Muon", "adamw": "AdamW", "sgd": "SGD"}
-"""Names as people write them."""
+"""Display name by value of `optim.optimizer`."""
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """AdamW, Muon, or SGD with Nesterov momentum; each group's peak rate is kept in its `peak_lr`.
+    """AdamW, Muon, or SGD with Nesterov momentum; each parameter group stores its peak learning rate as `peak_lr`.
 
-    Norms and biases are not decayed (He et al. 2019, arXiv 1812.01187, section 3.1).
+    Norms and biases have no weight decay (He et al. 2019, arXiv 1812.01187, section 3.1).
     """
     groups = parameter_groups(model, config)
     if config.optimizer == "sgd":
         nesterov = config.momentum > 0
-        # Not fused: torch's kernel fails where what thaws has no momentum yet and the rest has.
+        # Not fused: torch's kernel fails if some parameters have momentum and others, just unfrozen, have none yet.
         return torch.optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum, nesterov=nesterov)
     if config.optimizer == "muon":
         return Muon(groups, lr=config.peak_lr)
@@ -34,10 +35,13 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimiz
 
 
 def choose_optimizer(config: Config) -> tuple[Config, str]:
-    """The settings with `auto` made out, and what was chosen in words.
+    """Resolve `optim.optimizer=auto` and the default learning rate.
 
-    Muon is for random weights, where it was measured (docs/recipe.md). Weights that AdamW or SGD trained are taken
-    further by AdamW: Muon's updates change all directions alike, those that pretraining has settled too.
+    Random weights get Muon, as measured in docs/recipe.md. Pretrained weights get AdamW: Muon updates all directions
+    equally, including those that pretraining has settled.
+
+    Returns:
+        The resolved settings, and a note that describes the choice.
     """
     optim = config.optim
     if optim.optimizer == "auto":
@@ -49,7 +53,10 @@ def choose_optimizer(config: Config) -> tuple[Config, str]:
 
 
 def parameter_groups(model: nn.Module, config: OptimConfig) -> list[Group]:
-    """All parameters that are ever trained, by peak rate, by whether they decay, and by whether Muon takes them."""
+    """Group all trainable parameters by peak learning rate, weight decay, and whether Muon updates them.
+
+    Parameters that stay frozen for the whole run are in no group.
+    """
     rates, outputs = _peak_rates(model, config), _output_names(model)
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -69,9 +76,10 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[Group]:
 
 
 def _peak_rates(model: nn.Module, config: OptimConfig) -> dict[str, float]:
-    """Peak rate by name of every parameter that is ever trained.
+    """Peak learning rate of every trainable parameter, by name.
 
-    Layer-wise decay: Clark et al. 2020, arXiv 2003.10555, appendix A; Bao et al. 2021, arXiv 2106.08254, section 3.1.
+    Layer-wise learning rate decay: Clark et al. 2020, arXiv 2003.10555, appendix A; Bao et al. 2021, arXiv 2106.08254,
+    section 3.1.
     """
     if not isinstance(model, Segmenter):
         return {name: config.peak_lr for name, _ in model.named_parameters()}
@@ -87,12 +95,12 @@ def _peak_rates(model: nn.Module, config: OptimConfig) -> dict[str, float]:
 
 
 def _mixes_channels(parameter: nn.Parameter) -> bool:
-    """Whether a parameter is a matrix between channels, which Muon is made for; depthwise filters are none."""
+    """Whether a parameter mixes channels, as Muon requires; depthwise filters do not."""
     return parameter.ndim > 1 and parameter.shape[1] > 1
 
 
 def _output_names(model: nn.Module) -> frozenset[str]:
-    """Parameters of the layers that give classes, which are not Muon's: their rows have nothing in common."""
+    """Parameters of the output layers, which AdamW updates: each row belongs to another class."""
     layers: tuple[nn.Module | None, ...] = ()
     if isinstance(model, Segmenter):
         layers = model.classifier, model.head
@@ -103,13 +111,13 @@ def _output_names(model: nn.Module) -> frozenset[str]:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set every group's rate to `factor` times its peak."""
+    """Set the learning rate of every group to `factor` times its peak."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
 
 
 def factor_at(config: Config, number: int, *, steps_an_epoch: int) -> float:
-    """`lr_factor` at a run's step number `number`, by the run's settings."""
+    """`lr_factor` at step `number` of a run, from the run's settings."""
     return lr_factor(
         number,
         steps=config.train.epochs * steps_an_epoch,
@@ -119,9 +127,10 @@ def factor_at(config: Config, number: int, *, steps_an_epoch: int) -> float:
 
 
 def lr_factor(step: int, *, steps: int, warmup_steps: int, schedule: str) -> float:
-    """Share of the peak rate at a step: a linear rise over the warm-up, then the schedule's fall.
+    """Learning rate at a step, relative to its peak: linear warm-up times the schedule.
 
-    `poly` is (1 - progress) ** 0.9 (DeepLab, Chen et al. 2017, arXiv 1606.00915, section 4.1), `cosine` half a wave.
+    `poly` is (1 - progress) ** 0.9 (DeepLab, Chen et al. 2017, arXiv 1606.00915, section 4.1); `cosine` is half a
+    cosine wave (Loshchilov & Hutter 2016, arXiv 1608.03983).
     """
     warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     progress = step / max(1, steps)
@@ -132,3 +141,25 @@ def lr_factor(step: int, *, steps: int, warmup_steps: int, schedule: str) -> flo
             return warmup * 0.5 * (1 + math.cos(math.pi * progress))
         case _:
             return warmup
+
+
+class ModelEma:
+    """Exponential moving average of a model's floating-point parameters and buffers.
+
+    The decay after `n` updates is min(decay, (1 + n) / (10 + n)), so that the initial weights are soon forgotten (as in
+    TensorFlow's ExponentialMovingAverage).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, updates: int) -> None:
+        """Move the average towards the model; `updates` is the number of earlier updates."""
+        decay = min(self.decay, (1 + updates) / (10 + updates))
+        average, trained = self.model.state_dict(), model.state_dict()
+        floating = [name for name, tensor in average.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([average[name] for name in floating], [trained[name] for name in floating], 1 - decay)
+        for name in average.keys() - set(floating):
+            average[name].copy_(trained[name])

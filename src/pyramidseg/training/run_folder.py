@@ -1,4 +1,4 @@
-"""RUN: the folder of one training run, and whether it may be begun, continued or replaced."""
+"""The folder of a training run (RUN), and whether it may be started, resumed or overwritten."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from pyramidseg.base.text import csv_text
 from pyramidseg.training.optim import choose_optimizer
 
 MAY_CHANGE = {"train.device", "data.workers", "data.cache"}
-"""Settings that a resumed run may have otherwise: they do not change the result."""
+"""Settings that may change when a run is resumed, because they do not change the result."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,17 @@ class RunFolder:
 
     @property
     def dataset(self) -> Path:
-        """What was recognised in the data: layout, classes, and all that was inferred."""
+        """Description of the dataset: layout, classes, and everything that was inferred."""
         return self.path / "dataset.yaml"
 
     @property
     def metrics(self) -> Path:
-        """A row an epoch."""
+        """One row per epoch."""
         return self.path / "metrics.csv"
 
     @property
     def best(self) -> Path:
-        """Bundle of the best epoch by the watched value."""
+        """Bundle of the best epoch by `train.watch`."""
         return self.path / "best.safetensors"
 
     @property
@@ -53,45 +53,45 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """What resuming needs."""
+        """Checkpoints for resuming."""
         return self.path / "checkpoint"
 
     @property
     def report(self) -> Path:
-        """The report, written at the end."""
+        """The report, written at the end of the run."""
         return self.path / "report.html"
 
     @property
     def plots(self) -> Path:
-        """Pictures of the report as files."""
+        """Plots of the report as image files."""
         return self.path / "plots"
 
     @property
     def events(self) -> Path:
-        """TensorBoard's events."""
+        """TensorBoard event files."""
         return self.path / "tensorboard"
 
     def require_bundles(self) -> None:
-        """Refuse a finished run whose bundles are gone: their epochs are not trained again.
+        """Check that the bundles of a finished run exist.
 
         Raises:
-            OutputError: no such file.
+            OutputError: one of them is missing.
         """
         for bundle in (self.best, self.last):
             if not bundle.exists():
                 raise OutputError(
-                    f"{bundle}: is gone, and a finished run does not make it again; put it back, or train anew with "
-                    "--overwrite"
+                    f"{bundle}: is missing, and a finished run does not write it again; restore the file, or train "
+                    "from scratch with --overwrite"
                 )
 
     def write_metrics(self, rows: Sequence[Mapping[str, float | int | None]]) -> None:
-        """All rows so far; values that do not exist stay empty."""
+        """Write all rows so far; values that do not exist are empty cells."""
         cells = [[_six_digits(value) for value in row.values()] for row in rows]
         write_text(self.metrics, csv_text([list(rows[0]), *cells] if rows else []))
 
 
 def device_of(out: Path, config: Config, *, resume: bool) -> str:
-    """The device that `open_run` will come to, for the processes that have to meet before it."""
+    """The device that the run will use; processes need it to form a group before `open_run`."""
     run = RunFolder(out)
     if resume and run.config.is_file() and "train.device" not in given_settings(config):
         return load_config(run.config).train.device
@@ -99,16 +99,16 @@ def device_of(out: Path, config: Config, *, resume: bool) -> str:
 
 
 def open_run(out: Path, config: Config, *, resume: bool, overwrite: bool) -> tuple[RunFolder, Config]:
-    """Whether RUN may be begun or continued, and with which settings; nothing is written yet.
+    """Check that RUN may be started or resumed, and resolve its settings; nothing is written.
 
-    The precision is made out: a run that goes on elsewhere, or is repeated from its configuration, keeps it.
+    `train.precision=auto` is resolved, so that a run keeps its precision when it is resumed on another device.
 
     Raises:
-        OutputError: RUN exists and neither `resume` nor `overwrite` is set, or it cannot be made.
+        OutputError: RUN exists and neither `resume` nor `overwrite` is set, or it cannot be created.
         ConfigError: both are set, or a given setting differs from the resumed run's.
     """
     if resume and overwrite:
-        raise ConfigError("--resume continues a run and --overwrite discards it: give one of them")
+        raise ConfigError("--resume continues a run and --overwrite discards it; give only one of them")
     run = RunFolder(out)
     check_writable(out)
     is_run = run.config.is_file()
@@ -120,9 +120,9 @@ def open_run(out: Path, config: Config, *, resume: bool, overwrite: bool) -> tup
 
 
 def begin_run(run: RunFolder, config: Config, description: Mapping[str, Any], *, resume: bool) -> None:
-    """Make RUN with its configuration and its data; what an overwritten or a killed run left is deleted first.
+    """Create RUN with config.yaml and dataset.yaml, after deleting what an overwritten or killed run left behind.
 
-    Killed in the midst of it, RUN may be overwritten again.
+    If this is interrupted, RUN can still be overwritten.
 
     Raises:
         OutputError: it cannot be written.
@@ -140,12 +140,12 @@ def begin_run(run: RunFolder, config: Config, description: Mapping[str, Any], *,
 
 
 def is_occupied(out: Path) -> bool:
-    """Whether something stands at `out` that is not ours to write over: more than an empty folder and `leftovers`."""
+    """Whether `out` exists and is more than an empty folder or the `leftovers` of an interrupted write."""
     return out.exists() and (not out.is_dir() or len(list(out.iterdir())) > len(leftovers(out)))
 
 
 def _delete_all_but(config: Path) -> None:
-    """Empty RUN; its configuration, by which a run is known, is written over afterwards."""
+    """Delete everything in RUN but its config.yaml, which identifies a run and is overwritten afterwards."""
     for path in config.parent.iterdir() if config.parent.exists() else ():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -156,32 +156,31 @@ def _delete_all_but(config: Path) -> None:
 def _ways_on(run: RunFolder) -> str:
     if run.config.is_file():
         return "; --resume continues this run, --overwrite discards it, or choose another --out"
-    return " and is no run of pyramidseg (it has no config.yaml); choose another --out"
+    return " and is not a pyramidseg run (it has no config.yaml); choose another --out"
 
 
 def _agreed(saved: Config, config: Config, run: RunFolder) -> Config:
     """The saved settings with the changes that resuming allows.
 
-    What was saved is made out already: `auto` has to be made out too before it is compared.
+    The saved settings are resolved, so that given values such as `auto` are resolved before the comparison.
     """
     before, given = saved.model_dump(), given_settings(config)
-    asked, _ = choose_optimizer(_with_settings(saved, given))
+    merged, _ = choose_optimizer(_with_settings(saved, given))
     if "train.precision" in given:
-        asked = with_precision(asked)
-    made_out = asked.model_dump()
+        merged = with_precision(merged)
+    resolved = merged.model_dump()
     for name, value in given.items():
         section, _, key = name.partition(".")
-        if before[section][key] != made_out[section][key] and name not in MAY_CHANGE:
+        if before[section][key] != resolved[section][key] and name not in MAY_CHANGE:
             raise ConfigError(
-                f"--resume: {name} was {before[section][key]!r} in {run.config} and is {value!r} now: a resumed run "
-                f"keeps its settings (only {', '.join(sorted(MAY_CHANGE))} may change); leave it out, or start another "
-                "run"
+                f"--resume: {name} was {before[section][key]!r} in {run.config} and is {value!r} now; a resumed run "
+                f"keeps its settings (only {', '.join(sorted(MAY_CHANGE))} may change): remove it, or start a new run"
             )
-    return asked
+    return merged
 
 
 def with_precision(config: Config) -> Config:
-    """The settings with the precision made out that this device has."""
+    """The settings with `train.precision=auto` resolved for the device."""
     precision = resolve_precision(config.train.precision, choose_device(config.train.device))
     return config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
 

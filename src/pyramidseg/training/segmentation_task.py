@@ -1,4 +1,4 @@
-"""SegmentationTask as a task: what its steps, epochs and runs compute.
+"""Segmentation as a `Task`: prepared data, model, loss, validation and report.
 
 Legend: B batch, C channels, H W pixels, K classes.
 """
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from pyramidseg.backends import TorchBackend
 from pyramidseg.base.config import Config, LossConfig
-from pyramidseg.base.device import autocast, rank, sum_over_ranks
-from pyramidseg.data.loading import Batch
+from pyramidseg.base.device import autocast, channels_last, on_first_rank, out_of_memory_explained, rank, sum_over_ranks
+from pyramidseg.data.loading import Batch, EpochPlan, TrainingSamples
 from pyramidseg.data.records import Dataset
 from pyramidseg.evaluation.confusion import argmax_labels, confusion_matrix
 from pyramidseg.evaluation.evaluation_report import write_report
@@ -23,23 +23,34 @@ from pyramidseg.evaluation.metrics import compute_metrics
 from pyramidseg.evaluation.score_plots import save_plots
 from pyramidseg.evaluation.score_tables import format_scores
 from pyramidseg.evaluation.scoring import draw_examples, score
-from pyramidseg.inspection import DatasetSummary
+from pyramidseg.inspection.prepare_data import PreparedData, prepare_data, training_samples
+from pyramidseg.model.encoder import check_encoder
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.training.checkpoint import TrainingProgress
-from pyramidseg.training.losses import SMALLEST, Targets, labelled_weight, presence_loss, segmentation_loss
+from pyramidseg.training.accelerator import Accelerator
+from pyramidseg.training.components import loading_workers, local_processes, plan_epochs
+from pyramidseg.training.freezing import set_training_mode
+from pyramidseg.training.initial_weights import InitialWeights, adopt_bundle_settings, build_model
+from pyramidseg.training.losses import (
+    SMALLEST,
+    Targets,
+    class_weights,
+    labelled_weight,
+    presence_loss,
+    segmentation_loss,
+)
 from pyramidseg.training.losses import validation_loss as loss_by_image
+from pyramidseg.training.optim import choose_optimizer
+from pyramidseg.training.progress import TrainingProgress, check_watch
 from pyramidseg.training.run_folder import RunFolder
-from pyramidseg.training.setup import Setup
-from pyramidseg.training.step import Step
 from pyramidseg.training.task import Columns, Validation
 
 logger = logging.getLogger(__name__)
 
 
 class TrainingModel(nn.Module):
-    """The Segmenter as it is trained: logits, and those of the image-level head where it has one.
+    """The Segmenter with one `forward` for all that the loss needs.
 
-    One `forward` for both, because DistributedDataParallel sees only what goes through `forward`.
+    DistributedDataParallel only handles what is computed in `forward`.
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
@@ -47,7 +58,7 @@ class TrainingModel(nn.Module):
         self.segmenter = segmenter
 
     def forward(self, image_BCHW: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B, C, H, W) to logits (B, K, H, W) and image-level logits (B, K) or None."""
+        """(B, C, H, W) to logits (B, K, H, W) and image-level logits (B, K), or None without an image-level head."""
         if self.segmenter.head is None:
             return self.segmenter(image_BCHW), None
         return self.segmenter.logits_with_image_logits(image_BCHW)
@@ -55,19 +66,24 @@ class TrainingModel(nn.Module):
 
 @dataclass(frozen=True)
 class SegmentationTask:
-    """The task of a segmentation run; see `Task`.
+    """The `Task` of training on a dataset; `prepare_segmentation` builds it.
 
     Attributes:
         class_weights: (K,) on the device.
     """
 
+    data: PreparedData
     config: Config
-    dataset: Dataset
-    summary: DatasetSummary
-    step: Step
+    accelerator: Accelerator
+    model: Segmenter
+    train_module: TrainingModel
+    samples: TrainingSamples
+    plan: EpochPlan
     class_weights: Tensor
+    initial_weights: InitialWeights
+    notes: tuple[str, ...]
 
-    watchable = (
+    metrics = (
         "train_loss",
         "train_error",
         "train_miou",
@@ -81,57 +97,60 @@ class SegmentationTask:
 
     def description(self) -> dict[str, Any]:
         """See `Task.description`."""
+        dataset = self.data.dataset
         return {
-            **(self.dataset.description or self.dataset.classes.to_dict()),
+            **(dataset.description or dataset.classes.to_dict()),
             "recorded": {
-                "source": self.dataset.source,
-                "layout": self.dataset.layout,
-                "notes": list(self.dataset.notes),
-                "images": {name: len(records) for name, records in self.dataset.splits.items()},
+                "source": dataset.source,
+                "layout": dataset.layout,
+                "notes": list(dataset.notes),
+                "images": {name: len(records) for name, records in dataset.splits.items()},
             },
         }
 
-    def identity(self) -> str:
-        """See `Task.identity`."""
-        return self.summary.fingerprint
+    def fingerprint(self) -> str:
+        """See `Task.fingerprint`."""
+        return self.data.summary.fingerprint
 
     def names(self, indices: Sequence[int]) -> list[str]:
         """See `Task.names`."""
-        records = self.dataset.split("train")
+        records = self.data.dataset.split("train")
         return [records[index].id for index in indices]
 
-    def empty_tally(self) -> Tensor:
+    def empty_counts(self) -> Tensor:
         """A confusion matrix (K, K)."""
-        count = len(self.dataset.classes)
-        return torch.zeros(count, count, dtype=torch.int64, device=self.step.device)
+        count = len(self.data.dataset.classes)
+        return torch.zeros(count, count, dtype=torch.int64, device=self.accelerator.device)
 
-    def gradients(self, model: nn.Module, batches: Sequence[Batch], number: int) -> tuple[Tensor, Tensor]:
+    def gradients(self, module: nn.Module, batches: Sequence[Batch], number: int) -> tuple[Tensor, Tensor]:
         """See `Task.gradients`."""
         return segmentation_gradients(
-            self.step, model, batches, number, loss=self.config.loss, class_weights=self.class_weights
+            self.accelerator, module, batches, number, loss=self.config.loss, class_weights=self.class_weights
         )
 
-    def training_columns(self, tally: Tensor) -> Columns:
+    def training_columns(self, counts: Tensor) -> Columns:
         """See `Task.training_columns`."""
-        metrics = compute_metrics(tally.cpu(), self.dataset.classes, images=len(self.dataset.split("train")))
+        dataset = self.data.dataset
+        metrics = compute_metrics(counts.cpu(), dataset.classes, images=len(dataset.split("train")))
         return {"train_error": metrics.error, "train_miou": metrics.miou}
 
     def validate(self, model: nn.Module) -> Validation:
         """See `Task.validate`."""
+        dataset, accelerator = self.data.dataset, self.accelerator
 
         def logits_of(images: Tensor) -> Tensor:
-            with torch.inference_mode(), autocast(self.step.precision, self.step.device):
-                logits: Tensor = model(images.to(self.step.device))
-            return self.step.widened(logits)
+            with torch.inference_mode(), autocast(accelerator.precision, accelerator.device):
+                logits: Tensor = model(images.to(accelerator.device))
+            return logits.to(accelerator.dtype)
 
         scores = score(
             logits_of,
-            self.dataset.split("val"),
-            self.dataset.masks,
-            self.dataset.classes,
+            dataset.split("val"),
+            dataset.masks,
+            dataset.classes,
             channels=self.config.model.channels,
             batch_size=self.config.train.val_batch_size,
-            device=self.step.device,
+            device=accelerator.device,
             loss=lambda logits, labels: loss_by_image(logits, labels, self.class_weights, self.config.loss),
         )
         metrics = scores.metrics
@@ -144,21 +163,21 @@ class SegmentationTask:
         }
         return Validation(columns, {"metrics": metrics.to_dict(), "split": "val"})
 
-    def save(self, model: nn.Module, path: Path, facts: Mapping[str, Any]) -> None:
-        """A bundle."""
+    def save(self, model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
+        """See `Task.save`."""
         assert isinstance(model, Segmenter)
         data = {
-            "source": Path(self.dataset.source).name,
-            "layout": self.dataset.layout,
-            "fingerprint": self.summary.fingerprint,
+            "source": Path(self.data.dataset.source).name,
+            "layout": self.data.dataset.layout,
+            "fingerprint": self.fingerprint(),
         }
-        model.save(path, **facts, data=data, crop=list(self.config.data.crop))
+        model.save(path, **metadata, data=data, crop=list(self.config.data.crop))
 
-    def write_results(self, setup: Setup, run: RunFolder, position: TrainingProgress) -> None:
+    def write_report(self, run: RunFolder, progress: TrainingProgress, notes: Sequence[str]) -> None:
         """Score the best bundle as `pyramidseg evaluate` does, and write `plots/` and `report.html`."""
-        backend = TorchBackend(run.best, device=self.step.device, precision="fp32")
-        records, masks, classes = self.dataset.split("val"), self.dataset.masks, self.dataset.classes
-        channels = self.config.model.channels
+        dataset, device, channels = self.data.dataset, self.accelerator.device, self.config.model.channels
+        backend = TorchBackend(run.best, device=device, precision="fp32")
+        records, masks, classes = dataset.split("val"), dataset.masks, dataset.classes
         scores = score(
             backend,
             records,
@@ -166,58 +185,142 @@ class SegmentationTask:
             classes,
             channels=channels,
             batch_size=self.config.train.val_batch_size,
-            device=self.step.device,
+            device=device,
         )
         if rank() > 0:
             return
-        examples = draw_examples(backend, records, masks, classes, scores, channels=channels, device=self.step.device)
-        save_plots(run.plots, scores, history=position.history)
+        examples = draw_examples(backend, records, masks, classes, scores, channels=channels, device=device)
+        save_plots(run.plots, scores, history=progress.history)
         write_report(
             run.report,
             title=f"{backend.model.encoder.name} FPN, {run.path.name}",
             scores=scores,
             classes=classes,
             examples=examples,
-            history=position.history,
+            history=progress.history,
             settings=self.config.model_dump(mode="json"),
             facts={
-                "source": self.dataset.source,
-                "layout": self.dataset.layout,
-                **{f"{name} images": split.images for name, split in self.summary.splits.items()},
-                "data fingerprint": self.summary.fingerprint,
-                **setup.facts(position),
+                "source": dataset.source,
+                "layout": dataset.layout,
+                **{f"{name} images": split.images for name, split in self.data.summary.splits.items()},
+                "data fingerprint": self.fingerprint(),
+                **progress.summary(),
             },
-            notes=(*self.dataset.notes, *setup.notes),
+            notes=(*dataset.notes, *notes),
         )
         logger.info(format_scores(scores.metrics))
 
 
-def segmentation_gradients(
-    step: Step, model: nn.Module, batches: Sequence[Batch], number: int, *, loss: LossConfig, class_weights: Tensor
-) -> tuple[Tensor, Tensor]:
-    """`Task.gradients` of a `TrainingModel`; the tally is the confusion (K, K).
+def prepare_segmentation(
+    config: Config, source: str | Path | Dataset, initial: InitialWeights | None = None
+) -> SegmentationTask:
+    """Check all that can be checked before training, and build data, model and loss.
 
-    The loss of the image-level head is learned from and not part of the loss that is returned: so training and
-    validation loss are of the same thing.
+    Args:
+        initial: of a resumed run, whose weights a checkpoint has and whose settings are resolved already.
+
+    Raises:
+        PyramidSegError: a setting, a device, weights or data that cannot be used.
     """
-    labels = [step.to_device(batch.labels) for batch in batches]
-    images = torch.tensor(sum(map(len, labels)), device=step.device)
+    # Settings, device and encoder are checked before the masks, which takes longer.
+    check_watch(config.train.watch, SegmentationTask.metrics)
+    config, bundle_note = (config, "") if initial else adopt_bundle_settings(config)
+    config, optimizer_note = choose_optimizer(config)
+    accelerator = Accelerator.from_config(config)
+    check_encoder(config.model)
+
+    data = on_first_rank(lambda: prepare_data(source, config))
+    config = data.config
+
+    model, model_note = build_model(config, data.dataset.classes, initial)
+    if data.normalization is not None:
+        model.set_normalization(data.normalization.mean, data.normalization.std)
+    with out_of_memory_explained("choose a smaller encoder, or train.device=cpu"):
+        model = channels_last(model.to(accelerator.device, accelerator.dtype))
+
+    train = data.summary.splits["train"]
+    plan = plan_epochs(config, samples=len(data.dataset.split("train")))
+    for epoch in (config.train.epochs - 1, 0):  # BatchNorm needs larger batches once the encoder is unfrozen
+        set_training_mode(model, config.optim, epoch=epoch)
+        model.check_training_batch(plan.smallest_batch, *config.data.crop)
+    weights = class_weights(config.loss.class_weights, train.pixels, train.presence_pixels)
+    weights = weights.to(accelerator.device, accelerator.dtype)
+    workers = loading_workers(config, accelerator.device)
+    samples, cache_note = training_samples(data, workers=workers, processes=local_processes())
+    notes = (
+        bundle_note,
+        model_note,
+        f"images are normalized by {data.normalization or _normalization_of(model)}",
+        _class_weights_note(config, weights),
+        _frozen_note(config),
+        cache_note,
+        optimizer_note,
+    )
+    return SegmentationTask(
+        data=data,
+        config=config,
+        accelerator=accelerator,
+        model=model,
+        train_module=TrainingModel(model),
+        samples=samples,
+        plan=plan,
+        class_weights=weights,
+        initial_weights=InitialWeights.of(model),
+        notes=tuple(note for note in notes if note),
+    )
+
+
+def segmentation_gradients(
+    accelerator: Accelerator,
+    module: nn.Module,
+    batches: Sequence[Batch],
+    number: int,
+    *,
+    loss: LossConfig,
+    class_weights: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """`Task.gradients` of a `TrainingModel`; the counts are the confusion matrix (K, K).
+
+    The loss of the image-level head is minimized too, but not part of the returned loss, so that training loss and
+    validation loss have the same terms.
+    """
+    labels = [accelerator.labels(batch.labels) for batch in batches]
+    images = torch.tensor(sum(map(len, labels)), device=accelerator.device)
     totals = sum_over_ranks(torch.stack([*(labelled_weight(part, class_weights) for part in labels), images]))
     weight_total, images_total = totals[:-1].sum().clamp_min(SMALLEST), int(totals[-1])
-    confusion = torch.zeros(len(class_weights), len(class_weights), dtype=torch.int64, device=step.device)
-    of_pixels = torch.zeros((), device=step.device, dtype=step.dtype)
+    confusion = torch.zeros(len(class_weights), len(class_weights), dtype=torch.int64, device=accelerator.device)
+    pixel_loss = torch.zeros((), device=accelerator.device, dtype=accelerator.dtype)
 
     def share_of(index: int, output: tuple[Tensor, Tensor | None]) -> Tensor:
         logits, image_logits = output
         targets = Targets(labels[index], class_weights, weight_total, len(batches), loss.focal_gamma)
         share = segmentation_loss(logits, targets, loss)
-        of_pixels.add_(share.detach())
+        pixel_loss.add_(share.detach())
         if image_logits is not None:
             share = share + loss.presence * presence_loss(
-                step.widened(image_logits), labels[index], images_total=images_total
+                image_logits.to(accelerator.dtype), labels[index], images_total=images_total
             )
         confusion.add_(confusion_matrix(argmax_labels(logits.detach()), labels[index], len(class_weights)))
         return share
 
-    step.backward(model, batches, number, loss=share_of)
-    return of_pixels, confusion
+    accelerator.forward_backward(module, batches, number, loss=share_of)
+    return pixel_loss, confusion
+
+
+def _normalization_of(model: Segmenter) -> str:
+    mean, std = (", ".join(f"{value:.4g}" for value in values.flatten().tolist()) for values in (model.mean, model.std))
+    return f"the encoder's mean {mean} and standard deviation {std}"
+
+
+def _class_weights_note(config: Config, weights: Tensor) -> str:
+    if config.loss.class_weights == "none":
+        return ""
+    return f"class weights {', '.join(f'{value:.3g}' for value in weights.tolist())}"
+
+
+def _frozen_note(config: Config) -> str:
+    """A note if the run ends before its frozen part is unfrozen."""
+    unfreeze_epoch, epochs = config.optim.unfreeze_epoch, config.train.epochs
+    if unfreeze_epoch < epochs:
+        return ""
+    return f"optim.unfreeze_epoch={unfreeze_epoch} is not reached in {epochs} epochs: the frozen part stays frozen"

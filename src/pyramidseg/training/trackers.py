@@ -1,30 +1,59 @@
-"""TensorBoard: every value of metrics.csv as a scalar by epoch."""
+"""Experiment trackers: where the rows of metrics.csv are reported while a run is under way.
+
+A tracker is anything with `log(row)` and `close()`; another one (MLflow, W&B) is one more class that `open_tracker`
+returns.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from pyramidseg.training.checkpoint import TrainingProgress
+from typing import Any, Protocol
 
 
-class EventLog:
-    """Writes TensorBoard events; an inactive one (all ranks but the first) writes nothing."""
+class Tracker(Protocol):
+    """Receives the row of every epoch."""
 
-    def __init__(self, folder: Path, position: TrainingProgress, *, active: bool) -> None:
-        self._writer: Any = None
-        if active:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, and only the first rank needs it
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Report the values of one epoch, by column of metrics.csv; None where a value does not exist."""
+        ...
 
-            # Rows that a killed run wrote beyond its last checkpoint are replaced.
-            self._writer = SummaryWriter(str(folder), purge_step=position.epoch + 1)
+    def close(self) -> None:
+        """Write what is buffered."""
+        ...
 
-    def row(self, row: Mapping[str, Any]) -> None:
-        """One epoch."""
+
+class TensorBoardTracker:
+    """Writes every value as a scalar per epoch.
+
+    Args:
+        first_epoch: the first epoch that will be logged (from 1); later rows of a killed run are discarded.
+    """
+
+    def __init__(self, folder: Path, *, first_epoch: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and needed on the first rank only
+
+        self._writer = SummaryWriter(str(folder), purge_step=first_epoch)
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """See `Tracker.log`."""
         for name, value in row.items():
-            if self._writer is not None and value is not None and name != "epoch":
+            if value is not None and name != "epoch":
                 self._writer.add_scalar(name.replace("_", "/", 1), value, row["epoch"])
 
     def close(self) -> None:
-        """Flush what is left."""
-        if self._writer is not None:
-            self._writer.close()
+        """See `Tracker.close`."""
+        self._writer.close()
+
+
+class NullTracker:
+    """Discards all rows: the tracker of all ranks but the first."""
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """See `Tracker.log`."""
+
+    def close(self) -> None:
+        """See `Tracker.close`."""
+
+
+def open_tracker(folder: Path, *, first_epoch: int, rank: int) -> Tracker:
+    """The tracker of a process."""
+    return TensorBoardTracker(folder, first_epoch=first_epoch) if rank == 0 else NullTracker()

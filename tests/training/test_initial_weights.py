@@ -9,7 +9,7 @@ from pyramidseg.base.config import Config
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.overrides import load_config
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.training.build import adopt_bundle_settings
+from pyramidseg.training.initial_weights import adopt_bundle_settings
 
 
 def bundle(folder: Path, **settings: Any) -> Path:
@@ -47,9 +47,9 @@ def test_one_encoder_by_any_of_its_names_is_the_bundles(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"encoder": "resnet50"}, "is resnet50, and .* holds a resnet18"),
-        ({"encoder": "efficientnet"}, "is tf_efficientnet_b0, and .* holds a resnet18"),
-        ({"encoder_depth": 34}, "is resnet34, and .* holds a resnet18"),
+        ({"encoder": "resnet50"}, "is resnet50, but .* holds a resnet18"),
+        ({"encoder": "efficientnet"}, "is tf_efficientnet_b0, but .* holds a resnet18"),
+        ({"encoder_depth": 34}, "is resnet34, but .* holds a resnet18"),
     ],
 )
 def test_another_encoder_than_the_bundles_is_refused(tmp_path: Path, given: dict[str, Any], message: str) -> None:

@@ -1,0 +1,110 @@
+"""Prepare a dataset for training: open it, check every mask, and measure what the network needs to know."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pyramidseg.base.config import Config
+from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.machine import free_bytes
+from pyramidseg.data.loading import TrainingSamples
+from pyramidseg.data.normalization import Normalization, measure_normalization, uses_dataset_statistics
+from pyramidseg.data.pairs import FilePairs
+from pyramidseg.data.ram_cache import cache_if_fits
+from pyramidseg.data.records import Dataset
+from pyramidseg.data.transforms import Augmentation, RareClassCrops
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.inspection import DatasetSummary, check_dataset
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A dataset that has been opened, checked and measured.
+
+    Attributes:
+        config: the settings, completed by what the dataset determines (the input channels, where it names its bands).
+        summary: counts and fingerprint of the splits `train` and `val`.
+        normalization: mean and standard deviation of the training images; None if the encoder's own values apply.
+    """
+
+    config: Config
+    dataset: Dataset
+    summary: DatasetSummary
+    normalization: Normalization | None
+
+
+def prepare_data(source: str | Path | Dataset, config: Config) -> PreparedData:
+    """Open a dataset, check all images and masks of `train` and `val`, and measure the normalization if it is needed.
+
+    Logs the recognized layout, everything that was inferred, the number of images, and the notes of the check.
+
+    Raises:
+        DataError: the layout is ambiguous or unknown, a split is missing, or images or masks have defects.
+        ConfigError: the settings contradict the dataset.
+    """
+    dataset = open_dataset(source, config.data)
+    logger.info(f"{dataset.source}: {dataset.layout}")
+    for note in dataset.notes:
+        logger.info(f"  {note}")
+    dataset.split("train"), dataset.split("val")  # raises if one is missing
+    config = _with_channels_of_bands(config, dataset)
+    channels = config.model.channels
+    summary = check_dataset(dataset, splits=("train", "val"), channels=channels)
+    for name, split in summary.splits.items():
+        logger.info(f"  {name}: {split.images} images")
+    for note in summary.notes:
+        logger.warning(note)
+    dtypes, pretrained = summary.splits["train"].dtypes, config.model.weights != "random"
+    normalization = None
+    if uses_dataset_statistics(config.data.normalization, dtypes=dtypes, channels=channels, pretrained=pretrained):
+        normalization = measure_normalization(dataset.split("train"), channels=channels)
+    return PreparedData(config, dataset, summary, normalization)
+
+
+def training_samples(data: PreparedData, *, workers: int, processes: int) -> tuple[TrainingSamples, str]:
+    """Augmented training samples, decoded from files or held in RAM.
+
+    Args:
+        workers: loading processes of this process.
+        processes: training processes on this machine, which share its memory.
+
+    Returns:
+        The samples, and a note on the RAM cache (empty if there is nothing to report).
+    """
+    config, train = data.config, data.summary.splits["train"]
+    pixel_bytes = config.model.in_channels * max(np.dtype(name).itemsize for name in train.dtypes) + 1
+    pairs, note = cache_if_fits(
+        FilePairs(data.dataset.split("train"), data.dataset.masks, config.model.channels),
+        config.data.cache,
+        size_bytes=(sum(train.pixels) + train.ignored) * pixel_bytes,
+        free_bytes=free_bytes(torch.device("cpu")) // processes,
+        workers=workers,
+        epochs=config.train.epochs,
+    )
+    settings = config.data
+    rare = RareClassCrops.by_frequency(settings.rare_class_crops, train.pixels) if settings.rare_class_crops else None
+    augmentation = Augmentation(settings.crop, settings.scale, settings.flip, settings.color, rare)
+    return TrainingSamples(pairs, augmentation=augmentation, seed=config.train.seed), note
+
+
+def _with_channels_of_bands(config: Config, dataset: Dataset) -> Config:
+    """Take the bands that the dataset names as input channels of the network.
+
+    Raises:
+        ConfigError: `model.in_channels` was set to another number.
+    """
+    if dataset.bands is None:
+        return config
+    number, given = len(dataset.bands), config.model.in_channels
+    if "in_channels" in config.model.model_fields_set and given != number:
+        raise ConfigError(
+            f"data.bands={list(dataset.bands)} are {number} channels but model.in_channels={given}; remove "
+            "model.in_channels, or make the two agree"
+        )
+    update = {"in_channels": number, "input_bands": dataset.bands}
+    return config.model_copy(update={"model": config.model.model_copy(update=update)})

@@ -1,0 +1,164 @@
+"""The components of a training run: what the loop needs besides the task."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from timm.layers.norm_act import convert_sync_batchnorm
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pyramidseg.base.config import Config
+from pyramidseg.base.device import rank, world_size
+from pyramidseg.base.errors import TrainingError
+from pyramidseg.base.machine import available_processors
+from pyramidseg.data.loading import EpochPlan, TrainingLoader, default_workers
+from pyramidseg.training.freezing import set_training_mode
+from pyramidseg.training.optim import ModelEma, make_optimizer
+from pyramidseg.training.task import Task
+
+COMPILE_MODES = {"default": "default", "cuda_graphs": "reduce-overhead"}
+"""Mode of `torch.compile` by value of `train.compile`."""
+
+
+@dataclass(frozen=True)
+class TrainingComponents:
+    """Task, optimizer, EMA, distributed module and loader of a run.
+
+    Attributes:
+        ddp_module: the task's `train_module`, inside DistributedDataParallel if there are several processes.
+        ema: moving average of the model's weights; None if it is off.
+        notes: choices that were made for the user, for the log and the report.
+    """
+
+    task: Task
+    optimizer: torch.optim.Optimizer
+    ema: ModelEma | None
+    ddp_module: nn.Module
+    loader: TrainingLoader
+    notes: tuple[str, ...]
+
+    @property
+    def config(self) -> Config:
+        """The resolved settings."""
+        return self.task.config
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that is trained."""
+        return self.task.model
+
+    @property
+    def saved_model(self) -> nn.Module:
+        """The model that is validated and saved as a bundle: the EMA if it is on."""
+        return self.ema.model if self.ema else self.model
+
+    def for_epoch(self, epoch: int) -> "TrainingComponents":
+        """Set the training mode and freeze parameters as they are in an epoch (from 0)."""
+        before = _trainable_names(self.model)
+        set_training_mode(self.model, self.config.optim, epoch=epoch)
+        if world_size() > 1 and _trainable_names(self.model) != before:
+            # DistributedDataParallel only reduces the gradients of parameters that were trainable when it was made.
+            module = _distributed(self.task.train_module, self.task.accelerator.device, self.config.train.compile)
+            return replace(self, ddp_module=module)
+        return self
+
+
+def build_components(task: Task) -> TrainingComponents:
+    """Build optimizer, EMA, distributed module and loader for a task."""
+    config, device, plan = task.config, task.accelerator.device, task.plan
+    set_training_mode(task.model, config.optim, epoch=0)
+    optimizer = make_optimizer(task.model, config.optim)
+    ema = ModelEma(task.model, config.optim.ema) if config.optim.ema else None
+    has_batch_norm = any(isinstance(module, nn.BatchNorm2d) and module.training for module in task.model.modules())
+    module = task.train_module
+    if world_size() > 1 and device.type == "cuda":
+        # torch's own conversion drops the activations that are part of timm's norms.
+        module = convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+    workers = loading_workers(config, device)
+    processes = "1 process" if world_size() == 1 else f"{world_size()} processes"
+    notes = (
+        *task.notes,
+        f"{device}, {task.accelerator.precision}, {processes}{_batch_norm_note(device, has_batch_norm)}, "
+        f"{workers} loading workers",
+        f"{plan.samples} training images, {plan.steps} steps per epoch of up to "
+        f"{config.train.batch_size} x {config.train.accumulate} x {world_size()} crops of "
+        f"{config.data.crop[0]}x{config.data.crop[1]}, {config.train.epochs} epochs",
+    )
+    return TrainingComponents(
+        task=task,
+        optimizer=optimizer,
+        ema=ema,
+        ddp_module=_distributed(module, device, config.train.compile),
+        loader=TrainingLoader(task.samples, plan, rank=rank(), workers=workers, pin=device.type == "cuda"),
+        notes=notes,
+    )
+
+
+def plan_epochs(config: Config, *, samples: int) -> EpochPlan:
+    """The division of an epoch's samples into steps, processes and micro-batches.
+
+    Raises:
+        DataError: there are fewer samples than one step needs.
+    """
+    return EpochPlan(
+        samples=samples,
+        batch_size=config.train.batch_size,
+        accumulate=config.train.accumulate,
+        world_size=world_size(),
+        seed=config.train.seed,
+    )
+
+
+def local_processes() -> int:
+    """Training processes on this machine, which share its processors and its memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def loading_workers(config: Config, device: torch.device) -> int:
+    """Loading processes of this training process: as set, or as suits the machine."""
+    if config.data.workers is not None:
+        return config.data.workers
+    return default_workers(device, available_processors(), local_processes())
+
+
+@contextmanager
+def compile_errors_explained() -> Iterator[None]:
+    """Turn a failure of `torch.compile` (for example because there is no C compiler) into one line.
+
+    Raises:
+        TrainingError: compilation failed.
+    """
+    from torch._dynamo.exc import TorchDynamoException  # slow to import, and rarely needed
+    from torch._inductor.exc import InductorError
+
+    try:
+        yield
+    except (TorchDynamoException, InductorError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise TrainingError(f"train.compile: torch.compile failed ({reason}); choose train.compile=none") from error
+
+
+def _trainable_names(model: nn.Module) -> frozenset[str]:
+    return frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+
+def _distributed(module: nn.Module, device: torch.device, compiled: str) -> nn.Module:
+    """The module, compiled if requested, inside DistributedDataParallel if there are several processes."""
+    if compiled != "none":
+        module.compile(mode=COMPILE_MODES[compiled])
+    if world_size() == 1:
+        return module
+    ids = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
+
+
+def _batch_norm_note(device: torch.device, has_batch_norm: bool) -> str:
+    """Batch norm is synchronized on GPUs, and per process on CPUs, where torch cannot synchronize it."""
+    if world_size() == 1 or not has_batch_norm:
+        return ""
+    if device.type == "cuda":
+        return ", batch norm synchronized"
+    return ", batch norm per process: torch synchronizes it on GPUs only"
