@@ -1,4 +1,4 @@
-"""What DESIGN section 7 asks, beside what was reached."""
+"""The goals for speed and memory, and the figures that were reached."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

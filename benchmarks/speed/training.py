@@ -61,7 +61,7 @@ OURS_SETTINGS: dict[str, Mapping[str, Any]] = {
 }
 
 ON_GPU = (COMPILED, CUDA_GRAPHS)
-"""Those that only run on a CUDA GPU; on a CPU compiling a step does not help (DESIGN section 7)."""
+"""Those that only run on a CUDA GPU; on a CPU compiling a step does not help."""
 
 PASSES = 3
 """Convolutions of a step for one of the forward pass: itself, and the gradients of its input and its weights."""

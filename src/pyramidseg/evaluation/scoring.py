@@ -137,7 +137,8 @@ def evaluate(
             only `bands`, `val_share` and `group` have an effect; others are refused.
         out: folder for metrics.json, confusion.csv, per_image.csv and report.html.
         tta: test-time augmentation: average over flips and scales. Published scores are usually without.
-        tile_px, overlap_px: how large images are cut, as `Predictor` does it.
+        tile_px: edge of the tiles into which large images are cut; by default chosen as `Predictor` does.
+        overlap_px: overlap of neighbouring tiles.
 
     Raises:
         WeightsError: the model cannot be loaded.

@@ -73,7 +73,8 @@ def export_model(
         input_dtype: type of the images that the file takes: `uint8`, `uint16`, `float32` (for which this library
             converts all types), or `auto`: that of the images in `check`, else `default_dtype`.
         check: a labelled dataset with the model's classes to compare on; by default synthetic scenes without labels.
-        split, data: which split of it, and how it is read.
+        split: split of `check` to compare on.
+        data: how `check` is read, as in training.
         device: runs the file for the comparison.
 
     Raises:

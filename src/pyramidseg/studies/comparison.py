@@ -43,7 +43,8 @@ def compare_encoders(
     Args:
         encoders: at least two names, such as `["resnet18", "resnet50"]`.
         seeds: runs of each encoder.
-        epochs, minutes: the budget of each run; exactly one of them.
+        epochs: budget of each run in epochs; give either this or `minutes`.
+        minutes: budget of each run in minutes of training.
         config: settings that all runs share: a `Config`, or a YAML file.
 
     Raises:
