@@ -12,7 +12,8 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import OutputError
 from pyramidseg.data.records import Record
-from pyramidseg.evaluation.evaluation_report import make_example, write_report
+from pyramidseg.evaluation.evaluation_report import write_report
+from pyramidseg.evaluation.example_images import make_example
 from pyramidseg.evaluation.metrics import ImageScore, Scores, compute_metrics
 
 HOSTILE = "<script>alert('x')</script>\" onerror=\"alert(1)"

@@ -2,19 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.files import write_text
-from pyramidseg.evaluation.example_images import IGNORED, WRONG, Example, make_example, select_examples
-from pyramidseg.evaluation.metrics import ClassMetrics, Scores
+from pyramidseg.evaluation.example_images import IGNORED, WRONG, Example
+from pyramidseg.evaluation.metrics import Scores
 from pyramidseg.evaluation.score_plots import confusion_heatmap, iou_bars
 from pyramidseg.report import figures as plots
 from pyramidseg.report.page import PageFigure, css_color, read_template, render_page, settings_by_section, svg_uri
-
-__all__ = ["Example", "make_example", "select_examples", "write_report"]
 
 
 def write_report(
@@ -48,7 +45,7 @@ def write_report(
         title=title,
         metrics=scores.metrics,
         loss=scores.loss,
-        rows=_class_rows(scores, classes),
+        colors=[css_color(color) for color in classes.colors],
         has_ignored=any(example.score.pixels < example.total_pixels for example in ranked),
         figures=_figures(scores, history or ()),
         groups=[
@@ -62,13 +59,6 @@ def write_report(
         ignored=css_color(IGNORED),
     )
     write_text(path, page)
-
-
-@dataclass(frozen=True)
-class _ClassRow:
-    metrics: ClassMetrics
-    color: str
-    share: float
 
 
 def _figures(scores: Scores, history: plots.History) -> dict[str, list[PageFigure]]:
@@ -96,11 +86,3 @@ def _figures(scores: Scores, history: plots.History) -> dict[str, list[PageFigur
         note="Each row: predicted classes of the pixels of one true class, in %; shares below 0.5 % have no number.",
     )
     return {"curves": curves, "classes": [bars, heatmap]}
-
-
-def _class_rows(scores: Scores, classes: Classes) -> list[_ClassRow]:
-    total = max(1, sum(entry.pixels for entry in scores.metrics.classes))
-    return [
-        _ClassRow(entry, css_color(color), entry.pixels / total)
-        for entry, color in zip(scores.metrics.classes, classes.colors, strict=True)
-    ]

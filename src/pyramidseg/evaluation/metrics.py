@@ -6,7 +6,7 @@ values that are not NaN. A class that is only predicted has IoU and Dice 0, whic
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -56,25 +56,7 @@ class Metrics:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of metrics.json; NaN becomes None."""
-        return {
-            "miou": none_if_nan(self.miou),
-            "pixel_accuracy": none_if_nan(self.pixel_accuracy),
-            "mean_class_accuracy": none_if_nan(self.mean_class_accuracy),
-            "mean_dice": none_if_nan(self.mean_dice),
-            "images": self.images,
-            "classes": [
-                {
-                    "id": entry.id,
-                    "name": entry.name,
-                    "iou": none_if_nan(entry.iou),
-                    "dice": none_if_nan(entry.dice),
-                    "precision": none_if_nan(entry.precision),
-                    "recall": none_if_nan(entry.recall),
-                    "pixels": entry.pixels,
-                }
-                for entry in self.classes
-            ],
-        }
+        return {**_json_fields(self), "classes": [_json_fields(entry) for entry in self.classes]}
 
 
 @dataclass(frozen=True)
@@ -142,6 +124,11 @@ def compute_image_score(record_id: str, confusion: Tensor) -> ImageScore:
     hits = np.diag(counts)
     iou = _ratio(hits, counts.sum(axis=0) + counts.sum(axis=1) - hits)
     return ImageScore(record_id, _nanmean(iou), _pixel_accuracy(counts), int(counts.sum()))
+
+
+def _json_fields(entry: Metrics | ClassMetrics) -> dict[str, Any]:
+    values = {field.name: getattr(entry, field.name) for field in fields(entry)}
+    return {name: none_if_nan(value) if isinstance(value, float) else value for name, value in values.items()}
 
 
 def _counts(confusion: Tensor) -> NDArray[np.int64]:

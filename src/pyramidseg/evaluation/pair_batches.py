@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +19,7 @@ LoadedPair = tuple[Record, NDArray[Any], NDArray[np.uint8]]
 """A record, its image (H, W, C) and its labels (H, W)."""
 
 
-@dataclass(frozen=True)
-class PairBatch:
+class PairBatch(NamedTuple):
     """Consecutive pairs of equal size.
 
     Attributes:
@@ -63,16 +61,13 @@ def batch_pairs(pairs: Iterable[LoadedPair], *, batch_size: int) -> Iterator[Pai
     """Stack consecutive pairs of equal size and dtype, up to `batch_size` pairs and `BATCH_PIXELS`."""
     waiting: list[LoadedPair] = []
     for pair in pairs:
-        if waiting and (len(waiting) >= _max_pairs(pair, batch_size) or _stack_key(pair) != _stack_key(waiting[0])):
+        full = len(waiting) >= min(batch_size, BATCH_PIXELS // pair[2].size)
+        if waiting and (full or _stack_key(pair) != _stack_key(waiting[0])):
             yield _stack(waiting)
             waiting = []
         waiting.append(pair)
     if waiting:
         yield _stack(waiting)
-
-
-def _max_pairs(pair: LoadedPair, batch_size: int) -> int:
-    return min(batch_size, BATCH_PIXELS // pair[2].size)
 
 
 def _stack_key(pair: LoadedPair) -> tuple[object, ...]:
@@ -83,7 +78,5 @@ def _stack_key(pair: LoadedPair) -> tuple[object, ...]:
 def _stack(pairs: Sequence[LoadedPair]) -> PairBatch:
     records, images, labels = zip(*pairs, strict=True)
     return PairBatch(
-        records=records,
-        images=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
-        labels=torch.from_numpy(np.stack(labels)),
+        records, torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.from_numpy(np.stack(labels))
     )

@@ -25,7 +25,8 @@ from pyramidseg.base.text import first_few
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.evaluation.confusion import argmax_labels, confusion_matrix
-from pyramidseg.evaluation.evaluation_report import Example, make_example, select_examples, write_report
+from pyramidseg.evaluation.evaluation_report import write_report
+from pyramidseg.evaluation.example_images import Example, make_example, select_examples
 from pyramidseg.evaluation.metrics import ImageScore, Scores, compute_image_score, compute_metrics
 from pyramidseg.evaluation.pair_batches import batch_pairs, prefetch_pairs
 from pyramidseg.evaluation.score_tables import SCORE_FILES, write_score_tables
@@ -36,8 +37,6 @@ from pyramidseg.predict.tile_planner import TilePlanner, TilePx
 from pyramidseg.predict.tta import TestTimeAugmentation
 
 logger = logging.getLogger(__name__)
-
-__all__ = ["ImageScore", "Scores", "draw_examples", "evaluate", "score"]
 
 PredictLogits = Callable[[Tensor], Tensor]
 """(B, C, H, W) images in their own dtype to logits (B, K, h, w)."""
@@ -108,7 +107,7 @@ def score(
         metrics=compute_metrics(confusion, classes, images=len(records)),
         confusion=confusion,
         per_image=_gather(per_image, total=len(records)),
-        loss=None if loss is None else _quotient(loss_sum, loss_weight),
+        loss=None if loss is None else loss_sum / loss_weight if loss_weight else math.nan,
     )
 
 
@@ -159,11 +158,7 @@ def evaluate(
     logger.info(f"backend {ready}")
     predict: Backend = TestTimeAugmentation(ready) if tta else ready
     tile_planner = TilePlanner(predict, tile_px=tile_px, overlap_px=overlap_px)
-    opened = open_dataset(
-        dataset,
-        data,
-        fallback_classes=ready.classes,
-    )
+    opened = open_dataset(dataset, data, fallback_classes=ready.classes)
     for line in (f"{opened.source}: {opened.layout}", *(f"  {note}" for note in opened.notes)):
         logger.info(line)
     check_same_classes(opened, ready.classes)
@@ -257,10 +252,6 @@ def _confusion(record: Record, labels: Tensor, truth: Tensor, size: int) -> Tens
         return confusion_matrix(labels, truth, size)
     except DataError as error:
         raise DataError(f"{record.mask or record.image}: {error}") from None
-
-
-def _quotient(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator else math.nan
 
 
 def _gather(mine: list[ImageScore], *, total: int) -> tuple[ImageScore, ...]:
