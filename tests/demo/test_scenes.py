@@ -11,7 +11,7 @@ from sklearn.ensemble import RandomForestClassifier
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.demo.backdrop import PAVEMENT, ROAD, SKY
 from pyramidseg.demo.scenes import SCENE_CLASSES, draw_scene, write_scenes
-from pyramidseg.demo.shapes import BUILDING, BUS, CAR, PERSON, TREE
+from pyramidseg.demo.things import BUILDING, BUS, CAR, PERSON, TREE
 
 
 def test_labels_are_positions_in_the_class_list() -> None:
@@ -73,7 +73,7 @@ def test_every_class_covers_enough_pixels_to_be_learnt() -> None:
     assert shares.max() < 0.4, dict(zip(SCENE_CLASSES.names, shares, strict=True))
 
 
-def test_the_written_data_set_holds_the_scenes_and_their_classes(tmp_path: Path) -> None:
+def test_the_written_dataset_holds_the_scenes_and_their_classes(tmp_path: Path) -> None:
     description = write_scenes(tmp_path / "made", train=3, val=2, seed=5, height=48, width=64)
 
     assert description == tmp_path / "made" / "dataset.yaml"

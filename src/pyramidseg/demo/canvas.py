@@ -1,6 +1,6 @@
-"""What the made scenes are drawn with: a pinhole camera, a light, and a canvas that paints pixels and labels alike.
+"""Pinhole camera, light and canvas of the synthetic scenes; the canvas paints image and labels together.
 
-Street coordinates are metres (u, v, up): u across the street, v along it, up from the ground; the camera stands above
+Street coordinates are metres (u, v, up): u across the street, v along it, up from the ground; the camera is above
 (0, 0). Colours are RGB from 0 to 255.
 """
 
@@ -11,17 +11,16 @@ from functools import cache
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-Floats32 = NDArray[np.float32]
 Rgb = Sequence[float] | Floats
 
 NEAR_M = 0.6
-"""Nothing nearer than this is drawn: the image plane has to lie in front of the eye."""
+"""Polygons are cut off at this depth: a point behind the eye has no projection."""
 
 SUBPIXEL_BITS = 4
-"""OpenCV takes polygon corners as fixed-point numbers."""
+"""Fractional bits of the polygon corners that OpenCV gets."""
 
 
 @dataclass(frozen=True)
@@ -36,76 +35,66 @@ class Camera:
     eye_m: float
     yaw: float
 
-    def view(self, points: Floats) -> Floats:
-        """(..., 3) street points to (..., 3) right, down and depth from the eye, in metres."""
+    def street(self, right: ArrayLike, depth: ArrayLike) -> tuple[Floats, Floats]:
+        """Street coordinates u and v of points right of the camera and at a depth, in metres."""
+        right, depth = np.asarray(right), np.asarray(depth)
         cos, sin = math.cos(self.yaw), math.sin(self.yaw)
-        turn = np.array([[cos, 0.0, sin], [-sin, 0.0, cos], [0.0, -1.0, 0.0]])
-        view: Floats = points @ turn
+        return right * cos + depth * sin, depth * cos - right * sin
+
+    def view(self, points: Floats) -> Floats:
+        """Convert (..., 3) street points to right, down and depth from the eye, in metres."""
+        cos, sin = math.cos(self.yaw), math.sin(self.yaw)
+        view: Floats = points @ np.array([[cos, 0.0, sin], [-sin, 0.0, cos], [0.0, -1.0, 0.0]])
         view[..., 1] += self.eye_m
         return view
 
     def pixels(self, view: Floats) -> Floats:
-        """(..., 3) points from `view` to (..., 2) x and y in pixels."""
-        pixels: Floats = view[..., :2] * (self.focal_px / view[..., 2:])
-        pixels += (self.center_px, self.horizon_px)
-        return pixels
-
-    def street(self, right: float, depth: float) -> tuple[float, float]:
-        """The street position (u, v) of a place on the ground seen from the camera."""
-        cos, sin = math.cos(self.yaw), math.sin(self.yaw)
-        return right * cos + depth * sin, depth * cos - right * sin
+        """Project (..., 3) points from `view` to (..., 2) x and y in pixels."""
+        projected: Floats = view[..., :2] * (self.focal_px / view[..., 2:]) + (self.center_px, self.horizon_px)
+        return projected
 
     def sees(self, footprint: Floats, *, margin_m: float = 0.0) -> bool:
-        """Whether something with that footprint, (corners, 2) in u and v, can be in the image."""
-        view = self.view(np.column_stack([footprint, np.zeros(len(footprint))]))
-        reach = np.maximum(view[:, 2], 0.0) / self.focal_px
-        left, right = -self.center_px * reach - margin_m, (self.width - self.center_px) * reach + margin_m
-        return bool((view[:, 2] > 1.0).any() and (view[:, 0] < right).any() and (view[:, 0] > left).any())
-
-    def ground(self) -> tuple[int, Floats32, Floats32, Floats32]:
-        """The first row below the horizon, and for the rows from there on u, v (rows, W) and depth (rows, 1)."""
-        top = min(max(math.floor(self.horizon_px) + 1, 0), self.height)
-        rows = np.arange(top, self.height, dtype=np.float32)[:, None]
-        depth = np.float32(self.focal_px * self.eye_m) / np.maximum(rows - np.float32(self.horizon_px), np.float32(0.2))
-        columns = np.arange(self.width, dtype=np.float32) - np.float32(self.center_px)
-        right = columns * (depth / np.float32(self.focal_px))
-        cos, sin = np.float32(math.cos(self.yaw)), np.float32(math.sin(self.yaw))
-        return top, right * cos + depth * sin, depth * cos - right * sin, depth
+        """Whether something that covers (corners, 2) u and v of the ground can be in the image."""
+        right, _, depth = self.view(np.insert(footprint, 2, 0.0, axis=1)).T
+        x = right * self.focal_px + self.center_px * np.maximum(depth, 0.0)
+        reach = margin_m * self.focal_px
+        return bool((depth > 1).any() and (x > -reach).any() and (x - reach < self.width * np.maximum(depth, 0)).any())
 
 
 @dataclass(frozen=True)
 class Light:
     """Time of day and weather.
 
-    `sun` is the horizontal street direction towards the sun, `sun_slope` the metres of shadow a metre of height throws,
-    `haze_range_m` the distance at which two thirds of a colour are lost in `haze`; `lamps` are lit at dusk.
+    Attributes:
+        sun: horizontal street direction towards the sun.
+        sun_strength: 0 under clouds, about 1 in full sun.
+        shadow_slope: metres of shadow per metre of height.
+        haze: colour of distant things; two thirds of their own colour are lost at `haze_range_m`.
+        lamps: whether windows and lamps are lit.
     """
 
-    sun: tuple[float, float]
+    sun: Floats
     sun_strength: float
-    sun_slope: float
-    haze: tuple[float, float, float]
+    shadow_slope: float
+    haze: Floats
     haze_range_m: float
-    sky_top: tuple[float, float, float]
-    sky_low: tuple[float, float, float]
+    sky_top: Floats
+    sky_low: Floats
     cloud_cover: float
     lamps: bool
 
-    def shade(self, normal_u: float, normal_v: float) -> float:
-        """Brightness of an upright surface with this normal."""
-        facing = max(0.0, normal_u * self.sun[0] + normal_v * self.sun[1])
-        return 1.0 + self.sun_strength * (0.6 * facing - 0.30)
+    def shade(self, normal: ArrayLike) -> float:
+        """Brightness of an upright surface with a horizontal normal."""
+        return 1.0 + self.sun_strength * (0.6 * max(0.0, float(np.dot(normal, self.sun))) - 0.30)
 
-    def hazed(self, color: Rgb, depth_m: float) -> tuple[float, float, float]:
-        """The colour as seen through that much air."""
-        clear = math.exp(-depth_m / self.haze_range_m)
-        near = np.minimum(color, 255.0) * clear
-        red, green, blue = (near + np.multiply(self.haze, 1 - clear)).tolist()
-        return red, green, blue
+    def hazed(self, color: ArrayLike, depth_m: ArrayLike) -> Floats:
+        """Colours as they look from a distance; the shapes broadcast."""
+        clear = np.exp(-np.asarray(depth_m) / self.haze_range_m)
+        return np.asarray(np.minimum(color, 255.0) * clear + self.haze * (1 - clear))
 
 
 class Canvas:
-    """An image and its labels; whatever is painted with a label covers both."""
+    """An image and its labels; polygons that are painted with a label cover both."""
 
     def __init__(self, camera: Camera, light: Light) -> None:
         self.camera = camera
@@ -114,77 +103,58 @@ class Canvas:
         self.labels = np.zeros((camera.height, camera.width), np.uint8)
 
     def fill(self, polygons: Floats, color: Rgb, *, label: int | None = None) -> None:
-        """Paint polygons of street points, (N, corners, 3) or (corners, 3), that do not overlap each other.
+        """Paint (N, corners, 3) polygons of street points, which must not overlap each other.
 
-        What reaches behind the camera is cut off where it is a single polygon, and left out where there are many.
+        One that reaches behind the camera is cut off if it is the only one, else left out.
         """
         view = self.camera.view(polygons)
-        view = view[view[..., 2].min(1) >= NEAR_M] if view.ndim == 3 else clip_near(view)[None]
+        view = clip_near(view[0])[None] if len(view) == 1 else view[view[..., 2].min(1) >= NEAR_M]
         if view.size:
-            depth_m = float(view[0, 0, 2] + view[0, 2, 2]) / 2
-            self.paint(self.camera.pixels(view), self.light.hazed(color, depth_m), label=label)
+            self.paint(
+                self.camera.pixels(view), self.light.hazed(color, (view[0, 0, 2] + view[0, 2, 2]) / 2), label=label
+            )
 
-    def paint(self, pixels: Floats, color: tuple[float, float, float], *, label: int | None = None) -> None:
-        """Paint (N, corners, 2) polygons given in pixels: smooth edges in the image, exact ones in the labels."""
-        corners = list(np.rint(pixels * (1 << SUBPIXEL_BITS)).astype(np.int32))
-        cv2.fillPoly(self.image, corners, color, cv2.LINE_AA, SUBPIXEL_BITS)
+    def paint(self, polygons: Floats, color: Floats, *, label: int | None = None) -> None:
+        """Paint (N, corners, 2) polygons in pixels: antialiased in the image, exact in the labels."""
+        corners = list(np.rint(polygons * (1 << SUBPIXEL_BITS)).astype(np.int32))
+        cv2.fillPoly(self.image, corners, color.tolist(), cv2.LINE_AA, SUBPIXEL_BITS)
         if label is not None:
             cv2.fillPoly(self.labels, corners, (label,), cv2.LINE_8, SUBPIXEL_BITS)
 
-    def spans_px(self, polygon: Floats) -> float:
-        """How many columns of the image the polygon reaches across; 0 where it lies outside."""
-        view = clip_near(self.camera.view(polygon))
-        if not len(view):
-            return 0.0
-        x = np.clip(self.camera.pixels(view)[:, 0], 0, self.camera.width)
-        return float(x.max() - x.min())
-
-    def size_px(self, length_m: float, depth_m: float) -> float:
-        """How long something of that length is in the image."""
-        return length_m * self.camera.focal_px / depth_m
-
 
 def clip_near(view: Floats) -> Floats:
-    """The part of a convex (corners, 3) polygon in front of the camera; (0, 3) where there is none."""
-    inside = view[:, 2] >= NEAR_M
-    if inside.all():
+    """Part of a convex (corners, 3) polygon in front of the camera; (0, 3) if there is none."""
+    if (view[:, 2] >= NEAR_M).all():
         return view
     kept: list[Floats] = []
-    for index, corner in enumerate(view):
-        before = view[index - 1]
-        if inside[index] != inside[index - 1]:
+    for before, corner in zip(view[[-1, *range(len(view) - 1)]], view, strict=True):
+        if (before[2] < NEAR_M) != (corner[2] < NEAR_M):
             kept.append(before + (corner - before) * ((NEAR_M - before[2]) / (corner[2] - before[2])))
-        if inside[index]:
+        if corner[2] >= NEAR_M:
             kept.append(corner)
-    return np.array(kept) if kept else np.empty((0, 3))
+    return np.array(kept).reshape(-1, 3)
+
+
+def rectangles(left: ArrayLike, right: ArrayLike, low: ArrayLike, high: ArrayLike) -> Floats:
+    """(N, 4, 2) corners of rectangles; each side is a number or an array of N."""
+    corners = np.empty((np.broadcast(left, right, low, high).size, 4, 2))
+    for index, (x, y) in enumerate(((left, low), (right, low), (right, high), (left, high))):
+        corners[:, index, 0], corners[:, index, 1] = x, y
+    return corners
 
 
 @cache
-def noise_tile(roughness: float) -> Floats32:
-    """(512, 512) float32 noise in [0, 1] that repeats seamlessly; its amplitude falls with frequency ** roughness."""
-    size = 512
-    spectrum = np.fft.rfft2(np.random.default_rng(0).standard_normal((size, size)))
-    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]) * size
+def noise_tile(roughness: float) -> NDArray[np.float32]:
+    """(512, 512) noise in [0, 1] that repeats seamlessly; its amplitude falls with frequency ** roughness."""
+    spectrum = np.fft.rfft2(np.random.default_rng(0).standard_normal((512, 512)))
+    frequency = np.hypot(np.fft.fftfreq(512)[:, None], np.fft.rfftfreq(512)) * 512
     frequency[0, 0] = np.inf
-    noise = np.fft.irfft2(spectrum * (frequency + 4.0) ** -roughness, (size, size))
-    tile: Floats32 = np.clip(0.5 + noise / (5 * noise.std()), 0, 1).astype(np.float32)
-    tile.setflags(write=False)
-    return tile
+    noise = np.fft.irfft2(spectrum * (frequency + 4.0) ** -roughness, (512, 512))
+    return np.asarray(np.clip(0.5 + noise / (5 * noise.std()), 0, 1), np.float32)
 
 
-def stretch_noise(
-    roughness: float, shape: tuple[int, int], *, scale: tuple[float, float], offset: tuple[float, float]
-) -> Floats32:
-    """(rows, columns) of noise; pixel (x, y) shows the tile at scale * (x, y) + offset."""
-    place = np.array([[scale[0], 0, offset[0] % 512], [0, scale[1], offset[1] % 512]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    warped = cv2.warpAffine(noise_tile(roughness), place, shape[::-1], flags=flags, borderMode=cv2.BORDER_WRAP)
-    return np.asarray(warped, np.float32)
-
-
-def sample_noise(roughness: float, x: Floats32, y: Floats32) -> Floats32:
-    """Noise at any coordinates; 512 of them make one period."""
-    tile = noise_tile(roughness)
-    size = np.float32(len(tile))
-    x, y = (at - size * np.floor(at / size) for at in (x, y))  # np.mod takes three times as long
-    return np.asarray(cv2.remap(tile, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP), np.float32)
+def sample_noise(roughness: float, x: Floats, y: Floats) -> Floats:
+    """Noise at any coordinates, which broadcast; its period is 512."""
+    places = [np.asarray(at - 512 * np.floor(at / 512), np.float32) for at in np.broadcast_arrays(x, y)]
+    noise = cv2.remap(noise_tile(roughness), places[0], places[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    return np.asarray(noise, np.float64)
