@@ -12,15 +12,16 @@ from itertools import islice
 from pathlib import Path
 
 from pyramidseg.base.errors import DataError
+from pyramidseg.formats import paired
 from pyramidseg.formats.dataset_format import (
     DatasetFormat,
     ParsedDataset,
     PartialMatch,
     SourceLabel,
     SplitNames,
-    already_read,
+    color_table,
 )
-from pyramidseg.formats.paired import read_paired
+from pyramidseg.formats.paired import PairedFiles
 from pyramidseg.formats.paths import child_file, child_folder, subfolders
 
 _TABLE = """
@@ -52,15 +53,10 @@ _TABLE = """
 """The first name and the benchmark's colour of each class, in the order of objectInfo150.txt."""
 
 
-def _labels() -> tuple[SourceLabel, ...]:
-    cells = (cell.strip().split(" #") for cell in _TABLE.replace("\n", " ").split(";"))
-    packed = [(name, int(color, 16)) for name, color in cells]
-    colored = [(name, (color >> 16, color >> 8 & 255, color & 255)) for name, color in packed]
-    classes = (SourceLabel(name, value, color) for value, (name, color) in enumerate(colored, start=1))
-    return (*classes, SourceLabel("other", 0, ignored=True))
-
-
-ADE20K = _labels()
+ADE20K = (
+    *(SourceLabel(name, value, color) for value, (name, color) in enumerate(color_table(_TABLE).items(), start=1)),
+    SourceLabel("other", 0, ignored=True),
+)
 """The 150 classes by their values 1 to 150, and 0, which is ignored."""
 
 MARKS = ("objectinfo150.txt", "scenecategories.txt")
@@ -72,12 +68,12 @@ _FILES_SAMPLED = 1000
 """Scenes hold some ten files for each image."""
 
 
-def detect(folder: Path, splits: SplitNames) -> ParsedDataset | None:
-    """Find `images/training` and `annotations/training`, and `validation`, and pair them.
+def detect(folder: Path, splits: SplitNames) -> PairedFiles | None:
+    """Find `images/training` and `annotations/training`, and `validation`.
 
     Raises:
         PartialMatch: the lists of the benchmark are there, but not its folders.
-        DataError: it is the full dataset, or as `pair_folders`.
+        DataError: it is the full dataset.
     """
     _refuse_full_dataset(folder)
     images, masks = child_folder(folder, ["images"]), child_folder(folder, ["annotations"])
@@ -86,10 +82,12 @@ def detect(folder: Path, splits: SplitNames) -> ParsedDataset | None:
         marked = marked or any(path.name.startswith(PREFIX) for split in subfolders(images) for path in split.iterdir())
     elif marked:
         raise PartialMatch(f"{folder} has {' or '.join(MARKS)} but not both images and annotations, as ADE20K has")
-    if not marked:
-        return None
-    parsed = read_paired(folder, splits)
-    return parsed and replace(parsed, layout="ADE20K (images/{split}, annotations/{split})", labels=ADE20K)
+    return paired.detect(folder, splits) if marked else None
+
+
+def read(found: PairedFiles) -> ParsedDataset:
+    """Pair the images of each split with their masks."""
+    return replace(paired.read(found), layout="ADE20K (images/{split}, annotations/{split})", labels=ADE20K)
 
 
 def _refuse_full_dataset(folder: Path) -> None:
@@ -111,10 +109,4 @@ def _refuse_full_dataset(folder: Path) -> None:
             )
 
 
-FORMAT = DatasetFormat(
-    "ade20k",
-    "images, annotations and objectInfo150.txt",
-    detect=detect,
-    read=already_read,
-    covers=("paired",),
-)
+FORMAT = DatasetFormat("ade20k", "images, annotations and objectInfo150.txt", detect, read, covers=("paired",))

@@ -8,7 +8,7 @@ Source: M. Cordts et al., arXiv 1604.01685; names, ids and colours are those of 
 (helpers/labels.py).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from pyramidseg.formats.dataset_format import (
     PartialMatch,
     SourceLabel,
     SplitNames,
+    color_table,
 )
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair
 from pyramidseg.formats.paths import child_folder
@@ -38,42 +39,33 @@ class Label(NamedTuple):
     color: Color
 
 
-LABELS = (
-    Label("unlabeled", 0, None, (0, 0, 0)),
-    Label("ego vehicle", 1, None, (0, 0, 0)),
-    Label("rectification border", 2, None, (0, 0, 0)),
-    Label("out of roi", 3, None, (0, 0, 0)),
-    Label("static", 4, None, (0, 0, 0)),
-    Label("dynamic", 5, None, (111, 74, 0)),
-    Label("ground", 6, None, (81, 0, 81)),
-    Label("road", 7, 0, (128, 64, 128)),
-    Label("sidewalk", 8, 1, (244, 35, 232)),
-    Label("parking", 9, None, (250, 170, 160)),
-    Label("rail track", 10, None, (230, 150, 140)),
-    Label("building", 11, 2, (70, 70, 70)),
-    Label("wall", 12, 3, (102, 102, 156)),
-    Label("fence", 13, 4, (190, 153, 153)),
-    Label("guard rail", 14, None, (180, 165, 180)),
-    Label("bridge", 15, None, (150, 100, 100)),
-    Label("tunnel", 16, None, (150, 120, 90)),
-    Label("pole", 17, 5, (153, 153, 153)),
-    Label("polegroup", 18, None, (153, 153, 153)),
-    Label("traffic light", 19, 6, (250, 170, 30)),
-    Label("traffic sign", 20, 7, (220, 220, 0)),
-    Label("vegetation", 21, 8, (107, 142, 35)),
-    Label("terrain", 22, 9, (152, 251, 152)),
-    Label("sky", 23, 10, (70, 130, 180)),
-    Label("person", 24, 11, (220, 20, 60)),
-    Label("rider", 25, 12, (255, 0, 0)),
-    Label("car", 26, 13, (0, 0, 142)),
-    Label("truck", 27, 14, (0, 0, 70)),
-    Label("bus", 28, 15, (0, 60, 100)),
-    Label("caravan", 29, None, (0, 0, 90)),
-    Label("trailer", 30, None, (0, 0, 110)),
-    Label("train", 31, 16, (0, 80, 100)),
-    Label("motorcycle", 32, 17, (0, 0, 230)),
-    Label("bicycle", 33, 18, (119, 11, 32)),
+_TABLE = """
+    unlabeled #000000; ego vehicle #000000; rectification border #000000; out of roi #000000; static #000000;
+    dynamic #6f4a00; ground #510051; road #804080; sidewalk #f423e8; parking #faaaa0; rail track #e6968c;
+    building #464646; wall #66669c; fence #be9999; guard rail #b4a5b4; bridge #966464; tunnel #96785a;
+    pole #999999; polegroup #999999; traffic light #faaa1e; traffic sign #dcdc00; vegetation #6b8e23;
+    terrain #98fb98; sky #4682b4; person #dc143c; rider #ff0000; car #00008e; truck #000046; bus #003c64;
+    caravan #00005a; trailer #00006e; train #005064; motorcycle #0000e6; bicycle #770b20
+"""
+
+_IGNORED = (
+    *("unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground", "parking"),
+    *("rail track", "guard rail", "bridge", "tunnel", "polegroup", "caravan", "trailer"),
 )
+
+
+def _labels() -> Iterator[Label]:
+    """Ids number all labels, and train ids those that are not ignored."""
+    train_id = 0
+    for id, (name, color) in enumerate(color_table(_TABLE).items()):
+        if name in _IGNORED:
+            yield Label(name, id, None, color)
+        else:
+            yield Label(name, id, train_id, color)
+            train_id += 1
+
+
+LABELS = tuple(_labels())
 """All labels that masks can hold; the licence plate, -1, occurs only in the polygons."""
 
 IMAGE_SUFFIX = "_leftImg8bit"

@@ -44,6 +44,13 @@ class SourceLabel:
     ignored: bool = False
 
 
+def color_table(text: str) -> dict[str, Color]:
+    """Colours by name of a text such as `road #804080; sky #4682b4`."""
+    entries = (entry.split(" #") for entry in " ".join(text.split()).split("; "))
+    packed = {name: int(color, 16) for name, color in entries}
+    return {name: (color >> 16, color >> 8 & 255, color & 255) for name, color in packed.items()}
+
+
 @dataclass(frozen=True)
 class ParsedDataset:
     """The records of a dataset, and the classes that its format defines.
@@ -90,8 +97,3 @@ class DatasetFormat(Generic[T]):
     read: Callable[[T], ParsedDataset]
     covers: tuple[str, ...] = ()
     explicit_only: bool = False
-
-
-def already_read(parsed: ParsedDataset) -> ParsedDataset:
-    """`DatasetFormat.read` of a format whose detection is its reading."""
-    return parsed

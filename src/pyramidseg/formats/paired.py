@@ -89,12 +89,6 @@ def read(found: PairedFiles) -> ParsedDataset:
     )
 
 
-def read_paired(root: Path, splits: SplitNames) -> ParsedDataset | None:
-    """Detect and read a folder; None if it does not have one of the layouts."""
-    found = detect(root, splits)
-    return None if found is None else read(found)
-
-
 def _splits_above(root: Path, splits: SplitNames) -> PairedFiles | None:
     """`{split}/images`, `{split}/masks`."""
     folders: dict[str, FolderPair] = {}
