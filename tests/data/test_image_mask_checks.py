@@ -11,7 +11,7 @@ from pyramidseg.base.defects import DefectKind
 from pyramidseg.data.image_mask_checks import ExifStatus, exif_status, is_resizable, size_mismatch
 from pyramidseg.data.records import Record, ValueSource
 from pyramidseg.formats.labelme import LabelMeMasks
-from pyramidseg.formats.yolo.label_files import YoloMasks
+from pyramidseg.formats.yolo_masks import YoloMasks
 
 SIDE = st.integers(1, 3000)
 

@@ -14,7 +14,7 @@ from pyramidseg.base.config import DataConfig, LabelConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.records import Dataset
-from pyramidseg.formats import ade20k, camvid, cityscapes, labelme, paired, roboflow, segnet, voc
+from pyramidseg.formats import ade20k, camvid, cityscapes, labelme, paired, roboflow, segnet, voc, yolo
 from pyramidseg.formats.class_inference import decide_labels, placeholder_labels
 from pyramidseg.formats.class_lists import PARSERS
 from pyramidseg.formats.coco import instances, panoptic
@@ -29,8 +29,6 @@ from pyramidseg.formats.named_folders import read_class_list_only, with_named_fo
 from pyramidseg.formats.splitting import with_val_split
 from pyramidseg.formats.unlisted_splits import with_rare_val_name, with_unlisted_splits
 from pyramidseg.formats.yaml_proposal import dataset_file
-from pyramidseg.formats.yolo import yolo_folders
-from pyramidseg.formats.yolo.data_yaml import is_data_yaml
 
 FORMATS: dict[str, DatasetFormat[Any]] = {
     format.name: format
@@ -45,7 +43,7 @@ FORMATS: dict[str, DatasetFormat[Any]] = {
         ade20k.FORMAT,
         instances.FORMAT,
         panoptic.FORMAT,
-        yolo_folders.FORMAT,
+        yolo.FORMAT,
         labelme.FORMAT,
         geojson_folders.FORMAT,
     )
@@ -182,7 +180,7 @@ def _read_statements(source: Path, data: DataConfig) -> _Statements:
     file = dataset_file(source) if dataset_file(source).is_file() else None
     content, root = DatasetFile(), source
     if file is not None:
-        content = DatasetFile(format=yolo_folders.FORMAT.name) if is_data_yaml(file) else read_dataset_file(file)
+        content = DatasetFile(format=yolo.FORMAT.name) if yolo.is_data_yaml(file) else read_dataset_file(file)
         root = file.parent / content.path
     if not root.is_dir():
         raise DataError(f"{file}: path: folder {root} does not exist; path is relative to the file")

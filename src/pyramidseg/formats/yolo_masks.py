@@ -127,7 +127,7 @@ def numbered_names(files: Iterable[Path]) -> dict[int, str]:
 
 def _lines(files: Iterable[Path]) -> Iterator[list[str]]:
     """The fields of each line that is not empty. Files that cannot be read are reported when their masks are read."""
-    for file in sorted(files):
+    for file in files:
         try:
             text = read_text(file)
         except DataError:

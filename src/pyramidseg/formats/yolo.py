@@ -1,0 +1,440 @@
+"""YOLO segmentation labels (Ultralytics, Roboflow, CVAT, Label Studio): a text file of outlines for each image.
+
+data.yaml             path: .                  optional: the folder that the next entries are relative to
+                      train: images/train      a folder of images, a list of folders, or a text file of images
+                      val: images/val
+                      names: [car, bus]        or {0: car, 1: bus}
+classes.txt           names, a line each, if there is no data.yaml (Label Studio, LabelImg)
+images/train/a.jpg    or train/images/a.jpg
+labels/train/a.txt    or train/labels/a.txt
+                      0 0.10 0.20 0.50 0.20 0.50 0.90   class x1 y1 x2 y2 x3 y3 ..., as shares of width, height
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
+from pyramidseg.base.errors import DataError
+from pyramidseg.base.safe_paths import is_file, resolve_inside, short
+from pyramidseg.base.text_files import read_text, read_yaml
+from pyramidseg.data.records import Record
+from pyramidseg.formats.dataset_format import (
+    SPLIT_NAMES,
+    UNLABELLED_SPLIT,
+    DatasetFormat,
+    ParsedDataset,
+    PartialMatch,
+    SplitNames,
+)
+from pyramidseg.formats.paths import child_file, child_folder, content, subfolders
+from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, repeated_names_note, similar_names_note
+from pyramidseg.formats.yolo_masks import YoloMasks, are_labels, check_not_boxes, numbered_names
+from pyramidseg.images.image_files import list_files, list_images
+
+IMAGES, LABELS, CLASS_NAMES = "images", "labels", "classes.txt"
+
+_NOT_LABELS = (CLASS_NAMES, "notes.txt", "readme.txt")
+"""Text files, in lower case, that may be among labels."""
+
+_MAX_LIST_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class DataYaml:
+    """Content of data.yaml; names or sources with a defect are empty.
+
+    Attributes:
+        names: by class number.
+        base: the folder that `sources` are relative to, as written; `.` if not given.
+        sources: for each split the folders or lists of images, as written.
+    """
+
+    path: Path
+    names: Mapping[int, str]
+    base: str
+    sources: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """A folder of images, or a list of images.
+
+    Attributes:
+        folder: ids are relative to it.
+        labels: all text files in the folder of the labels; for a list, those of its images.
+    """
+
+    folder: Path
+    images: tuple[Path, ...]
+    labels: tuple[Path, ...]
+
+    @classmethod
+    def of_folder(cls, place: Path, root: Path) -> "ImageSource":
+        texts = list_files(_label_path(place / "any", root).parent, (".txt",))
+        labels = tuple(text for text in texts if text.name.lower() not in _NOT_LABELS)
+        return cls(place, tuple(list_images(place)), labels)
+
+    @classmethod
+    def of_list(cls, images: Sequence[Path], root: Path) -> "ImageSource":
+        return cls(root, tuple(images), tuple(label for image in images if (label := _label_of(image, root))))
+
+
+Sources = dict[str, list[ImageSource]]
+
+
+@dataclass(frozen=True)
+class YoloFiles:
+    """The description, if there is one, and the images and label files of each split."""
+
+    folder: Path
+    description: DataYaml | None
+    sources: Sources
+    notes: tuple[str, ...]
+    defects: tuple[Defect, ...]
+
+    @property
+    def labels(self) -> list[Path]:
+        return sorted({label for sources in self.sources.values() for source in sources for label in source.labels})
+
+
+def detect(folder: Path, splits: SplitNames) -> YoloFiles | None:
+    """Find data.yaml, or folders `labels` whose text files begin with class numbers.
+
+    Raises:
+        PartialMatch: data.yaml cannot be read, or there is one but no labels.
+    """
+    collector = DefectCollector()
+    description = _find_data_yaml(folder, collector)
+    unreadable = collector.defects
+    if description is not None or any((place / LABELS).is_dir() for place in (folder, *subfolders(folder))):
+        sources, notes = _find_sources(folder, splits, description, collector)
+        found = YoloFiles(folder, description, sources, notes, collector.defects)
+        if description is not None and not found.labels and found.defects == unreadable:
+            raise PartialMatch(f"{description.path} names classes, but no image has a label file (labels/.../name.txt)")
+        if description is not None or are_labels(found.labels):
+            return found
+    if unreadable:
+        raise PartialMatch(f"{unreadable[0].file}: {unreadable[0].detail}")
+    return None
+
+
+def read(found: YoloFiles) -> ParsedDataset:
+    """List images with their label files. An image without one is background, as it is for YOLO.
+
+    Raises:
+        DefectError: all labels are boxes.
+    """
+    check_not_boxes(found.folder, found.labels)
+    collector, notes = DefectCollector(), list(found.notes)
+    names = found.description.names if found.description else _names_from_list(found.folder, collector)
+    if not names:
+        names = numbered_names(found.labels)
+        unreadable = found.defects or collector.defects
+        why = "the names cannot be read" if unreadable else "there is no data.yaml with names"
+        notes.append(f"{why}: the {len(names)} classes are called by their numbers")
+    notes += repeated_names_note([names.values()], what="classes")
+    drawn = DrawnLabels.of(names[number] for number in sorted(names))
+    records: dict[str, tuple[Record, ...]] = {}
+    defects = [*found.defects, *collector.defects]
+    for split, sources in found.sources.items():
+        if split == UNLABELLED_SPLIT and not any(source.images and source.labels for source in sources):
+            folders = ", ".join(str(source.folder) for source in sources)
+            notes.append(f"the test split ({folders}) has no labels and was left out")
+            records[split] = ()
+            continue
+        records[split], wrong = _records(sources, found.folder)
+        defects += [*wrong, *_empty_split(split, sources)]
+        without = sum(record.mask is None for record in records[split])
+        if without:
+            notes.append(f"{without} of the {len(records[split])} {split} images have no label file: all background")
+    return ParsedDataset(
+        f"YOLO outlines ({found.description.path.name if found.description else 'images, labels'})",
+        records,
+        drawn.labels,
+        YoloMasks({number: drawn.values[name] for number, name in names.items()}, drawn.names),
+        notes=(f"{DRAWN}; where objects overlap, the smaller is on top", *notes, *similar_names_note(drawn.names)),
+        defects=tuple(defects),
+    )
+
+
+FORMAT = DatasetFormat(
+    "yolo", "images, and labels with one text file of outlines for each image; data.yaml", detect, read
+)
+
+
+# The description: data.yaml, or classes.txt.
+
+
+def _find_data_yaml(folder: Path, defects: DefectCollector) -> DataYaml | None:
+    """Read `data.yaml`, or the only YAML file that names classes; None if there is none or it cannot be read.
+
+    Args:
+        defects: collects what is wrong with the file.
+
+    Raises:
+        DataError: there are several, or the file describes keypoints.
+    """
+    file = child_file(folder, "data.yaml") or child_file(folder, "data.yml") or _only_data_yaml(folder)
+    described: dict[Any, Any] = {}
+    names: dict[int, str] = {}
+    sources: dict[str, tuple[str, ...]] = {}
+    if file is not None:
+        with defects.collect():
+            described = _read_mapping(file)
+    if file is None or "names" not in described:
+        return None
+    if described.get("kpt_shape"):
+        raise DataError(f"{file}: describes keypoints (kpt_shape), which are not masks; export segmentation labels")
+    with defects.collect():
+        names = _names(file, described)
+    with defects.collect():
+        sources = {split: _sources(file, split, described[split]) for split in SPLIT_NAMES if described.get(split)}
+    base = described.get("path")
+    return DataYaml(file, names, base if isinstance(base, str) else ".", sources)
+
+
+def is_data_yaml(file: Path) -> bool:
+    """Whether a YAML file names classes and training images as Ultralytics' files do."""
+    try:
+        return {"names", "train"} <= set(_read_mapping(file))
+    except DataError:
+        return False
+
+
+def _only_data_yaml(folder: Path) -> Path | None:
+    files = [path for path in content(folder) if path.suffix.lower() in (".yaml", ".yml") and path.is_file()]
+    fitting = [file for file in files if is_data_yaml(file)]
+    if len(fitting) > 1:
+        raise DataError(f"{fitting[0]}: {fitting[1].name} names classes too; rename the one to use to data.yaml")
+    return fitting[0] if fitting else None
+
+
+def _read_mapping(file: Path) -> dict[Any, Any]:
+    content = read_yaml(file)
+    if not isinstance(content, dict):
+        raise _bad(file, "a mapping with the keys names, train and val is needed")
+    return content
+
+
+def _names(file: Path, content: Mapping[Any, Any]) -> dict[int, str]:
+    names = content["names"]
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names:
+        raise _bad(file, "names: a list of class names, or a mapping of numbers to names, is needed")
+    for number, name in names.items():
+        if not isinstance(number, int) or not 0 <= number < 2**16 or not isinstance(name, (str, int, float)):
+            raise _bad(file, f"names: the name of a class is text, and its number from 0 to {2**16 - 1}")
+    count = content.get("nc", len(names))
+    if count != len(names):
+        raise _bad(file, f"nc: {short(count)} classes, but there are {len(names)} names; make them agree")
+    return {number: str(name).strip() or f"class {number}" for number, name in names.items()}
+
+
+def _sources(file: Path, split: str, value: object) -> tuple[str, ...]:
+    sources = value if isinstance(value, list) else [value]
+    if not all(isinstance(source, str) for source in sources):
+        raise _bad(file, f"{split}: a folder of images, a list of folders, or a text file is needed")
+    return tuple(sources)
+
+
+def _bad(file: Path, detail: str) -> DefectError:
+    return DefectError(DefectKind.BAD_ANNOTATION, file, detail)
+
+
+def _names_from_list(folder: Path, defects: DefectCollector) -> dict[int, str]:
+    """Names by class number from classes.txt, if there is one."""
+    file = child_file(folder, CLASS_NAMES)
+    if file is None:
+        return {}
+    with defects.collect():
+        names = [line.strip() for line in read_text(file).rstrip().splitlines()]
+        if not any(names):
+            raise DefectError(DefectKind.BAD_ANNOTATION, file, "names no class; add them, or delete the file")
+        if "" in names:
+            detail = f"line {names.index('') + 1} is empty, but the line number is the class number; name the class"
+            raise DefectError(DefectKind.BAD_ANNOTATION, file, detail)
+        return dict(enumerate(names))
+    return {}
+
+
+# The images of each split.
+
+
+def _find_sources(
+    folder: Path, splits: SplitNames, file: DataYaml | None, defects: DefectCollector
+) -> tuple[Sources, tuple[str, ...]]:
+    """The images of each split, and notes."""
+    if file is None or not file.sources or splits != SPLIT_NAMES:
+        return _by_folder_names(folder, splits), ()
+    found: Sources = {}
+    base = _base(folder, file)
+    notes: tuple[str, ...] = () if base else (_not_followed(folder, file),)
+    incomplete: list[str] = []
+    for split, entries in file.sources.items():
+        places = [_place(entry, base or folder, folder, file.path) for entry in entries]
+        if split == UNLABELLED_SPLIT and None in places:
+            notes += (f"{file.path.name} names test images that are not there",)
+            continue
+        found[split] = []
+        for place, entry in zip(places, entries, strict=True):
+            with defects.collect():
+                found[split].append(_source(place, entry, folder, file, defects))
+        if len(found[split]) < len(places) - places.count(None):
+            incomplete.append(split)
+    if incomplete and (unlisted := _unlisted(folder, found.values())):
+        found[incomplete[0]].append(unlisted)
+        notes += (f"{len(unlisted.images)} images are in no list and are inspected as {incomplete[0]}",)
+    return found, notes
+
+
+def _by_folder_names(folder: Path, splits: SplitNames) -> Sources:
+    """`{split}/images`, `images/{split}`, or `images`."""
+    images = child_folder(folder, [IMAGES])
+    inside = {split: child_folder(folder, names) for split, names in splits.items()}
+    above = {split: child_folder(path, [IMAGES]) for split, path in inside.items() if path}
+    below = {split: child_folder(images, names) for split, names in splits.items()} if images else {}
+    places = {split: place for split, place in (*above.items(), *below.items()) if place}
+    if not places and images and splits == SPLIT_NAMES:
+        places = {"train": images}
+    return {split: [ImageSource.of_folder(place, folder)] for split, place in places.items()}
+
+
+def _base(folder: Path, file: DataYaml) -> Path | None:
+    """The folder that `path` in data.yaml means; None if it does not exist or is outside of the dataset."""
+    try:
+        place = (folder / file.base.replace("\\", "/")).resolve()
+        inside = Path(os.path.relpath(place, folder.resolve()))
+        return folder / inside if ".." not in inside.parts and place.is_dir() else None
+    except (OSError, ValueError):  # not a name for this file system
+        return None
+
+
+def _not_followed(folder: Path, file: DataYaml) -> str:
+    return f"path: {file.base} in {file.path.name} is not a folder inside {folder} and was not followed"
+
+
+def _place(entry: str, base: Path, folder: Path, file: Path) -> Path | None:
+    """The path that an entry of data.yaml means, inside the dataset.
+
+    Roboflow writes `../train/images` for `train/images`, and Ultralytics reads it so.
+    """
+    written = entry.replace("\\", "/")
+    for place, name in ((base, written), (base, written.removeprefix("../")), (folder, written)):
+        with suppress(DataError):
+            found = resolve_inside(name, folder=place, root=folder, where=file)
+            if found.exists():
+                return found
+    return None
+
+
+def _source(place: Path | None, entry: str, folder: Path, file: DataYaml, defects: DefectCollector) -> ImageSource:
+    if place is None:
+        inside = entry.replace("\\", "/").removeprefix("../")
+        resolve_inside(inside, folder=folder, root=folder, where=file.path)  # raises if it leads out of the dataset
+        ignored = "" if _base(folder, file) else f" ({_not_followed(folder, file)})"
+        raise DefectError(
+            DefectKind.ABSENT,
+            file.path,
+            f"{entry!r} does not exist; add it, remove its split, or name folders relative to {folder}{ignored}",
+        )
+    if place.is_dir():
+        return ImageSource.of_folder(place, folder)
+    lines = Counter(line.strip() for line in read_text(place, most=_MAX_LIST_BYTES).splitlines() if line.strip())
+    if not lines:
+        raise DefectError(DefectKind.EMPTY, place, "names no image; fill it, or delete it")
+    if repeated := [line for line, count in lines.items() if count > 1]:
+        detail = f"names {len(repeated)} images more than once, such as {short(repeated[0])}; name each once"
+        defects.add(Defect(DefectKind.REPEATED_ID, place, detail))
+    images: list[Path] = []
+    unusable = DefectCollector()
+    for line in lines:
+        with unusable.collect():
+            images.append(_listed_image(line, place, folder))
+    if not images:
+        unusable.raise_if_any()
+    defects.add(*unusable.defects)
+    return ImageSource.of_list(images, folder)
+
+
+def _listed_image(line: str, file: Path, root: Path) -> Path:
+    """The image that a line of a list means: relative to the list if it begins with `./`, else to the dataset.
+
+    The other folder is used if the image exists only there. CVAT writes a folder `data` that is not in its archive.
+    """
+    bare = line.removeprefix("data/")
+    folders = (file.parent, root) if line.startswith(("./", ".\\")) else (root, file.parent)
+    for folder in folders:
+        for name in (line, bare):
+            with suppress(DataError):
+                if is_file(image := resolve_inside(name, folder=folder, root=root, where=file)):
+                    return image
+    return resolve_inside(bare, folder=folders[0], root=root, where=file)
+
+
+def _label_of(image: Path, root: Path) -> Path | None:
+    label = _label_path(image, root)
+    return next(filter(is_file, (label, label.with_suffix(".TXT"))), None)
+
+
+def _unlisted(folder: Path, found: Iterable[Sequence[ImageSource]]) -> ImageSource | None:
+    """The labelled images of no split, if a list could not be read or names none."""
+    listed = {os.path.realpath(image) for sources in found for source in sources for image in source.images}
+    others = (image for image in list_images(folder) if os.path.realpath(image) not in listed)
+    images = [image for image in others if _label_of(image, folder)]
+    return ImageSource.of_list(images, folder) if images else None
+
+
+def _label_path(image: Path, root: Path) -> Path:
+    """The image's path with the last folder `images` replaced by `labels`; next to the image if there is none."""
+    parts = list(image.relative_to(root).parts)
+    if IMAGES in parts[:-1]:
+        parts[len(parts) - 2 - parts[-2::-1].index(IMAGES)] = LABELS
+    return root.joinpath(*parts).with_suffix(".txt")
+
+
+# Records.
+
+
+def _records(sources: Sequence[ImageSource], root: Path) -> tuple[tuple[Record, ...], list[Defect]]:
+    """Ids are relative to the split's folder if there is only one, else to the dataset."""
+    origin = sources[0].folder if len(sources) == 1 else root
+    by_id: dict[str, Record] = {}
+    defects: list[Defect] = []
+    for source in sources:
+        labels: dict[Path, Path] = {}  # by the path with the extension in lower case
+        for label in source.labels:
+            first = labels.setdefault(label.with_suffix(".txt"), label)
+            if first != label:
+                defects.append(Defect(DefectKind.SAME_STEM, label, f"{first} is there too, and one image for both"))
+        expected = {image: _label_path(image, root) for image in source.images}
+        for image, label in expected.items():
+            id = image.relative_to(origin).with_suffix("").as_posix()
+            record = Record(id, image, labels.get(label))
+            other = by_id.setdefault(id, record)
+            if other is not record:
+                kind = DefectKind.REPEATED_ID if other.image == image else DefectKind.SAME_STEM
+                defects.append(Defect(kind, image, f"{other.image} is there too, and one label file for both"))
+        for label in sorted(set(labels).difference(expected.values())):
+            detail = f"there is no image of this name in {source.folder}"
+            defects.append(Defect(DefectKind.MISSING_IMAGE, labels[label], detail))
+    return tuple(by_id.values()), defects
+
+
+def _empty_split(split: str, sources: Sequence[ImageSource]) -> Iterator[Defect]:
+    """A defect if a split has no images, or if no image has a label file."""
+    images = sum(len(source.images) for source in sources)
+    if sources and not images:
+        detail = f"split {split!r} has no images in this folder; add them, or remove the split"
+        yield Defect(DefectKind.ABSENT, sources[0].folder, detail)
+    elif images and not any(source.labels for source in sources):
+        detail = (
+            f"none of the {images} images of split {split!r} has a label file (labels/.../name.txt), so all of them "
+            "would be background; add the labels, or remove the split"
+        )
+        yield Defect(DefectKind.ABSENT, sources[0].folder, detail)
