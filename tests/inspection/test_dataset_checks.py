@@ -21,12 +21,12 @@ def image(tmp_path: Path) -> Path:
 
 
 def test_geojson_file_of_one_image_whose_areas_are_outside_it_is_reported_and_a_shared_one_is_not(image: Path) -> None:
-    on, beside = (
+    on, off = (
         write_geojson(image.with_name(f"{name}.geojson"), [feature(polygon(on_map(box(x, 2, x + 5, 9))))], crs=UTM)
-        for name, x in (("on", 2), ("beside", 900))
+        for name, x in (("on", 2), ("off", 900))
     )
-    records = [Record("on", image, on), Record("beside", image, beside)]
+    records = [Record("on", image, on), Record("off", image, off)]
     (remark,) = unmatched_geojson_remarks(records, DRAWN)
-    assert remark.startswith("all areas of 1 GeoJSON files are outside their image") and remark.endswith(str(beside))
-    assert not list(unmatched_geojson_remarks([Record("a", image, beside), Record("b", image, beside)], DRAWN))
+    assert remark.startswith("all areas of 1 GeoJSON files are outside their image") and remark.endswith(str(off))
+    assert not list(unmatched_geojson_remarks([Record("a", image, off), Record("b", image, off)], DRAWN))
     assert not list(unmatched_geojson_remarks(records, MASKS))

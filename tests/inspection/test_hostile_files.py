@@ -1,4 +1,4 @@
-"""Files that somebody, or a failing disk, has changed: refused in bounded memory, and the rest still inspected.
+"""Damaged and malicious files are refused in bounded memory, and the rest is still inspected.
 
 A crash of a decoder would end the process, and with it the tests.
 """
@@ -21,7 +21,7 @@ from pyramidseg.data.records import Record
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
 
 MUTANTS = 150
-"""Of each kind of file."""
+"""Of each entry of `SAVED`."""
 
 MEMORY_KB = 600_000
 
@@ -44,27 +44,27 @@ SAVED: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 
 def mutants(content: bytes, rng: np.random.Generator, count: int) -> Iterator[bytes]:
-    """The content with bytes changed, taken out, doubled, moved or cut off."""
+    """The content with bytes changed, removed, repeated, overwritten or cut off."""
     for number in range(count):
-        spoilt = bytearray(content)
-        place = int(rng.integers(len(spoilt)))
+        damaged = bytearray(content)
+        place = int(rng.integers(len(damaged)))
         length = int(rng.integers(1, 12))
         match number % 6:
             case 0:  # anywhere
-                for other in rng.integers(0, len(spoilt), length):
-                    spoilt[other] = rng.integers(256)
+                for other in rng.integers(0, len(damaged), length):
+                    damaged[other] = rng.integers(256)
             case 1:  # in the header, where sizes and tables are
-                for other in rng.integers(0, min(120, len(spoilt)), length):
-                    spoilt[other] ^= 1 << int(rng.integers(8))
+                for other in rng.integers(0, min(120, len(damaged)), length):
+                    damaged[other] ^= 1 << int(rng.integers(8))
             case 2:
-                del spoilt[place : place + length]
+                del damaged[place : place + length]
             case 3:
-                spoilt[place:place] = spoilt[place : place + 4 * length]
+                damaged[place:place] = damaged[place : place + 4 * length]
             case 4:
-                spoilt[place : place + length] = rng.choice([b"\0", b"\xff", b"\x7f"]) * length
+                damaged[place : place + length] = rng.choice([b"\0", b"\xff", b"\x7f"]) * length
             case _:
-                del spoilt[place:]
-        yield bytes(spoilt)
+                del damaged[place:]
+        yield bytes(damaged)
 
 
 def saved(format: str, mode: str, options: dict[str, Any], rng: np.random.Generator) -> bytes:
@@ -73,8 +73,8 @@ def saved(format: str, mode: str, options: dict[str, Any], rng: np.random.Genera
     return data.getvalue()
 
 
-@pytest.mark.filterwarnings("ignore")  # as people run it: a decoder's warning is no error there
-def test_mutated_files_neither_crash_nor_stop_the_inspection(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore")  # outside of tests, a decoder's warning is not an error
+def test_damaged_files_neither_crash_nor_stop_the_inspection(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     good_image, labels = scene(rng)
     mask = tmp_path / "mask.png"
@@ -95,8 +95,8 @@ def test_mutated_files_neither_crash_nor_stop_the_inspection(tmp_path: Path) -> 
     inspection = inspect_dataset(dataset_from_records(train=[*records, last], val=[last], classes=["a", "b", "c"]))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY_KB
     assert len(records) > 2000
-    spoilt = {defect.file for defect in inspection.defects if defect.kind is DefectKind.DAMAGED}
-    assert len(spoilt) > len(records) / 4
+    damaged = {defect.file for defect in inspection.defects if defect.kind is DefectKind.DAMAGED}
+    assert len(damaged) > len(records) / 4
     assert last.image not in {defect.file for defect in inspection.defects if defect.kind is not DefectKind.LEAK}
     assert inspection.summaries["val"].images == 1
 
@@ -114,7 +114,7 @@ def test_mutated_files_neither_crash_nor_stop_the_inspection(tmp_path: Path) -> 
         b"RIFF\xff\xff\xff\x7fWEBPVP8L" + b"\xff" * 30,
     ],
 )
-def test_bombs_are_defects_like_others(tmp_path: Path, content: bytes) -> None:
+def test_decompression_bombs_are_reported_as_defects(tmp_path: Path, content: bytes) -> None:
     rng = np.random.default_rng(0)
     records = []
     for name in ("bomb", "good"):

@@ -133,8 +133,8 @@ class TestDefectsBetweenImages:
         assert inspection.defects == ()
         assert any("1 images are turned by their EXIF orientation" in remark for remark in inspection.remarks)
 
-    def turned(self, file: Path, orientation: int) -> str:
-        """Give a file a tag, and leave its pixels as they are."""
+    def set_orientation(self, file: Path, orientation: int) -> str:
+        """Set the EXIF tag of a file without changing its pixels."""
         exif = Image.Exif()
         exif[0x0112] = orientation
         Image.open(file).save(file, exif=exif)
@@ -143,10 +143,10 @@ class TestDefectsBetweenImages:
     def test_remark_on_orientations_names_the_files(self, tmp_path: Path) -> None:
         layout = paired(tmp_path / "data")
         write_dataset(layout, seed=8, good=16)
-        images = [self.turned(layout.image("train", f"good_{index:03d}"), 3) for index in (0, 1, 2, 4, 5)]
-        alone = self.turned(layout.mask("train", "good_006"), 3)
+        images = [self.set_orientation(layout.image("train", f"good_{index:03d}"), 3) for index in (0, 1, 2, 4, 5)]
+        alone = self.set_orientation(layout.mask("train", "good_006"), 3)
         for part in (layout.image, layout.mask):
-            self.turned(part("train", "good_008"), 3)
+            self.set_orientation(part("train", "good_008"), 3)
         inspection = inspect_dataset(layout.source)
         assert inspection.defects == ()
         of_images, of_masks = inspection.remarks
@@ -159,7 +159,7 @@ class TestDefectsBetweenImages:
         layout = paired(tmp_path / "data")
         write_dataset(layout, seed=8, good=8)
         for name, orientation in (("good_000", 3), ("good_001", 6)):
-            self.turned(layout.image("train", name), orientation)
+            self.set_orientation(layout.image("train", name), orientation)
         inspection = inspect_dataset(layout.source)
         assert defects(inspection) == {
             (DefectKind.EXIF_TURNED, "good_000.png"),
@@ -172,7 +172,7 @@ class TestDefectsBetweenImages:
         layout = paired(tmp_path / "data")
         write_dataset(layout, seed=8, good=8)
         for name, orientation in (("good_000", 3), ("good_001", 6), ("good_002", 6)):
-            self.turned(layout.image("train", name), orientation)
+            self.set_orientation(layout.image("train", name), orientation)
         mask = np.asarray(Image.open(layout.mask("train", "good_002")))
         write_index(layout.mask("train", "good_002"), np.rot90(mask, -1).copy())
         inspection = inspect_dataset(layout.source)
@@ -182,7 +182,7 @@ class TestDefectsBetweenImages:
     def test_mask_turned_by_its_own_tag_is_a_defect(self, tmp_path: Path) -> None:
         layout = paired(tmp_path / "data")
         write_dataset(layout, seed=8, good=8)
-        self.turned(layout.mask("train", "good_000"), 6)
+        self.set_orientation(layout.mask("train", "good_000"), 6)
         (defect,) = inspect_dataset(layout.source).defects
         assert defect.kind is DefectKind.EXIF_TURNED
         assert "the mask has an EXIF orientation 6 that its image lacks" in defect.detail
@@ -264,12 +264,12 @@ class TestUnclearMasks:
         assert "- {name: class 0, color: [255, 0, 0], from: ['#ff0000']}" in text
 
     @pytest.mark.parametrize(
-        ("values", "said"), [((0, 255), "binary: true"), ((0, 0, 0, 7), "{name: class 7"), ((255,), "class 0")]
+        ("values", "expected"), [((0, 255), "binary: true"), ((0, 0, 0, 7), "{name: class 7"), ((255,), "class 0")]
     )
-    def test_ambiguous_values_are_unclear_classes(self, tmp_path: Path, values: tuple[int, ...], said: str) -> None:
+    def test_ambiguous_values_are_unclear_classes(self, tmp_path: Path, values: tuple[int, ...], expected: str) -> None:
         inspection = inspect_dataset(masks_of(tmp_path, *values))
         assert DefectKind.UNCLEAR_CLASSES in {kind for kind, _ in defects(inspection)}
-        assert said in inspection.proposal.dataset_yaml()
+        assert expected in inspection.proposal.dataset_yaml()
 
     def test_unknown_values_of_binary_masks_are_reported_by_file(self, tmp_path: Path) -> None:
         folder = masks_of(tmp_path, *[0] * 500, *[255] * 500)

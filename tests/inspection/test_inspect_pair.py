@@ -14,7 +14,7 @@ NEED_DECODING = {DefectKind.DAMAGED, DefectKind.BLANK_IMAGE}
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_defects_that_headers_and_masks_show_are_reported_in_the_same_words(tmp_path: Path, format: str) -> None:
+def test_check_without_decoding_reports_the_same_defects(tmp_path: Path, format: str) -> None:
     layout = FORMATS[format](tmp_path / "data")
     write_dataset(layout, seed=3, good=60, times=1)
     dataset, _ = open_with_defects(layout.source, DataConfig())

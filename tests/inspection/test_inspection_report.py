@@ -193,7 +193,7 @@ class TestPlots:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_every_format_gives_a_render_inspection(tmp_path: Path, format: str) -> None:
+def test_every_format_gives_a_well_formed_page(tmp_path: Path, format: str) -> None:
     layout = FORMATS[format](tmp_path / "data")
     write_dataset(layout, seed=4, good=8)
     Page(render_inspection(inspect_dataset(layout.source), tmp_path))

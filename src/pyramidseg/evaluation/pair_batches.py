@@ -1,7 +1,6 @@
 """Image-label pairs for evaluation: decoded ahead in threads, and batched by size, in bounded memory."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from pyramidseg.base.config import Channels
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.images.decode import pixel_count
-from pyramidseg.predict.pipeline import BATCH_PIXELS, map_in_order
+from pyramidseg.predict.pipeline import BATCH_PIXELS, decode_ahead
 
 LoadedPair = tuple[Record, NDArray[Any], NDArray[np.uint8]]
 """A record, its image (H, W, C) and its labels (H, W)."""
@@ -41,20 +40,13 @@ def prefetch_pairs(
         DataError: an image or a mask cannot be used; names the file.
     """
 
-    def measure(record: Record) -> tuple[Record, int]:
-        return record, pixel_count(record.image)
+    def read(record: Record) -> LoadedPair:
+        return record, *read_pair(record, masks, channels=channels)
 
-    def read(sized: tuple[Record, int]) -> LoadedPair:
-        return sized[0], *read_pair(sized[0], masks, channels=channels)
+    def pixels(record: Record) -> int:
+        return pixel_count(record.image)
 
-    ahead = 4 * threads
-    with (
-        closing(map_in_order(measure, records, threads=1, ahead=ahead, name="measure")) as sizes,
-        closing(
-            map_in_order(read, sizes, threads=threads, ahead=ahead, pixels=lambda sized: sized[1], name="read")
-        ) as items,
-    ):
-        yield from items
+    return decode_ahead(read, records, pixels=pixels, threads=threads, ahead=4 * threads)
 
 
 def batch_pairs(pairs: Iterable[LoadedPair], *, batch_size: int) -> Iterator[PairBatch]:

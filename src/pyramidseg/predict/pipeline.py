@@ -7,6 +7,8 @@ result would have been yielded, and closing the last stage ends all of them, wit
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import closing
+from operator import itemgetter
 from typing import TypeVar
 
 import torch
@@ -69,6 +71,18 @@ def map_in_order(
             del item
         while waiting:
             yield waiting.popleft()[0].result()
+
+
+def decode_ahead(
+    decode: Callable[[T], R], items: Iterable[T], *, pixels: Callable[[T], int], threads: int, ahead: int
+) -> Generator[R, None, None]:
+    """`map_in_order` for image files: a thread of its own reads the number of pixels of each before it is decoded."""
+    measured = map_in_order(lambda item: (item, pixels(item)), items, threads=1, ahead=ahead, name="measure")
+    decoded = map_in_order(
+        lambda pair: decode(pair[0]), measured, threads=threads, ahead=ahead, pixels=itemgetter(1), name="decode"
+    )
+    with closing(measured), closing(decoded):
+        yield from decoded
 
 
 def batch_by_key(

@@ -8,7 +8,6 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.images.decode import pixel_count, read_image
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.pipeline import batch_by_key, map_in_order, restore_order, stage_threads
+from pyramidseg.predict.pipeline import batch_by_key, decode_ahead, map_in_order, restore_order, stage_threads
 from pyramidseg.predict.segmentation import Image, OutputOptions, Segmentation, segment_batch, segment_tiled
 from pyramidseg.predict.tile_planner import TilePlanner, TilePx
 from pyramidseg.predict.tiling import Tiles
@@ -141,14 +140,10 @@ class Predictor:
             raise ConfigError(f"batch_size={batch_size}: must be at least 1")
         if isinstance(images, (str, os.PathLike)):
             raise DataError(f"{images}: a single path where a list of images is needed; pass a list, or use predict")
-        ahead, threads = 2 * batch_size, stage_threads()
         options = OutputOptions(confidence, probabilities)
-        with (
-            closing(map_in_order(_measure, images, threads=1, ahead=ahead, name="measure")) as sized,
-            closing(
-                map_in_order(self._load, sized, threads=threads, ahead=ahead, pixels=itemgetter(1), name="decode")
-            ) as loaded,
-        ):
+        with closing(
+            decode_ahead(self._load, images, pixels=_pixels_of_source, threads=stage_threads(), ahead=2 * batch_size)
+        ) as loaded:
             batches = batch_by_key(loaded, key=_batch_key, pixels=_pixels, batch_size=batch_size)
             with closing(
                 map_in_order(
@@ -162,8 +157,7 @@ class Predictor:
             ) as segmented:
                 yield from restore_order(segmented)
 
-    def _load(self, sized: tuple[ImageLike, int]) -> PredictionResult:
-        source, _ = sized
+    def _load(self, source: ImageLike) -> PredictionResult:
         try:
             image = source if isinstance(source, np.ndarray) else read_image(_path(source), channels=self._channels)
             return PredictionResult(source, check_image(image, self.backend.in_channels, _name(source)))
@@ -242,11 +236,11 @@ def _as_batch(images: Sequence[Image]) -> Tensor:
     return torch.from_numpy(images[0][None] if alone else np.stack(images)).permute(0, 3, 1, 2)
 
 
-def _measure(source: ImageLike) -> tuple[ImageLike, int]:
-    """A source and its number of pixels, which limits how many are decoded at a time."""
+def _pixels_of_source(source: ImageLike) -> int:
+    """Number of pixels, which limits how many images are decoded at a time; 0 for what cannot be read."""
     if isinstance(source, np.ndarray):
-        return source, source.shape[0] * source.shape[1] if source.ndim > 1 else 0
-    return source, pixel_count(Path(source)) if isinstance(source, (str, os.PathLike)) else 0
+        return source.shape[0] * source.shape[1] if source.ndim > 1 else 0
+    return pixel_count(Path(source)) if isinstance(source, (str, os.PathLike)) else 0
 
 
 def _path(source: str | Path) -> Path:
