@@ -1,9 +1,12 @@
 """Files that are damaged, incomplete or somebody else's: one line that names them, and nothing is run."""
 
 import io
+import json
 import pickle
 import shutil
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
 
 import onnx
 import pytest
@@ -201,3 +204,107 @@ def test_code_in_a_torch_file_is_not_run(exported, tmp_path, name):
         theirs.writestr(f"{root}/{name}", payload)
     add_checksum(path)
     assert "could run any code; the file is not loaded" in refusal(path)
+
+
+def with_changed_graph(source: Path, path: Path, change: Callable[[dict], None]) -> Path:
+    """A copy of a torch file whose graph was changed, under a right checksum."""
+
+    def content(name: str, own: bytes) -> bytes:
+        if not (name.endswith(".json") and "/models/" in name):
+            return own
+        program = json.loads(own)
+        change(program)
+        return json.dumps(program).encode()
+
+    rezipped(source, path, content)
+    add_checksum(path)
+    return path
+
+
+def replace_everywhere(value, key: str, text: str) -> None:
+    """Give `text` to every `key` of a JSON value."""
+    if isinstance(value, dict):
+        for name in value:
+            if name == key:
+                value[name] = text
+            else:
+                replace_everywhere(value[name], key, text)
+    if isinstance(value, list):
+        for item in value:
+            replace_everywhere(item, key, text)
+
+
+CODE = "__import__('pathlib').Path('code-ran').touch()"
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        CODE,
+        f"Add(Symbol('s0'), {CODE})",
+        "Symbol('s0', **{'integer': True})",
+        "Symbol(str(7))",
+        "().__class__.__base__.__subclasses__()",
+        "[i for i in (1,)]",
+        "(lambda: 1)()",
+        "Integer('1')",
+        "f'{1}'",
+        "Lambda(1, 2)",
+        "exec",
+        "s0.free_symbols",
+        "Add(" * 5000 + "1" + ")" * 5000,
+        "1 +",
+    ],
+)
+def test_code_in_a_size_is_not_evaluated(exported, tmp_path, monkeypatch, size):
+    monkeypatch.chdir(tmp_path)
+    path = with_changed_graph(
+        exported("torch"), tmp_path / "evil.pt2", lambda program: replace_everywhere(program, "expr_str", size)
+    )
+    assert "the file is not loaded" in refusal(path)
+    assert not (tmp_path / "code-ran").exists()
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        CODE,
+        f"L['images'].size()[2] > 0 and {CODE}",
+        "L['images'].__class__",
+        "L[__import__('os')]",
+        "max(1, key=print)",
+    ],
+)
+def test_code_in_a_guard_is_not_evaluated(exported, tmp_path, monkeypatch, guard):
+    monkeypatch.chdir(tmp_path)
+    path = with_changed_graph(
+        exported("torch"), tmp_path / "evil.pt2", lambda program: program.update(guards_code=[guard])
+    )
+    assert "the file is not loaded" in refusal(path)
+    assert not (tmp_path / "code-ran").exists()
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        "torch.os.system",
+        "torch.hub.load",
+        "torch.ops.load_library",
+        "torch.ops.aten.from_file.default",
+        "_operator.call",
+    ],
+)
+def test_operations_that_are_not_arithmetic_are_not_called(exported, tmp_path, operation):
+    def change(program: dict) -> None:
+        program["graph_module"]["graph"]["nodes"][0]["target"] = operation
+
+    path = with_changed_graph(exported("torch"), tmp_path / "evil.pt2", change)
+    assert f"the operation {operation!r}" in refusal(path)
+
+
+def test_containers_that_import_modules_are_refused(exported, tmp_path):
+    spec = json.dumps([1, {"type": "collections.defaultdict", "context": "{}", "children_spec": []}])
+    path = with_changed_graph(
+        exported("torch"), tmp_path / "evil.pt2", lambda program: replace_everywhere(program, "in_spec", spec)
+    )
+    assert "containers of type collections.defaultdict" in refusal(path)

@@ -14,6 +14,7 @@ from torch.export.passes import move_to_device_pass
 
 from pyramidseg.backends.exported_backend import ExportedBackend, OutputNames, check_file, damaged_file
 from pyramidseg.backends.metadata import CHECKSUM, COARSE, LOGITS, ExportMetadata
+from pyramidseg.backends.program_check import ForbiddenText, check_program
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, RunPrecision
 from pyramidseg.base.device import choose_device, out_of_memory_explained
 from pyramidseg.base.errors import ConfigError, WeightsError
@@ -23,7 +24,7 @@ METADATA_FILE, CHECKSUM_FILE = "pyramidseg.json", "pyramidseg.sha256"
 
 ENTRY_NAMES = re.compile(
     r"[^/]+/(data/weights/weight_\d+|data/constants/tensor_\d+|(?P<config>data/(weights|constants)/\w+_config\.json)"
-    r"|(?P<sample>data/sample_inputs/\w+\.pt)|models/\w+\.json|extra/[\w.]+|archive_\w+|byteorder|\.data/\w+)"
+    r"|(?P<sample>data/sample_inputs/\w+\.pt)|(?P<program>models/\w+\.json)|extra/[\w.]+|archive_\w+|byteorder|\.data/\w+)"
 )
 READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 """Exceptions for archives that are damaged or encrypted, and for text that is not UTF-8."""
@@ -102,11 +103,11 @@ def read_verified_export(path: Path) -> tuple[bytes, ExportMetadata]:
     """The bytes and metadata of a `.pt2` file that is unchanged since its export and runs no code when it is loaded.
 
     `torch.export.load` unpickles the entries that a file marks as pickled, without restrictions, and opens compiled
-    libraries in it. Our files hold neither; their example image is a pickle of tensors only. (How torch evaluates the
-    symbolic sizes in the graph cannot be checked here: prefer another format for files from strangers.)
+    libraries in it. Our files hold neither; their example image is a pickle of tensors only. The texts of the graph
+    that it evaluates must be those of our exports; see `program_check`.
 
     Raises:
-        WeightsError: the file does not exist, is damaged, was not exported by this library, or holds pickled objects.
+        WeightsError: the file does not exist, is damaged, was not exported by this library, or could run code.
     """
     with read_archive(path) as archive:
         try:
@@ -115,7 +116,7 @@ def read_verified_export(path: Path) -> tuple[bytes, ExportMetadata]:
             raise damaged_file(path, error) from None
         metadata = ExportMetadata.from_strings(metadata_strings(path, archive), path, checksum=checksum)
         for name in archive.namelist():
-            _refuse_pickles(path, name, archive)
+            _refuse_code(path, name, archive)
         assert isinstance(archive.fp, io.BytesIO)
         return archive.fp.getvalue(), metadata
 
@@ -164,11 +165,21 @@ def archive_checksum(archive: zipfile.ZipFile) -> str:
     return digest.hexdigest()
 
 
-def _refuse_pickles(path: Path, name: str, archive: zipfile.ZipFile) -> None:
+def _refuse_code(path: Path, name: str, archive: zipfile.ZipFile) -> None:
     kind = ENTRY_NAMES.fullmatch(name)
     harmless = kind is not None
     if kind and kind["config"]:
         harmless = _lists_only_tensors(archive.read(name))
+    elif kind and kind["program"]:
+        try:
+            check_program(archive.read(name))
+        except ForbiddenText as error:
+            raise WeightsError(
+                f"{path}: its graph contains {error}, which our exports never do, and which could run any code; the "
+                "file is not loaded"
+            ) from None
+        except ValueError as error:
+            raise damaged_file(path, error) from None
     elif kind and kind["sample"]:
         harmless = _only_tensors(archive.read(name))
     if not harmless:
