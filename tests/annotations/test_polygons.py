@@ -15,11 +15,11 @@ from PIL import Image, ImageDraw
 
 from pyramidseg.annotations import polygons
 from pyramidseg.annotations.polygons import (
+    Location,
     Polygons,
     Ring,
     Runs,
     Shape,
-    Where,
     disc,
     parse_points,
     parse_ring,
@@ -28,7 +28,7 @@ from pyramidseg.annotations.polygons import (
 )
 from pyramidseg.base.defects import DefectError, DefectKind
 
-WHERE = Where(Path("a.json"), "annotation 7")
+WHERE = Location(Path("a.json"), "annotation 7")
 HEIGHT, WIDTH = 13, 17
 
 

@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import Where, rasterise
+from pyramidseg.annotations.polygons import Location, rasterise
 from pyramidseg.annotations.run_lengths import decode_run_lengths
 from pyramidseg.base.defects import DefectError
 
 coco = pytest.importorskip("pycocotools.mask")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # with NumPy 2
 
-WHERE = Where(Path("a.json"), "annotation 7")
+WHERE = Location(Path("a.json"), "annotation 7")
 
 
 def decoded(counts: object, height: int, width: int) -> NDArray[np.bool_]:

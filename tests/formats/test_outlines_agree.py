@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from made_files import image, opened, write
-from pyramidseg.annotations.polygons import Polygons, Where, rasterise
+from pyramidseg.annotations.polygons import Location, Polygons, rasterise
 
 HEIGHT, WIDTH = 40, 64
 NAMES = ("car", "tree")
@@ -26,7 +26,7 @@ def outlines(seed: int) -> Outlines:
         corners = centre + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
         found.append((int(rng.integers(2)), corners.clip(0, (WIDTH, HEIGHT))))
     shapes = [Polygons(1, [[corners]]) for _, corners in found]
-    areas = [rasterise([shape], height=HEIGHT, width=WIDTH, where=Where(Path())).sum() for shape in shapes]
+    areas = [rasterise([shape], height=HEIGHT, width=WIDTH, where=Location(Path())).sum() for shape in shapes]
     return [found[index] for index in np.argsort(areas)[::-1]]
 
 

@@ -33,15 +33,15 @@ SLACK = 0.05
 vertex further outside was not drawn on this image."""
 
 
-class Where(NamedTuple):
-    """The origin of a shape, for messages: a file, and the object in it."""
+class Location(NamedTuple):
+    """The place that errors about an annotation name: a file, and the object in it."""
 
     file: Path
-    what: str = ""
+    item: str = ""
 
-    def flaw(self, detail: str) -> DefectError:
-        """The error for an object that cannot be drawn."""
-        return DefectError(DefectKind.BAD_ANNOTATION, self.file, f"{self.what}: {detail}" if self.what else detail)
+    def error(self, detail: str) -> DefectError:
+        """A `DefectError` for this object."""
+        return DefectError(DefectKind.BAD_ANNOTATION, self.file, f"{self.item}: {detail}" if self.item else detail)
 
 
 class Polygons(NamedTuple):
@@ -69,7 +69,7 @@ class Runs(NamedTuple):
 Shape = Polygons | Runs
 
 
-def rasterise(shapes: Sequence[Shape], *, height: int, width: int, where: Where) -> NDArray[np.uint16]:
+def rasterise(shapes: Sequence[Shape], *, height: int, width: int, where: Location) -> NDArray[np.uint16]:
     """Draw shapes on a background of 0: by layer, then larger ones first (in pixels drawn), then in their order.
 
     Args:
@@ -89,7 +89,7 @@ def rasterise(shapes: Sequence[Shape], *, height: int, width: int, where: Where)
     owners = np.concatenate([owners, *(np.full(len(runs.starts), index) for index, runs in others)])
     areas = np.bincount(owners, weights=ends - starts, minlength=len(shapes))
     if areas.sum() > MAX_DRAWN:
-        raise where.flaw(
+        raise where.error(
             f"{len(shapes)} shapes cover {areas.sum():.0f} pixels in total, but the limit is {MAX_DRAWN}; remove shapes"
         )
     drawn = np.lexsort(
@@ -105,7 +105,7 @@ def rasterise(shapes: Sequence[Shape], *, height: int, width: int, where: Where)
     return np.ascontiguousarray(columns.reshape(width, height).T)
 
 
-def parse_ring(coordinates: object, *, where: Where) -> Ring:
+def parse_ring(coordinates: object, *, where: Location) -> Ring:
     """Convert `[x1, y1, x2, y2, ...]` or `[[x1, y1], [x2, y2], ...]` to a ring; all numbers must be finite.
 
     Raises:
@@ -113,26 +113,26 @@ def parse_ring(coordinates: object, *, where: Where) -> Ring:
     """
     points = parse_points(coordinates, where=where)
     if len(points) < 3:
-        raise where.flaw(f"a polygon needs at least 3 points, but has {len(points)}; add points or delete it")
+        raise where.error(f"a polygon needs at least 3 points, but has {len(points)}; add points or delete it")
     return points
 
 
-def parse_points(coordinates: object, *, where: Where) -> Ring:
+def parse_points(coordinates: object, *, where: Location) -> Ring:
     """Like `parse_ring`, for any number of points."""
     try:
         numbers: NDArray[Any] = np.array(coordinates, np.float64)
     except (TypeError, ValueError, OverflowError):
-        raise where.flaw("coordinates must be numbers, x and y of each point") from None
+        raise where.error("coordinates must be numbers, x and y of each point") from None
     if (numbers.ndim == 1 and numbers.size % 2) or (numbers.ndim == 2 and numbers.shape[1] != 2):
-        raise where.flaw(f"{numbers.size} coordinates: every point needs an x and a y")
+        raise where.error(f"{numbers.size} coordinates: every point needs an x and a y")
     if numbers.ndim not in (1, 2):
-        raise where.flaw("coordinates are nested too deeply; use [x1, y1, x2, y2, ...] or [[x1, y1], ...]")
+        raise where.error("coordinates are nested too deeply; use [x1, y1, x2, y2, ...] or [[x1, y1], ...]")
     if not np.isfinite(numbers).all():
-        raise where.flaw("a coordinate is not a finite number; draw this object again, or delete it")
+        raise where.error("a coordinate is not a finite number; draw this object again, or delete it")
     return numbers.reshape(-1, 2)
 
 
-def check_inside_image(points: Ring, *, height: int, width: int, image: Path, where: Where) -> None:
+def check_inside_image(points: Ring, *, height: int, width: int, image: Path, where: Location) -> None:
     """Reject points that are further outside the image than `SLACK`.
 
     Args:
@@ -147,7 +147,7 @@ def check_inside_image(points: Ring, *, height: int, width: int, image: Path, wh
         far = far & _far(points, *image_size(image))
     if far.any():
         x, y = points[int(far.argmax())]
-        raise where.flaw(
+        raise where.error(
             f"the point ({x:.6g}, {y:.6g}) is far outside the image of {height} x {width} pixels (height x width); "
             f"up to {SLACK:.0%} of a side is clipped: move it, or delete this object"
         )
@@ -183,7 +183,7 @@ def runs_of_pixels(
 
 
 def _polygon_runs(
-    polygons: Sequence[tuple[int, Polygons]], *, height: int, width: int, where: Where
+    polygons: Sequence[tuple[int, Polygons]], *, height: int, width: int, where: Location
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Starts and ends of all runs, and the index of the shape that each belongs to.
 
@@ -211,7 +211,7 @@ def _polygon_runs(
 
 
 def _crossings(
-    tails: Ring, heads: Ring, parts: NDArray[np.int64], *, height: int, width: int, where: Where
+    tails: Ring, heads: Ring, parts: NDArray[np.int64], *, height: int, width: int, where: Location
 ) -> NDArray[np.int64]:
     """Crossings of edges with the lines of centres: (part * width + column) * (height + 1) + row, in any order.
 
@@ -225,7 +225,7 @@ def _crossings(
     counts = _first_centre_from(right[:, 0], width) - first
     total = int(counts.sum())
     if total > MAX_CROSSINGS:
-        raise where.flaw(
+        raise where.error(
             f"the outlines cross columns of pixels {total} times, but the limit is {MAX_CROSSINGS}; simplify them, or "
             "cut the image into smaller ones"
         )

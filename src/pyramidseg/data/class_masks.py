@@ -46,7 +46,8 @@ class UnknownValuesError(DefectError):
         super().__init__(
             DefectKind.UNKNOWN_VALUE,
             path,
-            f"mask value{'s' if len(pixels) > 1 else ''} {values} {verdict} ({known}); {NEXT_STEP}",
+            f"mask value{'s' if len(pixels) > 1 else ''} {values} {verdict} ({known}); "
+            + (NEXT_STEP if len(pixels) > 1 else "add it to classes, or list it under ignore"),
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
 from pyramidseg.annotations.polygons import (
+    Location,
     Polygons,
     Runs,
     Shape,
-    Where,
     check_inside_image,
     disc,
     parse_points,
@@ -122,7 +122,7 @@ class LabelMeFile:
         if self.height is None or self.width is None:
             return None
         if not (_is_length(self.height) and _is_length(self.width)):
-            raise Where(self.path).flaw("imageHeight and imageWidth have to be whole numbers from 1")
+            raise Location(self.path).error("imageHeight and imageWidth have to be whole numbers from 1")
         return self.height, self.width
 
 
@@ -145,7 +145,7 @@ def read_labelme(path: Path) -> LabelMeFile:
             file.shapes = file.shapes or []
             shape_bytes += member.end - member.start
             if shape_bytes > MAX_TOGETHER:
-                raise Where(path).flaw(f"more than {MAX_TOGETHER // 2**20} MB of shapes; simplify them")
+                raise Location(path).error(f"more than {MAX_TOGETHER // 2**20} MB of shapes; simplify them")
             if member.value != []:
                 file.shapes.append(member.value)
     return file
@@ -304,13 +304,13 @@ class LabelMeMasks:
         check_pixel_count(file.path, height, width)
         shapes: list[Shape] = []
         for number, shape in enumerate(file.shapes or []):
-            where = Where(file.path, f"shape {number}")
+            where = Location(file.path, f"shape {number}")
             with defects.collect():
                 value = self._value(shape, where)
                 if _shape_type(shape) not in WITHOUT_AREA:
                     shapes.append(_parse_shape(shape, value, number, where, (height, width), record.image))
         defects.raise_if_any()
-        return rasterise(shapes, height=height, width=width, where=Where(file.path))
+        return rasterise(shapes, height=height, width=width, where=Location(file.path))
 
     def has_own_size(self, record: Record) -> bool:
         """See `OutlineSource.has_own_size`."""
@@ -320,18 +320,18 @@ class LabelMeMasks:
         """See `ValueSource.describe`."""
         return describe_names(values, self.names)
 
-    def _value(self, shape: object, where: Where) -> int:
+    def _value(self, shape: object, where: Location) -> int:
         label, given = _label(shape), shape.get("label") if isinstance(shape, dict) else None
         if label is None and given in (None, ""):
-            raise where.flaw("has no label; give it one, or delete it")
+            raise where.error("has no label; give it one, or delete it")
         if label is None:
-            raise where.flaw(f"has the label {short(given)}, where text on one line is needed; correct or delete it")
+            raise where.error(f"has the label {short(given)}, where text on one line is needed; correct or delete it")
         if label not in self.values:
-            raise where.flaw(f"label {label[:40]!r} was added after the dataset was opened; start again")
+            raise where.error(f"label {label[:40]!r} was added after the dataset was opened; start again")
         return self.values[label]
 
 
-def _parse_shape(shape: Mapping[str, Any], value: int, layer: int, where: Where, size: Size, image: Path) -> Shape:
+def _parse_shape(shape: Mapping[str, Any], value: int, layer: int, where: Location, size: Size, image: Path) -> Shape:
     height, width = size
     type, points = _shape_type(shape), shape.get("points")
     if type in ("polygon", "oriented_rectangle"):
@@ -340,10 +340,10 @@ def _parse_shape(shape: Mapping[str, Any], value: int, layer: int, where: Where,
         return Polygons(value, [[ring]], layer)
     if type not in ("rectangle", "circle", "mask"):
         allowed = f"polygon, oriented_rectangle, rectangle, circle, mask and {', '.join(WITHOUT_AREA)}"
-        raise where.flaw(f"has the shape_type {type[:40]!r}; allowed are {allowed}")
+        raise where.error(f"has the shape_type {type[:40]!r}; allowed are {allowed}")
     corners = parse_points(points, where=where)
     if len(corners) != 2:
-        raise where.flaw(f"a {type} of {len(corners)} points: 2 are needed")
+        raise where.error(f"a {type} of {len(corners)} points: 2 are needed")
     check_inside_image(corners, height=height, width=width, image=image, where=where)
     (left, top), (right, bottom) = corners.tolist()
     if type == "circle":  # its centre, and a point on it
@@ -355,19 +355,21 @@ def _parse_shape(shape: Mapping[str, Any], value: int, layer: int, where: Where,
     return Polygons(value, [[ring]], layer)
 
 
-def _parse_mask(text: object, corners: NDArray[np.float64], value: int, layer: int, where: Where, size: Size) -> Runs:
+def _parse_mask(
+    text: object, corners: NDArray[np.float64], value: int, layer: int, where: Location, size: Size
+) -> Runs:
     """A mask as a PNG in base64; its points are its first and its last pixel."""
     height, width = size
     (left, top), (right, bottom) = corners.astype(np.int64).tolist()
     if right - left >= width or bottom - top >= height:
-        raise where.flaw(f"its mask is larger than the image of {height} x {width} pixels (height x width)")
+        raise where.error(f"its mask is larger than the image of {height} x {width} pixels (height x width)")
     try:
         image = PngImageFile(io.BytesIO(base64.b64decode(str(text), validate=True)))
         if image.size != (right - left + 1, bottom - top + 1):
-            raise where.flaw(f"its mask is {image.size} (width, height), but its points are those of another size")
+            raise where.error(f"its mask is {image.size} (width, height), but its points are those of another size")
         pixels = np.asarray(image.convert("L")) > 0
     except (DataError, MemoryError):
         raise
     except Exception as error:  # a decoder raises nearly any exception for damaged data
-        raise where.flaw(f"its mask cannot be read: {' '.join(str(error).split())[:80]}") from error
+        raise where.error(f"its mask cannot be read: {' '.join(str(error).split())[:80]}") from error
     return runs_of_pixels(value, pixels, top=top, left=left, height=height, width=width, layer=layer)

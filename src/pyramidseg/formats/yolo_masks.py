@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import SLACK, Polygons, Ring, Where, parse_ring, rasterise
+from pyramidseg.annotations.polygons import SLACK, Location, Polygons, Ring, parse_ring, rasterise
 from pyramidseg.base.defects import DefectCollector, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.text_files import read_text
@@ -50,10 +50,10 @@ class YoloMasks:
         for line, text in enumerate(read_text(record.mask).splitlines(), start=1):
             with defects.collect():
                 if text.strip():
-                    value, ring = self._parse_line(text.split(), Where(record.mask, f"line {line}"))
+                    value, ring = self._parse_line(text.split(), Location(record.mask, f"line {line}"))
                     shapes.append(Polygons(value, [[ring * (width, height)]]))
         defects.raise_if_any()
-        return rasterise(shapes, height=height, width=width, where=Where(record.mask))
+        return rasterise(shapes, height=height, width=width, where=Location(record.mask))
 
     def has_own_size(self, record: Record) -> bool:
         """See `OutlineSource.has_own_size`."""
@@ -63,37 +63,37 @@ class YoloMasks:
         """See `ValueSource.describe`."""
         return describe_names(values, self.names)
 
-    def _parse_line(self, fields: list[str], where: Where) -> tuple[int, Ring]:
+    def _parse_line(self, fields: list[str], where: Location) -> tuple[int, Ring]:
         """The value and the outline, in shares of the image, of an object.
 
         Raises:
             DefectError: it is a box, has too few points or points far outside of the image, or its class has no name.
         """
         if len(fields) == _BOX_FIELDS:
-            raise where.flaw(
+            raise where.error(
                 "holds a box (class, centre, width, height), and a box is not a mask; label the outlines of objects "
                 "(class x1 y1 x2 y2 x3 y3 ...), or remove this line"
             )
         ring = parse_ring(fields[1:], where=where)
         if ring.min() < -SLACK or ring.max() > 1 + SLACK:
-            raise where.flaw(
+            raise where.error(
                 f"coordinates from {ring.min():g} to {ring.max():g}: they are shares of the image's width and height, "
                 f"from 0 to 1 (up to {SLACK:g} beyond is cut off); divide pixels by these, or delete this object"
             )
         number = _class_number(fields[0], where)
         if number not in self.values:
             named = f"only {describe_ranges(self.values)} have names; name it too, or correct the number"
-            raise where.flaw(f"class {number}: {named}")
+            raise where.error(f"class {number}: {named}")
         return self.values[number], ring
 
 
-def _class_number(field: str, where: Where) -> int:
+def _class_number(field: str, where: Location) -> int:
     try:
         number = float(field)
     except ValueError:
         number = -1.0
     if not (0 <= number < 2**16 and number.is_integer()):
-        raise where.flaw(f"begins with {field[:40]!r}, where the number of a class is needed")
+        raise where.error(f"begins with {field[:40]!r}, where the number of a class is needed")
     return int(number)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyramidseg.annotations.polygons import Where
+from pyramidseg.annotations.polygons import Location
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.coco.coco_json import CocoJson, Id, as_id
 from pyramidseg.formats.dataset_format import SourceLabel
@@ -111,7 +111,7 @@ def with_crowds(name: str) -> str:
     return f"{{name: {name}, from: [{name}, {crowd_of(name)}]}}"
 
 
-def category_values(content: Mapping[str, Any], values: Mapping[Id, CategoryValues], where: Where) -> CategoryValues:
+def category_values(content: Mapping[str, Any], values: Mapping[Id, CategoryValues], where: Location) -> CategoryValues:
     """The mask values of the category of an annotation or of a segment.
 
     Raises:
@@ -120,7 +120,7 @@ def category_values(content: Mapping[str, Any], values: Mapping[Id, CategoryValu
     id = as_id(content.get("category_id"))
     if id is None or id not in values:
         known = ", ".join(map(repr, list(values)[:_IDS_SHOWN])) + (", ..." if len(values) > _IDS_SHOWN else "")
-        raise where.flaw(
+        raise where.error(
             f"has category {reprlib.repr(content.get('category_id'))} (category_id), which categories does not list "
             f"({known or 'none'}); correct it, or export the file again"
         )

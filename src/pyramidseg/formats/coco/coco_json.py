@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import Where
+from pyramidseg.annotations.polygons import Location
 from pyramidseg.base.classes import Color
 from pyramidseg.base.defects import MAX_KEPT, Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.json_stream import JsonSlices, Member, members
@@ -165,7 +165,7 @@ class _Parser:
             (annotation,) = slices.read([row])
             what = f"annotation {str(annotation.get('id', annotation.get('file_name')))[:40]}"
             image = reprlib.repr(annotation["image_id"])
-            error = Where(self.path, what).flaw(
+            error = Location(self.path, what).error(
                 f"is of image {image} (image_id), which images does not list; correct it, or remove it"
             )
             self.defects.add(error.defect)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import Polygons, Shape, Where, check_inside_image, parse_ring, rasterise
+from pyramidseg.annotations.polygons import Location, Polygons, Shape, check_inside_image, parse_ring, rasterise
 from pyramidseg.annotations.run_lengths import decode_run_lengths
 from pyramidseg.base.defects import DefectCollector, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
@@ -122,9 +122,9 @@ class CocoMasks:
         if file is None or position is None:
             raise DataError(f"{record.image}: is in none of the annotation files of this dataset")
         height, width = file.sizes[position].tolist()
-        where, defects = Where(file.slices.path, record.id), DefectCollector()
+        where, defects = Location(file.slices.path, record.id), DefectCollector()
         if -1 in (height, width):
-            defects.add(where.flaw("height and width have to be whole numbers from 1").defect)
+            defects.add(where.error("height and width have to be whole numbers from 1").defect)
         if height < 1 or width < 1:
             height, width = image_size(record.image)
         check_pixel_count(file.slices.path, height, width)
@@ -146,20 +146,20 @@ class CocoMasks:
 
 
 def _shape(annotation: Any, file: CocoFile, record: Record, *, height: int, width: int) -> Shape:
-    where = Where(file.slices.path, f"annotation {str(annotation.get('id'))[:40]} of {record.id}")
+    where = Location(file.slices.path, f"annotation {str(annotation.get('id'))[:40]} of {record.id}")
     values = category_values(annotation, file.values, where)
     value, layer = (values.crowds, _BELOW_OBJECTS) if annotation.get("iscrowd") else (values.objects, 0)
     outline = annotation.get("segmentation")
     if isinstance(outline, dict):
         if outline.get("size") != [height, width]:
             size = reprlib.repr(outline.get("size"))
-            raise where.flaw(
+            raise where.error(
                 f"its run lengths are of an image of {size} pixels (height, width), but the size of the image is "
                 f"{[height, width]}; export the file again"
             )
         return decode_run_lengths(value, outline.get("counts"), height=height, width=width, where=where, layer=layer)
     if not isinstance(outline, list) or not outline:
-        raise where.flaw("has no outline (segmentation), and a box is not a mask; outline the object, or delete it")
+        raise where.error("has no outline (segmentation), and a box is not a mask; outline the object, or delete it")
     rings = [parse_ring(part, where=where) for part in outline]
     for ring in rings:
         check_inside_image(ring, height=height, width=width, image=record.image, where=where)

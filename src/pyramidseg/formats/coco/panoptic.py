@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import Where
+from pyramidseg.annotations.polygons import Location
 from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.json_stream import JsonSlices
@@ -166,8 +166,9 @@ def _segment(segment: Any, found: Segments, record: Record) -> tuple[int, Catego
     file = found.slices.path
     number = segment.get("id") if isinstance(segment, dict) else None
     if not isinstance(number, int) or not 0 < number < 2**24:
-        raise Where(file, record.id).flaw(f"segment id {str(number)[:40]} is not a whole number from 1 to {2**24 - 1}")
-    return number, category_values(segment, found.values, Where(file, f"segment {number} of {record.id}"))
+        detail = f"segment id {str(number)[:40]} is not a whole number from 1 to {2**24 - 1}"
+        raise Location(file, record.id).error(detail)
+    return number, category_values(segment, found.values, Location(file, f"segment {number} of {record.id}"))
 
 
 def _look_up(numbers: NDArray[np.uint32], value_of: Mapping[int, int], file: Path, png: Path) -> NDArray[np.uint16]:
@@ -179,6 +180,8 @@ def _look_up(numbers: NDArray[np.uint32], value_of: Mapping[int, int], file: Pat
     unknown = np.unique(flat[starts][known[place] != flat[starts]])
     if len(unknown):
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        raise Where(png).flaw(f"holds pixels of segment {unknown[0]}{more}, which {file} does not list for this image")
+        raise Location(png).error(
+            f"holds pixels of segment {unknown[0]}{more}, which {file} does not list for this image"
+        )
     values = np.array([value_of[number] for number in known.tolist()], np.uint16)[place]
     return np.repeat(values, np.diff(starts, append=flat.size)).reshape(numbers.shape)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import Ring, Where, parse_points
+from pyramidseg.annotations.polygons import Location, Ring, parse_points
 from pyramidseg.base.defects import DefectCollector
 from pyramidseg.base.json_stream import members
 
@@ -64,7 +64,7 @@ def read_geojson(path: Path, class_property: str | None = None) -> Layer:
         if member.key == "features":
             if member.value != []:
                 with flaws.collect():
-                    features += _feature(member.value, class_property, Where(path, f"feature {count}"), count)
+                    features += _feature(member.value, class_property, Location(path, f"feature {count}"), count)
                 count += 1
         elif member.key in ("coordinates", "geometries"):  # elements come one by one
             top.setdefault(member.key, []).extend([] if member.value == [] else [member.value])
@@ -72,19 +72,19 @@ def read_geojson(path: Path, class_property: str | None = None) -> Layer:
             top[member.key] = member.value
     crs = None
     with flaws.collect():
-        crs = _named_crs(top.get("crs"), Where(path))
+        crs = _named_crs(top.get("crs"), Location(path))
     if top.get("type") != "FeatureCollection":
         alone = top if top.get("type") == "Feature" else {"type": "Feature", "geometry": top}
         with flaws.collect():
-            features = _feature(alone, class_property, Where(path), 0)
+            features = _feature(alone, class_property, Location(path), 0)
     flaws.raise_if_any()
     return Layer(path, crs, tuple(features), bounds_of(features))
 
 
-def _feature(content: Any, class_property: str | None, where: Where, number: int) -> list[Feature]:
+def _feature(content: Any, class_property: str | None, where: Location, number: int) -> list[Feature]:
     """A feature as a list, which is empty if it has no geometry (which is allowed)."""
     if not isinstance(content, dict) or content.get("type") != "Feature":
-        raise where.flaw("is not a GeoJSON feature; export the layer as GeoJSON again")
+        raise where.error("is not a GeoJSON feature; export the layer as GeoJSON again")
     parts = list(_parts(content.get("geometry"), where))
     name = None
     if class_property is not None:
@@ -93,7 +93,7 @@ def _feature(content: Any, class_property: str | None, where: Where, number: int
     return [Feature(number, name, parts)] if parts else []
 
 
-def _parts(geometry: Any, where: Where) -> Iterator[list[Ring]]:
+def _parts(geometry: Any, where: Location) -> Iterator[list[Ring]]:
     if geometry is None:
         return
     kind = geometry.get("type") if isinstance(geometry, dict) else None
@@ -107,31 +107,31 @@ def _parts(geometry: Any, where: Where) -> Iterator[list[Ring]]:
             if rings:
                 yield rings
     elif kind in _LINES:
-        raise where.flaw(f"is a {kind}, which has no area; convert it to a polygon (buffer it), or remove it")
+        raise where.error(f"is a {kind}, which has no area; convert it to a polygon (buffer it), or remove it")
     else:
-        raise where.flaw(f"geometry of type {str(kind)[:40]!r}; Polygon and MultiPolygon are read")
+        raise where.error(f"geometry of type {str(kind)[:40]!r}; Polygon and MultiPolygon are read")
 
 
-def _ring(positions: Any, where: Where) -> Ring:
+def _ring(positions: Any, where: Location) -> Ring:
     """Corners without heights."""
     points = _list(positions, where)
     if any(not isinstance(position, list) or len(position) < 2 for position in points):
-        raise where.flaw("every point needs an x and a y ([[x1, y1], [x2, y2], ...])")
+        raise where.error("every point needs an x and a y ([[x1, y1], [x2, y2], ...])")
     ring = parse_points([position[:2] for position in points], where=where)
     if len(ring) < 3:
-        raise where.flaw(f"a polygon of {len(ring)} points encloses nothing; 3 or more are needed")
+        raise where.error(f"a polygon of {len(ring)} points encloses nothing; 3 or more are needed")
     if (largest := np.abs(ring).max()) > _FARTHEST:
-        raise where.flaw(f"the coordinate {largest:.6g} is not a place on Earth in any coordinate system; correct it")
+        raise where.error(f"the coordinate {largest:.6g} is not a place on Earth in any coordinate system; correct it")
     return ring
 
 
-def _list(value: Any, where: Where) -> list[Any]:
+def _list(value: Any, where: Location) -> list[Any]:
     if not isinstance(value, list):
-        raise where.flaw("coordinates are missing, or not nested as in GeoJSON")
+        raise where.error("coordinates are missing, or not nested as in GeoJSON")
     return value
 
 
-def _name(value: Any, class_property: str, where: Where) -> str | None:
+def _name(value: Any, class_property: str, where: Location) -> str | None:
     """The value of a property (text, number or truth value) as the name of a class."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -139,10 +139,10 @@ def _name(value: Any, class_property: str, where: Where) -> str | None:
         return str(int(value))
     if value is None or isinstance(value, (str, int, float)):
         return str(value).strip() or None if value is not None else None
-    raise where.flaw(f"{class_property} is a {type(value).__name__}, but the name of a class is text or a number")
+    raise where.error(f"{class_property} is a {type(value).__name__}, but the name of a class is text or a number")
 
 
-def _named_crs(member: Any, where: Where) -> str | None:
+def _named_crs(member: Any, where: Location) -> str | None:
     """The coordinate system of GeoJSON of 2008: by name, or by EPSG code."""
     if member is None:
         return None
@@ -151,7 +151,7 @@ def _named_crs(member: Any, where: Where) -> str | None:
     if isinstance(name, int) and not isinstance(name, bool):
         return f"EPSG:{name}"
     if not isinstance(name, str):
-        raise where.flaw("its crs member names no coordinate system; name one (data.vector_crs), or remove it")
+        raise where.error("its crs member names no coordinate system; name one (data.vector_crs), or remove it")
     return name
 
 

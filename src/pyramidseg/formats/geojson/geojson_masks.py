@@ -15,7 +15,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import Polygons, Where, rasterise
+from pyramidseg.annotations.polygons import Location, Polygons, rasterise
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.result_cache import file_state
@@ -67,7 +67,7 @@ class GeoJsonMasks:
     def read(self, record: Record) -> NDArray[np.uint16]:
         """See `ValueSource.read`."""
         met = self._on(record)
-        where = Where(met.layer.path)
+        where = Location(met.layer.path)
         shapes = [self._shape(feature, met.place, where) for feature in met.features]
         drawn = rasterise(shapes, height=met.height, width=met.width, where=where)
         return apply_orientation(drawn, met.place.orientation).astype(np.uint16, copy=False)
@@ -102,12 +102,12 @@ class GeoJsonMasks:
         """See `ValueSource.describe`."""
         return describe_names(values, self.names)
 
-    def _shape(self, feature: Feature, place: Georeference, where: Where) -> Polygons:
+    def _shape(self, feature: Feature, place: Georeference, where: Location) -> Polygons:
         value = 1
         if self.class_property is not None:
             name = feature.name or ""
             if name not in self.values:
-                raise where.flaw(f"{self.class_property}={name!r} was added after the dataset was opened; start again")
+                raise where.error(f"{self.class_property}={name!r} was added after the dataset was opened; start again")
             value = self.values[name]
         return Polygons(value, [[place.to_pixels(ring) for ring in part] for part in feature.parts])
 
