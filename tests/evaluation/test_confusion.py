@@ -33,7 +33,7 @@ def test_uint8_does_not_wrap_with_many_classes():
     assert torch.equal(confusion_matrix(labels, labels, 200), torch.eye(200, dtype=torch.int64))
 
 
-def test_prediction_of_ignored_pixels_may_be_anything():
+def test_predictions_at_ignored_pixels_are_not_counted():
     assert confusion_matrix(torch.tensor([250, 255, 1]), torch.tensor([255, 255, 1]), 2).tolist() == [[0, 0], [0, 1]]
 
 
@@ -52,7 +52,7 @@ def test_no_pixels_give_zeros():
         ([0], [-1], "true label -1"),
     ],
 )
-def test_value_that_is_no_class_is_named(labels, truth, named):
+def test_unknown_label_is_named_in_the_error(labels, truth, named):
     with pytest.raises(DataError, match=named):
         confusion_matrix(torch.tensor(labels), torch.tensor(truth), 2)
 
@@ -62,7 +62,7 @@ def test_shapes_must_agree():
         confusion_matrix(torch.zeros(2, dtype=torch.uint8), torch.zeros(3, dtype=torch.uint8), 2)
 
 
-def test_arguments_are_left_as_they_are() -> None:
+def test_arguments_are_not_modified() -> None:
     labels, truth = torch.tensor([0, 1, 2]), torch.tensor([0, 1, 255])
     confusion_matrix(labels, truth, 3)
     assert (labels.tolist(), truth.tolist()) == ([0, 1, 2], [0, 1, 255])

@@ -78,7 +78,7 @@ def test_is_well_formed_and_loads_nothing_from_elsewhere(tmp_path):
     assert "url(" not in text
 
 
-def test_every_picture_says_what_it_shows(tmp_path):
+def test_every_picture_has_alternative_text(tmp_path):
     assert all(picture.get("alt") for picture in Page(full(tmp_path)).all("img"))
 
 
@@ -94,7 +94,7 @@ def test_figures_are_valid_svg_without_scripts(tmp_path):
         assert "{http://www.w3.org/2000/svg}script" not in {node.tag for node in ElementTree.fromstring(figure).iter()}
 
 
-def test_whatever_is_named_by_users_is_escaped(tmp_path):
+def test_names_chosen_by_users_are_escaped(tmp_path):
     plain = Page(full(tmp_path))
     hostile = Page(
         written(
@@ -120,7 +120,7 @@ def test_headline_and_table_show_the_metrics(tmp_path):
         assert f"{figure:.3f}" in text
 
 
-def test_figure_that_is_nan_is_a_dash_and_sorts_last(tmp_path):
+def test_nan_is_shown_as_a_dash_and_sorts_last(tmp_path):
     page = Page(written(tmp_path, names=("sky", "road", "car"), loss=math.nan))
     assert "–" in page.text
     text = Page(written(tmp_path, names=("only",))).tags  # a single class without a pixel: nothing but NaN
@@ -139,7 +139,7 @@ def test_without_history_settings_facts_and_examples_their_sections_are_absent(t
     assert headings <= set(Page(full(tmp_path)).text)
 
 
-def test_settings_read_as_in_yaml(tmp_path):
+def test_settings_are_formatted_as_in_yaml(tmp_path):
     text = Page(
         written(tmp_path, settings={"seed": 3, "model": {"smoothing": True, "encoder_depth": None, "crop": [320, 240]}})
     ).text
@@ -150,7 +150,7 @@ def test_equal_input_gives_equal_bytes(tmp_path):
     assert full(tmp_path) == full(tmp_path)
 
 
-def test_place_that_cannot_be_written_is_one_clear_line(tmp_path):
+def test_unwritable_path_is_an_error_of_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         written(tmp_path / "file" / "below")

@@ -30,7 +30,7 @@ def example_of(truth, labels, image=None):
 
 
 @given(st.lists(st.floats(0, 1) | st.just(math.nan), max_size=20), st.integers(0, 8))
-def test_chosen_are_the_worst_and_the_best_without_repetition(mious, count):
+def test_worst_and_best_images_are_selected_once_each(mious, count):
     scores = [ImageScore(str(index), miou, 0.5, 1) for index, miou in enumerate(mious)]
     chosen = select_examples(scores, count)
     ranked = sorted(miou for miou in mious if not math.isnan(miou))

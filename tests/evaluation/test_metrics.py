@@ -31,7 +31,7 @@ def metrics_of_pixels(labels, truth, num_classes=K, images=1):
 
 
 @given(st.data())
-def test_figures_of_classes_equal_scikit_learn(data):
+def test_class_metrics_equal_scikit_learn(data):
     truth = data.draw(PIXELS)
     labels = data.draw(hnp.arrays(np.uint8, truth.shape, elements=st.integers(0, K - 1)))
     metrics = metrics_of_pixels(labels, truth)
@@ -60,7 +60,7 @@ def test_means_equal_scikit_learn_over_the_classes_that_occur(data):
 
 
 @given(st.data())
-def test_figures_equal_their_definition_in_a_loop(data):
+def test_metrics_equal_their_definition_in_a_loop(data):
     truth = data.draw(hnp.arrays(np.uint8, st.integers(1, 40), elements=st.integers(0, K - 1) | st.just(255)))
     labels = data.draw(hnp.arrays(np.uint8, truth.shape, elements=st.integers(0, K - 1)))
     metrics = metrics_of_pixels(labels, truth)
@@ -78,13 +78,13 @@ def test_class_in_neither_truth_nor_prediction_is_left_out_of_the_mean():
     assert metrics.miou == metrics.mean_dice == 1.0
 
 
-def test_class_that_is_only_predicted_counts_zero():
+def test_class_that_is_only_predicted_scores_zero():
     metrics = metrics_of_pixels([0, 0, 2], [0, 0, 0], num_classes=3)
     assert metrics.classes[2].iou == metrics.classes[2].dice == 0.0
     assert metrics.miou == pytest.approx((2 / 3 + 0) / 2)
 
 
-def test_without_a_labelled_pixel_all_figures_are_null():
+def test_without_labelled_pixels_all_metrics_are_null():
     content = metrics_of_pixels([0, 1], [255, 255], num_classes=2).to_dict()
     assert (
         content["miou"] is content["pixel_accuracy"] is content["mean_class_accuracy"] is content["mean_dice"] is None

@@ -30,7 +30,7 @@ def test_every_class_that_occurs_is_shown(images: list[list[int]], wanted: int) 
 
 @given(counts, st.integers(1, 8))
 @settings(max_examples=80, deadline=None)
-def test_as_many_as_requested_are_shown_if_there_are_so_many(images: list[list[int]], wanted: int) -> None:
+def test_the_requested_number_of_images_is_shown_if_available(images: list[list[int]], wanted: int) -> None:
     chosen = selector(images).select(wanted)
     assert chosen == sorted(set(chosen))
     assert min(wanted, len(images)) <= len(chosen) <= max(wanted, K)

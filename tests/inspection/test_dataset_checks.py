@@ -20,7 +20,7 @@ def image(tmp_path: Path) -> Path:
     return write_image(tmp_path / "a.tif", np.zeros((40, 60, 3), np.uint8))
 
 
-def test_geojson_file_of_one_image_whose_areas_are_outside_it_is_reported_and_a_shared_one_is_not(image: Path) -> None:
+def test_geojson_file_without_areas_on_its_image_is_reported_unless_it_is_shared(image: Path) -> None:
     on, off = (
         write_geojson(image.with_name(f"{name}.geojson"), [feature(polygon(on_map(box(x, 2, x + 5, 9))))], crs=UTM)
         for name, x in (("on", 2), ("off", 900))

@@ -16,7 +16,7 @@ from pyramidseg.data.records import Record
 from pyramidseg.inspection.inspect_dataset import Inspection, inspect_dataset
 from pyramidseg.inspection.inspection_report import (
     MAX_SHOWN,
-    check_out,
+    check_output_folder,
     plot_histogram,
     plot_sizes,
     render_inspection,
@@ -141,13 +141,13 @@ class TestOut:
         assert names == {"inspection.html", "inspection.json", "dataset.yaml", "settings.yaml"}
 
     def test_earlier_inspection_is_replaced_only_with_overwrite(self, inspection: Inspection, tmp_path: Path) -> None:
-        check_out(tmp_path / "out", overwrite=False)
+        check_output_folder(tmp_path / "out", overwrite=False)
         write_inspection(tmp_path / "out", inspection)
         with pytest.raises(
             OutputError, match=r"already contains inspection\.html; use --overwrite to replace this inspection"
         ):
-            check_out(tmp_path / "out", overwrite=False)
-        check_out(tmp_path / "out", overwrite=True)
+            check_output_folder(tmp_path / "out", overwrite=False)
+        check_output_folder(tmp_path / "out", overwrite=True)
 
     @pytest.mark.parametrize("overwrite", [False, True])
     def test_edited_dataset_file_is_never_overwritten(
@@ -157,16 +157,16 @@ class TestOut:
         file = tmp_path / "out" / "dataset.yaml"
         file.write_text(file.read_text().replace("ground", "soil"))
         with pytest.raises(OutputError, match=r"dataset\.yaml: was edited|already contains"):
-            check_out(tmp_path / "out", overwrite=overwrite)
+            check_output_folder(tmp_path / "out", overwrite=overwrite)
 
     def test_other_files_are_never_overwritten(self, tmp_path: Path) -> None:
         (tmp_path / "dataset.yaml").write_text("classes: [a, b]")
         with pytest.raises(OutputError, match=r"already contains dataset\.yaml; it is not from an inspection"):
-            check_out(tmp_path, overwrite=True)
+            check_output_folder(tmp_path, overwrite=True)
         (tmp_path / "thesis.txt").write_text("mine")
-        check_out(tmp_path / "other", overwrite=False)
+        check_output_folder(tmp_path / "other", overwrite=False)
         with pytest.raises(OutputError, match="is a file, not a folder"):
-            check_out(tmp_path / "thesis.txt", overwrite=True)
+            check_output_folder(tmp_path / "thesis.txt", overwrite=True)
 
     def test_outdated_proposal_is_removed(self, inspection: Inspection, tmp_path: Path) -> None:
         write_inspection(tmp_path, inspection)
@@ -174,7 +174,7 @@ class TestOut:
         made = dataset_from_records(train=splits["train"], val=splits["val"], classes=["a", "b", "c"])
         write_inspection(tmp_path, inspect_dataset(made, data=DataConfig()))
         assert not (tmp_path / "dataset.yaml").exists()
-        check_out(tmp_path, overwrite=True)
+        check_output_folder(tmp_path, overwrite=True)
 
 
 class TestPlots:

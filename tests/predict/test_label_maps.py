@@ -38,7 +38,7 @@ def assert_best_up_to(labels, full, tolerance):
 
 @given(cases(st.integers(-4, 4), np.float64, st.builds(LogitGeometry, st.sampled_from([1, 2, 4]), st.just(False))))
 @settings(max_examples=150, deadline=None)
-def test_equal_interpolate_then_argmax_ties_included_where_arithmetic_is_exact(case):
+def test_exact_arithmetic_gives_the_argmax_of_the_interpolation_including_ties(case):
     coarse, geometry, crop = case  # small whole numbers and weights of eighths: nothing is rounded
     labels = label_maps(coarse[None], *crop, geometry)[0].numpy()
     np.testing.assert_array_equal(labels, upsample_rows(coarse, geometry, crop).argmax(axis=0))
@@ -46,7 +46,7 @@ def test_equal_interpolate_then_argmax_ties_included_where_arithmetic_is_exact(c
 
 @given(cases(st.floats(-1e3, 1e3), np.float64))
 @settings(max_examples=150, deadline=None)
-def test_equal_interpolate_then_argmax_in_float64(case):
+def test_float64_gives_the_argmax_of_the_interpolation(case):
     coarse, geometry, crop = case
     labels, full = label_maps(coarse[None], *crop, geometry)[0].numpy(), upsample_rows(coarse, geometry, crop)
     assert_best_up_to(labels, full, 1e-13)
@@ -57,7 +57,7 @@ def test_equal_interpolate_then_argmax_in_float64(case):
 
 @given(cases(st.floats(-1e3, 1e3, width=32), np.float32))
 @settings(max_examples=100, deadline=None)
-def test_differ_in_float32_only_where_the_best_two_are_within_rounding(case):
+def test_float32_differs_only_where_the_best_two_logits_are_equal_up_to_rounding(case):
     coarse, geometry, crop = case
     full = upsample_rows(coarse.double(), geometry, crop)
     assert_best_up_to(label_maps(coarse[None], *crop, geometry)[0].numpy(), full, 1e-6)
@@ -77,7 +77,7 @@ def test_batches_in_either_memory_format_equal_the_argmax(align_corners, memory_
     assert torch.equal(labels.long(), geometry.upsample(coarse, 50, 61).argmax(dim=1))
 
 
-def test_work_in_small_blocks_gives_the_same(monkeypatch):
+def test_result_does_not_depend_on_the_block_size(monkeypatch):
     coarse, geometry = random_logits(1, 9, 11, 12), LogitGeometry(4, align_corners=False)
     whole = label_maps(coarse, 42, 48, geometry)
     monkeypatch.setattr(labels_module, "BLOCK_VALUES", 200)  # two rows of cells, and a few mixed cells at a time
@@ -106,13 +106,13 @@ def test_a_class_that_wins_at_no_corner_can_win_inside():
     assert labels[4, 4] == 2
 
 
-def test_agreeing_cells_hold_no_other_class():
+def test_cells_with_equal_corners_have_a_single_class():
     for corners in itertools.product([0.0, 1.0], repeat=4):
         coarse = torch.stack([torch.tensor(corners).view(2, 2), torch.tensor(corners).view(2, 2) + 0.1])
         assert label_maps(coarse[None], 8, 8, LogitGeometry(4, align_corners=False)).min() == 1
 
 
-def test_what_is_not_a_number_wins_as_in_the_argmax():
+def test_nan_wins_as_in_the_argmax():
     coarse = random_logits(1, 4, 5, 5)
     coarse[0, 2, 3, 3] = torch.nan
     geometry = LogitGeometry(4, align_corners=False)

@@ -46,7 +46,7 @@ def test_pictures_hold_colours_overlay_and_confidence(written, segmentation):
             assert np.array_equal(np.asarray(picture), pixels)
 
 
-def test_probabilities_come_with_the_names_of_their_classes(written, segmentation):
+def test_probabilities_are_saved_with_the_class_names(written, segmentation):
     with np.load(written["probabilities"]) as archive:
         assert archive["classes"].tolist() == list(CLASSES.names)
         assert archive["probabilities"].dtype == np.float16
@@ -78,7 +78,7 @@ def test_confidence_is_written_in_blocks_of_the_same_values(segmentation, tmp_pa
 @pytest.mark.parametrize(
     ("text", "ours"), [('{"pyramidseg": "0.1"}', True), ('{"other": 1}', False), ("[]", False), ("no JSON", False)]
 )
-def test_json_is_ours_by_its_key(tmp_path, text, ours):
+def test_json_is_recognised_by_its_key(tmp_path, text, ours):
     (tmp_path / "x.json").write_text(text)
     assert is_ours(tmp_path / "x.json") is ours
 

@@ -12,7 +12,7 @@ def squares(items, **options):
     return map_in_order(lambda item: item**2, items, **options)
 
 
-def test_results_keep_the_order_whatever_takes_longer():
+def test_results_keep_the_order_of_the_items():
     def work(item):
         time.sleep(0.002 * (item % 3 == 0))
         return item
@@ -91,6 +91,6 @@ def test_batches_are_bounded_in_pixels():
     assert [len(batch) for batch in batches] == [3, 3, 1]
 
 
-def test_results_come_in_order_as_soon_as_those_before_are_there():
+def test_restore_order_yields_each_result_once_its_predecessors_are_there():
     early = restore_order(iter([[(1, "b"), (2, "c")], [(0, "a")], [(3, "d")]]))
     assert list(early) == ["a", "b", "c", "d"]

@@ -109,7 +109,7 @@ def test_an_input_is_recognised_through_a_link(predictor, images, tmp_path):
         predict_files(predictor, [images], tmp_path / "out")
 
 
-def test_a_foreign_file_in_the_way_is_never_overwritten(predictor, images, tmp_path):
+def test_a_foreign_file_is_never_overwritten(predictor, images, tmp_path):
     theirs = save_image(tmp_path / "truth" / "a.png")
     before = theirs.read_bytes()
     with pytest.raises(OutputError, match="not written by pyramidseg"):
@@ -117,7 +117,7 @@ def test_a_foreign_file_in_the_way_is_never_overwritten(predictor, images, tmp_p
     assert theirs.read_bytes() == before
 
 
-def test_a_foreign_summary_in_the_way_is_never_overwritten(predictor, images, tmp_path):
+def test_a_foreign_summary_is_never_overwritten(predictor, images, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "predictions.json").write_text("[]")
     with pytest.raises(OutputError, match=r"predictions\.json: exists"):
@@ -134,7 +134,7 @@ def test_a_foreign_summary_in_the_way_is_never_overwritten(predictor, images, tm
         lambda path: path.mkdir(),
     ],
 )
-def test_a_foreign_archive_in_the_way_is_never_overwritten(predictor, images, tmp_path, write):
+def test_a_foreign_archive_is_never_overwritten(predictor, images, tmp_path, write):
     (tmp_path / "out").mkdir()
     theirs = tmp_path / "out" / "a_probabilities.npz"
     write(theirs)
@@ -196,7 +196,7 @@ def test_progress_sees_every_image(predictor, images, tmp_path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_interruption_leaves_whole_files_only_and_the_earlier_summary(images, tmp_path, error):
+def test_an_interruption_leaves_complete_files_and_the_earlier_summary(images, tmp_path, error):
     class Interrupted(Brightness):
         def coarse_logits(self, images):
             if len(self.batches) == 4:
@@ -244,7 +244,7 @@ def test_written_files_have_the_permissions_that_the_umask_leaves(predictor, ima
         assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_a_long_folder_keeps_nothing_but_its_failures(predictor, images, tmp_path):
+def test_only_failed_entries_are_kept_in_memory(predictor, images, tmp_path):
     """The summary object of many images is as small as that of a few: entries go to the file."""
     for index in range(40):
         save_image(images / f"c{index:02}.png")

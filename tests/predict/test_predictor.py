@@ -73,7 +73,7 @@ def test_tiles_that_overlap_by_the_receptive_field_give_the_labels_of_the_whole_
     assert np.array_equal(tiled.predict(image).labels, whole.labels)
 
 
-def test_small_images_are_not_cut(model):
+def test_small_images_are_not_tiled(model):
     results = Predictor(model, device="cpu", tile_px=64).predict_results([noise(64, 64), noise(64, 65)])
     assert [result.tiles is not None for result in results] == [False, True]
 
@@ -156,7 +156,7 @@ def test_the_model_is_at_most_a_few_batches_ahead_of_the_caller():
     stream.close()
 
 
-def test_an_image_alone_goes_to_the_model_without_a_copy():
+def test_a_single_image_is_not_copied():
     seen = []
 
     class Seeing(Brightness):
@@ -213,7 +213,7 @@ def pipeline_threads():
     ]
 
 
-def test_an_error_in_the_images_own_source_travels():
+def test_an_error_of_the_image_iterable_is_raised():
     def images():
         yield grey(4, 4)
         raise OSError("the camera is gone")
@@ -267,13 +267,13 @@ def test_arrays_that_are_not_images_are_rejected(image, message):
         Predictor(Brightness()).predict(image)
 
 
-def test_mirrored_views_of_arrays_are_taken():
+def test_mirrored_views_of_arrays_are_accepted():
     image = np.concatenate([grey(3, 2, 255), grey(3, 2, 0)], axis=1)
     assert Predictor(Brightness()).predict(image[:, ::-1]).labels[0].tolist() == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32, np.float64])
-def test_arrays_of_either_byte_order_are_taken(dtype):
+def test_arrays_of_either_byte_order_are_accepted(dtype):
     image = noise(5, 7).astype(dtype) / (255 if dtype in (np.float32, np.float64) else 1)
     image = image.astype(dtype)
     swapped = image.astype(image.dtype.newbyteorder("S"))

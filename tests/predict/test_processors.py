@@ -24,7 +24,7 @@ def quota(tmp_path, *texts):
         (("300000\n", "100000\n"), 3),
     ],
 )
-def test_a_containers_share_bounds_the_processors(tmp_path, monkeypatch, texts, expected):
+def test_the_processors_of_a_container_are_its_share(tmp_path, monkeypatch, texts, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     monkeypatch.setattr("pyramidseg.base.machine._QUOTAS", quota(tmp_path, *texts))
     assert available_processors() == expected

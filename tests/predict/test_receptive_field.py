@@ -26,7 +26,7 @@ def test_a_meta_model_has_the_networks_shapes_and_no_values():
     }
 
 
-def test_the_global_random_state_is_left_alone():
+def test_the_global_random_state_is_not_changed():
     state = torch.get_rng_state()
     measured()
     assert torch.equal(torch.get_rng_state(), state)

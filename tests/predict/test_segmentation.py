@@ -39,7 +39,7 @@ def assert_equal(found, expected):
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_everything_is_what_the_full_size_logits_give(geometry):
+def test_all_outputs_equal_those_of_the_full_size_logits(geometry):
     height, width = size_of(geometry)
     confidence, labels = (full := geometry.upsample(COARSE[None], height, width)[0].softmax(0)).max(0)
     found = segment_coarse(COARSE, height, width, geometry, CLASSES, EVERYTHING)
@@ -50,7 +50,7 @@ def test_everything_is_what_the_full_size_logits_give(geometry):
 @pytest.mark.parametrize(
     "options", [OutputOptions(), OutputOptions(confidence=True), OutputOptions(probabilities=True)]
 )
-def test_only_what_was_asked_for_is_there(options):
+def test_only_requested_outputs_are_computed(options):
     geometry = GEOMETRIES[0]
     found = segment_coarse(COARSE, 33, 30, geometry, CLASSES, options)
     assert (found.confidence is not None, found.probabilities is not None) == options
@@ -59,7 +59,7 @@ def test_only_what_was_asked_for_is_there(options):
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 @pytest.mark.parametrize("options", [OutputOptions(), EVERYTHING])
-def test_blocks_give_what_the_whole_gives(geometry, options):
+def test_row_blocks_of_logits_equal_the_whole_image(geometry, options):
     height, width = size_of(geometry)
     blocks = [RowBlock(first, COARSE[:, first:end]) for first, end in ((0, 3), (2, 4), (3, 8), (7, 9))]
     rows, columns = bilinear_axis(9, height, geometry), bilinear_axis(8, width, geometry)
@@ -74,14 +74,14 @@ def test_blocks_below_the_crop_hold_no_pixel():
     assert_equal(found, segment_coarse(COARSE, 5, 32, GEOMETRIES[0], CLASSES, OutputOptions()))
 
 
-def test_a_few_rows_at_a_time_give_the_same(monkeypatch):
+def test_result_does_not_depend_on_the_rows_at_a_time(monkeypatch):
     whole = segment_coarse(COARSE, 33, 30, GEOMETRIES[0], CLASSES, EVERYTHING)
     monkeypatch.setattr(segmentation_module, "FULL_VALUES", 2 * 5 * 30)
     assert_equal(segment_coarse(COARSE, 33, 30, GEOMETRIES[0], CLASSES, EVERYTHING), whole)
 
 
 @pytest.mark.parametrize("options", [OutputOptions(), EVERYTHING])
-def test_a_batch_gives_what_its_images_give(options):
+def test_a_batch_equals_its_single_images(options):
     coarse = torch.stack((COARSE, COARSE.flip(0), COARSE.flip(1)))
     found = segment_batch(coarse, 33, 30, GEOMETRIES[0], CLASSES, options)
     for own, logits in zip(found, coarse, strict=True):
@@ -103,7 +103,7 @@ class TestSegmentation:
     def segmentation(self):
         return Segmentation(np.array([[1, 1], [1, 0]], np.uint8), self.CLASSES)
 
-    def test_shares_list_what_was_found_largest_first(self):
+    def test_shares_list_the_classes_found_largest_first(self):
         assert list(self.segmentation().shares().items()) == [("road", 0.75), ("sky", 0.25)]
 
     def test_colours_are_those_of_the_classes(self):
@@ -133,7 +133,7 @@ class TestSegmentation:
         with pytest.raises(DataError, match="sizes differ"):
             self.segmentation().overlay(np.zeros((3, 2, 3), np.uint8))
 
-    def test_blocks_of_rows_give_what_the_whole_gives(self, monkeypatch):
+    def test_row_blocks_of_pictures_equal_the_whole_picture(self, monkeypatch):
         rng = np.random.default_rng(0)
         labels, image = rng.integers(0, 3, (7, 5), np.uint8), rng.integers(0, 256, (7, 5, 3), np.uint8)
         segmentation = Segmentation(labels, self.CLASSES)
@@ -147,7 +147,7 @@ class TestSegmentation:
             for count, index in sorted(((int((labels == index).sum()), index) for index in range(3)), reverse=True)
         }
 
-    def test_memory_beside_the_result_does_not_grow_with_the_image(self, monkeypatch):
+    def test_extra_memory_does_not_grow_with_the_image(self, monkeypatch):
         monkeypatch.setattr(segmentation_module, "BLOCK_PIXELS", 2**14)
         pixels = 2**20
         segmentation = Segmentation(np.ones((2**10, 2**10), np.uint8), self.CLASSES)

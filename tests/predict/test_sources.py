@@ -23,7 +23,7 @@ def test_a_folder_is_mirrored(folder):
     assert sorted(stems(folder)) == ["a", "b", "deep/d", "deep/down/c"]
 
 
-def test_a_file_goes_by_its_name(folder):
+def test_stem_of_a_file_is_its_name(folder):
     assert stems(str(folder / "deep" / "down" / "c.png")) == ["c"]
 
 
@@ -37,16 +37,16 @@ def test_folders_that_a_pattern_matches_are_searched(folder):
     assert sorted(stems(f"{folder}/d*")) == ["deep/d", "deep/down/c"]
 
 
-def test_a_file_with_the_signs_of_a_pattern_in_its_name_is_taken_literally(folder):
+def test_an_existing_file_is_not_taken_as_a_pattern(folder):
     (folder / "b.png").rename(folder / "b[1].png")
     assert stems(folder / "b[1].png") == ["b[1]"]
 
 
-def test_every_image_comes_once(folder):
+def test_every_image_is_listed_once(folder):
     assert sorted(stems(folder, folder / "a.jpg", f"{folder}/*.jpg")) == ["a", "b", "deep/d", "deep/down/c"]
 
 
-def test_dots_in_a_name_stay(folder):
+def test_dots_in_a_name_are_kept(folder):
     (folder / "b.png").rename(folder / "b.v2.png")
     assert "b.v2" in stems(folder)
 
@@ -57,13 +57,13 @@ def test_an_output_folder_within_a_source_is_left_out(folder):
     assert stems(f"{folder}/**/*.png", outside=out) == ["b"]
 
 
-def test_what_is_named_itself_is_taken_from_the_output_folder(folder):
+def test_a_file_named_explicitly_is_used_even_from_the_output_folder(folder):
     out = folder / "deep"
     assert stems(out / "d.tif", outside=out) == ["d"]
     assert sorted(stems(out, outside=out)) == ["d", "down/c"]
 
 
-def test_relative_names_are_taken(folder, monkeypatch):
+def test_relative_paths_are_accepted(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     assert sorted(stems("images")) == ["a", "b", "deep/d", "deep/down/c"]
     assert stems("images/*.jpg") == ["a"]

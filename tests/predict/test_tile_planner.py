@@ -73,7 +73,7 @@ def test_small_images_do_not_query_the_memory(backend, free):
     assert TilePlanner(backend).plan(1024, 2048) is None
 
 
-def test_whole_means_whole(backend, free):
+def test_tile_px_whole_never_uses_tiles(backend, free):
     free(0)
     assert TilePlanner(backend, tile_px="whole").plan(9000, 9000) is None
 
@@ -104,7 +104,7 @@ def test_by_default_tiles_are_exact_where_that_is_cheap():
     assert default_overlap(64, None) == 32
 
 
-def test_views_at_several_scales_need_more(backend, free):
+def test_views_at_several_scales_need_more_memory(backend, free):
     free(2**30)
     plain, augmented = TilePlanner(backend), TilePlanner(TestTimeAugmentation(backend))
     assert augmented.needed_bytes(1024, 9000, 9000) > plain.needed_bytes(1024, 9000, 9000)
@@ -151,7 +151,7 @@ def test_impossible_tiles_are_rejected_at_once(backend, options, message):
         TilePlanner(backend, **options)
 
 
-def test_the_need_grows_with_the_channels_and_covers_the_maps_kept_for_the_merge():
+def test_memory_grows_with_the_channels_and_covers_the_maps_kept_for_the_merge():
     narrow, wide = (
         bytes_per_pixel(
             ModelConfig(

@@ -91,7 +91,7 @@ def test_tiles_equal_the_whole_image_where_the_overlap_covers_the_receptive_fiel
     torch.testing.assert_close(found, whole, rtol=0, atol=1e-12)
 
 
-def test_a_margin_below_the_receptive_field_would_not_do():
+def test_a_margin_below_the_receptive_field_is_not_exact():
     backend = Double()
     receptive_field = backend.receptive_field()
     overlap = round_up(2 * receptive_field, GRID_PX)
@@ -101,7 +101,7 @@ def test_a_margin_below_the_receptive_field_would_not_do():
 
 
 @pytest.mark.parametrize("settings", [{"norm": "group"}, {"align_corners": True}, {}])
-def test_otherwise_tiles_are_near_the_whole_image(settings):
+def test_smaller_overlaps_stay_close_to_the_whole_image(settings):
     backend, image = Double(**settings), noise(200, 333)
     whole = backend.coarse_logits(image[None])[0]
     found, _ = blended(backend, image, Tiles(160, 64))

@@ -47,7 +47,7 @@ def test_is_the_mean_of_probabilities_of_a_loop(dtype):
     torch.testing.assert_close(averaged, torch.stack(views).mean(0))
 
 
-def test_does_not_care_for_the_direction():
+def test_mirrored_input_gives_the_mirrored_result():
     augmented = TestTimeAugmentation(Filters())
     torch.testing.assert_close(augmented(IMAGES.flip(3)).flip(3), augmented(IMAGES))
 
@@ -60,7 +60,7 @@ def test_a_single_pixel_can_be_scaled():
     assert TestTimeAugmentation(Filters(), scales=(0.1, 1.0))(IMAGES[..., :1, :1]).shape == (2, 2, 1, 1)
 
 
-def test_its_coarse_logits_are_those_of_the_full_size():
+def test_coarse_logits_have_full_size():
     augmented = TestTimeAugmentation(Filters())
     assert augmented.geometry.stride == 1
     assert torch.equal(augmented.coarse_logits(IMAGES), augmented(IMAGES))

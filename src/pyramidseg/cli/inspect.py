@@ -33,11 +33,11 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.base.files import check_writable
     from pyramidseg.formats.dataset_yaml import reading_config
     from pyramidseg.inspection.inspect_dataset import inspect_dataset
-    from pyramidseg.inspection.inspection_report import PAGE, check_out, write_inspection
+    from pyramidseg.inspection.inspection_report import PAGE, check_output_folder, write_inspection
 
     out = Path(arguments.out)
     data = reading_config(arguments.settings)
-    check_out(out, overwrite=arguments.overwrite)
+    check_output_folder(out, overwrite=arguments.overwrite)
     check_writable(out)  # before the work, not after it
     inspection = inspect_dataset(arguments.dataset, data=data)
     write_inspection(out, inspection)

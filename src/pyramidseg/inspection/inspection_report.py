@@ -32,7 +32,7 @@ MAX_POINTS = 400
 RGB = ("#d1495b", "#3a9d5d", "#3d7dca")
 
 
-def check_out(folder: Path, *, overwrite: bool) -> None:
+def check_output_folder(folder: Path, *, overwrite: bool) -> None:
     """Check that nothing is overwritten except, with `overwrite`, the files of an earlier inspection.
 
     Raises:

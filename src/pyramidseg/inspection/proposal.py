@@ -84,7 +84,10 @@ def propose_settings(table: ImageTable) -> dict[str, dict[str, Any]]:
         return {}
     short = float(np.median(np.minimum(table.height[known], table.width[known])))
     most = LARGE_CROP if short >= LARGE_SIDE else USUAL_CROP
-    crop = [_crop(np.quantile(side[known], 0.1), most) for side in (table.height, table.width)]
+    crop = [
+        int(np.clip(np.quantile(side[known], 0.1) // COARSEST_STRIDE * COARSEST_STRIDE, COARSEST_STRIDE, most))
+        for side in (table.height, table.width)
+    ]
     channels, counts = np.unique(table.channels[known], return_counts=True)
     usual = int(channels[counts.argmax()])
     settings: dict[str, dict[str, Any]] = {"data": {"crop": crop}, "loss": {"class_weights": "sqrt_median_frequency"}}
@@ -140,10 +143,6 @@ def _propose_dataset(
     if "val_share" in content and "group" not in content and (pattern := sequence_pattern(ids)):
         remarks.append(f"if images whose names differ only in a number belong together, add group: {pattern!r}")
     return content, tuple(remarks)
-
-
-def _crop(side: float, most: int) -> int:
-    return int(min(max(side // COARSEST_STRIDE, 1) * COARSEST_STRIDE, most))
 
 
 def _flow(value: object) -> str:

@@ -25,7 +25,7 @@ def meta_model(settings: ModelConfig, num_classes: int) -> Segmenter:
 
 
 def receptive_field_px(settings: ModelConfig) -> int | None:
-    """Pixels beside the border of a window whose logits depend on what is beyond it, to either side.
+    """Distance in pixels from the border of a window within which logits depend on pixels outside the window.
 
     Valid for a border anywhere on the grid of the coarsest level.
 
