@@ -3,6 +3,9 @@
 Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon (momentum, Newton-Schulz iteration). The update is
 scaled as in Liu et al. 2025, arXiv 2502.16982, section 2.2, so that AdamW's learning rate and weight decay apply.
 `torch.optim.Muon` accepts matrices only; here the filters of a convolution are the rows of a matrix.
+
+`timm.optim.Muon` trains as well in the same time where bfloat16 is fast (docs/recipe.md). This one is kept for CPUs
+where it is not, and because checkpoints of earlier runs contain its state.
 """
 
 from collections.abc import Iterable, Sequence
