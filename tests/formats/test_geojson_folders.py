@@ -13,6 +13,7 @@ from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.yaml_proposal import AmbiguousDatasetError
 from pyramidseg.images.georeference import read_georeference
 from pyramidseg.inspection import check_dataset
 
@@ -79,7 +80,7 @@ def test_one_file_for_all_images(tmp_path: Path) -> None:
     assert pixels(dataset)["foreground"] == 16 + 25
 
 
-def test_images_and_files_beside_each_other(tmp_path: Path) -> None:
+def test_images_and_files_next_to_each_other(tmp_path: Path) -> None:
     write_tiles(tmp_path, tmp_path)
     assert pixels(open_dataset(tmp_path, DataConfig()))["foreground"] == 48
 
@@ -92,7 +93,7 @@ def test_images_and_files_beside_each_other(tmp_path: Path) -> None:
         ("images", "labels", "tile_", "tile_buildings_"),
     ],
 )
-def test_names_that_begin_otherwise_meet_by_what_tells_them_apart(
+def test_names_with_different_prefixes_are_paired_by_the_rest(
     tmp_path: Path, images: str, vectors: str, first: str, second: str
 ) -> None:
     write_tiles(tmp_path / images, tmp_path / vectors, first=first, second=second)
@@ -118,13 +119,16 @@ def test_an_image_without_a_file_is_a_defect(tmp_path: Path) -> None:
         open_dataset(tmp_path, DataConfig())
 
 
-def test_several_folders_of_images_are_not_chosen_from(tmp_path: Path) -> None:
+def test_several_folders_of_images_are_refused_with_yaml_to_paste(tmp_path: Path) -> None:
     write_tiles(tmp_path / "PAN", tmp_path / "geojson")
     write_tiles(tmp_path / "MUL", tmp_path / "geojson")
-    with pytest.raises(DataError, match=r"several ways; .*train: \{images: MUL, masks: geojson\}; or \{images: PAN"):
+    with pytest.raises(AmbiguousDatasetError, match="several ways; to settle it") as caught:
         open_dataset(tmp_path, DataConfig())
-    file = describe(tmp_path, train={"images": "MUL", "masks": "geojson"})
-    assert pixels(open_dataset(file, DataConfig()))["foreground"] == 48
+    assert "# train: {images: PAN, masks: geojson}" in caught.value.suggestion
+    (tmp_path / "dataset.yaml").write_text(caught.value.suggestion)
+    dataset = open_dataset(tmp_path, DataConfig())
+    assert {record.image.parent.name for record in dataset.split("train")} == {"MUL"}
+    assert pixels(dataset)["foreground"] == 48
 
 
 @pytest.mark.parametrize("suffix", [".geojson", ".json"])
@@ -166,7 +170,9 @@ class TestClasses:
             assert dataset.classes.names == names
             assert pixels(dataset)["house"] == 16 + 25 + 36
 
-    def test_a_property_parts_them_and_those_without_it_are_ignored_with_a_note(self, roofs: Path) -> None:
+    def test_a_property_divides_polygons_into_classes_and_those_without_it_are_ignored_with_a_note(
+        self, roofs: Path
+    ) -> None:
         dataset = open_dataset(roofs, DataConfig(class_property="roof"))
         assert pixels(dataset) == {"background": 3 * SIDE * SIDE - 77, "tile": 25, "tin": 16}
         assert "polygons are divided into classes by their property 'roof': tile 1, tin 1" in dataset.notes

@@ -7,6 +7,7 @@ from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.formats.open_dataset import open_with_defects
+from pyramidseg.formats.yaml_proposal import AmbiguousDatasetError
 
 
 class TestTwoFolders:
@@ -46,7 +47,7 @@ class TestTwoFolders:
         with pytest.raises(DataError, match=expected):
             opened(tmp_path)
 
-    def test_single_partnerless_file_is_told_as_it_is(self, tmp_path: Path) -> None:
+    def test_single_file_without_a_partner_is_reported_in_full(self, tmp_path: Path) -> None:
         pairs(tmp_path / "images", tmp_path / "masks", ["a", "b"])
         image(tmp_path / "images" / "lone.jpg")
         with pytest.raises(DataError, match=r"images/lone\.jpg: no mask of this name in .*; add it, or remove"):
@@ -72,7 +73,7 @@ class TestTwoFolders:
             opened(tmp_path)
 
     @pytest.mark.parametrize("suffix", ["_label", "_mask", "-mask", "_GT", "_L"])
-    def test_common_suffix_of_masks_is_taken_off_aloud(self, tmp_path: Path, suffix: str) -> None:
+    def test_common_suffix_of_masks_is_removed_with_a_note(self, tmp_path: Path, suffix: str) -> None:
         for name in ("1", "2"):
             image(tmp_path / "Images" / f"{name}.jpg")
             mask(tmp_path / "Masks" / f"{name}{suffix}.PNG")
@@ -80,7 +81,7 @@ class TestTwoFolders:
         assert has_note(dataset, f"masks have the suffix '{suffix}'")
         assert all_ids(dataset) == ["1", "2"]
 
-    def test_common_suffix_of_images_is_taken_off_aloud(self, tmp_path: Path) -> None:
+    def test_common_suffix_of_images_is_removed_with_a_note(self, tmp_path: Path) -> None:
         for name in ("1", "2"):
             image(tmp_path / "images" / f"{name}_sat.jpg")
             mask(tmp_path / "masks" / f"{name}_mask.png")
@@ -105,7 +106,7 @@ class TestTwoFolders:
         with pytest.raises(DataError, match="image without a mask"):
             opened(tmp_path)
 
-    def test_test_split_without_masks_is_left_out_aloud(self, tmp_path: Path) -> None:
+    def test_test_split_without_masks_is_left_out_with_a_note(self, tmp_path: Path) -> None:
         for split in ("train", "val"):
             pairs(tmp_path / split / "images", tmp_path / split / "masks", ["a"])
         image(tmp_path / "test" / "images" / "t.jpg")
@@ -119,13 +120,13 @@ class TestTwoFolders:
         with pytest.raises(DataError, match=r"val/images: there is no folder masks"):
             opened(tmp_path)
 
-    def test_images_beside_the_splits_are_announced(self, tmp_path: Path) -> None:
+    def test_images_next_to_the_splits_are_announced(self, tmp_path: Path) -> None:
         for split in ("train", "val"):
             pairs(tmp_path / "images" / split, tmp_path / "masks" / split, ["a"])
         image(tmp_path / "images" / "extra" / "x.jpg")
         assert has_note(opened(tmp_path), "1 images in", "belong to no split")
 
-    def test_folder_of_masks_beside_one_of_text_labels_is_found(self, tmp_path: Path) -> None:
+    def test_folder_of_masks_next_to_one_of_text_labels_is_found(self, tmp_path: Path) -> None:
         pairs(tmp_path / "images", tmp_path / "masks", ["a", "b"])
         write(tmp_path / "labels" / "a.txt", "0 0.5 0.5 1 1")
         assert len(opened(tmp_path, format="paired").split("train")) == 1
@@ -133,8 +134,22 @@ class TestTwoFolders:
     def test_two_folders_of_masks_are_refused(self, tmp_path: Path) -> None:
         pairs(tmp_path / "images", tmp_path / "masks", ["a", "b"])
         mask(tmp_path / "labels" / "a.png")
-        with pytest.raises(DataError, match="both labels and masks hold images; name the right one in a YAML file"):
+        with pytest.raises(AmbiguousDatasetError, match="both labels and masks hold images; to settle it") as caught:
             opened(tmp_path)
+        write(tmp_path / "dataset.yaml", caught.value.suggestion)  # proposes labels, which lacks the mask of b
+        with pytest.raises(DataError, match=r"images/b\.jpg"):
+            opened(tmp_path)
+        write(tmp_path / "dataset.yaml", caught.value.suggestion.splitlines()[-1].removeprefix("# "))
+        assert all_ids(opened(tmp_path)) == ["a", "b"]
+
+    def test_yaml_for_two_folders_of_masks_keeps_the_splits(self, tmp_path: Path) -> None:
+        for split, name in (("train", "a"), ("val", "b")):
+            pairs(tmp_path / "data" / "images" / split, tmp_path / "data" / "masks" / split, [name])
+            mask(tmp_path / "data" / "labels" / split / f"{name}.png", 0, 1)
+        with pytest.raises(AmbiguousDatasetError) as caught:
+            opened(tmp_path)
+        write(tmp_path / "dataset.yaml", caught.value.suggestion)
+        assert ids(opened(tmp_path)) == {"train": ["a"], "val": ["b"]}
 
     def test_no_masks_at_all(self, tmp_path: Path) -> None:
         image(tmp_path / "images" / "a.jpg")
@@ -170,7 +185,7 @@ class TestOneFolder:
             ("{}.jpg", "{}.TIF"),
         ],
     )
-    def test_masks_beside_images_are_recognised_in_splits(
+    def test_masks_next_to_images_are_recognised_in_splits(
         self, tmp_path: Path, where: str, image_name: str, mask_name: str
     ) -> None:
         for split in ("train", "val"):
@@ -183,7 +198,7 @@ class TestOneFolder:
         assert [Path(name).name for name in ids(dataset)["train"]] == ["1", "2"]
         assert labels(dataset) == [0, 1]
 
-    def test_masks_beside_images_are_recognised_without_splits(self, tmp_path: Path) -> None:
+    def test_masks_next_to_images_are_recognised_without_splits(self, tmp_path: Path) -> None:
         for name in ("1", "2", "3"):
             image(tmp_path / f"{name}.jpg")
             mask(tmp_path / f"{name}_label.PNG")
@@ -191,7 +206,7 @@ class TestOneFolder:
         assert dataset.layout == "masks next to images"
         assert all_ids(dataset) == ["1", "2", "3"]
 
-    def test_image_without_a_mask_beside_it_is_named(self, tmp_path: Path) -> None:
+    def test_image_without_a_mask_next_to_it_is_named(self, tmp_path: Path) -> None:
         for name in ("1", "2"):
             image(tmp_path / f"{name}.jpg")
             mask(tmp_path / f"{name}_mask.png")
@@ -199,7 +214,7 @@ class TestOneFolder:
         with pytest.raises(DataError, match=r"3\.jpg: no mask of this name in"):
             opened(tmp_path)
 
-    def test_split_without_masks_beside_its_images_is_refused(self, tmp_path: Path) -> None:
+    def test_split_without_masks_next_to_its_images_is_refused(self, tmp_path: Path) -> None:
         for name in ("1", "3"):
             image(tmp_path / "train" / f"{name}.jpg")
             mask(tmp_path / "train" / f"{name}_mask.png")
@@ -230,7 +245,7 @@ class TestOneFolder:
 
 
 class TestNames:
-    def test_names_that_differ_in_case_from_their_partners_meet_aloud(self, tmp_path: Path) -> None:
+    def test_names_that_differ_in_case_from_their_partners_are_paired_with_a_note(self, tmp_path: Path) -> None:
         for name in ("IMG_1", "IMG_2"):
             image(tmp_path / "images" / f"{name}.JPG")
             mask(tmp_path / "masks" / f"{name.lower()}.png")

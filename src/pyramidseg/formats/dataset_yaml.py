@@ -16,7 +16,8 @@ val_share: 0.2           # share of train that becomes val if there is no val sp
 RUN/dataset.yaml is such a file: it opens the dataset of a run as the run did.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,8 @@ from pyramidseg.base.config import DataConfig, LabelConfig, MaskReference, Secti
 from pyramidseg.base.errors import ConfigError, DataError, nearest
 from pyramidseg.base.overrides import explain, load_config, parse_override
 from pyramidseg.base.text_files import read_yaml
+from pyramidseg.formats.yaml_proposal import dataset_file
+from pyramidseg.formats.yolo import is_data_yaml
 
 # The settings that decide how a dataset is read; those without effect are refused.
 
@@ -149,6 +152,62 @@ class DatasetFile(LabelConfig):
         """The splits that are given, by name."""
         given = {"train": self.train, "val": self.val, "test": self.test}
         return {name: entry for name, entry in given.items() if entry is not None}
+
+
+@dataclass(frozen=True)
+class Statements:
+    """What the user stated about a dataset, in a YAML file or in settings.
+
+    Attributes:
+        named: the folder or YAML file that the user named.
+        file: the YAML file, if there is one.
+        root: the folder of the dataset.
+    """
+
+    named: Path
+    file: Path | None
+    root: Path
+    format: str | None
+    splits: Mapping[str, SplitEntry]
+    classes: tuple[ClassEntry, ...] | None
+    config: LabelConfig
+
+    @property
+    def source(self) -> Path:
+        """What messages name: the YAML file if there is one, otherwise the folder."""
+        return self.file or self.named
+
+
+def read_statements(source: Path, data: DataConfig) -> Statements:
+    """Read the YAML file, if there is one; settings override it, and ignored values are added up.
+
+    Raises:
+        DataError: the source or the folder of its data does not exist.
+        ConfigError: as `read_dataset_file`.
+    """
+    if not source.exists():
+        raise DataError(f"{source}: no such file or folder; a dataset is a folder or a YAML file")
+    if source.is_file() and source.suffix.lower() not in (".yaml", ".yml"):
+        raise DataError(f"{source}: is not a dataset; a dataset is a folder or a YAML file (.yaml, .yml)")
+    file = dataset_file(source) if dataset_file(source).is_file() else None
+    content, root = DatasetFile(), source
+    if file is not None:
+        content = DatasetFile(format="yolo") if is_data_yaml(file) else read_dataset_file(file)
+        root = file.parent / content.path
+    if not root.is_dir():
+        raise DataError(f"{file}: path: folder {root} does not exist; path is relative to the file")
+    given = {name: getattr(data, name) for name in LabelConfig.model_fields if name in data.model_fields_set}
+    settings = {name: getattr(content, name) for name in LabelConfig.model_fields} | given
+    settings["ignore"] = tuple(dict.fromkeys((*data.ignore, *content.ignore)))
+    return Statements(
+        named=source,
+        file=file,
+        root=root,
+        format=data.format or content.format,
+        splits=content.splits,
+        classes=tuple(ClassEntry(name=name) for name in data.classes) if data.classes else content.classes,
+        config=LabelConfig(**settings),
+    )
 
 
 def read_dataset_file(file: Path) -> DatasetFile:

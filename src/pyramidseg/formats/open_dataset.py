@@ -4,7 +4,6 @@ YAML file or folder -> detect the format -> read its records -> decide on the cl
 A format is a module with a `DatasetFormat`, and an entry in `FORMATS`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,14 @@ from typing import Any
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig, LabelConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
-from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats import ade20k, camvid, cityscapes, labelme, paired, roboflow, segnet, voc, yolo
 from pyramidseg.formats.class_inference import decide_labels, placeholder_labels
 from pyramidseg.formats.class_lists import PARSERS
 from pyramidseg.formats.coco import instances, panoptic
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset
-from pyramidseg.formats.dataset_yaml import ClassEntry, DatasetFile, SplitEntry, read_dataset_file, refuse_unused
+from pyramidseg.formats.dataset_yaml import Statements, read_statements, refuse_unused
 from pyramidseg.formats.detection import detect_format, refuse_defects, selected_formats
 from pyramidseg.formats.geojson import geojson_folders
 from pyramidseg.formats.geojson.geojson_classes import apply_label_config
@@ -28,7 +27,7 @@ from pyramidseg.formats.label_mapping import Labels, dataset_description
 from pyramidseg.formats.named_folders import read_class_list_only, with_named_folders
 from pyramidseg.formats.splitting import with_val_split
 from pyramidseg.formats.unlisted_splits import with_rare_val_name, with_unlisted_splits
-from pyramidseg.formats.yaml_proposal import dataset_file
+from pyramidseg.formats.yaml_proposal import AmbiguousFoldersError
 
 FORMATS: dict[str, DatasetFormat[Any]] = {
     format.name: format
@@ -71,7 +70,7 @@ def open_dataset(source: str | Path | Dataset, data: DataConfig, *, fallback_cla
     """
     if isinstance(source, Dataset):
         return _with_settings(source, data)
-    stated = _read_statements(Path(source), data)
+    stated = read_statements(Path(source), data)
     found = _find_records(stated)
     refuse_defects(found.root, found.parsed.defects)
     found = found.with_geojson_settings(stated, fallback_classes)
@@ -94,7 +93,7 @@ def open_with_defects(source: str | Path | Dataset, data: DataConfig) -> tuple[D
     """
     if isinstance(source, Dataset):
         return _with_settings(source, data), []
-    stated = _read_statements(Path(source), data)
+    stated = read_statements(Path(source), data)
     found = _find_records(stated)
     defects = list(found.parsed.defects)
     is_class_list_damaged = any(defect.file.name.lower() in PARSERS for defect in defects)
@@ -126,30 +125,6 @@ def open_with_defects(source: str | Path | Dataset, data: DataConfig) -> tuple[D
 
 
 @dataclass(frozen=True)
-class _Statements:
-    """What the user stated about a dataset, in a YAML file or in settings.
-
-    Attributes:
-        named: the folder or YAML file that the user named.
-        file: the YAML file, if there is one.
-        root: the folder of the dataset.
-    """
-
-    named: Path
-    file: Path | None
-    root: Path
-    format: str | None
-    splits: Mapping[str, SplitEntry]
-    classes: tuple[ClassEntry, ...] | None
-    config: LabelConfig
-
-    @property
-    def source(self) -> Path:
-        """What messages name: the YAML file if there is one, otherwise the folder."""
-        return self.file or self.named
-
-
-@dataclass(frozen=True)
 class _Found:
     """The records of a dataset, the format that listed them (if one did), and their folder."""
 
@@ -160,7 +135,7 @@ class _Found:
     def with_note(self, note: str) -> "_Found":
         return replace(self, parsed=replace(self.parsed, notes=(*self.parsed.notes, note)))
 
-    def with_geojson_settings(self, stated: _Statements, fallback_classes: Classes | None) -> "_Found":
+    def with_geojson_settings(self, stated: Statements, fallback_classes: Classes | None) -> "_Found":
         parsed = apply_label_config(
             self.parsed,
             stated.config,
@@ -171,34 +146,7 @@ class _Found:
         return replace(self, parsed=parsed)
 
 
-def _read_statements(source: Path, data: DataConfig) -> _Statements:
-    """Read the YAML file, if there is one; settings override it, and ignored values are added up."""
-    if not source.exists():
-        raise DataError(f"{source}: no such file or folder; a dataset is a folder or a YAML file")
-    if source.is_file() and source.suffix.lower() not in (".yaml", ".yml"):
-        raise DataError(f"{source}: is not a dataset; a dataset is a folder or a YAML file (.yaml, .yml)")
-    file = dataset_file(source) if dataset_file(source).is_file() else None
-    content, root = DatasetFile(), source
-    if file is not None:
-        content = DatasetFile(format=yolo.FORMAT.name) if yolo.is_data_yaml(file) else read_dataset_file(file)
-        root = file.parent / content.path
-    if not root.is_dir():
-        raise DataError(f"{file}: path: folder {root} does not exist; path is relative to the file")
-    given = {name: getattr(data, name) for name in LabelConfig.model_fields if name in data.model_fields_set}
-    settings = {name: getattr(content, name) for name in LabelConfig.model_fields} | given
-    settings["ignore"] = tuple(dict.fromkeys((*data.ignore, *content.ignore)))
-    return _Statements(
-        named=source,
-        file=file,
-        root=root,
-        format=data.format or content.format,
-        splits=content.splits,
-        classes=tuple(ClassEntry(name=name) for name in data.classes) if data.classes else content.classes,
-        config=LabelConfig(**settings),
-    )
-
-
-def _find_records(stated: _Statements) -> _Found:
+def _find_records(stated: Statements) -> _Found:
     """List the records: by the format of the folder, and by the folders that a YAML file names."""
     origin = str(stated.file or "data.format")
     names = {split: (entry.folder.lower(),) for split, entry in stated.splits.items() if entry.folder is not None}
@@ -215,7 +163,12 @@ def _find_records(stated: _Statements) -> _Found:
             formats=selected_formats(stated.format, FORMATS, origin=origin),
             source=stated.source,
         )
-        parsed = detected.read()
+        try:
+            parsed = detected.read()
+        except AmbiguousFoldersError as error:
+            if names:
+                raise
+            raise error.with_proposal(stated.source, stated.root) from None
         if not names:
             parsed = with_rare_val_name(detected, parsed)
             parsed = with_unlisted_splits(detected.root, parsed)
@@ -226,7 +179,7 @@ def _find_records(stated: _Statements) -> _Found:
     return replace(found, parsed=replace(parsed, notes=(*notes, *parsed.notes)))
 
 
-def _dataset(stated: _Statements, found: _Found, labels: Labels) -> Dataset:
+def _dataset(stated: Statements, found: _Found, labels: Labels) -> Dataset:
     parsed = found.parsed
     return Dataset(
         source=str(stated.named),
@@ -240,7 +193,7 @@ def _dataset(stated: _Statements, found: _Found, labels: Labels) -> Dataset:
     )
 
 
-def _description(stated: _Statements, found: _Found, labels: Labels | None) -> dict[str, Any]:
+def _description(stated: Statements, found: _Found, labels: Labels | None) -> dict[str, Any]:
     return dataset_description(
         found.root,
         found.format,

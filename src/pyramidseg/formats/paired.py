@@ -20,8 +20,9 @@ from pyramidseg.formats.dataset_format import (
 )
 from pyramidseg.formats.mixed_folder import pair_mixed_folder
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders, without_labels
-from pyramidseg.formats.paths import child_folder, content, holds_images
+from pyramidseg.formats.paths import child_folder, content, holds_images, subfolders
 from pyramidseg.formats.split_files import divided_by_lists
+from pyramidseg.formats.yaml_proposal import AmbiguousFoldersError
 from pyramidseg.images.image_files import list_images
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "frames", "photos", "pictures", "rgb")
@@ -194,7 +195,13 @@ def _split_folders(root: Path, splits: SplitNames) -> dict[str, Path]:
 
 def _images_and_masks(folder: Path) -> FolderPair | None:
     images = child_folder(folder, IMAGE_FOLDERS)
-    return (images, child_folder(folder, MASK_FOLDERS)) if images else None
+    if images is None:
+        return None
+    filled = [path for path in subfolders(folder) if path.name.lower() in MASK_FOLDERS and holds_images(path)]
+    if len(filled) > 1:
+        detail = f"both {filled[0].name} and {filled[1].name} hold images"
+        raise AmbiguousFoldersError(folder, detail, [(images, masks) for masks in filled])
+    return images, filled[0] if filled else child_folder(folder, MASK_FOLDERS)
 
 
 def _combined(splits: tuple[str, ...], words: tuple[str, ...]) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 
 from pyramidseg.base.errors import DataError
+from pyramidseg.formats.dataset_format import SPLIT_NAMES
+from pyramidseg.formats.paths import child_folder
 
 DATASET_YAML = "dataset.yaml"
 """Name of the dataset file that is read if a folder contains it."""
@@ -37,6 +39,36 @@ class AmbiguousDatasetError(DataError):
         self.suggestion = proposal_lines(alternatives)
         where = f"to settle it, paste these lines into {dataset_file(source)} and edit them:"
         super().__init__(f"{source}: {detail}; {where}\n{self.suggestion}")
+
+
+class AmbiguousFoldersError(DataError):
+    """Several folders could hold the images or the masks.
+
+    Attributes:
+        detail: the reason, without the dataset's name.
+        choices: folders of images and of masks (or one GeoJSON file for all images).
+    """
+
+    def __init__(self, folder: Path, detail: str, choices: Sequence[tuple[Path, Path]]) -> None:
+        super().__init__(f"{folder}: {detail}; name the right one in a YAML file (train: {{images: ..., masks: ...}})")
+        self.detail, self.choices = detail, tuple(choices)
+
+    def with_proposal(self, source: Path, root: Path) -> AmbiguousDatasetError:
+        """The error with YAML lines that name the folders of each choice relative to `root`, the dataset's folder."""
+
+        def entry(images: Path, masks: Path) -> dict[str, str]:
+            return {"images": images.relative_to(root).as_posix(), "masks": masks.relative_to(root).as_posix()}
+
+        alternatives: list[Alternative] = []
+        for images, masks in self.choices:
+            content: dict[str, dict[str, str]] = {}
+            for split, names in SPLIT_NAMES.items():
+                folder, truth = child_folder(images, names), child_folder(masks, names) if masks.is_dir() else masks
+                if folder and truth:
+                    content[split] = entry(folder, truth)
+            meaning = f"the masks of {images.name} are in {masks.name}"
+            alternatives.append(Alternative(meaning, content or {"train": entry(images, masks)}))
+        return AmbiguousDatasetError(source, self.detail, alternatives)
 
 
 def dataset_file(source: Path) -> Path:

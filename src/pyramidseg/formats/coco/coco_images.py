@@ -135,8 +135,8 @@ def _image_folder(file: Path, root: Path, names: Collection[str], split_folders:
     counts = [sum(_exists(resolve(name, folder, root, file)) for name in sample) for folder in folders]
     if any(counts):
         return folders[counts.index(max(counts))]
-    beside = file.parent != root and file.parent.name.lower() not in ANNOTATION_FOLDERS
-    usual = file.parent if beside or not words(file) else root / words(file)[-1]
+    in_subfolder = file.parent != root and file.parent.name.lower() not in ANNOTATION_FOLDERS
+    usual = file.parent if in_subfolder or not words(file) else root / words(file)[-1]
     detail = (
         f"its images, such as {short(sample[0])}, are in none of {', '.join(map(str, folders))}; put them into "
         f"{usual}, or remove this file if they are not needed"

@@ -13,6 +13,7 @@ from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.formats.pairing import MatchedFiles, Side, key_of, pair
 from pyramidseg.formats.paths import child_folder, content, holds_images, subfolders
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels
+from pyramidseg.formats.yaml_proposal import AmbiguousFoldersError
 from pyramidseg.images.image_files import list_files, list_images
 
 VECTORS = (".geojson",)
@@ -152,12 +153,8 @@ def _sides(folder: Path) -> _Sides | None:
     if not inner and files and holds_images(folder):
         choices = [(folder, folder)]
     if len(choices) > 1:
-        named = "; or ".join(f"{{images: {raster.name}, masks: {vector.name}}}" for raster, vector in choices[:4])
-        more = f", and {len(choices) - 4} more" if len(choices) > 4 else ""
-        raise DataError(
-            f"{folder}: images and GeoJSON files can be combined in several ways; name one in a YAML file, such as "
-            f"train: {named}{more}"
-        )
+        detail = "images and GeoJSON files can be combined in several ways"
+        raise AmbiguousFoldersError(folder, detail, choices)
     return _Sides(*choices[0]) if choices else None
 
 

@@ -130,7 +130,7 @@ def _cached_layer_on(
         return layer
     source = _parsed(crs or layer.crs or WGS84, path)
     if is_geographic(source):
-        _refuse_large_angles(layer, said=crs or layer.crs)
+        _refuse_large_angles(layer, named=crs or layer.crs)
     if not target:
         raise DataError(
             f"{path}: the image has a position but no coordinate system; set data.vector_crs={OF_IMAGE} if the "
@@ -160,12 +160,12 @@ def _moved(layer: Layer, source: str, target: str) -> Layer:
     return Layer(layer.path, target, tuple(features), bounds_of(features))
 
 
-def _refuse_large_angles(layer: Layer, *, said: str | None) -> None:
+def _refuse_large_angles(layer: Layer, *, named: str | None) -> None:
     """Many files hold eastings and northings, although they declare (or omit, which means) degrees."""
     large = (np.abs(layer.bounds[:, [0, 2]]) > 360).any(axis=1) | (np.abs(layer.bounds[:, [1, 3]]) > 90).any(axis=1)
     if large.any():
         x, y = layer.bounds[int(np.flatnonzero(large)[0]), :2]
-        whose = f"which is what {said} has" if said else "which is what files without a crs member have (RFC 7946)"
+        whose = f"which is what {named} has" if named else "which is what files without a crs member have (RFC 7946)"
         raise DataError(
             f"{layer.path}: coordinates such as ({x:.8g}, {y:.8g}) are not longitude and latitude, {whose}; set "
             f"data.vector_crs={OF_IMAGE} if they are in the image's coordinate system, or name theirs "
