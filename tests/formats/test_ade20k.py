@@ -22,7 +22,7 @@ def test_values_are_shifted_by_one_and_0_is_ignored(tmp_path: Path) -> None:
     assert first_row(dataset) == [255, 0, 1, 149]
 
 
-def test_outer_folder_is_entered_aloud(tmp_path: Path) -> None:
+def test_outer_folder_is_entered_with_a_note(tmp_path: Path) -> None:
     benchmark(tmp_path / "ADEChallengeData2016", 0, 1)
     assert has_note(opened(tmp_path), "the dataset is in", "ADEChallengeData2016")
 

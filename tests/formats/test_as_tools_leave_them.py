@@ -44,7 +44,7 @@ class TestCoco:
             coco(tmp_path / "annotations" / f"instances_{split}.json", "a.jpg")
         assert ids(opened(tmp_path)) == {"train": ["a"], "val": ["a"]}
 
-    def test_results_and_tables_beside_it_are_not_annotations(self, tmp_path: Path) -> None:
+    def test_results_and_tables_next_to_it_are_not_annotations(self, tmp_path: Path) -> None:
         for split in ("train", "val"):
             images(tmp_path / split, "a.jpg")
             coco(tmp_path / split / "_annotations.coco.json", "a.jpg")
@@ -60,7 +60,7 @@ class TestCoco:
         assert set(ids(opened(tmp_path))) == {"train", "val"}
 
     @pytest.mark.parametrize(("names", "there"), [((), True), (("a.jpg",), True), (("a.jpg",), False)])
-    def test_test_split_without_labels_is_left_out_aloud(
+    def test_test_split_without_labels_is_left_out_with_a_note(
         self, tmp_path: Path, names: tuple[str, ...], there: bool
     ) -> None:
         for split in ("train", "val"):
@@ -73,7 +73,7 @@ class TestCoco:
         assert has_note(dataset, "the test split", "left out")
 
 
-def test_label_studio_keeps_categories_beside_yolos_labels(tmp_path: Path) -> None:
+def test_label_studio_keeps_categories_next_to_yolos_labels(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         image(tmp_path / "images" / f"{name}.jpg", height=8, width=10)
         write(tmp_path / "labels" / f"{name}.txt", "0 0.0 0.0 0.4 0.0 0.4 0.5\n")
@@ -82,7 +82,7 @@ def test_label_studio_keeps_categories_beside_yolos_labels(tmp_path: Path) -> No
     assert opened(tmp_path).layout.startswith("YOLO")
 
 
-def test_yolo_test_split_without_labels_is_left_out_aloud(tmp_path: Path) -> None:
+def test_yolo_test_split_without_labels_is_left_out_with_a_note(tmp_path: Path) -> None:
     for split in ("train", "val"):
         image(tmp_path / "images" / split / "a.jpg", height=8, width=10)
         write(tmp_path / "labels" / split / "a.txt", "0 0.0 0.0 0.4 0.0 0.4 0.5\n")
@@ -119,7 +119,7 @@ class TestLists:
         assert ids(opened(tmp_path)) == {"train": ["a"], "val": ["b"]}
 
     @pytest.mark.parametrize("lines", ["", "t0\nt1\n"])
-    def test_test_list_without_masks_is_left_out_aloud(self, tmp_path: Path, lines: str) -> None:
+    def test_test_list_without_masks_is_left_out_with_a_note(self, tmp_path: Path, lines: str) -> None:
         pairs(tmp_path / "images", tmp_path / "masks", ["photo 0", "b"], 0, 1)
         for name in ("t0", "t1"):
             if lines:
@@ -133,7 +133,7 @@ class TestLists:
 
 class TestFolders:
     @pytest.mark.parametrize("gone", ["images/*", "masks/*", "*/*", "masks"])
-    def test_test_split_without_masks_or_images_is_left_out_aloud(self, tmp_path: Path, gone: str) -> None:
+    def test_test_split_without_masks_or_images_is_left_out_with_a_note(self, tmp_path: Path, gone: str) -> None:
         splits(tmp_path, "train", "val", "test")
         for path in (tmp_path / "test").glob(gone):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -156,7 +156,7 @@ class TestFolders:
         with pytest.raises(DataError, match=r"images/10k/val: is named like split 'val'"):
             opened(tmp_path)
 
-    def test_training_and_validation_in_one_folder_is_named_beside_a_test_split(self, tmp_path: Path) -> None:
+    def test_training_and_validation_in_one_folder_is_named_next_to_a_test_split(self, tmp_path: Path) -> None:
         splits(tmp_path, "train_val", "TEST")
         with pytest.raises(DataError, match=r"train_val: is named like split 'train'"):
             opened(tmp_path)

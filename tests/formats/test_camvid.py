@@ -20,7 +20,7 @@ def authors(folder: Path, *colors: Color) -> Path:
 
 
 class TestSegnet:
-    def test_camvid_classes_are_taken_aloud(self, tmp_path: Path) -> None:
+    def test_camvid_classes_are_taken_with_a_note(self, tmp_path: Path) -> None:
         pairs(tmp_path / "train", tmp_path / "trainannot", ["a"], 0, 10, 11, 255)
         pairs(tmp_path / "val", tmp_path / "valannot", ["b"])
         dataset = opened(tmp_path)
@@ -38,7 +38,7 @@ class TestSegnet:
         assert first_row(dataset)[:3] == [0, 8, 255]
         assert has_note(dataset, "the masks contain colours", "compared exactly")
 
-    def test_class_list_goes_before_the_preset(self, tmp_path: Path) -> None:
+    def test_class_list_takes_precedence_over_the_preset(self, tmp_path: Path) -> None:
         pairs(tmp_path / "train", tmp_path / "trainannot", ["a"], 0, 1)
         pairs(tmp_path / "val", tmp_path / "valannot", ["b"], 0, 1)
         assert opened(write(tmp_path / "mine.yaml", "classes: [left, right]")).classes.names == ("left", "right")
@@ -59,7 +59,7 @@ class TestSegnet:
         with pytest.raises(DataError, match=r"val: the folder of its masks is missing: valannot"):
             opened(tmp_path)
 
-    def test_test_split_without_masks_is_left_out_aloud(self, tmp_path: Path) -> None:
+    def test_test_split_without_masks_is_left_out_with_a_note(self, tmp_path: Path) -> None:
         for split in ("train", "val"):
             pairs(tmp_path / split, tmp_path / f"{split}annot", ["a"])
         image(tmp_path / "test" / "t.jpg")

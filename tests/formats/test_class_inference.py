@@ -54,7 +54,7 @@ def test_values_from_1_on_are_proposed_as_classes(tmp_path: Path) -> None:
     assert pasted(tmp_path, caught.value).classes.names == ("class 1", "class 2", "class 3")
 
 
-def test_stray_values_in_binary_masks_are_told_from_classes(tmp_path: Path) -> None:
+def test_stray_values_in_binary_masks_are_distinguished_from_classes(tmp_path: Path) -> None:
     make(tmp_path, 0, 255)
     for index in range(12):
         pairs(tmp_path / "images", tmp_path / "masks", [f"clean{index}"], 0, 255)
@@ -92,7 +92,7 @@ def test_grey_levels_that_are_classes_are_proposed_as_such(tmp_path: Path) -> No
     assert pasted(tmp_path, caught.value).classes.names == ("class 0", "class 128", "class 255")
 
 
-def test_smoothed_binary_masks_are_told_of_the_threshold(tmp_path: Path) -> None:
+def test_error_for_smoothed_binary_masks_proposes_a_threshold(tmp_path: Path) -> None:
     smooth = np.zeros((80, 80), np.uint8)
     smooth[40:] = 255
     smooth[40, :40] = np.arange(100, 140)
@@ -114,7 +114,7 @@ def test_masks_that_cannot_be_read_are_left_to_the_check(tmp_path: Path) -> None
     assert len(opened(tmp_path).classes) == 2
 
 
-def test_error_of_the_first_mask_is_told_where_none_can_be_read(tmp_path: Path) -> None:
+def test_error_of_the_first_mask_is_reported_if_none_can_be_read(tmp_path: Path) -> None:
     make(tmp_path, 0, 1)
     for name in ("a", "b"):
         (tmp_path / "masks" / f"{name}.png").write_bytes(b"")
@@ -133,7 +133,7 @@ def test_colours_without_names_are_proposed_as_a_list_that_works(tmp_path: Path)
     assert labels(dataset) == [0, 1]
 
 
-def test_more_colours_than_classes_are_told_of_the_tolerance(tmp_path: Path) -> None:
+def test_error_for_too_many_colours_names_the_tolerance(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     (tmp_path / "masks").mkdir()
     for name in ("a", "b"):

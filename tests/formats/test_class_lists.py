@@ -117,7 +117,7 @@ def test_huge_list_is_refused(tmp_path: Path) -> None:
     assert flaws_of(tmp_path, "classes.txt") == ["is larger than 1 MB, the limit"]
 
 
-def test_first_of_several_is_used_aloud(tmp_path: Path) -> None:
+def test_first_of_several_is_used_with_a_note(tmp_path: Path) -> None:
     write(tmp_path / "classes.txt", "a\nb\n")
     write(tmp_path / "class_dict.csv", "name,r,g,b\nfig,1,2,3\n")
     found = find_class_list(tmp_path)

@@ -139,7 +139,7 @@ class TestLayouts:
         assert {split: len(records) for split, records in dataset.splits.items()} == {"train": 7, "val": 3}
 
     @pytest.mark.parametrize("folder", ["images/{}", "{}", "{}/images", "images"])
-    def test_files_of_several_splits_beside_each_other(self, tmp_path: Path, folder: str) -> None:
+    def test_files_of_several_splits_next_to_each_other(self, tmp_path: Path, folder: str) -> None:
         for split in ("train", "val"):
             images(tmp_path / folder.format(split), f"{split}.jpg")
             coco(tmp_path / f"{split}.json", [f"{split}.jpg"], objects({}))

@@ -67,7 +67,7 @@ def distance(point: NDArray[np.float64], outlines: Iterable[Ring]) -> float:
     return float(np.linalg.norm(start + share[:, None] * along - point, axis=1).min())
 
 
-def test_holes_parts_and_collections(image: Path) -> None:
+def test_holes_multipolygons_and_collections(image: Path) -> None:
     with_hole = placed(box(2, 2, 20, 20), box(5, 5, 10, 10))
     two_parts = {
         "type": "MultiPolygon",

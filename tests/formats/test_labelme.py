@@ -78,7 +78,7 @@ def covered(left: int, top: int, right: int, bottom: int) -> "np.ndarray[tuple[i
 
 
 class TestLayouts:
-    def test_files_beside_images(self, tmp_path: Path) -> None:
+    def test_files_next_to_images(self, tmp_path: Path) -> None:
         add(tmp_path / "images", "a", "b", "deep/c")
         dataset = opened(tmp_path)
         assert all_ids(dataset) == ["images/a", "images/b", "images/deep/c"]

@@ -101,7 +101,7 @@ class TestBinary:
 
     @pytest.mark.parametrize(("suffix", "options"), [("png", {}), ("jpg", {"quality": 60})])
     @pytest.mark.parametrize("inverted", [False, True])
-    def test_threshold_parts_grey_levels(
+    def test_threshold_divides_grey_levels(
         self, tmp_path: Path, suffix: str, options: dict[str, int], inverted: bool
     ) -> None:
         dataset = opened(square(tmp_path, suffix=suffix, **options), threshold=128, inverted=inverted)
@@ -219,7 +219,7 @@ class TestNumbers:
             opened(file)
         assert "- {name: crack, value: 255}" in caught.value.suggestion
 
-    def test_255_that_one_mask_shows_beside_a_class_is_ignored(self, tmp_path: Path) -> None:
+    def test_255_that_one_mask_shows_next_to_a_class_is_ignored(self, tmp_path: Path) -> None:
         made(tmp_path, lambda path: mask(path, 0, 255))
         mask(tmp_path / "masks" / "b.png", 0, 1)
         dataset = opened(tmp_path, classes=["bg", "crack"])
@@ -260,7 +260,7 @@ class TestNodata:
         ("dtype", "value", "nodata"),
         [(np.int16, -1, -1), (np.float32, -9999, -9999), (np.float32, np.nan, np.nan), (np.float32, np.nan, None)],
     )
-    def test_what_the_file_calls_nodata_is_ignored_aloud_and_again(
+    def test_nodata_of_the_file_is_ignored_with_a_note_and_again(
         self, tmp_path: Path, dtype: type[Any], value: float, nodata: float | None
     ) -> None:
         dataset = opened(self.made(tmp_path, [0, 1, value, 2], dtype, nodata))
@@ -360,7 +360,7 @@ class TestClassMap:
         assert (len(dataset.classes), dataset.classes.names[0]) == (9, "building")
         assert first_row(dataset) == [255, 2, 255, 255]
 
-    def test_names_of_another_dataset_replace_the_formats_aloud(self, camvid: Path) -> None:
+    def test_names_of_another_dataset_replace_the_formats_with_a_note(self, camvid: Path) -> None:
         dataset = opened(camvid, classes=[f"class {index}" for index in range(12)])
         assert first_row(dataset) == [0, 3, 8, 11]
         assert has_note(dataset, "the classes given replace those of the layout: mask values are their positions")

@@ -1,11 +1,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from made_files import color_mask, mask, palette_mask
+from made_files import color_mask, mask, palette_mask, save
 from pyramidseg.base.classes import Color
-from pyramidseg.formats.mask_sampling import any_255_without_class, find_color_mask, foreground_value
+from pyramidseg.formats.mask_sampling import any_255_without_class, count_mask_values, find_color_mask, foreground_value
 
 BLACK, WHITE, GREY, RED = (0, 0, 0), (255, 255, 255), (128, 128, 128), (255, 0, 0)
 
@@ -101,7 +104,7 @@ class TestBinaryValues:
             ([(0, 3, 4)], False),
         ],
     )
-    def test_255_beside_no_class_is_found_whatever_strays_there_are(
+    def test_255_next_to_no_class_is_found_whatever_strays_there_are(
         self, tmp_path: Path, masks: list[tuple[int, ...]], expected: bool
     ) -> None:
         files = [mask(tmp_path / f"{index}.png", *values) for index, values in enumerate(masks)]
@@ -116,3 +119,20 @@ class TestBinaryValues:
     ) -> None:
         files = [mask(tmp_path / f"{index}.png", *values) for index, values in enumerate(masks)]
         assert foreground_value(files) == expected
+
+
+@given(st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=20), min_size=1, max_size=4))
+@settings(max_examples=30, deadline=None)
+def test_counts_equal_a_loop(tmp_path_factory: pytest.TempPathFactory, content: list[list[int]]) -> None:
+    folder = tmp_path_factory.mktemp("masks")
+    files = []
+    for index, values in enumerate(content):
+        save(folder / f"{index}.png", np.array([values], np.uint16))
+        files.append(folder / f"{index}.png")
+    counts = count_mask_values(files)
+    everything = [value for values in content for value in values]
+    assert dict(counts.pixels) == {value: everything.count(value) for value in everything}
+    for value in everything:
+        assert counts.masks[value] == sum(value in values for values in content)
+        assert counts.first[value] == next(file for file, values in zip(files, content, strict=True) if value in values)
+        assert counts.share(value) == everything.count(value) / len(everything)

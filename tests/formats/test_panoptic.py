@@ -77,7 +77,7 @@ def test_user_can_make_crowds_their_class(tmp_path: Path) -> None:
     assert dataset.masks.read(dataset.split("train")[0])[1].tolist() == [IGNORE, 0, 0, 1]
 
 
-def test_instances_beside_it_leave_two_readings(tmp_path: Path) -> None:
+def test_instances_next_to_it_leave_two_readings(tmp_path: Path) -> None:
     outline = {"id": 1, "image_id": 0, "category_id": 1, "segmentation": [[0, 0, 2, 0, 2, 2]]}
     instances = panoptic(tmp_path, annotations=[outline]).read_text()
     panoptic(tmp_path)

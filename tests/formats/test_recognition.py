@@ -63,7 +63,7 @@ def test_format_without_effect_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_folder_that_holds_nothing_but_the_dataset_is_entered_aloud(tmp_path: Path, depth: int) -> None:
+def test_folder_that_holds_nothing_but_the_dataset_is_entered_with_a_note(tmp_path: Path, depth: int) -> None:
     inner = tmp_path.joinpath(*["inner"] * depth)
     pairs(inner / "images", inner / "masks", ["a", "b"])
     write(tmp_path / "README.txt", "")
@@ -78,7 +78,7 @@ def test_link_to_a_folder_above_ends_the_search(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
-def test_datasets_beside_each_other_are_pointed_out(tmp_path: Path) -> None:
+def test_datasets_next_to_each_other_are_pointed_out(tmp_path: Path) -> None:
     for name in ("VOC2007", "VOC2012"):
         image(tmp_path / name / "JPEGImages" / "a.jpg")
         mask(tmp_path / name / "SegmentationClass" / "a.png")
@@ -101,7 +101,7 @@ def test_folder_of_two_formats_is_refused_until_one_is_chosen(tmp_path: Path) ->
     assert opened(write(tmp_path / "d.yaml", "format: paired")).classes.names == ("class 0", "class 1")
 
 
-def test_flaws_of_a_format_are_told_where_another_fits_too(tmp_path: Path) -> None:
+def test_error_lists_the_defects_of_each_format_that_fits(tmp_path: Path) -> None:
     for split in ("train", "val"):
         pairs(tmp_path / split, tmp_path / f"{split}annot", ["a"])
     mask(tmp_path / "train_masks" / "a.png")
@@ -109,7 +109,7 @@ def test_flaws_of_a_format_are_told_where_another_fits_too(tmp_path: Path) -> No
         opened(tmp_path)
 
 
-def test_format_that_covers_another_goes_before_it(tmp_path: Path) -> None:
+def test_format_that_covers_another_takes_precedence_over_it(tmp_path: Path) -> None:
     for split in ("training", "validation"):
         pairs(tmp_path / "images" / split, tmp_path / "annotations" / split, ["a"], 0, 1)
     assert opened(tmp_path).layout.startswith("paired")

@@ -14,7 +14,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_lists_divide_a_folder_without_splits_aloud(folder: Path) -> None:
+def test_lists_divide_a_folder_without_splits_with_a_note(folder: Path) -> None:
     write(folder / "train.txt", "a\nb\n")
     write(folder / "val.txt", "deep/c\n")
     dataset = opened(folder)
@@ -28,7 +28,7 @@ def test_what_is_in_no_list_is_for_training_where_there_is_none_for_it(folder: P
     assert ids(opened(folder)) == {"train": ["a", "d", "deep/c"], "val": ["b"]}
 
 
-def test_list_of_val_may_have_a_seldom_name_beside_one_for_training(folder: Path) -> None:
+def test_list_of_val_may_have_a_rare_name_next_to_one_for_training(folder: Path) -> None:
     write(folder / "evaluation.txt", "mIoU 0.7\n")
     assert not has_note(opened(folder), "divided by")
     write(folder / "train.txt", "a\nb\n")
@@ -55,7 +55,7 @@ def test_list_for_training_alone_leaves_the_rest_out(folder: Path) -> None:
     assert sorted(sum((list(names) for names in ids(opened(folder)).values()), start=list[str]())) == ["a", "b"]
 
 
-def test_lists_divide_masks_beside_images_too(tmp_path: Path) -> None:
+def test_lists_divide_masks_next_to_images_too(tmp_path: Path) -> None:
     for name in ("a", "b"):
         image(tmp_path / f"{name}_sat.jpg")
         mask(tmp_path / f"{name}_mask.png")

@@ -61,7 +61,7 @@ def test_folder_whose_images_are_listed_otherwise_is_read(tmp_path: Path) -> Non
     assert unread(tmp_path) == []
 
 
-def test_test_split_is_left_out_aloud(train: Path) -> None:
+def test_test_split_is_left_out_with_a_note(train: Path) -> None:
     pairs(train / "val" / "images", train / "val" / "masks", ["d"], 0, 1)
     image(train / "test" / "e.jpg")
     assert has_note(opened(train), str(train / "test"), "left out")
@@ -85,7 +85,7 @@ def test_test_split_below_each_site_is_named_once(tmp_path: Path) -> None:
     assert unread(tmp_path) == ["images/site/test"]
 
 
-def test_folder_called_test_that_lists_put_into_train_is_told(tmp_path: Path) -> None:
+def test_folder_called_test_that_lists_put_into_train_is_noted(tmp_path: Path) -> None:
     for split in ("train", "test"):
         pairs(tmp_path / "images" / "site" / split, tmp_path / "masks" / "site" / split, [f"{split}1"], 0, 1)
     write(tmp_path / "train.txt", "test1\n")
@@ -94,18 +94,18 @@ def test_folder_called_test_that_lists_put_into_train_is_told(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["validate", "Eval", "evaluation", "dev"])
-def test_val_of_a_seldom_name_is_read_where_there_is_no_other(train: Path, name: str) -> None:
+def test_val_of_a_rare_name_is_read_where_there_is_no_other(train: Path, name: str) -> None:
     pairs(train / name / "images", train / name / "masks", ["d"], 0, 1)
     assert ids(opened(train)) == {"train": ["a", "b", "c"], "val": ["d"]}
 
 
-def test_seldom_name_is_read_among_images(tmp_path: Path) -> None:
+def test_rare_name_is_read_among_images(tmp_path: Path) -> None:
     for split in ("train", "eval"):
         pairs(tmp_path / "images" / split, tmp_path / "masks" / split, [split], 0, 1)
     assert ids(opened(tmp_path)) == {"train": ["train"], "val": ["eval"]}
 
 
-def test_usual_name_goes_before_a_seldom_one(train: Path) -> None:
+def test_usual_name_takes_precedence_over_a_rare_one(train: Path) -> None:
     for name in ("val", "eval"):
         pairs(train / name / "images", train / name / "masks", [name], 0, 1)
     dataset = opened(train)
@@ -113,7 +113,7 @@ def test_usual_name_goes_before_a_seldom_one(train: Path) -> None:
     assert has_note(dataset, str(train / "eval"), "no split", "left out")
 
 
-def test_folder_of_a_seldom_name_that_is_no_split_is_left_out(train: Path) -> None:
+def test_folder_of_a_rare_name_that_is_no_split_is_left_out(train: Path) -> None:
     write(train / "dev" / "notes.txt", "")
     image(train / "eval" / "plot.png")
     dataset = opened(train)

@@ -52,7 +52,7 @@ class TestPascal:
         assert first_row(dataset) == [0, 1, 18, 255]
         assert has_note(dataset, "Pascal VOC's classes are used")
 
-    def test_union_is_not_counted_beside_its_parts(self, tmp_path: Path) -> None:
+    def test_trainval_is_not_read_next_to_train_and_val(self, tmp_path: Path) -> None:
         assert ids(opened(listed(tmp_path, train="a b", val="c", trainval="a b c"))) == {
             "train": ["a", "b"],
             "val": ["c"],

@@ -53,7 +53,7 @@ def test_splits_can_be_two_folders(tmp_path: Path) -> None:
     assert ids(opened(write(tmp_path / "d.yaml", text))) == {"val": ["c"], "train": ["a", "b"]}
 
 
-def test_dataset_yaml_in_a_folder_is_used_aloud(folder: Path) -> None:
+def test_dataset_yaml_in_a_folder_is_used_with_a_note(folder: Path) -> None:
     write(folder / "dataset.yaml", "classes: [x, y]")
     dataset = opened(folder)
     assert dataset.classes.names == ("x", "y")

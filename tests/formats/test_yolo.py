@@ -99,7 +99,7 @@ class TestLayouts:
         write(tmp_path / "data.yaml", f"train: {tmp_path}/images/train\nval: {tmp_path}/images/val\n{NAMES}")
         assert ids(opened(tmp_path)) == {"train": ["a", "b"], "val": ["c"]}
 
-    def test_path_may_name_a_folder_beside_the_description(self, tmp_path: Path) -> None:
+    def test_path_may_name_a_folder_next_to_the_description(self, tmp_path: Path) -> None:
         add(tmp_path / "mine", "images/train", "a", "b")
         add(tmp_path, "other/images", "c")
         write(tmp_path / "data.yaml", f"path: mine\ntrain: images/train\n{NAMES}")
@@ -152,7 +152,7 @@ class TestLayouts:
         with pytest.raises(DataError, match="not recognised as a dataset"):
             opened(tmp_path)
 
-    def test_data_yaml_beside_masks_does_not_make_them_outlines(self, tmp_path: Path) -> None:
+    def test_data_yaml_next_to_masks_does_not_make_them_outlines(self, tmp_path: Path) -> None:
         """As in Ultralytics' format for semantic segmentation."""
         for name in ("a", "b"):
             image(tmp_path / "images" / f"{name}.jpg")
