@@ -58,6 +58,55 @@ def test_what_others_left_is_in_the_way(tmp_path: Path, name: str) -> None:
         open_run(tmp_path, Config(), resume=False, overwrite=True)
 
 
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "images/a.jpg", "checkpoint/notes.txt", "plots/mine/a.png", "model.pth", "tensorboard/a.csv"]
+)
+def test_overwriting_never_deletes_what_a_run_does_not_write(tmp_path: Path, name: str) -> None:
+    begun(tmp_path / "run")
+    other = tmp_path / "run" / name
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.write_text("precious")
+    first = "/".join(Path(name).parts[: 2 if name.startswith(("checkpoint", "plots", "tensorboard")) else 1])
+    with pytest.raises(OutputError, match=rf"contains {first}, which training does not write"):
+        open_run(tmp_path / "run", Config(), resume=False, overwrite=True)
+    assert other.read_text() == "precious"
+
+
+@pytest.mark.parametrize("content", ["", "a: 1\n", "model: {}\ndata: {}\n", "[", "not yaml: [\n", "- model\n"])
+def test_a_folder_with_somebody_elses_config_is_not_a_run(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(OutputError, match="is not a pyramidseg run"):
+        open_run(tmp_path, Config(), resume=False, overwrite=True)
+    assert (tmp_path / "config.yaml").read_text() == content
+
+
+def test_everything_that_a_run_writes_may_be_overwritten(tmp_path: Path) -> None:
+    begun(tmp_path)
+    for name in (
+        *("metrics.csv", "best.safetensors", "last.safetensors", "report.html", "plots/iou.png", PART),
+        *("checkpoint/step-000000001.safetensors", "tensorboard/events.out.tfevents.1.host.2.0"),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    run, config = open_run(tmp_path, Config(), resume=False, overwrite=True)
+    begin_run(run, config, {}, resume=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "dataset.yaml"}
+
+
+@pytest.mark.parametrize("place", ["data", "data/inner", ".", "weights.safetensors"])
+def test_an_out_that_contains_an_input_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    begun(tmp_path)
+    (tmp_path / "data" / "inner").mkdir(parents=True)
+    (tmp_path / "weights.safetensors").touch()
+    monkeypatch.chdir(tmp_path.parent)
+    for out in (tmp_path, Path(tmp_path.name), tmp_path / "data" / ".."):
+        with pytest.raises(OutputError, match=r"--out .*: contains .*, which this run reads"):
+            open_run(out, Config(), resume=False, overwrite=True, inputs=[tmp_path / place])
+    elsewhere = [tmp_path.parent / "other", "imagenet", "none", tmp_path.parent]
+    with pytest.raises(OutputError, match="contains data, which training does not write"):
+        open_run(tmp_path, Config(), resume=False, overwrite=True, inputs=elsewhere)
+
+
 def test_a_run_that_was_killed_while_it_was_overwritten_can_be_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,5 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
         out=Path(arguments.out),
         resume=arguments.resume,
         overwrite=arguments.overwrite,
+        inputs=(folder, *(() if arguments.config is None else (arguments.config,))),
     )
     return 0

@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from pyramidseg.base.errors import ConfigError
     from pyramidseg.base.overrides import load_config
-    from pyramidseg.training.loop import plan_segmentation, train_segmentation
+    from pyramidseg.training.loop import plan_segmentation, run_inputs, train_segmentation
     from pyramidseg.training.run_folder import open_run, with_precision
 
     overrides = given_settings(arguments, SETTING_OPTIONS)
@@ -39,15 +39,16 @@ def run(arguments: argparse.Namespace) -> int:
     out = None if arguments.out is None else Path(arguments.out)
     if out is None and (not arguments.dry_run or arguments.resume or arguments.overwrite):
         raise ConfigError("--out RUN is required (except with --dry-run alone): name the folder of the run")
+    how = {"resume": arguments.resume, "overwrite": arguments.overwrite}
+    inputs = () if arguments.config is None else (arguments.config,)
     if out is None or arguments.dry_run:
-        config = (
-            with_precision(config)
-            if out is None
-            else open_run(out, config, resume=arguments.resume, overwrite=arguments.overwrite)[1]
-        )
+        if out is None:
+            config = with_precision(config)
+        else:
+            config = open_run(out, config, **how, inputs=(*inputs, *run_inputs(config, arguments.dataset)))[1]
         plan_segmentation(config, arguments.dataset)
         where = "" if out is None else f"; the run would be written to {out}"
         print(f"dry run: configuration and dataset are valid; nothing was trained{where}")
         return 0
-    train_segmentation(config, arguments.dataset, out=out, resume=arguments.resume, overwrite=arguments.overwrite)
+    train_segmentation(config, arguments.dataset, out=out, **how, inputs=inputs)
     return 0

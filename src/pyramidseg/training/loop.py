@@ -103,18 +103,32 @@ def train(
             f"config={config!r}: must be a Config or the path of a YAML file; make_config builds a Config from a dict"
         )
     resolved = load_config(config, overrides)
-    return train_segmentation(resolved, dataset, out=Path(out), resume=resume, overwrite=overwrite)
+    inputs = () if config is None else (config,)
+    return train_segmentation(resolved, dataset, out=Path(out), resume=resume, overwrite=overwrite, inputs=inputs)
 
 
 def train_segmentation(
-    config: Config, source: str | Path | Dataset, *, out: Path, resume: bool, overwrite: bool
+    config: Config,
+    source: str | Path | Dataset,
+    *,
+    out: Path,
+    resume: bool,
+    overwrite: bool,
+    inputs: Sequence[str | Path] = (),
 ) -> Run:
-    """`fit` a segmentation model to a dataset."""
+    """`fit` a segmentation model to a dataset; `inputs` are files that are read besides dataset and weights."""
+    inputs = (*inputs, *run_inputs(config, source))
 
     def prepare(resolved: Config, initial: InitialWeights | None) -> Task:
         return prepare_segmentation(resolved, source, initial)
 
-    return fit(config, prepare, out=out, resume=resume, overwrite=overwrite)
+    return fit(config, prepare, out=out, resume=resume, overwrite=overwrite, inputs=inputs)
+
+
+def run_inputs(config: Config, source: str | Path | Dataset) -> tuple[str | Path, ...]:
+    """Dataset and weights that a run reads, as far as they are files or folders."""
+    data = source.source if isinstance(source, Dataset) else source
+    return (data, config.model.weights, config.model.encoder_weights)
 
 
 def plan_segmentation(config: Config, source: str | Path | Dataset) -> TrainingComponents:
@@ -129,16 +143,18 @@ def fit(
     out: Path,
     resume: bool,
     overwrite: bool,
+    inputs: Sequence[str | Path] = (),
 ) -> Run:
     """Train a task, from its settings to a finished run folder.
 
     Args:
         prepare: checks data and settings, and builds data, model and loss; from the settings of the run, and from the
             initial weights that its checkpoints record if it is resumed.
+        inputs: files and folders that the run reads, which must not be inside `out`.
     """
     with process_group(choose_device(device_of(out, config, resume=resume))):
         # The run folder: whether it may be used, and the settings that a resumed run keeps. Nothing is written yet.
-        run, config = on_first_rank(lambda: open_run(out, config, resume=resume, overwrite=overwrite))
+        run, config = on_first_rank(lambda: open_run(out, config, resume=resume, overwrite=overwrite, inputs=inputs))
 
         # Data, model and loss; then optimizer, EMA, processes and loader. All input errors are raised here.
         task = prepare(config, stored_initial_weights(run.checkpoints) if resume else None)

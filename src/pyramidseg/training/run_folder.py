@@ -13,8 +13,16 @@ from pyramidseg.base.device import choose_device, resolve_precision
 from pyramidseg.base.errors import ConfigError, OutputError
 from pyramidseg.base.files import check_writable, explained_writes, leftovers, write_text
 from pyramidseg.base.overrides import given_settings, load_config, make_config
-from pyramidseg.base.text import csv_text
+from pyramidseg.base.text import csv_text, first_few
 from pyramidseg.training.optim import choose_optimizer
+
+WRITTEN_BY_RUNS = {
+    ".": ("config.yaml", "dataset.yaml", "metrics.csv", "*.safetensors", "report.html"),
+    "checkpoint": ("step-*.safetensors",),
+    "plots": ("*.png",),
+    "tensorboard": ("events.out.tfevents.*",),
+}
+"""Patterns of the files that a run writes, by subfolder of RUN. Overwriting a run deletes nothing else."""
 
 MAY_CHANGE = {"train.device", "data.workers", "data.cache"}
 """Settings that may change when a run is resumed, because they do not change the result."""
@@ -84,6 +92,26 @@ class RunFolder:
                     "from scratch with --overwrite"
                 )
 
+    def is_run(self) -> bool:
+        """Whether the folder contains a run: its config.yaml has the sections of `Config`, and only these."""
+        try:
+            tree = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            return False
+        return isinstance(tree, dict) and set(tree) == set(Config.model_fields)
+
+    def foreign_files(self) -> list[Path]:
+        """Files and folders in RUN that a run does not write, relative to it."""
+        found = []
+        for folder, patterns in WRITTEN_BY_RUNS.items():
+            place = self.path / folder
+            if place.is_symlink() or not place.is_dir():
+                continue
+            own = {path for pattern in patterns for path in place.glob(pattern) if path.is_file()}
+            own |= {*leftovers(place), *(self.path / name for name in WRITTEN_BY_RUNS if folder == ".")}
+            found += sorted(path.relative_to(self.path) for path in place.iterdir() if path not in own)
+        return found
+
     def write_metrics(self, rows: Sequence[Mapping[str, float | int | None]]) -> None:
         """Write all rows so far; values that do not exist are empty cells."""
         cells = [[_six_digits(value) for value in row.values()] for row in rows]
@@ -98,24 +126,35 @@ def device_of(out: Path, config: Config, *, resume: bool) -> str:
     return config.train.device
 
 
-def open_run(out: Path, config: Config, *, resume: bool, overwrite: bool) -> tuple[RunFolder, Config]:
+def open_run(
+    out: Path, config: Config, *, resume: bool, overwrite: bool, inputs: Sequence[str | Path] = ()
+) -> tuple[RunFolder, Config]:
     """Check that RUN may be started or resumed, and resolve its settings; nothing is written.
 
     `train.precision=auto` is resolved, so that a run keeps its precision when it is resumed on another device.
 
+    Args:
+        inputs: files and folders that the run reads, which must not be inside RUN.
+
     Raises:
-        OutputError: RUN exists and neither `resume` nor `overwrite` is set, or it cannot be created.
+        OutputError: RUN exists and neither `resume` nor `overwrite` is set, it cannot be created, it contains an input,
+            or it contains files that no run writes and that overwriting would delete.
         ConfigError: both are set, or a given setting differs from the resumed run's.
     """
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite discards it; give only one of them")
     run = RunFolder(out)
     check_writable(out)
-    is_run = run.config.is_file()
-    if resume and is_run:
+    if resume and run.config.is_file():
         return run, _agreed(load_config(run.config), config, run)
-    if is_occupied(out) and not (overwrite and is_run):
+    _refuse_inputs_inside(out, inputs)
+    if is_occupied(out) and not (overwrite and run.is_run()):
         raise OutputError(f"{out}: exists already{_ways_on(run)}")
+    if foreign := run.foreign_files():
+        raise OutputError(
+            f"{out}: contains {first_few(foreign)}, which training does not write and --overwrite would delete; move "
+            "this elsewhere, or choose another --out"
+        )
     return run, with_precision(config)
 
 
@@ -153,10 +192,18 @@ def _delete_all_but(config: Path) -> None:
             path.unlink()
 
 
+def _refuse_inputs_inside(out: Path, inputs: Sequence[str | Path]) -> None:
+    folder = out.resolve()
+    for given in inputs:
+        path = Path(given).resolve()
+        if path.exists() and (path == folder or folder in path.parents):
+            raise OutputError(f"--out {out}: contains {given}, which this run reads; choose another --out")
+
+
 def _ways_on(run: RunFolder) -> str:
-    if run.config.is_file():
+    if run.is_run():
         return "; --resume continues this run, --overwrite discards it, or choose another --out"
-    return " and is not a pyramidseg run (it has no config.yaml); choose another --out"
+    return " and is not a pyramidseg run (it has no config.yaml of one); choose another --out"
 
 
 def _agreed(saved: Config, config: Config, run: RunFolder) -> Config:
