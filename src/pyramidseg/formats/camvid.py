@@ -59,7 +59,7 @@ MERGED: dict[str, tuple[str, ...]] = {
 
 
 def detect(folder: Path, splits: SplitNames) -> PairedFiles | None:
-    """Find the authors' two folders. There are no splits."""
+    """Find the authors' two folders, which have no splits."""
     images, masks = child_folder(folder, ["701_stillsraw_full"]), child_folder(folder, ["labeledapproved_full"])
     if images is None or masks is None or splits != SPLIT_NAMES:
         return None

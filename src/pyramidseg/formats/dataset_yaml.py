@@ -156,7 +156,7 @@ class DatasetFile(LabelConfig):
 
 @dataclass(frozen=True)
 class Statements:
-    """What the user stated about a dataset, in a YAML file or in settings.
+    """Statements of the user about a dataset, in a YAML file or in settings.
 
     Attributes:
         named: the folder or YAML file that the user named.

@@ -1,4 +1,4 @@
-"""What mask files contain: how often each value or colour occurs, and whether masks hold integers or colours."""
+"""Samples mask files: counts of values or colours, and whether masks hold integers or colours."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set

@@ -116,7 +116,8 @@ def open_with_defects(source: str | Path | Dataset, data: DataConfig) -> tuple[D
         if isinstance(error, ConfigError):
             if not any(defect.kind in _LISTS_AND_ANNOTATIONS for defect in defects):
                 raise
-            found = found.with_note(f"the settings do not fit what could be read: {error}")
+            note = f"the settings do not fit what could be read: {error}"
+            found = replace(found, parsed=replace(found.parsed, notes=(*found.parsed.notes, note)))
         labels = placeholder_labels(found.parsed, source=stated.source)
         dataset = replace(_dataset(stated, found, labels), description=_description(stated, found, None))
     if len(dataset.splits.get("train", ())) < 2 or "val" in found.parsed.splits:
@@ -131,9 +132,6 @@ class _Found:
     format: str | None
     root: Path
     parsed: ParsedDataset
-
-    def with_note(self, note: str) -> "_Found":
-        return replace(self, parsed=replace(self.parsed, notes=(*self.parsed.notes, note)))
 
     def with_geojson_settings(self, stated: Statements, fallback_classes: Classes | None) -> "_Found":
         parsed = apply_label_config(

@@ -40,7 +40,7 @@ FolderPair = tuple[Path, Path | None]
 
 @dataclass(frozen=True)
 class PairedFiles:
-    """What `detect` found.
+    """The folders, or the files already paired, that `detect` found.
 
     Attributes:
         folders: folders of images and masks by split, still to be paired.

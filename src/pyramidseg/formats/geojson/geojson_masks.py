@@ -128,7 +128,10 @@ def _cached_layer_on(
     layer = read_geojson(path, class_property)
     if crs == OF_IMAGE or not layer.features:
         return layer
-    source = _parsed(crs or layer.crs or WGS84, path)
+    try:
+        source = parse_crs(crs or layer.crs or WGS84)
+    except DataError as error:
+        raise DataError(f"{path}: {error} (data.vector_crs)") from None
     if is_geographic(source):
         _refuse_large_angles(layer, named=crs or layer.crs)
     if not target:
@@ -137,13 +140,6 @@ def _cached_layer_on(
             "polygons are in the same one"
         )
     return _moved(layer, source, target)
-
-
-def _parsed(crs: str, path: Path) -> str:
-    try:
-        return parse_crs(crs)
-    except DataError as error:
-        raise DataError(f"{path}: {error} (data.vector_crs)") from None
 
 
 def _moved(layer: Layer, source: str, target: str) -> Layer:
@@ -165,9 +161,9 @@ def _refuse_large_angles(layer: Layer, *, named: str | None) -> None:
     large = (np.abs(layer.bounds[:, [0, 2]]) > 360).any(axis=1) | (np.abs(layer.bounds[:, [1, 3]]) > 90).any(axis=1)
     if large.any():
         x, y = layer.bounds[int(np.flatnonzero(large)[0]), :2]
-        whose = f"which is what {named} has" if named else "which is what files without a crs member have (RFC 7946)"
+        reason = f"which is what {named} has" if named else "which is what files without a crs member have (RFC 7946)"
         raise DataError(
-            f"{layer.path}: coordinates such as ({x:.8g}, {y:.8g}) are not longitude and latitude, {whose}; set "
+            f"{layer.path}: coordinates such as ({x:.8g}, {y:.8g}) are not longitude and latitude, {reason}; set "
             f"data.vector_crs={OF_IMAGE} if they are in the image's coordinate system, or name theirs "
             "(data.vector_crs=EPSG:32616)"
         )
