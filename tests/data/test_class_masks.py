@@ -59,7 +59,7 @@ def test_unknown_value_names_file_value_pixels_and_what_is_known(tmp_path: Path)
     record = save(tmp_path / "a.png", np.array([[0, 34, 34]], np.uint8))
     message = (
         f"{record.mask}: mask value 34 (2 pixels) is not a known class (known: 0-18; ignored: 255); "
-        "add them to classes, or list them under ignore"
+        "add it to classes, or list it under ignore"
     )
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
         ClassMasks.identity(19).read(record)

@@ -13,7 +13,7 @@ SIDE = 8
 
 
 def pair(folder: Path, *, side: int = SIDE, crs: str | None = UTM, transform: tuple[float, ...] = TRANSFORM) -> Record:
-    """An image on the usual grid, and a mask of which a place is said."""
+    """An image on the default grid, and a mask on the given one."""
     image = write_image(folder / "image.tif", np.zeros((SIDE, SIDE, 3), np.uint8))
     labels = write_image(folder / "mask.tif", np.zeros((side, side, 1), np.uint8), crs=crs, transform=transform)
     return Record("a", image, labels)

@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from pyramidseg.model.folding import fold_batch_norm
-from pyramidseg.model.inference import inference_copy
+from pyramidseg.model.inference import fold_batch_norm, inference_copy
 from pyramidseg.model.segmenter import Segmenter
 
 

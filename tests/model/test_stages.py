@@ -2,8 +2,7 @@
 
 import pytest
 
-from pyramidseg.model.encoder import Encoder
-from pyramidseg.model.stages import modules_by_part, part_finder
+from pyramidseg.model.encoder import Encoder, modules_by_part, part_finder
 
 
 @pytest.mark.parametrize(

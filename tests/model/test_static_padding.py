@@ -3,9 +3,8 @@ import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
-from pyramidseg.model.inference import inference_copy
+from pyramidseg.model.inference import inference_copy, make_padding_static
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.model.static_padding import make_padding_static
 
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, 5, (3, 7)])

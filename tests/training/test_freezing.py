@@ -11,9 +11,8 @@ from pyramidseg.base.config import OptimConfig
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.overrides import full_name, load_config
 from pyramidseg.formats.open_dataset import open_dataset
-from pyramidseg.model.encoder import Encoder
+from pyramidseg.model.encoder import Encoder, count_parts, part_finder
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.model.stages import count_parts, part_finder
 from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.initial_weights import build_model
 from pyramidseg.training.loop import train

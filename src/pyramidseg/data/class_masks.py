@@ -42,12 +42,13 @@ class UnknownValuesError(DefectError):
         values = first_few(
             [f"{self.source.describe([value])} ({count} pixels)" for value, count in self.pixels.items()], limit=8
         )
-        verdict = "is not a known class" if len(pixels) == 1 else "are not known classes"
+        verdict, next_step = "are not known classes", NEXT_STEP
+        if len(pixels) == 1:
+            verdict, next_step = "is not a known class", "add it to classes, or list it under ignore"
         super().__init__(
             DefectKind.UNKNOWN_VALUE,
             path,
-            f"mask value{'s' if len(pixels) > 1 else ''} {values} {verdict} ({known}); "
-            + (NEXT_STEP if len(pixels) > 1 else "add it to classes, or list it under ignore"),
+            f"mask value{'s' if len(pixels) > 1 else ''} {values} {verdict} ({known}); {next_step}",
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -22,17 +22,17 @@ from pyramidseg.model.input_scaling import normalize
 from pyramidseg.model.tensor_files import write_tensors
 
 STRIDES = doubling_strides(4, 32)
-"""Of the pyramid that a network has to give maps for: pretrained for segmentation, it has to be of use there."""
+"""Strides of the pyramid that the network must have maps for, so that it can be used for segmentation."""
 
 
 class Classifier(nn.Module):
     """A timm network that maps images to class logits, with the normalisation of `Segmenter`.
 
-    Input: (B, C, H, W) as `Segmenter` takes it.
+    Input: (B, C, H, W) as `Segmenter` accepts it.
 
     Raises:
         ConfigError: an unknown network, one that segmentation cannot use (`find_levels`), or one without a classifier.
-        WeightsError: weights that cannot be had or do not fit.
+        WeightsError: weights that cannot be loaded or do not fit.
     """
 
     mean: Tensor
@@ -72,7 +72,7 @@ class Classifier(nn.Module):
 
     @property
     def output_layers(self) -> tuple[nn.Module, ...]:
-        """The fully connected layer, or the two of networks that are distilled (SwiftFormer)."""
+        """The fully connected layer; distilled networks (SwiftFormer) have two."""
         layers: nn.Module | tuple[nn.Module, ...] = self.network.get_classifier()  # type: ignore[operator]
         return (layers,) if isinstance(layers, nn.Module) else layers
 
@@ -83,9 +83,9 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def check_training_batch(self, batch: int, height: int, width: int) -> None:
-        """Refuse crops that the network does not take, and batches that leave batch norm one value per channel.
+        """Reject crops that the network does not accept, and batches that leave batch norm one value per channel.
 
-        A pass on the meta device tells, which has shapes and no arithmetic.
+        Runs the network on the meta device, which has shapes and no arithmetic.
 
         Raises:
             ConfigError: before anything is computed.
@@ -94,7 +94,7 @@ class Classifier(nn.Module):
         images = torch.zeros(batch, self.in_channels, height, width, device="meta")
         try:
             functional_call(self, tensors, (images,))
-        except Exception as error:  # whatever a network of timm raises at a size that it does not take
+        except Exception as error:  # of many types
             reason = textwrap.shorten(f"{type(error).__name__}: {error}", 100, placeholder=" ...")
             raise ConfigError(
                 f"encoder={self.name}: cannot be trained on a batch of {batch} x {height}x{width} pixels ({reason}); "
@@ -102,7 +102,7 @@ class Classifier(nn.Module):
             ) from None
 
     def save(self, path: Path, *, facts: Mapping[str, Any]) -> None:
-        """Write the tensors under timm's names, which `--encoder-weights` takes, with classes and facts beside them."""
+        """Write the tensors under timm's names, as `--encoder-weights` reads them, with classes and facts."""
         metadata = {
             "format": CLASSIFIER,
             "version": __version__,

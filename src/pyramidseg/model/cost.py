@@ -1,8 +1,8 @@
 """Cost of a model by part: output shapes, parameters and multiply-accumulates (MACs).
 
-Convolutions and matrix products are counted, as in the papers: an output value of a convolution takes one
-multiply-accumulate for each weight of its filter. Matrix products are those of fully connected layers and of attention.
-Norms, activations and upsampling are left out; they take a few per cent of the arithmetic.
+Convolutions and matrix products are counted, as in the papers: each output value of a convolution costs one
+multiply-accumulate per weight of its filter. Matrix products are those of fully connected layers and of attention.
+Norms, activations and upsampling are not counted; they are a few per cent of the arithmetic.
 """
 
 from collections import Counter
@@ -95,7 +95,7 @@ def describe_cost(model: Segmenter, height: int, width: int) -> Cost:
 Trace = dict[nn.Module, tuple[tuple[int, ...], int]]
 """Output shape for one image and own multiply-accumulates of every module, in the order in which they finished.
 
-What runs inside a module's children is theirs, and not its own.
+The operations of a module's children are not counted as its own.
 """
 
 
@@ -106,7 +106,7 @@ def _traced(model: nn.Module) -> Iterator[Trace]:
     flops: Counter[nn.Module] = Counter()
 
     def credit() -> None:
-        """Give what was counted since the last call to the innermost running module."""
+        """Add the operations since the last call to the innermost running module."""
         if running:
             flops[running[-1]] += counter.get_total_flops() - flops.total()
 
@@ -132,7 +132,7 @@ def _part(name: str, module: nn.Module, trace: Trace) -> Part:
 
 
 def _encoder_parts(model: Segmenter, maps: list[Tensor], trace: Trace) -> list[Part]:
-    """A row a level: what runs after the level before it is there; one row where timm does not say when that is."""
+    """One row per level with the layers that run after the previous level; a single row if timm does not name them."""
     network = model.encoder.network
     inside = set(network.modules())
     ends = _level_ends(network)
@@ -144,7 +144,7 @@ def _encoder_parts(model: Segmenter, maps: list[Tensor], trace: Trace) -> list[P
         if module in inside:
             levels[min(position, len(levels) - 1)].add(module)
             position += module in ends
-    levels[-1] |= inside.difference(trace)  # what is never called can still hold parameters
+    levels[-1] |= inside.difference(trace)  # modules that are never called can still have parameters
     return [
         Part(f"encoder, stride {stride}", tuple(level.shape[1:]), _parameters(modules), _macs(modules, trace))
         for stride, level, modules in zip(model.encoder.strides, maps, levels, strict=True)
@@ -152,7 +152,7 @@ def _encoder_parts(model: Segmenter, maps: list[Tensor], trace: Trace) -> list[P
 
 
 def _level_ends(network: nn.Module) -> set[nn.Module]:
-    """The modules that give the maps; timm's extractors may have flattened `stages.0` to `stages_0`."""
+    """The modules whose outputs are the maps; timm's extractors may rename `stages.0` to `stages_0`."""
     modules = dict(network.named_modules())
     names = network.feature_info.module_name()  # type: ignore[operator, union-attr]
     found = (modules.get(name, modules.get(name.replace(".", "_"))) for name in names)

@@ -1,12 +1,13 @@
-"""Encoder: feature maps of a classification network of timm at strides that double.
+"""Encoder: feature maps of a timm classification network at strides that double, such as 4, 8, 16, 32.
 
-Sources: ResNet, He et al. 2015, arXiv 1512.03385; EfficientNet, Tan & Le 2019, arXiv 1905.11946. Networks, their
-initialisation and their pretrained weights are timm's.
+Papers: ResNet, He et al. 2015, arXiv 1512.03385; EfficientNet, Tan & Le 2019, arXiv 1905.11946. timm provides the
+networks, their initialisation and their pretrained weights.
 
 Legend: B batch, C channels, H W pixels.
 """
 
 import re
+from collections.abc import Callable
 
 import torch.nn.functional as F
 from timm.models import is_model, list_models
@@ -21,7 +22,7 @@ from pyramidseg.model.encoder_weights import create_network
 from pyramidseg.model.feature_levels import doubling_strides, find_levels, maps_of
 
 DEPTHS: dict[str, tuple[int, ...]] = {"resnet": (18, 34, 50, 101, 152), "efficientnet": tuple(range(8))}
-"""Depths of the two families; the second of ResNet and the first of EfficientNet are the defaults."""
+"""Depths of the two families that can be given by family and depth."""
 
 DEFAULT_DEPTH = {"resnet": 34, "efficientnet": 0}
 
@@ -41,9 +42,9 @@ def resolve_encoder(encoder: str, depth: int | None = None) -> str:
         )
     if not is_model(encoder):
         hint = nearest(encoder, [*DEPTHS, *list_models()]) if _has_near(encoder) else "timm.list_models() has all names"
-        raise ConfigError(f"encoder={encoder}: neither a family ({', '.join(DEPTHS)}) nor a network of timm; {hint}")
+        raise ConfigError(f"encoder={encoder}: not a family ({', '.join(DEPTHS)}) or a network of timm; {hint}")
     if depth is not None and depth != (named := _depth_in_name(encoder)):
-        reason = f"the name already says depth {named}" if named is not None else "a full name takes no depth"
+        reason = f"the name already contains depth {named}" if named is not None else "a full name takes no depth"
         raise ConfigError(
             f"encoder={encoder} encoder_depth={depth}: {reason}; leave encoder_depth out, or give a family "
             f"({', '.join(DEPTHS)}). To use fewer stages (what other libraries call encoder depth) set coarsest_stride"
@@ -70,7 +71,7 @@ def _has_near(name: str) -> bool:
 
 
 def check_encoder(settings: ModelConfig) -> None:
-    """Refuse a network without maps at the strides that are asked for, before anything is built or fetched.
+    """Reject a network without maps at the requested strides, before weights are downloaded.
 
     Raises:
         ConfigError: see `resolve_encoder` and `find_levels`.
@@ -94,7 +95,7 @@ class Encoder(nn.Module):
 
     Raises:
         ConfigError: the network has no feature maps at these strides.
-        WeightsError: the weights cannot be had, or do not fit.
+        WeightsError: the weights cannot be loaded, or do not fit.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Encoder(nn.Module):
 
 
 def _without_unused_layers(network: nn.Module) -> nn.Module:
-    """These three of timm keep and run layers behind the coarsest map that is read; others drop them themselves."""
+    """Remove the layers behind the coarsest map, which these three timm classes keep and run; others drop them."""
     if isinstance(network, (EfficientNetFeatures, MobileNetV3Features)):
         coarsest = network.feature_info.module_name()[-1]  # such as blocks.4
         network.blocks = network.blocks[: int(coarsest.rpartition(".")[2]) + 1]
@@ -144,3 +145,53 @@ def _without_unused_layers(network: nn.Module) -> nn.Module:
         if network.incre_modules is not None:
             network.incre_modules = network.incre_modules[:branches]
     return network
+
+
+# Parts of an encoder: the stem and one stage per map, for freezing and layer-wise learning rates.
+
+
+def count_parts(encoder: Encoder) -> int:
+    """The stem, and one part for each map of the pyramid."""
+    return 1 + len(encoder.strides)
+
+
+def part_finder(encoder: Encoder) -> Callable[[str], int]:
+    """The part that a module, parameter or buffer of the encoder belongs to, by its name within the encoder.
+
+    Part 0 is the stem: all layers before the stage of the finest map. Part i leads from map i - 1 to map i.
+    """
+    network = encoder.network
+    modules: list[str] = network.feature_info.module_name()  # type: ignore[operator, union-attr]
+    wanted = [_flat(name) for name in modules]
+    order = [_flat(name.removeprefix("network.")) for name in encoder.state_dict()]
+    ends = [max((place for place, name in enumerate(order) if _within(name, module)), default=-1) for module in wanted]
+    begin = next((place for place, name in enumerate(order) if _within(name, wanted[0])), 0)
+
+    def part_of(name: str) -> int:
+        flat = _flat(name.removeprefix("network."))
+        places = [place for place, known in enumerate(order) if _within(known, flat)]
+        if not places:  # without tensors, such as dropout: nothing to freeze
+            return len(wanted)
+        if places[-1] < begin:
+            return 0
+        return next((part for part, end in enumerate(ends, start=1) if places[-1] <= end), len(wanted))
+
+    return part_of
+
+
+def modules_by_part(encoder: Encoder) -> list[tuple[int, nn.Module]]:
+    """Every module below the encoder, with its part: that of the last of its tensors.
+
+    A module that spans several parts belongs to the last one.
+    """
+    part_of = part_finder(encoder)
+    return [(part_of(name), module) for name, module in encoder.named_modules() if name]
+
+
+def _flat(name: str) -> str:
+    """One form for the names of timm's feature wrappers (`stages_0`) and of its tables (`stages.0`)."""
+    return name.removeprefix("model.").replace(".", "_")
+
+
+def _within(name: str, module: str) -> bool:
+    return name == module or name.startswith(f"{module}_")

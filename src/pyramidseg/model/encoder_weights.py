@@ -1,6 +1,6 @@
-"""Starting weights of encoders: from the Hugging Face hub, a file, or random.
+"""Initial weights of encoders: from the Hugging Face hub, a file, or random.
 
-The names of tensors are timm's; a fully connected layer in a file is left out.
+Tensors are named as in timm; the fully connected layer of a file is ignored.
 """
 
 import json
@@ -25,16 +25,16 @@ IMAGENET_TAGS: dict[str, str] = {
     **{f"resnet{depth}": "tv_in1k" for depth in (18, 34, 50, 101, 152)},
     **{f"tf_efficientnet_b{depth}": "aa_in1k" for depth in range(8)},
 }
-"""Pretrained weights by network: one recipe a family, so that depths compare (torchvision v1; AutoAugment)."""
+"""Pretrained weights by network: one recipe per family, so that depths are comparable (torchvision v1; AutoAugment)."""
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Names of weights in timm's repositories on the Hugging Face hub."""
+"""File names of the weights in timm's repositories on the Hugging Face hub."""
 
 HUB_SECONDS = 10.0
-"""How long the hub may take to answer at all."""
+"""Timeout of the first request to the hub."""
 
 CLASSIFIER = "pyramidseg classifier"
-"""What the metadata of a file that `pretrain` wrote has under `format`; its mean and std are there too."""
+"""Value of `format` in the metadata of a file that `pretrain` wrote, which also contain its mean and std."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -50,12 +50,12 @@ class EncoderSource:
     std: tuple[float, ...]
 
     def to_json(self) -> str:
-        """As it is stored in files."""
+        """As JSON, for the metadata of files."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "EncoderSource":
-        """Of what `to_json` made."""
+        """The inverse of `to_json`."""
         stored = json.loads(text)
         return cls(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
 
@@ -63,14 +63,14 @@ class EncoderSource:
 def create_network(
     name: str, *, weights: str, in_channels: int, options: Mapping[str, Any]
 ) -> tuple[nn.Module, EncoderSource]:
-    """A network of timm with its starting weights, and where they came from.
+    """Create a network of timm with its initial weights, and describe where they came from.
 
     Args:
         weights: `imagenet`, `none`, a tag of timm, or a file of tensors.
-        options: of `timm.create_model`; a classifier that is asked for starts anew.
+        options: for `timm.create_model`; a classifier, if requested, is initialised at random.
 
     Raises:
-        WeightsError: the weights cannot be had, or do not fit.
+        WeightsError: the weights cannot be loaded, or do not fit.
     """
     options = {**options, "in_chans": in_channels}
     if weights == "none":
@@ -100,41 +100,38 @@ def _tag_of(name: str, weights: str) -> str:
     if weights == "imagenet":
         what = f"encoder={name} has no pinned ImageNet weights"
     else:
-        what = f"encoder_weights={weights}: neither a file, nor weights that timm has for {name}"
+        what = f"encoder_weights={weights} is neither a file nor a pretrained tag that timm has for {name}"
     raise WeightsError(f"{what}; tags of timm: {', '.join(tags) or 'none'}; or a file, or encoder_weights=none")
 
 
 def _download(full_name: str, options: dict[str, Any]) -> nn.Module:
-    """A network with weights from the Hugging Face hub, or from its cache folder where they lie there."""
+    """A network with weights from the Hugging Face hub, or from its cache folder if they are there."""
     try:
         _require_reachable(full_name)
         network: nn.Module = timm.create_model(full_name, pretrained=True, **options)
     except Exception as error:  # hub, HTTP and socket libraries raise their own kinds: this is the border
         raise WeightsError(
             f"encoder_weights: {full_name} cannot be loaded from the Hugging Face hub "
-            f"({type(error).__name__}: {first_line(error)}). Three ways out: point HF_HOME to a folder that holds "
-            "them already, give a file (encoder_weights=FILE.safetensors), or start from random (encoder_weights=none)"
+            f"({type(error).__name__}: {first_line(error)}). Set HF_HOME to a folder that already contains "
+            "them, give a file (encoder_weights=FILE.safetensors), or use random weights (encoder_weights=none)"
         ) from error
     return network
 
 
 def _require_reachable(full_name: str) -> None:
-    """One quick request for weights that are not in the cache: alone, the hub's client tries for a minute, aloud."""
+    """Send one quick request for weights that are not cached: the hub's client retries for a minute, with warnings."""
     settings = get_pretrained_cfg(full_name)
     repository = settings.hf_hub_id if settings is not None else None
     if not repository or any(isinstance(try_to_load_from_cache(repository, name), str) for name in HUB_FILES):
         return
     try:
         get_hf_file_metadata(hf_hub_url(repository, HUB_FILES[0]), timeout=HUB_SECONDS)
-    except EntryNotFoundError:  # the hub answers: timm knows where else to look
+    except EntryNotFoundError:  # the hub is reachable; timm knows the other file names
         return
 
 
 def _classifier_state(name: str, file: Path, *, in_channels: int) -> dict[str, Tensor]:
-    """Tensors of a file, checked one by one against the network that they are meant for.
-
-    The fully connected layer may be there or not; every other tensor has to be, in its shape.
-    """
+    """Tensors of a file that match the network in name and shape; the fully connected layer is optional."""
     state = read_tensors(file)
     with torch.device("meta"):
         expected = timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_channels).state_dict()
@@ -148,7 +145,7 @@ def _classifier_state(name: str, file: Path, *, in_channels: int) -> dict[str, T
     misshapen = [key for key in expected if key in state and state[key].shape != expected[key].shape]
     if any(f"encoder.network.{key}" in state for key in absent):
         raise WeightsError(
-            f"{file}: holds a whole segmentation network, not an encoder; give it as weights instead of encoder_weights"
+            f"{file}: contains a whole segmentation network, not an encoder; set weights instead of encoder_weights"
         )
     if absent or misshapen:
         raise WeightsError(
@@ -166,7 +163,7 @@ def _source_of(name: str, kind: Literal["pretrained", "file"], label: str, in_ch
 
 
 def _source_of_file(name: str, file: Path, in_channels: int) -> EncoderSource:
-    """With the mean and deviation that `pretrain` trained the weights with, where it wrote the file."""
+    """The source of a file's weights; a file that `pretrain` wrote also contains their mean and std."""
     metadata = _metadata(file)
     if metadata.get("format") != CLASSIFIER:
         return _source_of(name, "file", file.name, in_channels)
@@ -175,7 +172,7 @@ def _source_of_file(name: str, file: Path, in_channels: int) -> EncoderSource:
 
 
 def _metadata(file: Path) -> dict[str, str]:
-    """Of a file whose tensors have been read; only safetensors have any."""
+    """Metadata of a file whose tensors have been read; only safetensors files have any."""
     if file.suffix != ".safetensors":
         return {}
     with safe_open(file, framework="pt") as content:
@@ -183,5 +180,5 @@ def _metadata(file: Path) -> dict[str, str]:
 
 
 def _repeat(values: tuple[float, ...], count: int) -> tuple[float, ...]:
-    """Channel statistics for any channel count: RGB's own for 3, else their average."""
+    """Channel statistics for `count` channels: unchanged if their number matches, else their average for each."""
     return tuple(values) if len(values) == count else (sum(values) / len(values),) * count

@@ -1,8 +1,9 @@
 """Selection of the feature maps of a timm network that the pyramid uses, and of the image sizes it accepts.
 
-Nothing goes by a network's name. timm's own data say what its maps are (`feature_info`) and whether it is built for one
-size (`fixed_input_size`); trial runs on the meta device, which has shapes and no arithmetic, say the rest. What cannot
-be used is refused with its reason before any weights are fetched: docs/encoders.md lists what works and what does not.
+No decision depends on a network's name. timm states which maps a network has (`feature_info`) and whether it is built
+for one size (`fixed_input_size`); the rest is found by trial runs on the meta device, which has shapes and no
+arithmetic. A network that cannot be used is rejected with the reason before weights are downloaded. docs/encoders.md
+lists the networks that work.
 
 Legend: B batch, C channels, H W pixels.
 """
@@ -23,7 +24,7 @@ from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import first_line
 
 ANY_SIZE_SWITCHES: dict[str, bool] = {"dynamic_img_size": True, "strict_img_size": False}
-"""How timm's constructors are told to take images of any size; the first that a network knows is used."""
+"""Options of timm's constructors to accept images of any size; the first one that a network has is used."""
 
 DEFAULT_SIDE_PX = 224
 """Side of the images of a network whose size timm does not state."""
@@ -31,13 +32,13 @@ DEFAULT_SIDE_PX = 224
 
 @dataclass(frozen=True)
 class Levels:
-    """How a network has to be built and fed for the pyramid.
+    """How a network is constructed for the pyramid, and the image sizes it accepts.
 
     Attributes:
-        indices: positions of the wanted maps among all maps of the network; timm's `out_indices`.
-        options: what else timm's constructor has to be told.
-        size_multiple: pixels that an image's height and width have to divide by: the coarsest stride, or more where
-            the network parts its maps into windows of one size.
+        indices: timm's `out_indices` of the maps at the requested strides.
+        options: further options for timm's constructor.
+        size_multiple: an image's height and width must be multiples of it: the coarsest stride, or more if the
+            network divides its maps into windows of a fixed size.
     """
 
     indices: tuple[int, ...]
@@ -54,7 +55,7 @@ def doubling_strides(finest: int, coarsest: int) -> tuple[int, ...]:
 
 
 def maps_of(network: nn.Module, image_BCHW: Tensor) -> list[Tensor]:
-    """Feature maps of an extractor of timm as (B, C, h, w), whichever order it computes in."""
+    """Feature maps of a timm feature extractor as (B, C, h, w), also of one that is channels last."""
     maps: list[Tensor] = network(image_BCHW)
     channels_last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
     return [level.permute(0, 3, 1, 2) for level in maps] if channels_last else maps
@@ -62,10 +63,10 @@ def maps_of(network: nn.Module, image_BCHW: Tensor) -> list[Tensor]:
 
 @cache
 def find_levels(name: str, strides: tuple[int, ...]) -> Levels:
-    """How to build and feed a network, so that it gives maps at these strides.
+    """Find the construction and the image sizes with which a network gives maps at these strides.
 
     Raises:
-        ConfigError: it has no such maps, or takes images of one size only.
+        ConfigError: it has no such maps, or accepts images of one size only.
     """
     fixed = _is_fixed(name)
     options = _any_size_options(name) if fixed else {}
@@ -74,12 +75,12 @@ def find_levels(name: str, strides: tuple[int, ...]) -> Levels:
     network = _build(name, "meta", out_indices=indices, **options)
     if isinstance(network, FeatureHookNet) and strides[-1] < max(positions):
         raise ConfigError(
-            f"encoder={name} coarsest_stride={strides[-1]}: timm cannot cut this network off, and what lies behind "
-            f"that stride would be computed and never trained; set coarsest_stride={max(positions)}"
+            f"encoder={name} coarsest_stride={strides[-1]}: timm cannot truncate this network, so the layers "
+            f"behind that stride would be computed but never trained; set coarsest_stride={max(positions)}"
         )
     multiple = _size_multiple(name, network, strides)
     if fixed and not options and multiple == strides[-1]:
-        # It seems to take any size, but the meta device overlooks an index beyond its table.
+        # It seems to accept any size, but the meta device does not detect an index out of range.
         network = _build(name, "cpu", out_indices=indices)
         if complaint := _complaint(network, strides, *_strip(name, multiple)):
             raise _size_error(name, complaint)
@@ -97,7 +98,7 @@ def _any_size_options(name: str) -> dict[str, bool]:
 
 
 def _build(name: str, device: str, *, features_only: bool = True, **options: Any) -> nn.Module:
-    """A network for trials, in evaluation mode, without touching the caller's random numbers.
+    """Build a network for a trial run, in evaluation mode, without changing the caller's random state.
 
     Raises:
         ConfigError: timm has no feature maps of it.
@@ -105,7 +106,7 @@ def _build(name: str, device: str, *, features_only: bool = True, **options: Any
     try:
         with torch.device(device), torch.random.fork_rng([]):
             network: nn.Module = timm.create_model(name, pretrained=False, features_only=features_only, **options)
-    except Exception as error:  # networks of timm raise all kinds: this is the border
+    except Exception as error:  # timm's networks raise many types
         raise ConfigError(
             f"encoder={name}: timm has no feature maps of it ({first_line(error)}); choose another network"
         ) from None
@@ -113,10 +114,7 @@ def _build(name: str, device: str, *, features_only: bool = True, **options: Any
 
 
 def _positions(name: str, strides: Sequence[int], options: Mapping[str, bool]) -> dict[int, int]:
-    """Strides of all maps of the network, with timm's numbers of the maps.
-
-    These need not begin at 0: timm holds a place for a map that some networks do not have.
-    """
+    """Timm's index of each map of the network, by stride. Some networks have no map 0."""
     info: Any = _build(name, "meta", **options).feature_info
     available = [int(stride) for stride in info.reduction()]
     doubling = all(coarse == 2 * fine for fine, coarse in itertools.pairwise(available))
@@ -129,10 +127,10 @@ def _positions(name: str, strides: Sequence[int], options: Mapping[str, bool]) -
 
 
 def _size_multiple(name: str, network: nn.Module, strides: Sequence[int]) -> int:
-    """The smallest number of pixels whose multiples the network takes as height and width.
+    """The smallest number of pixels whose multiples the network accepts as height and width.
 
-    Windows divide the size that the network was made for, and so does this number. An image of one multiple finds the
-    networks that need a smallest size, a strip of more than twice their own size those that have a largest.
+    It divides the network's own image size, as windows do. An image of one multiple reveals a minimum size, and a strip
+    of more than twice the network's own size a maximum.
     """
     side = _own_side(name, strides[-1])
     for multiple in (count for count in range(strides[-1], side + 1, strides[-1]) if side % count == 0):
@@ -146,7 +144,7 @@ def _size_multiple(name: str, network: nn.Module, strides: Sequence[int]) -> int
 
 
 def _own_side(name: str, coarsest: int) -> int:
-    """Pixels of a side of the square images that the network was made for, rounded up to the coarsest stride."""
+    """Side of the square images that the network was built for, rounded up to a multiple of the coarsest stride."""
     settings = get_pretrained_cfg(name)
     stated = max(settings.input_size[1:]) if settings is not None else DEFAULT_SIDE_PX
     return -(-stated // coarsest) * coarsest
@@ -160,18 +158,18 @@ def _strip(name: str, multiple: int) -> tuple[int, int]:
 def _size_error(name: str, complaint: str) -> ConfigError:
     side = _own_side(name, 1)
     return ConfigError(
-        f"encoder={name}: timm builds it for images of {side}x{side} pixels only ({complaint}), and the pyramid takes "
+        f"encoder={name}: timm builds it for images of {side}x{side} pixels only ({complaint}), but the pyramid needs "
         "any size; choose another network"
     )
 
 
 def _complaint(network: nn.Module, strides: Sequence[int], height: int, width: int) -> str | None:
-    """Why the network does not do with images of this size; None if it does."""
+    """Why the network does not accept images of this size; None if it does."""
     image = torch.zeros(1, 3, height, width, device=next(network.parameters()).device)
     try:
         with torch.inference_mode():
             maps = maps_of(network, image)
-    except Exception as error:  # whatever a network of timm raises at a size that it does not take
+    except Exception as error:  # of many types
         return f"at {height}x{width} {first_line(error, max_chars=90)}"
     for stride, level in zip(strides, maps, strict=True):
         found, wanted = "x".join(map(str, level.shape[2:])), f"{height // stride}x{width // stride}"

@@ -1,6 +1,6 @@
 """FPN decoder: lateral and top-down maps, semantic branches, merge, spatial dropout.
 
-Sources: Feature Pyramid Networks, Lin et al. 2017, arXiv 1612.03144 (lateral maps, top-down path, smoothing);
+Papers: Feature Pyramid Networks, Lin et al. 2017, arXiv 1612.03144 (lateral maps, top-down path, smoothing);
 Panoptic Feature Pyramid Networks section 3, Kirillov et al. 2019, arXiv 1901.02446 (semantic branch, merge);
 spatial dropout, Tompson et al. 2015, arXiv 1411.4280 section 3.2.
 
@@ -29,8 +29,8 @@ class Pyramid(nn.Module):
     """Lateral connections, top-down path and smoothing (FPN section 3).
 
     From maps of (B, in_channels[i], H_i, W_i), each half as large as the one before, to as many of (B, P, H_i, W_i).
-    Bilinear upsampling on the top-down path aligns centres, not corners, whatever the branches do: as in
-    segmentation_models.pytorch and MMSegmentation, whose checkpoints need it.
+    Bilinear upsampling on the top-down path always has align_corners=False, also if the branches have True: as in
+    segmentation_models.pytorch and MMSegmentation, so that their checkpoints give equal logits.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A picture of the pyramid: what every level sees in an image, beside the image and the labels that come of it."""
+"""A picture of an image, its predicted labels and the pyramid map of each level."""
 
 import io
 from typing import Any
@@ -14,19 +14,18 @@ from torch import Tensor
 from pyramidseg.model.segmenter import Segmenter
 
 LEGEND_CLASSES = 12
-"""Classes named below the picture: those with the most pixels."""
+"""Maximum number of classes in the legend: those with the most pixels."""
 
 
 @torch.inference_mode()
 def draw_pyramid(model: Segmenter, image: NDArray[Any]) -> bytes:
-    """A PNG: the image and its labels, and for every level the pyramid's map in two views.
+    """Draw the image, its labels and two views of the pyramid map of each level, as PNG.
 
-    Above, its first three principal components as red, green and blue: what the level tells apart. Below, the mean
-    absolute activation: where it responds.
+    Above: the first three principal components of the map as red, green and blue. Below: the mean absolute activation.
 
     Args:
-        model: is put into evaluation mode.
-        image: (H, W, C) as the model takes it.
+        model: is set to evaluation mode.
+        image: (H, W, C) as the model accepts it.
     """
     model.eval()
     batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(model.mean.device)
@@ -77,7 +76,7 @@ def _show(axes: Axes, pixels: NDArray[Any], title: str) -> None:
 
 
 def _view(image: NDArray[Any]) -> NDArray[np.float32]:
-    """The first channels as RGB in [0, 1], from the image's own least to its greatest value unless it is 8 bit."""
+    """The first channels as RGB in [0, 1], stretched from the minimum to the maximum unless it is uint8."""
     colors = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
     low, high = (0.0, 255.0) if image.dtype == np.uint8 else (float(colors.min()), float(colors.max()))
     view: NDArray[np.float32] = ((colors.astype(np.float32) - low) / max(high - low, 1e-12)).astype(np.float32)

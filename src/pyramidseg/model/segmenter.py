@@ -230,7 +230,7 @@ class Segmenter(nn.Module):
         return F.pad(image_BCHW, (0, right, 0, bottom)) if bottom or right else image_BCHW
 
     def check_training_batch(self, batch: int, height: int, width: int) -> None:
-        """Refuse batches that leave batch norm one value per channel, whose variance is 0.
+        """Reject batches that leave batch norm one value per channel, whose variance is 0.
 
         Raises:
             ConfigError: before anything is computed.
@@ -263,12 +263,12 @@ class Segmenter(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> "Segmenter":
-        """As `load_model`."""
+        """See `load_model`."""
         return cls.from_bundle(read_bundle(path))
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> "Segmenter":
-        """The model of a bundle that was read, on the CPU, in evaluation mode.
+        """The model of a bundle in memory, on the CPU, in evaluation mode.
 
         Raises:
             WeightsError: this version cannot build a model of these settings, or the tensors do not fit it.

@@ -1,4 +1,4 @@
-"""Files of tensors: ours are safetensors with a checksum; foreign ones are read without running any code in them."""
+"""Read and write files of tensors: our safetensors files with a checksum, and those of others without running code."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from pyramidseg.base.files import write_atomically
 CHECKSUM = "sha256"
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Keys under which training scripts put the weights in their checkpoints."""
+"""Keys under which training scripts store the weights in their checkpoints."""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -50,7 +50,7 @@ def read_verified(path: Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str
 
 
 def read_metadata(path: Path, *, kind: str) -> dict[str, str]:
-    """Metadata alone, without reading the tensors; errors as `read_verified`."""
+    """Read the metadata only; raises the same errors as `read_verified`."""
     _require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
@@ -59,7 +59,7 @@ def read_metadata(path: Path, *, kind: str) -> dict[str, str]:
         raise _damaged(path, str(error)) from None
     if metadata.get("format") != kind:
         raise WeightsError(
-            f"{path}: not a {kind} (its metadata says format={metadata.get('format')!r}); "
+            f"{path}: not a {kind} (its metadata has format={metadata.get('format')!r}); "
             "bundles are the .safetensors files that training and Segmenter.save write"
         )
     return metadata
@@ -92,14 +92,14 @@ def read_wrapped_tensors(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]
 
 
 def _foreign_content(path: Path) -> object:
-    """What a file holds, read without running code from it."""
+    """The content of a file, read without running code from it."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings():  # torch warns of pickle protocols that it then reads, or refuses by an error
+        with warnings.catch_warnings():  # of pickle protocols, which torch then reads or rejects with an error
             warnings.simplefilter("ignore")
             return torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # safetensors, zipfile, pickle and torch each raise their own kinds
+    except Exception as error:  # safetensors, zipfile, pickle and torch raise many types
         raise WeightsError(f"{path}: not a readable file of tensors: {_reason(error)}") from None
 
 
@@ -109,19 +109,19 @@ def _described(content: object) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """One line; torch's own advice for pickles of more than tensors, to run their code, is not handed on."""
+    """The error in one line. torch's advice for other pickles, to load them with their code, is left out."""
     if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
         return (
-            f"it holds more than tensors ({named[1]}), and code from files is not run; where it was made, "
-            "save the weights alone: torch.save(model.state_dict(), FILE)"
+            f"it holds more than tensors ({named[1]}), and code from files is not run; save only the weights "
+            "with the program that wrote it: torch.save(model.state_dict(), FILE)"
         )
     if isinstance(error, pickle.UnpicklingError):
-        return "not what torch.save writes of tensors alone, and code from files is not run"
+        return "it is not a file that torch.save writes for a dict of tensors; other pickles can run code"
     return (str(error).strip().splitlines() or ["no message"])[0]
 
 
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """`save_file`, with what the operating system says as the OSError that it is."""
+    """`save_file`, which raises errors of the operating system as `OSError`."""
     try:
         save_file(tensors, path, metadata=metadata)
     except SafetensorError as error:

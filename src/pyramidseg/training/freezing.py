@@ -8,8 +8,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pyramidseg.base.config import OptimConfig
 from pyramidseg.base.errors import ConfigError
+from pyramidseg.model.encoder import count_parts, modules_by_part, part_finder
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.model.stages import count_parts, modules_by_part, part_finder
 
 
 def frozen_parts(model: Segmenter, config: OptimConfig, *, epoch: int) -> int:

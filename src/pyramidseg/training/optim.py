@@ -8,8 +8,8 @@ from torch import nn
 
 from pyramidseg.base.config import Config, OptimConfig
 from pyramidseg.model.classifier import Classifier
+from pyramidseg.model.encoder import count_parts, part_finder
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.model.stages import count_parts, part_finder
 from pyramidseg.training.freezing import frozen_parts
 from pyramidseg.training.muon import Muon
 
