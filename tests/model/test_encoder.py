@@ -37,7 +37,7 @@ class TestNames:
         [
             ("resnet", 5, ["encoder_depth=5", "18, 34, 50, 101, 152", "coarsest_stride"]),
             ("efficientnet", 8, ["0, 1, 2, 3, 4, 5, 6, 7", "coarsest_stride"]),
-            ("resnet50", 34, ["already says depth 50", "coarsest_stride"]),
+            ("resnet50", 34, ["already contains depth 50", "coarsest_stride"]),
             ("convnext_tiny", 5, ["takes no depth", "coarsest_stride"]),
             ("resnet5O", None, ["resnet5O", "did you mean"]),
             ("zzzzzz", None, ["resnet, efficientnet", "list_models"]),

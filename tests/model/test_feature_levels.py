@@ -64,9 +64,9 @@ class TestRefusals:
         [
             ("vit_tiny_patch16_224", r"maps have strides \[16, 16, 16\], and the pyramid needs \[4, 8, 16, 32\]"),
             ("levit_128s", r"maps have strides \[16, 32, 64\], and the pyramid needs \[4, 8, 16, 32\]"),
-            ("test_coatnet", r"timm builds it for images of 160x160 pixels only \(at 160x480 RuntimeError: "),
+            ("test_coatnet", r"timm builds it for images of 160x160 pixels only \(at 160x480 "),
             ("botnet26t_256", r"timm builds it for images of 256x256 pixels only \(at 256x768 AssertionError\)"),
-            ("mvitv2_tiny", r"timm builds it for images of 224x224 pixels only \(at 32x480 IndexError: "),
+            ("mvitv2_tiny", r"timm builds it for images of 224x224 pixels only \(at 32x480 index "),
             ("inception_v3", r"maps do not fit the pyramid \(at 320x320 the map of stride 4 is 76x76, not 80x80\)"),
         ],
     )
