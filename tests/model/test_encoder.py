@@ -94,7 +94,7 @@ class TestPinnedTable:
             Encoder("convnext_tiny", weights="imagenet")
 
     def test_an_unknown_tag_is_refused_with_the_tags_that_there_are(self):
-        with pytest.raises(WeightsError, match=r"encoder_weights=nonsense: .*tv_in1k"):
+        with pytest.raises(WeightsError, match=r"encoder_weights=nonsense is neither .*tv_in1k"):
             Encoder("resnet18", weights="nonsense")
 
 
@@ -155,7 +155,7 @@ class TestFiles:
     def test_of_a_whole_network_are_refused_with_the_setting_that_takes_them(self, tmp_path):
         segmenter = Segmenter(encoder="test_resnet", encoder_weights="none", num_classes=2, coarsest_stride=8)
         segmenter.save(tmp_path / "bundle.safetensors")
-        with pytest.raises(WeightsError, match="give it as weights instead of encoder_weights"):
+        with pytest.raises(WeightsError, match="set weights instead of encoder_weights"):
             Encoder("test_resnet", weights=str(tmp_path / "bundle.safetensors"))
 
     def test_may_have_any_name(self, tmp_path, monkeypatch):
