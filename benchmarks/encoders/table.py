@@ -14,21 +14,23 @@ Status = Literal["works", "refused", "fails", "unchecked"]
 HEAD = """# Encoders
 
 Every depth of the two families, and a small member of each other family of timm, as `python -m benchmarks.encoders`
-found them with {versions}. That command wrote this page and the [figures beside it](encoders.csv);
-`--only PATTERN` renews a part. Any other name of timm can be given too: one that cannot be used is refused at once.
+measured them with {versions}. That command wrote this page and the [figures beside it](encoders.csv);
+`--only PATTERN` updates a part. Other names of timm are accepted too; an encoder that cannot be used is refused with
+the reason.
 
 ## Those that work
 
 {works} of {all} work, which means: logits of the image's own size at 1x1, 33x47 and 64x96 pixels; a finite gradient
 for every parameter; 1, 3, 4 and 13 channels; and a saved bundle that gives the same logits bit by bit.
 
-- **Parameters, GMAC, latency** are the encoder's own, for one image of 512x512; attention is counted. Latency is the
-  median in float32 on {machines}. **x ResNet-18** is the honest column: both were timed in turn.
-- **Other strides**: which of `finest_stride=2`, `coarsest_stride=8` and `coarsest_stride=16` can be had.
-- **Pads to**: images are padded inside to multiples of so many pixels, because the network's windows allow no other
-  sizes. It costs time on small images; otherwise it is the coarsest stride, 32.
-- **Weights**: tags of timm that were trained on ImageNet-1k's classes, for `encoder_weights=TAG`; a bold one is what
-  `encoder_weights=imagenet` means.
+- **Parameters, GMAC, latency** are those of the encoder alone, for one image of 512x512; attention is included. Latency is
+  the median in float32 on {machines}. **x ResNet-18** is the most reliable column, because both
+  encoders were timed alternately.
+- **Other strides**: which of `finest_stride=2`, `coarsest_stride=8` and `coarsest_stride=16` are available.
+- **Pads to**: images are padded internally to multiples of this number of pixels. It is the coarsest stride, 32, unless
+  the network's windows need more, which costs time on small images.
+- **Weights**: tags of timm that were trained on ImageNet-1k's classes, for `encoder_weights=TAG`; the bold one is
+  used for `encoder_weights=imagenet`.
 """
 
 COLUMNS = (
@@ -47,13 +49,13 @@ COLUMNS = (
 REFUSED_HEAD = """
 ## Those that are refused
 
-`Segmenter(encoder=...)` raises a `ConfigError` with this very text, before any weights are fetched.
+`Segmenter(encoder=...)` raises a `ConfigError` with this text before weights are downloaded.
 """
 
 FAILED_HEAD = """
 ## Those that fail
 
-These are accepted and then do not do what they have to: our defects.
+These encoders are accepted but fail a check: defects of pyramidseg.
 """
 
 UNCHECKED_HEAD = """

@@ -13,17 +13,17 @@ Written by `python -m benchmarks.speed --out DIR --table benchmarks/speed/README
 
 - All contestants of a group take turns in one process; times are medians over the rounds, and *times as fast* is the
   median of the ratios within a round. Each section runs in a process of its own, where the roofline is measured first;
-  both it and the rounds that were asked for stand below the title. Batches and folders take half as many rounds, epochs
-  at most {epochs}, the start of the command twice as many; memory is measured once, that of folders three times.
+  the roofline and the number of rounds are printed below each title. Batches and folders take half as many rounds,
+  epochs at most {epochs}, the start of the command twice as many; memory is measured once, that of folders three times.
 - *Of the floor*: the time that the network's own convolutions would take at that rate, as a share of the time taken.
 - Prediction is from pixels in memory to a label map, the peer's normalisation and argmax included. *ours* is without
-  smoothing, and so computes what SMP's FPN computes; *ours with smoothing*, the default, computes more and is to be
-  read as a share of its own floor. The weights are random: between 13 and 56 % of the cells of the label maps are
-  mixed, where a trained network's are about a tenth, so that our last step has more to do than it would have.
+  smoothing, and so computes what SMP's FPN computes; *ours with smoothing*, the default, computes more and should be
+  compared with its own floor. The weights are random: between 13 and 56 % of the cells of the label maps are
+  mixed, where a trained network's are about a tenth, so our last step has more work here.
 - Training is at equal arithmetic, loss and optimiser (cross entropy, AdamW); a step is counted as three forward
-  passes. Memory is the peak of a process of its own, without what importing takes.
+  passes. Memory is the peak of a process of its own, without the memory that imports take.
 
-## Asked and reached
+## Goals
 
 """
 
@@ -56,7 +56,7 @@ def _conditions(section: Section) -> str:
 
 def _goals(found: Iterable[Goal]) -> str:
     return markdown_table(
-        ("", "asked", "reached", "by"),
+        ("", "goal", "measured", "by"),
         [
             (
                 goal.what,
