@@ -23,8 +23,8 @@ the reason.
 {works} of {all} work, which means: logits of the image's own size at 1x1, 33x47 and 64x96 pixels; a finite gradient
 for every parameter; 1, 3, 4 and 13 channels; and a saved bundle that gives the same logits bit by bit.
 
-- **Parameters, GMAC, latency** are those of the encoder alone, for one image of 512x512; attention is included. Latency is
-  the median in float32 on {machines}. **x ResNet-18** is the most reliable column, because both
+- **Parameters, GMAC, latency** are those of the encoder alone, for one image of 512x512; attention is included.
+  Latency is the median in float32 on {machines}. **x ResNet-18** is the most reliable column, because both
   encoders were timed alternately.
 - **Other strides**: which of `finest_stride=2`, `coarsest_stride=8` and `coarsest_stride=16` are available.
 - **Pads to**: images are padded internally to multiples of this number of pixels. It is the coarsest stride, 32, unless
