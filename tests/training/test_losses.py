@@ -206,7 +206,7 @@ def test_presence_loss_equals_torchs_on_the_presence_table() -> None:
 
 
 def test_median_frequency_weights_are_those_of_camvid() -> None:
-    # Made counts with the frequencies whose weights DESIGN section 8 quotes; a class that never occurs weighs 1.
+    # Counts with round frequencies; a class that never occurs has weight 1.
     quoted = [0.279, 0.202, 4.789, 0.149, 1.0, 0.424, 3.846, 1.980, 0.789, 6.385, 8.819]
     images = 1_000_000
     pixels = [round(images * 0.05 / weight) for weight in quoted]
