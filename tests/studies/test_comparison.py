@@ -145,7 +145,7 @@ def test_a_run_that_cannot_go_on_is_explained_without_flags_of_training(
         file.write_bytes(b"damaged")
     assert main(["compare", str(scenes), "--out", str(tmp_path / "out"), "--epochs", "1", *SETTINGS]) == 2
     error = capsys.readouterr().err
-    assert f"checkpoints is whole; delete {run}, and the same command trains it again" in error
+    assert f"checkpoints are damaged; delete {run}, and the same command trains it again" in error
     assert "--overwrite" not in error
 
 
@@ -160,7 +160,7 @@ def test_an_interruption_says_that_the_same_command_continues(
         raise Interrupted("interrupted; everything up to epoch 1, step 1 is saved: --resume continues")
 
     out = shutil.copytree(compared, tmp_path / "out")
-    monkeypatch.setattr(study, "fit", interrupted)
+    monkeypatch.setattr(study, "train_segmentation", interrupted)
     assert main(["compare", str(scenes), "--out", str(out), "--epochs", "1", *SETTINGS]) == 130
     assert capsys.readouterr().err == "interrupted; progress is saved, and the same command resumes\n"
 

@@ -147,13 +147,8 @@ def _publish(staged: Path, target: Path, target_format: Format, metadata: Export
     for suffix in target_format.suffixes:
         write_atomically(target.with_suffix(suffix), staged.with_suffix(suffix).replace)
     report = _report_path(target)
-    content = {
-        "pyramidseg": __version__,
-        "file": target.name,
-        "source": dict(metadata.source),
-        "parity": metadata.parity,
-    }
-    write_json(report, content)
+    source = {"file": target.name, "source": dict(metadata.source)}
+    write_json(report, {"pyramidseg": __version__, **source, "parity": metadata.parity})
     return report
 
 

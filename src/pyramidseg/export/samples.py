@@ -75,11 +75,7 @@ def labelled_samples(model: Segmenter, dataset: str | Path, split: str, data: Da
     Raises:
         DataError: the dataset cannot be read, or has other classes.
     """
-    opened = open_dataset(
-        dataset,
-        data,
-        fallback_classes=model.classes,
-    )
+    opened = open_dataset(dataset, data, fallback_classes=model.classes)
     check_same_classes(opened, model.classes)
     records = opened.split(split)
     channels = opened.bands or model.settings.channels

@@ -141,27 +141,18 @@ def find_candidates(
     found, left_out = [], {}
     for name in backend_names(model, device) if names is None else names:
         try:
-            found += _open(model, name, device, exports)
+            exported = name in RUNTIMES and model.suffix not in EXPORTED
+            file = exports.file_for(RUNTIMES[name]) if exported else model
+            choice: tuple[RunPrecision, ...] = ("fp32", "bf16") if has_fast_bf16(device) else ("fp32",)
+            found += [
+                Candidate(make_backend(file, name, device=device, precision=precision), file, precision, exported)
+                for precision in (choice if name in CHOOSABLE else ("auto",))
+            ]
         except PyramidSegError as error:
             if names is not None:
                 raise
             left_out[name] = str(error)
     return found, left_out
-
-
-def _open(model: Path, name: str, device: torch.device, exports: TemporaryExports) -> list[Candidate]:
-    exported = name in RUNTIMES and model.suffix not in EXPORTED
-    file = exports.file_for(RUNTIMES[name]) if exported else model
-    return [
-        Candidate(make_backend(file, name, device=device, precision=precision), file, precision, exported)
-        for precision in _precisions(name, device)
-    ]
-
-
-def _precisions(name: str, device: torch.device) -> tuple[RunPrecision, ...]:
-    if name not in CHOOSABLE:
-        return ("auto",)
-    return ("fp32", "bf16") if has_fast_bf16(device) else ("fp32",)
 
 
 def explain_auto(model: Path, selected: ModelBackend) -> str:
@@ -296,17 +287,11 @@ def _measure(candidates: Sequence[Candidate], conditions: Conditions, device: to
 def _peak(candidate: Candidate, conditions: Conditions, device: torch.device) -> tuple[int | None, str]:
     """Peak memory in bytes and an empty text, or None and the reason: the timings are useful without it."""
     try:
-        peak = peak_memory(
-            candidate.file,
-            height=conditions.height,
-            width=conditions.width,
-            device=device,
-            backend=candidate.backend.name,
-            precision=candidate.precision,
-        )
+        size = {"height": conditions.height, "width": conditions.width}
+        name, precision = candidate.backend.name, candidate.precision
+        return peak_memory(candidate.file, **size, device=device, backend=name, precision=precision), ""
     except TrainingError as error:
         return None, str(error).replace(str(candidate.file), candidate.file.name)  # results contain no paths
-    return peak, ""
 
 
 def _timings(

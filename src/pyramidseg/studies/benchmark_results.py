@@ -46,12 +46,7 @@ class Conditions:
         """As JSON values, without any path or host name."""
         return {
             "machine": asdict(self.machine),
-            "model": {
-                "file": self.model,
-                "encoder": self.encoder,
-                "classes": self.classes,
-                "gmac": self.macs / 1e9,
-            },
+            "model": {"file": self.model, "encoder": self.encoder, "classes": self.classes, "gmac": self.macs / 1e9},
             "height": self.height,
             "width": self.width,
             "batch_size": self.batch_size,
@@ -151,9 +146,4 @@ def _percent(share: float | None) -> str:
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns of equal width: the first one left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]

@@ -111,15 +111,10 @@ def compare_pairs(
 
 def _resampled(runs: Sequence[Counts], draws: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     """(R,): mIoU of a model in every resample, the mean over the drawn seeds."""
-    by_seed = np.stack([miou(_resampled_counts(draws, run)) for run in runs], axis=1)
+    drawn_counts = ((draws @ run.reshape(len(run), -1)).reshape(-1, *run.shape[1:]) for run in runs)  # (R, 3, K) each
+    by_seed = np.stack([miou(counts) for counts in drawn_counts], axis=1)
     if (seeds := len(runs)) == 1:
         return by_seed[:, 0]
     drawn = rng.multinomial(seeds - 1, np.full(seeds, 1 / seeds), size=len(draws))
     mean: NDArray[np.float64] = (by_seed * drawn).sum(axis=1) / (seeds - 1)
     return mean
-
-
-def _resampled_counts(draws: NDArray[np.float64], run: Counts) -> NDArray[np.float64]:
-    """(R, 3, K): summed counts of every resample."""
-    flat = run.reshape(len(run), -1).astype(np.float64)
-    return (draws @ flat).reshape(len(draws), *run.shape[1:])

@@ -7,8 +7,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -60,14 +59,10 @@ def epoch_seconds(config: Config, dataset: str, *, out: Path) -> float:
 
     shutil.rmtree(out, ignore_errors=True)
     try:
-        with _trial_interruptions(), only_warnings():
-            run = fit(
-                config,
-                prepare_timed,
-                out=out,
-                resume=False,
-                overwrite=False,
-            )
+        with only_warnings():
+            run = fit(config, prepare_timed, out=out, resume=False, overwrite=False)
+    except Interrupted:
+        raise Interrupted("interrupted in a trial epoch, which is not kept; the same command starts again") from None
     finally:
         shutil.rmtree(out, ignore_errors=True)
     return float(sum(row["seconds"] for row in run.history) + sum(timed[0].seconds))
@@ -86,15 +81,6 @@ def affordable_epochs(encoder: str, *, minutes: float, seconds: float) -> int:
             "choose a larger budget"
         )
     return epochs
-
-
-@contextmanager
-def _trial_interruptions() -> Iterator[None]:
-    """Replaces the message of an interruption: unlike other runs, a trial epoch is not kept."""
-    try:
-        yield
-    except Interrupted:
-        raise Interrupted("interrupted in a trial epoch, which is not kept; the same command starts again") from None
 
 
 PLAN = "comparison.yaml"
@@ -156,16 +142,23 @@ def open_study(
     compared = sorted({"model.encoder", "model.encoder_depth", "train.epochs", "train.seed"} & set(settings))
     if compared:
         raise ConfigError(f"compare: {compared[0]} is set by the comparison itself; leave it out")
-    stored = _stored(out)
-    if stored is not None:
-        _require_same(stored, dataset, names, seeds=seeds, epochs=epochs, minutes=minutes, settings=settings, out=out)
+    if (stored := _stored(out)) is not None:
+        given = {"dataset": dataset, "encoders": names, "minutes": minutes, "settings": dict(settings)}
+        if epochs is not None:
+            given["epochs"] = dict.fromkeys(names, epochs)
+        if seeds < stored.seeds:
+            given["seeds"] = seeds
+        _require_same(stored, given, out / PLAN)
         if seeds > stored.seeds:
             stored = replace(stored, seeds=seeds)
             write_text(out / PLAN, yaml.safe_dump(_plain(stored), sort_keys=False))
         return stored
     if is_occupied(out):
         raise OutputError(f"{out}: exists already and is not a comparison; choose another --out")
-    _check_runs(dataset, names, settings)
+    logger.info(f"checking the dataset and {len(names)} encoders")
+    for name in names:  # so that an error of the last one is raised before the first is trained
+        with only_warnings():
+            plan_segmentation(_config(settings, encoder=name, epochs=1, seed=0), dataset)
     counts = (
         dict.fromkeys(names, epochs)
         if epochs is not None
@@ -193,30 +186,15 @@ def run_study(study: Study, out: Path) -> dict[str, list[Run]]:
         for index, encoder in enumerate(study.encoders):
             number = seed * len(study.encoders) + index + 1
             logger.info(f"run {number} of {total}: {encoder}, seed {seed}, {study.epochs[encoder]} epochs")
-            folder = run_folder(out, encoder, seed)
-            config = study.config(encoder, seed)
-            with _compare_messages(folder):
-                run = train_segmentation(
-                    config,
-                    study.dataset,
-                    out=folder,
-                    resume=folder.exists(),
-                    overwrite=False,
-                )
-            runs[encoder].append(run)
+            runs[encoder].append(_run(study, encoder, seed, run_folder(out, encoder, seed)))
     return runs
 
 
-def run_folder(out: Path, encoder: str, seed: int) -> Path:
-    """Folder of one run."""
-    return out / "runs" / f"{encoder}-seed{seed}"
-
-
-@contextmanager
-def _compare_messages(folder: Path) -> Iterator[None]:
-    """Replaces advice on flags of `train`, which `compare` does not have."""
+def _run(study: Study, encoder: str, seed: int, folder: Path) -> Run:
+    """Execute one run; replaces advice on options of `train`, which `compare` does not have."""
     try:
-        yield
+        config = study.config(encoder, seed)
+        return train_segmentation(config, study.dataset, out=folder, resume=folder.exists(), overwrite=False)
     except Interrupted:
         raise Interrupted("interrupted; progress is saved, and the same command resumes") from None
     except WeightsError as error:
@@ -224,12 +202,9 @@ def _compare_messages(folder: Path) -> Iterator[None]:
         raise WeightsError(re.sub(r"--overwrite [^;]*", lambda _: advice, str(error))) from None
 
 
-def _check_runs(dataset: str, encoders: Sequence[str], settings: Mapping[str, Any]) -> None:
-    """Plan a run of every encoder, so that an error of the last one is raised before the first is trained."""
-    logger.info(f"checking the dataset and {len(encoders)} encoders")
-    for encoder in encoders:
-        with only_warnings():
-            plan_segmentation(_config(settings, encoder=encoder, epochs=1, seed=0), dataset)
+def run_folder(out: Path, encoder: str, seed: int) -> Path:
+    """Folder of one run."""
+    return out / "runs" / f"{encoder}-seed{seed}"
 
 
 def _affordable(dataset: str, encoder: str, settings: Mapping[str, Any], minutes: float, out: Path) -> int:
@@ -260,35 +235,16 @@ def _stored(out: Path) -> Study | None:
         raise OutputError(f"{file}: cannot be read as a comparison ({error}); choose another --out") from None
 
 
-def _require_same(
-    stored: Study,
-    dataset: str,
-    encoders: tuple[str, ...],
-    *,
-    seeds: int,
-    epochs: int | None,
-    minutes: float | None,
-    settings: Mapping[str, Any],
-    out: Path,
-) -> None:
-    """Refuse arguments that differ from the stored study; only the number of seeds may grow.
+def _require_same(stored: Study, given: Mapping[str, Any], file: Path) -> None:
+    """Refuse arguments that differ from the stored study.
 
     Raises:
         ConfigError: names the argument and both values.
     """
-    given: dict[str, Any] = {
-        "dataset": dataset,
-        "encoders": encoders,
-        "minutes": minutes,
-        "settings": dict(settings),
-        **({"seeds": seeds} if seeds < stored.seeds else {}),
-    }
-    if epochs is not None:
-        given["epochs"] = dict.fromkeys(encoders, epochs)
     for name, value in given.items():
         if (before := getattr(stored, name)) != value:
             raise ConfigError(
-                f"{out / PLAN}: {name} was {before!r} and is {value!r} now; a comparison is resumed with the same "
+                f"{file}: {name} was {before!r} and is {value!r} now; a comparison is resumed with the same "
                 "arguments, or with more seeds; choose another --out"
             )
 

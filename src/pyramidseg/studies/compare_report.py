@@ -1,7 +1,7 @@
 """Report of a comparison: conclusions in sentences, plots, one HTML page, CSV and JSON."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ def conclusions(results: Sequence[EncoderResult], differences: Sequence[Differen
     undecided = [
         result.name
         for result in ranked[1:]
-        if _is_undecided(against_best[result.name]) and result.cost.latency_ms < chosen.cost.latency_ms
+        if not (against_best[result.name].is_significant or against_best[result.name].is_equivalent)
+        and result.cost.latency_ms < chosen.cost.latency_ms
     ]
     return (*sentences, _recommendation(best, chosen, undecided), *caveats(len(best.mious)))
 
@@ -79,11 +80,6 @@ def _compared_with_best(best: EncoderResult, other: EncoderResult, difference: D
         f"The difference between {other.name} and {best.name} is not significant ({behind}, {reason}); {other.name} is "
         f"{speed}."
     )
-
-
-def _is_undecided(difference: Difference) -> bool:
-    """Whether the two are neither significantly different nor equal within noise."""
-    return not (difference.is_significant or difference.is_equivalent)
 
 
 def _recommendation(best: EncoderResult, chosen: EncoderResult, undecided: Sequence[str]) -> str:
@@ -192,22 +188,14 @@ def _by_seed(result: EncoderResult, value_of: Callable[[dict[str, Any]], float |
 PICTURES = {"error.png": error_curves, "cost.png": cost_scatter}
 
 
-@dataclass(frozen=True)
-class _Row:
-    result: EncoderResult
-    pareto: bool
-
-
 def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:
     """Write all files of the report into `out`; returns the conclusions."""
     sentences = conclusions(results.encoders, results.differences)
-    tables = csv_tables(results)
-    for name, text in tables.items():
+    for name, text in csv_tables(results).items():
         write_text(out / name, text)
     write_json(out / "comparison.json", _as_json(study, results, sentences))
     for name, draw in PICTURES.items():
         write_bytes(out / name, draw(results))
-    front = pareto_front(results.encoders, COSTS[LATENCY])
     ranked = sorted(results.encoders, key=lambda result: -result.miou)
     page = render_page(
         read_template(__package__, "compare_report.html.j2"),
@@ -215,7 +203,8 @@ def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:
         conclusions=sentences,
         wide=100 * WIDE,
         seeds=study.seeds,
-        rows=[_Row(result, result.name in front) for result in ranked],
+        ranked=ranked,
+        front=pareto_front(results.encoders, COSTS[LATENCY]),
         results=results,
         size=f"{results.height}x{results.width}",
         curves=PageFigure(
@@ -250,34 +239,28 @@ def csv_tables(results: Results) -> dict[str, str]:
         for seed, history in enumerate(result.histories)
         for row in history
     ]
-    return {
-        "encoders.csv": _csv(
-            [
-                {
-                    "encoder": result.name,
-                    "miou": result.miou,
-                    "miou_min": min(result.mious),
-                    "miou_max": max(result.mious),
-                    "error": result.error,
-                    **asdict(result.cost),
-                    "pareto": result.name in pareto_front(results.encoders, COSTS[LATENCY]),
-                }
-                for result in results.encoders
-            ]
-        ),
-        "epochs.csv": _csv(epochs),
-        "classes.csv": _csv(
-            [
-                {"class": name, **{result.name: result.iou_by_class[index] for result in results.encoders}}
-                for index, name in enumerate(results.classes.names)
-            ]
-        ),
-        "pairs.csv": _csv([_pair(difference) for difference in results.differences]),
-    }
+    encoders = [
+        {
+            "encoder": result.name,
+            "miou": result.miou,
+            "miou_min": min(result.mious),
+            "miou_max": max(result.mious),
+            **_costs(result, results),
+        }
+        for result in results.encoders
+    ]
+    classes = [
+        {"class": name, **{result.name: result.iou_by_class[index] for result in results.encoders}}
+        for index, name in enumerate(results.classes.names)
+    ]
+    pairs = [_pair(difference) for difference in results.differences]
+    tables = {"encoders.csv": encoders, "epochs.csv": epochs, "classes.csv": classes, "pairs.csv": pairs}
+    return {name: csv_text([list(rows[0]), *(row.values() for row in rows)]) for name, rows in tables.items()}
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    return csv_text([list(rows[0]), *(row.values() for row in rows)])
+def _costs(result: EncoderResult, results: Results) -> dict[str, Any]:
+    on_front = result.name in pareto_front(results.encoders, COSTS[LATENCY])
+    return {"error": result.error, **asdict(result.cost), "pareto": on_front}
 
 
 def _pair(difference: Difference) -> dict[str, Any]:
@@ -304,12 +287,10 @@ def _as_json(study: Study, results: Results, sentences: Sequence[str]) -> dict[s
             {
                 "name": result.name,
                 "miou": result.miou,
-                "error": result.error,
                 "mious": list(result.mious),
                 "errors_by_epoch": result.errors_by_epoch,
                 "iou_by_class": dict(zip(results.classes.names, result.iou_by_class, strict=True)),
-                **asdict(result.cost),
-                "pareto": result.name in pareto_front(results.encoders, COSTS[LATENCY]),
+                **_costs(result, results),
             }
             for result in results.encoders
         ],

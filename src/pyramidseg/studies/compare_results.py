@@ -167,12 +167,10 @@ def typical_size(records: Sequence[Record]) -> tuple[int, int]:
 
 def measure_latencies(backends: Mapping[str, TorchBackend], *, height: int, width: int) -> dict[str, float]:
     """Milliseconds per image by model, from decoded pixels to label map."""
-    calls = {
-        name: partial(
-            predict_labels, backend, scene_images(1, channels=backend.in_channels, height=height, width=width)
-        )
-        for name, backend in backends.items()
-    }
+    calls = {}
+    for name, backend in backends.items():
+        images = scene_images(1, channels=backend.in_channels, height=height, width=width)
+        calls[name] = partial(predict_labels, backend, images)
     device = next(iter(backends.values())).device
     return {name: timing.milliseconds for name, timing in alternate(calls, device=device).items()}
 

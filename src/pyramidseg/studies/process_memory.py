@@ -40,12 +40,8 @@ def peak_memory(
         TrainingError: the process failed, for instance for lack of memory.
     """
     arguments = (model, height, width, device, backend, precision)
-    done = subprocess.run(  # noqa: S603 - our own module
-        [sys.executable, "-m", __name__, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", __name__, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise TrainingError(f"{model}: measuring its memory at {height}x{width} failed: {last}")
