@@ -341,7 +341,7 @@ class TestClassMap:
             ("inverted: true", "inverted applies to binary masks only: add binary or threshold"),
             ("binary: true\ntolerance: 3", "tolerance applies to colours, and binary masks have none"),
             ("binary: true\nclasses: {a: 0, b: 1}", "got 2 classes with values of their own"),
-            ("threshold: 9\nignore: 3", "contain numbers, and only 0 and 255 after a threshold"),
+            ("threshold: 9\nignore: 3", "has no effect with a threshold"),
             ("binary: true\nignore: sky", "binary masks contain numbers"),
         ],
     )

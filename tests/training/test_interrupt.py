@@ -48,7 +48,7 @@ def test_a_stop_during_the_last_validation_is_not_forgotten(
         return description(task, tally)
 
     monkeypatch.setattr(SegmentationTask, "training_columns", stopping)
-    with pytest.raises(Interrupted, match="was already finished"):
+    with pytest.raises(Interrupted, match="is complete"):
         ps.train(scenes, out=tmp_path / "run", epochs=1, workers=0, **TINY_SETTINGS)
     assert (tmp_path / "run" / "report.html").exists()
 

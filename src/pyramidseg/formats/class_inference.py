@@ -184,10 +184,14 @@ def binary_labels(
         )
     by_level = config.threshold is not None
     not_numbers = [value for value in config.ignore if isinstance(value, str) and value not in (OTHER, NODATA_KEYWORD)]
-    if not_numbers or (config.ignore and by_level):
+    if config.ignore and by_level:
         raise ConfigError(
-            f"{source}: ignore={list(config.ignore)}: binary masks contain numbers, and only 0 and 255 after a "
-            "threshold; list the numbers to ignore, or leave ignore out"
+            f"{source}: ignore={list(config.ignore)} has no effect with a threshold, after which every pixel is "
+            "background or foreground; leave out ignore or threshold"
+        )
+    if not_numbers:
+        raise ConfigError(
+            f"{source}: ignore={list(config.ignore)}: binary masks contain numbers; list the numbers to ignore"
         )
     indices = index_values(config)
     foreground = FOREGROUND if by_level else foreground_value(mask_files(parsed), how=indices)

@@ -179,7 +179,7 @@ class Statements:
 
 
 def read_statements(source: Path, data: DataConfig) -> Statements:
-    """Read the YAML file, if there is one; settings override it, and ignored values are added up.
+    """Read the YAML file, if there is one; settings override it, and the ignored values of both apply.
 
     Raises:
         DataError: the source or the folder of its data does not exist.

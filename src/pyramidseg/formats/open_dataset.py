@@ -61,7 +61,8 @@ def open_dataset(source: str | Path | Dataset, data: DataConfig, *, fallback_cla
     Args:
         source: a folder, a YAML file (`dataset_yaml`), or a dataset made in Python.
         data: `format`, `classes` and the settings of `LabelConfig` are used and override those of the YAML file, except
-            that ignored values are added up. For a dataset made in Python only `bands`, `val_share` and `group` apply.
+            that the ignored values of both apply. For a dataset made in Python only `bands`, `val_share` and `group`
+            apply.
         fallback_classes: the classes of the model that the dataset is opened for; used if the dataset defines none.
 
     Raises:

@@ -69,9 +69,10 @@ class Pyramid(nn.Module):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group norm (Wu & He 2018, arXiv 1803.08494) that also accepts groups of a single value, which become the bias.
+    """Group norm (Wu & He 2018, arXiv 1803.08494) that also accepts groups of one value, which it maps to the bias.
 
-    torch raises an error for them, in evaluation too: 32 channels of a 1x1 map, as of a 32x32 image at stride 32.
+    torch raises an error for such groups, also in evaluation. They occur in a 1x1 map of 32 channels, which a 32x32
+    image has at stride 32.
     """
 
     def forward(self, maps_BCHW: Tensor) -> Tensor:

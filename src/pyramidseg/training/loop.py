@@ -92,7 +92,9 @@ def train(
         settings: single settings by key (`epochs=30`), or by section and key (`optim__lr=1e-3`).
 
     Raises:
-        PyramidSegError: an input that cannot be used; nothing has been trained then.
+        PyramidSegError: the settings, the data or the run folder cannot be used; nothing has been trained.
+        TrainingError: training cannot continue, for instance because losses are not finite; the last good state is
+            saved.
     """
     overrides = {full_name(key): value for key, value in settings.items()}
     if isinstance(config, Config):
@@ -148,8 +150,8 @@ def fit(
     """Train a task, from its settings to a finished run folder.
 
     Args:
-        prepare: checks data and settings, and builds data, model and loss; from the settings of the run, and from the
-            initial weights that its checkpoints record if it is resumed.
+        prepare: checks data and settings, and builds data, model and loss. Its arguments are the settings, and for a
+            resumed run the initial weights that the checkpoints record (otherwise None).
         inputs: files and folders that the run reads, which must not be inside `out`.
     """
     with process_group(choose_device(device_of(out, config, resume=resume))):
@@ -192,8 +194,8 @@ def fit(
         logger.info(f"trained in {summary['training time']}; waiting for data: {summary['waiting for data']}")
         logger.info(f"best epoch {progress.best_epoch + 1}: {run.best}")
         logger.info(f"report: {run.report}")
-        if stop.requested:  # during the last validation, when no step was left to stop after
-            raise Interrupted(f"interrupted, but {run.path} was already finished")
+        if stop.requested:  # the signal came during the last validation, after all steps
+            raise Interrupted(f"interrupted after the last step; {run.path} is complete")
     return summarize(run, progress)
 
 
@@ -384,7 +386,7 @@ def _not_finite(
     """Message after too many steps that were not finite: which images, and what to try."""
     names = components.task.names([index for batch in batches for _, index in batch.keys])
     return (
-        f"the loss ({result.loss}), its gradient or the statistics of the norms were not finite in "
+        f"the loss ({result.loss}), its gradient or the statistics of the normalization layers were not finite in "
         f"{progress.skipped_in_a_row} steps in a row, the last one on images {first_few(names, limit=8)}; the last "
         f"good state is kept. Check these images, or lower optim.lr={components.config.optim.peak_lr:g}"
     )
