@@ -11,8 +11,28 @@ import torch
 from pyramidseg.demo.scenes import write_scenes
 from support import CommandLine, process_environment
 
-os.environ["PYRAMIDSEG_CACHE"] = "off"  # nothing remembered in or from the home of whoever runs the tests
+os.environ["PYRAMIDSEG_CACHE"] = "off"  # no test reads or writes the user's cache
 torch.set_num_threads(1)  # the tests' networks are tiny: threads would only wait for each other
+
+
+SLOW = (
+    *("backends/", "export/", "studies/", "pretrain/", "compatibility/", "formats/test_coco", "formats/test_roboflow"),
+    *("training/test_resume", "training/test_distributed", "training/test_fit", "training/test_fast_paths"),
+    *("training/test_interrupt", "training/test_multiband", "training/test_run_dataset", "training/test_freezing"),
+    *("images/test_tiff", "base/test_json_stream", "evaluation/test_score_plots", "annotations/test_polygons"),
+    *("cli/test_errors", "cli/test_commands", "cli/test_demo", "cli/test_import_", "base/test_portability"),
+    *("evaluation/test_scoring", "model/test_imports", "model/test_encoder", "model/test_hub", "model/test_oracle"),
+    *("model/test_feature_levels", "model/test_pyramid_picture", "model/test_segmenter", "inspection/test_campaign"),
+    *("test_docs", "test_public_names"),
+)
+"""Beginnings of the paths of tests that train, export or start processes: `make test-fast` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark slow tests."""
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import pyramidseg as ps
+from pyramidseg.base.config import Config
 from pyramidseg.base.errors import PyramidSegError
 from pyramidseg.cli.main import main
 from support import TINY, TINY_SETTINGS, process_environment
@@ -71,7 +72,7 @@ def dataset_with(root: Path, mask: np.ndarray) -> Path:
         (["describe", "resnet18", "--size", "big"], ["--size: 'big' is not a size", "512x1024"]),
         (["train", "x", "--out", "r", "data.scale=["], ["data.scale=[: not readable as YAML"]),
         (["train", "x", "--out", "r", "optim.stepsize=1"], ["optim.stepsize", "known: optim.clip_norm"]),
-        (["train", ".", "--out", "r", "--encoder", "[foo"], ["encoder=[foo: neither"]),
+        (["train", ".", "--out", "r", "--encoder", "[foo"], ["encoder=[foo: not a family"]),
         (["train", ".", "--out", "r", "--device", "cuda:77"], ["cuda:77"]),
         (["train", ".", "--out", "r", "--weights", "run #2/best.safetensors"], ["run #2/best.safetensors: no such"]),
         (["describe", "."], [".: a folder, not a file"]),
@@ -191,16 +192,18 @@ def test_an_existing_run_or_foreign_folder_is_left_alone(
     for more in ([], ["--resume"], ["--overwrite"]):
         line = complaint(capsys, "train", scenes, "--out", out, *TINY, *more)
         assert "exists already" in line
-    (out / "config.yaml").write_text("{}")
+    (out / "config.yaml").write_text(Config().to_yaml())
     line = complaint(capsys, "train", scenes, "--out", out, *TINY)
     assert "--resume" in line
     assert "--overwrite" in line
+    line = complaint(capsys, "train", scenes, "--out", out, *TINY, "--overwrite")
+    assert "contains thesis.txt" in line
     assert (out / "thesis.txt").read_text() == "mine"
 
 
 def test_resume_and_overwrite_together(capsys: pytest.CaptureFixture[str], scenes: Path, tmp_path: Path) -> None:
     line = complaint(capsys, "train", scenes, "--out", tmp_path / "run", "--resume", "--overwrite", *TINY)
-    assert "give one of them" in line
+    assert "give only one of them" in line
 
 
 def test_a_batch_that_batch_norm_cannot_serve(capsys: pytest.CaptureFixture[str], scenes: Path, tmp_path: Path) -> None:
