@@ -18,7 +18,7 @@ test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --max-worker-restart 0 \
 		--dist loadfile
 
-# Everything that neither trains nor starts processes: under a minute.
+# Everything that neither trains nor starts processes: about a minute on 2 cores.
 test-fast: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --max-worker-restart 0 \
 		--dist loadfile -m "not slow"
