@@ -62,7 +62,7 @@ class TestPage:
 
     def test_is_what_the_figures_say(self, tmp_path):
         page = (DOCS / "encoders.md").read_text(encoding="utf-8")
-        versions = re.search(r"found them with (.*?)\. ", page)
+        versions = re.search(r"measured them with (.*?)\. ", page)
         write_page(tmp_path / "encoders.md", list(self.rows.values()), versions=versions[1])
         assert (tmp_path / "encoders.md").read_text(encoding="utf-8") == page
 
