@@ -88,7 +88,10 @@ def score(
     for batch in batch_pairs(track(items, total=len(mine), task="scoring"), batch_size=batch_size):
         truth, images = batch.labels.to(device), batch.images.to(device)
         if loss is None:
-            labels = _predict_labels(predict_logits, images, truth, tile_planner)
+            try:
+                labels = _predict_labels(predict_logits, images, truth, tile_planner)
+            except DataError as error:
+                raise DataError(f"{first_few(record.image for record in batch.records)}: {error}") from None
         else:
             logits = _resize_logits(truth, predict_logits(images))
             losses += torch.stack(loss(logits, truth.long())).to(losses)

@@ -20,7 +20,15 @@ from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.images.decode import pixel_count, read_image
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.pipeline import batch_by_key, decode_ahead, map_in_order, restore_order, stage_threads
-from pyramidseg.predict.segmentation import Image, OutputOptions, Segmentation, segment_batch, segment_tiled
+from pyramidseg.predict.segmentation import (
+    Image,
+    OutputOptions,
+    Segmentation,
+    all_finite,
+    not_finite,
+    segment_batch,
+    segment_tiled,
+)
 from pyramidseg.predict.tile_planner import TilePlanner, TilePx
 from pyramidseg.predict.tiling import Tiles
 from pyramidseg.predict.tta import TestTimeAugmentation
@@ -38,6 +46,7 @@ class PredictionResult:
 
     Attributes:
         image: (H, W, C), as the model received it.
+        error: the image cannot be read, or the model's logits for it are not finite.
         tiles: how the image was divided; None if it was predicted whole.
     """
 
@@ -170,23 +179,20 @@ class Predictor:
         if not images:
             return _ModelOutput(batch)
         tiles = self.tile_planner.plan(*images[0].shape[:2])
+        if tiles is not None:
+            return _ModelOutput([(position, self._tiled(result, tiles, options)) for position, result in batch])
         try:
-            if tiles is None:
-                return _ModelOutput(batch, self.backend.coarse_logits(_as_batch(images)))
-            tiled = [segment_tiled(self.backend, _as_batch([image])[0], tiles, options) for image in images]
+            return _ModelOutput(batch, self.backend.coarse_logits(_as_batch(images)))
         except DataError as error:  # a pixel type that an exported file does not accept
-            return _ModelOutput(
-                [
-                    (position, PredictionResult(result.source, error=DataError(f"{_name(result.source)}: {error}")))
-                    for position, result in batch
-                ]
-            )
-        return _ModelOutput(
-            [
-                (position, replace(result, segmentation=segmentation, tiles=tiles))
-                for (position, result), segmentation in zip(batch, tiled, strict=True)
-            ]
-        )
+            return _ModelOutput([(position, _failed(result, error)) for position, result in batch])
+
+    def _tiled(self, result: PredictionResult, tiles: Tiles, options: OutputOptions) -> PredictionResult:
+        assert result.image is not None
+        try:
+            segmentation = segment_tiled(self.backend, _as_batch([result.image])[0], tiles, options)
+        except DataError as error:
+            return _failed(result, error)
+        return replace(result, segmentation=segmentation, tiles=tiles)
 
     def _segment(self, output: _ModelOutput, *, options: OutputOptions) -> Sequence[tuple[int, PredictionResult]]:
         """Compute the segmentations of a batch from its coarse logits."""
@@ -197,9 +203,20 @@ class Predictor:
         height, width = image.shape[:2]
         segmentations = segment_batch(output.coarse, height, width, self.backend.geometry, self.classes, options)
         return [
-            (position, replace(result, segmentation=segmentation))
-            for (position, result), segmentation in zip(output.results, segmentations, strict=True)
+            (
+                position,
+                replace(result, segmentation=segmentation)
+                if all_finite(coarse) or result.image is None
+                else _failed(result, not_finite(result.image)),
+            )
+            for (position, result), segmentation, coarse in zip(
+                output.results, segmentations, output.coarse, strict=True
+            )
         ]
+
+
+def _failed(result: PredictionResult, error: DataError) -> PredictionResult:
+    return PredictionResult(result.source, error=DataError(f"{_name(result.source)}: {error}"))
 
 
 def check_image(image: Image, channels: int, name: str) -> Image:

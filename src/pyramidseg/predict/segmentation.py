@@ -110,25 +110,58 @@ class OutputOptions(NamedTuple):
     probabilities: bool = False
 
 
+def all_finite(logits: Tensor) -> bool:
+    """Whether no value is NaN or infinite; one pass without a mask, as NaN is also the smallest and largest value."""
+    return bool(torch.stack(logits.aminmax()).isfinite().all())
+
+
+def not_finite(image: NDArray[Any] | Tensor) -> DataError:
+    """The error for an image without finite logits; the caller adds the image's name."""
+    values = image.cpu().numpy() if isinstance(image, Tensor) else image
+    low, high = float(values.min()), float(values.max())
+    return DataError(
+        f"the model's logits for this image are not finite, so it has no labels; its values are {low:g} to {high:g}: "
+        "check them, and where other images fail too, the model"
+    )
+
+
 def predict_labels(backend: Backend, images_BCHW: Tensor, tiles: Tiles | None = None) -> Tensor:
-    """(B, H, W) uint8 labels of images of one size: on the backend's device, or with `tiles` on the CPU."""
+    """(B, H, W) uint8 labels of images of one size: on the backend's device, or with `tiles` on the CPU.
+
+    Raises:
+        DataError: logits are not finite.
+    """
     if tiles is None:
         height, width = images_BCHW.shape[-2:]
-        return label_maps(backend.coarse_logits(images_BCHW), height, width, backend.geometry)
+        coarse = backend.coarse_logits(images_BCHW)
+        if not all_finite(coarse):
+            raise not_finite(images_BCHW)
+        return label_maps(coarse, height, width, backend.geometry)
     return torch.stack(
         [torch.from_numpy(segment_tiled(backend, image, tiles, OutputOptions()).labels) for image in images_BCHW]
     )
 
 
 def segment_tiled(backend: Backend, image_CHW: Tensor, tiles: Tiles, options: OutputOptions) -> Segmentation:
-    """Segmentation of an image by blended tiles."""
+    """Segmentation of an image by blended tiles.
+
+    Raises:
+        DataError: logits are not finite.
+    """
+
+    def finite(blocks: Iterable[RowBlock]) -> Iterator[RowBlock]:
+        for block in blocks:
+            if not all_finite(block.logits):
+                raise not_finite(image_CHW)
+            yield block
+
     height, width = image_CHW.shape[-2:]
     stride = backend.geometry.stride
     padding_px = padding_of(backend.coarse_logits, image_CHW, stride=stride)
     grid = tile_grid(height, width, tiles, stride=stride, padding_px=padding_px)
     row_points, column_points = grid.points
     return segment_row_blocks(
-        blend_tiles(backend.coarse_logits, image_CHW, grid),
+        finite(blend_tiles(backend.coarse_logits, image_CHW, grid)),
         bilinear_axis(row_points, height, backend.geometry),
         bilinear_axis(column_points, width, backend.geometry),
         backend.geometry,
