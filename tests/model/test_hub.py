@@ -1,7 +1,9 @@
 """ImageNet weights through timm and the real client of the Hugging Face hub, against a stand-in on loopback."""
 
 import hashlib
+import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -26,12 +28,14 @@ class HubStandIn:
     Attributes:
         endpoint: value for HF_ENDPOINT.
         downloads: repositories whose file was fetched, in order.
+        revisions: that were asked for.
     """
 
     def __init__(self, files: dict[str, Path]) -> None:
         self.downloads: list[str] = []
+        self.revisions: set[str] = set()
         contents = {repository: path.read_bytes() for repository, path in files.items()}
-        downloads = self.downloads
+        downloads, revisions = self.downloads, self.revisions
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -46,7 +50,9 @@ class HubStandIn:
                     self.wfile.write(content)
 
             def answer(self) -> tuple[str, bytes | None]:
-                repository, _, name = self.path.strip("/").partition("/resolve/main/")
+                repository, _, place = self.path.strip("/").partition("/resolve/")
+                revision, _, name = place.partition("/")
+                revisions.add(revision)
                 content = contents.get(repository) if name == "model.safetensors" else None
                 self.send_response(404 if content is None else 200)
                 self.send_header("Content-Length", str(len(content or b"")))
@@ -77,15 +83,19 @@ class HubStandIn:
 
 
 LOADING = """
+import json
+import os
 import sys
 import torch
+from pyramidseg.model import hub_weights
+hub_weights.PINS |= {name: hub_weights.Pin(*pin) for name, pin in json.loads(os.environ["PINS"]).items()}
 from pyramidseg.base.errors import WeightsError
 from pyramidseg.model.encoder import Encoder
 results = {}
 for case in sys.argv[2:]:
-    name, channels = case.split(":")
+    name, channels, *tags = case.split(":")
     try:
-        encoder = Encoder(name, in_channels=int(channels))
+        encoder = Encoder(name, weights=tags[0] if tags else "imagenet", in_channels=int(channels))
         results[case] = {"weights": encoder.network.state_dict(), "source": vars(encoder.source)}
     except WeightsError as error:
         results[case] = {"refused": str(error)}
@@ -93,10 +103,13 @@ torch.save(results, sys.argv[1])
 """
 
 
-def load(folder: Path, endpoint: str, *cases: str, offline: bool = False) -> tuple[dict[str, dict], str]:
+def load(
+    folder: Path, endpoint: str, *cases: str, offline: bool = False, pins: dict[str, tuple[str, str]] | None = None
+) -> tuple[dict[str, dict], str]:
     """Encoders loaded in a process of their own, as the client reads its settings at import; and what it printed."""
     environment = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
     environment |= {"HF_HOME": str(folder / "cache"), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    environment["PINS"] = json.dumps(pins or {})
     environment |= {"HF_HUB_OFFLINE": "1"} if offline else {}
     command = [sys.executable, "-c", LOADING, str(folder / "loaded.pth"), *cases]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
@@ -164,3 +177,77 @@ def test_without_a_network_one_clear_line_names_the_ways_out(tmp_path):
         assert part in refused
     assert "\n" not in refused
     assert "etrying" not in printed  # the client's own minute of attempts, each with a line
+
+
+REFUSED = {
+    "a1_in1k": r"of 120 tensors 100 absent",
+    "a2_in1k": r"absent: layer4\.0",
+    "a3_in1k": r"1 of another shape: layer1\.0\.conv1\.weight 8x64x3x3 instead of 64x64x3x3",
+    "gluon_in1k": r"1 tensors hold values .* layer1\.0\.conv1\.weight \(NaN or infinite\)",
+    "fb_swsl_ig1b_ft_in1k": r"bn1\.running_var \(negative variances\)",
+    "fb_ssl_yfcc100m_ft_in1k": r"bn1\.weight 64 of integers instead of 64",
+}
+"""Why each tag of resnet18 is refused, with what the stand-in serves for it."""
+
+
+def foreign(state):
+    """Tensors that a hub might serve under the name of resnet18's, in the order of `REFUSED`."""
+    return (
+        {"weight": torch.rand(3)},
+        {key: value for key, value in state.items() if not key.startswith("layer4.")},
+        {**state, "layer1.0.conv1.weight": torch.rand(8, 64, 3, 3)},
+        {**state, "layer1.0.conv1.weight": torch.full((64, 64, 3, 3), torch.nan)},
+        {**state, "bn1.running_var": torch.full((64,), -1.0)},
+        {**state, "bn1.weight": torch.ones(64, dtype=torch.int64)},
+    )
+
+
+@pytest.fixture(scope="module")
+def served(state, tmp_path_factory):
+    """All that a process found with a hub that serves other things; what it printed; and the revisions asked for."""
+    folder = tmp_path_factory.mktemp("served")
+    files = {}
+    for tag, tensors in zip(REFUSED, foreign(state), strict=True):
+        files[f"timm/resnet18.{tag}"] = folder / f"{tag}.safetensors"
+        save_file(tensors, folder / f"{tag}.safetensors")
+    without_counters = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    save_file(without_counters, folder / "tv.safetensors")
+    files["timm/resnet18.tv_in1k"] = folder / "tv.safetensors"
+    (folder / "page.html").write_text("<html>please log in</html>")
+    files["timm/resnet34.tv_in1k"] = folder / "page.html"
+    save_file(timm.create_model("resnet34").state_dict(), folder / "34.safetensors")
+    files["timm/resnet34.a1_in1k"] = files["timm/resnet34.a2_in1k"] = folder / "34.safetensors"
+    digest = hashlib.sha256((folder / "34.safetensors").read_bytes()).hexdigest()
+    pins = {"resnet34.a1_in1k": (COMMIT, digest), "resnet34.a2_in1k": (COMMIT, "0" * 64)}
+    others = ("resnet18:3", "resnet34:3", "resnet34:3:a1_in1k", "resnet34:3:a2_in1k")
+    with HubStandIn(files) as hub:
+        results, printed = load(folder, hub.endpoint, *others, *(f"resnet18:3:{tag}" for tag in REFUSED), pins=pins)
+    return results, printed, hub.revisions
+
+
+@pytest.mark.parametrize(("tag", "message"), REFUSED.items())
+def test_what_is_not_the_network_is_refused(tag, message, served):
+    refused = served[0][f"resnet18:3:{tag}"]["refused"]
+    assert "model.safetensors: not weights of resnet18" in refused
+    assert re.search(message, refused), refused
+
+
+def test_nothing_else_is_printed(served):
+    assert not served[1].strip()
+
+
+def test_a_page_instead_of_weights_is_refused(served):
+    assert "model.safetensors: not a readable file of tensors" in served[0]["resnet34:3"]["refused"]
+
+
+def test_counters_may_be_absent(served, state):
+    assert_is_resnet18(served[0]["resnet18:3"], state)
+
+
+def test_a_pinned_network_is_asked_for_at_its_revision(served):
+    assert served[0]["resnet34:3:a1_in1k"]["source"]["name"] == "resnet34.a1_in1k"
+    assert {COMMIT, "main"} <= served[2]
+
+
+def test_another_file_than_the_pinned_one_is_refused_even_if_it_fits(served):
+    assert "differs from 0000000000000000..., the one pinned for resnet34" in served[0]["resnet34:3:a2_in1k"]["refused"]

@@ -26,6 +26,7 @@ from pyramidseg.training.initial_weights import InitialWeights
 from pyramidseg.training.progress import TrainingProgress
 
 MINE = Identity(settings="my settings", data="my data")
+ROW = {"epoch": 1, "val_miou": 0.5, "seconds": 2.0}
 BEGUN = InitialWeights(EncoderSource("file", "mine.safetensors", (0.5,), (0.25,)), (0.4,), (0.2,))
 
 
@@ -43,7 +44,7 @@ def save(folder: Path, step: int, *, steps: int = 1) -> Path:
     model, optimizer = trained(steps)
     return save_checkpoint(
         folder,
-        TrainingProgress(step=step, history=[{"epoch": 1, "val_miou": 0.5}]),
+        TrainingProgress(epoch=1, step=step, history=[ROW]),
         steps_done=step,
         model=model,
         ema=None,
@@ -86,9 +87,11 @@ def test_model_optimizer_and_position_come_back_bit_for_bit(tmp_path: Path) -> N
     fresh_optimizer = torch.optim.AdamW(fresh.parameters(), lr=0.1)
     found = load_checkpoint(tmp_path, identity=MINE, processes=2)
     assert found is not None
-    confusion = restore(found[0], model=fresh, ema=None, optimizer=fresh_optimizer)
+    confusion = restore(
+        found[0], model=fresh, ema=None, optimizer=fresh_optimizer, counts=torch.zeros(2, 2, dtype=torch.int64)
+    )
     assert torch.equal(confusion, torch.eye(2, dtype=torch.int64))
-    assert found[1] == TrainingProgress(step=7, history=[{"epoch": 1, "val_miou": 0.5}])
+    assert found[1] == TrainingProgress(epoch=1, step=7, history=[ROW])
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, fresh.state_dict()[name])
     for index, state in optimizer.state_dict()["state"].items():

@@ -11,14 +11,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import ValidationError
+from annotated_types import Gt
+from pydantic import FiniteFloat, ValidationError
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import ModelConfig
 from pyramidseg.base.errors import PyramidSegError, WeightsError
+from pyramidseg.base.stored_json import parse_mapping, parse_stored
 from pyramidseg.base.version import __version__
 
 KIND = "pyramidseg export"
@@ -112,21 +114,24 @@ class ExportMetadata:
                 "content; export it again"
             )
         try:
-            normalization = json.loads(strings["normalization"])
-            dtype = str(json.loads(strings["input"])["dtype"])
+            normalization = parse_stored(_Normalization, strings["normalization"])
+            dtype = str(parse_mapping(strings["input"])["dtype"])
             if dtype not in INPUT_DTYPES:
                 raise ValueError(f"input {dtype}")
             if (precision := strings["precision"]) not in PRECISIONS:
                 raise ValueError(f"precision {precision}")
+            settings = ModelConfig.model_validate(parse_mapping(strings["model"]))
+            if not len(normalization.mean) == len(normalization.std) == settings.in_channels:
+                raise ValueError(f"mean and std of another number of channels than {settings.in_channels}")
             return cls(
                 precision=precision,
                 input_dtype=dtype,
-                classes=Classes.from_dict(json.loads(strings["classes"])),
-                settings=ModelConfig.model_validate(json.loads(strings["model"])),
-                mean=tuple(normalization["mean"]),
-                std=tuple(normalization["std"]),
-                source=json.loads(strings["source"]),
-                parity=json.loads(strings["parity"]),
+                classes=Classes.from_dict(parse_mapping(strings["classes"])),
+                settings=settings,
+                mean=normalization.mean,
+                std=normalization.std,
+                source=parse_stored(dict[str, str], strings["source"]),
+                parity=None if strings["parity"] == "null" else parse_mapping(strings["parity"]),
                 version=strings["version"],
             )
         except (KeyError, TypeError, ValueError, ValidationError, PyramidSegError) as error:
@@ -134,6 +139,12 @@ class ExportMetadata:
                 f"{path}: exported by pyramidseg {strings.get('version', 'unknown')}, whose metadata this version "
                 f"({__version__}) cannot read: {' '.join(str(error).split())[:200]}"
             ) from None
+
+
+@dataclass(frozen=True)
+class _Normalization:
+    mean: tuple[FiniteFloat, ...]
+    std: tuple[Annotated[FiniteFloat, Gt(0)], ...]
 
 
 def file_checksum(content: bytes, stored: str = CHECKSUM_PLACEHOLDER) -> str:

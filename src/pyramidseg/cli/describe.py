@@ -76,11 +76,11 @@ def open_bundle(path: "Path") -> "Segmenter":
     print(f"classes: {', '.join(model.classes.names)}")
     print(f"initial encoder weights: {model.encoder_source.name}")
     print(f"mean {[round(value, 4) for value in model.mean.tolist()]}  std {[round(v, 4) for v in model.std.tolist()]}")
-    if origin := bundle.facts.get("imported"):
-        print(f"imported from {origin['library']}: {origin['file']}, sha256 {origin['sha256']}")
-    metrics = bundle.facts.get("metrics")
-    if metrics:
-        print(f"mIoU {metrics['miou']:.4f} on {bundle.facts['split']}, epoch {bundle.facts['epoch']}")
+    match bundle.facts:  # may be any that `Segmenter.save` was given
+        case {"imported": {"library": library, "file": file, "sha256": digest}}:
+            print(f"imported from {library}: {file}, sha256 {digest}")
+        case {"metrics": {"miou": float(miou)}, "split": split, "epoch": epoch}:
+            print(f"mIoU {miou:.4f} on {split}, epoch {epoch}")
     return model
 
 

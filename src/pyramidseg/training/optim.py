@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -32,6 +33,13 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimiz
     if config.optimizer == "muon":
         return Muon(groups, lr=config.peak_lr)
     return torch.optim.AdamW(groups, lr=config.peak_lr, fused=True)
+
+
+def state_keys(optimizer: torch.optim.Optimizer, group: Mapping[str, object]) -> set[str]:
+    """Names of the tensors that an optimizer of `make_optimizer` keeps for each parameter of a group."""
+    if isinstance(optimizer, torch.optim.SGD):
+        return {"momentum_buffer"}
+    return {"momentum"} if isinstance(optimizer, Muon) and group["orthogonal"] else {"step", "exp_avg", "exp_avg_sq"}
 
 
 def choose_optimizer(config: Config) -> tuple[Config, str]:

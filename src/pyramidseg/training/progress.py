@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any
 
 from pyramidseg.base.config import Config
@@ -42,6 +43,19 @@ class TrainingProgress:
     best: float | None = None
     best_epoch: int = -1
     stopped_early: bool = False
+
+    def check(self) -> None:
+        """Check a state that was read from a file.
+
+        Raises:
+            ValueError: no run can be in this state.
+        """
+        if not self.step >= 0 or self.epoch != len(self.history) or not -1 <= self.best_epoch < max(1, self.epoch):
+            raise ValueError(f"epoch {self.epoch}, step {self.step} and {len(self.history)} epochs in the history")
+        for row in self.history:
+            numbers = all(isinstance(value, (int, float, NoneType)) for value in row.values())
+            if not numbers or row.keys() != self.history[0].keys() or not {"epoch", "seconds"} <= row.keys():
+                raise ValueError(f"a row of the history is not one of metrics.csv: {str(row)[:100]}")
 
     def is_finished(self, config: Config) -> bool:
         """Whether no epoch is left to train."""

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from pyramidseg.base.errors import WeightsError
-from pyramidseg.model.encoder_weights import HUB_FILES
+from pyramidseg.model.hub_weights import HUB_FILES
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.tensor_files import read_wrapped_tensors
 

@@ -30,8 +30,8 @@ from pyramidseg.model.imports.foreign_checkpoint import (
     read_foreign_checkpoint,
 )
 from pyramidseg.model.imports.smp_encoders import POSSIBLE, Statistics, TimmEncoder, encoder_statistics, timm_encoder
-from pyramidseg.model.imports.state_dict_check import check_state_dict, grouped
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.model.state_dict_check import check_state_dict, grouped
 
 HEAD = "segmentation_head.0"
 TOP = "decoder.p5"
@@ -288,7 +288,7 @@ def _load(
     )
     for name in classifier:
         given[name] = _convert_classifier(given[name], network)
-    model.load_state_dict(own | {name: given[theirs[name]] for name in theirs})
+    model.load_state_dict(own | {name: given[theirs[name]] for name in theirs if theirs[name] in given})
     dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in given.values() if tensor.is_floating_point()}
     return [
         *([f"left out, the auxiliary classification head: {grouped(auxiliary)}"] if auxiliary else []),

