@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pyramidseg.base import files
 from pyramidseg.base.errors import OutputError
-from pyramidseg.base.files import check_writable, leftovers, write_atomically
+from pyramidseg.base.files import make_folder, remove_leftovers, write_atomically, write_text
 
 
 @pytest.fixture(params=[0o022, 0o027, 0o077], ids=oct)
@@ -32,7 +33,7 @@ def test_a_place_below_a_file_or_of_too_long_a_name_is_refused_in_words(tmp_path
     (tmp_path / "file").touch()
     for place, said in (("file/run", "a part of the path is a file"), ("x" * 300, "the path is too long")):
         with pytest.raises(OutputError, match=f"cannot be written: {said}"):
-            check_writable(tmp_path / place)
+            make_folder(tmp_path / place)
 
 
 def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
@@ -44,12 +45,46 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_leftovers_are_the_temporary_files_of_killed_writes(tmp_path: Path) -> None:
-    seen = []
-    write_atomically(tmp_path / "file", lambda part: seen.extend(leftovers(tmp_path)))
-    assert len(seen) == 1
-    seen[0].touch()  # as if killed
-    for name in (".hidden", ".part", ".file.part", "file.0123abcd.part", "notes.txt"):
-        (tmp_path / name).touch()
-    assert leftovers(tmp_path) == seen
-    assert leftovers(tmp_path / "absent") == []
+def test_what_killed_writers_left_is_deleted_and_nothing_else(tmp_path: Path) -> None:
+    killed = [tmp_path / name for name in (".file.0123abcd.part", ".odd\nname.0123abcd.part", "..0123abcd.part")]
+    for folder in killed:
+        folder.mkdir()
+        (folder / "held").touch()
+        (folder / ".tmpAbCdEf").write_text("what safetensors leaves when it is killed")
+    (tmp_path / ".earlier version.89abcdef.part").touch()
+    kept = [tmp_path / name for name in (".hidden", ".part", ".file.part", "file.0123abcd.part", "notes.txt")]
+    for path in kept:
+        path.touch()
+
+    def write(part: Path) -> None:
+        remove_leftovers(tmp_path)  # another process that starts now
+        part.write_text("whole")
+
+    write_atomically(tmp_path / "file", write)
+    assert sorted(tmp_path.iterdir()) == sorted([*kept, tmp_path / "file"])
+    assert (tmp_path / "file").read_text() == "whole"
+    remove_leftovers(tmp_path / "absent")
+
+
+def test_only_leftovers_of_one_file_are_deleted_where_others_may_be_written(tmp_path: Path) -> None:
+    for name in (".best.onnx.0123abcd.part", ".other.onnx.0123abcd.part"):
+        (tmp_path / name).mkdir()
+    remove_leftovers(tmp_path, name="best.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == [".other.onnx.0123abcd.part"]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "x" * 240 + ".png"], ids=["255", "accents", "png"])
+def test_a_name_as_long_as_the_file_system_allows_can_be_written(tmp_path: Path, name: str) -> None:
+    write_text(tmp_path / name, "text")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_living_writer_on_a_file_system_without_locks_keeps_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", refused)
+    write_atomically(tmp_path / "file", lambda part: (remove_leftovers(tmp_path), part.write_text("whole")))
+    assert (tmp_path / "file").read_text() == "whole"

@@ -23,6 +23,8 @@ def open_file(path, *arguments, **options):
         raise PermissionError(13, "Permission denied", str(path))
     return opened(path, *arguments, **options)
 os.open = open_file
+import shutil
+shutil._use_fd_functions = False  # they open folders
 
 import pyramidseg
 for module in pkgutil.walk_packages(pyramidseg.__path__, "pyramidseg."):
@@ -35,7 +37,16 @@ folder = pathlib.Path(sys.argv[1])
 files.write_text(folder / "deep" / "a.txt", "one\\n")
 files.write_text(folder / "deep" / "a.txt", "two\\n")
 assert (folder / "deep" / "a.txt").read_bytes() == b"two\\n"
-assert not files.leftovers(folder / "deep")
+assert [path.name for path in (folder / "deep").iterdir()] == ["a.txt"]
+files.remove_leftovers(folder / "deep")
+
+import warnings
+from pyramidseg.base.output_lock import locked
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of filelock, that it does without the locks of POSIX
+    with locked(folder / "deep"):
+        pass
+assert [path.name for path in (folder / "deep").iterdir()] == ["a.txt"]
 
 from pyramidseg.base.machine import available_processors, free_bytes
 assert available_processors() >= 1 and free_bytes(torch.device("cpu")) > 0

@@ -19,7 +19,7 @@ PART = ".config.yaml.0123abcd.part"
 def begun(out: Path, **overrides: object) -> Config:
     """A run's folder as it is before the first step; returns the settings in it."""
     config, _ = choose_optimizer(load_config(overrides={"model.encoder_weights": "none", **overrides}))
-    begin_run(RunFolder(out), config, {"classes": ["a"]}, resume=False)
+    begin_run(RunFolder(out), config, {"classes": ["a"]}, resume=False, overwrite=False)
     return config
 
 
@@ -31,7 +31,7 @@ def test_a_folder_that_holds_only_what_a_killed_write_left_is_as_good_as_none(
     config = make_config({"train": {"precision": "fp32"}})
     run, resolved = open_run(tmp_path, config, **{"resume": False, "overwrite": False, **how})
     assert resolved == config
-    begin_run(run, resolved, {}, resume=how.get("resume", False))
+    begin_run(run, resolved, {}, **{"resume": False, "overwrite": False, **how})
     assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "dataset.yaml"}
 
 
@@ -89,7 +89,7 @@ def test_everything_that_a_run_writes_may_be_overwritten(tmp_path: Path) -> None
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     run, config = open_run(tmp_path, Config(), resume=False, overwrite=True)
-    begin_run(run, config, {}, resume=False)
+    begin_run(run, config, {}, resume=False, overwrite=True)
     assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "dataset.yaml"}
 
 
@@ -116,9 +116,9 @@ def test_a_run_that_was_killed_while_it_was_overwritten_can_be_overwritten(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", _killed)
         with pytest.raises(KeyboardInterrupt):
-            begin_run(RunFolder(tmp_path), Config(), {}, resume=False)
+            begin_run(RunFolder(tmp_path), Config(), {}, resume=False, overwrite=True)
     run, config = open_run(tmp_path, load_config(overrides={"train.epochs": 7}), resume=False, overwrite=True)
-    begin_run(run, config, {}, resume=False)
+    begin_run(run, config, {}, resume=False, overwrite=True)
     assert load_config(run.config).train.epochs == 7
     assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "dataset.yaml"}
 
@@ -131,7 +131,7 @@ def test_a_resumed_run_is_cleared_of_what_killed_writes_left(tmp_path: Path) -> 
     kept = [tmp_path / "last.safetensors", run.checkpoints / "step-000000002.safetensors"]
     for path in (*left, *kept):
         path.touch()
-    begin_run(run, config, {}, resume=True)
+    open_run(tmp_path, config, resume=True, overwrite=False)
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in kept)
 
@@ -140,7 +140,7 @@ def test_a_resumed_run_that_was_killed_before_its_data_were_described_describes_
     config = begun(tmp_path)
     run = RunFolder(tmp_path)
     run.dataset.unlink()
-    begin_run(run, config, {"classes": ["a"]}, resume=True)
+    begin_run(run, config, {"classes": ["a"]}, resume=True, overwrite=False)
     assert "classes" in run.dataset.read_text()
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,30 +15,82 @@ from typing import Any
 
 from pyramidseg.base.errors import OutputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file next to `path`, flush it to the disk, and rename it to `path`.
+    """Let `write` fill a temporary file in a hidden folder next to `path`, flush it to the disk, and move it to `path`.
 
-    If the process is killed, `path` has either its old content or all of the new one; `leftovers` finds the temporary
-    file.
+    If the process is killed, `path` has either its old content or all of the new one; `remove_leftovers` deletes the
+    hidden folder.
 
     Raises:
         OutputError: the disk is full, or the folder is not writable.
     """
     with explained_writes(path):
         make_folder(path.parent)
-        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-        part.touch(exist_ok=False)  # unlike a file of tempfile's, it gets the permissions of the user's umask
-        mode = stat.S_IMODE(part.stat().st_mode)
-        try:
+        with temporary_folder(path) as folder:
+            part = folder / "content.part"
+            part.touch()  # unlike a file of tempfile's, it gets the permissions of the user's umask
+            mode = stat.S_IMODE(part.stat().st_mode)
             write(part)
             part.chmod(mode)  # safetensors replaces it by a file that only its owner can read
             with part.open("rb+") as stream:  # Windows flushes only what is open for writing
                 os.fsync(stream.fileno())
             part.replace(path)
-            _flush_folder(path.parent)
-        finally:
-            part.unlink(missing_ok=True)
+        _flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """A hidden folder next to `path`, deleted at the end of the `with` block; until then, `remove_leftovers` keeps it.
+
+    Writers such as safetensors create files of their own next to the one that they write, which are deleted with it.
+    """
+    short = os.fsdecode(os.fsencode(path.name)[:200])  # names have at most 255 bytes
+    folder = path.with_name(f".{short}.{secrets.token_hex(4)}.part")
+    folder.mkdir()
+    try:
+        with (folder / _HOLD).open("w") as held:
+            if fcntl is not None:
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path, *, name: str = "*") -> None:
+    """Delete the temporary files that killed processes left in a folder, except those of living processes.
+
+    Args:
+        name: only those of files with this name, which may be a pattern.
+    """
+    for path in folder.glob(f".{name}.*.part"):
+        if not _PART.fullmatch(path.name) or _is_held(path):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:  # of an earlier version
+            path.unlink(missing_ok=True)
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether the process that made a temporary folder lives; unknown counts as yes."""
+    try:
+        if fcntl is None:
+            (folder / _HOLD).unlink()  # Windows refuses it while the file is open
+            return False
+        with (folder / _HOLD).open("r+") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -55,11 +108,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def leftovers(folder: Path) -> list[Path]:
-    """Temporary files of interrupted calls of `write_atomically` in a folder."""
-    return [path for path in folder.glob(".*.part") if _PART.fullmatch(path.name)]
-
-
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents, if they do not exist.
 
@@ -73,28 +121,29 @@ def make_folder(folder: Path) -> None:
             raise OutputError(f"{folder}: no folder can be created there; choose another --out") from None
 
 
-def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be created or written, without creating it.
+@contextlib.contextmanager
+def folders_created(folder: Path) -> Iterator[None]:
+    """Create a folder for the time of the `with` block; it and the parents created for it stay if they are not empty.
 
     Raises:
-        OutputError: the nearest existing parent is not a writable folder.
+        OutputError: it cannot be created.
     """
-    with explained_writes(folder):
-        existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-        if not existing.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if not os.access(existing, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    created = [place for place in (folder, *folder.parents) if not place.exists()]
+    make_folder(folder)
+    try:
+        yield
+    finally:
+        for empty in created:  # innermost first
+            with contextlib.suppress(OSError):
+                empty.rmdir()
 
 
 def refuse_existing(folder: Path, names: Iterable[str]) -> None:
     """Refuse an output folder that already holds one of the files that are to be written.
 
     Raises:
-        OutputError: it does, or `folder` is a file.
+        OutputError: it does.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is a file, but a folder is needed; choose another --out")
     existing = next((name for name in names if (folder / name).exists()), None)
     if existing is not None:
         raise OutputError(f"{folder}: already holds {existing}, which is not overwritten; choose another --out")
@@ -123,7 +172,10 @@ def explained(error: OSError) -> str:
     return f"{error.filename or 'output'}: cannot be written: {_REASONS[error.errno or 0]}"
 
 
-_PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+_PART = re.compile(r"\..*\.[0-9a-f]{8}\.part", re.DOTALL)
+
+_HOLD = "held"
+"""A file that is locked as long as the temporary folder around it is in use."""
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space, or choose another --out",

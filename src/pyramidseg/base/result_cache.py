@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pyramidseg.base.files import write_text
+from pyramidseg.base.files import remove_leftovers, write_text
 from pyramidseg.base.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ class ResultCache:
         result = compute()
         value = to_json(result)
         try:
+            remove_leftovers(self.folder)
             write_text(file, json.dumps({"content": key, "value": value, "sum": digest([json.dumps(value)])}) + "\n")
         except OSError as error:
             logger.warning(f"cannot write the cache ({error}); continuing without it (set {VARIABLE}=off to hide this)")

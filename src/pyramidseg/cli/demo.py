@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pyramidseg.base.config import Config
+
 HELP = "draw street scenes, train on them, evaluate, predict and report"
 
 TRAIN_SCENES, VAL_SCENES, NEW_SCENES = 600, 60, 6
@@ -40,22 +42,30 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pyramidseg.base.errors import ConfigError
+    from pyramidseg.base.output_lock import locked
     from pyramidseg.base.overrides import load_config
-    from pyramidseg.demo.scenes import write_scenes
-    from pyramidseg.predict.predict_files import predict_files
-    from pyramidseg.predict.predictor import Predictor
-    from pyramidseg.training.loop import train_segmentation
 
     out = Path(arguments.out)
     config = load_config(overrides={**SETTINGS, "train.epochs": arguments.epochs})
     if arguments.scenes < 1:
         raise ConfigError(f"--scenes {arguments.scenes}: at least 1 is needed to train on")
-    delete_earlier_demo(out, overwrite=arguments.overwrite)
-    print(f"drawing {arguments.scenes + VAL_SCENES} street scenes of {WIDTH}x{HEIGHT}")
-    dataset = write_scenes(out / "scenes", train=arguments.scenes, val=VAL_SCENES, height=HEIGHT, width=WIDTH)
+    with locked(out):
+        _run(out, config, scenes=arguments.scenes, overwrite=arguments.overwrite)
+    return 0
+
+
+def _run(out: "Path", config: "Config", *, scenes: int, overwrite: bool) -> None:
+    from pyramidseg.demo.scenes import write_scenes
+    from pyramidseg.predict.predict_files import predict_files
+    from pyramidseg.predict.predictor import Predictor
+    from pyramidseg.training.loop import train_segmentation
+
+    delete_earlier_demo(out, overwrite=overwrite)
+    print(f"drawing {scenes + VAL_SCENES} street scenes of {WIDTH}x{HEIGHT}")
+    dataset = write_scenes(out / "scenes", train=scenes, val=VAL_SCENES, height=HEIGHT, width=WIDTH)
     run = train_segmentation(config, dataset, out=out / "run", resume=False, overwrite=False)
     predictor = Predictor(run.best)
-    new = write_new_scenes(out / "new", first=arguments.scenes + VAL_SCENES)
+    new = write_new_scenes(out / "new", first=scenes + VAL_SCENES)
     predict_files(predictor, [new], out / "predictions", save=("overlay",))
     print(
         f"""validation mIoU {run.miou:.3f}
@@ -64,7 +74,6 @@ overlays  {out / "predictions"}
 model     {run.best}
 next      pyramidseg predict {run.best} YOUR_IMAGES --out predictions"""
     )
-    return 0
 
 
 def delete_earlier_demo(out: "Path", *, overwrite: bool) -> None:
@@ -74,16 +83,17 @@ def delete_earlier_demo(out: "Path", *, overwrite: bool) -> None:
     interrupted deletion can both be repeated.
     """
     from pyramidseg.base.errors import OutputError
+    from pyramidseg.base.output_lock import is_lock
 
     marker = out / "scenes" / "dataset.yaml"
-    if not out.is_file() and not any(path.is_file() for path in out.rglob("*")):
+    if not any(path.is_file() and not is_lock(path) for path in out.rglob("*")):
         return
     if not overwrite:
         raise OutputError(f"{out}: exists already; delete an earlier demo with --overwrite, or choose another --out")
     if not marker.is_file():
         raise OutputError(f"{out}: is not an earlier demo (it has no scenes/dataset.yaml); choose another --out")
     for path in sorted(out.rglob("*"), reverse=True):  # the files of a folder before the folder
-        if path in (marker, marker.parent):
+        if path in (marker, marker.parent) or is_lock(path):
             continue
         if path.is_dir() and not path.is_symlink():
             path.rmdir()

@@ -58,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pyramidseg.base.errors import ConfigError, OutputError
+    from pyramidseg.base.output_lock import locked
     from pyramidseg.model.imports import import_checkpoint
     from pyramidseg.model.imports.foreign_checkpoint import ImportOptions
 
@@ -66,8 +67,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"--out {out}: a bundle is a .safetensors file; write --out {out.with_suffix('.safetensors')}"
         )
-    if out.exists() and not arguments.overwrite:
-        raise OutputError(f"--out {out}: exists already; choose another file, or replace it with --overwrite")
     options = ImportOptions(
         encoder=arguments.encoder,
         classes=arguments.classes,
@@ -78,9 +77,12 @@ def run(arguments: argparse.Namespace) -> int:
         input_range=arguments.input_range,
         prefix=arguments.prefix,
     )
-    imported = import_checkpoint(arguments.checkpoint, library=arguments.library, options=options)
-    for note in imported.notes:
-        print(note)
-    imported.model.save(out, **imported.facts)
+    with locked(out.parent, file=out.name):
+        if out.exists() and not arguments.overwrite:
+            raise OutputError(f"--out {out}: exists already; choose another file, or replace it with --overwrite")
+        imported = import_checkpoint(arguments.checkpoint, library=arguments.library, options=options)
+        for note in imported.notes:
+            print(note)
+        imported.model.save(out, **imported.facts)
     print(f"imported: {out}")
     return 0

@@ -30,17 +30,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Inspect a dataset; status 3 if it has defects."""
     from pathlib import Path
 
-    from pyramidseg.base.files import check_writable
+    from pyramidseg.base.output_lock import locked
     from pyramidseg.formats.dataset_yaml import reading_config
     from pyramidseg.inspection.inspect_dataset import inspect_dataset
     from pyramidseg.inspection.inspection_report import PAGE, check_output_folder, write_inspection
 
     out = Path(arguments.out)
     data = reading_config(arguments.settings)
-    check_output_folder(out, overwrite=arguments.overwrite)
-    check_writable(out)  # before the work, not after it
-    inspection = inspect_dataset(arguments.dataset, data=data)
-    write_inspection(out, inspection)
+    with locked(out):
+        check_output_folder(out, overwrite=arguments.overwrite)
+        inspection = inspect_dataset(arguments.dataset, data=data)
+        check_output_folder(out, overwrite=arguments.overwrite)  # others may have written there in the meantime
+        write_inspection(out, inspection)
     for line in report_lines(inspection):
         print(line)
     print(f"report: {out / PAGE}")

@@ -28,6 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pyramidseg.base.errors import ConfigError
+    from pyramidseg.base.output_lock import locked
     from pyramidseg.base.overrides import load_config
     from pyramidseg.training.loop import plan_segmentation, run_inputs, train_segmentation
     from pyramidseg.training.run_folder import open_run, with_precision
@@ -45,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
         if out is None:
             config = with_precision(config)
         else:
-            config = open_run(out, config, **how, inputs=(*inputs, *run_inputs(config, arguments.dataset)))[1]
+            with locked(out):
+                config = open_run(out, config, **how, inputs=(*inputs, *run_inputs(config, arguments.dataset)))[1]
         plan_segmentation(config, arguments.dataset)
         where = "" if out is None else f"; the run would be written to {out}"
         print(f"dry run: configuration and dataset are valid; nothing was trained{where}")

@@ -21,6 +21,7 @@ from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.files import refuse_existing
 from pyramidseg.base.log import track
 from pyramidseg.base.machine import available_processors
+from pyramidseg.base.output_lock import locks_out
 from pyramidseg.base.text import first_few
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import Dataset, MaskSource, Record
@@ -114,6 +115,7 @@ def score(
     )
 
 
+@locks_out
 def evaluate(
     model: str | Path | Segmenter,
     dataset: str | Path | Dataset,
@@ -188,6 +190,7 @@ def evaluate(
             device=ready.device,
             tile_planner=tile_planner,
         )
+        refuse_existing(folder, (*SCORE_FILES, "report.html"))  # others may have written there in the meantime
         source = "a Segmenter in memory" if isinstance(model, Segmenter) else str(model)
         write_score_tables(folder, scores)
         write_report(

@@ -10,6 +10,7 @@ from pyramidseg.backends.metadata import KIND as EXPORT
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, OutputError, WeightsError, nearest
 from pyramidseg.base.files import write_atomically, write_json
+from pyramidseg.base.output_lock import locked
 from pyramidseg.base.version import __version__
 from pyramidseg.export.graph import capture
 from pyramidseg.export.parity import Parity
@@ -100,46 +101,46 @@ def export_model(
 
     segmenter = load_model(path)
     target = _target_path(path, target_format, precision, None if out is None else Path(out))
-    _refuse_foreign_files(target, target_format)
+    with locked(target.parent, file=target.name):
+        _refuse_foreign_files(target, target_format)
+        if check is None:
+            dtype = default_dtype(segmenter) if input_dtype == "auto" else input_dtype
+            samples = synthetic_samples(segmenter, dtype)
+        else:
+            samples = labelled_samples(segmenter, check, split, data)
+            dtype = samples.dtype if input_dtype == "auto" else input_dtype
+            if not samples.fit(dtype):
+                raise ConfigError(
+                    f"--input {dtype}: the images of --check {check} need {samples.dtype}, or float32, which takes all "
+                    "types; choose one of these, or leave --input out"
+                )
 
-    if check is None:
-        dtype = default_dtype(segmenter) if input_dtype == "auto" else input_dtype
-        samples = synthetic_samples(segmenter, dtype)
-    else:
-        samples = labelled_samples(segmenter, check, split, data)
-        dtype = samples.dtype if input_dtype == "auto" else input_dtype
-        if not samples.fit(dtype):
-            raise ConfigError(
-                f"--input {dtype}: the images of --check {check} need {samples.dtype}, or float32, which takes all "
-                "types; choose one of these, or leave --input out"
-            )
+        metadata = ExportMetadata(
+            precision=precision,
+            input_dtype=dtype,
+            classes=segmenter.classes,
+            settings=segmenter.settings,
+            mean=tuple(segmenter.mean.tolist()),
+            std=tuple(segmenter.std.tolist()),
+            source={"file": path.name, CHECKSUM: read_metadata(path, kind=KIND)[CHECKSUM]},
+        )
+        logger.info(f"{path}: to {format} {precision}, for {dtype} images of any size")
+        graph = capture(segmenter, precision=target_format.graphs[precision], input_dtype=dtype)
+        file = target_format.convert(graph)
 
-    metadata = ExportMetadata(
-        precision=precision,
-        input_dtype=dtype,
-        classes=segmenter.classes,
-        settings=segmenter.settings,
-        mean=tuple(segmenter.mean.tolist()),
-        std=tuple(segmenter.std.tolist()),
-        source={"file": path.name, CHECKSUM: read_metadata(path, kind=KIND)[CHECKSUM]},
-    )
-    logger.info(f"{path}: to {format} {precision}, for {dtype} images of any size")
-    graph = capture(segmenter, precision=target_format.graphs[precision], input_dtype=dtype)
-    file = target_format.convert(graph)
-
-    with staging(target) as staged:
-        file.save(staged, metadata)
-        backend = target_format.backend(staged, device=device, outputs=(LOGITS, COARSE))
-        if backend.place == "cpu" and precision in target_format.slow_on_cpu:
-            logger.info(target_format.slow_on_cpu[precision])
-        logger.info(f"checking on {samples}")
-        predicting = target_format.backend(staged, device=device)
-        parity = check_parity(backend, segmenter, samples, predicting=predicting)
-        if parity.findings():
-            return Export(None, None, parity)
-        metadata = replace(metadata, parity=parity.to_dict())
-        file.save(staged, metadata)
-        return Export(target, _publish(staged, target, target_format, metadata), parity)
+        with staging(target) as staged:
+            file.save(staged, metadata)
+            backend = target_format.backend(staged, device=device, outputs=(LOGITS, COARSE))
+            if backend.place == "cpu" and precision in target_format.slow_on_cpu:
+                logger.info(target_format.slow_on_cpu[precision])
+            logger.info(f"checking on {samples}")
+            predicting = target_format.backend(staged, device=device)
+            parity = check_parity(backend, segmenter, samples, predicting=predicting)
+            if parity.findings():
+                return Export(None, None, parity)
+            metadata = replace(metadata, parity=parity.to_dict())
+            file.save(staged, metadata)
+            return Export(target, _publish(staged, target, target_format, metadata), parity)
 
 
 def _publish(staged: Path, target: Path, target_format: Format, metadata: ExportMetadata) -> Path:
@@ -167,8 +168,6 @@ def _refuse_foreign_files(target: Path, target_format: Format) -> None:
     Raises:
         OutputError: names a file that is not ours.
     """
-    if target.parent.exists() and not target.parent.is_dir():
-        raise OutputError(f"{target.parent}: is a file, but a folder is needed; choose another --out")
     for suffix in target_format.suffixes:
         file = target.with_suffix(suffix)
         if not file.exists():

@@ -38,8 +38,6 @@ def check_output_folder(folder: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: names the existing file; with `overwrite` too if it is a dataset.yaml that was edited.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is a file, not a folder; choose another --out")
     taken = [name for name in (PAGE, TABLE, DATASET, SETTINGS) if (folder / name).exists()]
     if not taken:
         return

@@ -10,6 +10,7 @@ from typing import Any
 from pyramidseg.base.errors import DataError, OutputError
 from pyramidseg.base.files import write_atomically
 from pyramidseg.base.log import track
+from pyramidseg.base.output_lock import locks_out
 from pyramidseg.base.version import __version__
 from pyramidseg.images.georeference import read_georeference
 from pyramidseg.predict.outputs import WRITERS, is_ours, output_names
@@ -82,6 +83,7 @@ class PredictionSummary:
             self.failed.append(entry)
 
 
+@locks_out
 def predict_files(
     predictor: Predictor,
     sources: Iterable[str | Path],
@@ -202,8 +204,6 @@ def _check_outputs(images: Sequence[Source], names: Sequence[str], out: Path) ->
                 raise OutputError(f"{output}: would overwrite the input {replaced}; choose another --out")
             if output.exists() and not is_ours(output):
                 raise OutputError(f"{output}: exists and was not written by pyramidseg; choose another --out")
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file, but a folder is needed; choose another --out")
     summary = out / SUMMARY_FILE
     if summary.exists() and not is_ours(summary):
         raise OutputError(f"{summary}: exists and was not written by pyramidseg; choose another --out")

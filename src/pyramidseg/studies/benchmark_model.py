@@ -17,6 +17,7 @@ from pyramidseg.base.device import choose_device, has_fast_bf16
 from pyramidseg.base.errors import ConfigError, PyramidSegError, TrainingError, nearest
 from pyramidseg.base.files import refuse_existing, write_json
 from pyramidseg.base.log import only_warnings
+from pyramidseg.base.output_lock import locks_out
 from pyramidseg.export.export_model import export_model
 from pyramidseg.model.bundle import read_description
 from pyramidseg.model.cost import describe_cost
@@ -179,6 +180,7 @@ WARMUP = 2
 """Rounds that are not timed, in which runtimes select their kernels."""
 
 
+@locks_out
 def benchmark_model(
     model: str | Path,
     *,

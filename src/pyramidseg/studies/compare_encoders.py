@@ -153,8 +153,7 @@ def open_study(
             stored = replace(stored, seeds=seeds)
             write_text(out / PLAN, yaml.safe_dump(_plain(stored), sort_keys=False))
         return stored
-    if is_occupied(out):
-        raise OutputError(f"{out}: exists already and is not a comparison; choose another --out")
+    _refuse_occupied(out)
     logger.info(f"checking the dataset and {len(names)} encoders")
     for name in names:  # so that an error of the last one is raised before the first is trained
         with only_warnings():
@@ -165,6 +164,7 @@ def open_study(
         else {name: _affordable(dataset, name, settings, minutes or 0, out) for name in names}
     )
     study = Study(dataset, names, seeds, counts, minutes, dict(settings))
+    _refuse_occupied(out)  # others may have written there in the meantime
     write_text(out / PLAN, yaml.safe_dump(_plain(study), sort_keys=False))
     return study
 
@@ -233,6 +233,11 @@ def _stored(out: Path) -> Study | None:
         return Study(**{**content, "encoders": tuple(content["encoders"])})
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
         raise OutputError(f"{file}: cannot be read as a comparison ({error}); choose another --out") from None
+
+
+def _refuse_occupied(out: Path) -> None:
+    if is_occupied(out):
+        raise OutputError(f"{out}: exists already and is not a comparison; choose another --out")
 
 
 def _require_same(stored: Study, given: Mapping[str, Any], file: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.output_lock import locks_out
 from pyramidseg.base.overrides import given_settings, load_config
 from pyramidseg.studies.compare_encoders import open_study, run_study
 from pyramidseg.studies.compare_report import write_report
@@ -26,6 +27,7 @@ class Comparison:
     results: Results
 
 
+@locks_out
 def compare_encoders(
     dataset: str | Path,
     encoders: Sequence[str],

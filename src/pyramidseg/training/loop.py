@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
@@ -25,6 +25,7 @@ from pyramidseg.base.device import (
 )
 from pyramidseg.base.errors import ConfigError, TrainingError
 from pyramidseg.base.log import ProgressTask
+from pyramidseg.base.output_lock import locked
 from pyramidseg.base.overrides import full_name, given_settings, load_config
 from pyramidseg.base.text import first_few
 from pyramidseg.base.train_overrides import TrainOverrides
@@ -155,7 +156,9 @@ def fit(
             resumed run the initial weights that the checkpoints record (otherwise None).
         inputs: files and folders that the run reads, which must not be inside `out`.
     """
-    with process_group(choose_device(device_of(out, config, resume=resume))):
+    with process_group(choose_device(device_of(out, config, resume=resume))), ExitStack() as stack:
+        on_first_rank(lambda: stack.enter_context(locked(out)))
+
         # The run folder: whether it may be used, and the settings that a resumed run keeps. Nothing is written yet.
         run, config = on_first_rank(lambda: open_run(out, config, resume=resume, overwrite=overwrite, inputs=inputs))
 
@@ -163,7 +166,7 @@ def fit(
         task = prepare(config, stored_initial_weights(run.checkpoints) if resume else None)
         config = task.config
         components = build(task)
-        on_first_rank(lambda: begin_run(run, config, task.description(), resume=resume))
+        on_first_rank(lambda: begin_run(run, config, task.description(), resume=resume, overwrite=overwrite))
 
         # Where to begin: at the start, or where the last checkpoint was written.
         identity = run_identity(config, run.config, task.fingerprint())

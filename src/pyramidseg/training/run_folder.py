@@ -11,7 +11,8 @@ import yaml
 from pyramidseg.base.config import Config
 from pyramidseg.base.device import choose_device, resolve_precision
 from pyramidseg.base.errors import ConfigError, OutputError
-from pyramidseg.base.files import check_writable, explained_writes, leftovers, write_text
+from pyramidseg.base.files import explained_writes, remove_leftovers, write_text
+from pyramidseg.base.output_lock import is_lock
 from pyramidseg.base.overrides import given_settings, load_config, make_config
 from pyramidseg.base.text import csv_text, first_few
 from pyramidseg.training.optim import choose_optimizer
@@ -108,8 +109,10 @@ class RunFolder:
             if place.is_symlink() or not place.is_dir():
                 continue
             own = {path for pattern in patterns for path in place.glob(pattern) if path.is_file()}
-            own |= {*leftovers(place), *(self.path / name for name in WRITTEN_BY_RUNS if folder == ".")}
-            found += sorted(path.relative_to(self.path) for path in place.iterdir() if path not in own)
+            own |= {self.path / name for name in WRITTEN_BY_RUNS if folder == "."}
+            found += sorted(
+                path.relative_to(self.path) for path in place.iterdir() if path not in own and not is_lock(path)
+            )
         return found
 
     def write_metrics(self, rows: Sequence[Mapping[str, float | int | None]]) -> None:
@@ -144,34 +147,26 @@ def open_run(
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite discards it; give only one of them")
     run = RunFolder(out)
-    check_writable(out)
+    for folder in (run.path, run.checkpoints, run.plots):
+        remove_leftovers(folder)
     if resume and run.config.is_file():
         return run, _agreed(load_config(run.config), config, run)
     _refuse_inputs_inside(out, inputs)
-    if is_occupied(out) and not (overwrite and run.is_run()):
-        raise OutputError(f"{out}: exists already{_ways_on(run)}")
-    if foreign := run.foreign_files():
-        raise OutputError(
-            f"{out}: contains {first_few(foreign)}, which training does not write and --overwrite would delete; move "
-            "this elsewhere, or choose another --out"
-        )
+    _refuse_occupied(run, overwrite=overwrite)
     return run, with_precision(config)
 
 
-def begin_run(run: RunFolder, config: Config, description: Mapping[str, Any], *, resume: bool) -> None:
+def begin_run(run: RunFolder, config: Config, description: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
     """Create RUN with config.yaml and dataset.yaml, after deleting what an overwritten or killed run left behind.
 
     If this is interrupted, RUN can still be overwritten.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written, or others have written there since `open_run`.
     """
     with explained_writes(run.path):
-        if resume and run.config.is_file():
-            for folder in (run.path, run.checkpoints, run.plots):
-                for left in leftovers(folder):
-                    left.unlink()
-        else:
+        if not (resume and run.config.is_file()):
+            _refuse_occupied(run, overwrite=overwrite)
             _delete_all_but(run.config)
             write_text(run.config, config.to_yaml())
     if not run.dataset.is_file():
@@ -179,8 +174,19 @@ def begin_run(run: RunFolder, config: Config, description: Mapping[str, Any], *,
 
 
 def is_occupied(out: Path) -> bool:
-    """Whether `out` exists and is more than an empty folder or the `leftovers` of an interrupted write."""
-    return out.exists() and (not out.is_dir() or len(list(out.iterdir())) > len(leftovers(out)))
+    """Whether `out` exists and is more than an empty folder, apart from lock files."""
+    return out.exists() and (not out.is_dir() or not all(is_lock(path) for path in out.iterdir()))
+
+
+def _refuse_occupied(run: RunFolder, *, overwrite: bool) -> None:
+    """Refuse a folder that has more in it than a run which may be overwritten."""
+    if is_occupied(run.path) and not (overwrite and run.is_run()):
+        raise OutputError(f"{run.path}: exists already{_ways_on(run)}")
+    if foreign := run.foreign_files():
+        raise OutputError(
+            f"{run.path}: contains {first_few(foreign)}, which training does not write and --overwrite would delete; "
+            "move this elsewhere, or choose another --out"
+        )
 
 
 def _delete_all_but(config: Path) -> None:
@@ -188,7 +194,7 @@ def _delete_all_but(config: Path) -> None:
     for path in config.parent.iterdir() if config.parent.exists() else ():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path != config:
+        elif path != config and not is_lock(path):
             path.unlink()
 
 
