@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.onnx_backend import OnnxRuntimeBackend
@@ -15,6 +16,7 @@ from pyramidseg.backends.torch_backend import CompiledTorchBackend, TorchBackend
 from pyramidseg.backends.torch_export_backend import ExportedTorchBackend
 from pyramidseg.base.device import choose_device
 from pyramidseg.base.errors import ConfigError, WeightsError, nearest
+from pyramidseg.model.accepted_models import accepted_model
 from pyramidseg.model.bundle import KIND
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.tensor_files import CHECKSUM, read_metadata
@@ -43,7 +45,7 @@ benchmark` measures a model on a machine."""
 
 
 def make_backend(
-    model: Segmenter | str | Path,
+    model: nn.Module | str | Path,
     name: str = "auto",
     *,
     device: str | torch.device = "auto",
@@ -58,7 +60,7 @@ def make_backend(
     a parity check.
 
     Raises:
-        ConfigError: an unknown backend, or one that cannot run this model.
+        ConfigError: an unknown backend, or one that cannot run this model; or `model` has another type.
         MissingExtra: its package is not installed.
         WeightsError: the file cannot be used.
         DeviceError: the runtime cannot use the device.
@@ -70,11 +72,11 @@ def make_backend(
     if precision not in ("auto", "fp32", "bf16"):
         raise ConfigError(f"precision={precision}: auto, fp32 and bf16 are possible")
     needed = next((backend for backend in EXPORTED.values() if backend.name == name), None)
-    if isinstance(model, Segmenter):
+    path = accepted_model(model)
+    if isinstance(path, Segmenter):
         if needed is not None:
             raise ConfigError(f"backend={name}: runs exported files; this model is in memory: save and export it")
-        return BACKENDS["torch" if name == "auto" else name](model, device=device, precision=precision)
-    path = Path(model)
+        return BACKENDS["torch" if name == "auto" else name](path, device=device, precision=precision)
     if (own := EXPORTED.get(path.suffix)) is not None:
         if name not in ("auto", own.name):
             raise ConfigError(

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyramidseg.backends import Backend, ModelBackend, RunPrecision, make_backend
 from pyramidseg.base.classes import Classes
@@ -134,7 +134,7 @@ def evaluate(
     """Score a model on one split, as `pyramidseg evaluate` does.
 
     Args:
-        model: a bundle, an exported file, or a `Segmenter`.
+        model: a bundle, an exported file, or a `Segmenter`, also compiled or in DataParallel.
         backend: name in `BACKENDS`, or `auto` (`make_backend`).
         precision: `auto` is fp32, and for an exported file what it was exported in.
         data: how to read the dataset, as in training: `ignore`, `binary`, `val_share`, `format`, ... For a `Dataset`
@@ -191,7 +191,7 @@ def evaluate(
             tile_planner=tile_planner,
         )
         refuse_existing(folder, (*SCORE_FILES, "report.html"))  # others may have written there in the meantime
-        source = "a Segmenter in memory" if isinstance(model, Segmenter) else str(model)
+        source = "a Segmenter in memory" if isinstance(model, nn.Module) else str(model)
         write_score_tables(folder, scores)
         write_report(
             folder / "report.html",

@@ -6,6 +6,7 @@ reads and writes the file; `Segmenter.save` and `Segmenter.load` use it.
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,8 @@ def read_bundle(path: str | Path) -> Bundle:
     Raises:
         WeightsError: the file does not exist, is damaged, is not a bundle, or has content unknown to this version.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise WeightsError(f"a bundle's path is needed, got an object of type {type(path).__name__}")
     path = Path(path)
     tensors, metadata = read_verified(path, kind=KIND)
     return _parse(path, tensors, metadata)

@@ -22,6 +22,26 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts store the weights in their checkpoints."""
 
 
+_EXPORT = (
+    "an exported model, which predict, evaluate and benchmark run; everything else needs the bundle (.safetensors) "
+    "that it was made from"
+)
+_PICKLE = (
+    "a file of PyTorch: pyramidseg import FILE --from smp --encoder NAME --out BUNDLE.safetensors converts FPNs of "
+    "segmentation_models.pytorch, and --encoder-weights FILE takes weights of timm's encoders"
+)
+OTHERS = {
+    "pyramidseg bundle": "a whole model: give it as the model, or with --weights",
+    "pyramidseg classifier": "an encoder that pretrain wrote: give it with --encoder-weights",
+    "pyramidseg checkpoint": "what --resume needs of a run: the run's models are best.safetensors and last.safetensors",
+    **dict.fromkeys((".onnx", ".xml", ".pt2"), _EXPORT),
+    **dict.fromkeys((".pth", ".pt", ".ckpt", ".bin", ".tar"), _PICKLE),
+    "": "tensors of another program: bundles are the .safetensors files that training and Segmenter.save write; "
+    "--encoder-weights takes weights of timm's encoders",
+}
+"""What a file is that was given in place of another, by its format or suffix, and what takes it."""
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file atomically, with a checksum over names, values and metadata."""
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -56,12 +76,11 @@ def read_metadata(path: Path, *, kind: str) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
+        if (other := OTHERS.get(path.suffix)) is not None:
+            raise WeightsError(f"{path}: not a {kind}, but {other}") from None
         raise _damaged(path, str(error)) from None
-    if metadata.get("format") != kind:
-        raise WeightsError(
-            f"{path}: not a {kind} (its metadata has format={metadata.get('format')!r}); "
-            "bundles are the .safetensors files that training and Segmenter.save write"
-        )
+    if (found := metadata.get("format")) != kind:
+        raise WeightsError(f"{path}: not a {kind}, but {OTHERS.get(found or '', OTHERS[''])}")
     return metadata
 
 

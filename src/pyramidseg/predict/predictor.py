@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyramidseg.backends import Backend, ModelBackend, RunPrecision, make_backend
-from pyramidseg.base.classes import Classes
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.images.decode import pixel_count, read_image
 from pyramidseg.model.segmenter import Segmenter
@@ -74,7 +73,8 @@ class Predictor:
     """Segments images with a model.
 
     Args:
-        model: path of a bundle or an exported file, a `Segmenter`, or any other `Backend`.
+        model: path of a bundle or an exported file, a `Segmenter` (also compiled, or in DataParallel), or any other
+            `Backend`.
         backend: name in `BACKENDS`; `make_backend` explains `auto`.
         tta: average over flips and scales, which takes about seven times as long.
         tile_px: side of the windows that larger images are divided into; `auto` divides images that do not fit into
@@ -97,14 +97,11 @@ class Predictor:
         overlap_px: int | None = None,
     ) -> None:
         plain: Backend
-        if isinstance(model, (str, Path, Segmenter)):
-            plain = make_backend(model, backend, device=device, precision=precision)
-        elif isinstance(getattr(model, "classes", None), Classes) and hasattr(model, "coarse_logits"):
+        if not isinstance(model, (str, Path, type, nn.Module)) and hasattr(model, "coarse_logits"):
             plain = model
         else:
-            raise ConfigError(
-                f"model={model!r}: must be the path of a bundle or an exported file, a Segmenter, or a Backend"
-            )
+            # Whatever else it is, the error names it.
+            plain = make_backend(model, backend, device=device, precision=precision)  # type: ignore[arg-type]
         self.backend: Backend = TestTimeAugmentation(plain) if tta else plain
         self.classes = self.backend.classes
         self.tile_planner = TilePlanner(self.backend, tile_px=tile_px, overlap_px=overlap_px)

@@ -1,5 +1,7 @@
 """The folder of a training run (RUN), and whether it may be started, resumed or overwritten."""
 
+import itertools
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -225,11 +227,26 @@ def _agreed(saved: Config, config: Config, run: RunFolder) -> Config:
     for name, value in given.items():
         section, _, key = name.partition(".")
         if before[section][key] != resolved[section][key] and name not in MAY_CHANGE:
+            more = f"; or go on from its weights: {_continuation(run, value)}" if name == "train.epochs" else ""
             raise ConfigError(
                 f"--resume: {name} was {before[section][key]!r} in {run.config} and is {value!r} now; a resumed run "
                 f"keeps its settings (only {', '.join(sorted(MAY_CHANGE))} may change): remove it, or start a new run"
+                f"{more if run.last.is_file() else ''}"
             )
     return merged
+
+
+def _continuation(run: RunFolder, epochs: int) -> str:
+    """The command of a new run that starts from the last weights of a run, with its settings."""
+    try:
+        description = yaml.safe_load(run.dataset.read_text(encoding="utf-8"))
+        dataset = str(description["recorded"]["source"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        dataset = "DATASET"
+    numbers = itertools.count(2)
+    new = next(new for number in numbers if not (new := run.path.with_name(f"{run.path.name}-{number}")).exists())
+    words = ("pyramidseg", "train", dataset, "--config", run.config, "--out", new, "--weights", run.last)
+    return shlex.join([*map(str, words), "--epochs", str(epochs)])
 
 
 def with_precision(config: Config) -> Config:
