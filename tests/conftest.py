@@ -18,7 +18,13 @@ torch.set_num_threads(1)  # the tests' networks are tiny: threads would only wai
 SLOW = (
     *("backends/", "export/", "studies/", "pretrain/", "compatibility/", "formats/test_coco", "formats/test_roboflow"),
     *("training/test_resume", "training/test_distributed", "training/test_fit", "training/test_fast_paths"),
-    *("training/test_interrupt", "training/test_multiband", "training/test_run_dataset", "training/test_freezing"),
+    *(
+        "training/test_interrupt",
+        "training/test_processes",
+        "training/test_multiband",
+        "training/test_run_dataset",
+        "training/test_freezing",
+    ),
     *("images/test_tiff", "base/test_json_stream", "evaluation/test_score_plots", "annotations/test_polygons"),
     *(
         "cli/test_errors",

@@ -31,7 +31,7 @@ def test_python_runs_as_written(
     shutil.copytree(scenes, "street")
     for name in ("photo.png", "photo.jpg"):
         cv2.imwrite(name, draw_scene(99, height=72, width=96).image[:, :, ::-1])
-    space: dict[str, object] = {}
+    space: dict[str, object] = {"__name__": "__main__"}
     with warnings.catch_warnings():
         for block in blocks_of(page):
             exec(compile(block, f"{page.name}", "exec"), space)

@@ -127,7 +127,7 @@ def test_pairs_are_held_where_they_fit(scenes: Path) -> None:
     pairs = FilePairs(dataset.split("train"), dataset.masks, 3)
 
     def held(cache: Cache, *, free: int, epochs: int = 9) -> bool:
-        chosen, note = cache_if_fits(pairs, cache, size_bytes=1000, free_bytes=free, workers=0, epochs=epochs)
+        chosen, note = cache_if_fits(pairs, cache, size_bytes=1000, free_bytes=free, copies=1, epochs=epochs)
         assert isinstance(chosen, CachedPairs) == bool(note)
         return bool(note)
 
@@ -146,7 +146,7 @@ def test_an_unreadable_image_is_one_clear_error(scenes: Path, tmp_path: Path, wo
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     records = [Record("broken", broken, broken)] * 20
-    loader._loader.dataset.pairs = FilePairs(records, ClassMasks.identity(2), 3)  # type: ignore[attr-defined]
+    loader._samples.pairs = FilePairs(records, ClassMasks.identity(2), 3)  # type: ignore[attr-defined]
     with pytest.raises(DataError, match=r"broken\.png") as error:
         list(loader.steps(0))
     assert "Traceback" not in str(error.value)

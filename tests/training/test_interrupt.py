@@ -15,15 +15,28 @@ from support import TINY_SETTINGS, process_environment
 
 
 def test_the_first_signal_is_noted_and_its_echo_changes_nothing() -> None:
-    with StopRequest() as stop:
+    with StopRequest() as stop, stop.deferred():
         assert not stop.requested
         for _ in range(3):
             signal.raise_signal(signal.SIGINT)
         assert stop.requested
 
 
-def test_a_later_signal_acts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_acts_at_once_where_it_is_not_deferred() -> None:
     with StopRequest() as stop:
+        with pytest.raises(Interrupted):
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.requested
+    with StopRequest() as stop, stop.deferred():
+        with pytest.raises(Interrupted), stop.deferred(False):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # an echo
+        with pytest.raises(Interrupted), stop.deferred(False):  # an earlier request is not forgotten
+            raise AssertionError
+
+
+def test_a_later_signal_acts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with StopRequest() as stop, stop.deferred():
         signal.raise_signal(signal.SIGINT)
         while not stop.requested:  # Python 3.11 may run the handler a few instructions later
             time.sleep(0.001)

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import inspect
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -82,6 +83,7 @@ def refuse_before_main() -> None:
         ConfigError: it shows the guard.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.tracebacklimit = 0  # this line is all that the process has to say
         raise ConfigError(MAIN_GUARD)
 
 

@@ -4,12 +4,16 @@ The plan of an epoch is a function of (seed, epoch), the augmentation of a sampl
 So neither the number of workers nor a resumed run changes what the model sees.
 """
 
+import multiprocessing
+import pickle
 import signal
+import tempfile
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -22,7 +26,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from pyramidseg.base.device import position_seed
-from pyramidseg.base.errors import DataError, PyramidSegError
+from pyramidseg.base.errors import DataError, PyramidSegError, TrainingError
+from pyramidseg.base.output_lock import MAIN_GUARD
 from pyramidseg.data.pairs import PairSource
 from pyramidseg.data.transforms import Augmentation
 
@@ -148,10 +153,12 @@ class TrainingLoader:
     def __init__(self, samples: SampleDataset, plan: EpochPlan, *, rank: int, workers: int, pin: bool) -> None:
         self.plan = plan
         self._samples = samples
+        self._handover = _FileHandover(samples)
+        self._is_shared = workers == 0 or workers_are_forked()
         self._sampler = _BatchSampler(plan, rank)
         with _without_worker_warning():
             self._loader: DataLoader[Batch | PyramidSegError] = DataLoader(
-                samples,  # type: ignore[arg-type]
+                self._handover,
                 batch_sampler=self._sampler,
                 num_workers=workers,
                 collate_fn=collate,
@@ -166,15 +173,19 @@ class TrainingLoader:
     def preload(self) -> None:
         """Decode what is cached in memory; call it before the first step, so that forked workers share the cache.
 
+        Other workers get no decoded images: each decodes into a cache of its own.
+
         Raises:
             DataError: a sample is unreadable.
         """
-        self._samples.preload()
+        if self._is_shared:
+            self._samples.preload()
 
     def close(self) -> None:
         """End the workers, which persist between epochs; a waiting worker would keep this process from exiting."""
         if (iterator := self._loader._iterator) is not None:
             iterator._shutdown_workers()  # type: ignore[attr-defined]
+        self._handover.close()
 
     def steps(self, epoch: int, *, start: int = 0) -> Generator[list[Batch], None, None]:
         """Yield the micro-batches of each step of an epoch, from step `start` on.
@@ -193,6 +204,37 @@ class TrainingLoader:
             if len(waiting) == self.plan.accumulate:
                 yield waiting
                 waiting = []
+
+
+class _FileHandover(TorchDataset[Any]):
+    """Samples that reach a starting worker through a file, if workers are not forked.
+
+    Python writes everything into the worker's pipe before the worker reads it. If there is more than the pipe holds
+    (64 kB, or 500 paths) and the worker fails before it reads, the write never ends.
+    """
+
+    def __init__(self, samples: SampleDataset) -> None:
+        self.samples = samples
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __getitem__(self, key: SampleKey) -> Any:
+        return self.samples[key]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="pyramidseg-loading-")
+            Path(self._folder.name, "samples").write_bytes(pickle.dumps(self.samples))
+        return _received, (Path(self._folder.name, "samples"),)
+
+    def close(self) -> None:
+        """Delete the file; all workers have started, and none reads it again."""
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
+def _received(file: Path) -> SampleDataset:
+    samples: SampleDataset = pickle.loads(file.read_bytes())  # noqa: S301 - written by the parent process
+    return samples
 
 
 class _BatchSampler:
@@ -235,6 +277,29 @@ def default_workers(device: torch.device, available: int, processes: int = 1) ->
     """
     share = max(1, available // processes)
     return min(8, share) if device.type != "cpu" else 1
+
+
+def workers_are_forked() -> bool:
+    """Whether worker processes begin as copies of this process, as on Linux up to Python 3.13."""
+    return multiprocessing.get_start_method() == "fork"
+
+
+@contextmanager
+def worker_failures_explained() -> Iterator[None]:
+    """Turn the end of a loading worker into one line; torch raises it wherever the main process is at that moment.
+
+    Raises:
+        TrainingError: a worker could not start, or was killed.
+    """
+    try:
+        yield
+    except (RuntimeError, EOFError, ConnectionError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+            raise
+        text = "a loading worker ended; the usual reason is that memory ran out: lower data.workers (0 shows others)"
+        if not workers_are_forked():
+            text = f"a loading worker could not start. In a script, {MAIN_GUARD}; or set data.workers=0"
+        raise TrainingError(text) from None
 
 
 @contextmanager

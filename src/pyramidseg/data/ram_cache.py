@@ -1,7 +1,6 @@
 """RAM cache of decoded image-mask pairs, used if the training images fit in memory."""
 
-import multiprocessing
-from typing import Literal
+from typing import Any, Literal
 
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.log import track
@@ -15,16 +14,24 @@ AUTO_SHARE = 0.25
 
 
 class CachedPairs:
-    """A `PairSource` that `preload` decodes once. Its arrays are read-only, so forked processes share them."""
+    """A `PairSource` that decodes each pair once: all in `preload`, else when it is first asked for.
+
+    Its arrays are read-only, so that forked processes share them. It is pickled without them.
+    """
 
     def __init__(self, pairs: FilePairs) -> None:
         self._pairs = pairs
-        self._decoded: list[Pair] = []
+        self._decoded: dict[int, Pair] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_pairs": self._pairs, "_decoded": {}}
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> Pair:
+        if index not in self._decoded:
+            self._decoded[index] = _read_only(self._pairs[index])
         return self._decoded[index]
 
     def preload(self) -> None:
@@ -34,23 +41,23 @@ class CachedPairs:
             DataError: an image or mask is unreadable.
         """
         decoded = map_in_threads(self._pairs.__getitem__, range(len(self)))
-        self._decoded = [_read_only(pair) for pair in track(decoded, total=len(self), task="decoding into memory")]
+        tracked = track(decoded, total=len(self), task="decoding into memory")
+        self._decoded = {index: _read_only(pair) for index, pair in enumerate(tracked)}
 
 
 def cache_if_fits(
-    pairs: FilePairs, cache: Cache, *, size_bytes: int, free_bytes: int, workers: int, epochs: int
+    pairs: FilePairs, cache: Cache, *, size_bytes: int, free_bytes: int, copies: int, epochs: int
 ) -> tuple[PairSource, str]:
     """The pairs for training, cached or not, and a message if they are cached.
 
     Args:
         size_bytes: of all pairs when decoded.
         free_bytes: memory available to this process.
-        workers: loading processes; unless the system forks processes, each has its own copy.
+        copies: number of processes that have a cache of their own.
 
     Raises:
         ConfigError: `memory` is requested and there is too little.
     """
-    copies = 1 if multiprocessing.get_start_method() == "fork" else 1 + workers
     needed = size_bytes * copies
     description = f"{len(pairs)} training images take {_gigabytes(needed)} of memory when decoded"
     if cache == "memory" and needed > free_bytes:

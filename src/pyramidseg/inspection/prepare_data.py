@@ -10,7 +10,7 @@ import torch
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.machine import free_bytes
-from pyramidseg.data.loading import TrainingSamples
+from pyramidseg.data.loading import TrainingSamples, workers_are_forked
 from pyramidseg.data.normalization import Normalization, measure_normalization, uses_dataset_statistics
 from pyramidseg.data.pairs import FilePairs
 from pyramidseg.data.ram_cache import cache_if_fits
@@ -83,7 +83,7 @@ def training_samples(data: PreparedData, *, workers: int, processes: int) -> tup
         config.data.cache,
         size_bytes=(sum(train.pixels) + train.ignored) * pixel_bytes,
         free_bytes=free_bytes(torch.device("cpu")) // processes,
-        workers=workers,
+        copies=1 if workers_are_forked() else max(1, workers),
         epochs=config.train.epochs,
     )
     settings = config.data

@@ -1,8 +1,10 @@
-"""SIGTERM and Ctrl-C: the current step is finished and saved, then training stops."""
+"""SIGTERM and Ctrl-C: the current step is finished and saved, then training stops; between steps at once."""
 
+import contextlib
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -14,17 +16,19 @@ torchrun, which is part of it, forwards the signal."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was interrupted after saving a checkpoint; exit status 130."""
+    """Training was interrupted; what was trained is saved. Exit status 130."""
 
 
 class StopRequest:
-    """Context manager that records the first signal; a second one, after `ECHO` seconds, has its usual effect.
+    """Context manager in which a signal raises `Interrupted`, except within `deferred`, where it is only recorded.
 
-    Outside the main thread, where Python does not allow signal handlers, no request is ever recorded.
+    A second signal, after `ECHO` seconds, has its usual effect. Outside the main thread, where Python does not allow
+    signal handlers, no request is ever recorded.
     """
 
     def __init__(self) -> None:
         self.requested = False
+        self._deferred = False
         self._since = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
@@ -36,10 +40,23 @@ class StopRequest:
     def __exit__(self, *_: object) -> None:
         self._restore()
 
+    @contextlib.contextmanager
+    def deferred(self, deferred: bool = True) -> Iterator[None]:
+        """Only record signals; with False, raise `Interrupted` for an earlier or a new one, also inside `deferred`."""
+        before, self._deferred = self._deferred, deferred
+        try:
+            if self.requested and not deferred:
+                raise Interrupted("interrupted")
+            yield
+        finally:
+            self._deferred = before
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if not self.requested:
             self.requested, self._since = True, now
+            if not self._deferred:
+                raise Interrupted("interrupted")
         elif now - self._since > ECHO:
             self._restore()
             signal.raise_signal(number)

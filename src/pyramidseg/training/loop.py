@@ -1,7 +1,6 @@
 """Training from a dataset to a run folder: `train` is the public function, `fit` the whole story on one page."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
@@ -9,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
-import torch
 from torch import Tensor
 
 from pyramidseg.base.config import Config
@@ -23,15 +21,14 @@ from pyramidseg.base.device import (
     sum_over_ranks,
     world_size,
 )
-from pyramidseg.base.errors import ConfigError, TrainingError
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.log import ProgressTask
 from pyramidseg.base.output_lock import locked
 from pyramidseg.base.overrides import full_name, given_settings, load_config
-from pyramidseg.base.text import first_few
 from pyramidseg.base.train_overrides import TrainOverrides
-from pyramidseg.data.loading import Batch
+from pyramidseg.data.loading import worker_failures_explained
 from pyramidseg.data.records import Dataset
-from pyramidseg.training.accelerator import StatisticsGuard, StepResult, agree, clip_gradients, gradient_norm
+from pyramidseg.training.accelerator import StatisticsGuard, agree, clip_gradients, gradient_norm
 from pyramidseg.training.checkpoint import (
     CheckpointClock,
     Identity,
@@ -43,6 +40,7 @@ from pyramidseg.training.checkpoint import (
     unreadable,
 )
 from pyramidseg.training.components import TrainingComponents, build_components, compile_errors_explained
+from pyramidseg.training.finite_checks import not_finite, require_finite
 from pyramidseg.training.initial_weights import InitialWeights
 from pyramidseg.training.interrupt import Interrupted, StopRequest
 from pyramidseg.training.optim import factor_at, set_learning_rate
@@ -157,6 +155,7 @@ def fit(
         inputs: files and folders that the run reads, which must not be inside `out`.
     """
     with process_group(choose_device(device_of(out, config, resume=resume))), ExitStack() as stack:
+        stop = stack.enter_context(StopRequest())
         on_first_rank(lambda: stack.enter_context(locked(out)))
 
         # The run folder: whether it may be used, and the settings that a resumed run keeps. Nothing is written yet.
@@ -183,13 +182,20 @@ def fit(
         components.loader.preload()
         checkpoints = Checkpoints(run, identity, CheckpointClock(config))
         tracker = open_tracker(run.events, first_epoch=progress.epoch + 1, rank=rank())
-        with closing(components.loader), closing(tracker), StopRequest() as stop:
-            while not progress.is_finished(config):
-                components = components.for_epoch(progress.epoch)
-                train_epoch(components, progress, counts, checkpoints=checkpoints, stop=stop)
-                require_finite(components, progress)
-                finish_epoch(components, run, progress, counts, validate(components), tracker)
-                counts.zero_()
+        with closing(components.loader), closing(tracker), worker_failures_explained(), stop.deferred():
+            try:
+                while not progress.is_finished(config):
+                    components = components.for_epoch(progress.epoch)
+                    train_epoch(components, progress, counts, checkpoints=checkpoints, stop=stop)
+                    require_finite(components, progress)
+                    with stop.deferred(world_size() > 1):
+                        validation = validate(components)
+                    finish_epoch(components, run, progress, counts, validation, tracker)
+                    counts.zero_()
+            except Interrupted:  # between two steps, where everything is as a resumed run needs it
+                checkpoints.save(components, progress, counts)
+                saved = f"epoch {progress.epoch + 1}, step {progress.step}"
+                raise Interrupted(f"interrupted; everything up to {saved} is saved: --resume continues") from None
         checkpoints.save(components, progress, counts)
 
         # The report, from the best bundle.
@@ -223,7 +229,7 @@ def train_epoch(
 
     Raises:
         TrainingError: too many steps in a row were not finite.
-        Interrupted: a stop was requested; a checkpoint has been saved.
+        Interrupted: a stop was requested; the last step is complete.
     """
     config, task, plan = components.config, components.task, components.loader.plan
     model, optimizer = components.model, components.optimizer
@@ -237,7 +243,7 @@ def train_epoch(
         out_of_memory_explained(advice),
         compile_errors_explained() if config.train.compile != "none" else nullcontext(),
     ):
-        for batches, waited in _timed(batches_of_steps):
+        for batches, waited in _timed(batches_of_steps, stop):
             number = progress.epoch * plan.steps + progress.step
             set_learning_rate(optimizer, factor_at(config, number, steps_an_epoch=plan.steps))
             guard.store()
@@ -259,13 +265,12 @@ def train_epoch(
             progress.seconds, clock = progress.seconds + time.monotonic() - clock, time.monotonic()
             if progress.skipped_in_a_row >= config.train.max_skipped_steps:
                 checkpoints.save(components, progress, counts)
-                raise TrainingError(_not_finite(components, batches, progress, result))
+                raise not_finite(components, batches, progress, result)
             bar.advance(note=progress.note())
-            if result.stop or result.save:
-                checkpoints.save(components, progress, counts)
             if result.stop:
-                saved = f"epoch {progress.epoch + 1}, step {progress.step}"
-                raise Interrupted(f"interrupted; everything up to {saved} is saved: --resume continues")
+                raise Interrupted
+            if result.save:
+                checkpoints.save(components, progress, counts)
 
 
 def validate(components: TrainingComponents) -> Validation:
@@ -353,21 +358,6 @@ def restore_checkpoint(
     return progress, counts.to(device) if rank() == 0 else empty
 
 
-def require_finite(components: TrainingComponents, progress: TrainingProgress) -> None:
-    """Refuse weights that an update has made overflow, before they are validated or saved.
-
-    Raises:
-        TrainingError: a weight or a statistic is not finite; what was saved before is kept.
-    """
-    models = (components.model, components.ema.model) if components.ema else (components.model,)
-    tensors = [tensor for model in models for tensor in model.state_dict().values() if tensor.is_floating_point()]
-    if not math.isfinite(torch.nn.utils.get_total_norm(tensors).item()):
-        raise TrainingError(
-            f"the weights are not finite after epoch {progress.epoch + 1}, step {progress.step}: an update overflowed; "
-            f"what was saved before is kept. Lower optim.lr={components.config.optim.peak_lr:g}"
-        )
-
-
 def summarize(run: RunFolder, progress: TrainingProgress) -> Run:
     """The finished run as Python sees it."""
     row = progress.history[progress.best_epoch] if progress.history else {}
@@ -377,23 +367,12 @@ def summarize(run: RunFolder, progress: TrainingProgress) -> Run:
     )
 
 
-def _timed(items: Iterator[T]) -> Iterator[tuple[T, float]]:
-    """Each item, and the seconds that were spent waiting for it."""
+def _timed(items: Iterator[T], stop: StopRequest) -> Iterator[tuple[T, float]]:
+    """Each item, and the seconds that were spent waiting for it; a process that trains alone can be stopped then."""
     while True:
         began = time.monotonic()
-        item = next(items, None)
+        with stop.deferred(world_size() > 1):
+            item = next(items, None)
         if item is None:
             return
         yield item, time.monotonic() - began
-
-
-def _not_finite(
-    components: TrainingComponents, batches: Sequence[Batch], progress: TrainingProgress, result: StepResult
-) -> str:
-    """Message after too many steps that were not finite: which images, and what to try."""
-    names = components.task.names([index for batch in batches for _, index in batch.keys])
-    return (
-        f"the loss ({result.loss}), its gradient or the statistics of the normalization layers were not finite in "
-        f"{progress.skipped_in_a_row} steps in a row, the last one on images {first_few(names, limit=8)}; the last "
-        f"good state is kept. Check these images, or lower optim.lr={components.config.optim.peak_lr:g}"
-    )

@@ -1,0 +1,40 @@
+"""Weights, losses and images that are not finite: the errors that name what is wrong."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from pyramidseg.base.errors import TrainingError
+from pyramidseg.base.text import first_few
+from pyramidseg.data.loading import Batch
+from pyramidseg.training.accelerator import StepResult
+from pyramidseg.training.components import TrainingComponents
+from pyramidseg.training.progress import TrainingProgress
+
+
+def require_finite(components: TrainingComponents, progress: TrainingProgress) -> None:
+    """Refuse weights that an update has made overflow, before they are validated or saved.
+
+    Raises:
+        TrainingError: a weight or a statistic is not finite; what was saved before is kept.
+    """
+    models = (components.model, components.ema.model) if components.ema else (components.model,)
+    tensors = [tensor for model in models for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    if not math.isfinite(torch.nn.utils.get_total_norm(tensors).item()):
+        raise TrainingError(
+            f"the weights are not finite after epoch {progress.epoch + 1}, step {progress.step}: an update overflowed; "
+            f"what was saved before is kept. Lower optim.lr={components.config.optim.peak_lr:g}"
+        )
+
+
+def not_finite(
+    components: TrainingComponents, batches: Sequence[Batch], progress: TrainingProgress, result: StepResult
+) -> TrainingError:
+    """The error after too many steps that were not finite: which images, and what to try."""
+    names = components.task.names([index for batch in batches for _, index in batch.keys])
+    return TrainingError(
+        f"the loss ({result.loss}), its gradient or the statistics of the normalization layers were not finite in "
+        f"{progress.skipped_in_a_row} steps in a row, the last one on images {first_few(names, limit=8)}; the last "
+        f"good state is kept. Check these images, or lower optim.lr={components.config.optim.peak_lr:g}"
+    )

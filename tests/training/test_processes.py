@@ -1,0 +1,175 @@
+"""Workers that are spawned, scripts without a guard, and runs that are ended while they check, wait or validate."""
+
+import pickle
+import re
+import signal
+import subprocess
+import sys
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+
+import pytest
+import torch
+
+import pyramidseg as ps
+from pyramidseg.base.config import DataConfig
+from pyramidseg.data.loading import EpochPlan, TrainingLoader, TrainingSamples, _FileHandover, worker_failures_explained
+from pyramidseg.data.pairs import FilePairs
+from pyramidseg.data.ram_cache import CachedPairs
+from pyramidseg.data.transforms import Augmentation
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.model.bundle import KIND
+from pyramidseg.model.tensor_files import read_verified
+from support import TINY, TINY_SETTINGS, process_environment
+
+SCRIPT = """
+import multiprocessing, sys
+method, data, out = sys.argv[1:4]
+multiprocessing.set_start_method(method, force=True)
+import pyramidseg as ps
+
+def main():
+    settings = dict(encoder="test_resnet", encoder_weights="none", pyramid_channels=32, segmentation_channels=32)
+    ps.train(data, out=out, epochs=2, workers=1, crop=64, device="cpu", cache="memory", **settings)
+
+{guard}main()
+"""
+
+
+def run_script(folder: Path, text: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    script = folder / "script.py"
+    script.write_text(text)
+    return subprocess.run(
+        [sys.executable, str(script), *map(str, arguments)],
+        env=process_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return read_verified(run / "last.safetensors", kind=KIND)[0]
+
+
+@pytest.fixture(scope="module")
+def reference(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two epochs in one process, never interrupted."""
+    out = tmp_path_factory.mktemp("reference") / "run"
+    ps.train(scenes, out=out, epochs=2, workers=0, **TINY_SETTINGS)
+    return out
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_script_with_a_guard_trains_the_same_with_every_kind_of_worker(
+    scenes: Path, tmp_path: Path, reference: Path, method: str
+) -> None:
+    text = SCRIPT.replace("{guard}", 'if __name__ == "__main__":\n    ')
+    done = run_script(tmp_path, text, method, scenes, tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    expected, trained = weights(reference), weights(tmp_path / "run")
+    assert all(torch.equal(trained[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_script_without_a_guard_ends_with_a_line_that_shows_it(scenes: Path, tmp_path: Path, method: str) -> None:
+    done = run_script(tmp_path, SCRIPT.replace("{guard}", ""), method, scenes, tmp_path / "run")
+    assert done.returncode == 1
+    child, parent = (line for line in done.stderr.splitlines() if line.startswith("pyramidseg.base.errors."))
+    assert 'if __name__ == "__main__":' in child
+    assert 'if __name__ == "__main__":' in parent and "data.workers=0" in parent
+    assert done.stderr.count("Traceback") == 1  # of the script; its workers print their line alone
+    assert not (tmp_path / "run" / "last.safetensors").exists()
+
+
+def test_decoded_images_and_long_lists_do_not_go_through_the_pipe_of_a_starting_worker(scenes: Path) -> None:
+    dataset = open_dataset(scenes, DataConfig())
+    pairs = CachedPairs(FilePairs(dataset.split("train") * 200, dataset.masks, 3))
+    pairs.preload()
+    samples = TrainingSamples(pairs, augmentation=Augmentation((64, 64)), seed=0)
+    handover = _FileHandover(samples)
+    sent = bytes(ForkingPickler.dumps(handover))
+    assert len(sent) < 1000
+    received = pickle.loads(sent)
+    assert not received.pairs._decoded
+    for index in (0, 7, 3999):
+        assert all((mine == theirs).all() for mine, theirs in zip(pairs[index], received.pairs[index], strict=True))
+        assert received.pairs[index] is received.pairs[index]  # decoded once
+    handover.close()
+
+
+def test_a_killed_worker_is_named_with_what_to_lower(scenes: Path) -> None:
+    class Killed(TrainingSamples):
+        def __getitem__(self, key: tuple[int, int]) -> object:  # type: ignore[override]
+            signal.raise_signal(signal.SIGKILL)
+
+    dataset = open_dataset(scenes, DataConfig())
+    pairs = FilePairs(dataset.split("train"), dataset.masks, 3)
+    samples = Killed(pairs, augmentation=Augmentation((64, 64)), seed=0)
+    loader = TrainingLoader(samples, EpochPlan(samples=20, batch_size=4), rank=0, workers=1, pin=False)
+    message = r"a loading worker ended; the usual reason is that memory ran out: lower data\.workers"
+    with pytest.raises(ps.TrainingError, match=message), worker_failures_explained():
+        next(loader.steps(0))
+    loader.close()
+
+
+WAITING = """
+import sys, time
+from pyramidseg.cli.main import main
+from pyramidseg.data.loading import TrainingSamples
+from pyramidseg.inspection import prepare_data
+from pyramidseg.training.segmentation_task import SegmentationTask
+
+def wait(*arguments, **options):
+    print("here", flush=True)
+    time.sleep(60)
+
+def third_batch(samples, key, load=TrainingSamples.__getitem__):
+    if calls.append(key) or len(calls) > 8:
+        wait()
+    return load(samples, key)
+
+calls = []
+phase = sys.argv.pop(1)
+if phase == "checking":
+    prepare_data.check_dataset = wait
+elif phase == "validating":
+    SegmentationTask.validate = wait
+else:
+    TrainingSamples.__getitem__ = third_batch
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("phase", "workers", "saved"),
+    [
+        ("checking", 0, None),
+        ("waiting", 1, "epoch 1, step [0-2]"),
+        ("validating", 0, "epoch 1, step 5"),
+    ],
+)
+def test_a_sigterm_ends_a_run_that_is_not_within_a_step(
+    scenes: Path, tmp_path: Path, reference: Path, phase: str, workers: int, saved: str | None
+) -> None:
+    out = tmp_path / "run"
+    settings = (*TINY, "train.epochs=2", "train.device=cpu", f"data.workers={workers}")
+    command = [sys.executable, "-c", WAITING, phase, "train", str(scenes), "--out", str(out), *settings]
+    with subprocess.Popen(
+        command, env=process_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        while process.stdout.readline() not in ("here\n", ""):
+            pass
+        process.send_signal(signal.SIGTERM)
+        status, message = process.wait(timeout=30), process.stderr.read()
+    assert status == 130
+    assert message.strip().splitlines()[-1].startswith("interrupted"), message
+    if saved is None:
+        assert not list(tmp_path.rglob("step-*"))
+        return
+    assert re.search(f"everything up to {saved} is saved: --resume continues", message)
+    ps.train(scenes, out=out, resume=True, workers=0)
+    expected, resumed = weights(reference), weights(out)
+    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
