@@ -10,7 +10,7 @@ from made_files import write
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.data.image_mask_checks import ExifStatus, exif_status, is_resizable, size_mismatch
 from pyramidseg.data.records import Record, ValueSource
-from pyramidseg.formats.labelme import LabelMeMasks
+from pyramidseg.formats.labelme_masks import LabelMeMasks
 from pyramidseg.formats.yolo_masks import YoloMasks
 
 SIDE = st.integers(1, 3000)

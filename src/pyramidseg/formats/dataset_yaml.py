@@ -28,7 +28,7 @@ from pyramidseg.base.errors import ConfigError, DataError, nearest
 from pyramidseg.base.overrides import explain, load_config, parse_override
 from pyramidseg.base.text_files import read_yaml
 from pyramidseg.formats.yaml_proposal import dataset_file
-from pyramidseg.formats.yolo import is_data_yaml
+from pyramidseg.formats.yolo_description import is_data_yaml
 
 # The settings that decide how a dataset is read; those without effect are refused.
 

@@ -1,9 +1,6 @@
 """YOLO segmentation labels (Ultralytics, Roboflow, CVAT, Label Studio): a text file of outlines for each image.
 
-data.yaml             path: .                  optional: the folder that the next entries are relative to
-                      train: images/train      a folder of images, a list of folders, or a text file of images
-                      val: images/val
-                      names: [car, bus]        or {0: car, 1: bus}
+data.yaml             class names, and the images of each split (see `formats.yolo_description`)
 classes.txt           names, a line each, if there is no data.yaml (Label Studio, LabelImg)
 images/train/a.jpg    or train/images/a.jpg
 labels/train/a.txt    or train/labels/a.txt
@@ -12,16 +9,15 @@ labels/train/a.txt    or train/labels/a.txt
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.safe_paths import is_file, resolve_inside, short
-from pyramidseg.base.text_files import read_text, read_yaml
+from pyramidseg.base.text_files import read_text
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import (
     SPLIT_NAMES,
@@ -31,33 +27,18 @@ from pyramidseg.formats.dataset_format import (
     PartialMatch,
     SplitNames,
 )
-from pyramidseg.formats.paths import child_file, child_folder, content, subfolders
+from pyramidseg.formats.paths import child_folder, subfolders
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, repeated_names_note, similar_names_note
+from pyramidseg.formats.yolo_description import CLASS_NAMES, DataYaml, find_data_yaml, names_from_list
 from pyramidseg.formats.yolo_masks import YoloMasks, are_labels, check_not_boxes, numbered_names
 from pyramidseg.images.image_files import list_files, list_images
 
-IMAGES, LABELS, CLASS_NAMES = "images", "labels", "classes.txt"
+IMAGES, LABELS = "images", "labels"
 
 _NOT_LABELS = (CLASS_NAMES, "notes.txt", "readme.txt")
 """Text files, in lower case, that may be among labels."""
 
 _MAX_LIST_BYTES = 2**28
-
-
-@dataclass(frozen=True)
-class DataYaml:
-    """Content of data.yaml; names or sources with a defect are empty.
-
-    Attributes:
-        names: by class number.
-        base: the folder that `sources` are relative to, as written; `.` if not given.
-        sources: for each split the folders or lists of images, as written.
-    """
-
-    path: Path
-    names: Mapping[int, str]
-    base: str
-    sources: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -109,7 +90,7 @@ def detect(folder: Path, splits: SplitNames) -> YoloFiles | None:
         PartialMatch: data.yaml cannot be read, or there is one but no labels.
     """
     collector = DefectCollector()
-    description = _find_data_yaml(folder, collector)
+    description = find_data_yaml(folder, collector)
     unreadable = collector.defects
     if description is not None or any((place / LABELS).is_dir() for place in (folder, *subfolders(folder))):
         sources, notes = _find_sources(folder, splits, description, collector)
@@ -131,7 +112,7 @@ def read(found: YoloFiles) -> ParsedDataset:
     """
     check_not_boxes(found.folder, found.labels)
     collector, notes = DefectCollector(), list(found.notes)
-    names = found.description.names if found.description else _names_from_list(found.folder, collector)
+    names = found.description.names if found.description else names_from_list(found.folder, collector)
     if not names:
         names = numbered_names(found.labels)
         unreadable = found.defects or collector.defects
@@ -165,102 +146,6 @@ def read(found: YoloFiles) -> ParsedDataset:
 FORMAT = DatasetFormat(
     "yolo", "images, and labels with one text file of outlines for each image; data.yaml", detect, read
 )
-
-
-# The description: data.yaml, or classes.txt.
-
-
-def _find_data_yaml(folder: Path, defects: DefectCollector) -> DataYaml | None:
-    """Read `data.yaml`, or the only YAML file that names classes; None if there is none or it cannot be read.
-
-    Args:
-        defects: collects what is wrong with the file.
-
-    Raises:
-        DataError: there are several, or the file describes keypoints.
-    """
-    file = child_file(folder, "data.yaml") or child_file(folder, "data.yml") or _only_data_yaml(folder)
-    described: dict[Any, Any] = {}
-    names: dict[int, str] = {}
-    sources: dict[str, tuple[str, ...]] = {}
-    if file is not None:
-        with defects.collect():
-            described = _read_mapping(file)
-    if file is None or "names" not in described:
-        return None
-    if described.get("kpt_shape"):
-        raise DataError(f"{file}: describes keypoints (kpt_shape), which are not masks; export segmentation labels")
-    with defects.collect():
-        names = _names(file, described)
-    with defects.collect():
-        sources = {split: _sources(file, split, described[split]) for split in SPLIT_NAMES if described.get(split)}
-    base = described.get("path")
-    return DataYaml(file, names, base if isinstance(base, str) else ".", sources)
-
-
-def is_data_yaml(file: Path) -> bool:
-    """Whether a YAML file names classes and training images as Ultralytics' files do."""
-    try:
-        return {"names", "train"} <= set(_read_mapping(file))
-    except DataError:
-        return False
-
-
-def _only_data_yaml(folder: Path) -> Path | None:
-    files = [path for path in content(folder) if path.suffix.lower() in (".yaml", ".yml") and path.is_file()]
-    fitting = [file for file in files if is_data_yaml(file)]
-    if len(fitting) > 1:
-        raise DataError(f"{fitting[0]}: {fitting[1].name} names classes too; rename the one to use to data.yaml")
-    return fitting[0] if fitting else None
-
-
-def _read_mapping(file: Path) -> dict[Any, Any]:
-    content = read_yaml(file)
-    if not isinstance(content, dict):
-        raise _bad(file, "a mapping with the keys names, train and val is needed")
-    return content
-
-
-def _names(file: Path, content: Mapping[Any, Any]) -> dict[int, str]:
-    names = content["names"]
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict) or not names:
-        raise _bad(file, "names: a list of class names, or a mapping of numbers to names, is needed")
-    for number, name in names.items():
-        if not isinstance(number, int) or not 0 <= number < 2**16 or not isinstance(name, (str, int, float)):
-            raise _bad(file, f"names: the name of a class is text, and its number from 0 to {2**16 - 1}")
-    count = content.get("nc", len(names))
-    if count != len(names):
-        raise _bad(file, f"nc: {short(count)} classes, but there are {len(names)} names; make them agree")
-    return {number: str(name).strip() or f"class {number}" for number, name in names.items()}
-
-
-def _sources(file: Path, split: str, value: object) -> tuple[str, ...]:
-    sources = value if isinstance(value, list) else [value]
-    if not all(isinstance(source, str) for source in sources):
-        raise _bad(file, f"{split}: a folder of images, a list of folders, or a text file is needed")
-    return tuple(sources)
-
-
-def _bad(file: Path, detail: str) -> DefectError:
-    return DefectError(DefectKind.BAD_ANNOTATION, file, detail)
-
-
-def _names_from_list(folder: Path, defects: DefectCollector) -> dict[int, str]:
-    """Names by class number from classes.txt, if there is one."""
-    file = child_file(folder, CLASS_NAMES)
-    if file is None:
-        return {}
-    with defects.collect():
-        names = [line.strip() for line in read_text(file).rstrip().splitlines()]
-        if not any(names):
-            raise DefectError(DefectKind.BAD_ANNOTATION, file, "names no class; add them, or delete the file")
-        if "" in names:
-            detail = f"line {names.index('') + 1} is empty, but the line number is the class number; name the class"
-            raise DefectError(DefectKind.BAD_ANNOTATION, file, detail)
-        return dict(enumerate(names))
-    return {}
 
 
 # The images of each split.
