@@ -12,8 +12,10 @@ from torch import Tensor
 
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, ModelBackend, RunPrecision
 from pyramidseg.base.device import channels_last, choose_device, out_of_memory_explained
+from pyramidseg.model.bundle import KIND
 from pyramidseg.model.inference import inference_copy, logits_of_padded
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.model.tensor_files import CHECKSUM, read_metadata
 
 SAMPLE_PX = (513, 546)
 """Height and width of the images that a network is compiled on. They differ and need padding, which is the general
@@ -55,6 +57,8 @@ class TorchBackend(ModelBackend):
         with out_of_memory_explained(REDUCE_MEMORY_HINT):
             copy = inference_copy(segmenter, dtype=torch.bfloat16 if precision == "bf16" else None)
             self.model: Segmenter = channels_last(copy.to(place))
+        # of the bundle; None for a model in memory
+        self.checksum = None if isinstance(model, Segmenter) else read_metadata(Path(model), kind=KIND).get(CHECKSUM)
         self._network: Callable[[Tensor], Tensor] = partial(logits_of_padded, self.model)
 
     @torch.inference_mode()

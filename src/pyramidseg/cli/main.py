@@ -24,6 +24,7 @@ from pyramidseg.cli import (
     import_,
     inspect,
     predict,
+    predictions,
     pretrain,
     show_config,
     train,
@@ -37,6 +38,7 @@ COMMANDS = {
     "pretrain": pretrain,
     "evaluate": evaluate,
     "predict": predict,
+    "predictions": predictions,
     "export": export,
     "import": import_,
     "compare": compare,
@@ -123,7 +125,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parsed, rest = parser.parse_known_args(arguments)
     command = commands[parsed.command]
     for word in rest:
-        if word.startswith("-"):
+        if word.startswith("-") and word != "-":
             raise command.unrecognized(word.partition("=")[0])
     # argparse leaves over the positional arguments that follow an option if the list has some already.
     target = command.get_default("collect")

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shlex
 
 from pyramidseg.cli.flags import add_prediction_options, comma_list
 
@@ -17,8 +18,19 @@ OUTPUTS = ("mask", "overlay", "color", "confidence", "probabilities", "geotiff")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `predict`."""
     parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or an exported file")
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="images, folders or globs")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="images, folders, globs, lists (.txt, FILE.csv:COLUMN), URLs (s3://, gs://, https://), or - for paths on "
+        "standard input",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="folder for the results, or the URL of one; a second call goes on there",
+    )
     parser.add_argument(
         "--save",
         type=comma_list(known=OUTPUTS),
@@ -27,14 +39,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"outputs of each image: {', '.join(OUTPUTS)} (default: mask, which is always written)",
     )
     add_prediction_options(parser)
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="only part I of N parts, chosen by name: for several processes and one DIR (default: all)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="predict all images again, not only what is missing or has changed"
+    )
     parser.set_defaults(collect="sources")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict all images; status 3 if some cannot be read."""
     from pyramidseg.backends import make_backend
-    from pyramidseg.predict.predict_files import SUMMARY_FILE, predict_files
+    from pyramidseg.predict.predict_files import predict_files
     from pyramidseg.predict.predictor import Predictor
+    from pyramidseg.predict.summary_file import SUMMARY_FILE
 
     backend = make_backend(arguments.model, arguments.backend, device=arguments.device, precision=arguments.precision)
     predictor = Predictor(backend, tta=arguments.tta, tile_px=arguments.tile, overlap_px=arguments.overlap)
@@ -45,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.out,
         save=arguments.save,
         batch_size=arguments.batch_size,
+        shard=arguments.shard,
+        overwrite=arguments.overwrite,
     )
     for entry in summary.failed:
         logger.warning(f"not predicted: {entry.error}")
@@ -54,5 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{100 * share:5.1f} %  {name}")
     if summary.tiled:
         print(f"{summary.tiled} in tiles; {SUMMARY_FILE} has their sizes")
+    if summary.unchanged:
+        print(f"{summary.unchanged} of them by an earlier call, and unchanged; --overwrite predicts all images again")
     print(f"{done} of {summary.images} images predicted: {summary.out}")
+    if arguments.shard is not None:
+        print(f"when all parts are done: pyramidseg predictions merge {shlex.quote(str(summary.out))}")
     return FINDINGS if summary.failed else 0

@@ -1,31 +1,20 @@
-"""Finds the images of files, folders and glob patterns, each with the path of its outputs."""
+"""Finds the images of files, folders, patterns, lists and URLs, each with the path of its outputs."""
 
 import glob
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from pyramidseg.base.errors import DataError
+from pyramidseg.base.remote_files import is_url
 from pyramidseg.images.image_files import list_images
+from pyramidseg.predict.source_lists import Source, listed_sources
 
 
-@dataclass(frozen=True)
-class Source:
-    """An image file to predict.
+def find_images(sources: Iterable[str | Path], *, outside: str | Path | None = None) -> tuple[Source, ...]:
+    """All images of files, folders (recursively), glob patterns (`**` matches folders), lists and URLs, each once.
 
-    Attributes:
-        stem: path of its outputs relative to the output folder, without an extension: `street/0001`.
-    """
-
-    path: Path
-    stem: str
-
-
-def find_images(sources: Iterable[str | Path], *, outside: Path | None = None) -> tuple[Source, ...]:
-    """All images of files, folders (recursively) and glob patterns (`**` matches folders), each once.
-
-    Stems mirror the subfolders of a folder, and those below the fixed part of a pattern.
+    Stems mirror the subfolders of a folder, and those below the fixed part of a pattern; `source_lists` has the others.
 
     Args:
         outside: the output folder. Images in it are skipped if a folder or pattern around it matches them, so that a
@@ -40,24 +29,28 @@ def find_images(sources: Iterable[str | Path], *, outside: Path | None = None) -
     found: dict[str, Source] = {}
     for name in names:
         for source in _images_of(name, outside):
-            found.setdefault(os.path.abspath(source.path), source)
+            own = source.location if is_url(source.location) else os.path.abspath(source.location)
+            found.setdefault(own, source)
     return tuple(found.values())
 
 
-def _images_of(name: str, outside: Path | None) -> Iterator[Source]:
+def _images_of(name: str, outside: str | Path | None) -> Iterator[Source]:
     """Images of one source. An existing file or folder is never taken as a pattern."""
+    if (listed := listed_sources(name, outside=str(outside or ""))) is not None:
+        yield from listed
+        return
     path = Path(name)
     if path.is_file():
-        yield Source(path, path.stem)
+        yield Source(name, path.stem)
         return
     base = path if path.is_dir() else _fixed_part(name)
     images = list(list_images(path) if path.is_dir() else _matches(name))
-    if outside is not None and _is_within(outside, base):
-        images = [image for image in images if not _is_within(image, outside)]
+    if outside is not None and not is_url(outside) and _is_within(Path(outside), base):
+        images = [image for image in images if not _is_within(image, Path(outside))]
     if not images:
         raise DataError(_no_images_message(name, path))
     for image in images:
-        yield Source(image, image.relative_to(base).with_suffix("").as_posix())
+        yield Source(str(image), image.relative_to(base).with_suffix("").as_posix())
 
 
 def _matches(pattern: str) -> Iterator[Path]:

@@ -58,8 +58,8 @@ class TilePlanner:
             Tiles(tile_px, overlap_px or 0)
         self._backend = backend
         self._network = backend.backend if isinstance(backend, TestTimeAugmentation) else backend
-        self._tile_px = tile_px
-        self._overlap_px = overlap_px
+        self.tile_px = tile_px
+        self.overlap_px = overlap_px
 
     def plan(self, height: int, width: int) -> Tiles | None:
         """Tiles for an image of this size; None if it is predicted whole.
@@ -67,17 +67,17 @@ class TilePlanner:
         Raises:
             DeviceError: not even the smallest tiles fit into memory.
         """
-        if self._tile_px == "whole":
+        if self.tile_px == "whole":
             return None
-        if isinstance(self._tile_px, int):
-            side_px = self._tile_px
+        if isinstance(self.tile_px, int):
+            side_px = self.tile_px
         elif height * width <= ALWAYS_WHOLE_PIXELS:
             return None
         else:
             side_px = self._largest_that_fits(height, width)
         if max(height, width) <= side_px:
             return None
-        overlap_px = self._overlap_px
+        overlap_px = self.overlap_px
         if overlap_px is None:
             overlap_px = default_overlap(side_px, self._receptive_field_px)
         return Tiles(side_px, overlap_px, margin_within(overlap_px, self._receptive_field_px))
@@ -96,7 +96,7 @@ class TilePlanner:
         known = self._network.compute_device if isinstance(self._network, ModelBackend) else None
         device = torch.device("cpu") if known is None else known
         usable = USABLE_SHARE * free_bytes(device)
-        least = max(LEAST_AUTO_TILE_PX, 2 * (self._overlap_px or 0))
+        least = max(LEAST_AUTO_TILE_PX, 2 * (self.overlap_px or 0))
         for side_px in range(round_up(max(height, width), GRID_PX), least - 1, -GRID_PX):
             if self.needed_bytes(side_px, height, width) <= usable:
                 return side_px

@@ -1,6 +1,5 @@
 """Recognises output files that pyramidseg wrote, which may be replaced, from other files, which may not."""
 
-import json
 import zipfile
 from pathlib import Path
 
@@ -33,10 +32,21 @@ def is_ours(path: Path) -> bool:
 
 def _is_our_json(path: Path) -> bool:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with path.open("rb") as file:  # it can have gigabytes
+            return file.read(64).startswith(f'{{"{SIGNATURE}": '.encode())
+    except OSError:
         return False
-    return isinstance(content, dict) and SIGNATURE in content
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether a file cannot be opened as what its extension says."""
+    if path.suffix == ".npz":
+        return not zipfile.is_zipfile(path)
+    try:
+        with PillowImage.open(path):
+            return False
+    except (OSError, ValueError, SyntaxError):
+        return path.is_file()
 
 
 def _is_our_archive(path: Path) -> bool:

@@ -1,0 +1,143 @@
+"""Files behind URLs (`s3://`, `gs://`, `https://` ...): the only module that opens them, through fsspec.
+
+A remote file is copied into a local folder before it is read, and written locally before it is uploaded: object stores
+replace an object as a whole, so a killed process leaves no half-written one.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pyramidseg.base.errors import DataError, MissingExtra, OutputError, PyramidSegError
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+class RemoteFile(NamedTuple):
+    """An object of a store.
+
+    Attributes:
+        url: complete, with its protocol.
+        size: in bytes; -1 if the server does not say.
+        stamp: changes with the content: the ETag, or the time of the last change; empty if the server has neither.
+    """
+
+    url: str
+    size: int
+    stamp: str
+
+
+def is_url(name: object) -> bool:
+    """Whether a name is a URL with a protocol, and not a path; `Path` objects never are."""
+    return isinstance(name, str) and _URL.match(name) is not None
+
+
+def url_name(url: str) -> str:
+    """A URL without its protocol and query: `bucket/folder/a.png`."""
+    return url.partition("://")[2].partition("?")[0] if url.startswith("http") else url.partition("://")[2]
+
+
+def fetch(url: str, folder: Path, *, name: str = "") -> Path:
+    """Copy a remote file into a folder.
+
+    Args:
+        name: of the copy; by default the last part of the URL.
+
+    Raises:
+        DataError: it does not exist or cannot be read.
+        MissingExtra: a package for its protocol is not installed.
+    """
+    target = folder / (name or url_name(url).rpartition("/")[2] or "file")
+    with _explained(url, DataError):
+        files, path = _open(url)
+        files.get_file(path, str(target))
+    return target
+
+
+def upload(file: Path, url: str) -> RemoteFile:
+    """Copy a local file to a URL, where it appears as a whole.
+
+    Raises:
+        OutputError: the server refuses it.
+        MissingExtra: a package for its protocol is not installed.
+    """
+    with _explained(url, OutputError):
+        files, path = _open(url)
+        files.put_file(str(file), path)
+        files.invalidate_cache()
+        return _remote_file(url, files.info(path))
+
+
+def remote_info(url: str) -> RemoteFile | None:
+    """A file's properties; None if it does not exist or is a folder.
+
+    Raises:
+        DataError: the server refuses to say.
+    """
+    with _explained(url, DataError):
+        files, path = _open(url)
+        try:
+            found = files.info(path)
+        except FileNotFoundError:
+            return None
+        return None if found.get("type") == "directory" else _remote_file(url, found)
+
+
+def list_remote(url: str) -> list[RemoteFile]:
+    """The files below a URL and its subfolders, or those that match it if it has wildcards; sorted.
+
+    Raises:
+        DataError: the server refuses to list them.
+    """
+    with _explained(url, DataError):
+        files, path = _open(url)
+        files.invalidate_cache()
+        found = files.glob(path, detail=True) if "*" in path else files.find(path, detail=True)
+        protocol = url.partition("://")[0]
+        return sorted(
+            _remote_file(name if is_url(name) else f"{protocol}://{name.removeprefix('/')}", entry)
+            for name, entry in found.items()
+            if entry.get("type") != "directory"
+        )
+
+
+def _open(url: str) -> tuple[Any, str]:
+    try:
+        import fsspec
+    except ImportError:
+        raise MissingExtra("fsspec", extra="remote", purpose=f"opening {url}") from None
+    try:
+        files, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:  # s3fs, aiohttp or gcsfs
+        library = next((name for name in ("s3fs", "gcsfs", "aiohttp") if name in str(error)), str(error))
+        if library == "gcsfs":
+            raise DataError(f"{url}: needs gcsfs, which is not installed: pip install gcsfs") from None
+        raise MissingExtra(library, extra="remote", purpose=f"opening {url}") from None
+    return files, str(path)
+
+
+def _remote_file(url: str, info: dict[str, Any]) -> RemoteFile:
+    stamps = (info.get(name) for name in ("ETag", "etag", "LastModified", "last_modified", "mtime", "created"))
+    size = info.get("size")
+    return RemoteFile(url, -1 if size is None else int(size), str(next((stamp for stamp in stamps if stamp), "")))
+
+
+@contextmanager
+def _explained(url: str, kind: type[DataError] | type[OutputError]) -> Iterator[None]:
+    """Turn every exception of a client library into one line: each protocol has its own types."""
+    try:
+        yield
+    except PyramidSegError:
+        raise
+    except MemoryError:
+        raise
+    except FileNotFoundError:
+        raise kind(f"{url}: no such file, folder or bucket") from None
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        action = "read" if kind is DataError else "written"
+        raise kind(
+            f"{url}: cannot be {action}: {reason}; check the address, the network and the credentials"
+        ) from error

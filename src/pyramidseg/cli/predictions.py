@@ -1,0 +1,31 @@
+"""pyramidseg predictions merge: predictions.json from the ledger of an output folder."""
+
+import argparse
+
+HELP = "list what predict wrote into DIR, also by several processes: predictions.json, Parquet"
+
+FINDINGS = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `predictions`."""
+    parser.add_argument("action", choices=("merge",), help="merge: write DIR/predictions.json of all images in DIR")
+    parser.add_argument("out", metavar="DIR", help="the --out of predict, a folder or URL")
+    parser.add_argument("--parquet", action="store_true", help="also write DIR/predictions.parquet")
+    parser.add_argument(
+        "--model",
+        default="",
+        metavar="DIGEST",
+        help="where DIR has images of several models, those of this one (default: the only one)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the list; status 3 if it has images that could not be predicted."""
+    from pyramidseg.predict.summary_file import SUMMARY_FILE, merge_predictions
+
+    counts = merge_predictions(arguments.out, model=arguments.model, parquet=arguments.parquet)
+    print(
+        f"{counts['images'] - counts['failed']} of {counts['images']} images predicted: {arguments.out}/{SUMMARY_FILE}"
+    )
+    return FINDINGS if counts["failed"] else 0

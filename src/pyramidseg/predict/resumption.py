@@ -1,0 +1,175 @@
+"""Which images of a prediction are left to do, by the ledger of the output folder.
+
+An image is done if its last line in the ledger has the same source (absolute path or URL, size, and time of the last
+change), model and settings, no error, and all outputs that are wanted, intact. The content of the source is not
+compared: reading a million photos would take longer than all other checks together.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pyramidseg.backends import Backend
+from pyramidseg.backends.exported_backend import ExportedBackend
+from pyramidseg.backends.torch_backend import TorchBackend
+from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.ledger import Ledger
+from pyramidseg.base.remote_files import is_url, remote_info
+from pyramidseg.base.result_cache import digest
+from pyramidseg.model.tensor_files import CHECKSUM
+from pyramidseg.predict.output_folder import OutputFolder, file_digest, source_state
+from pyramidseg.predict.predictor import Predictor
+from pyramidseg.predict.source_lists import Source
+from pyramidseg.predict.tta import TestTimeAugmentation
+
+
+class Shard(NamedTuple):
+    """One of several parts of a set of images, numbered from 1; a name's part does not depend on the other names."""
+
+    number: int
+    parts: int
+
+    def has(self, key: str) -> bool:
+        """Whether an image of this relative name is in the part."""
+        hashed = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+        return int.from_bytes(hashed[:8], "big") % self.parts == self.number - 1
+
+    def __str__(self) -> str:
+        return f"{self.number}-of-{self.parts}"
+
+
+def parse_shard(text: str) -> Shard:
+    """`3/16` as a shard.
+
+    Raises:
+        ConfigError: not two integers, or not 1 <= number <= count.
+    """
+    number, _, count = text.partition("/")
+    if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in (number, count)):
+        raise ConfigError(f"shard={text}: must be the number of a part and that of all parts, such as 3/16")
+    if not 1 <= int(number) <= int(count):
+        raise ConfigError(f"shard={text}: parts are numbered from 1 to {count}; the first is 1/{max(1, int(count))}")
+    return Shard(int(number), int(count))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An image that is to be predicted.
+
+    Attributes:
+        size: of the source in bytes; -1 if it is missing.
+        stamp: time of its last change, or its tag behind a URL.
+    """
+
+    source: Source
+    size: int
+    stamp: str
+    fingerprint: str
+
+
+class Plan(NamedTuple):
+    """The images that are left to do, and why others are done again.
+
+    Attributes:
+        unchanged: number of images that are done.
+        other_model: number of images that were predicted with another model or other settings.
+    """
+
+    jobs: Sequence[Job]
+    unchanged: int
+    other_model: int
+
+
+@dataclass(frozen=True)
+class RunDigests:
+    """What outputs depend on besides the image; the runtime and the device are left out."""
+
+    model: str
+    settings: str
+
+    @classmethod
+    def of(cls, predictor: Predictor) -> "RunDigests":
+        """The digests of a predictor."""
+        backend, tta = predictor.backend, ""
+        if isinstance(backend, TestTimeAugmentation):
+            tta, backend = f"{backend.scales} {backend.flip}", backend.backend
+        planner, precision = predictor.tile_planner, getattr(backend, "precision", "")
+        settings = (tta, str(planner.tile_px), planner.overlap_px, precision)
+        return cls(model_digest(backend)[:32], digest(settings)[:32])
+
+    def fingerprint(self, source: Source, size: int, stamp: str) -> str:
+        """Digest of everything that an image's outputs depend on."""
+        location = source.location if is_url(source.location) else str(source.path.absolute())
+        return digest((self.model, self.settings, location, size, stamp))[:32]
+
+
+def model_digest(backend: Backend) -> str:
+    """SHA-256 of a model: the checksum in its bundle, or the digest of its tensors in memory.
+
+    An export has that of the bundle that it was made from, as their results agree. A backend of another class is
+    identified by its attribute `digest`, if it has one, or else by its class.
+    """
+    if isinstance(backend, ExportedBackend):
+        return backend.metadata.source.get(CHECKSUM) or file_digest(backend.path)
+    if not isinstance(backend, TorchBackend):
+        return str(getattr(backend, "digest", "")) or digest((type(backend).__qualname__, backend.classes.to_dict()))
+    if backend.checksum is not None:
+        return backend.checksum
+    total = hashlib.sha256(json.dumps([backend.settings.model_dump(), backend.classes.to_dict()]).encode())
+    for name, tensor in backend.model.state_dict().items():
+        total.update(name.encode())
+        total.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def plan_jobs(
+    images: Iterable[Source],
+    ledger: Ledger,
+    digests: RunDigests,
+    names: Sequence[str],
+    folder: OutputFolder,
+    *,
+    overwrite: bool,
+) -> Plan:
+    """The images that the ledger does not have, or not with these outputs; with `overwrite` all of them."""
+    jobs: list[Job] = []
+    unchanged = other_model = 0
+    for source in images:
+        size, stamp = _state(source)
+        fingerprint = digests.fingerprint(source, size, stamp)
+        entry = ledger.find(source.key)
+        if entry is not None and (entry.get("model"), entry.get("settings")) != (digests.model, digests.settings):
+            other_model += 1
+        if (
+            not overwrite
+            and entry is not None
+            and entry.get("fingerprint") == fingerprint
+            and _is_complete(entry, names, folder)
+        ):
+            unchanged += 1
+        else:
+            jobs.append(Job(source, size, stamp, fingerprint))
+    return Plan(jobs, unchanged, other_model)
+
+
+def known_outputs(entry: Mapping[str, Any] | None) -> set[str]:
+    """The paths of the outputs in an entry of the ledger."""
+    return set((entry or {}).get("outputs", {}).values())
+
+
+def _is_complete(entry: Mapping[str, Any], names: Sequence[str], folder: OutputFolder) -> bool:
+    if entry.get("error") is not None:
+        return False
+    outputs, files = entry["outputs"], entry["files"]
+    return all(name in outputs and folder.is_intact(outputs[name], files[name]) for name in names)
+
+
+def _state(source: Source) -> tuple[int, str]:
+    if source.remote is not None:
+        return source.remote.size, source.remote.stamp
+    if is_url(source.location):
+        found = remote_info(source.location)
+        return (-1, "") if found is None else (found.size, found.stamp)
+    return source_state(source.location)
