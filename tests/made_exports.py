@@ -21,11 +21,13 @@ def traced_once() -> Iterator[None]:
     """Tests mostly export the one bundle below: graphs of a model, and what they are in ONNX, are remembered."""
     programs = {}
 
-    def capture(segmenter, *, precision, input_dtype):
+    def capture(segmenter, *, precision, input_dtype, as_written):
         weights = (segmenter.classifier.weight, segmenter.mean, segmenter.std)
-        key = (precision, input_dtype, *(float(tensor.detach().sum()) for tensor in weights))
+        key = (precision, input_dtype, as_written, *(float(tensor.detach().sum()) for tensor in weights))
         if key not in programs:
-            programs[key] = graph.capture(segmenter, precision=precision, input_dtype=input_dtype)
+            programs[key] = graph.capture(
+                segmenter, precision=precision, input_dtype=input_dtype, as_written=as_written
+            )
         return programs[key]
 
     convert = cache(onnx_format.to_onnx)

@@ -7,6 +7,7 @@ import torch
 from pyramidseg.backends import BACKENDS, TorchBackend, make_backend
 from pyramidseg.backends.torch_backend import SAMPLE_BATCHES, SAMPLE_PX
 from pyramidseg.base.errors import ConfigError, WeightsError
+from pyramidseg.model.fpn import FPNDecoder
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.predictor import Predictor
 
@@ -153,3 +154,19 @@ def test_backend_and_device_are_names(model, options, said):
 def test_exported_files_end_in_lower_case(tmp_path):
     with pytest.raises(WeightsError, match=r"MODEL\.ONNX: exported files end in \.onnx, in lower case; rename it"):
         make_backend(tmp_path / "MODEL.ONNX")
+
+
+def test_as_written_keeps_the_decoder():
+    model = Segmenter(num_classes=4, encoder="test_resnet", encoder_weights="none").eval()
+    plain, composed = TorchBackend(model, device="cpu", as_written=True), TorchBackend(model, device="cpu")
+    assert isinstance(plain.model.decoder, FPNDecoder)
+    assert not isinstance(composed.model.decoder, FPNDecoder)
+    torch.testing.assert_close(plain(images()), composed(images()), rtol=1e-4, atol=1e-5)
+
+
+def test_as_written_is_refused_for_exported_files(model, tmp_path):
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(ConfigError, match=r"--as-written: an exported file .* export it again with --as-written"):
+        make_backend(tmp_path / "model.onnx", as_written=True)
+    with pytest.raises(ConfigError, match=r"give the bundle without --backend"):
+        make_backend(model, "openvino", as_written=True)

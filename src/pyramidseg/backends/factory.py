@@ -37,6 +37,9 @@ EXPORTED: dict[str, type[ExportedBackend]] = {
 }
 """Backend by suffix of the exported files, the one with which their export was checked."""
 
+AS_WRITTEN = {"auto": TorchBackend, TorchBackend.name: TorchBackend, CompiledTorchBackend.name: CompiledTorchBackend}
+"""Backends that compute every layer if asked, by name."""
+
 FASTER_ON_CPU: tuple[type[ExportedBackend], ...] = (OpenVinoBackend, OnnxRuntimeBackend)
 """Runtimes that are faster than torch on a CPU, fastest first.
 
@@ -50,6 +53,7 @@ def make_backend(
     *,
     device: str | torch.device = "auto",
     precision: RunPrecision = "auto",
+    as_written: bool = False,
 ) -> ModelBackend:
     """A model in a runtime.
 
@@ -58,6 +62,9 @@ def make_backend(
     writes it) that was made from this bundle, and `str()` of the backend names it. With `auto`, images of a dtype that
     the export does not accept run in torch with the bundle. Nothing is exported automatically, since an export includes
     a parity check.
+
+    Args:
+        as_written: of torch's backends; `auto` then stands for torch.
 
     Raises:
         ConfigError: an unknown backend, or one that cannot run this model; or `model` has another type.
@@ -73,6 +80,8 @@ def make_backend(
         raise ConfigError(f"precision={precision}: auto, fp32 and bf16 are possible")
     needed = next((backend for backend in EXPORTED.values() if backend.name == name), None)
     path = accepted_model(model)
+    if as_written:
+        return _as_written(path, name, device=device, precision=precision)
     if isinstance(path, Segmenter):
         if needed is not None:
             raise ConfigError(f"backend={name}: runs exported files; this model is in memory: save and export it")
@@ -92,6 +101,17 @@ def make_backend(
     if name != "auto":
         return BACKENDS[name](path, device=device, precision=precision)
     return _fastest_backend(path, device, precision)
+
+
+def _as_written(
+    model: Segmenter | Path, name: str, *, device: str | torch.device, precision: RunPrecision
+) -> TorchBackend:
+    if name not in AS_WRITTEN or (isinstance(model, Path) and model.suffix.lower() in EXPORTED):
+        raise ConfigError(
+            "--as-written: an exported file computes what it was exported with; give the bundle without --backend, "
+            "or export it again with --as-written"
+        )
+    return AS_WRITTEN[name](model, device=device, precision=precision, as_written=True)
 
 
 def _fastest_backend(bundle: Path, device: str | torch.device, precision: RunPrecision) -> ModelBackend:

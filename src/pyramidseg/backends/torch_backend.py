@@ -33,6 +33,8 @@ class TorchBackend(ModelBackend):
     Args:
         precision: `bf16` for encoder, decoder and classifier; logits are upsampled in float32. Fast on
             processors with native bf16 (`base.device.has_fast_bf16`).
+        as_written: compute every layer of the decoder, instead of fewer operations with equal results
+            (`model.reassociation`); always so on a GPU, where the other way has not been measured.
 
     Raises:
         WeightsError: the file is not a readable bundle.
@@ -42,7 +44,12 @@ class TorchBackend(ModelBackend):
     name = "torch"
 
     def __init__(
-        self, model: Segmenter | str | Path, *, device: str | torch.device = "auto", precision: RunPrecision = "auto"
+        self,
+        model: Segmenter | str | Path,
+        *,
+        device: str | torch.device = "auto",
+        precision: RunPrecision = "auto",
+        as_written: bool = False,
     ) -> None:
         place = choose_device(device) if isinstance(device, str) else device
         segmenter = model if isinstance(model, Segmenter) else Segmenter.load(model)
@@ -55,7 +62,8 @@ class TorchBackend(ModelBackend):
             place=str(place),
         )
         with out_of_memory_explained(REDUCE_MEMORY_HINT):
-            copy = inference_copy(segmenter, dtype=torch.bfloat16 if precision == "bf16" else None)
+            dtype = torch.bfloat16 if precision == "bf16" else None
+            copy = inference_copy(segmenter, dtype=dtype, as_written=as_written or place.type != "cpu")
             self.model: Segmenter = channels_last(copy.to(place))
         # of the bundle; None for a model in memory
         self.checksum = None if isinstance(model, Segmenter) else read_metadata(Path(model), kind=KIND).get(CHECKSUM)
@@ -81,9 +89,14 @@ class CompiledTorchBackend(TorchBackend):
     name = "torch-compiled"
 
     def __init__(
-        self, model: Segmenter | str | Path, *, device: str | torch.device = "auto", precision: RunPrecision = "auto"
+        self,
+        model: Segmenter | str | Path,
+        *,
+        device: str | torch.device = "auto",
+        precision: RunPrecision = "auto",
+        as_written: bool = False,
     ) -> None:
-        super().__init__(model, device=device, precision=precision)
+        super().__init__(model, device=device, precision=precision, as_written=as_written)
         eager = self._network
         self._network = _in_one_layout(torch.compile(eager, dynamic=True))
         try:

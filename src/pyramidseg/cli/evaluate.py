@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         backend=arguments.backend,
         device=arguments.device,
         precision=arguments.precision,
+        as_written=arguments.as_written,
         batch_size=arguments.batch_size,
         tta=arguments.tta,
         tile_px=arguments.tile,

@@ -3,7 +3,7 @@
 import argparse
 import logging
 
-from pyramidseg.cli.flags import add_reading_settings
+from pyramidseg.cli.flags import add_as_written, add_reading_settings
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", default="val", help="split of --check")
     parser.add_argument("--device", default="cpu", help="device that runs the exported file in the comparison")
+    add_as_written(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -50,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         split=arguments.split,
         data=data,
         device=arguments.device,
+        as_written=arguments.as_written,
     )
     print(f"{export.parity.runtime} compared with the bundle in torch fp32:")
     print(export.parity.table())

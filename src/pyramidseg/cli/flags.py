@@ -171,6 +171,15 @@ def add_reading_settings(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(collect="settings")
 
 
+def add_as_written(parser: argparse.ArgumentParser) -> None:
+    """The option that switches the composed decoder off."""
+    parser.add_argument(
+        "--as-written",
+        action="store_true",
+        help="compute every layer of the decoder, instead of fewer operations with equal results",
+    )
+
+
 def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     """Options of the commands that predict."""
     parser.add_argument(
@@ -181,6 +190,7 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=4, metavar="N", help="images of equal size that are predicted at once"
     )
+    add_as_written(parser)
     parser.add_argument("--tta", action="store_true", help="test-time augmentation: average over flips and scales")
     parser.add_argument(
         "--tile", type=tile_side, default="auto", metavar="PX", help="tile side for large images: pixels, auto or whole"

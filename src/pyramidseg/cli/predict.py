@@ -57,7 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.predict.predictor import Predictor
     from pyramidseg.predict.summary_file import SUMMARY_FILE
 
-    backend = make_backend(arguments.model, arguments.backend, device=arguments.device, precision=arguments.precision)
+    backend = make_backend(
+        arguments.model,
+        arguments.backend,
+        device=arguments.device,
+        precision=arguments.precision,
+        as_written=arguments.as_written,
+    )
     predictor = Predictor(backend, tta=arguments.tta, tile_px=arguments.tile, overlap_px=arguments.overlap)
     print(f"backend {predictor.backend}")
     summary = predict_files(

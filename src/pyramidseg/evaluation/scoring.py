@@ -126,6 +126,7 @@ def evaluate(
     backend: str = "auto",
     device: str = "auto",
     precision: RunPrecision = "auto",
+    as_written: bool = False,
     batch_size: int = 4,
     tta: bool = False,
     tile_px: TilePx = "auto",
@@ -137,6 +138,7 @@ def evaluate(
         model: a bundle, an exported file, or a `Segmenter`, also compiled or in DataParallel.
         backend: name in `BACKENDS`, or `auto` (`make_backend`).
         precision: `auto` is fp32, and for an exported file what it was exported in.
+        as_written: compute every layer of the decoder (`make_backend`).
         data: how to read the dataset, as in training: `ignore`, `binary`, `val_share`, `format`, ... For a `Dataset`
             only `bands`, `val_share` and `group` have an effect; others are refused.
         out: folder for metrics.json, confusion.csv, per_image.csv and report.html.
@@ -159,7 +161,7 @@ def evaluate(
     folder = None if out is None else Path(out)
     if folder is not None:
         refuse_existing(folder, (*SCORE_FILES, "report.html"))
-    ready = make_backend(model, backend, device=device, precision=precision)
+    ready = make_backend(model, backend, device=device, precision=precision, as_written=as_written)
     logger.info(f"backend {ready}")
     predict: Backend = TestTimeAugmentation(ready) if tta else ready
     tile_planner = TilePlanner(predict, tile_px=tile_px, overlap_px=overlap_px)

@@ -61,6 +61,7 @@ def export_model(
     split: str = DEFAULT_SPLIT,
     data: DataConfig = DEFAULT_DATA,
     device: str = "cpu",
+    as_written: bool = False,
 ) -> Export:
     """Export a bundle for another runtime, unless the file predicts something else there.
 
@@ -77,6 +78,7 @@ def export_model(
         split: split of `check` to compare on.
         data: how `check` is read, as in training.
         device: runs the file for the comparison.
+        as_written: keep the layers of the decoder, instead of composing them to fewer operations.
 
     Raises:
         ConfigError: `model` is an export; an unknown format, precision or type; `input_dtype` does not fit the images
@@ -125,7 +127,7 @@ def export_model(
             source={"file": path.name, CHECKSUM: read_metadata(path, kind=KIND)[CHECKSUM]},
         )
         logger.info(f"{path}: to {format} {precision}, for {dtype} images of any size")
-        graph = capture(segmenter, precision=target_format.graphs[precision], input_dtype=dtype)
+        graph = capture(segmenter, precision=target_format.graphs[precision], input_dtype=dtype, as_written=as_written)
         file = target_format.convert(graph)
 
         with staging(target) as staged:

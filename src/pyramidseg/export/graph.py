@@ -47,13 +47,13 @@ class Graph(nn.Module):
         return self.geometry.upsample(coarse, height, width), coarse
 
 
-def capture(segmenter: Segmenter, *, precision: str, input_dtype: str) -> ExportedProgram:
+def capture(segmenter: Segmenter, *, precision: str, input_dtype: str, as_written: bool = False) -> ExportedProgram:
     """Trace a model on the CPU, for any batch size, height and width from 1.
 
     Raises:
         ConfigError: the encoder depends on the image in a way that a graph cannot represent.
     """
-    model = inference_copy(segmenter, dtype=DTYPES[precision]).cpu()
+    model = inference_copy(segmenter, dtype=DTYPES[precision], as_written=as_written, for_graph=True).cpu()
     stride = model.settings.coarsest_stride
     # Different sizes that need padding: what sizes have in common, the tracer would take as always true.
     example = torch.zeros(

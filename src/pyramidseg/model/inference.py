@@ -1,4 +1,6 @@
-"""Prepare a trained model for prediction: fold batch norms, make padding static, optionally lower the precision.
+"""Prepare a trained model for prediction: fewer operations with equal outputs, optionally in a lower precision.
+
+Batch norms are folded, linear layers of the decoder are composed (`model.reassociation`), and padding is made static.
 
 In evaluation mode a batch norm scales and shifts every channel, which the weights and bias of the preceding convolution
 can do as well (Jacob et al. 2018, arXiv 1712.05877, section 3.2). Group norm depends on the image and stays.
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from pyramidseg.model.reassociation import reassociate
 from pyramidseg.model.segmenter import Segmenter
 
 CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
@@ -22,19 +25,25 @@ NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 """Exact types: a subclass may compute something else from its weights (weight standardisation, quantisation)."""
 
 
-def inference_copy(segmenter: Segmenter, *, dtype: torch.dtype | None = None) -> Segmenter:
-    """Copy a model for prediction: equal outputs in evaluation mode, fewer layers; not for training or saving.
+def inference_copy(
+    segmenter: Segmenter, *, dtype: torch.dtype | None = None, as_written: bool = False, for_graph: bool = False
+) -> Segmenter:
+    """Copy a model for prediction: equal outputs in evaluation mode, fewer operations; not for training or saving.
 
     The original is not changed.
 
     Args:
         dtype: of encoder, decoder, classifier and coarse logits; None keeps it. Images are always normalised in the
             original's dtype, because bf16 would lose the precision of 16-bit images.
+        as_written: keep the layers of the decoder, instead of composing them (`model.reassociation`).
+        for_graph: whether the copy will be traced.
     """
     model = copy.deepcopy(segmenter).eval().requires_grad_(False)
     stride = model.settings.coarsest_stride
     fold_batch_norm(model, model.mean.new_zeros(1, model.settings.in_channels, stride, stride))
     make_padding_static(model.encoder)
+    if not as_written:
+        model.decoder = reassociate(model.decoder, for_graph=for_graph)  # type: ignore[assignment]
     if dtype is not None and dtype != model.mean.dtype:
         for part in (model.encoder, model.decoder, model.classifier):
             part.to(dtype)

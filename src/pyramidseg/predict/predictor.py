@@ -76,6 +76,7 @@ class Predictor:
         model: path of a bundle or an exported file, a `Segmenter` (also compiled, or in DataParallel), or any other
             `Backend`.
         backend: name in `BACKENDS`; `make_backend` explains `auto`.
+        as_written: compute every layer of the decoder, instead of fewer operations with equal results.
         tta: average over flips and scales, which takes about seven times as long.
         tile_px: side of the windows that larger images are divided into; `auto` divides images that do not fit into
             memory, `whole` none.
@@ -92,6 +93,7 @@ class Predictor:
         backend: str = "auto",
         device: str | torch.device = "auto",
         precision: RunPrecision = "auto",
+        as_written: bool = False,
         tta: bool = False,
         tile_px: TilePx = "auto",
         overlap_px: int | None = None,
@@ -101,7 +103,13 @@ class Predictor:
             plain = model
         else:
             # Whatever else it is, the error names it.
-            plain = make_backend(model, backend, device=device, precision=precision)  # type: ignore[arg-type]
+            plain = make_backend(
+                model,  # type: ignore[arg-type]
+                backend,
+                device=device,
+                precision=precision,
+                as_written=as_written,
+            )
         self.backend: Backend = TestTimeAugmentation(plain) if tta else plain
         self.classes = self.backend.classes
         self.tile_planner = TilePlanner(self.backend, tile_px=tile_px, overlap_px=overlap_px)
