@@ -196,9 +196,10 @@ def test_image_turned_by_exif_with_an_unturned_mask_is_explained(tmp_path: Path)
 
 def test_classes_absent_from_train_are_noted(tmp_path: Path) -> None:
     made = dataset(several(tmp_path, 6, values=(0, 1, IGNORE)), several(tmp_path, 3, seed=1))
-    note, ignored = check_dataset(made).notes
+    note, val, ignored = check_dataset(made).notes
     assert "all pixels of 2 masks are ignored" in ignored
-    assert "no pixel of split 'train' is of class 'c', 'd'" in note
+    assert "classes without a pixel in split train: 'c', 'd'; add images" in note
+    assert "in split val" in val
     assert check_dataset(dataset(several(tmp_path, 6, values=(0, 1, 2, 3))), splits=["train"]).notes == ()
 
 

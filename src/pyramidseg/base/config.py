@@ -124,8 +124,8 @@ class LabelConfig(Section):
     """Ignored mask values, #rrggbb colours or class names; * is everything else, nodata the nodata value."""
     binary: bool = False
     """Masks are 0 (background) and 255 (foreground)."""
-    threshold: Annotated[int, Field(ge=1, le=255), Number] | None = None
-    """Masks are grey, and foreground from this value on."""
+    threshold: Annotated[int, Field(ge=1, le=65535), Number] | None = None
+    """Masks are grey levels or numbers of 8 to 32 bits, and foreground from this value on."""
     inverted: bool = False
     """Swap background and foreground of binary masks."""
     tolerance: Annotated[int, Field(ge=0, le=127), Number] = 0
@@ -183,6 +183,8 @@ class DataConfig(LabelConfig):
     """Share of the crops placed on a class drawn from the image's, rare ones more often."""
     workers: Annotated[int, Field(ge=0, le=1024), Number] | None = None
     """Processes that load images; default: 1 with training on a CPU, up to 8 for a GPU."""
+    allow_leak: bool = False
+    """Train although files of the validation split are also in the training split."""
     cache: Literal["auto", "memory", "none"] = "auto"
     """Keep decoded training images in memory; auto: if they fit in a quarter of the free memory."""
     normalization: Literal["auto", "encoder", "dataset"] = "auto"

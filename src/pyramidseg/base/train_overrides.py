@@ -52,6 +52,7 @@ class SettingsByKey(ModelOverrides, total=False):
     color: float
     rare_class_crops: float
     workers: int | None
+    allow_leak: bool
     cache: Literal["auto", "memory", "none"]
     normalization: Literal["auto", "encoder", "dataset"]
     cross_entropy: float
@@ -130,6 +131,7 @@ class TrainOverrides(SettingsByKey, total=False):
     data__color: float
     data__rare_class_crops: float
     data__workers: int | None
+    data__allow_leak: bool
     data__cache: Literal["auto", "memory", "none"]
     data__normalization: Literal["auto", "encoder", "dataset"]
     loss__cross_entropy: float

@@ -65,6 +65,7 @@ class ClassMasks:
         ignored: values to ignore.
         values: reads the values of a mask.
         ignore_unlisted: ignore all other values instead of rejecting them.
+        rest: class id of all other values, if they are a class.
         resize: resize a mask to the size of its image (nearest neighbour) instead of rejecting it; masks of another
             aspect ratio are always rejected.
 
@@ -77,6 +78,7 @@ class ClassMasks:
     values: ValueSource = field(default_factory=IndexValues)
     ignore_unlisted: bool = False
     resize: bool = False
+    rest: int | None = None
 
     def __post_init__(self) -> None:
         values = [value for value, _ in self.ids] + list(self.ignored)
@@ -87,6 +89,8 @@ class ClassMasks:
             twice = min(value for value in values if values.count(value) > 1)
             what = "both a class and ignored" if twice in self.ignored else "two classes"
             raise DataError(f"mask value {self.values.describe([twice])} is {what}; remove one of the two entries")
+        if self.rest is not None and self.ignore_unlisted:
+            raise DataError("'*' is both a class and ignored; remove one of the two entries")
         if any(not 0 <= index < MAX_CLASSES for _, index in self.ids):
             raise DataError(
                 f"class ids range from {min(index for _, index in self.ids)} to {max(index for _, index in self.ids)}, "
@@ -107,16 +111,19 @@ class ClassMasks:
         values: ValueSource | None = None,
         ignore_unlisted: bool = False,
         resize: bool = False,
+        rest: int | None = None,
     ) -> "ClassMasks":
         """Masks with a class id by value; the source's `ignored_values` are ignored unless they are in `ids`.
+
+        255 is not ignored by default where all other values are the class `rest`.
 
         Args:
             ids: class id by mask value.
             ignore: further values to ignore.
         """
         source = values or IndexValues()
-        ignored = set(ignore) | (set(source.ignored_values) - set(ids))
-        return cls(tuple(sorted(ids.items())), tuple(sorted(ignored)), source, ignore_unlisted, resize)
+        ignored = set(ignore) | (set(source.ignored_values) - set(ids) - (set() if rest is None else {IGNORE}))
+        return cls(tuple(sorted(ids.items())), tuple(sorted(ignored)), source, ignore_unlisted, resize, rest)
 
     def read(self, record: Record) -> NDArray[np.uint8]:
         """See `MaskSource.read`."""
@@ -152,7 +159,8 @@ class ClassMasks:
     def _lookup(self) -> NDArray[np.uint16]:
         """Label by value, or `_UNKNOWN`; the last entry is for all larger values."""
         largest = max(255, *(value for value, _ in self.ids), *self.ignored, 0)
-        table = np.full(largest + 2, IGNORE if self.ignore_unlisted else _UNKNOWN, np.uint16)
+        rest = self.rest if self.rest is not None else IGNORE if self.ignore_unlisted else _UNKNOWN
+        table = np.full(largest + 2, rest, np.uint16)
         for value, index in self.ids:
             table[value] = index
         table[list(self.ignored)] = IGNORE
@@ -170,7 +178,7 @@ class ClassMasks:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """The lookup tables are not pickled."""
-        return type(self), (self.ids, self.ignored, self.values, self.ignore_unlisted, self.resize)
+        return type(self), (self.ids, self.ignored, self.values, self.ignore_unlisted, self.resize, self.rest)
 
 
 def _resized(labels: NDArray[np.uint8], record: Record) -> NDArray[np.uint8]:

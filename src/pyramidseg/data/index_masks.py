@@ -276,10 +276,10 @@ BACKGROUND, FOREGROUND = 0, 255
 
 @dataclass(frozen=True)
 class ThresholdValues:
-    """Reads grey levels as 0 below the threshold and 255 from it on. Lossy files are allowed; colours become luma.
+    """Reads integers as 0 below the threshold and 255 from it on. Lossy files are allowed; colours become luma.
 
     Attributes:
-        threshold: 1 to 255.
+        threshold: 1 to 65535.
     """
 
     threshold: int
@@ -290,16 +290,26 @@ class ThresholdValues:
         if record.mask is None:
             raise DataError(f"{record.image}: has no mask")
         with open_image(record.mask) as file:
-            if file.bits > 8 or file.image.mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr"):
-                raise DefectError(
-                    DefectKind.UNREADABLE_MASK,
-                    record.mask,
-                    f"data.threshold needs grey levels of 8 bits, but this file has Pillow mode {file.image.mode} with "
-                    f"{file.bits} bits; save it with 8 bits, or do not set data.threshold",
-                )
-            check_opaque(file)
-            levels = file.pixels("L").astype(np.uint8, copy=False)
+            levels = self._levels(file)
         return np.where(levels >= self.threshold, FOREGROUND, BACKGROUND).astype(np.uint8)
+
+    def _levels(self, file: OpenImage) -> NDArray[np.integer[Any]]:
+        """(H, W) integers of any width, or 8-bit luma."""
+        is_raster = file.is_raster
+        mode = "" if is_raster else file.image.mode
+        if not is_raster and file.bits <= 8 and mode in ("1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr"):
+            check_opaque(file)
+            return file.pixels("L").astype(np.uint8, copy=False)
+        levels = file.pixels()
+        levels = levels[..., 0] if is_raster and levels.shape[-1] == 1 else levels
+        if levels.ndim == 2 and levels.dtype.kind in "iu":
+            return levels
+        kind = f"{file.tiff.bands} bands of {file.tiff.dtype}" if is_raster and file.tiff else f"Pillow mode {mode}"
+        detail = (
+            f"data.threshold needs one integer per pixel or 8-bit colours, but this file has {kind}; save it as a grey "
+            "PNG, or do not set data.threshold"
+        )
+        raise DefectError(DefectKind.UNREADABLE_MASK, file.path, detail)
 
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""

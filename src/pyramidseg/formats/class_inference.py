@@ -22,6 +22,7 @@ from pyramidseg.formats.dataset_yaml import ClassEntry
 from pyramidseg.formats.label_interpretation import (
     AmbiguousLabelsError,
     Interpretation,
+    are_levels,
     interpret_colors,
     interpret_values,
 )
@@ -34,6 +35,9 @@ from pyramidseg.formats.mask_sampling import (
     foreground_value,
     mask_files,
 )
+
+MANY_IDS = 32
+"""With more classes than these and no class list, the values may be numbers of instances."""
 
 
 def decide_labels(
@@ -114,7 +118,8 @@ def _infer_ids(parsed: ParsedDataset, known: ClassMap) -> Labels:
     counts = count_mask_values(mask_files(parsed), how=how)
     values = sorted(set(counts.pixels) - set(ignored))
     ids = [value for value in values if value != IGNORE]
-    if not ids or ids != list(range(len(ids))) or values == [0, IGNORE] or len(ids) > MAX_CLASSES:
+    has_gaps = not ids or ids != list(range(len(ids))) or values == [0, IGNORE]
+    if has_gaps or len(ids) > MAX_CLASSES or are_levels(counts, values):
         detail, interpretations = interpret_values(counts, values)
         raise AmbiguousLabelsError(known.source, detail, interpretations, known.config)
     masks = ClassMasks.from_values(
@@ -124,6 +129,8 @@ def _infer_ids(parsed: ParsedDataset, known: ClassMap) -> Labels:
         f"no classes were given: the mask values are {describe_ranges(counts.pixels)}, so there are {len(ids)} "
         f"(ignored: {how.describe(masks.ignored)})"
     )
+    if len(ids) > MANY_IDS:
+        note += "; if they number instances of one class, set data.threshold=1, or give a class from: '*'"
     return Labels(Classes.unnamed(len(ids)), masks, known.config, (note,))
 
 
@@ -139,7 +146,8 @@ def _refuse_lost_foreground(
     is_stated = {IGNORE, OTHER} & set(known.config.ignore) or any(
         label.value == IGNORE and label.ignored for label in known.labels
     )
-    if IGNORE in values or 0 not in values or is_stated or not isinstance(known.values, IndexValues):
+    has_all = is_stated or labels.masks.rest is not None
+    if IGNORE in values or 0 not in values or has_all or not isinstance(known.values, IndexValues):
         return
     if not any_255_without_class(mask_files(parsed), values, how=known.values):
         return

@@ -20,6 +20,12 @@ BLURRED_VALUES = 16
 GREY_LEVELS_FROM = 64
 """If value 1 is absent and the largest is at least this, classes are taken for grey levels, and 255 for one of them."""
 
+MANY_VALUES, MANY_VALUES_PER_MASK = 192, 32
+"""From this many values on, over all masks or on average in a mask, they are not classes without a class list."""
+
+GREY_FROM = 128
+"""Values from here on are bright if the masks hold grey levels."""
+
 STRAY_SHARE = 0.02
 """Values that together have no larger share of the pixels are proposed as stray values instead of classes."""
 
@@ -53,10 +59,13 @@ class Interpretation:
         ignored = list(dict.fromkeys((*self.apply(stated).ignore, *self.strays)))
         settings = {**self.settings, **({"ignore": ignored} if ignored else {})}
         if self.classes and not self.strays:
-            entries = [entry.model_dump(exclude_defaults=True, mode="json") for entry in self.classes]
+            entries = [entry.model_dump(exclude_defaults=True, mode="json", by_alias=True) for entry in self.classes]
             return Alternative(self.meaning, {"classes": entries, **settings})
         flags = " ".join(f"data.{key}={_as_flag(value)}" for key, value in settings.items())
         return Alternative(f"{self.meaning} ({flags})", settings)
+
+
+FROM_128_ON = Interpretation("values from 128 on are foreground, as in smoothed or grey masks", {"threshold": 128})
 
 
 class AmbiguousLabelsError(AmbiguousDatasetError):
@@ -85,29 +94,25 @@ def interpret_values(counts: ValueCounts, values: list[int]) -> tuple[str, list[
     found = f"the mask values are {describe_ranges(counts.pixels)}"
     ids = [value for value in values if value != IGNORE]
     others = [value for value in ids if value]
-    if values == [0, IGNORE]:
-        return "the mask values are only 0 and 255, and 255 may be the foreground or ignored", [
-            Interpretation("255 is the foreground", {"binary": True}),
-            Interpretation("255 is ignored", {"ignore": (IGNORE,)}),
-        ]
-    if not ids:
-        return f"{found} and nothing else: no pixel has a class", [
-            replace(_by_value([0]), settings={"ignore": (IGNORE,)}),
-        ]
-    if len(ids) > MAX_CLASSES:
-        most = sorted(sorted(ids, key=lambda value: -counts.pixels[value])[:MAX_CLASSES])
-        return f"{found}, which is {len(ids)} classes; {MAX_CLASSES} are possible", [
-            replace(_by_value(most), meaning="the most frequent are classes", settings={"ignore": (OTHER,)}),
-        ]
+    if set(values) <= {0, IGNORE}:
+        detail = f"the mask values are only {describe_ranges(values)}; without 255 there is no second class"
+        return detail, [Interpretation("255 is the foreground", {"binary": True})]
+    if others == values[1:] and len(others) == 1 and values[0] == 0:
+        entries = ClassEntry(name="background", value=0), ClassEntry(name="foreground", value=others[0])
+        level = Interpretation(f"values from {others[0]} on are foreground", {"threshold": others[0]})
+        detail = f"the mask values are only 0 and {others[0]}; {_occurrences(counts, others)}"
+        return detail, [Interpretation(f"{others[0]} is the foreground", classes=entries), level]
     if {0, IGNORE} <= set(values) and 1 not in values and counts.share(*others) <= STRAY_SHARE:
         if len(others) >= BLURRED_VALUES:
             share = counts.share(0, IGNORE)
-            return f"{found}, of which 0 and 255 make up {share:.1%}, as in binary masks with smoothed borders", [
-                Interpretation("values from 128 on are foreground", {"threshold": 128}),
-            ]
+            detail = f"{found}, of which 0 and 255 make up {share:.1%}, as in binary masks with smoothed borders"
+            return detail, [FROM_128_ON]
         return f"{found}, as in binary masks with stray values: {_occurrences(counts, others)}", [
             Interpretation("255 is the foreground, stray values are ignored", {"binary": True}, strays=tuple(others)),
         ]
+    if len(ids) > MAX_CLASSES or are_levels(counts, values):
+        detail = f"{found}, which is {len(values)} values, like grey levels or instance numbers; classes need a list"
+        return detail, _levels(max(values))
     missing = next((index for index, value in enumerate(ids) if index != value), len(ids))
     beyond = [value for value in ids if value > missing]
     are_grey_levels = 1 not in values and max(ids) >= GREY_LEVELS_FROM
@@ -118,9 +123,26 @@ def interpret_values(counts: ValueCounts, values: list[int]) -> tuple[str, list[
     detail = f"{detail} missing, while {_occurrences(counts, beyond)}"
     if missing == 1:  # ignoring the others would leave a single class
         return detail, [as_classes]
+    if len(values) >= BLURRED_VALUES and GREY_FROM <= max(values) <= IGNORE:
+        return detail, [FROM_128_ON, as_classes]
     meaning = f"stray values are ignored: {describe_ranges(beyond)}"
     without = replace(_by_value(ids[:missing]), meaning=meaning, strays=tuple(beyond))
     return detail, [without, as_classes] if counts.share(*beyond) <= STRAY_SHARE else [as_classes, without]
+
+
+def are_levels(counts: ValueCounts, values: Sequence[int]) -> bool:
+    """Whether values without a class list look like grey levels or numbers of instances, not like classes."""
+    return len(values) >= MANY_VALUES or counts.values_per_mask >= MANY_VALUES_PER_MASK
+
+
+def _levels(largest: int) -> list[Interpretation]:
+    """Interpretations of grey levels and of instance numbers; grey levels first if the values may be both."""
+    entries = ClassEntry(name="background", value=0), ClassEntry.model_validate({"name": "foreground", "from": OTHER})
+    numbers = [
+        Interpretation("every value except 0 is foreground, as in masks of instance numbers", classes=entries),
+        Interpretation("values from 1 on are foreground", {"threshold": 1}),
+    ]
+    return [FROM_128_ON, *numbers] if GREY_FROM <= largest <= IGNORE else numbers
 
 
 def _by_value(values: Sequence[int]) -> Interpretation:

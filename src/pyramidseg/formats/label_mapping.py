@@ -17,7 +17,7 @@ from pyramidseg.formats.dataset_yaml import ClassEntry, SplitEntry
 from pyramidseg.formats.mask_sampling import find_color_mask, mask_files
 
 OTHER = "*"
-"""In `ignore`: all values that are not named."""
+"""In `ignore`, or as the origin of one class: all values that are not named."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,11 @@ class ClassMap:
             origins = [(index,) for index in range(len(entries))]
             if self.labels:
                 notes = ("the classes given replace those of the layout: mask values are their positions",)
-        lacking = [entry.name for entry, origin in zip(entries, origins, strict=True) if not origin]
+        rest = [index for index, entry in enumerate(entries) if OTHER in entry.merged]
+        if len(rest) > 1:
+            names = " and ".join(repr(entries[index].name) for index in rest[:2])
+            raise ConfigError(f"{self.source}: from: '*' is given to {names}; only one class takes all other values")
+        lacking = [entries[index].name for index, origin in enumerate(origins) if not origin and index not in rest]
         if lacking:
             raise ConfigError(self._no_origin(lacking[0]))
         ids: dict[int, int] = {}
@@ -123,6 +127,7 @@ class ClassMap:
                 values=self.values,
                 ignore_unlisted=OTHER in self.config.ignore,
                 resize=self.config.resize_masks,
+                rest=rest[0] if rest else None,
             )
             return Labels(make_classes(entries, of_class), masks, self.config, notes)
         except DataError as error:
@@ -153,7 +158,8 @@ class ClassMap:
     def _origins(self, entry: ClassEntry) -> tuple[int, ...]:
         """The mask values of one class; empty if only its position can tell."""
         if entry.merged:
-            return tuple(dict.fromkeys(value for reference in entry.merged for value in self._values_of(reference)))
+            stated = (reference for reference in entry.merged if reference != OTHER)
+            return tuple(dict.fromkeys(value for reference in stated for value in self._values_of(reference)))
         if entry.value is not None:
             return self._values_of(entry.value)
         if isinstance(self.values, ColorValues) and entry.color is not None:
@@ -267,6 +273,8 @@ def _classes(labels: Labels, config: LabelConfig, own: set[str]) -> list[dict[st
     origins: dict[int, list[int | str]] = {}
     for value, index in labels.masks.ids:
         origins.setdefault(index, []).append(f"#{value:06x}" if colored else value)
+    if labels.masks.rest is not None:
+        origins.setdefault(labels.masks.rest, []).append(OTHER)
     content: list[dict[str, Any]] = []
     for index, (name, color) in enumerate(zip(labels.classes.names, labels.classes.colors, strict=True)):
         entry: dict[str, Any] = {"name": name, "color": list(color)}

@@ -52,6 +52,11 @@ class ValueCounts:
         """Share of all pixels that have one of the values."""
         return sum(self.pixels[value] for value in values) / max(1, self.pixels.total())
 
+    @property
+    def values_per_mask(self) -> float:
+        """Mean number of different values in a mask, given that one value occurs in all of them."""
+        return self.masks.total() / max(1, *self.masks.values())
+
     def to_json(self) -> list[list[Any]]:
         """Rows of value, pixels, masks and first mask."""
         return [[value, self.pixels[value], self.masks[value], str(self.first[value])] for value in self.pixels]

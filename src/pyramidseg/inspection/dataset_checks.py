@@ -1,7 +1,7 @@
 """Checks across image-mask pairs: outliers, conflicting ids, EXIF orientations, palettes, GeoJSON files."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.base.text import first_few
 from pyramidseg.data.class_masks import value_source
 from pyramidseg.data.image_mask_checks import ExifStatus, exif_orientation
-from pyramidseg.data.records import MaskSource, Record
+from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.inspection.class_statistics import SplitStatistics
 from pyramidseg.inspection.image_table import ImageTable
@@ -23,8 +23,10 @@ from pyramidseg.inspection.inspect_pair import PairInspection
 MAX_FACTOR = 4.0
 """An image is an outlier if its size or aspect ratio differs from the median by more than this factor."""
 
-FILES_SHOWN = 10
-"""Files that a remark names."""
+FILES_SHOWN, NAMES_SHOWN = 10, 16
+"""Files that a remark names, and classes that a finding names."""
+
+ADD_IMAGES = "add images that show them, split the data differently, or remove them from the classes"
 
 
 class PairCollector:
@@ -49,6 +51,24 @@ class PairCollector:
             if pair.label_counts is not None:
                 size = pair.image.height, pair.image.width
                 self.statistics[self.table.split(index)].add(size, pair.image.dtype, pair.label_counts)
+
+
+def missing_classes(dataset: Dataset, split: str, pixels: Sequence[int]) -> str:
+    """The classes without a pixel in a split, as a sentence; empty if there are none and there are several classes."""
+    absent = [repr(name) for name, count in zip(dataset.classes.names, pixels, strict=True) if not count]
+    present = [repr(name) for name, count in zip(dataset.classes.names, pixels, strict=True) if count]
+    if split == "train" and len(present) == 1:
+        others = f", none is of {first_few(absent, limit=NAMES_SHOWN)}" if absent else ""
+        return (
+            f"every labelled pixel of split 'train' is of class {present[0]}{others}, so there is nothing to "
+            "learn with fewer than two classes; the masks' values may mean something else"
+        )
+    if not absent:
+        return ""
+    return (
+        f"{'class' if len(absent) == 1 else 'classes'} without a pixel in split {split}: "
+        f"{first_few(absent, limit=NAMES_SHOWN)}"
+    )
 
 
 def find_mixed_dtypes(table: ImageTable) -> Iterator[Defect]:

@@ -6,7 +6,9 @@ a remark, across splits a defect, because a model would be scored on what it was
 """
 
 import filecmp
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +18,9 @@ from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.images.decode import read_masked_image
 from pyramidseg.inspection.image_table import ImageTable
 from pyramidseg.inspection.perceptual_hash import MIN_CORRELATION, nearest_hashes, thumbnail_correlation
+
+EXCERPT_BYTES = 4096
+"""Bytes at the start, in the middle and at the end of a file that decide whether all of it is read."""
 
 
 def find_duplicates(table: ImageTable, masks: MaskSource) -> Iterator[Defect]:
@@ -55,6 +60,39 @@ def similar_images_remarks(table: ImageTable) -> Iterator[str]:
                 f"{len(similar)} images of split {split} are similar to another one of it, like frames of a video, for "
                 f"example {one} and {other}"
             )
+
+
+def shared_files(earlier: Sequence[Path], later: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Files of `later` whose content a file of `earlier` has, each with that file.
+
+    Only files of equal size are opened, and only those read as a whole whose start, middle and end agree.
+    """
+    candidates: dict[tuple[int, bytes], list[Path]] = {}
+    wanted = {_size(file) for file in later}
+    for file in earlier:
+        if _size(file) in wanted:
+            candidates.setdefault(_excerpt(file), []).append(file)
+    found = {size for size, _ in candidates}
+    pairs: list[tuple[Path, Path]] = []
+    for file in later:
+        same = candidates.get(_excerpt(file), []) if _size(file) in found else []
+        other = next((one for one in same if one == file or filecmp.cmp(one, file, shallow=False)), None)
+        pairs += [] if other is None else [(file, other)]
+    return pairs
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size
+
+
+def _excerpt(file: Path) -> tuple[int, bytes]:
+    """The size, and a digest of the start, the middle and the end."""
+    size, excerpt = _size(file), hashlib.sha256()
+    with file.open("rb") as stream:
+        for place in (0, size // 2, max(0, size - EXCERPT_BYTES)):
+            stream.seek(place)
+            excerpt.update(stream.read(EXCERPT_BYTES))
+    return size, excerpt.digest()
 
 
 def _duplicate(table: ImageTable, index: int, firsts: Mapping[str, int], masks: MaskSource) -> Defect:

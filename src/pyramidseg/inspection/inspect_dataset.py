@@ -20,10 +20,12 @@ from pyramidseg.formats.open_dataset import open_with_defects
 from pyramidseg.inspection.class_statistics import SplitStatistics, SplitSummary
 from pyramidseg.inspection.contact_sheet import Sample, SampleSelector, draw_sample
 from pyramidseg.inspection.dataset_checks import (
+    ADD_IMAGES,
     PairCollector,
     find_id_conflicts,
     find_mixed_dtypes,
     find_outliers,
+    missing_classes,
     unmatched_geojson_remarks,
 )
 from pyramidseg.inspection.duplicates import find_duplicates, similar_images_remarks
@@ -209,19 +211,15 @@ def _empty_classes(
     defects: list[Defect] = []
     remarks: list[str] = []
     for split, counted in statistics.items():
-        empty = zip(dataset.classes.names, counted.pixels.tolist(), strict=True)
-        names = [repr(name) for name, pixels in empty if not pixels]
-        if not names or not counted.images:
-            continue
         total = len(dataset.splits[split])
-        found = f"{'class' if len(names) == 1 else 'classes'} without a pixel in split {split}: {', '.join(names)}"
+        if not counted.images or not (found := missing_classes(dataset, split, counted.pixels.tolist())):
+            continue
         if labels_lost or counted.images < total:
             remarks.append(
                 f"{found}; but only {counted.images} of {total} masks were counted, because labels with defects are not"
             )
         else:
-            detail = f"{found}; add images that show them, split the data differently, or remove them from the classes"
-            defects.append(Defect(DefectKind.EMPTY_CLASS, Path(dataset.source), detail))
+            defects.append(Defect(DefectKind.EMPTY_CLASS, Path(dataset.source), f"{found}; {ADD_IMAGES}"))
     return defects, remarks
 
 

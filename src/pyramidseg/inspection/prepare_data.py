@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pyramidseg.base.config import Config
-from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.machine import free_bytes
 from pyramidseg.data.loading import TrainingSamples, workers_are_forked
 from pyramidseg.data.normalization import Normalization, measure_normalization, uses_dataset_statistics
@@ -57,7 +57,12 @@ def prepare_data(source: str | Path | Dataset, config: Config) -> PreparedData:
     summary = check_dataset(dataset, splits=("train", "val"), channels=channels)
     for name, split in summary.splits.items():
         logger.info(f"  {name}: {split.images} images")
-    for note in summary.notes:
+    if summary.leak and not config.data.allow_leak:
+        raise DataError(
+            f"{dataset.source}: {summary.leak}; a model would be scored on what it was trained on: remove them from "
+            "one of the two (pyramidseg inspect lists all), or accept it with data.allow_leak=true"
+        )
+    for note in (*summary.notes, *([f"{summary.leak} (data.allow_leak)"] if summary.leak else [])):
         logger.warning(note)
     dtypes, pretrained = summary.splits["train"].dtypes, config.model.weights != "random"
     normalization = None

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pyramidseg.base.config import Channels
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import DataError
@@ -19,15 +21,16 @@ from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.formats.coco.categories import crowd_of, with_crowds
 from pyramidseg.inspection.class_statistics import SplitSummary
 from pyramidseg.inspection.dataset_checks import (
+    ADD_IMAGES,
     PairCollector,
     find_id_conflicts,
     find_mixed_dtypes,
+    missing_classes,
     unmatched_geojson_remarks,
 )
 from pyramidseg.inspection.defect_summary import DefectSummary
+from pyramidseg.inspection.duplicates import shared_files
 from pyramidseg.inspection.inspect_pair import inspect_pair
-
-_NAMES_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,13 @@ class DatasetSummary:
     Attributes:
         fingerprint: of the ids and sizes of the files.
         notes: what users have to know before training, but is not a defect.
+        leak: files that are in `train` and `val`, as a sentence; empty if there are none.
     """
 
     splits: dict[str, SplitSummary]
     fingerprint: str
     notes: tuple[str, ...] = ()
+    leak: str = ""
 
 
 def check_dataset(
@@ -102,14 +107,24 @@ def _check(
     if all_ignored:
         notes.append(f"all pixels of {len(all_ignored)} masks are ignored, for example of {all_ignored[0]}")
     notes += unmatched_geojson_remarks(records, dataset.masks)
-    return DatasetSummary(summaries, fingerprint(listed), tuple(notes))
+    return DatasetSummary(summaries, fingerprint(listed), tuple(notes), _leak(listed))
+
+
+def _leak(listed: Mapping[str, tuple[Record, ...]]) -> str:
+    """The images of val that are also in train, as a sentence; empty if there are none."""
+    val = [record.image for record in listed.get("val", ())]
+    shared = shared_files([record.image for record in listed.get("train", ())], val)
+    if not shared:
+        return ""
+    shown = first_few([f"{file} (in train: {other})" for file, other in shared[:3]], limit=3, total=len(shared))
+    return f"{len(shared)} of the {len(val)} val images are also in split train: {shown}"
 
 
 def _absent_classes(dataset: Dataset, summaries: Mapping[str, SplitSummary]) -> Iterator[str]:
-    """A note on classes that cannot be learned, because the training images do not show them.
+    """A note on the classes that a split does not show.
 
     Raises:
-        DataError: a split has no labelled pixels, or the training images show only one of several classes.
+        DataError: a split has no labelled pixels, or the training images show only one class.
     """
     for split, summary in summaries.items():
         if not any(summary.pixels):
@@ -119,21 +134,16 @@ def _absent_classes(dataset: Dataset, summaries: Mapping[str, SplitSummary]) -> 
             )
     if "train" not in summaries:
         return
-    names, train = dataset.classes.names, summaries["train"]
-    absent = [name for name, pixels in zip(names, train.pixels, strict=True) if not pixels]
-    shown = first_few(map(repr, absent), limit=_NAMES_SHOWN)
-    if len(absent) == len(names) - 1 > 0:
-        (only,) = set(names) - set(absent)
+    train = summaries["train"]
+    if np.count_nonzero(train.pixels) == 1:
+        absent = [name for name, pixels in zip(dataset.classes.names, train.pixels, strict=True) if not pixels]
         raise DataError(
-            f"{dataset.source}: every labelled pixel of split 'train' is of class {only!r}, none is of "
-            f"{shown}, so there is nothing to learn; the masks' values may mean something else "
-            f"(ignored: {train.ignored} pixels{_crowds_hint(dataset, absent)}): see the report of pyramidseg inspect"
+            f"{dataset.source}: {missing_classes(dataset, 'train', train.pixels)} (ignored: {train.ignored} pixels"
+            f"{_crowds_hint(dataset, absent)}): see the report of pyramidseg inspect"
         )
-    if absent:
-        yield (
-            f"no pixel of split 'train' is of class {shown}, which therefore cannot be learned; check "
-            "that the masks' values mean what they should, or remove such classes"
-        )
+    for split, summary in summaries.items():
+        if found := missing_classes(dataset, split, summary.pixels):
+            yield f"{found}; {ADD_IMAGES}"
 
 
 def _crowds_hint(dataset: Dataset, absent: Iterable[str]) -> str:
@@ -168,7 +178,10 @@ def _from_json(content: Mapping[str, Any]) -> DatasetSummary:
         for name, split in content["splits"].items()
     }
     return DatasetSummary(
-        {name: SplitSummary(**split) for name, split in splits.items()}, content["fingerprint"], tuple(content["notes"])
+        {name: SplitSummary(**split) for name, split in splits.items()},
+        content["fingerprint"],
+        tuple(content["notes"]),
+        content["leak"],
     )
 
 

@@ -27,7 +27,7 @@ WRITTEN_BY_RUNS = {
 }
 """Patterns of the files that a run writes, by subfolder of RUN. Overwriting a run deletes nothing else."""
 
-MAY_CHANGE = {"train.device", "data.workers", "data.cache"}
+MAY_CHANGE = {"train.device", "data.workers", "data.cache", "data.allow_leak"}
 """Settings that may change when a run is resumed, because they do not change the result."""
 
 

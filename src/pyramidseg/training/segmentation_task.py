@@ -230,7 +230,7 @@ def prepare_segmentation(
     check_encoder(config.model)
 
     data = on_first_rank(lambda: prepare_data(source, config))
-    config = data.config
+    config, watch_note = _watch_what_can_tell(data)
 
     model, model_note = build_model(config, data.dataset.classes, initial)
     if data.normalization is not None:
@@ -248,6 +248,7 @@ def prepare_segmentation(
     workers = loading_workers(config, accelerator.device)
     samples, cache_note = training_samples(data, workers=workers, processes=local_processes())
     notes = (
+        watch_note,
         bundle_note,
         model_note,
         f"images are normalized by {data.normalization or _normalization_of(model)}",
@@ -305,6 +306,19 @@ def segmentation_gradients(
 
     accelerator.forward_backward(module, batches, number, loss=share_of)
     return pixel_loss, confusion
+
+
+def _watch_what_can_tell(data: PreparedData) -> tuple[Config, str]:
+    """The settings, with `val_loss` watched if val shows one class and `train.watch` was not set; and a note on it."""
+    config, val = data.config, data.summary.splits["val"]
+    if "watch" in config.train.model_fields_set or sum(pixels > 0 for pixels in val.pixels) >= 2:
+        return config, ""
+    train = config.train.model_copy(update={"watch": "val_loss"})
+    note = (
+        "split val shows only one class, so its mIoU cannot tell which epoch is the best: val_loss decides "
+        "(train.watch=val_loss)"
+    )
+    return config.model_copy(update={"train": train}), note
 
 
 def _normalization_of(model: Segmenter) -> str:
