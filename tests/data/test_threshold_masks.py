@@ -54,9 +54,14 @@ def test_mask_is_turned_by_its_own_tag(tmp_path: Path) -> None:
     assert ThresholdValues(128).read(Record("a", Path("x"), tmp_path / "a.png")).tolist() == [[0], [255]]
 
 
-def test_16_bits_are_refused(tmp_path: Path) -> None:
-    made = save(tmp_path / "a.png", np.zeros((2, 2), np.uint16))
-    with pytest.raises(DataError, match=r"a\.png: data.threshold needs grey levels of 8 bits"):
+def test_16_bits_are_compared_as_they_are(tmp_path: Path) -> None:
+    made = save(tmp_path / "a.png", np.array([[0, 8], [9, 65535]], np.uint16))
+    assert ThresholdValues(9).read(made).tolist() == [[0, 0], [255, 255]]
+
+
+def test_floats_are_refused(tmp_path: Path) -> None:
+    made = save(tmp_path / "a.tif", np.zeros((2, 2), np.float32))
+    with pytest.raises(DataError, match=r"a\.tif: data.threshold needs one integer per pixel or 8-bit colours"):
         ThresholdValues(9).read(made)
 
 

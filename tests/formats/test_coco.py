@@ -299,13 +299,31 @@ class TestCrowds:
 
     def test_pixels_of_a_crowd_alone_are_ignored(self, tmp_path: Path) -> None:
         crowd = {"iscrowd": 1, "segmentation": {"size": [HEIGHT, WIDTH], "counts": [0, 16, 64]}}
-        dataset = single(tmp_path, objects(crowd))
-        assert mask_of(dataset, "a")[0].tolist() == [IGNORE] * 2 + [0] * 8
+        dataset = single(tmp_path, objects(crowd, {"segmentation": [box(8, 0, 10, 8)]}))
+        assert mask_of(dataset, "a")[0].tolist() == [IGNORE] * 2 + [0] * 6 + [1] * 2
 
-    def test_error_about_missing_classes_mentions_crowds(self, tmp_path: Path) -> None:
+    def test_where_all_of_a_class_are_crowds_they_are_its_objects(self, tmp_path: Path) -> None:
         crowd = {"iscrowd": 1, "segmentation": {"size": [HEIGHT, WIDTH], "counts": [0, 16, 64]}}
-        with pytest.raises(DataError, match=r"nothing to learn.*iscrowd.*\{name: car, from: \[car, car \(crowd\)\]\}"):
-            check_dataset(single(tmp_path, objects(crowd)), splits=["train"])
+        dataset = single(tmp_path, objects(crowd, {"category_id": 44, "segmentation": [box(8, 0, 10, 8)]}))
+        assert mask_of(dataset, "a")[0].tolist() == [1] * 2 + [0] * 6 + [2] * 2
+        assert has_note(dataset, "all annotations of car are crowds (iscrowd): they are read as objects")
+        assert not has_note(dataset, "ignored; to train on them")
+
+    def test_where_all_of_a_file_are_crowds_they_are_its_objects(self, tmp_path: Path) -> None:
+        crowd = {"iscrowd": 1, "segmentation": {"size": [HEIGHT, WIDTH], "counts": [0, 16, 64]}}
+        images(tmp_path / "images", "a.jpg", "b.jpg")
+        coco(tmp_path / "annotations" / "train.json", ["a.jpg"], objects(crowd))
+        coco(tmp_path / "annotations" / "val.json", ["b.jpg"], objects({"segmentation": [box(0, 0, 5, 8)]}))
+        dataset = opened(tmp_path)
+        assert mask_of(dataset, "a")[0].tolist() == [1] * 2 + [0] * 8
+        assert mask_of(dataset, "b")[0].tolist() == [1] * 5 + [0] * 5
+        assert has_note(dataset, "all annotations of train.json are crowds (iscrowd)")
+
+    def test_crowds_read_as_objects_keep_their_name_for_older_dataset_files(self, tmp_path: Path) -> None:
+        crowd = {"iscrowd": 1, "segmentation": {"size": [HEIGHT, WIDTH], "counts": [0, 16, 64]}}
+        single(tmp_path, objects(crowd, {"category_id": 44}))
+        write(tmp_path / "dataset.yaml", "classes: [background, {name: car, from: [car, car (crowd)]}, bottle]")
+        assert opened(tmp_path).classes.names == ("background", "car", "bottle")
 
     def test_user_can_make_crowds_their_class(self, tmp_path: Path) -> None:
         crowd = {"iscrowd": 1, "segmentation": {"size": [HEIGHT, WIDTH], "counts": [0, 16, 64]}}

@@ -264,7 +264,7 @@ class TestUnclearMasks:
         assert "- {name: class 0, color: [255, 0, 0], from: ['#ff0000']}" in text
 
     @pytest.mark.parametrize(
-        ("values", "expected"), [((0, 255), "binary: true"), ((0, 0, 0, 7), "{name: class 7"), ((255,), "class 0")]
+        ("values", "expected"), [((0, 255), "binary: true"), ((0, 0, 0, 7), "from: [7]"), ((255,), "binary: true")]
     )
     def test_ambiguous_values_are_unclear_classes(self, tmp_path: Path, values: tuple[int, ...], expected: str) -> None:
         inspection = inspect_dataset(masks_of(tmp_path, *values))

@@ -27,6 +27,7 @@ from pyramidseg.formats.label_mapping import Labels, dataset_description
 from pyramidseg.formats.named_folders import read_class_list_only, with_named_folders
 from pyramidseg.formats.splitting import with_val_split
 from pyramidseg.formats.unlisted_splits import with_rare_val_name, with_unlisted_splits
+from pyramidseg.formats.unread_masks import with_unread_masks
 from pyramidseg.formats.yaml_proposal import AmbiguousFoldersError
 
 FORMATS: dict[str, DatasetFormat[Any]] = {
@@ -173,6 +174,7 @@ def _find_records(stated: Statements) -> _Found:
             parsed = with_unlisted_splits(detected.root, parsed)
         found = _Found(detected.format.name, detected.root, parsed)
     parsed = with_named_folders(found.parsed, stated.splits, root=stated.root, file=stated.file)
+    parsed = with_unread_masks(found.root, parsed)
     notes = [f"described by {stated.file}"] if stated.file not in (None, stated.named) else []
     notes += [f"the dataset is in {found.root}"] if found.root != stated.root and stated.file is None else []
     return replace(found, parsed=replace(parsed, notes=(*notes, *parsed.notes)))

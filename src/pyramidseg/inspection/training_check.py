@@ -16,9 +16,7 @@ from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.result_cache import ResultCache, digest, file_state, user_cache
 from pyramidseg.base.text import first_few
-from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.records import Dataset, MaskSource, Record
-from pyramidseg.formats.coco.categories import crowd_of, with_crowds
 from pyramidseg.inspection.class_statistics import SplitSummary
 from pyramidseg.inspection.dataset_checks import (
     ADD_IMAGES,
@@ -136,22 +134,13 @@ def _absent_classes(dataset: Dataset, summaries: Mapping[str, SplitSummary]) -> 
         return
     train = summaries["train"]
     if np.count_nonzero(train.pixels) == 1:
-        absent = [name for name, pixels in zip(dataset.classes.names, train.pixels, strict=True) if not pixels]
+        found = missing_classes(dataset, "train", train.pixels)
         raise DataError(
-            f"{dataset.source}: {missing_classes(dataset, 'train', train.pixels)} (ignored: {train.ignored} pixels"
-            f"{_crowds_hint(dataset, absent)}): see the report of pyramidseg inspect"
+            f"{dataset.source}: {found} (ignored: {train.ignored} pixels): see the report of pyramidseg inspect"
         )
     for split, summary in summaries.items():
         if found := missing_classes(dataset, split, summary.pixels):
             yield f"{found}; {ADD_IMAGES}"
-
-
-def _crowds_hint(dataset: Dataset, absent: Iterable[str]) -> str:
-    """How to include the COCO crowds of an absent class, if they are ignored."""
-    masks = dataset.masks
-    ignored = {masks.values.describe([value]) for value in masks.ignored} if isinstance(masks, ClassMasks) else set()
-    crowded = next((name for name in absent if crowd_of(name) in ignored), None)
-    return f", crowds (iscrowd) unless a class includes them, as in {with_crowds(crowded)}" if crowded else ""
 
 
 def fingerprint(splits: Mapping[str, tuple[Record, ...]]) -> str:

@@ -31,7 +31,8 @@ class CategoryLabels:
     """Labels of the categories of all files in the order of their ids, followed by one for each category with crowds.
 
     Crowds (`iscrowd`) are outlined roughly and include what is between the single objects. They are ignored, as in
-    COCO's own evaluation, unless the user makes `person (crowd)` a class.
+    COCO's own evaluation, unless the user makes `person (crowd)` a class. Where all annotations of a category, or of a
+    file, are crowds, as CVAT writes its brush masks, they are its objects.
 
     Attributes:
         values: by the category's name.
@@ -67,9 +68,13 @@ class CategoryLabels:
     ) -> "CategoryLabels":
         counts = _object_counts(files)
         crowded = [name for name in values if counts[name, True]]
+        only_crowds = [name for name in crowded if not counts[name, False]]
         crowds = {name: len(labels) + place for place, name in enumerate(crowded)}
         extra = tuple(SourceLabel(crowd_of(name), value, ignored=True) for name, value in crowds.items())
-        both = {name: CategoryValues(value, crowds.get(name, value)) for name, value in values.items()}
+        both = {
+            name: CategoryValues(value, value if name in only_crowds else crowds.get(name, value))
+            for name, value in values.items()
+        }
         unused = [name for name in values if not counts[name, False] and not counts[name, True]]
         notes = list(
             repeated_names_note(
@@ -82,11 +87,16 @@ class CategoryLabels:
             )
         if unused:
             notes.append(f"the categories {first_few(unused, limit=8)} have no object")
-        if crowded:
-            total = sum(counts[name, True] for name in crowded)
+        with_objects = _object_counts([file for file in files if not _has_only_crowds(file)])
+        ignored = [name for name in crowded if with_objects[name, True] and name not in only_crowds]
+        if as_objects := [*only_crowds, *(file.path.name for file in files if _has_only_crowds(file))]:
+            shown = first_few(as_objects, limit=8)
+            notes.append(f"all annotations of {shown} are crowds (iscrowd): they are read as objects")
+        if ignored:
+            total = sum(with_objects[name, True] for name in ignored)
             notes.append(
                 f"{total} crowds (iscrowd) are outlined roughly and ignored; to train on them, add them to a class, "
-                f"as in {with_crowds(crowded[0])}"
+                f"as in {with_crowds(ignored[0])}"
             )
         return cls((*labels, *extra), both, (*notes, *similar_names_note(values)))
 
@@ -98,7 +108,10 @@ class CategoryLabels:
     def values_of(self, file: CocoJson) -> dict[Id, CategoryValues]:
         """By the ids of one file."""
         named = file.categories.items()
-        return {id: self.values[category.name] for id, category in named if category.name in self.values}
+        found = {id: self.values[category.name] for id, category in named if category.name in self.values}
+        if _has_only_crowds(file):
+            return {id: CategoryValues(values.objects, values.objects) for id, values in found.items()}
+        return found
 
 
 def crowd_of(name: str) -> str:
@@ -125,6 +138,10 @@ def category_values(content: Mapping[str, Any], values: Mapping[Id, CategoryValu
             f"({known or 'none'}); correct it, or export the file again"
         )
     return values[id]
+
+
+def _has_only_crowds(file: CocoJson) -> bool:
+    return bool(file.objects) and all(crowd for _, crowd in file.objects)
 
 
 def _names(files: Sequence[CocoJson]) -> tuple[list[str], list[str]]:

@@ -148,7 +148,8 @@ class CocoMasks:
 def _shape(annotation: Any, file: CocoFile, record: Record, *, height: int, width: int) -> Shape:
     where = Location(file.slices.path, f"annotation {str(annotation.get('id'))[:40]} of {record.id}")
     values = category_values(annotation, file.values, where)
-    value, layer = (values.crowds, _BELOW_OBJECTS) if annotation.get("iscrowd") else (values.objects, 0)
+    value = values.crowds if annotation.get("iscrowd") else values.objects
+    layer = 0 if value == values.objects else _BELOW_OBJECTS
     outline = annotation.get("segmentation")
     if isinstance(outline, dict):
         if outline.get("size") != [height, width]:

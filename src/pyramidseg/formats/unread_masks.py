@@ -1,0 +1,69 @@
+"""Masks that were not read: defects of a dataset without any pair, and of mask files of other types."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from pyramidseg.base.defects import Defect, DefectKind
+from pyramidseg.base.text import first_few
+from pyramidseg.formats.dataset_format import ParsedDataset
+from pyramidseg.formats.pairing import MASK_SUFFIXES
+from pyramidseg.formats.paths import content, subfolders
+from pyramidseg.images.image_files import is_image_name
+
+_MAX_FOLDERS = 8
+
+
+def with_unread_masks(root: Path, parsed: ParsedDataset) -> ParsedDataset:
+    """Add a defect for each folder with masks of another type, or one for a dataset without any pair."""
+    defects = [*parsed.defects, *_unread_masks(parsed)]
+    if not any(parsed.splits.values()) and all(defect.kind is DefectKind.MISSING_MASK for defect in defects):
+        found = f"no image with a mask was found ({parsed.layout}); found {_by_folder(root)}"
+        defects.append(Defect(DefectKind.ABSENT, root, f"{found}: add masks as PNG or TIFF files"))
+    return replace(parsed, defects=tuple(defects))
+
+
+def _unread_masks(parsed: ParsedDataset) -> Iterator[Defect]:
+    """Files of other types in the folders of the masks, if they are named like an image that has no mask."""
+    records = [record for some in parsed.splits.values() for record in some if record.mask]
+    paired = {record.image for record in records}
+    folders = dict.fromkeys(record.mask.parent for record in records if record.mask and is_image_name(record.mask.name))
+    images = dict.fromkeys(image.parent for image in paired)
+    for folder in folders:
+        others = [file for file in content(folder) if not is_image_name(file.name) and file.is_file()]
+        if not others:
+            continue
+        files = (file for place in images for file in content(place) if is_image_name(file.name))
+        alone = {file.stem.lower() for file in files if file not in paired}
+        lost = [file for file in others if any(stem in alone for stem in _image_stems(file)) and _is_of_mask(file)]
+        if lost:
+            found = f"{len(lost)} masks, such as {lost[0].name}, are of a type that is not read ({_extensions(lost)})"
+            yield Defect(DefectKind.UNREADABLE_MASK, folder, f"{found}; save them as PNG or TIFF files")
+
+
+def _image_stems(mask: Path) -> Iterator[str]:
+    """The names that the image of a mask may have, in lower case and without extension."""
+    stem = mask.name.partition(".")[0].lower()
+    yield stem
+    yield from (stem.removesuffix(suffix.lower()) for suffix in MASK_SUFFIXES)
+
+
+def _is_of_mask(file: Path) -> bool:
+    return file.suffix.lower() not in (".json", ".txt", ".xml", ".csv", ".yaml", ".yml", ".html", ".md")
+
+
+def _by_folder(root: Path) -> str:
+    """Files by folder and extension: `JPEGImages: 6 .jpg, SegmentationClass: nothing`."""
+    folders = [root, *(inner for folder in subfolders(root) for inner in (folder, *subfolders(folder)))]
+    found = [
+        f"{folder.relative_to(root).as_posix()}: {_extensions(files) or 'nothing'}"
+        for folder in folders
+        if (files := [file for file in content(folder) if file.is_file()]) or not subfolders(folder)
+    ]
+    return first_few(found, limit=_MAX_FOLDERS)
+
+
+def _extensions(files: Iterable[Path]) -> str:
+    counts = Counter(file.suffix.lower() or "without extension" for file in files)
+    return ", ".join(f"{count} {extension}" for extension, count in counts.most_common())
