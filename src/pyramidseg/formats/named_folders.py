@@ -12,6 +12,7 @@ from pyramidseg.formats.dataset_yaml import SplitEntry
 from pyramidseg.formats.geojson.geojson_folders import is_vectors, pair_vectors, with_vectors
 from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders
+from pyramidseg.formats.split_files import divided_by_lists
 
 
 def read_class_list_only(root: Path) -> ParsedDataset:
@@ -38,7 +39,8 @@ def with_named_folders(
             detail = f"{split}: no images with masks in a folder {entry.folder!r} of {root}; correct the name"
             defect = Defect(DefectKind.ABSENT, file or root, detail)
             parsed = replace(parsed, defects=(*parsed.defects, defect))
-    return parsed
+    is_undivided = [*splits] == ["train"] and splits["train"].folder is None and bool(parsed.splits.get("train"))
+    return divided_by_lists(parsed, root) if is_undivided else parsed
 
 
 def _with_split(parsed: ParsedDataset, split: str, entry: SplitEntry, *, root: Path, file: Path) -> ParsedDataset:

@@ -21,7 +21,7 @@ from pyramidseg.formats.dataset_format import (
 from pyramidseg.formats.mixed_folder import pair_mixed_folder
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders, without_labels
 from pyramidseg.formats.paths import child_folder, content, holds_images, subfolders
-from pyramidseg.formats.split_files import divided_by_lists
+from pyramidseg.formats.split_files import divided_by_lists, list_places, listed_pairs
 from pyramidseg.formats.yaml_proposal import AmbiguousFoldersError
 from pyramidseg.images.image_files import list_images
 
@@ -88,6 +88,12 @@ def read(found: PairedFiles) -> ParsedDataset:
         notes=(*parsed.notes, *listed.notes),
         defects=(*parsed.defects, *listed.defects),
     )
+
+
+def _listed_pairs(root: Path, splits: SplitNames) -> PairedFiles | None:
+    """Lists such as `train.txt` that name the image and the mask in each line, wherever both are."""
+    matched = listed_pairs(root, list_places(root), splits) if splits == SPLIT_NAMES else {}
+    return PairedFiles(root, "lists of images and masks", matched=matched) if matched else None
 
 
 def _splits_above(root: Path, splits: SplitNames) -> PairedFiles | None:
@@ -171,6 +177,7 @@ def _mixed_folder(root: Path, splits: SplitNames) -> PairedFiles | None:
 
 
 LAYOUTS: tuple[Callable[[Path, SplitNames], PairedFiles | None], ...] = (
+    _listed_pairs,
     _splits_above,
     _splits_below,
     _no_splits,

@@ -1,18 +1,29 @@
 """Lists of image names that divide a dataset into splits: one name in each line of a text file."""
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import NamedTuple
 
 from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.safe_paths import short
-from pyramidseg.base.text_files import read_text
 from pyramidseg.data.records import Record
-from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES, UNLABELLED_SPLIT, ParsedDataset, SplitNames
-from pyramidseg.formats.paths import child_file, child_folder, content
-from pyramidseg.images.image_files import IMAGE_EXTENSIONS
+from pyramidseg.formats.dataset_format import SPLIT_NAMES, UNLABELLED_SPLIT, ParsedDataset, SplitNames
+from pyramidseg.formats.list_files import (
+    Row,
+    SplitList,
+    column,
+    find_lists,
+    has_image_name,
+    listed_file,
+    without_header,
+)
+from pyramidseg.formats.pairing import MatchedFiles, key_of
+from pyramidseg.formats.paths import child_folder
+from pyramidseg.images.image_files import IMAGE_EXTENSIONS, list_images
 
 CVAT_SUBSET = "default"
 """CVAT's name for the images of a task without subsets."""
@@ -21,15 +32,16 @@ WHOLE = ("trainval", CVAT_SUBSET)
 """Lists that are used for training if there is no list for it; next to such a list they repeat its names."""
 
 
-MAX_BYTES = 2**26
-"""Larger files are refused; a list of a million names is smaller."""
-
-
 class ImageSet(NamedTuple):
-    """A list file and the names in it, without repetitions."""
+    """A list file and the names in it, without repetitions.
+
+    Attributes:
+        masks: the mask that the list names next to an image, as written, by the image's name.
+    """
 
     file: Path
     names: tuple[str, ...]
+    masks: Mapping[str, str] = MappingProxyType({})
 
 
 class ImageSets(NamedTuple):
@@ -44,56 +56,69 @@ class ImageSets(NamedTuple):
     unknown: tuple[str, ...] = ()
 
 
+def image_sets_folder(folder: Path) -> Path | None:
+    """`ImageSets/Segmentation`, ignoring case."""
+    sets = child_folder(folder, ["imagesets"])
+    return sets and child_folder(sets, ["segmentation"])
+
+
 def read_image_sets(folder: Path, splits: SplitNames, known: Collection[str]) -> ImageSets:
     """The list of each split in `ImageSets/Segmentation`, without names that are in two of them.
 
     Args:
         known: keys of images and masks that names may refer to (`resolve_name`); other names are kept as written.
     """
-    sets = child_folder(folder, ["imagesets"])
-    place = sets and child_folder(sets, ["segmentation"])
+    place = image_sets_folder(folder)
     if place is None:
         return ImageSets({})
-    files = {path.stem.lower(): path for path in content(place) if path.suffix.lower() == ".txt"}
     if splits == SPLIT_NAMES:
         splits = {**splits, "train": (*splits["train"], *WHOLE)}
-    chosen = {split: next((files[name] for name in names if name in files), None) for split, names in splits.items()}
-    read = read_lists({split: file for split, file in chosen.items() if file is not None})
+    files, flaws = find_lists([place], splits, lambda name: resolve_name(name, known) is not None)
+    read = read_lists(files, known)
     meant = {
-        split: ImageSet(file, tuple(dict.fromkeys(resolve_name(name, known) or name for name in names)))
-        for split, (file, names) in read.lists.items()
+        split: ImageSet(file, tuple(dict.fromkeys(resolve_name(name, known) or name for name in names)), masks)
+        for split, (file, names, masks) in read.lists.items()
     }
     parted = without_overlaps(meant)
-    return ImageSets(parted.lists, (*read.defects, *parted.defects), read.unknown)
+    return ImageSets(parted.lists, (*flaws, *read.defects, *parted.defects), read.unknown)
 
 
-def read_lists(files: Mapping[str, Path]) -> ImageSets:
+def read_lists(files: Mapping[str, SplitList], known: Collection[str]) -> ImageSets:
     """The names in each list, as written; an empty list of train or val is a defect."""
     flaws = DefectCollector()
     lists: dict[str, ImageSet] = {}
-    for split, file in files.items():
+    for split, listed in files.items():
+        if listed.rows == ():  # its defect is known
+            continue
         with flaws.collect():
-            names = Counter(_names_in(file))
+            rows = _names_in(listed, known)
+            names = Counter(name for name, _ in rows)
+            file = listed.file
             if not names and split != "test":
                 raise DefectError(DefectKind.EMPTY, file, "contains no names; add names or delete the file")
-            lists[split] = ImageSet(file, tuple(names))
+            lists[split] = ImageSet(file, tuple(names), {name: mask for name, mask in rows if mask})
             if repeated := [name for name, count in names.items() if count > 1]:
                 detail = f"names {len(repeated)} images more than once, such as {short(repeated[0])}; name each once"
                 flaws.add(Defect(DefectKind.REPEATED_ID, file, detail))
-    known = {split: lists.get(split, ImageSet(file, ())) for split, file in files.items()}
-    return ImageSets(known, flaws.defects, tuple(split for split in files if split not in lists))
+    read = {split: lists.get(split, ImageSet(listed.file, ())) for split, listed in files.items()}
+    return ImageSets(read, flaws.defects, tuple(split for split in files if split not in lists))
 
 
-def _names_in(file: Path) -> list[str]:
-    """Each line, or the part in quotes (CVAT quotes names with spaces)."""
-    lines = [line.strip() for line in read_text(file, most=MAX_BYTES).splitlines()]
-    written = [line for line in lines if line and not line.startswith("#")]
-    return [line.split('"')[1] if line.startswith('"') else line for line in written]
+def _names_in(listed: SplitList, known: Collection[str]) -> list[tuple[str, str]]:
+    """The name of the image in each line, and that of the mask or ''."""
+
+    def fits(cell: str) -> bool:
+        return resolve_name(cell, known) is not None
+
+    rows = without_header(listed.read(), fits)
+    at = column(rows, fits) or 0
+    named = [(row[at], [cell for cell in row[at + 1 :] if has_image_name(cell)]) for row in rows if at < len(row)]
+    return [(name, masks[0] if masks else "") for name, masks in named if name]
 
 
 def resolve_name(written: str, known: Collection[str]) -> str | None:
     """The known name that a line refers to: the line or its first word, with or without extension and folders."""
-    for text in dict.fromkeys((written, written.split()[0])):
+    for text in dict.fromkeys((written, *written.split()[:1])):
         path = PurePosixPath(text.replace("\\", "/"))
         bare = path.with_suffix("") if path.suffix.lower() in IMAGE_EXTENSIONS else path
         for name in (text, str(bare), bare.name):
@@ -104,22 +129,22 @@ def resolve_name(written: str, known: Collection[str]) -> str | None:
 
 def without_overlaps(lists: Mapping[str, ImageSet]) -> ImageSets:
     """Keep a name that is in two lists in the first of them; in the other it is a defect."""
-    home: dict[str, Path] = {}
+    home: dict[str, str] = {}
     kept: dict[str, ImageSet] = {}
     defects: list[Defect] = []
-    for split, (file, names) in lists.items():
+    for split, (file, names, masks) in lists.items():
         shared = [name for name in names if name in home]
         defects += (
             Defect(
                 DefectKind.LEAK,
                 file,
-                f"names {short(name)}, and so does {home[name].name}: an image can be in one split only; take it out "
-                "of one list",
+                f"names {short(name)}, and so does {lists[home[name]].file.name}: an image can be in one split only; "
+                "take it out of one list",
             )
             for name in shared
         )
-        home |= {name: file for name in names if name not in home}
-        kept[split] = ImageSet(file, tuple(name for name in names if home[name] == file))
+        home |= {name: split for name in names if name not in home}
+        kept[split] = ImageSet(file, tuple(name for name in names if home[name] == split), masks)
     return ImageSets(kept, tuple(defects))
 
 
@@ -134,17 +159,20 @@ def divided_by_lists(listing: ParsedDataset, folder: Path) -> ParsedDataset:
     Images in no list are training images if there is no list of train; otherwise they belong to a list that is empty or
     unreadable, and without such a list they are left out. A test split without masks is left out.
     """
-    files = _lists(folder)
-    if not files:
-        return listing
     by_name = _by_name(listing.splits["train"])
     names = {name for name, id in by_name.items() if id is not None}
-    read = read_lists(files)
+    found_lists, flaws = find_lists(
+        list_places(folder), SPLIT_NAMES, lambda name: resolve_name(name, names) is not None
+    )
+    if not found_lists:
+        return replace(listing, defects=(*listing.defects, *flaws))
+    files = {split: listed.file for split, listed in found_lists.items()}
+    read = read_lists(found_lists, names)
     found = {
         split: {line: by_name[known] if (known := resolve_name(line, names)) else None for line in listed.names}
         for split, listed in read.lists.items()
     }
-    notes = [f"divided by {', '.join(file.name for file in files.values())}"]
+    notes = [f"divided by {', '.join(dict.fromkeys(file.name for file in files.values()))}"]
     defects = listing.defects
     if UNLABELLED_SPLIT in found and UNLABELLED_SPLIT not in read.unknown and not any(found[UNLABELLED_SPLIT].values()):
         notes.append(f"the test split ({files[UNLABELLED_SPLIT]}) has no masks and was left out")
@@ -156,7 +184,8 @@ def divided_by_lists(listing: ParsedDataset, folder: Path) -> ParsedDataset:
     home = {name: split for split, listed in parted.lists.items() for name in listed.names}
     rest = next(iter(read.unknown), "") if "train" in files else "train"
     splits: dict[str, list[Record]] = {split: [] for split in ("train", *found)}
-    for record in listing.splits["train"]:
+    records, lost = _with_named_masks(listing.splits["train"], found, read.lists, folder)
+    for record in records:
         splits.setdefault(home.get(record.id, rest), []).append(record)
     if left_out := splits.pop("", []):
         notes.append(f"{len(left_out)} images are in none of these lists and were left out")
@@ -167,7 +196,7 @@ def divided_by_lists(listing: ParsedDataset, folder: Path) -> ParsedDataset:
         listing,
         splits={split: tuple(records) for split, records in splits.items()},
         notes=(*listing.notes, *notes),
-        defects=(*defects, *read.defects, *parted.defects, *absent),
+        defects=(*defects, *flaws, *read.defects, *parted.defects, *lost, *absent),
     )
 
 
@@ -193,18 +222,95 @@ def _without_images_of(lines: Iterable[str], defects: tuple[Defect, ...]) -> tup
     )
 
 
-def _lists(folder: Path) -> dict[str, Path]:
-    """The list of each split; next to a list of train, the list of val may have a rare name."""
+def _with_named_masks(
+    records: Iterable[Record],
+    found: Mapping[str, Mapping[str, str | None]],
+    lists: Mapping[str, ImageSet],
+    root: Path,
+) -> tuple[list[Record], list[Defect]]:
+    """The records with the masks that lists name for them, and a defect for each mask that does not exist."""
+    masks: dict[str, Path] = {}
+    defects: list[Defect] = []
+    records = list(records)
+    paired = {record.id: record.mask.name for record in records if record.mask}
+    for split, lines in found.items():
+        file, _, named = lists[split]
+        for line, id in lines.items():
+            if id is not None and line in named:
+                mask = listed_file(named[line], file=file, root=root)
+                if mask is None and PurePosixPath(named[line].replace("\\", "/")).name == paired.get(id):
+                    continue  # the names agree, as those of the image do
+                if mask is None:
+                    defects.append(no_such_file(file, named[line]))
+                else:
+                    masks[id] = mask
+    return [replace(record, mask=masks.get(record.id, record.mask)) for record in records], defects
+
+
+def no_such_file(file: Path, name: str) -> Defect:
+    """The defect of a list that names a file which does not exist in the dataset."""
+    detail = f"names {short(name)}, and no path inside the dataset leads to it; correct the list or add the file"
+    return Defect(DefectKind.ABSENT, file, detail)
+
+
+def list_places(folder: Path) -> list[Path]:
+    """The folders in which lists are looked for."""
     inner = child_folder(folder, LIST_FOLDERS)
-    places = [folder, inner] if inner else [folder]
+    return [folder, inner] if inner else [folder]
 
-    def called(names: Sequence[str]) -> Path | None:
-        return next((file for place in places for name in names if (file := child_file(place, f"{name}.txt"))), None)
 
-    found = {split: called(names) for split, names in SPLIT_NAMES.items()}
-    if found["train"] and not found["val"]:
-        found["val"] = called(RARE_VAL_NAMES)
-    return {split: file for split, file in found.items() if file is not None}
+def listed_pairs(root: Path, places: Sequence[Path], splits: SplitNames) -> dict[str, MatchedFiles]:
+    """The pairs that the lists of a dataset name, whatever the folders and names of the files are.
+
+    Empty if there is no list of train whose lines name an image and a mask that exist. A line of which only one exists
+    is a defect; so is an image that is listed twice.
+    """
+
+    def is_listed(name: str) -> bool:
+        return any(listed_file(name, file=place / "list", root=root) for place in places)
+
+    files, flaws = find_lists(places, splits, is_listed)
+    rows: dict[str, list[tuple[Row, list[Path | None]]]] = {}
+    for split, listed in files.items():
+        try:
+            named = [tuple(cell for cell in row if has_image_name(cell)) for row in listed.read()]
+        except DefectError:
+            return {}
+        rows[split] = [(row, [listed_file(name, file=listed.file, root=root) for name in row]) for row in named if row]
+    if not any(len(row) > 1 and all(paths) for row, paths in rows.get("train", ())):
+        return {}
+    every = [paths[0] for some in rows.values() for _, paths in some if paths[0]]
+    folder = Path(os.path.commonpath([path.parent for path in every]))
+    home: dict[Path, str] = {}
+    pairs: dict[str, MatchedFiles] = {}
+    for split, some in rows.items():
+        file, records = files[split].file, list[Record]()
+        defects = list(flaws) if not pairs else []
+        if split == UNLABELLED_SPLIT and some and all(len(row) == 1 for row, _ in some):
+            pairs[split] = MatchedFiles((), notes=(f"the test split ({file}) has no masks and was left out",))
+            continue
+        for row, (image, *masks) in some:
+            if image is None or not masks or masks[0] is None:
+                lost = next((name for name, path in zip(row, (image, *masks), strict=True) if path is None), row[0])
+                detail = f"names no mask for {short(row[0])}, as its other lines do; add it"
+                is_bare = image is not None and not masks
+                defects.append(Defect(DefectKind.MISSING_MASK, file, detail) if is_bare else no_such_file(file, lost))
+            elif image in home:
+                detail = f"names {short(row[0])} again, listed in {home[image]} already; an image can be listed once"
+                kind = DefectKind.REPEATED_ID if home[image] == file.name else DefectKind.LEAK
+                defects.append(Defect(kind, file, detail))
+            else:
+                home[image] = file.name
+                records.append(Record(key_of(image, folder), image, masks[0]))
+        note = f"{file.name} names the mask of each image"
+        pairs[split] = MatchedFiles(tuple(records), tuple(defects), (note,))
+    left_out = [path for path in list_images(folder) if path not in home] if folder != root else []
+    left_out = [path for path in left_out if path.parent in {image.parent for image in home}]
+    if left_out:
+        first = pairs["train"]
+        note = f"{len(left_out)} images in {folder} are in none of the lists and were left out"
+        pairs["train"] = replace(first, notes=(*first.notes, note))
+    return pairs
 
 
 def _by_name(records: Iterable[Record]) -> dict[str, str | None]:

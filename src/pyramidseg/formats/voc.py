@@ -27,7 +27,7 @@ from pyramidseg.formats.dataset_format import (
 from pyramidseg.formats.paired import IMAGE_FOLDERS
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair
 from pyramidseg.formats.paths import child_file, child_folder
-from pyramidseg.formats.split_files import ImageSet, ImageSets, read_image_sets
+from pyramidseg.formats.split_files import ImageSet, ImageSets, image_sets_folder, listed_pairs, read_image_sets
 from pyramidseg.images.image_files import list_images
 
 _NAMES = (
@@ -50,6 +50,7 @@ class VocFiles:
     images: Side
     masks: Side
     sets: ImageSets
+    splits: SplitNames
 
 
 def detect(folder: Path, splits: SplitNames) -> VocFiles | None:
@@ -73,13 +74,16 @@ def detect(folder: Path, splits: SplitNames) -> VocFiles | None:
     sets = read_image_sets(folder, splits, {*image_side.keys, *mask_side.keys})
     if not sets.lists and splits != SPLIT_NAMES:  # a YAML file names lists that do not exist
         return None
-    return VocFiles(folder, image_side, mask_side, sets)
+    return VocFiles(folder, image_side, mask_side, sets, splits)
 
 
 def read(found: VocFiles) -> ParsedDataset:
     """Pair images with masks: those of each list, or all that have masks if there are no lists."""
     images, masks, sets = found.images, found.masks, found.sets
-    if sets.lists:
+    place = image_sets_folder(found.folder)
+    if sets.lists and place and (named := listed_pairs(found.folder, [place], found.splits)):
+        pairs, sets = named, ImageSets({})
+    elif sets.lists:
         pairs = _by_lists(images, masks, sets, from_cvat=child_file(found.folder, "labelmap.txt") is not None)
     else:
         pairs = {"train": _all_with_masks(images, masks)}
@@ -119,7 +123,7 @@ def _by_lists(images: Side, masks: Side, sets: ImageSets, *, from_cvat: bool) ->
         lists[split] = ImageSet(lists[split].file, tuple(sorted(unlisted)))
         note = f"{len(unlisted)} masks in {masks.folder} are in none of the lists and are inspected as {split}"
     pairs: dict[str, MatchedFiles] = {}
-    for split, (file, names) in lists.items():
+    for split, (file, names, _) in lists.items():
         bare = [name for name in names if name not in known_masks]
         if split == "test" and len(bare) == len(names):
             pairs[split] = MatchedFiles((), notes=(f"the test split ({file}) has no masks and was left out",))
