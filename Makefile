@@ -7,7 +7,7 @@ READY := .venv/.ready
 BIN_DOCS := .venv-docs/bin
 READY_DOCS := .venv-docs/.ready
 
-.PHONY: demo test test-fast coverage check docs format lock clean
+.PHONY: demo test test-fast test-clients coverage check docs format lock clean
 
 demo: $(READY)
 	$(BIN)/pyramidseg demo --out runs/demo --overwrite
@@ -27,6 +27,24 @@ test-fast: $(READY)
 coverage: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --max-worker-restart 0 \
 		--dist loadfile --cov --cov-report term:skip-covered --cov-report html:runs/coverage
+
+# Tests with the real programs that people use, each in an environment of its own on top of .venv:
+# tests/clients/NAME has its packages (requirements.txt, made from requirements.in) and its tests.
+CLIENTS := $(notdir $(patsubst %/,%,$(dir $(wildcard tests/clients/*/requirements.in))))
+
+test-clients: $(CLIENTS:%=test-client-%)
+
+test-client-%: .venv-clients/%/.ready
+	OMP_NUM_THREADS=1 .venv-clients/$*/bin/python -m pytest tests/clients/$*
+
+.venv-clients/%/.ready: tests/clients/%/requirements.txt $(READY)
+	test -x .venv-clients/$*/bin/python || $(BIN)/python -m venv .venv-clients/$*
+	$(BIN)/uv pip install --quiet --python .venv-clients/$*/bin/python --require-hashes --requirement $<
+	$(BIN)/python -c "import site; print('import site; site.addsitedir(%r)' % site.getsitepackages()[0])" \
+		> "$$(.venv-clients/$*/bin/python -c 'import site; print(site.getsitepackages()[0])')/project.pth"
+	touch $@
+
+.PRECIOUS: .venv-clients/%/.ready
 
 check: $(READY)
 	$(BIN)/ruff format --check
@@ -63,6 +81,10 @@ lock: $(READY)
 		--custom-compile-command "make lock" --group dev pyproject.toml --output-file requirements-dev.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --group docs --output-file requirements-docs.lock
+	for folder in tests/clients/*/; do \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+			--custom-compile-command "make lock" "$$folder/requirements.in" --output-file "$$folder/requirements.txt"; \
+	done
 
 clean:
-	rm -rf .venv .venv-docs runs
+	rm -rf .venv .venv-docs .venv-clients runs

@@ -7,6 +7,7 @@ replace an object as a whole, so a killed process leaves no half-written one.
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,8 +121,10 @@ def _open(url: str) -> tuple[Any, str]:
 
 def _remote_file(url: str, info: dict[str, Any]) -> RemoteFile:
     stamps = (info.get(name) for name in ("ETag", "etag", "LastModified", "last_modified", "mtime", "created"))
+    stamp = next((stamp for stamp in stamps if stamp), "")
     size = info.get("size")
-    return RemoteFile(url, -1 if size is None else int(size), str(next((stamp for stamp in stamps if stamp), "")))
+    stamp = stamp.timestamp() if isinstance(stamp, datetime) else stamp  # listings and single answers differ in type
+    return RemoteFile(url, -1 if size is None else int(size), str(stamp))
 
 
 @contextmanager
