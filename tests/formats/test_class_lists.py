@@ -109,7 +109,7 @@ def test_every_damaged_line_is_named(tmp_path: Path) -> None:
 
 def test_list_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_bytes(b"\xff\xfe\x00")
-    assert flaws_of(tmp_path, "classes.txt") == ["is not UTF-8 text; save it in that encoding"]
+    assert flaws_of(tmp_path, "classes.txt") == ["is not UTF-8 text (probably UTF-16); save it as UTF-8"]
 
 
 def test_huge_list_is_refused(tmp_path: Path) -> None:

@@ -123,6 +123,8 @@ def parse_points(coordinates: object, *, where: Location) -> Ring:
         numbers: NDArray[Any] = np.array(coordinates, np.float64)
     except (TypeError, ValueError, OverflowError):
         raise where.error("coordinates must be numbers, x and y of each point") from None
+    if numbers.ndim == 0:
+        raise where.error("coordinates are not in a list of their own; use one for each polygon ([[x1, y1, ...]])")
     if (numbers.ndim == 1 and numbers.size % 2) or (numbers.ndim == 2 and numbers.shape[1] != 2):
         raise where.error(f"{numbers.size} coordinates: every point needs an x and a y")
     if numbers.ndim not in (1, 2):

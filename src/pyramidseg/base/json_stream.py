@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.text_files import LFS_DETAIL, LFS_POINTER, likely_encoding
 
 MAX_VALUE = 2**24
 """Bytes of the longest single value, such as an annotation; Python objects may take twenty times as much memory."""
@@ -156,6 +157,8 @@ class _Text:
         self._more()
         if self.buffer.startswith("\xef\xbb\xbf"):  # the byte order mark of some Windows programs
             self.place = 3
+        elif self.buffer.startswith(LFS_POINTER.decode()):
+            raise DefectError(DefectKind.FOREIGN, path, LFS_DETAIL)
         elif self.buffer.startswith(_UTF16):
             raise self.error("text in UTF-16, and UTF-8 is needed", "save it in that encoding")
 
@@ -192,8 +195,9 @@ class _Text:
                     return Member(key, value, start, self.offset)
             except RecursionError:
                 raise self.error("values nested too deeply") from None
-            except UnicodeDecodeError:
-                raise self.error("text that is not UTF-8") from None
+            except UnicodeDecodeError as error:
+                what = f"text that is not UTF-8 (probably {likely_encoding(error.object)})"
+                raise self.error(what, "save it as UTF-8") from None
             except ValueError as error:
                 if self.ended:
                     raise self._malformed(error) from None

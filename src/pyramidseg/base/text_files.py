@@ -1,5 +1,7 @@
 """Reading the text files of datasets (lists, annotations, YAML), with limits against hostile files."""
 
+import codecs
+import re
 from itertools import accumulate
 from pathlib import Path
 
@@ -15,6 +17,10 @@ MAX_YAML_BYTES = 2**19
 
 MAX_YAML_DEPTH = 50
 """Deepest nesting of brackets: PyYAML's time grows with its square."""
+
+LFS_POINTER = b"version https://git-lfs"
+LFS_DETAIL = "is a Git LFS pointer, not the file itself; fetch the content with: git lfs pull"
+"""Start of a pointer that git leaves where the content was not downloaded, and what to do about it."""
 
 
 def read_text(file: Path, *, most: int = MAX_BYTES) -> str:
@@ -32,10 +38,22 @@ def read_text(file: Path, *, most: int = MAX_BYTES) -> str:
         raise DefectError(kind, file, detail) from None
     if len(data) > most:
         raise DefectError(DefectKind.BAD_ANNOTATION, file, f"is larger than {most / 2**20:g} MB, the limit")
+    if data.startswith(LFS_POINTER):
+        raise DefectError(DefectKind.FOREIGN, file, LFS_DETAIL)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise DefectError(DefectKind.BAD_ANNOTATION, file, "is not UTF-8 text; save it in that encoding") from None
+        detail = f"is not UTF-8 text (probably {likely_encoding(data)}); save it as UTF-8"
+        raise DefectError(DefectKind.BAD_ANNOTATION, file, detail) from None
+
+
+def likely_encoding(data: bytes) -> str:
+    """The most likely name of the encoding of text that is not UTF-8."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    runs = re.findall(rb"[\x80-\xff]+", data)
+    is_paired = sum(len(run) % 2 == 0 for run in runs) > len(runs) / 2  # letters with accents are single bytes
+    return "GB18030" if is_paired else "Windows-1252"
 
 
 def is_number(text: str, *, most: int) -> bool:

@@ -45,6 +45,8 @@ class UnknownValuesError(DefectError):
         verdict, next_step = "are not known classes", NEXT_STEP
         if len(pixels) == 1:
             verdict, next_step = "is not a known class", "add it to classes, or list it under ignore"
+        if len(pixels) > MAX_CLASSES and not isinstance(self.source, IndexValues):
+            next_step = "it looks like a picture, or labels blended with one: replace it by the mask"
         super().__init__(
             DefectKind.UNKNOWN_VALUE,
             path,

@@ -3,7 +3,8 @@
 | file | content of a line | source |
 |---|---|---|
 | `labelmap.txt` | `name:r,g,b:parts:actions` | CVAT |
-| `class_dict.csv` | `name,r,g,b`, after a header of these words | CamVid of Kaggle, DeepGlobe |
+| `class_mapping.csv` | `class_name,class_color`, a colour as `r g b` | Darwin |
+| `class_dict.csv`, `colormap.csv` | `name,r,g,b`, after a header of these words | CamVid of Kaggle, DeepGlobe |
 | `label_colors.txt` | `r g b name` | CamVid |
 | `_classes.csv` | `Pixel Value, Class`, after a header of these words | Roboflow |
 | `class_names.txt`, `codes.txt`, `classes.txt` | a name | LabelMe's labelme2voc, fastai |
@@ -47,7 +48,7 @@ def find_class_list(folder: Path) -> ClassList:
     """
     found = [(file, parse) for name, parse in PARSERS.items() if (file := child_file(folder, name)) is not None]
     if not found:
-        return ClassList()
+        return ClassList(notes=tuple(_unread_lists(folder)))
     file, parse = found[0]
     flaws = DefectCollector()
     labels: list[SourceLabel] = []
@@ -62,6 +63,17 @@ def find_class_list(folder: Path) -> ClassList:
         return ClassList(defects=flaws.defects)
     others = "".join(f"; {other.name} is not read" for other, _ in found[1:])
     return ClassList(tuple(labels), (f"{file.name} names the classes{others}",))
+
+
+def _unread_lists(folder: Path) -> Iterator[str]:
+    """Notes on files that may name the classes but are not read: under other names, or one level above the dataset."""
+    for name, advice in UNREAD.items():
+        if (file := child_file(folder, name)) is not None:
+            yield f"{file} may name the classes but is not read: {advice}"
+    above = folder.resolve().parent
+    for name in PARSERS:
+        if (file := child_file(above, name)) is not None:
+            yield f"{file} is outside the dataset and not read: copy it into {folder} if it names the classes"
 
 
 def voc_color(index: int) -> Color:
@@ -102,6 +114,13 @@ def _label_colors(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterat
             yield _label(file, number, parts[3] if len(parts) == 4 else "", position, color)
 
 
+def _class_mapping(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
+    for position, row in enumerate(_table(file, lines, flaws, columns=("class_name", "class_color"))):
+        with flaws.collect():
+            color = _color(file, row.number, row.line, row.cells["class_color"].split())
+            yield _label(file, row.number, row.cells["class_name"], position, color)
+
+
 def _roboflow(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
     for row in _table(file, lines, flaws, columns=("pixel value", "class")):
         value = row.cells["pixel value"]
@@ -128,6 +147,8 @@ PARSERS: dict[str, Callable[[Path, Numbered, DefectCollector], Iterator[SourceLa
     "class_dict.csv": _class_dict,
     "class_dict_seg.csv": _class_dict,
     "label_class_dict.csv": _class_dict,
+    "colormap.csv": _class_dict,
+    "class_mapping.csv": _class_mapping,
     "label_colors.txt": _label_colors,
     "_classes.csv": _roboflow,
     "class_names.txt": _names,
@@ -135,6 +156,12 @@ PARSERS: dict[str, Callable[[Path, Numbered, DefectCollector], Iterator[SourceLa
     "classes.txt": _names,
 }
 """The parser of a file, by its name in lower case; malformed lines are defects."""
+
+UNREAD = {
+    "labels.txt": "rename it class_names.txt if it has one name a line, or list them under classes in a YAML file",
+    "classes.json": "list its classes in a YAML file (classes: [{name: road, color: [128, 64, 128]}, ...])",
+}
+"""Files that often name classes but have no fixed content, and the next step."""
 
 
 def _lines(file: Path) -> list[tuple[int, str]]:

@@ -3,16 +3,20 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from pyramidseg.base.defects import DESCRIPTIONS, Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError, nearest
+from pyramidseg.base.json_stream import members
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, PartialMatch, SplitNames
 from pyramidseg.formats.json_kind import json_kind
 from pyramidseg.formats.paths import content, subfolders
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousDatasetError
+from pyramidseg.images.decode import read_header
+from pyramidseg.images.image_files import is_image_name
 
 Formats = Mapping[str, DatasetFormat[Any]]
 
@@ -79,7 +83,10 @@ def detect_format(root: Path, splits: SplitNames, *, formats: Formats, source: P
             raise _several_formats(folder, fitting, source=source)
         if fitting:
             return fitting[0]
-    raise DataError(_not_recognised(root, splits, formats, partial_matches))
+    detail = _not_recognised(root, splits, formats, partial_matches)
+    if splits == SPLIT_NAMES and (pairs := _folder_pairs(root)):
+        raise AmbiguousDatasetError(source, detail.removeprefix(f"{root}: "), pairs)
+    raise DataError(detail)
 
 
 def refuse_defects(root: Path, defects: Sequence[Defect]) -> None:
@@ -168,7 +175,7 @@ def _not_recognised(root: Path, splits: SplitNames, formats: Formats, partial: S
     inside = [path for path in subfolders(root)[:_MAX_FOLDERS] if _fitting_formats(path, splits, formats)[0]]
     found = [f"found {_describe(root)}", *map(str, partial)]
     if damaged := _damaged_json(root):
-        found.append(f"cannot be read as JSON: {first_few(damaged, limit=_SHOWN)}")
+        found.append(f"cannot be read as JSON: {first_few(damaged, limit=_SHOWN)} ({_json_error(damaged[0])})")
     if inside:
         found.append(f"these folders in it are datasets themselves: name {first_few(inside, limit=_SHOWN)}")
     return (
@@ -182,6 +189,44 @@ def _damaged_json(root: Path) -> list[Path]:
     folders = [root, *subfolders(root)[:_MAX_FOLDERS]]
     files = [path for folder in folders for path in content(folder) if path.suffix.lower() == ".json"]
     return [path for path in files[:_MAX_FOLDERS] if path.is_file() and json_kind(path) == "damaged"]
+
+
+def _json_error(file: Path) -> str:
+    try:
+        for _ in members(file):
+            pass
+    except DataError as error:
+        return str(error).removeprefix(f"{file}: ")
+    return ""
+
+
+def _folder_pairs(root: Path) -> list[Alternative]:
+    """Dataset files that name two folders of images whose file names agree, the likely masks second."""
+    inner = [root, *subfolders(root)[:_MAX_FOLDERS]]
+    folders = [folder for place in inner for folder in subfolders(place)[:_MAX_FOLDERS]]
+    stems = {folder: {file.stem for file in content(folder) if is_image_name(file.name)} for folder in folders}
+    filled = sorted((folder for folder in folders if stems[folder]), key=_looks_like_masks)
+    return [
+        Alternative(
+            f"{len(stems[images] & stems[masks])} names agree",
+            {"train": {"images": _below(images, root), "masks": _below(masks, root)}},
+        )
+        for images, masks in combinations(filled, 2)
+        if 2 * len(stems[images] & stems[masks]) >= len(stems[images])
+    ][:_SHOWN]
+
+
+def _looks_like_masks(folder: Path) -> tuple[bool, bool]:
+    """Whether a folder's first image is stored without loss, and whether it has a single channel."""
+    file = next(file for file in content(folder) if is_image_name(file.name))
+    try:
+        return file.suffix.lower() not in (".jpg", ".jpeg"), read_header(file).channels == 1
+    except DataError:
+        return False, False
+
+
+def _below(folder: Path, root: Path) -> str:
+    return folder.relative_to(root).as_posix()
 
 
 def _describe(root: Path) -> str:

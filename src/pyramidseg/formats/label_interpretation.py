@@ -1,5 +1,6 @@
 """Interpretations of mask values that no class list explains, as proposals that only the user can confirm."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,9 @@ GREY_FROM = 128
 
 STRAY_SHARE = 0.02
 """Values that together have no larger share of the pixels are proposed as stray values instead of classes."""
+
+OVERLAY_OTHERS = 64
+"""If no more colours are in the other masks, a mask with hundreds is named instead of the whole dataset."""
 
 COLOR_SHARE = 0.01
 """Of more colours than there can be classes, those with this share of the pixels are proposed as classes."""
@@ -162,6 +166,14 @@ def _occurrences(counts: ValueCounts, values: Sequence[int]) -> str:
 def interpret_colors(counts: ValueCounts) -> tuple[str, list[Interpretation]]:
     """The same for colours that no class list names."""
     if len(counts.pixels) > MAX_CLASSES:
+        ((file, new),) = Counter(counts.first.values()).most_common(1)
+        if 2 <= len(counts.pixels) - new <= OVERLAY_OTHERS:
+            detail = (
+                f"{file} contains {new} colours, and the masks before it {len(counts.pixels) - new}: it looks like a "
+                "picture, or labels blended with one; replace it by the mask"
+            )
+            entries = _color_entries([color for color in counts.pixels if counts.first[color] != file])
+            return detail, [Interpretation("each colour of the other masks is a class", classes=entries)]
         frequent = [color for color in counts.pixels if counts.share(color) >= COLOR_SHARE]
         detail = (
             f"the masks contain more than {MAX_CLASSES} colours, as photographs do and labels do not; smoothed or JPEG "

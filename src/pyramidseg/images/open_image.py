@@ -18,6 +18,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.text_files import LFS_DETAIL, LFS_POINTER
 from pyramidseg.images.file_checks import check_pixel_count, decoding_errors, several_pages
 from pyramidseg.images.tiff import TIFF_SIGNATURES, TiffHeader, decode_tiff, is_further_page, read_tiff_header
 
@@ -51,6 +52,8 @@ class OpenImage:
         if not self._start:
             raise DefectError(DefectKind.EMPTY, path, "the file is empty; replace or remove it")
         self._plugin = next((plugin for matches, plugin in _FORMATS if matches(self._start)), None)
+        if self._start.startswith(LFS_POINTER):
+            raise DefectError(DefectKind.FOREIGN, path, LFS_DETAIL)
         if self._plugin is None:
             raise DefectError(
                 DefectKind.FOREIGN,
