@@ -10,6 +10,7 @@ from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import UNLABELLED_SPLIT
+from pyramidseg.formats.name_matching import match_names
 from pyramidseg.images.image_files import list_images
 
 MASK_SUFFIXES = (
@@ -102,8 +103,13 @@ def pair_folders(images: Path, masks: Path) -> MatchedFiles:
 
 
 def pair_by_suffix(images: Side, masks: Side) -> MatchedFiles:
-    """Pair by keys without the suffix that the names of all masks, or of all images, have, with a note."""
+    """Pair by keys without the suffix that the names of all masks, or of all images, have, with a note.
+
+    Where files remain without a partner, a one-to-one matching of all names without common affixes (`match_names`) is
+    taken, with a note. If there is none and no name agrees, a single defect shows an example of each side.
+    """
     image_suffix, mask_suffix = "", ""
+    all_images, all_masks = images, masks
     if set(images.keys).isdisjoint(masks.keys):
         mask_suffix = _common_suffix(masks.keys, MASK_SUFFIXES)
         image_suffix = _common_suffix(images.keys, IMAGE_SUFFIXES)
@@ -113,9 +119,25 @@ def pair_by_suffix(images: Side, masks: Side) -> MatchedFiles:
             image_suffix = ""
         masks = masks.without(mask_suffix)
     pairs = pair(images, masks)
+    if pairs.defects and (match := match_names(all_images.keys, all_masks.keys)):
+        partners = zip(all_images.keys, all_images.files, match.partners, strict=True)
+        records = tuple(Record(key, file, all_masks.files[place]) for key, file, place in partners)
+        return MatchedFiles(records, notes=(f"images and masks are paired by their names without {match.rule}",))
+    if not pairs.records and len(images.files) > 1 and len(masks.files) > 1:
+        return MatchedFiles((), (_no_pairs(all_images, all_masks),))
     suffixes = (("masks", mask_suffix), ("images", image_suffix))
     notes = tuple(f"the names of all {what} have the suffix {suffix!r}" for what, suffix in suffixes if suffix)
     return replace(pairs, notes=(*notes, *pairs.notes))
+
+
+def _no_pairs(images: Side, masks: Side) -> Defect:
+    """One defect for all files, as their names do not agree at all."""
+    detail = (
+        f"none of its {len(masks.files)} masks, such as {masks.files[0].name}, agrees in its name with one of the "
+        f"{len(images.files)} images in {images.folder}, such as {images.files[0].name}; rename them, or write lines "
+        "such as images/a.jpg masks/b.png to train.txt and val.txt"
+    )
+    return Defect(DefectKind.MISSING_IMAGE, masks.folder, detail)
 
 
 def pair(images: Side, masks: Side) -> MatchedFiles:

@@ -1,0 +1,82 @@
+"""Match two sets of names by what differs within each set."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pyramidseg.images.image_files import IMAGE_EXTENSIONS
+
+
+class NameMatch(NamedTuple):
+    """A one-to-one matching.
+
+    Attributes:
+        partners: for each name of the first set the position of its partner in the second.
+        rule: the affixes that were ignored, as messages say it.
+    """
+
+    partners: tuple[int, ...]
+    rule: str
+
+
+def match_names(first: Sequence[str], second: Sequence[str]) -> NameMatch | None:
+    """Match names by their cores: what is left without the prefix and the suffix that all names of a set share.
+
+    `img_001`, `img_002` and `001_mask`, `002_mask` have the cores `001` and `002`. An affix ends between words, numbers
+    and separators, never inside a number or a word: `img_10` is not the partner of `mask_11`. Folders must agree.
+    A second extension of an image (`a.jpg.png`) is not part of a name, and numbers match without their leading zeros
+    (`1`, `001`) where they do not match with them.
+
+    Returns:
+        None unless the cores of each set are unique and both sets have the same ones; for fewer than two names, too.
+    """
+    if len(first) != len(second) or len(first) < 2:
+        return None
+    (cores, affixes), (others, other_affixes) = _cores(first), _cores(second)
+    rule = f"{affixes} of the images and {other_affixes} of the masks"
+    for padded in (True, False):
+        keys, partners = ([core if padded else _without_zeros(core) for core in some] for some in (cores, others))
+        places = {key: place for place, key in enumerate(partners)}
+        if len(places) == len(set(keys)) == len(keys) and places.keys() == set(keys):
+            return NameMatch(
+                tuple(places[key] for key in keys), rule if padded else f"{rule}, and zeros before numbers"
+            )
+    return None
+
+
+def _cores(names: Sequence[str]) -> tuple[list[str], str]:
+    """The folder and core of each name, and the affixes that were removed."""
+    parts = [name.rpartition("/") for name in names]
+    lasts = [_without_extension(last) for _, _, last in parts]
+    start = _common_start(lasts)
+    start = next(cut for cut in range(start, -1, -1) if all(_is_between(last, cut) for last in lasts))
+    rests = [last[start:] for last in lasts]
+    end = _common_start([rest[::-1] for rest in rests])
+    end = next(cut for cut in range(end, -1, -1) if all(_is_between(rest, len(rest) - cut) for rest in rests))
+    cores = [f"{folder}/{rest[: len(rest) - end]}" for (folder, _, _), rest in zip(parts, rests, strict=True)]
+    return cores, f"{lasts[0][:start]!r} and {rests[0][len(rests[0]) - end :]!r}"
+
+
+def _common_start(names: Sequence[str]) -> int:
+    """The number of characters that all names begin with."""
+    low, high = min(names), max(names)  # all others are between them
+    return next(
+        (place for place, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high))
+    )
+
+
+def _is_between(name: str, cut: int) -> bool:
+    """Whether a cut is at an end of a name or next to a separator, or between a letter and a digit."""
+    if not 0 < cut < len(name):
+        return True
+    before, after = name[cut - 1], name[cut]
+    return not (before.isalnum() and after.isalnum()) or before.isdigit() != after.isdigit()
+
+
+def _without_extension(name: str) -> str:
+    stem, dot, extension = name.rpartition(".")
+    return stem if dot and f".{extension.lower()}" in IMAGE_EXTENSIONS else name
+
+
+def _without_zeros(core: str) -> str:
+    return re.sub(r"(?<!\d)0+(?=\d)", "", core)
