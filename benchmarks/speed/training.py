@@ -32,9 +32,10 @@ from pyramidseg.studies.timing import Timing, alternate
 from pyramidseg.training.checkpoint import CheckpointClock, Identity
 from pyramidseg.training.components import TrainingComponents
 from pyramidseg.training.interrupt import StopRequest
-from pyramidseg.training.loop import Checkpoints, plan_segmentation, train_epoch
+from pyramidseg.training.loop import plan_segmentation, train_epoch
 from pyramidseg.training.progress import TrainingProgress
 from pyramidseg.training.run_folder import RunFolder
+from pyramidseg.training.saved_state import Checkpoints
 
 ENCODER = "resnet18"
 

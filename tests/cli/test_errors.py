@@ -15,6 +15,7 @@ import pyramidseg as ps
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import PyramidSegError
 from pyramidseg.cli.main import main
+from pyramidseg.model import encoder_weights
 from support import TINY, TINY_SETTINGS, process_environment
 
 
@@ -244,6 +245,20 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     for words in ("train: 20 images", "steps per epoch", "nothing was trained"):
         assert words in said
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_downloads_no_weights_and_says_which_the_run_would_load(
+    capsys: pytest.CaptureFixture[str], scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder_weights, "fetch_weights", None)
+    monkeypatch.setattr(encoder_weights, "find_package", lambda name: None)
+    words = ["train", str(scenes), "--dry-run", "--crop", "64", "--encoder", "resnet18", "data.normalization=encoder"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "encoder weights resnet18.tv_in1k" in said
+    assert "mean 0.485, 0.456, 0.406" in said
+    assert main([*words, "--encoder-weights", "a_tag"]) == 2
+    assert "encoder_weights=a_tag is neither a file nor a pretrained tag" in capsys.readouterr().err
 
 
 def test_a_dry_run_needs_no_run_folder(

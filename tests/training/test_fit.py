@@ -18,7 +18,8 @@ from pyramidseg.base.overrides import load_config, parse_override
 from pyramidseg.model.bundle import read_bundle
 from pyramidseg.training import loop
 from pyramidseg.training.checkpoint import CheckpointClock
-from pyramidseg.training.loop import Run, require_finite
+from pyramidseg.training.finite_checks import require_finite
+from pyramidseg.training.loop import Run
 from pyramidseg.training.progress import TrainingProgress
 from support import TINY
 

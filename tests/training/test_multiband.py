@@ -16,8 +16,9 @@ from pyramidseg.data.normalization import measure_normalization
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.decode import read_image
 from pyramidseg.training.checkpoint import run_identity
-from pyramidseg.training.loop import plan_segmentation, restore_checkpoint
+from pyramidseg.training.loop import plan_segmentation
 from pyramidseg.training.run_folder import RunFolder
+from pyramidseg.training.saved_state import restore_checkpoint
 from support import TINY
 
 SIDE = 64

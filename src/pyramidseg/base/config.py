@@ -332,7 +332,7 @@ class Config(Section):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
     def to_commented_yaml(self) -> str:
-        """As `to_yaml`, with the meaning of every setting in the line above it."""
+        """All settings as YAML comments, each below its meaning: only those whose `#` is removed count as given."""
         lines: list[str] = []
         for name in Config.model_fields:
             section: Section = getattr(self, name)
@@ -341,7 +341,7 @@ class Config(Section):
             values = section.model_dump(mode="json")
             for key, field in type(section).model_fields.items():
                 value = yaml.safe_dump([values[key]], default_flow_style=True, width=1000).strip()[1:-1]
-                lines += [f"  # {meaning(field)}", f"  {key}: {value}"]
+                lines += [f"  # {meaning(field)}", f"  # {key}: {value}"]
         return "\n".join(lines[1:]) + "\n"
 
 

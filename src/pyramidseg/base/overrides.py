@@ -180,4 +180,4 @@ def _read_tree(file: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         got = "nothing" if tree is None else type(tree).__name__
         raise ConfigError(f"{file}: contains {got}; a mapping of sections is needed ({', '.join(Config.model_fields)})")
-    return tree
+    return {name: {} if section is None else section for name, section in tree.items()}

@@ -5,8 +5,9 @@ import argparse
 HELP = "print every setting with its default and meaning, as YAML for --config"
 
 HEADER = """\
-# All settings of pyramidseg with their defaults. Save this, edit it, and pass it to --config. Settings that are left
-# out keep their default, or take the value that the dataset or the bundle of --weights calls for.
+# All settings of pyramidseg with their defaults. Save this, remove the "# " in front of the settings to change, edit
+# them, and pass the file to --config. The others keep their default, or take the value that the dataset or the bundle
+# of --weights calls for.
 
 """
 

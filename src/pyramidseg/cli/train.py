@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             with locked(out):
                 config = open_run(out, config, **how, inputs=(*inputs, *run_inputs(config, arguments.dataset)))[1]
-        plan_segmentation(config, arguments.dataset)
+        plan_segmentation(config, arguments.dataset, dry_run=True)
         where = "" if out is None else f"; the run would be written to {out}"
         print(f"dry run: configuration and dataset are valid; nothing was trained{where}")
         return 0

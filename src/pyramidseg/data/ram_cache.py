@@ -59,10 +59,10 @@ def cache_if_fits(
         ConfigError: `memory` is requested and there is too little.
     """
     needed = size_bytes * copies
-    description = f"{len(pairs)} training images take {_gigabytes(needed)} of memory when decoded"
+    description = f"{len(pairs)} training images take {readable_size(needed)} of memory when decoded"
     if cache == "memory" and needed > free_bytes:
         raise ConfigError(
-            f"data.cache=memory: {description}, but {_gigabytes(free_bytes)} are free; set data.cache=auto or none"
+            f"data.cache=memory: {description}, but {readable_size(free_bytes)} are free; set data.cache=auto or none"
         )
     if cache == "none" or (cache == "auto" and (needed > AUTO_SHARE * free_bytes or epochs == 1)):
         return pairs, ""
@@ -75,5 +75,8 @@ def _read_only(pair: Pair) -> Pair:
     return pair
 
 
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2g} GB"
+def readable_size(size_bytes: int) -> str:
+    """A size in kB, MB or GB, with at least two digits."""
+    unit, scale = ("GB", 1e9) if size_bytes >= 1e9 else ("MB", 1e6) if size_bytes >= 1e6 else ("kB", 1e3)
+    size = size_bytes / scale
+    return f"{size:.2g} {unit}" if size < 10 else f"{size:.0f} {unit}"

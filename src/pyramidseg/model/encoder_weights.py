@@ -75,21 +75,34 @@ def create_network(
     if weights == "none":
         mean, std = _repeat(IMAGENET_MEAN, in_channels), _repeat(IMAGENET_STD, in_channels)
         return timm.create_model(name, pretrained=False, **options), EncoderSource("random", "random", mean, std)
-    if _is_file(weights):
+    if is_weights_file(weights):
         file = Path(weights)
         state = _classifier_state(name, file, read_tensors(file), in_channels=in_channels)
         return _with_state(name, state, options), _source_of_file(name, file, in_channels)
     if weights == "imagenet" and (found := find_package(name)):
-        file, label = found
+        file = found[0]
         state = _classifier_state(name, file, read_package(name, file), in_channels=in_channels)
-        return _with_state(name, state, options), _source_of(name, "pretrained", f"{name} ({label})", in_channels)
-    full_name = f"{name}.{_tag_of(name, weights)}"
-    file = fetch_weights(full_name)
+        return _with_state(name, state, options), pretrained_source(name, weights, in_channels)
+    source = pretrained_source(name, weights, in_channels)
+    file = fetch_weights(source.name)
     state = _classifier_state(name, file, read_tensors(file), in_channels=in_channels)
-    return _with_state(name, state, options), _source_of(full_name, "pretrained", full_name, in_channels)
+    return _with_state(name, state, options), source
 
 
-def _is_file(weights: str) -> bool:
+def pretrained_source(name: str, weights: str, in_channels: int) -> EncoderSource:
+    """The source of `imagenet` weights or those of a tag of timm, without loading them.
+
+    Raises:
+        WeightsError: timm has no such weights for this network.
+    """
+    if weights == "imagenet" and (found := find_package(name)):
+        return _source_of(name, "pretrained", f"{name} ({found[1]})", in_channels)
+    full_name = f"{name}.{_tag_of(name, weights)}"
+    return _source_of(full_name, "pretrained", full_name, in_channels)
+
+
+def is_weights_file(weights: str) -> bool:
+    """Whether the setting `encoder_weights` names a file."""
     return weights.endswith((".safetensors", ".pth", ".pt", ".bin")) or "/" in weights or Path(weights).is_file()
 
 

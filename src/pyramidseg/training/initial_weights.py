@@ -13,7 +13,7 @@ from pyramidseg.base.stored_json import parse_mapping, parse_stored
 from pyramidseg.model.bundle import read_description
 from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.encoder import resolve_encoder
-from pyramidseg.model.encoder_weights import EncoderSource
+from pyramidseg.model.encoder_weights import EncoderSource, is_weights_file, pretrained_source
 from pyramidseg.model.segmenter import Segmenter
 
 
@@ -58,11 +58,14 @@ class InitialWeights:
         return parse_stored(cls, json.dumps({**stored, "source": asdict(source)}))
 
 
-def build_model(config: Config, classes: Classes, initial: InitialWeights | None = None) -> tuple[Segmenter, str]:
+def build_model(
+    config: Config, classes: Classes, initial: InitialWeights | None = None, *, dry_run: bool = False
+) -> tuple[Segmenter, str]:
     """Build the network with its initial weights.
 
     Args:
         initial: of a resumed run, whose weights come from a checkpoint; None loads the weights that `config` names.
+        dry_run: leave out pretrained weights that would have to be downloaded; files are loaded.
 
     Returns:
         The network, and a note that describes it.
@@ -74,6 +77,10 @@ def build_model(config: Config, classes: Classes, initial: InitialWeights | None
     if initial is not None:
         model = Segmenter.without_weights(settings, classes=classes)
         initial.apply_to(model)
+    elif dry_run and encoder_weights != "none" and not is_weights_file(encoder_weights):
+        model = Segmenter.without_weights(settings, classes=classes)
+        source = pretrained_source(model.encoder.name, encoder_weights, settings.in_channels)
+        InitialWeights(source, source.mean, source.std).apply_to(model)
     else:
         model = Segmenter(settings, classes=classes)
     if weights == "random":

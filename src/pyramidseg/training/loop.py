@@ -29,16 +29,7 @@ from pyramidseg.base.train_overrides import TrainOverrides
 from pyramidseg.data.loading import worker_failures_explained
 from pyramidseg.data.records import Dataset
 from pyramidseg.training.accelerator import StatisticsGuard, agree, clip_gradients, gradient_norm
-from pyramidseg.training.checkpoint import (
-    CheckpointClock,
-    Identity,
-    load_checkpoint,
-    restore,
-    run_identity,
-    save_checkpoint,
-    stored_initial_weights,
-    unreadable,
-)
+from pyramidseg.training.checkpoint import CheckpointClock, run_identity, stored_initial_weights
 from pyramidseg.training.components import TrainingComponents, build_components, compile_errors_explained
 from pyramidseg.training.finite_checks import not_finite, require_finite
 from pyramidseg.training.initial_weights import InitialWeights
@@ -46,6 +37,7 @@ from pyramidseg.training.interrupt import Interrupted, StopRequest
 from pyramidseg.training.optim import factor_at, set_learning_rate
 from pyramidseg.training.progress import TrainingProgress, epoch_row, format_row
 from pyramidseg.training.run_folder import RunFolder, begin_run, device_of, open_run
+from pyramidseg.training.saved_state import Checkpoints, restore_checkpoint
 from pyramidseg.training.segmentation_task import prepare_segmentation
 from pyramidseg.training.task import Task, Validation
 from pyramidseg.training.trackers import Tracker, open_tracker
@@ -133,9 +125,9 @@ def run_inputs(config: Config, source: str | Path | Dataset) -> tuple[str | Path
     return (data, config.model.weights, config.model.encoder_weights)
 
 
-def plan_segmentation(config: Config, source: str | Path | Dataset) -> TrainingComponents:
+def plan_segmentation(config: Config, source: str | Path | Dataset, *, dry_run: bool = False) -> TrainingComponents:
     """Everything that precedes the first step of a segmentation run, without a run folder; a dry run ends here."""
-    return build(prepare_segmentation(config, source))
+    return build(prepare_segmentation(config, source, dry_run=dry_run))
 
 
 def fit(
@@ -222,7 +214,7 @@ def train_epoch(
     progress: TrainingProgress,
     counts: Tensor,
     *,
-    checkpoints: "Checkpoints",
+    checkpoints: Checkpoints,
     stop: StopRequest,
 ) -> None:
     """Train from the current step to the end of the epoch; updates `progress` and `counts` in place.
@@ -304,58 +296,6 @@ def finish_epoch(
     logger.info(format_row(row, task.headline, epochs=config.train.epochs, is_best=is_best))
     if progress.stopped_early:
         logger.info(f"stopped early: {config.train.watch} has not improved for {config.train.patience} epochs")
-
-
-@dataclass(frozen=True)
-class Checkpoints:
-    """Where, for which run and when checkpoints are saved."""
-
-    run: RunFolder
-    identity: Identity
-    clock: CheckpointClock
-
-    def save(self, components: TrainingComponents, progress: TrainingProgress, counts: Tensor) -> None:
-        """Save all that resuming needs; called on all processes, the first one writes.
-
-        Raises:
-            TrainingError: the weights are not finite.
-        """
-        require_finite(components, progress)
-        total = sum_over_ranks(counts)
-        if rank() == 0:
-            save_checkpoint(
-                self.run.checkpoints,
-                progress,
-                steps_done=progress.epoch * components.loader.plan.steps + progress.step,
-                model=components.model,
-                ema=components.ema.model if components.ema else None,
-                optimizer=components.optimizer,
-                counts=total,
-                identity=self.identity,
-                initial_weights=components.task.initial_weights,
-                processes=world_size(),
-            )
-        self.clock.restart()
-
-
-def restore_checkpoint(
-    run: RunFolder, components: TrainingComponents, identity: Identity
-) -> tuple[TrainingProgress, Tensor]:
-    """Restore the newest intact checkpoint, or start from scratch with a message if there is none yet."""
-    found = load_checkpoint(run.checkpoints, identity=identity, processes=world_size())
-    if found is None:
-        logger.info(f"{run.path}: no checkpoint yet; training starts from scratch")
-        return TrainingProgress(), components.task.empty_counts()
-    tensors, progress, path = found
-    ema, empty = components.ema.model if components.ema else None, components.task.empty_counts()
-    try:
-        counts = restore(tensors, model=components.model, ema=ema, optimizer=components.optimizer, counts=empty)
-    except ValueError as error:
-        raise unreadable(path, error) from None
-    logger.info(f"{run.path}: resumed at epoch {progress.epoch + 1}, step {progress.step}")
-    # The stored counts are the sum over all processes: the first one continues them.
-    device = components.task.accelerator.device
-    return progress, counts.to(device) if rank() == 0 else empty
 
 
 def summarize(run: RunFolder, progress: TrainingProgress) -> Run:

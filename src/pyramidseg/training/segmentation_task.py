@@ -212,12 +212,13 @@ class SegmentationTask:
 
 
 def prepare_segmentation(
-    config: Config, source: str | Path | Dataset, initial: InitialWeights | None = None
+    config: Config, source: str | Path | Dataset, initial: InitialWeights | None = None, *, dry_run: bool = False
 ) -> SegmentationTask:
     """Check all that can be checked before training, and build data, model and loss.
 
     Args:
         initial: of a resumed run, whose weights a checkpoint has and whose settings are resolved already.
+        dry_run: do not download pretrained weights.
 
     Raises:
         PyramidSegError: a setting, a device, weights or data that cannot be used.
@@ -232,7 +233,7 @@ def prepare_segmentation(
     data = on_first_rank(lambda: prepare_data(source, config))
     config, watch_note = _watch_what_can_tell(data)
 
-    model, model_note = build_model(config, data.dataset.classes, initial)
+    model, model_note = build_model(config, data.dataset.classes, initial, dry_run=dry_run)
     if data.normalization is not None:
         model.set_normalization(data.normalization.mean, data.normalization.std)
     with out_of_memory_explained("choose a smaller encoder, or train.device=cpu"):

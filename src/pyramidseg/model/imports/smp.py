@@ -29,7 +29,8 @@ from pyramidseg.model.imports.foreign_checkpoint import (
     ImportOptions,
     read_foreign_checkpoint,
 )
-from pyramidseg.model.imports.smp_encoders import POSSIBLE, Statistics, TimmEncoder, encoder_statistics, timm_encoder
+from pyramidseg.model.imports.smp_encoders import POSSIBLE, TimmEncoder, timm_encoder
+from pyramidseg.model.imports.smp_normalization import smp_normalization
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.state_dict_check import check_state_dict, grouped
 
@@ -98,7 +99,9 @@ def import_smp(path: Path, options: ImportOptions) -> ImportedModel:
     with torch.random.fork_rng([]):  # importing must not change the caller's random state
         model = Segmenter(_model_config(network, encoder, dropout, mode), classes=classes)
     load_notes = _load(model, tensors, network, encoder, where=checkpoint.file)
-    mean, std, statistics_note = _normalization(network, config, options, checkpoint.tensors, model.encoder_source)
+    mean, std, statistics_note = smp_normalization(
+        name, network.in_channels, config, options, checkpoint.tensors, model.encoder_source
+    )
     model.set_normalization(mean, std)
     model.encoder_source = EncoderSource("file", f"{checkpoint.file.name} (smp {name})", mean, std)
     facts = {
@@ -302,47 +305,6 @@ def _convert_classifier(tensor: Tensor, network: SmpNetwork) -> Tensor:
     if network.decoder_merge_policy == "cat" and tensor.ndim == 4:
         tensor = torch.cat(tensor.chunk(4, dim=1)[::-1], dim=1)  # smp concatenates the coarsest level first
     return torch.cat([torch.zeros_like(tensor), tensor]) if network.classes == 1 else tensor
-
-
-def _normalization(
-    network: SmpNetwork,
-    config: Mapping[str, Any],
-    options: ImportOptions,
-    stored: Mapping[str, Tensor],
-    default: EncoderSource,
-) -> tuple[Statistics, Statistics, str]:
-    """Mean and std for images in [0, 1] from the most reliable source available, and a note that names it."""
-    if bool(options.mean) != bool(options.std):
-        raise ConfigError("--mean and --std: give both or neither")
-    if not options.input_range > 0:
-        raise ConfigError(f"--input-range {options.input_range:g}: give the largest value of an image, such as 255")
-    weights = config.get("encoder_weights")
-    if options.mean:
-        mean, std, source = options.mean, options.std, "as given"
-    elif (buffers := _normalization_buffers(stored, network.in_channels)) is not None:
-        mean, std, source = *buffers, "buffers of the checkpoint"
-    elif weights and network.in_channels == 3 and (known := encoder_statistics(network.encoder_name, weights)):
-        mean, std, source = *known, f"smp's for {network.encoder_name} with {weights} weights"
-    else:
-        mean, std, source = default.mean, default.std, "ImageNet's, assumed; --mean and --std set others"
-    top = options.input_range
-    note = f"mean {_joined(mean)}, std {_joined(std)} for images in [0, {top:g}]: {source}"
-    return tuple(value / top for value in mean), tuple(value / top for value in std), note
-
-
-def _normalization_buffers(stored: Mapping[str, Tensor], channels: int) -> tuple[Statistics, Statistics] | None:
-    """The buffers `mean` and `std` that smp's examples for Lightning store with the network."""
-    found: list[Statistics] = []
-    for last in ("mean", "std"):
-        values = [tensor for name, tensor in stored.items() if name.rpartition(".")[2] == last]
-        if len(values) != 1 or values[0].numel() != channels:
-            return None
-        found.append(tuple(values[0].flatten().tolist()))
-    return found[0], found[1]
-
-
-def _joined(values: Statistics) -> str:
-    return " ".join(f"{value:.4g}" for value in values)
 
 
 def _difference_notes(network: SmpNetwork, config: Mapping[str, Any]) -> list[str]:
