@@ -67,6 +67,7 @@ class ExportedBackend(ModelBackend):
             compute_device=compute_device,
             place=place,
             note=path.name,
+            value_range=metadata.value_range,
         )
         self.path = path
         self.metadata = metadata

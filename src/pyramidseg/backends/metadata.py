@@ -3,13 +3,13 @@
 `format`, `version`, `precision` and `sha256` (over the whole file: graph, weights and metadata) are plain text; the
 others are JSON: `model` (settings), `classes` (names and colours), `normalization` (which is part of the graph),
 `input` and `outputs` (the contract for other programs that run the file), `source` (the bundle), `parity` (the
-result of the comparison with it).
+result of the comparison with it), `value_range` (type and range of the training images).
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ from pyramidseg.base.config import ModelConfig
 from pyramidseg.base.errors import PyramidSegError, WeightsError
 from pyramidseg.base.stored_json import parse_mapping, parse_stored
 from pyramidseg.base.version import __version__
+from pyramidseg.images.value_range import ValueRange
 
 KIND = "pyramidseg export"
 
@@ -55,6 +56,7 @@ class ExportMetadata:
         mean: of the channels, in the units of `Segmenter.set_normalization`.
         source: file name and checksum of the bundle; empty for a model in memory.
         parity: the report of `export.parity`; None before the check.
+        value_range: of the bundle's training images; None if unknown.
     """
 
     precision: str
@@ -66,6 +68,7 @@ class ExportMetadata:
     source: Mapping[str, str]
     parity: Mapping[str, Any] | None = None
     version: str = __version__
+    value_range: ValueRange | None = None
 
     def to_strings(self) -> dict[str, str]:
         """The metadata as they are stored in the file."""
@@ -87,6 +90,7 @@ class ExportMetadata:
             },
             "source": dict(self.source),
             "parity": None if self.parity is None else dict(self.parity),
+            "value_range": None if self.value_range is None else asdict(self.value_range),
         }
         strings = {name: json.dumps(content, ensure_ascii=False) for name, content in contents.items()}
         return {"format": KIND, "version": self.version, "precision": self.precision, **strings}
@@ -133,6 +137,7 @@ class ExportMetadata:
                 source=parse_stored(dict[str, str], strings["source"]),
                 parity=None if strings["parity"] == "null" else parse_mapping(strings["parity"]),
                 version=strings["version"],
+                value_range=ValueRange.from_json(strings.get("value_range")),
             )
         except (KeyError, TypeError, ValueError, ValidationError, PyramidSegError) as error:
             raise WeightsError(

@@ -14,6 +14,7 @@ from torch import Tensor
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import ModelConfig
 from pyramidseg.base.device import out_of_memory_explained
+from pyramidseg.images.value_range import ValueRange
 
 RunPrecision = Literal["auto", "fp32", "bf16"]
 """Precision of the multiplications. `auto` is fp32 or, for an exported file, the precision that it was checked in.
@@ -91,6 +92,7 @@ class ModelBackend(ABC):
         compute_device: that computes the logits; None if torch has no name for it.
         place: name of that device, also for runtimes with devices of their own, such as `gpu.1`.
         note: further information about how it runs, for `str()`; may be empty.
+        value_range: of the model's training images; None if unknown.
     """
 
     name: ClassVar[str]
@@ -105,6 +107,7 @@ class ModelBackend(ABC):
         compute_device: torch.device | None,
         place: str,
         note: str = "",
+        value_range: ValueRange | None = None,
     ) -> None:
         self.classes = classes
         self.settings = settings
@@ -115,6 +118,7 @@ class ModelBackend(ABC):
         self.compute_device = compute_device
         self.place = place
         self.note = note
+        self.value_range = value_range
 
     @abstractmethod
     def coarse_logits(self, images: Tensor) -> Tensor:

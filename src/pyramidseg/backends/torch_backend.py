@@ -60,6 +60,7 @@ class TorchBackend(ModelBackend):
             device=place,
             compute_device=place,
             place=str(place),
+            value_range=segmenter.value_range,
         )
         with out_of_memory_explained(REDUCE_MEMORY_HINT):
             dtype = torch.bfloat16 if precision == "bf16" else None

@@ -1,5 +1,6 @@
 """Normalisation by the training images' own mean and standard deviation, for images unlike ImageNet's."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pyramidseg.base.result_cache import digest, file_state, user_cache
 from pyramidseg.data.channel_statistics import ChannelSums, channel_sums
 from pyramidseg.data.records import Record
 from pyramidseg.images.decode import read_masked_image
+from pyramidseg.images.value_range import BYTES, ValueRange
 
 _SHOWN = 12
 
@@ -25,11 +27,14 @@ class Normalization:
         mean, std: in the units of `Segmenter.set_normalization`: as a share of the dtype's range for unsigned integers,
             otherwise in raw units.
         constant: channels, counted from 0, with a single value. Their std is 1, so they become 0.
+        low, high: smallest and largest value of all channels, as stored.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     constant: tuple[int, ...] = ()
+    low: float = -math.inf
+    high: float = math.inf
 
     def __str__(self) -> str:
         mean, std = (", ".join(f"{value:.4g}" for value in values[:_SHOWN]) for values in (self.mean, self.std))
@@ -41,7 +46,8 @@ class Normalization:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Normalization":
         """Create from a dictionary that was stored as JSON."""
-        return cls(tuple(content["mean"]), tuple(content["std"]), tuple(content["constant"]))
+        mean, std, constant = (tuple(content[name]) for name in ("mean", "std", "constant"))
+        return cls(mean, std, constant, content["low"], content["high"])
 
 
 def uses_dataset_statistics(
@@ -71,7 +77,7 @@ def measure_normalization(records: Sequence[Record], *, channels: Channels) -> N
     images = [record.image for record in records]
     return user_cache().get_or_compute(
         f"channels {channels} of {len(images)} images from {images[0].resolve()}",
-        content=lambda: digest([channels, *map(file_state, images)]),
+        content=lambda: digest(["with the range", channels, *map(file_state, images)]),
         compute=lambda: _measure(images, channels),
         to_json=asdict,
         from_json=Normalization.from_json,
@@ -95,5 +101,29 @@ def _measure(images: Sequence[Path], channels: Channels) -> Normalization:
             )
     constant = tuple(index for index, channel in enumerate(found) if channel.deviation == 0)
     return Normalization(
-        tuple(channel.mean for channel in found), tuple(channel.deviation or 1.0 for channel in found), constant
+        mean=tuple(channel.mean for channel in found),
+        std=tuple(channel.deviation or 1.0 for channel in found),
+        constant=constant,
+        low=min(channel.low for channel in found),
+        high=max(channel.high for channel in found),
     )
+
+
+SAMPLED = 64
+"""Images that are read for the range of a dataset whose statistics are not needed."""
+
+
+def measure_value_range(
+    records: Sequence[Record], dtypes: Sequence[str], *, channels: Channels, normalization: Normalization | None
+) -> ValueRange | None:
+    """Type and range of training images: known for 8 bits, a by-product of `normalization`, or of a sample.
+
+    Returns:
+        None if the images have several types.
+    """
+    if len(dtypes) != 1:
+        return None
+    if tuple(dtypes) == (BYTES.dtype,):
+        return BYTES
+    measured = normalization or measure_normalization(records[:: -(-len(records) // SAMPLED)], channels=channels)
+    return ValueRange(dtypes[0], measured.low, measured.high)

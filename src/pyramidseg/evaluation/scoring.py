@@ -32,6 +32,7 @@ from pyramidseg.evaluation.metrics import ImageScore, Scores, compute_image_scor
 from pyramidseg.evaluation.pair_batches import batch_pairs, prefetch_pairs
 from pyramidseg.evaluation.score_tables import SCORE_FILES, write_score_tables
 from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.images.value_range import RangeCheck, ValueRange
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.segmentation import predict_labels
 from pyramidseg.predict.tile_planner import TilePlanner, TilePx
@@ -64,6 +65,7 @@ def score(
     loss: Loss | None = None,
     on_image: Callable[[Record, Tensor], None] | None = None,
     tile_planner: TilePlanner | None = None,
+    value_range: ValueRange | None = None,
 ) -> Scores:
     """Compare predictions with the true labels, at the size of the labels, over all processes of a distributed run.
 
@@ -75,6 +77,7 @@ def score(
         loss: the result has its total over all pixels, divided by their total weight.
         on_image: called with every record of this process and its confusion matrix (K, K).
         tile_planner: which images a backend is shown in tiles; without it, and without a backend, none.
+        value_range: of the model's training images, which these are compared with.
 
     Raises:
         DataError: an image or a mask cannot be used; names the file.
@@ -85,8 +88,11 @@ def score(
     per_image: list[ImageScore] = []
     mine = records[rank() :: world_size()]
     readers = min(MAX_READERS, available_processors())
+    check_range = RangeCheck(value_range)
     items = prefetch_pairs(mine, masks, channels=channels, threads=readers)
     for batch in batch_pairs(track(items, total=len(mine), task="scoring"), batch_size=batch_size):
+        for record, image in zip(batch.records, batch.images.numpy(), strict=True):
+            check_range(image, record.image)
         truth, images = batch.labels.to(device), batch.images.to(device)
         if loss is None:
             try:
@@ -180,6 +186,7 @@ def evaluate(
         batch_size=batch_size,
         device=ready.device,
         tile_planner=tile_planner,
+        value_range=ready.value_range,
     )
     if folder is not None:
         examples = draw_examples(

@@ -124,6 +124,7 @@ def export_model(
             settings=segmenter.settings,
             mean=tuple(segmenter.mean.tolist()),
             std=tuple(segmenter.std.tolist()),
+            value_range=segmenter.value_range,
             source={"file": path.name, CHECKSUM: read_metadata(path, kind=KIND)[CHECKSUM]},
         )
         logger.info(f"{path}: to {format} {precision}, for {dtype} images of any size")

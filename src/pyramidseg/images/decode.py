@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from pyramidseg.base.config import Channels
 from pyramidseg.base.errors import DataError
@@ -43,7 +44,11 @@ class ImageHeader(NamedTuple):
     georeferenced: bool = False
 
 
-def read_image(path: Path, *, channels: Channels) -> NDArray[Any]:
+PILLOW_MODES = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "RGBX": "RGB"}
+"""Mode that images of some modes of Pillow are converted to; palettes, which may be transparent, are not in it."""
+
+
+def read_image(path: Path, *, channels: Channels, content: bytes | None = None) -> NDArray[Any]:
     """Read an image in the orientation that EXIF prescribes, with the channels that a model takes.
 
     A file with this number of channels is read as it is. Otherwise, for 3 channels grey is repeated; for 1 channel
@@ -53,6 +58,7 @@ def read_image(path: Path, *, channels: Channels) -> NDArray[Any]:
 
     Args:
         channels: a number of channels, or band numbers, counted from 1.
+        content: of the file, if it is in memory; `path` is then only a name.
 
     Returns:
         (H, W, channels): uint8, uint16, int16, or float32 for floating-point TIFF of any width.
@@ -60,10 +66,26 @@ def read_image(path: Path, *, channels: Channels) -> NDArray[Any]:
     Raises:
         DataError: the file is unreadable (see `open_image`), has an unsupported pixel type, or lacks the channels.
     """
-    return read_masked_image(path, channels=channels).filled()
+    return read_masked_image(path, channels=channels, content=content).filled()
 
 
-def read_masked_image(path: Path, *, channels: Channels | None = None) -> MaskedImage:
+def convert_channels(name: Path, values: NDArray[Any], channels: Channels) -> NDArray[Any]:
+    """An array (H, W, C) with the channels that a model takes, as `read_image` would read it from a file.
+
+    Unsigned integers of 2 and 4 channels are grey and colour with alpha, as in files.
+
+    Raises:
+        DataError: it cannot be read with these channels.
+    """
+    count, unsigned = values.shape[2], values.dtype in (np.uint8, np.uint16)
+    alpha, color = unsigned and count in (2, 4), unsigned and count in (3, 4)
+    height, width = values.shape[:2]
+    header = ImageHeader(height, width, count, str(values.dtype), alpha=alpha, color=color)
+    check_channels(name, header, channels)
+    return _with_channels(_select_channels(values, header, channels), channels).filled()
+
+
+def read_masked_image(path: Path, *, channels: Channels | None = None, content: bytes | None = None) -> MaskedImage:
     """Like `read_image`, but with stored values where TIFF files have no data (see `find_nodata`).
 
     In georeferenced files whose alpha channel is dropped, transparent pixels have no data either.
@@ -74,7 +96,7 @@ def read_masked_image(path: Path, *, channels: Channels | None = None) -> Masked
     Raises:
         DataError: see `read_image`.
     """
-    with open_image(path) as file:
+    with open_image(path, content) as file:
         header = _header(file)
         if channels is None:
             channels = header.channels - header.alpha
@@ -88,6 +110,11 @@ def read_masked_image(path: Path, *, channels: Channels | None = None) -> Masked
     if tiff is not None and tiff.georeferenced and header.alpha and channels in (1, 3):
         transparent = np.broadcast_to(values[..., -1:] == 0, chosen.shape)
         nodata = transparent if nodata is None else nodata | transparent
+    return _with_channels(chosen, channels, nodata)
+
+
+def _with_channels(chosen: NDArray[Any], channels: Channels, nodata: NDArray[np.bool_] | None = None) -> MaskedImage:
+    """Grey repeated for colour, and colour as grey."""
     if isinstance(channels, tuple) or chosen.shape[2] == channels:
         return MaskedImage(chosen, nodata)
     if chosen.shape[2] == 1:
@@ -211,12 +238,17 @@ def _decode(file: OpenImage, header: ImageHeader) -> NDArray[Any]:
     image.load()  # also before OpenCV decodes, which does not report what is wrong with a damaged file
     if _is_deep(file):
         return _decode_deep(file, channels=len(image.getbands()))
-    mode = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "RGBX": "RGB"}
-    mode["P"] = "RGBA" if "transparency" in image.info else "RGB"
-    values = file.pixels(mode.get(image.mode))
+    values = file.pixels(decoded_mode(image))
     if image.mode.startswith("I"):
         values = values.astype(header.dtype)  # to native byte order, or from the 32 bits of Pillow's int16
     return values.reshape(*values.shape[:2], -1)
+
+
+def decoded_mode(image: Image) -> str:
+    """The mode of Pillow in which an image's pixels are its channels."""
+    if image.mode == "P":
+        return "RGBA" if "transparency" in image.info else "RGB"
+    return PILLOW_MODES.get(image.mode, image.mode)
 
 
 def _decode_deep(file: OpenImage, *, channels: int) -> NDArray[Any]:

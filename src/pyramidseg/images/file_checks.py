@@ -1,8 +1,10 @@
 """Limits that hold for every image file, and the translation of decoder exceptions into `DataError`."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import PyramidSegError
@@ -48,3 +50,11 @@ def check_pixel_count(path: Path, height: int, width: int) -> None:
 def several_pages(path: Path) -> DefectError:
     """The error for a file of more than one page or frame."""
     return DefectError(DefectKind.SEVERAL_PAGES, path, "has several pages or frames; save each as a separate file")
+
+
+def size_bytes(file: IO[bytes]) -> int:
+    """Size of an open file; its position is kept."""
+    position = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(position)
+    return size

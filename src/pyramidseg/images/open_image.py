@@ -4,7 +4,7 @@ Images and masks are opened only here, once each, so that training, prediction a
 the same file in the same way.
 """
 
-import os
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,7 +19,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.text_files import LFS_DETAIL, LFS_POINTER
-from pyramidseg.images.file_checks import check_pixel_count, decoding_errors, several_pages
+from pyramidseg.images.file_checks import check_pixel_count, decoding_errors, several_pages, size_bytes
 from pyramidseg.images.tiff import TIFF_SIGNATURES, TiffHeader, decode_tiff, is_further_page, read_tiff_header
 
 MAX_PIXELS_PER_BYTE = {"JPEG": 512, "PNG": 8 * 1032, "GIF": 4096}
@@ -89,7 +89,7 @@ class OpenImage:
         self.file.seek(0)
         image = self._plugin(self.file, str(self.path))
         check_pixel_count(self.path, image.height, image.width)
-        _check_plausible_size(self.path, image, os.fstat(self.file.fileno()).st_size)
+        _check_plausible_size(self.path, image, size_bytes(self.file))
         if _has_several_pages(image):
             raise several_pages(self.path)
         return image
@@ -151,13 +151,16 @@ class OpenImage:
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[OpenImage]:
+def open_image(path: Path, content: bytes | None = None) -> Iterator[OpenImage]:
     """Open an image file for the `with` block; exceptions of its decoder become a `DataError`.
+
+    Args:
+        content: of the file, if it is in memory; `path` is then only a name.
 
     Raises:
         DataError: the file is missing, empty, damaged, truncated, too large, has several pages, or is not an image.
     """
-    with decoding_errors(path), Path(path).open("rb") as file:
+    with decoding_errors(path), Path(path).open("rb") if content is None else io.BytesIO(content) as file:
         yield OpenImage(path, file)
 
 

@@ -21,7 +21,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import MissingExtra
-from pyramidseg.images.file_checks import MAX_PIXELS, check_pixel_count, several_pages
+from pyramidseg.images.file_checks import MAX_PIXELS, check_pixel_count, several_pages, size_bytes
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of TIFF and BigTIFF files of either byte order."""
@@ -104,7 +104,7 @@ def decode_tiff(path: Path, file: IO[bytes], header: TiffHeader) -> NDArray[Any]
         logger.addHandler(logging.NullHandler())  # our error reports the damage
     file.seek(0)  # tifffile takes the current position for the start of the file
     page: Any = TiffFile(file).pages.first
-    _check_page(page, header, size_bytes=path.stat().st_size)
+    _check_page(page, header, size_bytes=size_bytes(file))
     planes, _, height, width, samples = page.shaped
     stored = np.dtype(header.dtype)
     kept = np.dtype(np.float32) if stored.kind == "f" else stored

@@ -11,12 +11,18 @@ from pyramidseg.base.config import Config
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.machine import free_bytes
 from pyramidseg.data.loading import TrainingSamples, workers_are_forked
-from pyramidseg.data.normalization import Normalization, measure_normalization, uses_dataset_statistics
+from pyramidseg.data.normalization import (
+    Normalization,
+    measure_normalization,
+    measure_value_range,
+    uses_dataset_statistics,
+)
 from pyramidseg.data.pairs import FilePairs
 from pyramidseg.data.ram_cache import cache_if_fits
 from pyramidseg.data.records import Dataset
 from pyramidseg.data.transforms import Augmentation, RareClassCrops
 from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.images.value_range import ValueRange
 from pyramidseg.inspection import DatasetSummary, check_dataset
 
 logger = logging.getLogger(__name__)
@@ -30,12 +36,14 @@ class PreparedData:
         config: the settings, completed by what the dataset determines (the input channels, where it names its bands).
         summary: counts and fingerprint of the splits `train` and `val`.
         normalization: mean and standard deviation of the training images; None if the encoder's own values apply.
+        value_range: type and range of the training images; None if they have several types.
     """
 
     config: Config
     dataset: Dataset
     summary: DatasetSummary
     normalization: Normalization | None
+    value_range: ValueRange | None
 
 
 def prepare_data(source: str | Path | Dataset, config: Config) -> PreparedData:
@@ -68,7 +76,8 @@ def prepare_data(source: str | Path | Dataset, config: Config) -> PreparedData:
     normalization = None
     if uses_dataset_statistics(config.data.normalization, dtypes=dtypes, channels=channels, pretrained=pretrained):
         normalization = measure_normalization(dataset.split("train"), channels=channels)
-    return PreparedData(config, dataset, summary, normalization)
+    value_range = measure_value_range(dataset.split("train"), dtypes, channels=channels, normalization=normalization)
+    return PreparedData(config, dataset, summary, normalization, value_range)
 
 
 def training_samples(data: PreparedData, *, workers: int, processes: int) -> tuple[TrainingSamples, str]:

@@ -1,14 +1,15 @@
 """Bundles: one safetensors file that holds a model's tensors and everything that is needed to use them.
 
 The metadata are JSON texts by name: `model` (settings), `classes`, `encoder_source`, `input` (the contract of the
-model's input), `facts` (metrics, training data, whether the weights are an EMA), `version` of this library. This module
-reads and writes the file; `Segmenter.save` and `Segmenter.load` use it.
+model's input), `value_range` (type and range of the training images, if known), `facts` (metrics, training data,
+whether the weights are an EMA), `version` of this library. This module reads and writes the file; `Segmenter.save` and
+`Segmenter.load` use it.
 """
 
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pyramidseg.base.overrides import explain
 from pyramidseg.base.stored_json import parse_mapping
 from pyramidseg.base.text import first_few
 from pyramidseg.base.version import __version__
+from pyramidseg.images.value_range import ValueRange
 from pyramidseg.model.encoder_weights import EncoderSource
 from pyramidseg.model.state_dict_check import check_state_dict
 from pyramidseg.model.tensor_files import read_metadata, read_verified, write_tensors
@@ -42,6 +44,7 @@ class Bundle:
         config: settings of the model.
         facts: what was stored with the model, such as `metrics`, `epoch` and `ema`.
         version: of the library that wrote the file.
+        value_range: of the training images; None in older bundles, and where it is unknown.
     """
 
     path: Path
@@ -51,6 +54,7 @@ class Bundle:
     encoder_source: EncoderSource
     facts: dict[str, Any]
     version: str
+    value_range: ValueRange | None = None
 
 
 def write_bundle(
@@ -61,6 +65,7 @@ def write_bundle(
     classes: Classes,
     encoder_source: EncoderSource,
     facts: Mapping[str, Any],
+    value_range: ValueRange | None = None,
 ) -> None:
     """Write a bundle atomically and with a checksum; `facts` must be JSON serialisable."""
     metadata = {
@@ -72,6 +77,8 @@ def write_bundle(
         "input": INPUT_CONTRACT,
         "facts": json.dumps(dict(facts)),
     }
+    if value_range is not None:
+        metadata["value_range"] = json.dumps(asdict(value_range))
     write_tensors(path, tensors, metadata)
 
 
@@ -109,6 +116,7 @@ def _parse(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
             encoder_source=source,
             facts=parse_mapping(metadata["facts"]),
             version=version,
+            value_range=ValueRange.from_json(metadata.get("value_range")),
         )
     except ValidationError as error:
         raise unsupported(path, version, explain(error, origin="its metadata")) from None

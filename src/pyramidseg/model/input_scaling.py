@@ -3,6 +3,10 @@
 import torch
 from torch import Tensor
 
+from pyramidseg.base.errors import DataError
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 INTEGER_RANGES: dict[torch.dtype, float] = {torch.uint8: 255.0, torch.uint16: 65535.0}
 """Unsigned integer images are scaled by the range of their dtype; floats and signed integers are not scaled."""
 
@@ -12,7 +16,17 @@ def normalize(image_BCHW: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
     Args:
         mean, std: (C,) in units of the type's range for unsigned integers, in raw units for all others.
+
+    Raises:
+        DataError: a type whose range is unknown, such as int64.
     """
+    if image_BCHW.dtype not in (*INTEGER_RANGES, torch.int16, *FLOATS):
+        raise DataError(
+            f"images of {str(image_BCHW.dtype).removeprefix('torch.')}, whose range is unknown: convert values of 0 to "
+            "255 to uint8 (images.to(torch.uint8)), and shares of 1 to float32"
+        )
     unit = INTEGER_RANGES.get(image_BCHW.dtype, 1.0)
-    shift, scale = mean * unit, std * unit
-    return (image_BCHW.to(mean.dtype) - shift[:, None, None]) / scale[:, None, None]
+    # At least in float32: half precision ends at 65504, and has not enough digits for 16 bits.
+    dtype = torch.promote_types(mean.dtype, torch.float32)
+    shift, scale = mean.to(dtype) * unit, std.to(dtype) * unit
+    return ((image_BCHW.to(dtype) - shift[:, None, None]) / scale[:, None, None]).to(mean.dtype)

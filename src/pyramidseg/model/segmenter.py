@@ -22,6 +22,7 @@ from pyramidseg.base.config import ModelConfig
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.overrides import make_model_config
 from pyramidseg.base.train_overrides import ModelOverrides
+from pyramidseg.images.value_range import ValueRange
 from pyramidseg.model.bundle import Bundle, check_classes, check_tensors, read_bundle, unsupported, write_bundle
 from pyramidseg.model.encoder import Encoder, resolve_encoder
 from pyramidseg.model.fpn import FPNDecoder, SpatialDropout
@@ -98,6 +99,7 @@ class Segmenter(nn.Module):
     Attributes:
         settings: the resolved `ModelConfig`.
         encoder_source: where the encoder's weights came from.
+        value_range: type and range of the training images; None if unknown.
 
     Raises:
         ConfigError: settings that do not exist, are out of range or contradict each other.
@@ -142,6 +144,7 @@ class Segmenter(nn.Module):
         self.head = nn.Linear(self.encoder.channels[-1], len(self.classes)) if settings.image_head else None
         self._initialise_heads()
         self.encoder_source = self.encoder.source
+        self.value_range: ValueRange | None = None
         self.register_buffer("mean", torch.tensor(self.encoder_source.mean))
         self.register_buffer("std", torch.tensor(self.encoder_source.std))
         if settings.weights != "random":
@@ -259,6 +262,7 @@ class Segmenter(nn.Module):
             classes=self.classes,
             encoder_source=self.encoder_source,
             facts=facts,
+            value_range=self.value_range,
         )
 
     @classmethod
@@ -281,7 +285,7 @@ class Segmenter(nn.Module):
         own = model.state_dict()
         check_tensors(bundle, own, config=model.settings)
         model.load_state_dict({**own, **bundle.tensors})
-        model.encoder_source = bundle.encoder_source
+        model.encoder_source, model.value_range = bundle.encoder_source, bundle.value_range
         return model.eval()
 
     @classmethod
@@ -307,7 +311,7 @@ class Segmenter(nn.Module):
         check_tensors(bundle, own, config=self.settings, skip=reset)
         loaded = tuple(name for name in own if name not in reset and name in bundle.tensors)
         self.load_state_dict(own | {name: bundle.tensors[name] for name in loaded})
-        self.encoder_source = bundle.encoder_source
+        self.encoder_source, self.value_range = bundle.encoder_source, bundle.value_range
         return LoadReport(loaded, reset)
 
 

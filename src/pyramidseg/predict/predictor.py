@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from pyramidseg.backends import Backend, ModelBackend, RunPrecision, make_backend
 from pyramidseg.base.errors import ConfigError, DataError
-from pyramidseg.images.decode import pixel_count, read_image
+from pyramidseg.images.value_range import RangeCheck
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.predict.input_images import ImageLike, image_name, load_image, pixels_of_source
 from pyramidseg.predict.pipeline import batch_by_key, decode_ahead, map_in_order, restore_order, stage_threads
 from pyramidseg.predict.segmentation import (
     Image,
@@ -31,9 +32,6 @@ from pyramidseg.predict.segmentation import (
 from pyramidseg.predict.tile_planner import TilePlanner, TilePx
 from pyramidseg.predict.tiling import Tiles
 from pyramidseg.predict.tta import TestTimeAugmentation
-
-ImageLike = str | Path | Image
-"""Path of an image file, or an array (H, W, C)."""
 
 COMPUTED_AHEAD = 2
 """Most batches of coarse logits that wait for their label maps."""
@@ -113,15 +111,19 @@ class Predictor:
         self.backend: Backend = TestTimeAugmentation(plain) if tta else plain
         self.classes = self.backend.classes
         self.tile_planner = TilePlanner(self.backend, tile_px=tile_px, overlap_px=overlap_px)
+        self._check_range = RangeCheck(getattr(plain, "value_range", None))
         self._channels = plain.settings.channels if isinstance(plain, ModelBackend) else plain.in_channels
 
     def predict(self, image: ImageLike, *, confidence: bool = False, probabilities: bool = False) -> Segmentation:
-        """Segment one image: a file, or an (H, W, C) array (channels as in the training data, RGB by default).
+        """Segment one image: a file, its bytes, an array (H, W, C), a tensor (C, H, W), or an image of PIL.
+
+        Channels are as in the training data, RGB by default; other numbers are converted as those of files are.
 
         Labels alone are fastest: unlike confidence and probabilities, they need no logits at full size.
 
         Raises:
-            DataError: the image cannot be read, or does not have the channels of the model.
+            DataError: the image cannot be read, does not have the channels of the model, or is not in the units of the
+                training images.
         """
         return next(iter(self.predict_many([image], confidence=confidence, probabilities=probabilities)))
 
@@ -152,11 +154,13 @@ class Predictor:
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}: must be at least 1")
-        if isinstance(images, (str, os.PathLike)):
-            raise DataError(f"{images}: a single path where a list of images is needed; pass a list, or use predict")
+        if isinstance(images, (str, os.PathLike, bytes)):
+            raise DataError(
+                f"{image_name(images)}: a single image where a list of images is needed; pass a list, or use predict"
+            )
         options = OutputOptions(confidence, probabilities)
         with closing(
-            decode_ahead(self._load, images, pixels=_pixels_of_source, threads=stage_threads(), ahead=2 * batch_size)
+            decode_ahead(self._load, images, pixels=pixels_of_source, threads=stage_threads(), ahead=2 * batch_size)
         ) as loaded:
             batches = batch_by_key(loaded, key=_batch_key, pixels=_pixels, batch_size=batch_size)
             with closing(
@@ -173,8 +177,9 @@ class Predictor:
 
     def _load(self, source: ImageLike) -> PredictionResult:
         try:
-            image = source if isinstance(source, np.ndarray) else read_image(_path(source), channels=self._channels)
-            return PredictionResult(source, check_image(image, self.backend.in_channels, _name(source)))
+            image = load_image(source, channels=self._channels)
+            self._check_range(image, image_name(source))
+            return PredictionResult(source, image)
         except DataError as error:
             return PredictionResult(source, error=error)
 
@@ -221,62 +226,13 @@ class Predictor:
 
 
 def _failed(result: PredictionResult, error: DataError) -> PredictionResult:
-    return PredictionResult(result.source, error=DataError(f"{_name(result.source)}: {error}"))
-
-
-def check_image(image: Image, channels: int, name: str) -> Image:
-    """Check an array and convert it to what the model accepts: (H, W, C) of a type whose range `Segmenter` knows.
-
-    Args:
-        name: of the image, for messages.
-
-    Raises:
-        DataError: wrong shape or type, or values that are not finite.
-    """
-    if not image.dtype.isnative:  # torch accepts only native byte order
-        image = image.astype(image.dtype.newbyteorder("="))
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.ndim != 3 or image.shape[2] != channels or image.size == 0:
-        raise DataError(f"{name}: shape {image.shape}, but this model takes (H, W, {channels}) with at least one pixel")
-    if image.dtype in (np.uint8, np.uint16, np.int16, np.float32):
-        converted = np.ascontiguousarray(image)
-    elif image.dtype in (np.float16, np.float64):
-        with np.errstate(over="ignore"):
-            converted = image.astype(np.float32)
-    else:
-        raise DataError(f"{name}: values of type {image.dtype}; supported are uint8, uint16, int16 and floats")
-    if converted.dtype == np.float32 and not np.isfinite(converted).all():
-        kind = "beyond the range of float32" if np.isfinite(image).all() else "that are not finite"
-        raise DataError(f"{name}: contains values {kind}; replace them first, for instance by the mean")
-    return converted
+    return PredictionResult(result.source, error=DataError(f"{image_name(result.source)}: {error}"))
 
 
 def _as_batch(images: Sequence[Image]) -> Tensor:
     """Images (H, W, C) of one size and type as (B, C, H, W); a single writable image is not copied."""
     alone = len(images) == 1 and images[0].flags.writeable
     return torch.from_numpy(images[0][None] if alone else np.stack(images)).permute(0, 3, 1, 2)
-
-
-def _pixels_of_source(source: ImageLike) -> int:
-    """Number of pixels, which limits how many images are decoded at a time; 0 for what cannot be read."""
-    if isinstance(source, np.ndarray):
-        return source.shape[0] * source.shape[1] if source.ndim > 1 else 0
-    return pixel_count(Path(source)) if isinstance(source, (str, os.PathLike)) else 0
-
-
-def _path(source: str | Path) -> Path:
-    """The source as a path.
-
-    Raises:
-        DataError: it is not a path; explains how to pass images in memory.
-    """
-    if not isinstance(source, (str, os.PathLike)):
-        raise DataError(
-            f"image: of type {type(source).__name__}, but a path or an array (H, W, C) is needed: np.asarray(image), "
-            "or for a tensor (C, H, W) tensor.permute(1, 2, 0).cpu().numpy()"
-        )
-    return Path(source)
 
 
 def _pixels(result: PredictionResult) -> int:
@@ -286,7 +242,3 @@ def _pixels(result: PredictionResult) -> int:
 def _batch_key(result: PredictionResult) -> tuple[object, ...] | None:
     """Equal for images that can share a batch; None for an image that could not be read."""
     return None if result.image is None else (result.image.shape, result.image.dtype)
-
-
-def _name(source: ImageLike) -> str:
-    return "image" if isinstance(source, np.ndarray) else str(source)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pyramidseg.backends import TorchBackend
 from pyramidseg.base.config import Config, LossConfig
 from pyramidseg.base.device import autocast, channels_last, on_first_rank, out_of_memory_explained, rank, sum_over_ranks
+from pyramidseg.base.errors import DataError
 from pyramidseg.data.loading import Batch, EpochPlan, TrainingSamples
 from pyramidseg.data.records import Dataset
 from pyramidseg.evaluation.confusion import argmax_labels, confusion_matrix
@@ -23,6 +24,7 @@ from pyramidseg.evaluation.metrics import compute_metrics
 from pyramidseg.evaluation.score_plots import save_plots
 from pyramidseg.evaluation.score_tables import format_scores
 from pyramidseg.evaluation.scoring import draw_examples, score
+from pyramidseg.images.value_range import BYTES, ValueRange, impossible, suspicious
 from pyramidseg.inspection.prepare_data import PreparedData, prepare_data, training_samples
 from pyramidseg.model.encoder import check_encoder
 from pyramidseg.model.segmenter import Segmenter
@@ -236,6 +238,9 @@ def prepare_segmentation(
     model, model_note = build_model(config, data.dataset.classes, initial, dry_run=dry_run)
     if data.normalization is not None:
         model.set_normalization(data.normalization.mean, data.normalization.std)
+    elif initial is None and data.value_range is not None:
+        _check_units(data.value_range, model.value_range, config, source=data.dataset.source)
+    model.value_range = data.value_range
     with out_of_memory_explained("choose a smaller encoder, or train.device=cpu"):
         model = channels_last(model.to(accelerator.device, accelerator.dtype))
 
@@ -270,6 +275,23 @@ def prepare_segmentation(
         initial_weights=InitialWeights.of(model),
         notes=tuple(note for note in notes if note),
     )
+
+
+def _check_units(found: ValueRange, trained: ValueRange | None, config: Config, *, source: str) -> None:
+    """Compare the images with the units of the normalization that training keeps: the bundle's, or the encoder's.
+
+    Raises:
+        DataError: they cannot be those that the bundle was trained on.
+    """
+    advice = "; or fit the normalization to these images: data.normalization=dataset"
+    pretrained = config.model.weights != "random"
+    expected = trained if pretrained else BYTES
+    if expected is None:
+        return
+    if (reason := impossible(found, expected)) and pretrained:
+        raise DataError(f"{source}: {reason}{advice}")
+    if reason := reason or suspicious(found, expected):
+        logger.warning(f"{source}: {reason}{advice}")
 
 
 def segmentation_gradients(

@@ -1,0 +1,112 @@
+"""Images given for prediction: files, their bytes, arrays, tensors and images of PIL, all treated as files are.
+
+Grey is repeated for a model of colour images, colour becomes grey for one of grey images, and alpha is dropped.
+"""
+
+import os
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image as PillowImage
+from PIL import ImageOps
+from torch import Tensor
+
+from pyramidseg.base.config import Channels
+from pyramidseg.base.errors import DataError
+from pyramidseg.images.decode import convert_channels, decoded_mode, pixel_count, read_image
+from pyramidseg.predict.segmentation import Image
+
+ImageLike: TypeAlias = str | Path | bytes | Image | Tensor | PillowImage.Image
+"""Path or content of an image file, an array (H, W) or (H, W, C), a tensor (H, W) or (C, H, W), or an image of PIL."""
+
+
+def load_image(source: ImageLike, *, channels: Channels) -> Image:
+    """An image with the channels of a model, (H, W, C) of a type whose range `Segmenter` knows.
+
+    Args:
+        channels: a number of channels, or the bands of files, counted from 1; an array with as many channels as there
+            are bands is taken as it is.
+
+    Raises:
+        DataError: unreadable, of another kind, shape or type, or with values that are not finite.
+    """
+    name = image_name(source)
+    if isinstance(source, (str, os.PathLike)):
+        return check_image(read_image(Path(source), channels=channels), name)
+    if isinstance(source, (bytes, bytearray)):
+        return check_image(read_image(Path(name), channels=channels, content=bytes(source)), name)
+    array = _array(source, name)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.size == 0:
+        raise DataError(
+            f"{name}: shape {array.shape}, but (H, W) or (H, W, C) with at least one pixel is needed; give the images "
+            "of a batch one by one"
+        )
+    number = len(channels) if isinstance(channels, tuple) else channels
+    if array.shape[2] != number:
+        array = convert_channels(Path(name), array, channels)
+    return check_image(array, name)
+
+
+def _array(source: object, name: str) -> Image:
+    """(H, W), (H, W, C) or other shapes, of any type."""
+    if isinstance(source, PillowImage.Image):
+        turned = ImageOps.exif_transpose(source)
+        return np.array(turned.convert(decoded_mode(turned)))
+    if isinstance(source, Tensor):
+        tensor = source.detach().cpu()
+        tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+        tensor = tensor[0] if tensor.ndim == 4 and len(tensor) == 1 else tensor
+        return (tensor.permute(1, 2, 0) if tensor.ndim == 3 else tensor).numpy()
+    if isinstance(source, np.ndarray):
+        return source.astype(source.dtype.newbyteorder("="), copy=False)  # torch accepts only native byte order
+    raise DataError(
+        f"{name}: of type {type(source).__name__}, but a path, the bytes of a file, an array (H, W, C), a tensor "
+        "(C, H, W) or an image of PIL is needed"
+    )
+
+
+def check_image(image: Image, name: str) -> Image:
+    """Convert an image (H, W, C) to what the model accepts.
+
+    Args:
+        name: of the image, for messages.
+
+    Raises:
+        DataError: another type, or values that are not finite.
+    """
+    if image.dtype in (np.uint8, np.uint16, np.int16, np.float32):
+        converted = np.ascontiguousarray(image)
+    elif image.dtype == np.bool_:
+        converted = image.astype(np.uint8) * np.uint8(255)  # as files of 1 bit are read
+    elif image.dtype in (np.float16, np.float64):
+        with np.errstate(over="ignore"):
+            converted = image.astype(np.float32)
+    else:
+        advice = ""
+        if image.dtype.kind in "iu" and image.min() >= 0 and image.max() <= 65535:
+            advice = f": convert it, image.astype(np.{'uint8' if image.max() <= 255 else 'uint16'})"
+        raise DataError(f"{name}: values of type {image.dtype}; supported are uint8, uint16, int16 and floats{advice}")
+    if converted.dtype == np.float32 and not np.isfinite(converted).all():
+        kind = "beyond the range of float32" if np.isfinite(image).all() else "that are not finite"
+        raise DataError(f"{name}: contains values {kind}; replace them first, for instance by the mean")
+    return converted
+
+
+def pixels_of_source(source: ImageLike) -> int:
+    """Number of pixels, which limits how many images are decoded at a time; 0 for what cannot be read."""
+    if isinstance(source, np.ndarray):
+        return source.shape[0] * source.shape[1] if source.ndim > 1 else 0
+    if isinstance(source, Tensor):
+        return source.shape[-1] * source.shape[-2] if source.ndim > 1 else 0
+    if isinstance(source, PillowImage.Image):
+        return source.width * source.height
+    return pixel_count(Path(source)) if isinstance(source, (str, os.PathLike)) else 0
+
+
+def image_name(source: object) -> str:
+    """The path of a file; `image` for what is in memory."""
+    return str(source) if isinstance(source, (str, os.PathLike)) else "image"
