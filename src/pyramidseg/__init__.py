@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pyramidseg.evaluation.metrics import Metrics, Scores
     from pyramidseg.evaluation.scoring import evaluate
     from pyramidseg.export.export_model import Export, export_model
+    from pyramidseg.formats.convert_dataset import Conversion, convert_dataset
     from pyramidseg.formats.open_dataset import open_dataset
     from pyramidseg.inspection.inspect_dataset import Inspection, inspect_dataset
     from pyramidseg.model.imports import import_checkpoint
@@ -54,6 +55,7 @@ _MODULES = {
     "Comparison": "pyramidseg.studies.comparison",
     "Config": "pyramidseg.base.config",
     "ConfigError": "pyramidseg.base.errors",
+    "Conversion": "pyramidseg.formats.convert_dataset",
     "DataError": "pyramidseg.base.errors",
     "Dataset": "pyramidseg.data.records",
     "Defect": "pyramidseg.base.defects",
@@ -81,6 +83,7 @@ _MODULES = {
     "benchmark_model": "pyramidseg.studies.benchmark_model",
     "compare_encoders": "pyramidseg.studies.comparison",
     "configure_logging": "pyramidseg.base.log",
+    "convert_dataset": "pyramidseg.formats.convert_dataset",
     "create_model": "pyramidseg.model.segmenter",
     "dataset_from_records": "pyramidseg.data.from_records",
     "evaluate": "pyramidseg.evaluation.scoring",
@@ -103,6 +106,7 @@ __all__ = [
     "Comparison",
     "Config",
     "ConfigError",
+    "Conversion",
     "DataError",
     "Dataset",
     "Defect",
@@ -131,6 +135,7 @@ __all__ = [
     "benchmark_model",
     "compare_encoders",
     "configure_logging",
+    "convert_dataset",
     "create_model",
     "dataset_from_records",
     "evaluate",

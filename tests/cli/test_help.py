@@ -140,5 +140,5 @@ def test_unknown_options_name_the_nearest() -> None:
         parse(["train", "x", "--epoch", "3"])
     with pytest.raises(ConfigError, match=r"did you mean --device or --dropout or --dry-run\?"):
         parse(["train", "x", "--data", "y"])
-    with pytest.raises(ConfigError, match="known: --backend, --batch-size"):
+    with pytest.raises(ConfigError, match="known: --as-written, --backend, --batch-size"):
         parse(["evaluate", "x", "y", "--zzz"])

@@ -17,6 +17,7 @@ from pyramidseg.base.version import __version__
 from pyramidseg.cli import (
     benchmark,
     compare,
+    convert,
     demo,
     describe,
     evaluate,
@@ -34,6 +35,7 @@ from pyramidseg.cli.flags import Parser
 COMMANDS = {
     "demo": demo,
     "inspect": inspect,
+    "convert": convert,
     "train": train,
     "pretrain": pretrain,
     "evaluate": evaluate,
@@ -48,7 +50,7 @@ COMMANDS = {
 }
 """Module by command; each has `HELP`, `add_arguments(parser)` and `run(arguments) -> exit status`."""
 
-WITHOUT_TORCH = ("inspect", "config")
+WITHOUT_TORCH = ("inspect", "convert", "config")
 """Commands that do not need torch."""
 
 INTERRUPTED = 130

@@ -6,7 +6,7 @@
      "shapes": [{"label": "fig", "shape_type": "polygon", "points": [[x1, y1], [x2, y2], ...]},
                 {"label": "fig", "shape_type": "mask", "points": [first, last pixel], "mask": "PNG in base64"}, ...]}
 
-A function `write` belongs in this module.
+`labelme_writer` writes it.
 """
 
 from collections import Counter

@@ -5,7 +5,7 @@
     ImageSets/Segmentation/train.txt        a name in each line; also val, test, trainval, and CVAT's default
     labelmap.txt or class_names.txt         if the classes are not Pascal VOC's
 
-A function `write` belongs in this module.
+`voc_writer` writes it.
 """
 
 from collections.abc import Iterable

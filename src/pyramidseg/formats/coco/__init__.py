@@ -16,5 +16,5 @@
 
 Reading is one pass: `annotation_files` finds the JSON file of each split, `coco_json` parses it into an index,
 `coco_images` finds the images that it names, `categories` makes labels of its categories, and `instances` or `panoptic`
-lists the records and draws the masks. A function `write` belongs in `instances`.
+lists the records and draws the masks. `coco_writer` writes it.
 """

@@ -1,0 +1,41 @@
+"""pyramidseg convert: a dataset in another format."""
+
+import argparse
+
+from pyramidseg.cli.flags import add_reading_settings
+
+HELP = "write a dataset in another format"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `convert`."""
+    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout, or a YAML file")
+    add_reading_settings(parser)
+    parser.add_argument("--to", required=True, metavar="FORMAT", help="masks, color-masks, voc, coco, yolo or labelme")
+    parser.add_argument("--out", required=True, metavar="DIR", help="a new folder, or that of an unfinished conversion")
+    parser.add_argument(
+        "--images",
+        choices=("copy", "link", "none"),
+        default="copy",
+        help="copy the image files, link them, or leave them out (default: copy)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert, and print what was written and what the format cannot hold."""
+    from pyramidseg.formats.convert_dataset import convert_dataset
+    from pyramidseg.formats.dataset_yaml import reading_config
+
+    conversion = convert_dataset(
+        arguments.dataset,
+        to=arguments.to,
+        out=arguments.out,
+        images=arguments.images,
+        data=reading_config(arguments.settings),
+    )
+    for split, count in conversion.images.items():
+        print(f"{split}: {count} images")
+    for reason, pixels in conversion.lost.items():
+        print(f"lost: {reason}: {pixels} pixels")
+    print(f"{arguments.to}: {conversion.out}")
+    return 0

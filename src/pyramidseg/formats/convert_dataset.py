@@ -1,0 +1,195 @@
+"""Write a dataset in another format: streaming, and continued where a killed conversion stopped.
+
+A ledger in the output folder holds the part of each finished image (`label_writer`). It is deleted at the end.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pyramidseg.base.classes import Classes
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.errors import ConfigError, OutputError, nearest
+from pyramidseg.base.files import explained_writes, make_folder, write_atomically, write_bytes
+from pyramidseg.base.ledger import Ledger
+from pyramidseg.base.log import track
+from pyramidseg.base.output_lock import LOCK, locks_out
+from pyramidseg.base.parallel import map_in_threads
+from pyramidseg.base.text import first_few
+from pyramidseg.data.pairs import read_labels
+from pyramidseg.data.records import Dataset, Record
+from pyramidseg.formats.label_writer import LabelledImage, LabelWriter
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.writers import WRITERS
+
+logger = logging.getLogger(__name__)
+
+LEDGER = ".conversion"
+"""Folder of the ledger in the output folder; it exists until the conversion is complete."""
+
+ImagePlacement = Literal["copy", "link", "none"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Result of a conversion.
+
+    Attributes:
+        images: number of images by split.
+        lost: number of pixels that the format cannot hold, by the reason.
+        before: number of images that an earlier call had finished.
+    """
+
+    out: Path
+    images: Mapping[str, int]
+    lost: Mapping[str, int]
+    before: int
+
+
+@locks_out
+def convert_dataset(
+    dataset: str | Path | Dataset,
+    *,
+    to: str,
+    out: str | Path,
+    images: ImagePlacement = "copy",
+    data: DataConfig | None = None,
+) -> Conversion:
+    """Write a dataset in another format, as `pyramidseg convert` does; splits and classes are kept.
+
+    Args:
+        to: a name in `WRITERS`.
+        out: a new folder, or that of a conversion that was killed, which is continued.
+        images: copy the image files, link them (a hard link, or a symbolic one to another file system), or leave them.
+        data: how the dataset is read, as in training.
+
+    Raises:
+        DataError: the dataset or one of its masks cannot be read.
+        ConfigError: an unknown format.
+        OutputError: `out` holds something else, or cannot be written.
+    """
+    if to not in WRITERS:
+        raise ConfigError(f"--to {to}: cannot be written; {nearest(to, WRITERS)}")
+    folder, writer = Path(out), WRITERS[to]
+    _refuse_other_content(folder)
+    opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset, data or DataConfig())
+    for note in opened.notes:
+        logger.info(note)
+    named = _named_records(opened)
+    settings = _digest({"to": to, "classes": opened.classes.to_dict(), "images": images})
+    with Ledger.open(folder / LEDGER, repair=True) as ledger:
+        pending, before = [], 0
+        for split, name, record in named:
+            key, fingerprint = f"{split}/{name}", _digest([settings, *map(_state, (record.image, record.mask))])
+            if ledger.done(key, fingerprint):
+                before += 1
+            else:
+                pending.append((split, name, record, key, fingerprint))
+        if before:
+            logger.info(f"{folder}: {before} of {len(named)} images are finished; the others follow")
+
+        def work(item: tuple[str, str, Record, str, str]) -> dict[str, Any]:
+            split, name, record, key, fingerprint = item
+            labelled = LabelledImage(name, split, record.image, read_labels(record, opened.masks))
+            written = writer.encode(labelled, opened.classes)
+            for path, content in written.files.items():
+                write_bytes(folder / path, content)
+            _place_image(record.image, folder / writer.path_of_image(labelled), images)
+            return {"key": key, "fingerprint": fingerprint, "part": written.part, "lost": dict(written.lost)}
+
+        for entry in track(map_in_threads(work, pending), total=len(pending), task="converting"):
+            ledger.append(entry)
+        lost = _assemble(writer, folder, ledger, opened.classes, named)
+    shutil.rmtree(folder / LEDGER)
+    counts = Counter(split for split, _, _ in named)
+    return Conversion(folder, {split: counts[split] for split in opened.splits if counts[split]}, lost, before)
+
+
+def _refuse_other_content(folder: Path) -> None:
+    names = [path.name for path in folder.iterdir() if not path.name.endswith(LOCK)] if folder.is_dir() else []
+    if names and LEDGER not in names:
+        raise OutputError(
+            f"{folder}: is not empty ({first_few(sorted(names))}), and not an unfinished conversion; "
+            "choose another --out"
+        )
+
+
+def _named_records(dataset: Dataset) -> list[tuple[str, str, Record]]:
+    """Split, name and record of each image: its id, after its split where two splits have an image of the same id."""
+    ids = Counter(record.id for records in dataset.splits.values() for record in records)
+    return [
+        (split, f"{split}/{record.id}" if ids[record.id] > 1 else record.id, record)
+        for split, records in dataset.splits.items()
+        for record in records
+    ]
+
+
+def _state(path: Path | None) -> list[Any]:
+    if path is None:
+        return []
+    status = path.stat()
+    return [os.fspath(path), status.st_size, status.st_mtime_ns]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _place_image(source: Path, target: Path, placement: ImagePlacement) -> None:
+    if placement == "none" or target.exists():
+        return
+    if placement == "copy":
+        write_atomically(target, lambda part: shutil.copyfile(source, part))
+        return
+    make_folder(target.parent)
+    with explained_writes(target):
+        try:
+            os.link(source.resolve(), target)
+        except OSError:  # another file system, or one without hard links
+            target.symlink_to(source.resolve())
+
+
+@dataclass(frozen=True)
+class _SplitParts:
+    """The `Parts` of a split, read from the ledger whenever they are iterated over."""
+
+    ledger: Ledger
+    split: str
+    names: frozenset[str]
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        for entry in self.ledger.entries():
+            split, _, name = entry["key"].partition("/")
+            if split == self.split and name in self.names:
+                yield name, entry["part"]
+
+
+def _assemble(
+    writer: LabelWriter, folder: Path, ledger: Ledger, classes: Classes, named: list[tuple[str, str, Record]]
+) -> dict[str, int]:
+    """Write the files that all images share; returns the pixels lost, by the reason."""
+    names: dict[str, set[str]] = {}
+    for split, name, _ in named:
+        names.setdefault(split, set()).add(name)
+    parts = {split: _SplitParts(ledger, split, frozenset(some)) for split, some in names.items()}
+    for path, pieces in writer.assemble(parts, classes):
+        _write_pieces(folder / path, pieces)
+    lost: Counter[str] = Counter()
+    for entry in ledger.entries():
+        lost.update(entry["lost"])
+    return dict(lost)
+
+
+def _write_pieces(path: Path, pieces: Iterator[bytes]) -> None:
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            file.writelines(pieces)
+
+    write_atomically(path, write)

@@ -1,0 +1,96 @@
+"""The protocol of a writer: what an image adds to a dataset of a format, and the files that all images share.
+
+Writers are pure: they return the content of files, and `convert_dataset` and `predict` write them, so that every file
+is whole or absent and a killed conversion continues. What an image adds to files of many images (a COCO JSON, a list)
+is its *part*, a value for JSON that is kept in the ledger; `assemble` puts the parts together, split by split, in
+constant memory.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.base.classes import IGNORE, Classes
+
+BACKGROUND = "background"
+"""Name of the class that formats of outlined objects do not outline."""
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image to be written with its labels.
+
+    Attributes:
+        name: unique among all images, without extension; may have folders (`day/001`).
+        image: its file; its suffix is kept where images are written.
+        labels: (H, W) uint8, class ids and `IGNORE`, in the orientation in which the image is shown.
+    """
+
+    name: str
+    split: str
+    image: Path
+    labels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class WrittenLabels:
+    """What an image adds.
+
+    Attributes:
+        files: content by path below the dataset's folder.
+        part: for the files that all images share; any value for JSON.
+        lost: number of pixels that the format cannot hold, by the reason.
+    """
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    part: Any = None
+    lost: Mapping[str, int] = field(default_factory=dict)
+
+
+class Parts(Protocol):
+    """The parts of a split, in the order of the names. Can be iterated over more than once."""
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """Name and part of each image."""
+        ...
+
+
+SharedFiles = Iterator[tuple[str, Iterator[bytes]]]
+"""Path below the dataset's folder, and content in pieces, of each file that all images share."""
+
+
+@dataclass(frozen=True)
+class LabelWriter:
+    """How a format is written. Labels are written in the orientation in which images are shown (EXIF applied).
+
+    Attributes:
+        image_path: where the format has the image: a path below the dataset's folder, with `{split}` and `{name}`,
+            without the suffix of the image's file.
+        encode: what an image adds.
+        assemble: the files that all images share, from the parts of each split.
+        exact: whether every class can be read back pixel by pixel, ignored pixels included.
+    """
+
+    image_path: str
+    encode: Callable[[LabelledImage, Classes], WrittenLabels]
+    assemble: Callable[[Mapping[str, Parts], Classes], SharedFiles]
+    exact: bool = True
+
+    def path_of_image(self, image: LabelledImage) -> str:
+        """The path of an image below the dataset's folder."""
+        return self.image_path.format(split=image.split, name=image.name) + image.image.suffix
+
+
+def outlined_classes(classes: Classes) -> list[int]:
+    """Ids of the classes that are outlined: all but background, which is what no outline covers."""
+    return [index for index, name in enumerate(classes.names) if name.lower() != BACKGROUND]
+
+
+def lost_ignored(labels_HW: NDArray[np.uint8]) -> dict[str, int]:
+    """The loss of formats in which what has no label is background."""
+    pixels = int(np.count_nonzero(labels_HW == IGNORE))
+    return {"ignored pixels, which become background": pixels} if pixels else {}

@@ -1,0 +1,59 @@
+"""Writer of LabelMe's JSON files: polygons, and masks for regions with holes, which LabelMe's polygons cannot have."""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pyramidseg.annotations.contours import Region, find_regions
+from pyramidseg.annotations.polygons import Location, Polygons, rasterise
+from pyramidseg.base.classes import IGNORE, Classes
+from pyramidseg.formats.label_writer import (
+    LabelledImage,
+    LabelWriter,
+    Parts,
+    SharedFiles,
+    WrittenLabels,
+    lost_ignored,
+    outlined_classes,
+)
+from pyramidseg.formats.paired_writer import png
+
+
+def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
+    height, width = image.labels.shape
+    others = [index for index in range(len(classes)) if index not in outlined_classes(classes)]
+    regions = find_regions(image.labels, skip=[*others, IGNORE])
+    content = {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": [_shape(region, classes, image) for region in regions],
+        "imagePath": image.name.rpartition("/")[2] + image.image.suffix,
+        "imageData": None,
+        "imageHeight": height,
+        "imageWidth": width,
+    }
+    text = json.dumps(content, ensure_ascii=False)
+    return WrittenLabels({f"{image.split}/{image.name}.json": text.encode()}, lost=lost_ignored(image.labels))
+
+
+def _shape(region: Region, classes: Classes, image: LabelledImage) -> dict[str, Any]:
+    shape: dict[str, Any] = {"label": classes.names[region.value], "group_id": None, "description": "", "flags": {}}
+    outer, *holes = region.rings
+    if not holes:
+        return {**shape, "shape_type": "polygon", "points": outer.tolist(), "mask": None}
+    first, last = outer.min(0), outer.max(0)
+    width, height = (last - first).tolist()
+    shifted = Polygons(1, [[(ring - first).astype(np.float64) for ring in region.rings]])
+    mask = rasterise([shifted], height=height, width=width, where=Location(image.image))
+    picture = base64.b64encode(png((255 * mask).astype(np.uint8))).decode()
+    return {**shape, "shape_type": "mask", "points": [first.tolist(), (last - 1).tolist()], "mask": picture}
+
+
+def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
+    return iter(())
+
+
+LABELME = LabelWriter("{split}/{name}", _encode, _assemble, exact=False)

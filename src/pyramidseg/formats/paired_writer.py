@@ -1,0 +1,72 @@
+"""Writers of masks: PNG files of class ids in grey, or of class colours, and the dataset.yaml that names them."""
+
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from pyramidseg.base.classes import IGNORE, Classes, Color, default_palette
+from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
+
+IGNORE_COLOR = (224, 224, 192)
+"""Colour of ignored pixels in masks of colours: that of Pascal VOC's void border."""
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """A PNG file of (H, W) grey or (H, W, 3) RGB pixels."""
+    content = BytesIO()
+    Image.fromarray(pixels).save(content, format="PNG", compress_level=3)
+    return content.getvalue()
+
+
+def distinct_colors(classes: Classes) -> tuple[Color, ...]:
+    """The classes' colours, or those of the default palette where two are equal or one is that of ignored pixels."""
+    colors = classes.colors
+    return colors if len({*colors, IGNORE_COLOR}) > len(colors) else default_palette(len(classes))
+
+
+def color_mask(labels_HW: NDArray[np.uint8], classes: Classes) -> NDArray[np.uint8]:
+    """(H, W, 3): the colour of each pixel's class, `IGNORE_COLOR` where it is ignored."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(classes)] = distinct_colors(classes)
+    table[IGNORE] = IGNORE_COLOR
+    return table[labels_HW]
+
+
+def _encode_ids(image: LabelledImage, classes: Classes) -> WrittenLabels:
+    return WrittenLabels({f"{image.split}/masks/{image.name}.png": png(image.labels)})
+
+
+def _encode_colors(image: LabelledImage, classes: Classes) -> WrittenLabels:
+    return WrittenLabels({f"{image.split}/masks/{image.name}.png": png(color_mask(image.labels, classes))})
+
+
+def _assemble_ids(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
+    entries = [
+        {"name": name, "color": list(color), "value": index}
+        for index, (name, color) in enumerate(zip(classes.names, classes.colors, strict=True))
+    ]
+    yield "dataset.yaml", _yaml({"format": "paired", "classes": entries, "ignore": [IGNORE]})
+
+
+def _assemble_colors(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
+    entries = [
+        {"name": name, "color": list(color)}
+        for name, color in zip(classes.names, distinct_colors(classes), strict=True)
+    ]
+    ignored = "#{:02x}{:02x}{:02x}".format(*IGNORE_COLOR)
+    yield "dataset.yaml", _yaml({"format": "paired", "classes": entries, "ignore": [ignored]})
+
+
+def _yaml(content: Mapping[str, Any]) -> Iterator[bytes]:
+    yield yaml.safe_dump(
+        dict(content), sort_keys=False, allow_unicode=True, default_flow_style=None, width=1000
+    ).encode()
+
+
+MASKS = LabelWriter("{split}/images/{name}", _encode_ids, _assemble_ids)
+COLOR_MASKS = LabelWriter("{split}/images/{name}", _encode_colors, _assemble_colors)

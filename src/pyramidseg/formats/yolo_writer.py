@@ -1,0 +1,60 @@
+"""Writer of YOLO's outlines: a line for each region in a text file for each image, and data.yaml.
+
+YOLO has no holes: a hole is joined to its outer ring by a cut of no width, so that an even-odd fill leaves it open.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from pyramidseg.annotations.contours import Ring, find_regions
+from pyramidseg.base.classes import IGNORE, Classes
+from pyramidseg.formats.label_writer import (
+    LabelledImage,
+    LabelWriter,
+    Parts,
+    SharedFiles,
+    WrittenLabels,
+    lost_ignored,
+    outlined_classes,
+)
+
+
+def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
+    size = np.array(image.labels.shape[::-1])
+    numbers = {index: number for number, index in enumerate(outlined_classes(classes))}
+    skip = [index for index in range(len(classes)) if index not in numbers]
+    lines = [
+        f"{numbers[region.value]} {' '.join(f'{value:.8g}' for value in (one_ring(region.rings) / size).ravel())}\n"
+        for region in find_regions(image.labels, skip=[*skip, IGNORE])
+    ]
+    path = f"labels/{image.split}/{image.name}.txt"
+    return WrittenLabels({path: "".join(lines).encode()}, lost=lost_ignored(image.labels))
+
+
+def one_ring(rings: list[Ring]) -> NDArray[np.int64]:
+    """A region as one ring that visits its holes: from a corner of what there is, to the nearest corner of a hole."""
+    outline, *holes = rings
+    for hole in holes:
+        apart = np.abs(outline[:, None, :] - hole[None, :, :]).sum(2)
+        place, entry = np.unravel_index(int(apart.argmin()), apart.shape)
+        round_trip = np.concatenate(
+            [outline[place : place + 1], np.roll(hole, -entry, axis=0), hole[entry : entry + 1]]
+        )
+        outline = np.concatenate([outline[:place], round_trip, outline[place:]])
+    return outline
+
+
+def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
+    yield "data.yaml", _description(parts, classes)
+
+
+def _description(parts: Mapping[str, Parts], classes: Classes) -> Iterator[bytes]:
+    splits = {split: f"images/{split}" for split in parts}
+    names = {number: classes.names[index] for number, index in enumerate(outlined_classes(classes))}
+    yield yaml.safe_dump({"path": ".", **splits, "names": names}, sort_keys=False, allow_unicode=True).encode()
+
+
+YOLO = LabelWriter("images/{split}/{name}", _encode, _assemble, exact=False)

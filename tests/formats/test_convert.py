@@ -1,0 +1,215 @@
+"""Conversion: what is written is read back equal, is what other programs expect, and survives being killed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from pyramidseg.annotations.run_lengths import compress_run_lengths, encode_regions
+from pyramidseg.base.classes import IGNORE, Classes
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.errors import ConfigError, OutputError
+from pyramidseg.data.pairs import read_labels
+from pyramidseg.data.records import Dataset
+from pyramidseg.formats import convert_dataset as converting
+from pyramidseg.formats.convert_dataset import convert_dataset
+from pyramidseg.formats.label_writer import LabelledImage
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.writers import WRITERS
+from pyramidseg.formats.yolo_writer import one_ring
+from pyramidseg.inspection.inspect_dataset import inspect_dataset
+
+CLASSES = ("background", "Straße, wet", "tree", "car")
+SIZES = {"a": (9, 14), "b": (8, 8), "deep/c": (5, 9), "d": (30, 21)}
+
+
+def random_labels(height: int, width: int, *, seed: int) -> NDArray[np.uint8]:
+    """Blobs with holes, single pixels, and ignored pixels."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, len(CLASSES), (height // 3 + 1, width // 3 + 1), np.uint8)
+    labels = coarse.repeat(3, 0).repeat(3, 1)[:height, :width]
+    noise = generator.random((height, width))
+    labels = np.where(noise < 0.1, generator.integers(0, len(CLASSES), (height, width)), labels)
+    return np.where(noise > 0.95, IGNORE, labels).astype(np.uint8)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Four images in train, and one of the same name in val."""
+    folder = tmp_path / "source"
+    for number, (split, name) in enumerate([*(("train", name) for name in SIZES), ("val", "a")]):
+        height, width = SIZES[name]
+        pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
+        for kind, content in (("images", pixels), ("masks", random_labels(height, width, seed=number))):
+            path = folder / split / kind / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(content).save(path)
+    description = {"classes": list(CLASSES), "ignore": [IGNORE]}
+    (folder / "dataset.yaml").write_text(yaml.safe_dump(description, allow_unicode=True), encoding="utf-8")
+    return folder
+
+
+def labels_by_image(dataset: Dataset) -> dict[tuple[str, str], NDArray[np.str_]]:
+    """Class names by split and name; names that a format gives to pixels without a label are left as they are."""
+    names = np.array([*dataset.classes.names, *["?"] * (IGNORE - len(dataset.classes)), "ignored"])
+    return {
+        (split, record.id.removeprefix(f"{split}/")): names[read_labels(record, dataset.masks)]
+        for split, records in dataset.splits.items()
+        for record in records
+    }
+
+
+def ids_of(found: dict[tuple[str, str], NDArray[np.str_]]) -> dict[tuple[str, str], NDArray[np.str_]]:
+    """The same by file name: formats differ in the folders that are part of an id."""
+    return {(split, Path(name).name): labels for (split, name), labels in found.items()}
+
+
+@pytest.mark.parametrize("to", WRITERS)
+def test_labels_are_read_back_equal(to: str, source: Path, tmp_path: Path) -> None:
+    conversion = convert_dataset(source, to=to, out=tmp_path / "out")
+    assert conversion.images == {"train": 4, "val": 1}
+    before = ids_of(labels_by_image(open_dataset(source, DataConfig())))
+    after = ids_of(labels_by_image(open_dataset(tmp_path / "out", DataConfig())))
+    assert after.keys() == before.keys()
+    ignored = sum(int((labels == "ignored").sum()) for labels in before.values())
+    for key, labels in before.items():
+        expected = labels if WRITERS[to].exact else np.where(labels == "ignored", "background", labels)
+        np.testing.assert_array_equal(after[key], expected)
+    assert sum(conversion.lost.values()) == (0 if WRITERS[to].exact else ignored)
+
+
+@pytest.mark.parametrize("to", WRITERS)
+def test_an_inspection_of_it_finds_nothing(to: str, source: Path, tmp_path: Path) -> None:
+    convert_dataset(source, to=to, out=tmp_path / "out")
+    assert [str(defect) for defect in inspect_dataset(tmp_path / "out").defects] == []
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+@pytest.mark.parametrize("to", WRITERS)
+def test_labels_are_written_as_images_are_shown(to: str, orientation: int, tmp_path: Path) -> None:
+    labels = random_labels(8, 12, seed=orientation)
+    shown = (8, 12) if orientation == 3 else (12, 8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for split in ("train", "val"):
+        folder = tmp_path / "source" / split
+        (folder / "images").mkdir(parents=True)
+        (folder / "masks").mkdir()
+        stored = np.random.default_rng(len(split)).integers(0, 256, (8, 12, 3), np.uint8)
+        Image.fromarray(stored).save(folder / "images" / f"{split}.jpg", exif=exif)
+        Image.fromarray(labels.reshape(shown)).save(folder / "masks" / f"{split}.png")
+    (tmp_path / "source" / "dataset.yaml").write_text(yaml.safe_dump({"classes": list("abcd"), "ignore": [255]}))
+    convert_dataset(tmp_path / "source", to=to, out=tmp_path / "out")
+    found = ids_of(labels_by_image(open_dataset(tmp_path / "out", DataConfig())))
+    expected = np.array([*"abcd", *["?"] * 251, "ignored" if WRITERS[to].exact else "background"])
+    np.testing.assert_array_equal(found["val", "val"], expected[labels.reshape(shown)])
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("to", WRITERS)
+def test_a_killed_conversion_continues(to: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    convert_dataset(source, to=to, out=tmp_path / "undisturbed")
+    written = []
+
+    def read(record, masks):
+        if len(written) == 2:
+            raise Killed
+        written.append(record.id)
+        return read_labels(record, masks)
+
+    monkeypatch.setattr(converting, "read_labels", read)
+    monkeypatch.setattr(converting, "map_in_threads", map)
+    with pytest.raises(Killed):
+        convert_dataset(source, to=to, out=tmp_path / "out")
+    monkeypatch.undo()
+    assert convert_dataset(source, to=to, out=tmp_path / "out").before == 2
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_a_changed_mask_is_converted_again(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(converting, "_assemble", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        convert_dataset(source, to="masks", out=tmp_path / "out")
+    monkeypatch.undo()
+    Image.fromarray(np.full(SIZES["b"], 3, np.uint8)).save(source / "train" / "masks" / "b.png")
+    assert convert_dataset(source, to="masks", out=tmp_path / "out").before == 4
+    with Image.open(tmp_path / "out" / "train" / "masks" / "b.png") as mask:
+        assert np.unique(mask).tolist() == [3]
+
+
+def test_other_content_is_not_touched(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").touch()
+    with pytest.raises(OutputError, match=r"out: is not empty \(thesis.txt\), and not an unfinished conversion"):
+        convert_dataset(source, to="masks", out=tmp_path / "out")
+    convert_dataset(source, to="masks", out=tmp_path / "new")
+    with pytest.raises(OutputError, match=r"new: is not empty"):
+        convert_dataset(source, to="masks", out=tmp_path / "new")
+
+
+def test_an_unknown_format_is_refused_with_the_nearest(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--to cocoo: cannot be written; did you mean 'coco'\?"):
+        convert_dataset(source, to="cocoo", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_are_linked_or_left(source: Path, tmp_path: Path) -> None:
+    convert_dataset(source, to="masks", out=tmp_path / "linked", images="link")
+    linked = tmp_path / "linked" / "train" / "images" / "b.png"
+    assert linked.samefile(source / "train" / "images" / "b.png")
+    convert_dataset(source, to="masks", out=tmp_path / "none", images="none")
+    assert not (tmp_path / "none" / "train" / "images").exists()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_run_lengths_areas_and_boxes_are_those_of_pycocotools(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    numbers = generator.integers(0, 4, (generator.integers(1, 40), generator.integers(1, 40)))
+    regions = encode_regions(numbers)
+    assert set(regions) == set(np.unique(numbers).tolist()) - {0}
+    for number, region in regions.items():
+        expected = coco_mask.encode(np.asfortranarray(numbers == number, dtype=np.uint8))
+        assert compress_run_lengths(region.counts) == expected["counts"].decode()
+        assert region.area == coco_mask.area(expected)
+        assert list(region.box) == coco_mask.toBbox(expected).tolist()
+
+
+def test_coco_has_one_annotation_for_each_region(source: Path, tmp_path: Path) -> None:
+    convert_dataset(source, to="coco", out=tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "annotations" / "instances_train.json").read_text(encoding="utf-8"))
+    assert [category["name"] for category in content["categories"]] == list(CLASSES[1:])
+    assert len({annotation["id"] for annotation in content["annotations"]}) == len(content["annotations"])
+    areas = sum(annotation["area"] for annotation in content["annotations"])
+    dataset = open_dataset(source, DataConfig())
+    labels = [read_labels(record, dataset.masks) for record in dataset.splits["train"]]
+    assert areas == sum(int(np.isin(each, [1, 2, 3]).sum()) for each in labels)
+
+
+def test_a_cut_reaches_every_hole() -> None:
+    outer = np.array([(0, 0), (9, 0), (9, 9), (0, 9)])
+    holes = [np.array([(x, 3), (x, 4), (x + 1, 4), (x + 1, 3)]) for x in (2, 6)]
+    ring = one_ring([outer, *holes])
+    assert len(ring) == 4 + 2 * (4 + 2)
+    assert {tuple(point) for point in ring.tolist()} >= {tuple(point) for hole in holes for point in hole.tolist()}
+
+
+def test_equal_colours_are_replaced(tmp_path: Path) -> None:
+    classes = Classes(("a", "b"), ((1, 2, 3), (1, 2, 3)))
+    image = LabelledImage("x", "train", tmp_path / "x.png", np.array([[0, 1]], np.uint8))
+    (content,) = WRITERS["voc"].encode(image, classes).files.values()
+    (tmp_path / "mask.png").write_bytes(content)
+    with Image.open(tmp_path / "mask.png") as mask:
+        assert len(np.unique(np.array(mask)[0], axis=0)) == 2
