@@ -1,4 +1,4 @@
-"""What tests share that is no fixture."""
+"""What tests share, apart from fixtures."""
 
 import os
 import subprocess

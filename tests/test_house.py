@@ -1,4 +1,4 @@
-"""Rules of the whole source tree that no linter checks: module names, and plain words."""
+"""Rules of source and tests that no linter checks: module names, and plain words."""
 
 import re
 from collections import Counter
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "pyramidseg"
+TESTS = Path(__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.stem not in ("__init__", "__main__"))
 
 NAMED_AFTER_A_FORMAT: frozenset[str] = frozenset()
@@ -31,8 +32,9 @@ def test_no_module_name_occurs_twice() -> None:
 @pytest.mark.parametrize("idiom", IDIOMS)
 def test_the_source_is_written_in_plain_words(idiom: str) -> None:
     found = [
-        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
-        for path in [*ROOT.rglob("*.py"), *ROOT.rglob("*.j2")]
+        f"{path}:{number}: {line.strip()}"
+        for path in [*ROOT.rglob("*.py"), *ROOT.rglob("*.j2"), *TESTS.rglob("*.py")]
+        if path.name != "test_house.py"
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if re.search(idiom, line)
     ]

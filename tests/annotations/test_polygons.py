@@ -111,7 +111,7 @@ class TestPixelCentreRule:
     def test_square_covers_the_pixels_whose_centres_it_holds(self) -> None:
         found = drawn(polygon(square(2.4, 3.5, 5.5, 6.6)))
         expected = np.zeros((HEIGHT, WIDTH))
-        expected[3:7, 2:5] = 1  # the centre 3.5 lies on the upper edge and counts, 5.5 on the right one and does not
+        expected[3:7, 2:5] = 1  # the centre 3.5 is on the upper edge and counts, 5.5 on the right one and does not
         assert np.array_equal(found, expected)
 
     def test_whole_image_has_the_corners_of_its_pixels(self) -> None:

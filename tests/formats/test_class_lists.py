@@ -127,7 +127,7 @@ def test_first_of_several_is_used_with_a_note(tmp_path: Path) -> None:
 
 def test_folder_without_a_list_has_none(tmp_path: Path) -> None:
     for name in PARSERS:
-        (tmp_path / name).mkdir()  # folders are no lists
+        (tmp_path / name).mkdir()  # folders are not lists
     assert find_class_list(tmp_path) == ((), (), ())
 
 

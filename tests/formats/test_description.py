@@ -110,4 +110,4 @@ def test_description_is_the_same_when_masks_change_their_values_later(tmp_path: 
     pairs(tmp_path / "images", tmp_path / "masks", ["a", "b"], 0, 1)
     file = write(tmp_path / "run" / "dataset.yaml", yaml.safe_dump(dict(opened(tmp_path).description)))
     Image.fromarray(np.full((3, 4), 2, np.uint8)).save(tmp_path / "masks" / "b.png")
-    assert len(open_dataset(file, DataConfig()).classes) == 2  # not inferred anew: 2 is no class now
+    assert len(open_dataset(file, DataConfig()).classes) == 2  # not inferred again: 2 is not a class now

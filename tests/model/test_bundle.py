@@ -145,7 +145,7 @@ class TestFineTuning:
             other.load_weights(bundle)
         assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
 
-    def test_other_classes_start_the_heads_anew_if_asked(self, model, bundle):
+    def test_other_classes_initialize_the_heads_again_if_asked(self, model, bundle):
         other = small(**SAME, classes=Classes.from_names(["crop", "weed"]))
         classifier = other.classifier.weight.clone()
         report = other.load_weights(bundle, reset_head=True)

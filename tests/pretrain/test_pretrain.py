@@ -266,7 +266,7 @@ class TestImageFolders:
             assert counts == [8, 2]
         assert "no val folder: 6 images" in data.notes[0]
 
-    def test_val_may_have_a_seldom_name_where_there_is_train(self, tmp_path: Path) -> None:
+    def test_val_may_have_a_rare_name_where_there_is_train(self, tmp_path: Path) -> None:
         write_images(tmp_path / "train", 2)
         write_images(tmp_path / "eval", 3)
         assert [len(images) for images in open_image_folders(tmp_path).splits.values()] == [6, 9]

@@ -52,8 +52,14 @@ def run(*arguments: object) -> int:
 
 
 def test_measures_prints_and_writes(
-    bundle: Path, model: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundle: Path,
+    model: Segmenter,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    roofline = Roofline(dict.fromkeys(PRECISIONS, 1e11))  # test_roofline measures it, which takes half a minute
+    monkeypatch.setattr(measuring, "measure_roofline", lambda device, rounds: roofline)
     out = tmp_path / "out"
     arguments = (bundle, "--rounds", "1", "--size", "64x64", "--batch-size", "2", "--backends", "torch", "--out", out)
     assert run(*arguments) == 0

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from pyramidseg.cli.main import main
 from pyramidseg.studies import compare_encoders as study
+from pyramidseg.studies import compare_results
 from pyramidseg.studies.bootstrap import Difference
 from pyramidseg.studies.compare_encoders import PLAN, open_study, run_folder, run_study
 from pyramidseg.studies.compare_report import caveats, conclusions
@@ -88,6 +89,13 @@ def test_tables_say_what_the_json_says(compared: Path) -> None:
         assert pair["difference"] == pytest.approx(better - worse)
 
 
+@pytest.fixture
+def no_memory_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the processes that measure memory, each of which starts torch; `compared` has measured it."""
+    monkeypatch.setattr(compare_results, "peak_memory", lambda file, **options: 2**27)
+
+
+@pytest.mark.usefixtures("no_memory_process")
 def test_a_comparison_resumes_and_accepts_more_seeds(
     compared: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,6 +217,7 @@ def test_an_error_of_the_last_run_is_raised_before_the_first(
     assert not out.exists()
 
 
+@pytest.mark.usefixtures("no_memory_process")
 def test_a_comparison_is_resumed_by_the_command_that_started_it(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

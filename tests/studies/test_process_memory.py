@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 MIB = 2**20
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a process's peak cannot begin anew")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the peak of a process cannot be reset")
 def test_the_peak_counts_what_is_gone_again_and_nothing_from_before():
     def work():
         with mmap.mmap(-1, 96 * MIB) as fresh:  # what malloc gives may be resident already from tests before this one

@@ -161,7 +161,7 @@ def test_an_encoder_that_thaws_is_trained_alike_by_two_processes_and_one_also_wh
 ) -> None:
     two, one = tmp_path / "two", tmp_path / "one"
     thawing = ("optim.freeze_encoder=true", "optim.unfreeze_epoch=1", "optim.freeze_norm=true")
-    # 20 scenes make 5 steps an epoch: the checkpoint lies in the epoch after the thaw.
+    # 20 scenes make 5 steps an epoch: the checkpoint is in the epoch after the thaw.
     common = ("train", scenes, *TINY, *EXACT, *thawing, "train.epochs=3", "train.checkpoint_steps=12")
     distributed = ("-m", "pyramidseg", *common, "--out", two, "train.batch_size=2")
     done = torchrun(*distributed)

@@ -1,4 +1,4 @@
-"""Training on images that are no photographs: bands, depths, nodata, polygons; and what a bundle remembers of them."""
+"""Training on images other than photographs: bands, depths, nodata, polygons; and what a bundle remembers of them."""
 
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def test_five_bands_of_any_type_train_evaluate_and_predict(tmp_path: Path, dtype
     scores = ps.evaluate(run.last, data)
     assert scores.metrics.miou == pytest.approx(run.history[-1]["val_miou"], abs=1e-5)
     labelled = int(scores.confusion.sum())
-    assert labelled == len(dataset.split("val")) * SIDE * (SIDE - 5)  # holes count nowhere
+    assert labelled == len(dataset.split("val")) * SIDE * (SIDE - 5)  # holes are ignored
     image = dataset.split("val")[0].image
     assert ps.Predictor(run.last).predict(image).labels.shape == (SIDE, SIDE)
 
