@@ -6,11 +6,14 @@ Legend: B batch, K classes, H W pixels.
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pyramidseg.backends import Backend, ModelBackend, RunPrecision, make_backend
@@ -23,7 +26,7 @@ from pyramidseg.base.log import track
 from pyramidseg.base.machine import available_processors
 from pyramidseg.base.output_lock import locks_out
 from pyramidseg.base.text import first_few
-from pyramidseg.data.pairs import read_pair
+from pyramidseg.data.pairs import read_labels, read_pair
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.evaluation.confusion import argmax_labels, confusion_matrix
 from pyramidseg.evaluation.evaluation_report import write_report
@@ -174,7 +177,7 @@ def evaluate(
     opened = open_dataset(dataset, data, fallback_classes=ready.classes)
     for line in (f"{opened.source}: {opened.layout}", *(f"  {note}" for note in opened.notes)):
         logger.info(line)
-    check_same_classes(opened, ready.classes)
+    opened = with_classes(opened, ready.classes)
     records = opened.split(split)
     channels = opened.bands or ready.settings.channels
     scores = score(
@@ -279,20 +282,44 @@ def _gather(mine: list[ImageScore], *, total: int) -> tuple[ImageScore, ...]:
     return tuple(shards[index % ranks][index // ranks] for index in range(total))
 
 
-def check_same_classes(dataset: Dataset, known: Classes) -> None:
-    """Refuse a dataset whose classes differ from the model's.
+@dataclass(frozen=True)
+class ReorderedMasks:
+    """A `MaskSource` whose labels are mapped by a table (256,)."""
+
+    masks: MaskSource
+    table: bytes
+
+    def read(self, record: Record) -> NDArray[np.uint8]:
+        """(H, W) uint8 in the order of the model's classes."""
+        return np.frombuffer(self.table, np.uint8)[read_labels(record, self.masks)]
+
+
+def with_classes(dataset: Dataset, known: Classes) -> Dataset:
+    """The dataset with the model's classes: those of the same names in another order are mapped by name.
 
     Raises:
-        DataError: names the first difference.
+        DataError: other names; names the first difference.
     """
-    if len(dataset.classes) != len(known):
+    names = dataset.classes.names
+    if len(names) != len(known):
         raise DataError(
-            f"{dataset.source}: {len(dataset.classes)} classes, but the model has {len(known)} "
+            f"{dataset.source}: {len(names)} classes, but the model has {len(known)} "
             f"({first_few(known.names)}); evaluate it on a dataset with its own classes"
         )
-    for index, (theirs, ours) in enumerate(zip(dataset.classes.names, known.names, strict=True)):
-        if theirs != ours:
-            raise DataError(
-                f"{dataset.source}: class {index} is {theirs!r}, but the model calls it {ours!r}; "
-                "names and order must be the same: list the model's names under classes in the dataset's YAML file"
-            )
+    if names == known.names:
+        return dataset
+    if sorted(names) == sorted(known.names):
+        table = np.arange(256, dtype=np.uint8)
+        table[: len(names)] = [known.names.index(name) for name in names]
+        logger.info(f"{dataset.source}: its classes come in another order than the model's, and are mapped by name")
+        return replace(dataset, classes=known, masks=ReorderedMasks(dataset.masks, table.tobytes()))
+    index = next(index for index, name in enumerate(names) if name != known.names[index])
+    advice = (
+        "list the model's names under classes in the dataset's YAML file, in the order of the mask values"
+        if names == Classes.unnamed(len(names)).names
+        else f"only in the dataset: {first_few(sorted(set(names) - set(known.names)))}; only in the model: "
+        f"{first_few(sorted(set(known.names) - set(names)))}; rename those in the dataset that mean the same"
+    )
+    raise DataError(
+        f"{dataset.source}: class {index} is {names[index]!r}, but the model calls it {known.names[index]!r}; {advice}"
+    )

@@ -21,7 +21,7 @@ from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.demo.scenes import draw_scene
 from pyramidseg.evaluation.pair_batches import batch_pairs, prefetch_pairs
-from pyramidseg.evaluation.scoring import check_same_classes
+from pyramidseg.evaluation.scoring import with_classes
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.decode import pixel_count, read_header
 from pyramidseg.model.segmenter import Segmenter
@@ -76,7 +76,7 @@ def labelled_samples(model: Segmenter, dataset: str | Path, split: str, data: Da
         DataError: the dataset cannot be read, or has other classes.
     """
     opened = open_dataset(dataset, data, fallback_classes=model.classes)
-    check_same_classes(opened, model.classes)
+    opened = with_classes(opened, model.classes)
     records = opened.split(split)
     channels = opened.bands or model.settings.channels
     dtype = read_header(records[0].image).dtype

@@ -153,18 +153,19 @@ def check_tensors(bundle: Bundle, own: Mapping[str, Tensor], *, config: ModelCon
     )
 
 
-def check_classes(bundle: Bundle, classes: Classes) -> None:
-    """Check that the names of a bundle's classes are a model's.
+def class_rows(bundle: Bundle, classes: Classes) -> list[int]:
+    """The row of a bundle's classifier for each class of a model: the class of the same name, in whatever order.
 
     Raises:
-        WeightsError: with both lists.
+        WeightsError: the names differ; with both lists.
     """
-    if bundle.classes.names != classes.names:
+    if sorted(bundle.classes.names) != sorted(classes.names):
         raise WeightsError(
             f"{bundle.path}: its {len(bundle.classes)} classes ({first_few(bundle.classes.names)}) differ from this "
             f"model's {len(classes)} ({first_few(classes.names)}); --reset-head reinitialises the classifier and "
             "loads the rest"
         )
+    return [bundle.classes.names.index(name) for name in classes.names]
 
 
 def _differences(theirs: ModelConfig, ours: ModelConfig) -> str:

@@ -23,7 +23,7 @@ from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.overrides import make_model_config
 from pyramidseg.base.train_overrides import ModelOverrides
 from pyramidseg.images.value_range import ValueRange
-from pyramidseg.model.bundle import Bundle, check_classes, check_tensors, read_bundle, unsupported, write_bundle
+from pyramidseg.model.bundle import Bundle, check_tensors, class_rows, read_bundle, unsupported, write_bundle
 from pyramidseg.model.encoder import Encoder, resolve_encoder
 from pyramidseg.model.fpn import FPNDecoder, SpatialDropout
 from pyramidseg.model.input_scaling import normalize
@@ -35,10 +35,13 @@ class LoadReport:
 
     loaded: tuple[str, ...]
     reset: tuple[str, ...]
+    mapped: bool = False
+    """Whether the bundle's classes come in another order, so that the classifier's rows were mapped by name."""
 
     def __str__(self) -> str:
         reset = f"; reinitialised: {', '.join(self.reset)}" if self.reset else ""
-        return f"{len(self.loaded)} of {len(self.loaded) + len(self.reset)} tensors loaded{reset}"
+        mapped = "; classes in another order, mapped by name" if self.mapped else ""
+        return f"{len(self.loaded)} of {len(self.loaded) + len(self.reset)} tensors loaded{reset}{mapped}"
 
 
 def create_model(
@@ -298,6 +301,8 @@ class Segmenter(nn.Module):
     def load_weights(self, path: str | Path, *, reset_head: bool = False) -> LoadReport:
         """Load a bundle's weights, normalisation included; all of them, or nothing.
 
+        Classes of the same names in another order are mapped by name.
+
         Args:
             reset_head: keep the initial values of the layers whose shape depends on the classes.
 
@@ -305,14 +310,17 @@ class Segmenter(nn.Module):
             WeightsError: the classes differ and `reset_head` is not set, or another tensor is absent or misshapen.
         """
         bundle, own = read_bundle(path), self.state_dict()
-        if not reset_head:
-            check_classes(bundle, self.classes)
+        rows = [] if reset_head else class_rows(bundle, self.classes)
         reset = tuple(name for name in own if name.startswith(("classifier.", "head."))) if reset_head else ()
         check_tensors(bundle, own, config=self.settings, skip=reset)
         loaded = tuple(name for name in own if name not in reset and name in bundle.tensors)
-        self.load_state_dict(own | {name: bundle.tensors[name] for name in loaded})
+        heads = ("classifier.", "head.")
+        self.load_state_dict(
+            own
+            | {name: bundle.tensors[name][rows] if name.startswith(heads) else bundle.tensors[name] for name in loaded}
+        )
         self.encoder_source, self.value_range = bundle.encoder_source, bundle.value_range
-        return LoadReport(loaded, reset)
+        return LoadReport(loaded, reset, mapped=rows != sorted(rows))
 
 
 def _make_classes(classes: Classes | Iterable[str] | None, num_classes: int | None) -> Classes:
