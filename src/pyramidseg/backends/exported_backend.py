@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from pyramidseg.backends.metadata import COARSE, INPUT_DTYPES, ExportMetadata
-from pyramidseg.backends.protocol import ModelBackend, RunPrecision
+from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, ModelBackend, RunPrecision
+from pyramidseg.base.device import out_of_memory_explained
 from pyramidseg.base.errors import DataError, WeightsError
+from pyramidseg.base.exhaustion import explain_exhaustion
 from pyramidseg.model.input_scaling import INTEGER_RANGES
 
 OutputNames = tuple[str, ...]
@@ -113,9 +115,11 @@ class ExportedBackend(ModelBackend):
 
     def coarse_logits(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, K, h, w) float32."""
+        self.continue_after_fork()
         if self.fallback is not None and not self.accepts(images.dtype):
             return self.fallback().coarse_logits(images)
-        return self.run(images)[COARSE]
+        with out_of_memory_explained(REDUCE_MEMORY_HINT):
+            return self.run(images)[COARSE]
 
     def accepts(self, dtype: torch.dtype) -> bool:
         """Whether the file accepts images of this dtype: its own only, or every dtype if its own is float32."""
@@ -153,5 +157,7 @@ def check_file(path: Path, suffix: str) -> None:
 
 def damaged_file(path: Path, error: Exception | str) -> WeightsError:
     """The error for a file that a runtime cannot read, with the runtime's message in one line."""
+    if isinstance(error, Exception) and (line := explain_exhaustion(error)) is not None:
+        return WeightsError(f"{path}: cannot be loaded: {line}")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return WeightsError(f"{path}: damaged, or not a {path.suffix} model: {' '.join(lines)[:300] or 'cannot be read'}")

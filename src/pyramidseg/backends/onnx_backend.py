@@ -58,9 +58,8 @@ class OnnxRuntimeBackend(ExportedBackend):
         options.log_severity_level = 3  # errors only: its warnings are about internals
         prune_outputs(content, outputs)
         try:
-            self._session = runtime.InferenceSession(
-                content.SerializeToString(), options, providers=[(provider, provider_options)]
-            )
+            program = content.SerializeToString()
+            self._session = runtime.InferenceSession(program, options, providers=[(provider, provider_options)])
         except Exception as error:  # ONNX Runtime has an exception class per status
             raise damaged_file(path, error) from None
         # If a GPU's libraries cannot be loaded, ONNX Runtime silently falls back to the CPU.
@@ -79,7 +78,11 @@ class OnnxRuntimeBackend(ExportedBackend):
             compute_device=torch.device(place),
             place=place,
         )
-        self._outputs = outputs
+        self._outputs, self.threaded = outputs, (self._session, self._session._sess)
+
+    def reopen(self) -> None:
+        """A session with one thread; the other one's threads are in the parent process."""
+        self.__init__(self.path.absolute(), device="cpu", outputs=self._outputs)  # type: ignore[misc]
 
     @classmethod
     def read_metadata_strings(cls, path: Path) -> dict[str, str]:
@@ -131,7 +134,12 @@ def read_onnx(path: Path) -> tuple["onnx.ModelProto", bytes]:
         raise MissingExtra("onnx", extra="onnx", purpose="reading ONNX files") from None
     try:
         stored = path.read_bytes()
-        return onnx.load_model_from_string(stored), stored
+        content = onnx.load_model_from_string(stored)
+        graph = content.graph
+        tensors = [*graph.initializer, *(entry.t for node in graph.node for entry in node.attribute)]
+        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
+            raise ValueError("its weights are in other files; our exports hold all of them in one file")
+        return content, stored
     except (DecodeError, OSError, ValueError) as error:
         raise damaged_file(path, error) from None
 

@@ -76,7 +76,13 @@ class OpenVinoBackend(ExportedBackend):
             compute_device=torch.device("cpu") if place == "CPU" else None,
             place=place.lower(),
         )
-        self._outputs = outputs
+        self._outputs, self._precision = outputs, precision
+        self.threaded = (self._compiled, core)
+
+    def reopen(self) -> None:
+        """A core and a program with one thread; the other ones' threads are in the parent process."""
+        shared_core.cache_clear()
+        self.__init__(self.path.absolute(), device="cpu", precision=self._precision, outputs=self._outputs)  # type: ignore[misc]
 
     @classmethod
     def read_metadata_strings(cls, path: Path) -> dict[str, str]:

@@ -3,9 +3,13 @@
 Legend: B batch, C channels, H W pixels, K classes, h w cells of the finest stride.
 """
 
+import ctypes
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar, Literal, Protocol
+from weakref import WeakSet
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +17,8 @@ from torch import Tensor
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import ModelConfig
-from pyramidseg.base.device import out_of_memory_explained
+from pyramidseg.base.device import out_of_memory_explained, use_one_thread_after_fork
+from pyramidseg.base.errors import DeviceError
 from pyramidseg.images.value_range import ValueRange
 
 RunPrecision = Literal["auto", "fp32", "bf16"]
@@ -44,6 +49,22 @@ class LogitGeometry:
             size = (cells[0] * self.stride, cells[1] * self.stride)
             coarse_logits = F.interpolate(coarse_logits, size=size, mode="bilinear", align_corners=self.align_corners)
         return coarse_logits[..., :height, :width]
+
+
+_LOADED: "WeakSet[ModelBackend]" = WeakSet()
+
+
+@cache
+def _register_fork_handler() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_keep_threaded)
+
+
+def _keep_threaded() -> None:
+    """Never destroy, in a forked process, what has threads in its parent: it would wait for their end for ever."""
+    for backend in list(_LOADED):
+        for held in backend.threaded:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))
 
 
 class Backend(Protocol):
@@ -91,6 +112,7 @@ class ModelBackend(ABC):
         device: of the logits that it returns.
         compute_device: that computes the logits; None if torch has no name for it.
         place: name of that device, also for runtimes with devices of their own, such as `gpu.1`.
+        threaded: objects of a runtime that has threads of its own.
         note: further information about how it runs, for `str()`; may be empty.
         value_range: of the model's training images; None if unknown.
     """
@@ -119,6 +141,30 @@ class ModelBackend(ABC):
         self.place = place
         self.note = note
         self.value_range = value_range
+        self._process = os.getpid()
+        self.threaded: tuple[object, ...] = ()
+        use_one_thread_after_fork()
+        _register_fork_handler()
+        _LOADED.add(self)
+
+    def continue_after_fork(self) -> None:
+        """Prepare a backend that was loaded before this process was forked; `coarse_logits` calls it.
+
+        Raises:
+            DeviceError: it runs on a GPU, which a forked process cannot use.
+        """
+        if self._process == os.getpid():
+            return
+        if self.place != "cpu":
+            raise DeviceError(
+                f"device={self.place}: the model was loaded before this process was forked, which only works on a CPU; "
+                "load it in each process"
+            )
+        self._process = os.getpid()
+        self.reopen()
+
+    def reopen(self) -> None:  # noqa: B027 - most backends have nothing to do
+        """Replace what has threads of its own, in a forked process; torch's are handled when the process is forked."""
 
     @abstractmethod
     def coarse_logits(self, images: Tensor) -> Tensor:

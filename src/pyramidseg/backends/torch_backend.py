@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, ModelBackend, RunPrecision
-from pyramidseg.base.device import channels_last, choose_device, out_of_memory_explained
+from pyramidseg.base.device import channels_last, choose_device, loading_without_threads, out_of_memory_explained
 from pyramidseg.model.bundle import KIND
 from pyramidseg.model.inference import inference_copy, logits_of_padded
 from pyramidseg.model.segmenter import Segmenter
@@ -62,7 +62,7 @@ class TorchBackend(ModelBackend):
             place=str(place),
             value_range=segmenter.value_range,
         )
-        with out_of_memory_explained(REDUCE_MEMORY_HINT):
+        with loading_without_threads(), out_of_memory_explained(REDUCE_MEMORY_HINT):
             dtype = torch.bfloat16 if precision == "bf16" else None
             copy = inference_copy(segmenter, dtype=dtype, as_written=as_written or place.type != "cpu")
             self.model: Segmenter = channels_last(copy.to(place))
@@ -73,6 +73,7 @@ class TorchBackend(ModelBackend):
     @torch.inference_mode()
     def coarse_logits(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, K, h, w) float32 on the backend's device."""
+        self.continue_after_fork()
         with out_of_memory_explained(REDUCE_MEMORY_HINT):
             normalised = self.model.normalize(images.to(self.device, non_blocking=True))
             return self._network(self.model.pad(normalised)).float()
@@ -108,6 +109,10 @@ class CompiledTorchBackend(TorchBackend):
             self._network = eager
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             self.note = f"eager, as torch.compile failed ({reason})"
+
+    def reopen(self) -> None:
+        """Run eager: the compiled program starts threads, whatever their number in torch."""
+        self._network = partial(logits_of_padded, self.model)
 
 
 def _in_one_layout(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

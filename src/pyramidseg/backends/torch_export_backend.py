@@ -129,7 +129,12 @@ def read_archive(path: Path) -> zipfile.ZipFile:
     """
     check_file(path, ".pt2")
     try:
-        return zipfile.ZipFile(io.BytesIO(path.read_bytes()))
+        content = path.read_bytes()
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > len(content):  # torch stores entries without compressing them
+            raise ValueError(f"it is compressed, and would take {unpacked / 1e9:.3g} GB when it is unpacked")
+        return archive
     except READ_ERRORS as error:
         raise damaged_file(path, error) from None
 

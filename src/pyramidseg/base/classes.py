@@ -16,6 +16,9 @@ IGNORE = 255
 MAX_CLASSES = 255
 """Labels are uint8, and 255 is `IGNORE`."""
 
+MAX_NAME = 200
+"""Most characters of a class name; messages, tables and plots show it whole."""
+
 Color = tuple[int, int, int]
 
 
@@ -39,6 +42,10 @@ class Classes:
         for name in self.names:
             if not isinstance(name, str) or not name:
                 raise DataError(f"class name {name!r}: a non-empty text is needed")
+            if len(name) > MAX_NAME:
+                raise DataError(
+                    f"class name {name[:40]!r}...: has {len(name)} characters; at most {MAX_NAME} are possible"
+                )
         doubled = sorted({name for name in self.names if self.names.count(name) > 1})
         if doubled:
             raise DataError(f"class name {doubled[0]!r} is given more than once; names must differ")

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from functools import cache, partial
 from typing import Literal, TypeVar
 
 import torch
@@ -12,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pyramidseg.base.errors import DeviceError, PyramidSegError
+from pyramidseg.base.exhaustion import exhausted
 
 T = TypeVar("T")
 Module = TypeVar("Module", bound=nn.Module)
@@ -94,18 +96,39 @@ def position_seed(*position: int | str) -> int:
 
 
 @contextmanager
+def loading_without_threads() -> Iterator[None]:
+    """Load a model without starting torch's threads, so that the process can be forked afterwards (gunicorn --preload).
+
+    Forked processes have no threads but think that they have; with more than one, torch would wait for them for ever.
+    From here on, processes that are forked from this one continue with one thread.
+    """
+    use_one_thread_after_fork()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@cache
+def use_one_thread_after_fork() -> None:
+    """Let torch continue with one thread in processes that are forked from this one."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
+
+
+@contextmanager
 def out_of_memory_explained(advice: str) -> Iterator[None]:
     """Turn out-of-memory errors into a `DeviceError` with `advice`."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise DeviceError(f"the GPU is out of memory: {advice}") from error
-    except MemoryError as error:
-        raise DeviceError(f"out of memory: {advice}") from error
-    except RuntimeError as error:
-        if "DefaultCPUAllocator" not in str(error):  # torch has no exception class for it on a CPU
+    except Exception as error:
+        if (what := exhausted(error)) is None or isinstance(error, PyramidSegError):
             raise
-        raise DeviceError(f"out of memory: {advice}") from error
+        raise DeviceError(f"{what}: {advice}") from error
 
 
 def rank() -> int:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn, TextIO
 
 from pyramidseg.base.errors import ConfigError, PyramidSegError, nearest
+from pyramidseg.base.exhaustion import explain_exhaustion
 from pyramidseg.base.files import explained, is_write_failure
 from pyramidseg.base.version import __version__
 from pyramidseg.cli import (
@@ -95,10 +96,13 @@ def _run_command(arguments: Sequence[str]) -> int:
         return _report(str(error).removesuffix(error.suggestion), error.exit_status, suggestion=error.suggestion)
     except KeyboardInterrupt as error:
         return _report(str(error) or "interrupted", INTERRUPTED)
-    except OSError as error:
-        if not is_write_failure(error):
+    except Exception as error:
+        if isinstance(error, OSError) and is_write_failure(error):
+            return _report(explained(error), PyramidSegError.exit_status)
+        line = explain_exhaustion(error)
+        if line is None:
             raise
-        return _report(explained(error), PyramidSegError.exit_status)
+        return _report(line, PyramidSegError.exit_status)
     return status
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import ModelConfig
+from pyramidseg.base.device import loading_without_threads
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.overrides import make_model_config
 from pyramidseg.base.train_overrides import ModelOverrides
@@ -271,7 +272,8 @@ class Segmenter(nn.Module):
     @classmethod
     def load(cls, path: str | Path) -> "Segmenter":
         """See `load_model`."""
-        return cls.from_bundle(read_bundle(path))
+        with loading_without_threads():
+            return cls.from_bundle(read_bundle(path))
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> "Segmenter":
@@ -282,11 +284,13 @@ class Segmenter(nn.Module):
         """
         try:
             with torch.random.fork_rng([]):  # loading must not change the caller's random state
+                with torch.device("meta"):  # takes no memory, whatever sizes the settings claim
+                    claimed = cls.without_weights(bundle.config, classes=bundle.classes)
+                check_tensors(bundle, claimed.state_dict(), config=claimed.settings)
                 model = cls.without_weights(bundle.config, classes=bundle.classes)
         except ConfigError as error:
             raise unsupported(bundle.path, bundle.version, error) from None
         own = model.state_dict()
-        check_tensors(bundle, own, config=model.settings)
         model.load_state_dict({**own, **bundle.tensors})
         model.encoder_source, model.value_range = bundle.encoder_source, bundle.value_range
         return model.eval()

@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -119,6 +120,11 @@ def _foreign_content(path: Path) -> object:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > path.stat().st_size:  # torch stores entries without compressing them
+                raise ValueError(f"it is compressed, and would take {unpacked / 1e9:.3g} GB when it is unpacked")
         with warnings.catch_warnings():  # of pickle protocols, which torch then reads or rejects with an error
             warnings.simplefilter("ignore")
             return torch.load(path, "cpu", weights_only=True)

@@ -12,6 +12,9 @@ from pyramidseg.training.accelerator import StepResult
 from pyramidseg.training.components import TrainingComponents
 from pyramidseg.training.progress import TrainingProgress
 
+LARGEST_VALUE = 1e15
+"""Values from here on overflow when a network squares them, whatever the learning rate."""
+
 
 def require_finite(components: TrainingComponents, progress: TrainingProgress) -> None:
     """Refuse weights that an update has made overflow, before they are validated or saved.
@@ -33,6 +36,13 @@ def not_finite(
 ) -> TrainingError:
     """The error after too many steps that were not finite: which images, and what to try."""
     names = components.task.names([index for batch in batches for _, index in batch.keys])
+    images = [image for batch in batches for image in batch.images]
+    for name, image in zip(names, images, strict=True):
+        if image.is_floating_point() and not (largest := image.abs().max().item()) < LARGEST_VALUE:
+            return TrainingError(
+                f"image {name} contains the value {largest:.3g}, with which {progress.skipped_in_a_row} steps were not "
+                "finite; the last good state is kept. Correct this image, or remove it from the dataset"
+            )
     return TrainingError(
         f"the loss ({result.loss}), its gradient or the statistics of the normalization layers were not finite in "
         f"{progress.skipped_in_a_row} steps in a row, the last one on images {first_few(names, limit=8)}; the last "

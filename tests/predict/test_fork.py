@@ -1,0 +1,77 @@
+"""Models that are loaded, or used, before the process is forked, as gunicorn does with --preload."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pyramidseg as ps
+from support import process_environment
+
+SCRIPT = """
+import os, signal, sys
+import numpy as np
+import torch
+import pyramidseg as ps
+
+torch.set_num_threads(2)
+image = np.random.default_rng(0).integers(0, 255, (128, 160, 3), dtype=np.uint8)
+predictor = ps.Predictor(sys.argv[1], backend=sys.argv[2])
+expected = None
+for _ in ("loaded", "has predicted"):
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        signal.alarm(90)
+        assert torch.get_num_threads() == 1
+        os.write(writing, predictor.predict(image).labels.tobytes())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as stream:
+        labels = stream.read()
+    _, status = os.wait()
+    assert status == 0, status
+    expected = predictor.predict(image).labels.tobytes()
+    assert labels == expected and len(set(labels)) > 1
+    assert torch.get_num_threads() == 2
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize(
+    ("backend", "format"),
+    [("torch", None), ("torch-exported", "torch"), ("onnxruntime", "onnx"), ("openvino", "openvino")],
+)
+def test_forked_processes_predict_as_their_parent_does(tmp_path: Path, backend: str, format: str | None) -> None:
+    bundle = tmp_path / "model.safetensors"
+    model = ps.Segmenter(
+        encoder="test_resnet", encoder_weights="none", num_classes=3, pyramid_channels=32, segmentation_channels=32
+    )
+    model.save(bundle)
+    path = bundle
+    if format is not None:
+        pytest.importorskip(backend.partition("-")[0])
+        exported = ps.export_model(bundle, format=format).path
+        assert exported is not None
+        path = exported
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(path), backend if format else "torch"],
+        env={**process_environment(), "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0 and done.stdout == "done\n", done.stderr
+
+
+def test_a_model_on_a_gpu_is_refused_in_a_forked_process() -> None:
+    model = ps.Segmenter(
+        encoder="test_resnet", encoder_weights="none", num_classes=3, pyramid_channels=32, segmentation_channels=32
+    )
+    backend = ps.Predictor(model, device="cpu").backend
+    backend.place, backend._process = "cuda:0", -1  # type: ignore[attr-defined]
+    with pytest.raises(ps.DeviceError, match=r"device=cuda:0: the model was loaded before .* load it in each process"):
+        backend.continue_after_fork()  # type: ignore[attr-defined]
