@@ -10,18 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import pyramidseg as ps
+from pyramidseg.model.composed_convolutions import PhasedTerm, TransposedTerm, compose, upsampled_kernel
 from pyramidseg.model.fpn import FPNDecoder
 from pyramidseg.model.inference import inference_copy
-from pyramidseg.model.reassociation import (
-    PhasedTerm,
-    ReassociatedDecoder,
-    TransposedTerm,
-    cheapest_form,
-    compose,
-    decoder_forms,
-    reassociate,
-    upsampled_kernel,
-)
+from pyramidseg.model.reassociation import ReassociatedDecoder, cheapest_form, decoder_forms, reassociate
 
 PYRAMID, SEGMENTATION = 8, 32
 

@@ -17,50 +17,22 @@ which the network replaces by zeros: what the branch would take from this ring i
 Legend: B batch, C channels of an encoder map, H W pixels, P pyramid channels, S segmentation channels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyramidseg.model.composed_convolutions import (
+    PhasedTerm,
+    Term,
+    TransposedTerm,
+    compose,
+    compose_rows,
+    convolution,
+)
 from pyramidseg.model.fpn import ConvNormReLU, FPNDecoder, SemanticBranch
-
-
-def compose(outer: Tensor, inner: Tensor) -> Tensor:
-    """The kernel of two convolutions of stride 1 in a row.
-
-    conv(conv(x, inner), outer) = conv(x, compose(outer, inner)) wherever the first one is not padded in between.
-
-    Args:
-        outer: (O, M, a, a).
-        inner: (M, I, b, b).
-
-    Returns:
-        (O, I, a + b - 1, a + b - 1).
-    """
-    side = inner.shape[-1]
-    # A full convolution of the kernels: outer is slid over inner, which is flipped because conv2d correlates.
-    return F.conv2d(outer, inner.transpose(0, 1).flip(2, 3), padding=side - 1)
-
-
-def upsampled_kernel(kernel: Tensor, factor: int) -> Tensor:
-    """The transposed kernel of a convolution after nearest upsampling.
-
-    conv2d(up(x), kernel, padding=h) = conv_transpose2d(x, upsampled_kernel(kernel, r), stride=r, padding=h) for kernels
-    of 2h + 1 pixels and any size of x: each value of x is copied to r x r pixels, and the kernel spreads each copy.
-
-    Args:
-        kernel: (O, I, k, k).
-        factor: r.
-
-    Returns:
-        (I, O, k + r - 1, k + r - 1).
-    """
-    outputs, inputs, side, _ = kernel.shape
-    flat = kernel.flip(2, 3).reshape(outputs * inputs, 1, side, side)
-    spread = F.conv2d(flat, flat.new_ones(1, 1, factor, factor), padding=factor - 1)
-    return spread.reshape(outputs, inputs, side + factor - 1, side + factor - 1).transpose(0, 1)
 
 
 @dataclass(frozen=True)
@@ -105,90 +77,6 @@ def _taps(inputs: Sequence[int], kernel: int) -> float:
     return sum(count * float((kernel + 2**level - 1) / 2**level) ** 2 for level, count in enumerate(inputs))
 
 
-Term = Callable[[Tensor, int], nn.Module]
-"""`TransposedTerm` for graphs, `PhasedTerm` for PyTorch."""
-
-
-class TransposedTerm(nn.Module):
-    """Adds a convolution of a nearest-upsampled map, as one transposed convolution (`upsampled_kernel`)."""
-
-    def __init__(self, kernel: Tensor, factor: int) -> None:
-        super().__init__()
-        outputs, inputs, side, _ = kernel.shape
-        self.conv = nn.ConvTranspose2d(
-            inputs, outputs, side + factor - 1, stride=factor, padding=side // 2, bias=False, device="meta"
-        )
-        weight = upsampled_kernel(kernel, factor).contiguous()
-        self.conv.weight = nn.Parameter(weight, requires_grad=False)
-
-    def forward(self, output: Tensor, level: Tensor) -> Tensor:
-        """(B, O, rH, rW) plus the convolution of (B, I, H, W)."""
-        added: Tensor = self.conv(level)
-        return output + added
-
-
-class PhasedTerm(nn.Module):
-    """As `TransposedTerm`, as one convolution with r x r times the channels, added to `output` in place.
-
-    Each of the r x r output pixels that share a pixel of the map (a phase) has its own kernel, with as few taps as
-    there are different pixels under it: 3 x 3 for 5x5 at factor 2, else 2 x 2, half of the phases reading the pixels
-    before, half those after. oneDNN computes this faster than transposed convolutions, in bfloat16 by 1.3 to 1.9 times.
-    """
-
-    def __init__(self, kernel: Tensor, factor: int) -> None:
-        super().__init__()
-        self.factor = factor
-        self.conv = _conv(phase_kernel(kernel, factor), None)
-        self.halves = 2 if self.conv.kernel_size[0] == 2 else 1
-
-    def forward(self, output: Tensor, level: Tensor) -> Tensor:
-        """(B, O, rH, rW) plus the convolution of (B, I, H, W)."""
-        phases = self.conv(level).permute(0, 2, 3, 1)
-        (batch, channels), (height, width) = output.shape[:2], level.shape[-2:]
-        halves, part = self.halves, self.factor // self.halves
-        phases = phases.view(*phases.shape[:3], halves, halves, part, part, channels)
-        target = output.permute(0, 2, 3, 1).view(batch, height, halves, part, width, halves, part, channels)
-        for down in range(halves):
-            for right in range(halves):
-                shifted = phases[:, down : down + height, right : right + width, down, right]
-                target[:, :, down, :, :, right] += shifted.permute(0, 1, 3, 2, 4, 5)
-        return output
-
-
-def phase_kernel(kernel: Tensor, factor: int) -> Tensor:
-    """The kernels of all phases (`PhasedTerm`).
-
-    Args:
-        kernel: (O, I, k, k), k = 2h + 1.
-        factor: r, even; h is at most r.
-
-    Returns:
-        (r * r * O, I, t, t) for t taps: 3 if h > r / 2, so that some phase reads three pixels, else 2. Phases are
-        ordered by rows, columns and O; with 2 taps by half of the rows, half of the columns, rows, columns and O.
-    """
-    outputs, inputs, side, _ = kernel.shape
-    reach, half = side // 2, factor // 2
-    taps = 3 if reach > half else 2
-    phases = kernel.new_zeros(factor, factor, outputs, inputs, taps, taps)
-    places = [[_tap(phase, offset - reach, factor, taps) for offset in range(side)] for phase in range(factor)]
-    for row, rows in enumerate(places):
-        for column, columns in enumerate(places):
-            for y, down in enumerate(rows):
-                for x, right in enumerate(columns):
-                    phases[row, column, :, :, down, right] += kernel[:, :, y, x]
-    if taps == 2:
-        phases = phases.view(2, half, 2, half, outputs, inputs, taps, taps).transpose(1, 2)
-    return phases.reshape(-1, inputs, taps, taps)
-
-
-def _tap(phase: int, offset: int, factor: int, taps: int) -> int:
-    """The tap that reads the pixel of the map which is under an offset from a phase."""
-    pixel = (phase + offset) // factor
-    if taps == 3:
-        return pixel + 1
-    return pixel + 1 if phase < factor // 2 else pixel
-
-
 class Composed(nn.Module):
     """A convolution of a merged map, computed from the encoder's maps and a coarser merged map.
 
@@ -203,7 +91,7 @@ class Composed(nn.Module):
     def __init__(self, kernel: Tensor, bias: Tensor, lateral: Sequence[nn.Module], *, term: Term) -> None:
         super().__init__()
         weights = [_weight(conv) for conv in lateral]
-        self.own = _conv(compose(kernel, weights[0]), bias)
+        self.own = convolution(compose(kernel, weights[0]), bias)
         kernels = [compose(kernel, weight) for weight in weights[1:]] + [kernel]
         self.coarser = nn.ModuleList(term(each, 2**level) for level, each in enumerate(kernels, start=1))
         self.register_buffer("lateral_bias", torch.stack([_bias(conv) for conv in lateral]).sum(0)[:, None, None])
@@ -229,13 +117,13 @@ class Ring(nn.Module):
         self.columns = nn.ModuleList()
         for outside, inside in ((0, 2), (2, 0)):  # top and left; bottom and right
             # In one dimension: a ring of W + 2 values is exactly what W outputs read, so that both are one convolution.
-            row = _compose_rows(branch[:, :, outside, :], smoothing[:, :, inside, :])
+            row = compose_rows(branch[:, :, outside, :], smoothing[:, :, inside, :])
             bias = branch[:, :, outside, :].sum(2) @ smoothing_bias
-            self.rows.append(_conv(-row[:, :, None, :], -bias))
+            self.rows.append(convolution(-row[:, :, None, :], -bias))
             self.columns.append(
                 nn.Sequential(
-                    _conv(smoothing[:, :, :, inside][..., None], smoothing_bias),
-                    _conv(-branch[:, :, :, outside][..., None], branch.new_zeros(len(branch))),
+                    convolution(smoothing[:, :, :, inside][..., None], smoothing_bias),
+                    convolution(-branch[:, :, :, outside][..., None], branch.new_zeros(len(branch))),
                 )
             )
 
@@ -412,19 +300,3 @@ def _weight(conv: nn.Module) -> Tensor:
 def _bias(conv: nn.Module) -> Tensor:
     assert isinstance(conv, nn.Conv2d)
     return conv.weight.new_zeros(conv.out_channels).double() if conv.bias is None else conv.bias.detach().double()
-
-
-def _conv(kernel: Tensor, bias: Tensor | None) -> nn.Conv2d:
-    """A convolution that keeps the size of its input, if its kernel has odd sides."""
-    outputs, inputs, height, width = kernel.shape
-    padding = (height // 2, width // 2)
-    conv = nn.Conv2d(inputs, outputs, (height, width), padding=padding, bias=bias is not None, device="meta")
-    conv.weight = nn.Parameter(kernel.contiguous(), requires_grad=False)
-    if bias is not None:
-        conv.bias = nn.Parameter(bias.contiguous(), requires_grad=False)
-    return conv
-
-
-def _compose_rows(outer: Tensor, inner: Tensor) -> Tensor:
-    """`compose` in one dimension: (O, M, a) and (M, I, b) to (O, I, a + b - 1)."""
-    return F.conv1d(outer, inner.transpose(0, 1).flip(2), padding=inner.shape[-1] - 1)
