@@ -175,6 +175,16 @@ def labelme(root: Path) -> Example:
     return Example("background", "fig", file)
 
 
+def cvat_images(root: Path) -> Example:
+    points = ";".join(f"{x},{y}" for x, y in OUTLINE)
+    for split in ("train", "val"):
+        names = [image(root / split / f"{name}.jpg") for name in ("a", "b")]
+        shape = f'<polygon label="fig" points="{points}" z_order="0"></polygon>'
+        entries = [f'<image name="{name}" width="{WIDTH}" height="{HEIGHT}">{shape}</image>' for name in names]
+        file = write(root / split / "annotations.xml", f"<annotations>{''.join(entries)}</annotations>")
+    return Example("background", "fig", file)
+
+
 def geo(root: Path) -> Example:
     for number, split in enumerate(("train", "val")):
         for name in ("a", "b"):
@@ -188,7 +198,7 @@ def geo(root: Path) -> Example:
 EXAMPLES: dict[str, Callable[[Path], Example]] = {
     made.__name__: made
     for made in (paired, segnet, camvid, camvid11, voc, roboflow, cityscapes, ade20k, coco, coco_panoptic, yolo)
-} | {"labelme": labelme, "geo": geo}
+} | {made.__name__: made for made in (labelme, cvat_images, geo)}
 
 formats = pytest.mark.parametrize("format", EXAMPLES)
 

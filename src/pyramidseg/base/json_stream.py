@@ -60,6 +60,27 @@ def members(path: Path) -> Iterator[Member]:
         raise _unreadable(path, error) from None
 
 
+def elements(path: Path) -> Iterator[Member]:
+    """Iterate over the elements of a file whose top level is an array, with an empty key, or over the objects of JSON
+    lines.
+
+    Raises:
+        DefectError: as `members`.
+    """
+    try:
+        with path.open("rb") as file:
+            text = _Text(path, file)
+            if text.next() != "[":
+                while text.next():
+                    yield text.value("")
+                return
+            yield from _elements(text, "")
+            if text.next():
+                raise text.error("something follows the end")
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
 @dataclass(frozen=True, eq=False)
 class JsonSlices:
     """Values that stay in their file and are read when needed.
@@ -91,17 +112,34 @@ class JsonSlices:
             raise _flaw(self.path, f"more than {MAX_TOGETHER // 2**20} MB of annotations for one image; simplify them")
         try:
             with self.path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                if (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns):
-                    raise _flaw(self.path, "has changed since the dataset was opened; start again")
+                self._check_unchanged(file)
                 return [self._read_one(file, index) for index in indices]
         except OSError as error:
             raise _unreadable(self.path, error) from None
 
-    def _read_one(self, file: IO[bytes], index: int) -> Any:
-        file.seek(self.starts[index])
+    def read_bytes(self, index: int) -> bytes:
+        """One of the values as it is in the file; see `read`."""
+        if self.ends[index] - self.starts[index] > MAX_TOGETHER:
+            raise _flaw(self.path, f"more than {MAX_TOGETHER // 2**20} MB of annotations for one image; simplify them")
         try:
-            return json.loads(file.read(self.ends[index] - self.starts[index]))
+            with self.path.open("rb") as file:
+                self._check_unchanged(file)
+                return self._bytes(file, index)
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+
+    def _check_unchanged(self, file: IO[bytes]) -> None:
+        status = os.fstat(file.fileno())
+        if (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns):
+            raise _flaw(self.path, "has changed since the dataset was opened; start again")
+
+    def _bytes(self, file: IO[bytes], index: int) -> bytes:
+        file.seek(self.starts[index])
+        return file.read(self.ends[index] - self.starts[index])
+
+    def _read_one(self, file: IO[bytes], index: int) -> Any:
+        try:
+            return json.loads(self._bytes(file, index))
         except (ValueError, RecursionError):
             raise _flaw(self.path, f"no longer readable as JSON (byte {self.starts[index]})") from None
 

@@ -13,7 +13,7 @@ from pyramidseg.base.config import DataConfig, LabelConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.data.records import Dataset
-from pyramidseg.formats import ade20k, camvid, cityscapes, labelme, paired, roboflow, segnet, voc, yolo
+from pyramidseg.formats import ade20k, camvid, cityscapes, cvat_images, labelme, paired, roboflow, segnet, voc, yolo
 from pyramidseg.formats.class_inference import decide_labels, placeholder_labels
 from pyramidseg.formats.class_lists import PARSERS
 from pyramidseg.formats.coco import instances, panoptic
@@ -45,6 +45,7 @@ FORMATS: dict[str, DatasetFormat[Any]] = {
         panoptic.FORMAT,
         yolo.FORMAT,
         labelme.FORMAT,
+        cvat_images.FORMAT,
         geojson_folders.FORMAT,
     )
 }

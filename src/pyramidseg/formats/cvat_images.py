@@ -1,0 +1,289 @@
+"""CVAT for images 1.1: annotations.xml with polygons, masks as run lengths, and ellipses, and the images that it names.
+
+    annotations.xml    images/a.jpg    images/Train/b.jpg
+
+    <annotations><version>1.1</version>
+      <image id="0" name="a.jpg" subset="Train" width="640" height="480">
+        <polygon label="fig" points="1.5,2;30,2;30,40" z_order="0"/>
+        <mask label="fig" rle="3, 5, 8, 2" left="10" top="20" width="6" height="3" z_order="0"/> ...
+
+A function `write` belongs in this module.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.parsers import expat
+
+import numpy as np
+
+from pyramidseg.annotations.polygons import Location, parse_ring
+from pyramidseg.base.defects import Defect, DefectError, DefectKind
+from pyramidseg.base.safe_paths import is_valid_name, short
+from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
+from pyramidseg.formats.paths import content, subfolders
+from pyramidseg.formats.regions import Entry, Listing, PlacedMask, Region, RegionReader, Size, ellipse, region_dataset
+
+FILE = "annotations.xml"
+
+_DRAWN = ("polygon", "mask", "ellipse")
+_WITHOUT_AREA = ("box", "polyline", "points", "cuboid", "skeleton")
+_MAX_DEPTH = 20
+_FIRST_BYTES = 2**12
+_MAX_FILES = 200
+_CHUNK = 2**20
+_ROOT = re.compile(rb"<annotations[\s>]")
+
+
+class CvatFiles(NamedTuple):
+    """The XML files of a folder."""
+
+    root: Path
+    splits: SplitNames
+    files: tuple[Path, ...]
+
+
+def detect(folder: Path, splits: SplitNames) -> CvatFiles | None:
+    """Find annotations.xml, or other XML files that begin as CVAT's do, in the folder or in those below it."""
+    below = [path for inner in subfolders(folder) for path in content(inner)]
+    files = [path for path in (*content(folder), *below) if path.suffix.lower() == ".xml" and path.is_file()]
+    found = tuple(path for path in files[:_MAX_FILES] if path.name.lower() == FILE or _begins_as_cvat(path))
+    return CvatFiles(folder, splits, found) if found else None
+
+
+def read(found: CvatFiles) -> ParsedDataset:
+    """List the images of all files."""
+    listing = Listing()
+    for file in found.files:
+        with listing.defects.collect():
+            _list_file(file, listing)
+    names = ", ".join(str(file.relative_to(found.root)) for file in found.files)
+    overlap = "the one with the higher z_order is on top, then the smaller one"
+    return region_dataset(f"CVAT for images ({names})", listing, READER, found.root, found.splits, overlap=overlap)
+
+
+FORMAT = DatasetFormat("cvat_images", "annotations.xml of CVAT for images 1.1, and the images", detect, read)
+
+
+def _begins_as_cvat(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return _ROOT.search(stream.read(_FIRST_BYTES)) is not None
+    except OSError:
+        return False
+
+
+def _list_file(file: Path, listing: Listing) -> None:
+    parser = _XmlParser(file)
+    before = len(listing.entries), listing.without_area.total()
+    for label in parser.entries(listing):
+        listing.names.append(label)
+    images = len(listing.entries) - before[0]
+    if not images:
+        raise _flaw(file, "describes no image; export the task as CVAT for images 1.1")
+    boxes = listing.without_area.total() - before[1]
+    if boxes and not any(entry.labels for entry in listing.entries[before[0] :]):
+        raise _flaw(file, f"its {boxes} objects are boxes, points or lines, which are not masks; outline the objects")
+
+
+def _flaw(file: Path, detail: str) -> DefectError:
+    return DefectError(DefectKind.BAD_ANNOTATION, file, detail)
+
+
+@dataclass
+class _XmlParser:
+    """Reads an XML file in bounded memory, without a document type, and hence without entities."""
+
+    file: Path
+    stack: list[str] = field(default_factory=list)
+    text: str = ""
+    found: list[str] = field(default_factory=list)
+    entry: dict[str, Any] | None = None
+
+    def entries(self, listing: Listing) -> Iterator[str]:
+        """Add the images of the file to a listing, and iterate over the names of labels that it declares."""
+        parser = new_parser(self.file)
+        parser.StartElementHandler = lambda name, attributes: self._start(name, attributes, parser, listing)
+        parser.EndElementHandler = lambda name: self._end(name, parser, listing)
+        parser.CharacterDataHandler = self._characters
+        try:
+            with self.file.open("rb") as stream:
+                while data := stream.read(_CHUNK):
+                    parser.Parse(data, False)
+                    yield from self._taken()
+                parser.Parse(b"", True)
+        except OSError as error:
+            raise _flaw(self.file, f"cannot be read: {error.strerror or error}") from None
+        except expat.ExpatError as error:
+            raise _malformed(self.file, error) from None
+        yield from self._taken()
+
+    def _taken(self) -> list[str]:
+        taken, self.found = self.found, []
+        return taken
+
+    def _start(self, name: str, attributes: dict[str, str], parser: expat.XMLParserType, listing: Listing) -> None:
+        if not self.stack and name != "annotations":
+            raise _flaw(self.file, f"begins with <{name[:40]}>, where <annotations> of CVAT is needed")
+        if len(self.stack) >= _MAX_DEPTH:
+            raise _flaw(self.file, "elements are nested too deeply")
+        self.stack.append(name)
+        self.text = ""
+        if name == "track" and len(self.stack) == 2:
+            step = "export the task as CVAT for images 1.1 or as Segmentation mask 1.1"
+            raise _flaw(self.file, f"is of CVAT for video (<track>), whose frames have no files of their own; {step}")
+        if name == "image" and len(self.stack) == 2:
+            self.entry = {"attributes": attributes, "start": parser.CurrentByteIndex, "labels": {}}
+        elif self.entry is not None and len(self.stack) == 3:
+            label = attributes.get("label", "").strip()
+            if name in _DRAWN and label and is_valid_name(label):
+                self.entry["labels"][label] = True
+            if name in _DRAWN:
+                self.entry["drawn"] = True
+            elif name in _WITHOUT_AREA:
+                listing.without_area[f"{name} of {label[:40]}" if is_valid_name(label) else name] += 1
+
+    def _end(self, name: str, parser: expat.XMLParserType, listing: Listing) -> None:
+        if self.stack[1:] == ["meta", *self.stack[2:-3], "labels", "label", "name"] and is_valid_name(
+            self.text.strip()
+        ):
+            self.found.append(self.text.strip())
+        self.stack.pop()
+        if name != "image" or len(self.stack) != 1 or self.entry is None:
+            return
+        entry, self.entry = self.entry, None
+        attributes, start = entry["attributes"], entry["start"]
+        end = parser.CurrentByteIndex + len("</image>") if "drawn" in entry else start
+        image = attributes.get("name", "")
+        if not image.strip() or not is_valid_name(image):
+            listing.defects.add(_flaw(self.file, f"<image> without a usable name ({short(image)})").defect)
+            return
+        size, split = (_length(attributes.get("height")), _length(attributes.get("width"))), attributes.get("subset")
+        if None in size:
+            what = f"{short(image)}: width and height have to be whole numbers from 1"
+            listing.defects.add(Defect(DefectKind.BAD_ANNOTATION, self.file, what))
+        known = (size[0] or 0, size[1] or 0)
+        listing.entries.append(Entry(image, self.file, start, end, known, tuple(entry["labels"]), split))
+
+    def _characters(self, text: str) -> None:
+        if self.stack[-1:] == ["name"] and len(self.text) < _FIRST_BYTES:
+            self.text += text
+
+
+def new_parser(file: Path) -> expat.XMLParserType:
+    """A parser that refuses document types: they define entities, which can grow without limit or read other files."""
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+
+    def refuse_document_type(*_: object) -> None:
+        raise _flaw(file, "has a document type (<!DOCTYPE>), which can define entities; remove it")
+
+    def check_encoding(_: str, encoding: str | None, __: int) -> None:
+        if (encoding or "utf-8").lower() not in ("utf-8", "us-ascii"):
+            raise _flaw(file, f"is in the encoding {short(encoding)}, and UTF-8 is needed; save it in that encoding")
+
+    parser.StartDoctypeDeclHandler = refuse_document_type
+    parser.XmlDeclHandler = check_encoding
+    return parser
+
+
+def _malformed(file: Path, error: expat.ExpatError) -> DefectError:
+    return _flaw(file, f"not readable as XML: {expat.ErrorString(error.code)} (line {error.lineno}); export it again")
+
+
+def _length(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdecimal() and 0 < len(text) < 7 and int(text) else None
+
+
+class _Element(NamedTuple):
+    name: str
+    attributes: dict[str, str]
+
+
+def _objects(data: bytes, where: Location) -> Iterable[_Element]:
+    """The elements inside an `<image>`."""
+    found: list[_Element] = []
+    depth = 0
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth == 2 and name not in _WITHOUT_AREA and name != "tag":
+            found.append(_Element(name, attributes))
+
+    def end(_: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    parser = new_parser(where.file)
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    try:
+        if data:
+            parser.Parse(data, True)
+    except expat.ExpatError as error:
+        raise _malformed(where.file, error) from None
+    return found
+
+
+def _regions(element: _Element, size: Size, where: Location) -> Iterator[Region]:
+    name, attributes = element
+    label = attributes.get("label", "").strip()
+    if not label or not is_valid_name(label):
+        raise where.error(f"<{name}> has no usable label; give it one, or delete it")
+    layer = _whole(attributes.get("z_order", "0"), "z_order", where)
+    if name == "polygon":
+        points = attributes.get("points", "").replace(";", ",").split(",")
+        yield Region(label, [[parse_ring(points, where=where)]], layer)
+    elif name == "ellipse":
+        cx, cy, rx, ry, rotation = (_number(attributes.get(key, default), key, where) for key, default in _ELLIPSE)
+        ring = ellipse(cx, cy, rx, ry, degrees=rotation, size=size, where=where)
+        yield Region(label, [[ring]], layer)
+    elif name == "mask":
+        yield Region(label, _mask(attributes, size, where), layer)
+    else:
+        allowed = ", ".join((*_DRAWN, *_WITHOUT_AREA))
+        raise where.error(f"is a <{name[:40]}>; allowed are {allowed}")
+
+
+_ELLIPSE = (("cx", ""), ("cy", ""), ("rx", ""), ("ry", ""), ("rotation", "0"))
+
+READER = RegionReader(_objects, _regions)
+
+
+def _mask(attributes: dict[str, str], size: Size, where: Location) -> PlacedMask:
+    """Run lengths row by row within a box, starting with pixels outside of the object."""
+    left, top, width, height = (
+        _whole(attributes.get(key, ""), key, where) for key in ("left", "top", "width", "height")
+    )
+    if not (min(left, top) >= 0 and min(width, height) > 0 and left + width <= size[1] and top + height <= size[0]):
+        raise where.error(f"its box (left {left}, top {top}, {width} x {height}) is not inside the image")
+    try:
+        runs = np.array(attributes.get("rle", "").replace(",", " ").split(), np.int64)
+    except (ValueError, OverflowError):
+        raise where.error("its run lengths (rle) have to be whole numbers") from None
+    if runs.size == 0 or runs.min() < 0 or runs.max() > width * height or runs.sum() != width * height:
+        raise where.error(
+            f"its {runs.size} run lengths (rle) have to add up to the {width} x {height} = {width * height} pixels of "
+            "its box; export it again"
+        )
+    pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
+    return PlacedMask(pixels, top, left)
+
+
+def _whole(text: str, name: str, where: Location) -> int:
+    number = _number(text, name, where)
+    if not number.is_integer() or abs(number) >= 2**31:
+        raise where.error(f"its {name} is {short(text)}, where a whole number is needed")
+    return int(number)
+
+
+def _number(text: str, name: str, where: Location) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not np.isfinite(number):
+        raise where.error(f"its {name} is {short(text)}, where a number is needed")
+    return number
