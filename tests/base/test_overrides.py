@@ -1,5 +1,6 @@
 """Settings as text: what is read as YAML, and what is left as it is."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,31 @@ def test_an_unknown_setting_of_a_known_section_lists_that_section() -> None:
     with pytest.raises(ConfigError, match=r"optim\.stepsize.*known: optim\.\S+, optim") as refused:
         load_config(overrides={"optim.stepsize": "1"})
     assert "model." not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("&a [1]", None),
+        ("[*a]", "alias"),
+        ("[" * 5_000, "nested too deeply"),
+        ("2024-99-99", "month must be in 1..12"),
+        ("9" * 6_000, "not readable as YAML"),
+    ],
+)
+def test_values_and_files_have_the_guards_of_dataset_yaml(tmp_path: Path, value: str, reason: str | None) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(f"data:\n  scale: {value}\n")
+    for settings in ({"file": file}, {"overrides": {"data.scale": value}}):
+        with pytest.raises(ConfigError, match=reason) as refusal:
+            load_config(**settings)
+        assert "\n" not in str(refusal.value)
+        assert len(str(refusal.value)) < 600
+
+
+def test_an_alias_bomb_in_a_configuration_is_refused(tmp_path: Path) -> None:
+    names = itertools.pairwise("abcdefgh")
+    levels = "".join(f"{name}: &{name} [{','.join(['*' + before] * 9)}]\n" for before, name in names)
+    (tmp_path / "c.yaml").write_text(f"a: &a [1]\n{levels}")
+    with pytest.raises(ConfigError, match=r"c\.yaml: contains an alias"):
+        load_config(tmp_path / "c.yaml")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.errors import DataError
+from pyramidseg.base.text import is_printable
 
 IGNORE = 255
 """The label of pixels that are ignored in losses and metrics."""
@@ -46,6 +47,8 @@ class Classes:
                 raise DataError(
                     f"class name {name[:40]!r}...: has {len(name)} characters; at most {MAX_NAME} are possible"
                 )
+            if not is_printable(name):
+                raise DataError(f"class name {name[:80]!a}: has control characters; use letters, digits and spaces")
         doubled = sorted({name for name in self.names if self.names.count(name) > 1})
         if doubled:
             raise DataError(f"class name {doubled[0]!r} is given more than once; names must differ")

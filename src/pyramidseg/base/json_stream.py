@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.safe_paths import open_regular
 from pyramidseg.base.text_files import LFS_DETAIL, LFS_POINTER, likely_encoding
 
 MAX_VALUE = 2**24
@@ -54,7 +55,7 @@ def members(path: Path) -> Iterator[Member]:
             value longer than `MAX_VALUE`.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             yield from _members(_Text(path, file))
     except OSError as error:
         raise _unreadable(path, error) from None
@@ -111,7 +112,7 @@ class JsonSlices:
         if sum(int(self.ends[index] - self.starts[index]) for index in indices) > MAX_TOGETHER:
             raise _flaw(self.path, f"more than {MAX_TOGETHER // 2**20} MB of annotations for one image; simplify them")
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 self._check_unchanged(file)
                 return [self._read_one(file, index) for index in indices]
         except OSError as error:

@@ -23,6 +23,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from pyramidseg.base.text import show
+
 T = TypeVar("T")
 
 ROOT = "pyramidseg"
@@ -136,7 +138,7 @@ class _ConsoleHandler(logging.Handler):
         try:
             is_warning = record.levelno >= logging.WARNING
             text = f"{record.levelname.lower()}: {record.getMessage()}" if is_warning else record.getMessage()
-            print(text, file=sys.stderr if is_warning else sys.stdout, flush=True)
+            show(text, file=sys.stderr if is_warning else sys.stdout)
         except BrokenPipeError:
             raise
         except Exception:
@@ -171,7 +173,7 @@ class ConsoleProgress:
             self._last_line = now
             left = duration((progress.total - progress.done) / max(rate, 1e-9))
             line = f"{progress.task}: {progress.done}/{progress.total}, {note}, {left} left"
-            print(line, file=sys.stderr, flush=True)
+            show(line, file=sys.stderr)
 
     def _start(self, progress: Progress) -> None:
         self._task, self._start_done = progress.task, progress.done

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack, get_args, get_origin
 
-import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from pyramidseg.base.config import Config, ModelConfig, Section
+from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, nearest
+from pyramidseg.base.text import first_line
+from pyramidseg.base.text_files import parse_yaml, read_yaml
 from pyramidseg.base.train_overrides import ModelOverrides
 
 
@@ -144,11 +146,11 @@ def _read_value(name: str, text: str) -> Any:
         return text
     is_list = field is not None and any(get_origin(kind) is tuple for kind in (field.annotation, *types))
     try:
-        return yaml.safe_load(f"[{text}]" if is_list and "," in text and text[:1] not in ("[", "{") else text)
-    except yaml.YAMLError as error:
-        reason = getattr(error, "problem", None) or str(error)
+        return parse_yaml(f"[{text}]" if is_list and "," in text and text[:1] not in ("[", "{") else text)
+    except ValueError as error:
+        reason, given = str(error).removeprefix("not readable as YAML: "), first_line(ValueError(text), max_chars=80)
         raise ConfigError(
-            f"{name}={text}: not readable as YAML ({' '.join(str(reason).split())}); write numbers and words as they "
+            f"{name}={given}: not readable as YAML ({reason}); write numbers and words as they "
             "are, separate the items of a list by commas, and quote special characters"
         ) from None
 
@@ -172,11 +174,11 @@ def _is_internal(part: object) -> bool:
 
 def _read_tree(file: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: no such configuration file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+        tree = read_yaml(file)
+    except DefectError as error:
+        if error.defect.kind is DefectKind.ABSENT:
+            raise ConfigError(f"{file}: no such configuration file") from None
+        raise ConfigError(str(error)) from None
     if not isinstance(tree, dict):
         got = "nothing" if tree is None else type(tree).__name__
         raise ConfigError(f"{file}: contains {got}; a mapping of sections is needed ({', '.join(Config.model_fields)})")

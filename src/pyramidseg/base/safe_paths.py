@@ -1,7 +1,10 @@
 """Paths that annotation files contain: resolved only inside the dataset."""
 
+import errno
 import os
+import stat
 from pathlib import Path, PureWindowsPath
+from typing import IO
 
 from pyramidseg.base.defects import DefectError, DefectKind
 
@@ -49,6 +52,18 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a file for reading; a FIFO would block for ever, and a device can have side effects.
+
+    Raises:
+        OSError: it cannot be opened, or is neither a file nor a link to one.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder has its own error
+        raise OSError(errno.EINVAL, "not a regular file, but a FIFO, socket or device")
+    return path.open("rb")
 
 
 def is_valid_name(text: str) -> bool:

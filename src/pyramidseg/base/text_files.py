@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.safe_paths import open_regular
 
 MAX_BYTES = 2**23
 """Largest annotation file: some hundred thousand points."""
@@ -30,7 +31,7 @@ def read_text(file: Path, *, most: int = MAX_BYTES) -> str:
         DefectError: it cannot be read, has more than `most` bytes, or is not UTF-8.
     """
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             data = stream.read(most + 1)
     except OSError as error:
         kind = DefectKind.ABSENT if isinstance(error, FileNotFoundError) else DefectKind.BAD_ANNOTATION
@@ -67,16 +68,27 @@ def read_yaml(file: Path) -> object:
     Raises:
         DefectError: it cannot be read, is too large, nested too deeply, not YAML, or has aliases.
     """
-    text = read_text(file, most=MAX_YAML_BYTES)
+    try:
+        return parse_yaml(read_text(file, most=MAX_YAML_BYTES))
+    except ValueError as error:
+        if isinstance(error, DefectError):
+            raise
+        raise DefectError(DefectKind.BAD_ANNOTATION, file, str(error)) from None
+
+
+def parse_yaml(text: str) -> object:
+    """The content of a YAML text; the only place that parses YAML from others.
+
+    Raises:
+        ValueError: in one line: not YAML, nested too deeply, or with aliases.
+    """
     if max(accumulate((character in "[{") - (character in "]}") for character in text), default=0) > MAX_YAML_DEPTH:
-        raise DefectError(DefectKind.BAD_ANNOTATION, file, "brackets are nested too deeply to be read as YAML")
+        raise ValueError("brackets are nested too deeply to be read as YAML")
     try:
         grows = any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
         content: object = None if grows else yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        detail = f"not readable as YAML: {' '.join(str(error).split())}"
-        raise DefectError(DefectKind.BAD_ANNOTATION, file, detail) from None
+        raise ValueError(f"not readable as YAML: {' '.join(str(error).split())}") from None
     if grows:
-        detail = "contains an alias (*name), which could expand it without limit; write the value out"
-        raise DefectError(DefectKind.BAD_ANNOTATION, file, detail)
+        raise ValueError("contains an alias (*name), which could expand it without limit; write the value out")
     return content

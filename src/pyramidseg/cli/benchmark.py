@@ -2,6 +2,7 @@
 
 import argparse
 
+from pyramidseg.base.text import show
 from pyramidseg.cli.flags import comma_list, image_size
 
 HELP = "measure latency, throughput and memory of a model by backend"
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         out=arguments.out,
     )
-    print(f"\n{result.table()}")
+    show(f"\n{result.table()}")
     if arguments.out:
-        print(f"file: {Path(arguments.out) / RESULTS}")
+        show(f"file: {Path(arguments.out) / RESULTS}")
     return 0

@@ -2,6 +2,7 @@
 
 import argparse
 
+from pyramidseg.base.text import show
 from pyramidseg.cli.flags import SETTING_OPTIONS, add_setting_options, comma_list, given_settings
 
 HELP = "train several encoders with the same budget, and report which differences are significant"
@@ -50,6 +51,6 @@ def run(arguments: argparse.Namespace) -> int:
         config=load_config(None, given_settings(arguments, OPTIONS)),
     )
     for sentence in comparison.verdict:
-        print(sentence)
-    print(f"report: {comparison.report}")
+        show(sentence)
+    show(f"report: {comparison.report}")
     return 0

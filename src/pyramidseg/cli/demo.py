@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from pyramidseg.base.text import show
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -61,13 +63,13 @@ def _run(out: "Path", config: "Config", *, scenes: int, overwrite: bool) -> None
     from pyramidseg.training.loop import train_segmentation
 
     delete_earlier_demo(out, overwrite=overwrite)
-    print(f"drawing {scenes + VAL_SCENES} street scenes of {WIDTH}x{HEIGHT}")
+    show(f"drawing {scenes + VAL_SCENES} street scenes of {WIDTH}x{HEIGHT}")
     dataset = write_scenes(out / "scenes", train=scenes, val=VAL_SCENES, height=HEIGHT, width=WIDTH)
     run = train_segmentation(config, dataset, out=out / "run", resume=False, overwrite=False)
     predictor = Predictor(run.best)
     new = write_new_scenes(out / "new", first=scenes + VAL_SCENES)
     predict_files(predictor, [new], out / "predictions", save=("overlay",))
-    print(
+    show(
         f"""validation mIoU {run.miou:.3f}
 report    {run.report}
 overlays  {out / "predictions"}

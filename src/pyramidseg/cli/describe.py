@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from pyramidseg.base.text import show
 from pyramidseg.cli.flags import image_size
 
 if TYPE_CHECKING:
@@ -50,18 +51,18 @@ def run(arguments: argparse.Namespace) -> int:
         raise OutputError(f"{out}: exists already, and is not overwritten; choose another --out")
     model = open_bundle(Path(arguments.model)) if is_bundle else untrained_model(arguments)
     settings = model.settings.model_dump()
-    print("  ".join(f"{name}={value}" for name, value in settings.items()))
+    show("  ".join(f"{name}={value}" for name, value in settings.items()))
     height, width = arguments.size
     cost = describe_cost(model, height, width)
-    print(f"\n{'part':<28} {'output':>16} {'parameters':>12} {'GMAC':>9}")
+    show(f"\n{'part':<28} {'output':>16} {'parameters':>12} {'GMAC':>9}")
     for part in cost.parts:
         shape = "x".join(map(str, part.shape))
-        print(f"{part.name:<28} {shape:>16} {part.parameters:>12,} {part.gmac:>9.3f}")
-    print(f"{f'all, {height}x{width}':<28} {'':>16} {cost.parameters:>12,} {cost.gmac:>9.3f}")
+        show(f"{part.name:<28} {shape:>16} {part.parameters:>12,} {part.gmac:>9.3f}")
+    show(f"{f'all, {height}x{width}':<28} {'':>16} {cost.parameters:>12,} {cost.gmac:>9.3f}")
     if arguments.image:
         picture = draw_pyramid(model, read_image(Path(arguments.image), channels=model.settings.channels))
         write_bytes(out, picture)
-        print(f"pyramid drawn: {out}")
+        show(f"pyramid drawn: {out}")
     return 0
 
 
@@ -72,15 +73,15 @@ def open_bundle(path: "Path") -> "Segmenter":
 
     bundle = read_bundle(path)
     model = Segmenter.from_bundle(bundle)
-    print(f"{path}: bundle of pyramidseg {bundle.version}")
-    print(f"classes: {', '.join(model.classes.names)}")
-    print(f"initial encoder weights: {model.encoder_source.name}")
-    print(f"mean {[round(value, 4) for value in model.mean.tolist()]}  std {[round(v, 4) for v in model.std.tolist()]}")
+    show(f"{path}: bundle of pyramidseg {bundle.version}")
+    show(f"classes: {', '.join(model.classes.names)}")
+    show(f"initial encoder weights: {model.encoder_source.name}")
+    show(f"mean {[round(value, 4) for value in model.mean.tolist()]}  std {[round(v, 4) for v in model.std.tolist()]}")
     match bundle.facts:  # may be any that `Segmenter.save` was given
         case {"imported": {"library": library, "file": file, "sha256": digest}}:
-            print(f"imported from {library}: {file}, sha256 {digest}")
+            show(f"imported from {library}: {file}, sha256 {digest}")
         case {"metrics": {"miou": float(miou)}, "split": split, "epoch": epoch}:
-            print(f"mIoU {miou:.4f} on {split}, epoch {epoch}")
+            show(f"mIoU {miou:.4f} on {split}, epoch {epoch}")
     return model
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+from pyramidseg.base.text import show
 from pyramidseg.cli.flags import add_prediction_options, add_reading_settings
 
 HELP = "score a model on a labelled dataset"
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         tile_px=arguments.tile,
         overlap_px=arguments.overlap,
     )
-    print(format_scores(scores.metrics))
+    show(format_scores(scores.metrics))
     if arguments.out:
-        print(f"report: {Path(arguments.out) / 'report.html'}")
+        show(f"report: {Path(arguments.out) / 'report.html'}")
     return 0

@@ -3,6 +3,7 @@
 import argparse
 import logging
 
+from pyramidseg.base.text import show
 from pyramidseg.cli.flags import add_as_written, add_reading_settings
 
 logger = logging.getLogger(__name__)
@@ -53,11 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         as_written=arguments.as_written,
     )
-    print(f"{export.parity.runtime} compared with the bundle in torch fp32:")
-    print(export.parity.table())
+    show(f"{export.parity.runtime} compared with the bundle in torch fp32:")
+    show(export.parity.table())
     if export.path is None:
         logger.warning(f"nothing was written: {'; '.join(export.findings)}")
         return FINDINGS
-    print(f"file: {export.path}")
-    print(f"report: {export.report}")
+    show(f"file: {export.path}")
+    show(f"report: {export.report}")
     return 0

@@ -2,6 +2,7 @@
 
 import argparse
 
+from pyramidseg.base.text import show
 from pyramidseg.cli.flags import comma_list, comma_numbers
 
 HELP = "convert a checkpoint of another library to a bundle"
@@ -82,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise OutputError(f"--out {out}: exists already; choose another file, or replace it with --overwrite")
         imported = import_checkpoint(arguments.checkpoint, library=arguments.library, options=options)
         for note in imported.notes:
-            print(note)
+            show(note)
         imported.model.save(out, **imported.facts)
-    print(f"imported: {out}")
+    show(f"imported: {out}")
     return 0

@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from pyramidseg.base.text import show
 from pyramidseg.cli.flags import add_reading_settings
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         check_output_folder(out, overwrite=arguments.overwrite)  # others may have written there in the meantime
         write_inspection(out, inspection)
     for line in report_lines(inspection):
-        print(line)
-    print(f"report: {out / PAGE}")
+        show(line)
+    show(f"report: {out / PAGE}")
     return FINDINGS if inspection.defects else 0
 
 

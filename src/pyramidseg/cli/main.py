@@ -14,6 +14,7 @@ from typing import NoReturn, TextIO
 from pyramidseg.base.errors import ConfigError, PyramidSegError, nearest
 from pyramidseg.base.exhaustion import explain_exhaustion
 from pyramidseg.base.files import explained, is_write_failure
+from pyramidseg.base.text import show
 from pyramidseg.base.version import __version__
 from pyramidseg.cli import (
     benchmark,
@@ -177,5 +178,5 @@ def _is_broken(stream: TextIO | None) -> bool:
 def _report(message: str, status: int, *, suggestion: str = "") -> int:
     line = " ".join(message.split())
     line = f"error: {line}" if status != INTERRUPTED else line
-    print(f"{line}\n{suggestion}" if suggestion else line, file=sys.stderr, flush=True)
+    show(f"{line}\n{suggestion}" if suggestion else line, file=sys.stderr)
     return status

@@ -4,6 +4,7 @@ import argparse
 import logging
 import shlex
 
+from pyramidseg.base.text import show
 from pyramidseg.cli.flags import add_prediction_options, comma_list
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         as_written=arguments.as_written,
     )
     predictor = Predictor(backend, tta=arguments.tta, tile_px=arguments.tile, overlap_px=arguments.overlap)
-    print(f"backend {predictor.backend}")
+    show(f"backend {predictor.backend}")
     summary = predict_files(
         predictor,
         arguments.sources,
@@ -80,12 +81,12 @@ def run(arguments: argparse.Namespace) -> int:
     done = summary.images - len(summary.failed)
     if summary.images == 1 and summary.last is not None:
         for name, share in (summary.last.shares or {}).items():
-            print(f"{100 * share:5.1f} %  {name}")
+            show(f"{100 * share:5.1f} %  {name}")
     if summary.tiled:
-        print(f"{summary.tiled} in tiles; {SUMMARY_FILE} has their sizes")
+        show(f"{summary.tiled} in tiles; {SUMMARY_FILE} has their sizes")
     if summary.unchanged:
-        print(f"{summary.unchanged} of them by an earlier call, and unchanged; --overwrite predicts all images again")
-    print(f"{done} of {summary.images} images predicted: {summary.out}")
+        show(f"{summary.unchanged} of them by an earlier call, and unchanged; --overwrite predicts all images again")
+    show(f"{done} of {summary.images} images predicted: {summary.out}")
     if arguments.shard is not None:
-        print(f"when all parts are done: pyramidseg predictions merge {shlex.quote(str(summary.out))}")
+        show(f"when all parts are done: pyramidseg predictions merge {shlex.quote(str(summary.out))}")
     return FINDINGS if summary.failed else 0

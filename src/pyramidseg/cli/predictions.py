@@ -2,6 +2,8 @@
 
 import argparse
 
+from pyramidseg.base.text import show
+
 HELP = "list what predict wrote into DIR, also by several processes: predictions.json, Parquet"
 
 FINDINGS = 3
@@ -25,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.predict.summary_file import SUMMARY_FILE, merge_predictions
 
     counts = merge_predictions(arguments.out, model=arguments.model, parquet=arguments.parquet)
-    print(
+    show(
         f"{counts['images'] - counts['failed']} of {counts['images']} images predicted: {arguments.out}/{SUMMARY_FILE}"
     )
     return FINDINGS if counts["failed"] else 0

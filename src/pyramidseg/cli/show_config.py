@@ -2,6 +2,8 @@
 
 import argparse
 
+from pyramidseg.base.text import show
+
 HELP = "print every setting with its default and meaning, as YAML for --config"
 
 HEADER = """\
@@ -20,5 +22,5 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the default configuration with comments."""
     from pyramidseg.base.config import Config
 
-    print(HEADER + Config().to_commented_yaml(), end="")
+    show(HEADER + Config().to_commented_yaml(), end="")
     return 0

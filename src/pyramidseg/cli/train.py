@@ -2,6 +2,7 @@
 
 import argparse
 
+from pyramidseg.base.text import show
 from pyramidseg.cli.flags import SETTING_OPTIONS, add_run_options, add_setting_options, given_settings
 
 HELP = "train on a dataset: write model, figures and report to RUN"
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
                 config = open_run(out, config, **how, inputs=(*inputs, *run_inputs(config, arguments.dataset)))[1]
         plan_segmentation(config, arguments.dataset, dry_run=True)
         where = "" if out is None else f"; the run would be written to {out}"
-        print(f"dry run: configuration and dataset are valid; nothing was trained{where}")
+        show(f"dry run: configuration and dataset are valid; nothing was trained{where}")
         return 0
     train_segmentation(config, arguments.dataset, out=out, **how, inputs=inputs)
     return 0

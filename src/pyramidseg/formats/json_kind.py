@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.json_stream import Member, members
+from pyramidseg.base.safe_paths import open_regular
 
 _MAX_BYTES = 2**24
 """After this many bytes, a file does not belong to a known format."""
@@ -35,7 +36,7 @@ def json_kind(path: Path) -> Literal["coco", "labelme", "damaged"] | None:
 def _is_array_or_lines(path: Path) -> bool:
     """Whether a file is an array, such as COCO's results, or JSON lines: annotation files are neither."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             line = stream.readline(_FIRST_LINE).removeprefix(codecs.BOM_UTF8).strip()
             if line.startswith(b"["):
                 return True

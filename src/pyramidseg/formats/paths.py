@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pyramidseg.base.errors import DataError
-from pyramidseg.images.image_files import is_image_name
+from pyramidseg.images.image_files import is_image_name, listing_errors, walk
 
 NO_CONTENT = ("__MACOSX", "Thumbs.db", "desktop.ini")
 """Files that operating systems leave in folders, in addition to hidden files."""
@@ -49,7 +49,7 @@ def child_file(folder: Path, name: str) -> Path | None:
 
 def holds_images(folder: Path) -> bool:
     """Whether a folder or one below it contains an image file."""
-    return any(is_image_name(name) for _, _, files in os.walk(folder, followlinks=True) for name in files)
+    return any(is_image_name(name) for _, _, files in walk(folder) for name in files)
 
 
 def _is_file(entry: "os.DirEntry[str]") -> bool:
@@ -58,6 +58,6 @@ def _is_file(entry: "os.DirEntry[str]") -> bool:
 
 def _entries(folder: Path) -> "list[os.DirEntry[str]]":
     # not Path.iterdir, which takes seconds where a folder holds a hundred thousand files
-    with os.scandir(folder) as entries:
+    with listing_errors(), os.scandir(folder) as entries:
         wanted = [entry for entry in entries if not entry.name.startswith(".") and entry.name not in NO_CONTENT]
     return sorted(wanted, key=lambda entry: entry.name)

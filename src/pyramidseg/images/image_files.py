@@ -1,7 +1,11 @@
 """Find image files by name: recursively, sorted, without hidden files."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from pyramidseg.base.defects import DefectError, DefectKind
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 """Extensions of the files that a folder is searched for, in lower case. `open_image` ignores the extension and goes by
@@ -13,6 +17,32 @@ def list_images(folder: Path) -> list[Path]:
     return list_files(folder, IMAGE_EXTENSIONS)
 
 
+def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` that follows links, and that does not leave out what it may not read.
+
+    Raises:
+        DataError: names the folder that cannot be listed.
+    """
+    return os.walk(folder, followlinks=True, onerror=_refuse)
+
+
+@contextmanager
+def listing_errors() -> Iterator[None]:
+    """Name the folder that the `with` block may not list, as `walk` does."""
+    try:
+        yield
+    except OSError as error:
+        _refuse(error)
+        raise
+
+
+def _refuse(error: OSError) -> None:
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return
+    detail = f"cannot be listed: {error.strerror}; make the folder readable, or move it away"
+    raise DefectError(DefectKind.ABSENT, Path(error.filename), detail) from None
+
+
 def list_files(folder: Path, extensions: tuple[str, ...]) -> list[Path]:
     """The files of a folder and its subfolders with one of the extensions, sorted by relative path.
 
@@ -20,10 +50,13 @@ def list_files(folder: Path, extensions: tuple[str, ...]) -> list[Path]:
 
     Args:
         extensions: in lower case; case is ignored in file names.
+
+    Raises:
+        DataError: see `walk`.
     """
     found: list[tuple[tuple[str, ...], Path]] = []
     visited: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in walk(folder):
         real = os.path.realpath(parent)
         if real in visited:  # a link to a parent folder would never end
             folders.clear()

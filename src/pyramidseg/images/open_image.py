@@ -18,6 +18,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.safe_paths import open_regular
 from pyramidseg.base.text_files import LFS_DETAIL, LFS_POINTER
 from pyramidseg.images.file_checks import check_pixel_count, decoding_errors, several_pages, size_bytes
 from pyramidseg.images.tiff import TIFF_SIGNATURES, TiffHeader, decode_tiff, is_further_page, read_tiff_header
@@ -160,7 +161,7 @@ def open_image(path: Path, content: bytes | None = None) -> Iterator[OpenImage]:
     Raises:
         DataError: the file is missing, empty, damaged, truncated, too large, has several pages, or is not an image.
     """
-    with decoding_errors(path), Path(path).open("rb") if content is None else io.BytesIO(content) as file:
+    with decoding_errors(path), open_regular(Path(path)) if content is None else io.BytesIO(content) as file:
         yield OpenImage(path, file)
 
 

@@ -104,7 +104,7 @@ def _read_config(file: Path) -> dict[str, Any] | None:
         return None
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{file}: not readable as JSON: {error}") from None
     if not isinstance(config, dict):
         raise WeightsError(f"{file}: a mapping of settings is needed, got a {type(config).__name__}")
