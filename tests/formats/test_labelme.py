@@ -187,7 +187,7 @@ class TestDefects:
         [
             (shape("fig", (0, 0), (4, 4)), "a polygon needs at least 3 points, but has 2"),
             (shape("fig"), "a polygon needs at least 3 points, but has 0"),
-            ({"label": "fig"}, "nested too deeply|finite"),
+            ({"label": "fig"}, "list of their own|finite"),
             (shape("fig", (0, 0), (4, 4), (0, float("nan"))), "not a finite number"),
             (shape("fig", (0, 0), (4, 4), (0, float("inf"))), "not a finite number"),
             (shape("fig", (0, 0), (4, 4), (0, 10**400)), "must be numbers"),
