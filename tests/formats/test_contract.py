@@ -185,6 +185,17 @@ def cvat_images(root: Path) -> Example:
     return Example("background", "fig", file)
 
 
+def label_studio(root: Path) -> Example:
+    points = [[100 * x / WIDTH, 100 * y / HEIGHT] for x, y in OUTLINE]
+    region = {"type": "polygonlabels", "value": {"points": points, "polygonlabels": ["fig"]}}
+    annotation = {"completed_by": 1, "result": [{**region, "original_width": WIDTH, "original_height": HEIGHT}]}
+    for split in ("train", "val"):
+        names = [image(root / split / f"{name}.jpg") for name in ("a", "b")]
+        tasks = [{"id": 1, "data": {"image": f"/data/{name}"}, "annotations": [annotation]} for name in names]
+        file = write(root / split / "tasks.json", json.dumps(tasks))
+    return Example("background", "fig", file)
+
+
 def geo(root: Path) -> Example:
     for number, split in enumerate(("train", "val")):
         for name in ("a", "b"):
@@ -198,7 +209,7 @@ def geo(root: Path) -> Example:
 EXAMPLES: dict[str, Callable[[Path], Example]] = {
     made.__name__: made
     for made in (paired, segnet, camvid, camvid11, voc, roboflow, cityscapes, ade20k, coco, coco_panoptic, yolo)
-} | {made.__name__: made for made in (labelme, cvat_images, geo)}
+} | {made.__name__: made for made in (labelme, cvat_images, label_studio, geo)}
 
 formats = pytest.mark.parametrize("format", EXAMPLES)
 

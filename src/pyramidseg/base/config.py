@@ -139,9 +139,13 @@ class LabelConfig(Section):
     bands: Bands | None = None
     """Bands of the image files that are used, in this order, from 1; default: all."""
     class_property: str | None = None
-    """Property of GeoJSON features that names their class; default: all are one class."""
+    """Property of GeoJSON features, or attribute of VIA regions, that names their class; default: all are one class."""
     vector_crs: str | None = None
     """Coordinate system of GeoJSON files, instead of their own: EPSG:32616, or image for the image's."""
+    annotator: str | None = None
+    """Whose annotations of Label Studio are read where tasks have several: a number or an e-mail address."""
+    run_lengths: Literal["columns-1", "columns-0", "rows-1", "rows-0"] | None = None
+    """Pixel order of CSV run lengths, and the number of the first pixel: columns-1 is Kaggle's usual form."""
 
     @field_validator("bands", mode="before")
     @classmethod
@@ -152,6 +156,11 @@ class LabelConfig(Section):
     @classmethod
     def _wrap_single_value(cls, value: object) -> object:
         return (value,) if isinstance(value, (int, str)) else value
+
+    @field_validator("annotator", mode="before")
+    @classmethod
+    def _number_as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @field_validator("group")
     @classmethod

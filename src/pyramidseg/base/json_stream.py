@@ -69,7 +69,7 @@ def elements(path: Path) -> Iterator[Member]:
         DefectError: as `members`.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             text = _Text(path, file)
             if text.next() != "[":
                 while text.next():

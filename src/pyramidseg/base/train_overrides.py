@@ -44,6 +44,8 @@ class SettingsByKey(ModelOverrides, total=False):
     bands: int | Sequence[int] | None
     class_property: str | None
     vector_crs: str | None
+    annotator: str | None
+    run_lengths: Literal["columns-1", "columns-0", "rows-1", "rows-0"] | None
     format: str | None
     classes: Sequence[str] | None
     crop: int | str | tuple[int, int]
@@ -123,6 +125,8 @@ class TrainOverrides(SettingsByKey, total=False):
     data__bands: int | Sequence[int] | None
     data__class_property: str | None
     data__vector_crs: str | None
+    data__annotator: str | None
+    data__run_lengths: Literal["columns-1", "columns-0", "rows-1", "rows-0"] | None
     data__format: str | None
     data__classes: Sequence[str] | None
     data__crop: int | str | tuple[int, int]

@@ -21,7 +21,7 @@ import numpy as np
 
 from pyramidseg.annotations.polygons import Location, parse_ring
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
-from pyramidseg.base.safe_paths import is_valid_name, short
+from pyramidseg.base.safe_paths import is_valid_name, open_regular, short
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.paths import content, subfolders
 from pyramidseg.formats.regions import Entry, Listing, PlacedMask, Region, RegionReader, Size, ellipse, region_dataset
@@ -69,7 +69,7 @@ FORMAT = DatasetFormat("cvat_images", "annotations.xml of CVAT for images 1.1, a
 
 def _begins_as_cvat(path: Path) -> bool:
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return _ROOT.search(stream.read(_FIRST_BYTES)) is not None
     except OSError:
         return False
@@ -109,7 +109,7 @@ class _XmlParser:
         parser.EndElementHandler = lambda name: self._end(name, parser, listing)
         parser.CharacterDataHandler = self._characters
         try:
-            with self.file.open("rb") as stream:
+            with open_regular(self.file) as stream:
                 while data := stream.read(_CHUNK):
                     parser.Parse(data, False)
                     yield from self._taken()

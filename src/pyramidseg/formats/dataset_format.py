@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from pyramidseg.base.classes import Color
+from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import Defect
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.index_masks import IndexValues
@@ -87,6 +88,8 @@ class DatasetFormat(Generic[T]):
             this format. It raises `PartialMatch` if something essential is missing.
         read: pairs images with masks, given what `detect` found. Files without a partner and files that cannot be read
             are `ParsedDataset.defects`; a `DataError` means that nothing can be read.
+        configure: applies settings to what `detect` found, before `read`.
+        settings: names of the settings that `configure` takes; other formats refuse them.
         covers: names of more general formats that give way where this one fits too.
         explicit_only: whether the format is used only if `data.format` names it.
     """
@@ -95,5 +98,7 @@ class DatasetFormat(Generic[T]):
     layout: str
     detect: Callable[[Path, SplitNames], T | None]
     read: Callable[[T], ParsedDataset]
+    configure: Callable[[T, LabelConfig], T] | None = None
+    settings: tuple[str, ...] = ()
     covers: tuple[str, ...] = ()
     explicit_only: bool = False

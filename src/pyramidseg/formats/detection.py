@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import DESCRIPTIONS, Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError, nearest
 from pyramidseg.base.json_stream import members
@@ -39,15 +40,17 @@ class Detected:
     root: Path
     handle: Any
 
-    def read(self) -> ParsedDataset:
-        """Read the dataset.
+    def read(self, config: LabelConfig | None = None) -> ParsedDataset:
+        """Read the dataset with the settings that its format takes.
 
         Raises:
             DataError: nothing can be read.
         """
         if isinstance(self.handle, DataError):
             raise self.handle
-        return self.format.read(self.handle)
+        if config is None or self.format.configure is None:
+            return self.format.read(self.handle)
+        return self.format.read(self.format.configure(self.handle, config))
 
 
 def selected_formats(name: str | None, formats: Formats, *, origin: str) -> Formats:

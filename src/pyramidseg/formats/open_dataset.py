@@ -13,7 +13,19 @@ from pyramidseg.base.config import DataConfig, LabelConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.data.records import Dataset
-from pyramidseg.formats import ade20k, camvid, cityscapes, cvat_images, labelme, paired, roboflow, segnet, voc, yolo
+from pyramidseg.formats import (
+    ade20k,
+    camvid,
+    cityscapes,
+    cvat_images,
+    label_studio,
+    labelme,
+    paired,
+    roboflow,
+    segnet,
+    voc,
+    yolo,
+)
 from pyramidseg.formats.class_inference import decide_labels, placeholder_labels
 from pyramidseg.formats.class_lists import PARSERS
 from pyramidseg.formats.coco import instances, panoptic
@@ -28,7 +40,7 @@ from pyramidseg.formats.named_folders import read_class_list_only, with_named_fo
 from pyramidseg.formats.splitting import with_val_split
 from pyramidseg.formats.unlisted_splits import with_rare_val_name, with_unlisted_splits
 from pyramidseg.formats.unread_masks import with_unread_masks
-from pyramidseg.formats.yaml_proposal import AmbiguousFoldersError
+from pyramidseg.formats.yaml_proposal import AmbiguousDatasetError, AmbiguousFoldersError, AmbiguousReadingError
 
 FORMATS: dict[str, DatasetFormat[Any]] = {
     format.name: format
@@ -46,6 +58,8 @@ FORMATS: dict[str, DatasetFormat[Any]] = {
         yolo.FORMAT,
         labelme.FORMAT,
         cvat_images.FORMAT,
+        label_studio.FORMAT,
+        supervisely.FORMAT,
         geojson_folders.FORMAT,
     )
 }
@@ -143,6 +157,7 @@ class _Found:
             classes=stated.classes,
             fallback_classes=fallback_classes,
             source=str(stated.source),
+            taken=FORMATS[self.format].settings if self.format else (),
         )
         return replace(self, parsed=parsed)
 
@@ -165,7 +180,9 @@ def _find_records(stated: Statements) -> _Found:
             source=stated.source,
         )
         try:
-            parsed = detected.read()
+            parsed = detected.read(stated.config)
+        except AmbiguousReadingError as error:
+            raise AmbiguousDatasetError(stated.source, error.detail, error.alternatives) from None
         except AmbiguousFoldersError as error:
             if names:
                 raise

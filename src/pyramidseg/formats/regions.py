@@ -24,8 +24,9 @@ from pyramidseg.annotations.polygons import (
 )
 from pyramidseg.base.defects import DefectCollector, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.json_stream import JsonSlices
+from pyramidseg.base.json_stream import MAX_TOGETHER, JsonSlices
 from pyramidseg.base.safe_paths import short
+from pyramidseg.base.text_files import read_text
 from pyramidseg.data.index_masks import describe_names
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, ParsedDataset, SplitNames
@@ -63,10 +64,12 @@ class RegionReader(NamedTuple):
     Attributes:
         objects: takes the bytes of an entry apart, unchecked.
         regions: the regions of one object, given the size of its image and the place that errors name.
+        size: of formats with a file for each image: the size that its bytes state; all of the file are an entry.
     """
 
     objects: Callable[[bytes, Location], Iterable[Any]]
     regions: Callable[[Any, Size, Location], Iterable[Region]]
+    size: Callable[[bytes, Location], Size | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Entry:
         size: as stated in the file.
         labels: names of its regions that have an area.
         split: as stated in the file.
+        other_name: tried if there is no image of the first name.
     """
 
     name: str
@@ -89,6 +93,7 @@ class Entry:
     size: Size | None = None
     labels: tuple[str, ...] = ()
     split: str | None = None
+    other_name: str | None = None
 
 
 @dataclass
@@ -122,7 +127,7 @@ def region_dataset(
     left_out = 0
     for entry in listing.entries:
         with defects.collect():
-            image = finder.find(entry.name, entry.file)
+            image = finder.find(entry.name, entry.file, entry.other_name)
             id = image.relative_to(root).with_suffix("").as_posix()
             if id in seen:
                 kind = DefectKind.REPEATED_ID if seen[id] == image else DefectKind.SAME_STEM
@@ -154,7 +159,7 @@ def region_dataset(
         layout,
         {split: tuple(record for record, _ in of_split.values()) for split, of_split in found.items() if of_split},
         drawn.labels,
-        RegionMasks(reader, _files(pairs), drawn.values, drawn.names),
+        RegionMasks(reader, _files(pairs) if reader.size is None else {}, drawn.values, drawn.names),
         notes=(*notes, *similar_names_note(used_labels)),
         defects=defects.defects,
     )
@@ -168,7 +173,7 @@ class ImageFinder:
         for image in images:
             self._by_name.setdefault(image.name, []).append(image)
 
-    def find(self, name: str, file: Path) -> Path:
+    def find(self, name: str, file: Path, other_name: str | None = None) -> Path:
         """The image that shares the most trailing parts with a name; only files of the dataset can be found.
 
         Raises:
@@ -176,6 +181,7 @@ class ImageFinder:
         """
         parts = PurePosixPath(name.replace("\\", "/")).parts[::-1]
         candidates = self._by_name.get(parts[0], []) if parts else []
+        candidates = candidates or self._by_name.get(other_name or "", [])
         for depth in range(1, len(parts)):
             closer = [path for path in candidates if path.parts[::-1][depth : depth + 1] == parts[depth : depth + 1]]
             candidates = closer or candidates
@@ -249,22 +255,35 @@ class RegionMasks:
 
     def read(self, record: Record) -> NDArray[np.uint16]:
         """See `ValueSource.read`."""
-        file = self.files.get(str(record.mask))
-        position = None if file is None else file.positions.get(record.id)
-        if file is None or position is None:
-            raise DataError(f"{record.image}: is in none of the annotation files of this dataset")
-        size = (int(file.sizes[position, 0]), int(file.sizes[position, 1]))
-        height, width = size if min(size) > 0 else image_size(record.image)
-        where, defects = Location(file.slices.path, record.id), DefectCollector()
-        check_pixel_count(file.slices.path, height, width)
+        data, size = self._entry(record)
+        assert record.mask is not None
+        height, width = size or image_size(record.image)
+        where, defects = Location(record.mask, record.id), DefectCollector()
+        check_pixel_count(record.mask, height, width)
         shapes: list[Shape] = []
-        for number, object in enumerate(self.reader.objects(file.slices.read_bytes(position), where), start=1):
+        for number, object in enumerate(self.reader.objects(data, where), start=1):
             place = Location(where.file, f"object {number} of {record.id}")
             with defects.collect():
                 for region in self.reader.regions(object, (height, width), place):
                     shapes.append(self._shape(region, (height, width), record.image, place))
         defects.raise_if_any()
         return rasterise(shapes, height=height, width=width, where=where)
+
+    def _entry(self, record: Record) -> tuple[bytes, Size | None]:
+        """The bytes that describe an image, and the size that they state.
+
+        Raises:
+            DataError: it was not described when the dataset was opened, or the file is unreadable.
+        """
+        if self.reader.size is not None and record.mask is not None:
+            data = read_text(record.mask, most=MAX_TOGETHER).encode()
+            return data, self.reader.size(data, Location(record.mask, record.id))
+        file = self.files.get(str(record.mask))
+        position = None if file is None else file.positions.get(record.id)
+        if file is None or position is None:
+            raise DataError(f"{record.image}: is in none of the annotation files of this dataset")
+        height, width = file.sizes[position].tolist()
+        return file.slices.read_bytes(position), (height, width) if min(height, width) > 0 else None
 
     def _shape(self, region: Region, size: Size, image: Path, where: Location) -> Shape:
         height, width = size
@@ -280,6 +299,8 @@ class RegionMasks:
 
     def has_own_size(self, record: Record) -> bool:
         """See `OutlineSource.has_own_size`."""
+        if self.reader.size is not None:
+            return self._entry(record)[1] is not None
         file = self.files[str(record.mask)]
         return bool(file.sizes[file.positions[record.id]].min() > 0)
 

@@ -41,6 +41,18 @@ class AmbiguousDatasetError(DataError):
         super().__init__(f"{source}: {detail}; {where}\n{self.suggestion}")
 
 
+class AmbiguousReadingError(DataError):
+    """A format can read its files in several ways; `open_dataset` adds what the user named.
+
+    Attributes:
+        detail: the reason, without the dataset's name.
+    """
+
+    def __init__(self, detail: str, alternatives: Sequence[Alternative]) -> None:
+        super().__init__(detail)
+        self.detail, self.alternatives = detail, tuple(alternatives)
+
+
 class AmbiguousFoldersError(DataError):
     """Several folders could hold the images or the masks.
 

@@ -1,7 +1,7 @@
 """Classes and coordinates of GeoJSON polygons, by the settings `class_property` and `vector_crs`."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,13 @@ NAMELESS = "none"
 
 _FILES_SAMPLED = 100
 
+_SETTINGS = {
+    "class_property": "GeoJSON and VIA",
+    "vector_crs": "GeoJSON",
+    "annotator": "Label Studio",
+    "run_lengths": "tables of run lengths",
+}
+
 
 def apply_label_config(
     listing: ParsedDataset,
@@ -32,21 +39,25 @@ def apply_label_config(
     classes: Sequence[ClassEntry] | None,
     fallback_classes: Classes | None,
     source: str,
+    taken: Collection[str] = (),
 ) -> ParsedDataset:
     """Divide polygons into classes by `class_property`, and place them by `vector_crs`, if these are set.
 
     Without the property, all polygons are of one class; if two plain class names are given, of the one that is not the
     background.
 
+    Args:
+        taken: settings that the dataset's format has used.
+
     Raises:
-        ConfigError: no polygon has the property, or the masks are not GeoJSON.
+        ConfigError: no polygon has the property, or the masks are not GeoJSON and a setting is left over.
     """
     values = listing.values
     if not isinstance(values, GeoJsonMasks):
-        for name in ("class_property", "vector_crs"):
-            if (value := getattr(config, name)) is not None:
+        for name, what in _SETTINGS.items():
+            if name not in taken and (value := getattr(config, name)) is not None:
                 raise ConfigError(
-                    f"{source}: {name}={value}: this setting is for GeoJSON, which these masks are not; remove it"
+                    f"{source}: {name}={value}: this setting is for {what}, which these masks are not; remove it"
                 )
         return listing
     if config.class_property is None:

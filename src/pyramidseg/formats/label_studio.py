@@ -1,0 +1,301 @@
+"""Label Studio's JSON and JSON_MIN: polygons, ellipses and brushes of a project's tasks, and the images.
+
+    project-4-at-2025-09-23.json    images/9729b5a1-a.jpg
+
+    [{"id": 1, "data": {"image": "/data/upload/4/9729b5a1-a.jpg"},
+      "annotations": [{"id": 3, "completed_by": 1, "result": [
+        {"id": "x", "type": "polygonlabels", "original_width": 640, "original_height": 480,
+         "value": {"points": [[x, y in percent], ...], "polygonlabels": ["fig"]}}]}]}]
+
+JSON_MIN is flat: {"id": 1, "image": "...", "label": [{"points": ..., "polygonlabels": ["fig"], ...}], "annotator": 1}.
+A function `write` belongs in this module.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import numpy as np
+
+from pyramidseg.annotations.brush_rle import decode_brush
+from pyramidseg.annotations.polygons import Location, parse_ring
+from pyramidseg.base.config import LabelConfig
+from pyramidseg.base.defects import Defect, DefectError, DefectKind
+from pyramidseg.base.json_stream import elements
+from pyramidseg.base.safe_paths import is_valid_name, short
+from pyramidseg.base.text import first_few
+from pyramidseg.formats.annotation_json import annotation_json_files
+from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
+from pyramidseg.formats.regions import Entry, Listing, PlacedMask, Region, RegionReader, Size, ellipse, region_dataset
+from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
+from pyramidseg.images.image_files import is_image_name
+
+_LABELS = re.compile(r"(?:polygon|brush|ellipse|rectangle|keypoint|bitmask)?labels")
+_UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")
+"""Label Studio puts it before the name of an uploaded image."""
+
+_SHOWN = 3
+
+Result = Mapping[str, Any]
+
+
+class LabelStudioFiles(NamedTuple):
+    """The JSON files of a folder, and the annotator whose annotations are read."""
+
+    root: Path
+    splits: SplitNames
+    files: tuple[Path, ...]
+    annotator: str | None = None
+
+
+def detect(folder: Path, splits: SplitNames) -> LabelStudioFiles | None:
+    """Find JSON files of tasks in the folder or in those below it."""
+    files = annotation_json_files(folder, "label_studio")
+    return LabelStudioFiles(folder, splits, files) if files else None
+
+
+def configure(found: LabelStudioFiles, config: LabelConfig) -> LabelStudioFiles:
+    """Choose the annotator."""
+    return found._replace(annotator=config.annotator)
+
+
+def read(found: LabelStudioFiles) -> ParsedDataset:
+    """List the annotated tasks of all files.
+
+    Raises:
+        AmbiguousReadingError: a task has several annotations, and no annotator was chosen.
+    """
+    listing = Listing()
+    tasks = _Tasks(found, listing)
+    for file in found.files:
+        with listing.defects.collect():
+            tasks.add_file(file)
+    tasks.finish()
+    reader = RegionReader(partial(_objects, annotator=found.annotator), _regions)
+    names = ", ".join(str(file.relative_to(found.root)) for file in found.files)
+    return region_dataset(
+        f"Label Studio ({names})", listing, reader, found.root, found.splits, overlap="the smaller one is on top"
+    )
+
+
+FORMAT = DatasetFormat(
+    "label_studio", "JSON or JSON_MIN of Label Studio, and the images", detect, read, configure, settings=("annotator",)
+)
+
+
+class _Tasks:
+    """Lists tasks file by file, and counts what is not read."""
+
+    def __init__(self, found: LabelStudioFiles, listing: Listing) -> None:
+        self.found, self.listing = found, listing
+        self.annotators: Counter[str] = Counter()
+        self.several: list[str] = []
+        self.without_annotation: list[str] = []
+        self.by_task: dict[tuple[Path, str], int] = {}
+
+    def add_file(self, file: Path) -> None:
+        for number, member in enumerate(elements(file)):
+            task = member.value
+            where = Location(file, f"task {_id(task, number)}")
+            with self.listing.defects.collect():
+                self._add(task, where, member.start, member.end)
+
+    def _add(self, task: Any, where: Location, start: int, end: int) -> None:
+        if not isinstance(task, dict):
+            raise where.error("is not an object; export the project again")
+        annotations = _annotations(task, where)
+        self.annotators.update({annotator for annotator, _ in annotations})
+        if self.found.annotator is not None:
+            annotations = [pair for pair in annotations if pair[0] == self.found.annotator]
+        if not annotations:
+            self.without_annotation.append(where.item)
+            return
+        if len(annotations) > 1:
+            self.several.append(where.item)
+        key = where.file, where.item
+        if "annotations" not in task and key in self.by_task:  # JSON_MIN: a row for each annotation
+            self.several.append(where.item)
+            return
+        self.by_task[key] = start
+        results = [result for result in annotations[0][1] if isinstance(result, dict)]
+        size = next((size for result in results if (size := _size(result))), None)
+        labels = [label for result in results if _has_area(result) and (label := _label(result))]
+        kinds = (_kind(result) for result in results)
+        self.listing.without_area.update(kind for kind in kinds if kind in ("box", "keypoint", "empty brush"))
+        name, other = _image_names(task, where)
+        self.listing.entries.append(
+            Entry(name, where.file, start, end, size, tuple(dict.fromkeys(labels)), None, other)
+        )
+
+    def finish(self) -> None:
+        """Refuse several annotations of a task, and note tasks that have none."""
+        names = sorted(self.annotators)
+        annotator = self.found.annotator
+        if self.several and annotator is None and len(names) > 1:
+            detail = (
+                f"{len(self.several)} tasks, such as {self.several[0]}, have annotations by several annotators "
+                f"({first_few(names, limit=8)}); choose one"
+            )
+            raise AmbiguousReadingError(
+                detail, [Alternative(f"{self.annotators[name]} tasks by {name}", {"annotator": name}) for name in names]
+            )
+        if self.several:
+            detail = (
+                f"{first_few(self.several, limit=_SHOWN)}: several annotations by one annotator; delete all but one in "
+                "Label Studio and export again"
+            )
+            self.listing.defects.add(Defect(DefectKind.REPEATED_ID, self.found.files[0], detail))
+        if annotator is not None and annotator not in names and names:
+            detail = f"no task has annotations by {annotator} (data.annotator); known: {first_few(names, limit=8)}"
+            raise DefectError(DefectKind.BAD_ANNOTATION, self.found.files[0], detail)
+        if self.without_annotation:
+            by = f" by {annotator}" if annotator is not None else ""
+            some = first_few(self.without_annotation, limit=_SHOWN)
+            self.listing.notes.append(f"tasks without an annotation{by} were left out ({some})")
+
+
+def _id(task: Any, number: int) -> str:
+    return str(task.get("id", number))[:40] if isinstance(task, dict) else str(number)
+
+
+def _annotations(task: Result, where: Location) -> list[tuple[str, list[Any]]]:
+    """The annotator and the results of each annotation that was not cancelled."""
+    if "annotations" not in task and "annotation_id" in task:
+        results = [result for value in task.values() if isinstance(value, list) for result in value]
+        return [(_annotator(task.get("annotator")), results)]
+    found = task.get("annotations", [])
+    if not isinstance(found, list):
+        raise where.error("its annotations have to be a list")
+    kept = [entry for entry in found if isinstance(entry, dict) and not entry.get("was_cancelled")]
+    if any(not isinstance(entry.get("result", []), list) for entry in kept):
+        raise where.error("the result of an annotation has to be a list")
+    return [(_annotator(entry.get("completed_by")), entry.get("result", [])) for entry in kept]
+
+
+def _annotator(value: object) -> str:
+    """The number or the e-mail address of an annotator."""
+    if isinstance(value, dict):
+        value = value.get("email") or value.get("id")
+    return str(value)[:80]
+
+
+def _image_names(task: Result, where: Location) -> tuple[str, str | None]:
+    """The name of a task's image, and the name before it was uploaded."""
+    data = task.get("data", task)
+    values = data.values() if isinstance(data, dict) else ()
+    names = [name for value in values if isinstance(value, str) and (name := _file_name(value))]
+    upload = task.get("file_upload")
+    if isinstance(upload, str) and is_image_name(upload):
+        names = [upload]
+    if len(set(names)) != 1:
+        found = first_few(names, limit=_SHOWN) if names else "none"
+        raise where.error(f"needs the path of one image among its data, but has {found}; export one image a task")
+    base = names[0].rpartition("/")[2]
+    bare = _UPLOAD_PREFIX.sub("", base, count=1) if _UPLOAD_PREFIX.match(base) else None
+    return names[0], bare
+
+
+def _file_name(text: str) -> str | None:
+    """The path of an image in a path or a URL, such as `/data/local-files/?d=folder%2Fa.jpg`."""
+    path, _, query = text.partition("?")
+    candidates = [query.removeprefix("d=").partition("&")[0], path, text]
+    names = (unquote(candidate).replace("\\", "/") for candidate in candidates)
+    return next((name for name in names if is_image_name(name.rpartition("/")[2]) and is_valid_name(name)), None)
+
+
+def _value(result: Result) -> Result:
+    """The geometry and the labels of a result: in `value`, or in JSON_MIN the result itself."""
+    value = result.get("value", result)
+    return value if isinstance(value, dict) else {}
+
+
+def _label(result: Result) -> str | None:
+    labels = _labels(result)
+    return labels[0] if len(labels) == 1 else None
+
+
+def _labels(result: Result) -> list[str]:
+    lists = [value for key, value in _value(result).items() if _LABELS.fullmatch(key) and isinstance(value, list)]
+    names = [name.strip() for some in lists for name in some if isinstance(name, str) and is_valid_name(name)]
+    return list(dict.fromkeys(filter(None, names)))
+
+
+def _size(result: Result) -> Size | None:
+    height, width = result.get("original_height"), result.get("original_width")
+    if isinstance(height, int) and isinstance(width, int) and 0 < height < 2**31 and 0 < width < 2**31:
+        return height, width
+    return None
+
+
+def _kind(result: Result) -> str | None:
+    """What a result outlines; None if it is no region, as choices and texts are."""
+    value = _value(result)
+    if "points" in value:
+        return "polygon"
+    if "rle" in value:
+        return "empty brush" if value["rle"] == [] else "brush"
+    if "radiusX" in value:
+        return "ellipse"
+    if "imageDataURL" in value or "bitmask" in str(result.get("type", "")):
+        return "bitmask"
+    if "x" in value and "y" in value:
+        return "box" if "height" in value else "keypoint"
+    return None
+
+
+def _has_area(result: Result) -> bool:
+    return _kind(result) in ("polygon", "brush", "ellipse", "bitmask")
+
+
+def _objects(data: bytes, where: Location, annotator: str | None) -> Iterable[Result]:
+    """The regions of a task that have an area; a region that repeats another one without its label is left out."""
+    try:
+        task = json.loads(data)
+    except (ValueError, RecursionError):
+        raise where.error("no longer readable as JSON") from None
+    found = _annotations(task, where)
+    chosen = next((results for name, results in found if annotator in (None, name)), [])
+    results = [result for result in chosen if isinstance(result, dict) and _has_area(result)]
+    labels: dict[str, Result] = {}
+    for result in results:
+        if _labels(result):
+            labels.setdefault(_identity(result), result)
+    labelled = set(map(id, labels.values()))
+    return [result for result in results if id(result) in labelled or _identity(result) not in labels]
+
+
+def _identity(result: Result) -> str:
+    """Two controls of one region share it: its id, or its geometry in JSON_MIN."""
+    value = _value(result)
+    geometry = {key: value[key] for key in ("points", "rle", "x", "y", "radiusX", "radiusY") if key in value}
+    return str(result.get("id") or json.dumps(geometry))
+
+
+def _regions(result: Result, size: Size, where: Location) -> Iterator[Region]:
+    height, width = size
+    labels, value, kind = _labels(result), _value(result), _kind(result)
+    if len(labels) != 1:
+        raise where.error(f"needs one label, but has {first_few(labels, limit=_SHOWN) if labels else 'none'}")
+    if result.get("image_rotation"):
+        raise where.error("was drawn on a rotated image (image_rotation); turn it back in Label Studio")
+    if _size(result) not in (None, size):
+        raise where.error(f"was drawn on an image of {short(_size(result))} pixels (height, width), not of {size}")
+    if kind == "brush":
+        yield Region(labels[0], PlacedMask(decode_brush(value["rle"], height=height, width=width, where=where)))
+    elif kind == "polygon":
+        ring = parse_ring(value["points"], where=where)
+        yield Region(labels[0], [[ring * (width / 100, height / 100)]])
+    elif kind == "ellipse":
+        numbers = [value.get(key) for key in ("x", "y", "radiusX", "radiusY")] + [value.get("rotation", 0)]
+        if not all(isinstance(number, (int, float)) for number in numbers):
+            raise where.error("its centre and radii have to be numbers")
+        x, y, rx, ry, degrees = np.array(numbers, np.float64) * (width, height, width, height, 100) / 100
+        ring = ellipse(float(x), float(y), float(rx), float(ry), degrees=float(degrees), size=size, where=where)
+        yield Region(labels[0], [[ring]])
+    else:
+        raise where.error("is a bitmask, which is not read; label with the brush, or export PNG masks as pairs")

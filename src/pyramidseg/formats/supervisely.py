@@ -1,0 +1,192 @@
+"""Supervisely: a folder for each dataset of a project, with a JSON file for each image.
+
+    meta.json    train/img/a.jpg    train/ann/a.jpg.json
+
+    {"size": {"height": 480, "width": 640}, "objects": [
+      {"classTitle": "fig", "geometryType": "polygon", "points": {"exterior": [[x, y], ...], "interior": [[...], ...]}},
+      {"classTitle": "fig", "geometryType": "bitmap", "bitmap": {"origin": [x, y], "data": "PNG, zlib, base64"}}]}
+
+A function `write` belongs in this module.
+"""
+
+import base64
+import io
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL.PngImagePlugin import PngImageFile
+
+from pyramidseg.annotations.polygons import Location, parse_ring
+from pyramidseg.base.defects import Defect, DefectError
+from pyramidseg.base.errors import DataError
+from pyramidseg.base.json_stream import members
+from pyramidseg.base.parallel import map_in_threads
+from pyramidseg.base.safe_paths import is_valid_name, short
+from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
+from pyramidseg.formats.json_kind import json_kind
+from pyramidseg.formats.paths import child_file, child_folder, content, subfolders
+from pyramidseg.formats.regions import Entry, Listing, PlacedMask, Region, RegionReader, Size, region_dataset
+
+META = "meta.json"
+ANNOTATIONS, IMAGES = ("ann",), ("img",)
+
+_WITHOUT_AREA = ("rectangle", "line", "point", "cuboid", "graph", "any")
+_SAMPLED = 20
+_PNG_HEADER = 2**20
+"""Bytes beyond one per pixel that a PNG may have."""
+
+
+class SuperviselyFiles(NamedTuple):
+    """The folders that have an `ann` and an `img`."""
+
+    root: Path
+    splits: SplitNames
+    datasets: tuple[Path, ...]
+
+
+def detect(folder: Path, splits: SplitNames) -> SuperviselyFiles | None:
+    """Find datasets: the folder itself, or folders up to two levels below."""
+    below = subfolders(folder)
+    places = [folder, *below, *(inner for place in below for inner in subfolders(place))]
+    found = tuple(place for place in places if child_folder(place, ANNOTATIONS) and child_folder(place, IMAGES))
+    files = [file for place in found for file in _annotation_files(place)[:_SAMPLED]]
+    if not any(json_kind(file) == "supervisely" for file in files):
+        return None
+    return SuperviselyFiles(folder, splits, found)
+
+
+def read(found: SuperviselyFiles) -> ParsedDataset:
+    """List the annotation files; the name of each is that of its image with `.json` after it."""
+    listing = Listing()
+    with listing.defects.collect():
+        listing.names += _declared_classes(found.root)
+    files = [file for place in found.datasets for file in _annotation_files(place)]
+    for file, result in zip(files, map_in_threads(_summary, files), strict=True):
+        if isinstance(result, Defect):
+            listing.defects.add(result)
+            continue
+        labels, without_area = result
+        listing.without_area.update(without_area)
+        name = file.parent.parent / IMAGES[0] / file.name.removesuffix(".json")
+        listing.entries.append(Entry(name.relative_to(found.root).as_posix(), file, 0, 0, labels=labels))
+    names = ", ".join(place.name for place in found.datasets[:8])
+    overlap = "the later is on top, as in Supervisely"
+    return region_dataset(f"Supervisely ({names})", listing, READER, found.root, found.splits, overlap=overlap)
+
+
+FORMAT = DatasetFormat("supervisely", "folders of datasets with img/ and ann/, and meta.json", detect, read)
+
+
+def _annotation_files(dataset: Path) -> list[Path]:
+    folder = child_folder(dataset, ANNOTATIONS)
+    return [path for path in content(folder) if path.suffix.lower() == ".json"] if folder else []
+
+
+def _declared_classes(root: Path) -> list[str]:
+    meta = child_file(root, META)
+    if meta is None:
+        return []
+    classes = [member.value for member in members(meta) if member.key == "classes"]
+    titles = [entry.get("title") for entry in classes if isinstance(entry, dict)]
+    return [title for title in titles if isinstance(title, str) and is_valid_name(title)]
+
+
+def _summary(file: Path) -> tuple[tuple[str, ...], list[str]] | Defect:
+    """The labels of the objects that have an area, and the types of the others."""
+    labels: dict[str, None] = {}
+    without_area: list[str] = []
+    try:
+        keys = set()
+        for member in members(file):
+            keys.add(member.key)
+            object = member.value
+            if member.key != "objects" or not isinstance(object, dict):
+                continue
+            label = object.get("classTitle")
+            if (type := _type(object)) in _WITHOUT_AREA:
+                without_area.append(type)
+            elif isinstance(label, str):
+                labels[label] = None
+        if not {"objects", "size"} <= keys:
+            raise Location(file).error("is not an annotation of Supervisely (objects and size are missing)")
+    except DefectError as error:
+        return error.defect
+    return tuple(labels), without_area
+
+
+def _type(object: dict[str, Any]) -> str:
+    return str(object.get("geometryType") or ("bitmap" if object.get("bitmap") else "polygon"))
+
+
+def _load(data: bytes, where: Location) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or not isinstance(content.get("objects"), list):
+        raise where.error("no longer readable as an annotation of Supervisely")
+    return content
+
+
+def _objects(data: bytes, where: Location) -> Iterable[tuple[int, Any]]:
+    """Objects with an area, and their place in the order of drawing."""
+    objects = enumerate(_load(data, where)["objects"])
+    return [pair for pair in objects if not isinstance(pair[1], dict) or _type(pair[1]) not in _WITHOUT_AREA]
+
+
+def _size(data: bytes, where: Location) -> Size | None:
+    size = _load(data, where).get("size")
+    height, width = (size.get("height"), size.get("width")) if isinstance(size, dict) else (None, None)
+    if not (isinstance(height, int) and isinstance(width, int) and 0 < height < 2**31 and 0 < width < 2**31):
+        raise where.error("height and width of its size have to be whole numbers from 1")
+    return height, width
+
+
+def _regions(numbered: tuple[int, Any], size: Size, where: Location) -> Iterator[Region]:
+    layer, object = numbered
+    label = object.get("classTitle") if isinstance(object, dict) else None
+    if not isinstance(label, str) or not label.strip() or not is_valid_name(label):
+        raise where.error(f"has the classTitle {short(label)}, where the name of a class is needed")
+    type = _type(object)
+    if type == "polygon":
+        points = object.get("points")
+        if not isinstance(points, dict) or not isinstance(points.get("interior", []), list):
+            raise where.error("its points need an exterior, and a list as interior")
+        rings = [parse_ring(ring, where=where) for ring in (points.get("exterior"), *points.get("interior", []))]
+        yield Region(label, [rings], layer)
+    elif type == "bitmap":
+        yield Region(label, _bitmap(object.get("bitmap"), size, where), layer)
+    else:
+        allowed = ", ".join(("polygon", "bitmap", *_WITHOUT_AREA))
+        raise where.error(f"has the geometryType {short(type)}; allowed are {allowed}; convert it to a bitmap")
+
+
+def _bitmap(bitmap: object, size: Size, where: Location) -> PlacedMask:
+    """The pixels of a PNG that are not transparent; of a PNG without transparency, those above 0."""
+    height, width = size
+    origin = bitmap.get("origin") if isinstance(bitmap, dict) else None
+    if not (isinstance(origin, list) and len(origin) == 2 and all(isinstance(x, int) for x in origin)):
+        raise where.error("its bitmap needs an origin of two whole numbers")
+    left, top = origin
+    if not (0 <= left < width and 0 <= top < height):
+        raise where.error(f"its bitmap begins at ({left}, {top}), outside of the image of {height} x {width} pixels")
+    try:
+        packed = base64.b64decode(str(bitmap["data"]), validate=True)  # type: ignore[index]
+        png = zlib.decompressobj().decompress(packed, 4 * height * width + _PNG_HEADER)
+        image = PngImageFile(io.BytesIO(png))
+        if image.width > width - left or image.height > height - top:
+            raise where.error(f"its bitmap of {image.height} x {image.width} pixels is larger than the image")
+        has_alpha = "A" in image.getbands() or "transparency" in image.info
+        pixels = np.asarray(image.convert("RGBA"))[..., 3] if has_alpha else np.asarray(image.convert("L"))
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # a decoder raises nearly any exception for damaged data
+        raise where.error(f"its bitmap cannot be read: {' '.join(str(error).split())[:80]}") from error
+    return PlacedMask(pixels > 0, top, left)
+
+
+READER = RegionReader(_objects, _regions, _size)
