@@ -196,6 +196,16 @@ def label_studio(root: Path) -> Example:
     return Example("background", "fig", file)
 
 
+def supervisely(root: Path) -> Example:
+    object = {"classTitle": "fig", "geometryType": "polygon", "points": {"exterior": OUTLINE, "interior": []}}
+    for split in ("train", "val"):
+        for name in ("a.jpg", "b.jpg"):
+            image(root / split / "img" / name)
+            content = {"size": {"height": HEIGHT, "width": WIDTH}, "objects": [object]}
+            file = write(root / split / "ann" / f"{name}.json", json.dumps(content))
+    return Example("background", "fig", file)
+
+
 def geo(root: Path) -> Example:
     for number, split in enumerate(("train", "val")):
         for name in ("a", "b"):
@@ -209,7 +219,7 @@ def geo(root: Path) -> Example:
 EXAMPLES: dict[str, Callable[[Path], Example]] = {
     made.__name__: made
     for made in (paired, segnet, camvid, camvid11, voc, roboflow, cityscapes, ade20k, coco, coco_panoptic, yolo)
-} | {made.__name__: made for made in (labelme, cvat_images, label_studio, geo)}
+} | {made.__name__: made for made in (labelme, cvat_images, label_studio, supervisely, geo)}
 
 formats = pytest.mark.parametrize("format", EXAMPLES)
 

@@ -123,7 +123,7 @@ class JsonSlices:
         if self.ends[index] - self.starts[index] > MAX_TOGETHER:
             raise _flaw(self.path, f"more than {MAX_TOGETHER // 2**20} MB of annotations for one image; simplify them")
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 self._check_unchanged(file)
                 return self._bytes(file, index)
         except OSError as error:

@@ -23,6 +23,7 @@ from pyramidseg.formats import (
     paired,
     roboflow,
     segnet,
+    supervisely,
     voc,
     yolo,
 )
