@@ -233,7 +233,7 @@ def _size(result: Result) -> Size | None:
 
 
 def _kind(result: Result) -> str | None:
-    """What a result outlines; None if it is no region, as choices and texts are."""
+    """What a result outlines; None for choices, texts and other results that are not regions."""
     value = _value(result)
     if "points" in value:
         return "polygon"
