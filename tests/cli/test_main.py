@@ -1,10 +1,12 @@
 """What every command goes through before it runs."""
 
 import argparse
+import subprocess
+import sys
 
 import pytest
 
-from pyramidseg.cli.main import COMMANDS, main
+from pyramidseg.cli.main import COMMANDS, WITHOUT_TORCH, main
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -18,4 +20,11 @@ def test_commands_that_compute_use_the_available_processors(monkeypatch: pytest.
     )
     monkeypatch.setattr(COMMANDS[command], "run", lambda arguments: calls.append("run") or 0)
     assert main([command]) == 0
-    assert calls == (["run"] if command in ("inspect", "config") else ["threads are bounded", "run"])
+    assert calls == (["run"] if command in WITHOUT_TORCH else ["threads are bounded", "run"])
+
+
+def test_inspect_and_convert_start_without_torch():
+    modules = "inspection.inspect_dataset, pyramidseg.inspection.inspection_report, pyramidseg.formats.convert_dataset"
+    program = f"import sys, pyramidseg.{modules}; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pyramidseg.base.classes import Classes
+from pyramidseg.base.text import is_printable
 from pyramidseg.evaluation.metrics import Scores, compute_metrics
 from pyramidseg.evaluation.score_plots import confusion_heatmap, iou_bars, save_plots
 
@@ -35,7 +36,7 @@ def test_png_size_is_bounded_for_any_number_of_classes(count):
         assert max(size_of(png)) < 3000
 
 
-@given(st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=3, unique=True))
+@given(st.lists(st.text(min_size=1, max_size=8).filter(is_printable), min_size=1, max_size=3, unique=True))
 @settings(max_examples=15, deadline=None)
 def test_any_class_name_can_be_drawn(names):
     scores = made_scores(names)

@@ -2,8 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 _QUOTAS = (
     (Path("/sys/fs/cgroup/cpu.max"),),
@@ -32,9 +34,11 @@ UNKNOWN_TOTAL_BYTES = 4 * 2**30
 """Assumed free memory on systems that do not report it (Windows)."""
 
 
-def free_bytes(device: torch.device) -> int:
+def free_bytes(device: "torch.device") -> int:
     """Free memory of a device, including what torch's allocator has reserved and not used."""
     if device.type == "cuda":
+        import torch
+
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserve
     limits = (_free_of_group(*files) for files in _CGROUPS)
