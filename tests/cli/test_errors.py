@@ -158,7 +158,7 @@ def test_no_masks_at_all(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     assert "known layouts" in line
 
 
-def test_binary_or_ignored_has_to_be_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_binary_has_to_be_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     mask = np.zeros((64, 64), np.uint8)
     mask[8:] = 255
     for split in ("train", "val"):
@@ -170,8 +170,6 @@ def test_binary_or_ignored_has_to_be_said(capsys: pytest.CaptureFixture[str], tm
     assert lines == [  # ready to paste
         "# 255 is the foreground (data.binary=true):",
         "binary: true",
-        "# or 255 is ignored (data.ignore=255):",
-        "# ignore: [255]",
     ]
 
 

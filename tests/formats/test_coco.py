@@ -540,7 +540,7 @@ class TestDefects:
             ([[1, 2, 3, 4, 5, float("-inf")]], "not a finite number"),
             ([[1, 2, 3, 4, 5, "six"]], "must be numbers"),
             ([[1, 2, 3, 4, 5, 10**400]], "must be numbers"),
-            ([1, 2, 3, 4, 5, 6], "nested too deeply"),
+            ([1, 2, 3, 4, 5, 6], "not in a list of their own"),
             ([box(-500, 0, 4, 4)], r"the point \(-500, 0\) is far outside the image of 8 x 10 pixels"),
             ([box(0, 0, 4, 4), box(0, 0, 4, 1e300)], r"the point \(4, 1e\+300\) is far outside"),
             ([], "has no outline"),
