@@ -284,7 +284,7 @@ class TestPoints:
             ([1, 2, 3, 4, 5, 6, 7], "7 coordinates: every point needs an x and a y"),
             ([[1, 2, 3]] * 3, "every point needs an x and a y"),
             ([[[1, 2]]] * 3, "nested too deeply"),
-            (5, "nested too deeply"),
+            (5, "not in a list of their own"),
             ([1, 2, 3, 4, 5, math.nan], "not a finite number"),
             ([1, 2, 3, 4, 5, math.inf], "not a finite number"),
             ([1, 2, 3, 4, 5, None], "not a finite number"),
@@ -292,7 +292,7 @@ class TestPoints:
             ([1, 2, 3, 4, 5, 10**400], "must be numbers"),
             ([[1, 2], [3, 4], [5]], "must be numbers"),
             ({"x": 1}, "must be numbers"),
-            (None, "not a finite number|nested"),
+            (None, "not in a list of their own"),
         ],
     )
     def test_what_is_no_ring_is_refused_by_name(self, given: object, message: str) -> None:

@@ -4,17 +4,19 @@ from pyramidseg.base.errors import OutputError
 from pyramidseg.export.staging import staging
 
 
-def test_neither_the_folder_nor_those_created_for_it_are_left(tmp_path):
-    target = tmp_path / "deep" / "out" / "best.onnx"
+def test_the_folder_is_removed(tmp_path):
+    target = tmp_path / "out" / "best.onnx"
+    target.parent.mkdir()
     with staging(target) as staged:
         assert staged.name == "best.onnx"
         assert staged.parent.parent == target.parent  # the same file system
         staged.write_bytes(b"unchecked")
-    assert list(tmp_path.iterdir()) == []
+    assert list(target.parent.iterdir()) == []
 
 
 def test_a_published_file_and_its_folder_stay(tmp_path):
     target = tmp_path / "out" / "best.onnx"
+    target.parent.mkdir()
     with staging(target) as staged:
         staged.write_bytes(b"checked")
         staged.replace(target)

@@ -209,7 +209,9 @@ class TestClasses:
             (tmp_path / folder).mkdir()
             for name in "ab":
                 Image.new("L", (SIDE, SIDE)).save(tmp_path / folder / f"{name}.png")
-        with pytest.raises(ConfigError, match="this setting is for GeoJSON, which these masks are not; remove it"):
+        with pytest.raises(
+            ConfigError, match=r"this setting is for GeoJSON( and VIA)?, which these masks are not; remove it"
+        ):
             open_dataset(tmp_path, DataConfig(**setting))
 
 

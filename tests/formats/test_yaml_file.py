@@ -81,8 +81,7 @@ def test_dataset_yaml_in_a_folder_is_used_with_a_note(folder: Path) -> None:
 def test_wrong_content_is_a_config_error(folder: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         opened(write(folder / "d.yaml", text))
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert message in str(caught.value).splitlines()[0]
 
 
 @pytest.mark.parametrize(
@@ -101,4 +100,4 @@ def test_wrong_places_are_a_data_error(folder: Path, text: str, message: str) ->
     with pytest.raises(DataError) as caught:
         opened(write(folder / "d.yaml", text))
     assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert message in str(caught.value).splitlines()[0]

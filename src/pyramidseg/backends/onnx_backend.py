@@ -78,7 +78,7 @@ class OnnxRuntimeBackend(ExportedBackend):
             compute_device=torch.device(place),
             place=place,
         )
-        self._outputs, self.threaded = outputs, (self._session, self._session._sess)
+        self._outputs, self.threaded = outputs, (self._session, getattr(self._session, "_sess", None))
 
     def reopen(self) -> None:
         """A session with one thread; the other one's threads are in the parent process."""

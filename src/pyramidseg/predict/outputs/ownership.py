@@ -33,7 +33,7 @@ def is_ours(path: Path) -> bool:
 def _is_our_json(path: Path) -> bool:
     try:
         with path.open("rb") as file:  # it can have gigabytes
-            return file.read(64).startswith(f'{{"{SIGNATURE}": '.encode())
+            return b"".join(file.read(64).split()).startswith(f'{{"{SIGNATURE}":'.encode())
     except OSError:
         return False
 
