@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
@@ -83,3 +85,15 @@ def test_a_source_that_matches_nothing_is_refused(source, message, tmp_path, mon
 def test_no_source_at_all_is_refused():
     with pytest.raises(DataError, match="no images given"):
         find_images([])
+
+
+def test_files_of_unread_types_are_listed_and_sidecars_are_not(tmp_path: Path) -> None:
+    for name in ("a.png", "b.mp4", "sub/c.DCM", "a.json", "a.txt", "a.xml", "Thumbs.db", "a.png.aux.xml", ".d.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    skipped: list[Path] = []
+    assert [source.stem for source in find_images([tmp_path], skipped=skipped)] == ["a"]
+    assert skipped == [tmp_path / "b.mp4", tmp_path / "sub/c.DCM"]
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DataError, match=r"types that are not read: 1 \.mp4, 1 \.dcm"):
+        find_images([tmp_path])

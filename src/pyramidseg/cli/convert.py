@@ -2,6 +2,7 @@
 
 import argparse
 
+from pyramidseg.base.text import show
 from pyramidseg.cli.flags import add_reading_settings
 
 HELP = "write a dataset in another format"
@@ -34,8 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
         data=reading_config(arguments.settings),
     )
     for split, count in conversion.images.items():
-        print(f"{split}: {count} images")
+        show(f"{split}: {count} images")
     for reason, pixels in conversion.lost.items():
-        print(f"lost: {reason}: {pixels} pixels")
-    print(f"{arguments.to}: {conversion.out}")
+        show(f"lost: {reason}: {pixels} pixels")
+    show(f"{arguments.to}: {conversion.out}")
     return 0

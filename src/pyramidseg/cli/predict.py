@@ -52,8 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Predict all images; status 3 if some cannot be read."""
+    """Predict all images; status 3 if some cannot be read, or are of types that are not read."""
     from pyramidseg.backends import make_backend
+    from pyramidseg.images.image_files import count_extensions
     from pyramidseg.predict.predict_files import predict_files
     from pyramidseg.predict.predictor import Predictor
     from pyramidseg.predict.summary_file import SUMMARY_FILE
@@ -78,6 +79,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     for entry in summary.failed:
         logger.warning(f"not predicted: {entry.error}")
+    if summary.skipped:
+        found = f"{count_extensions(summary.skipped)}, such as {summary.skipped[0]}"
+        logger.warning(f"not predicted, as files of these types are not read: {found}")
     done = summary.images - len(summary.failed)
     if summary.images == 1 and summary.last is not None:
         for name, share in (summary.last.shares or {}).items():
@@ -89,4 +93,4 @@ def run(arguments: argparse.Namespace) -> int:
     show(f"{done} of {summary.images} images predicted: {summary.out}")
     if arguments.shard is not None:
         show(f"when all parts are done: pyramidseg predictions merge {shlex.quote(str(summary.out))}")
-    return FINDINGS if summary.failed else 0
+    return FINDINGS if summary.failed or summary.skipped else 0

@@ -1,7 +1,6 @@
 """Masks that were not read: defects of a dataset without any pair, and of mask files of other types."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import ParsedDataset
 from pyramidseg.formats.pairing import MASK_SUFFIXES
 from pyramidseg.formats.paths import content, subfolders
-from pyramidseg.images.image_files import is_image_name
+from pyramidseg.images.image_files import UNREAD_EXTENSIONS, count_extensions, is_image_name
 
 _MAX_FOLDERS = 8
 
@@ -21,7 +20,16 @@ def with_unread_masks(root: Path, parsed: ParsedDataset) -> ParsedDataset:
     if not any(parsed.splits.values()) and all(defect.kind is DefectKind.MISSING_MASK for defect in defects):
         found = f"no image with a mask was found ({parsed.layout}); found {_by_folder(root)}"
         defects.append(Defect(DefectKind.ABSENT, root, f"{found}: add masks as PNG or TIFF files"))
-    return replace(parsed, defects=tuple(defects))
+    notes = [*parsed.notes, *_unread_images(parsed)]
+    return replace(parsed, defects=tuple(defects), notes=tuple(notes))
+
+
+def _unread_images(parsed: ParsedDataset) -> Iterator[str]:
+    """A note for each folder of images that also holds images, rasters or videos of types that are not read."""
+    for folder in dict.fromkeys(record.image.parent for some in parsed.splits.values() for record in some):
+        files = [file for file in content(folder) if file.name.lower().endswith(UNREAD_EXTENSIONS)]
+        if files:
+            yield f"{folder}: {count_extensions(files)}, such as {files[0].name}, are of types that are not read"
 
 
 def _unread_masks(parsed: ParsedDataset) -> Iterator[Defect]:
@@ -38,7 +46,9 @@ def _unread_masks(parsed: ParsedDataset) -> Iterator[Defect]:
         alone = {file.stem.lower() for file in files if file not in paired}
         lost = [file for file in others if any(stem in alone for stem in _image_stems(file)) and _is_of_mask(file)]
         if lost:
-            found = f"{len(lost)} masks, such as {lost[0].name}, are of a type that is not read ({_extensions(lost)})"
+            found = (
+                f"{len(lost)} masks, such as {lost[0].name}, are of a type that is not read ({count_extensions(lost)})"
+            )
             yield Defect(DefectKind.UNREADABLE_MASK, folder, f"{found}; save them as PNG or TIFF files")
 
 
@@ -57,13 +67,8 @@ def _by_folder(root: Path) -> str:
     """Files by folder and extension: `JPEGImages: 6 .jpg, SegmentationClass: nothing`."""
     folders = [root, *(inner for folder in subfolders(root) for inner in (folder, *subfolders(folder)))]
     found = [
-        f"{folder.relative_to(root).as_posix()}: {_extensions(files) or 'nothing'}"
+        f"{folder.relative_to(root).as_posix()}: {count_extensions(files) or 'nothing'}"
         for folder in folders
         if (files := [file for file in content(folder) if file.is_file()]) or not subfolders(folder)
     ]
     return first_few(found, limit=_MAX_FOLDERS)
-
-
-def _extensions(files: Iterable[Path]) -> str:
-    counts = Counter(file.suffix.lower() or "without extension" for file in files)
-    return ", ".join(f"{count} {extension}" for extension, count in counts.most_common())

@@ -183,7 +183,7 @@ def _header(file: OpenImage) -> ImageHeader:
     tiff = file.tiff
     if tiff is not None and not tiff.plain:
         return _raster_header(file, tiff)
-    mode = file.image.mode
+    mode = file.image.mode if file.image.format != "PPM" or file.image.mode != "I" else "I;16"
     signed = mode == "I" and tiff is not None and tiff.dtype == "int16"
     if not signed and (mode not in _GREY + _COLOR or (mode == "CMYK" and _is_deep(file))):
         raise DataError(
@@ -235,6 +235,8 @@ def _decode(file: OpenImage, header: ImageHeader) -> NDArray[Any]:
     if file.is_raster:
         return file.pixels()
     image = file.image
+    if image.format == "PPM":
+        return file.pixels().reshape(image.height, image.width, -1)
     image.load()  # also before OpenCV decodes, which does not report what is wrong with a damaged file
     if _is_deep(file):
         return _decode_deep(file, channels=len(image.getbands()))

@@ -1,15 +1,32 @@
 """Find image files by name: recursively, sorted, without hidden files."""
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pyramidseg.base.defects import DefectError, DefectKind
 
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
+IMAGE_EXTENSIONS = (
+    *(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pnm"),
+    *(".jp2", ".j2k", ".avif", ".heic", ".heif"),
+)
 """Extensions of the files that a folder is searched for, in lower case. `open_image` ignores the extension and goes by
 the first bytes of the file."""
+
+UNREAD_EXTENSIONS = (
+    *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".npy", ".npz", ".dcm", ".nii"),
+    *(".nii.gz", ".tga", ".psd", ".svg", ".jxl", ".exr", ".hdr", ".img", ".ecw", ".sid", ".vrt", ".hdf", ".h5", ".nc"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".pbm", ".ico", ".svs", ".czi", ".nrrd", ".mha"),
+)
+"""Extensions of images, rasters and videos that are not read: they are reported where a folder holds them."""
+
+
+def count_extensions(files: Iterable[Path]) -> str:
+    """Files by extension, the most frequent first: `3 .mp4, 1 .dcm`."""
+    counts = Counter(file.suffix.lower() or "without extension" for file in files)
+    return ", ".join(f"{count} {extension}" for extension, count in counts.most_common())
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -13,11 +13,23 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import BmpImagePlugin, ExifTags, GifImagePlugin, Image, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.errors import MissingExtra
 from pyramidseg.base.safe_paths import open_regular
 from pyramidseg.base.text_files import LFS_DETAIL, LFS_POINTER
 from pyramidseg.images.file_checks import check_pixel_count, decoding_errors, several_pages, size_bytes
@@ -59,7 +71,8 @@ class OpenImage:
             raise DefectError(
                 DefectKind.FOREIGN,
                 path,
-                "is not an image in a supported format (JPEG, PNG, TIFF, BMP, WebP, GIF); convert or remove it",
+                "is not an image in a supported format (JPEG, JPEG 2000, PNG, TIFF, BMP, WebP, GIF, AVIF, HEIC, PPM, "
+                "PGM); convert or remove it",
             )
 
     @cached_property
@@ -89,6 +102,9 @@ class OpenImage:
         assert self._plugin is not None
         self.file.seek(0)
         image = self._plugin(self.file, str(self.path))
+        if isinstance(image, PpmImagePlugin.PpmImageFile):  # decoding empties the list of tiles
+            _, _, self._pnm_offset, arguments = image.tile[0]
+            self._pnm_limit = arguments[1] if isinstance(arguments, tuple) else 65535 if "16" in str(arguments) else 255
         check_pixel_count(self.path, image.height, image.width)
         _check_plausible_size(self.path, image, size_bytes(self.file))
         if _has_several_pages(image):
@@ -120,6 +136,12 @@ class OpenImage:
             return self._start[24]  # signature 8, length and name of IHDR 8, width 4, height 4
         if isinstance(self.image, TiffImagePlugin.TiffImageFile):
             return int(max(self.image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))))
+        if isinstance(self.image, Jpeg2KImagePlugin.Jpeg2KImageFile):
+            self.file.seek(0)  # the marker SIZ of ISO 15444-1, A.5.1: bits of each sample, less one
+            start = self.file.read(2**16)
+            return (start[start.index(b"\xff\x4f\xff\x51") + 42] & 127) + 1
+        if isinstance(self.image, PpmImagePlugin.PpmImageFile):
+            return 16 if self._pnm_limit > 255 else 8
         return 8
 
     @cached_property
@@ -147,8 +169,22 @@ class OpenImage:
         image: Image.Image = self.image
         if mode is not None and mode != image.mode:
             image = image.convert(mode)
+        if isinstance(image, PpmImagePlugin.PpmImageFile):
+            return self._pnm_values()
         values = np.array(image)
+        if isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile) and image.mode == "I;16":
+            values >>= 16 - self.bits  # Pillow scales 12 bits to 16
         return values if self.tiff is not None else apply_orientation(values, self.orientation)
+
+    def _pnm_values(self) -> NDArray[Any]:
+        """The values of a binary PPM or PGM file as stored; Pillow would scale those whose largest value is not 255."""
+        self.file.seek(self._pnm_offset)
+        shape = (self.image.height, self.image.width, *((3,) if self._start[1:2] == b"6" else ()))
+        dtype = np.dtype(">u2" if self.bits == 16 else "u1")
+        size = int(np.prod(shape)) * dtype.itemsize
+        if len(data := self.file.read(size)) < size:
+            raise ValueError("it is truncated")
+        return np.frombuffer(data, dtype).astype(dtype.newbyteorder("=")).reshape(shape)
 
 
 @contextmanager
@@ -176,14 +212,34 @@ def apply_orientation(values: NDArray[Any], orientation: int) -> NDArray[Any]:
     return np.ascontiguousarray(values)
 
 
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"mif1")
+
 _FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[IO[bytes], str], ImageFile]], ...] = (
     (lambda start: start.startswith(b"\xff\xd8\xff"), JpegImageFile),
     (lambda start: start.startswith(b"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
     (lambda start: start.startswith(TIFF_SIGNATURES), TiffImagePlugin.TiffImageFile),
     (lambda start: start.startswith(b"BM"), BmpImagePlugin.BmpImageFile),
     (lambda start: start[:4] == b"RIFF" and start[8:12] == b"WEBP", WebPImagePlugin.WebPImageFile),
+    (lambda start: start[:4] == b"\xff\x4f\xff\x51" or start[4:8] == b"jP  ", Jpeg2KImagePlugin.Jpeg2KImageFile),
+    (lambda start: start[:2] in (b"P5", b"P6") and start[2:3].isspace(), PpmImagePlugin.PpmImageFile),
+    (lambda start: start[4:8] == b"ftyp" and b"avif" in start[8:], AvifImagePlugin.AvifImageFile),
+    (lambda start: start[4:8] == b"ftyp" and start[8:12] in _HEIC, lambda file, name: _open_heic(file, name)),
     (lambda start: start[:6] in (b"GIF87a", b"GIF89a"), GifImagePlugin.GifImageFile),
 )
+
+
+def _open_heic(file: IO[bytes], name: str) -> ImageFile:
+    """The image of an iPhone; the decoder applies its orientation.
+
+    Raises:
+        MissingExtra: pillow-heif is not installed.
+    """
+    try:
+        from pillow_heif.as_plugin import HeifImageFile  # type: ignore[import-not-found]
+    except ImportError:
+        raise MissingExtra("pillow-heif", extra="heic", purpose=f"reading HEIC images ({name})") from None
+    image: ImageFile = HeifImageFile(file, name)
+    return image
 
 
 def _check_plausible_size(path: Path, image: ImageFile, size_bytes: int) -> None:

@@ -39,6 +39,7 @@ class PredictionSummary:
         tiled: number of images that were predicted in tiles.
         failed: entries of the images that could not be predicted.
         last: entry of the last image.
+        skipped: images, rasters and videos in the folders whose types are not read.
     """
 
     out: str | Path
@@ -47,6 +48,7 @@ class PredictionSummary:
     failed: list[PredictionEntry] = field(default_factory=list)
     last: PredictionEntry | None = None
     unchanged: int = 0
+    skipped: list[Path] = field(default_factory=list)
 
     def count(self, entries: Iterable[PredictionEntry]) -> Iterator[PredictionEntry]:
         """Yield entries as they are, and count them."""
@@ -97,7 +99,8 @@ def predict_files(
     """
     names = output_names(save)
     part = None if shard is None else parse_shard(shard)
-    images = find_images(sources, outside=out)
+    skipped: list[Path] = []
+    images = find_images(sources, outside=out, skipped=skipped)
     _check_names(images, names)
     if part is not None:
         images = tuple(source for source in images if part.has(source.key))
@@ -114,7 +117,7 @@ def predict_files(
         folder.remove_leftovers()
         with closing(_predict(predictor, plan.jobs, names, folder, batch_size=batch_size)) as entries:
             _record(track(entries, total=len(plan.jobs), task="predicting"), ledger, predictor, digests)
-        summary = PredictionSummary(out if is_url(out) else Path(out), unchanged=plan.unchanged)
+        summary = PredictionSummary(out if is_url(out) else Path(out), unchanged=plan.unchanged, skipped=skipped)
         counted = summary.count(_recorded(images, ledger))
         if part is None:
             write_summary(folder, predictor.classes.names, counted)

@@ -1,6 +1,7 @@
 """Sources that are named one by one: in a text file, in a column of a CSV file, on standard input, or behind a URL."""
 
 import csv
+import io
 import logging
 import os
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from pyramidseg.base.errors import DataError, nearest
 from pyramidseg.base.remote_files import RemoteFile, is_url, list_remote, remote_info, url_name
+from pyramidseg.base.safe_paths import open_regular
 from pyramidseg.base.text import first_line
 from pyramidseg.images.image_files import is_image_name
 
@@ -118,7 +120,7 @@ def _base(first: str, origin: str, folder: Path) -> Path:
 
 def _lines(path: Path) -> Iterator[str]:
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with open_regular(path) as raw, io.TextIOWrapper(raw, "utf-8-sig") as file:
             for line in file:
                 yield line.rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -128,7 +130,7 @@ def _lines(path: Path) -> Iterator[str]:
 def _column(path: Path, column: str | None) -> Iterator[str]:
     """The values of a column of a CSV file with a header."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_regular(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
             start = file.read(2**16)
             file.seek(0)
             delimiter = max(",;\t", key=start.partition("\n")[0].count)

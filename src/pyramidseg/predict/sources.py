@@ -7,11 +7,20 @@ from pathlib import Path
 
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.remote_files import is_url
-from pyramidseg.images.image_files import list_images
+from pyramidseg.images.image_files import (
+    IMAGE_EXTENSIONS,
+    UNREAD_EXTENSIONS,
+    count_extensions,
+    is_image_name,
+    list_files,
+    list_images,
+)
 from pyramidseg.predict.source_lists import Source, listed_sources
 
 
-def find_images(sources: Iterable[str | Path], *, outside: str | Path | None = None) -> tuple[Source, ...]:
+def find_images(
+    sources: Iterable[str | Path], *, outside: str | Path | None = None, skipped: list[Path] | None = None
+) -> tuple[Source, ...]:
     """All images of files, folders (recursively), glob patterns (`**` matches folders), lists and URLs, each once.
 
     Stems mirror the subfolders of a folder, and those below the fixed part of a pattern; `source_lists` has the others.
@@ -19,6 +28,7 @@ def find_images(sources: Iterable[str | Path], *, outside: str | Path | None = N
     Args:
         outside: the output folder. Images in it are skipped if a folder or pattern around it matches them, so that a
             second run does not take the masks of the first for images.
+        skipped: gets the images, rasters and videos in folders whose types are not read.
 
     Raises:
         DataError: no sources, or a source matches no image.
@@ -28,13 +38,13 @@ def find_images(sources: Iterable[str | Path], *, outside: str | Path | None = N
         raise DataError("no images given; pass files, folders or patterns such as 'images/*.jpg'")
     found: dict[str, Source] = {}
     for name in names:
-        for source in _images_of(name, outside):
+        for source in _images_of(name, outside, [] if skipped is None else skipped):
             own = source.location if is_url(source.location) else os.path.abspath(source.location)
             found.setdefault(own, source)
     return tuple(found.values())
 
 
-def _images_of(name: str, outside: str | Path | None) -> Iterator[Source]:
+def _images_of(name: str, outside: str | Path | None, skipped: list[Path]) -> Iterator[Source]:
     """Images of one source. An existing file or folder is never taken as a pattern."""
     if (listed := listed_sources(name, outside=str(outside or ""))) is not None:
         yield from listed
@@ -44,11 +54,14 @@ def _images_of(name: str, outside: str | Path | None) -> Iterator[Source]:
         yield Source(name, path.stem)
         return
     base = path if path.is_dir() else _fixed_part(name)
-    images = list(list_images(path) if path.is_dir() else _matches(name))
+    images = list(list_files(path, IMAGE_EXTENSIONS + UNREAD_EXTENSIONS) if path.is_dir() else _matches(name))
     if outside is not None and not is_url(outside) and _is_within(Path(outside), base):
         images = [image for image in images if not _is_within(image, Path(outside))]
+    if path.is_dir():
+        skipped += [image for image in images if not is_image_name(image.name)]
+        images = [image for image in images if is_image_name(image.name)]
     if not images:
-        raise DataError(_no_images_message(name, path))
+        raise DataError(_no_images_message(name, path, skipped))
     for image in images:
         yield Source(str(image), image.relative_to(base).with_suffix("").as_posix())
 
@@ -79,9 +92,10 @@ def _is_within(path: Path, folder: Path) -> bool:
     return folder.resolve() in path.resolve().parents
 
 
-def _no_images_message(name: str, path: Path) -> str:
+def _no_images_message(name: str, path: Path, skipped: list[Path]) -> str:
     if path.is_dir():
-        return f"{name}: no images in this folder or its subfolders"
+        found = f", only files of types that are not read: {count_extensions(skipped)}" if skipped else ""
+        return f"{name}: no images in this folder or its subfolders{found}"
     if glob.has_magic(name):
         return f"{name}: no file matches this pattern"
     return f"{name}: no such file or folder"
