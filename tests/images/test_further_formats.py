@@ -3,12 +3,16 @@
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import DataError, MissingExtra
+from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.decode import read_header, read_image
+from pyramidseg.images.open_image import open_image
 
 VALUES = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000 + 7
 
@@ -50,6 +54,20 @@ def test_jpeg_2000_is_exact(tmp_path: Path) -> None:
     assert np.array_equal(read_image(tmp_path / "a.j2k", channels=3), color)
 
 
+def test_jpeg_2000_of_48_bits_is_exact_and_36_bits_are_refused(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (64, 96, 3)).astype(np.uint16)
+    path = tmp_path / "a.jp2"
+    cv2.imwrite(str(path), values[..., ::-1], [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])
+    assert np.array_equal(read_image(path, channels=3), values)
+    content = path.read_bytes()
+    start = content.index(b"\xff\x4f\xff\x51") + 42
+    twelve = bytearray(content)
+    twelve[start : start + 9 : 3] = b"\x0b" * 3
+    path.write_bytes(twelve)
+    with pytest.raises(DataError, match="12 bits are not supported"):
+        read_header(path)
+
+
 def test_avif_turns_as_exif_prescribes(tmp_path: Path) -> None:
     image = Image.new("RGB", (40, 24), (200, 30, 60))
     exif = image.getexif()
@@ -67,3 +85,26 @@ def test_heic_needs_its_extra() -> None:
     except ImportError:
         with pytest.raises(MissingExtra, match="heic"):
             read_image(Path("IMG_5.HEIC"), channels=3, content=io.BytesIO(content).getvalue())
+
+
+@pytest.mark.parametrize("name", ["a.avif", "a.jp2"])
+def test_lossy_compression_is_recognised(tmp_path: Path, name: str) -> None:
+    image = Image.new("L", (64, 64))
+    image.save(tmp_path / name, **({"irreversible": True} if name == "a.jp2" else {}))
+    with open_image(tmp_path / name) as file:
+        assert file.lossy_compression in ("AVIF", "lossy JPEG 2000")
+    image.save(tmp_path / "exact.jp2", irreversible=False)
+    with open_image(tmp_path / "exact.jp2") as file:
+        assert file.lossy_compression == ""
+
+
+def test_inspection_notes_files_of_unread_types(tmp_path: Path) -> None:
+    for kind in ("images", "masks"):
+        for name in ("a", "b"):
+            path = tmp_path / "train" / kind / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.eye(8, dtype=np.uint8)).save(path)
+    for extra in ("film.mp4", "scan.dcm", "a.xml", "Thumbs.db"):
+        (tmp_path / "train" / "images" / extra).touch()
+    notes = "\n".join(open_dataset(tmp_path, DataConfig()).notes)
+    assert "1 .mp4, 1 .dcm, such as film.mp4, are of types that are not read" in notes

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from pyramidseg.base.config import Channels
-from pyramidseg.base.errors import DataError
+from pyramidseg.base.errors import DataError, MissingExtra
 from pyramidseg.images.nodata import MaskedImage, find_nodata
 from pyramidseg.images.open_image import OpenImage, apply_orientation, open_image
 from pyramidseg.images.tiff import TiffHeader, unsupported_dtype
@@ -149,7 +149,7 @@ def pixel_count(path: Path) -> int:
     """Number of pixels of an image, without decoding it; 0 if the header is unreadable, which decoding will report."""
     try:
         height, width = image_size(path)
-    except DataError:
+    except (DataError, MissingExtra):
         return 0
     return height * width
 
@@ -185,7 +185,8 @@ def _header(file: OpenImage) -> ImageHeader:
         return _raster_header(file, tiff)
     mode = file.image.mode if file.image.format != "PPM" or file.image.mode != "I" else "I;16"
     signed = mode == "I" and tiff is not None and tiff.dtype == "int16"
-    if not signed and (mode not in _GREY + _COLOR or (mode == "CMYK" and _is_deep(file))):
+    reduced = mode in _COLOR and 8 < file.bits < 16  # by Pillow, to 8 bits
+    if not signed and (mode not in _GREY + _COLOR or reduced or (mode == "CMYK" and _is_deep(file))):
         raise DataError(
             f"{file.path}: pixels of Pillow mode {mode} with {file.bits} bits are not supported; convert the file to 8 "
             "or 16 bit grey or RGB"

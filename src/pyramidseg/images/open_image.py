@@ -137,9 +137,7 @@ class OpenImage:
         if isinstance(self.image, TiffImagePlugin.TiffImageFile):
             return int(max(self.image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))))
         if isinstance(self.image, Jpeg2KImagePlugin.Jpeg2KImageFile):
-            self.file.seek(0)  # the marker SIZ of ISO 15444-1, A.5.1: bits of each sample, less one
-            start = self.file.read(2**16)
-            return (start[start.index(b"\xff\x4f\xff\x51") + 42] & 127) + 1
+            return (self._codestream[42] & 127) + 1  # marker SIZ (ISO 15444-1, A.5.1): bits of each sample, less one
         if isinstance(self.image, PpmImagePlugin.PpmImageFile):
             return 16 if self._pnm_limit > 255 else 8
         return 8
@@ -153,7 +151,19 @@ class OpenImage:
             return "JPEG-compressed TIFF" if "jpeg" in str(self.image.info.get("compression")) else ""
         if isinstance(self.image, WebPImagePlugin.WebPImageFile):
             return "lossy WebP" if b"VP8 " in _webp_chunks(self.file) else ""
-        return ""
+        if isinstance(self.image, Jpeg2KImagePlugin.Jpeg2KImageFile):
+            start = self._codestream  # marker COD (A.6.1): the wavelet 9-7 is not reversible
+            return "" if start[start.index(b"\xff\x52") + 13] else "lossy JPEG 2000"
+        return self.image.format if self.image.format in ("AVIF", "HEIF") else ""
+
+    @cached_property
+    def _codestream(self) -> bytes:
+        """The first bytes of a JPEG 2000 codestream."""
+        position = self.file.tell()
+        self.file.seek(0)
+        start = self.file.read(2**16)
+        self.file.seek(position)
+        return start[start.index(b"\xff\x4f\xff\x51") :]
 
     def pixels(self, mode: str | None = None) -> NDArray[Any]:
         """Decode the image in the prescribed orientation.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pyramidseg.backends import Backend, ModelBackend, RunPrecision, make_backend
-from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.base.errors import ConfigError, DataError, MissingExtra
 from pyramidseg.images.value_range import RangeCheck
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.input_images import ImageLike, image_name, load_image, pixels_of_source
@@ -182,6 +182,8 @@ class Predictor:
             return PredictionResult(source, image)
         except DataError as error:
             return PredictionResult(source, error=error)
+        except MissingExtra as error:  # HEIC, for instance: the other images need no extra
+            return PredictionResult(source, error=DataError(str(error)))
 
     def _compute(self, batch: Sequence[tuple[int, PredictionResult]], options: OutputOptions) -> _ModelOutput:
         """Run the model on a batch of images of equal size, or pass on an image that could not be read."""
