@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from pyramidseg.cli.main import main
 from support import TINY
@@ -140,3 +141,17 @@ def test_demo_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert np.asarray(cv2.imread(str(next((out / "predictions").glob("*_overlay.png"))))).shape == (320, 416, 3)
     assert run("demo", "--out", out) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_predict_counts_files_of_unread_types(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (40, 30)).save(folder / "a.png")
+    for name in ("b.dcm", "c.DCM", "clip.mp4", "notes.txt", "a.json"):
+        (folder / name).write_bytes(b"x")
+    assert main(["predict", str(bundle), str(folder), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 3
+    assert (tmp_path / "out" / "a.png").exists()
+    output = capsys.readouterr()
+    assert ".dcm" in output.out + output.err
+    assert ".mp4" in output.out + output.err
+    assert ".txt" not in output.out + output.err
