@@ -10,9 +10,10 @@ from PIL import Image
 
 from made_geo import TRANSFORM, box, feature, on_map, polygon, write_geojson, write_image
 from pyramidseg.base.config import DataConfig
+from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.records import Dataset
-from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.open_dataset import open_dataset, open_with_defects
 from pyramidseg.formats.yaml_proposal import AmbiguousDatasetError
 from pyramidseg.images.georeference import read_georeference
 from pyramidseg.inspection import check_dataset
@@ -69,6 +70,26 @@ def test_folders_of_splits_above_or_below(tmp_path: Path, above: bool) -> None:
     dataset = open_dataset(tmp_path, DataConfig())
     assert {name: len(records) for name, records in dataset.splits.items()} == {"train": 4, "val": 2}
     assert pixels(dataset)["foreground"] == 48 + 16
+
+
+@pytest.mark.parametrize(("image", "vector"), [("{}", "{}"), ("RGB_img{}", "buildings_img{}")])
+def test_the_last_of_several_files_is_not_that_of_all_images(tmp_path: Path, image: str, vector: str) -> None:
+    for column in range(3):
+        tile(tmp_path / "images", image.format(column), column)
+    (tmp_path / "labels").mkdir()
+    write_geojson(tmp_path / "labels" / f"{vector.format(1)}.geojson", [roof(1)])
+    _, found = open_with_defects(tmp_path, DataConfig())
+    missing = [defect.file.stem for defect in found if defect.kind is DefectKind.MISSING_MASK]
+    assert missing == [image.format(0), image.format(2)]
+
+
+@pytest.mark.parametrize("name", ["all.geojson", "houses_of_town.geojson"])
+def test_one_file_of_another_name_in_a_folder_is_for_all_images(tmp_path: Path, name: str) -> None:
+    for column in range(3):
+        tile(tmp_path / "images", str(column), column)
+    (tmp_path / "labels").mkdir()
+    write_geojson(tmp_path / "labels" / name, [roof(0), roof(2, side=5)])
+    assert pixels(open_dataset(tmp_path, DataConfig()))["foreground"] == 16 + 25
 
 
 def test_one_file_for_all_images(tmp_path: Path) -> None:

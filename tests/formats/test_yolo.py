@@ -368,6 +368,16 @@ class TestDescription:
         with pytest.raises(DataError, match=r"train\.txt: '\.\./outside\.jpg' is outside the dataset"):
             opened(root)
 
+    @pytest.mark.parametrize("place", ["C:\\Users\\me\\set\\", "/home/me/set/"])
+    def test_lists_of_another_machine_are_read_without_its_folders(self, tmp_path: Path, place: str) -> None:
+        add(tmp_path, "images/train", "a", "b")
+        slash = place[-1]
+        write(tmp_path / "train.txt", "".join(f"{place}images{slash}train{slash}{name}.jpg\n" for name in "ab"))
+        write(tmp_path / "data.yaml", f"train: {place}train.txt\n{NAMES}")
+        dataset, found = open_with_defects(tmp_path, DataConfig(val_share=0.5))
+        assert found == []
+        assert sorted(id for some in ids(dataset).values() for id in some) == ["images/train/a", "images/train/b"]
+
     def test_every_entry_that_cannot_be_followed_is_named_and_the_rest_is_listed(self, tmp_path: Path) -> None:
         root = tmp_path / "set"
         add(root, "images/train", "a", "b")

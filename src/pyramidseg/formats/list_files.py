@@ -16,6 +16,7 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.base.safe_paths import is_file, resolve_inside
 from pyramidseg.base.text_files import read_text
 from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES, SplitNames
+from pyramidseg.formats.foreign_names import without_leading_folders
 from pyramidseg.formats.json_kind import json_kind
 from pyramidseg.formats.paths import content
 from pyramidseg.images.image_files import IMAGE_EXTENSIONS, is_image_name
@@ -134,10 +135,7 @@ def listed_file(name: str, *, file: Path, root: Path) -> Path | None:
     """
     if not has_image_name(name):
         return None
-    parts = [part for part in name.replace("\\", "/").split("/") if part]
-    absolute = name.startswith(("/", "\\")) or bool(re.match(r"[A-Za-z]:", name))
-    names = [name, *("/".join(parts[at:]) for at in range(len(parts) - 1 if absolute else 0))]
-    for text in names:
+    for text in (name, *without_leading_folders(name)):
         for folder in dict.fromkeys((file.parent, root)):
             try:
                 path = resolve_inside(text, folder=folder, root=root, where=file)

@@ -27,6 +27,7 @@ from pyramidseg.formats.dataset_format import (
     PartialMatch,
     SplitNames,
 )
+from pyramidseg.formats.foreign_names import without_leading_folders
 from pyramidseg.formats.paths import child_folder, subfolders
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, repeated_names_note, similar_names_note
 from pyramidseg.formats.yolo_description import CLASS_NAMES, DataYaml, find_data_yaml, names_from_list
@@ -210,7 +211,8 @@ def _place(entry: str, base: Path, folder: Path, file: Path) -> Path | None:
     Roboflow writes `../train/images` for `train/images`, and Ultralytics reads it so.
     """
     written = entry.replace("\\", "/")
-    for place, name in ((base, written), (base, written.removeprefix("../")), (folder, written)):
+    ends = [(folder, end) for end in without_leading_folders(written)] if written.lower().endswith(".txt") else ()
+    for place, name in ((base, written), (base, written.removeprefix("../")), (folder, written), *ends):
         with suppress(DataError):
             found = resolve_inside(name, folder=place, root=folder, where=file)
             if found.exists():
@@ -251,11 +253,12 @@ def _listed_image(line: str, file: Path, root: Path) -> Path:
     """The image that a line of a list means: relative to the list if it begins with `./`, else to the dataset.
 
     The other folder is used if the image exists only there. CVAT writes a folder `data` that is not in its archive.
+    The leading folders of an absolute path of another machine are left out one by one.
     """
     bare = line.removeprefix("data/")
     folders = (file.parent, root) if line.startswith(("./", ".\\")) else (root, file.parent)
     for folder in folders:
-        for name in (line, bare):
+        for name in (line, bare, *without_leading_folders(line)):
             with suppress(DataError):
                 if is_file(image := resolve_inside(name, folder=folder, root=root, where=file)):
                     return image

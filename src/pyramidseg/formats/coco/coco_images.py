@@ -10,7 +10,8 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.base.safe_paths import is_file, resolve_inside, short
 from pyramidseg.formats.coco.annotation_files import ANNOTATION_FOLDERS, AnnotationFiles, words
 from pyramidseg.formats.coco.coco_json import CocoJson, parse_coco_json
-from pyramidseg.formats.dataset_format import UNLABELLED_SPLIT
+from pyramidseg.formats.dataset_format import UNLABELLED_SPLIT, SplitNames
+from pyramidseg.formats.foreign_names import leads_elsewhere, only_images_named
 from pyramidseg.formats.paths import subfolders
 from pyramidseg.images.image_files import list_images
 
@@ -36,6 +37,7 @@ class CocoSplit:
     paths: dict[int, Path]
     ids: dict[int, str]
     defects: tuple[Defect, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def parse_splits(found: AnnotationFiles, *, check: Callable[[CocoJson], object])
                 continue
             defects += json.defects
             check(json)
-            splits[name] = _find_images(json, found.root, found.split_names[name])
+            splits[name] = _find_images(json, found.root, found.split_names, name)
             defects += splits[name].defects
         except DefectError as error:
             if name == UNLABELLED_SPLIT and error.defect.kind is DefectKind.ABSENT:
@@ -85,8 +87,8 @@ def resolve(name: str, folder: Path, root: Path, file: Path) -> Path | None:
         return None
 
 
-def _find_images(json: CocoJson, root: Path, split_folders: Iterable[str]) -> CocoSplit:
-    """Find all images of a file.
+def _find_images(json: CocoJson, root: Path, splits: SplitNames, split: str) -> CocoSplit:
+    """Find all images of a file: by path, else the only image of the same name in the dataset.
 
     Raises:
         DefectError: the file lists no images, or none of them exists.
@@ -94,30 +96,50 @@ def _find_images(json: CocoJson, root: Path, split_folders: Iterable[str]) -> Co
     if not json.images:
         raise DefectError(DefectKind.BAD_ANNOTATION, json.path, "lists no images; export it again")
     names = [entry.file_name for entry in json.images.values()]
-    folder = _image_folder(json.path, root, names, split_folders)
+    unplaced: DefectError | None = None
+    try:
+        folder = _image_folder(json.path, root, names, splits[split])
+    except DefectError as error:
+        folder, unplaced = root, error
     known = set(list_images(folder))
-    paths: dict[int, Path] = {}
-    position_of: dict[str, int] = {}
-    defects: list[Defect] = []
+    found: dict[int, Path] = {}
+    defects: dict[int, Defect] = {}
     for position, name in enumerate(names):
         try:
             path = resolve_inside(name, folder=folder, root=root, where=json.path)
         except DefectError as error:
-            defects.append(error.defect)
+            defects[position] = error.defect
             continue
+        if path in known or is_file(path):
+            found[position] = path
+        else:
+            defects[position] = Defect(DefectKind.ABSENT, path, f"{json.path} names it, but there is no such file")
+    lost = {at: names[at] for at in defects if not found or leads_elsewhere(names[at])}
+    others = {other for key, some in splits.items() if key != split for other in some}
+    taken = only_images_named(lost, root, used=found.values(), not_in=others) if lost else {}
+    if unplaced and not taken:
+        raise unplaced
+    paths: dict[int, Path] = {}
+    position_of: dict[str, int] = {}
+    for position, path in sorted((found | taken).items()):
         id = path.relative_to(folder if path.is_relative_to(folder) else root).with_suffix("").as_posix()
-        if path not in known and not is_file(path):
-            defects.append(Defect(DefectKind.ABSENT, path, f"{json.path} names it, but there is no such file"))
-        elif id in position_of:
+        if id in position_of:
             other = paths[position_of[id]]
             kind = DefectKind.REPEATED_ID if other == path else DefectKind.SAME_STEM
-            defects.append(Defect(kind, path, f"{json.path} lists {other} too"))
+            defects[position] = Defect(kind, path, f"{json.path} lists {other} too")
         else:
             paths[position], position_of[id] = path, position
-    return CocoSplit(json, folder, paths, {position: id for id, position in position_of.items()}, tuple(defects))
+            defects.pop(position, None)
+    ids = {position: id for id, position in position_of.items()}
+    notes = [
+        f"{len(taken)} names of images in {json.path.name}, such as {short(names[at])}, lead to no file: the only "
+        f"image of the same name was taken ({path})"
+        for at, path in list(taken.items())[:1]
+    ]
+    return CocoSplit(json, folder, paths, ids, tuple(defects[at] for at in sorted(defects)), tuple(notes))
 
 
-def _image_folder(file: Path, root: Path, names: Collection[str], split_folders: Iterable[str]) -> Path:
+def _image_folder(file: Path, root: Path, names: Collection[str], split_folders: Collection[str]) -> Path:
     """The folder that file names are relative to: the one that contains most of the first few.
 
     Raises:
@@ -136,7 +158,8 @@ def _image_folder(file: Path, root: Path, names: Collection[str], split_folders:
     if any(counts):
         return folders[counts.index(max(counts))]
     in_subfolder = file.parent != root and file.parent.name.lower() not in ANNOTATION_FOLDERS
-    usual = file.parent if in_subfolder or not words(file) else root / words(file)[-1]
+    of_split = [word for word in words(file) if word.rstrip("0123456789") in split_folders]
+    usual = file.parent if in_subfolder else root / (of_split[-1] if of_split else "images")
     detail = (
         f"its images, such as {short(sample[0])}, are in none of {', '.join(map(str, folders))}; put them into "
         f"{usual}, or remove this file if they are not needed"
@@ -172,6 +195,7 @@ def _ignoring_case(place: Path, name: Path) -> Path | None:
 def _notes(splits: dict[str, CocoSplit]) -> Iterator[str]:
     for name, split in splits.items():
         json = split.json
+        yield from split.notes
         if split.folder != json.path.parent:
             yield f"the {name} images of {json.path.name} are in {split.folder}"
         empty = len(json.images) - len(set(json.image_positions[json.image_positions >= 0].tolist()))

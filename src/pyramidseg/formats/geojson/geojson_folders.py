@@ -90,7 +90,9 @@ def is_vectors(path: Path) -> bool:
 
 
 def pair_vectors(images: Path, vectors: Path) -> MatchedFiles:
-    """Pair images with GeoJSON files by their names, or by the part of the names that differs; one file belongs to all.
+    """Pair images with GeoJSON files by their names, or by the part of the names that differs.
+
+    A single file that is named like no image, or that `vectors` names, belongs to all.
 
     Args:
         vectors: a folder, or a file. A side without files is a defect.
@@ -101,17 +103,22 @@ def pair_vectors(images: Path, vectors: Path) -> MatchedFiles:
     vector_files = [vectors] if vectors.is_file() else list_files(vectors, VECTORS)
     if not vector_files:
         return MatchedFiles.of_none(vectors, "no GeoJSON files in this folder (.geojson)")
-    if len(vector_files) == 1:
-        records = tuple(Record(key_of(image, images), image, vector_files[0]) for image in image_files)
-        return MatchedFiles(records, notes=(f"{vector_files[0]} holds the polygons of all {len(records)} images",))
-    folder = vectors.parent if vectors.is_file() else vectors
-    image_side, vector_side = Side.of(images, image_files), Side.of(folder, vector_files)
+    if vectors.is_file():
+        return _one_for_all(images, image_files, vectors)
+    image_side, vector_side = Side.of(images, image_files), Side.of(vectors, vector_files)
     if not set(image_side.keys).isdisjoint(vector_side.keys):
         return pair(image_side, vector_side)
     (image_side, image_prefix), (vector_side, vector_prefix) = _without_prefix(image_side), _without_prefix(vector_side)
+    if len(vector_files) == 1 and set(image_side.keys).isdisjoint(vector_side.keys):
+        return _one_for_all(images, image_files, vector_files[0])
     pairs = pair(image_side, vector_side)
     note = f"images and GeoJSON files are paired by what follows {image_prefix!r} and {vector_prefix!r} in their names"
     return replace(pairs, notes=(note, *pairs.notes))
+
+
+def _one_for_all(images: Path, image_files: list[Path], file: Path) -> MatchedFiles:
+    records = tuple(Record(key_of(image, images), image, file) for image in image_files)
+    return MatchedFiles(records, notes=(f"{file} holds the polygons of all {len(records)} images",))
 
 
 def with_vectors(listing: ParsedDataset, split: str, pairs: MatchedFiles, *, origin: str) -> ParsedDataset:
