@@ -7,7 +7,7 @@ READY := .venv/.ready
 BIN_DOCS := .venv-docs/bin
 READY_DOCS := .venv-docs/.ready
 
-.PHONY: demo test test-fast test-clients coverage check docs format lock clean
+.PHONY: demo test test-fast test-clients campaign campaign-data campaign-models coverage check docs format lock clean
 
 demo: $(READY)
 	$(BIN)/pyramidseg demo --out runs/demo --overwrite
@@ -22,6 +22,17 @@ test: $(READY)
 test-fast: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --max-worker-restart 0 \
 		--dist loadfile -m "not slow"
+
+# Hostile files for an hour, on two processors; N=full ends at the full numbers. Interrupted, a second call continues.
+campaign: $(READY)
+	$(MAKE) --jobs 2 campaign-data campaign-models
+
+campaign-data: CAMPAIGNS := images labels
+campaign-models: CAMPAIGNS := bundles exports checkpoints payloads
+
+campaign-data campaign-models: $(READY)
+	PYTHONPATH=tests:. OMP_NUM_THREADS=1 $(BIN)/python -m campaigns --state runs/campaign \
+		$(if $(filter full,$(N)),,--minutes 60) $(CAMPAIGNS)
 
 # The share of src that the tests execute; subprocesses are not counted.
 coverage: $(READY)

@@ -37,6 +37,7 @@ SLOW = (
     *("evaluation/test_scoring", "model/test_imports", "model/test_encoder", "model/test_hub", "model/test_oracle"),
     *("model/test_feature_levels", "model/test_pyramid_picture", "model/test_segmenter", "inspection/test_campaign"),
     *("test_docs", "test_public_names", "predict/test_predict_kills", "predict/test_clusters"),
+    "campaigns/",
 )
 """Beginnings of the paths of tests that train, export or start processes: `make test-fast` leaves them out."""
 

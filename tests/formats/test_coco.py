@@ -404,6 +404,15 @@ def defects(root: Path) -> list[Defect]:
     return found
 
 
+@pytest.mark.parametrize("name", [".", "..", "../images/.."])
+def test_a_folder_in_place_of_an_image_is_a_missing_file(tmp_path: Path, name: str) -> None:
+    images(tmp_path / "images", "a.jpg")
+    coco(tmp_path / "annotations.json", ["a.jpg", name], objects({}))
+    (defect,) = defects(tmp_path)
+    assert defect.kind == DefectKind.ABSENT
+    assert "there is no such file" in defect.detail
+
+
 class TestDefects:
     def test_missing_images_are_all_named(self, tmp_path: Path) -> None:
         images(tmp_path / "images", "a.jpg", "b.jpg")

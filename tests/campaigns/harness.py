@@ -1,0 +1,175 @@
+"""Run a command in a fork with limits, and judge what came of it.
+
+Everything is imported once, in the process that forks: a trial takes the time of its work.
+"""
+
+import gc
+import os
+import random
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PROMISED = (0, 2, 3)
+"""Done, input wrong, done with findings."""
+
+SECONDS = 60.0
+
+Trial = Callable[[random.Random, Path], "list[str | None]"]
+"""A trial does a few cases in an empty folder of its own; it returns the failure of each, None where all is well."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a command.
+
+    Attributes:
+        status: the exit status; minus the signal, if one ended it.
+        seconds: from fork to end.
+        memory_mb: largest resident memory; that of the process which forked is part of it.
+        stdout, stderr: what it printed.
+    """
+
+    status: int
+    seconds: float
+    memory_mb: float
+    stdout: str
+    stderr: str
+
+    def failure(self, *, allowed: Sequence[int] = PROMISED) -> str | None:
+        """What is wrong with this outcome, in one line."""
+        if self.status == -signal.SIGKILL:
+            return f"still running after {self.seconds:.0f} s"
+        if "Traceback (most recent call last)" in self.stderr:
+            return f"traceback: {self.stderr.strip().splitlines()[-1][:300]}"
+        if self.status not in allowed:
+            return f"status {self.status} instead of {allowed}: {self.stderr.strip()[-300:]}"
+        if "\x1b" in self.stdout + self.stderr:
+            return "a terminal escape was printed"
+        return None
+
+
+def preload() -> None:
+    """Import what the commands need, with one thread: a process of several cannot be forked safely."""
+    os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", PYRAMIDSEG_CACHE="off")
+    import torch
+
+    import pyramidseg.export.export_model
+    import pyramidseg.formats.convert_dataset
+    import pyramidseg.inspection.inspect_dataset
+    import pyramidseg.predict.predict_files
+    import pyramidseg.training.loop  # noqa: F401
+
+    torch.set_num_threads(1)
+    gc.freeze()
+
+
+def pyramidseg(
+    *arguments: object,
+    folder: Path,
+    seconds: float = SECONDS,
+    kill_after: float | None = None,
+    limits: Mapping[int, int] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Run `pyramidseg ARGUMENTS` in a fork.
+
+    Args:
+        folder: the working folder; two files with the output are written next to it.
+        seconds: after these the process and its workers are killed.
+        kill_after: kill them after these seconds instead, as an accident would.
+        limits: soft limits by constant of `resource`, such as `RLIMIT_FSIZE`.
+        environment: what is added to the environment.
+    """
+    outputs = [folder.with_name(f"{folder.name}.{name}") for name in ("stdout", "stderr")]
+    started = time.monotonic()
+    process = os.fork()
+    if process == 0:
+        _command([str(argument) for argument in arguments], folder, outputs, limits or {}, environment or {})
+    end = started + (seconds if kill_after is None else kill_after)
+    while True:
+        ended, status, usage = os.wait4(process, os.WNOHANG)
+        if ended:
+            break
+        if time.monotonic() > end:
+            os.killpg(process, signal.SIGKILL)
+            _, status, usage = os.wait4(process, 0)
+            break
+        time.sleep(0.002)
+    return Outcome(
+        os.waitstatus_to_exitcode(status),
+        time.monotonic() - started,
+        usage.ru_maxrss / 1024,
+        *(output.read_text(encoding="utf-8", errors="replace") for output in outputs),
+    )
+
+
+def _command(
+    arguments: list[str],
+    folder: Path,
+    outputs: list[Path],
+    limits: Mapping[int, int],
+    environment: Mapping[str, str],
+) -> None:
+    """What the fork does; it never returns."""
+    status = 1
+    try:
+        os.setsid()
+        os.chdir(folder)
+        os.environ.update(environment)
+        for number, output in enumerate(outputs, 1):
+            os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        for limit, value in limits.items():
+            resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python does at its start
+        from pyramidseg.cli.main import main
+
+        status = main(arguments)
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below a folder by relative name."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def leftovers(folder: Path) -> str | None:
+    """A failure if temporary files or locks are left."""
+    left = sorted(path.name for path in folder.rglob("*") if path.name.endswith((".part", ".lock")))
+    return f"left behind: {left[:3]}" if left else None
+
+
+def mutated(content: bytes, rng: random.Random) -> bytes:
+    """The content with bytes changed, removed, repeated, overwritten or cut off."""
+    damaged = bytearray(content)
+    place, length = rng.randrange(len(damaged)), rng.randint(1, 12)
+    match rng.randrange(6):
+        case 0:
+            for _ in range(length):
+                damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        case 1:  # in the header, where sizes and tables are
+            for _ in range(length):
+                damaged[rng.randrange(min(120, len(damaged)))] ^= 1 << rng.randrange(8)
+        case 2:
+            del damaged[place : place + length]
+        case 3:
+            damaged[place:place] = damaged[place : place + 4 * length]
+        case 4:
+            damaged[place : place + length] = rng.choice((b"\0", b"\xff", b"\x7f")) * length
+        case _:
+            del damaged[place:]
+    return bytes(damaged)

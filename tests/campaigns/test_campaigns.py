@@ -1,0 +1,38 @@
+"""A few trials of each campaign; `make campaign` runs them for an hour."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import process_environment
+
+NAMES = ("images", "labels", "bundles", "checkpoints", "payloads")  # exports take half a minute to be made
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "fork") or sys.platform == "darwin", reason="forks, and limits of Linux"
+)
+
+
+def test_a_few_trials_of_each_campaign_have_no_failures() -> None:
+    tests = Path(__file__).parents[1]
+    environment = {**process_environment(), "PYTHONPATH": os.pathsep.join([*sys.path, str(tests), str(tests.parent)])}
+    del environment["PYTHONWARNINGS"]  # decoders warn about damaged files
+    command = [sys.executable, "-m", "campaigns", "--trials", "1", *NAMES]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.count(" 0 failures") == len(NAMES)
+
+
+def test_the_harness_reports_tracebacks_hangs_and_other_statuses() -> None:
+    from campaigns.harness import Outcome
+
+    assert Outcome(0, 1, 1, "", "").failure() is None
+    assert "traceback: ValueError: no" in str(
+        Outcome(1, 1, 1, "", "Traceback (most recent call last):\nValueError: no").failure()
+    )
+    assert Outcome(-9, 60, 1, "", "").failure() == "still running after 60 s"
+    assert "status 3 instead of (0, 2)" in str(Outcome(3, 1, 1, "", "").failure(allowed=(0, 2)))
+    assert Outcome(2, 1, 1, "", "error: \x1b[2J").failure() == "a terminal escape was printed"
