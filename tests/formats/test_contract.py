@@ -206,6 +206,15 @@ def supervisely(root: Path) -> Example:
     return Example("background", "fig", file)
 
 
+def run_lengths_csv(root: Path) -> Example:
+    for split in ("train", "val"):
+        names = [image(root / split / f"{name}.jpg") for name in ("a", "b")]
+        rows = [f"{name},fig,0 {LEFT * HEIGHT}" for name in names]
+        file = write(root / split / "runs.csv", "\n".join(["ImageId,ClassId,EncodedPixels", *rows]))
+    write(root / "dataset.yaml", "run_lengths: columns-0\n")
+    return Example("background", "fig", file)
+
+
 def geo(root: Path) -> Example:
     for number, split in enumerate(("train", "val")):
         for name in ("a", "b"):
@@ -219,7 +228,7 @@ def geo(root: Path) -> Example:
 EXAMPLES: dict[str, Callable[[Path], Example]] = {
     made.__name__: made
     for made in (paired, segnet, camvid, camvid11, voc, roboflow, cityscapes, ade20k, coco, coco_panoptic, yolo)
-} | {made.__name__: made for made in (labelme, cvat_images, label_studio, supervisely, geo)}
+} | {made.__name__: made for made in (labelme, cvat_images, label_studio, supervisely, run_lengths_csv, geo)}
 
 formats = pytest.mark.parametrize("format", EXAMPLES)
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -109,30 +110,26 @@ class JsonSlices:
         Raises:
             DefectError: the file has changed, or the values have more than `MAX_TOGETHER` bytes.
         """
+        with self._opened(indices) as file:
+            return [self._read_one(file, index) for index in indices]
+
+    def read_bytes(self, indices: Sequence[int]) -> bytes:
+        """Some of the values as they are in the file, one after another; see `read`."""
+        with self._opened(indices) as file:
+            return b"".join(self._bytes(file, index) for index in indices)
+
+    @contextmanager
+    def _opened(self, indices: Sequence[int]) -> Iterator[IO[bytes]]:
         if sum(int(self.ends[index] - self.starts[index]) for index in indices) > MAX_TOGETHER:
             raise _flaw(self.path, f"more than {MAX_TOGETHER // 2**20} MB of annotations for one image; simplify them")
         try:
             with open_regular(self.path) as file:
-                self._check_unchanged(file)
-                return [self._read_one(file, index) for index in indices]
+                status = os.fstat(file.fileno())
+                if (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns):
+                    raise _flaw(self.path, "has changed since the dataset was opened; start again")
+                yield file
         except OSError as error:
             raise _unreadable(self.path, error) from None
-
-    def read_bytes(self, index: int) -> bytes:
-        """One of the values as it is in the file; see `read`."""
-        if self.ends[index] - self.starts[index] > MAX_TOGETHER:
-            raise _flaw(self.path, f"more than {MAX_TOGETHER // 2**20} MB of annotations for one image; simplify them")
-        try:
-            with open_regular(self.path) as file:
-                self._check_unchanged(file)
-                return self._bytes(file, index)
-        except OSError as error:
-            raise _unreadable(self.path, error) from None
-
-    def _check_unchanged(self, file: IO[bytes]) -> None:
-        status = os.fstat(file.fileno())
-        if (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns):
-            raise _flaw(self.path, "has changed since the dataset was opened; start again")
 
     def _bytes(self, file: IO[bytes], index: int) -> bytes:
         file.seek(self.starts[index])

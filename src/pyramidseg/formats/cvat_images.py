@@ -155,7 +155,7 @@ class _XmlParser:
             return
         entry, self.entry = self.entry, None
         attributes, start = entry["attributes"], entry["start"]
-        end = parser.CurrentByteIndex + len("</image>") if "drawn" in entry else start
+        spans = ((start, parser.CurrentByteIndex + len("</image>")),) if "drawn" in entry else ()
         image = attributes.get("name", "")
         if not image.strip() or not is_valid_name(image):
             listing.defects.add(_flaw(self.file, f"<image> without a usable name ({short(image)})").defect)
@@ -165,7 +165,7 @@ class _XmlParser:
             what = f"{short(image)}: width and height have to be whole numbers from 1"
             listing.defects.add(Defect(DefectKind.BAD_ANNOTATION, self.file, what))
         known = (size[0] or 0, size[1] or 0)
-        listing.entries.append(Entry(image, self.file, start, end, known, tuple(entry["labels"]), split))
+        listing.entries.append(Entry(image, self.file, spans, known, tuple(entry["labels"]), split))
 
     def _characters(self, text: str) -> None:
         if self.stack[-1:] == ["name"] and len(self.text) < _FIRST_BYTES:

@@ -129,7 +129,7 @@ class _Tasks:
         self.listing.without_area.update(kind for kind in kinds if kind in ("box", "keypoint", "empty brush"))
         name, other = _image_names(task, where)
         self.listing.entries.append(
-            Entry(name, where.file, start, end, size, tuple(dict.fromkeys(labels)), None, other)
+            Entry(name, where.file, ((start, end),), size, tuple(dict.fromkeys(labels)), None, other)
         )
 
     def finish(self) -> None:

@@ -22,6 +22,7 @@ from pyramidseg.formats import (
     labelme,
     paired,
     roboflow,
+    run_lengths_csv,
     segnet,
     supervisely,
     voc,
@@ -61,6 +62,7 @@ FORMATS: dict[str, DatasetFormat[Any]] = {
         cvat_images.FORMAT,
         label_studio.FORMAT,
         supervisely.FORMAT,
+        run_lengths_csv.FORMAT,
         geojson_folders.FORMAT,
     )
 }

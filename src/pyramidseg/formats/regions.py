@@ -79,7 +79,7 @@ class Entry:
     Attributes:
         name: of the image as the file states it; folders before it may be missing on this machine.
         file: the annotation file.
-        start, end: the bytes that `RegionReader.objects` gets.
+        spans: the bytes, from and up to, that `RegionReader.objects` gets together.
         size: as stated in the file.
         labels: names of its regions that have an area.
         split: as stated in the file.
@@ -88,8 +88,7 @@ class Entry:
 
     name: str
     file: Path
-    start: int
-    end: int
+    spans: tuple[tuple[int, int], ...] = ()
     size: Size | None = None
     labels: tuple[str, ...] = ()
     split: str | None = None
@@ -170,8 +169,15 @@ class ImageFinder:
 
     def __init__(self, images: Iterable[Path]) -> None:
         self._by_name: dict[str, list[Path]] = {}
+        self._by_stem: dict[str, list[Path]] = {}
         for image in images:
             self._by_name.setdefault(image.name, []).append(image)
+            self._by_stem.setdefault(image.stem, []).append(image)
+
+    def find_stem(self, stem: str, file: Path) -> Path:
+        """The image of a name without its extension; see `find`."""
+        found = self._by_stem.get(stem, [])
+        return found[0] if len(found) == 1 else self.find(stem if not found else found[0].name, file)
 
     def find(self, name: str, file: Path, other_name: str | None = None) -> Path:
         """The image that shares the most trailing parts with a name; only files of the dataset can be found.
@@ -215,12 +221,15 @@ class RegionFile:
     """The entries of one annotation file.
 
     Attributes:
+        slices: the spans of all entries.
         positions: of entries, by the id of their record.
+        first: (entries + 1,) the first span of each entry.
         sizes: (entries, 2) height and width; 0 if not stated.
     """
 
     slices: JsonSlices
     positions: Mapping[str, int]
+    first: NDArray[np.int64]
     sizes: NDArray[np.int64]
 
 
@@ -228,14 +237,17 @@ def _files(pairs: Sequence[tuple[Record, Entry]]) -> dict[str, RegionFile]:
     by_file: dict[Path, list[tuple[Record, Entry]]] = {}
     for pair in pairs:
         by_file.setdefault(pair[1].file, []).append(pair)
-    return {
-        str(file): RegionFile(
-            JsonSlices.of(file, [entry.start for _, entry in some], [entry.end for _, entry in some]),
-            {record.id: position for position, (record, _) in enumerate(some)},
-            np.array([entry.size or (0, 0) for _, entry in some], np.int64),
-        )
-        for file, some in by_file.items()
-    }
+    return {str(file): _region_file(file, some) for file, some in by_file.items()}
+
+
+def _region_file(file: Path, pairs: Sequence[tuple[Record, Entry]]) -> RegionFile:
+    spans = [span for _, entry in pairs for span in entry.spans]
+    return RegionFile(
+        JsonSlices.of(file, [start for start, _ in spans], [end for _, end in spans]),
+        {record.id: position for position, (record, _) in enumerate(pairs)},
+        np.cumsum([0, *(len(entry.spans) for _, entry in pairs)]),
+        np.array([entry.size or (0, 0) for _, entry in pairs], np.int64),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,7 +295,8 @@ class RegionMasks:
         if file is None or position is None:
             raise DataError(f"{record.image}: is in none of the annotation files of this dataset")
         height, width = file.sizes[position].tolist()
-        return file.slices.read_bytes(position), (height, width) if min(height, width) > 0 else None
+        spans = range(file.first[position], file.first[position + 1])
+        return file.slices.read_bytes(spans), (height, width) if min(height, width) > 0 else None
 
     def _shape(self, region: Region, size: Size, image: Path, where: Location) -> Shape:
         height, width = size

@@ -72,7 +72,7 @@ def read(found: SuperviselyFiles) -> ParsedDataset:
         labels, without_area = result
         listing.without_area.update(without_area)
         name = file.parent.parent / IMAGES[0] / file.name.removesuffix(".json")
-        listing.entries.append(Entry(name.relative_to(found.root).as_posix(), file, 0, 0, labels=labels))
+        listing.entries.append(Entry(name.relative_to(found.root).as_posix(), file, labels=labels))
     names = ", ".join(place.name for place in found.datasets[:8])
     overlap = "the later is on top, as in Supervisely"
     return region_dataset(f"Supervisely ({names})", listing, READER, found.root, found.splits, overlap=overlap)

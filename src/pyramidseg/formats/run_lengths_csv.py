@@ -1,0 +1,291 @@
+"""CSV of run lengths, as Kaggle's competitions have it: a row for each region, class or image; and the images.
+
+    train.csv    images/a.jpg
+
+    ImageId,EncodedPixels[,ClassId]    or    ImageId_ClassId,EncodedPixels
+    a.jpg,31632 6 31886 10             or    a.jpg_1,31632 6 31886 10
+
+`EncodedPixels` holds the first pixel and the length of each run. The pixels are numbered down the columns or along the
+rows, from 1 or 0; the file does not state it, so `data.run_lengths` does. A function `write` belongs in this module.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.annotations.polygons import Location
+from pyramidseg.base.config import LabelConfig
+from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.safe_paths import is_valid_name, open_regular, short
+from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
+from pyramidseg.formats.paths import content, subfolders
+from pyramidseg.formats.regions import (
+    ONE_CLASS,
+    Entry,
+    ImageFinder,
+    Listing,
+    PlacedMask,
+    Region,
+    RegionReader,
+    Size,
+    region_dataset,
+)
+from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
+from pyramidseg.images.decode import image_size
+from pyramidseg.images.image_files import is_image_name, list_images
+
+_RUNS = re.compile(r"encoded_?pixels|rle|rle_?mask|mask_?rle|encoding|run_?lengths?|segmentation_?rle", re.IGNORECASE)
+_IMAGE = re.compile(r"image_?id|id|img|image|image_?name|file_?name|image_?id_?class_?id|image_?label", re.IGNORECASE)
+_CLASS = re.compile(r"class|class_?id|class_?name|label|category|category_?id|defect_?type", re.IGNORECASE)
+_ORDERS = {"columns-1": ("columns", 1), "columns-0": ("columns", 0), "rows-1": ("rows", 1), "rows-0": ("rows", 0)}
+_EMPTY = ("", "-1", "nan", "none", "null")
+"""Values of rows without pixels."""
+
+_MAX_LINE = 2**24
+_NUMBERS = re.compile(r"[0-9 ]*")
+_MEANINGS = {
+    "columns-1": "pixels are numbered down the columns from 1, as most competitions of Kaggle do",
+    "columns-0": "pixels are numbered down the columns from 0",
+    "rows-1": "pixels are numbered along the rows from 1",
+    "rows-0": "pixels are numbered along the rows from 0",
+}
+
+
+class Columns(NamedTuple):
+    """Positions of columns; `label` is None if the class is in the name of the image, or there is none."""
+
+    image: int
+    runs: int
+    label: int | None
+
+
+class RunLengthTables(NamedTuple):
+    """The tables of a folder, and how their pixels are numbered, if that was stated."""
+
+    root: Path
+    splits: SplitNames
+    files: tuple[Path, ...]
+    order: str | None = None
+
+
+def detect(folder: Path, splits: SplitNames) -> RunLengthTables | None:
+    """Find CSV files whose header names a column of images and one of run lengths."""
+    places = (folder, *subfolders(folder))
+    files = [path for place in places for path in content(place) if path.suffix.lower() == ".csv" and path.is_file()]
+    names = {path.name for path in files if _columns_of(path)}
+    found = tuple(path for path in files if path.name in names)  # a damaged one of the same name is then a defect
+    return RunLengthTables(folder, splits, found) if found else None
+
+
+def configure(found: RunLengthTables, config: LabelConfig) -> RunLengthTables:
+    """Take the numbering of the pixels."""
+    return found._replace(order=config.run_lengths)
+
+
+def read(found: RunLengthTables) -> ParsedDataset:
+    """List the images of all rows.
+
+    Raises:
+        AmbiguousReadingError: the numbering of the pixels was not stated.
+    """
+    listing = Listing()
+    images = list_images(found.root)
+    numbering = _Numbering(images)
+    for file in found.files:
+        with listing.defects.collect():
+            _list_table(file, images, listing, numbering)
+    order = found.order or numbering.only_reading()
+    names = ", ".join(str(file.relative_to(found.root)) for file in found.files)
+    listing.notes.append(f"{_MEANINGS[order]} (data.run_lengths={order})")
+    reader = RegionReader(_objects, partial(_regions, order=order))
+    return region_dataset(
+        f"CSV of run lengths ({names})", listing, reader, found.root, found.splits, overlap="the smaller one is on top"
+    )
+
+
+FORMAT = DatasetFormat(
+    "run_lengths_csv",
+    "a CSV table with columns of images and of run lengths (ImageId, EncodedPixels), and the images",
+    detect,
+    read,
+    configure,
+    settings=("run_lengths",),
+)
+
+
+def _columns_of(file: Path) -> Columns | None:
+    """The columns that the header names; None if it is another table."""
+    try:
+        with open_regular(file) as stream:
+            header = _cells(stream.readline(2**16))
+    except (OSError, DefectError):
+        return None
+    runs = [index for index, name in enumerate(header) if _RUNS.fullmatch(name.strip())]
+    images = [index for index, name in enumerate(header) if _IMAGE.fullmatch(name.strip())]
+    labels = [index for index, name in enumerate(header) if _CLASS.fullmatch(name.strip())]
+    images = [index for index in images if index not in labels]
+    if len(runs) != 1 or not images:
+        return None
+    return Columns(images[0], runs[0], labels[0] if labels else None)
+
+
+def _cells(line: bytes) -> list[str]:
+    try:
+        return next(csv.reader(io.StringIO(line.decode("utf-8-sig"))), [])
+    except (UnicodeDecodeError, csv.Error):
+        return []
+
+
+def _lines(stream: IO[bytes], file: Path) -> Iterator[tuple[int, bytes]]:
+    """Each line after the header that is not empty, and its first byte."""
+    start = len(stream.readline(2**16))
+    while line := stream.readline(_MAX_LINE):
+        if len(line) == _MAX_LINE:
+            raise DefectError(DefectKind.BAD_ANNOTATION, file, f"a line has more than {_MAX_LINE // 2**20} MB")
+        if line.strip():
+            yield start, line
+        start += len(line)
+
+
+class _Row(NamedTuple):
+    image: str
+    label: str
+    runs: str
+
+
+def _parse_row(line: bytes, columns: Columns, where: Location) -> _Row:
+    cells = _cells(line)
+    if len(cells) <= max(columns.image, columns.runs, columns.label or 0):
+        raise where.error(f"has {len(cells)} columns, which are fewer than the header has, or is not UTF-8")
+    image, runs = cells[columns.image].strip(), cells[columns.runs].strip()
+    if columns.label is not None:
+        label = cells[columns.label].strip()
+    else:
+        name, _, after = image.rpartition("_")
+        label = after if is_image_name(name) else ""
+        image = name if label else image
+    if not image or not is_valid_name(image) or not is_valid_name(label):
+        raise where.error(f"names the image {short(image)} and the class {short(label)}, which are not usable names")
+    return _Row(image, label, "" if runs.lower() in _EMPTY else runs)
+
+
+class _Numbering:
+    """Which numberings the rows admit: a run that begins at 0, or ends beyond the last pixel, excludes one."""
+
+    def __init__(self, images: Iterable[Path]) -> None:
+        self.possible = dict.fromkeys(_ORDERS, True)
+        self.finder = ImageFinder(images)
+
+    def add(self, runs: NDArray[np.int64], size: Size) -> None:
+        if runs.size == 0:
+            return
+        first, last = int(runs[:, 0].min()), int((runs[:, 0] + runs[:, 1]).max()) - 1
+        for order, (_, base) in _ORDERS.items():
+            self.possible[order] &= first >= base and last < size[0] * size[1] + base
+
+    def only_reading(self) -> str:
+        """The only numbering that is possible.
+
+        Raises:
+            AmbiguousReadingError: there are several.
+        """
+        possible = [order for order, is_possible in self.possible.items() if is_possible] or list(_ORDERS)
+        if len(possible) > 1:
+            raise AmbiguousReadingError(
+                "the run lengths do not state how their pixels are numbered, and a wrong choice distorts all objects",
+                [Alternative(_MEANINGS[order], {"run_lengths": order}) for order in possible],
+            )
+        return possible[0]
+
+
+def _list_table(file: Path, images: list[Path], listing: Listing, numbering: _Numbering) -> None:
+    columns = _columns_of(file)
+    if columns is None:
+        detail = (
+            "its header has no columns of images and of run lengths, as other files of this name have; export it again"
+        )
+        raise DefectError(DefectKind.BAD_ANNOTATION, file, detail)
+    finder = ImageFinder(images)
+    names: dict[str, str] = {}
+    spans: dict[str, list[tuple[int, int]]] = {}
+    labels: dict[str, dict[str, None]] = {}
+    sizes: dict[str, Size] = {}
+    with open_regular(file) as stream:
+        for number, (start, line) in enumerate(_lines(stream, file), start=2):
+            where = Location(file, f"line {number}")
+            with listing.defects.collect():
+                row = _parse_row(line, columns, where)
+                if row.image not in names:
+                    names[row.image] = _with_extension(row.image, finder, file)
+                    spans[row.image], labels[row.image] = [], {}
+                if not row.runs:
+                    continue
+                spans[row.image].append((start, start + len(line)))
+                labels[row.image][row.label or ONE_CLASS] = None
+                if row.image not in sizes:
+                    sizes[row.image] = image_size(finder.find(names[row.image], file))
+                numbering.add(parse_runs(row.runs, where), sizes[row.image])
+    if not names:
+        raise DefectError(DefectKind.EMPTY, file, "has no rows; export it again")
+    for image, name in names.items():
+        entry = Entry(name, file, tuple(spans[image]), labels=tuple(labels[image]))
+        listing.entries.append(entry)
+
+
+def _with_extension(name: str, finder: ImageFinder, file: Path) -> str:
+    """The name of an image that the table may give without its extension.
+
+    Raises:
+        DefectError: there is no such image, or there are several.
+    """
+    return name if is_image_name(name) else finder.find_stem(name, file).name
+
+
+def parse_runs(text: str, where: Location) -> NDArray[np.int64]:
+    """(runs, 2): first pixel and length of each run.
+
+    Raises:
+        DataError: not pairs of whole numbers, or a length of 0.
+    """
+    fields = text.split()
+    if len(fields) % 2 or not _NUMBERS.fullmatch(text) or max(map(len, fields), default=0) > 12:
+        raise where.error(f"its run lengths {short(text)} have to be pairs of whole numbers: first pixel, and length")
+    runs = np.array(fields, np.int64).reshape(-1, 2)
+    if runs.size and runs[:, 1].min() < 1:
+        raise where.error("its run lengths contain a run of 0 pixels; export it again")
+    return runs
+
+
+def _objects(data: bytes, where: Location) -> Iterable[tuple[str, str]]:
+    """The class and the run lengths of each row; columns are found by the header of the file."""
+    columns = _columns_of(where.file)
+    if columns is None:
+        raise where.error("has another header than before; start again")
+    rows = [_parse_row(line, columns, where) for line in data.splitlines()]
+    return [(row.label, row.runs) for row in rows]
+
+
+def _regions(labelled: tuple[str, str], size: Size, where: Location, order: str) -> Iterator[Region]:
+    label, text = labelled
+    height, width = size
+    direction, base = _ORDERS[order]
+    runs = parse_runs(text, where) - (base, 0)
+    starts, ends = runs[:, 0], runs.sum(1)
+    if starts.min() < 0 or ends.max() > height * width:
+        raise where.error(
+            f"a run is outside of the {height} x {width} = {height * width} pixels of the image "
+            f"(data.run_lengths={order})"
+        )
+    changes = np.zeros(height * width + 1, np.int32)
+    np.add.at(changes, starts, 1)
+    np.add.at(changes, ends, -1)
+    flat = np.cumsum(changes[:-1]) > 0
+    pixels = flat.reshape(width, height).T if direction == "columns" else flat.reshape(height, width)
+    yield Region(label or ONE_CLASS, PlacedMask(np.ascontiguousarray(pixels)))
