@@ -208,9 +208,7 @@ class _Numbering:
 def _list_table(file: Path, images: list[Path], listing: Listing, numbering: _Numbering) -> None:
     columns = _columns_of(file)
     if columns is None:
-        detail = (
-            "its header has no columns of images and of run lengths, as other files of this name have; export it again"
-        )
+        detail = "its header has no columns of images and run lengths, but other files of this name do; export it again"
         raise DefectError(DefectKind.BAD_ANNOTATION, file, detail)
     finder = ImageFinder(images)
     names: dict[str, str] = {}
