@@ -179,7 +179,7 @@ def test_unknown_annotator_and_foreign_setting_are_refused(tmp_path: Path) -> No
     two_annotators(tmp_path)
     with pytest.raises(DataError, match=r"no task has annotations by 9 .*known: 2, anna@example\.org"):
         opened(tmp_path, annotator=9)
-    with pytest.raises(ConfigError, match="class_property=kind: this setting is for GeoJSON and VIA"):
+    with pytest.raises(ConfigError, match="class_property=kind: this setting is for GeoJSON"):
         opened(tmp_path, annotator=2, class_property="kind")
 
 

@@ -139,7 +139,7 @@ class LabelConfig(Section):
     bands: Bands | None = None
     """Bands of the image files that are used, in this order, from 1; default: all."""
     class_property: str | None = None
-    """Property of GeoJSON features, or attribute of VIA regions, that names their class; default: all are one class."""
+    """Property of GeoJSON features that names their class; default: all are one class."""
     vector_crs: str | None = None
     """Coordinate system of GeoJSON files, instead of their own: EPSG:32616, or image for the image's."""
     annotator: str | None = None

@@ -25,7 +25,7 @@ NAMELESS = "none"
 _FILES_SAMPLED = 100
 
 _SETTINGS = {
-    "class_property": "GeoJSON and VIA",
+    "class_property": "GeoJSON",
     "vector_crs": "GeoJSON",
     "annotator": "Label Studio",
     "run_lengths": "tables of run lengths",
