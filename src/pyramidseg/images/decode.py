@@ -238,7 +238,7 @@ def _decode(file: OpenImage, header: ImageHeader) -> NDArray[Any]:
     image = file.image
     if image.format == "PPM":
         return file.pixels().reshape(image.height, image.width, -1)
-    image.load()  # also before OpenCV decodes, which does not report what is wrong with a damaged file
+    file.load()  # also before OpenCV decodes, which does not report what is wrong with a damaged file
     if _is_deep(file):
         return _decode_deep(file, channels=len(image.getbands()))
     values = file.pixels(decoded_mode(image))

@@ -33,6 +33,7 @@ from pyramidseg.base.errors import MissingExtra
 from pyramidseg.base.safe_paths import open_regular
 from pyramidseg.base.text_files import LFS_DETAIL, LFS_POINTER
 from pyramidseg.images.file_checks import check_pixel_count, decoding_errors, several_pages, size_bytes
+from pyramidseg.images.png_rows import check_all_rows
 from pyramidseg.images.tiff import TIFF_SIGNATURES, TiffHeader, decode_tiff, is_further_page, read_tiff_header
 
 MAX_PIXELS_PER_BYTE = {"JPEG": 512, "PNG": 8 * 1032, "GIF": 4096}
@@ -165,6 +166,16 @@ class OpenImage:
         self.file.seek(position)
         return start[start.index(b"\xff\x4f\xff\x51") :]
 
+    def load(self) -> None:
+        """Decode the pixels of `image`.
+
+        Raises:
+            ValueError: it is damaged, or its pixels end early (`decoding_errors` makes this a DataError).
+        """
+        self.image.load()
+        if isinstance(self.image, PngImagePlugin.PngImageFile):
+            check_all_rows(self.image, self.file)
+
     def pixels(self, mode: str | None = None) -> NDArray[Any]:
         """Decode the image in the prescribed orientation.
 
@@ -177,10 +188,11 @@ class OpenImage:
         if self.tiff is not None and not self.tiff.plain:
             return apply_orientation(decode_tiff(self.path, self.file, self.tiff), self.orientation)
         image: Image.Image = self.image
-        if mode is not None and mode != image.mode:
-            image = image.convert(mode)
-        if isinstance(image, PpmImagePlugin.PpmImageFile):
+        if isinstance(image, PpmImagePlugin.PpmImageFile) and mode in (None, image.mode):
             return self._pnm_values()
+        self.load()
+        if mode is not None:
+            image = image.convert(mode)
         values = np.array(image)
         if isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile) and image.mode == "I;16":
             values >>= 16 - self.bits  # Pillow scales 12 bits to 16
