@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,7 +10,9 @@ from pyramidseg.base.config import ModelConfig
 from pyramidseg.base.errors import ConfigError, DeviceError
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict import tile_planner
+from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.receptive_field import receptive_field_px
+from pyramidseg.predict.segmentation import segment_batch
 from pyramidseg.predict.tile_planner import (
     USABLE_SHARE,
     TilePlanner,
@@ -17,7 +20,7 @@ from pyramidseg.predict.tile_planner import (
     default_overlap,
     margin_within,
 )
-from pyramidseg.predict.tiling import GRID_PX, Tiles
+from pyramidseg.predict.tiling import GRID_PX, Tiles, windows_along
 from pyramidseg.predict.tta import TestTimeAugmentation
 
 
@@ -179,3 +182,42 @@ def test_the_peak_counts_what_is_alive_at_the_same_time():
         third.add_(1)
     assert live.peak == 4 * 100 + 8 * 100
     assert live.live == 8 * 100
+
+
+def test_an_image_whose_tiles_do_not_fit_is_an_error_of_this_image_only(backend, free):
+    predictor = Predictor(backend)
+    free(2**20)
+    large, small = np.zeros((1500, 1500, 3), np.uint8), np.zeros((40, 50, 3), np.uint8)
+    results = list(predictor.predict_results([small, large, small], batch_size=1))
+    assert [result.error is None for result in results] == [True, False, True]
+    assert "image: an image of 1500x1500: even tiles of 256 pixels need" in str(results[1].error)
+
+
+@pytest.mark.parametrize("stage", ["model", "label map"])
+def test_memory_that_runs_out_on_one_image_is_an_error_of_this_image_only(backend, free, monkeypatch, stage):
+    predictor = Predictor(backend)
+
+    def limited(function):
+        def call(*arguments, **keywords):
+            if 90 in (*arguments[0].shape, *arguments[1:3]):
+                raise MemoryError
+            return function(*arguments, **keywords)
+
+        return call
+
+    if stage == "model":
+        monkeypatch.setattr(backend.model, "normalize", limited(backend.model.normalize))
+    else:
+        monkeypatch.setattr("pyramidseg.predict.predictor.segment_batch", limited(segment_batch))
+    images = [np.zeros((height, 70, 3), np.uint8) for height in (40, 90, 40)]
+    results = list(predictor.predict_results(images, batch_size=1))
+    assert [result.error is None for result in results] == [True, False, True]
+    assert "image: out of memory: use smaller images" in str(results[1].error)
+
+
+def test_windows_of_a_narrow_image_take_memory_in_proportion_to_its_length():
+    windows = windows_along(2_000_000, Tiles(512, 128, 64), stride=4, padding_px=32)
+    total = np.zeros(500_000)
+    for window in windows:
+        total[window.points] += window.weights
+    assert len(windows) == 5208 and np.allclose(total, 1, atol=1e-12)

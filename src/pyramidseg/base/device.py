@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pyramidseg.base.errors import DeviceError, PyramidSegError
+from pyramidseg.base.errors import DeviceError, OutOfMemory, PyramidSegError
 from pyramidseg.base.exhaustion import exhausted
 
 T = TypeVar("T")
@@ -120,15 +120,15 @@ def use_one_thread_after_fork() -> None:
 
 @contextmanager
 def out_of_memory_explained(advice: str) -> Iterator[None]:
-    """Turn out-of-memory errors into a `DeviceError` with `advice`."""
+    """Turn out-of-memory errors into an `OutOfMemory` with `advice`."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise DeviceError(f"the GPU is out of memory: {advice}") from error
+        raise OutOfMemory(f"the GPU is out of memory: {advice}") from error
     except Exception as error:
         if (what := exhausted(error)) is None or isinstance(error, PyramidSegError):
             raise
-        raise DeviceError(f"{what}: {advice}") from error
+        raise OutOfMemory(f"{what}: {advice}") from error
 
 
 def rank() -> int:

@@ -4,7 +4,8 @@
     ├── ConfigError             a setting, a flag, or a combination of them
     ├── DataError               a dataset, an image, a mask
     ├── WeightsError            weights that are missing, damaged, of another library, or of another shape
-    ├── DeviceError             a device that is missing or out of memory
+    ├── DeviceError             a device that is missing
+    │   └── OutOfMemory         memory that does not suffice
     ├── OutputError             an output that exists already, or that cannot be written
     ├── TrainingError           training that cannot continue (repeated non-finite steps)
     └── MissingExtra            an optional library that is not installed
@@ -39,6 +40,10 @@ class WeightsError(PyramidSegError, ValueError):
 
 class DeviceError(PyramidSegError, RuntimeError):
     """A requested device is not available, or out of memory."""
+
+
+class OutOfMemory(DeviceError):
+    """The memory of a device or of the machine does not suffice for what was asked."""
 
 
 class OutputError(PyramidSegError, OSError):

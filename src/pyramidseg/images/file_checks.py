@@ -12,6 +12,10 @@ from pyramidseg.base.errors import PyramidSegError
 MAX_PIXELS = 250_000_000
 """Larger images are rejected by their header: a file of a few kilobytes can claim gigabytes of pixels."""
 
+PADDED_PX, MAX_PADDED_PIXELS = 32, 2**28
+"""The limit also holds for sides rounded up to the coarsest stride, as models pad them: 1 x 250 million pixels would
+become 8 billion."""
+
 
 @contextmanager
 def decoding_errors(path: Path) -> Iterator[None]:
@@ -24,8 +28,9 @@ def decoding_errors(path: Path) -> Iterator[None]:
         raise DefectError(DefectKind.ABSENT, path, "no such file") from None
     except IsADirectoryError:
         raise DefectError(DefectKind.FOREIGN, path, "a folder, not an image; name the images in it") from None
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        detail = "cannot be decoded in the free memory; free some, or cut the image into smaller files"
+        raise DefectError(DefectKind.TOO_LARGE, path, detail) from error
     except Exception as error:
         reason = " ".join(str(error).split()).replace(str(path), "file") or type(error).__name__
         detail = f"cannot be read as an image: {reason}; replace or remove the file"
@@ -33,7 +38,7 @@ def decoding_errors(path: Path) -> Iterator[None]:
 
 
 def check_pixel_count(path: Path, height: int, width: int) -> None:
-    """Reject an image of more than `MAX_PIXELS`.
+    """Reject an image of more than `MAX_PIXELS`, or one so narrow that its padding would exceed the limit.
 
     Raises:
         DataError: names the file and its size.
@@ -44,6 +49,14 @@ def check_pixel_count(path: Path, height: int, width: int) -> None:
             path,
             f"{height} x {width} pixels exceed the limit of {MAX_PIXELS // 10**6} million per image; cut it into "
             "smaller files",
+        )
+    padded_height, padded_width = (-(-side // PADDED_PX) * PADDED_PX for side in (height, width))
+    if padded_height * padded_width > MAX_PADDED_PIXELS:
+        raise DefectError(
+            DefectKind.TOO_LARGE,
+            path,
+            f"{height} x {width} pixels, which models pad to {padded_height} x {padded_width}, exceed the limit of "
+            f"{MAX_PADDED_PIXELS // 10**6} million padded pixels; cut it into smaller files",
         )
 
 

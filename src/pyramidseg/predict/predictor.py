@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from pyramidseg.backends import Backend, ModelBackend, RunPrecision, make_backend
-from pyramidseg.base.errors import ConfigError, DataError, MissingExtra
+from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT
+from pyramidseg.base.device import out_of_memory_explained
+from pyramidseg.base.errors import ConfigError, DataError, MissingExtra, OutOfMemory
 from pyramidseg.images.value_range import RangeCheck
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.input_images import ImageLike, image_name, load_image, pixels_of_source
@@ -43,7 +45,7 @@ class PredictionResult:
 
     Attributes:
         image: (H, W, C), as the model received it.
-        error: the image cannot be read, or the model's logits for it are not finite.
+        error: the image cannot be read, needs more memory than there is, or gives logits that are not finite.
         tiles: how the image was divided; None if it was predicted whole.
     """
 
@@ -190,19 +192,24 @@ class Predictor:
         images = [result.image for _, result in batch if result.image is not None]
         if not images:
             return _ModelOutput(batch)
-        tiles = self.tile_planner.plan(*images[0].shape[:2])
-        if tiles is not None:
-            return _ModelOutput([(position, self._tiled(result, tiles, options)) for position, result in batch])
         try:
-            return _ModelOutput(batch, self.backend.coarse_logits(_as_batch(images)))
+            tiles = self.tile_planner.plan(*images[0].shape[:2])
+            if tiles is None:
+                return _ModelOutput(batch, self.backend.coarse_logits(_as_batch(images)))
         except DataError as error:  # a pixel type that an exported file does not accept
             return _ModelOutput([(position, _failed(result, error)) for position, result in batch])
+        except OutOfMemory as error:
+            if len(images) > 1:  # smaller batches may fit
+                raise
+            return _ModelOutput([(position, _failed(result, error)) for position, result in batch])
+        return _ModelOutput([(position, self._tiled(result, tiles, options)) for position, result in batch])
 
     def _tiled(self, result: PredictionResult, tiles: Tiles, options: OutputOptions) -> PredictionResult:
         assert result.image is not None
         try:
-            segmentation = segment_tiled(self.backend, _as_batch([result.image])[0], tiles, options)
-        except DataError as error:
+            with out_of_memory_explained(REDUCE_MEMORY_HINT):
+                segmentation = segment_tiled(self.backend, _as_batch([result.image])[0], tiles, options)
+        except (DataError, OutOfMemory) as error:
             return _failed(result, error)
         return replace(result, segmentation=segmentation, tiles=tiles)
 
@@ -213,7 +220,13 @@ class Predictor:
         image = output.results[0][1].image
         assert image is not None
         height, width = image.shape[:2]
-        segmentations = segment_batch(output.coarse, height, width, self.backend.geometry, self.classes, options)
+        try:
+            with out_of_memory_explained(REDUCE_MEMORY_HINT):
+                segmentations = segment_batch(
+                    output.coarse, height, width, self.backend.geometry, self.classes, options
+                )
+        except OutOfMemory as error:
+            return [(position, _failed(result, error)) for position, result in output.results]
         return [
             (
                 position,
@@ -227,7 +240,7 @@ class Predictor:
         ]
 
 
-def _failed(result: PredictionResult, error: DataError) -> PredictionResult:
+def _failed(result: PredictionResult, error: DataError | OutOfMemory) -> PredictionResult:
     return PredictionResult(result.source, error=DataError(f"{image_name(result.source)}: {error}"))
 
 

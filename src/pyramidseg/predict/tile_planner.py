@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from pyramidseg.backends import Backend, ModelBackend
 from pyramidseg.base.config import ModelConfig
-from pyramidseg.base.errors import ConfigError, DeviceError
+from pyramidseg.base.errors import ConfigError, OutOfMemory
 from pyramidseg.base.machine import free_bytes
 from pyramidseg.predict.receptive_field import meta_model, receptive_field_px
 from pyramidseg.predict.tiling import GRID_PX, SMALLEST_TILE_PX, Tiles, check_side, round_up
@@ -65,7 +65,7 @@ class TilePlanner:
         """Tiles for an image of this size; None if it is predicted whole.
 
         Raises:
-            DeviceError: not even the smallest tiles fit into memory.
+            OutOfMemory: not even the smallest tiles fit into memory.
         """
         if self.tile_px == "whole":
             return None
@@ -100,7 +100,7 @@ class TilePlanner:
         for side_px in range(round_up(max(height, width), GRID_PX), least - 1, -GRID_PX):
             if self.needed_bytes(side_px, height, width) <= usable:
                 return side_px
-        raise DeviceError(
+        raise OutOfMemory(
             f"an image of {height}x{width}: even tiles of {least} pixels need "
             f"{self.needed_bytes(least, height, width) / 2**20:.0f} MiB, and {usable / 2**20:.0f} MiB are usable "
             f"(half of the free memory of {device}); free some memory, use another device, or set a smaller tile_px"

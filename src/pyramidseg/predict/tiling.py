@@ -181,27 +181,32 @@ def windows_along(length_px: int, tiles: Tiles, *, stride: int, padding_px: int)
     padded_px = round_up(length_px, padding_px)
     last_px = max(0, round_up(length_px - tiles.tile_px, GRID_PX))
     starts_px = [*range(0, last_px, tiles.tile_px - tiles.overlap_px), last_px]
-    weights = np.zeros((len(starts_px), padded_px // stride))
-    for row, start_px in zip(weights, starts_px, strict=True):
-        own = row[start_px // stride :][: tiles.tile_px // stride]
-        own[:] = window_weights(
-            len(own),
+    ramps = [
+        window_weights(
+            min(tiles.tile_px, padded_px - start_px) // stride,
             tiles.overlap_px // stride,
             -(-tiles.margin_px // stride),
             before=start_px > 0,
             after=start_px < last_px,
         )
-    weights /= weights.sum(axis=0)
+        for start_px in starts_px
+    ]
+    total = np.zeros(padded_px // stride)
+    for start_px, ramp in zip(starts_px, ramps, strict=True):
+        total[start_px // stride :][: len(ramp)] += ramp
     return tuple(
-        _window(start_px, min(start_px + tiles.tile_px, length_px), row, stride)
-        for start_px, row in zip(starts_px, weights, strict=True)
+        _window(
+            start_px, min(start_px + tiles.tile_px, length_px), ramp / total[start_px // stride :][: len(ramp)], stride
+        )
+        for start_px, ramp in zip(starts_px, ramps, strict=True)
     )
 
 
 def _window(start_px: int, end_px: int, weights: NDArray[np.float64], stride: int) -> Window:
     used = np.flatnonzero(weights)
-    points = slice(int(used[0]), int(used[-1]) + 1)
-    return Window(slice(start_px, end_px), points, points.start - start_px // stride, weights[points])
+    first, end = int(used[0]), int(used[-1]) + 1
+    points = slice(start_px // stride + first, start_px // stride + end)
+    return Window(slice(start_px, end_px), points, first, weights[first:end])
 
 
 def _weighted(logits_Khw: Tensor, row: Window, column: Window) -> Tensor:
