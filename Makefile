@@ -16,12 +16,12 @@ demo: $(READY)
 # Where a process crashes the run ends and says so: with another in its place, xdist has been seen to wait for ever.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --max-worker-restart 0 \
-		--dist loadfile
+		--dist loadfile --no-loadscope-reorder
 
 # Everything that neither trains nor starts processes: about a minute on 2 cores.
 test-fast: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --max-worker-restart 0 \
-		--dist loadfile -m "not slow"
+		--dist loadfile --no-loadscope-reorder -m "not slow"
 
 # Hostile files for an hour, on two processors; N=full ends at the full numbers. Interrupted, a second call continues.
 campaign: $(READY)
@@ -37,7 +37,7 @@ campaign-data campaign-models: $(READY)
 # The share of src that the tests execute; subprocesses are not counted.
 coverage: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --max-worker-restart 0 \
-		--dist loadfile --cov --cov-report term:skip-covered --cov-report html:runs/coverage
+		--dist loadfile --no-loadscope-reorder --cov --cov-report term:skip-covered --cov-report html:runs/coverage
 
 # Tests with the real programs that people use, each in an environment of its own on top of .venv:
 # tests/clients/NAME has its packages (requirements.txt, made from requirements.in) and its tests.

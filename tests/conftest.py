@@ -16,37 +16,31 @@ torch.set_num_threads(1)  # the tests' networks are tiny: threads would only wai
 
 
 SLOW = (
-    *("backends/", "export/", "studies/", "pretrain/", "compatibility/", "formats/test_coco", "formats/test_roboflow"),
-    *("training/test_resume", "training/test_distributed", "training/test_fit", "training/test_fast_paths"),
-    *(
-        "training/test_interrupt",
-        "training/test_processes",
-        "training/test_multiband",
-        "training/test_run_dataset",
-        "training/test_freezing",
-    ),
-    *("images/test_tiff", "base/test_json_stream", "evaluation/test_score_plots", "annotations/test_polygons"),
-    *(
-        "cli/test_errors",
-        "cli/test_commands",
-        "cli/test_demo",
-        "cli/test_import_",
-        "base/test_portability",
-        "base/test_output_lock",
-    ),
-    *("evaluation/test_scoring", "model/test_imports", "model/test_encoder", "model/test_hub", "model/test_oracle"),
-    *("model/test_feature_levels", "model/test_pyramid_picture", "model/test_segmenter", "inspection/test_campaign"),
-    *("test_docs", "test_public_names", "predict/test_predict_kills", "predict/test_clusters"),
-    "campaigns/",
+    *("studies/", "training/test_fast_paths", "training/test_fit", "export/", "training/test_resume", "test_docs"),
+    *("model/test_encoder", "training/test_distributed", "training/test_processes", "predict/test_fork", "backends/"),
+    *("test_public_names", "model/test_oracle", "model/test_imports", "model/test_hub", "cli/test_commands"),
+    *("cli/test_errors", "cli/test_demo", "cli/test_import_", "evaluation/", "pretrain/", "predict/test_clusters"),
+    *("training/test_multiband", "training/test_interrupt", "training/test_run_dataset", "training/test_freezing"),
+    *("predict/test_predict_kills", "model/test_packaged_weights", "model/test_feature_levels", "model/test_segmenter"),
+    *("model/test_pyramid_picture", "base/test_portability", "base/test_output_lock", "base/test_json_stream"),
+    *("campaigns/", "inspection/test_campaign", "compatibility/", "formats/test_coco", "formats/test_roboflow"),
+    *("images/test_tiff", "annotations/test_polygons"),
 )
-"""Beginnings of the paths of tests that train, export or start processes: `make test-fast` leaves them out."""
+"""Beginnings of the paths of tests that train, export or start processes, the longest first: they run in this order, so
+that no process is left with a long file in the end, and `make test-fast` leaves them out."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark slow tests."""
+    """Mark slow tests, and put them first."""
+    tests = Path(__file__).parent
+    ranks: dict[Path, int] = {}
     for item in items:
-        if item.path.relative_to(Path(__file__).parent).as_posix().startswith(SLOW):
+        if item.path not in ranks:
+            name = item.path.relative_to(tests).as_posix()
+            ranks[item.path] = next((at for at, start in enumerate(SLOW) if name.startswith(start)), len(SLOW))
+        if ranks[item.path] < len(SLOW):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: ranks[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -213,7 +213,10 @@ def test_a_batch_that_batch_norm_cannot_serve(capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("limit_kb", [1, 900])
 def test_a_full_disk_is_one_line(scenes: Path, tmp_path: Path, limit_kb: int) -> None:
-    """A limit on the size of files stands in for a full disk: both fail in the middle of a write."""
+    """A limit on the size of files stands in for a full disk: both fail in the middle of a write.
+
+    Python must not write bytecode under it: what it cuts off, later processes could not import.
+    """
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_kb * 1024, limit_kb * 1024))
@@ -224,7 +227,7 @@ def test_a_full_disk_is_one_line(scenes: Path, tmp_path: Path, limit_kb: int) ->
         preexec_fn=limit,
         capture_output=True,
         text=True,
-        env=process_environment(),
+        env={**process_environment(), "PYTHONDONTWRITEBYTECODE": "1"},
         check=False,
     )
     assert done.returncode == 2, done.stderr
