@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +10,7 @@ from pyramidseg.base.errors import ConfigError
 from pyramidseg.images.georeference import Georeference
 from pyramidseg.predict import segmentation as segmentation_module
 from pyramidseg.predict.outputs import WRITERS, is_ours, output_names
+from pyramidseg.predict.outputs.ownership import is_damaged
 from pyramidseg.predict.segmentation import Segmentation
 
 CLASSES = Classes.from_names(["sky", "road", "car"])
@@ -55,6 +59,25 @@ def test_probabilities_are_saved_with_the_class_names(written, segmentation):
 
 def test_every_output_is_recognised_as_ours(written):
     assert all(is_ours(path) for path in written.values())
+
+
+@pytest.mark.parametrize("name", ["mask", "color"])
+def test_a_label_map_beyond_the_limit_of_pillow_is_recognised(written, name):
+    content = bytearray(written[name].read_bytes())
+    content[16:24] = struct.pack(">II", 15_000, 15_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    written[name].write_bytes(content)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(written[name])
+    assert is_ours(written[name]) and not is_damaged(written[name])
+
+
+def test_a_vast_foreign_picture_is_neither_ours_nor_damaged(tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "theirs.bmp")
+    content = bytearray((tmp_path / "theirs.bmp").read_bytes())
+    content[18:26] = struct.pack("<ii", 15_000, 15_000)
+    (tmp_path / "theirs.png").write_bytes(content)
+    assert not is_ours(tmp_path / "theirs.png") and not is_damaged(tmp_path / "theirs.png")
 
 
 def test_no_temporary_file_is_left(written, tmp_path):

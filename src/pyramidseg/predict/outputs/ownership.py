@@ -5,7 +5,11 @@ from pathlib import Path
 
 from PIL import Image as PillowImage
 from PIL.ExifTags import Base as ExifTag
+from PIL.ImageFile import ImageFile
+from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
+
+from pyramidseg.images.tiff import TIFF_SIGNATURES
 
 SIGNATURE = "pyramidseg"
 """The PNG text and TIFF tag `Software` of every picture, and a key in every JSON file. Archives have fixed entries."""
@@ -22,12 +26,21 @@ def is_ours(path: Path) -> bool:
     if path.suffix not in (".png", ".tif"):
         return False
     try:
-        with PillowImage.open(path) as picture:
+        with _picture(path) as picture:
             if isinstance(picture, TiffImageFile):
                 return picture.tag_v2.get(ExifTag.Software) == SIGNATURE
             return picture.info.get("Software") == SIGNATURE
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, PillowImage.DecompressionBombError):
         return False
+
+
+def _picture(path: Path) -> ImageFile:
+    """A picture whose pixels are not decoded; `Image.open` alone would refuse a label map of 179 million pixels."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start.startswith(b"\x89PNG"):
+        return PngImageFile(path)
+    return TiffImageFile(path) if start.startswith(TIFF_SIGNATURES) else PillowImage.open(path)
 
 
 def _is_our_json(path: Path) -> bool:
@@ -43,8 +56,10 @@ def is_damaged(path: Path) -> bool:
     if path.suffix == ".npz":
         return not zipfile.is_zipfile(path)
     try:
-        with PillowImage.open(path):
+        with _picture(path):
             return False
+    except PillowImage.DecompressionBombError:
+        return False
     except (OSError, ValueError, SyntaxError):
         return path.is_file()
 
