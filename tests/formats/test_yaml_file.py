@@ -99,5 +99,41 @@ def test_wrong_content_is_a_config_error(folder: Path, text: str, message: str) 
 def test_wrong_places_are_a_data_error(folder: Path, text: str, message: str) -> None:
     with pytest.raises(DataError) as caught:
         opened(write(folder / "d.yaml", text))
-    assert message in str(caught.value)
     assert message in str(caught.value).splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("path: ..", "path: '..'"),
+        ("path: {outside}", "path: '"),
+        ("path: inner\ntrain: {{images: ../../other/images, masks: masks}}", "train.images: '../../other/images'"),
+        ("train: {{images: train/images, masks: '{outside}/masks'}}", "train.masks: '"),
+        ("val: {{images: val/images, masks: '..\\other\\masks'}}", "val.masks: '"),
+    ],
+)
+def test_a_file_that_comes_with_a_folder_stays_inside_it(folder: Path, text: str, shown: str) -> None:
+    outside = folder / "other"
+    pairs(outside / "images", outside / "masks", ["a", "b"], 0, 1)
+    inside = folder / "data"
+    for split in ("train", "val"):
+        pairs(inside / split / "images", inside / split / "masks", ["a", "b"], 0, 1)
+    (inside / "inner").mkdir()
+    file = write(inside / "dataset.yaml", text.format(outside=outside))
+    with pytest.raises(DataError) as caught:
+        opened(inside)
+    assert f"{file}: {shown}" in str(caught.value)
+    assert str(caught.value).endswith(f"is outside of {inside}; if it is meant, give the file itself: {file}")
+
+
+def test_a_file_that_the_user_names_may_lead_anywhere(tmp_path: Path) -> None:
+    pairs(tmp_path / "other" / "images", tmp_path / "other" / "masks", ["a", "b"], 0, 1)
+    (tmp_path / "mine").mkdir()
+    text = "train: {images: ../other/images, masks: ../other/masks}\nclasses: [x, y]"
+    assert set(ids(opened(write(tmp_path / "mine" / "dataset.yaml", text)))) == {"train", "val"}
+
+
+def test_folders_by_way_of_dots_that_stay_inside_are_taken(folder: Path) -> None:
+    text = "path: train/..\ntrain: {images: val/../train/images, masks: train/masks}\nclasses: [x, y]"
+    write(folder / "dataset.yaml", text)
+    assert "train" in ids(opened(folder))

@@ -24,8 +24,10 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pyramidseg.base.config import DataConfig, LabelConfig, MaskReference, Section
+from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError, nearest
 from pyramidseg.base.overrides import explain, load_config, parse_override
+from pyramidseg.base.safe_paths import resolve_inside, short
 from pyramidseg.base.text_files import read_yaml
 from pyramidseg.formats.yaml_proposal import dataset_file
 from pyramidseg.formats.yolo_description import is_data_yaml
@@ -194,6 +196,8 @@ def read_statements(source: Path, data: DataConfig) -> Statements:
     if file is not None:
         content = DatasetFile(format="yolo") if is_data_yaml(file) else read_dataset_file(file)
         root = file.parent / content.path
+        if file != source:
+            _refuse_outside(content, file)
     if not root.is_dir():
         raise DataError(f"{file}: path: folder {root} does not exist; path is relative to the file")
     given = {name: getattr(data, name) for name in LabelConfig.model_fields if name in data.model_fields_set}
@@ -208,6 +212,26 @@ def read_statements(source: Path, data: DataConfig) -> Statements:
         classes=tuple(ClassEntry(name=name) for name in data.classes) if data.classes else content.classes,
         config=LabelConfig(**settings),
     )
+
+
+def _refuse_outside(content: DatasetFile, file: Path) -> None:
+    """Refuse a file that came with a folder and names files outside of it; one that the user names may do so.
+
+    Raises:
+        DataError: names the entry.
+    """
+    folders = [
+        (f"{split}.{key}", name)
+        for split, entry in content.splits.items()
+        for key, name in (("images", entry.images), ("masks", entry.masks))
+    ]
+    for key, name in [("path", "."), *folders]:
+        try:
+            resolve_inside(str(Path(content.path, name or ".")), folder=file.parent, root=file.parent, where=file)
+        except DefectError:
+            shown = short(content.path if key == "path" else name)
+            detail = f"{key}: {shown} is outside of {file.parent}; if it is meant, give the file itself: {file}"
+            raise DefectError(DefectKind.OUTSIDE, file, detail) from None
 
 
 def read_dataset_file(file: Path) -> DatasetFile:
