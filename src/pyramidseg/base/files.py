@@ -105,7 +105,8 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """`write_atomically` for JSON; NaN and infinities become null, tuples lists."""
-    write_text(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, text.encode(errors="backslashreplace"))  # names that are not UTF-8, as escapes that JSON knows
 
 
 def make_folder(folder: Path) -> None:

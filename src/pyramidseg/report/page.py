@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from pyramidseg.base.text import printable
 from pyramidseg.base.version import __version__
 
 INK, MUTED, GRID = "#24292f", "#6e7781", "#d0d7de"
@@ -38,6 +39,7 @@ def render_page(template: str, *, title: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         loader=jinja2.FunctionLoader(_shared_template),
+        finalize=lambda value: value if hasattr(value, "__html__") else printable(str(value)),
     )
     environment.filters["score"] = format_score
     environment.filters["setting"] = format_setting

@@ -16,6 +16,7 @@ from pyramidseg.base.errors import ConfigError, OutputError
 from pyramidseg.base.files import explained_writes, remove_leftovers, write_text
 from pyramidseg.base.output_lock import is_lock
 from pyramidseg.base.overrides import given_settings, load_config, make_config
+from pyramidseg.base.safe_paths import is_valid_name
 from pyramidseg.base.text import csv_text, first_few
 from pyramidseg.training.optim import choose_optimizer
 
@@ -148,6 +149,8 @@ def open_run(
     """
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite discards it; give only one of them")
+    if not is_valid_name(str(out)):
+        raise OutputError(f"--out {out}: TensorBoard needs a path in UTF-8 without control characters; choose another")
     run = RunFolder(out)
     for folder in (run.path, run.checkpoints, run.plots):
         remove_leftovers(folder)
