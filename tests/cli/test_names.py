@@ -39,7 +39,7 @@ def test_inspection_and_its_proposal(dataset: Path, tmp_path: Path, capsys: pyte
     assert json.loads((tmp_path / "first" / "inspection.json").read_bytes())["source"] == str(dataset)
     assert main(["inspect", str(tmp_path / "first" / "dataset.yaml"), "--out", str(tmp_path / "second")]) == 0
     assert "train: 8 images" in capsys.readouterr().out
-    page = (tmp_path / "second" / "inspection.html").read_text(encoding="utf-8")
+    page = (tmp_path / "first" / "inspection.html").read_text(encoding="utf-8")
     assert "\x1b" not in page and "\\udce9" in page
 
 
