@@ -1,5 +1,4 @@
 import json
-import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,11 @@ from pyramidseg.inspection.inspect_dataset import Inspection, inspect_dataset
 from pyramidseg.inspection.inspection_report import (
     MAX_SHOWN,
     check_output_folder,
-    plot_histogram,
-    plot_sizes,
     render_inspection,
     to_json,
     write_inspection,
 )
 
-SVG = "{http://www.w3.org/2000/svg}"
 VOID = {"meta", "img", "br", "link", "input"}
 
 
@@ -67,7 +63,7 @@ class TestPage:
         text = render_inspection(found, tmp_path)
         made = Page(text)
         sources = [attributes[name] for _, attributes in made.tags for name in ("src", "href") if name in attributes]
-        assert len(sources) == 2 * len(found.samples) + 1 + len(found.channel_groups)
+        assert len(sources) == 2 * len(found.samples)
         assert found.samples
         assert all(source.startswith("data:image/") for source in sources)
         assert "http://" not in text
@@ -123,9 +119,6 @@ class TestJson:
             assert [entry["splits"][split]["pixels"] for entry in content["classes"]] == list(summary.pixels)
             assert content["splits"][split]["images"] == len(found.dataset.splits[split])
         assert {(size["height"], size["width"]): size["images"] for size in content["sizes"]} == found.sizes
-        assert sum(sum(channel["histogram"]) for group in content["channels"] for channel in group["channels"]) == sum(
-            channel.count for group in found.channel_groups for channel in group.channels
-        )
 
 
 class TestOut:
@@ -173,21 +166,6 @@ class TestOut:
         write_inspection(tmp_path, inspect_dataset(made, data=DataConfig()))
         assert not (tmp_path / "dataset.yaml").exists()
         check_output_folder(tmp_path, overwrite=True)
-
-
-class TestPlots:
-    def test_sizes_have_one_point_each(self) -> None:
-        svg = ElementTree.fromstring(plot_sizes({(10, 20): 5, (400, 300): 1, (1, 1): 2}))
-        points = [group for group in svg.iter(f"{SVG}g") if "PathCollection" in group.get("id", "")]
-        assert len(list(points[0].iter(f"{SVG}path"))) == 3
-        assert {"width", "height"} <= {text.text for text in svg.iter(f"{SVG}text")}
-
-    @pytest.mark.parametrize("channels", [1, 3])
-    @pytest.mark.parametrize("counts", [[10**9, *range(254), 7], [0] * 256])
-    def test_histogram_of_any_counts_is_drawn(self, channels: int, counts: list[int]) -> None:
-        svg = plot_histogram([counts] * channels)
-        assert b"nan" not in svg
-        ElementTree.fromstring(svg)
 
 
 @pytest.mark.parametrize("format", FORMATS)

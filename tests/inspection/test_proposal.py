@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
@@ -10,11 +9,9 @@ from pyramidseg.base.overrides import make_config
 from pyramidseg.data.records import Record
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.inspection import check_dataset
-from pyramidseg.inspection.class_statistics import SplitSummary
 from pyramidseg.inspection.image_table import ImageTable
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
-from pyramidseg.inspection.proposal import propose_settings, propose_weights, sequence_pattern
-from pyramidseg.training.losses import class_weights
+from pyramidseg.inspection.proposal import propose_settings
 
 
 def table(*sizes: tuple[int, int], channels: int = 3) -> ImageTable:
@@ -43,30 +40,6 @@ def test_crop_follows_the_sizes(sizes: list[tuple[int, int]], crop: list[int]) -
 def test_channels_are_proposed_if_they_are_not_three() -> None:
     assert propose_settings(table((64, 64), channels=8))["model"] == {"in_channels": 8}
     assert "model" not in propose_settings(table((64, 64)))
-
-
-def test_class_weights_equal_those_of_training() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        pixels = rng.integers(0, 900, 7) * rng.integers(0, 2, 7)
-        present = pixels + rng.integers(0, 900, 7)
-        summary = SplitSummary(9, tuple(pixels.tolist()), (), tuple(present.tolist()), 0, (1, 1), (1, 1), ("uint8",))
-        expected = class_weights("sqrt_median_frequency", summary.pixels, summary.presence_pixels)
-        assert propose_weights(summary) == pytest.approx(expected.tolist(), rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("ids", "parts"),
-    [
-        (["0001TP_006690", "0001TP_006720", "0016E5_01", "0016E5_02"], True),
-        (["a/frame1", "a/frame2", "b/frame1", "b/frame2"], True),
-        (["1", "2", "3", "4"], False),
-        (["cat_1", "dog_1", "cow_1"], False),
-        (["cat", "dog_1", "dog_2", "cow_1", "cow_2"], False),
-    ],
-)
-def test_groups_are_proposed_if_names_show_sequences(ids: list[str], parts: bool) -> None:
-    assert (sequence_pattern(ids) is not None) == parts
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -124,7 +124,7 @@ def test_unknown_values_are_added_up_over_all_masks(tmp_path: Path) -> None:
     records = several(tmp_path, 3)
     records += [record(tmp_path, f"bad{index}", np.array([[0, 34, 34, 40 + index % 2]])) for index in range(6)]
     expected = (
-        r"records: 6 of 9 images have defects: mask values that are not known classes: 34 \(12 pixels in 6 masks\), "
+        r"records: 6 defects in 9 images: mask values that are not known classes: 34 \(12 pixels in 6 masks\), "
         r"40 \(3 pixels in 3 masks\), 41 \(3 pixels in 3 masks\), in .*bad0_mask\.png, .*bad1_mask\.png, "
         r".*bad2_mask\.png and 3 more \(known: 0-3; ignored: 255\); add them"
     )
@@ -167,7 +167,7 @@ def test_all_defects_are_counted_and_the_first_few_named(tmp_path: Path) -> None
     with pytest.raises(DataError) as caught:
         check_dataset(dataset(records), splits=["train"])
     message = str(caught.value)
-    assert "23 of 25 images have defects" in message
+    assert "23 defects in 25 images" in message
     assert "size0_mask.png: the mask is 4 x 6 pixels (height x width), but its image" in message
     assert message.endswith("... and 20 more")
 
@@ -181,7 +181,7 @@ def test_defects_of_different_kinds_are_in_one_message(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         check_dataset(dataset([good, stray, damaged, absent]), splits=["train"])
     message = str(caught.value)
-    assert "3 of 4" in message
+    assert "3 defects in 4 images" in message
     assert "9 (9 pixels in 1 masks)" in message
     assert "d.jpg: cannot be read as an image" in message
     assert "a_mask.png: no such file" in message

@@ -1,4 +1,4 @@
-"""Mean, standard deviation, range and histogram of image channels over any number of images, in one pass.
+"""Mean, standard deviation and range of image channels over any number of images, in one pass.
 
 Integers are counted by value, so the sums are exact for any number and order of images. Floating-point values are
 merged image by image in float64 (Chan, Golub & LeVeque, "Updating Formulae and a Pairwise Algorithm", 1979).
@@ -11,8 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-BINS = 256
 
 RANGES: dict[str, tuple[int, float]] = {"uint8": (0, 255.0), "uint16": (0, 65535.0), "int16": (-32768, 1.0)}
 """By integer dtype: the smallest value, and the unit of the Segmenter's mean and std, which is the dtype's range for
@@ -30,7 +28,6 @@ class ChannelStatistics:
         count: number of values, without nodata.
         mean, deviation: in the Segmenter's units (`RANGES`); the population standard deviation.
         low, high: smallest and largest value, as stored.
-        histogram: counts in 256 equal bins of the dtype's range; empty for floating-point values.
     """
 
     dtype: str
@@ -39,7 +36,6 @@ class ChannelStatistics:
     deviation: float
     low: float
     high: float
-    histogram: tuple[int, ...]
 
 
 class ChannelSums:
@@ -50,7 +46,6 @@ class ChannelSums:
         self.count = self.total = self.squares = 0  # Python integers: exact
         self.mean = self.moment = 0.0
         self.low, self.high = np.inf, -np.inf
-        self.histogram = np.zeros(BINS if dtype in RANGES else 0, np.int64)
 
     def add(self, other: "ChannelSums") -> None:
         """Merge the sums of other images of the same dtype."""
@@ -63,12 +58,11 @@ class ChannelSums:
         self.total += other.total
         self.squares += other.squares
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-        self.histogram += other.histogram
 
     def statistics(self) -> ChannelStatistics:
         """The statistics; NaN if there was no value."""
         if not self.count:
-            return ChannelStatistics(self.dtype, 0, math.nan, math.nan, math.nan, math.nan, ())
+            return ChannelStatistics(self.dtype, 0, math.nan, math.nan, math.nan, math.nan)
         unit = RANGES.get(self.dtype, (0, 1.0))[1]
         mean, variance = self.mean, self.moment / self.count
         if self.dtype in RANGES:
@@ -81,7 +75,6 @@ class ChannelSums:
             deviation=variance**0.5 / unit,
             low=float(self.low),
             high=float(self.high),
-            histogram=tuple(self.histogram.tolist()),
         )
 
 
@@ -126,7 +119,6 @@ def _of_counts(counts: NDArray[np.int64], dtype: str) -> ChannelSums:
         sums.total = int(counts[present] @ levels)
         sums.squares = int(counts[present] @ levels**2)  # at most MAX_PIXELS * 2**32: fits 64 bits
         sums.low, sums.high = float(levels[0]), float(levels[-1])
-        sums.histogram = counts.reshape(BINS, -1).sum(axis=1)
     return sums
 
 

@@ -93,11 +93,11 @@ def proposal_lines(alternatives: Sequence[Alternative]) -> str:
     lines: list[str] = []
     for place, alternative in enumerate(alternatives):
         lines.append(f"# {'or ' if place else ''}{alternative.meaning}:")
-        lines += [f"# {line}" if place else line for line in _lines(alternative.content)]
+        lines += [f"# {line}" if place else line for line in yaml_lines(alternative.content)]
     return "\n".join(lines)
 
 
-def _lines(content: Mapping[str, Any]) -> Iterator[str]:
+def yaml_lines(content: Mapping[str, Any]) -> Iterator[str]:
     """One line for each key, and one for each entry of a list of mappings."""
     for key, value in content.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):

@@ -9,16 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.classes import Color
+from pyramidseg.base.config import Channels
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.errors import DataError
+from pyramidseg.base.log import track
+from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.text import first_few
 from pyramidseg.data.class_masks import value_source
 from pyramidseg.data.image_mask_checks import ExifStatus, exif_orientation
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.inspection.class_statistics import SplitStatistics
+from pyramidseg.inspection.defect_summary import UnknownValues
 from pyramidseg.inspection.image_table import ImageTable
-from pyramidseg.inspection.inspect_pair import PairInspection
+from pyramidseg.inspection.inspect_pair import PairInspection, inspect_pair
 
 MAX_FACTOR = 4.0
 """An image is an outlier if its size or aspect ratio differs from the median by more than this factor."""
@@ -33,17 +37,23 @@ class PairCollector:
     """Collects what the checks across pairs need, in ascending order of the records' numbers.
 
     Attributes:
+        defects: of the pairs by themselves.
         statistics: by split, of the pairs without a defect of their own.
     """
 
     def __init__(self, splits: Mapping[str, tuple[Record, ...]], num_classes: int) -> None:
         self.table = ImageTable(splits)
         self.statistics = {split: SplitStatistics(num_classes) for split in splits}
+        self.defects: list[Defect] = []
+        self.unknown = UnknownValues()
         self.exif = ExifOrientations()
         self.palettes = PaletteColors()
 
     def add(self, index: int, pair: PairInspection) -> None:
         """Add one pair."""
+        self.defects += pair.defects
+        if pair.unknown_values is not None:
+            self.unknown.add(pair.unknown_values)
         self.exif.add(pair.record, pair.exif)
         self.palettes.add(pair.record, pair.palette)
         if pair.image is not None:
@@ -51,6 +61,32 @@ class PairCollector:
             if pair.label_counts is not None:
                 size = pair.image.height, pair.image.width
                 self.statistics[self.table.split(index)].add(size, pair.image.dtype, pair.label_counts)
+
+    def inspect(
+        self, dataset: Dataset, *, channels: Channels | None, decode_images: bool, workers: int | None, task: str
+    ) -> None:
+        """Inspect all pairs and add them."""
+
+        def inspect(record: Record) -> PairInspection:
+            return inspect_pair(
+                record,
+                dataset.masks,
+                num_classes=len(dataset.classes),
+                channels=channels,
+                decode_image=decode_images,
+            )
+
+        records = self.table.records
+        pairs = map_in_threads(inspect, records, workers=workers)
+        for index, pair in enumerate(track(pairs, total=len(records), task=task)):
+            self.add(index, pair)
+
+    def defects_across_pairs(self, source: str) -> Iterator[Defect]:
+        """Defects that only the comparison of all pairs shows, and that prevent training."""
+        yield from self.exif.defects()
+        yield from find_mixed_dtypes(self.table)
+        if contradiction := self.palettes.contradiction():
+            yield Defect(DefectKind.UNCLEAR_CLASSES, Path(source), contradiction)
 
 
 def missing_classes(dataset: Dataset, split: str, pixels: Sequence[int]) -> str:

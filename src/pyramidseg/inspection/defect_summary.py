@@ -1,66 +1,82 @@
-"""Summary of the defects of many files in one error message."""
+"""Summary of the defects of many files in one error message, and of the mask values that are not known classes."""
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from pyramidseg.base.defects import Defect, DefectError
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.text import first_few
 from pyramidseg.data.class_masks import NEXT_STEP, UnknownValuesError
 
-_FILES_SHOWN, _VALUES_SHOWN = 3, 8
+MAX_VALUES = 1000
+"""Further unknown values are counted together."""
+
+MAX_VALUES_OF_MASK = 256
+"""The most frequent unknown values of a mask are counted by value: a photograph among masks has a hundred thousand."""
+
+_DEFECTS_SHOWN, _VALUES_SHOWN = 3, 8
 
 
-class DefectSummary:
-    """Counts all defects, and keeps the first few, in constant memory.
+@dataclass(frozen=True)
+class UnknownValue:
+    """A mask value that is not a known class; `name` is a number, a colour or a name."""
 
-    Mask values that are not classes are added up over all masks, because users will name or ignore all of them at once.
-    """
+    name: str
+    pixels: int
+    masks: int
 
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self._records = self._unknown = self._others = 0
-        self._pixels: Counter[int] = Counter()
-        self._masks: Counter[int] = Counter()
-        self._first_unknown: list[UnknownValuesError] = []
-        self._first_others: list[Defect] = []
 
-    def add(self, defects: Sequence[Defect], unknown_values: UnknownValuesError | None = None) -> None:
-        """Add the defects of one record, among them those of `unknown_values`."""
-        self._records += bool(defects)
-        if unknown_values is not None:
-            self._unknown += 1
-            self._pixels.update(unknown_values.pixels)
-            self._masks.update(unknown_values.pixels.keys())
-            self._first_unknown = [*self._first_unknown, unknown_values][:_FILES_SHOWN]
-            defects = [defect for defect in defects if defect not in unknown_values.defects]
-        self._others += len(defects)
-        self._first_others = [*self._first_others, *defects][:_FILES_SHOWN]
+class UnknownValues:
+    """Counts unknown values over all masks, because users will name or ignore all of them at once."""
 
-    def raise_if_any(self, total: int) -> None:
-        """Refuse a dataset of `total` records if any has a defect.
+    def __init__(self) -> None:
+        self.files: list[Path] = []
+        self._known = ""
+        self._pixels: Counter[str] = Counter()
+        self._masks: Counter[str] = Counter()
 
-        Raises:
-            DataError: a single defect as it is; of several the number of records and the first few of each kind.
-        """
-        found = [*(error.defect for error in self._first_unknown), *self._first_others]
-        if len(found) == 1:
-            raise DefectError(found[0].kind, found[0].file, found[0].detail)
-        if found:
-            parts = [self._describe_unknown()] if self._unknown else []
-            parts += [f"{defect.file}: {defect.detail}" for defect in self._first_others]
-            if self._others > len(self._first_others):
-                parts.append(f"... and {self._others - len(self._first_others)} more")
-            raise DataError(f"{self.source}: {self._records} of {total} images have defects: {'; '.join(parts)}")
+    def add(self, error: UnknownValuesError) -> None:
+        """Add the unknown values of one mask."""
+        self.files.append(error.path)
+        self._known = self._known or error.known
+        for value, pixels in Counter(error.pixels).most_common(MAX_VALUES_OF_MASK):
+            name = error.source.describe([value])
+            if name not in self._pixels and len(self._pixels) >= MAX_VALUES:
+                name = "others"
+            self._pixels[name] += pixels
+            self._masks[name] += 1
 
-    def _describe_unknown(self) -> str:
-        describe = self._first_unknown[0].source.describe
-        values = [
-            f"{describe([value])} ({self._pixels[value]} pixels in {self._masks[value]} masks)"
-            for value in sorted(self._masks)[:_VALUES_SHOWN]
-        ]
-        shown = first_few(values, limit=_VALUES_SHOWN, total=len(self._masks))
-        files = first_few([error.path for error in self._first_unknown], total=self._unknown)
+    def values(self) -> tuple[UnknownValue, ...]:
+        """The values, the most frequent first."""
+        return tuple(UnknownValue(name, pixels, self._masks[name]) for name, pixels in self._pixels.most_common())
+
+    def __str__(self) -> str:
+        values = [f"{value.name} ({value.pixels} pixels in {value.masks} masks)" for value in self.values()]
         return (
-            f"mask values that are not known classes: {shown}, in {files} ({self._first_unknown[0].known}); {NEXT_STEP}"
+            f"mask values that are not known classes: {first_few(values, limit=_VALUES_SHOWN)}, "
+            f"in {first_few(self.files, limit=_DEFECTS_SHOWN)} ({self._known}); {NEXT_STEP}"
         )
+
+
+def refuse_files(source: str, defects: Sequence[Defect], unknown: UnknownValues | None = None, *, total: int) -> None:
+    """Refuse a dataset of `total` images if any has a defect.
+
+    Args:
+        unknown: the unknown values that some of the defects are about.
+
+    Raises:
+        DataError: a single defect as it is; of several their number and the first few.
+    """
+    if len(defects) == 1:
+        raise DefectError.of(defects)
+    if not defects:
+        return
+    added_up = set(unknown.files if unknown else ())
+    others = [defect for defect in defects if defect.file not in added_up]
+    parts = [str(unknown)] if added_up else []
+    parts += [f"{defect.file}: {defect.detail}" for defect in others[:_DEFECTS_SHOWN]]
+    if len(others) > _DEFECTS_SHOWN:
+        parts.append(f"... and {len(others) - _DEFECTS_SHOWN} more")
+    raise DataError(f"{source}: {len(defects)} defects in {total} images: {'; '.join(parts)}")

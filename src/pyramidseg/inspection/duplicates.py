@@ -1,8 +1,8 @@
 """Duplicate images: in one split, in two splits, or nearly identical.
 
 Images are identical if all decoded pixels are; only those of equal size and checksum are compared. They are similar if
-their hashes and thumbnails are (`perceptual_hash`). Neighbouring frames of a video are similar: within a split that is
-a remark, across splits a defect, because a model would be scored on what it was trained on.
+their hashes and thumbnails are (`perceptual_hash`). Neighbouring frames of a video are similar, which is a defect
+across splits only, because a model would be scored on what it was trained on.
 """
 
 import filecmp
@@ -45,21 +45,6 @@ def find_duplicates(table: ImageTable, masks: MaskSource) -> Iterator[Defect]:
                 "split (data.group)"
             )
             yield Defect(DefectKind.LEAK, record.image, detail)
-
-
-def similar_images_remarks(table: ImageTable) -> Iterator[str]:
-    """For each split the number of images that are similar, but not identical, to another one of it."""
-    identical = [index for group in table.same_checksum() for index in group[1:]]
-    for number, split in enumerate(table.splits):
-        members = np.setdiff1d(table.hashed(number), identical)
-        nearest = nearest_hashes(table.hash[members], table.hash[members], skip_same_index=True)
-        similar = np.flatnonzero(nearest >= 0)
-        if len(similar):
-            one, other = (table.records[members[place]].image for place in (similar[0], nearest[similar[0]]))
-            yield (
-                f"{len(similar)} images of split {split} are similar to another one of it, like frames of a video, for "
-                f"example {one} and {other}"
-            )
 
 
 def shared_files(earlier: Sequence[Path], later: Sequence[Path]) -> list[tuple[Path, Path]]:

@@ -7,13 +7,10 @@ At any time only a few images are in memory; 40 bytes are kept of each, and its 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import Defect, DefectKind
-from pyramidseg.base.log import track
-from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.data.channel_statistics import ChannelStatistics, ChannelSums
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.open_dataset import open_with_defects
@@ -23,15 +20,15 @@ from pyramidseg.inspection.dataset_checks import (
     ADD_IMAGES,
     PairCollector,
     find_id_conflicts,
-    find_mixed_dtypes,
     find_outliers,
     missing_classes,
     unmatched_geojson_remarks,
 )
-from pyramidseg.inspection.duplicates import find_duplicates, similar_images_remarks
+from pyramidseg.inspection.defect_summary import UnknownValue
+from pyramidseg.inspection.duplicates import find_duplicates
 from pyramidseg.inspection.image_table import ImageFacts
-from pyramidseg.inspection.inspect_pair import PairInspection, inspect_pair
-from pyramidseg.inspection.proposal import Proposal, UnknownValue, propose
+from pyramidseg.inspection.inspect_pair import PairInspection
+from pyramidseg.inspection.proposal import Proposal, propose
 
 _LOSES_LABELS = {
     DefectKind.BAD_ANNOTATION,
@@ -43,12 +40,6 @@ _LOSES_LABELS = {
 """Defects of files that belong to no record, whose labels might have shown a class."""
 
 USUAL_ORDER = ("train", "val", "test")
-
-MAX_UNKNOWN_VALUES = 1000
-"""Further unknown values are counted together."""
-
-MAX_UNKNOWN_VALUES_OF_MASK = 256
-"""The most frequent unknown values of a mask are counted by value: a photograph among masks has a hundred thousand."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +69,7 @@ class Inspection:
     doubtful_orientations: tuple[Path, ...]
     classes_unclear: bool
     summaries: Mapping[str, SplitSummary]
-    sizes: Mapping[tuple[int, int], int]
+    sizes: Counter[tuple[int, int]]
     channel_groups: tuple[ChannelGroup, ...]
     unknown_values: tuple[UnknownValue, ...]
     samples: tuple[Sample, ...]
@@ -103,31 +94,23 @@ def inspect_dataset(
     dataset = replace(dataset, splits=_in_usual_order(dataset.splits))
     collected = _InspectionCollector(dataset.splits, len(dataset.classes))
     table, records = collected.table, collected.table.records
-    inspect = partial(inspect_pair, masks=dataset.masks, num_classes=len(dataset.classes), channels=dataset.bands)
-    pairs = map_in_threads(inspect, records, workers=workers)
-    for index, pair in enumerate(track(pairs, total=len(records), task="inspecting images and masks")):
-        collected.add(index, pair)
+    collected.inspect(
+        dataset, channels=dataset.bands, decode_images=True, workers=workers, task="inspecting images and masks"
+    )
     found += [
         *find_id_conflicts(dataset.splits),
         *dict.fromkeys(collected.defects),
-        *collected.exif.defects(),
-        *find_mixed_dtypes(table),
+        *collected.defects_across_pairs(dataset.source),
         *find_outliers(table),
         *find_duplicates(table, dataset.masks),
     ]
-    if contradiction := collected.palettes.contradiction():
-        found.append(Defect(DefectKind.UNCLEAR_CLASSES, Path(dataset.source), contradiction))
-    remarks = [
-        *similar_images_remarks(table),
-        *collected.exif.remarks(),
-        *unmatched_geojson_remarks(records, dataset.masks),
-    ]
+    remarks = [*collected.exif.remarks(), *unmatched_geojson_remarks(records, dataset.masks)]
     classes_unclear = any(defect.kind is DefectKind.UNCLEAR_CLASSES for defect in found)
     if not classes_unclear:
         empty, uncertain = _empty_classes(dataset, collected.statistics, labels_lost=labels_lost)
         found += empty
         remarks += uncertain
-    unknown_values = collected.unknown_values()
+    unknown_values = collected.unknown.values()
     return Inspection(
         dataset=dataset,
         defects=tuple(found),
@@ -149,21 +132,13 @@ class _InspectionCollector(PairCollector):
     def __init__(self, splits: Mapping[str, tuple[Record, ...]], num_classes: int) -> None:
         super().__init__(splits, num_classes)
         self.samples = SampleSelector(num_classes, len(self.table.records))
-        self.defects: list[Defect] = []
         self.sizes: Counter[tuple[int, int]] = Counter()
         self._images: Counter[tuple[str, int]] = Counter()
         self._sums: dict[tuple[str, int], list[ChannelSums]] = {}
-        self._unknown_pixels: Counter[str] = Counter()
-        self._unknown_masks: Counter[str] = Counter()
 
     def add(self, index: int, pair: PairInspection) -> None:
         """Add one pair."""
         super().add(index, pair)
-        self.defects += pair.defects
-        if pair.unknown_values is not None:
-            describe = pair.unknown_values.source.describe
-            for value, pixels in Counter(pair.unknown_values.pixels).most_common(MAX_UNKNOWN_VALUES_OF_MASK):
-                self._add_unknown(describe([value]), pixels)
         if pair.image is not None:
             self.sizes[pair.image.height, pair.image.width] += 1
             self._add_channels(pair.image)
@@ -176,18 +151,6 @@ class _InspectionCollector(PairCollector):
             ChannelGroup(key[0], images, tuple(band.statistics() for band in self._sums[key]))
             for key, images in self._images.most_common()
         )
-
-    def unknown_values(self) -> tuple[UnknownValue, ...]:
-        """Values that are not known classes over all masks, the most frequent first."""
-        return tuple(
-            UnknownValue(name, pixels, self._unknown_masks[name]) for name, pixels in self._unknown_pixels.most_common()
-        )
-
-    def _add_unknown(self, name: str, pixels: int) -> None:
-        if name not in self._unknown_pixels and len(self._unknown_pixels) >= MAX_UNKNOWN_VALUES:
-            name = "others"
-        self._unknown_pixels[name] += pixels
-        self._unknown_masks[name] += 1
 
     def _add_channels(self, image: ImageFacts) -> None:
         assert image.pixels is not None

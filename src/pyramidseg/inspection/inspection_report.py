@@ -2,34 +2,28 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import numpy as np
 import yaml
 
 from pyramidseg.base.defects import DESCRIPTIONS, Defect, DefectKind
 from pyramidseg.base.errors import OutputError
 from pyramidseg.base.files import write_json, write_text
 from pyramidseg.base.version import __version__
-from pyramidseg.data.channel_statistics import ChannelStatistics
 from pyramidseg.inspection.inspect_dataset import Inspection
 from pyramidseg.inspection.proposal import Proposal
-from pyramidseg.report.figures import BLUE, STYLE, new_figure, render_figure
-from pyramidseg.report.page import css_color, read_template, render_page, svg_uri
+from pyramidseg.report.page import css_color, read_template, render_page
 
 PAGE, TABLE, DATASET, SETTINGS = "inspection.html", "inspection.json", "dataset.yaml", "settings.yaml"
 
 MAX_SHOWN = 100
 """Defects of one kind on the page; inspection.json has all of them."""
 
-MAX_POINTS = 400
-"""Different image sizes in the plot; of more, the most frequent."""
-
-RGB = ("#d1495b", "#3a9d5d", "#3d7dca")
+SIZES_SHOWN = 12
+"""Different image sizes on the page; of more, the most frequent."""
 
 
 def check_output_folder(folder: Path, *, overwrite: bool) -> None:
@@ -121,7 +115,6 @@ def to_json(inspection: Inspection) -> dict[str, Any]:
             "dataset": dict(inspection.proposal.dataset),
             "remarks": list(inspection.proposal.remarks),
             "settings": dict(inspection.proposal.settings),
-            "class_weights": list(inspection.proposal.class_weights),
         },
     }
 
@@ -143,8 +136,7 @@ def render_inspection(inspection: Inspection, folder: Path) -> str:
         max_shown=MAX_SHOWN,
         table=TABLE,
         colors=[(name, css_color(color)) for name, color in classes],
-        sizes=svg_uri(plot_sizes(inspection.sizes)) if len(inspection.sizes) > 1 else "",
-        histograms=[_histogram(group.channels) for group in inspection.channel_groups],
+        sizes=inspection.sizes.most_common(SIZES_SHOWN),
         facts={
             "source": dataset.source,
             "layout": dataset.layout,
@@ -156,51 +148,12 @@ def render_inspection(inspection: Inspection, folder: Path) -> str:
     )
 
 
-def plot_sizes(sizes: Mapping[tuple[int, int], int]) -> bytes:
-    """SVG of the image sizes by (height, width); the area of a point follows its number of images."""
-    frequent = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:MAX_POINTS]
-    heights, widths = zip(*(size for size, _ in frequent), strict=True)
-    images = np.array([count for _, count in frequent])
-    with matplotlib.rc_context(STYLE):
-        figure = new_figure(4.4, 3.1)
-        axes = figure.subplots()
-        axes.scatter(widths, heights, s=12 + 140 * images / images.max(), color=BLUE, alpha=0.5, clip_on=False)
-        axes.set(xlabel="width", ylabel="height", xlim=(0, 1.05 * max(widths)), ylim=(0, 1.05 * max(heights)))
-        axes.grid()
-        return render_figure(figure, "svg")
-
-
-def plot_histogram(channels: Sequence[Sequence[int]]) -> bytes:
-    """SVG of the histogram of each channel, as square roots of counts; three channels are drawn as red, green, blue.
-
-    Black and white, of which many images have very many pixels, may exceed the axis.
-    """
-    with matplotlib.rc_context(STYLE):
-        figure = new_figure(4.4, 1.8)
-        axes = figure.subplots()
-        top = 0.0
-        for counts, color in zip(channels, RGB if len(channels) == 3 else [BLUE] * len(channels), strict=True):
-            heights = np.sqrt(np.asarray(counts, np.float64))
-            top = max(top, float(heights[1:-1].max(initial=0)))
-            axes.stairs(heights, fill=True, color=color, alpha=0.25)
-            axes.stairs(heights, color=color, linewidth=1)
-        axes.set(xlim=(0, max(map(len, channels))), ylim=(0, 1.05 * top or 1), xticks=[], yticks=[])
-        axes.spines["left"].set_visible(False)
-        return render_figure(figure, "svg")
-
-
 def by_kind(defects: Iterable[Defect]) -> dict[DefectKind, list[Defect]]:
     """Defects grouped by kind, in the order of `DefectKind`."""
     found: dict[DefectKind, list[Defect]] = {kind: [] for kind in DefectKind}
     for defect in defects:
         found[defect.kind].append(defect)
     return {kind: some for kind, some in found.items() if some}
-
-
-def _histogram(channels: Iterable[ChannelStatistics]) -> str:
-    """Data URI of the histogram of the first three channels; empty for floating-point images, which have none."""
-    counts = [channel.histogram for channel in channels if channel.count and channel.histogram][:3]
-    return svg_uri(plot_histogram(counts)) if counts else ""
 
 
 def _digest(content: bytes) -> str:

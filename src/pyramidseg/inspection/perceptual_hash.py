@@ -55,14 +55,11 @@ def thumbnail_correlation(one: NDArray[Any], other: NDArray[Any]) -> float:
 
 
 def nearest_hashes(
-    queries: NDArray[np.uint64], pool: NDArray[np.uint64], *, max_bits: int = MAX_BITS, skip_same_index: bool = False
+    queries: NDArray[np.uint64], pool: NDArray[np.uint64], *, max_bits: int = MAX_BITS
 ) -> NDArray[np.int64]:
     """Index of the nearest hash in the pool for each query, the first of equally near ones.
 
     Compares all pairs: ten thousand million take about 10 seconds, and decoding a hundred thousand images minutes.
-
-    Args:
-        skip_same_index: queries and pool are the same array, and no hash is compared with itself.
 
     Returns:
         (queries,); -1 if all hashes differ in more than `max_bits`.
@@ -72,8 +69,6 @@ def nearest_hashes(
     for start in range(0, len(queries) if len(pool) else 0, rows):
         apart = np.bitwise_count(queries[start : start + rows, None] ^ pool)
         row = np.arange(len(apart))
-        if skip_same_index:
-            apart[row, row + start] = 65
         best = apart.argmin(axis=1)
         nearest[start : start + rows] = np.where(apart[row, best] <= max_bits, best, -1)
     return nearest

@@ -1,17 +1,17 @@
 """Proposals of an inspection: a dataset file with everything that was recognised, and settings that fit the images."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import yaml
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.data.records import Dataset
-from pyramidseg.inspection.class_statistics import SplitStatistics, SplitSummary
+from pyramidseg.formats.yaml_proposal import yaml_lines
+from pyramidseg.inspection.class_statistics import SplitStatistics
+from pyramidseg.inspection.defect_summary import UnknownValue
 from pyramidseg.inspection.image_table import ImageTable
 
 COARSEST_STRIDE = 32
@@ -25,15 +25,6 @@ MAX_IGNORED_SHARE, MAX_IGNORED_VALUES = 0.01, 32
 
 
 @dataclass(frozen=True)
-class UnknownValue:
-    """A mask value that is not a known class; `name` is a number, a colour or a name."""
-
-    name: str
-    pixels: int
-    masks: int
-
-
-@dataclass(frozen=True)
 class Proposal:
     """Files and settings that fit a dataset.
 
@@ -41,23 +32,15 @@ class Proposal:
         dataset: content of a dataset file; empty for a `Dataset` made in Python.
         remarks: what users should check in it; written as comments.
         settings: by section, for `train --config`.
-        class_weights: square roots of median frequency over class frequency, as training computes them.
     """
 
     dataset: Mapping[str, Any]
     remarks: tuple[str, ...]
     settings: Mapping[str, Mapping[str, Any]]
-    class_weights: tuple[float, ...]
 
     def dataset_yaml(self) -> str:
         """The dataset file: remarks, then one key a line and one class a line."""
-        lines = [f"# {remark}" for remark in self.remarks]
-        for key, value in self.dataset.items():
-            if key == "classes":
-                lines += ["classes:", *(f"- {_flow(entry)}" for entry in value)]
-            else:
-                lines.append(f"{key}: {_flow(value)}")
-        return "\n".join(lines) + "\n"
+        return "\n".join([*(f"# {remark}" for remark in self.remarks), *yaml_lines(self.dataset)]) + "\n"
 
 
 def propose(
@@ -67,10 +50,9 @@ def propose(
     defects: Sequence[Defect],
     unknown_values: Sequence[UnknownValue],
 ) -> Proposal:
-    """Propose a dataset file, settings and class weights from the results of an inspection."""
-    train = next(iter(statistics.values())).summary() if statistics else None
+    """Propose a dataset file and settings from the results of an inspection."""
     content, remarks = _propose_dataset(dataset, statistics, defects, unknown_values)
-    return Proposal(content, remarks, propose_settings(table), propose_weights(train) if train else ())
+    return Proposal(content, remarks, propose_settings(table))
 
 
 def propose_settings(table: ImageTable) -> dict[str, dict[str, Any]]:
@@ -92,25 +74,6 @@ def propose_settings(table: ImageTable) -> dict[str, dict[str, Any]]:
     usual = int(channels[counts.argmax()])
     settings: dict[str, dict[str, Any]] = {"data": {"crop": crop}, "loss": {"class_weights": "sqrt_median_frequency"}}
     return {"model": {"in_channels": usual}, **settings} if usual != 3 else settings
-
-
-def propose_weights(train: SplitSummary) -> tuple[float, ...]:
-    """The weights of `loss.class_weights=sqrt_median_frequency`; 1 for a class that does not occur."""
-    frequency = np.array(train.pixels) / np.maximum(1, train.presence_pixels)
-    occurs = frequency > 0
-    weights = np.ones(len(frequency))
-    if occurs.any():
-        weights[occurs] = np.sqrt(np.median(frequency[occurs]) / frequency[occurs])
-    return tuple(weights.tolist())
-
-
-def sequence_pattern(ids: Sequence[str]) -> str | None:
-    """A pattern for `data.group`: the part of an id before its last number; None if that does not form groups."""
-    pattern = r"^(.*?)[-_ ]?\d+$"
-    names = [match[1] for name in ids if (match := re.match(pattern, name))]
-    if len(names) < len(ids) or not 2 <= len(set(names)) <= len(names) / 2:
-        return None
-    return pattern
 
 
 def _propose_dataset(
@@ -139,12 +102,4 @@ def _propose_dataset(
     elif unknown_values:
         names = [value.name for value in unknown_values[:MAX_IGNORED_VALUES]]
         remarks.append(f"not known classes, but too frequent to be ignored automatically: {', '.join(names)}")
-    ids = [record.id for records in dataset.splits.values() for record in records]
-    if "val_share" in content and "group" not in content and (pattern := sequence_pattern(ids)):
-        remarks.append(f"if images whose names differ only in a number belong together, add group: {pattern!r}")
     return content, tuple(remarks)
-
-
-def _flow(value: object) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
-    return text.removesuffix("...\n").strip()

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ import numpy as np
 from pyramidseg.base.config import Channels
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.log import track
-from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.result_cache import ResultCache, digest, file_state, user_cache
 from pyramidseg.base.text import first_few
 from pyramidseg.data.records import Dataset, MaskSource, Record
@@ -22,13 +19,11 @@ from pyramidseg.inspection.dataset_checks import (
     ADD_IMAGES,
     PairCollector,
     find_id_conflicts,
-    find_mixed_dtypes,
     missing_classes,
     unmatched_geojson_remarks,
 )
-from pyramidseg.inspection.defect_summary import DefectSummary
+from pyramidseg.inspection.defect_summary import refuse_files
 from pyramidseg.inspection.duplicates import shared_files
-from pyramidseg.inspection.inspect_pair import inspect_pair
 
 
 @dataclass(frozen=True)
@@ -81,25 +76,17 @@ def check_dataset(
 def _check(
     dataset: Dataset, listed: dict[str, tuple[Record, ...]], *, channels: Channels | None, workers: int | None
 ) -> DatasetSummary:
-    collected, summary = PairCollector(listed, len(dataset.classes)), DefectSummary(dataset.source)
-    records = collected.table.records
-    all_ignored: list[Path] = []
-    inspect = partial(
-        inspect_pair, masks=dataset.masks, num_classes=len(dataset.classes), channels=channels, decode_image=False
+    collected = PairCollector(listed, len(dataset.classes))
+    collected.inspect(
+        dataset, channels=channels, decode_images=False, workers=workers, task="checking images and masks"
     )
-    pairs = map_in_threads(inspect, records, workers=workers)
-    for number, pair in enumerate(track(pairs, total=len(records), task="checking images and masks")):
-        collected.add(number, pair)
-        # Some masks without a class are harmless.
-        all_ignored += [defect.file for defect in pair.defects if defect.kind is DefectKind.ALL_IGNORED]
-        refused = [defect for defect in pair.defects if defect.kind is not DefectKind.ALL_IGNORED]
-        summary.add(refused, pair.unknown_values)
-    repeated = (defect for defect in find_id_conflicts(listed) if defect.kind is DefectKind.REPEATED_ID)
-    for defect in (*repeated, *collected.exif.defects(), *find_mixed_dtypes(collected.table)):
-        summary.add([defect])
-    summary.raise_if_any(len(records))
-    if contradiction := collected.palettes.contradiction():
-        raise DataError(f"{dataset.source}: {contradiction}")
+    records = collected.table.records
+    # Some masks without a class are harmless.
+    all_ignored = [defect.file for defect in collected.defects if defect.kind is DefectKind.ALL_IGNORED]
+    refused = [defect for defect in collected.defects if defect.kind is not DefectKind.ALL_IGNORED]
+    refused += [defect for defect in find_id_conflicts(listed) if defect.kind is DefectKind.REPEATED_ID]
+    refused += collected.defects_across_pairs(dataset.source)
+    refuse_files(dataset.source, refused, collected.unknown, total=len(records))
     summaries = {split: statistics.summary() for split, statistics in collected.statistics.items()}
     notes = [*_absent_classes(dataset, summaries), *collected.exif.remarks()]
     if all_ignored:

@@ -12,7 +12,7 @@ from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES
 from pyramidseg.formats.paired import IMAGE_FOLDERS, MASK_FOLDERS
 from pyramidseg.images.decode import check_channels, read_header
 from pyramidseg.images.image_files import list_images
-from pyramidseg.inspection.defect_summary import DefectSummary
+from pyramidseg.inspection.defect_summary import refuse_files
 
 DEFAULT_VAL_SHARE = 0.1
 
@@ -114,7 +114,7 @@ def check_images(data: ImageFolders, *, channels: int) -> None:
         DataError: some images cannot be used; the message names the first few and the total number.
     """
     entries = [entry for images in data.splits.values() for entry in images]
-    defects = DefectSummary(data.source)
+    defects: list[Defect] = []
 
     def check(entry: LabelledImage) -> tuple[Defect, ...]:
         try:
@@ -124,8 +124,8 @@ def check_images(data: ImageFolders, *, channels: int) -> None:
         return ()
 
     for found in track(map_in_threads(check, entries), total=len(entries), task="checking images"):
-        defects.add(found)
-    defects.raise_if_any(len(entries))
+        defects += found
+    refuse_files(data.source, defects, total=len(entries))
 
 
 def _refuse_masks(folder: Path, classes: tuple[str, ...]) -> None:
