@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pyramidseg.annotations.contours import Region, Ring, doubled_area, find_regions, number_regions
-from pyramidseg.annotations.polygons import Location, Polygons, rasterise
+from pyramidseg.annotations.polygons import Location, Shape, rasterise
 
 HERE = Location(Path("labels.png"))
 
@@ -20,7 +20,7 @@ label_maps = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4)).
 
 
 def drawn(regions: list[Region], labels: np.ndarray) -> np.ndarray:
-    shapes = [Polygons(region.value, [[ring.astype(np.float64) for ring in region.rings]]) for region in regions]
+    shapes = [Shape(region.value, [[ring.astype(np.float64) for ring in region.rings]]) for region in regions]
     return rasterise(shapes, height=labels.shape[0], width=labels.shape[1], where=HERE)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import Location, rasterise
+from pyramidseg.annotations.polygons import Location, Shape, rasterise
 from pyramidseg.annotations.run_lengths import decode_run_lengths
 from pyramidseg.base.defects import DefectError
 
@@ -18,8 +18,8 @@ WHERE = Location(Path("a.json"), "annotation 7")
 
 
 def decoded(counts: object, height: int, width: int) -> NDArray[np.bool_]:
-    runs = decode_run_lengths(1, counts, height=height, width=width, where=WHERE)
-    return rasterise([runs], height=height, width=width, where=WHERE) == 1
+    runs = decode_run_lengths(counts, height=height, width=width, where=WHERE)
+    return rasterise([Shape(1, runs)], height=height, width=width, where=WHERE) == 1
 
 
 def lengths(pixels: NDArray[np.bool_]) -> list[int]:

@@ -9,9 +9,9 @@ from PIL import Image
 from made_files import write
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.data.image_mask_checks import ExifStatus, exif_status, is_resizable, size_mismatch
-from pyramidseg.data.records import Record, ValueSource
-from pyramidseg.formats.labelme_masks import LabelMeMasks
-from pyramidseg.formats.yolo_masks import YoloMasks
+from pyramidseg.data.records import Record
+from pyramidseg.formats import labelme, yolo_masks
+from pyramidseg.formats.region_masks import Objects, RegionMasks
 
 SIDE = st.integers(1, 3000)
 
@@ -91,14 +91,21 @@ def test_outlines_have_no_exif_tag(tmp_path: Path) -> None:
     assert exif_status(Record("a", record.image, tmp_path / "a.json"), (6, 8), 3) is ExifStatus.CONSISTENT
 
 
+def no_regions(object: object, size: object, where: object) -> tuple[()]:
+    return ()
+
+
 @pytest.mark.parametrize("tag", [1, 3, 6])
-@pytest.mark.parametrize(("name", "values"), [("a.txt", YoloMasks({}, ())), ("a.json", LabelMeMasks({}, ()))])
-def test_outlines_without_a_size_fit_any_orientation(tmp_path: Path, name: str, values: ValueSource, tag: int) -> None:
+@pytest.mark.parametrize(("name", "objects"), [("a.txt", yolo_masks.objects), ("a.json", labelme._objects)])
+def test_outlines_without_a_size_fit_any_orientation(
+    tmp_path: Path, name: str, objects: Callable[[Record], Objects], tag: int
+) -> None:
     record = Record("a", pair(tmp_path, tag, 1).image, write(tmp_path / name, "{}"))
+    values = RegionMasks(objects, no_regions, {}, ())
     assert exif_status(record, (8, 6), tag, values) is (ExifStatus.CONSISTENT if tag == 1 else ExifStatus.UNVERIFIED)
 
 
 def test_outlines_with_a_size_are_consistent(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.json", '{"imageHeight": 8, "imageWidth": 6}')
+    file = write(tmp_path / "a.json", '{"imageHeight": 8, "imageWidth": 6, "shapes": []}')
     record = Record("a", pair(tmp_path, 6, 1).image, file)
-    assert exif_status(record, (8, 6), 6, LabelMeMasks({}, ())) is ExifStatus.CONSISTENT
+    assert exif_status(record, (8, 6), 6, RegionMasks(labelme._objects, no_regions, {}, ())) is ExifStatus.CONSISTENT

@@ -88,7 +88,10 @@ class TestLayouts:
     def test_a_folder_for_each_split(self, tmp_path: Path) -> None:
         for split in ("train", "valid", "test"):
             add(tmp_path / split, "a", "b")
-        assert ids(opened(tmp_path)) == {split: ["a", "b"] for split in ("train", "val", "test")}
+        assert ids(opened(tmp_path)) == {
+            split: [f"{folder}/a", f"{folder}/b"]
+            for split, folder in (("train", "train"), ("val", "valid"), ("test", "test"))
+        }
 
     def test_files_in_a_folder_of_their_own(self, tmp_path: Path) -> None:
         for name in ("a", "b"):
@@ -108,7 +111,7 @@ class TestLayouts:
         image(tmp_path / "c.jpg")
         dataset = opened(tmp_path)
         assert all_ids(dataset) == ["a", "b"]
-        assert has_note(dataset, "1 images, such as", "c.jpg", "have no LabelMe file")
+        assert has_note(dataset, "1 images, such as", "c.jpg", "are in no annotation file")
 
     def test_other_json_files_are_left_out_with_a_note(self, tmp_path: Path) -> None:
         add(tmp_path, "a", "b")
@@ -155,7 +158,7 @@ class TestShapes:
     def test_shapes_without_an_area_are_counted_and_not_drawn(self, tmp_path: Path) -> None:
         lines = [shape("fig", (0, 0), (9, 7), kind=kind) for kind in ("line", "linestrip", "point", "line")]
         assert not drawn(tmp_path, *lines).any()
-        assert has_note(opened(tmp_path), "shapes without an area are not drawn (1 point, 2 line, 1 linestrip)")
+        assert has_note(opened(tmp_path), "objects without an outline are not drawn (2 line, 1 linestrip, 1 point)")
 
     def test_labels_of_labelme_for_background_and_for_nothing(self, tmp_path: Path) -> None:
         found = drawn(
@@ -213,7 +216,7 @@ class TestDefects:
                 "is larger than the image",
             ),
             (square("fig", -1e9, 0, 3, 3), "is far outside the image of 8 x 10 pixels"),
-            (shape("fig", (0, 0), (1e308, 0), kind="circle"), "is far outside"),
+            (shape("fig", (0, 0), (1e308, 0), kind="circle"), "its centre and radii have to be finite"),
             (shape("fig", (0, 0), (4, 9), kind="rectangle"), r"the point \(4, 9\) is far outside"),
             ({"points": [[0, 0], [1, 1], [2, 0]]}, "has no label"),
             ({"label": 7, "points": []}, "has the label 7, where text on one line is needed"),
@@ -229,14 +232,17 @@ class TestDefects:
     def test_all_flaws_of_a_file_are_named(self, tmp_path: Path) -> None:
         bad = [shape("fig", (0, 0), (4, 4)), square("fig", 0, 0, 4, 4), {"points": []}]
         add(tmp_path, "a", "b")
-        labelme(tmp_path / "a.json", *bad, imageHeight=7.5)
+        labelme(tmp_path / "a.json", *bad)
         dataset = opened(tmp_path)
         with pytest.raises(DefectError) as caught:
-            dataset.masks.read(next(record for some in dataset.splits.values() for record in some if record.id == "a"))
-        size, corners, label = (defect.detail for defect in caught.value.defects)
-        assert "have to be whole numbers from 1" in size
+            mask_of(dataset, "a")
+        corners, label = (defect.detail for defect in caught.value.defects)
         assert "shape 0: a polygon needs at least 3 points, but has 2" in corners
         assert "shape 2: has no label" in label
+
+    def test_size_that_is_no_whole_number_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(DefectError, match="imageHeight and imageWidth have to be whole numbers from 1"):
+            drawn(tmp_path, imageHeight=7.5)
 
     def test_size_that_contradicts_the_image_names_the_json_file(self, tmp_path: Path) -> None:
         add(tmp_path, "a", "b")
@@ -302,7 +308,7 @@ class TestDefects:
         labelme(tmp_path / "a.json", imagePath="IMG_0001.jpg")
         dataset = opened(tmp_path)
         assert all_ids(dataset) == ["a", "b"]
-        assert has_note(dataset, "1 files name an image (imagePath) that does not exist")
+        assert has_note(dataset, "1 images, such as 'IMG_0001.jpg', are not in the dataset")
 
     def test_file_of_two_images_is_a_defect(self, tmp_path: Path) -> None:
         add(tmp_path, "a", "b", "c")

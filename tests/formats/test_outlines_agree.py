@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from made_files import image, opened, write
-from pyramidseg.annotations.polygons import Location, Polygons, rasterise
+from pyramidseg.annotations.polygons import Location, Shape, rasterise
 
 HEIGHT, WIDTH = 40, 64
 NAMES = ("car", "tree")
@@ -25,7 +25,7 @@ def outlines(seed: int) -> Outlines:
         centre = rng.uniform((10, 10), (WIDTH - 10, HEIGHT - 10))
         corners = centre + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
         found.append((int(rng.integers(2)), corners.clip(0, (WIDTH, HEIGHT))))
-    shapes = [Polygons(1, [[corners]]) for _, corners in found]
+    shapes = [Shape(1, [[corners]]) for _, corners in found]
     areas = [rasterise([shape], height=HEIGHT, width=WIDTH, where=Location(Path())).sum() for shape in shapes]
     return [found[index] for index in np.argsort(areas)[::-1]]
 

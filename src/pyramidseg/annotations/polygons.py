@@ -1,4 +1,4 @@
-"""Rasterise polygons, discs and runs of pixels to masks.
+"""Rasterise polygons and runs of pixels to masks.
 
 Coordinates are in pixels, x to the right and y down, and (0, 0) is the outer corner of the first pixel, as in COCO,
 LabelMe and YOLO: the centre of the pixel in row r and column c is (c + 0.5, r + 0.5). A pixel belongs to a polygon if
@@ -44,8 +44,19 @@ class Location(NamedTuple):
         return DefectError(DefectKind.BAD_ANNOTATION, self.file, f"{self.item}: {detail}" if self.item else detail)
 
 
-class Polygons(NamedTuple):
-    """A shape that is the union of its parts; a part has one or more rings, even-odd, so that inner rings are holes.
+class Runs(NamedTuple):
+    """Runs of pixels numbered down the columns, each from `starts` up to but not including `ends`."""
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+
+Area = Sequence[Sequence[Ring]] | Runs
+"""Runs of pixels, or a union of polygons, each of one or more rings, even-odd, so that inner rings are holes."""
+
+
+class Shape(NamedTuple):
+    """An area to be drawn.
 
     Attributes:
         value: written to the mask.
@@ -53,20 +64,8 @@ class Polygons(NamedTuple):
     """
 
     value: int
-    parts: Sequence[Sequence[Ring]]
+    area: Area
     layer: int = 0
-
-
-class Runs(NamedTuple):
-    """A shape as runs of pixels numbered down the columns, each from `starts` up to but not including `ends`."""
-
-    value: int
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    layer: int = 0
-
-
-Shape = Polygons | Runs
 
 
 def rasterise(shapes: Sequence[Shape], *, height: int, width: int, where: Location) -> NDArray[np.uint16]:
@@ -81,20 +80,20 @@ def rasterise(shapes: Sequence[Shape], *, height: int, width: int, where: Locati
     Raises:
         DataError: `MAX_CROSSINGS` or `MAX_DRAWN` is exceeded.
     """
-    polygons = [(index, shape) for index, shape in enumerate(shapes) if isinstance(shape, Polygons)]
-    others = [(index, shape) for index, shape in enumerate(shapes) if isinstance(shape, Runs)]
+    areas = [(index, shape.area) for index, shape in enumerate(shapes)]
+    polygons = [(index, area) for index, area in areas if not isinstance(area, Runs)]
+    others = [(index, area) for index, area in areas if isinstance(area, Runs)]
     starts, ends, owners = _polygon_runs(polygons, height=height, width=width, where=where)
     starts = np.concatenate([starts, *(runs.starts for _, runs in others)])
     ends = np.concatenate([ends, *(runs.ends for _, runs in others)])
     owners = np.concatenate([owners, *(np.full(len(runs.starts), index) for index, runs in others)])
-    areas = np.bincount(owners, weights=ends - starts, minlength=len(shapes))
-    if areas.sum() > MAX_DRAWN:
+    sizes = np.bincount(owners, weights=ends - starts, minlength=len(shapes))
+    if sizes.sum() > MAX_DRAWN:
         raise where.error(
-            f"{len(shapes)} shapes cover {areas.sum():.0f} pixels in total, but the limit is {MAX_DRAWN}; remove shapes"
+            f"{len(shapes)} shapes cover {sizes.sum():.0f} pixels in total, but the limit is {MAX_DRAWN}; remove shapes"
         )
-    drawn = np.lexsort(
-        (-areas, np.array([shape.layer for shape in shapes]))
-    )  # stable: shapes of equal size keep their order
+    layers = np.array([shape.layer for shape in shapes])
+    drawn = np.lexsort((-sizes, layers))  # stable: shapes of equal size keep their order
     place = np.empty(len(shapes), np.int64)
     place[drawn] = np.arange(len(shapes))
     order = np.argsort(place[owners], kind="stable")
@@ -161,37 +160,22 @@ def _far(points: Ring, height: int, width: int) -> NDArray[np.bool_]:
     return outside
 
 
-def disc(value: int, x: float, y: float, radius: float, *, height: int, width: int, layer: int = 0) -> Runs:
-    """The pixels whose centres are inside a circle."""
-    columns = np.arange(width)
-    distance: NDArray[np.float64] = np.abs(columns + 0.5 - x)
-    met = distance < radius
-    with np.errstate(over="ignore"):
-        half = np.sqrt(radius - distance[met]) * np.sqrt(radius + distance[met])  # the product could overflow
-        starts = columns[met] * height + _first_centre_from(y - half, height)
-        ends = columns[met] * height + _first_centre_from(y + half, height)
-    return Runs(value, starts, ends, layer)
-
-
-def runs_of_pixels(
-    value: int, pixels: NDArray[np.bool_], *, top: int, left: int, height: int, width: int, layer: int = 0
-) -> Runs:
-    """The True pixels of an array placed at the image's pixel (top, left), clipped to the image."""
-    cut = pixels[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
-    changes = np.diff(np.pad(cut.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    first = max(0, left) * height + max(0, top)
+def runs_of_pixels(pixels: NDArray[np.bool_], *, top: int = 0, left: int = 0, height: int) -> Runs:
+    """The True pixels of an array whose first pixel is the image's pixel (top, left), and which is inside the image."""
+    changes = np.diff(np.pad(pixels.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    first = left * height + top
     starts, ends = (column * height + row + first for column, row in (np.nonzero(changes == step) for step in (1, -1)))
-    return Runs(value, starts, ends, layer)
+    return Runs(starts, ends)
 
 
 def _polygon_runs(
-    polygons: Sequence[tuple[int, Polygons]], *, height: int, width: int, where: Location
+    polygons: Sequence[tuple[int, Sequence[Sequence[Ring]]]], *, height: int, width: int, where: Location
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Starts and ends of all runs, and the index of the shape that each belongs to.
 
     A run is what is between two successive crossings of an outline with the line through the centres of a column.
     """
-    parts = [(owner, part) for owner, shape in polygons for part in shape.parts]
+    parts = [(owner, part) for owner, area in polygons for part in area]
     rings = [ring for _, part in parts for ring in part]
     if not rings:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)

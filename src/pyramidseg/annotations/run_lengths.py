@@ -18,7 +18,7 @@ _MORE, _SIGN, _BITS = 0b100000, 0b10000, 5
 _LONGEST = 7  # characters of one length: 35 bits; lengths are below 2**31
 
 
-def decode_run_lengths(value: int, counts: object, *, height: int, width: int, where: Location, layer: int = 0) -> Runs:
+def decode_run_lengths(counts: object, *, height: int, width: int, where: Location) -> Runs:
     """Decode a run-length encoding, `counts` being a list of lengths or COCO's compressed string.
 
     Raises:
@@ -32,7 +32,7 @@ def decode_run_lengths(value: int, counts: object, *, height: int, width: int, w
         )
     borders = np.cumsum(lengths)
     ends = borders[1::2]
-    return Runs(value, borders[::2][: len(ends)], ends, layer)
+    return Runs(borders[::2][: len(ends)], ends)
 
 
 def _listed(counts: object, *, where: Location) -> NDArray[np.int64]:

@@ -8,7 +8,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -104,22 +103,12 @@ class JsonSlices:
         status = path.stat()
         return cls(path, status.st_size, status.st_mtime_ns, np.array(starts, np.int64), np.array(ends, np.int64))
 
-    def read(self, indices: Sequence[int]) -> list[Any]:
+    def read(self, indices: Sequence[int]) -> list[bytes]:
         """Read some of the values.
 
         Raises:
             DefectError: the file has changed, or the values have more than `MAX_TOGETHER` bytes.
         """
-        with self._opened(indices) as file:
-            return [self._read_one(file, index) for index in indices]
-
-    def read_bytes(self, indices: Sequence[int]) -> bytes:
-        """Some of the values as they are in the file, one after another; see `read`."""
-        with self._opened(indices) as file:
-            return b"".join(self._bytes(file, index) for index in indices)
-
-    @contextmanager
-    def _opened(self, indices: Sequence[int]) -> Iterator[IO[bytes]]:
         if sum(int(self.ends[index] - self.starts[index]) for index in indices) > MAX_TOGETHER:
             raise _flaw(self.path, f"more than {MAX_TOGETHER // 2**20} MB of annotations for one image; simplify them")
         try:
@@ -127,7 +116,7 @@ class JsonSlices:
                 status = os.fstat(file.fileno())
                 if (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns):
                     raise _flaw(self.path, "has changed since the dataset was opened; start again")
-                yield file
+                return [self._bytes(file, index) for index in indices]
         except OSError as error:
             raise _unreadable(self.path, error) from None
 
@@ -135,11 +124,17 @@ class JsonSlices:
         file.seek(self.starts[index])
         return file.read(self.ends[index] - self.starts[index])
 
-    def _read_one(self, file: IO[bytes], index: int) -> Any:
-        try:
-            return json.loads(self._bytes(file, index))
-        except (ValueError, RecursionError):
-            raise _flaw(self.path, f"no longer readable as JSON (byte {self.starts[index]})") from None
+
+def parse_again(data: str | bytes, file: Path) -> Any:
+    """The value of JSON that could be read before.
+
+    Raises:
+        DefectError: it cannot be read any more.
+    """
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise _flaw(file, "no longer readable as JSON; start again") from None
 
 
 def _members(text: "_Text") -> Iterator[Member]:

@@ -11,7 +11,7 @@ A function `write` belongs in this module.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +19,12 @@ from xml.parsers import expat
 
 import numpy as np
 
-from pyramidseg.annotations.polygons import Location, parse_ring
+from pyramidseg.annotations.polygons import Location, Runs, parse_ring, runs_of_pixels
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.safe_paths import is_valid_name, open_regular, short
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
-from pyramidseg.formats.paths import content, subfolders
-from pyramidseg.formats.regions import Entry, Listing, PlacedMask, Region, RegionReader, Size, ellipse, region_dataset
+from pyramidseg.formats.region_masks import Region, Size, ellipse, numbered
+from pyramidseg.formats.regions import Entry, Listing, ToolExport, export_files, region_dataset
 
 FILE = "annotations.xml"
 
@@ -32,36 +32,25 @@ _DRAWN = ("polygon", "mask", "ellipse")
 _WITHOUT_AREA = ("box", "polyline", "points", "cuboid", "skeleton")
 _MAX_DEPTH = 20
 _FIRST_BYTES = 2**12
-_MAX_FILES = 200
 _CHUNK = 2**20
 _ROOT = re.compile(rb"<annotations[\s>]")
 
 
-class CvatFiles(NamedTuple):
-    """The XML files of a folder."""
-
-    root: Path
-    splits: SplitNames
-    files: tuple[Path, ...]
-
-
-def detect(folder: Path, splits: SplitNames) -> CvatFiles | None:
+def detect(folder: Path, splits: SplitNames) -> ToolExport | None:
     """Find annotations.xml, or other XML files that begin as CVAT's do, in the folder or in those below it."""
-    below = [path for inner in subfolders(folder) for path in content(inner)]
-    files = [path for path in (*content(folder), *below) if path.suffix.lower() == ".xml" and path.is_file()]
-    found = tuple(path for path in files[:_MAX_FILES] if path.name.lower() == FILE or _begins_as_cvat(path))
-    return CvatFiles(folder, splits, found) if found else None
+    files = export_files(folder, ".xml")
+    found = tuple(path for path in files if path.name.lower() == FILE or _begins_as_cvat(path))
+    return ToolExport(folder, splits, found) if found else None
 
 
-def read(found: CvatFiles) -> ParsedDataset:
+def read(found: ToolExport) -> ParsedDataset:
     """List the images of all files."""
     listing = Listing()
     for file in found.files:
         with listing.defects.collect():
             _list_file(file, listing)
-    names = ", ".join(str(file.relative_to(found.root)) for file in found.files)
     overlap = "the one with the higher z_order is on top, then the smaller one"
-    return region_dataset(f"CVAT for images ({names})", listing, READER, found.root, found.splits, overlap=overlap)
+    return region_dataset("CVAT for images", found, listing, regions=_regions, parse=_objects, overlap=overlap)
 
 
 FORMAT = DatasetFormat("cvat_images", "annotations.xml of CVAT for images 1.1, and the images", detect, read)
@@ -202,8 +191,8 @@ class _Element(NamedTuple):
     attributes: dict[str, str]
 
 
-def _objects(data: bytes, where: Location) -> Iterable[_Element]:
-    """The elements inside an `<image>`."""
+def _objects(data: Sequence[bytes], where: Location) -> Iterable[tuple[str, _Element]]:
+    """The elements inside an `<image>`; no data if nothing in it is drawn."""
     found: list[_Element] = []
     depth = 0
 
@@ -220,11 +209,11 @@ def _objects(data: bytes, where: Location) -> Iterable[_Element]:
     parser = new_parser(where.file)
     parser.StartElementHandler, parser.EndElementHandler = start, end
     try:
-        if data:
-            parser.Parse(data, True)
+        for element in data:
+            parser.Parse(element, True)
     except expat.ExpatError as error:
         raise _malformed(where.file, error) from None
-    return found
+    return numbered(found)
 
 
 def _regions(element: _Element, size: Size, where: Location) -> Iterator[Region]:
@@ -249,10 +238,8 @@ def _regions(element: _Element, size: Size, where: Location) -> Iterator[Region]
 
 _ELLIPSE = (("cx", ""), ("cy", ""), ("rx", ""), ("ry", ""), ("rotation", "0"))
 
-READER = RegionReader(_objects, _regions)
 
-
-def _mask(attributes: dict[str, str], size: Size, where: Location) -> PlacedMask:
+def _mask(attributes: dict[str, str], size: Size, where: Location) -> Runs:
     """Run lengths row by row within a box, starting with pixels outside of the object."""
     left, top, width, height = (
         _whole(attributes.get(key, ""), key, where) for key in ("left", "top", "width", "height")
@@ -269,7 +256,7 @@ def _mask(attributes: dict[str, str], size: Size, where: Location) -> PlacedMask
             "its box; export it again"
         )
     pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
-    return PlacedMask(pixels, top, left)
+    return runs_of_pixels(pixels, top=top, left=left, height=size[0])
 
 
 def _whole(text: str, name: str, where: Location) -> int:

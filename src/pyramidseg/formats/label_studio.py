@@ -14,24 +14,25 @@ A function `write` belongs in this module.
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
 
 from pyramidseg.annotations.brush_rle import decode_brush
-from pyramidseg.annotations.polygons import Location, parse_ring
+from pyramidseg.annotations.polygons import Location, parse_ring, runs_of_pixels
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
-from pyramidseg.base.json_stream import elements
+from pyramidseg.base.json_stream import elements, parse_again
 from pyramidseg.base.safe_paths import is_valid_name, short
 from pyramidseg.base.text import first_few
-from pyramidseg.formats.annotation_json import annotation_json_files
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
-from pyramidseg.formats.regions import Entry, Listing, PlacedMask, Region, RegionReader, Size, ellipse, region_dataset
+from pyramidseg.formats.json_kind import json_kind
+from pyramidseg.formats.region_masks import Region, Size, ellipse, numbered, stated_size
+from pyramidseg.formats.regions import Entry, Listing, ToolExport, export_files, region_dataset
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
 from pyramidseg.images.image_files import is_image_name
 
@@ -44,27 +45,22 @@ _SHOWN = 3
 Result = Mapping[str, Any]
 
 
-class LabelStudioFiles(NamedTuple):
-    """The JSON files of a folder, and the annotator whose annotations are read."""
-
-    root: Path
-    splits: SplitNames
-    files: tuple[Path, ...]
-    annotator: str | None = None
-
-
-def detect(folder: Path, splits: SplitNames) -> LabelStudioFiles | None:
-    """Find JSON files of tasks in the folder or in those below it."""
-    files = annotation_json_files(folder, "label_studio")
-    return LabelStudioFiles(folder, splits, files) if files else None
+def detect(folder: Path, splits: SplitNames) -> ToolExport | None:
+    """Find JSON files of tasks in the folder or in those below it; damaged ones too, for their defects."""
+    kinds = {path: json_kind(path) for path in export_files(folder, ".json")}
+    if "label_studio" not in kinds.values():
+        return None
+    return ToolExport(
+        folder, splits, tuple(path for path, kind in kinds.items() if kind in ("label_studio", "damaged"))
+    )
 
 
-def configure(found: LabelStudioFiles, config: LabelConfig) -> LabelStudioFiles:
+def configure(found: ToolExport, config: LabelConfig) -> ToolExport:
     """Choose the annotator."""
-    return found._replace(annotator=config.annotator)
+    return found._replace(setting=config.annotator)
 
 
-def read(found: LabelStudioFiles) -> ParsedDataset:
+def read(found: ToolExport) -> ParsedDataset:
     """List the annotated tasks of all files.
 
     Raises:
@@ -76,11 +72,9 @@ def read(found: LabelStudioFiles) -> ParsedDataset:
         with listing.defects.collect():
             tasks.add_file(file)
     tasks.finish()
-    reader = RegionReader(partial(_objects, annotator=found.annotator), _regions)
-    names = ", ".join(str(file.relative_to(found.root)) for file in found.files)
-    return region_dataset(
-        f"Label Studio ({names})", listing, reader, found.root, found.splits, overlap="the smaller one is on top"
-    )
+    parse = partial(_objects, annotator=found.setting)
+    overlap = "the smaller one is on top"
+    return region_dataset("Label Studio", found, listing, regions=_regions, parse=parse, overlap=overlap)
 
 
 FORMAT = DatasetFormat(
@@ -91,7 +85,7 @@ FORMAT = DatasetFormat(
 class _Tasks:
     """Lists tasks file by file, and counts what is not read."""
 
-    def __init__(self, found: LabelStudioFiles, listing: Listing) -> None:
+    def __init__(self, found: ToolExport, listing: Listing) -> None:
         self.found, self.listing = found, listing
         self.annotators: Counter[str] = Counter()
         self.several: list[str] = []
@@ -110,8 +104,8 @@ class _Tasks:
             raise where.error("is not an object; export the project again")
         annotations = _annotations(task, where)
         self.annotators.update({annotator for annotator, _ in annotations})
-        if self.found.annotator is not None:
-            annotations = [pair for pair in annotations if pair[0] == self.found.annotator]
+        if self.found.setting is not None:
+            annotations = [pair for pair in annotations if pair[0] == self.found.setting]
         if not annotations:
             self.without_annotation.append(where.item)
             return
@@ -135,7 +129,7 @@ class _Tasks:
     def finish(self) -> None:
         """Refuse several annotations of a task, and note tasks that have none."""
         names = sorted(self.annotators)
-        annotator = self.found.annotator
+        annotator = self.found.setting
         if self.several and annotator is None and len(names) > 1:
             detail = (
                 f"{len(self.several)} tasks, such as {self.several[0]}, have annotations by several annotators "
@@ -226,10 +220,7 @@ def _labels(result: Result) -> list[str]:
 
 
 def _size(result: Result) -> Size | None:
-    height, width = result.get("original_height"), result.get("original_width")
-    if isinstance(height, int) and isinstance(width, int) and 0 < height < 2**31 and 0 < width < 2**31:
-        return height, width
-    return None
+    return stated_size(result.get("original_height"), result.get("original_width"))
 
 
 def _kind(result: Result) -> str | None:
@@ -252,13 +243,9 @@ def _has_area(result: Result) -> bool:
     return _kind(result) in ("polygon", "brush", "ellipse", "bitmask")
 
 
-def _objects(data: bytes, where: Location, annotator: str | None) -> Iterable[Result]:
+def _objects(data: Sequence[bytes], where: Location, annotator: str | None) -> Iterable[tuple[str, Result]]:
     """The regions of a task that have an area; a region that repeats another one without its label is left out."""
-    try:
-        task = json.loads(data)
-    except (ValueError, RecursionError):
-        raise where.error("no longer readable as JSON") from None
-    found = _annotations(task, where)
+    found = _annotations(parse_again(data[0], where.file), where)
     chosen = next((results for name, results in found if annotator in (None, name)), [])
     results = [result for result in chosen if isinstance(result, dict) and _has_area(result)]
     labels: dict[str, Result] = {}
@@ -266,7 +253,7 @@ def _objects(data: bytes, where: Location, annotator: str | None) -> Iterable[Re
         if _labels(result):
             labels.setdefault(_identity(result), result)
     labelled = set(map(id, labels.values()))
-    return [result for result in results if id(result) in labelled or _identity(result) not in labels]
+    return numbered(result for result in results if id(result) in labelled or _identity(result) not in labels)
 
 
 def _identity(result: Result) -> str:
@@ -286,7 +273,8 @@ def _regions(result: Result, size: Size, where: Location) -> Iterator[Region]:
     if _size(result) not in (None, size):
         raise where.error(f"was drawn on an image of {short(_size(result))} pixels (height, width), not of {size}")
     if kind == "brush":
-        yield Region(labels[0], PlacedMask(decode_brush(value["rle"], height=height, width=width, where=where)))
+        pixels = decode_brush(value["rle"], height=height, width=width, where=where)
+        yield Region(labels[0], runs_of_pixels(pixels, height=height))
     elif kind == "polygon":
         ring = parse_ring(value["points"], where=where)
         yield Region(labels[0], [[ring * (width / 100, height / 100)]])

@@ -9,174 +9,184 @@
 `labelme_writer` writes it.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+import base64
+import math
+from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
-from pyramidseg.base.defects import Defect, DefectError, DefectKind
+import numpy as np
+
+from pyramidseg.annotations.polygons import Area, Location, parse_points, parse_ring, runs_of_pixels
+from pyramidseg.base.defects import Defect, DefectError
+from pyramidseg.base.json_stream import MAX_TOGETHER, members
 from pyramidseg.base.parallel import map_in_threads
-from pyramidseg.base.safe_paths import is_file, resolve_inside
+from pyramidseg.base.safe_paths import is_file, is_valid_name, resolve_inside, short
 from pyramidseg.data.records import Record
-from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, SplitNames
+from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.json_kind import json_kind
-from pyramidseg.formats.labelme_masks import WITHOUT_AREA, LabelMeFile, LabelMeMasks, label_of, read_labelme, shape_type
-from pyramidseg.formats.paths import child_folder
-from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, similar_names_note
+from pyramidseg.formats.region_masks import Objects, Region, Size, ellipse, png_pixels, stated_size
+from pyramidseg.formats.regions import Entry, Listing, ToolExport, region_dataset
 from pyramidseg.images.image_files import list_files, list_images
 
 _SAMPLED = 20
 """Number of JSON files that are looked at to recognise the format."""
 
+_WITHOUT_AREA = ("point", "points", "line", "linestrip")
+"""Types of shapes that enclose nothing. They are not drawn, and a note says how many there are."""
 
-@dataclass(frozen=True)
-class LabelMeFiles:
-    """The folder and the JSON files of each split."""
-
-    folder: Path
-    splits: Mapping[str, tuple[Path, Sequence[Path]]]
+Content = dict[str, Any]
+"""The members of a file that are read."""
 
 
-def detect(folder: Path, splits: SplitNames) -> LabelMeFiles | None:
-    """Find JSON files, some of which begin as LabelMe's do: in folders of splits, or else in the whole folder."""
+def detect(folder: Path, splits: SplitNames) -> ToolExport | None:
+    """Find JSON files, some of which begin as LabelMe's do."""
     files = list_files(folder, (".json",))
     if not any(json_kind(file) == "labelme" for file in files[:: max(1, len(files) // _SAMPLED)]):
         return None
-    places = {split: child_folder(folder, names) for split, names in splits.items()}
-    found = {split: (place, list_files(place, (".json",))) for split, place in places.items() if place}
-    if any(some for _, some in found.values()):
-        return LabelMeFiles(folder, {split: (place, some) for split, (place, some) in found.items() if some})
-    return LabelMeFiles(folder, {"train": (folder, files)}) if splits == SPLIT_NAMES else None
+    return ToolExport(folder, splits, tuple(files))
 
 
-def read(found: LabelMeFiles) -> ParsedDataset:
+def read(found: ToolExport) -> ParsedDataset:
     """List JSON files with the images that they name. An image without a file has no labels and is left out."""
-    images = list_images(found.folder)
-    splits = {split: _read_split(files, images, place, found.folder) for split, (place, files) in found.splits.items()}
-    labels = sorted({label for split in splits.values() for label in split.labels})
-    drawn = DrawnLabels.of(labels)
-    return ParsedDataset(
-        "LabelMe (a JSON file for each image)",
-        {name: tuple(split.records.values()) for name, split in splits.items()},
-        drawn.labels,
-        LabelMeMasks(drawn.values, drawn.names),
-        notes=(*_notes(list(splits.values()), images), *similar_names_note(labels)),
-        defects=tuple(defect for split in splits.values() for defect in split.defects),
-    )
+    listing = Listing(notes=["labels are in alphabetical order"])
+    by_stem = {image.with_suffix(""): image for image in reversed(list_images(found.root))}
+    files: list[Path] = []
+    others: list[Path] = []
+    for path, content in zip(found.files, map_in_threads(_read_without_points, found.files), strict=True):
+        if isinstance(content, Defect):
+            listing.defects.add(content)
+        elif content is None:
+            others.append(path)
+        else:
+            files.append(path)
+            with listing.defects.collect():
+                listing.entries.append(_entry(path, content, by_stem.get(path.with_suffix("")), found.root))
+            kinds = map(_type, content["shapes"])
+            listing.without_area.update(kind for kind in kinds if kind in _WITHOUT_AREA)
+    if others:
+        listing.notes.append(f"{len(others)} JSON files, such as {others[0]}, are not LabelMe's and were left out")
+    overlap = "the later is on top, as in LabelMe"
+    found = found._replace(files=tuple(files))
+    return region_dataset("LabelMe", found, listing, regions=_regions, objects=_objects, overlap=overlap)
 
 
 FORMAT = DatasetFormat("labelme", "a JSON file next to each image", detect, read)
 
 
-@dataclass
-class _Split:
-    """What the files of a split hold.
-
-    Attributes:
-        labels, types: number of shapes with each label, and of each type.
-        others: JSON files that are not LabelMe's.
-        renamed: number of files whose image has another name than they give.
-    """
-
-    records: dict[Path, Record] = field(default_factory=dict)
-    labels: Counter[str] = field(default_factory=Counter)
-    types: Counter[str] = field(default_factory=Counter)
-    defects: list[Defect] = field(default_factory=list)
-    others: list[Path] = field(default_factory=list)
-    renamed: int = 0
-
-
-def _read_split(files: Sequence[Path], images: Sequence[Path], place: Path, root: Path) -> _Split:
-    split = _Split()
-    known = set(images)
-    by_stem = {image.with_suffix(""): image for image in reversed(images)}
-    for path, file in zip(files, map_in_threads(_read_without_points, files), strict=True):
-        if isinstance(file, Defect):
-            split.defects.append(file)
-        elif file.shapes is None:
-            split.others.append(path)
-        else:
-            _add(split, file, known, by_stem.get(path.with_suffix("")), place, root)
-    if files and len(split.others) == len(files):
-        detail = f"none of its {len(files)} JSON files is LabelMe's, as those of other splits are; export them again"
-        split.defects.append(Defect(DefectKind.ABSENT, place, detail))
-    return split
-
-
-def _read_without_points(path: Path) -> LabelMeFile | Defect:
+def _read_without_points(path: Path) -> Content | Defect | None:
     """A file without the points of its shapes, so that many fit into memory."""
     try:
-        file = read_labelme(path)
+        content = _load(path)
     except DefectError as error:
         return error.defect
-    for shape in file.shapes or []:
+    for shape in content["shapes"] if content else ():
         if isinstance(shape, dict):
             shape.pop("points", None)
             shape.pop("mask", None)
-    return file
+    return content
 
 
-def _add(split: _Split, file: LabelMeFile, known: set[Path], same_stem: Path | None, place: Path, root: Path) -> None:
-    shapes = file.shapes or []
-    split.labels.update(label for shape in shapes if (label := label_of(shape)))
-    split.types.update(shape_type(shape) for shape in shapes)
-    try:
-        image, renamed = _image_of(file, known, same_stem, root)
-    except DefectError as error:
-        split.defects.append(error.defect)
-        return
-    if image in split.records:
-        detail = f"belongs to the image {image}, and so does {split.records[image].mask}; remove one of them"
-        split.defects.append(Defect(DefectKind.REPEATED_ID, file.path, detail))
-        return
-    split.renamed += renamed
-    id = image.relative_to(place if image.is_relative_to(place) else root).with_suffix("").as_posix()
-    split.records[image] = Record(id, image, file.path)
-
-
-def _image_of(file: LabelMeFile, known: set[Path], same_stem: Path | None, root: Path) -> tuple[Path, bool]:
-    """The image that a file names; if it names none, or one that does not exist, the image next to it of the same name.
-
-    Returns:
-        The image, and whether its name differs from the one that the file gives.
+def _load(path: Path) -> Content | None:
+    """The members of a file without its image; None if it is not LabelMe's.
 
     Raises:
-        DefectError: there is none, its path leads out of the dataset, or both names exist and differ.
+        DefectError: it is not JSON, or has more than `MAX_TOGETHER` bytes of shapes.
     """
-    if file.image_path is None and same_stem is not None:
-        return same_stem, False
-    if same_stem is not None and PureWindowsPath(str(file.image_path)).stem == same_stem.stem:
-        with suppress(DefectError):  # file and image were moved together: the path leads elsewhere and is not followed
-            image = resolve_inside(file.image_path, folder=file.path.parent, root=root, where=file.path)
-            return (image, False) if image in known or is_file(image) else (same_stem, True)
-        return same_stem, True
-    image = resolve_inside(file.image_path, folder=file.path.parent, root=root, where=file.path)
-    if image not in known and not is_file(image):
-        if same_stem is not None:
-            return same_stem, True
-        detail = f"belongs to the image {image} (imagePath), which does not exist"
-        raise DefectError(DefectKind.MISSING_IMAGE, file.path, detail)
-    if same_stem is not None and image.stem != file.path.stem:
-        detail = f"belongs to the image {image} by its imagePath, but to {same_stem} by its name; correct one of them"
-        raise DefectError(DefectKind.BAD_ANNOTATION, file.path, detail)
-    return image, False
+    content: Content = {}
+    shape_bytes = 0
+    for member in members(path):
+        if member.key == "shapes":
+            shapes = content.setdefault("shapes", [])
+            shape_bytes += member.end - member.start
+            if shape_bytes > MAX_TOGETHER:
+                raise Location(path).error(f"more than {MAX_TOGETHER // 2**20} MB of shapes; simplify them")
+            if member.value != []:
+                shapes.append(member.value)
+        elif member.key in ("imagePath", "imageHeight", "imageWidth"):
+            content[member.key] = member.value
+    return content if "shapes" in content else None
 
 
-def _notes(splits: Sequence[_Split], images: Sequence[Path]) -> Iterator[str]:
-    yield f"{DRAWN}; where shapes overlap, the later is on top, as in LabelMe; labels are in alphabetical order"
-    without_area = {type: sum(split.types[type] for split in splits) for type in WITHOUT_AREA}
-    if any(without_area.values()):
-        counts = ", ".join(f"{count} {type}" for type, count in without_area.items() if count)
-        yield f"shapes without an area are not drawn ({counts}); convert them to polygons if they are needed"
-    renamed = sum(split.renamed for split in splits)
-    if renamed:
-        yield f"{renamed} files name an image (imagePath) that does not exist: the image of the same name was used"
-    used = {image.with_suffix("") for split in splits for image in split.records}
-    used |= {defect.file.with_suffix("") for split in splits for defect in split.defects}
-    unlabelled = [image for image in images if image.with_suffix("") not in used]
-    if unlabelled:
-        yield f"{len(unlabelled)} images, such as {unlabelled[0]}, have no LabelMe file and were left out"
-    others = [path for split in splits for path in split.others]
-    if others:
-        yield f"{len(others)} JSON files, such as {others[0]}, are not LabelMe's and were left out"
+def _entry(path: Path, content: Content, beside: Path | None, root: Path) -> Entry:
+    """The entry of a file.
+
+    Args:
+        beside: the image next to the file that has its name. It is used if the image that the file names is not there.
+
+    Raises:
+        DefectError: the path leads out of the dataset, or both images exist and differ.
+    """
+    name = content.get("imagePath")
+    if name is None and beside is not None:
+        name = beside.name
+    elif beside is None or PureWindowsPath(str(name)).stem != beside.stem:
+        image = resolve_inside(name, folder=path.parent, root=root, where=path)
+        if beside is not None and is_file(image):
+            detail = f"belongs to the image {image} by its imagePath, but to {beside} by its name; correct one of them"
+            raise Location(path).error(detail)
+    drawn = (shape for shape in content["shapes"] if _type(shape) not in _WITHOUT_AREA)
+    labels = {label: None for shape in drawn if (label := _label(shape))}
+    return Entry(str(name), path, labels=tuple(labels), other_name=beside.name if beside else None)
+
+
+def _label(shape: object) -> str | None:
+    """The label of a shape; None if it has none that can be a name."""
+    label = shape.get("label") if isinstance(shape, dict) else None
+    return label.strip() if isinstance(label, str) and label.strip() and is_valid_name(label.strip()) else None
+
+
+def _type(shape: object) -> str:
+    """The type of a shape; files of LabelMe before 3.2 hold only polygons and do not name it."""
+    return str((isinstance(shape, dict) and shape.get("shape_type")) or "polygon")
+
+
+def _objects(record: Record) -> Objects:
+    """The size of an image, and its shapes that have an area, with their place in the order of drawing."""
+    assert record.mask is not None
+    content = _load(record.mask) or {}
+    height, width = content.get("imageHeight"), content.get("imageWidth")
+    size = stated_size(height, width)
+    if size is None and height is not None and width is not None:
+        raise Location(record.mask).error("imageHeight and imageWidth have to be whole numbers from 1")
+    shapes = enumerate(content.get("shapes", []))
+    return Objects(
+        size, [(f"shape {place}", (place, shape)) for place, shape in shapes if _type(shape) not in _WITHOUT_AREA]
+    )
+
+
+def _regions(placed: tuple[int, Any], size: Size, where: Location) -> Iterator[Region]:
+    layer, shape = placed
+    label, given = _label(shape), shape.get("label") if isinstance(shape, dict) else None
+    if label is None and given in (None, ""):
+        raise where.error("has no label; give it one, or delete it")
+    if label is None:
+        raise where.error(f"has the label {short(given)}, where text on one line is needed; correct or delete it")
+    yield Region(label, _area(shape, size, where), layer)
+
+
+def _area(shape: dict[str, Any], size: Size, where: Location) -> Area:
+    type, points = _type(shape), shape.get("points")
+    if type in ("polygon", "oriented_rectangle"):
+        return [[parse_ring(points, where=where)]]
+    if type not in ("rectangle", "circle", "mask"):
+        allowed = f"polygon, oriented_rectangle, rectangle, circle, mask and {', '.join(_WITHOUT_AREA)}"
+        raise where.error(f"has the shape_type {type[:40]!r}; allowed are {allowed}")
+    corners = parse_points(points, where=where)
+    if len(corners) != 2:
+        raise where.error(f"a {type} of {len(corners)} points: 2 are needed")
+    (left, top), (right, bottom) = corners.tolist()
+    if type == "rectangle":
+        return [[np.array([(left, top), (right, top), (right, bottom), (left, bottom)])]]
+    if type == "circle":  # its centre, and a point on it
+        radius = math.hypot(right - left, bottom - top)
+        return [[ellipse(left, top, radius, radius, size=size, where=where)]]
+    try:  # a mask, whose points are its first and its last pixel
+        png = base64.b64decode(str(shape.get("mask")), validate=True)
+    except ValueError:
+        raise where.error("its mask cannot be read: it is not in base64") from None
+    left, top, right, bottom = map(int, (left, top, right, bottom))
+    pixels = png_pixels(png, top=top, left=left, size=size, where=where)
+    if pixels.shape != (bottom - top + 1, right - left + 1):
+        raise where.error(f"its mask is {pixels.shape} (height, width), but its points are those of another size")
+    return runs_of_pixels(pixels, top=top, left=left, height=size[0])

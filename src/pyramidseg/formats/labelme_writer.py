@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pyramidseg.annotations.contours import Region, find_regions
-from pyramidseg.annotations.polygons import Location, Polygons, rasterise
+from pyramidseg.annotations.polygons import Location, Shape, rasterise
 from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.formats.label_writer import (
     LabelledImage,
@@ -46,7 +46,7 @@ def _shape(region: Region, classes: Classes, image: LabelledImage) -> dict[str, 
         return {**shape, "shape_type": "polygon", "points": outer.tolist(), "mask": None}
     first, last = outer.min(0), outer.max(0)
     width, height = (last - first).tolist()
-    shifted = Polygons(1, [[(ring - first).astype(np.float64) for ring in region.rings]])
+    shifted = Shape(1, [[(ring - first).astype(np.float64) for ring in region.rings]])
     mask = rasterise([shifted], height=height, width=width, where=Location(image.image))
     picture = base64.b64encode(png((255 * mask).astype(np.uint8))).decode()
     return {**shape, "shape_type": "mask", "points": [first.tolist(), (last - 1).tolist()], "mask": picture}

@@ -1,75 +1,57 @@
-"""What the tools that keep regions in files of their own share: find the images that they name, and draw the regions.
+"""What the tools that keep regions in files of their own share: find their files, and the images that they name.
 
-A format lists `Entry`s, one for each image, with the bytes of its file that describe it. `region_dataset` finds the
-images by name and divides them into splits; `RegionMasks` reads the bytes again when a mask is needed.
+A format lists `Entry`s, one for each image. `region_dataset` finds the images by name and divides them into splits;
+`region_masks` draws the masks.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import (
-    Location,
-    Polygons,
-    Ring,
-    Shape,
-    check_inside_image,
-    rasterise,
-    runs_of_pixels,
-)
+from pyramidseg.annotations.polygons import Location
 from pyramidseg.base.defects import DefectCollector, DefectError, DefectKind
-from pyramidseg.base.errors import DataError
-from pyramidseg.base.json_stream import MAX_TOGETHER, JsonSlices
+from pyramidseg.base.json_stream import JsonSlices
 from pyramidseg.base.safe_paths import short
-from pyramidseg.base.text_files import read_text
-from pyramidseg.data.index_masks import describe_names
+from pyramidseg.base.text import first_few
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, ParsedDataset, SplitNames
+from pyramidseg.formats.paths import content, subfolders
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, similar_names_note
-from pyramidseg.images.decode import image_size
-from pyramidseg.images.file_checks import check_pixel_count
+from pyramidseg.formats.region_masks import Objects, Region, RegionMasks, SharedFile, SharedFiles, Size
 from pyramidseg.images.image_files import list_images
 
-Size = tuple[int, int]
-"""Height and width."""
-
-ONE_CLASS = "foreground"
-"""The class of regions that nobody named."""
+_MAX_FILES = 200
+_SHOWN = 8
 
 
-class PlacedMask(NamedTuple):
-    """The True pixels of an array, whose first pixel is the image's pixel (top, left)."""
-
-    pixels: NDArray[np.bool_]
-    top: int = 0
-    left: int = 0
-
-
-class Region(NamedTuple):
-    """An object: rings of parts (even-odd within a part), or a mask. Higher layers are on top; then smaller regions."""
-
-    label: str
-    area: Sequence[Sequence[Ring]] | PlacedMask
-    layer: int = 0
-
-
-class RegionReader(NamedTuple):
-    """The two functions of a format, at the top level of a module, so that they can be pickled.
+class ToolExport(NamedTuple):
+    """The annotation files of a folder.
 
     Attributes:
-        objects: takes the bytes of an entry apart, unchecked.
-        regions: the regions of one object, given the size of its image and the place that errors name.
-        size: of formats with a file for each image: the size that its bytes state; all of the file are an entry.
+        setting: value of the setting that the format takes.
     """
 
-    objects: Callable[[bytes, Location], Iterable[Any]]
-    regions: Callable[[Any, Size, Location], Iterable[Region]]
-    size: Callable[[bytes, Location], Size | None] | None = None
+    root: Path
+    splits: SplitNames
+    files: tuple[Path, ...]
+    setting: str | None = None
+
+    def layout(self, tool: str) -> str:
+        """The tool, and the files."""
+        return f"{tool} ({first_few([str(file.relative_to(self.root)) for file in self.files], limit=_SHOWN)})"
+
+
+def export_files(root: Path, suffix: str) -> list[Path]:
+    """The files of a type in a folder and in those in it; without folders that have one for each image."""
+    by_folder = (
+        [path for path in content(place) if path.suffix.lower() == suffix and path.is_file()]
+        for place in (root, *subfolders(root))
+    )
+    return [file for files in by_folder if len(files) <= _MAX_FILES for file in files]
 
 
 @dataclass(frozen=True)
@@ -79,7 +61,7 @@ class Entry:
     Attributes:
         name: of the image as the file states it; folders before it may be missing on this machine.
         file: the annotation file.
-        spans: the bytes, from and up to, that `RegionReader.objects` gets together.
+        spans: the bytes, from and up to, that describe the image in a file of many images.
         size: as stated in the file.
         labels: names of its regions that have an area.
         split: as stated in the file.
@@ -111,57 +93,87 @@ class Listing:
     notes: list[str] = field(default_factory=list)
 
 
+Pairs = list[tuple[Record, Entry]]
+
+
 def region_dataset(
-    layout: str, listing: Listing, reader: RegionReader, root: Path, splits: SplitNames, *, overlap: str
+    tool: str,
+    found: ToolExport,
+    listing: Listing,
+    *,
+    regions: Callable[[Any, Size, Location], Iterable[Region]],
+    parse: Callable[[Sequence[bytes], Location], Iterable[tuple[str, Any]]] | None = None,
+    objects: Callable[[Record], Objects] | None = None,
+    overlap: str,
 ) -> ParsedDataset:
     """Find the images of the entries, and list the records.
 
     Args:
+        regions: see `RegionMasks`.
+        parse: of files of many images, see `SharedFiles`.
+        objects: of files of one image each, see `RegionMasks`.
         overlap: which of two regions is on top, as a clause.
     """
-    images = list_images(root)
-    finder = ImageFinder(images)
-    found: dict[str, dict[str, tuple[Record, Entry]]] = {split: {} for split in splits}
-    defects, used, seen = listing.defects, set[Path](), dict[str, Path]()
-    left_out = 0
-    for entry in listing.entries:
-        with defects.collect():
-            image = finder.find(entry.name, entry.file, entry.other_name)
-            id = image.relative_to(root).with_suffix("").as_posix()
-            if id in seen:
-                kind = DefectKind.REPEATED_ID if seen[id] == image else DefectKind.SAME_STEM
-                raise DefectError(kind, entry.file, f"{short(entry.name)}: {id} is described more than once; keep one")
-            seen[id] = image
-            used.add(image)
-            split = split_of(entry, image, root, splits)
-            if split is None:
-                left_out += 1
-            else:
-                found[split][id] = (Record(id, image, entry.file), entry)
+    images = list_images(found.root)
+    by_split, notes = _pair(found, listing, images, own_files=objects is not None)
     used_labels = dict.fromkeys(label for entry in listing.entries for label in entry.labels)
-    ordered = [name for name in dict.fromkeys(listing.names) if name in used_labels]
-    unused = [name for name in dict.fromkeys(listing.names) if name not in used_labels]
+    declared = dict.fromkeys(listing.names)
+    ordered = [name for name in declared if name in used_labels]
+    unused = [name for name in declared if name not in used_labels]
     drawn = DrawnLabels.of([*ordered, *sorted(set(used_labels) - set(ordered))])
-    notes = [f"{DRAWN}; where regions overlap, {overlap}", *listing.notes]
     if unused:
-        notes.append(f"classes that no region has were left out: {', '.join(map(short, unused[:8]))}")
+        notes.append(f"classes that no region has were left out: {', '.join(map(short, unused[:_SHOWN]))}")
     if listing.without_area:
         counts = ", ".join(f"{count} {type}" for type, count in sorted(listing.without_area.items()))
         notes.append(f"objects without an outline are not drawn ({counts}); outline them if they are needed")
-    unlabelled = [image for image in images if image not in used]
-    if unlabelled and seen:
-        notes.append(f"{len(unlabelled)} images, such as {unlabelled[0]}, are in no annotation file and were left out")
-    if left_out:
-        notes.append(f"{left_out} images belong to no split and were left out")
-    pairs = [pair for split in found.values() for pair in split.values()]
+    if objects is None:
+        assert parse is not None
+        objects = SharedFiles(_shared_files(by_split.values()), parse).objects
     return ParsedDataset(
-        layout,
-        {split: tuple(record for record, _ in of_split.values()) for split, of_split in found.items() if of_split},
+        found.layout(tool),
+        {split: tuple(record for record, _ in pairs) for split, pairs in by_split.items() if pairs},
         drawn.labels,
-        RegionMasks(reader, _files(pairs) if reader.size is None else {}, drawn.values, drawn.names),
-        notes=(*notes, *similar_names_note(used_labels)),
-        defects=defects.defects,
+        RegionMasks(objects, regions, drawn.values, drawn.names),
+        notes=(f"{DRAWN}; where regions overlap, {overlap}", *listing.notes, *notes, *similar_names_note(used_labels)),
+        defects=listing.defects.defects,
     )
+
+
+def _pair(
+    found: ToolExport, listing: Listing, images: list[Path], *, own_files: bool
+) -> tuple[dict[str, Pairs], list[str]]:
+    """The records and entries of each split, and notes."""
+    finder = ImageFinder(images)
+    by_split: dict[str | None, Pairs] = {}
+    used: dict[str, Path] = {}
+    renamed: list[str] = []
+    for entry in listing.entries:
+        with listing.defects.collect():
+            image = finder.find(entry.name, entry.file, entry.other_name)
+            id = image.relative_to(found.root).with_suffix("").as_posix()
+            if id in used:
+                kind = DefectKind.REPEATED_ID if used[id] == image else DefectKind.SAME_STEM
+                raise DefectError(kind, entry.file, f"{short(entry.name)}: {id} is described more than once; keep one")
+            used[id] = image
+            if image.name == entry.other_name and not entry.name.endswith(image.name):
+                renamed.append(entry.name)
+            split = _split_of(entry, image, found, own_files=own_files)
+            by_split.setdefault(split, []).append((Record(id, image, entry.file), entry))
+    notes = []
+    without_split = by_split.pop(None, [])
+    if found.splits == SPLIT_NAMES and "train" not in by_split:
+        by_split["train"] = without_split
+    elif without_split:
+        notes.append(f"{len(without_split)} images, such as {without_split[0][0].image}, belong to no split: left out")
+    if renamed:
+        notes.append(
+            f"{len(renamed)} images, such as {short(renamed[0])}, are not in the dataset: found by another name"
+        )
+    there = set(used.values())
+    unlabelled = [image for image in images if image not in there]
+    if unlabelled and used:
+        notes.append(f"{len(unlabelled)} images, such as {unlabelled[0]}, are in no annotation file and were left out")
+    return {split: by_split.get(split, []) for split in found.splits}, notes
 
 
 class ImageFinder:
@@ -202,139 +214,27 @@ class ImageFinder:
         return candidates[0]
 
 
-def split_of(entry: Entry, image: Path, root: Path, splits: SplitNames) -> str | None:
-    """The split that an entry states, or of the folder of its file or its image; train if there is none."""
-    words = [
-        entry.split or "",
-        *entry.file.relative_to(root).with_suffix("").parts,
-        *image.relative_to(root).parts[:-1],
-    ]
-    for word in words:
-        for split, names in splits.items():
-            if word.lower() in names:
-                return split
-    return "train" if splits == SPLIT_NAMES else None
+def _split_of(entry: Entry, image: Path, found: ToolExport, *, own_files: bool) -> str | None:
+    """The split that an entry states, or of the folder of its file or its image, or of the name of a file of many."""
+    file = entry.file.relative_to(found.root).with_suffix("").parts
+    words = [entry.split or "", *(file[:-1] if own_files else file), *image.relative_to(found.root).parts[:-1]]
+    of_word = {name: split for split, names in found.splits.items() for name in names}
+    return next((of_word[word.lower()] for word in words if word.lower() in of_word), None)
 
 
-@dataclass(frozen=True, eq=False)
-class RegionFile:
-    """The entries of one annotation file.
-
-    Attributes:
-        slices: the spans of all entries.
-        positions: of entries, by the id of their record.
-        first: (entries + 1,) the first span of each entry.
-        sizes: (entries, 2) height and width; 0 if not stated.
-    """
-
-    slices: JsonSlices
-    positions: Mapping[str, int]
-    first: NDArray[np.int64]
-    sizes: NDArray[np.int64]
+def _shared_files(by_split: Iterable[Pairs]) -> Mapping[str, SharedFile]:
+    by_file: dict[Path, Pairs] = {}
+    for pairs in by_split:
+        for pair in pairs:
+            by_file.setdefault(pair[1].file, []).append(pair)
+    return {str(file): _shared_file(file, some) for file, some in by_file.items()}
 
 
-def _files(pairs: Sequence[tuple[Record, Entry]]) -> dict[str, RegionFile]:
-    by_file: dict[Path, list[tuple[Record, Entry]]] = {}
-    for pair in pairs:
-        by_file.setdefault(pair[1].file, []).append(pair)
-    return {str(file): _region_file(file, some) for file, some in by_file.items()}
-
-
-def _region_file(file: Path, pairs: Sequence[tuple[Record, Entry]]) -> RegionFile:
+def _shared_file(file: Path, pairs: Pairs) -> SharedFile:
     spans = [span for _, entry in pairs for span in entry.spans]
-    return RegionFile(
+    return SharedFile(
         JsonSlices.of(file, [start for start, _ in spans], [end for _, end in spans]),
         {record.id: position for position, (record, _) in enumerate(pairs)},
         np.cumsum([0, *(len(entry.spans) for _, entry in pairs)]),
         np.array([entry.size or (0, 0) for _, entry in pairs], np.int64),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class RegionMasks:
-    """Draws the mask of a record, whose `mask` is the annotation file.
-
-    Attributes:
-        values: by label.
-        names: of the classes, by value; 0 is background.
-    """
-
-    reader: RegionReader
-    files: Mapping[str, RegionFile]
-    values: Mapping[str, int]
-    names: tuple[str, ...]
-    ignored_values: ClassVar[tuple[int, ...]] = ()
-
-    def read(self, record: Record) -> NDArray[np.uint16]:
-        """See `ValueSource.read`."""
-        data, size = self._entry(record)
-        assert record.mask is not None
-        height, width = size or image_size(record.image)
-        where, defects = Location(record.mask, record.id), DefectCollector()
-        check_pixel_count(record.mask, height, width)
-        shapes: list[Shape] = []
-        for number, object in enumerate(self.reader.objects(data, where), start=1):
-            place = Location(where.file, f"object {number} of {record.id}")
-            with defects.collect():
-                for region in self.reader.regions(object, (height, width), place):
-                    shapes.append(self._shape(region, (height, width), record.image, place))
-        defects.raise_if_any()
-        return rasterise(shapes, height=height, width=width, where=where)
-
-    def _entry(self, record: Record) -> tuple[bytes, Size | None]:
-        """The bytes that describe an image, and the size that they state.
-
-        Raises:
-            DataError: it was not described when the dataset was opened, or the file is unreadable.
-        """
-        if self.reader.size is not None and record.mask is not None:
-            data = read_text(record.mask, most=MAX_TOGETHER).encode()
-            return data, self.reader.size(data, Location(record.mask, record.id))
-        file = self.files.get(str(record.mask))
-        position = None if file is None else file.positions.get(record.id)
-        if file is None or position is None:
-            raise DataError(f"{record.image}: is in none of the annotation files of this dataset")
-        height, width = file.sizes[position].tolist()
-        spans = range(file.first[position], file.first[position + 1])
-        return file.slices.read_bytes(spans), (height, width) if min(height, width) > 0 else None
-
-    def _shape(self, region: Region, size: Size, image: Path, where: Location) -> Shape:
-        height, width = size
-        if region.label not in self.values:
-            raise where.error(f"label {short(region.label)} was added after the dataset was opened; start again")
-        value = self.values[region.label]
-        if isinstance(region.area, PlacedMask):
-            pixels, top, left = region.area
-            return runs_of_pixels(value, pixels, top=top, left=left, height=height, width=width, layer=region.layer)
-        for ring in (ring for part in region.area for ring in part):
-            check_inside_image(ring, height=height, width=width, image=image, where=where)
-        return Polygons(value, region.area, region.layer)
-
-    def has_own_size(self, record: Record) -> bool:
-        """See `OutlineSource.has_own_size`."""
-        if self.reader.size is not None:
-            return self._entry(record)[1] is not None
-        file = self.files[str(record.mask)]
-        return bool(file.sizes[file.positions[record.id]].min() > 0)
-
-    def describe(self, values: Iterable[int]) -> str:
-        """See `ValueSource.describe`."""
-        return describe_names(values, self.names)
-
-
-def ellipse(x: float, y: float, rx: float, ry: float, *, degrees: float = 0.0, size: Size, where: Location) -> Ring:
-    """An ellipse as a ring of 256 points, whose area differs from the ellipse's by 0.01 %.
-
-    Raises:
-        DataError: a number is not finite, or a radius is not positive.
-    """
-    numbers = np.array([x, y, rx, ry, degrees], np.float64)
-    if not np.isfinite(numbers).all() or min(rx, ry) <= 0 or max(rx, ry) > 4 * max(size):
-        raise where.error("its centre and radii have to be finite numbers, the radii above 0; draw it again")
-    angles = np.linspace(0, 2 * np.pi, 256, endpoint=False)
-    turn = np.deg2rad(degrees)
-    along, across = rx * np.cos(angles), ry * np.sin(angles)
-    points: Ring = np.stack(
-        [x + along * np.cos(turn) - across * np.sin(turn), y + along * np.sin(turn) + across * np.cos(turn)], 1
-    )
-    return np.clip(points, 0, (size[1], size[0]))

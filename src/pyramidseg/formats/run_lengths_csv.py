@@ -12,7 +12,7 @@ rows, from 1 or 0; the file does not state it, so `data.run_lengths` does. A fun
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -20,23 +20,13 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import Location
+from pyramidseg.annotations.polygons import Location, runs_of_pixels
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.safe_paths import is_valid_name, open_regular, short
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
-from pyramidseg.formats.paths import content, subfolders
-from pyramidseg.formats.regions import (
-    ONE_CLASS,
-    Entry,
-    ImageFinder,
-    Listing,
-    PlacedMask,
-    Region,
-    RegionReader,
-    Size,
-    region_dataset,
-)
+from pyramidseg.formats.region_masks import ONE_CLASS, Region, Size, numbered
+from pyramidseg.formats.regions import Entry, ImageFinder, Listing, ToolExport, export_files, region_dataset
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
 from pyramidseg.images.decode import image_size
 from pyramidseg.images.image_files import is_image_name, list_images
@@ -66,48 +56,33 @@ class Columns(NamedTuple):
     label: int | None
 
 
-class RunLengthTables(NamedTuple):
-    """The tables of a folder, and how their pixels are numbered, if that was stated."""
-
-    root: Path
-    splits: SplitNames
-    files: tuple[Path, ...]
-    order: str | None = None
-
-
-def detect(folder: Path, splits: SplitNames) -> RunLengthTables | None:
+def detect(folder: Path, splits: SplitNames) -> ToolExport | None:
     """Find CSV files whose header names a column of images and one of run lengths."""
-    places = (folder, *subfolders(folder))
-    files = [path for place in places for path in content(place) if path.suffix.lower() == ".csv" and path.is_file()]
+    files = export_files(folder, ".csv")
     names = {path.name for path in files if _columns_of(path)}
     found = tuple(path for path in files if path.name in names)  # a damaged one of the same name is then a defect
-    return RunLengthTables(folder, splits, found) if found else None
+    return ToolExport(folder, splits, found) if found else None
 
 
-def configure(found: RunLengthTables, config: LabelConfig) -> RunLengthTables:
+def configure(found: ToolExport, config: LabelConfig) -> ToolExport:
     """Take the numbering of the pixels."""
-    return found._replace(order=config.run_lengths)
+    return found._replace(setting=config.run_lengths)
 
 
-def read(found: RunLengthTables) -> ParsedDataset:
+def read(found: ToolExport) -> ParsedDataset:
     """List the images of all rows.
 
     Raises:
         AmbiguousReadingError: the numbering of the pixels was not stated.
     """
-    listing = Listing()
-    images = list_images(found.root)
-    numbering = _Numbering(images)
+    listing, numbering, finder = Listing(), _Numbering(), ImageFinder(list_images(found.root))
     for file in found.files:
         with listing.defects.collect():
-            _list_table(file, images, listing, numbering)
-    order = found.order or numbering.only_reading()
-    names = ", ".join(str(file.relative_to(found.root)) for file in found.files)
+            _list_table(file, finder, listing, numbering)
+    order = found.setting or numbering.only_reading()
     listing.notes.append(f"{_MEANINGS[order]} (data.run_lengths={order})")
-    reader = RegionReader(_objects, partial(_regions, order=order))
-    return region_dataset(
-        f"CSV of run lengths ({names})", listing, reader, found.root, found.splits, overlap="the smaller one is on top"
-    )
+    regions, overlap = partial(_regions, order=order), "the smaller one is on top"
+    return region_dataset("CSV of run lengths", found, listing, regions=regions, parse=_objects, overlap=overlap)
 
 
 FORMAT = DatasetFormat(
@@ -179,9 +154,8 @@ def _parse_row(line: bytes, columns: Columns, where: Location) -> _Row:
 class _Numbering:
     """Which numberings the rows admit: a run that begins at 0, or ends beyond the last pixel, excludes one."""
 
-    def __init__(self, images: Iterable[Path]) -> None:
+    def __init__(self) -> None:
         self.possible = dict.fromkeys(_ORDERS, True)
-        self.finder = ImageFinder(images)
 
     def add(self, runs: NDArray[np.int64], size: Size) -> None:
         if runs.size == 0:
@@ -205,12 +179,11 @@ class _Numbering:
         return possible[0]
 
 
-def _list_table(file: Path, images: list[Path], listing: Listing, numbering: _Numbering) -> None:
+def _list_table(file: Path, finder: ImageFinder, listing: Listing, numbering: _Numbering) -> None:
     columns = _columns_of(file)
     if columns is None:
         detail = "its header has no columns of images and run lengths, but other files of this name do; export it again"
         raise DefectError(DefectKind.BAD_ANNOTATION, file, detail)
-    finder = ImageFinder(images)
     names: dict[str, str] = {}
     spans: dict[str, list[tuple[int, int]]] = {}
     labels: dict[str, dict[str, None]] = {}
@@ -261,13 +234,13 @@ def parse_runs(text: str, where: Location) -> NDArray[np.int64]:
     return runs
 
 
-def _objects(data: bytes, where: Location) -> Iterable[tuple[str, str]]:
+def _objects(data: Sequence[bytes], where: Location) -> Iterable[tuple[str, tuple[str, str]]]:
     """The class and the run lengths of each row; columns are found by the header of the file."""
     columns = _columns_of(where.file)
     if columns is None:
         raise where.error("has another header than before; start again")
-    rows = [_parse_row(line, columns, where) for line in data.splitlines()]
-    return [(row.label, row.runs) for row in rows]
+    rows = [_parse_row(line, columns, where) for line in data]
+    return numbered((row.label, row.runs) for row in rows)
 
 
 def _regions(labelled: tuple[str, str], size: Size, where: Location, order: str) -> Iterator[Region]:
@@ -286,4 +259,4 @@ def _regions(labelled: tuple[str, str], size: Size, where: Location, order: str)
     np.add.at(changes, ends, -1)
     flat = np.cumsum(changes[:-1]) > 0
     pixels = flat.reshape(width, height).T if direction == "columns" else flat.reshape(height, width)
-    yield Region(label or ONE_CLASS, PlacedMask(np.ascontiguousarray(pixels)))
+    yield Region(label or ONE_CLASS, runs_of_pixels(pixels, height=height))

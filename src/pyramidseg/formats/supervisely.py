@@ -10,26 +10,23 @@ A function `write` belongs in this module.
 """
 
 import base64
-import io
-import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from PIL.PngImagePlugin import PngImageFile
-
-from pyramidseg.annotations.polygons import Location, parse_ring
+from pyramidseg.annotations.polygons import Location, Runs, parse_ring, runs_of_pixels
 from pyramidseg.base.defects import Defect, DefectError
-from pyramidseg.base.errors import DataError
-from pyramidseg.base.json_stream import members
+from pyramidseg.base.json_stream import MAX_TOGETHER, members, parse_again
 from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.safe_paths import is_valid_name, short
+from pyramidseg.base.text_files import read_text
+from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.json_kind import json_kind
 from pyramidseg.formats.paths import child_file, child_folder, content, subfolders
-from pyramidseg.formats.regions import Entry, Listing, PlacedMask, Region, RegionReader, Size, region_dataset
+from pyramidseg.formats.region_masks import Objects, Region, Size, numbered, png_pixels, stated_size
+from pyramidseg.formats.regions import Entry, Listing, ToolExport, region_dataset
 
 META = "meta.json"
 ANNOTATIONS, IMAGES = ("ann",), ("img",)
@@ -40,15 +37,7 @@ _PNG_HEADER = 2**20
 """Bytes beyond one per pixel that a PNG may have."""
 
 
-class SuperviselyFiles(NamedTuple):
-    """The folders that have an `ann` and an `img`."""
-
-    root: Path
-    splits: SplitNames
-    datasets: tuple[Path, ...]
-
-
-def detect(folder: Path, splits: SplitNames) -> SuperviselyFiles | None:
+def detect(folder: Path, splits: SplitNames) -> ToolExport | None:
     """Find datasets: the folder itself, or folders up to two levels below."""
     below = subfolders(folder)
     places = [folder, *below, *(inner for place in below for inner in subfolders(place))]
@@ -56,15 +45,15 @@ def detect(folder: Path, splits: SplitNames) -> SuperviselyFiles | None:
     files = [file for place in found for file in _annotation_files(place)[:_SAMPLED]]
     if not any(json_kind(file) == "supervisely" for file in files):
         return None
-    return SuperviselyFiles(folder, splits, found)
+    return ToolExport(folder, splits, found)
 
 
-def read(found: SuperviselyFiles) -> ParsedDataset:
+def read(found: ToolExport) -> ParsedDataset:
     """List the annotation files; the name of each is that of its image with `.json` after it."""
     listing = Listing()
     with listing.defects.collect():
         listing.names += _declared_classes(found.root)
-    files = [file for place in found.datasets for file in _annotation_files(place)]
+    files = [file for place in found.files for file in _annotation_files(place)]
     for file, result in zip(files, map_in_threads(_summary, files), strict=True):
         if isinstance(result, Defect):
             listing.defects.add(result)
@@ -73,9 +62,8 @@ def read(found: SuperviselyFiles) -> ParsedDataset:
         listing.without_area.update(without_area)
         name = file.parent.parent / IMAGES[0] / file.name.removesuffix(".json")
         listing.entries.append(Entry(name.relative_to(found.root).as_posix(), file, labels=labels))
-    names = ", ".join(place.name for place in found.datasets[:8])
     overlap = "the later is on top, as in Supervisely"
-    return region_dataset(f"Supervisely ({names})", listing, READER, found.root, found.splits, overlap=overlap)
+    return region_dataset("Supervisely", found, listing, regions=_regions, objects=_objects, overlap=overlap)
 
 
 FORMAT = DatasetFormat("supervisely", "folders of datasets with img/ and ann/, and meta.json", detect, read)
@@ -122,28 +110,20 @@ def _type(object: dict[str, Any]) -> str:
     return str(object.get("geometryType") or ("bitmap" if object.get("bitmap") else "polygon"))
 
 
-def _load(data: bytes, where: Location) -> dict[str, Any]:
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError):
-        content = None
+def _objects(record: Record) -> Objects:
+    """The size of an image, and its objects that have an area, with their place in the order of drawing."""
+    assert record.mask is not None
+    where = Location(record.mask)
+    content = parse_again(read_text(record.mask, most=MAX_TOGETHER), record.mask)
     if not isinstance(content, dict) or not isinstance(content.get("objects"), list):
         raise where.error("no longer readable as an annotation of Supervisely")
-    return content
-
-
-def _objects(data: bytes, where: Location) -> Iterable[tuple[int, Any]]:
-    """Objects with an area, and their place in the order of drawing."""
-    objects = enumerate(_load(data, where)["objects"])
-    return [pair for pair in objects if not isinstance(pair[1], dict) or _type(pair[1]) not in _WITHOUT_AREA]
-
-
-def _size(data: bytes, where: Location) -> Size | None:
-    size = _load(data, where).get("size")
-    height, width = (size.get("height"), size.get("width")) if isinstance(size, dict) else (None, None)
-    if not (isinstance(height, int) and isinstance(width, int) and 0 < height < 2**31 and 0 < width < 2**31):
+    stated = content.get("size")
+    size = stated_size(stated.get("height"), stated.get("width")) if isinstance(stated, dict) else None
+    if size is None:
         raise where.error("height and width of its size have to be whole numbers from 1")
-    return height, width
+    pairs = enumerate(content["objects"])
+    drawn = [pair for pair in pairs if not isinstance(pair[1], dict) or _type(pair[1]) not in _WITHOUT_AREA]
+    return Objects(size, numbered(drawn))
 
 
 def _regions(numbered: tuple[int, Any], size: Size, where: Location) -> Iterator[Region]:
@@ -165,28 +145,18 @@ def _regions(numbered: tuple[int, Any], size: Size, where: Location) -> Iterator
         raise where.error(f"has the geometryType {short(type)}; allowed are {allowed}; convert it to a bitmap")
 
 
-def _bitmap(bitmap: object, size: Size, where: Location) -> PlacedMask:
-    """The pixels of a PNG that are not transparent; of a PNG without transparency, those above 0."""
+def _bitmap(bitmap: object, size: Size, where: Location) -> Runs:
+    """The pixels of a PNG file."""
     height, width = size
     origin = bitmap.get("origin") if isinstance(bitmap, dict) else None
     if not (isinstance(origin, list) and len(origin) == 2 and all(isinstance(x, int) for x in origin)):
         raise where.error("its bitmap needs an origin of two whole numbers")
-    left, top = origin
-    if not (0 <= left < width and 0 <= top < height):
-        raise where.error(f"its bitmap begins at ({left}, {top}), outside of the image of {height} x {width} pixels")
     try:
         packed = base64.b64decode(str(bitmap["data"]), validate=True)  # type: ignore[index]
         png = zlib.decompressobj().decompress(packed, 4 * height * width + _PNG_HEADER)
-        image = PngImageFile(io.BytesIO(png))
-        if image.width > width - left or image.height > height - top:
-            raise where.error(f"its bitmap of {image.height} x {image.width} pixels is larger than the image")
-        has_alpha = "A" in image.getbands() or "transparency" in image.info
-        pixels = np.asarray(image.convert("RGBA"))[..., 3] if has_alpha else np.asarray(image.convert("L"))
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:  # a decoder raises nearly any exception for damaged data
-        raise where.error(f"its bitmap cannot be read: {' '.join(str(error).split())[:80]}") from error
-    return PlacedMask(pixels > 0, top, left)
-
-
-READER = RegionReader(_objects, _regions, _size)
+    except (KeyError, ValueError, zlib.error) as error:
+        raise where.error(f"its bitmap cannot be read: {error}") from error
+    left, top = origin
+    return runs_of_pixels(
+        png_pixels(png, top=top, left=left, size=size, where=where), top=top, left=left, height=height
+    )

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
@@ -30,8 +31,9 @@ from pyramidseg.formats.dataset_format import (
 from pyramidseg.formats.foreign_names import without_leading_folders
 from pyramidseg.formats.paths import child_folder, subfolders
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, repeated_names_note, similar_names_note
+from pyramidseg.formats.region_masks import RegionMasks
 from pyramidseg.formats.yolo_description import CLASS_NAMES, DataYaml, find_data_yaml, names_from_list
-from pyramidseg.formats.yolo_masks import YoloMasks, are_labels, check_not_boxes, numbered_names
+from pyramidseg.formats.yolo_masks import are_labels, check_not_boxes, numbered_names, objects, regions
 from pyramidseg.images.image_files import list_files, list_images
 
 IMAGES, LABELS = "images", "labels"
@@ -138,7 +140,7 @@ def read(found: YoloFiles) -> ParsedDataset:
         f"YOLO outlines ({found.description.path.name if found.description else 'images, labels'})",
         records,
         drawn.labels,
-        YoloMasks({number: drawn.values[name] for number, name in names.items()}, drawn.names),
+        RegionMasks(objects, partial(regions, names=names), drawn.values, drawn.names),
         notes=(f"{DRAWN}; where objects overlap, the smaller is on top", *notes, *similar_names_note(drawn.names)),
         defects=tuple(defects),
     )

@@ -1,21 +1,16 @@
-"""YOLO's label files as masks: a line for each object, `class x1 y1 x2 y2 x3 y3 ...` in shares of width and height."""
+"""YOLO's label files: a line for each object, `class x1 y1 x2 y2 x3 y3 ...` in shares of width and height."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pyramidseg.annotations.polygons import SLACK, Location, Polygons, Ring, parse_ring, rasterise
-from pyramidseg.base.defects import DefectCollector, DefectError, DefectKind
+from pyramidseg.annotations.polygons import SLACK, Location, parse_ring
+from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.text_files import read_text
-from pyramidseg.data.index_masks import describe_names, describe_ranges
+from pyramidseg.data.index_masks import describe_ranges
 from pyramidseg.data.records import Record
-from pyramidseg.images.decode import image_size
+from pyramidseg.formats.region_masks import Objects, Region, Size
 
 _BOX_FIELDS = 5
 """class, centre x and y, width, height"""
@@ -25,66 +20,38 @@ _MAX_DIGITS = 4
 """Of a class number."""
 
 
-@dataclass(frozen=True)
-class YoloMasks:
-    """Draws the mask of a record, whose `mask` is the label file; without one, the image is all background.
+def objects(record: Record) -> Objects:
+    """The fields of each line that is not empty; an image without a label file is all background."""
+    lines = read_text(record.mask).splitlines() if record.mask else []
+    return Objects(None, [(f"line {line}", text.split()) for line, text in enumerate(lines, start=1) if text.strip()])
 
-    Where objects overlap, the smaller is on top.
 
-    Attributes:
-        values: by class number.
-        names: of the classes, by value; 0 is background.
+def regions(fields: list[str], size: Size, where: Location, names: Mapping[int, str]) -> Iterator[Region]:
+    """The region of a line.
+
+    Args:
+        names: of the classes, by number.
+
+    Raises:
+        DefectError: it is a box, has too few points or points far outside of the image, or its class has no name.
     """
-
-    values: Mapping[int, int]
-    names: tuple[str, ...]
-    ignored_values: ClassVar[tuple[int, ...]] = ()
-
-    def read(self, record: Record) -> NDArray[np.uint16]:
-        """See `ValueSource.read`."""
-        height, width = image_size(record.image)
-        if record.mask is None:
-            return np.zeros((height, width), np.uint16)
-        shapes: list[Polygons] = []
-        defects = DefectCollector()
-        for line, text in enumerate(read_text(record.mask).splitlines(), start=1):
-            with defects.collect():
-                if text.strip():
-                    value, ring = self._parse_line(text.split(), Location(record.mask, f"line {line}"))
-                    shapes.append(Polygons(value, [[ring * (width, height)]]))
-        defects.raise_if_any()
-        return rasterise(shapes, height=height, width=width, where=Location(record.mask))
-
-    def has_own_size(self, record: Record) -> bool:
-        """See `OutlineSource.has_own_size`."""
-        return False
-
-    def describe(self, values: Iterable[int]) -> str:
-        """See `ValueSource.describe`."""
-        return describe_names(values, self.names)
-
-    def _parse_line(self, fields: list[str], where: Location) -> tuple[int, Ring]:
-        """The value and the outline, in shares of the image, of an object.
-
-        Raises:
-            DefectError: it is a box, has too few points or points far outside of the image, or its class has no name.
-        """
-        if len(fields) == _BOX_FIELDS:
-            raise where.error(
-                "holds a box (class, centre, width, height), and a box is not a mask; label the outlines of objects "
-                "(class x1 y1 x2 y2 x3 y3 ...), or remove this line"
-            )
-        ring = parse_ring(fields[1:], where=where)
-        if ring.min() < -SLACK or ring.max() > 1 + SLACK:
-            raise where.error(
-                f"coordinates from {ring.min():g} to {ring.max():g}: they are shares of the image's width and height, "
-                f"from 0 to 1 (up to {SLACK:g} beyond is cut off); divide pixels by these, or delete this object"
-            )
-        number = _class_number(fields[0], where)
-        if number not in self.values:
-            named = f"only {describe_ranges(self.values)} have names; name it too, or correct the number"
-            raise where.error(f"class {number}: {named}")
-        return self.values[number], ring
+    if len(fields) == _BOX_FIELDS:
+        raise where.error(
+            "holds a box (class, centre, width, height), and a box is not a mask; label the outlines of objects "
+            "(class x1 y1 x2 y2 x3 y3 ...), or remove this line"
+        )
+    ring = parse_ring(fields[1:], where=where)
+    if ring.min() < -SLACK or ring.max() > 1 + SLACK:
+        raise where.error(
+            f"coordinates from {ring.min():g} to {ring.max():g}: they are shares of the image's width and height, "
+            f"from 0 to 1 (up to {SLACK:g} beyond is cut off); divide pixels by these, or delete this object"
+        )
+    number = _class_number(fields[0], where)
+    if number not in names:
+        named = f"only {describe_ranges(names)} have names; name it too, or correct the number"
+        raise where.error(f"class {number}: {named}")
+    height, width = size
+    yield Region(names[number], [[ring * (width, height)]])
 
 
 def _class_number(field: str, where: Location) -> int:

@@ -4,7 +4,7 @@ import reprlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyramidseg.annotations.polygons import Location
 from pyramidseg.base.text import first_few
@@ -18,12 +18,11 @@ VOID = 0
 _IDS_SHOWN = 8
 
 
-@dataclass(frozen=True)
-class CategoryValues:
-    """The mask values of a category: of its objects, and of its crowds."""
+class CategoryNames(NamedTuple):
+    """The labels of a category: of its objects, and of its crowds."""
 
-    objects: int
-    crowds: int
+    objects: str
+    crowds: str
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,13 @@ class CategoryLabels:
     file, are crowds, as CVAT writes its brush masks, they are its objects.
 
     Attributes:
-        values: by the category's name.
+        values: by label.
+        crowds: the label of the crowds of each category, by its name.
     """
 
     labels: tuple[SourceLabel, ...]
-    values: Mapping[str, CategoryValues]
+    values: Mapping[str, int]
+    crowds: Mapping[str, str]
     notes: tuple[str, ...]
 
     @classmethod
@@ -69,12 +70,10 @@ class CategoryLabels:
         counts = _object_counts(files)
         crowded = [name for name in values if counts[name, True]]
         only_crowds = [name for name in crowded if not counts[name, False]]
-        crowds = {name: len(labels) + place for place, name in enumerate(crowded)}
-        extra = tuple(SourceLabel(crowd_of(name), value, ignored=True) for name, value in crowds.items())
-        both = {
-            name: CategoryValues(value, value if name in only_crowds else crowds.get(name, value))
-            for name, value in values.items()
-        }
+        extra = tuple(
+            SourceLabel(crowd_of(name), value, ignored=True) for value, name in enumerate(crowded, len(labels))
+        )
+        crowds = {name: crowd_of(name) if name in crowded and name not in only_crowds else name for name in values}
         unused = [name for name in values if not counts[name, False] and not counts[name, True]]
         notes = list(
             repeated_names_note(
@@ -98,20 +97,19 @@ class CategoryLabels:
                 f"{total} crowds (iscrowd) are outlined roughly and ignored; to train on them, add them to a class, "
                 f"as in {with_crowds(ignored[0])}"
             )
-        return cls((*labels, *extra), both, (*notes, *similar_names_note(values)))
+        all_values = {**values, **{label.name: label.value for label in extra}}
+        return cls((*labels, *extra), all_values, crowds, (*notes, *similar_names_note(values)))
 
     @property
     def names(self) -> tuple[str, ...]:
         """By value."""
         return tuple(label.name for label in self.labels)
 
-    def values_of(self, file: CocoJson) -> dict[Id, CategoryValues]:
+    def names_of(self, file: CocoJson) -> dict[Id, CategoryNames]:
         """By the ids of one file."""
-        named = file.categories.items()
-        found = {id: self.values[category.name] for id, category in named if category.name in self.values}
-        if _has_only_crowds(file):
-            return {id: CategoryValues(values.objects, values.objects) for id, values in found.items()}
-        return found
+        names = {id: category.name for id, category in file.categories.items() if category.name in self.crowds}
+        only_crowds = _has_only_crowds(file)
+        return {id: CategoryNames(name, name if only_crowds else self.crowds[name]) for id, name in names.items()}
 
 
 def crowd_of(name: str) -> str:
@@ -124,20 +122,20 @@ def with_crowds(name: str) -> str:
     return f"{{name: {name}, from: [{name}, {crowd_of(name)}]}}"
 
 
-def category_values(content: Mapping[str, Any], values: Mapping[Id, CategoryValues], where: Location) -> CategoryValues:
-    """The mask values of the category of an annotation or of a segment.
+def category_names(content: Mapping[str, Any], names: Mapping[Id, CategoryNames], where: Location) -> CategoryNames:
+    """The labels of the category of an annotation or of a segment.
 
     Raises:
         DefectError: it has no category, or one that is not listed.
     """
     id = as_id(content.get("category_id"))
-    if id is None or id not in values:
-        known = ", ".join(map(repr, list(values)[:_IDS_SHOWN])) + (", ..." if len(values) > _IDS_SHOWN else "")
+    if id is None or id not in names:
+        known = ", ".join(map(repr, list(names)[:_IDS_SHOWN])) + (", ..." if len(names) > _IDS_SHOWN else "")
         raise where.error(
             f"has category {reprlib.repr(content.get('category_id'))} (category_id), which categories does not list "
             f"({known or 'none'}); correct it, or export the file again"
         )
-    return values[id]
+    return names[id]
 
 
 def _has_only_crowds(file: CocoJson) -> bool:

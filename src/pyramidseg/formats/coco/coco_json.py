@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pyramidseg.annotations.polygons import Location
 from pyramidseg.base.classes import Color
 from pyramidseg.base.defects import MAX_KEPT, Defect, DefectCollector, DefectError, DefectKind
-from pyramidseg.base.json_stream import JsonSlices, Member, members
+from pyramidseg.base.json_stream import JsonSlices, Member, members, parse_again
 from pyramidseg.base.safe_paths import is_valid_name
 
 Id = int | str
@@ -162,7 +162,7 @@ class _Parser:
     def _add_unlisted(self, slices: JsonSlices, rows: NDArray[np.int64]) -> None:
         """Add a defect for annotations of images that are not listed: their pixels would silently be background."""
         for row in rows[:MAX_KEPT].tolist():
-            (annotation,) = slices.read([row])
+            annotation = parse_again(slices.read([row])[0], self.path)
             what = f"annotation {str(annotation.get('id', annotation.get('file_name')))[:40]}"
             image = reprlib.repr(annotation["image_id"])
             error = Location(self.path, what).error(

@@ -1,29 +1,26 @@
 """COCO's outlined objects: polygons and run lengths, drawn on a background. The package shows the format."""
 
 import reprlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import Location, Polygons, Shape, check_inside_image, parse_ring, rasterise
+from pyramidseg.annotations.polygons import Location, parse_ring
 from pyramidseg.annotations.run_lengths import decode_run_lengths
-from pyramidseg.base.defects import DefectCollector, DefectError, DefectKind
-from pyramidseg.base.errors import DataError
-from pyramidseg.base.json_stream import JsonSlices
-from pyramidseg.data.index_masks import describe_names
+from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.json_stream import parse_again
 from pyramidseg.data.records import Record
 from pyramidseg.formats.coco.annotation_files import AnnotationFiles, find_annotation_files
-from pyramidseg.formats.coco.categories import CategoryLabels, CategoryValues, category_values
+from pyramidseg.formats.coco.categories import CategoryLabels, CategoryNames, category_names
 from pyramidseg.formats.coco.coco_images import CocoSplit, parse_splits
 from pyramidseg.formats.coco.coco_json import CocoJson, Id
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.polygon_labels import DRAWN
-from pyramidseg.images.decode import image_size
-from pyramidseg.images.file_checks import check_pixel_count
+from pyramidseg.formats.region_masks import Region, RegionMasks, SharedFile, SharedFiles, Size
 
 _BELOW_OBJECTS = -1
 """The layer of crowds: objects that are outlined by themselves are drawn over them."""
@@ -41,16 +38,20 @@ def read(found: AnnotationFiles) -> ParsedDataset:
     if not splits.by_name:
         return ParsedDataset("COCO", records, notes=splits.notes, defects=splits.defects)
     labels = CategoryLabels.of_objects(splits.files)
-    files: dict[str, CocoFile] = {}
+    files: dict[str, SharedFile] = {}
+    categories: dict[Path, Mapping[Id, CategoryNames]] = {}
     for name, split in splits.by_name.items():
         json_path = split.json.path
         records[name] = tuple(Record(split.ids[position], image, json_path) for position, image in split.paths.items())
-        files[str(json_path)] = CocoFile.of(split, labels.values_of(split.json))
+        files[str(json_path)] = _sorted_by_image(split)
+        categories[json_path] = labels.names_of(split.json)
     return ParsedDataset(
         f"COCO ({', '.join(str(json.path.relative_to(found.root)) for json in splits.files)})",
         records,
         labels.labels,
-        CocoMasks(files, labels.names),
+        RegionMasks(
+            SharedFiles(files, _parse).objects, partial(_regions, categories=categories), labels.values, labels.names
+        ),
         notes=(f"{DRAWN}; where objects overlap, the smaller is on top", *splits.notes, *labels.notes),
         defects=splits.defects,
     )
@@ -74,94 +75,37 @@ def _require_outlines(json: CocoJson) -> None:
         raise DefectError(DefectKind.BAD_ANNOTATION, json.path, detail)
 
 
-@dataclass(frozen=True, eq=False)
-class CocoFile:
-    """The annotations of one JSON file, sorted by image.
-
-    Attributes:
-        slices: their byte offsets.
-        positions: the image's position, by the id of its record.
-        first: (images + 1,) the first annotation of each image.
-        sizes: (images, 2) height and width of each image; see `ImageEntry`.
-        values: mask values by category id.
-    """
-
-    slices: JsonSlices
-    positions: Mapping[str, int]
-    first: NDArray[np.int64]
-    sizes: NDArray[np.int64]
-    values: Mapping[Id, CategoryValues]
-
-    @classmethod
-    def of(cls, split: CocoSplit, values: Mapping[Id, CategoryValues]) -> "CocoFile":
-        json = split.json
-        order = np.argsort(json.image_positions, kind="stable")
-        slices = replace(json.slices, starts=json.slices.starts[order], ends=json.slices.ends[order])
-        first = np.searchsorted(json.image_positions[order], np.arange(len(json.images) + 1))
-        sizes = np.array([(entry.height, entry.width) for entry in json.images.values()], np.int64)
-        return cls(slices, {id: position for position, id in split.ids.items()}, first, sizes, values)
+def _sorted_by_image(split: CocoSplit) -> SharedFile:
+    json = split.json
+    order = np.argsort(json.image_positions, kind="stable")
+    slices = replace(json.slices, starts=json.slices.starts[order], ends=json.slices.ends[order])
+    first = np.searchsorted(json.image_positions[order], np.arange(len(json.images) + 1))
+    sizes = np.array([(entry.height, entry.width) for entry in json.images.values()], np.int64)
+    return SharedFile(slices, {id: position for position, id in split.ids.items()}, first, sizes)
 
 
-@dataclass(frozen=True, eq=False)
-class CocoMasks:
-    """Draws the mask of a record, whose `mask` is the JSON file. Where objects overlap, the smaller is on top.
-
-    Attributes:
-        files: by the path of the JSON file.
-        names: of the classes, by value; 0 is background.
-    """
-
-    files: Mapping[str, CocoFile]
-    names: tuple[str, ...]
-    ignored_values: ClassVar[tuple[int, ...]] = ()
-
-    def read(self, record: Record) -> NDArray[np.uint16]:
-        """See `ValueSource.read`."""
-        file = self.files.get(str(record.mask))
-        position = None if file is None else file.positions.get(record.id)
-        if file is None or position is None:
-            raise DataError(f"{record.image}: is in none of the annotation files of this dataset")
-        height, width = file.sizes[position].tolist()
-        where, defects = Location(file.slices.path, record.id), DefectCollector()
-        if -1 in (height, width):
-            defects.add(where.error("height and width have to be whole numbers from 1").defect)
-        if height < 1 or width < 1:
-            height, width = image_size(record.image)
-        check_pixel_count(file.slices.path, height, width)
-        shapes: list[Shape] = []
-        for annotation in file.slices.read(range(file.first[position], file.first[position + 1])):
-            with defects.collect():
-                shapes.append(_shape(annotation, file, record, height=height, width=width))
-        defects.raise_if_any()
-        return rasterise(shapes, height=height, width=width, where=where)
-
-    def has_own_size(self, record: Record) -> bool:
-        """See `OutlineSource.has_own_size`."""
-        file = self.files[str(record.mask)]
-        return bool(file.sizes[file.positions[record.id]].min() > 0)
-
-    def describe(self, values: Iterable[int]) -> str:
-        """See `ValueSource.describe`."""
-        return describe_names(values, self.names)
+def _parse(data: Sequence[bytes], where: Location) -> Iterable[tuple[str, Any]]:
+    annotations = [parse_again(text, where.file) for text in data]
+    return [(f"annotation {str(annotation.get('id'))[:40]}", annotation) for annotation in annotations]
 
 
-def _shape(annotation: Any, file: CocoFile, record: Record, *, height: int, width: int) -> Shape:
-    where = Location(file.slices.path, f"annotation {str(annotation.get('id'))[:40]} of {record.id}")
-    values = category_values(annotation, file.values, where)
-    value = values.crowds if annotation.get("iscrowd") else values.objects
-    layer = 0 if value == values.objects else _BELOW_OBJECTS
+def _regions(
+    annotation: Any, size: Size, where: Location, categories: Mapping[Path, Mapping[Id, CategoryNames]]
+) -> Iterator[Region]:
+    names = category_names(annotation, categories[where.file], where)
+    name = names.crowds if annotation.get("iscrowd") else names.objects
+    layer = 0 if name == names.objects else _BELOW_OBJECTS
     outline = annotation.get("segmentation")
+    height, width = size
     if isinstance(outline, dict):
         if outline.get("size") != [height, width]:
-            size = reprlib.repr(outline.get("size"))
+            stated = reprlib.repr(outline.get("size"))
             raise where.error(
-                f"its run lengths are of an image of {size} pixels (height, width), but the size of the image is "
+                f"its run lengths are of an image of {stated} pixels (height, width), but the size of the image is "
                 f"{[height, width]}; export the file again"
             )
-        return decode_run_lengths(value, outline.get("counts"), height=height, width=width, where=where, layer=layer)
-    if not isinstance(outline, list) or not outline:
+        yield Region(name, decode_run_lengths(outline.get("counts"), height=height, width=width, where=where), layer)
+    elif not isinstance(outline, list) or not outline:
         raise where.error("has no outline (segmentation), and a box is not a mask; outline the object, or delete it")
-    rings = [parse_ring(part, where=where) for part in outline]
-    for ring in rings:
-        check_inside_image(ring, height=height, width=width, image=record.image, where=where)
-    return Polygons(value, [[ring] for ring in rings], layer)
+    else:
+        yield Region(name, [[parse_ring(part, where=where)] for part in outline], layer)

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from pyramidseg.annotations.polygons import Location
 from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.json_stream import JsonSlices
+from pyramidseg.base.json_stream import JsonSlices, parse_again
 from pyramidseg.base.safe_paths import is_file, resolve_inside
 from pyramidseg.data.color_masks import read_colors
 from pyramidseg.data.index_masks import describe_names
 from pyramidseg.data.records import Record
 from pyramidseg.formats.coco.annotation_files import AnnotationFiles, find_annotation_files
-from pyramidseg.formats.coco.categories import VOID, CategoryLabels, CategoryValues, category_values
+from pyramidseg.formats.coco.categories import VOID, CategoryLabels, CategoryNames, category_names
 from pyramidseg.formats.coco.coco_images import CocoSplit, parse_splits, resolve
 from pyramidseg.formats.coco.coco_json import CocoJson, Id
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
@@ -45,9 +45,9 @@ def read(found: AnnotationFiles) -> ParsedDataset:
     segments: dict[str, Segments] = {}
     missing: list[Defect] = []
     for name, split in splits.by_name.items():
-        values = labels.values_of(split.json)
+        names = labels.names_of(split.json)
         pngs = _pngs_by_position(split, found.root, defects)
-        segments |= {str(png): Segments(split.json.slices, row, values) for row, png in pngs.values()}
+        segments |= {str(png): Segments(split.json.slices, row, names) for row, png in pngs.values()}
         records[name] = tuple(
             Record(split.ids[position], image, pngs[position][1])
             for position, image in split.paths.items()
@@ -62,7 +62,7 @@ def read(found: AnnotationFiles) -> ParsedDataset:
         f"COCO panoptic ({', '.join(str(json.path.relative_to(found.root)) for json in splits.files)})",
         records,
         labels.labels,
-        PanopticMasks(segments, labels.names),
+        PanopticMasks(segments, labels.values, labels.names),
         notes=(*splits.notes, *labels.notes),
         defects=(*splits.defects, *defects.defects, *missing),
     )
@@ -120,12 +120,12 @@ class Segments:
 
     Attributes:
         slices, row: the annotation, and where it is in the JSON file.
-        values: mask values by category id.
+        names: labels by category id.
     """
 
     slices: JsonSlices
     row: int
-    values: Mapping[Id, CategoryValues]
+    names: Mapping[Id, CategoryNames]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +134,12 @@ class PanopticMasks:
 
     Attributes:
         segments: by the path of the PNG file.
+        values: by label.
         names: of the classes, by value.
     """
 
     segments: Mapping[str, Segments]
+    values: Mapping[str, int]
     names: tuple[str, ...]
     ignored_values: ClassVar[tuple[int, ...]] = (VOID,)
 
@@ -146,12 +148,12 @@ class PanopticMasks:
         found = self.segments.get(str(record.mask))
         if found is None or record.mask is None:
             raise DataError(f"{record.image}: is in none of the annotation files of this dataset")
-        (annotation,) = found.slices.read([found.row])
+        annotation = parse_again(found.slices.read([found.row])[0], found.slices.path)
         value_of, defects = {VOID: VOID}, DefectCollector()
         for segment in annotation["segments_info"]:
             with defects.collect():
-                number, values = _segment(segment, found, record)
-                value_of[number] = values.crowds if segment.get("iscrowd") else values.objects
+                number, names = _segment(segment, found, record)
+                value_of[number] = self.values[names.crowds if segment.get("iscrowd") else names.objects]
         defects.raise_if_any()
         red, green, blue = np.moveaxis(read_colors(record.mask).astype(np.uint32), -1, 0)
         return _look_up(red + 256 * green + 65536 * blue, value_of, found.slices.path, record.mask)
@@ -161,14 +163,14 @@ class PanopticMasks:
         return describe_names(values, self.names)
 
 
-def _segment(segment: Any, found: Segments, record: Record) -> tuple[int, CategoryValues]:
-    """The number of a segment, and the mask values of its category."""
+def _segment(segment: Any, found: Segments, record: Record) -> tuple[int, CategoryNames]:
+    """The number of a segment, and the labels of its category."""
     file = found.slices.path
     number = segment.get("id") if isinstance(segment, dict) else None
     if not isinstance(number, int) or not 0 < number < 2**24:
         detail = f"segment id {str(number)[:40]} is not a whole number from 1 to {2**24 - 1}"
         raise Location(file, record.id).error(detail)
-    return number, category_values(segment, found.values, Location(file, f"segment {number} of {record.id}"))
+    return number, category_names(segment, found.names, Location(file, f"segment {number} of {record.id}"))
 
 
 def _look_up(numbers: NDArray[np.uint32], value_of: Mapping[int, int], file: Path, png: Path) -> NDArray[np.uint16]:

@@ -15,7 +15,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import Location, Polygons, rasterise
+from pyramidseg.annotations.polygons import Location, Shape, rasterise
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.result_cache import file_state
@@ -102,14 +102,14 @@ class GeoJsonMasks:
         """See `ValueSource.describe`."""
         return describe_names(values, self.names)
 
-    def _shape(self, feature: Feature, place: Georeference, where: Location) -> Polygons:
+    def _shape(self, feature: Feature, place: Georeference, where: Location) -> Shape:
         value = 1
         if self.class_property is not None:
             name = feature.name or ""
             if name not in self.values:
                 raise where.error(f"{self.class_property}={name!r} was added after the dataset was opened; start again")
             value = self.values[name]
-        return Polygons(value, [[place.to_pixels(ring) for ring in part] for part in feature.parts])
+        return Shape(value, [[place.to_pixels(ring) for ring in part] for part in feature.parts])
 
 
 _ONE_AT_A_TIME = threading.Lock()  # threads that need the same large file wait until the first has read it
