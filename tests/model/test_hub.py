@@ -1,5 +1,6 @@
 """ImageNet weights through timm and the real client of the Hugging Face hub, against a stand-in on loopback."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -7,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +38,7 @@ class HubStandIn:
         self.revisions: set[str] = set()
         contents = {repository: path.read_bytes() for repository, path in files.items()}
         downloads, revisions = self.downloads, self.revisions
+        trickling = {name for name in files if name.endswith(".a3_in1k") and "resnet34" in name}
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -45,7 +48,12 @@ class HubStandIn:
 
             def do_GET(self) -> None:
                 repository, content = self.answer()
-                if content is not None:
+                if content is not None and repository in trickling:
+                    with contextlib.suppress(OSError):
+                        for byte in content:
+                            self.wfile.write(bytes([byte]))
+                            time.sleep(0.1)
+                elif content is not None:
                     downloads.append(repository)
                     self.wfile.write(content)
 
@@ -88,6 +96,7 @@ import os
 import sys
 import torch
 from pyramidseg.model import hub_weights
+hub_weights.HUB_SECONDS, hub_weights.SLOWEST_BYTES_PER_SECOND = 3.0, 50_000_000
 hub_weights.PINS |= {name: hub_weights.Pin(*pin) for name, pin in json.loads(os.environ["PINS"]).items()}
 from pyramidseg.base.errors import WeightsError
 from pyramidseg.model.encoder import Encoder
@@ -216,10 +225,11 @@ def served(state, tmp_path_factory):
     (folder / "page.html").write_text("<html>please log in</html>")
     files["timm/resnet34.tv_in1k"] = folder / "page.html"
     save_file(timm.create_model("resnet34").state_dict(), folder / "34.safetensors")
-    files["timm/resnet34.a1_in1k"] = files["timm/resnet34.a2_in1k"] = folder / "34.safetensors"
+    for tag in ("a1_in1k", "a2_in1k", "a3_in1k"):
+        files[f"timm/resnet34.{tag}"] = folder / "34.safetensors"
     digest = hashlib.sha256((folder / "34.safetensors").read_bytes()).hexdigest()
     pins = {"resnet34.a1_in1k": (COMMIT, digest), "resnet34.a2_in1k": (COMMIT, "0" * 64)}
-    others = ("resnet18:3", "resnet34:3", "resnet34:3:a1_in1k", "resnet34:3:a2_in1k")
+    others = ("resnet18:3", "resnet34:3", "resnet34:3:a1_in1k", "resnet34:3:a2_in1k", "resnet34:3:a3_in1k")
     with HubStandIn(files) as hub:
         results, printed = load(folder, hub.endpoint, *others, *(f"resnet18:3:{tag}" for tag in REFUSED), pins=pins)
     return results, printed, hub.revisions
@@ -251,3 +261,10 @@ def test_a_pinned_network_is_asked_for_at_its_revision(served):
 
 def test_another_file_than_the_pinned_one_is_refused_even_if_it_fits(served):
     assert "differs from 0000000000000000..., the one pinned for resnet34" in served[0]["resnet34:3:a2_in1k"]["refused"]
+
+
+def test_a_hub_that_trickles_is_given_up(served):
+    """A byte now and then keeps the client waiting for ever."""
+    refused = served[0]["resnet34:3:a3_in1k"]["refused"]
+    assert "resnet34.a3_in1k cannot be loaded" in refused
+    assert re.search(r"TimeoutError: not complete after \d s, the limit for its size", refused)

@@ -5,7 +5,11 @@ Only the file is fetched here: its tensors are then checked against the network 
 
 import hashlib
 import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import NamedTuple
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
@@ -23,7 +27,10 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """File names of the weights in timm's repositories on the Hugging Face hub."""
 
 HUB_SECONDS = 10.0
-"""Timeout of the first request to the hub."""
+"""Timeout of the first request to the hub, and the least of a download."""
+
+SLOWEST_BYTES_PER_SECOND = 50_000
+"""A download that would take longer at this rate is given up."""
 
 
 class Pin(NamedTuple):
@@ -71,24 +78,49 @@ def _fetch(full_name: str) -> Path:
         assert isinstance(settings.url, str), full_name
         return Path(download_cached_file(settings.url))
     revision = PINS[full_name].revision if full_name in PINS else None
-    _require_reachable(settings.hf_hub_id, revision)
+    repository = settings.hf_hub_id
+    for name in HUB_FILES:
+        if isinstance(try_to_load_from_cache(repository, name, revision=revision), str):
+            return Path(hf_hub_download(repository, name, revision=revision))
+    name, size = _file_on_hub(repository, revision)
+    seconds = HUB_SECONDS + size / SLOWEST_BYTES_PER_SECOND
+    logger.info(f"downloading {full_name} from the Hugging Face hub: {size / 2**20:.0f} MiB, {seconds:.0f} s at most")
+    return Path(_within(seconds, partial(hf_hub_download, repository, name, revision=revision)))
+
+
+def _file_on_hub(repository: str, revision: str | None) -> tuple[str, int]:
+    """Name and bytes of a repository's weights; one quick request, where a download would retry for a minute."""
     for name in HUB_FILES[:-1]:
         try:
-            return Path(hf_hub_download(settings.hf_hub_id, name, revision=revision))
+            found = get_hf_file_metadata(hf_hub_url(repository, name, revision=revision), timeout=HUB_SECONDS)
         except EntryNotFoundError:  # the other format
             continue
-    return Path(hf_hub_download(settings.hf_hub_id, HUB_FILES[-1], revision=revision))
+        return name, found.size or 0
+    found = get_hf_file_metadata(hf_hub_url(repository, HUB_FILES[-1], revision=revision), timeout=HUB_SECONDS)
+    return HUB_FILES[-1], found.size or 0
 
 
-def _require_reachable(repository: str, revision: str | None) -> None:
-    """Send one quick request for weights that are not cached: the hub's client retries for a minute, with warnings."""
-    cached = (try_to_load_from_cache(repository, name, revision=revision) for name in HUB_FILES)
-    if any(isinstance(path, str) for path in cached):
-        return
+def _within(seconds: float, download: Callable[[], str]) -> str:
+    """Download in a thread, for a limited time: the client waits for ever as long as a byte comes now and then.
+
+    Raises:
+        TimeoutError: it is not complete in time.
+    """
+    result: Future[str] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(download())
+        except BaseException as error:
+            result.set_exception(error)
+
+    Thread(target=run, name="download", daemon=True).start()
     try:
-        get_hf_file_metadata(hf_hub_url(repository, HUB_FILES[0], revision=revision), timeout=HUB_SECONDS)
-    except EntryNotFoundError:  # the hub is reachable
-        return
+        return result.result(timeout=seconds)
+    except TimeoutError:
+        if result.done():
+            raise
+        raise TimeoutError(f"not complete after {seconds:.0f} s, the limit for its size") from None
 
 
 def _packages_hint(full_name: str) -> str:
