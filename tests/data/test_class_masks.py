@@ -136,7 +136,7 @@ class TestResize:
         exif[0x0112] = 6
         Image.new("RGB", (8 * scale, 6 * scale)).save(tmp_path / "a.jpg", exif=exif)
         record = save(tmp_path / "a.png", np.zeros((6, 8), np.uint8))
-        with pytest.raises(DefectError, match=r"after applying its EXIF orientation 6") as caught:
+        with pytest.raises(DefectError, match=r"the image is turned by its EXIF orientation 6") as caught:
             ClassMasks(((0, 0),), resize=True).read(record)
         assert caught.value.defect.kind is DefectKind.EXIF_TURNED
 

@@ -47,10 +47,10 @@ def test_mask_of_another_shape_is_not_resizable(image: tuple[int, int], mask: tu
 @pytest.mark.parametrize(
     ("tag", "own", "kind", "said"),
     [
-        (6, 1, DefectKind.EXIF_TURNED, "after applying its EXIF orientation 6"),
-        (8, 3, DefectKind.EXIF_TURNED, "after applying its EXIF orientation 8"),
-        (1, 5, DefectKind.EXIF_TURNED, "the mask has an EXIF orientation 5"),
-        (1, 1, DefectKind.SIZE_DIFFERS, "as if one of them had been rotated"),
+        (6, 1, DefectKind.EXIF_TURNED, "the image is turned by its EXIF orientation 6"),
+        (8, 3, DefectKind.EXIF_TURNED, "the image is turned by its EXIF orientation 8"),
+        (1, 5, DefectKind.EXIF_TURNED, "the mask is turned by its EXIF orientation 5"),
+        (1, 1, DefectKind.SIZE_DIFFERS, "one of them seems to be turned"),
     ],
 )
 def test_mask_on_its_side_is_told_with_the_tag_that_turns_either(

@@ -56,15 +56,3 @@ def test_lists_without_folders_are_named(tmp_path: Path) -> None:
 def test_classes_can_be_chosen_by_name(tmp_path: Path) -> None:
     text = "classes: [{name: house, from: [building, house]}, wall]\nignore: '*'"
     assert first_row(opened(write(benchmark(tmp_path, 0, 1, 2, 26) / "d.yaml", text))) == [255, 1, 0, 0]
-
-
-@pytest.mark.parametrize("outer", ["", "images", "images/ADE"])
-def test_the_full_dataset_is_refused_with_the_way_out(tmp_path: Path, outer: str) -> None:
-    for split, name in (("training", "ADE_train_00000001"), ("validation", "ADE_val_00000001")):
-        place = tmp_path / "ADE20K" / outer / split / "urban" / "street"
-        image(place / f"{name}.jpg")
-        for suffix in ("_seg", "_parts_1"):
-            image(place / f"{name}{suffix}.png")
-        image(place / name / f"instance_000_{name}.png")
-    with pytest.raises(DataError, match=r"full ADE20K .*ADEChallengeData2016"):
-        opened(tmp_path)

@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.formats.cityscapes import ENCODINGS, LABELS
 
 IDS = np.arange(34, dtype=np.uint8)[None]
-TRAIN_IDS = [255 if label.train_id is None else label.train_id for label in LABELS]
+TRAIN_ID = itertools.count()
+TRAIN_IDS = [255 if label.ignored else next(TRAIN_ID) for label in LABELS]
 
 
 def city(folder: Path, *kinds: str, truth: str = "gtFine", splits: tuple[str, ...] = ("train", "val")) -> Path:

@@ -84,11 +84,11 @@ def test_split_without_a_list_is_named_and_not_dropped(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
-def test_split_without_masks_is_named_image_by_image(tmp_path: Path) -> None:
+def test_split_without_masks_is_named(tmp_path: Path) -> None:
     for file in (export(tmp_path, "train", "valid") / "valid").glob("*_mask.png"):
         file.unlink()
     _, found = open_with_defects(tmp_path, DataConfig())
-    assert [defect.kind for defect in found] == [DefectKind.MISSING_MASK] * 2
+    assert [(defect.kind, defect.file.name) for defect in found] == [(DefectKind.ABSENT, "valid")]
 
 
 def test_list_that_differs_is_refused(tmp_path: Path) -> None:

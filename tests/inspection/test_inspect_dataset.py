@@ -184,7 +184,7 @@ class TestDefectsBetweenImages:
         self.set_orientation(layout.mask("train", "good_000"), 6)
         (defect,) = inspect_dataset(layout.source).defects
         assert defect.kind is DefectKind.EXIF_TURNED
-        assert "the mask has an EXIF orientation 6 that its image lacks" in defect.detail
+        assert "the mask is turned by its EXIF orientation 6" in defect.detail
 
     def test_class_without_a_pixel_in_a_split_is_named(self, tmp_path: Path) -> None:
         layout = paired(tmp_path / "data")

@@ -9,7 +9,7 @@ from pyramidseg.base.overrides import make_config
 from pyramidseg.data.records import Record
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.inspection import check_dataset
-from pyramidseg.inspection.image_table import ImageTable
+from pyramidseg.inspection.image_table import ImageFacts, ImageTable
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
 from pyramidseg.inspection.proposal import propose_settings
 
@@ -17,8 +17,7 @@ from pyramidseg.inspection.proposal import propose_settings
 def table(*sizes: tuple[int, int], channels: int = 3) -> ImageTable:
     made = ImageTable({"train": tuple(Record(str(index), Path()) for index in range(len(sizes)))})
     for place, (height, width) in enumerate(sizes):
-        made.known[place], made.channels[place] = True, channels
-        made.height[place], made.width[place] = height, width
+        made.add(place, ImageFacts(height, width, channels, "uint8"))
     return made
 
 

@@ -192,7 +192,7 @@ def test_image_turned_by_exif_with_an_unturned_mask_is_explained(tmp_path: Path)
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (6, 4)).save(made.image, exif=exif)
-    with pytest.raises(DataError, match=r"is 6 x 4 after applying its EXIF orientation 6"):
+    with pytest.raises(DataError, match=r"is 6 x 4; the image is turned by its EXIF orientation 6"):
         check_dataset(dataset([made]), splits=["train"])
 
 

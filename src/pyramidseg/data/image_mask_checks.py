@@ -31,50 +31,25 @@ def check_same_size(record: Record, image: tuple[int, ...], labels: tuple[int, .
 
 
 def size_mismatch(record: Record, *, image: Size, mask: Size) -> DefectError:
-    """The error for a mask whose size differs from that of its image, with the likely reason."""
+    """The error for a mask, or an annotation, whose size differs from that of its image, with the likely reason."""
     file = record.mask or record.image
+    kind, sizes, step = DefectKind.SIZE_DIFFERS, "the mask is", "export the mask at the image's size"
     if not is_image_name(file.name):
-        return _annotated_size_mismatch(record, file, image=image, annotated=mask)
-    sizes = (
-        f"the mask is {mask[0]} x {mask[1]} pixels (height x width), but its image {record.image} is {image[0]} x "
-        f"{image[1]}"
-    )
-    if is_resizable(image=image, mask=mask):
-        detail = f"{sizes}; export the mask at the image's size, or set resize_masks: true"
-        return DefectError(DefectKind.SIZE_DIFFERS, file, detail)
-    if not _same_aspect_ratio(image, mask[::-1]):
-        return DefectError(DefectKind.SIZE_DIFFERS, file, f"{sizes}; export the mask at the image's size")
+        sizes, step = f"gives {record.id} a size of", "correct the size, or annotate the image again"
+    sizes += f" {mask[0]} x {mask[1]} pixels (height x width), but its image {record.image} is {image[0]} x {image[1]}"
     image_tag, mask_tag = exif_orientation(record.image), _mask_orientation(record)
-    if image_tag >= 5 > mask_tag:
-        return DefectError(
-            DefectKind.EXIF_TURNED,
-            file,
-            f"{sizes} after applying its EXIF orientation {image_tag}, as viewers do; rotate the mask too, or remove "
-            "the tag from the image",
+    if is_resizable(image=image, mask=mask):
+        step += ", or set resize_masks: true"
+    elif _same_aspect_ratio(image, mask[::-1]) and (image_tag >= 5) != (mask_tag >= 5):
+        turned, other, tag = ("image", "mask", image_tag) if image_tag >= 5 else ("mask", "image", mask_tag)
+        kind = DefectKind.EXIF_TURNED
+        step = (
+            f"the {turned} is turned by its EXIF orientation {tag}, as in viewers, and the {other} is not: turn the "
+            f"{other} too, or remove the tag from the {turned}"
         )
-    if mask_tag >= 5 > image_tag:
-        return DefectError(
-            DefectKind.EXIF_TURNED,
-            file,
-            f"{sizes}: the mask has an EXIF orientation {mask_tag} that its image lacks; remove the tag from the mask, "
-            "or rotate the image too",
-        )
-    detail = f"{sizes}, as if one of them had been rotated; rotate the mask, or export it at the image's size"
-    return DefectError(DefectKind.SIZE_DIFFERS, file, detail)
-
-
-def _annotated_size_mismatch(record: Record, file: Path, *, image: Size, annotated: Size) -> DefectError:
-    """The error for an annotation file that states another size than its image has."""
-    detail = (
-        f"gives {record.id} a size of {annotated[0]} x {annotated[1]} pixels (height x width; imageHeight and "
-        f"imageWidth in LabelMe, height and width in COCO), but the image {record.image} is {image[0]} x {image[1]}"
-    )
-    if is_resizable(image=image, mask=annotated):
-        return DefectError(DefectKind.SIZE_DIFFERS, file, f"{detail}; correct the wrong one, or set resize_masks: true")
-    if annotated == image[::-1] and (tag := exif_orientation(record.image)) >= 5:
-        rotated = f"{detail} after applying its EXIF orientation {tag}, as viewers do; rotate the outlines too"
-        return DefectError(DefectKind.EXIF_TURNED, file, f"{rotated}, or remove the tag")
-    return DefectError(DefectKind.SIZE_DIFFERS, file, f"{detail}; correct the size, or annotate the image again")
+    elif _same_aspect_ratio(image, mask[::-1]):
+        step = f"one of them seems to be turned: turn it, or {step}"
+    return DefectError(kind, file, f"{sizes}; {step}")
 
 
 def is_resizable(*, image: Size, mask: Size) -> bool:

@@ -8,10 +8,8 @@ Source: B. Zhou et al., arXiv 1608.05442. In the masks, 0 is everything outside 
 """
 
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
-from pyramidseg.base.errors import DataError
 from pyramidseg.formats import paired
 from pyramidseg.formats.dataset_format import (
     DatasetFormat,
@@ -63,19 +61,13 @@ MARKS = ("objectinfo150.txt", "scenecategories.txt")
 PREFIX = "ADE_"
 """Files (in lower case) next to the folders, or a prefix of names, that only ADE20K has among paired folders."""
 
-_MAX_DEPTH = 4
-_FILES_SAMPLED = 1000
-"""Scenes hold some ten files for each image."""
-
 
 def detect(folder: Path, splits: SplitNames) -> PairedFiles | None:
     """Find `images/training` and `annotations/training`, and `validation`.
 
     Raises:
         PartialMatch: the lists of the benchmark are there, but not its folders.
-        DataError: it is the full dataset.
     """
-    _refuse_full_dataset(folder)
     images, masks = child_folder(folder, ["images"]), child_folder(folder, ["annotations"])
     marked = any(child_file(folder, mark) for mark in MARKS)
     if images and masks:
@@ -88,25 +80,6 @@ def detect(folder: Path, splits: SplitNames) -> PairedFiles | None:
 def read(found: PairedFiles) -> ParsedDataset:
     """Pair the images of each split with their masks."""
     return replace(paired.read(found), layout="ADE20K (images/{split}, annotations/{split})", labels=ADE20K)
-
-
-def _refuse_full_dataset(folder: Path) -> None:
-    """Refuse the full dataset, whose masks of parts and instances could be taken for masks of classes."""
-    place = folder
-    for _ in range(_MAX_DEPTH):  # images/ADE, and the folder of the archive
-        inner = subfolders(place)
-        if len(inner) != 1:
-            break
-        place = inner[0]
-    for split in ("training", "validation"):
-        inside = child_folder(place, [split])
-        seen = islice(inside.rglob("*"), _FILES_SAMPLED) if inside else ()
-        mask = next((path for path in seen if path.match(f"{PREFIX}*_seg.png")), None)
-        if mask is not None:
-            raise DataError(
-                f"{folder}: is the full ADE20K ({mask.name} next to parts and instances), which is not supported; use "
-                "the SceneParsing release (the folder ADEChallengeData2016)"
-            )
 
 
 FORMAT = DatasetFormat("ade20k", "images, annotations and objectInfo150.txt", detect, read, covers=("paired",))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pyramidseg.base.errors import DataError
 from pyramidseg.formats import paired
-from pyramidseg.formats.class_lists import PARSERS
+from pyramidseg.formats.class_lists import has_damaged_list, with_default_labels
 from pyramidseg.formats.dataset_format import (
     SPLIT_NAMES,
     DatasetFormat,
@@ -69,8 +69,7 @@ def detect(folder: Path, splits: SplitNames) -> PairedFiles | None:
 
 def read(found: PairedFiles) -> ParsedDataset:
     """Pair the files, with the classes of a class list if there is one."""
-    parsed = paired.read(found)
-    return parsed if parsed.labels or _has_class_list_defect(parsed) else replace(parsed, labels=CAMVID_32)
+    return with_default_labels(paired.read(found), CAMVID_32)
 
 
 def detect_11(folder: Path, splits: SplitNames) -> PairedFiles | None:
@@ -85,7 +84,7 @@ def read_11(found: PairedFiles) -> ParsedDataset:
         DataError: the labels are not CamVid's.
     """
     parsed = read(found) if found.layout == AUTHORS_LAYOUT else paired.read(found)
-    if _has_class_list_defect(parsed):
+    if has_damaged_list(parsed):
         return parsed
     class_of = {label.lower(): name for name, labels in MERGED.items() for label in labels}
     foreign = [label.name for label in parsed.labels if label.name.lower() not in class_of]
@@ -98,10 +97,6 @@ def read_11(found: PairedFiles) -> ParsedDataset:
     ordered = sorted(parsed.labels, key=lambda label: list(class_of).index(label.name.lower()))
     labels = tuple(replace(label, name=class_of[label.name.lower()]) for label in ordered)
     return replace(parsed, layout=f"{parsed.layout}, merged to 11 classes", labels=labels)
-
-
-def _has_class_list_defect(parsed: ParsedDataset) -> bool:
-    return any(defect.file.name.lower() in PARSERS for defect in parsed.defects)
 
 
 FORMAT = DatasetFormat("camvid", "701_StillsRaw_full and LabeledApproved_full", detect, read)

@@ -8,7 +8,7 @@ Source: M. Cordts et al., arXiv 1604.01685; names, ids and colours are those of 
 (helpers/labels.py).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -29,16 +29,6 @@ from pyramidseg.formats.pairing import MatchedFiles, Side, pair
 from pyramidseg.formats.paths import child_folder
 from pyramidseg.images.image_files import list_images
 
-
-class Label(NamedTuple):
-    """A label of the authors; those without a train id are ignored in training and evaluation."""
-
-    name: str
-    id: int
-    train_id: int | None
-    color: Color
-
-
 _TABLE = """
     unlabeled #000000; ego vehicle #000000; rectification border #000000; out of roi #000000; static #000000;
     dynamic #6f4a00; ground #510051; road #804080; sidewalk #f423e8; parking #faaaa0; rail track #e6968c;
@@ -54,19 +44,14 @@ _IGNORED = (
 )
 
 
-def _labels() -> Iterator[Label]:
-    """Ids number all labels, and train ids those that are not ignored."""
-    train_id = 0
-    for id, (name, color) in enumerate(color_table(_TABLE).items()):
-        if name in _IGNORED:
-            yield Label(name, id, None, color)
-        else:
-            yield Label(name, id, train_id, color)
-            train_id += 1
+COLORS = color_table(_TABLE)
+"""All labels that masks can hold, in the order of their ids, with their colours; the licence plate, -1, occurs only in
+the polygons."""
 
-
-LABELS = tuple(_labels())
-"""All labels that masks can hold; the licence plate, -1, occurs only in the polygons."""
+LABELS = tuple(
+    SourceLabel(name, id, color, ignored=name in _IGNORED) for id, (name, color) in enumerate(COLORS.items())
+)
+"""By id; the labels that are ignored in training and evaluation have no train id."""
 
 IMAGE_SUFFIX = "_leftImg8bit"
 
@@ -80,35 +65,30 @@ class Encoding(NamedTuple):
     note: str = ""
 
 
-def _by_id() -> tuple[SourceLabel, ...]:
-    return tuple(SourceLabel(label.name, label.id, label.color, ignored=label.train_id is None) for label in LABELS)
-
-
 def _by_train_id() -> tuple[SourceLabel, ...]:
-    named = tuple(
-        SourceLabel(label.name, label.train_id, label.color) for label in LABELS if label.train_id is not None
-    )
-    return (*named, SourceLabel("void", IGNORE, ignored=True))
+    """Train ids number the labels that are not ignored."""
+    trained = [label for label in LABELS if not label.ignored]
+    numbered = (replace(label, value=train_id) for train_id, label in enumerate(trained))
+    return (*numbered, SourceLabel("void", IGNORE, ignored=True))
 
 
 def _by_color() -> tuple[SourceLabel, ...]:
     """One label for each colour; a class if an ignored label has the same colour, as the polegroup has."""
-    ranked = sorted(LABELS, key=lambda label: label.train_id is None)  # classes first
-    first = {label.color: label for label in reversed(ranked)}
-    return tuple(
-        SourceLabel(label.name, pack(label.color), label.color, ignored=label.train_id is None)
-        for label in LABELS
-        if first[label.color] is label
-    )
+    first: dict[Color | None, SourceLabel] = {}
+    for label in sorted(LABELS, key=lambda label: label.ignored):  # classes first
+        first.setdefault(label.color, label)
+    return tuple(replace(label, value=pack(COLORS[label.name])) for label in LABELS if first[label.color] is label)
 
+
+BY_COLOR = _by_color()
 
 ENCODINGS = (
-    Encoding("_labelIds", IndexValues(), _by_id()),
+    Encoding("_labelIds", IndexValues(), LABELS),
     Encoding("_labelTrainIds", IndexValues(), _by_train_id()),
     Encoding(
         "_color",
-        ColorValues(tuple(label.value for label in _by_color())),
-        _by_color(),
+        ColorValues(tuple(label.value for label in BY_COLOR)),
+        BY_COLOR,
         "polegroups, which are ignored in labelIds, have the colour of poles and are read as poles",
     ),
 )

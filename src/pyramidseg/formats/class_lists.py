@@ -12,6 +12,7 @@
 
 import csv
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from pyramidseg.base.classes import Color
 from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.safe_paths import short
 from pyramidseg.base.text_files import is_number, read_text
-from pyramidseg.formats.dataset_format import SourceLabel
+from pyramidseg.formats.dataset_format import ParsedDataset, SourceLabel
 from pyramidseg.formats.paths import child_file
 
 MAX_BYTES = 2**20
@@ -63,6 +64,16 @@ def find_class_list(folder: Path) -> ClassList:
         return ClassList(defects=flaws.defects)
     others = "".join(f"; {other.name} is not read" for other, _ in found[1:])
     return ClassList(tuple(labels), (f"{file.name} names the classes{others}",))
+
+
+def with_default_labels(parsed: ParsedDataset, labels: tuple[SourceLabel, ...]) -> ParsedDataset:
+    """The dataset with these classes, unless a class list names others or has a defect."""
+    return parsed if parsed.labels or has_damaged_list(parsed) else replace(parsed, labels=labels)
+
+
+def has_damaged_list(parsed: ParsedDataset) -> bool:
+    """Whether a class list has a defect."""
+    return any(defect.file.name.lower() in PARSERS for defect in parsed.defects)
 
 
 def _unread_lists(folder: Path) -> Iterator[str]:

@@ -29,7 +29,7 @@ from pyramidseg.formats import (
     yolo,
 )
 from pyramidseg.formats.class_inference import decide_labels, placeholder_labels
-from pyramidseg.formats.class_lists import PARSERS
+from pyramidseg.formats.class_lists import has_damaged_list
 from pyramidseg.formats.coco import instances, panoptic
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset
 from pyramidseg.formats.dataset_yaml import Statements, read_statements, refuse_unused
@@ -116,7 +116,7 @@ def open_with_defects(source: str | Path | Dataset, data: DataConfig) -> tuple[D
     stated = read_statements(Path(source), data)
     found = _find_records(stated)
     defects = list(found.parsed.defects)
-    is_class_list_damaged = any(defect.file.name.lower() in PARSERS for defect in defects)
+    is_class_list_damaged = has_damaged_list(found.parsed)
     try:
         found = found.with_geojson_settings(stated, None)
         labels = decide_labels(found.parsed, source=stated.source, classes=stated.classes, config=stated.config)

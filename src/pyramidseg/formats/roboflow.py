@@ -16,7 +16,7 @@ from pyramidseg.formats.dataset_format import (
     SplitNames,
 )
 from pyramidseg.formats.mixed_folder import pair_mixed_folder
-from pyramidseg.formats.pairing import MatchedFiles, Side, pair
+from pyramidseg.formats.pairing import MatchedFiles
 from pyramidseg.formats.paths import child_file, child_folder
 from pyramidseg.images.image_files import list_images
 
@@ -66,19 +66,11 @@ def read(found: RoboflowFolders) -> ParsedDataset:
         if pairs is None and split == UNLABELLED_SPLIT:
             notes.append(f"the test split ({path}) has no masks and was left out")
             continue
-        pairs = pairs or _unpaired_files(path)
+        pairs = pairs or MatchedFiles.of_none(path, f"no *{MASK}.png next to these images; export them again")
         records[split] = pairs.records
         defects += [*pairs.defects, *_class_list_defects(path, first, lists)]
     layout = "Roboflow semantic masks (name.jpg, name_mask.png, _classes.csv)"
     return ParsedDataset(layout, records, lists[first].labels, notes=tuple(notes), defects=tuple(defects))
-
-
-def _unpaired_files(folder: Path) -> MatchedFiles:
-    """The files of a split in which no image has a mask."""
-    files = list_images(folder)
-    masks = [file for file in files if file.stem.endswith(MASK)]
-    images = Side.of(folder, (file for file in files if file not in masks))
-    return pair(images, Side.of(folder, masks).without(MASK))
 
 
 def _class_list_defects(folder: Path, first: Path, lists: Mapping[Path, ClassList]) -> Iterator[Defect]:

@@ -1,11 +1,11 @@
 """The layout of SegNet's CamVid: `train` and `trainannot`, `val` and `valannot`, `test` and `testannot`."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pyramidseg.base.defects import DefectKind
-from pyramidseg.formats.class_lists import find_class_list
+from pyramidseg.formats import paired
+from pyramidseg.formats.class_lists import with_default_labels
 from pyramidseg.formats.dataset_format import (
     SPLIT_NAMES,
     UNLABELLED_SPLIT,
@@ -14,7 +14,8 @@ from pyramidseg.formats.dataset_format import (
     SourceLabel,
     SplitNames,
 )
-from pyramidseg.formats.pairing import MatchedFiles, pair_folders, without_labels
+from pyramidseg.formats.paired import FolderPair, PairedFiles
+from pyramidseg.formats.pairing import MatchedFiles
 from pyramidseg.formats.paths import child_file, child_folder
 from pyramidseg.formats.split_files import CVAT_SUBSET
 
@@ -35,67 +36,51 @@ CAMVID = (
 """The 11 classes of the SegNet split and its void, with SegNet's colours (Badrinarayanan et al., arXiv 1511.00561)."""
 
 
-@dataclass(frozen=True)
-class SegnetFolders:
-    """Folders of images and of masks by split; None for a folder that is missing."""
-
-    root: Path
-    images: Mapping[str, Path | None]
-    masks: Mapping[str, Path | None]
-
-
-def detect(root: Path, splits: SplitNames) -> SegnetFolders | None:
+def detect(root: Path, splits: SplitNames) -> PairedFiles | None:
     """Find `{split}` and `{split}annot`."""
     if splits == SPLIT_NAMES and child_folder(root, [f"{CVAT_SUBSET}annot"]):
         splits = {**splits, "train": (*splits["train"], CVAT_SUBSET)}
-    images = {split: child_folder(root, names) for split, names in splits.items()}
-    masks = {split: child_folder(root, [f"{name}annot" for name in names]) for split, names in splits.items()}
-    return SegnetFolders(root, images, masks) if any(images[split] and masks[split] for split in splits) else None
+    folders: dict[str, FolderPair] = {}
+    lone: dict[str, MatchedFiles] = {}
+    for split, names in splits.items():
+        images, masks = child_folder(root, names), child_folder(root, [f"{name}annot" for name in names])
+        if images and (masks or split == UNLABELLED_SPLIT):
+            folders[split] = images, masks
+        elif images:
+            lone[split] = MatchedFiles.of_none(images, f"the folder of its masks is missing: {images.name}annot")
+        elif masks:
+            name = masks.name.removesuffix("annot")
+            lone[split] = MatchedFiles.of_none(masks, f"the folder of its images is missing: {name}")
+    if not any(masks for _, masks in folders.values()):
+        return None
+    return PairedFiles(root, "SegNet ({split}, {split}annot)", folders, lone)
 
 
-def read(found: SegnetFolders) -> ParsedDataset:
+def read(found: PairedFiles) -> ParsedDataset:
     """Pair the files, with the classes of `label_colors.txt` if it is there (CVAT's CamVid export).
 
-    A test split without masks is left out, with a note; so are images without a mask if a list of the split
-    (`default.txt`) shows that CVAT exported it.
+    Images without a mask are left out, with a note, if a list of the split (`default.txt`) shows that CVAT exported it.
     """
-    matched: dict[str, MatchedFiles] = {}
-    notes: list[str] = []
-    for split, images in found.images.items():
-        masks = found.masks[split]
-        if images and masks:
-            pairs = without_labels(split, pair_folders(images, masks), images)
-            is_exported = child_file(found.root, f"{images.name.lower()}.txt") is not None
-            matched[split] = _without_unlabelled(pairs) if is_exported else pairs
-        elif images and split == UNLABELLED_SPLIT:
-            notes.append(f"the test split ({images}) has no masks and was left out")
-        elif images:
-            matched[split] = MatchedFiles.of_none(images, f"the folder of its masks is missing: {images.name}annot")
-        elif masks:
-            name = masks.name[: -len("annot")]
-            matched[split] = MatchedFiles.of_none(masks, f"the folder of its images is missing: {name}")
-    listed = find_class_list(found.root)
-    notes += [*(note for pairs in matched.values() for note in pairs.notes), *listed.notes]
-    return ParsedDataset(
-        "SegNet ({split}, {split}annot)",
-        {split: pairs.records for split, pairs in matched.items()},
-        listed.labels or (() if listed.defects else CAMVID),
-        notes=tuple(dict.fromkeys(notes)),
-        defects=(*(defect for pairs in matched.values() for defect in pairs.defects), *listed.defects),
-    )
+    parsed = with_default_labels(paired.read(found), CAMVID)
+    for split, (images, _) in found.folders.items():
+        if parsed.splits.get(split) and child_file(found.root, f"{images.name.lower()}.txt"):
+            parsed = _without_unlabelled(parsed, images)
+    return parsed
 
 
-def _without_unlabelled(pairs: MatchedFiles) -> MatchedFiles:
+def _without_unlabelled(parsed: ParsedDataset, images: Path) -> ParsedDataset:
     """Leave out images without a mask: CVAT writes masks only for images with labels."""
-    missing = [defect for defect in pairs.defects if defect.kind is DefectKind.MISSING_MASK]
-    if not missing or not pairs.records:
-        return pairs
+    missing = [
+        defect for defect in parsed.defects if defect.kind is DefectKind.MISSING_MASK and images in defect.file.parents
+    ]
+    if not missing:
+        return parsed
     note = (
         f"{len(missing)} images, such as {missing[0].file}, have no mask, as CVAT writes none without labels, "
         "and were left out"
     )
-    others = tuple(defect for defect in pairs.defects if defect.kind is not DefectKind.MISSING_MASK)
-    return replace(pairs, defects=others, notes=(*pairs.notes, note))
+    others = tuple(defect for defect in parsed.defects if defect not in missing)
+    return replace(parsed, defects=others, notes=(*parsed.notes, note))
 
 
 FORMAT = DatasetFormat("segnet", "{split} and {split}annot", detect=detect, read=read)

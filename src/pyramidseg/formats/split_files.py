@@ -33,14 +33,14 @@ WHOLE = ("trainval", CVAT_SUBSET)
 
 
 class ImageSet(NamedTuple):
-    """A list file and the names in it, without repetitions.
+    """A list file and the images in it, without repetitions: the ids of known ones, the names of others as written.
 
     Attributes:
-        masks: the mask that the list names next to an image, as written, by the image's name.
+        masks: the mask that the list names next to an image, as written, by the image.
     """
 
     file: Path
-    names: tuple[str, ...]
+    names: tuple[str, ...] = ()
     masks: Mapping[str, str] = MappingProxyType({})
 
 
@@ -62,58 +62,65 @@ def image_sets_folder(folder: Path) -> Path | None:
     return sets and child_folder(sets, ["segmentation"])
 
 
-def read_image_sets(folder: Path, splits: SplitNames, known: Collection[str]) -> ImageSets:
-    """The list of each split in `ImageSets/Segmentation`, without names that are in two of them.
-
-    Args:
-        known: keys of images and masks that names may refer to (`resolve_name`); other names are kept as written.
-    """
+def read_image_sets(folder: Path, splits: SplitNames, known: Iterable[str]) -> ImageSets:
+    """The list of each split in `ImageSets/Segmentation`."""
     place = image_sets_folder(folder)
-    if place is None:
-        return ImageSets({})
     if splits == SPLIT_NAMES:
         splits = {**splits, "train": (*splits["train"], *WHOLE)}
-    files, flaws = find_lists([place], splits, lambda name: resolve_name(name, known) is not None)
-    read = read_lists(files, known)
-    meant = {
-        split: ImageSet(file, tuple(dict.fromkeys(resolve_name(name, known) or name for name in names)), masks)
-        for split, (file, names, masks) in read.lists.items()
-    }
-    parted = without_overlaps(meant)
-    return ImageSets(parted.lists, (*flaws, *read.defects, *parted.defects), read.unknown)
+    return read_lists([place], splits, {name: name for name in known}) if place else ImageSets({})
 
 
-def read_lists(files: Mapping[str, SplitList], known: Collection[str]) -> ImageSets:
-    """The names in each list, as written; an empty list of train or val is a defect."""
+def read_lists(places: Sequence[Path], splits: SplitNames, ids: Mapping[str, str | None]) -> ImageSets:
+    """The list of each split in some folders. An image in two lists is kept in the first of them.
+
+    An empty list of train or val, and an image that is listed twice, are defects.
+
+    Args:
+        ids: of the images, by the names that lines may refer to (`resolve_name`); None for the name of several.
+    """
+    files, found = find_lists(places, splits, lambda name: resolve_name(name, ids) is not None)
     flaws = DefectCollector()
-    lists: dict[str, ImageSet] = {}
+    flaws.add(*found)
+    lists = {split: ImageSet(listed.file) for split, listed in files.items()}
+    home: dict[str, str] = {}
+    unknown = [*files]
     for split, listed in files.items():
         if listed.rows == ():  # its defect is known
             continue
         with flaws.collect():
-            rows = _names_in(listed, known)
-            names = Counter(name for name, _ in rows)
-            file = listed.file
-            if not names and split != "test":
+            rows, file = _rows(listed, ids), listed.file
+            if not rows and split != UNLABELLED_SPLIT:
                 raise DefectError(DefectKind.EMPTY, file, "contains no names; add names or delete the file")
-            lists[split] = ImageSet(file, tuple(names), {name: mask for name, mask in rows if mask})
-            if repeated := [name for name, count in names.items() if count > 1]:
+            unknown.remove(split)
+            counts = Counter(name for name, _ in rows)
+            if repeated := [name for name, count in counts.items() if count > 1]:
                 detail = f"names {len(repeated)} images more than once, such as {short(repeated[0])}; name each once"
                 flaws.add(Defect(DefectKind.REPEATED_ID, file, detail))
-    read = {split: lists.get(split, ImageSet(listed.file, ())) for split, listed in files.items()}
-    return ImageSets(read, flaws.defects, tuple(split for split in files if split not in lists))
+            for name in counts:
+                if (other := home.setdefault(name, split)) != split:
+                    detail = (
+                        f"names {short(name)}, and so does {lists[other].file.name}: an image can be in one split "
+                        "only; take it out of one list"
+                    )
+                    flaws.add(Defect(DefectKind.LEAK, file, detail))
+            names = tuple(name for name in counts if home[name] == split)
+            lists[split] = ImageSet(file, names, {name: mask for name, mask in rows if mask})
+    return ImageSets(lists, flaws.defects, tuple(unknown))
 
 
-def _names_in(listed: SplitList, known: Collection[str]) -> list[tuple[str, str]]:
-    """The name of the image in each line, and that of the mask or ''."""
+def _rows(listed: SplitList, ids: Mapping[str, str | None]) -> list[tuple[str, str]]:
+    """The id or name of the image in each line, and the name of its mask or ''."""
 
     def fits(cell: str) -> bool:
-        return resolve_name(cell, known) is not None
+        return resolve_name(cell, ids) is not None
 
     rows = without_header(listed.read(), fits)
     at = column(rows, fits) or 0
-    named = [(row[at], [cell for cell in row[at + 1 :] if has_image_name(cell)]) for row in rows if at < len(row)]
-    return [(name, masks[0] if masks else "") for name, masks in named if name]
+    return [
+        (ids.get(resolve_name(row[at], ids) or "") or row[at], next(filter(has_image_name, row[at + 1 :]), ""))
+        for row in rows
+        if at < len(row) and row[at]
+    ]
 
 
 def resolve_name(written: str, known: Collection[str]) -> str | None:
@@ -127,27 +134,6 @@ def resolve_name(written: str, known: Collection[str]) -> str | None:
     return None
 
 
-def without_overlaps(lists: Mapping[str, ImageSet]) -> ImageSets:
-    """Keep a name that is in two lists in the first of them; in the other it is a defect."""
-    home: dict[str, str] = {}
-    kept: dict[str, ImageSet] = {}
-    defects: list[Defect] = []
-    for split, (file, names, masks) in lists.items():
-        shared = [name for name in names if name in home]
-        defects += (
-            Defect(
-                DefectKind.LEAK,
-                file,
-                f"names {short(name)}, and so does {lists[home[name]].file.name}: an image can be in one split only; "
-                "take it out of one list",
-            )
-            for name in shared
-        )
-        home |= {name: split for name in names if name not in home}
-        kept[split] = ImageSet(file, tuple(name for name in names if home[name] == split), masks)
-    return ImageSets(kept, tuple(defects))
-
-
 # Lists of names that divide a folder without splits: `train.txt`, `val.txt`, `test.txt`.
 
 LIST_FOLDERS = ("splits", "split", "lists", "imagesets")
@@ -159,58 +145,50 @@ def divided_by_lists(listing: ParsedDataset, folder: Path) -> ParsedDataset:
     Images in no list are training images if there is no list of train; otherwise they belong to a list that is empty or
     unreadable, and without such a list they are left out. A test split without masks is left out.
     """
-    by_name = _by_name(listing.splits["train"])
-    names = {name for name, id in by_name.items() if id is not None}
-    found_lists, flaws = find_lists(
-        list_places(folder), SPLIT_NAMES, lambda name: resolve_name(name, names) is not None
-    )
-    if not found_lists:
-        return replace(listing, defects=(*listing.defects, *flaws))
-    files = {split: listed.file for split, listed in found_lists.items()}
-    read = read_lists(found_lists, names)
-    found = {
-        split: {line: by_name[known] if (known := resolve_name(line, names)) else None for line in listed.names}
-        for split, listed in read.lists.items()
-    }
-    notes = [f"divided by {', '.join(dict.fromkeys(file.name for file in files.values()))}"]
-    defects = listing.defects
-    if UNLABELLED_SPLIT in found and UNLABELLED_SPLIT not in read.unknown and not any(found[UNLABELLED_SPLIT].values()):
-        notes.append(f"the test split ({files[UNLABELLED_SPLIT]}) has no masks and was left out")
-        defects = _without_images_of(found.pop(UNLABELLED_SPLIT), defects)
-    ids = {split: tuple(known for known in lines.values() if known) for split, lines in found.items()}
-    parted = without_overlaps(
-        {split: ImageSet(files[split], tuple(dict.fromkeys(some))) for split, some in ids.items()}
-    )
-    home = {name: split for split, listed in parted.lists.items() for name in listed.names}
-    rest = next(iter(read.unknown), "") if "train" in files else "train"
-    splits: dict[str, list[Record]] = {split: [] for split in ("train", *found)}
-    records, lost = _with_named_masks(listing.splits["train"], found, read.lists, folder)
-    for record in records:
-        splits.setdefault(home.get(record.id, rest), []).append(record)
+    known = {record.id for record in listing.splits["train"]}
+    lists, flaws, unknown = read_lists(list_places(folder), SPLIT_NAMES, _by_name(listing.splits["train"]))
+    defects = (*listing.defects, *flaws)
+    if not lists:
+        return replace(listing, defects=defects)
+    notes = [f"divided by {', '.join(dict.fromkeys(listed.file.name for listed in lists.values()))}"]
+    test = lists.get(UNLABELLED_SPLIT)
+    if test and UNLABELLED_SPLIT not in unknown and known.isdisjoint(test.names):
+        notes.append(f"the test split ({test.file}) has no masks and was left out")
+        defects = _without_images_of(test.names, defects)
+        del lists[UNLABELLED_SPLIT]
+    home = {name: split for split, listed in lists.items() for name in listed.names}
+    rest = next(iter(unknown), "") if "train" in lists else "train"
+    splits: dict[str, list[Record]] = {split: [] for split in ("train", *lists)}
+    lost: list[Defect] = []
+    for record in listing.splits["train"]:
+        split = home.get(record.id, rest)
+        record = _with_named_mask(record, lists[split], folder, lost) if split in lists else record
+        splits.setdefault(split, []).append(record)
     if left_out := splits.pop("", []):
         notes.append(f"{len(left_out)} images are in none of these lists and were left out")
-    elif rest in read.unknown:
+    elif rest in unknown:
         notes.append(f"{len(splits[rest])} images are in none of these lists and are inspected as {rest}")
-    absent = (defect for split, lines in found.items() for defect in _absent(files[split], lines))
+    absent = (defect for listed in lists.values() for defect in _absent(listed, known))
     return replace(
         listing,
         splits={split: tuple(records) for split, records in splits.items()},
         notes=(*listing.notes, *notes),
-        defects=(*defects, *flaws, *read.defects, *parted.defects, *lost, *absent),
+        defects=(*defects, *lost, *absent),
     )
 
 
-def _absent(file: Path, lines: Mapping[str, str | None]) -> Iterator[Defect]:
+def _absent(listed: ImageSet, known: Collection[str]) -> Iterator[Defect]:
     """A defect for each name without an image; a single one if no name of a list has an image."""
-    if len(lines) > 1 and not any(lines.values()):
-        example = short(next(iter(lines)))
-        detail = f"none of its {len(lines)} names, such as {example}, is an image with a mask; correct the list"
-        yield Defect(DefectKind.ABSENT, file, detail)
+    absent = [name for name in listed.names if name not in known]
+    if 1 < len(absent) == len(listed.names):
+        detail = (
+            f"none of its {len(absent)} names, such as {short(absent[0])}, is an image with a mask; correct the list"
+        )
+        yield Defect(DefectKind.ABSENT, listed.file, detail)
         return
-    for line, known in lines.items():
-        if known is None:
-            detail = f"{short(line)} is not the name of an image with a mask; remove it from the list"
-            yield Defect(DefectKind.ABSENT, file, detail)
+    for name in absent:
+        detail = f"{short(name)} is not the name of an image with a mask; remove it from the list"
+        yield Defect(DefectKind.ABSENT, listed.file, detail)
 
 
 def _without_images_of(lines: Iterable[str], defects: tuple[Defect, ...]) -> tuple[Defect, ...]:
@@ -222,29 +200,16 @@ def _without_images_of(lines: Iterable[str], defects: tuple[Defect, ...]) -> tup
     )
 
 
-def _with_named_masks(
-    records: Iterable[Record],
-    found: Mapping[str, Mapping[str, str | None]],
-    lists: Mapping[str, ImageSet],
-    root: Path,
-) -> tuple[list[Record], list[Defect]]:
-    """The records with the masks that lists name for them, and a defect for each mask that does not exist."""
-    masks: dict[str, Path] = {}
-    defects: list[Defect] = []
-    records = list(records)
-    paired = {record.id: record.mask.name for record in records if record.mask}
-    for split, lines in found.items():
-        file, _, named = lists[split]
-        for line, id in lines.items():
-            if id is not None and line in named:
-                mask = listed_file(named[line], file=file, root=root)
-                if mask is None and PurePosixPath(named[line].replace("\\", "/")).name == paired.get(id):
-                    continue  # the names agree, as those of the image do
-                if mask is None:
-                    defects.append(no_such_file(file, named[line]))
-                else:
-                    masks[id] = mask
-    return [replace(record, mask=masks.get(record.id, record.mask)) for record in records], defects
+def _with_named_mask(record: Record, listed: ImageSet, root: Path, lost: list[Defect]) -> Record:
+    """The record with the mask that its list names, if it does; a mask that does not exist is added to `lost`."""
+    name = listed.masks.get(record.id)
+    if name is None:
+        return record
+    mask = listed_file(name, file=listed.file, root=root)
+    # Names that agree suffice, as for the images.
+    if mask is None and not (record.mask and PurePosixPath(name.replace("\\", "/")).name == record.mask.name):
+        lost.append(no_such_file(listed.file, name))
+    return replace(record, mask=mask or record.mask)
 
 
 def no_such_file(file: Path, name: str) -> Defect:

@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from statistics import median
+from typing import TypeVar
 
 from pyramidseg.base.classes import Color
 from pyramidseg.base.config import Channels
@@ -23,6 +22,8 @@ from pyramidseg.inspection.class_statistics import SplitStatistics
 from pyramidseg.inspection.defect_summary import UnknownValues
 from pyramidseg.inspection.image_table import ImageTable
 from pyramidseg.inspection.inspect_pair import PairInspection, inspect_pair
+
+T = TypeVar("T", int, str)
 
 MAX_FACTOR = 4.0
 """An image is an outlier if its size or aspect ratio differs from the median by more than this factor."""
@@ -108,49 +109,46 @@ def missing_classes(dataset: Dataset, split: str, pixels: Sequence[int]) -> str:
 
 
 def find_mixed_dtypes(table: ImageTable) -> Iterator[Defect]:
-    """Images with another dtype than most; if two are equally frequent, than the one that occurred later."""
-    for index, usual in _minority(table, table.dtype):
-        mine, most = table.dtypes[table.dtype[index]], table.dtypes[usual]
+    """Images with another dtype than most; if two are equally frequent, than the one that occurred first."""
+    for index, mine, most in _minority({index: facts.dtype for index, facts in table.facts.items()}):
         detail = f"has {mine} values, but most images have {most}; they cannot be mixed: convert one kind"
         yield Defect(DefectKind.MIXED_DEPTHS, table.records[index].image, detail)
 
 
 def find_outliers(table: ImageTable) -> Iterator[Defect]:
     """Images with another number of channels than most, or of an unusual size or aspect ratio."""
-    for index, usual in _minority(table, table.channels):
-        mine = table.channels[index]
+    for index, mine, most in _minority({index: facts.channels for index, facts in table.facts.items()}):
         detail = (
-            f"has {mine} channel{'s' if mine > 1 else ''} (alpha not counted), but most images have {usual}; convert "
+            f"has {mine} channel{'s' if mine > 1 else ''} (alpha not counted), but most images have {most}; convert "
             "one kind"
         )
         yield Defect(DefectKind.MIXED_CHANNELS, table.records[index].image, detail)
-    known = np.flatnonzero(table.known)
-    height, width = table.height[known].astype(np.float64), table.width[known].astype(np.float64)
-    sides, aspects = np.sqrt(height * width), np.maximum(height, width) / np.minimum(height, width)
-    side, aspect = (float(np.median(values)) if len(known) else 0.0 for values in (sides, aspects))
-    for row in np.flatnonzero((sides > MAX_FACTOR * side) | (sides < side / MAX_FACTOR)).tolist():
-        factor = max(sides[row] / side, side / sides[row])
-        detail = (
-            f"is {height[row]:g} x {width[row]:g} pixels, {factor:.1f} times "
-            f"{'larger' if sides[row] > side else 'smaller'} in each direction than the median image (limit: "
-            f"{MAX_FACTOR:g} times); resize it, cut it into tiles, or remove it"
-        )
-        yield Defect(DefectKind.EXTREME_SIZE, table.records[known[row]].image, detail)
-    for row in np.flatnonzero(aspects > MAX_FACTOR * aspect).tolist():
-        detail = (
-            f"is {height[row]:g} x {width[row]:g} pixels: its long side is {aspects[row]:.1f} times the short one, but "
-            f"{aspect:.1f} times in the median image; cut it into tiles, or remove it"
-        )
-        yield Defect(DefectKind.EXTREME_ASPECT, table.records[known[row]].image, detail)
+    sides = {index: (facts.height * facts.width) ** 0.5 for index, facts in table.facts.items()}
+    aspects = {
+        index: max(facts.height, facts.width) / min(facts.height, facts.width) for index, facts in table.facts.items()
+    }
+    side, aspect = (median(values.values()) if values else 0.0 for values in (sides, aspects))
+    for index, facts in table.facts.items():
+        size = f"is {facts.height} x {facts.width} pixels"
+        factor = max(sides[index] / side, side / sides[index])
+        if factor > MAX_FACTOR:
+            detail = (
+                f"{size}, {factor:.1f} times {'larger' if sides[index] > side else 'smaller'} in each direction than "
+                f"the median image (limit: {MAX_FACTOR:g} times); resize it, cut it into tiles, or remove it"
+            )
+            yield Defect(DefectKind.EXTREME_SIZE, table.records[index].image, detail)
+        if aspects[index] > MAX_FACTOR * aspect:
+            detail = (
+                f"{size}: its long side is {aspects[index]:.1f} times the short one, but {aspect:.1f} times in the "
+                "median image; cut it into tiles, or remove it"
+            )
+            yield Defect(DefectKind.EXTREME_ASPECT, table.records[index].image, detail)
 
 
-def _minority(table: ImageTable, column: NDArray[np.signedinteger]) -> Iterator[tuple[int, int]]:
-    """Images whose value is not the most frequent one (of equally frequent ones the largest), each with that value."""
-    known = np.flatnonzero(table.known)
-    counts = np.bincount(column[known], minlength=1)
-    usual = len(counts) - 1 - int(counts[::-1].argmax())
-    for index in known[column[known] != usual].tolist():
-        yield index, usual
+def _minority(values: Mapping[int, T]) -> Iterator[tuple[int, T, T]]:
+    """Images whose value is not the most frequent one (of equally frequent ones the first), each with both values."""
+    for usual, _ in Counter(values.values()).most_common(1):
+        yield from ((index, value, usual) for index, value in values.items() if value != usual)
 
 
 def find_id_conflicts(splits: Mapping[str, tuple[Record, ...]]) -> Iterator[Defect]:

@@ -98,12 +98,13 @@ def _duplicate(table: ImageTable, index: int, firsts: Mapping[str, int], masks: 
 
 def _similar_across_splits(table: ImageTable) -> Iterator[tuple[int, int]]:
     """Images, each with the image of an earlier split whose hash is nearest, if it is near."""
-    for number in range(1, len(table.splits)):
-        members = table.hashed(number)
-        before = np.concatenate([table.hashed(earlier) for earlier in range(number)])
-        nearest = nearest_hashes(table.hash[members], table.hash[before])
-        for row in np.flatnonzero(nearest >= 0).tolist():
-            yield int(members[row]), int(before[nearest[row]])
+    before: dict[int, int] = {}
+    for number in range(len(table.splits)):
+        hashes = table.hashes(number)
+        nearest = nearest_hashes(*(np.array([*some.values()], np.uint64) for some in (hashes, before)))
+        earlier = [*before]
+        yield from ((index, earlier[row]) for index, row in zip(hashes, nearest.tolist(), strict=True) if row >= 0)
+        before |= hashes
 
 
 def _same_pixels(first: Record, second: Record) -> bool:

@@ -1,7 +1,7 @@
 """`pyramidseg inspect`: read everything in a dataset once, find every defect, and compute exact statistics.
 
 Defects, pixel and image counts, channel statistics and identical images are exact; similar images are found by hash.
-At any time only a few images are in memory; 40 bytes are kept of each, and its defects.
+At any time only a few images are in memory; some 300 bytes are kept of each, and its defects.
 """
 
 from collections import Counter
@@ -134,7 +134,7 @@ class _InspectionCollector(PairCollector):
         self.samples = SampleSelector(num_classes, len(self.table.records))
         self.sizes: Counter[tuple[int, int]] = Counter()
         self._images: Counter[tuple[str, int]] = Counter()
-        self._sums: dict[tuple[str, int], list[ChannelSums]] = {}
+        self._sums: dict[tuple[str, int], tuple[ChannelSums, ...]] = {}
 
     def add(self, index: int, pair: PairInspection) -> None:
         """Add one pair."""
@@ -153,13 +153,12 @@ class _InspectionCollector(PairCollector):
         )
 
     def _add_channels(self, image: ImageFacts) -> None:
-        assert image.pixels is not None
         key = image.dtype, image.channels
         self._images[key] += 1
         if key not in self._sums:
-            self._sums[key] = image.pixels.sums
+            self._sums[key] = image.sums
             return
-        for band, more in zip(self._sums[key], image.pixels.sums, strict=True):
+        for band, more in zip(self._sums[key], image.sums, strict=True):
             band.add(more)
 
 

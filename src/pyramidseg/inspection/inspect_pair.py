@@ -23,7 +23,7 @@ from pyramidseg.images.decode import ImageHeader, check_channels, read_header, r
 from pyramidseg.images.image_files import is_image_name
 from pyramidseg.images.nodata import MaskedImage
 from pyramidseg.images.palette import read_palette
-from pyramidseg.inspection.image_table import ImageFacts, PixelFacts
+from pyramidseg.inspection.image_table import ImageFacts
 from pyramidseg.inspection.perceptual_hash import perceptual_hash
 
 MIN_GREY_LEVELS = 8
@@ -66,8 +66,7 @@ def inspect_pair(
     if header is not None:
         image = ImageFacts(header.height, header.width, header.channels - header.alpha, header.dtype)
         if decode_image and pixels is not None:
-            facts = _pixel_facts(record.image, pixels, defects)
-            image = image._replace(channels=pixels.values.shape[2], pixels=facts)
+            image = _with_pixels(image, record.image, pixels, defects)
     labels, mask_size, unknown = _inspect_mask(record, masks, defects)
     counts, exif, palette = None, ExifStatus.CONSISTENT, dict[int, Color]()
     if header is not None and mask_size is not None and mask_size != header[:2]:
@@ -115,7 +114,7 @@ def _read_image(
         return None, None
 
 
-def _pixel_facts(path: Path, pixels: MaskedImage, defects: list[Defect]) -> PixelFacts:
+def _with_pixels(facts: ImageFacts, path: Path, pixels: MaskedImage, defects: list[Defect]) -> ImageFacts:
     sums = channel_sums(pixels.values, pixels.nodata)
     if all(band.low >= band.high for band in sums):
         content = f"every pixel is {', '.join(f'{band.low:g}' for band in sums)}"
@@ -123,7 +122,9 @@ def _pixel_facts(path: Path, pixels: MaskedImage, defects: list[Defect]) -> Pixe
             content = "all pixels are nodata or transparent"
         defects.append(Defect(DefectKind.BLANK_IMAGE, path, f"{content}; remove it, or replace it"))
     checksum = zlib.crc32(np.ascontiguousarray(pixels.values).data)
-    return PixelFacts(perceptual_hash(pixels.filled()), checksum, sums)
+    return facts._replace(
+        channels=pixels.values.shape[2], hash=perceptual_hash(pixels.filled()), checksum=checksum, sums=tuple(sums)
+    )
 
 
 def _inspect_mask(

@@ -1,5 +1,6 @@
 """Proposals of an inspection: a dataset file with everything that was recognised, and settings that fit the images."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,17 +62,13 @@ def propose_settings(table: ImageTable) -> dict[str, dict[str, Any]]:
     The crop is at most as large as 90 % of the images, in multiples of 32, up to the default recipe's or, for large
     images, `LARGE_CROP`.
     """
-    known = table.known
-    if not known.any():
+    if not table.facts:
         return {}
-    short = float(np.median(np.minimum(table.height[known], table.width[known])))
-    most = LARGE_CROP if short >= LARGE_SIDE else USUAL_CROP
-    crop = [
-        int(np.clip(np.quantile(side[known], 0.1) // COARSEST_STRIDE * COARSEST_STRIDE, COARSEST_STRIDE, most))
-        for side in (table.height, table.width)
-    ]
-    channels, counts = np.unique(table.channels[known], return_counts=True)
-    usual = int(channels[counts.argmax()])
+    sizes = np.array([(facts.height, facts.width) for facts in table.facts.values()])
+    most = LARGE_CROP if np.median(sizes.min(axis=1)) >= LARGE_SIDE else USUAL_CROP
+    low = np.quantile(sizes, 0.1, axis=0) // COARSEST_STRIDE * COARSEST_STRIDE
+    crop = [int(side) for side in np.clip(low, COARSEST_STRIDE, most)]
+    ((usual, _),) = Counter(facts.channels for facts in table.facts.values()).most_common(1)
     settings: dict[str, dict[str, Any]] = {"data": {"crop": crop}, "loss": {"class_weights": "sqrt_median_frequency"}}
     return {"model": {"in_channels": usual}, **settings} if usual != 3 else settings
 
