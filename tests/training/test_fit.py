@@ -3,6 +3,7 @@
 import csv
 import functools
 import itertools
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -105,11 +106,17 @@ def test_the_bundle_scores_what_the_report_says(scenes: Path, tmp_path: Path) ->
     assert bundle.facts["data"]["fingerprint"]
 
 
-def test_steps_that_are_not_finite_are_skipped_counted_and_leave_no_trace(tmp_path: Path) -> None:
+def test_steps_that_are_not_finite_are_skipped_counted_and_leave_no_trace(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     data = float_images(tmp_path / "data", broken=1)
     run = run_on(data, tmp_path / "run", epochs=3, batch_size=2, precision="fp32", **AS_THEY_ARE)
     assert [row["skipped_steps"] for row in rows_of(run)] == ["1", "2", "3"]
     assert [row["updates"] for row in rows_of(run)] == ["3", "6", "9"]
+    warnings = [record.getMessage() for record in caplog.records if ": skipped" in record.getMessage()]
+    assert len(warnings) == 1 and re.search(
+        r"epoch 1, step \d: .*; image image\d contains the value 2e\+38", warnings[0]
+    )
     for tensor in ps.Segmenter.load(run.last).state_dict().values():
         assert tensor.isfinite().all()
 

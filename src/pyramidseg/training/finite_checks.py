@@ -1,5 +1,6 @@
 """Weights, losses and images that are not finite: the errors that name what is wrong."""
 
+import logging
 import math
 from collections.abc import Sequence
 
@@ -11,6 +12,8 @@ from pyramidseg.data.loading import Batch
 from pyramidseg.training.accelerator import StepResult
 from pyramidseg.training.components import TrainingComponents
 from pyramidseg.training.progress import TrainingProgress
+
+logger = logging.getLogger(__name__)
 
 LARGEST_VALUE = 1e15
 """Values from here on overflow when a network squares them, whatever the learning rate."""
@@ -35,16 +38,37 @@ def not_finite(
     components: TrainingComponents, batches: Sequence[Batch], progress: TrainingProgress, result: StepResult
 ) -> TrainingError:
     """The error after too many steps that were not finite: which images, and what to try."""
-    names = components.task.names([index for batch in batches for _, index in batch.keys])
-    images = [image for batch in batches for image in batch.images]
-    for name, image in zip(names, images, strict=True):
-        if image.is_floating_point() and not (largest := image.abs().max().item()) < LARGEST_VALUE:
-            return TrainingError(
-                f"image {name} contains the value {largest:.3g}, with which {progress.skipped_in_a_row} steps were not "
-                "finite; the last good state is kept. Correct this image, or remove it from the dataset"
-            )
+    number = f"{progress.skipped_in_a_row} steps"
+    if huge := _huge_value(components, batches):
+        return TrainingError(
+            f"{huge}, with which {number} were not finite; the last good state is kept. Correct this image, or remove "
+            "it from the dataset"
+        )
     return TrainingError(
         f"the loss ({result.loss}), its gradient or the statistics of the normalization layers were not finite in "
-        f"{progress.skipped_in_a_row} steps in a row, the last one on images {first_few(names, limit=8)}; the last "
-        f"good state is kept. Check these images, or lower optim.lr={components.config.optim.peak_lr:g}"
+        f"{number} in a row, the last one on images {first_few(_names(components, batches), limit=8)}; the last good "
+        f"state is kept. Check these images, or lower optim.lr={components.config.optim.peak_lr:g}"
     )
+
+
+def warn_of_skip(components: TrainingComponents, batches: Sequence[Batch], progress: TrainingProgress) -> None:
+    """Tell about the first step of a run that is skipped; metrics.csv counts all of them."""
+    if progress.skipped == 0:
+        images = f"its images are {first_few(_names(components, batches), limit=8)}"
+        logger.warning(
+            f"epoch {progress.epoch + 1}, step {progress.step + 1}: skipped, as its loss or gradient is not finite; "
+            f"{_huge_value(components, batches) or images}"
+        )
+
+
+def _huge_value(components: TrainingComponents, batches: Sequence[Batch]) -> str:
+    """The first image of a step with a value that no network can take, and this value; empty if there is none."""
+    images = [image for batch in batches for image in batch.images]
+    for name, image in zip(_names(components, batches), images, strict=True):
+        if image.is_floating_point() and not (largest := image.abs().max().item()) < LARGEST_VALUE:
+            return f"image {name} contains the value {largest:.3g}"
+    return ""
+
+
+def _names(components: TrainingComponents, batches: Sequence[Batch]) -> Sequence[str]:
+    return components.task.names([index for batch in batches for _, index in batch.keys])

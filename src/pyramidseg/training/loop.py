@@ -31,7 +31,7 @@ from pyramidseg.data.records import Dataset
 from pyramidseg.training.accelerator import StatisticsGuard, agree, clip_gradients, gradient_norm
 from pyramidseg.training.checkpoint import CheckpointClock, run_identity, stored_initial_weights
 from pyramidseg.training.components import TrainingComponents, build_components, compile_errors_explained
-from pyramidseg.training.finite_checks import not_finite, require_finite
+from pyramidseg.training.finite_checks import not_finite, require_finite, warn_of_skip
 from pyramidseg.training.initial_weights import InitialWeights
 from pyramidseg.training.interrupt import Interrupted, StopRequest
 from pyramidseg.training.optim import factor_at, set_learning_rate
@@ -252,6 +252,7 @@ def train_epoch(
                 counts += step_counts
             else:
                 guard.restore()
+                warn_of_skip(components, batches, progress)
             progress.count_step(result.loss if result.is_finite else None)
             progress.waited += waited
             progress.seconds, clock = progress.seconds + time.monotonic() - clock, time.monotonic()
