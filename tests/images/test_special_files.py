@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from made_files import opened, pairs
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.text_files import read_text, read_yaml
 from pyramidseg.formats.json_kind import json_kind
@@ -41,6 +42,28 @@ def test_a_folder_that_may_not_be_listed_is_named(closed_folder: Path, walk: Cal
     (closed_folder.parent / "a.png").rename(closed_folder.parent / "a.txt")  # holds_images stops at the first image
     with pytest.raises(DataError, match=r"closed: cannot be listed: Permission denied; make the folder readable"):
         walk(closed_folder.parent)
+
+
+@pytest.mark.parametrize("place", ["images", "masks/part"])
+def test_a_dataset_with_such_a_folder_is_refused_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Not as a dataset of several possible formats, each of which could not list it."""
+    pairs(tmp_path / "images", tmp_path / "masks", ["a", "b"], 0, 1)
+    closed, scandir = tmp_path / place / "closed", os.scandir
+    closed.mkdir(parents=True)
+
+    def refuse(path: Any = ".") -> Iterator[os.DirEntry[str]]:
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError) as caught:
+        opened(tmp_path)
+    assert (
+        str(caught.value) == f"{closed}: cannot be listed: Permission denied; make the folder readable, or move it away"
+    )
 
 
 def test_an_absent_folder_holds_no_images(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pyramidseg.formats.json_kind import json_kind
 from pyramidseg.formats.paths import content, subfolders
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousDatasetError
 from pyramidseg.images.decode import read_header
-from pyramidseg.images.image_files import is_image_name
+from pyramidseg.images.image_files import UnlistableFolderError, is_image_name
 
 Formats = Mapping[str, DatasetFormat[Any]]
 
@@ -139,6 +139,8 @@ def _fitting_formats(folder: Path, splits: SplitNames, formats: Formats) -> tupl
             handle = format.detect(folder, splits)
         except PartialMatch as match:
             partial.append(match)
+        except UnlistableFolderError:
+            raise
         except DataError as error:
             fitting.append(Detected(format, folder, error))
         else:

@@ -23,6 +23,10 @@ UNREAD_EXTENSIONS = (
 """Extensions of images, rasters and videos that are not read: they are reported where a folder holds them."""
 
 
+class UnlistableFolderError(DefectError):
+    """A folder that may not be listed, whatever was looked for in it."""
+
+
 def count_extensions(files: Iterable[Path]) -> str:
     """Files by extension, the most frequent first: `3 .mp4, 1 .dcm`."""
     counts = Counter(file.suffix.lower() or "without extension" for file in files)
@@ -57,7 +61,7 @@ def _refuse(error: OSError) -> None:
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return
     detail = f"cannot be listed: {error.strerror}; make the folder readable, or move it away"
-    raise DefectError(DefectKind.ABSENT, Path(error.filename), detail) from None
+    raise UnlistableFolderError(DefectKind.ABSENT, Path(error.filename), detail) from None
 
 
 def list_files(folder: Path, extensions: tuple[str, ...]) -> list[Path]:
