@@ -497,10 +497,10 @@ class TestDefects:
         assert all_ids(dataset) == ["a", "b"]
         assert [defect.kind for defect in found] == [DefectKind.OUTSIDE] * 20
 
-    def test_missing_images_are_reported_with_the_folders_tried(self, tmp_path: Path) -> None:
+    def test_file_without_any_of_its_images_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / "images").mkdir()
         coco(tmp_path / "annotations.json", ["a.jpg"], objects({}))
-        with pytest.raises(DataError, match=r"its images, such as 'a\.jpg', are in none of .*images"):
+        with pytest.raises(DataError, match=r"none of its 1 images, such as 'a\.jpg', is in the dataset"):
             opened(tmp_path)
 
     def test_images_that_no_file_lists_are_left_out_with_a_note(self, tmp_path: Path) -> None:

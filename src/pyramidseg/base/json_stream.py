@@ -62,8 +62,7 @@ def members(path: Path) -> Iterator[Member]:
 
 
 def elements(path: Path) -> Iterator[Member]:
-    """Iterate over the elements of a file whose top level is an array, with an empty key, or over the objects of JSON
-    lines.
+    """Iterate over the elements of a file whose top level is an array, with an empty key.
 
     Raises:
         DefectError: as `members`.
@@ -71,13 +70,8 @@ def elements(path: Path) -> Iterator[Member]:
     try:
         with open_regular(path) as file:
             text = _Text(path, file)
-            if text.next() != "[":
-                while text.next():
-                    yield text.value("")
-                return
             yield from _elements(text, "")
-            if text.next():
-                raise text.error("something follows the end")
+            text.expect_end()
     except OSError as error:
         raise _unreadable(path, error) from None
 
@@ -153,8 +147,7 @@ def _members(text: "_Text") -> Iterator[Member]:
             if text.next() == "}":
                 raise text.error("a key is missing")
     text.expect("}")
-    if text.next():
-        raise text.error("something follows the end")
+    text.expect_end()
 
 
 def _elements(text: "_Text", key: str) -> Iterator[Member]:
@@ -211,6 +204,10 @@ class _Text:
         if self.next() != character:
             raise self.error(otherwise or f"{character!r} is missing")
         self.place += 1
+
+    def expect_end(self) -> None:
+        if self.next():
+            raise self.error("something follows the end")
 
     def value(self, key: str) -> Member:
         """Read the next value, whatever its type."""

@@ -12,15 +12,14 @@ A function `write` belongs in this module.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from xml.parsers import expat
 
 import numpy as np
 
 from pyramidseg.annotations.polygons import Location, Runs, parse_ring, runs_of_pixels
-from pyramidseg.base.defects import Defect, DefectError, DefectKind
+from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.safe_paths import is_valid_name, open_regular, short
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.region_masks import Region, Size, ellipse, numbered
@@ -65,15 +64,13 @@ def _begins_as_cvat(path: Path) -> bool:
 
 
 def _list_file(file: Path, listing: Listing) -> None:
-    parser = _XmlParser(file)
-    before = len(listing.entries), listing.without_area.total()
-    for label in parser.entries(listing):
-        listing.names.append(label)
-    images = len(listing.entries) - before[0]
-    if not images:
+    images, others = len(listing.entries), listing.without_area.total()
+    _ImageLister(file, listing).read()
+    entries = listing.entries[images:]
+    if not entries:
         raise _flaw(file, "describes no image; export the task as CVAT for images 1.1")
-    boxes = listing.without_area.total() - before[1]
-    if boxes and not any(entry.labels for entry in listing.entries[before[0] :]):
+    boxes = listing.without_area.total() - others
+    if boxes and not any(entry.labels for entry in entries):
         raise _flaw(file, f"its {boxes} objects are boxes, points or lines, which are not masks; outline the objects")
 
 
@@ -81,39 +78,33 @@ def _flaw(file: Path, detail: str) -> DefectError:
     return DefectError(DefectKind.BAD_ANNOTATION, file, detail)
 
 
-@dataclass
-class _XmlParser:
-    """Reads an XML file in bounded memory, without a document type, and hence without entities."""
+class _ImageLister:
+    """Adds the images of an XML file, and the names of labels that it declares, to a listing, in bounded memory."""
 
-    file: Path
-    stack: list[str] = field(default_factory=list)
-    text: str = ""
-    found: list[str] = field(default_factory=list)
-    entry: dict[str, Any] | None = None
+    def __init__(self, file: Path, listing: Listing) -> None:
+        self.file, self.listing = file, listing
+        self.stack: list[str] = []
+        self.text = ""
+        self.start = 0
+        self.attributes: dict[str, str] | None = None  # of the image that has begun
+        self.labels: dict[str, None] = {}
+        self.drawn = False
+        self.parser = new_parser(file)
+        self.parser.StartElementHandler, self.parser.EndElementHandler = self._start, self._end
+        self.parser.CharacterDataHandler = self._characters
 
-    def entries(self, listing: Listing) -> Iterator[str]:
-        """Add the images of the file to a listing, and iterate over the names of labels that it declares."""
-        parser = new_parser(self.file)
-        parser.StartElementHandler = lambda name, attributes: self._start(name, attributes, parser, listing)
-        parser.EndElementHandler = lambda name: self._end(name, parser, listing)
-        parser.CharacterDataHandler = self._characters
+    def read(self) -> None:
         try:
             with open_regular(self.file) as stream:
                 while data := stream.read(_CHUNK):
-                    parser.Parse(data, False)
-                    yield from self._taken()
-                parser.Parse(b"", True)
+                    self.parser.Parse(data, False)
+                self.parser.Parse(b"", True)
         except OSError as error:
             raise _flaw(self.file, f"cannot be read: {error.strerror or error}") from None
         except expat.ExpatError as error:
             raise _malformed(self.file, error) from None
-        yield from self._taken()
 
-    def _taken(self) -> list[str]:
-        taken, self.found = self.found, []
-        return taken
-
-    def _start(self, name: str, attributes: dict[str, str], parser: expat.XMLParserType, listing: Listing) -> None:
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
         if not self.stack and name != "annotations":
             raise _flaw(self.file, f"begins with <{name[:40]}>, where <annotations> of CVAT is needed")
         if len(self.stack) >= _MAX_DEPTH:
@@ -124,37 +115,37 @@ class _XmlParser:
             step = "export the task as CVAT for images 1.1 or as Segmentation mask 1.1"
             raise _flaw(self.file, f"is of CVAT for video (<track>), whose frames have no files of their own; {step}")
         if name == "image" and len(self.stack) == 2:
-            self.entry = {"attributes": attributes, "start": parser.CurrentByteIndex, "labels": {}}
-        elif self.entry is not None and len(self.stack) == 3:
+            self.attributes, self.start = attributes, self.parser.CurrentByteIndex
+            self.labels, self.drawn = {}, False
+        elif self.attributes is not None and len(self.stack) == 3:
             label = attributes.get("label", "").strip()
+            self.drawn |= name in _DRAWN
             if name in _DRAWN and label and is_valid_name(label):
-                self.entry["labels"][label] = True
-            if name in _DRAWN:
-                self.entry["drawn"] = True
+                self.labels[label] = None
             elif name in _WITHOUT_AREA:
-                listing.without_area[f"{name} of {label[:40]}" if is_valid_name(label) else name] += 1
+                self.listing.without_area[f"{name} of {label[:40]}" if is_valid_name(label) else name] += 1
 
-    def _end(self, name: str, parser: expat.XMLParserType, listing: Listing) -> None:
-        if self.stack[1:] == ["meta", *self.stack[2:-3], "labels", "label", "name"] and is_valid_name(
-            self.text.strip()
-        ):
-            self.found.append(self.text.strip())
+    def _end(self, name: str) -> None:
+        text = self.text.strip()
+        if self.stack[1:] == ["meta", *self.stack[2:-3], "labels", "label", "name"] and is_valid_name(text):
+            self.listing.names.append(text)
         self.stack.pop()
-        if name != "image" or len(self.stack) != 1 or self.entry is None:
+        if name != "image" or len(self.stack) != 1 or self.attributes is None:
             return
-        entry, self.entry = self.entry, None
-        attributes, start = entry["attributes"], entry["start"]
-        spans = ((start, parser.CurrentByteIndex + len("</image>")),) if "drawn" in entry else ()
+        attributes, self.attributes = self.attributes, None
         image = attributes.get("name", "")
         if not image.strip() or not is_valid_name(image):
-            listing.defects.add(_flaw(self.file, f"<image> without a usable name ({short(image)})").defect)
+            self.listing.defects.add(_flaw(self.file, f"<image> without a usable name ({short(image)})").defect)
             return
-        size, split = (_length(attributes.get("height")), _length(attributes.get("width"))), attributes.get("subset")
-        if None in size:
+        height, width = _length(attributes.get("height")), _length(attributes.get("width"))
+        if not (height and width):
             what = f"{short(image)}: width and height have to be whole numbers from 1"
-            listing.defects.add(Defect(DefectKind.BAD_ANNOTATION, self.file, what))
-        known = (size[0] or 0, size[1] or 0)
-        listing.entries.append(Entry(image, self.file, spans, known, tuple(entry["labels"]), split))
+            self.listing.defects.add(_flaw(self.file, what).defect)
+        end = self.parser.CurrentByteIndex + len("</image>")
+        spans = ((self.start, end),) if self.drawn else ()  # an empty element has no end tag
+        self.listing.entries.append(
+            Entry(image, self.file, spans, (height, width), tuple(self.labels), attributes.get("subset"))
+        )
 
     def _characters(self, text: str) -> None:
         if self.stack[-1:] == ["name"] and len(self.text) < _FIRST_BYTES:
@@ -182,8 +173,9 @@ def _malformed(file: Path, error: expat.ExpatError) -> DefectError:
     return _flaw(file, f"not readable as XML: {expat.ErrorString(error.code)} (line {error.lineno}); export it again")
 
 
-def _length(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdecimal() and 0 < len(text) < 7 and int(text) else None
+def _length(text: str | None) -> int:
+    """A whole number from 1; 0 if it is none."""
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 7 else 0
 
 
 class _Element(NamedTuple):
@@ -192,7 +184,7 @@ class _Element(NamedTuple):
 
 
 def _objects(data: Sequence[bytes], where: Location) -> Iterable[tuple[str, _Element]]:
-    """The elements inside an `<image>`; no data if nothing in it is drawn."""
+    """The elements inside an `<image>`; there are no data if nothing in it is drawn."""
     found: list[_Element] = []
     depth = 0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.json_stream import Member, elements, members
+from pyramidseg.base.json_stream import elements, members
 from pyramidseg.base.safe_paths import open_regular
 
 _MAX_BYTES = 2**24
@@ -15,86 +15,48 @@ _MAX_BYTES = 2**24
 _COCO: dict[str, tuple[str, ...]] = {"images": ("id", "file_name"), "annotations": ("id", "image_id")}
 """Keys of the elements of COCO's arrays. (Label Studio lists categories in a separate file next to YOLO's labels.)"""
 
+_TASK = (("data", "annotations"), ("annotation_id", "annotator"))
+"""Keys of a task of Label Studio in JSON, and in JSON_MIN."""
+
 _FIRST_LINE = 2**16
 
-
-JsonKind = Literal[
-    "coco",
-    "labelme",
-    "label_studio",
-    "via",
-    "supervisely",
-    "labelbox",
-    "darwin",
-    "scale",
-    "encord",
-    "sagemaker",
-    "damaged",
-]
-
-_OF_MEMBER: tuple[tuple[str, JsonKind], ...] = (
-    ("_via_settings", "via"),
-    ("_via_img_metadata", "via"),
-    ("data_row", "labelbox"),
-    ("source-ref", "sagemaker"),
-    ("schema_ref", "darwin"),
-)
-"""Members of the top-level object that only one tool writes."""
-
-_OF_ELEMENT: tuple[tuple[tuple[str, ...], JsonKind], ...] = (
-    (("data", "annotations"), "label_studio"),
-    (("annotation_id", "annotator"), "label_studio"),
-    (("DataRow ID",), "labelbox"),
-    (("Labeled Data", "Label"), "labelbox"),
-    (("data_row",), "labelbox"),
-    (("label_hash", "data_units"), "encord"),
-    (("task_id", "response"), "scale"),
-    (("source-ref",), "sagemaker"),
-)
-"""Keys that the first element of an array, or the first object of JSON lines, has."""
+JsonKind = Literal["coco", "labelme", "label_studio", "supervisely", "damaged"]
 
 
 def json_kind(path: Path) -> JsonKind | None:
     """The format whose distinctive member comes first; a damaged file has the kind that its beginning shows."""
-    keys: dict[str, Any] = {}
+    size: Any = None
+    objects = False
     try:
         for member in members(path):
-            if (kind := _kind_of(member, keys)) is not None:
-                return kind
+            key, value = member.key, member.value
+            if key in _COCO and (value == [] or _has(value, *_COCO[key])):
+                return "coco"
+            if key == "shapes" and (value == [] or _has(value, "label", "points")):
+                return "labelme"
+            size = value if key == "size" else size
+            objects |= key == "objects"
+            if objects and _has(size, "height", "width"):
+                return "supervisely"
             if member.end > _MAX_BYTES:
                 return None
     except DataError:
-        return _kind_of_elements(path) if _is_array_or_lines(path) else "damaged"
+        return _kind_of_array(path) if _is_array_or_lines(path) else "damaged"
     return None
 
 
-def _kind_of(member: Member, keys: dict[str, Any]) -> JsonKind | None:
-    """The kind that a member shows; `keys` collects those before it."""
-    key, value = member.key, member.value
-    keys.setdefault(key, value)
-    if key in _COCO and _is_coco(member):
-        return "coco"
-    if key == "shapes" and (value == [] or _has(value, ("label", "points"))):
-        return "labelme"
-    if _has(value, ("filename", "regions")) or {"attribute", "metadata", "project"} <= keys.keys():
-        return "via"
-    if {"objects", "size"} <= keys.keys() and _has(keys["size"], ("height", "width")):
-        return "supervisely"
-    if {"item", "annotations"} <= keys.keys() and _has(keys["item"], ("slots",)):
-        return "darwin"
-    return next((kind for name, kind in _OF_MEMBER if key == name), None)
-
-
-def _kind_of_elements(path: Path) -> JsonKind | None:
+def _kind_of_array(path: Path) -> JsonKind | None:
+    """Label Studio's JSON and JSON_MIN are arrays of tasks."""
     try:
         first = next(elements(path), None)
     except DataError:
         return None
-    return None if first is None else next((kind for keys, kind in _OF_ELEMENT if _has(first.value, keys)), None)
+    is_task = first is not None and any(_has(first.value, *keys) for keys in _TASK)
+    return "label_studio" if is_task else None
 
 
 def _is_array_or_lines(path: Path) -> bool:
-    """Whether a file is an array, such as COCO's results, or JSON lines: annotation files are neither."""
+    """Whether a file is an array, such as COCO's results, or JSON lines: annotation files are no lines."""
     try:
         with open_regular(path) as stream:
             line = stream.readline(_FIRST_LINE).removeprefix(codecs.BOM_UTF8).strip()
@@ -106,9 +68,5 @@ def _is_array_or_lines(path: Path) -> bool:
         return False
 
 
-def _is_coco(member: Member) -> bool:
-    return member.value == [] or _has(member.value, _COCO[member.key])
-
-
-def _has(value: Any, keys: tuple[str, ...]) -> bool:
+def _has(value: Any, *keys: str) -> bool:
     return isinstance(value, dict) and all(key in value for key in keys)

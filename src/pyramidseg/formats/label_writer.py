@@ -6,10 +6,10 @@ is its *part*, a value for JSON that is kept in the ledger; `assemble` puts the 
 constant memory.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,13 +51,8 @@ class WrittenLabels:
     lost: Mapping[str, int] = field(default_factory=dict)
 
 
-class Parts(Protocol):
-    """The parts of a split, in the order of the names. Can be iterated over more than once."""
-
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
-        """Name and part of each image."""
-        ...
-
+Parts = Iterable[tuple[str, Any]]
+"""Name and part of each image of a split, in the order of the names. Can be iterated over more than once."""
 
 SharedFiles = Iterator[tuple[str, Iterator[bytes]]]
 """Path below the dataset's folder, and content in pieces, of each file that all images share."""
@@ -88,6 +83,11 @@ class LabelWriter:
 def outlined_classes(classes: Classes) -> list[int]:
     """Ids of the classes that are outlined: all but background, which is what no outline covers."""
     return [index for index, name in enumerate(classes.names) if name.lower() != BACKGROUND]
+
+
+def not_outlined(classes: Classes) -> list[int]:
+    """Values of labels that are not outlined: background, and ignored pixels."""
+    return [*(index for index, name in enumerate(classes.names) if name.lower() == BACKGROUND), IGNORE]
 
 
 def lost_ignored(labels_HW: NDArray[np.uint8]) -> dict[str, int]:

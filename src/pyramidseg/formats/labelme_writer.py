@@ -9,7 +9,7 @@ import numpy as np
 
 from pyramidseg.annotations.contours import Region, find_regions
 from pyramidseg.annotations.polygons import Location, Shape, rasterise
-from pyramidseg.base.classes import IGNORE, Classes
+from pyramidseg.base.classes import Classes
 from pyramidseg.formats.label_writer import (
     LabelledImage,
     LabelWriter,
@@ -17,15 +17,14 @@ from pyramidseg.formats.label_writer import (
     SharedFiles,
     WrittenLabels,
     lost_ignored,
-    outlined_classes,
+    not_outlined,
 )
 from pyramidseg.formats.paired_writer import png
 
 
 def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     height, width = image.labels.shape
-    others = [index for index in range(len(classes)) if index not in outlined_classes(classes)]
-    regions = find_regions(image.labels, skip=[*others, IGNORE])
+    regions = find_regions(image.labels, skip=not_outlined(classes))
     content = {
         "version": "5.5.0",
         "flags": {},

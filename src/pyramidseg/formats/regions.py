@@ -22,7 +22,7 @@ from pyramidseg.formats.dataset_format import SPLIT_NAMES, ParsedDataset, SplitN
 from pyramidseg.formats.paths import content, subfolders
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, similar_names_note
 from pyramidseg.formats.region_masks import Objects, Region, RegionMasks, SharedFile, SharedFiles, Size
-from pyramidseg.images.image_files import list_images
+from pyramidseg.images.image_files import is_image_name, list_images
 
 _MAX_FILES = 200
 _SHOWN = 8
@@ -186,17 +186,16 @@ class ImageFinder:
             self._by_name.setdefault(image.name, []).append(image)
             self._by_stem.setdefault(image.stem, []).append(image)
 
-    def find_stem(self, stem: str, file: Path) -> Path:
-        """The image of a name without its extension; see `find`."""
-        found = self._by_stem.get(stem, [])
-        return found[0] if len(found) == 1 else self.find(stem if not found else found[0].name, file)
-
     def find(self, name: str, file: Path, other_name: str | None = None) -> Path:
-        """The image that shares the most trailing parts with a name; only files of the dataset can be found.
+        """The image that shares the most trailing parts with a name, which may lack its extension.
+
+        Only files of the dataset can be found.
 
         Raises:
             DefectError: there is none, or several share as many.
         """
+        if not is_image_name(name) and len(found := self._by_stem.get(name, [])) == 1:
+            return found[0]
         parts = PurePosixPath(name.replace("\\", "/")).parts[::-1]
         candidates = self._by_name.get(parts[0], []) if parts else []
         candidates = candidates or self._by_name.get(other_name or "", [])

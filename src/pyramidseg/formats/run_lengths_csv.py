@@ -13,6 +13,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from pyramidseg.annotations.polygons import Location, runs_of_pixels
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.errors import DataError
 from pyramidseg.base.safe_paths import is_valid_name, open_regular, short
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.region_masks import ONE_CLASS, Region, Size, numbered
@@ -184,7 +186,6 @@ def _list_table(file: Path, finder: ImageFinder, listing: Listing, numbering: _N
     if columns is None:
         detail = "its header has no columns of images and run lengths, but other files of this name do; export it again"
         raise DefectError(DefectKind.BAD_ANNOTATION, file, detail)
-    names: dict[str, str] = {}
     spans: dict[str, list[tuple[int, int]]] = {}
     labels: dict[str, dict[str, None]] = {}
     sizes: dict[str, Size] = {}
@@ -193,30 +194,21 @@ def _list_table(file: Path, finder: ImageFinder, listing: Listing, numbering: _N
             where = Location(file, f"line {number}")
             with listing.defects.collect():
                 row = _parse_row(line, columns, where)
-                if row.image not in names:
-                    names[row.image] = _with_extension(row.image, finder, file)
-                    spans[row.image], labels[row.image] = [], {}
+                spans.setdefault(row.image, [])
+                labels.setdefault(row.image, {})
                 if not row.runs:
                     continue
                 spans[row.image].append((start, start + len(line)))
                 labels[row.image][row.label or ONE_CLASS] = None
-                if row.image not in sizes:
-                    sizes[row.image] = image_size(finder.find(names[row.image], file))
-                numbering.add(parse_runs(row.runs, where), sizes[row.image])
-    if not names:
+                runs = parse_runs(row.runs, where)
+                with suppress(DataError):  # an image that cannot be found or read is reported once, with its entry
+                    if row.image not in sizes:
+                        sizes[row.image] = image_size(finder.find(row.image, file))
+                    numbering.add(runs, sizes[row.image])
+    if not spans:
         raise DefectError(DefectKind.EMPTY, file, "has no rows; export it again")
-    for image, name in names.items():
-        entry = Entry(name, file, tuple(spans[image]), labels=tuple(labels[image]))
-        listing.entries.append(entry)
-
-
-def _with_extension(name: str, finder: ImageFinder, file: Path) -> str:
-    """The name of an image that the table may give without its extension.
-
-    Raises:
-        DefectError: there is no such image, or there are several.
-    """
-    return name if is_image_name(name) else finder.find_stem(name, file).name
+    for image, some in spans.items():
+        listing.entries.append(Entry(image, file, tuple(some), labels=tuple(labels[image])))
 
 
 def parse_runs(text: str, where: Location) -> NDArray[np.int64]:

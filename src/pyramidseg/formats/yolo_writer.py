@@ -10,7 +10,7 @@ import yaml
 from numpy.typing import NDArray
 
 from pyramidseg.annotations.contours import Ring, find_regions
-from pyramidseg.base.classes import IGNORE, Classes
+from pyramidseg.base.classes import Classes
 from pyramidseg.formats.label_writer import (
     LabelledImage,
     LabelWriter,
@@ -18,6 +18,7 @@ from pyramidseg.formats.label_writer import (
     SharedFiles,
     WrittenLabels,
     lost_ignored,
+    not_outlined,
     outlined_classes,
 )
 
@@ -25,10 +26,9 @@ from pyramidseg.formats.label_writer import (
 def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     size = np.array(image.labels.shape[::-1])
     numbers = {index: number for number, index in enumerate(outlined_classes(classes))}
-    skip = [index for index in range(len(classes)) if index not in numbers]
     lines = [
         f"{numbers[region.value]} {' '.join(f'{value:.8g}' for value in (one_ring(region.rings) / size).ravel())}\n"
-        for region in find_regions(image.labels, skip=[*skip, IGNORE])
+        for region in find_regions(image.labels, skip=not_outlined(classes))
     ]
     path = f"labels/{image.split}/{image.name}.txt"
     return WrittenLabels({path: "".join(lines).encode()}, lost=lost_ignored(image.labels))

@@ -1,24 +1,22 @@
 """Find the images that COCO files name, and combine both into splits."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
-from pyramidseg.base.errors import DataError
 from pyramidseg.base.safe_paths import is_file, resolve_inside, short
-from pyramidseg.formats.coco.annotation_files import ANNOTATION_FOLDERS, AnnotationFiles, words
+from pyramidseg.formats.coco.annotation_files import AnnotationFiles, words
 from pyramidseg.formats.coco.coco_json import CocoJson, parse_coco_json
 from pyramidseg.formats.dataset_format import UNLABELLED_SPLIT, SplitNames
 from pyramidseg.formats.foreign_names import leads_elsewhere, only_images_named
-from pyramidseg.formats.paths import subfolders
 from pyramidseg.images.image_files import list_images
 
 IMAGE_FOLDERS = ("", "images", "data", "JPEGImages")
 """Image folders, relative to the dataset or the JSON file: COCO, CVAT and Label Studio, FiftyOne, converted VOC."""
 
-_SAMPLED = 16
+_SAMPLED = 64
 """Number of names by which the folder of the images is chosen."""
 
 
@@ -79,46 +77,43 @@ def parse_splits(found: AnnotationFiles, *, check: Callable[[CocoJson], object])
     return CocoSplits(splits, tuple(defects), (*notes, *_notes(splits)))
 
 
-def resolve(name: str, folder: Path, root: Path, file: Path) -> Path | None:
-    """The path that a name in a JSON file means; None if it leads out of the dataset."""
-    try:
-        return resolve_inside(name, folder=folder, root=root, where=file)
-    except DataError:
-        return None
-
-
 def _find_images(json: CocoJson, root: Path, splits: SplitNames, split: str) -> CocoSplit:
     """Find all images of a file: by path, else the only image of the same name in the dataset.
 
     Raises:
-        DefectError: the file lists no images, or none of them exists.
+        DefectError: the file lists no images, or none of them is in the dataset.
     """
     if not json.images:
         raise DefectError(DefectKind.BAD_ANNOTATION, json.path, "lists no images; export it again")
     names = [entry.file_name for entry in json.images.values()]
-    unplaced: DefectError | None = None
-    try:
-        folder = _image_folder(json.path, root, names, splits[split])
-    except DefectError as error:
-        folder, unplaced = root, error
-    known = set(list_images(folder))
+    images = list_images(root)
+    known = {os.path.normpath(image): image for image in images}
+    folder = _image_folder(json.path, root, names, known, splits[split])
     found: dict[int, Path] = {}
     defects: dict[int, Defect] = {}
     for position, name in enumerate(names):
+        if (image := known.get(_below(folder, name))) is not None:
+            found[position] = image
+            continue
         try:
             path = resolve_inside(name, folder=folder, root=root, where=json.path)
         except DefectError as error:
             defects[position] = error.defect
             continue
-        if path in known or is_file(path):
+        if is_file(path):
             found[position] = path
         else:
-            defects[position] = Defect(DefectKind.ABSENT, path, f"{json.path} names it, but there is no such file")
+            detail = f"{json.path} names it, but there is no such file"
+            defects[position] = Defect(DefectKind.ABSENT, path, detail)
     lost = {at: names[at] for at in defects if not found or leads_elsewhere(names[at])}
     others = {other for key, some in splits.items() if key != split for other in some}
     taken = only_images_named(lost, root, used=found.values(), not_in=others) if lost else {}
-    if unplaced and not taken:
-        raise unplaced
+    if not found and not taken:
+        detail = (
+            f"none of its {len(names)} images, such as {short(names[0])}, is in the dataset; add them to {root}, or "
+            "remove this file if they are not needed"
+        )
+        raise DefectError(DefectKind.ABSENT, json.path, detail)
     paths: dict[int, Path] = {}
     position_of: dict[str, int] = {}
     for position, path in sorted((found | taken).items()):
@@ -139,57 +134,23 @@ def _find_images(json: CocoJson, root: Path, splits: SplitNames, split: str) -> 
     return CocoSplit(json, folder, paths, ids, tuple(defects[at] for at in sorted(defects)), tuple(notes))
 
 
-def _image_folder(file: Path, root: Path, names: Collection[str], split_folders: Collection[str]) -> Path:
-    """The folder that file names are relative to: the one that contains most of the first few.
-
-    Raises:
-        DefectError: no folder contains any, or all names lead out of the dataset.
-    """
-    folders = list(_possible_folders(file, root, split_folders))
-    inside = (name for name in names if any(resolve(name, folder, root, file) for folder in folders))
-    sample = list(islice(inside, _SAMPLED))
-    if not sample:
-        detail = (
-            f"all of its {len(names)} images, such as {short(next(iter(names)))}, lead out of the dataset {root}; name "
-            f"files relative to {file.parent}, and inside it"
-        )
-        raise DefectError(DefectKind.OUTSIDE, file, detail)
-    counts = [sum(_exists(resolve(name, folder, root, file)) for name in sample) for folder in folders]
-    if any(counts):
-        return folders[counts.index(max(counts))]
-    in_subfolder = file.parent != root and file.parent.name.lower() not in ANNOTATION_FOLDERS
-    of_split = [word for word in words(file) if word.rstrip("0123456789") in split_folders]
-    usual = file.parent if in_subfolder else root / (of_split[-1] if of_split else "images")
-    detail = (
-        f"its images, such as {short(sample[0])}, are in none of {', '.join(map(str, folders))}; put them into "
-        f"{usual}, or remove this file if they are not needed"
-    )
-    raise DefectError(DefectKind.ABSENT, file, detail)
-
-
-def _exists(path: Path | None) -> bool:
-    return path is not None and is_file(path)
-
-
-def _possible_folders(file: Path, root: Path, split_folders: Iterable[str]) -> Iterator[Path]:
-    """Existing folders, each once, the likeliest first."""
+def _image_folder(
+    file: Path, root: Path, names: Sequence[str], known: Mapping[str, Path], split_folders: Iterable[str]
+) -> Path:
+    """The folder that file names are relative to: of the likely ones, the one with most of some images."""
+    places = {image.parent for image in known.values()}
+    existing = {str(folder).lower(): folder for place in places for folder in (place, *place.parents)}
     parts = dict.fromkeys((*reversed(words(file)), *split_folders))  # the split ends the name: instances_train2017
-    below = [Path(name) for name in IMAGE_FOLDERS]
-    below += [Path(*pair) for part in parts for pair in ((part,), ("images", part), (part, "images"), (part, "data"))]
-    folders = (_ignoring_case(place, name) for place in (file.parent, root) for name in below)
-    yield from dict.fromkeys(folder for folder in folders if folder is not None)
+    below = [*IMAGE_FOLDERS]
+    below += [name for part in parts for name in (part, f"images/{part}", f"{part}/images", f"{part}/data")]
+    sample = names[:: max(1, len(names) // _SAMPLED)]
+    likely = (existing.get(_below(place, name).lower()) for place in (file.parent, root) for name in below)
+    counts = {folder: sum(_below(folder, name) in known for name in sample) for folder in likely if folder is not None}
+    return max(counts, key=lambda folder: counts[folder], default=root)
 
 
-def _ignoring_case(place: Path, name: Path) -> Path | None:
-    """The folder of this name, or else the first whose name differs only in case."""
-    if (place / name).is_dir():
-        return place / name
-    for part in name.parts:
-        inner = next((path for path in subfolders(place) if path.name.lower() == part.lower()), None)
-        if inner is None:
-            return None
-        place = inner
-    return place
+def _below(folder: Path, name: str) -> str:
+    return os.path.normpath(folder / name.replace("\\", "/"))
 
 
 def _notes(splits: dict[str, CocoSplit]) -> Iterator[str]:

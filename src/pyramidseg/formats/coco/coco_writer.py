@@ -7,7 +7,7 @@ import numpy as np
 
 from pyramidseg.annotations.contours import number_regions
 from pyramidseg.annotations.run_lengths import compress_run_lengths, encode_regions
-from pyramidseg.base.classes import IGNORE, Classes
+from pyramidseg.base.classes import Classes
 from pyramidseg.formats.label_writer import (
     LabelledImage,
     LabelWriter,
@@ -15,6 +15,7 @@ from pyramidseg.formats.label_writer import (
     SharedFiles,
     WrittenLabels,
     lost_ignored,
+    not_outlined,
     outlined_classes,
 )
 
@@ -24,8 +25,7 @@ IMAGES = "images/{split}/{name}"
 def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     height, width = image.labels.shape
     outlined = outlined_classes(classes)
-    others = [index for index in range(len(classes)) if index not in outlined]
-    regions = number_regions(image.labels, skip=[*others, IGNORE])
+    regions = number_regions(image.labels, skip=not_outlined(classes))
     value_of = np.zeros(int(regions.max(initial=0)) + 1, np.uint8)
     value_of[regions.ravel()] = image.labels.ravel()
     annotations = [

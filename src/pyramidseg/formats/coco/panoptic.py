@@ -22,7 +22,7 @@ from pyramidseg.data.index_masks import describe_names
 from pyramidseg.data.records import Record
 from pyramidseg.formats.coco.annotation_files import AnnotationFiles, find_annotation_files
 from pyramidseg.formats.coco.categories import VOID, CategoryLabels, CategoryNames, category_names
-from pyramidseg.formats.coco.coco_images import CocoSplit, parse_splits, resolve
+from pyramidseg.formats.coco.coco_images import CocoSplit, parse_splits
 from pyramidseg.formats.coco.coco_json import CocoJson, Id
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 
@@ -84,8 +84,7 @@ def _png_folder(json: CocoJson, root: Path) -> Path:
         raise DefectError(DefectKind.BAD_ANNOTATION, json.path, detail)
     tried = [json.path.with_suffix(""), root / json.path.stem, json.path.parent]
     for folder in tried:
-        paths = (resolve(name, folder, root, json.path) for name in json.segment_files[:_SAMPLED])
-        if any(path is not None and is_file(path) for path in paths):
+        if any(is_file(folder / name.replace("\\", "/")) for name in json.segment_files[:_SAMPLED]):
             return folder
     resolve_inside(json.segment_files[0], folder=tried[0], root=root, where=json.path)  # raises if it leads elsewhere
     places = ", ".join(map(str, tried))

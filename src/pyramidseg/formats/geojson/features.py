@@ -42,12 +42,14 @@ class Layer:
     Attributes:
         crs: the name in the file, or None.
         bounds: (N, 4) of each feature: least x and y, largest x and y.
+        properties: names of all properties.
     """
 
     path: Path
     crs: str | None
     features: tuple[Feature, ...]
     bounds: NDArray[np.float64]
+    properties: frozenset[str] = frozenset()
 
 
 def read_geojson(path: Path, class_property: str | None = None) -> Layer:
@@ -57,6 +59,7 @@ def read_geojson(path: Path, class_property: str | None = None) -> Layer:
         DefectError: everything that cannot be drawn: not GeoJSON, lines and points, or invalid coordinates.
     """
     top: dict[str, Any] = {}
+    properties: set[str] = set()
     features: list[Feature] = []
     flaws = DefectCollector()
     count = 0
@@ -65,6 +68,7 @@ def read_geojson(path: Path, class_property: str | None = None) -> Layer:
             if member.value != []:
                 with flaws.collect():
                     features += _feature(member.value, class_property, Location(path, f"feature {count}"), count)
+                    properties |= set(member.value.get("properties") or ())
                 count += 1
         elif member.key in ("coordinates", "geometries"):  # elements come one by one
             top.setdefault(member.key, []).extend([] if member.value == [] else [member.value])
@@ -78,7 +82,7 @@ def read_geojson(path: Path, class_property: str | None = None) -> Layer:
         with flaws.collect():
             features = _feature(alone, class_property, Location(path), 0)
     flaws.raise_if_any()
-    return Layer(path, crs, tuple(features), bounds_of(features))
+    return Layer(path, crs, tuple(features), bounds_of(features), frozenset(properties))
 
 
 def _feature(content: Any, class_property: str | None, where: Location, number: int) -> list[Feature]:

@@ -1,28 +1,24 @@
 """Classes and coordinates of GeoJSON polygons, by the settings `class_property` and `vector_crs`."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.errors import ConfigError, DataError, nearest
-from pyramidseg.base.json_stream import members
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.formats.dataset_format import ParsedDataset, SourceLabel
 from pyramidseg.formats.dataset_yaml import ClassEntry
-from pyramidseg.formats.geojson.features import read_geojson
+from pyramidseg.formats.geojson.features import Layer, read_geojson
 from pyramidseg.formats.geojson.geojson_folders import FOREGROUND
 from pyramidseg.formats.geojson.geojson_masks import OF_IMAGE, GeoJsonMasks
 from pyramidseg.formats.polygon_labels import BACKGROUND, BACKGROUND_NAMES, DrawnLabels
 
 NAMELESS = "none"
 """The label of polygons that lack the property which names classes. They are ignored unless it is made a class."""
-
-_FILES_SAMPLED = 100
 
 _SETTINGS = {
     "class_property": "GeoJSON",
@@ -109,35 +105,26 @@ def _count_names(listing: ParsedDataset, class_property: str, *, source: str) ->
     files = list(dict.fromkeys(record.mask for some in listing.splits.values() for record in some if record.mask))
     found: Counter[str] = Counter()
     nameless, unread = 0, 0
+    properties: set[str] = set()
 
-    def names_in(file: Path) -> list[str | None] | None:
+    def read(file: Path) -> Layer | None:
         try:
-            return [feature.name for feature in read_geojson(file, class_property).features]
+            return read_geojson(file, class_property)
         except DataError:
             return None  # reported by the check of all files
 
-    for names in track(map_in_threads(names_in, files), total=len(files), task="reading the properties of polygons"):
-        unread += names is None
-        nameless += names.count(None) if names else 0
-        found.update(name for name in names or () if name is not None)
+    for layer in track(map_in_threads(read, files), total=len(files), task="reading the properties of polygons"):
+        if layer is None:
+            unread += 1
+            continue
+        names = [feature.name for feature in layer.features]
+        nameless += names.count(None)
+        found.update(name for name in names if name is not None)
+        properties |= layer.properties
     if not found and not unread:
-        known = nearest(class_property, _properties(files))
+        known = nearest(class_property, properties)
         raise ConfigError(f"{source}: class_property={class_property}: no polygon has this property; {known}")
     return found, nameless
-
-
-def _properties(files: Iterable[Path]) -> set[str]:
-    """The names of the properties in the first files."""
-    names: set[str] = set()
-    for file in list(files)[:_FILES_SAMPLED]:
-        try:
-            features: list[Any] = [member.value for member in members(file) if member.key == "features"]
-        except DataError:
-            continue
-        for feature in features:
-            properties = feature.get("properties") if isinstance(feature, dict) else None
-            names |= set(properties) if isinstance(properties, dict) else set()
-    return names
 
 
 def _crs_note(config: LabelConfig) -> str:
