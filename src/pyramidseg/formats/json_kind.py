@@ -56,7 +56,7 @@ def _kind_of_array(path: Path) -> JsonKind | None:
 
 
 def _is_array_or_lines(path: Path) -> bool:
-    """Whether a file is an array, such as COCO's results, or JSON lines: annotation files are no lines."""
+    """Whether a file is an array, such as COCO's results, or JSON lines."""
     try:
         with open_regular(path) as stream:
             line = stream.readline(_FIRST_LINE).removeprefix(codecs.BOM_UTF8).strip()

@@ -90,7 +90,7 @@ class _Tasks:
         self.annotators: Counter[str] = Counter()
         self.several: list[str] = []
         self.without_annotation: list[str] = []
-        self.by_task: dict[tuple[Path, str], int] = {}
+        self.seen: set[tuple[Path, str]] = set()
 
     def add_file(self, file: Path) -> None:
         for number, member in enumerate(elements(file)):
@@ -112,10 +112,10 @@ class _Tasks:
         if len(annotations) > 1:
             self.several.append(where.item)
         key = where.file, where.item
-        if "annotations" not in task and key in self.by_task:  # JSON_MIN: a row for each annotation
+        if "annotations" not in task and key in self.seen:  # JSON_MIN: a row for each annotation
             self.several.append(where.item)
             return
-        self.by_task[key] = start
+        self.seen.add(key)
         results = [result for result in annotations[0][1] if isinstance(result, dict)]
         size = next((size for result in results if (size := _size(result))), None)
         labels = [label for result in results if _has_area(result) and (label := _label(result))]

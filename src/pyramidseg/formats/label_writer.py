@@ -67,13 +67,11 @@ class LabelWriter:
             without the suffix of the image's file.
         encode: what an image adds.
         assemble: the files that all images share, from the parts of each split.
-        exact: whether every class can be read back pixel by pixel, ignored pixels included.
     """
 
     image_path: str
     encode: Callable[[LabelledImage, Classes], WrittenLabels]
     assemble: Callable[[Mapping[str, Parts], Classes], SharedFiles]
-    exact: bool = True
 
     def path_of_image(self, image: LabelledImage) -> str:
         """The path of an image below the dataset's folder."""

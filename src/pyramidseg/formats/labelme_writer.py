@@ -55,4 +55,4 @@ def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
     return iter(())
 
 
-LABELME = LabelWriter("{split}/{name}", _encode, _assemble, exact=False)
+LABELME = LabelWriter("{split}/{name}", _encode, _assemble)

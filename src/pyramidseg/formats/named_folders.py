@@ -51,11 +51,11 @@ def _with_split(parsed: ParsedDataset, split: str, entry: SplitEntry, *, root: P
         for key, folder in (("images", images), ("masks", masks))
         if not folder.is_dir() and not (has_vectors and folder is masks)
     ]
+    if not missing and any(parsed.splits.values()) and has_vectors != isinstance(parsed.values, GeoJsonMasks):
+        raise DataError(f"{file}: {split}.masks: GeoJSON in some splits and images in others; use one kind")
     if has_vectors and not missing:
-        return with_vectors(parsed, split, pair_vectors(images, masks), origin=f"{file}: {split}.masks")
+        return with_vectors(parsed, split, pair_vectors(images, masks))
     matched = MatchedFiles((), tuple(missing)) if missing else pair_folders(images, masks)
-    if matched.records and isinstance(parsed.values, GeoJsonMasks):
-        raise DataError(f"{file}: {split}.masks: image files here and GeoJSON in another split; use one kind of masks")
     return replace(
         parsed,
         splits={**parsed.splits, split: matched.records},

@@ -36,18 +36,19 @@ from pyramidseg.images.image_files import is_image_name, list_images
 _RUNS = re.compile(r"encoded_?pixels|rle|rle_?mask|mask_?rle|encoding|run_?lengths?|segmentation_?rle", re.IGNORECASE)
 _IMAGE = re.compile(r"image_?id|id|img|image|image_?name|file_?name|image_?id_?class_?id|image_?label", re.IGNORECASE)
 _CLASS = re.compile(r"class|class_?id|class_?name|label|category|category_?id|defect_?type", re.IGNORECASE)
-_ORDERS = {"columns-1": ("columns", 1), "columns-0": ("columns", 0), "rows-1": ("rows", 1), "rows-0": ("rows", 0)}
+_ORDERS = {
+    "columns-1": ("columns", 1, "pixels are numbered down the columns from 1, as most competitions of Kaggle do"),
+    "columns-0": ("columns", 0, "pixels are numbered down the columns from 0"),
+    "rows-1": ("rows", 1, "pixels are numbered along the rows from 1"),
+    "rows-0": ("rows", 0, "pixels are numbered along the rows from 0"),
+}
+"""Direction, number of the first pixel, and meaning, by value of the setting."""
+
 _EMPTY = ("", "-1", "nan", "none", "null")
 """Values of rows without pixels."""
 
 _MAX_LINE = 2**24
 _NUMBERS = re.compile(r"[0-9 ]*")
-_MEANINGS = {
-    "columns-1": "pixels are numbered down the columns from 1, as most competitions of Kaggle do",
-    "columns-0": "pixels are numbered down the columns from 0",
-    "rows-1": "pixels are numbered along the rows from 1",
-    "rows-0": "pixels are numbered along the rows from 0",
-}
 
 
 class Columns(NamedTuple):
@@ -82,7 +83,7 @@ def read(found: ToolExport) -> ParsedDataset:
         with listing.defects.collect():
             _list_table(file, finder, listing, numbering)
     order = found.setting or numbering.only_reading()
-    listing.notes.append(f"{_MEANINGS[order]} (data.run_lengths={order})")
+    listing.notes.append(f"{_ORDERS[order][2]} (data.run_lengths={order})")
     regions, overlap = partial(_regions, order=order), "the smaller one is on top"
     return region_dataset("CSV of run lengths", found, listing, regions=regions, parse=_objects, overlap=overlap)
 
@@ -163,7 +164,7 @@ class _Numbering:
         if runs.size == 0:
             return
         first, last = int(runs[:, 0].min()), int((runs[:, 0] + runs[:, 1]).max()) - 1
-        for order, (_, base) in _ORDERS.items():
+        for order, (_, base, _) in _ORDERS.items():
             self.possible[order] &= first >= base and last < size[0] * size[1] + base
 
     def only_reading(self) -> str:
@@ -176,7 +177,7 @@ class _Numbering:
         if len(possible) > 1:
             raise AmbiguousReadingError(
                 "the run lengths do not state how their pixels are numbered, and a wrong choice distorts all objects",
-                [Alternative(_MEANINGS[order], {"run_lengths": order}) for order in possible],
+                [Alternative(_ORDERS[order][2], {"run_lengths": order}) for order in possible],
             )
         return possible[0]
 
@@ -238,7 +239,7 @@ def _objects(data: Sequence[bytes], where: Location) -> Iterable[tuple[str, tupl
 def _regions(labelled: tuple[str, str], size: Size, where: Location, order: str) -> Iterator[Region]:
     label, text = labelled
     height, width = size
-    direction, base = _ORDERS[order]
+    direction, base, _ = _ORDERS[order]
     runs = parse_runs(text, where) - (base, 0)
     starts, ends = runs[:, 0], runs.sum(1)
     if starts.min() < 0 or ends.max() > height * width:

@@ -57,4 +57,4 @@ def _description(parts: Mapping[str, Parts], classes: Classes) -> Iterator[bytes
     yield yaml.safe_dump({"path": ".", **splits, "names": names}, sort_keys=False, allow_unicode=True).encode()
 
 
-YOLO = LabelWriter("images/{split}/{name}", _encode, _assemble, exact=False)
+YOLO = LabelWriter("images/{split}/{name}", _encode, _assemble)

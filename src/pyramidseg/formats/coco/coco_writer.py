@@ -66,4 +66,4 @@ def _instances(parts: Parts, classes: Classes) -> Iterator[bytes]:
     yield b"\n]}\n"
 
 
-COCO = LabelWriter(IMAGES, _encode, _assemble, exact=False)
+COCO = LabelWriter(IMAGES, _encode, _assemble)

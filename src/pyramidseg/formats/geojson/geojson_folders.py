@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
-from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, PartialMatch, SplitNames
 from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
@@ -23,21 +23,15 @@ NAMED_VECTORS = (".geojson", ".json")
 FOREGROUND = "foreground"
 
 
-@dataclass(frozen=True)
-class _Sides:
-    """A folder of images, and a folder of GeoJSON files or a single one."""
-
-    images: Path
-    vectors: Path
+_Sides = tuple[Path, Path]
+"""A folder of images, and a folder of GeoJSON files or a single one."""
 
 
-@dataclass(frozen=True)
-class GeoFiles:
-    """The images and GeoJSON files of each split, or the defect that they cannot be told apart."""
+class GeoFiles(NamedTuple):
+    """The images and GeoJSON files of each split."""
 
-    folder: Path
     layout: str
-    splits: Mapping[str, _Sides | MatchedFiles]
+    splits: Mapping[str, _Sides]
 
 
 def detect(folder: Path, splits: SplitNames) -> GeoFiles | None:
@@ -49,31 +43,23 @@ def detect(folder: Path, splits: SplitNames) -> GeoFiles | None:
     """
     if not list_files(folder, VECTORS):
         return None
-    found: dict[str, _Sides | MatchedFiles] = {}
-    for split, names in splits.items():
-        path = child_folder(folder, names)
-        try:
-            if path and (sides := _sides(path)):
-                found[split] = sides
-        except DataError as error:
-            assert path is not None
-            found[split] = MatchedFiles.of_error(path, error)
-    if any(isinstance(sides, _Sides) for sides in found.values()):
-        return GeoFiles(folder, "{split} with images and GeoJSON", found)
+    places = {split: child_folder(folder, names) for split, names in splits.items()}
+    found = {split: sides for split, place in places.items() if place and (sides := _sides(place))}
+    if found:
+        return GeoFiles("{split} with images and GeoJSON", found)
     if whole := _sides(folder):
         if below := _below(whole, splits):
-            return GeoFiles(folder, "images and GeoJSON, with folders for the splits", {**found, **below})
+            return GeoFiles("images and GeoJSON, with folders for the splits", below)
         if splits == SPLIT_NAMES:
-            return GeoFiles(folder, "images and GeoJSON", {**found, "train": whole})
+            return GeoFiles("images and GeoJSON", {"train": whole})
     raise PartialMatch(f"{folder} holds GeoJSON files, but no images next to them or in one folder next to theirs")
 
 
 def read(found: GeoFiles) -> ParsedDataset:
     """Pair the images of each split with their GeoJSON files."""
     parsed = ParsedDataset(found.layout, {})
-    for split, sides in found.splits.items():
-        pairs = sides if isinstance(sides, MatchedFiles) else pair_vectors(sides.images, sides.vectors)
-        parsed = with_vectors(parsed, split, pairs, origin=str(found.folder))
+    for split, (images, vectors) in found.splits.items():
+        parsed = with_vectors(parsed, split, pair_vectors(images, vectors))
     return parsed
 
 
@@ -121,14 +107,8 @@ def _one_for_all(images: Path, image_files: list[Path], file: Path) -> MatchedFi
     return MatchedFiles(records, notes=(f"{file} holds the polygons of all {len(records)} images",))
 
 
-def with_vectors(listing: ParsedDataset, split: str, pairs: MatchedFiles, *, origin: str) -> ParsedDataset:
-    """Add a split of polygons. All are of one class until `apply_label_config` is called.
-
-    Raises:
-        DataError: another split has masks of another kind.
-    """
-    if any(listing.splits.values()) and not isinstance(listing.values, GeoJsonMasks):
-        raise DataError(f"{origin}: GeoJSON here, and another kind of masks in the other splits; make them one kind")
+def with_vectors(listing: ParsedDataset, split: str, pairs: MatchedFiles) -> ParsedDataset:
+    """Add a split of polygons. All are of one class until `apply_label_config` is called."""
     drawn = DrawnLabels.of([FOREGROUND])
     note = f"{DRAWN}; where polygons overlap, the smaller is on top"
     return ParsedDataset(
@@ -162,17 +142,18 @@ def _sides(folder: Path) -> _Sides | None:
     if len(choices) > 1:
         detail = "images and GeoJSON files can be combined in several ways"
         raise AmbiguousFoldersError(folder, detail, choices)
-    return _Sides(*choices[0]) if choices else None
+    return choices[0] if choices else None
 
 
 def _below(whole: _Sides, splits: SplitNames) -> dict[str, _Sides]:
     """`images/{split}` with `labels/{split}`, or with the one file for all."""
+    images, vectors = whole
     found: dict[str, _Sides] = {}
     for split, names in splits.items():
-        images = child_folder(whole.images, names)
-        vectors = whole.vectors if whole.vectors.is_file() else child_folder(whole.vectors, names)
-        if images and vectors:
-            found[split] = _Sides(images, vectors)
+        inner = child_folder(images, names)
+        labels = vectors if vectors.is_file() else child_folder(vectors, names)
+        if inner and labels:
+            found[split] = inner, labels
     return found
 
 
