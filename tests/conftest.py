@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from pyramidseg.demo.scenes import write_scenes
 from support import CommandLine, process_environment
@@ -55,6 +56,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made dataset of 20 training and 5 validation scenes; not to be changed."""
     return write_scenes(tmp_path_factory.mktemp("scenes"), train=20, val=5, height=72, width=96).parent
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves empty the eight figures of each training run, which take longer than the tests' trainings."""
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **options: None)
 
 
 @pytest.fixture

@@ -23,11 +23,14 @@ from support import TINY
 
 ENCODERS = "test_resnet,test_efficientnet"
 SETTINGS = [*TINY[1:], "train.device=cpu", "train.checkpoint_steps=1", "--encoders", ENCODERS]
+SETTINGS += ["optim.optimizer=auto", "optim.lr=null"]  # values that training replaces
 
 
 @pytest.fixture(scope="module")
 def compared(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("compare") / "out"
+    out.mkdir()
+    (out / ".comparison.yaml.0123abcd.part").touch()  # of a first try that was killed at once
     assert main(["compare", str(scenes), "--out", str(out), "--epochs", "1", *SETTINGS]) == 0
     return out
 
@@ -95,7 +98,7 @@ def no_memory_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare_results, "peak_memory", lambda file, **options: 2**27)
 
 
-@pytest.mark.usefixtures("no_memory_process")
+@pytest.mark.usefixtures("no_memory_process", "no_figures")
 def test_a_comparison_resumes_and_accepts_more_seeds(
     compared: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,7 +188,7 @@ def test_an_interruption_says_that_the_same_command_continues(
 def test_other_arguments_need_another_folder(
     compared: Path, scenes: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["compare", str(scenes), "--out", str(compared), *arguments, *SETTINGS]) == 2
+    assert main(["compare", str(scenes), "--out", str(compared), *SETTINGS, *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
@@ -217,16 +220,12 @@ def test_an_error_of_the_last_run_is_raised_before_the_first(
     assert not out.exists()
 
 
-@pytest.mark.usefixtures("no_memory_process")
+@pytest.mark.usefixtures("no_memory_process", "no_figures")
 def test_a_comparison_is_resumed_by_the_command_that_started_it(
-    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    compared: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["compare", str(scenes), "--out", str(tmp_path / "out"), "--epochs", "1", *SETTINGS]
-    arguments += ["optim.optimizer=auto", "optim.lr=null"]
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / ".comparison.yaml.0123abcd.part").touch()  # of a first try that was killed at once
-    assert main(arguments) == 0
-    assert main(arguments) == 0
+    out = shutil.copytree(compared, tmp_path / "copy")
+    assert main(["compare", str(scenes), "--out", str(out), "--epochs", "1", *SETTINGS]) == 0
     assert capsys.readouterr().out.count("this run is finished; nothing to do") == 2
 
 
