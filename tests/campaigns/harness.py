@@ -88,31 +88,57 @@ def pyramidseg(
     """
     outputs = [folder.with_name(f"{folder.name}.{name}") for name in ("stdout", "stderr")]
     started = time.monotonic()
-    process = os.fork()
-    if process == 0:
-        _command([str(argument) for argument in arguments], folder, outputs, limits or {}, environment or {})
-    end = started + (seconds if kill_after is None else kill_after)
-    while True:
-        ended, status, usage = os.wait4(process, os.WNOHANG)
-        if ended:
-            break
-        if time.monotonic() > end:
-            os.killpg(process, signal.SIGKILL)
-            _, status, usage = os.wait4(process, 0)
-            break
-        time.sleep(0.002)
+    process = start(*arguments, folder=folder, outputs=outputs, limits=limits, environment=environment)
+    status, usage = wait(process, seconds=seconds if kill_after is None else kill_after)
     return Outcome(
-        os.waitstatus_to_exitcode(status),
+        status,
         time.monotonic() - started,
         usage.ru_maxrss / 1024,
         *(output.read_text(encoding="utf-8", errors="replace") for output in outputs),
     )
 
 
+def start(
+    *arguments: object,
+    folder: Path,
+    outputs: Sequence[Path] = (Path(os.devnull), Path(os.devnull)),
+    limits: Mapping[int, int] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """Start `pyramidseg ARGUMENTS` in a fork and a session of its own; returns the process, which `wait` ends."""
+    process = os.fork()
+    if process == 0:
+        _command([str(argument) for argument in arguments], folder, outputs, limits or {}, environment or {})
+    return process
+
+
+def wait(
+    process: int, *, seconds: float = SECONDS, until: Callable[[], bool] | None = None, number: int = signal.SIGKILL
+) -> "tuple[int, resource.struct_rusage]":
+    """Wait for the end of a process; its exit status, or minus the signal that ended it, and its usage.
+
+    Args:
+        seconds: after these it is killed, with its workers.
+        until: as soon as this holds, it and its workers are sent the signal `number`.
+    """
+    end = time.monotonic() + seconds
+    sent = False
+    while True:
+        ended, status, usage = os.wait4(process, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status), usage
+        if time.monotonic() > end:
+            os.killpg(process, signal.SIGKILL)
+        elif until is not None and not sent and until():
+            os.killpg(process, number)
+            sent = True
+        time.sleep(0.002 if sent or until is None else 0.0005)
+
+
 def _command(
     arguments: list[str],
     folder: Path,
-    outputs: list[Path],
+    outputs: Sequence[Path],
     limits: Mapping[int, int],
     environment: Mapping[str, str],
 ) -> None:

@@ -1,10 +1,6 @@
 """Killed at any moment and resumed, a run ends in the same bits; so do 0, 1 and 3 workers. The kills are real."""
 
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,10 +10,13 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from campaigns.harness import start, wait
 from pyramidseg.cli.main import main
 from pyramidseg.model.bundle import KIND
 from pyramidseg.model.tensor_files import read_verified
-from support import TINY, process_environment
+from support import TINY
+
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 SETTINGS = (
     *TINY,
@@ -58,22 +57,12 @@ def assert_same_bits(run: Path, reference: Path) -> None:
 
 
 def kill_when(arguments: Sequence[str], condition: Callable[[], bool], number: signal.Signals) -> int:
-    """Train in a process of its own, send it a signal as soon as the condition holds, and return its status."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pyramidseg", *arguments],
-        env=process_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 120
-    while process.poll() is None and not condition():
-        assert time.monotonic() < deadline, "the process did not come that far"
-        time.sleep(0.0005)
-    if process.poll() is None:
-        os.killpg(process.pid, number)  # the loading workers too, as terminals, schedulers and dying machines do
-    process.communicate(timeout=120)
-    return process.returncode
+    """Train in a process of its own, send it a signal as soon as the condition holds, and return its status.
+
+    The loading workers get it too, as from terminals, schedulers and dying machines.
+    """
+    process = start(*arguments, folder=Path.cwd())
+    return wait(process, seconds=120, until=condition, number=number)[0]
 
 
 def reached(out: Path, step: int) -> bool:
