@@ -13,8 +13,7 @@ from pyramidseg.base.device import position_seed
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.loading import Batch, EpochPlan, TrainingLoader, TrainingSamples
-from pyramidseg.data.pairs import FilePairs, PairSource
-from pyramidseg.data.ram_cache import Cache, CachedPairs, cache_if_fits, readable_size
+from pyramidseg.data.pairs import Cache, FilePairs, cache_note, readable_size
 from pyramidseg.data.records import Record
 from pyramidseg.data.transforms import Augmentation
 from pyramidseg.formats.open_dataset import open_dataset
@@ -87,10 +86,8 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
 
 def loader_of(scenes: Path, *, workers: int, held: bool = False) -> TrainingLoader:
     dataset = open_dataset(scenes, DataConfig())
-    pairs: PairSource = FilePairs(dataset.split("train"), dataset.masks, 3)
-    if held:
-        pairs = CachedPairs(pairs)
-        pairs.preload()
+    pairs = FilePairs(dataset.split("train"), dataset.masks, 3, cached=held)
+    pairs.preload()
     samples = TrainingSamples(pairs, augmentation=Augmentation((32, 48)), seed=1)
     return TrainingLoader(samples, EpochPlan(len(pairs), 6, seed=1), rank=0, workers=workers, pin=False)
 
@@ -122,14 +119,9 @@ def test_pairs_held_in_memory_change_nothing(scenes: Path, workers: int) -> None
     assert same(list(read.steps(1)), list(held.steps(1)))
 
 
-def test_pairs_are_held_where_they_fit(scenes: Path) -> None:
-    dataset = open_dataset(scenes, DataConfig())
-    pairs = FilePairs(dataset.split("train"), dataset.masks, 3)
-
+def test_pairs_are_held_where_they_fit() -> None:
     def held(cache: Cache, *, free: int, epochs: int = 9) -> bool:
-        chosen, note = cache_if_fits(pairs, cache, size_bytes=1000, free_bytes=free, copies=1, epochs=epochs)
-        assert isinstance(chosen, CachedPairs) == bool(note)
-        return bool(note)
+        return bool(cache_note(9, cache, size_bytes=1000, free_bytes=free, copies=1, epochs=epochs))
 
     assert held("auto", free=5000)
     assert not held("auto", free=3000)

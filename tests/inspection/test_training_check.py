@@ -460,7 +460,7 @@ class TestLeak:
         train = several(tmp_path, 4)
         assert self.leak_of(train, train[:2]).startswith("2 of the 2 val images are also in split train")
 
-    def test_files_that_differ_in_one_byte_outside_the_excerpts_are_different(self, tmp_path: Path) -> None:
+    def test_files_that_differ_in_one_byte_are_different(self, tmp_path: Path) -> None:
         files = [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
         content = bytearray(100_000)
         for file in files:

@@ -15,7 +15,6 @@ import pyramidseg as ps
 from pyramidseg.base.config import DataConfig
 from pyramidseg.data.loading import EpochPlan, TrainingLoader, TrainingSamples, _FileHandover, worker_failures_explained
 from pyramidseg.data.pairs import FilePairs
-from pyramidseg.data.ram_cache import CachedPairs
 from pyramidseg.data.transforms import Augmentation
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.model.bundle import KIND
@@ -85,7 +84,7 @@ def test_a_script_without_a_guard_ends_with_a_line_that_shows_it(scenes: Path, t
 
 def test_decoded_images_and_long_lists_do_not_go_through_the_pipe_of_a_starting_worker(scenes: Path) -> None:
     dataset = open_dataset(scenes, DataConfig())
-    pairs = CachedPairs(FilePairs(dataset.split("train") * 200, dataset.masks, 3))
+    pairs = FilePairs(dataset.split("train") * 200, dataset.masks, 3, cached=True)
     pairs.preload()
     samples = TrainingSamples(pairs, augmentation=Augmentation((64, 64)), seed=0)
     handover = _FileHandover(samples)

@@ -28,7 +28,7 @@ from torch.utils.data import Dataset as TorchDataset
 from pyramidseg.base.device import position_seed
 from pyramidseg.base.errors import DataError, PyramidSegError, TrainingError
 from pyramidseg.base.output_lock import MAIN_GUARD
-from pyramidseg.data.pairs import PairSource
+from pyramidseg.data.pairs import FilePairs
 from pyramidseg.data.transforms import Augmentation
 
 SampleKey = tuple[int, int]
@@ -123,7 +123,7 @@ class SampleDataset(TorchDataset[tuple[Any, Any, SampleKey] | PyramidSegError]):
 class TrainingSamples(SampleDataset):
     """Augmented image-mask pairs."""
 
-    def __init__(self, pairs: PairSource, *, augmentation: Augmentation, seed: int) -> None:
+    def __init__(self, pairs: FilePairs, *, augmentation: Augmentation, seed: int) -> None:
         self.pairs = pairs
         self.augmentation = augmentation
         self.seed = seed

@@ -1,8 +1,7 @@
 """Image-mask pairs: decode an image with its labels, from files or from a cache."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +9,9 @@ from numpy.typing import NDArray
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.config import Channels
 from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.log import track
+from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.text import first_few
 from pyramidseg.data.image_mask_checks import check_same_size
 from pyramidseg.data.records import MaskSource, Record
@@ -19,41 +21,87 @@ from pyramidseg.images.nodata import MaskedImage
 Pair = tuple[NDArray[Any], NDArray[np.uint8]]
 """Image (H, W, C) and labels (H, W)."""
 
+Cache = Literal["auto", "memory", "none"]
 
-class PairSource(Protocol):
-    """The decoded pairs of a split, by the index of their record."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Pair:
-        """The pair; its arrays may be read-only.
-
-        Raises:
-            DataError: image or mask is unreadable, or their sizes differ.
-        """
-        ...
-
-    def preload(self) -> None:
-        """Decode what is cached in memory; called once, before the first pair is requested."""
-        ...
+AUTO_SHARE = 0.25
+"""Share of the free memory that `auto` may use: the model and other programs need the rest."""
 
 
-@dataclass(frozen=True)
 class FilePairs:
-    """A `PairSource` that decodes each pair when it is requested."""
+    """The pairs of a split by the index of their record, decoded when they are requested.
 
-    records: Sequence[Record]
-    masks: MaskSource
-    channels: Channels
+    Args:
+        cached: keep decoded pairs in memory. They are read-only, so that forked processes share them, and are not
+            pickled.
+    """
+
+    def __init__(
+        self, records: Sequence[Record], masks: MaskSource, channels: Channels, *, cached: bool = False
+    ) -> None:
+        self.records, self.masks, self.channels, self.cached = records, masks, channels, cached
+        self._decoded: dict[int, Pair] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_decoded": {}}
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Pair:
-        return read_pair(self.records[index], self.masks, channels=self.channels)
+        """The pair.
+
+        Raises:
+            DataError: image or mask is unreadable, or their sizes differ.
+        """
+        if index in self._decoded:
+            return self._decoded[index]
+        pair = read_pair(self.records[index], self.masks, channels=self.channels)
+        if self.cached:
+            for array in pair:
+                array.flags.writeable = False
+            self._decoded[index] = pair
+        return pair
 
     def preload(self) -> None:
-        """Nothing is cached."""
+        """Decode all pairs if they are cached.
+
+        Raises:
+            DataError: an image or mask is unreadable.
+        """
+        if self.cached:
+            for _ in track(
+                map_in_threads(self.__getitem__, range(len(self))), total=len(self), task="decoding into memory"
+            ):
+                pass
+
+
+def cache_note(images: int, cache: Cache, *, size_bytes: int, free_bytes: int, copies: int, epochs: int) -> str:
+    """Whether to cache the training pairs, as a message; empty if they are not cached.
+
+    Args:
+        size_bytes: of all pairs when decoded.
+        free_bytes: memory available to this process.
+        copies: number of processes that have a cache of their own.
+
+    Raises:
+        ConfigError: `memory` is requested and there is too little.
+    """
+    needed = size_bytes * copies
+    description = f"{images} training images take {readable_size(needed)} of memory when decoded"
+    if cache == "memory" and needed > free_bytes:
+        raise ConfigError(
+            f"data.cache=memory: {description}, but {readable_size(free_bytes)} are free; set data.cache=auto or none"
+        )
+    if cache == "none" or (cache == "auto" and (needed > AUTO_SHARE * free_bytes or epochs == 1)):
+        return ""
+    return f"{description} and are cached there (data.cache={cache})"
+
+
+def readable_size(size_bytes: int) -> str:
+    """A size in kB, MB or GB, with at least two digits."""
+    unit, scale = ("GB", 1e9) if size_bytes >= 1e9 else ("MB", 1e6) if size_bytes >= 1e6 else ("kB", 1e3)
+    size = size_bytes / scale
+    return f"{size:.2g} {unit}" if size < 10 else f"{size:.0f} {unit}"
 
 
 def read_pair(record: Record, masks: MaskSource, *, channels: Channels) -> Pair:

@@ -13,6 +13,7 @@
 import csv
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -109,11 +110,14 @@ def _labelmap(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[S
             yield _label(file, number, name, position, parsed)
 
 
-def _class_dict(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
-    for position, row in enumerate(_table(file, lines, flaws, columns=("name", "r", "g", "b"))):
+def _color_table(
+    file: Path, lines: Numbered, flaws: DefectCollector, *, name: str, colors: tuple[str, ...]
+) -> Iterator[SourceLabel]:
+    """A table with a column of names, and one or three columns of colours."""
+    for position, row in enumerate(_table(file, lines, flaws, columns=(name, *colors))):
         with flaws.collect():
-            color = _color(file, row.number, row.line, (row.cells[channel] for channel in ("r", "g", "b")))
-            yield _label(file, row.number, row.cells["name"], position, color)
+            color = _color(file, row.number, row.line, " ".join(row.cells[column] for column in colors).split())
+            yield _label(file, row.number, row.cells[name], position, color)
 
 
 def _label_colors(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
@@ -123,13 +127,6 @@ def _label_colors(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterat
         with flaws.collect():
             color = _color(file, number, line, parts[:3])
             yield _label(file, number, parts[3] if len(parts) == 4 else "", position, color)
-
-
-def _class_mapping(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
-    for position, row in enumerate(_table(file, lines, flaws, columns=("class_name", "class_color"))):
-        with flaws.collect():
-            color = _color(file, row.number, row.line, row.cells["class_color"].split())
-            yield _label(file, row.number, row.cells["class_name"], position, color)
 
 
 def _roboflow(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
@@ -153,13 +150,15 @@ def _names(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[Sour
         yield _label(file, number, "background" if line == "_background_" else line, position)
 
 
+_class_dict = partial(_color_table, name="name", colors=("r", "g", "b"))
+
 PARSERS: dict[str, Callable[[Path, Numbered, DefectCollector], Iterator[SourceLabel]]] = {
     "labelmap.txt": _labelmap,
     "class_dict.csv": _class_dict,
     "class_dict_seg.csv": _class_dict,
     "label_class_dict.csv": _class_dict,
     "colormap.csv": _class_dict,
-    "class_mapping.csv": _class_mapping,
+    "class_mapping.csv": partial(_color_table, name="class_name", colors=("class_color",)),
     "label_colors.txt": _label_colors,
     "_classes.csv": _roboflow,
     "class_names.txt": _names,

@@ -107,10 +107,10 @@ def read_rows(file: Path) -> list[Row]:
 
 
 def column(rows: Sequence[Row], fits: Callable[[str], bool]) -> int | None:
-    """The column with the most fitting cells, preferring names with an extension; None if no cell fits."""
+    """The first column that fits about best, preferring names with an extension; None if no cell fits."""
     width = max(map(len, rows), default=0)
     counts = [sum(fits(row[at]) for row in rows if at < len(row)) for at in range(width)]
-    best = [at for at, count in enumerate(counts) if count and count == max(counts)]
+    best = [at for at, count in enumerate(counts) if count and 2 * count >= max(counts)]
     with_extension = (at for at in best if any(has_image_name(row[at]) for row in rows if at < len(row)))
     return next(with_extension, best[0] if best else None)
 

@@ -1,7 +1,7 @@
 """Pairs images with masks by their names, without the extension and without a suffix that all names have."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unicodedata import normalize
@@ -37,9 +37,11 @@ class Side:
         files = tuple(files)
         return cls(folder, files, tuple(key_of(file, folder) for file in files))
 
-    def without(self, suffix: str) -> "Side":
-        """The same files with keys without a suffix that every key has."""
-        return replace(self, keys=tuple(key[: len(key) - len(suffix)] for key in self.keys))
+    def without(self, *suffixes: str) -> "Side":
+        """The same files with keys without the longest of the suffixes that every key has, in upper or lower case."""
+        common = [end for end in suffixes if all(key.lower().endswith(end.lower()) for key in self.keys)]
+        length = max(map(len, common), default=0)
+        return replace(self, keys=tuple(key[: len(key) - length] for key in self.keys))
 
     def in_lower_case(self) -> "Side":
         """The same files with keys that ignore case."""
@@ -108,26 +110,26 @@ def pair_by_suffix(images: Side, masks: Side) -> MatchedFiles:
     Where files remain without a partner, a one-to-one matching of all names without common affixes (`match_names`) is
     taken, with a note. If there is none and no name agrees, a single defect shows an example of each side.
     """
-    image_suffix, mask_suffix = "", ""
-    all_images, all_masks = images, masks
-    if set(images.keys).isdisjoint(masks.keys):
-        mask_suffix = _common_suffix(masks.keys, MASK_SUFFIXES)
-        image_suffix = _common_suffix(images.keys, IMAGE_SUFFIXES)
-        if image_suffix and set(images.keys).isdisjoint(masks.without(mask_suffix).keys):
-            images = images.without(image_suffix)
-        else:
-            image_suffix = ""
-        masks = masks.without(mask_suffix)
     pairs = pair(images, masks)
-    if pairs.defects and (match := match_names(all_images.keys, all_masks.keys)):
-        partners = zip(all_images.keys, all_images.files, match.partners, strict=True)
-        records = tuple(Record(key, file, all_masks.files[place]) for key, file, place in partners)
+    bare_masks = masks.without(*MASK_SUFFIXES)
+    for bare_images in () if pairs.records else (images, images.without(*IMAGE_SUFFIXES)):
+        bare = pair(bare_images, bare_masks)
+        if bare.records:
+            suffixes = ("masks", _suffix(masks, bare_masks)), ("images", _suffix(images, bare_images))
+            notes = tuple(f"the names of all {what} have the suffix {suffix!r}" for what, suffix in suffixes if suffix)
+            pairs = replace(bare, notes=(*notes, *bare.notes))
+            break
+    if pairs.defects and (match := match_names(images.keys, masks.keys)):
+        partners = zip(images.keys, images.files, match.partners, strict=True)
+        records = tuple(Record(key, file, masks.files[place]) for key, file, place in partners)
         return MatchedFiles(records, notes=(f"images and masks are paired by their names without {match.rule}",))
     if not pairs.records and len(images.files) > 1 and len(masks.files) > 1:
-        return MatchedFiles((), (_no_pairs(all_images, all_masks),))
-    suffixes = (("masks", mask_suffix), ("images", image_suffix))
-    notes = tuple(f"the names of all {what} have the suffix {suffix!r}" for what, suffix in suffixes if suffix)
-    return replace(pairs, notes=(*notes, *pairs.notes))
+        return MatchedFiles((), (_no_pairs(images, masks),))
+    return pairs
+
+
+def _suffix(side: Side, bare: Side) -> str:
+    return side.keys[0][len(bare.keys[0]) :]
 
 
 def _no_pairs(images: Side, masks: Side) -> Defect:
@@ -172,13 +174,6 @@ def key_of(file: Path, folder: Path) -> str:
 def _shared_folders(side: Side) -> str:
     """The folders below the side's folder that contain all files."""
     return os.path.commonpath([key.rpartition("/")[0] for key in side.keys])
-
-
-def _common_suffix(keys: Sequence[str], suffixes: Iterable[str]) -> str:
-    """The longest of the suffixes that all keys have, in the keys' own case."""
-    fitting = (suffix for suffix in suffixes if all(key.lower().endswith(suffix.lower()) for key in keys))
-    longest = max(fitting, key=len, default="")
-    return keys[0][len(keys[0]) - len(longest) :] if longest else ""
 
 
 def _same_names(side: Side, first: Mapping[str, Path]) -> Iterator[Defect]:

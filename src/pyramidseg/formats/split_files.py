@@ -2,8 +2,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import NamedTuple
@@ -13,7 +14,6 @@ from pyramidseg.base.safe_paths import short
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, UNLABELLED_SPLIT, ParsedDataset, SplitNames
 from pyramidseg.formats.list_files import (
-    Row,
     SplitList,
     column,
     find_lists,
@@ -67,18 +67,18 @@ def read_image_sets(folder: Path, splits: SplitNames, known: Iterable[str]) -> I
     place = image_sets_folder(folder)
     if splits == SPLIT_NAMES:
         splits = {**splits, "train": (*splits["train"], *WHOLE)}
-    return read_lists([place], splits, {name: name for name in known}) if place else ImageSets({})
+    return read_lists([place], splits, partial(resolve_name, known=set(known))) if place else ImageSets({})
 
 
-def read_lists(places: Sequence[Path], splits: SplitNames, ids: Mapping[str, str | None]) -> ImageSets:
+def read_lists(places: Sequence[Path], splits: SplitNames, id_of: Callable[[str], str | None]) -> ImageSets:
     """The list of each split in some folders. An image in two lists is kept in the first of them.
 
     An empty list of train or val, and an image that is listed twice, are defects.
 
     Args:
-        ids: of the images, by the names that lines may refer to (`resolve_name`); None for the name of several.
+        id_of: the image that a text of a line refers to; None if there is none, or several.
     """
-    files, found = find_lists(places, splits, lambda name: resolve_name(name, ids) is not None)
+    files, found = find_lists(places, splits, lambda name: id_of(name) is not None)
     flaws = DefectCollector()
     flaws.add(*found)
     lists = {split: ImageSet(listed.file) for split, listed in files.items()}
@@ -88,7 +88,7 @@ def read_lists(places: Sequence[Path], splits: SplitNames, ids: Mapping[str, str
         if listed.rows == ():  # its defect is known
             continue
         with flaws.collect():
-            rows, file = _rows(listed, ids), listed.file
+            rows, file = _rows(listed, id_of), listed.file
             if not rows and split != UNLABELLED_SPLIT:
                 raise DefectError(DefectKind.EMPTY, file, "contains no names; add names or delete the file")
             unknown.remove(split)
@@ -108,16 +108,16 @@ def read_lists(places: Sequence[Path], splits: SplitNames, ids: Mapping[str, str
     return ImageSets(lists, flaws.defects, tuple(unknown))
 
 
-def _rows(listed: SplitList, ids: Mapping[str, str | None]) -> list[tuple[str, str]]:
+def _rows(listed: SplitList, id_of: Callable[[str], str | None]) -> list[tuple[str, str]]:
     """The id or name of the image in each line, and the name of its mask or ''."""
 
     def fits(cell: str) -> bool:
-        return resolve_name(cell, ids) is not None
+        return id_of(cell) is not None
 
     rows = without_header(listed.read(), fits)
     at = column(rows, fits) or 0
     return [
-        (ids.get(resolve_name(row[at], ids) or "") or row[at], next(filter(has_image_name, row[at + 1 :]), ""))
+        (id_of(row[at]) or row[at], next(filter(has_image_name, row[at + 1 :]), ""))
         for row in rows
         if at < len(row) and row[at]
     ]
@@ -146,7 +146,10 @@ def divided_by_lists(listing: ParsedDataset, folder: Path) -> ParsedDataset:
     unreadable, and without such a list they are left out. A test split without masks is left out.
     """
     known = {record.id for record in listing.splits["train"]}
-    lists, flaws, unknown = read_lists(list_places(folder), SPLIT_NAMES, _by_name(listing.splits["train"]))
+    ids = _by_name(listing.splits["train"])
+    lists, flaws, unknown = read_lists(
+        list_places(folder), SPLIT_NAMES, lambda text: ids.get(resolve_name(text, ids) or "")
+    )
     defects = (*listing.defects, *flaws)
     if not lists:
         return replace(listing, defects=defects)
@@ -230,51 +233,42 @@ def listed_pairs(root: Path, places: Sequence[Path], splits: SplitNames) -> dict
     Empty if there is no list of train whose lines name an image and a mask that exist. A line of which only one exists
     is a defect; so is an image that is listed twice.
     """
+    found: dict[str, Path] = {}
 
-    def is_listed(name: str) -> bool:
-        return any(listed_file(name, file=place / "list", root=root) for place in places)
+    def id_of(name: str) -> str | None:
+        if name not in found:
+            paths = (listed_file(name, file=place / "list", root=root) for place in places)
+            if path := next(filter(None, paths), None):
+                found[name] = found[path.as_posix()] = path
+        return found[name].as_posix() if name in found else None
 
-    files, flaws = find_lists(places, splits, is_listed)
-    rows: dict[str, list[tuple[Row, list[Path | None]]]] = {}
-    for split, listed in files.items():
-        try:
-            named = [tuple(cell for cell in row if has_image_name(cell)) for row in listed.read()]
-        except DefectError:
-            return {}
-        rows[split] = [(row, [listed_file(name, file=listed.file, root=root) for name in row]) for row in named if row]
-    if not any(len(row) > 1 and all(paths) for row, paths in rows.get("train", ())):
+    lists, flaws, unknown = read_lists(places, splits, id_of)
+    train = lists.get("train", ImageSet(root))
+    if unknown or not any(name in found and id_of(mask) for name, mask in train.masks.items()):
         return {}
-    every = [paths[0] for some in rows.values() for _, paths in some if paths[0]]
-    folder = Path(os.path.commonpath([path.parent for path in every]))
-    home: dict[Path, str] = {}
+    listed_images = [found[name] for listed in lists.values() for name in listed.names if name in found]
+    folder = Path(os.path.commonpath([path.parent for path in listed_images]))
     pairs: dict[str, MatchedFiles] = {}
-    for split, some in rows.items():
-        file, records = files[split].file, list[Record]()
-        defects = list(flaws) if not pairs else []
-        if split == UNLABELLED_SPLIT and some and all(len(row) == 1 for row, _ in some):
+    for split, (file, names, masks) in lists.items():
+        if split == UNLABELLED_SPLIT and names and not masks:
             pairs[split] = MatchedFiles((), notes=(f"the test split ({file}) has no masks and was left out",))
             continue
-        for row, (image, *masks) in some:
-            if image is None or not masks or masks[0] is None:
-                lost = next((name for name, path in zip(row, (image, *masks), strict=True) if path is None), row[0])
-                detail = f"names no mask for {short(row[0])}, as its other lines do; add it"
-                is_bare = image is not None and not masks
-                defects.append(Defect(DefectKind.MISSING_MASK, file, detail) if is_bare else no_such_file(file, lost))
-            elif image in home:
-                detail = f"names {short(row[0])} again, listed in {home[image]} already; an image can be listed once"
-                kind = DefectKind.REPEATED_ID if home[image] == file.name else DefectKind.LEAK
-                defects.append(Defect(kind, file, detail))
+        records: list[Record] = []
+        defects = [*flaws] if not pairs else []
+        for name in names:
+            if name not in found or (name in masks and not id_of(masks[name])):
+                defects.append(no_such_file(file, masks[name] if name in found else name))
+            elif name not in masks:
+                detail = f"names no mask for {short(name)}, as its other lines do; add it"
+                defects.append(Defect(DefectKind.MISSING_MASK, file, detail))
             else:
-                home[image] = file.name
-                records.append(Record(key_of(image, folder), image, masks[0]))
-        note = f"{file.name} names the mask of each image"
-        pairs[split] = MatchedFiles(tuple(records), tuple(defects), (note,))
-    left_out = [path for path in list_images(folder) if path not in home] if folder != root else []
-    left_out = [path for path in left_out if path.parent in {image.parent for image in home}]
-    if left_out:
-        first = pairs["train"]
-        note = f"{len(left_out)} images in {folder} are in none of the lists and were left out"
-        pairs["train"] = replace(first, notes=(*first.notes, note))
+                records.append(Record(key_of(found[name], folder), found[name], found[masks[name]]))
+        pairs[split] = MatchedFiles(tuple(records), tuple(defects), (f"{file.name} names the mask of each image",))
+    places_of_images = {image.parent for image in listed_images}
+    left_out = set(list_images(folder)).difference(listed_images) if folder != root else set()
+    if count := sum(path.parent in places_of_images for path in left_out):
+        note = f"{count} images in {folder} are in none of the lists and were left out"
+        pairs["train"] = replace(pairs["train"], notes=(*pairs["train"].notes, note))
     return pairs
 
 

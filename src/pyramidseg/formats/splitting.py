@@ -10,7 +10,7 @@ from pyramidseg.data.records import Dataset, Record
 
 
 def with_val_split(dataset: Dataset, share: float, *, group: str | None = None) -> Dataset:
-    """Move some training images to a validation split, if there is none.
+    """Move some training images to a validation split, for a dataset without one.
 
     A hash of the ids chooses them: the choice is the same on every machine and in every run, and hardly changes when
     images are added.
@@ -22,9 +22,7 @@ def with_val_split(dataset: Dataset, share: float, *, group: str | None = None) 
     Raises:
         DataError: there is a single image, or a single sequence; or an id that the pattern does not match.
     """
-    records = dataset.splits.get("train", ())
-    if not records or dataset.splits.get("val"):
-        return dataset
+    records = dataset.splits["train"]
     sequences = _sequences(records, group, source=dataset.source)
     if len(sequences) < 2:
         what = "image" if group is None else "sequence"

@@ -69,8 +69,7 @@ def with_unlisted_splits(root: Path, parsed: ParsedDataset) -> ParsedDataset:
         listed_as = [home for home, homes in image_folders.items() if folder in homes]
         is_expected = split != UNLABELLED_SPLIT and not _RARE_VAL.fullmatch(folder.name)
         if listed_as:
-            is_undivided = [*parsed.splits] == ["train"] and _is_next_to_other_split(folder, split, used)
-            if is_expected or is_undivided:
+            if is_expected or [*parsed.splits] == ["train"]:
                 defects.append(_mixed_split(split, folder, listed_as, parsed, has_masks=folder in mask_folders))
             elif "train" in listed_as:
                 notes.append(f"the images in {folder} are listed as train, although it is named like split {split!r}")
@@ -117,14 +116,6 @@ def _next_to_splits(root: Path, used: set[Path]) -> list[Path]:
 def _folders(files: Iterable[Path]) -> set[Path]:
     """The folders of files, and all folders above them."""
     return {folder for place in {file.parent for file in files} for folder in (place, *place.parents)}
-
-
-def _is_next_to_other_split(folder: Path, split: str, used: set[Path]) -> bool:
-    """Whether the folder of another split, also read, is next to this one."""
-    others = [pattern for other, pattern in _PATTERNS.items() if other != split]
-    return any(
-        path in used and any(pattern.fullmatch(path.name) for pattern in others) for path in subfolders(folder.parent)
-    )
 
 
 def _is_noted(split: str, parsed: ParsedDataset) -> bool:

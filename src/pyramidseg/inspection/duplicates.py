@@ -19,9 +19,6 @@ from pyramidseg.images.decode import read_masked_image
 from pyramidseg.inspection.image_table import ImageTable
 from pyramidseg.inspection.perceptual_hash import MIN_CORRELATION, nearest_hashes, thumbnail_correlation
 
-EXCERPT_BYTES = 4096
-"""Bytes at the start, in the middle and at the end of a file that decide whether all of it is read."""
-
 
 def find_duplicates(table: ImageTable, masks: MaskSource) -> Iterator[Defect]:
     """Images that are in their split twice, or in an earlier split too, identical or similar; one defect an image."""
@@ -48,36 +45,19 @@ def find_duplicates(table: ImageTable, masks: MaskSource) -> Iterator[Defect]:
 
 
 def shared_files(earlier: Sequence[Path], later: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Files of `later` whose content a file of `earlier` has, each with that file.
-
-    Only files of equal size are opened, and only those read as a whole whose start, middle and end agree.
-    """
-    candidates: dict[tuple[int, bytes], list[Path]] = {}
-    wanted = {_size(file) for file in later}
+    """Files of `later` with the content of a file of `earlier`, each with that file; only equal sizes are read."""
+    sizes = {file.stat().st_size for file in earlier} & {file.stat().st_size for file in later}
+    first: dict[bytes, Path] = {}
     for file in earlier:
-        if _size(file) in wanted:
-            candidates.setdefault(_excerpt(file), []).append(file)
-    found = {size for size, _ in candidates}
-    pairs: list[tuple[Path, Path]] = []
-    for file in later:
-        same = candidates.get(_excerpt(file), []) if _size(file) in found else []
-        other = next((one for one in same if one == file or filecmp.cmp(one, file, shallow=False)), None)
-        pairs += [] if other is None else [(file, other)]
-    return pairs
+        if file.stat().st_size in sizes:
+            first.setdefault(_digest(file), file)
+    found = [(file, first.get(_digest(file))) for file in later if file.stat().st_size in sizes]
+    return [(file, other) for file, other in found if other is not None]
 
 
-def _size(file: Path) -> int:
-    return file.stat().st_size
-
-
-def _excerpt(file: Path) -> tuple[int, bytes]:
-    """The size, and a digest of the start, the middle and the end."""
-    size, excerpt = _size(file), hashlib.sha256()
+def _digest(file: Path) -> bytes:
     with file.open("rb") as stream:
-        for place in (0, size // 2, max(0, size - EXCERPT_BYTES)):
-            stream.seek(place)
-            excerpt.update(stream.read(EXCERPT_BYTES))
-    return size, excerpt.digest()
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _duplicate(table: ImageTable, index: int, firsts: Mapping[str, int], masks: MaskSource) -> Defect:

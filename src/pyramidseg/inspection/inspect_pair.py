@@ -15,7 +15,7 @@ from pyramidseg.base.defects import Defect, DefectKind, as_defects
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.channel_statistics import byte_counts, channel_sums
 from pyramidseg.data.class_masks import ClassMasks, UnknownValuesError, value_source
-from pyramidseg.data.image_mask_checks import ExifStatus, Size, check_georeference, exif_status, size_mismatch
+from pyramidseg.data.image_mask_checks import ExifStatus, check_georeference, exif_status, size_mismatch
 from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.data.pairs import check_labels, ignore_nodata, read_labels
 from pyramidseg.data.records import MaskSource, Record
@@ -67,10 +67,11 @@ def inspect_pair(
         image = ImageFacts(header.height, header.width, header.channels - header.alpha, header.dtype)
         if decode_image and pixels is not None:
             image = _with_pixels(image, record.image, pixels, defects)
-    labels, mask_size, unknown = _inspect_mask(record, masks, defects)
+    labels, unknown = _inspect_mask(record, masks, defects)
     counts, exif, palette = None, ExifStatus.CONSISTENT, dict[int, Color]()
-    if header is not None and mask_size is not None and mask_size != header[:2]:
-        defects.append(size_mismatch(record, image=header[:2], mask=mask_size).defect)
+    if header is not None and labels is not None and labels.shape != header[:2]:
+        size = labels.shape[0], labels.shape[1]
+        defects.append(size_mismatch(record, image=header[:2], mask=size).defect)
     elif header is not None and labels is not None:
         labels = labels if pixels is None else ignore_nodata(labels, pixels)
         counts = _count_labels(record, masks, labels, defects, num_classes=num_classes, on_map=header.georeferenced)
@@ -129,31 +130,26 @@ def _with_pixels(facts: ImageFacts, path: Path, pixels: MaskedImage, defects: li
 
 def _inspect_mask(
     record: Record, masks: MaskSource, defects: list[Defect]
-) -> tuple[NDArray[np.uint8] | None, Size | None, UnknownValuesError | None]:
-    """Labels, size and unknown values of a mask; the size is known if the labels or the values could be read."""
+) -> tuple[NDArray[np.uint8] | None, UnknownValuesError | None]:
+    """Labels of a mask, or its unknown values; neither if it cannot be read."""
     error: DataError | None = None
     try:
         labels = read_labels(record, masks)
         if not _same_bytes(record):
-            return labels, (labels.shape[0], labels.shape[1]), None
+            return labels, None
     except DataError as raised:
         error = raised
     file = record.mask or record.image
     if error is None or _is_copy_of_image(record):
         detail = f"is a copy of its image {record.image.name}, not a mask; replace it by the mask"
         defects.append(Defect(DefectKind.MASK_IS_IMAGE, file, detail))
-        return None, None, None
+        return None, None
     if record.mask is None:
         otherwise = DefectKind.MISSING_MASK
     else:
         otherwise = DefectKind.UNREADABLE_MASK if is_image_name(file.name) else DefectKind.BAD_ANNOTATION
     defects += as_defects(error, file=file, otherwise=otherwise)
-    if not isinstance(error, UnknownValuesError):
-        return None, None, None
-    if isinstance(masks, ClassMasks) and not masks.resize:
-        height, width = masks.values.read(record).shape
-        return None, (height, width), error
-    return None, None, error
+    return None, error if isinstance(error, UnknownValuesError) else None
 
 
 def _count_labels(

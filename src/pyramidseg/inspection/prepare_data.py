@@ -17,8 +17,7 @@ from pyramidseg.data.normalization import (
     measure_value_range,
     uses_dataset_statistics,
 )
-from pyramidseg.data.pairs import FilePairs
-from pyramidseg.data.ram_cache import cache_if_fits
+from pyramidseg.data.pairs import FilePairs, cache_note
 from pyramidseg.data.records import Dataset
 from pyramidseg.data.transforms import Augmentation, RareClassCrops
 from pyramidseg.formats.open_dataset import open_dataset
@@ -92,14 +91,15 @@ def training_samples(data: PreparedData, *, workers: int, processes: int) -> tup
     """
     config, train = data.config, data.summary.splits["train"]
     pixel_bytes = config.model.in_channels * max(np.dtype(name).itemsize for name in train.dtypes) + 1
-    pairs, note = cache_if_fits(
-        FilePairs(data.dataset.split("train"), data.dataset.masks, config.model.channels),
+    note = cache_note(
+        len(data.dataset.split("train")),
         config.data.cache,
         size_bytes=(sum(train.pixels) + train.ignored) * pixel_bytes,
         free_bytes=free_bytes(torch.device("cpu")) // processes,
         copies=1 if workers_are_forked() else max(1, workers),
         epochs=config.train.epochs,
     )
+    pairs = FilePairs(data.dataset.split("train"), data.dataset.masks, config.model.channels, cached=bool(note))
     settings = config.data
     rare = RareClassCrops.by_frequency(settings.rare_class_crops, train.pixels) if settings.rare_class_crops else None
     augmentation = Augmentation(settings.crop, settings.scale, settings.flip, settings.color, rare)

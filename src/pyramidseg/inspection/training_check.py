@@ -86,7 +86,7 @@ def _check(
     refused = [defect for defect in collected.defects if defect.kind is not DefectKind.ALL_IGNORED]
     refused += [defect for defect in find_id_conflicts(listed) if defect.kind is DefectKind.REPEATED_ID]
     refused += collected.defects_across_pairs(dataset.source)
-    refuse_files(dataset.source, refused, collected.unknown, total=len(records))
+    refuse_files(dataset.source, list(dict.fromkeys(refused)), collected.unknown, total=len(records))
     summaries = {split: statistics.summary() for split, statistics in collected.statistics.items()}
     notes = [*_absent_classes(dataset, summaries), *collected.exif.remarks()]
     if all_ignored:
