@@ -1,10 +1,16 @@
 """Limits that hold for every image file, and the translation of decoder exceptions into `DataError`."""
 
+import ctypes
 import os
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO
+
+import cv2
+import PIL
 
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import PyramidSegError
@@ -35,6 +41,20 @@ def decoding_errors(path: Path) -> Iterator[None]:
         reason = " ".join(str(error).split()).replace(str(path), "file") or type(error).__name__
         detail = f"cannot be read as an image: {reason}; replace or remove the file"
         raise DefectError(DefectKind.DAMAGED, path, detail) from error
+
+
+@cache
+def silence_decoders() -> None:
+    """Keep decoders from printing to stderr what our errors report: OpenCV, and Pillow with its own copy of libtiff."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    warnings.filterwarnings("ignore", module=r"PIL\..*")
+    for library in Path(PIL.__file__).parents[1].glob("pillow.libs/libtiff*"):
+        with suppress(OSError, AttributeError):
+            handlers = ctypes.CDLL(str(library))
+            for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+                set_handler = getattr(handlers, name)
+                set_handler.argtypes, set_handler.restype = (ctypes.c_void_p,), ctypes.c_void_p
+                set_handler(None)
 
 
 def check_pixel_count(path: Path, height: int, width: int) -> None:

@@ -32,7 +32,13 @@ from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import MissingExtra
 from pyramidseg.base.safe_paths import open_regular
 from pyramidseg.base.text_files import LFS_DETAIL, LFS_POINTER
-from pyramidseg.images.file_checks import check_pixel_count, decoding_errors, several_pages, size_bytes
+from pyramidseg.images.file_checks import (
+    check_pixel_count,
+    decoding_errors,
+    several_pages,
+    silence_decoders,
+    size_bytes,
+)
 from pyramidseg.images.png_rows import check_all_rows
 from pyramidseg.images.tiff import TIFF_SIGNATURES, TiffHeader, decode_tiff, is_further_page, read_tiff_header
 
@@ -60,6 +66,7 @@ class OpenImage:
         Raises:
             DataError: the file is empty or in another format.
         """
+        silence_decoders()
         self.path = path
         self.file = file
         self._start = file.read(32)
