@@ -17,7 +17,7 @@ def test_damaged_files_print_nothing(tmp_path, capfd, recwarn, depth, compressio
     values = np.random.default_rng(0).integers(0, np.iinfo(depth).max, (64, 64, 3)).astype(depth)
     parameters = [cv2.IMWRITE_TIFF_COMPRESSION, compression] if suffix == ".tif" else []
     content = cv2.imencode(suffix, values, parameters)[1].tobytes()
-    path, refused = tmp_path / f"a{suffix}", 0
+    path, errors = tmp_path / f"a{suffix}", []
     for seed in range(20):
         rng, damaged = random.Random(seed), bytearray(content)
         for _ in range(20):
@@ -26,7 +26,6 @@ def test_damaged_files_print_nothing(tmp_path, capfd, recwarn, depth, compressio
         try:
             read_image(path, channels=3)
         except DataError as error:
-            refused += 1
-            assert "\n" not in str(error)
-    assert refused > 3
+            errors.append(str(error))
+    assert len(errors) > 3 and "\n" not in "".join(errors)
     assert "".join(capfd.readouterr()) == ""
