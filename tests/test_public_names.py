@@ -56,7 +56,7 @@ def test_the_import_loads_nothing_heavy() -> None:
 def test_a_checker_completes_and_checks_the_settings_of_train(tmp_path: Path) -> None:
     (tmp_path / "calls.py").write_text(
         "import pyramidseg as ps\n"
-        "run = ps.train('data', out='run', encoder='resnet18', optim__lr=1e-3, crop=64, classes=['a', 'b'])\n"
+        "run = ps.train('data', out='run', encoder='resnet18', lr=1e-3, crop=64, classes=['a', 'b'])\n"
         "reveal_type(run)\n"
         "ps.train('data', out='run', epoch=3)\n"
         "ps.train('data', out='run', epochs='three')\n"

@@ -1,7 +1,6 @@
 """The keyword arguments of `train` are the settings of `Config`, with types that editors complete and check."""
 
 import types
-from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -38,16 +37,16 @@ def accepted_type(annotation: Any) -> Any:
 
 
 def expected() -> dict[str, Any]:
-    counts = Counter(name.partition(".")[2] for name in setting_names())
     hints = {}
     for name in setting_names():
         section, _, key = name.partition(".")
         field = Config.model_fields[section].annotation.model_fields[key]
-        hint = ALSO_ACCEPTED.get(name, accepted_type(field.annotation))
-        hints[f"{section}__{key}"] = hint
-        if counts[key] == 1:
-            hints[key] = hint
+        hints[key] = ALSO_ACCEPTED.get(name, accepted_type(field.annotation))
     return hints
+
+
+def test_no_two_sections_have_the_same_key() -> None:
+    assert len(expected()) == len(setting_names())
 
 
 def test_every_setting_is_a_typed_keyword_of_train() -> None:

@@ -62,7 +62,7 @@ def float_images(root: Path, *, broken: int, count: int = 8) -> ps.Dataset:
 
 def test_cuda_graphs_need_a_gpu(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cuda_graphs: needs a CUDA GPU"):
-        run_on(scenes, tmp_path / "run", train__compile="cuda_graphs", train__device="cpu")
+        run_on(scenes, tmp_path / "run", compile="cuda_graphs", device="cpu")
 
 
 def test_a_run_holds_what_is_promised(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

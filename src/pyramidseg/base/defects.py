@@ -17,82 +17,54 @@ MAX_KEPT = 100
 
 
 class DefectKind(StrEnum):
-    """Every kind of defect; inspection.json holds the value, `DESCRIPTIONS` its meaning."""
+    """Every kind of defect, with the value in inspection.json and its meaning.
 
-    MISSING_MASK = "missing-mask"
-    MISSING_IMAGE = "missing-image"
-    SAME_STEM = "same-stem"
-    CASE_COLLISION = "case-collision"
-    REPEATED_ID = "repeated-id"
-    ABSENT = "absent"
-    EMPTY = "empty"
-    FOREIGN = "foreign"
-    DAMAGED = "damaged"
-    TOO_LARGE = "too-large"
-    SEVERAL_PAGES = "several-pages"
-    UNREADABLE_IMAGE = "unreadable-image"
-    UNREADABLE_MASK = "unreadable-mask"
-    LOSSY_MASK = "lossy-mask"
-    TRANSPARENT_MASK = "transparent-mask"
-    UNEXPECTED_COLORS = "unexpected-colors"
-    MASK_IS_IMAGE = "mask-is-image"
-    BAD_ANNOTATION = "bad-annotation"
-    RIVAL_ANNOTATION = "rival-annotation"
-    OUTSIDE = "outside"
-    UNKNOWN_VALUE = "unknown-value"
-    ALL_IGNORED = "all-ignored"
-    SIZE_DIFFERS = "size-differs"
-    OFF_GRID = "off-grid"
-    EXIF_TURNED = "exif-turned"
-    BLANK_IMAGE = "blank-image"
-    MIXED_CHANNELS = "mixed-channels"
-    MIXED_DEPTHS = "mixed-depths"
-    EXTREME_SIZE = "extreme-size"
-    EXTREME_ASPECT = "extreme-aspect"
-    DUPLICATE = "duplicate"
-    CONTRADICTION = "contradiction"
-    LEAK = "leak"
-    EMPTY_CLASS = "empty-class"
-    UNCLEAR_CLASSES = "unclear-classes"
+    Attributes:
+        description: the meaning, as a noun.
+    """
 
+    description: str
 
-DESCRIPTIONS: dict[DefectKind, str] = {
-    DefectKind.MISSING_MASK: "image without a mask",
-    DefectKind.MISSING_IMAGE: "mask without an image",
-    DefectKind.SAME_STEM: "file whose name differs from another one only in the extension",
-    DefectKind.CASE_COLLISION: "name that differs from another one only in upper and lower case",
-    DefectKind.REPEATED_ID: "image that is listed more than once",
-    DefectKind.ABSENT: "missing file or folder",
-    DefectKind.EMPTY: "empty file",
-    DefectKind.FOREIGN: "file that is not an image, whatever its extension",
-    DefectKind.DAMAGED: "truncated or damaged image file",
-    DefectKind.TOO_LARGE: "image with more pixels than can be read",
-    DefectKind.SEVERAL_PAGES: "image file with several pages or frames",
-    DefectKind.UNREADABLE_IMAGE: "image of an unsupported kind",
-    DefectKind.UNREADABLE_MASK: "mask of an unsupported kind",
-    DefectKind.LOSSY_MASK: "mask with lossy compression (JPEG or WebP)",
-    DefectKind.TRANSPARENT_MASK: "mask with transparent pixels",
-    DefectKind.UNEXPECTED_COLORS: "colour mask among index masks",
-    DefectKind.MASK_IS_IMAGE: "mask that is a copy of its image",
-    DefectKind.BAD_ANNOTATION: "annotation or list that cannot be read or drawn",
-    DefectKind.RIVAL_ANNOTATION: "second annotation file for the same split",
-    DefectKind.OUTSIDE: "annotation that names a file outside the dataset",
-    DefectKind.UNKNOWN_VALUE: "mask with values that are not a known class",
-    DefectKind.ALL_IGNORED: "mask without a labelled pixel",
-    DefectKind.SIZE_DIFFERS: "mask whose size differs from its image's",
-    DefectKind.OFF_GRID: "mask that covers another area of the map than its image",
-    DefectKind.EXIF_TURNED: "pair in which only one file was rotated by its EXIF tag",
-    DefectKind.BLANK_IMAGE: "image of a single colour",
-    DefectKind.MIXED_CHANNELS: "image with another number of channels than most",
-    DefectKind.MIXED_DEPTHS: "image with another bit depth than most",
-    DefectKind.EXTREME_SIZE: "image far smaller or larger than the rest",
-    DefectKind.EXTREME_ASPECT: "image far more elongated than the rest",
-    DefectKind.DUPLICATE: "image that occurs twice in its split",
-    DefectKind.CONTRADICTION: "image that occurs twice, with different masks",
-    DefectKind.LEAK: "image that is also in another split, exactly or nearly",
-    DefectKind.EMPTY_CLASS: "classes without a pixel in a split",
-    DefectKind.UNCLEAR_CLASSES: "masks with more than one interpretation",
-}
+    def __new__(cls, value: str, description: str) -> "DefectKind":
+        kind = str.__new__(cls, value)
+        kind._value_, kind.description = value, description
+        return kind
+
+    MISSING_MASK = "missing-mask", "image without a mask"
+    MISSING_IMAGE = "missing-image", "mask without an image"
+    SAME_STEM = "same-stem", "file whose name differs from another one only in the extension"
+    CASE_COLLISION = "case-collision", "name that differs from another one only in upper and lower case"
+    REPEATED_ID = "repeated-id", "image that is listed more than once"
+    ABSENT = "absent", "missing file or folder"
+    EMPTY = "empty", "empty file"
+    FOREIGN = "foreign", "file that is not an image, whatever its extension"
+    DAMAGED = "damaged", "truncated or damaged image file"
+    TOO_LARGE = "too-large", "image with more pixels than can be read"
+    SEVERAL_PAGES = "several-pages", "image file with several pages or frames"
+    UNREADABLE_IMAGE = "unreadable-image", "image of an unsupported kind"
+    UNREADABLE_MASK = "unreadable-mask", "mask of an unsupported kind"
+    LOSSY_MASK = "lossy-mask", "mask with lossy compression (JPEG or WebP)"
+    TRANSPARENT_MASK = "transparent-mask", "mask with transparent pixels"
+    UNEXPECTED_COLORS = "unexpected-colors", "colour mask among index masks"
+    MASK_IS_IMAGE = "mask-is-image", "mask that is a copy of its image"
+    BAD_ANNOTATION = "bad-annotation", "annotation or list that cannot be read or drawn"
+    RIVAL_ANNOTATION = "rival-annotation", "second annotation file for the same split"
+    OUTSIDE = "outside", "annotation that names a file outside the dataset"
+    UNKNOWN_VALUE = "unknown-value", "mask with values that are not a known class"
+    ALL_IGNORED = "all-ignored", "mask without a labelled pixel"
+    SIZE_DIFFERS = "size-differs", "mask whose size differs from its image's"
+    OFF_GRID = "off-grid", "mask that covers another area of the map than its image"
+    EXIF_TURNED = "exif-turned", "pair in which only one file was rotated by its EXIF tag"
+    BLANK_IMAGE = "blank-image", "image of a single colour"
+    MIXED_CHANNELS = "mixed-channels", "image with another number of channels than most"
+    MIXED_DEPTHS = "mixed-depths", "image with another bit depth than most"
+    EXTREME_SIZE = "extreme-size", "image far smaller or larger than the rest"
+    EXTREME_ASPECT = "extreme-aspect", "image far more elongated than the rest"
+    DUPLICATE = "duplicate", "image that occurs twice in its split"
+    CONTRADICTION = "contradiction", "image that occurs twice, with different masks"
+    LEAK = "leak", "image that is also in another split, exactly or nearly"
+    EMPTY_CLASS = "empty-class", "classes without a pixel in a split"
+    UNCLEAR_CLASSES = "unclear-classes", "masks with more than one interpretation"
 
 
 @dataclass(frozen=True)

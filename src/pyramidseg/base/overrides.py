@@ -101,18 +101,15 @@ def given_settings(config: Config) -> dict[str, Any]:
 
 
 def full_name(key: str) -> str:
-    """`section.key` of a setting given by its key alone, or with two underscores for the dot.
+    """`section.key` of a setting given by its key alone.
 
     Raises:
-        ConfigError: no section has this key, or several have it.
+        ConfigError: no section has this key.
     """
-    if "__" in key:
-        return key.replace("__", ".", 1)
-    homes = [name for name in setting_names() if name.rpartition(".")[2] == key]
-    if len(homes) != 1:
-        what = f"several sections have it: {', '.join(homes)}" if homes else _nearest_setting(key)
-        raise ConfigError(f"unknown setting {key!r}; {what}")
-    return homes[0]
+    found = next((name for name in setting_names() if name.rpartition(".")[2] == key), None)
+    if found is None:
+        raise ConfigError(f"unknown setting {key!r}; {_nearest_setting(key)}")
+    return found
 
 
 def setting_names() -> tuple[str, ...]:

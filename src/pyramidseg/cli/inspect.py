@@ -51,7 +51,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def report_lines(inspection: "Inspection") -> "Iterator[str]":
     """The inspection for a terminal: the detected format, then the first defects of each kind."""
-    from pyramidseg.base.defects import DESCRIPTIONS
     from pyramidseg.inspection.inspection_report import TABLE, by_kind
 
     dataset = inspection.dataset
@@ -59,7 +58,7 @@ def report_lines(inspection: "Inspection") -> "Iterator[str]":
     yield from (f"  {note}" for note in (*dataset.notes, *inspection.remarks))
     yield from (f"  {split}: {len(records)} images" for split, records in dataset.splits.items())
     for kind, defects in by_kind(inspection.defects).items():
-        yield f"{kind} ({len(defects)}): {DESCRIPTIONS[kind]}"
+        yield f"{kind} ({len(defects)}): {kind.description}"
         yield from (f"  {defect.file}: {defect.detail}" for defect in defects[:SHOWN])
         if len(defects) > SHOWN:
             yield f"  ... and {len(defects) - SHOWN} more, in {TABLE}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pyramidseg.base.config import LabelConfig
-from pyramidseg.base.defects import DESCRIPTIONS, Defect, DefectError, DefectKind
+from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError, nearest
 from pyramidseg.base.json_stream import members
 from pyramidseg.base.text import first_few
@@ -106,7 +106,7 @@ def refuse_defects(root: Path, defects: Sequence[Defect]) -> None:
     if not by_kind:
         return
     parts = [
-        f"{DESCRIPTIONS[kind]} ({len(found)}): {first_few([_short(root, defect) for defect in found], limit=_SHOWN)}"
+        f"{kind.description} ({len(found)}): {first_few([_short(root, defect) for defect in found], limit=_SHOWN)}"
         for kind, found in by_kind.items()
     ]
     if not _NAME_DEFECTS.isdisjoint(by_kind):

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from pyramidseg.base.defects import DESCRIPTIONS, Defect, DefectKind
+from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.errors import OutputError
 from pyramidseg.base.files import write_json, write_text
 from pyramidseg.base.version import __version__
@@ -131,7 +131,6 @@ def render_inspection(inspection: Inspection, folder: Path) -> str:
         title=f"Inspection of {root.resolve().name}",
         inspection=inspection,
         groups=by_kind(inspection.defects),
-        descriptions=DESCRIPTIONS,
         relative=lambda file: file.relative_to(root) if file != root and file.is_relative_to(root) else file,
         max_shown=MAX_SHOWN,
         table=TABLE,

@@ -81,7 +81,7 @@ def train(
         config: a `Config`, or a YAML file of settings; `make_config` builds one from nested dictionaries.
         resume: continue the run in `out` from its last checkpoint.
         overwrite: discard the run in `out`.
-        settings: single settings by key (`epochs=30`), or by section and key (`optim__lr=1e-3`).
+        settings: single settings by key (`epochs=30`).
 
     Raises:
         PyramidSegError: the settings, the data or the run folder cannot be used; nothing has been trained.
