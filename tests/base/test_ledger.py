@@ -108,26 +108,6 @@ def test_any_text_is_a_key(tmp_path_factory, keys):
         assert all(ledger.done(key, "1") for key in keys)
 
 
-def test_keys_of_equal_hash_are_told_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr("pyramidseg.base.ledger.hash", lambda key: len(key), raising=False)
-    fill(tmp_path, "a", "b", "c", "dd")
-    fill(tmp_path, "b", fingerprint="2")
-    with Ledger.open(tmp_path) as ledger:
-        assert [ledger.find(key)["fingerprint"] for key in ("a", "b", "c", "dd")] == ["1", "2", "1", "1"]
-        assert ledger.find("e") is None
-        assert [entry["key"] for entry in ledger.entries()] == ["a", "b", "c", "dd"]
-
-
-def test_many_recent_entries_move_to_the_index(tmp_path, monkeypatch):
-    monkeypatch.setattr("pyramidseg.base.ledger._MOST_RECENT", 4)
-    with Ledger.open(tmp_path) as ledger:
-        for number in range(11):
-            ledger.append({"key": f"{number % 9}", "fingerprint": f"{number}"})
-            assert len(ledger._recent) < 4
-            assert ledger.done(f"{number % 9}", f"{number}")
-        assert len(list(ledger.entries())) == 9
-
-
 def test_many_files_are_read_with_few_open_at_a_time(tmp_path):
     for number in range(100):
         fill(tmp_path, f"{number:03}")
@@ -182,13 +162,3 @@ def test_published_parts_are_complete_and_everything_is_published_once(tmp_path,
             assert sum(parts) == number // 3 * 3 + (3 if number % 3 == 2 else 0)
     assert parts == [3, 3, 2]
     assert len(keys_in(tmp_path)) == 8
-
-
-def test_memory_of_the_index_is_16_bytes_a_line(tmp_path):
-    line = json.dumps({"key": "KEY", "fingerprint": "0" * 32, "outputs": {"mask": "x" * 300}}) + "\n"
-    with (tmp_path / "1.jsonl").open("w") as file:
-        file.writelines(line.replace("KEY", f"{number:07}.jpg") for number in range(20_000))
-    with Ledger.open(tmp_path) as ledger:
-        assert ledger._sorted_hashes.nbytes + ledger._sorted_places.nbytes == 16 * 20_000
-        assert not ledger._recent
-        assert ledger.done("0019999.jpg", "0" * 32)

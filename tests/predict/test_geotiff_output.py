@@ -27,7 +27,7 @@ def test_a_geotiff_has_the_georeference_of_its_image_and_the_colours_of_its_clas
     predictor = Predictor(Brightness())
     summary = predict_files(predictor, [image], tmp_path / "out", save=("geotiff",))
     assert summary.last is not None
-    assert summary.last.outputs == {"mask": "a.png", "geotiff": "a_mask.tif"}
+    assert summary.last["outputs"] == {"mask": "a.png", "geotiff": "a_mask.tif"}
     with rasterio.open(tmp_path / "out" / "a_mask.tif") as file:
         labels = file.read(1)
         assert file.crs == rasterio.crs.CRS.from_string(UTM)
@@ -50,7 +50,7 @@ def test_images_without_a_georeference_are_rejected_before_anything_is_computed(
 def test_an_unreadable_image_does_not_stop_the_others(image: Path, tmp_path: Path) -> None:
     (image.parent / "b.tif").write_bytes(image.read_bytes()[:300])
     summary = predict_files(Predictor(Brightness()), [image.parent], tmp_path / "out", save=("geotiff",))
-    assert [entry.image.name for entry in summary.failed] == ["b.tif"]
+    assert [Path(entry["image"]).name for entry in summary.failed] == ["b.tif"]
     assert (tmp_path / "out" / "a_mask.tif").is_file()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def test_a_file_becomes_an_entry_with_its_error(tmp_path):
     for name, pixels in {"a": image(1), "b": spoilt(), "c": image(0)}.items():
         tifffile.imwrite(tmp_path / f"{name}.tif", pixels, photometric="rgb")
     summary = predict_files(Predictor(Overflowing()), [tmp_path], tmp_path / "out")
-    assert [entry.image.name for entry in summary.failed] == ["b.tif"]
+    assert [Path(entry["image"]).name for entry in summary.failed] == ["b.tif"]
     entries = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
     assert entries[0]["classes"] == {"bright": 1.0} and entries[2]["classes"] == {"dark": 1.0}
     assert "b.tif: the model's logits" in entries[1]["error"]

@@ -69,15 +69,15 @@ def test_the_summary_lists_images_outputs_and_classes_found(predictor, images, t
         "classes": {"dark": 0.5, "bright": 0.5},
     }
     assert [entry["image"] for entry in content["images"]] == [str(images / "a.png"), str(images / "deep" / "b.jpg")]
-    assert (summary.images, summary.failed, summary.last.image) == (2, [], images / "deep" / "b.jpg")
+    assert (summary.images, summary.failed, summary.last["image"]) == (2, [], str(images / "deep" / "b.jpg"))
 
 
 def test_an_unreadable_image_is_recorded_and_the_others_are_done(predictor, images, tmp_path):
     (images / "broken.png").write_bytes(b"no image")
     summary = predict_files(predictor, [images], tmp_path / "out")
     (failed,) = summary.failed
-    assert failed.image == images / "broken.png"
-    assert "broken.png" in failed.error
+    assert failed["image"] == str(images / "broken.png")
+    assert "broken.png" in failed["error"]
     assert files_in(tmp_path / "out") == ["a.png", "deep/b.png", "predictions.json"]
     entries = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
     assert [set(entry) for entry in entries if "error" in entry] == [{"image", "error"}]

@@ -36,6 +36,11 @@ def predict(source, out, **options):
     return len(backend.batches), summary
 
 
+def merged(out):
+    summary = merge_predictions(out)
+    return summary.images, len(summary.failed)
+
+
 def names(folder):
     return sorted(name.removeprefix(f"{folder}/") for name in MEMORY.find(folder) if "/ledger/" not in name)
 
@@ -44,7 +49,7 @@ def test_images_below_a_url_are_predicted_and_errors_name_the_url(bucket, tmp_pa
     computed, summary = predict(f"{bucket}/in", tmp_path / "out")
     assert computed == 1  # a batch of two
     (failed,) = summary.failed
-    assert failed.error.startswith("memory://bucket/in/bad.png: is not an image")
+    assert failed["error"].startswith("memory://bucket/in/bad.png: is not an image")
     entries = json.loads((tmp_path / "out/predictions.json").read_text())["images"]
     assert [entry["image"] for entry in entries] == [
         f"{bucket}/in/{name}" for name in ("a.png", "bad.png", "deep/b.png")
@@ -80,7 +85,7 @@ def test_shards_share_a_remote_folder(bucket, tmp_path):
     for number in (1, 2):
         predict(f"{bucket}/in", f"{bucket}/out", shard=f"{number}/2")
     assert names("/bucket/out") == ["a.png", "deep/b.png"]
-    assert merge_predictions(f"{bucket}/out") == {"images": 3, "failed": 1}
+    assert merged(f"{bucket}/out") == (3, 1)
     predict(f"{bucket}/in", tmp_path / "local")
     assert MEMORY.cat("/bucket/out/predictions.json") == (tmp_path / "local/predictions.json").read_bytes()
 
@@ -95,7 +100,7 @@ def test_patterns_and_lists_of_urls(bucket, tmp_path):
     (tmp_path / "list.txt").write_text(f"{bucket}/in/a.png\n{bucket}/in/gone.png\n")
     summary = predict(tmp_path / "list.txt", tmp_path / "out")[1]
     assert (tmp_path / "out/bucket/in/a.png").is_file()
-    assert [entry.error for entry in summary.failed] == [f"{bucket}/in/gone.png: no such file, folder or bucket"]
+    assert [entry["error"] for entry in summary.failed] == [f"{bucket}/in/gone.png: no such file, folder or bucket"]
 
 
 def test_a_foreign_remote_file_is_not_overwritten(bucket):
@@ -131,12 +136,12 @@ def test_a_missing_package_names_the_extra(url, library, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, library, None)
     fsspec.registry._registry.clear() if hasattr(fsspec.registry, "_registry") else None
     with pytest.raises(MissingExtra, match=rf"needs {library}.*pyramidseg\[remote\]"):
-        fetch(url, tmp_path)
+        fetch(url, tmp_path / "x")
 
 
 def test_an_unknown_protocol_is_one_line(tmp_path):
     with pytest.raises(DataError, match=r"nonsense://a/b\.png: cannot be read: Protocol not known"):
-        fetch("nonsense://a/b.png", tmp_path)
+        fetch("nonsense://a/b.png", tmp_path / "x")
 
 
 def test_files_are_uploaded_listed_and_fetched(bucket, tmp_path):
@@ -145,4 +150,4 @@ def test_files_are_uploaded_listed_and_fetched(bucket, tmp_path):
     assert [file.url for file in list_remote(f"{bucket}/up")] == [f"{bucket}/up/x.bin"]
     assert remote_info(f"{bucket}/up/x.bin").size == 3
     assert remote_info(f"{bucket}/up/y.bin") is None
-    assert fetch(f"{bucket}/up/x.bin", tmp_path, name="y.bin").read_bytes() == b"123"
+    assert fetch(f"{bucket}/up/x.bin", tmp_path / "y.bin").read_bytes() == b"123"

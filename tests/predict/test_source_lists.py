@@ -1,5 +1,6 @@
 import io
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_paths_that_leave_the_folder_of_the_list_never_leave_the_output_folder(f
 def test_missing_images_of_a_list_are_entries_and_the_others_are_done(folder, tmp_path):
     (folder / "list.txt").write_text("a.png\ngone.png\ndeep\n")
     summary = predict_files(Predictor(Brightness()), [folder / "list.txt"], tmp_path / "out")
-    assert [entry.image.name for entry in summary.failed] == ["gone.png", "deep"]
+    assert [Path(entry["image"]).name for entry in summary.failed] == ["gone.png", "deep"]
     assert (np.asarray(Image.open(tmp_path / "out" / "a.png")) == 1).all()
 
 

@@ -80,8 +80,8 @@ def test_a_file_is_an_entry_with_its_error_and_the_others_are_done(predictor, tm
     tifffile.imwrite(tmp_path / "b.tif", PIXELS.astype(np.float32), photometric="rgb")
     tifffile.imwrite(tmp_path / "c.tif", PIXELS.astype(np.int16), photometric="rgb")
     summary = predict_files(predictor, [tmp_path], tmp_path / "out")
-    assert [entry.image.name for entry in summary.failed] == ["b.tif", "c.tif"]
-    assert all("divide by 255" in entry.error for entry in summary.failed)
+    assert [Path(entry["image"]).name for entry in summary.failed] == ["b.tif", "c.tif"]
+    assert all("divide by 255" in entry["error"] for entry in summary.failed)
     expected = predictor.predict(PIXELS).labels
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a.png")), expected)
 

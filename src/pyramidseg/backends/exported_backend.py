@@ -6,7 +6,7 @@ Legend: B batch, C channels, H W pixels.
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,11 +22,37 @@ OutputNames = tuple[str, ...]
 """Names of the outputs that are computed: `LOGITS`, `COARSE`, or both."""
 
 
+class Opened(NamedTuple):
+    """A file that a runtime has opened.
+
+    Attributes:
+        program: the runtime's object.
+        device: of the logits.
+        precision, place, threaded: as in `ModelBackend`.
+    """
+
+    program: Any
+    metadata: ExportMetadata
+    precision: str
+    place: str
+    device: torch.device
+    threaded: tuple[object, ...] = ()
+
+
 class ExportedBackend(ModelBackend):
     """A backend that runs an exported file.
 
     Prediction needs only the coarse logits, so the rest of the graph is removed before the runtime compiles it. `run`
     returns the outputs that were chosen at construction; the parity check of an export chooses both.
+
+    Args:
+        outputs: what `run` returns.
+
+    Raises:
+        MissingExtra: the runtime is not installed.
+        WeightsError: the file does not exist, is damaged, or was not exported by this library.
+        DeviceError: the runtime cannot use the device on this machine.
+        ConfigError: the precision differs from the file's, where it is fixed.
 
     Attributes:
         suffix: of the files.
@@ -40,7 +66,6 @@ class ExportedBackend(ModelBackend):
     libraries: ClassVar[tuple[str, ...]] = ()
     fallback: Callable[[], ModelBackend] | None = None
 
-    @abstractmethod
     def __init__(
         self,
         model: str | Path,
@@ -49,30 +74,29 @@ class ExportedBackend(ModelBackend):
         precision: RunPrecision = "auto",
         outputs: OutputNames = (COARSE,),
     ) -> None:
-        """Open a file and check its metadata, weights and graph."""
-
-    def _initialise(
-        self,
-        path: Path,
-        metadata: ExportMetadata,
-        *,
-        precision: str,
-        device: torch.device,
-        compute_device: torch.device | None,
-        place: str,
-    ) -> None:
+        path = Path(model)
+        opened = self.open(path, str(device), precision, outputs)
         super().__init__(
-            classes=metadata.classes,
-            settings=metadata.settings,
-            precision=precision,
-            device=device,
-            compute_device=compute_device,
-            place=place,
+            classes=opened.metadata.classes,
+            settings=opened.metadata.settings,
+            precision=opened.precision,
+            device=opened.device,
+            place=opened.place,
             note=path.name,
-            value_range=metadata.value_range,
+            value_range=opened.metadata.value_range,
         )
-        self.path = path
-        self.metadata = metadata
+        self.path, self.metadata, self.program, self.threaded = path, opened.metadata, opened.program, opened.threaded
+        self.outputs, self._wanted_precision = outputs, precision
+
+    @classmethod
+    @abstractmethod
+    def open(cls, path: Path, device: str, precision: RunPrecision, outputs: OutputNames) -> Opened:
+        """Check a file's metadata, weights and graph, and load it without what the outputs do not need."""
+
+    def reopen(self) -> None:
+        """Open the file with one thread if the runtime has threads of its own, which are in the parent process."""
+        if self.threaded:
+            type(self).__init__(self, self.path, device="cpu", precision=self._wanted_precision, outputs=self.outputs)
 
     @classmethod
     @abstractmethod

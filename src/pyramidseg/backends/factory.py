@@ -37,9 +37,6 @@ EXPORTED: dict[str, type[ExportedBackend]] = {
 }
 """Backend by suffix of the exported files, the one with which their export was checked."""
 
-AS_WRITTEN = {"auto": TorchBackend, TorchBackend.name: TorchBackend, CompiledTorchBackend.name: CompiledTorchBackend}
-"""Backends that compute every layer if asked, by name."""
-
 FASTER_ON_CPU: tuple[type[ExportedBackend], ...] = (OpenVinoBackend, OnnxRuntimeBackend)
 """Runtimes that are faster than torch on a CPU, fastest first.
 
@@ -81,7 +78,12 @@ def make_backend(
     needed = next((backend for backend in EXPORTED.values() if backend.name == name), None)
     path = accepted_model(model)
     if as_written:
-        return _as_written(path, name, device=device, precision=precision)
+        if needed is not None or (isinstance(path, Path) and path.suffix.lower() in EXPORTED):
+            raise ConfigError(
+                "--as-written: an exported file computes what it was exported with; give the bundle without --backend, "
+                "or export it again with --as-written"
+            )
+        return BACKENDS["torch" if name == "auto" else name](path, device=device, precision=precision, as_written=True)
     if isinstance(path, Segmenter):
         if needed is not None:
             raise ConfigError(f"backend={name}: runs exported files; this model is in memory: save and export it")
@@ -101,17 +103,6 @@ def make_backend(
     if name != "auto":
         return BACKENDS[name](path, device=device, precision=precision)
     return _fastest_backend(path, device, precision)
-
-
-def _as_written(
-    model: Segmenter | Path, name: str, *, device: str | torch.device, precision: RunPrecision
-) -> TorchBackend:
-    if name not in AS_WRITTEN or (isinstance(model, Path) and model.suffix.lower() in EXPORTED):
-        raise ConfigError(
-            "--as-written: an exported file computes what it was exported with; give the bundle without --backend, "
-            "or export it again with --as-written"
-        )
-    return AS_WRITTEN[name](model, device=device, precision=precision, as_written=True)
 
 
 def _fastest_backend(bundle: Path, device: str | torch.device, precision: RunPrecision) -> ModelBackend:

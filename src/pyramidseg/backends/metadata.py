@@ -19,7 +19,7 @@ from pydantic import FiniteFloat, ValidationError
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import ModelConfig
-from pyramidseg.base.errors import PyramidSegError, WeightsError
+from pyramidseg.base.errors import ConfigError, PyramidSegError, WeightsError
 from pyramidseg.base.stored_json import parse_mapping, parse_stored
 from pyramidseg.base.version import __version__
 from pyramidseg.images.value_range import ValueRange
@@ -69,6 +69,18 @@ class ExportMetadata:
     parity: Mapping[str, Any] | None = None
     version: str = __version__
     value_range: ValueRange | None = None
+
+    def check_precision(self, path: Path, wanted: str) -> None:
+        """Refuse another precision than the file's, where it is fixed.
+
+        Raises:
+            ConfigError: names both.
+        """
+        if wanted not in ("auto", self.precision):
+            raise ConfigError(
+                f"precision={wanted}: {path} was exported in {self.precision}, which is fixed in a {path.suffix} file; "
+                "leave precision out"
+            )
 
     def to_strings(self) -> dict[str, str]:
         """The metadata as they are stored in the file."""

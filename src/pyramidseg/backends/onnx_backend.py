@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pyramidseg.backends.exported_backend import ExportedBackend, OutputNames, check_file, damaged_file
-from pyramidseg.backends.metadata import CHECKSUM, COARSE, INPUT, ExportMetadata, file_checksum
+from pyramidseg.backends.exported_backend import ExportedBackend, Opened, OutputNames, check_file, damaged_file
+from pyramidseg.backends.metadata import CHECKSUM, INPUT, ExportMetadata, file_checksum
 from pyramidseg.backends.protocol import RunPrecision
-from pyramidseg.base.errors import ConfigError, DeviceError, MissingExtra
+from pyramidseg.base.errors import DeviceError, MissingExtra
 
 if TYPE_CHECKING:
     import onnx
@@ -19,70 +19,39 @@ GPU, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 class OnnxRuntimeBackend(ExportedBackend):
-    """An ONNX file in ONNX Runtime, with as many threads as torch has.
-
-    Args:
-        precision: `auto`, or what the file was exported in.
-
-    Raises:
-        MissingExtra: ONNX Runtime is not installed.
-        WeightsError: the file does not exist, is damaged, or was not exported by this library.
-        DeviceError: this ONNX Runtime cannot use the device.
-        ConfigError: the precision differs from the file's.
-    """
+    """An ONNX file in ONNX Runtime, with as many threads as torch has; its precision is fixed."""
 
     name = "onnxruntime"
     suffix = ".onnx"
     format = "onnx"
     libraries = ("onnx", "onnxruntime")
 
-    def __init__(
-        self,
-        model: str | Path,
-        *,
-        device: str | torch.device = "auto",
-        precision: RunPrecision = "auto",
-        outputs: OutputNames = (COARSE,),
-    ) -> None:
+    @classmethod
+    def open(cls, path: Path, device: str, precision: RunPrecision, outputs: OutputNames) -> Opened:
+        """A session on the device."""
         runtime = _onnxruntime()
-        path = Path(model)
         content, metadata = read_verified_export(path)
-        if precision not in ("auto", metadata.precision):
-            raise ConfigError(
-                f"precision={precision}: {path} was exported in {metadata.precision}, which is fixed in an ONNX file; "
-                "leave precision out"
-            )
-        provider, provider_options = _choose_provider(str(device), runtime.get_available_providers())
+        metadata.check_precision(path, precision)
+        provider, provider_options = _choose_provider(device, runtime.get_available_providers())
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors only: its warnings are about internals
         prune_outputs(content, outputs)
         try:
             program = content.SerializeToString()
-            self._session = runtime.InferenceSession(program, options, providers=[(provider, provider_options)])
+            session = runtime.InferenceSession(program, options, providers=[(provider, provider_options)])
         except Exception as error:  # ONNX Runtime has an exception class per status
             raise damaged_file(path, error) from None
         # If a GPU's libraries cannot be loaded, ONNX Runtime silently falls back to the CPU.
-        used = self._session.get_providers()[0]
+        used = session.get_providers()[0]
         if used != provider and device != "auto":
             raise DeviceError(
                 f"device={device}: ONNX Runtime cannot use this GPU and would run on {used}: CUDA and cuDNN of the "
                 "versions that onnxruntime-gpu was built for are needed; install them, or choose cpu"
             )
         place = "cpu" if used == CPU else f"cuda:{provider_options['device_id']}"
-        self._initialise(
-            path,
-            metadata,
-            precision=metadata.precision,
-            device=torch.device("cpu"),
-            compute_device=torch.device(place),
-            place=place,
-        )
-        self._outputs, self.threaded = outputs, (self._session, getattr(self._session, "_sess", None))
-
-    def reopen(self) -> None:
-        """A session with one thread; the other one's threads are in the parent process."""
-        self.__init__(self.path.absolute(), device="cpu", outputs=self._outputs)  # type: ignore[misc]
+        threaded = session, getattr(session, "_sess", None)
+        return Opened(session, metadata, metadata.precision, place, torch.device("cpu"), threaded)
 
     @classmethod
     def read_metadata_strings(cls, path: Path) -> dict[str, str]:
@@ -101,8 +70,8 @@ class OnnxRuntimeBackend(ExportedBackend):
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """The chosen outputs, on the CPU."""
-        values = self._session.run(list(self._outputs), {INPUT: self.to_input(images).cpu().numpy()})
-        return {name: torch.from_numpy(value) for name, value in zip(self._outputs, values, strict=True)}
+        values = self.program.run(list(self.outputs), {INPUT: self.to_input(images).cpu().numpy()})
+        return {name: torch.from_numpy(value) for name, value in zip(self.outputs, values, strict=True)}
 
 
 def read_verified_export(path: Path) -> tuple["onnx.ModelProto", ExportMetadata]:

@@ -1,7 +1,6 @@
 """OpenVINO as a backend: `.xml` files with their `.bin`, on CPUs and Intel's GPUs."""
 
 import functools
-import hashlib
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyramidseg.backends.exported_backend import ExportedBackend, OutputNames, check_file, damaged_file
-from pyramidseg.backends.metadata import CHECKSUM, COARSE, ExportMetadata, file_checksum
+from pyramidseg.backends.exported_backend import ExportedBackend, Opened, OutputNames, check_file, damaged_file
+from pyramidseg.backends.metadata import CHECKSUM, ExportMetadata, file_checksum
 from pyramidseg.backends.protocol import RunPrecision
 from pyramidseg.base.errors import DeviceError, MissingExtra, WeightsError
+from pyramidseg.base.files import file_sha256
 
 WEIGHTS_CHECKSUM = "weights_sha256"
 """Name of the checksum of the `.bin` in our metadata; the `.xml` has its own, as all exported files do."""
@@ -32,11 +32,6 @@ class OpenVinoBackend(ExportedBackend):
         device: `cpu` (also for `auto`), or another device of OpenVINO on this machine: `gpu`, `gpu.1`, `npu`.
         precision: `auto` is the file's own; any file may run in `fp32` or `bf16`. On processors that do not support
             it, OpenVINO computes in fp32, and the attribute `precision` is fp32.
-
-    Raises:
-        MissingExtra: OpenVINO is not installed.
-        WeightsError: the file does not exist, is damaged, or was not exported by this library.
-        DeviceError: OpenVINO has no such device on this machine.
     """
 
     name = "openvino"
@@ -44,20 +39,14 @@ class OpenVinoBackend(ExportedBackend):
     format = "openvino"
     libraries = ("openvino",)
 
-    def __init__(
-        self,
-        model: str | Path,
-        *,
-        device: str | torch.device = "auto",
-        precision: RunPrecision = "auto",
-        outputs: OutputNames = (COARSE,),
-    ) -> None:
+    @classmethod
+    def open(cls, path: Path, device: str, precision: RunPrecision, outputs: OutputNames) -> Opened:
+        """A program for the device."""
         openvino = import_openvino("backend=openvino")
-        path = Path(model)
-        metadata = self.read_metadata(path)
-        _check_weights(path, self.read_metadata_strings(path))
+        metadata = cls.read_metadata(path)
+        _check_weights(path, cls.read_metadata_strings(path))
         core = shared_core()
-        place = _device(str(device), core.available_devices)
+        place = _device(device, core.available_devices)
         try:
             content = core.read_model(path)
             chosen = openvino.Model([content.output(name) for name in outputs], content.get_parameters(), METADATA_KEY)
@@ -65,24 +54,16 @@ class OpenVinoBackend(ExportedBackend):
             options = {"INFERENCE_PRECISION_HINT": wanted, "PERFORMANCE_HINT": "LATENCY"}
             if place == "CPU":
                 options["INFERENCE_NUM_THREADS"] = str(torch.get_num_threads())
-            self._compiled = core.compile_model(chosen, place, options)
+            compiled = core.compile_model(chosen, place, options)
         except RuntimeError as error:
             raise damaged_file(path, error) from None
-        self._initialise(
-            path,
-            metadata,
-            precision=_actual_precision(self._compiled),
-            device=torch.device("cpu"),
-            compute_device=torch.device("cpu") if place == "CPU" else None,
-            place=place.lower(),
-        )
-        self._outputs, self._precision = outputs, precision
-        self.threaded = (self._compiled, core)
+        computed = _actual_precision(compiled)
+        return Opened(compiled, metadata, computed, place.lower(), torch.device("cpu"), threaded=(compiled, core))
 
     def reopen(self) -> None:
-        """A core and a program with one thread; the other ones' threads are in the parent process."""
+        """Also a core of this process: the other one has threads, too."""
         shared_core.cache_clear()
-        self.__init__(self.path.absolute(), device="cpu", precision=self._precision, outputs=self._outputs)  # type: ignore[misc]
+        super().reopen()
 
     @classmethod
     def read_metadata_strings(cls, path: Path) -> dict[str, str]:
@@ -116,8 +97,8 @@ class OpenVinoBackend(ExportedBackend):
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """The chosen outputs, on the CPU."""
         # One request per call, which costs nothing, so that threads can share the backend.
-        values = self._compiled.infer_new_request([self.to_input(images).cpu().numpy()])
-        return {name: torch.from_numpy(values[index]) for index, name in enumerate(self._outputs)}
+        values = self.program.infer_new_request([self.to_input(images).cpu().numpy()])
+        return {name: torch.from_numpy(values[index]) for index, name in enumerate(self.outputs)}
 
 
 def read_xml(path: Path) -> bytes:
@@ -145,12 +126,6 @@ def metadata_strings(content: bytes, path: Path) -> dict[str, str]:
     except (ElementTree.ParseError, ValueError) as error:
         raise damaged_file(path, error) from None
     return {} if stored is None else {entry.tag: entry.get("value", "") for entry in stored}
-
-
-def weights_checksum(weights: Path) -> str:
-    """SHA-256 of a file."""
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def import_openvino(purpose: str) -> Any:
@@ -186,7 +161,7 @@ def _check_weights(path: Path, strings: dict[str, str]) -> None:
         raise WeightsError(
             f"{path}: {weights.name}, which holds its weights, is not in the same folder; copy both files"
         )
-    if weights_checksum(weights) != strings.get(WEIGHTS_CHECKSUM):
+    if file_sha256(weights) != strings.get(WEIGHTS_CHECKSUM):
         raise WeightsError(
             f"{path}: {weights.name} in the same folder is damaged or belongs to another export; copy both files"
         )

@@ -126,7 +126,6 @@ class ModelBackend(ABC):
         settings: ModelConfig,
         precision: str,
         device: torch.device,
-        compute_device: torch.device | None,
         place: str,
         note: str = "",
         value_range: ValueRange | None = None,
@@ -137,7 +136,7 @@ class ModelBackend(ABC):
         self.geometry = LogitGeometry(settings.finest_stride, settings.align_corners)
         self.precision = precision
         self.device = device
-        self.compute_device = compute_device
+        self.compute_device = torch.device(place) if place.partition(":")[0] in ("cpu", "cuda", "mps") else None
         self.place = place
         self.note = note
         self.value_range = value_range

@@ -58,7 +58,6 @@ class TorchBackend(ModelBackend):
             settings=segmenter.settings,
             precision="bf16" if precision == "bf16" else "fp32",
             device=place,
-            compute_device=place,
             place=str(place),
             value_range=segmenter.value_range,
         )
@@ -69,6 +68,10 @@ class TorchBackend(ModelBackend):
         # of the bundle; None for a model in memory
         self.checksum = None if isinstance(model, Segmenter) else read_metadata(Path(model), kind=KIND).get(CHECKSUM)
         self._network: Callable[[Tensor], Tensor] = partial(logits_of_padded, self.model)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """What else a subclass does with the loaded network."""
 
     @torch.inference_mode()
     def coarse_logits(self, images: Tensor) -> Tensor:
@@ -90,21 +93,16 @@ class CompiledTorchBackend(TorchBackend):
 
     name = "torch-compiled"
 
-    def __init__(
-        self,
-        model: Segmenter | str | Path,
-        *,
-        device: str | torch.device = "auto",
-        precision: RunPrecision = "auto",
-        as_written: bool = False,
-    ) -> None:
-        super().__init__(model, device=device, precision=precision, as_written=as_written)
+    def prepare(self) -> None:
+        """Compile the network."""
         eager = self._network
-        self._network = _in_one_layout(torch.compile(eager, dynamic=True))
+        compiled = torch.compile(eager, dynamic=True)
+        # A program is compiled for each layout in memory: all images get that of decoded files.
+        self._network = lambda image_BCHW: compiled(image_BCHW.contiguous(memory_format=torch.channels_last))
         try:
             for batch in SAMPLE_BATCHES:
                 sample_BHWC = torch.zeros(batch, *SAMPLE_PX, self.in_channels, dtype=torch.uint8)
-                self.coarse_logits(sample_BHWC.permute(0, 3, 1, 2))  # the layout of decoded files
+                self.coarse_logits(sample_BHWC.permute(0, 3, 1, 2))
         except Exception as error:  # the compiler, its tools and the driver raise many types
             self._network = eager
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -113,12 +111,3 @@ class CompiledTorchBackend(TorchBackend):
     def reopen(self) -> None:
         """Run eager: the compiled program starts threads, whatever their number in torch."""
         self._network = partial(logits_of_padded, self.model)
-
-
-def _in_one_layout(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Convert inputs to channels last, the layout of decoded files: torch compiles a program per layout."""
-
-    def run(image_BCHW: Tensor) -> Tensor:
-        return network(image_BCHW.contiguous(memory_format=torch.channels_last))
-
-    return run

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
-from pyramidseg.backends.exported_backend import ExportedBackend, OutputNames, check_file, damaged_file
+from pyramidseg.backends.exported_backend import ExportedBackend, Opened, OutputNames, check_file, damaged_file
 from pyramidseg.backends.metadata import CHECKSUM, COARSE, LOGITS, ExportMetadata
 from pyramidseg.backends.program_check import ForbiddenText, check_program
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, RunPrecision
 from pyramidseg.base.device import choose_device, out_of_memory_explained
-from pyramidseg.base.errors import ConfigError, WeightsError
+from pyramidseg.base.errors import WeightsError
 
 METADATA_FILE, CHECKSUM_FILE = "pyramidseg.json", "pyramidseg.sha256"
 """Extra files of a program: the metadata, and the checksum over all other entries."""
@@ -34,37 +34,18 @@ TENSOR_NAMES = re.compile(r"(weight|tensor)_\d+")
 
 
 class ExportedTorchBackend(ExportedBackend):
-    """A program of `torch.export`, run by torch.
-
-    Raises:
-        WeightsError: the file does not exist, is damaged, was not exported by this library, or holds pickled objects.
-        DeviceError: this machine does not have the device.
-        ConfigError: the precision differs from the file's.
-    """
+    """A program of `torch.export`, run by torch; its precision is fixed."""
 
     name = "torch-exported"
     suffix = ".pt2"
     format = "torch"
 
-    def __init__(
-        self,
-        model: str | Path,
-        *,
-        device: str | torch.device = "auto",
-        precision: RunPrecision = "auto",
-        outputs: OutputNames = (COARSE,),
-    ) -> None:
-        place = choose_device(device) if isinstance(device, str) else device
-        path = Path(model)
+    @classmethod
+    def open(cls, path: Path, device: str, precision: RunPrecision, outputs: OutputNames) -> Opened:
+        """A program on the device."""
+        place = choose_device(device)
         content, metadata = read_verified_export(path)
-        if precision not in ("auto", metadata.precision):
-            raise ConfigError(
-                f"precision={precision}: {path} was exported in {metadata.precision}, which is fixed in a .pt2 file; "
-                "leave precision out"
-            )
-        self._initialise(
-            path, metadata, precision=metadata.precision, device=place, compute_device=place, place=str(place)
-        )
+        metadata.check_precision(path, precision)
         try:
             program = torch.export.load(io.BytesIO(content))
             if place.type != "cpu":
@@ -72,8 +53,8 @@ class ExportedTorchBackend(ExportedBackend):
         except Exception as error:  # the reader and the parser of the graph raise many types
             raise damaged_file(path, error) from None
         with out_of_memory_explained(REDUCE_MEMORY_HINT):
-            self._program = _pruned(program.module(), outputs)
-        self._outputs = outputs
+            pruned = _pruned(program.module(), outputs)
+        return Opened(pruned, metadata, metadata.precision, str(place), place)
 
     @classmethod
     def read_metadata_strings(cls, path: Path) -> dict[str, str]:
@@ -95,8 +76,8 @@ class ExportedTorchBackend(ExportedBackend):
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """The chosen outputs, on the backend's device."""
         with out_of_memory_explained(REDUCE_MEMORY_HINT):
-            values = dict(zip((LOGITS, COARSE), self._program(self.to_input(images).to(self.device)), strict=True))
-        return {name: values[name] for name in self._outputs}
+            values = dict(zip((LOGITS, COARSE), self.program(self.to_input(images).to(self.device)), strict=True))
+        return {name: values[name] for name in self.outputs}
 
 
 def read_verified_export(path: Path) -> tuple[bytes, ExportMetadata]:

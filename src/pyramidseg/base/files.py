@@ -1,7 +1,8 @@
-"""Writing output files: atomically, and with one-line errors."""
+"""Output files: written atomically, with one-line errors; and digests of files."""
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -91,6 +92,12 @@ def _is_held(folder: Path) -> bool:
         return False
     except OSError:
         return True
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

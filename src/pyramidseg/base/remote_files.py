@@ -40,17 +40,13 @@ def url_name(url: str) -> str:
     return url.partition("://")[2].partition("?")[0] if url.startswith("http") else url.partition("://")[2]
 
 
-def fetch(url: str, folder: Path, *, name: str = "") -> Path:
-    """Copy a remote file into a folder.
-
-    Args:
-        name: of the copy; by default the last part of the URL.
+def fetch(url: str, target: Path) -> Path:
+    """Copy a remote file to a local path, which is returned.
 
     Raises:
         DataError: it does not exist or cannot be read.
         MissingExtra: a package for its protocol is not installed.
     """
-    target = folder / (name or url_name(url).rpartition("/")[2] or "file")
     with _explained(url, DataError):
         files, path = _open(url)
         files.get_file(path, str(target))

@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     show(f"{export.parity.runtime} compared with the bundle in torch fp32:")
     show(export.parity.table())
     if export.path is None:
-        logger.warning(f"nothing was written: {'; '.join(export.findings)}")
+        logger.warning(f"nothing was written: {'; '.join(export.parity.findings())}")
         return FINDINGS
     show(f"file: {export.path}")
     show(f"report: {export.report}")

@@ -78,13 +78,13 @@ def run(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
     )
     for entry in summary.failed:
-        logger.warning(f"not predicted: {entry.error}")
+        logger.warning(f"not predicted: {entry['error']}")
     if summary.skipped:
         found = f"{count_extensions(summary.skipped)}, such as {summary.skipped[0]}"
         logger.warning(f"not predicted, as files of these types are not read: {found}")
     done = summary.images - len(summary.failed)
     if summary.images == 1 and summary.last is not None:
-        for name, share in (summary.last.shares or {}).items():
+        for name, share in summary.last.get("classes", {}).items():
             show(f"{100 * share:5.1f} %  {name}")
     if summary.tiled:
         show(f"{summary.tiled} in tiles; {SUMMARY_FILE} has their sizes")

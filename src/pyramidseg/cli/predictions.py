@@ -26,8 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the list; status 3 if it has images that could not be predicted."""
     from pyramidseg.predict.summary_file import SUMMARY_FILE, merge_predictions
 
-    counts = merge_predictions(arguments.out, model=arguments.model, parquet=arguments.parquet)
-    show(
-        f"{counts['images'] - counts['failed']} of {counts['images']} images predicted: {arguments.out}/{SUMMARY_FILE}"
-    )
-    return FINDINGS if counts["failed"] else 0
+    summary = merge_predictions(arguments.out, model=arguments.model, parquet=arguments.parquet)
+    done = summary.images - len(summary.failed)
+    show(f"{done} of {summary.images} images predicted: {arguments.out}/{SUMMARY_FILE}")
+    return FINDINGS if summary.failed else 0

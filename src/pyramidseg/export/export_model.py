@@ -9,14 +9,13 @@ from pyramidseg.backends.metadata import COARSE, INPUT_DTYPES, LOGITS, ExportMet
 from pyramidseg.backends.metadata import KIND as EXPORT
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, OutputError, WeightsError, nearest
-from pyramidseg.base.files import write_atomically, write_json
+from pyramidseg.base.files import explained_writes, temporary_folder, write_atomically, write_json
 from pyramidseg.base.output_lock import locked
 from pyramidseg.base.version import __version__
 from pyramidseg.export.graph import capture
 from pyramidseg.export.parity import Parity
 from pyramidseg.export.parity_check import check_parity
 from pyramidseg.export.samples import default_dtype, labelled_samples, synthetic_samples
-from pyramidseg.export.staging import staging
 from pyramidseg.export.targets import Format, find_format
 from pyramidseg.model.bundle import KIND
 from pyramidseg.model.segmenter import load_model
@@ -37,17 +36,12 @@ class Export:
     Attributes:
         path: the file to open; None if its predictions differ too much, so that nothing was written.
         report: the parity report next to it; None as `path`.
-        parity: the comparison with the bundle.
+        parity: the comparison with the bundle; its `findings` say why nothing was written.
     """
 
     path: Path | None
     report: Path | None
     parity: Parity
-
-    @property
-    def findings(self) -> tuple[str, ...]:
-        """Why nothing was written; empty if the file was."""
-        return self.parity.findings()
 
 
 def export_model(
@@ -102,7 +96,8 @@ def export_model(
     _refuse_emulated_bf16(target_format, precision, device)
 
     segmenter = load_model(path)
-    target = _target_path(path, target_format, precision, None if out is None else Path(out))
+    suffix = ("" if precision == "fp32" else f"-{precision}") + target_format.backend.suffix
+    target = Path(path.parent if out is None else out) / f"{path.stem}{suffix}"
     with locked(target.parent, file=target.name):
         _refuse_foreign_files(target, target_format)
         if check is None:
@@ -129,10 +124,11 @@ def export_model(
         )
         logger.info(f"{path}: to {format} {precision}, for {dtype} images of any size")
         graph = capture(segmenter, precision=target_format.graphs[precision], input_dtype=dtype, as_written=as_written)
-        file = target_format.convert(graph)
+        save = target_format.convert(graph)
 
-        with staging(target) as staged:
-            file.save(staged, metadata)
+        with explained_writes(target), temporary_folder(target) as folder:  # where files can be renamed to the target
+            staged = folder / target.name
+            save(staged, metadata)
             backend = target_format.backend(staged, device=device, outputs=(LOGITS, COARSE))
             if backend.place == "cpu" and precision in target_format.slow_on_cpu:
                 logger.info(target_format.slow_on_cpu[precision])
@@ -142,7 +138,7 @@ def export_model(
             if parity.findings():
                 return Export(None, None, parity)
             metadata = replace(metadata, parity=parity.to_dict())
-            file.save(staged, metadata)
+            save(staged, metadata)
             return Export(target, _publish(staged, target, target_format, metadata), parity)
 
 
@@ -154,11 +150,6 @@ def _publish(staged: Path, target: Path, target_format: Format, metadata: Export
     source = {"file": target.name, "source": dict(metadata.source)}
     write_json(report, {"pyramidseg": __version__, **source, "parity": metadata.parity})
     return report
-
-
-def _target_path(bundle: Path, target_format: Format, precision: str, out: Path | None) -> Path:
-    suffix = "" if precision == "fp32" else f"-{precision}"
-    return (bundle.parent if out is None else out) / f"{bundle.stem}{suffix}{target_format.suffix}"
 
 
 def _report_path(target: Path) -> Path:

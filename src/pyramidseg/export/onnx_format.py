@@ -1,7 +1,7 @@
 """ONNX: one file for ONNX Runtime and many others."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,15 +34,10 @@ SIZES = {
 """Names of the dynamic dimensions, in place of the formulas that the exporter writes."""
 
 
-class OnnxFile:
-    """A program as an ONNX model."""
-
-    def __init__(self, program: ExportedProgram) -> None:
-        self.content = to_onnx(program)
-
-    def save(self, path: Path, metadata: ExportMetadata) -> None:
-        """Write the model with its metadata."""
-        save_with_checksum(self.content, path, metadata.to_strings())
+def convert(program: ExportedProgram) -> Callable[[Path, ExportMetadata], None]:
+    """Convert a program; returns the function that writes the file."""
+    content = to_onnx(program)
+    return lambda path, metadata: save_with_checksum(content, path, metadata.to_strings())
 
 
 def save_with_checksum(content: "onnx.ModelProto", path: Path, texts: Mapping[str, str]) -> None:

@@ -8,7 +8,6 @@ Legend: B batch, K classes, H W pixels.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -96,44 +95,23 @@ class Parity:
     def to_dict(self) -> dict[str, Any]:
         """As JSON values; numbers that are not finite become None."""
         contents = {name: _finite(value) for name, value in asdict(self).items()}
-        return {
-            **contents,
-            "clear_margin": CLEAR_MARGIN,
-            "tolerance": tolerance(self.precision),
-            "passed": not self.findings(),
-        }
+        return {**contents, "clear_margin": CLEAR_MARGIN, "passed": not self.findings()}
 
     def table(self) -> str:
         """As text for a terminal."""
         before, after = self.latency_ms
-        required = tolerance(self.precision)
+        height, width = self.latency_size
+        clear = f"of {_percent(self.clear)} of them, margin {CLEAR_MARGIN} deviations"
         rows = [
-            ("same label", _percent(self.agreement), required.get("agreement", ""), f"of {self.pixels:,} pixels"),
-            (
-                "same label where clear",
-                _percent(self.clear_agreement),
-                required.get("clear_agreement", ""),
-                f"of {_percent(self.clear)} of them, margin {CLEAR_MARGIN} deviations",
-            ),
-            ("largest logit difference", f"{self.largest_difference:.2g}", "", f"deviation {self.deviation:.2g}"),
+            ("same label", _percent(self.agreement), f"of {self.pixels:,} pixels"),
+            ("same label where clear", _percent(self.clear_agreement), clear),
+            ("largest logit difference", f"{self.largest_difference:.2g}", f"deviation {self.deviation:.2g}"),
         ]
         if self.miou is not None:
-            change = f"{self.miou[1] - self.miou[0]:+.4f}"
-            rows.append(("mIoU", change, required.get("miou", ""), f"{self.miou[0]:.4f} to {self.miou[1]:.4f}"))
-        rows.append(
-            (
-                "latency",
-                f"{after:.1f} ms",
-                "",
-                f"{self.latency_against} {before:.1f} ms, {self.latency_size[0]}x{self.latency_size[1]}",
-            )
-        )
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = (
-            f"{name:<{widths[0]}}  {value:>{widths[1]}}  {needed:<{widths[2]}}  {of}".rstrip()
-            for name, value, needed, of in rows
-        )
-        return "\n".join(lines)
+            change = self.miou[1] - self.miou[0]
+            rows.append(("mIoU", f"{change:+.4f}", f"{self.miou[0]:.4f} to {self.miou[1]:.4f}"))
+        rows.append(("latency", f"{after:.1f} ms", f"{self.latency_against} {before:.1f} ms, {height}x{width}"))
+        return "\n".join(f"{name:<24}  {value:>11}  {of}" for name, value, of in rows)
 
 
 @dataclass
@@ -201,16 +179,6 @@ class Comparison:
             miou=self.miou(),
             **about,
         )
-
-
-def tolerance(precision: str) -> Mapping[str, str]:
-    """The tolerance of a file as text, by the name of the figure."""
-    if precision == "fp32":
-        return {"agreement": f"at least {LEAST_AGREEMENT:.2%}"}
-    return {
-        "clear_agreement": f"at least {LEAST_CLEAR_AGREEMENT:.1%}",
-        "miou": f"at most {LARGEST_MIOU_CHANGE} either way",
-    }
 
 
 def _margin(logits: Tensor) -> Tensor:

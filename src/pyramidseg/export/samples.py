@@ -49,14 +49,12 @@ class Samples:
         name: description.
         dtype: the key of `INPUT_DTYPES` that fits these images.
         whole: batches of whole images, or of windows that cover them, with labels if known.
-        count: number of whole images.
         crops: crops of odd sizes: single images, and a batch at the end.
     """
 
     name: str
     dtype: str
     whole: Iterator[Sample]
-    count: int
     crops: tuple[Tensor, ...]
 
     def __str__(self) -> str:
@@ -87,7 +85,6 @@ def labelled_samples(model: Segmenter, dataset: str | Path, split: str, data: Da
         name=f"{len(records)} images of {Path(opened.source).name}, split {split}{windows}",
         dtype=dtype if dtype in ("uint8", "uint16") else "float32",
         whole=_read(records, opened.masks, channels),
-        count=len(records),
         crops=_crops(torch.from_numpy(first).permute(2, 0, 1)),
     )
 
@@ -103,7 +100,6 @@ def synthetic_samples(model: Segmenter, dtype: str) -> Samples:
         name=f"{SCENES} synthetic scenes",
         dtype=dtype,
         whole=((torch.stack(half), None) for half in halves),
-        count=SCENES,
         crops=_crops(scenes[0]),
     )
 

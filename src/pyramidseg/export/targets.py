@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from torch.export import ExportedProgram
 
@@ -13,20 +13,10 @@ from pyramidseg.backends.onnx_backend import OnnxRuntimeBackend
 from pyramidseg.backends.openvino_backend import OpenVinoBackend
 from pyramidseg.backends.torch_export_backend import ExportedTorchBackend
 from pyramidseg.base.errors import ConfigError, nearest
-from pyramidseg.export.onnx_format import OnnxFile
-from pyramidseg.export.openvino_format import OpenVinoFile
-from pyramidseg.export.torch_format import TorchFile
+from pyramidseg.export import onnx_format, openvino_format, torch_format
 
 PLANNED = {"int8": "quantisation is not part of this version yet"}
 """Reason by precision that is not supported yet."""
-
-
-class ModelFile(Protocol):
-    """A graph converted to a format, which can be saved repeatedly with different metadata."""
-
-    def save(self, path: Path, metadata: ExportMetadata) -> None:
-        """Write the file, and any other files that belong to it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +24,7 @@ class Format:
     """An export format.
 
     Attributes:
-        convert: converts a captured graph.
+        convert: converts a captured graph; returns the function that writes its files with metadata.
         backend: runs the file, and so checks it.
         graphs: precision of the graph to convert, by precision of the file.
         suffixes: of all its files; the file that is opened comes last.
@@ -42,36 +32,31 @@ class Format:
         slow_on_cpu: message by precision that is fast on GPUs only.
     """
 
-    convert: Callable[[ExportedProgram], ModelFile]
+    convert: Callable[[ExportedProgram], Callable[[Path, ExportMetadata], None]]
     backend: type[ExportedBackend]
     graphs: Mapping[str, str]
     suffixes: tuple[str, ...]
     refusals: Mapping[str, str] = field(default_factory=dict)
     slow_on_cpu: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def suffix(self) -> str:
-        """Suffix of the file that is opened."""
-        return self.suffixes[-1]
-
 
 FORMATS: dict[str, Format] = {
     "onnx": Format(
-        OnnxFile,
+        onnx_format.convert,
         OnnxRuntimeBackend,
         graphs={"fp32": "fp32", "fp16": "fp16"},
         suffixes=(".onnx",),
         refusals={"bf16": "ONNX Runtime has no bf16 convolutions on CPUs; OpenVINO has (--format openvino)"},
     ),
     "openvino": Format(
-        OpenVinoFile,
+        openvino_format.convert,
         OpenVinoBackend,
         # The precision is set when the file is run, whatever the weights are stored in.
         graphs={"fp32": "fp32", "fp16": "fp32", "bf16": "fp32"},
         suffixes=(".bin", ".xml"),
     ),
     "torch": Format(
-        TorchFile,
+        lambda program: partial(torch_format.save, program),
         ExportedTorchBackend,
         graphs={"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"},
         suffixes=(".pt2",),

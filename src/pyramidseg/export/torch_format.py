@@ -11,17 +11,11 @@ from pyramidseg.backends.metadata import ExportMetadata
 from pyramidseg.backends.torch_export_backend import CHECKSUM_FILE, METADATA_FILE, archive_checksum
 
 
-class TorchFile:
-    """A program in torch's own format."""
-
-    def __init__(self, program: ExportedProgram) -> None:
-        self._program = program
-
-    def save(self, path: Path, metadata: ExportMetadata) -> None:
-        """Write the program with its metadata."""
-        texts = json.dumps(metadata.to_strings(), ensure_ascii=False)
-        torch.export.save(self._program, path, extra_files={METADATA_FILE: texts})
-        add_checksum(path)
+def save(program: ExportedProgram, path: Path, metadata: ExportMetadata) -> None:
+    """Write a program with its metadata."""
+    texts = json.dumps(metadata.to_strings(), ensure_ascii=False)
+    torch.export.save(program, path, extra_files={METADATA_FILE: texts})
+    add_checksum(path)
 
 
 def add_checksum(path: Path) -> None:

@@ -1,13 +1,13 @@
 """The folder of a prediction's outputs: on this machine, or behind a URL."""
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pyramidseg.base.files import make_folder, remove_leftovers
+from pyramidseg.base.errors import OutputError
+from pyramidseg.base.files import file_sha256, make_folder, remove_leftovers
 from pyramidseg.base.ledger import SUFFIX, Ledger
 from pyramidseg.base.output_lock import locked
 from pyramidseg.base.remote_files import fetch, is_url, list_remote, upload
@@ -29,7 +29,7 @@ class OutputFolder:
     """
 
     def __init__(self, name: str | Path, folder: Path, *, alone: bool) -> None:
-        self.name, self.folder = str(name), folder
+        self.name, self.folder = str(name).rstrip("/"), folder
         self._alone = alone
 
     def open_ledger(self) -> Ledger:
@@ -46,40 +46,46 @@ class OutputFolder:
         path = self.folder / output
         write(path)
         state = path.stat()
-        return state.st_size, str(state.st_mtime_ns), file_digest(path)
+        return state.st_size, str(state.st_mtime_ns), _digest(path)
 
-    def is_intact(self, output: str, state: FileState) -> bool:
-        """Whether a file is as it was written: size and time of change, or else its content."""
-        size, stamp, digest = state
-        path = self.folder / output
+    def state(self, output: str) -> tuple[int, str] | None:
+        """Size and time or tag of the last change of a file; None if it does not exist."""
         try:
-            found = path.stat()
-            if found.st_size != size:
-                return False
-            return str(found.st_mtime_ns) == stamp or file_digest(path) == digest
+            state = (self.folder / output).stat()
         except OSError:
-            return False
+            return None
+        return state.st_size, str(state.st_mtime_ns)
 
-    def path(self, output: str) -> str:
-        """Path or URL of a file, for messages."""
-        return f"{self.name.rstrip('/')}/{output}"
-
-    def exists(self, output: str) -> bool:
-        """Whether a file is there."""
-        return (self.folder / output).exists()
+    def local_copy(self, output: str) -> Path:
+        """The file, or a copy that lives until the next one."""
+        return self.folder / output
 
     def real_name(self, output: str) -> str:
         """A file's name to compare it with inputs: its path without links, or its URL."""
         return os.path.realpath(self.folder / output)
 
-    def is_foreign(self, output: str, *, known: bool) -> bool:
-        """Whether a file exists that may not be replaced.
+    def is_intact(self, output: str, written: FileState) -> bool:
+        """Whether a file is as it was written: size and time of change, or else its content."""
+        size, stamp, digest = written
+        found = self.state(output)
+        if found is None or found[0] != size:
+            return False
+        return found[1] == stamp or _digest(self.local_copy(output)) == digest
+
+    def refuse_foreign(self, output: str, *, known: bool = False) -> None:
+        """Refuse to replace a file that pyramidseg did not write.
 
         Args:
             known: the ledger has it, so that a file that cannot be opened is a damaged output.
+
+        Raises:
+            OutputError: names the file.
         """
-        path = self.folder / output
-        return path.exists() and not is_ours(path) and not (known and is_damaged(path))
+        if self.state(output) is None:
+            return
+        path = self.local_copy(output)
+        if not is_ours(path) and not (known and is_damaged(path)):
+            raise OutputError(f"{self.name}/{output}: exists and was not written by pyramidseg; choose another --out")
 
 
 class RemoteOutputFolder(OutputFolder):
@@ -90,43 +96,32 @@ class RemoteOutputFolder(OutputFolder):
 
     def __init__(self, url: str, folder: Path) -> None:
         super().__init__(url, folder, alone=False)
-        self._url = url.rstrip("/")
-        start = len(self._url) + 1
-        self._found = {file.url[start:]: file for file in list_remote(self._url)}
+        self._found = {file.url.removeprefix(f"{self.name}/"): file for file in list_remote(self.name)}
 
     def open_ledger(self) -> Ledger:
         ledger = self.folder / LEDGER_FOLDER
         make_folder(ledger)
         for name, file in self._found.items():
             if name.startswith(f"{LEDGER_FOLDER}/") and name.endswith(SUFFIX):
-                fetch(file.url, ledger)
-        return Ledger.open(ledger, publish=lambda part: upload(part, f"{self._url}/{LEDGER_FOLDER}/{part.name}"))
+                fetch(file.url, self.folder / name)
+        return Ledger.open(ledger, publish=lambda part: upload(part, self.real_name(f"{LEDGER_FOLDER}/{part.name}")))
 
     def write(self, output: str, write: Callable[[Path], object]) -> FileState:
         path = self.folder / output
         write(path)
-        uploaded, digest = upload(path, f"{self._url}/{output}"), file_digest(path)
+        uploaded, digest = upload(path, self.real_name(output)), _digest(path)
         path.unlink()
         return uploaded.size, uploaded.stamp, digest
 
-    def is_intact(self, output: str, state: FileState) -> bool:
+    def state(self, output: str) -> tuple[int, str] | None:
         found = self._found.get(output)
-        return found is not None and [found.size, found.stamp] == list(state[:2])
+        return None if found is None else (found.size, found.stamp)
 
-    def exists(self, output: str) -> bool:
-        return output in self._found
+    def local_copy(self, output: str) -> Path:
+        return fetch(self.real_name(output), self.folder / f"copy{Path(output).suffix}")
 
     def real_name(self, output: str) -> str:
-        return f"{self._url}/{output}"
-
-    def is_foreign(self, output: str, *, known: bool) -> bool:
-        if (found := self._found.get(output)) is None or known:
-            return False
-        copy = fetch(found.url, self.folder, name=f"existing{Path(output).suffix}")
-        try:
-            return not is_ours(copy)
-        finally:
-            copy.unlink()
+        return f"{self.name}/{output}"
 
 
 @contextmanager
@@ -148,16 +143,5 @@ def open_output_folder(out: str | Path, *, shard: str = "") -> Iterator[OutputFo
         yield OutputFolder(out, Path(out), alone=not shard)
 
 
-def file_digest(path: Path) -> str:
-    """The first half of the SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-
-
-def source_state(location: str) -> tuple[int, str]:
-    """Size and time of the last change of a local file; -1 if it does not exist."""
-    try:
-        state = Path(location).stat()
-    except OSError:
-        return -1, ""
-    return state.st_size, str(state.st_mtime_ns)
+def _digest(path: Path) -> str:
+    return file_sha256(path)[:32]

@@ -2,67 +2,31 @@
 
 import logging
 import os
+import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePath
 
 from pyramidseg.base.errors import DataError, OutputError
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import track
-from pyramidseg.base.remote_files import is_url
+from pyramidseg.base.remote_files import fetch, is_url, url_name
 from pyramidseg.images.georeference import read_georeference
-from pyramidseg.predict.fetched_sources import fetched
 from pyramidseg.predict.output_folder import FileState, OutputFolder, open_output_folder
 from pyramidseg.predict.outputs import WRITERS, output_names
 from pyramidseg.predict.pipeline import map_in_order, stage_threads
 from pyramidseg.predict.predictor import PredictionResult, Predictor
-from pyramidseg.predict.resumption import Job, RunDigests, known_outputs, parse_shard, plan_jobs
-from pyramidseg.predict.segmentation import Image, Segmentation
+from pyramidseg.predict.resumption import Job, RunDigests, parse_shard, plan_jobs
 from pyramidseg.predict.source_lists import Source
 from pyramidseg.predict.sources import find_images
-from pyramidseg.predict.summary_file import MODEL_KEY, SUMMARY_FILE, PredictionEntry, write_summary
+from pyramidseg.predict.summary_file import MODEL_KEY, SUMMARY_FILE, Entry, PredictionSummary, entry_of, write_summary
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass
-class PredictionSummary:
-    """Counts of a finished prediction; `predictions.json` has one entry per image, in the order of the sources.
-
-    Attributes:
-        images: number of images.
-        unchanged: number of images that were predicted by an earlier call, and not again.
-        tiled: number of images that were predicted in tiles.
-        failed: entries of the images that could not be predicted.
-        last: entry of the last image.
-        skipped: images, rasters and videos in the folders whose types are not read.
-    """
-
-    out: str | Path
-    images: int = 0
-    tiled: int = 0
-    failed: list[PredictionEntry] = field(default_factory=list)
-    last: PredictionEntry | None = None
-    unchanged: int = 0
-    skipped: list[Path] = field(default_factory=list)
-
-    def count(self, entries: Iterable[PredictionEntry]) -> Iterator[PredictionEntry]:
-        """Yield entries as they are, and count them."""
-        for entry in entries:
-            self.add(entry)
-            yield entry
-
-    def add(self, entry: PredictionEntry) -> None:
-        """Count an entry. Only failed ones are kept, so that memory does not grow with the folder."""
-        self.images += 1
-        self.tiled += entry.tiles is not None
-        self.last = entry
-        if entry.error is not None:
-            self.failed.append(entry)
+FETCH_THREADS = 8
 
 
 def predict_files(
@@ -127,7 +91,7 @@ def predict_files(
 
 
 def _record(
-    entries: Iterable[tuple[Job, PredictionEntry, dict[str, FileState]]],
+    entries: Iterable[tuple[Job, Entry, dict[str, FileState]]],
     ledger: Ledger,
     predictor: Predictor,
     digests: RunDigests,
@@ -143,37 +107,39 @@ def _record(
         line = {
             "key": job.source.key,
             "fingerprint": job.fingerprint,
-            **entry.to_dict(),
+            **entry,
             "size": job.size,
             "stamp": job.stamp,
-            **({} if entry.error else {"files": files}),
-            **asdict(digests),
+            **({"files": files} if files else {}),
+            **digests._asdict(),
             "seconds": round((now := time.perf_counter()) - last, 4),
         }
         last = now
-        earlier = ledger.find(job.source.key) if entry.error else None
+        earlier = None if files else ledger.find(job.source.key)
         if earlier is None or earlier | {"seconds": 0} != line | {"seconds": 0}:  # a failure that is recorded already
             ledger.append(line)
 
 
-def _recorded(images: Iterable[Source], ledger: Ledger) -> Iterator[PredictionEntry]:
+def _recorded(images: Iterable[Source], ledger: Ledger) -> Iterator[Entry]:
     """The entries of images in the ledger, in order."""
     for source in images:
         line = ledger.find(source.key)
         assert line is not None, source
-        yield PredictionEntry.from_dict(line, image=source.location)
+        yield entry_of(line, image=source.location)
 
 
 def _predict(
     predictor: Predictor, jobs: Sequence[Job], names: Sequence[str], folder: OutputFolder, *, batch_size: int
-) -> Generator[tuple[Job, PredictionEntry, dict[str, FileState]], None, None]:
+) -> Generator[tuple[Job, Entry, dict[str, FileState]], None, None]:
     """Predict and write images; yields the entry and the files of each once they are written."""
     writers = max(2, stage_threads())  # they mostly wait for the disk
+    not_fetched: dict[Path, str] = {}
     with (
-        fetched([job.source for job in jobs], ahead=2 * batch_size) as sources,
+        tempfile.TemporaryDirectory() as copies,
+        closing(_local_paths(jobs, Path(copies), not_fetched, ahead=2 * batch_size)) as paths,
         closing(
             predictor.predict_results(
-                sources.paths(),
+                paths,
                 batch_size=batch_size,
                 confidence=_needs("confidence", names),
                 probabilities=_needs("probabilities", names),
@@ -181,7 +147,7 @@ def _predict(
         ) as results,
         closing(
             map_in_order(
-                lambda item: _write(*item, names, folder),
+                lambda item: _write(*item, names, folder, not_fetched),
                 zip(results, jobs, strict=True),
                 threads=writers,
                 ahead=2 * writers,
@@ -190,39 +156,66 @@ def _predict(
             )
         ) as entries,
     ):
-        for job, entry, files in entries:
-            entry = sources.explained(entry, job.source)
-            sources.release(job.source)
-            yield job, entry, files
+        yield from entries
+
+
+def _local_paths(
+    jobs: Sequence[Job], folder: Path, not_fetched: dict[Path, str], *, ahead: int
+) -> Generator[Path, None, None]:
+    """A path for each image; those behind URLs are copied into a folder by threads, a bounded number ahead.
+
+    Args:
+        not_fetched: gets an error for each path where there is no copy.
+    """
+
+    def fetched(numbered: tuple[int, Source]) -> Path:
+        number, source = numbered
+        if not is_url(source.location):
+            return source.path
+        copy = folder / f"{number}{PurePath(url_name(source.location)).suffix}"
+        try:
+            return fetch(source.location, copy)
+        except DataError as error:
+            not_fetched[copy] = str(error)
+            return copy
+
+    sources = [job.source for job in jobs]
+    if not any(is_url(source.location) for source in sources):
+        yield from (source.path for source in sources)
+        return
+    copies = map_in_order(fetched, enumerate(sources), threads=FETCH_THREADS, ahead=FETCH_THREADS + ahead, name="fetch")
+    with closing(copies):
+        yield from copies
 
 
 def _write(
-    result: PredictionResult, job: Job, names: Sequence[str], folder: OutputFolder
-) -> tuple[Job, PredictionEntry, dict[str, FileState]]:
-    """Write the outputs of one image."""
+    result: PredictionResult, job: Job, names: Sequence[str], folder: OutputFolder, not_fetched: dict[Path, str]
+) -> tuple[Job, Entry, dict[str, FileState]]:
+    """Write the outputs of one image, and delete its copy if it is behind a URL."""
+    path, location = result.source, job.source.location
+    assert isinstance(path, Path)
     if result.error is not None:
-        return job, PredictionEntry(job.source.location, {}, error=str(result.error)), {}
-    segmentation, image = result.segmentation, result.image
-    assert segmentation is not None and image is not None
-    if _needs("georeference", names):
-        assert isinstance(result.source, (str, Path))
-        segmentation = replace(segmentation, georeference=read_georeference(Path(result.source)))
-    outputs = {name: _output_name(job.source, name) for name in names}
-    files = {}
-    for name, output in outputs.items():
-        files[name] = folder.write(output, partial(_call, WRITERS[name].write, segmentation, image))
-    height, width = segmentation.labels.shape
-    return (
-        job,
-        PredictionEntry(job.source.location, outputs, (height, width), segmentation.shares(), result.tiles),
-        files,
-    )
+        error = not_fetched.pop(path, "") or str(result.error).replace(str(path), location)
+        entry: Entry = {"image": location, "error": error}
+        files: dict[str, FileState] = {}
+    else:
+        segmentation, image = result.segmentation, result.image
+        assert segmentation is not None and image is not None
+        if _needs("georeference", names):
+            segmentation = replace(segmentation, georeference=read_georeference(path))
+        outputs = {name: _output_name(job.source, name) for name in names}
 
+        def written(name: str) -> FileState:
+            return folder.write(outputs[name], lambda path: WRITERS[name].write(path, segmentation, image))
 
-def _call(
-    write: Callable[[Path, Segmentation, Image], None], segmentation: Segmentation, image: Image, path: Path
-) -> None:
-    write(path, segmentation, image)
+        files = {name: written(name) for name in names}
+        height, width = segmentation.labels.shape
+        tiles = {} if (used := result.tiles) is None else {"tile_px": used.tile_px, "overlap_px": used.overlap_px}
+        size = {"height": height, "width": width, **tiles}
+        entry = {"image": location, "outputs": outputs, **size, "classes": segmentation.shares()}
+    if is_url(location):
+        path.unlink(missing_ok=True)
+    return job, entry, files
 
 
 def _check_names(images: Sequence[Source], names: Sequence[str]) -> None:
@@ -254,19 +247,14 @@ def _check_outputs(
     inputs: dict[str, str] = {}
     for job in jobs:
         for output in (_output_name(job.source, name) for name in names):
-            if not folder.exists(output):
+            if folder.state(output) is None:
                 continue
             inputs = inputs or {_real_name(source): source.location for source in images}
             if (replaced := inputs.get(folder.real_name(output))) is not None:
-                raise OutputError(f"{folder.path(output)}: would overwrite the input {replaced}; choose another --out")
-            if folder.is_foreign(output, known=output in known_outputs(ledger.find(job.source.key))):
-                raise OutputError(
-                    f"{folder.path(output)}: exists and was not written by pyramidseg; choose another --out"
-                )
-    if folder.is_foreign(SUMMARY_FILE, known=False):
-        raise OutputError(
-            f"{folder.path(SUMMARY_FILE)}: exists and was not written by pyramidseg; choose another --out"
-        )
+                raise OutputError(f"{folder.name}/{output}: would overwrite the input {replaced}; choose another --out")
+            known = (ledger.find(job.source.key) or {}).get("outputs", {})
+            folder.refuse_foreign(output, known=output in known.values())
+    folder.refuse_foreign(SUMMARY_FILE)
 
 
 def _check_georeferenced(jobs: Sequence[Job]) -> None:

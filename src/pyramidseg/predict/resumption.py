@@ -8,18 +8,18 @@ compared: reading a million photos would take longer than all other checks toget
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pyramidseg.backends import Backend
 from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.torch_backend import TorchBackend
 from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.files import file_sha256
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.remote_files import is_url, remote_info
 from pyramidseg.base.result_cache import digest
 from pyramidseg.model.tensor_files import CHECKSUM
-from pyramidseg.predict.output_folder import OutputFolder, file_digest, source_state
+from pyramidseg.predict.output_folder import OutputFolder
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.source_lists import Source
 from pyramidseg.predict.tta import TestTimeAugmentation
@@ -54,8 +54,7 @@ def parse_shard(text: str) -> Shard:
     return Shard(int(number), int(count))
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """An image that is to be predicted.
 
     Attributes:
@@ -82,8 +81,7 @@ class Plan(NamedTuple):
     other_model: int
 
 
-@dataclass(frozen=True)
-class RunDigests:
+class RunDigests(NamedTuple):
     """What outputs depend on besides the image; the runtime and the device are left out."""
 
     model: str
@@ -112,7 +110,7 @@ def model_digest(backend: Backend) -> str:
     identified by its attribute `digest`, if it has one, or else by its class.
     """
     if isinstance(backend, ExportedBackend):
-        return backend.metadata.source.get(CHECKSUM) or file_digest(backend.path)
+        return backend.metadata.source.get(CHECKSUM) or file_sha256(backend.path)
     if not isinstance(backend, TorchBackend):
         return str(getattr(backend, "digest", "")) or digest((type(backend).__qualname__, backend.classes.to_dict()))
     if backend.checksum is not None:
@@ -154,11 +152,6 @@ def plan_jobs(
     return Plan(jobs, unchanged, other_model)
 
 
-def known_outputs(entry: Mapping[str, Any] | None) -> set[str]:
-    """The paths of the outputs in an entry of the ledger."""
-    return set((entry or {}).get("outputs", {}).values())
-
-
 def _is_complete(entry: Mapping[str, Any], names: Sequence[str], folder: OutputFolder) -> bool:
     if entry.get("error") is not None:
         return False
@@ -167,9 +160,12 @@ def _is_complete(entry: Mapping[str, Any], names: Sequence[str], folder: OutputF
 
 
 def _state(source: Source) -> tuple[int, str]:
-    if source.remote is not None:
-        return source.remote.size, source.remote.stamp
+    """Size, and time or tag of the last change; -1 if it does not exist."""
     if is_url(source.location):
-        found = remote_info(source.location)
+        found = source.remote or remote_info(source.location)
         return (-1, "") if found is None else (found.size, found.stamp)
-    return source_state(source.location)
+    try:
+        state = source.path.stat()
+    except OSError:
+        return -1, ""
+    return state.st_size, str(state.st_mtime_ns)

@@ -3,78 +3,74 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pyramidseg.base.errors import ConfigError, DataError, MissingExtra, OutputError
+from pyramidseg.base.errors import ConfigError, DataError, MissingExtra
 from pyramidseg.base.files import write_atomically
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.remote_files import is_url
 from pyramidseg.base.version import __version__
 from pyramidseg.predict.output_folder import LEDGER_FOLDER, OutputFolder, open_output_folder
-from pyramidseg.predict.tiling import Tiles
 
 SUMMARY_FILE, PARQUET_FILE = "predictions.json", "predictions.parquet"
 
 MODEL_KEY = "//model/"
 """Beginning of the keys of entries that hold the class names of a model, by its digest; no image has such a name."""
 
+Entry = dict[str, Any]
+"""An image in `predictions.json`: `image` (path or URL) and `error`; or `image`, `outputs` (path of each in the folder,
+by the name of its writer), `height`, `width`, `classes` (share of the pixels by name), and `tile_px` and `overlap_px`
+if it was predicted in tiles."""
+
+_ENTRY_FIELDS = ("outputs", "height", "width", "tile_px", "overlap_px", "classes", "error")
 _PARQUET_ROWS = 2**14
 
 
-@dataclass(frozen=True)
-class PredictionEntry:
-    """An image's entry in `predictions.json`.
+@dataclass
+class PredictionSummary:
+    """Counts of a prediction; `predictions.json` has one entry per image, in the order of the sources.
 
     Attributes:
-        image: path, or URL.
-        outputs: path of each output by the name of its writer, relative to the output folder; empty with an error.
-        size: height and width of the image.
-        shares: share of the pixels by class name, largest first.
-        tiles: how the image was divided; None if it was predicted whole.
-        error: why the image could not be predicted.
+        images: number of images.
+        tiled: number of images that were predicted in tiles.
+        failed: entries of the images that could not be predicted.
+        last: entry of the last image.
+        unchanged: number of images that were predicted by an earlier call, and not again.
+        skipped: images, rasters and videos in the folders whose types are not read.
     """
 
-    image: Path | str
-    outputs: Mapping[str, str]
-    size: tuple[int, int] | None = None
-    shares: Mapping[str, float] | None = None
-    tiles: Tiles | None = None
-    error: str | None = None
+    out: str | Path
+    images: int = 0
+    tiled: int = 0
+    failed: list[Entry] = field(default_factory=list)
+    last: Entry | None = None
+    unchanged: int = 0
+    skipped: list[Path] = field(default_factory=list)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The entry as in the file."""
-        if self.error is not None or self.size is None or self.shares is None:
-            return {"image": str(self.image), "error": self.error}
-        height, width = self.size
-        tiles = {"tile_px": self.tiles.tile_px, "overlap_px": self.tiles.overlap_px} if self.tiles else {}
-        return {
-            "image": str(self.image),
-            "outputs": dict(self.outputs),
-            "height": height,
-            "width": width,
-            **tiles,
-            "classes": dict(self.shares),
-        }
-
-    @classmethod
-    def from_dict(cls, line: Mapping[str, Any], *, image: str | None = None) -> "PredictionEntry":
-        """The entry of a line of the ledger, which has more fields.
-
-        Args:
-            image: its present path or URL; by default that of the line.
-        """
-        location = line["image"] if image is None else image
-        place = location if is_url(location) else Path(location)
-        if line.get("error") is not None:
-            return cls(place, {}, error=line["error"])
-        tiles = Tiles(line["tile_px"], line["overlap_px"]) if "tile_px" in line else None
-        return cls(place, line["outputs"], (line["height"], line["width"]), line["classes"], tiles)
+    def count(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Yield entries as they are, and count them; only failed ones are kept."""
+        for entry in entries:
+            self.images += 1
+            self.tiled += "tile_px" in entry
+            self.last = entry
+            if "error" in entry:
+                self.failed.append(entry)
+            yield entry
 
 
-def write_summary(folder: OutputFolder, classes: Sequence[str], entries: Iterable[PredictionEntry]) -> None:
+def entry_of(line: Mapping[str, Any], *, image: str = "") -> Entry:
+    """The entry of a line of the ledger, which has more fields.
+
+    Args:
+        image: its present path or URL; by default that of the line.
+    """
+    return {"image": image or line["image"], **{name: line[name] for name in _ENTRY_FIELDS if name in line}}
+
+
+def write_summary(folder: OutputFolder, classes: Sequence[str], entries: Iterable[Entry]) -> None:
     """Write `predictions.json`, one line for each entry as it comes."""
 
     def write(part: Path) -> None:
@@ -82,21 +78,18 @@ def write_summary(folder: OutputFolder, classes: Sequence[str], entries: Iterabl
             head = json.dumps({"pyramidseg": __version__, "classes": list(classes)}, ensure_ascii=False)
             file.write(head.removesuffix("}") + ', "images": [')
             for number, entry in enumerate(entries):
-                file.write((",\n" if number else "\n") + _to_json(entry.to_dict()))
+                file.write((",\n" if number else "\n") + _to_json(entry))
             file.write("\n]}\n")
 
     folder.write(SUMMARY_FILE, lambda path: write_atomically(path, write))
 
 
-def merge_predictions(out: str | Path, *, model: str = "", parquet: bool = False) -> Counter[str]:
+def merge_predictions(out: str | Path, *, model: str = "", parquet: bool = False) -> PredictionSummary:
     """Write `predictions.json` of all images in the ledger of an output folder, in the order of their relative names.
 
     Args:
         model: beginning of a model's digest; the images of other models are left out.
         parquet: also write `predictions.parquet`, with a row for each image.
-
-    Returns:
-        The number of images, as `images`, and of those that could not be predicted, as `failed`.
 
     Raises:
         DataError: there is no ledger, or it has images of several models and `model` does not choose one.
@@ -105,30 +98,22 @@ def merge_predictions(out: str | Path, *, model: str = "", parquet: bool = False
     """
     if not is_url(out) and not (Path(out) / LEDGER_FOLDER).is_dir():
         raise DataError(f"{out}: holds no ledger of predictions; give the folder that was the --out of predict")
-    counts: Counter[str] = Counter()
+    summary = PredictionSummary(out)
     with open_output_folder(out) as folder, folder.open_ledger() as ledger:
         folder.remove_leftovers()
-        if folder.is_foreign(SUMMARY_FILE, known=False):
-            raise OutputError(f"{out}: holds a {SUMMARY_FILE} that was not written by pyramidseg; move it away")
+        folder.refuse_foreign(SUMMARY_FILE)
         chosen = _choose_model(ledger, model, str(out))
         classes = (ledger.find(MODEL_KEY + chosen) or {}).get("classes", [])
-
-        def counted() -> Iterator[PredictionEntry]:
-            for entry in _entries(ledger, chosen):
-                counts["images"] += 1
-                counts["failed"] += entry.error is not None
-                yield entry
-
-        write_summary(folder, classes, counted())
+        write_summary(folder, classes, summary.count(_entries(ledger, chosen)))
         if parquet:
             folder.write(PARQUET_FILE, lambda path: _write_parquet(path, _entries(ledger, chosen)))
-    return counts
+    return summary
 
 
-def _entries(ledger: Ledger, model: str) -> Iterator[PredictionEntry]:
+def _entries(ledger: Ledger, model: str) -> Iterator[Entry]:
     for line in ledger.entries():
-        if line.get("model") == model and not line["key"].startswith(MODEL_KEY):
-            yield PredictionEntry.from_dict(line)
+        if line.get("model") == model:
+            yield entry_of(line)
 
 
 def _choose_model(ledger: Ledger, wanted: str, out: str) -> str:
@@ -138,7 +123,7 @@ def _choose_model(ledger: Ledger, wanted: str, out: str) -> str:
         DataError: the ledger is empty.
         ConfigError: it has several models, and `wanted` does not choose one of them.
     """
-    counts = Counter(str(line.get("model")) for line in ledger.entries() if not line["key"].startswith(MODEL_KEY))
+    counts = Counter(str(line["model"]) for line in ledger.entries() if "model" in line)
     if not counts:
         raise DataError(f"{out}: its ledger has no images")
     chosen = [name for name in counts if name.startswith(wanted)]
@@ -154,7 +139,7 @@ def _choose_model(ledger: Ledger, wanted: str, out: str) -> str:
     )
 
 
-def _write_parquet(path: Path, entries: Iterator[PredictionEntry]) -> None:
+def _write_parquet(path: Path, entries: Iterator[Entry]) -> None:
     """A row for each entry, with the fields of `predictions.json`; some thousand rows at a time.
 
     Raises:
@@ -172,7 +157,7 @@ def _write_parquet(path: Path, entries: Iterator[PredictionEntry]) -> None:
 
     def write(part: Path) -> None:
         with parquet.ParquetWriter(part, schema) as file:
-            while rows := [entry.to_dict() for entry in islice(entries, _PARQUET_ROWS)]:
+            while rows := list(islice(entries, _PARQUET_ROWS)):
                 for row in rows:
                     row |= {name: list(row[name].items()) for name in ("outputs", "classes") if name in row}
                 file.write_table(pa.Table.from_pylist(rows, schema=schema))

@@ -76,7 +76,7 @@ class TemporaryExports:
                 export = export_model(self._bundle, format=backend.format, out=self._folder)
             if export.path is None:
                 raise ConfigError(
-                    f"backend={backend.name}: the export differs from the bundle: {'; '.join(export.findings)}"
+                    f"backend={backend.name}: the export differs from the bundle: {'; '.join(export.parity.findings())}"
                 )
             self._done[backend.format] = export.path
         return self._done[backend.format]

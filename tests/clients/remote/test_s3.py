@@ -82,7 +82,8 @@ def test_shards_and_parquet(files, tmp_path):
     client.pipe(f"{bucket}/in/bad.png", b"no image")
     done = [predict(f"{bucket}/in", f"{bucket}/out", shard=f"{number}/3")[0] for number in (1, 2, 3)]
     assert sum(done) == 3
-    assert merge_predictions(f"{bucket}/out", parquet=True) == {"images": 4, "failed": 1}
+    summary = merge_predictions(f"{bucket}/out", parquet=True)
+    assert (summary.images, len(summary.failed)) == (4, 1)
     client.get(f"{bucket}/out/predictions.parquet", str(tmp_path / "p.parquet"))
     rows = parquet.read_table(tmp_path / "p.parquet").to_pylist()
     entries = json.loads(client.cat(f"{bucket}/out/predictions.json"))["images"]
