@@ -130,7 +130,7 @@ def test_batches_are_bounded_in_pixels(records, monkeypatch):
 
 
 def test_large_images_are_not_decoded_far_ahead(records, monkeypatch):
-    monkeypatch.setattr("pyramidseg.predict.pipeline.AHEAD_PIXELS", 1)
+    monkeypatch.setattr("pyramidseg.base.parallel.AHEAD_PIXELS", 1)
     read = []
 
     class Watched(ClassMasks):

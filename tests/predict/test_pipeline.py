@@ -3,8 +3,9 @@ import time
 
 import pytest
 
+from pyramidseg.base.parallel import map_in_order
 from pyramidseg.predict import pipeline
-from pyramidseg.predict.pipeline import batch_by_key, map_in_order, restore_order
+from pyramidseg.predict.pipeline import batch_by_key, restore_order
 
 
 def squares(items, **options):

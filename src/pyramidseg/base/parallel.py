@@ -14,6 +14,9 @@ from pyramidseg.base.machine import available_processors
 T = TypeVar("T")
 R = TypeVar("R")
 
+AHEAD_PIXELS = 2**22
+"""Most pixels that wait for the next stage of a pipeline; a single item may have more."""
+
 
 @contextmanager
 def thread_pool(number: int, *, name: str = "") -> Iterator[ThreadPoolExecutor]:
@@ -40,19 +43,40 @@ def _is_alive(native_id: int) -> bool:
     return Path(f"/proc/self/task/{native_id}").exists()
 
 
+def map_in_order(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    threads: int,
+    ahead: int,
+    pixels: Callable[[T], int] = lambda item: 0,
+    name: str = "",
+) -> Generator[R, None, None]:
+    """Apply a function to every item in threads; yields the results in the order of the items.
+
+    At most `ahead` items, or `AHEAD_PIXELS` by the `pixels` of each, are in progress or waiting at any time. At least
+    one always may be, so that work goes on while the caller uses the result before it.
+    """
+    waiting: deque[tuple[Future[R], int]] = deque()
+    waiting_pixels = 0
+    with thread_pool(threads, name=name) as pool:
+        for item in items:
+            size = pixels(item)
+            while len(waiting) > 1 and (len(waiting) >= ahead or waiting_pixels + size > AHEAD_PIXELS):
+                future, released = waiting.popleft()
+                waiting_pixels -= released
+                yield future.result()
+                del future  # or the result would stay alive while the next item is awaited
+            waiting.append((pool.submit(function, item), size))
+            waiting_pixels += size
+            del item
+        while waiting:
+            yield waiting.popleft()[0].result()
+
+
 def map_in_threads(
     work: Callable[[T], R], items: Iterable[T], *, workers: int | None = None
 ) -> Generator[R, None, None]:
-    """Yield `work(item)` of every item, in order, computed by threads: decoding images releases the interpreter's lock.
-
-    At most four results for each thread are kept waiting. The first exception ends it.
-    """
+    """`map_in_order` by some threads, four results for each ahead: decoding images releases the interpreter's lock."""
     workers = workers or min(8, available_processors())
-    waiting: deque[Future[R]] = deque()
-    with thread_pool(workers) as pool:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > 4 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return map_in_order(work, items, threads=workers, ahead=4 * workers)

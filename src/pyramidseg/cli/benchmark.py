@@ -1,6 +1,7 @@
 """pyramidseg benchmark: how fast a model predicts on this machine."""
 
 import argparse
+from pathlib import Path
 
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import comma_list, image_size
@@ -32,8 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print the table."""
-    from pathlib import Path
-
     from pyramidseg.studies.benchmark_model import RESULTS, benchmark_model
 
     result = benchmark_model(

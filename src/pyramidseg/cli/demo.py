@@ -1,13 +1,13 @@
 """pyramidseg demo: draw scenes, train on them, evaluate, predict and report, in one command."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyramidseg.base.errors import ConfigError, OutputError
 from pyramidseg.base.text import show
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pyramidseg.base.config import Config
 
 HELP = "draw street scenes, train on them, evaluate, predict and report"
@@ -41,9 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw scenes, train, evaluate and predict."""
-    from pathlib import Path
-
-    from pyramidseg.base.errors import ConfigError
     from pyramidseg.base.output_lock import locked
     from pyramidseg.base.overrides import load_config
 
@@ -56,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run(out: "Path", config: "Config", *, scenes: int, overwrite: bool) -> None:
+def _run(out: Path, config: "Config", *, scenes: int, overwrite: bool) -> None:
     from pyramidseg.demo.scenes import write_scenes
     from pyramidseg.predict.predict_files import predict_files
     from pyramidseg.predict.predictor import Predictor
@@ -78,13 +75,12 @@ next      pyramidseg predict {run.best} YOUR_IMAGES --out predictions"""
     )
 
 
-def delete_earlier_demo(out: "Path", *, overwrite: bool) -> None:
+def delete_earlier_demo(out: Path, *, overwrite: bool) -> None:
     """Delete the files of an earlier demo if `overwrite` is set; refuse any other existing folder.
 
     A demo is recognized by the first file that it writes, which is deleted last, so that an interrupted demo and an
     interrupted deletion can both be repeated.
     """
-    from pyramidseg.base.errors import OutputError
     from pyramidseg.base.output_lock import is_lock
 
     marker = out / "scenes" / "dataset.yaml"
@@ -104,7 +100,7 @@ def delete_earlier_demo(out: "Path", *, overwrite: bool) -> None:
     marker.unlink()
 
 
-def write_new_scenes(folder: "Path", *, first: int) -> "Path":
+def write_new_scenes(folder: Path, *, first: int) -> Path:
     """Draw scenes that training has not seen, at twice the size."""
     from pyramidseg.base.files import make_folder
     from pyramidseg.demo.scenes import draw_scene, write_picture

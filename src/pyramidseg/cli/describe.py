@@ -1,14 +1,14 @@
 """pyramidseg describe: the structure of a model, level by level."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyramidseg.base.errors import ConfigError, OutputError
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import image_size
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pyramidseg.model.segmenter import Segmenter
 
 HELP = "print levels, shapes, parameters and GMAC of a bundle or an encoder"
@@ -31,9 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table, and draw the pyramid if --image is given."""
-    from pathlib import Path
-
-    from pyramidseg.base.errors import ConfigError, OutputError
     from pyramidseg.base.files import write_bytes
     from pyramidseg.images.decode import read_image
     from pyramidseg.model.cost import describe_cost
@@ -66,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def open_bundle(path: "Path") -> "Segmenter":
+def open_bundle(path: Path) -> "Segmenter":
     """Load a bundle and print what it says about itself."""
     from pyramidseg.model.bundle import read_bundle
     from pyramidseg.model.segmenter import Segmenter

@@ -1,6 +1,7 @@
 """pyramidseg evaluate: scores of a model on a labelled split."""
 
 import argparse
+from pathlib import Path
 
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import add_prediction_options, add_reading_settings
@@ -22,8 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Score, print the table, and write the files if --out is given."""
-    from pathlib import Path
-
     from pyramidseg.evaluation.score_tables import format_scores
     from pyramidseg.evaluation.scoring import evaluate
     from pyramidseg.formats.dataset_yaml import reading_config

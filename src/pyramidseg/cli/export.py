@@ -4,13 +4,11 @@ import argparse
 import logging
 
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import add_as_written, add_reading_settings
+from pyramidseg.cli.flags import FINDINGS, add_as_written, add_reading_settings
 
 logger = logging.getLogger(__name__)
 
 HELP = "convert a bundle for ONNX Runtime, OpenVINO or torch.export, if the predictions agree"
-
-FINDINGS = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from pyramidseg.predict.tile_planner import TilePx
 
 
+FINDINGS = 3
+"""Exit status of a command that is done, with findings."""
+
+
 class Parser(argparse.ArgumentParser):
     """Argument parser whose errors are `ConfigError`s and whose help shows defaults."""
 

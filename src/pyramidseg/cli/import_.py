@@ -1,7 +1,9 @@
 """pyramidseg import: convert a checkpoint of another library to a bundle."""
 
 import argparse
+from pathlib import Path
 
+from pyramidseg.base.errors import ConfigError, OutputError
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import comma_list, comma_numbers
 
@@ -56,9 +58,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Import, report what was found and assumed, and write the bundle."""
-    from pathlib import Path
-
-    from pyramidseg.base.errors import ConfigError, OutputError
     from pyramidseg.base.output_lock import locked
     from pyramidseg.model.imports import import_checkpoint
     from pyramidseg.model.imports.foreign_checkpoint import ImportOptions

@@ -1,10 +1,11 @@
 """pyramidseg inspect: all defects of a dataset, its statistics, and a proposed dataset.yaml."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import add_reading_settings
+from pyramidseg.cli.flags import FINDINGS, add_reading_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from pyramidseg.inspection.inspect_dataset import Inspection
 
 HELP = "find all defects of a dataset: write a report and a proposed dataset.yaml to DIR"
-
-FINDINGS = 3
 
 SHOWN = 10
 """Printed defects of one kind."""
@@ -29,8 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Inspect a dataset; status 3 if it has defects."""
-    from pathlib import Path
-
     from pyramidseg.base.output_lock import locked
     from pyramidseg.formats.dataset_yaml import reading_config
     from pyramidseg.inspection.inspect_dataset import inspect_dataset

@@ -5,13 +5,11 @@ import logging
 import shlex
 
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import add_prediction_options, comma_list
+from pyramidseg.cli.flags import FINDINGS, add_prediction_options, comma_list
 
 logger = logging.getLogger(__name__)
 
 HELP = "segment images: write a label map for each to DIR"
-
-FINDINGS = 3
 
 OUTPUTS = ("mask", "overlay", "color", "confidence", "probabilities", "geotiff")
 

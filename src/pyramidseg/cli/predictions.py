@@ -3,10 +3,9 @@
 import argparse
 
 from pyramidseg.base.text import show
+from pyramidseg.cli.flags import FINDINGS
 
 HELP = "list what predict wrote into DIR, also by several processes: predictions.json, Parquet"
-
-FINDINGS = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,7 @@
 """pyramidseg pretrain: an encoder with its fully connected layer, from folders of images by class."""
 
 import argparse
+from pathlib import Path
 
 from pyramidseg.cli.flags import SETTING_OPTIONS, SettingOption, add_run_options, add_setting_options, given_settings
 
@@ -25,8 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train a classifier."""
-    from pathlib import Path
-
     from pyramidseg.base.overrides import load_config
     from pyramidseg.pretrain.classification_task import prepare_classification
     from pyramidseg.training.loop import fit

@@ -1,7 +1,9 @@
 """pyramidseg train: from a dataset to a run folder."""
 
 import argparse
+from pathlib import Path
 
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import SETTING_OPTIONS, add_run_options, add_setting_options, given_settings
 
@@ -26,9 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, or only check."""
-    from pathlib import Path
-
-    from pyramidseg.base.errors import ConfigError
     from pyramidseg.base.output_lock import locked
     from pyramidseg.base.overrides import load_config
     from pyramidseg.training.loop import plan_segmentation, run_inputs, train_segmentation

@@ -4,9 +4,7 @@ Each stage is a generator: asking it for the next result also feeds it the next 
 result would have been yielded, and closing the last stage ends all of them, without leaving a thread behind.
 """
 
-from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
-from concurrent.futures import Future
 from contextlib import closing
 from operator import itemgetter
 from typing import TypeVar
@@ -14,16 +12,13 @@ from typing import TypeVar
 import torch
 
 from pyramidseg.base.machine import available_processors
-from pyramidseg.base.parallel import thread_pool
+from pyramidseg.base.parallel import map_in_order
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 BATCH_PIXELS = 2**21
 """Most pixels in a batch, unless a single image has more; bounds the memory of a batch."""
-
-AHEAD_PIXELS = 2 * BATCH_PIXELS
-"""Most pixels that wait between two stages; a single item may have more."""
 
 WINDOW_BATCHES = 4
 """How many batches apart the members of a batch may be in the input."""
@@ -40,37 +35,6 @@ def use_available_processors() -> None:
 def stage_threads() -> int:
     """Number of threads of a stage: half of the processors, as the model needs them too, and at most 8."""
     return max(1, min(8, available_processors() // 2))
-
-
-def map_in_order(
-    function: Callable[[T], R],
-    items: Iterable[T],
-    *,
-    threads: int,
-    ahead: int,
-    pixels: Callable[[T], int] = lambda item: 0,
-    name: str,
-) -> Generator[R, None, None]:
-    """Apply a function to every item in threads; yields the results in the order of the items.
-
-    At most `ahead` items, or `AHEAD_PIXELS` by the `pixels` of each, are in progress or waiting at any time. At least
-    one always may be, so that work goes on while the caller uses the result before it.
-    """
-    waiting: deque[tuple[Future[R], int]] = deque()
-    waiting_pixels = 0
-    with thread_pool(threads, name=name) as pool:
-        for item in items:
-            size = pixels(item)
-            while len(waiting) > 1 and (len(waiting) >= ahead or waiting_pixels + size > AHEAD_PIXELS):
-                future, released = waiting.popleft()
-                waiting_pixels -= released
-                yield future.result()
-                del future  # or the result would stay alive while the next item is awaited
-            waiting.append((pool.submit(function, item), size))
-            waiting_pixels += size
-            del item
-        while waiting:
-            yield waiting.popleft()[0].result()
 
 
 def decode_ahead(

@@ -13,11 +13,12 @@ from pathlib import Path, PurePath
 from pyramidseg.base.errors import DataError, OutputError
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import track
+from pyramidseg.base.parallel import map_in_order
 from pyramidseg.base.remote_files import fetch, is_url, url_name
 from pyramidseg.images.georeference import read_georeference
 from pyramidseg.predict.output_folder import FileState, OutputFolder, open_output_folder
 from pyramidseg.predict.outputs import WRITERS, output_names
-from pyramidseg.predict.pipeline import map_in_order, stage_threads
+from pyramidseg.predict.pipeline import stage_threads
 from pyramidseg.predict.predictor import PredictionResult, Predictor
 from pyramidseg.predict.resumption import Job, RunDigests, parse_shard, plan_jobs
 from pyramidseg.predict.source_lists import Source

@@ -18,10 +18,11 @@ from pyramidseg.backends import Backend, ModelBackend, RunPrecision, make_backen
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT
 from pyramidseg.base.device import out_of_memory_explained
 from pyramidseg.base.errors import ConfigError, DataError, MissingExtra, OutOfMemory
+from pyramidseg.base.parallel import map_in_order
 from pyramidseg.images.value_range import RangeCheck
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.input_images import ImageLike, image_name, load_image, pixels_of_source
-from pyramidseg.predict.pipeline import batch_by_key, decode_ahead, map_in_order, restore_order, stage_threads
+from pyramidseg.predict.pipeline import batch_by_key, decode_ahead, restore_order, stage_threads
 from pyramidseg.predict.segmentation import (
     Image,
     OutputOptions,

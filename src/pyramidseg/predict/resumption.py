@@ -22,7 +22,7 @@ from pyramidseg.model.tensor_files import CHECKSUM
 from pyramidseg.predict.output_folder import OutputFolder
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.source_lists import Source
-from pyramidseg.predict.tta import TestTimeAugmentation
+from pyramidseg.predict.tta import SCALES, TestTimeAugmentation
 
 
 class Shard(NamedTuple):
@@ -92,7 +92,7 @@ class RunDigests(NamedTuple):
         """The digests of a predictor."""
         backend, tta = predictor.backend, ""
         if isinstance(backend, TestTimeAugmentation):
-            tta, backend = f"{backend.scales} {backend.flip}", backend.backend
+            tta, backend = f"{SCALES} True", backend.backend
         planner, precision = predictor.tile_planner, getattr(backend, "precision", "")
         settings = (tta, str(planner.tile_px), planner.overlap_px, precision)
         return cls(model_digest(backend)[:32], digest(settings)[:32])

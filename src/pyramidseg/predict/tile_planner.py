@@ -16,7 +16,7 @@ from pyramidseg.base.errors import ConfigError, OutOfMemory
 from pyramidseg.base.machine import free_bytes
 from pyramidseg.predict.receptive_field import meta_model, receptive_field_px
 from pyramidseg.predict.tiling import GRID_PX, SMALLEST_TILE_PX, Tiles, check_side, round_up
-from pyramidseg.predict.tta import TestTimeAugmentation
+from pyramidseg.predict.tta import SCALES, TestTimeAugmentation
 
 TilePx = int | Literal["auto", "whole"]
 
@@ -113,7 +113,7 @@ class TilePlanner:
         if isinstance(self._network, ModelBackend):
             needed = bytes_per_pixel(self._network.settings, classes)
         if isinstance(self._backend, TestTimeAugmentation):
-            largest = max(self._backend.scales) ** 2
+            largest = max(SCALES) ** 2
             # Two maps of full-size logits of the largest view, and four of the image's own size.
             needed = largest * needed + (2 * largest + 4) * FLOAT_BYTES * classes
         return needed

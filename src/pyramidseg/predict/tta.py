@@ -1,31 +1,26 @@
 """Test-time augmentation: the mean prediction over an image and its mirror image at several scales."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pyramidseg.backends import Backend, LogitGeometry
-from pyramidseg.base.errors import ConfigError
+
+SCALES = (0.75, 1.0, 1.25)
 
 
 class TestTimeAugmentation:
     """A `Backend` that averages the probabilities of another one over scales and horizontal flips.
 
     Its logits are the logarithms of those probabilities, at the size of the input.
-
-    Raises:
-        ConfigError: no scales, or a scale that is not between 0.1 and 10.
     """
 
-    def __init__(self, backend: Backend, *, scales: Sequence[float] = (0.75, 1.0, 1.25), flip: bool = True) -> None:
-        if not scales or not all(0.1 <= scale <= 10 for scale in scales):
-            raise ConfigError(f"scales {tuple(scales)}: one or more factors between 0.1 and 10 are needed")
+    def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.scales = tuple(scales)
-        self.flip = flip
         self.name = f"{backend.name} with test-time augmentation"
         self.classes = backend.classes
         self.in_channels = backend.in_channels
@@ -38,27 +33,21 @@ class TestTimeAugmentation:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to log probabilities (B, K, H, W) float32."""
-        views = self._log_probabilities(images)
-        total = next(views)
-        count = 1
-        for view in views:
-            # Summed as logarithms: float32 probabilities of confident models underflow to 0, whose logarithm is -inf.
-            total = torch.logaddexp(total, view)
-            count += 1
-        return total - math.log(count)
+        # Summed as logarithms: float32 probabilities of confident models underflow to 0, whose logarithm is -inf.
+        total = reduce(torch.logaddexp, self._log_probabilities(images))
+        return total - math.log(2 * len(SCALES))
 
     def _log_probabilities(self, images: Tensor) -> Iterator[Tensor]:
         """Log probabilities of each view, resized and flipped back to the input."""
         height, width = images.shape[-2:]
-        for scale in self.scales:
+        for scale in SCALES:
             view = resize_images(images, max(1, round(height * scale)), max(1, round(width * scale)))
             yield F.log_softmax(_resize(self.backend(view), height, width), dim=1)
-            if self.flip:
-                mirrored = self.backend(view.flip(-1)).flip(-1)
-                yield F.log_softmax(_resize(mirrored, height, width), dim=1)
+            mirrored = self.backend(view.flip(-1)).flip(-1)
+            yield F.log_softmax(_resize(mirrored, height, width), dim=1)
 
     def __str__(self) -> str:
-        return f"{self.backend}, scales {', '.join(map(str, self.scales))}{' and flipped' if self.flip else ''}"
+        return f"{self.backend}, scales {', '.join(map(str, SCALES))} and flipped"
 
 
 def resize_images(images: Tensor, height: int, width: int) -> Tensor:
