@@ -150,12 +150,7 @@ def _with_fallback(
 
 
 def _find_export(bundle: Path, backend: type[ExportedBackend]) -> Path:
-    """The export of a bundle for a runtime that was named.
-
-    Raises:
-        ConfigError: there is no export next to the bundle.
-        WeightsError: it was not made from this bundle.
-    """
+    """The export of a bundle for a runtime that was named."""
     file = bundle.with_suffix(backend.suffix)
     command = f"pyramidseg export {bundle} --format {backend.format}"
     if not file.is_file():

@@ -9,7 +9,7 @@ from torch import Tensor
 from pyramidseg.backends.exported_backend import ExportedBackend, Opened, OutputNames, check_file, damaged_file
 from pyramidseg.backends.metadata import CHECKSUM, INPUT, ExportMetadata, file_checksum
 from pyramidseg.backends.protocol import RunPrecision
-from pyramidseg.base.errors import DeviceError, MissingExtra
+from pyramidseg.base.errors import DeviceError, import_extra
 
 if TYPE_CHECKING:
     import onnx
@@ -96,11 +96,9 @@ def read_onnx(path: Path) -> tuple["onnx.ModelProto", bytes]:
         WeightsError: no such file, or unreadable.
     """
     check_file(path, ".onnx")
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError
-    except ImportError:
-        raise MissingExtra("onnx", extra="onnx", purpose="reading ONNX files") from None
+    onnx = import_extra("onnx", extra="onnx", purpose="reading ONNX files")
+    from google.protobuf.message import DecodeError
+
     try:
         stored = path.read_bytes()
         content = onnx.load_model_from_string(stored)
@@ -150,8 +148,4 @@ def _choose_provider(device: str, available: list[str]) -> tuple[str, dict[str, 
 
 
 def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingExtra("onnxruntime", extra="onnx", purpose="backend=onnxruntime") from None
-    return onnxruntime
+    return import_extra("onnxruntime", extra="onnx", purpose="backend=onnxruntime")

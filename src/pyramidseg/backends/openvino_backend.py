@@ -11,7 +11,7 @@ from torch import Tensor
 from pyramidseg.backends.exported_backend import ExportedBackend, Opened, OutputNames, check_file, damaged_file
 from pyramidseg.backends.metadata import CHECKSUM, ExportMetadata, file_checksum
 from pyramidseg.backends.protocol import RunPrecision
-from pyramidseg.base.errors import DeviceError, MissingExtra, WeightsError
+from pyramidseg.base.errors import DeviceError, WeightsError, import_extra
 from pyramidseg.base.files import file_sha256
 
 WEIGHTS_CHECKSUM = "weights_sha256"
@@ -42,7 +42,7 @@ class OpenVinoBackend(ExportedBackend):
     @classmethod
     def open(cls, path: Path, device: str, precision: RunPrecision, outputs: OutputNames) -> Opened:
         """A program for the device."""
-        openvino = import_openvino("backend=openvino")
+        openvino = import_openvino()
         metadata = cls.read_metadata(path)
         _check_weights(path, cls.read_metadata_strings(path))
         core = shared_core()
@@ -80,13 +80,12 @@ class OpenVinoBackend(ExportedBackend):
     @classmethod
     def check_device(cls, device: str | torch.device) -> None:
         """Check that OpenVINO has a device on this machine."""
-        import_openvino("backend=openvino")
         _device(str(device), shared_core().available_devices)
 
     @classmethod
     def computed_precision(cls, precision: str, device: str) -> str:
         """The precision that OpenVINO uses on this machine if given this one, found with a model of one operation."""
-        openvino = import_openvino("backend=openvino")
+        openvino = import_openvino()
         core = shared_core()
         place = _device(device, core.available_devices)
         values = openvino.opset8.parameter([1], openvino.Type.f32)
@@ -128,30 +127,20 @@ def metadata_strings(content: bytes, path: Path) -> dict[str, str]:
     return {} if stored is None else {entry.tag: entry.get("value", "") for entry in stored}
 
 
-def import_openvino(purpose: str) -> Any:
-    """The library.
-
-    Raises:
-        MissingExtra: it is not installed.
-    """
-    try:
-        import openvino
-    except ImportError:
-        raise MissingExtra("openvino", extra="openvino", purpose=purpose) from None
-    return openvino
+def import_openvino(purpose: str = "backend=openvino") -> Any:
+    """The library, if it is installed."""
+    return import_extra("openvino", extra="openvino", purpose=purpose)
 
 
 @functools.cache
 def shared_core() -> Any:
-    """The only `Core` of this process; OpenVINO must be installed.
+    """The only `Core` of this process.
 
     A Core loads the CPU plugin, which installs an alternate signal stack for the thread, and restores the previous one
     when it is destroyed. If two Cores are destroyed in the order of their creation, the second restores the freed stack
     of the first, and the next handled signal (Ctrl-C, or SIGCHLD of a DataLoader's workers) ends in SIGSEGV.
     """
-    import openvino
-
-    return openvino.Core()
+    return import_openvino().Core()
 
 
 def _check_weights(path: Path, strings: dict[str, str]) -> None:

@@ -15,7 +15,9 @@ ends with a traceback and status 1.
 """
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from typing import Any
 
 
 class PyramidSegError(Exception):
@@ -59,6 +61,18 @@ class MissingExtra(PyramidSegError, ImportError):
 
     def __init__(self, library: str, *, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs {library}, which is not installed: pip install 'pyramidseg[{extra}]'")
+
+
+def import_extra(module: str, *, extra: str, purpose: str) -> Any:
+    """Import a module of an optional library.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise MissingExtra(module.partition(".")[0].replace("_", "-"), extra=extra, purpose=purpose) from None
 
 
 def nearest(name: str, known: Iterable[str], *, prefix: str = "", quoted: bool = True) -> str:

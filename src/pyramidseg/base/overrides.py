@@ -129,9 +129,6 @@ def _read_value(name: str, text: str) -> Any:
     """The value of a setting's text: the text itself for text settings (`run #2/best.safetensors`), otherwise YAML.
 
     Text may be quoted, and `null` given for optional settings, as in YAML. Lists may be written without brackets.
-
-    Raises:
-        ConfigError: it is not readable as YAML.
     """
     section, _, key = name.partition(".")
     field = (

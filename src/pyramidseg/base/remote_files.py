@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pyramidseg.base.errors import DataError, MissingExtra, OutputError, PyramidSegError
+from pyramidseg.base.errors import DataError, MissingExtra, OutputError, PyramidSegError, import_extra
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -101,10 +101,7 @@ def list_remote(url: str) -> list[RemoteFile]:
 
 
 def _open(url: str) -> tuple[Any, str]:
-    try:
-        import fsspec
-    except ImportError:
-        raise MissingExtra("fsspec", extra="remote", purpose=f"opening {url}") from None
+    fsspec = import_extra("fsspec", extra="remote", purpose=f"opening {url}")
     try:
         files, path = fsspec.core.url_to_fs(url)
     except ImportError as error:  # s3fs, aiohttp or gcsfs
@@ -128,9 +125,7 @@ def _explained(url: str, kind: type[DataError] | type[OutputError]) -> Iterator[
     """Turn every exception of a client library into one line: each protocol has its own types."""
     try:
         yield
-    except PyramidSegError:
-        raise
-    except MemoryError:
+    except (PyramidSegError, MemoryError):
         raise
     except FileNotFoundError:
         raise kind(f"{url}: no such file, folder or bucket") from None

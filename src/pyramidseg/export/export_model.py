@@ -157,11 +157,7 @@ def _report_path(target: Path) -> Path:
 
 
 def _refuse_foreign_files(target: Path, target_format: Format) -> None:
-    """Allow only earlier exports to be replaced.
-
-    Raises:
-        OutputError: names a file that is not ours.
-    """
+    """Allow only earlier exports to be replaced."""
     for suffix in target_format.suffixes:
         file = target.with_suffix(suffix)
         if not file.exists():
@@ -177,11 +173,7 @@ def _refuse_foreign_files(target: Path, target_format: Format) -> None:
 
 
 def _refuse_unused_options(split: str, data: DataConfig) -> None:
-    """Refuse options on how a dataset is read if there is none.
-
-    Raises:
-        ConfigError: names the first such option.
-    """
+    """Refuse options on how a dataset is read if there is none."""
     given = [f"data.{name}={value}" for name, value in data if value != getattr(DEFAULT_DATA, name)]
     if split != DEFAULT_SPLIT:
         given.append(f"--split {split}")
@@ -196,9 +188,6 @@ def _refuse_emulated_bf16(target_format: Format, precision: str, device: str) ->
     """Refuse bf16 where the runtime computes in fp32 instead: the comparison would pass and show nothing.
 
     fp16 is different: it rounds the weights in the file, and the comparison shows their effect.
-
-    Raises:
-        ConfigError: bf16 is not computed as such on this device.
     """
     backend = target_format.backend
     if precision == "bf16" and (computed := backend.computed_precision(precision, device)) != "bf16":

@@ -18,7 +18,7 @@ from pyramidseg.backends.metadata import (
     ExportMetadata,
     file_checksum,
 )
-from pyramidseg.base.errors import ConfigError, MissingExtra
+from pyramidseg.base.errors import ConfigError, import_extra
 
 if TYPE_CHECKING:
     import onnx
@@ -57,11 +57,8 @@ def to_onnx(program: ExportedProgram) -> "onnx.ModelProto":
         MissingExtra: the exporter's libraries are not installed.
         ConfigError: the weights do not fit into one file, or an operation has no ONNX equivalent.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra(error.name or "onnx", extra="onnx", purpose="exporting to ONNX or OpenVINO") from None
+    for library in ("onnx", "onnxscript"):
+        import_extra(library, extra="onnx", purpose="exporting to ONNX or OpenVINO")
     size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     if size > LARGEST_BYTES:
         raise ConfigError(

@@ -5,6 +5,7 @@ whatever axis order the authority of a coordinate system prescribes.
 """
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.defects import DefectError, DefectKind
-from pyramidseg.base.errors import DataError, MissingExtra
+from pyramidseg.base.errors import DataError, import_extra
 from pyramidseg.images.file_checks import decoding_errors
 from pyramidseg.images.open_image import apply_orientation, open_image
 
@@ -181,11 +182,5 @@ def encode_geotiff(
 
 
 def _rasterio(purpose: str) -> Any:
-    try:
-        import rasterio
-        import rasterio.crs
-        import rasterio.errors
-        import rasterio.warp
-    except ImportError:
-        raise MissingExtra("rasterio", extra="geo", purpose=purpose) from None
-    return rasterio
+    import_extra("rasterio.warp", extra="geo", purpose=purpose)  # also imports rasterio.crs
+    return sys.modules["rasterio"]

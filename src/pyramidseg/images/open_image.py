@@ -29,7 +29,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from pyramidseg.base.defects import DefectError, DefectKind
-from pyramidseg.base.errors import MissingExtra
+from pyramidseg.base.errors import import_extra
 from pyramidseg.base.safe_paths import open_regular
 from pyramidseg.base.text_files import LFS_DETAIL, LFS_POINTER
 from pyramidseg.images.file_checks import (
@@ -258,16 +258,9 @@ _FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[IO[bytes], str], ImageF
 
 
 def _open_heic(file: IO[bytes], name: str) -> ImageFile:
-    """The image of an iPhone; the decoder applies its orientation.
-
-    Raises:
-        MissingExtra: pillow-heif is not installed.
-    """
-    try:
-        from pillow_heif.as_plugin import HeifImageFile  # type: ignore[import-not-found]
-    except ImportError:
-        raise MissingExtra("pillow-heif", extra="heic", purpose=f"reading HEIC images ({name})") from None
-    image: ImageFile = HeifImageFile(file, name)
+    """The image of an iPhone; the decoder applies its orientation."""
+    heif = import_extra("pillow_heif.as_plugin", extra="heic", purpose=f"reading HEIC images ({name})")
+    image: ImageFile = heif.HeifImageFile(file, name)
     return image
 
 

@@ -220,11 +220,7 @@ def _write(
 
 
 def _check_names(images: Sequence[Source], names: Sequence[str]) -> None:
-    """Refuse output paths that collide with each other.
-
-    Raises:
-        OutputError: names the path and the images that would be written to it.
-    """
+    """Refuse output paths that collide with each other."""
     outputs: dict[str, str] = {}
     for source in images:
         for name in names:
@@ -240,11 +236,7 @@ def _check_names(images: Sequence[Source], names: Sequence[str]) -> None:
 def _check_outputs(
     images: Sequence[Source], jobs: Sequence[Job], names: Sequence[str], folder: OutputFolder, ledger: Ledger
 ) -> None:
-    """Refuse outputs that exist and are inputs or foreign files, before anything is computed.
-
-    Raises:
-        OutputError: names the file.
-    """
+    """Refuse outputs that exist and are inputs or foreign files, before anything is computed."""
     inputs: dict[str, str] = {}
     for job in jobs:
         for output in (_output_name(job.source, name) for name in names):
@@ -259,11 +251,7 @@ def _check_outputs(
 
 
 def _check_georeferenced(jobs: Sequence[Job]) -> None:
-    """Refuse images without a georeference; unreadable ones get an entry with their error later.
-
-    Raises:
-        DataError: names the first image without a georeference.
-    """
+    """Refuse images without a georeference; unreadable ones get an entry with their error later."""
     for source in (job.source for job in jobs):
         if is_url(source.location):  # becomes an entry with its error
             continue

@@ -1,5 +1,6 @@
 """`predictions.json`: one entry for each image, made from the ledger of an output folder."""
 
+import importlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pyramidseg.base.errors import ConfigError, DataError, MissingExtra
+from pyramidseg.base.errors import ConfigError, DataError, import_extra
 from pyramidseg.base.files import write_atomically
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.remote_files import is_url
@@ -117,12 +118,7 @@ def _entries(ledger: Ledger, model: str) -> Iterator[Entry]:
 
 
 def _choose_model(ledger: Ledger, wanted: str, out: str) -> str:
-    """The digest of the only model in a ledger, or of the one that is wanted.
-
-    Raises:
-        DataError: the ledger is empty.
-        ConfigError: it has several models, and `wanted` does not choose one of them.
-    """
+    """The digest of the only model in a ledger, or of the one that is wanted."""
     counts = Counter(str(line["model"]) for line in ledger.entries() if "model" in line)
     if not counts:
         raise DataError(f"{out}: its ledger has no images")
@@ -140,16 +136,9 @@ def _choose_model(ledger: Ledger, wanted: str, out: str) -> str:
 
 
 def _write_parquet(path: Path, entries: Iterator[Entry]) -> None:
-    """A row for each entry, with the fields of `predictions.json`; some thousand rows at a time.
-
-    Raises:
-        MissingExtra: pyarrow is not installed.
-    """
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError:
-        raise MissingExtra("pyarrow", extra="parquet", purpose="writing Parquet") from None
+    """A row for each entry, with the fields of `predictions.json`; some thousand rows at a time."""
+    pa = import_extra("pyarrow", extra="parquet", purpose="writing Parquet")
+    parquet = importlib.import_module("pyarrow.parquet")
     pairs, shares = pa.map_(pa.string(), pa.string()), pa.map_(pa.string(), pa.float64())
     fields = {"image": pa.string(), "outputs": pairs, "classes": shares, "error": pa.string()}
     fields |= {name: pa.int32() for name in ("height", "width", "tile_px", "overlap_px")}
