@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         DataError,
         DeviceError,
         MissingExtra,
+        OutOfMemory,
         OutputError,
         PyramidSegError,
         TrainingError,
@@ -53,7 +54,7 @@ _NAMES = {
     "base.classes": "Classes",
     "base.config": "Config",
     "base.defects": "Defect DefectError DefectKind",
-    "base.errors": "ConfigError DataError DeviceError MissingExtra OutputError "
+    "base.errors": "ConfigError DataError DeviceError MissingExtra OutOfMemory OutputError "
     "PyramidSegError TrainingError WeightsError",
     "base.log": "Progress configure_logging report_progress",
     "base.overrides": "load_config make_config",
@@ -99,6 +100,7 @@ __all__ = [
     "Inspection",
     "Metrics",
     "MissingExtra",
+    "OutOfMemory",
     "OutputError",
     "PredictionResult",
     "Predictor",

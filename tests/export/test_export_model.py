@@ -19,8 +19,8 @@ from pyramidseg.backends.torch_export_backend import ExportedTorchBackend
 from pyramidseg.cli.main import main
 from pyramidseg.evaluation.scoring import evaluate
 from pyramidseg.export import export_model as exporting
-from pyramidseg.export import graph, parity, parity_check
-from pyramidseg.export.parity_check import check_parity
+from pyramidseg.export import graph, parity
+from pyramidseg.export.parity import check_parity
 from pyramidseg.export.samples import synthetic_samples
 from pyramidseg.model.segmenter import Segmenter
 
@@ -210,7 +210,7 @@ def test_a_file_that_fails_as_it_is_predicted_with_is_not_left(
 
 
 def test_slow_files_are_timed_once(bundle: Path, exported, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parity_check, "TIMED_SECONDS", 0)
+    monkeypatch.setattr(parity, "TIMED_SECONDS", 0)
     runs = []
 
     class Slow:
@@ -218,7 +218,7 @@ def test_slow_files_are_timed_once(bundle: Path, exported, monkeypatch: pytest.M
             runs.append(images)
 
     backend = TorchBackend(bundle, device="cpu")
-    parity_check._latencies_ms(backend, Slow(), torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    parity._latencies_ms(backend, Slow(), torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     assert len(runs) == 2  # the first one does not count
 
 
@@ -258,8 +258,8 @@ def test_torch_is_timed_on_the_device_that_computes(bundle: Path, exported, monk
     model = Segmenter.load(bundle)
     whole, pruned = (OnnxRuntimeBackend(exported("onnx"), device="cpu", outputs=names) for names in (BOTH, (COARSE,)))
     whole.compute_device = torch.device("cuda:1")
-    monkeypatch.setattr(parity_check, "TorchBackend", lambda segmenter, device: f"torch fp32 on {device}")
-    monkeypatch.setattr(parity_check, "_latencies_ms", lambda model, file, image: (2.0, 1.0))
+    monkeypatch.setattr(parity, "TorchBackend", lambda segmenter, device: f"torch fp32 on {device}")
+    monkeypatch.setattr(parity, "_latencies_ms", lambda model, file, image: (2.0, 1.0))
     found = check_parity(whole, model, synthetic_samples(model, "uint8"), predicting=pruned)
     assert found.latency_against == "torch fp32 on cuda:1"
 

@@ -13,8 +13,7 @@ from pyramidseg.base.files import explained_writes, temporary_folder, write_atom
 from pyramidseg.base.output_lock import locked
 from pyramidseg.base.version import __version__
 from pyramidseg.export.graph import capture
-from pyramidseg.export.parity import Parity
-from pyramidseg.export.parity_check import check_parity
+from pyramidseg.export.parity import Parity, check_parity
 from pyramidseg.export.samples import default_dtype, labelled_samples, synthetic_samples
 from pyramidseg.export.targets import Format, find_format
 from pyramidseg.model.bundle import KIND

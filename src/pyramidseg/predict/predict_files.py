@@ -21,8 +21,7 @@ from pyramidseg.predict.outputs import WRITERS, output_names
 from pyramidseg.predict.pipeline import stage_threads
 from pyramidseg.predict.predictor import PredictionResult, Predictor
 from pyramidseg.predict.resumption import Job, RunDigests, parse_shard, plan_jobs
-from pyramidseg.predict.source_lists import Source
-from pyramidseg.predict.sources import find_images
+from pyramidseg.predict.sources import Source, find_images
 from pyramidseg.predict.summary_file import MODEL_KEY, SUMMARY_FILE, Entry, PredictionSummary, entry_of, write_summary
 
 logger = logging.getLogger(__name__)

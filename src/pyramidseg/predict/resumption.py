@@ -21,7 +21,7 @@ from pyramidseg.base.result_cache import digest
 from pyramidseg.model.tensor_files import CHECKSUM
 from pyramidseg.predict.output_folder import OutputFolder
 from pyramidseg.predict.predictor import Predictor
-from pyramidseg.predict.source_lists import Source
+from pyramidseg.predict.sources import Source
 from pyramidseg.predict.tta import SCALES, TestTimeAugmentation
 
 

@@ -1,12 +1,23 @@
-"""Finds the images of files, folders, patterns, lists and URLs, each with the path of its outputs."""
+"""Finds the images of files, folders, patterns, lists and URLs, each with the path of its outputs.
 
+A list is a text file, a column of a CSV file, or standard input.
+"""
+
+import csv
 import glob
+import io
+import logging
 import os
+import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path, PurePath, PurePosixPath
 
-from pyramidseg.base.errors import DataError
-from pyramidseg.base.remote_files import is_url
+from pyramidseg.base.errors import DataError, nearest
+from pyramidseg.base.remote_files import RemoteFile, is_url, list_remote, remote_info, url_name
+from pyramidseg.base.safe_paths import open_regular
+from pyramidseg.base.text import first_line
 from pyramidseg.images.image_files import (
     IMAGE_EXTENSIONS,
     UNREAD_EXTENSIONS,
@@ -15,7 +26,36 @@ from pyramidseg.images.image_files import (
     list_files,
     list_images,
 )
-from pyramidseg.predict.source_lists import Source, listed_sources
+
+logger = logging.getLogger(__name__)
+
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An image file to predict.
+
+    Attributes:
+        location: path, or URL.
+        stem: path of its outputs relative to the output folder, without an extension: `street/0001`.
+        remote: size and tag of the file if it is behind a URL and was listed.
+    """
+
+    location: str
+    stem: str
+    remote: RemoteFile | None = None
+
+    @property
+    def path(self) -> Path:
+        """The location as a path."""
+        return Path(self.location)
+
+    @property
+    def key(self) -> str:
+        """Name relative to its source, with extension: `street/0001.jpg`; the same wherever the source is."""
+        name = url_name(self.location) if is_url(self.location) else self.location
+        return self.stem + PurePath(name).suffix
 
 
 def find_images(
@@ -23,7 +63,7 @@ def find_images(
 ) -> tuple[Source, ...]:
     """All images of files, folders (recursively), glob patterns (`**` matches folders), lists and URLs, each once.
 
-    Stems mirror the subfolders of a folder, and those below the fixed part of a pattern; `source_lists` has the others.
+    Stems mirror the subfolders of a folder, and those below the fixed part of a pattern; `Source` has the others.
 
     Args:
         outside: the output folder. Images in it are skipped if a folder or pattern around it matches them, so that a
@@ -46,7 +86,7 @@ def find_images(
 
 def _images_of(name: str, outside: str | Path | None, skipped: list[Path]) -> Iterator[Source]:
     """Images of one source. An existing file or folder is never taken as a pattern."""
-    if (listed := listed_sources(name, outside=str(outside or ""))) is not None:
+    if (listed := _listed(name, outside=str(outside or ""))) is not None:
         yield from listed
         return
     path = Path(name)
@@ -99,3 +139,128 @@ def _no_images_message(name: str, path: Path, skipped: list[Path]) -> str:
     if glob.has_magic(name):
         return f"{name}: no file matches this pattern"
     return f"{name}: no such file or folder"
+
+
+def _listed(name: str, *, outside: str = "") -> Iterator[Source] | None:
+    """The images of a source that is a list or a URL; None for files, folders and patterns on this machine.
+
+    Args:
+        outside: the output folder; images below it are left out of a listing.
+
+    Raises:
+        DataError: a list cannot be read, has no entries, or can be read in two ways.
+    """
+    if is_url(name):
+        return _remote_sources(name, outside)
+    if name == STDIN:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise DataError("-: reads paths from standard input, one a line, but nothing is piped into it")
+        return _sources((line.rstrip("\r\n") for line in sys.stdin), "standard input", Path())
+    path, column = Path(name), None
+    if not path.exists() and ".csv:" in name.lower():
+        split = name.lower().rindex(".csv:") + len(".csv")
+        path, column = Path(name[:split]), name[split + 1 :]
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
+    if not path.is_file() or path.suffix.lower() not in (".txt", ".csv"):
+        return None
+    rows = _column(path, column) if path.suffix.lower() == ".csv" else _lines(path)
+    return _sources(rows, str(path), path.parent)
+
+
+def _sources(rows: Iterable[str], origin: str, folder: Path) -> Iterator[Source]:
+    """Sources of the paths and URLs of a list; empty lines are skipped.
+
+    Relative paths are mirrored, absolute ones and URLs with all of their folders.
+    """
+    entries = (row for row in rows if row.strip())
+    first = next(entries, None)
+    if first is None:
+        raise DataError(f"{origin}: names no images; it needs a path or URL on each line")
+    base = _base(first, origin, folder)
+    for entry in chain((first,), entries):
+        if is_url(entry):
+            yield Source(entry, PurePosixPath(url_name(entry)).with_suffix("").as_posix())
+            continue
+        path = Path(os.path.normpath(base / entry))
+        relative = Path(os.path.normpath(entry))
+        if relative.is_absolute() or ".." in relative.parts:
+            absolute = path.absolute()
+            relative = absolute.relative_to(absolute.anchor)
+        if not relative.name:
+            raise DataError(f"{origin}: {entry!r} is not the path of an image")
+        yield Source(str(path), relative.with_suffix("").as_posix())
+
+
+def _base(first: str, origin: str, folder: Path) -> Path:
+    """The folder that the paths of a list are relative to: the current one or that of the list, by its first path.
+
+    Raises:
+        DataError: the first path exists in both, or in neither.
+    """
+    if folder.resolve() == Path.cwd() or is_url(first) or Path(first).is_absolute():
+        return Path()
+    here, there = Path(first).is_file(), (folder / first).is_file()
+    if here and there:
+        raise DataError(
+            f"{origin}: its first path, {first}, exists both in the current folder and in {folder}; write absolute "
+            f"paths, or start in {folder}"
+        )
+    if not here and not there:
+        raise DataError(f"{origin}: its first path, {first}, exists neither in the current folder nor in {folder}")
+    logger.info(f"{origin}: paths are relative to {folder if there else 'the current folder'}")
+    return folder if there else Path()
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with open_regular(path) as raw, io.TextIOWrapper(raw, "utf-8-sig") as file:
+            for line in file:
+                yield line.rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _column(path: Path, column: str | None) -> Iterator[str]:
+    """The values of a column of a CSV file with a header."""
+    try:
+        with open_regular(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
+            start = file.read(2**16)
+            file.seek(0)
+            delimiter = max(",;\t", key=start.partition("\n")[0].count)
+            reader = csv.reader(file, delimiter=delimiter)
+            header = [name.strip() for name in next(reader, [])]
+            if column is None and len(header) == 1:
+                column = header[0]
+            if column is None:
+                names = ", ".join(header)
+                raise DataError(f"{path}: which column holds the images? ({names}) write {path}:{header[0]}"[:400])
+            if header.count(column) != 1:
+                problem = "occurs twice" if column in header else f"does not exist; {nearest(column, header)}"
+                raise DataError(f"{path}: the column {column!r} {problem}")
+            place = header.index(column)
+            for row in reader:
+                yield row[place] if place < len(row) else ""
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"cannot be read: {first_line(error)}"
+    return DataError(f"{path}: {reason}; a list of images is a UTF-8 text or CSV file")
+
+
+def _remote_sources(url: str, outside: str) -> Iterator[Source]:
+    """A remote file, or the images below a remote folder or of a pattern; relative names are kept."""
+    if "*" not in url and (file := remote_info(url)) is not None:
+        yield Source(url, PurePosixPath(url_name(url)).stem, file._replace(url=url))
+        return
+    fixed = url.partition("*")[0].rpartition("/")[0] if "*" in url else url.rstrip("/")
+    files = [file for file in list_remote(url) if is_image_name(file.url.rpartition("/")[2])]
+    if outside and f"{outside.rstrip('/')}/".startswith(f"{fixed}/"):
+        files = [file for file in files if not file.url.startswith(f"{outside.rstrip('/')}/")]
+    if not files:
+        raise DataError(f"{url}: no images there")
+    for file in files:
+        relative = file.url.removeprefix(f"{fixed}/")
+        yield Source(file.url, PurePosixPath(relative).with_suffix("").as_posix(), file)

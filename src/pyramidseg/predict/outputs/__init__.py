@@ -5,10 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyramidseg.base.errors import ConfigError, nearest
-from pyramidseg.predict.outputs.geotiff import write_geotiff
-from pyramidseg.predict.outputs.npz import write_probabilities
 from pyramidseg.predict.outputs.ownership import is_ours
-from pyramidseg.predict.outputs.png import write_color, write_confidence, write_mask, write_overlay
+from pyramidseg.predict.outputs.writers import (
+    write_color,
+    write_confidence,
+    write_geotiff,
+    write_mask,
+    write_overlay,
+    write_probabilities,
+)
 from pyramidseg.predict.segmentation import Image, Segmentation
 
 __all__ = ["WRITERS", "Writer", "is_ours", "output_names"]

@@ -1,4 +1,4 @@
-"""PNG files: class ids, class colours, overlay and confidence."""
+"""The writers of pictures, GeoTIFFs and archives."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
-from pyramidseg.base.files import write_atomically
+from pyramidseg.base.files import write_atomically, write_bytes
+from pyramidseg.images.georeference import encode_geotiff
 from pyramidseg.predict.outputs.ownership import SIGNATURE
 from pyramidseg.predict.segmentation import Image, Segmentation, row_blocks
 
@@ -35,6 +36,33 @@ def write_confidence(path: Path, segmentation: Segmentation, image: Image) -> No
     for rows in row_blocks(confidence):
         grey[rows] = (255 * confidence[rows]).round()
     _write_png(path, grey)
+
+
+def write_probabilities(path: Path, segmentation: Segmentation, image: Image) -> None:
+    """`probabilities` (K, H, W) float16, and `classes`, the K names, as an .npz file."""
+    assert segmentation.probabilities is not None, "this writer needs a segmentation with probabilities"
+    probabilities = segmentation.probabilities.astype(np.float16)
+    names = np.array(segmentation.classes.names)
+
+    def write(part: Path) -> None:
+        # As a file object: NumPy would append .npz to a path.
+        with part.open("wb") as file:
+            np.savez(file, probabilities=probabilities, classes=names)
+
+    write_atomically(path, write)
+
+
+def write_geotiff(path: Path, segmentation: Segmentation, image: Image) -> None:
+    """Class ids as a GeoTIFF with the image's georeference and the classes' colours and names."""
+    assert segmentation.georeference is not None, "this writer needs a segmentation with a georeference"
+    names = {f"class_{index}": name for index, name in enumerate(segmentation.classes.names)}
+    content = encode_geotiff(
+        segmentation.labels,
+        segmentation.georeference,
+        palette=segmentation.classes.palette(),
+        tags={"TIFFTAG_SOFTWARE": SIGNATURE, **names},
+    )
+    write_bytes(path, content)
 
 
 def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
