@@ -112,7 +112,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """`write_atomically` for JSON; NaN and infinities become null, tuples lists."""
-    text = json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(path, text.encode(errors="backslashreplace"))  # names that are not UTF-8, as escapes that JSON knows
 
 
@@ -210,9 +210,10 @@ def _flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A value for JSON: NaN and infinities become None, tuples lists."""
     if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
+        return {name: finite(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -22,6 +22,7 @@ from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.metadata import LOGITS
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.errors import ConfigError, PyramidSegError
+from pyramidseg.base.files import finite
 from pyramidseg.evaluation.confusion import confusion_matrix
 from pyramidseg.evaluation.metrics import compute_metrics
 from pyramidseg.export.samples import Samples
@@ -110,8 +111,7 @@ class Parity:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values; numbers that are not finite become None."""
-        contents = {name: _finite(value) for name, value in asdict(self).items()}
-        return {**contents, "clear_margin": CLEAR_MARGIN, "passed": not self.findings()}
+        return {**finite(asdict(self)), "clear_margin": CLEAR_MARGIN, "passed": not self.findings()}
 
     def table(self) -> str:
         """As text for a terminal."""
@@ -210,12 +210,12 @@ def check_parity(
     total, on_crops = Comparison(segmenter.classes), Comparison(segmenter.classes)
     for crop in samples.crops:
         expected = segmenter(crop)
-        for logits in (_run(backend, _full_size(backend), crop), _run(predicting, predicting, crop)):
+        for logits in (_run(backend, crop), _run(predicting, crop)):
             total.add(expected, logits)
             on_crops.add(expected, logits)
     largest = samples.crops[-1][:1]
     for images, truth in samples.whole:
-        total.add(segmenter(images), _run(backend, _full_size(backend), images), truth)
+        total.add(segmenter(images), _run(backend, images), truth)
         largest = max(largest, images[:1], key=Tensor.numel)
     reference = TorchBackend(segmenter, device=backend.compute_device or backend.device)
     return total.result(
@@ -229,20 +229,11 @@ def check_parity(
     )
 
 
-def _full_size(backend: ExportedBackend) -> Callable[[Tensor], Tensor]:
-    """The full-size output of the file itself."""
-    return lambda images: backend.run(images)[LOGITS]
-
-
-def _run(backend: ExportedBackend, compute: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Full-size logits (B, K, H, W) of images, on the CPU.
-
-    Raises:
-        ConfigError: the file fails, or its logits have another shape.
-    """
+def _run(backend: ExportedBackend, images: Tensor) -> Tensor:
+    """Full-size logits (B, K, H, W) of images, on the CPU: those of the file itself, if it computes them."""
     expected = (len(images), len(backend.classes), *images.shape[-2:])
     try:
-        logits = compute(images).cpu()
+        logits = (backend.run(images)[LOGITS] if LOGITS in backend.outputs else backend(images)).cpu()
     except PyramidSegError:
         raise
     except Exception as error:  # each runtime raises types of its own
@@ -292,9 +283,3 @@ def _same_miou(before: float, after: float) -> bool:
 def _percent(share: float) -> str:
     """Rounded down, so that 100 % means all."""
     return "none" if math.isnan(share) else f"{math.floor(share * 1e6) / 1e4:.4f} %"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -197,10 +197,8 @@ class Predictor:
             tiles = self.tile_planner.plan(*images[0].shape[:2])
             if tiles is None:
                 return _ModelOutput(batch, self.backend.coarse_logits(_as_batch(images)))
-        except DataError as error:  # a pixel type that an exported file does not accept
-            return _ModelOutput([(position, _failed(result, error)) for position, result in batch])
-        except OutOfMemory as error:
-            if len(images) > 1:  # smaller batches may fit
+        except (DataError, OutOfMemory) as error:  # an exported file does not accept every type of pixels
+            if isinstance(error, OutOfMemory) and len(images) > 1:  # smaller batches may fit
                 raise
             return _ModelOutput([(position, _failed(result, error)) for position, result in batch])
         return _ModelOutput([(position, self._tiled(result, tiles, options)) for position, result in batch])
@@ -228,17 +226,15 @@ class Predictor:
                 )
         except OutOfMemory as error:
             return [(position, _failed(result, error)) for position, result in output.results]
-        return [
-            (
-                position,
-                replace(result, segmentation=segmentation)
-                if all_finite(coarse) or result.image is None
-                else _failed(result, not_finite(result.image)),
+        results = []
+        for (position, result), segmentation, coarse in zip(output.results, segmentations, output.coarse, strict=True):
+            assert result.image is not None
+            valid = all_finite(coarse)
+            segmented = (
+                replace(result, segmentation=segmentation) if valid else _failed(result, not_finite(result.image))
             )
-            for (position, result), segmentation, coarse in zip(
-                output.results, segmentations, output.coarse, strict=True
-            )
-        ]
+            results.append((position, segmented))
+        return results
 
 
 def _failed(result: PredictionResult, error: DataError | OutOfMemory) -> PredictionResult:
