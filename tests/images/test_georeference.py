@@ -1,6 +1,6 @@
 """Places on a map: read as they were written, moved between coordinate systems as formulas say, written back."""
 
-import builtins
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,14 +110,7 @@ def test_images_that_do_not_say_have_no_place(tmp_path: Path) -> None:
 
 def test_without_rasterio_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_image(tmp_path / "a.tif", np.zeros((6, 9, 2), np.uint16))
-    real = builtins.__import__
-
-    def absent(name: str, *arguments: Any, **options: Any) -> Any:
-        if name.startswith("rasterio"):
-            raise ImportError(name)
-        return real(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.setitem(sys.modules, "rasterio.warp", None)
     with pytest.raises(MissingExtra, match=r"a\.tif: its georeference needs rasterio, .* 'pyramidseg\[geo\]'"):
         read_georeference(path)
 

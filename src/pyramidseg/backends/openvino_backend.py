@@ -146,14 +146,9 @@ def shared_core() -> Any:
 def _check_weights(path: Path, strings: dict[str, str]) -> None:
     """Check that the `.bin` belongs to this `.xml`: the two files may be copied separately."""
     weights = path.with_suffix(".bin")
-    if not weights.is_file():
-        raise WeightsError(
-            f"{path}: {weights.name}, which holds its weights, is not in the same folder; copy both files"
-        )
-    if file_sha256(weights) != strings.get(WEIGHTS_CHECKSUM):
-        raise WeightsError(
-            f"{path}: {weights.name} in the same folder is damaged or belongs to another export; copy both files"
-        )
+    if not weights.is_file() or file_sha256(weights) != strings.get(WEIGHTS_CHECKSUM):
+        what = "is damaged or belongs to another export" if weights.is_file() else "is not in the same folder"
+        raise WeightsError(f"{path}: {weights.name}, which holds its weights, {what}; copy both files")
 
 
 def _device(device: str, available: list[str]) -> str:

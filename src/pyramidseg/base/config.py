@@ -52,9 +52,9 @@ class ModelConfig(Section):
     """Encoder family (resnet, efficientnet) or full timm name (resnet50)."""
     encoder_depth: Count | None = None
     """Depth in the family: 18, 34, 50, 101, 152 (resnet, default 34), 0 to 7 (efficientnet)."""
-    encoder_weights: str = "imagenet"
+    encoder_weights: Annotated[str, BeforeValidator(lambda value: "none" if value is None else value)] = "imagenet"
     """Initial weights of the encoder: imagenet, none, a timm tag, or a file."""
-    weights: str = "random"
+    weights: Annotated[str, BeforeValidator(lambda value: "random" if value is None else value)] = "random"
     """Initial weights of the whole network: random, or a bundle."""
     dropout: Fraction = 0.2
     """Spatial dropout rate before the classifier, from 0 to below 1."""
@@ -83,32 +83,18 @@ class ModelConfig(Section):
     image_head: bool = False
     """Also classify which classes an image contains (see loss.presence)."""
 
-    @field_validator("encoder_weights", mode="before")
-    @classmethod
-    def _null_is_none(cls, value: object) -> object:
-        return "none" if value is None else value
-
-    @field_validator("weights", mode="before")
-    @classmethod
-    def _null_is_random(cls, value: object) -> object:
-        return "random" if value is None else value
-
     @property
     def channels(self) -> Channels:
         """The channels that are read from an image file."""
         return self.input_bands or self.in_channels
 
     @model_validator(mode="after")
-    def _check_bands(self) -> "ModelConfig":
+    def _check_channels(self) -> "ModelConfig":
         if self.input_bands is not None and len(self.input_bands) != self.in_channels:
             raise ValueError(
                 f"input_bands={list(self.input_bands)} are {len(self.input_bands)} channels, but "
                 f"in_channels={self.in_channels}: make them agree"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_groups(self) -> "ModelConfig":
         if self.norm == "group" and self.segmentation_channels % 32:
             raise ValueError(
                 f"norm=group has 32 groups, and segmentation_channels={self.segmentation_channels} "
@@ -147,12 +133,7 @@ class LabelConfig(Section):
     run_lengths: Literal["columns-1", "columns-0", "rows-1", "rows-0"] | None = None
     """Pixel order of CSV run lengths, and the number of the first pixel: columns-1 is Kaggle's usual form."""
 
-    @field_validator("bands", mode="before")
-    @classmethod
-    def _wrap_single_band(cls, value: object) -> object:
-        return (value,) if isinstance(value, int) else value
-
-    @field_validator("ignore", mode="before")
+    @field_validator("bands", "ignore", mode="before")
     @classmethod
     def _wrap_single_value(cls, value: object) -> object:
         return (value,) if isinstance(value, (int, str)) else value

@@ -51,20 +51,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict all images; status 3 if some cannot be read, or are of types that are not read."""
-    from pyramidseg.backends import make_backend
     from pyramidseg.images.image_files import count_extensions
     from pyramidseg.predict.predict_files import predict_files
     from pyramidseg.predict.predictor import Predictor
     from pyramidseg.predict.summary_file import SUMMARY_FILE
 
-    backend = make_backend(
+    predictor = Predictor(
         arguments.model,
-        arguments.backend,
+        backend=arguments.backend,
         device=arguments.device,
         precision=arguments.precision,
         as_written=arguments.as_written,
+        tta=arguments.tta,
+        tile_px=arguments.tile,
+        overlap_px=arguments.overlap,
     )
-    predictor = Predictor(backend, tta=arguments.tta, tile_px=arguments.tile, overlap_px=arguments.overlap)
     show(f"backend {predictor.backend}")
     summary = predict_files(
         predictor,

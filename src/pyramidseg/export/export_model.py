@@ -138,17 +138,12 @@ def export_model(
                 return Export(None, None, parity)
             metadata = replace(metadata, parity=parity.to_dict())
             save(staged, metadata)
-            return Export(target, _publish(staged, target, target_format, metadata), parity)
-
-
-def _publish(staged: Path, target: Path, target_format: Format, metadata: ExportMetadata) -> Path:
-    """Move the files to their final names, the one that is opened last, and write the report; returns its path."""
-    for suffix in target_format.suffixes:
-        write_atomically(target.with_suffix(suffix), staged.with_suffix(suffix).replace)
-    report = _report_path(target)
-    source = {"file": target.name, "source": dict(metadata.source)}
-    write_json(report, {"pyramidseg": __version__, **source, "parity": metadata.parity})
-    return report
+            for suffix in target_format.suffixes:  # the file that is opened comes last
+                write_atomically(target.with_suffix(suffix), staged.with_suffix(suffix).replace)
+            report = _report_path(target)
+            source = {"file": target.name, "source": dict(metadata.source)}
+            write_json(report, {"pyramidseg": __version__, **source, "parity": metadata.parity})
+            return Export(target, report, parity)
 
 
 def _report_path(target: Path) -> Path:

@@ -70,18 +70,17 @@ def predict_files(
         images = tuple(source for source in images if part.has(source.key))
     digests = RunDigests.of(predictor)
     with open_output_folder(out, shard=str(part or "")) as folder, folder.open_ledger() as ledger:
-        plan = plan_jobs(images, ledger, digests, names, folder, overwrite=overwrite)
-        _check_outputs(images, plan.jobs, names, folder, ledger)
+        jobs, other_model = plan_jobs(images, ledger, digests, names, folder, overwrite=overwrite)
+        _check_outputs(images, jobs, names, folder, ledger)
         if _needs("georeference", names):
-            _check_georeferenced(plan.jobs)
-        if plan.other_model:
-            logger.info(
-                f"{folder.name}: predicted with another model or other settings: {plan.other_model}; done again"
-            )
+            _check_georeferenced(jobs)
+        if other_model:
+            logger.info(f"{folder.name}: predicted with another model or other settings: {other_model}; done again")
         folder.remove_leftovers()
-        with closing(_predict(predictor, plan.jobs, names, folder, batch_size=batch_size)) as entries:
-            _record(track(entries, total=len(plan.jobs), task="predicting"), ledger, predictor, digests)
-        summary = PredictionSummary(out if is_url(out) else Path(out), unchanged=plan.unchanged, skipped=skipped)
+        with closing(_predict(predictor, jobs, names, folder, batch_size=batch_size)) as entries:
+            _record(track(entries, total=len(jobs), task="predicting"), ledger, predictor, digests)
+        unchanged = len(images) - len(jobs)
+        summary = PredictionSummary(out if is_url(out) else Path(out), unchanged=unchanged, skipped=skipped)
         counted = summary.count(_recorded(images, ledger))
         if part is None:
             write_summary(folder, predictor.classes.names, counted)

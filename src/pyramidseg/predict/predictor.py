@@ -229,11 +229,10 @@ class Predictor:
         results = []
         for (position, result), segmentation, coarse in zip(output.results, segmentations, output.coarse, strict=True):
             assert result.image is not None
-            valid = all_finite(coarse)
-            segmented = (
-                replace(result, segmentation=segmentation) if valid else _failed(result, not_finite(result.image))
-            )
-            results.append((position, segmented))
+            if all_finite(coarse):
+                results.append((position, replace(result, segmentation=segmentation)))
+            else:
+                results.append((position, _failed(result, not_finite(result.image))))
         return results
 
 

@@ -68,19 +68,6 @@ class Job(NamedTuple):
     fingerprint: str
 
 
-class Plan(NamedTuple):
-    """The images that are left to do, and why others are done again.
-
-    Attributes:
-        unchanged: number of images that are done.
-        other_model: number of images that were predicted with another model or other settings.
-    """
-
-    jobs: Sequence[Job]
-    unchanged: int
-    other_model: int
-
-
 class RunDigests(NamedTuple):
     """What outputs depend on besides the image; the runtime and the device are left out."""
 
@@ -130,26 +117,24 @@ def plan_jobs(
     folder: OutputFolder,
     *,
     overwrite: bool,
-) -> Plan:
-    """The images that the ledger does not have, or not with these outputs; with `overwrite` all of them."""
+) -> tuple[list[Job], int]:
+    """The images that the ledger does not have, or not with these outputs; with `overwrite` all of them.
+
+    Returns:
+        Also how many of the images were predicted with another model or other settings.
+    """
     jobs: list[Job] = []
-    unchanged = other_model = 0
+    other_model = 0
     for source in images:
         size, stamp = _state(source)
         fingerprint = digests.fingerprint(source, size, stamp)
         entry = ledger.find(source.key)
         if entry is not None and (entry.get("model"), entry.get("settings")) != (digests.model, digests.settings):
             other_model += 1
-        if (
-            not overwrite
-            and entry is not None
-            and entry.get("fingerprint") == fingerprint
-            and _is_complete(entry, names, folder)
-        ):
-            unchanged += 1
-        else:
+        is_done = entry is not None and entry.get("fingerprint") == fingerprint and _is_complete(entry, names, folder)
+        if overwrite or not is_done:
             jobs.append(Job(source, size, stamp, fingerprint))
-    return Plan(jobs, unchanged, other_model)
+    return jobs, other_model
 
 
 def _is_complete(entry: Mapping[str, Any], names: Sequence[str], folder: OutputFolder) -> bool:
