@@ -85,7 +85,7 @@ def test_messages_are_shown_from_the_chosen_level_on(
     monkeypatch.setattr(
         "pyramidseg.base.log.configure_logging", lambda level, *, progress: shown.append((level, progress))
     )
-    monkeypatch.setattr("pyramidseg.cli.main._limit_threads", lambda: None)
+    monkeypatch.setattr("pyramidseg.predict.pipeline.use_available_processors", lambda: None)
     monkeypatch.setattr(COMMANDS[command], "run", lambda arguments: 0)
     monkeypatch.setattr(COMMANDS[command], "add_arguments", lambda parser: parser.add_argument("rest", nargs="*"))
     assert main([command, *needed[:1], *([flag] if flag else [])]) == 0

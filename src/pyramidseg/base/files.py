@@ -163,21 +163,17 @@ def explained_writes(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, OutputError) or not is_write_failure(error):
+        if isinstance(error, OutputError) or error.errno not in _REASONS:
             raise
-        raise OutputError(f"{path}: cannot be written: {_REASONS[error.errno or 0]}") from error
+        raise OutputError(f"{path}: cannot be written: {_REASONS[error.errno]}") from error
 
 
-def is_write_failure(error: OSError) -> bool:
-    """Whether the disk or the permissions are the cause of an error."""
-    return error.errno in _REASONS
-
-
-def explained(error: OSError) -> str:
-    """One line about a failed write that no `explained_writes` caught."""
-    if error.errno == errno.ENAMETOOLONG:  # reading can fail with it, too
-        return f"{error.filename}: {_REASONS[error.errno]}"
-    return f"{error.filename or 'output'}: cannot be written: {_REASONS[error.errno or 0]}"
+def explain_write_failure(error: Exception) -> str | None:
+    """One line about a failed write that no `explained_writes` caught; None for every other error."""
+    if not isinstance(error, OSError) or error.errno not in _REASONS:
+        return None
+    what = "" if error.errno == errno.ENAMETOOLONG else "cannot be written: "  # reading can fail with it, too
+    return f"{error.filename or 'output'}: {what}{_REASONS[error.errno]}"
 
 
 _PART = re.compile(r"\..*\.[0-9a-f]{8}\.part", re.DOTALL)

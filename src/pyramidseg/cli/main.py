@@ -13,7 +13,7 @@ from typing import NoReturn, TextIO
 
 from pyramidseg.base.errors import ConfigError, PyramidSegError, nearest
 from pyramidseg.base.exhaustion import explain_exhaustion
-from pyramidseg.base.files import explained, is_write_failure
+from pyramidseg.base.files import explain_write_failure
 from pyramidseg.base.text import show
 from pyramidseg.base.version import __version__
 from pyramidseg.cli import (
@@ -87,9 +87,14 @@ def _run_command(arguments: Sequence[str]) -> int:
     try:
         try:
             parsed = parse(arguments)
-            _configure_logging(parsed)
+            from pyramidseg.base.log import configure_logging  # imports Rich
+
+            level = logging.DEBUG if parsed.verbose else logging.WARNING if parsed.quiet else logging.INFO
+            configure_logging(level, progress=not parsed.quiet)
             if parsed.command not in WITHOUT_TORCH:
-                _limit_threads()
+                from pyramidseg.predict.pipeline import use_available_processors
+
+                use_available_processors()
             status: int = COMMANDS[parsed.command].run(parsed)
         finally:
             _flush_output()  # a failure at Python's own exit could not be caught
@@ -98,26 +103,11 @@ def _run_command(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt as error:
         return _report(str(error) or "interrupted", INTERRUPTED)
     except Exception as error:
-        if isinstance(error, OSError) and is_write_failure(error):
-            return _report(explained(error), PyramidSegError.exit_status)
-        line = explain_exhaustion(error)
+        line = explain_write_failure(error) or explain_exhaustion(error)
         if line is None:
             raise
         return _report(line, PyramidSegError.exit_status)
     return status
-
-
-def _configure_logging(parsed: argparse.Namespace) -> None:
-    from pyramidseg.base.log import configure_logging  # imports Rich
-
-    level = logging.DEBUG if parsed.verbose else logging.WARNING if parsed.quiet else logging.INFO
-    configure_logging(level, progress=not parsed.quiet)
-
-
-def _limit_threads() -> None:
-    from pyramidseg.predict.pipeline import use_available_processors
-
-    use_available_processors()
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -150,7 +150,7 @@ def _predict(
                 zip(results, jobs, strict=True),
                 threads=writers,
                 ahead=2 * writers,
-                pixels=lambda item: _result_pixels(item[0]),
+                pixels=lambda item: 0 if item[0].segmentation is None else item[0].segmentation.labels.size,
                 name="write",
             )
         ) as entries,
@@ -275,7 +275,3 @@ def _real_name(source: Source) -> str:
 
 def _output_name(source: Source, name: str) -> str:
     return f"{source.stem}{WRITERS[name].suffix}"
-
-
-def _result_pixels(result: PredictionResult) -> int:
-    return 0 if result.segmentation is None else result.segmentation.labels.size

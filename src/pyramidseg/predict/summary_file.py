@@ -75,11 +75,12 @@ def write_summary(folder: OutputFolder, classes: Sequence[str], entries: Iterabl
     """Write `predictions.json`, one line for each entry as it comes."""
 
     def write(part: Path) -> None:
-        with part.open("w", encoding="utf-8") as file:
+        # File names that are not UTF-8 become escapes that JSON knows.
+        with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
             head = json.dumps({"pyramidseg": __version__, "classes": list(classes)}, ensure_ascii=False)
             file.write(head.removesuffix("}") + ', "images": [')
             for number, entry in enumerate(entries):
-                file.write((",\n" if number else "\n") + _to_json(entry))
+                file.write((",\n" if number else "\n") + json.dumps(entry, ensure_ascii=False))
             file.write("\n]}\n")
 
     folder.write(SUMMARY_FILE, lambda path: write_atomically(path, write))
@@ -152,9 +153,3 @@ def _write_parquet(path: Path, entries: Iterator[Entry]) -> None:
                 file.write_table(pa.Table.from_pylist(rows, schema=schema))
 
     write_atomically(path, write)
-
-
-def _to_json(value: Any) -> str:
-    """JSON with readable letters; file names that are not valid UTF-8 are escaped."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text) else json.dumps(value)
