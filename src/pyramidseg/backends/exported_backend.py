@@ -14,7 +14,7 @@ from torch import Tensor
 from pyramidseg.backends.metadata import COARSE, INPUT_DTYPES, ExportMetadata
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, ModelBackend, RunPrecision
 from pyramidseg.base.device import out_of_memory_explained
-from pyramidseg.base.errors import DataError, WeightsError
+from pyramidseg.base.errors import ConfigError, DataError, WeightsError
 from pyramidseg.base.exhaustion import explain_exhaustion
 from pyramidseg.model.input_scaling import INTEGER_RANGES
 
@@ -32,7 +32,6 @@ class Opened(NamedTuple):
     """
 
     program: Any
-    metadata: ExportMetadata
     precision: str
     place: str
     device: torch.device
@@ -58,12 +57,14 @@ class ExportedBackend(ModelBackend):
         suffix: of the files.
         format: their name in `pyramidseg export --format`.
         libraries: packages that must be installed to run them.
+        fixed_precision: whether they run only in the precision that they were exported in.
         fallback: returns the backend for images of a dtype that the file does not accept; without it they are rejected.
     """
 
     suffix: ClassVar[str]
     format: ClassVar[str]
     libraries: ClassVar[tuple[str, ...]] = ()
+    fixed_precision: ClassVar[bool] = True
     fallback: Callable[[], ModelBackend] | None = None
 
     def __init__(
@@ -74,24 +75,39 @@ class ExportedBackend(ModelBackend):
         precision: RunPrecision = "auto",
         outputs: OutputNames = (COARSE,),
     ) -> None:
-        path = Path(model)
-        opened = self.open(path, str(device), precision, outputs)
+        self.path, self.outputs, self._wanted_precision = Path(model), outputs, precision
+        content, self.metadata = self._read_verified(self.path)
+        metadata = self.metadata
+        if self.fixed_precision and precision not in ("auto", metadata.precision):
+            raise ConfigError(
+                f"precision={precision}: {self.path} was exported in {metadata.precision}, which is fixed in a "
+                f"{self.suffix} file; leave precision out"
+            )
+        opened = self.open(content, str(device), precision)
         super().__init__(
-            classes=opened.metadata.classes,
-            settings=opened.metadata.settings,
+            classes=metadata.classes,
+            settings=metadata.settings,
             precision=opened.precision,
             device=opened.device,
             place=opened.place,
-            note=path.name,
-            value_range=opened.metadata.value_range,
+            note=self.path.name,
+            value_range=metadata.value_range,
         )
-        self.path, self.metadata, self.program, self.threaded = path, opened.metadata, opened.program, opened.threaded
-        self.outputs, self._wanted_precision = outputs, precision
+        self.program, self.threaded = opened.program, opened.threaded
 
     @classmethod
     @abstractmethod
-    def open(cls, path: Path, device: str, precision: RunPrecision, outputs: OutputNames) -> Opened:
-        """Check a file's metadata, weights and graph, and load it without what the outputs do not need."""
+    def read(cls, path: Path) -> tuple[Any, dict[str, str], Callable[[], str]]:
+        """The content of a file, its raw metadata, and a function that computes the checksum of the content.
+
+        Raises:
+            WeightsError: the file does not exist or is unreadable.
+            MissingExtra: a package that is needed to read it is not installed.
+        """
+
+    @abstractmethod
+    def open(self, content: Any, device: str, precision: RunPrecision) -> Opened:
+        """Check the weights and the graph of a file, and load it without what the outputs do not need."""
 
     def reopen(self) -> None:
         """Open the file with one thread if the runtime has threads of its own, which are in the parent process."""
@@ -99,24 +115,23 @@ class ExportedBackend(ModelBackend):
             type(self).__init__(self, self.path, device="cpu", precision=self._wanted_precision, outputs=self.outputs)
 
     @classmethod
-    @abstractmethod
     def read_metadata_strings(cls, path: Path) -> dict[str, str]:
-        """The raw metadata of a file, without checking its origin or content.
-
-        Raises:
-            WeightsError: the file does not exist or is unreadable.
-            MissingExtra: a package that is needed to read it is not installed.
-        """
+        """The raw metadata of a file, without checking its origin or content; raises what `read` does."""
+        return cls.read(path)[1]
 
     @classmethod
-    @abstractmethod
     def read_metadata(cls, path: Path) -> ExportMetadata:
-        """The verified metadata of a file.
+        """The metadata of a file that is unchanged since its export; raises what `read` does.
 
         Raises:
-            WeightsError: the file does not exist, is damaged, or was not exported by this library.
-            MissingExtra: a package that is needed to read it is not installed.
+            WeightsError: the file is damaged, or was not exported by this library.
         """
+        return cls._read_verified(path)[1]
+
+    @classmethod
+    def _read_verified(cls, path: Path) -> tuple[Any, ExportMetadata]:
+        content, strings, checksum = cls.read(path)
+        return content, ExportMetadata.from_strings(strings, path, checksum=checksum)
 
     @classmethod
     @abstractmethod

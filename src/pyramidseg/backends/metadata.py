@@ -8,7 +8,7 @@ result of the comparison with it), `value_range` (type and range of the training
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ from pydantic import FiniteFloat, ValidationError
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import ModelConfig
-from pyramidseg.base.errors import ConfigError, PyramidSegError, WeightsError
+from pyramidseg.base.errors import PyramidSegError, WeightsError
 from pyramidseg.base.stored_json import parse_mapping, parse_stored
 from pyramidseg.base.version import __version__
 from pyramidseg.images.value_range import ValueRange
@@ -70,18 +70,6 @@ class ExportMetadata:
     version: str = __version__
     value_range: ValueRange | None = None
 
-    def check_precision(self, path: Path, wanted: str) -> None:
-        """Refuse another precision than the file's, where it is fixed.
-
-        Raises:
-            ConfigError: names both.
-        """
-        if wanted not in ("auto", self.precision):
-            raise ConfigError(
-                f"precision={wanted}: {path} was exported in {self.precision}, which is fixed in a {path.suffix} file; "
-                "leave precision out"
-            )
-
     def to_strings(self) -> dict[str, str]:
         """The metadata as they are stored in the file."""
         contents: dict[str, Any] = {
@@ -108,11 +96,11 @@ class ExportMetadata:
         return {"format": KIND, "version": self.version, "precision": self.precision, **strings}
 
     @classmethod
-    def from_strings(cls, strings: Mapping[str, str], path: Path, *, checksum: str) -> "ExportMetadata":
+    def from_strings(cls, strings: Mapping[str, str], path: Path, *, checksum: Callable[[], str]) -> "ExportMetadata":
         """Parse and check what `to_strings` wrote.
 
         Args:
-            checksum: of the file's present content, compared with the stored one.
+            checksum: computes that of the file's present content, which is compared with the stored one.
 
         Raises:
             WeightsError: the file was not exported by this library, was changed, or is of an incompatible version.
@@ -124,7 +112,7 @@ class ExportMetadata:
             )
         if CHECKSUM not in strings:
             raise WeightsError(f"{path}: holds no checksum, so that damage cannot be detected; export it again")
-        if strings[CHECKSUM] != checksum:
+        if strings[CHECKSUM] != checksum():
             raise WeightsError(
                 f"{path}: damaged, or changed since it was exported and checked: its checksum does not match its "
                 "content; export it again"

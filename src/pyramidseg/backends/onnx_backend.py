@@ -1,5 +1,6 @@
 """ONNX Runtime as a backend: `.onnx` files, on the CPU or an NVIDIA GPU."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyramidseg.backends.exported_backend import ExportedBackend, Opened, OutputNames, check_file, damaged_file
-from pyramidseg.backends.metadata import CHECKSUM, INPUT, ExportMetadata, file_checksum
+from pyramidseg.backends.metadata import CHECKSUM, INPUT, file_checksum
 from pyramidseg.backends.protocol import RunPrecision
 from pyramidseg.base.errors import DeviceError, import_extra
 
@@ -26,22 +27,19 @@ class OnnxRuntimeBackend(ExportedBackend):
     format = "onnx"
     libraries = ("onnx", "onnxruntime")
 
-    @classmethod
-    def open(cls, path: Path, device: str, precision: RunPrecision, outputs: OutputNames) -> Opened:
+    def open(self, content: Any, device: str, precision: RunPrecision) -> Opened:
         """A session on the device."""
         runtime = _onnxruntime()
-        content, metadata = read_verified_export(path)
-        metadata.check_precision(path, precision)
         provider, provider_options = _choose_provider(device, runtime.get_available_providers())
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors only: its warnings are about internals
-        prune_outputs(content, outputs)
+        prune_outputs(content, self.outputs)
         try:
             program = content.SerializeToString()
             session = runtime.InferenceSession(program, options, providers=[(provider, provider_options)])
         except Exception as error:  # ONNX Runtime has an exception class per status
-            raise damaged_file(path, error) from None
+            raise damaged_file(self.path, error) from None
         # If a GPU's libraries cannot be loaded, ONNX Runtime silently falls back to the CPU.
         used = session.get_providers()[0]
         if used != provider and device != "auto":
@@ -51,17 +49,26 @@ class OnnxRuntimeBackend(ExportedBackend):
             )
         place = "cpu" if used == CPU else f"cuda:{provider_options['device_id']}"
         threaded = session, getattr(session, "_sess", None)
-        return Opened(session, metadata, metadata.precision, place, torch.device("cpu"), threaded)
+        return Opened(session, self.metadata.precision, place, torch.device("cpu"), threaded)
 
     @classmethod
-    def read_metadata_strings(cls, path: Path) -> dict[str, str]:
-        """The raw metadata of a file; needs the onnx package."""
-        return metadata_strings(read_onnx(path)[0])
+    def read(cls, path: Path) -> tuple["onnx.ModelProto", dict[str, str], Callable[[], str]]:
+        """A file as a protocol buffer; needs the onnx package."""
+        check_file(path, ".onnx")
+        onnx = import_extra("onnx", extra="onnx", purpose="reading ONNX files")
+        from google.protobuf.message import DecodeError
 
-    @classmethod
-    def read_metadata(cls, path: Path) -> ExportMetadata:
-        """The verified metadata of a file; needs the onnx package."""
-        return read_verified_export(path)[1]
+        try:
+            stored = path.read_bytes()
+            content = onnx.load_model_from_string(stored)
+            graph = content.graph
+            tensors = [*graph.initializer, *(entry.t for node in graph.node for entry in node.attribute)]
+            if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
+                raise ValueError("its weights are in other files; our exports hold all of them in one file")
+        except (DecodeError, OSError, ValueError) as error:
+            raise damaged_file(path, error) from None
+        strings = metadata_strings(content)
+        return content, strings, lambda: file_checksum(stored, strings.get(CHECKSUM, ""))
 
     @classmethod
     def check_device(cls, device: str | torch.device) -> None:
@@ -72,43 +79,6 @@ class OnnxRuntimeBackend(ExportedBackend):
         """The chosen outputs, on the CPU."""
         values = self.program.run(list(self.outputs), {INPUT: self.to_input(images).cpu().numpy()})
         return {name: torch.from_numpy(value) for name, value in zip(self.outputs, values, strict=True)}
-
-
-def read_verified_export(path: Path) -> tuple["onnx.ModelProto", ExportMetadata]:
-    """The content and metadata of an ONNX file, after checking that it is unchanged since its export.
-
-    Raises:
-        MissingExtra: the onnx package is not installed.
-        WeightsError: no such file, damaged, or not exported by this library.
-    """
-    content, stored = read_onnx(path)
-    strings = metadata_strings(content)
-    return content, ExportMetadata.from_strings(
-        strings, path, checksum=file_checksum(stored, strings.get(CHECKSUM, ""))
-    )
-
-
-def read_onnx(path: Path) -> tuple["onnx.ModelProto", bytes]:
-    """The content of an ONNX file, parsed and as bytes.
-
-    Raises:
-        MissingExtra: the onnx package is not installed.
-        WeightsError: no such file, or unreadable.
-    """
-    check_file(path, ".onnx")
-    onnx = import_extra("onnx", extra="onnx", purpose="reading ONNX files")
-    from google.protobuf.message import DecodeError
-
-    try:
-        stored = path.read_bytes()
-        content = onnx.load_model_from_string(stored)
-        graph = content.graph
-        tensors = [*graph.initializer, *(entry.t for node in graph.node for entry in node.attribute)]
-        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
-            raise ValueError("its weights are in other files; our exports hold all of them in one file")
-        return content, stored
-    except (DecodeError, OSError, ValueError) as error:
-        raise damaged_file(path, error) from None
 
 
 def metadata_strings(content: "onnx.ModelProto") -> dict[str, str]:

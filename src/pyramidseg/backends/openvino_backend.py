@@ -2,14 +2,15 @@
 
 import functools
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyramidseg.backends.exported_backend import ExportedBackend, Opened, OutputNames, check_file, damaged_file
-from pyramidseg.backends.metadata import CHECKSUM, ExportMetadata, file_checksum
+from pyramidseg.backends.exported_backend import ExportedBackend, Opened, check_file, damaged_file
+from pyramidseg.backends.metadata import CHECKSUM, file_checksum
 from pyramidseg.backends.protocol import RunPrecision
 from pyramidseg.base.errors import DeviceError, WeightsError, import_extra
 from pyramidseg.base.files import file_sha256
@@ -38,27 +39,26 @@ class OpenVinoBackend(ExportedBackend):
     suffix = ".xml"
     format = "openvino"
     libraries = ("openvino",)
+    fixed_precision = False
 
-    @classmethod
-    def open(cls, path: Path, device: str, precision: RunPrecision, outputs: OutputNames) -> Opened:
+    def open(self, content: Any, device: str, precision: RunPrecision) -> Opened:
         """A program for the device."""
         openvino = import_openvino()
-        metadata = cls.read_metadata(path)
-        _check_weights(path, cls.read_metadata_strings(path))
+        _check_weights(self.path, metadata_strings(content, self.path))
         core = shared_core()
         place = _device(device, core.available_devices)
         try:
-            content = core.read_model(path)
-            chosen = openvino.Model([content.output(name) for name in outputs], content.get_parameters(), METADATA_KEY)
-            wanted = _openvino_type(metadata.precision if precision == "auto" else precision, core, place)
+            model = core.read_model(self.path)
+            chosen = openvino.Model([model.output(name) for name in self.outputs], model.get_parameters(), METADATA_KEY)
+            wanted = _openvino_type(self.metadata.precision if precision == "auto" else precision, core, place)
             options = {"INFERENCE_PRECISION_HINT": wanted, "PERFORMANCE_HINT": "LATENCY"}
             if place == "CPU":
                 options["INFERENCE_NUM_THREADS"] = str(torch.get_num_threads())
             compiled = core.compile_model(chosen, place, options)
         except RuntimeError as error:
-            raise damaged_file(path, error) from None
+            raise damaged_file(self.path, error) from None
         computed = _actual_precision(compiled)
-        return Opened(compiled, metadata, computed, place.lower(), torch.device("cpu"), threaded=(compiled, core))
+        return Opened(compiled, computed, place.lower(), torch.device("cpu"), threaded=(compiled, core))
 
     def reopen(self) -> None:
         """Also a core of this process: the other one has threads, too."""
@@ -66,16 +66,15 @@ class OpenVinoBackend(ExportedBackend):
         super().reopen()
 
     @classmethod
-    def read_metadata_strings(cls, path: Path) -> dict[str, str]:
-        """The raw metadata of a file, read without OpenVINO."""
-        return metadata_strings(read_xml(path), path)
-
-    @classmethod
-    def read_metadata(cls, path: Path) -> ExportMetadata:
-        """The verified metadata of a file."""
-        content = read_xml(path)
+    def read(cls, path: Path) -> tuple[bytes, dict[str, str], Callable[[], str]]:
+        """The bytes of an `.xml`, read without OpenVINO."""
+        check_file(path, ".xml")
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise damaged_file(path, error) from None
         strings = metadata_strings(content, path)
-        return ExportMetadata.from_strings(strings, path, checksum=file_checksum(content, strings.get(CHECKSUM, "")))
+        return content, strings, lambda: file_checksum(content, strings.get(CHECKSUM, ""))
 
     @classmethod
     def check_device(cls, device: str | torch.device) -> None:
@@ -98,19 +97,6 @@ class OpenVinoBackend(ExportedBackend):
         # One request per call, which costs nothing, so that threads can share the backend.
         values = self.program.infer_new_request([self.to_input(images).cpu().numpy()])
         return {name: torch.from_numpy(values[index]) for index, name in enumerate(self.outputs)}
-
-
-def read_xml(path: Path) -> bytes:
-    """The bytes of an `.xml`.
-
-    Raises:
-        WeightsError: the file does not exist or is unreadable.
-    """
-    check_file(path, ".xml")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise damaged_file(path, error) from None
 
 
 def metadata_strings(content: bytes, path: Path) -> dict[str, str]:

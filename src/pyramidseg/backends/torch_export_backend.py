@@ -6,14 +6,16 @@ import json
 import re
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
 from pyramidseg.backends.exported_backend import ExportedBackend, Opened, OutputNames, check_file, damaged_file
-from pyramidseg.backends.metadata import CHECKSUM, COARSE, LOGITS, ExportMetadata
+from pyramidseg.backends.metadata import CHECKSUM, COARSE, LOGITS
 from pyramidseg.backends.program_check import ForbiddenText, check_program
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, RunPrecision
 from pyramidseg.base.device import choose_device, out_of_memory_explained
@@ -40,32 +42,46 @@ class ExportedTorchBackend(ExportedBackend):
     suffix = ".pt2"
     format = "torch"
 
-    @classmethod
-    def open(cls, path: Path, device: str, precision: RunPrecision, outputs: OutputNames) -> Opened:
-        """A program on the device."""
+    def open(self, content: Any, device: str, precision: RunPrecision) -> Opened:
+        """A program on the device, if loading it runs no code.
+
+        `torch.export.load` unpickles the entries that a file marks as pickled, without restrictions, and opens compiled
+        libraries in it. Our files hold neither; their example image is a pickle of tensors only. The texts of the graph
+        that it evaluates must be those of our exports; see `program_check`.
+        """
         place = choose_device(device)
-        content, metadata = read_verified_export(path)
-        metadata.check_precision(path, precision)
+        for name in content.namelist():
+            _refuse_code(self.path, name, content)
         try:
-            program = torch.export.load(io.BytesIO(content))
+            program = torch.export.load(io.BytesIO(content.fp.getvalue()))
             if place.type != "cpu":
                 program = move_to_device_pass(program, place)
         except Exception as error:  # the reader and the parser of the graph raise many types
-            raise damaged_file(path, error) from None
+            raise damaged_file(self.path, error) from None
         with out_of_memory_explained(REDUCE_MEMORY_HINT):
-            pruned = _pruned(program.module(), outputs)
-        return Opened(pruned, metadata, metadata.precision, str(place), place)
+            pruned = _pruned(program.module(), self.outputs)
+        return Opened(pruned, self.metadata.precision, str(place), place)
 
     @classmethod
-    def read_metadata_strings(cls, path: Path) -> dict[str, str]:
-        """The raw metadata of a file."""
-        with read_archive(path) as archive:
-            return metadata_strings(path, archive)
+    def read(cls, path: Path) -> tuple[zipfile.ZipFile, dict[str, str], Callable[[], str]]:
+        """A file as an archive in memory."""
+        check_file(path, ".pt2")
+        try:
+            content = path.read_bytes()
+            archive = zipfile.ZipFile(io.BytesIO(content))
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > len(content):  # torch stores entries without compressing them
+                raise ValueError(f"it is compressed, and would take {unpacked / 1e9:.3g} GB when it is unpacked")
+        except READ_ERRORS as error:
+            raise damaged_file(path, error) from None
 
-    @classmethod
-    def read_metadata(cls, path: Path) -> ExportMetadata:
-        """The verified metadata of a file."""
-        return read_verified_export(path)[1]
+        def checksum() -> str:
+            try:
+                return archive_checksum(archive)
+            except READ_ERRORS as error:
+                raise damaged_file(path, error) from None
+
+        return archive, metadata_strings(path, archive), checksum
 
     @classmethod
     def check_device(cls, device: str | torch.device) -> None:
@@ -78,46 +94,6 @@ class ExportedTorchBackend(ExportedBackend):
         with out_of_memory_explained(REDUCE_MEMORY_HINT):
             values = dict(zip((LOGITS, COARSE), self.program(self.to_input(images).to(self.device)), strict=True))
         return {name: values[name] for name in self.outputs}
-
-
-def read_verified_export(path: Path) -> tuple[bytes, ExportMetadata]:
-    """The bytes and metadata of a `.pt2` file that is unchanged since its export and runs no code when it is loaded.
-
-    `torch.export.load` unpickles the entries that a file marks as pickled, without restrictions, and opens compiled
-    libraries in it. Our files hold neither; their example image is a pickle of tensors only. The texts of the graph
-    that it evaluates must be those of our exports; see `program_check`.
-
-    Raises:
-        WeightsError: the file does not exist, is damaged, was not exported by this library, or could run code.
-    """
-    with read_archive(path) as archive:
-        try:
-            checksum = archive_checksum(archive)
-        except READ_ERRORS as error:
-            raise damaged_file(path, error) from None
-        metadata = ExportMetadata.from_strings(metadata_strings(path, archive), path, checksum=checksum)
-        for name in archive.namelist():
-            _refuse_code(path, name, archive)
-        assert isinstance(archive.fp, io.BytesIO)
-        return archive.fp.getvalue(), metadata
-
-
-def read_archive(path: Path) -> zipfile.ZipFile:
-    """A `.pt2` file in memory.
-
-    Raises:
-        WeightsError: the file does not exist or is not a zip archive.
-    """
-    check_file(path, ".pt2")
-    try:
-        content = path.read_bytes()
-        archive = zipfile.ZipFile(io.BytesIO(content))
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > len(content):  # torch stores entries without compressing them
-            raise ValueError(f"it is compressed, and would take {unpacked / 1e9:.3g} GB when it is unpacked")
-        return archive
-    except READ_ERRORS as error:
-        raise damaged_file(path, error) from None
 
 
 def metadata_strings(path: Path, archive: zipfile.ZipFile) -> dict[str, str]:
