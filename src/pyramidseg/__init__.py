@@ -15,40 +15,54 @@ from typing import TYPE_CHECKING, Any
 from pyramidseg.base.version import __version__
 
 if TYPE_CHECKING:
-    from pyramidseg.base.classes import Classes
-    from pyramidseg.base.config import Config
-    from pyramidseg.base.defects import Defect, DefectError, DefectKind
-    from pyramidseg.base.errors import (
-        ConfigError,
-        DataError,
-        DeviceError,
-        MissingExtra,
-        OutOfMemory,
-        OutputError,
-        PyramidSegError,
-        TrainingError,
-        WeightsError,
-    )
-    from pyramidseg.base.log import Progress, configure_logging, report_progress
-    from pyramidseg.base.overrides import load_config, make_config
-    from pyramidseg.data.from_records import dataset_from_records
-    from pyramidseg.data.records import Dataset, Record
-    from pyramidseg.evaluation.metrics import Metrics, Scores
-    from pyramidseg.evaluation.scoring import evaluate
-    from pyramidseg.export.export_model import Export, export_model
-    from pyramidseg.formats.convert_dataset import Conversion, convert_dataset
-    from pyramidseg.formats.open_dataset import open_dataset
-    from pyramidseg.inspection.inspect_dataset import Inspection, inspect_dataset
-    from pyramidseg.model.imports import import_checkpoint
-    from pyramidseg.model.imports.foreign_checkpoint import ImportedModel, ImportOptions
-    from pyramidseg.model.segmenter import Segmenter, create_model, load_model
-    from pyramidseg.predict.predict_files import predict_files
-    from pyramidseg.predict.predictor import PredictionResult, Predictor
-    from pyramidseg.predict.segmentation import Segmentation
-    from pyramidseg.studies.benchmark_model import benchmark_model
-    from pyramidseg.studies.benchmark_results import BenchmarkResult
-    from pyramidseg.studies.comparison import Comparison, compare_encoders
-    from pyramidseg.training.loop import Run, train
+    from pyramidseg.base.classes import Classes as Classes
+    from pyramidseg.base.config import Config as Config
+    from pyramidseg.base.defects import Defect as Defect
+    from pyramidseg.base.defects import DefectError as DefectError
+    from pyramidseg.base.defects import DefectKind as DefectKind
+    from pyramidseg.base.errors import ConfigError as ConfigError
+    from pyramidseg.base.errors import DataError as DataError
+    from pyramidseg.base.errors import DeviceError as DeviceError
+    from pyramidseg.base.errors import MissingExtra as MissingExtra
+    from pyramidseg.base.errors import OutOfMemory as OutOfMemory
+    from pyramidseg.base.errors import OutputError as OutputError
+    from pyramidseg.base.errors import PyramidSegError as PyramidSegError
+    from pyramidseg.base.errors import TrainingError as TrainingError
+    from pyramidseg.base.errors import WeightsError as WeightsError
+    from pyramidseg.base.log import Progress as Progress
+    from pyramidseg.base.log import configure_logging as configure_logging
+    from pyramidseg.base.log import report_progress as report_progress
+    from pyramidseg.base.overrides import load_config as load_config
+    from pyramidseg.base.overrides import make_config as make_config
+    from pyramidseg.data.from_records import dataset_from_records as dataset_from_records
+    from pyramidseg.data.records import Dataset as Dataset
+    from pyramidseg.data.records import Record as Record
+    from pyramidseg.evaluation.metrics import Metrics as Metrics
+    from pyramidseg.evaluation.metrics import Scores as Scores
+    from pyramidseg.evaluation.scoring import evaluate as evaluate
+    from pyramidseg.export.export_model import Export as Export
+    from pyramidseg.export.export_model import export_model as export_model
+    from pyramidseg.formats.convert_dataset import Conversion as Conversion
+    from pyramidseg.formats.convert_dataset import convert_dataset as convert_dataset
+    from pyramidseg.formats.open_dataset import open_dataset as open_dataset
+    from pyramidseg.inspection.inspect_dataset import Inspection as Inspection
+    from pyramidseg.inspection.inspect_dataset import inspect_dataset as inspect_dataset
+    from pyramidseg.model.imports import import_checkpoint as import_checkpoint
+    from pyramidseg.model.imports.foreign_checkpoint import ImportedModel as ImportedModel
+    from pyramidseg.model.imports.foreign_checkpoint import ImportOptions as ImportOptions
+    from pyramidseg.model.segmenter import Segmenter as Segmenter
+    from pyramidseg.model.segmenter import create_model as create_model
+    from pyramidseg.model.segmenter import load_model as load_model
+    from pyramidseg.predict.predict_files import predict_files as predict_files
+    from pyramidseg.predict.predictor import PredictionResult as PredictionResult
+    from pyramidseg.predict.predictor import Predictor as Predictor
+    from pyramidseg.predict.segmentation import Segmentation as Segmentation
+    from pyramidseg.studies.benchmark_model import benchmark_model as benchmark_model
+    from pyramidseg.studies.benchmark_results import BenchmarkResult as BenchmarkResult
+    from pyramidseg.studies.comparison import Comparison as Comparison
+    from pyramidseg.studies.comparison import compare_encoders as compare_encoders
+    from pyramidseg.training.loop import Run as Run
+    from pyramidseg.training.loop import train as train
 
 _NAMES = {
     "base.classes": "Classes",
@@ -77,61 +91,11 @@ _NAMES = {
     "studies.comparison": "Comparison compare_encoders",
     "training.loop": "Run train",
 }
-"""Public names by module; a test compares them with `__all__`."""
+"""Public names by module; a test compares them with the imports above, which only type checkers see."""
 
 _MODULES = {name: f"pyramidseg.{module}" for module, names in _NAMES.items() for name in names.split()}
 
-__all__ = [
-    "BenchmarkResult",
-    "Classes",
-    "Comparison",
-    "Config",
-    "ConfigError",
-    "Conversion",
-    "DataError",
-    "Dataset",
-    "Defect",
-    "DefectError",
-    "DefectKind",
-    "DeviceError",
-    "Export",
-    "ImportOptions",
-    "ImportedModel",
-    "Inspection",
-    "Metrics",
-    "MissingExtra",
-    "OutOfMemory",
-    "OutputError",
-    "PredictionResult",
-    "Predictor",
-    "Progress",
-    "PyramidSegError",
-    "Record",
-    "Run",
-    "Scores",
-    "Segmentation",
-    "Segmenter",
-    "TrainingError",
-    "WeightsError",
-    "__version__",
-    "benchmark_model",
-    "compare_encoders",
-    "configure_logging",
-    "convert_dataset",
-    "create_model",
-    "dataset_from_records",
-    "evaluate",
-    "export_model",
-    "import_checkpoint",
-    "inspect_dataset",
-    "load_config",
-    "load_model",
-    "make_config",
-    "open_dataset",
-    "predict_files",
-    "report_progress",
-    "train",
-]
+__all__ = ["__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

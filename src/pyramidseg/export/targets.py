@@ -8,15 +8,12 @@ from pathlib import Path
 from torch.export import ExportedProgram
 
 from pyramidseg.backends.exported_backend import ExportedBackend
-from pyramidseg.backends.metadata import PRECISIONS, ExportMetadata
+from pyramidseg.backends.metadata import ExportMetadata
 from pyramidseg.backends.onnx_backend import OnnxRuntimeBackend
 from pyramidseg.backends.openvino_backend import OpenVinoBackend
 from pyramidseg.backends.torch_export_backend import ExportedTorchBackend
 from pyramidseg.base.errors import ConfigError, nearest
 from pyramidseg.export import onnx_format, openvino_format, torch_format
-
-PLANNED = {"int8": "quantisation is not part of this version yet"}
-"""Reason by precision that is not supported yet."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,6 @@ class Format:
         backend: runs the file, and so checks it.
         graphs: precision of the graph to convert, by precision of the file.
         suffixes: of all its files; the file that is opened comes last.
-        refusals: reason by precision that the format does not support.
         slow_on_cpu: message by precision that is fast on GPUs only.
     """
 
@@ -36,7 +32,6 @@ class Format:
     backend: type[ExportedBackend]
     graphs: Mapping[str, str]
     suffixes: tuple[str, ...]
-    refusals: Mapping[str, str] = field(default_factory=dict)
     slow_on_cpu: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -46,7 +41,6 @@ FORMATS: dict[str, Format] = {
         OnnxRuntimeBackend,
         graphs={"fp32": "fp32", "fp16": "fp16"},
         suffixes=(".onnx",),
-        refusals={"bf16": "ONNX Runtime has no bf16 convolutions on CPUs; OpenVINO has (--format openvino)"},
     ),
     "openvino": Format(
         openvino_format.convert,
@@ -72,14 +66,14 @@ def find_format(name: str, precision: str) -> Format:
     """The format of a name.
 
     Raises:
-        ConfigError: an unknown format or precision, or the format does not support the precision.
+        ConfigError: an unknown format, or a precision that it does not support.
     """
     if name not in FORMATS:
         raise ConfigError(f"--format {name}: unknown format; {nearest(name, FORMATS)}")
-    if precision not in (*PRECISIONS, *PLANNED):
-        raise ConfigError(f"--precision {precision}: unknown precision; {nearest(precision, PRECISIONS)}")
-    found = FORMATS[name]
-    if precision in found.graphs:
-        return found
-    reason = {**PLANNED, **found.refusals}[precision]
-    raise ConfigError(f"--format {name} --precision {precision}: {reason}; supported: {', '.join(found.graphs)}")
+    if precision not in FORMATS[name].graphs:
+        others = [f"--format {other}" for other, found in FORMATS.items() if precision in found.graphs]
+        advice = f", or {' or '.join(others)}" if others else ""
+        raise ConfigError(
+            f"--format {name} --precision {precision}: choose {' or '.join(FORMATS[name].graphs)}{advice}"
+        )
+    return FORMATS[name]
