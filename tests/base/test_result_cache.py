@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pyramidseg.base.result_cache import ResultCache, cache_folder, digest, file_state
+from pyramidseg.base.result_cache import ResultCache, digest, file_state, user_cache
 
 
 class Work(logging.Handler):
@@ -119,9 +119,9 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path: Path) -> None
 
 def test_variable_moves_the_folder_or_switches_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYRAMIDSEG_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
+    assert user_cache().folder == tmp_path
     monkeypatch.setenv("PYRAMIDSEG_CACHE", "OFF")
-    assert cache_folder() is None
+    assert user_cache().folder is None
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_folder_follows_the_platform(
         monkeypatch.setenv(name, value.format(home=tmp_path))
     monkeypatch.setattr("sys.platform", platform)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    assert cache_folder() == tmp_path / expected
+    assert user_cache().folder == tmp_path / expected
 
 
 def test_state_of_a_file_changes_with_its_size_and_its_time(tmp_path: Path) -> None:

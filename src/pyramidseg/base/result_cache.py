@@ -77,23 +77,18 @@ class ResultCache:
 
 def user_cache() -> ResultCache:
     """The cache of the user who runs the program."""
-    return ResultCache(cache_folder())
-
-
-def cache_folder() -> Path | None:
-    """The user's cache folder; None if the cache is disabled."""
     setting = os.environ.get(VARIABLE, "")
     if setting:
-        return None if setting.lower() in OFF else Path(setting)
+        return ResultCache(None if setting.lower() in OFF else Path(setting))
     try:
         home = Path.home()
     except RuntimeError:  # a container's user without a home
-        return None
+        return ResultCache(None)
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "pyramidseg" / "Cache"
+        return ResultCache(Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "pyramidseg" / "Cache")
     if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "pyramidseg"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "pyramidseg"
+        return ResultCache(home / "Library" / "Caches" / "pyramidseg")
+    return ResultCache(Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "pyramidseg")
 
 
 def digest(parts: Iterable[object]) -> str:

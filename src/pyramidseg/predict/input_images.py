@@ -34,9 +34,9 @@ def load_image(source: ImageLike, *, channels: Channels) -> Image:
     """
     name = image_name(source)
     if isinstance(source, (str, os.PathLike)):
-        return check_image(read_image(Path(source), channels=channels), name)
+        return _check_image(read_image(Path(source), channels=channels), name)
     if isinstance(source, (bytes, bytearray)):
-        return check_image(read_image(Path(name), channels=channels, content=bytes(source)), name)
+        return _check_image(read_image(Path(name), channels=channels, content=bytes(source)), name)
     array = _array(source, name)
     if array.ndim == 2:
         array = array[..., None]
@@ -48,7 +48,7 @@ def load_image(source: ImageLike, *, channels: Channels) -> Image:
     number = len(channels) if isinstance(channels, tuple) else channels
     if array.shape[2] != number:
         array = convert_channels(Path(name), array, channels)
-    return check_image(array, name)
+    return _check_image(array, name)
 
 
 def _array(source: object, name: str) -> Image:
@@ -69,15 +69,8 @@ def _array(source: object, name: str) -> Image:
     )
 
 
-def check_image(image: Image, name: str) -> Image:
-    """Convert an image (H, W, C) to what the model accepts.
-
-    Args:
-        name: of the image, for messages.
-
-    Raises:
-        DataError: another type, or values that are not finite.
-    """
+def _check_image(image: Image, name: str) -> Image:
+    """Convert an image (H, W, C) to a type that the model accepts; refuse others, and values that are not finite."""
     if image.dtype in (np.uint8, np.uint16, np.int16, np.float32):
         converted = np.ascontiguousarray(image)
     elif image.dtype == np.bool_:
