@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from pyramidseg.base.files import explained_writes, make_folder
 
@@ -24,13 +24,6 @@ SUFFIX = ".jsonl"
 
 _MOST_OPEN = 64
 _PART_LINES, _PART_SECONDS = 256, 10.0
-
-
-class _Place(NamedTuple):
-    """A line: the number of its file, and where it starts."""
-
-    file: int
-    offset: int
 
 
 class Ledger:
@@ -44,7 +37,7 @@ class Ledger:
         self._publish = publish
         self._files: list[Path] = []
         self._opened: dict[int, BinaryIO] = {}
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, tuple[int, int]] = {}  # number of the file, and where the line starts
         self._own: int | None = None  # file descriptor of this process's file
         self._end = self._lines = 0
         self._started = 0.0
@@ -66,14 +59,15 @@ class Ledger:
 
     def find(self, key: str) -> dict[str, Any] | None:
         """The last entry of an item; None if the item was not done."""
-        if (place := self._places.get(key)) is None:
+        if key not in self._places:
             return None
-        if place.file not in self._opened:
+        file, offset = self._places[key]
+        if file not in self._opened:
             if len(self._opened) >= _MOST_OPEN:
                 self._close_files()
-            self._opened[place.file] = self._files[place.file].open("rb")
-        self._opened[place.file].seek(place.offset)
-        return _entry(self._opened[place.file].readline())
+            self._opened[file] = self._files[file].open("rb")
+        self._opened[file].seek(offset)
+        return _entry(self._opened[file].readline())
 
     def done(self, key: str, fingerprint: str) -> bool:
         """Whether the last entry of an item has this fingerprint and no `error`."""
@@ -98,7 +92,7 @@ class Ledger:
             except OSError:
                 os.ftruncate(self._own, self._end)
                 raise
-        self._places[entry["key"]] = _Place(len(self._files) - 1, self._end)
+        self._places[entry["key"]] = len(self._files) - 1, self._end
         self._end += len(line)
         self._lines += 1
         if self._publish and (self._lines >= _PART_LINES or time.monotonic() - self._started >= _PART_SECONDS):
@@ -154,7 +148,7 @@ class Ledger:
                     if (entry := _entry(line)) is None:
                         unreadable += 1
                     else:
-                        self._places[entry["key"]] = _Place(len(self._files), offset)
+                        self._places[entry["key"]] = len(self._files), offset
                     offset += len(line)
         if repair and not line.endswith(b"\n"):
             os.truncate(path, offset)

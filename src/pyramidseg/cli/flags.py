@@ -102,11 +102,7 @@ def tile_side(text: str) -> "TilePx":
 
 
 class SettingOption(NamedTuple):
-    """An option for one setting.
-
-    Attributes:
-        default: the setting's default, as text.
-    """
+    """An option for one setting, with its help and its default as text."""
 
     setting: str
     help: str

@@ -105,7 +105,7 @@ def export_model(
         else:
             samples = labelled_samples(segmenter, check, split, data)
             dtype = samples.dtype if input_dtype == "auto" else input_dtype
-            if not samples.fit(dtype):
+            if dtype not in ("float32", samples.dtype):
                 raise ConfigError(
                     f"--input {dtype}: the images of --check {check} need {samples.dtype}, or float32, which takes all "
                     "types; choose one of these, or leave --input out"

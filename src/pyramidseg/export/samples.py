@@ -62,10 +62,6 @@ class Samples:
         batches = ", ".join(f"a batch of {len(crop)}" for crop in self.crops if len(crop) > 1)
         return f"{self.name}, {single} crops of odd sizes and {batches}"
 
-    def fit(self, input_dtype: str) -> bool:
-        """Whether a file for images of this type accepts these images."""
-        return input_dtype in ("float32", self.dtype)
-
 
 def labelled_samples(model: Segmenter, dataset: str | Path, split: str, data: DataConfig) -> Samples:
     """The images and labels of a split of a dataset with the model's classes.
