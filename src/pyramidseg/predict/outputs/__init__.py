@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyramidseg.base.errors import ConfigError, nearest
-from pyramidseg.predict.outputs.ownership import is_ours
-from pyramidseg.predict.outputs.writers import (
+from pyramidseg.predict.outputs.output_writers import (
     write_color,
     write_confidence,
     write_geotiff,
@@ -14,6 +13,7 @@ from pyramidseg.predict.outputs.writers import (
     write_overlay,
     write_probabilities,
 )
+from pyramidseg.predict.outputs.ownership import is_ours
 from pyramidseg.predict.segmentation import Image, Segmentation
 
 __all__ = ["WRITERS", "Writer", "is_ours", "output_names"]
