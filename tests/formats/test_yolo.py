@@ -398,19 +398,6 @@ class TestDescription:
         write(tmp_path / "val.txt", text)
         assert [(defect.kind, defect.file.name) for defect in defects(tmp_path)] == [(kind, "val.txt")]
 
-    @pytest.mark.parametrize("text", ["", "../a.jpg\n"])
-    def test_unlisted_images_are_inspected_if_a_list_names_nothing(self, tmp_path: Path, text: str) -> None:
-        for split in ("train", "val"):
-            add(tmp_path, f"images/{split}", "a", "b")
-        image(tmp_path / "images/train/unlabelled.jpg")
-        write(tmp_path / "labels/train/b.txt", f"7 {SQUARE}")
-        write(tmp_path / "train.txt", text)
-        write(tmp_path / "data.yaml", f"train: train.txt\nval: images/val\n{NAMES}")
-        dataset, found = open_with_defects(tmp_path, DataConfig())
-        assert ids(dataset) == {"train": ["images/train/a", "images/train/b"], "val": ["a", "b"]}
-        assert "2 images are in no list and are inspected as train" in dataset.notes
-        assert [defect.file.name for defect in found] == ["train.txt"]
-
     def test_split_without_images_or_without_labels_is_named(self, tmp_path: Path) -> None:
         ultralytics(tmp_path)
         (tmp_path / "labels" / "val" / "c.txt").unlink()

@@ -13,7 +13,6 @@ A function `write` belongs in this module.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 from xml.parsers import expat
 
 import numpy as np
@@ -178,9 +177,8 @@ def _length(text: str | None) -> int:
     return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 7 else 0
 
 
-class _Element(NamedTuple):
-    name: str
-    attributes: dict[str, str]
+_Element = tuple[str, dict[str, str]]
+"""Name and attributes."""
 
 
 def _objects(data: Sequence[bytes], where: Location) -> Iterable[tuple[str, _Element]]:
@@ -192,7 +190,7 @@ def _objects(data: Sequence[bytes], where: Location) -> Iterable[tuple[str, _Ele
         nonlocal depth
         depth += 1
         if depth == 2 and name not in _WITHOUT_AREA and name != "tag":
-            found.append(_Element(name, attributes))
+            found.append((name, attributes))
 
     def end(_: str) -> None:
         nonlocal depth

@@ -40,6 +40,7 @@ _LABELS = re.compile(r"(?:polygon|brush|ellipse|rectangle|keypoint|bitmask)?labe
 _UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")
 """Label Studio puts it before the name of an uploaded image."""
 
+_WITH_AREA = ("polygon", "brush", "ellipse", "bitmask")
 _SHOWN = 3
 
 Result = Mapping[str, Any]
@@ -118,7 +119,8 @@ class _Tasks:
         self.seen.add(key)
         results = [result for result in annotations[0][1] if isinstance(result, dict)]
         size = next((size for result in results if (size := _size(result))), None)
-        labels = [label for result in results if _has_area(result) and (label := _label(result))]
+        named = (_labels(result) for result in results if _kind(result) in _WITH_AREA)
+        labels = [some[0] for some in named if len(some) == 1]
         kinds = (_kind(result) for result in results)
         self.listing.without_area.update(kind for kind in kinds if kind in ("box", "keypoint", "empty brush"))
         name, other = _image_names(task, where)
@@ -208,11 +210,6 @@ def _value(result: Result) -> Result:
     return value if isinstance(value, dict) else {}
 
 
-def _label(result: Result) -> str | None:
-    labels = _labels(result)
-    return labels[0] if len(labels) == 1 else None
-
-
 def _labels(result: Result) -> list[str]:
     lists = [value for key, value in _value(result).items() if _LABELS.fullmatch(key) and isinstance(value, list)]
     names = [name.strip() for some in lists for name in some if isinstance(name, str) and is_valid_name(name)]
@@ -239,15 +236,11 @@ def _kind(result: Result) -> str | None:
     return None
 
 
-def _has_area(result: Result) -> bool:
-    return _kind(result) in ("polygon", "brush", "ellipse", "bitmask")
-
-
 def _objects(data: Sequence[bytes], where: Location, annotator: str | None) -> Iterable[tuple[str, Result]]:
     """The regions of a task that have an area; a region that repeats another one without its label is left out."""
     found = _annotations(parse_again(data[0], where.file), where)
     chosen = next((results for name, results in found if annotator in (None, name)), [])
-    results = [result for result in chosen if isinstance(result, dict) and _has_area(result)]
+    results = [result for result in chosen if isinstance(result, dict) and _kind(result) in _WITH_AREA]
     labels: dict[str, Result] = {}
     for result in results:
         if _labels(result):

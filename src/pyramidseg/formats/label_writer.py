@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.classes import IGNORE, Classes
-
-BACKGROUND = "background"
-"""Name of the class that formats of outlined objects do not outline."""
+from pyramidseg.formats.polygon_labels import BACKGROUND
 
 
 @dataclass(frozen=True)

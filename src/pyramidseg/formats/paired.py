@@ -15,7 +15,6 @@ from pyramidseg.formats.dataset_format import (
     UNLABELLED_SPLIT,
     DatasetFormat,
     ParsedDataset,
-    PartialMatch,
     SplitNames,
 )
 from pyramidseg.formats.mixed_folder import pair_mixed_folder
@@ -105,7 +104,7 @@ def _splits_above(root: Path, splits: SplitNames) -> PairedFiles | None:
             if pair := _images_and_masks(folder):
                 folders[split] = pair
         except DataError as error:  # several folders of masks
-            ambiguous[split] = MatchedFiles.of_error(folder, error)
+            ambiguous[split] = MatchedFiles.of_none(folder, str(error).removeprefix(f"{folder}: "))
     found = _two_folders(root, "paired folders ({split}/images, {split}/masks)", folders)
     return found and replace(found, matched=ambiguous)
 
@@ -145,18 +144,7 @@ def _splits_in_names(root: Path, splits: SplitNames) -> PairedFiles | None:
 def _mixed_folder_per_split(root: Path, splits: SplitNames) -> PairedFiles | None:
     """`{split}`, each with masks next to its images."""
     folders = _split_folders(root, splits)
-    matched: dict[str, MatchedFiles] = {}
-    ambiguous: list[PartialMatch] = []
-    for split, folder in folders.items():
-        try:
-            pairs = pair_mixed_folder(folder)
-        except PartialMatch as match:
-            ambiguous.append(match)
-            pairs = MatchedFiles.of_error(folder, match)
-        if pairs is not None:
-            matched[split] = pairs
-    if ambiguous and not any(pairs.records for pairs in matched.values()):
-        raise ambiguous[0]
+    matched = {split: pairs for split, folder in folders.items() if (pairs := pair_mixed_folder(folder)) is not None}
     if not matched:
         return None
     for split, folder in folders.items():

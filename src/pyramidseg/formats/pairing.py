@@ -7,7 +7,6 @@ from pathlib import Path
 from unicodedata import normalize
 
 from pyramidseg.base.defects import Defect, DefectKind
-from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import UNLABELLED_SPLIT
 from pyramidseg.formats.name_matching import match_names
@@ -67,11 +66,6 @@ class MatchedFiles:
     def of_none(cls, folder: Path, detail: str) -> "MatchedFiles":
         """No records, because something is missing in a folder or next to it."""
         return cls((), (Defect(DefectKind.ABSENT, folder, detail),))
-
-    @classmethod
-    def of_error(cls, folder: Path, error: DataError) -> "MatchedFiles":
-        """No records, because of an error raised for a folder."""
-        return cls.of_none(folder, str(error).removeprefix(f"{folder}: "))
 
 
 def without_labels(split: str, pairs: MatchedFiles, folder: Path) -> MatchedFiles:

@@ -9,7 +9,7 @@ labels/train/a.txt    or train/labels/a.txt
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -163,7 +163,6 @@ def _find_sources(
     found: Sources = {}
     base = _base(folder, file)
     notes: tuple[str, ...] = () if base else (_not_followed(folder, file),)
-    incomplete: list[str] = []
     for split, entries in file.sources.items():
         places = [_place(entry, base or folder, folder, file.path) for entry in entries]
         if split == UNLABELLED_SPLIT and None in places:
@@ -173,11 +172,6 @@ def _find_sources(
         for place, entry in zip(places, entries, strict=True):
             with defects.collect():
                 found[split].append(_source(place, entry, folder, file, defects))
-        if len(found[split]) < len(places) - places.count(None):
-            incomplete.append(split)
-    if incomplete and (unlisted := _unlisted(folder, found.values())):
-        found[incomplete[0]].append(unlisted)
-        notes += (f"{len(unlisted.images)} images are in no list and are inspected as {incomplete[0]}",)
     return found, notes
 
 
@@ -270,14 +264,6 @@ def _listed_image(line: str, file: Path, root: Path) -> Path:
 def _label_of(image: Path, root: Path) -> Path | None:
     label = _label_path(image, root)
     return next(filter(is_file, (label, label.with_suffix(".TXT"))), None)
-
-
-def _unlisted(folder: Path, found: Iterable[Sequence[ImageSource]]) -> ImageSource | None:
-    """The labelled images of no split, if a list could not be read or names none."""
-    listed = {os.path.realpath(image) for sources in found for source in sources for image in source.images}
-    others = (image for image in list_images(folder) if os.path.realpath(image) not in listed)
-    images = [image for image in others if _label_of(image, folder)]
-    return ImageSource.of_list(images, folder) if images else None
 
 
 def _label_path(image: Path, root: Path) -> Path:

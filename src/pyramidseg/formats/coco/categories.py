@@ -75,27 +75,23 @@ class CategoryLabels:
         )
         crowds = {name: crowd_of(name) if name in crowded and name not in only_crowds else name for name in values}
         unused = [name for name in values if not counts[name, False] and not counts[name, True]]
-        notes = list(
-            repeated_names_note(
-                [[category.name for category in f.categories.values()] for f in files], what="categories"
-            )
-        )
+        lists = [[category.name for category in file.categories.values()] for file in files]
+        notes = list(repeated_names_note(lists, what="categories"))
         if groups:
             notes.append(
                 f"the categories {first_few(groups, limit=8)} only group others and have no object: they were left out"
             )
         if unused:
             notes.append(f"the categories {first_few(unused, limit=8)} have no object")
-        with_objects = _object_counts([file for file in files if not _has_only_crowds(file)])
-        ignored = [name for name in crowded if with_objects[name, True] and name not in only_crowds]
         if as_objects := [*only_crowds, *(file.path.name for file in files if _has_only_crowds(file))]:
             shown = first_few(as_objects, limit=8)
             notes.append(f"all annotations of {shown} are crowds (iscrowd): they are read as objects")
-        if ignored:
-            total = sum(with_objects[name, True] for name in ignored)
+        with_objects = _object_counts([file for file in files if not _has_only_crowds(file)])
+        if ignored := [name for name in crowded if with_objects[name, True] and name not in only_crowds]:
+            name, total = ignored[0], sum(with_objects[name, True] for name in ignored)
             notes.append(
                 f"{total} crowds (iscrowd) are outlined roughly and ignored; to train on them, add them to a class, "
-                f"as in {with_crowds(ignored[0])}"
+                f"as in {{name: {name}, from: [{name}, {crowd_of(name)}]}}"
             )
         all_values = {**values, **{label.name: label.value for label in extra}}
         return cls((*labels, *extra), all_values, crowds, (*notes, *similar_names_note(values)))
@@ -115,11 +111,6 @@ class CategoryLabels:
 def crowd_of(name: str) -> str:
     """The name of the label of a category's crowds."""
     return f"{name} (crowd)"
-
-
-def with_crowds(name: str) -> str:
-    """A class of the YAML file that includes the crowds of its category."""
-    return f"{{name: {name}, from: [{name}, {crowd_of(name)}]}}"
 
 
 def category_names(content: Mapping[str, Any], names: Mapping[Id, CategoryNames], where: Location) -> CategoryNames:

@@ -13,9 +13,9 @@ from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.formats.dataset_format import ParsedDataset, SourceLabel
 from pyramidseg.formats.dataset_yaml import ClassEntry
 from pyramidseg.formats.geojson.features import Layer, read_geojson
-from pyramidseg.formats.geojson.geojson_folders import FOREGROUND
 from pyramidseg.formats.geojson.geojson_masks import OF_IMAGE, GeoJsonMasks
 from pyramidseg.formats.polygon_labels import BACKGROUND, BACKGROUND_NAMES, DrawnLabels
+from pyramidseg.formats.region_masks import ONE_CLASS
 
 NAMELESS = "none"
 """The label of polygons that lack the property which names classes. They are ignored unless it is made a class."""
@@ -90,8 +90,8 @@ def _two_names(classes: Sequence[ClassEntry] | None, fallback_classes: Classes |
     plain = classes is not None and not any(entry.value is not None or entry.merged for entry in classes)
     given = [entry.name for entry in classes or ()] if plain else []
     names = given or list(fallback_classes.names if fallback_classes is not None and classes is None else ())
-    if len(names) != 2 or FOREGROUND in names:
-        return BACKGROUND, FOREGROUND
+    if len(names) != 2 or ONE_CLASS in names:
+        return BACKGROUND, ONE_CLASS
     first, second = names
     return (second, first) if second.lower() in BACKGROUND_NAMES else (first, second)
 

@@ -13,15 +13,13 @@ from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.formats.pairing import MatchedFiles, Side, key_of, pair
 from pyramidseg.formats.paths import child_folder, content, holds_images, subfolders
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels
+from pyramidseg.formats.region_masks import ONE_CLASS
 from pyramidseg.formats.yaml_proposal import AmbiguousFoldersError
 from pyramidseg.images.image_files import list_files, list_images
 
 VECTORS = (".geojson",)
 NAMED_VECTORS = (".geojson", ".json")
 """Extensions of a file that a YAML file names as masks."""
-
-FOREGROUND = "foreground"
-
 
 _Sides = tuple[Path, Path]
 """A folder of images, and a folder of GeoJSON files or a single one."""
@@ -109,7 +107,7 @@ def _one_for_all(images: Path, image_files: list[Path], file: Path) -> MatchedFi
 
 def with_vectors(listing: ParsedDataset, split: str, pairs: MatchedFiles) -> ParsedDataset:
     """Add a split of polygons. All are of one class until `apply_label_config` is called."""
-    drawn = DrawnLabels.of([FOREGROUND])
+    drawn = DrawnLabels.of([ONE_CLASS])
     note = f"{DRAWN}; where polygons overlap, the smaller is on top"
     return ParsedDataset(
         listing.layout,

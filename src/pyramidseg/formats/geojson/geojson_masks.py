@@ -91,7 +91,8 @@ class GeoJsonMasks:
                 "scale and tie point",
             )
         check_pixel_count(record.image, header.height, header.width)
-        layer = _layer_on(record.mask, file_state(record.mask), self.class_property, self.crs, place.crs)
+        with _ONE_AT_A_TIME:
+            layer = _layer_on(record.mask, file_state(record.mask), self.class_property, self.crs, place.crs)
         left, low, right, high = place.bounds(header.height, header.width)
         bounds = layer.bounds
         met = (bounds[:, 0] <= right) & (bounds[:, 2] >= left) & (bounds[:, 1] <= high) & (bounds[:, 3] >= low)
@@ -115,16 +116,9 @@ class GeoJsonMasks:
 _ONE_AT_A_TIME = threading.Lock()  # threads that need the same large file wait until the first has read it
 
 
+@lru_cache(maxsize=2)  # one file for all images of a dataset, and another one for its validation images
 def _layer_on(path: Path, state: tuple[object, ...], class_property: str | None, crs: str | None, target: str) -> Layer:
     """The polygons of a file in the coordinate system of an image; `state` differs if the file was changed."""
-    with _ONE_AT_A_TIME:
-        return _cached_layer_on(path, state, class_property, crs, target)
-
-
-@lru_cache(maxsize=2)  # one file for all images of a dataset, and another one for its validation images
-def _cached_layer_on(
-    path: Path, state: tuple[object, ...], class_property: str | None, crs: str | None, target: str
-) -> Layer:
     layer = read_geojson(path, class_property)
     if crs == OF_IMAGE or not layer.features:
         return layer
