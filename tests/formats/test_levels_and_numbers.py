@@ -103,6 +103,19 @@ def test_rare_strays_are_ignored_and_the_foreground_is_kept(tmp_path: Path) -> N
     assert np.bincount(np.concatenate(read).ravel(), minlength=256)[[0, 1, 255]].tolist() == [5822, 576, 2]
 
 
+@pytest.mark.parametrize("value", [192, 200, 254])
+def test_one_mask_with_another_foreground_value_keeps_it(tmp_path: Path, value: int) -> None:
+    masks = [square(255) for _ in range(12)]
+    masks[5][0, 0] = value  # a rare one: the others are those of the square
+    error, datasets = ways_out(save_masks(tmp_path, *masks))
+    assert "data.threshold=128" in error.suggestion and f"data.binary=true data.ignore={value}" in error.suggestion
+    for dataset, counts in zip(datasets, ([0, 1, 0], [0, 0, 1]), strict=True):
+        read = [dataset.masks.read(record) for some in dataset.splits.values() for record in some]
+        found = np.bincount(np.concatenate(read).ravel(), minlength=256)[[0, 1, 255]]
+        squares = 12 * int((square(255) > 0).sum())
+        assert found.tolist() == [12 * SIDE * SIDE - squares - 1, squares + counts[1], counts[2]]
+
+
 def test_150_classes_without_gaps_stay_classes(tmp_path: Path) -> None:
     masks = [np.full((SIDE, SIDE), value, np.uint8) for value in range(150)]
     for mask in masks:

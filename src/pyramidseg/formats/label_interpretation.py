@@ -27,6 +27,9 @@ MANY_VALUES, MANY_VALUES_PER_MASK = 192, 32
 GREY_FROM = 128
 """Values from here on are bright if the masks hold grey levels."""
 
+FOREGROUND_FROM = 192
+"""Next to 0 and 255, rare values from here on are more likely the foreground of some masks than stray."""
+
 STRAY_SHARE = 0.02
 """Values that together have no larger share of the pixels are proposed as stray values instead of classes."""
 
@@ -111,9 +114,11 @@ def interpret_values(counts: ValueCounts, values: list[int]) -> tuple[str, list[
             share = counts.share(0, IGNORE)
             detail = f"{found}, of which 0 and 255 make up {share:.1%}, as in binary masks with smoothed borders"
             return detail, [FROM_128_ON]
-        return f"{found}, as in binary masks with stray values: {_occurrences(counts, others)}", [
-            Interpretation("255 is the foreground, stray values are ignored", {"binary": True}, strays=tuple(others)),
-        ]
+        ignored = Interpretation(
+            "255 is the foreground, stray values are ignored", {"binary": True}, strays=tuple(others)
+        )
+        either_way = [FROM_128_ON, ignored] if min(others) >= FOREGROUND_FROM else [ignored, FROM_128_ON]
+        return f"{found}, as in binary masks with stray values: {_occurrences(counts, others)}", either_way
     if len(ids) > MAX_CLASSES or are_levels(counts, values):
         detail = f"{found}, which is {len(values)} values, like grey levels or instance numbers; classes need a list"
         return detail, _levels(max(values))
