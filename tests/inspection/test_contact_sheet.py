@@ -10,7 +10,7 @@ counts = st.lists(st.lists(st.integers(0, 9), min_size=K, max_size=K), max_size=
 
 
 def selector(images: list[list[int]], *, skip: frozenset[int] = frozenset()) -> SampleSelector:
-    made = SampleSelector(K, len(images))
+    made = SampleSelector(K)
     for place, pixels in enumerate(images):
         if place not in skip:
             labels = np.zeros(256, np.int64)

@@ -42,10 +42,6 @@ class Side:
         length = max(map(len, common), default=0)
         return replace(self, keys=tuple(key[: len(key) - length] for key in self.keys))
 
-    def in_lower_case(self) -> "Side":
-        """The same files with keys that ignore case."""
-        return replace(self, keys=tuple(key.casefold() for key in self.keys))
-
     def first(self) -> dict[str, Path]:
         """The first file of each key, in order."""
         files: dict[str, Path] = {}
@@ -139,10 +135,10 @@ def _no_pairs(images: Side, masks: Side) -> Defect:
 def pair(images: Side, masks: Side) -> MatchedFiles:
     """Pair by keys; ignoring case, with a note, if only that gives every image its mask."""
     if set(images.keys) != set(masks.keys):
-        low_images, low_masks = images.in_lower_case(), masks.in_lower_case()
-        if sorted(set(low_images.keys)) == sorted(low_images.keys) == sorted(low_masks.keys):
-            by_key = dict(zip(low_masks.keys, masks.files, strict=True))
-            paired = zip(images.keys, images.files, low_images.keys, strict=True)
+        low_images, low_masks = ([key.casefold() for key in side.keys] for side in (images, masks))
+        if sorted(set(low_images)) == sorted(low_images) == sorted(low_masks):
+            by_key = dict(zip(low_masks, masks.files, strict=True))
+            paired = zip(images.keys, images.files, low_images, strict=True)
             records = tuple(Record(key, file, by_key[low]) for key, file, low in paired)
             return MatchedFiles(records, notes=("names of images and masks differ in upper and lower case",))
     first_images, first_masks = images.first(), masks.first()

@@ -1,6 +1,5 @@
 """Class statistics of a split: pixels and images by class."""
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,6 @@ class SplitSummary:
         presence_pixels: labelled pixels, of any class, of those images. `pixels / presence_pixels` is the class
             frequency of Eigen & Fergus (arXiv 1411.4734, section 6.3.2), from which median-frequency weights follow.
         ignored: ignored pixels.
-        min_size, max_size: smallest and largest height and width, each by itself.
         dtypes: of the images.
     """
 
@@ -28,8 +26,6 @@ class SplitSummary:
     presence: tuple[int, ...]
     presence_pixels: tuple[int, ...]
     ignored: int
-    min_size: tuple[int, int]
-    max_size: tuple[int, int]
     dtypes: tuple[str, ...]
 
 
@@ -41,10 +37,9 @@ class SplitStatistics:
         self.pixels = np.zeros(num_classes, np.int64)
         self.presence = np.zeros(num_classes, np.int64)
         self.presence_pixels = np.zeros(num_classes, np.int64)
-        self.sizes: Counter[tuple[int, int]] = Counter()
         self.dtypes: set[str] = set()
 
-    def add(self, size: tuple[int, int], dtype: str, label_counts: NDArray[np.int64]) -> None:
+    def add(self, dtype: str, label_counts: NDArray[np.int64]) -> None:
         """Add one image, with (256,) pixels by label, each a class or `IGNORE`."""
         counts = label_counts[: len(self.pixels)]
         assert counts.sum() + label_counts[IGNORE] == label_counts.sum()
@@ -53,19 +48,15 @@ class SplitStatistics:
         self.pixels += counts
         self.presence += counts > 0
         self.presence_pixels += np.where(counts > 0, counts.sum(), 0)
-        self.sizes[size] += 1
         self.dtypes.add(dtype)
 
     def summary(self) -> SplitSummary:
-        """The sums so far; sizes are 0 without images."""
-        heights, widths = zip(*self.sizes or [(0, 0)], strict=True)
+        """The sums so far."""
         return SplitSummary(
             images=self.images,
             pixels=tuple(self.pixels.tolist()),
             presence=tuple(self.presence.tolist()),
             presence_pixels=tuple(self.presence_pixels.tolist()),
             ignored=self.ignored,
-            min_size=(min(heights), min(widths)),
-            max_size=(max(heights), max(widths)),
             dtypes=tuple(sorted(self.dtypes)),
         )

@@ -36,15 +36,15 @@ class Sample:
 class SampleSelector:
     """Selects for each class the image with the largest share of it; the first of equal ones."""
 
-    def __init__(self, num_classes: int, images: int) -> None:
+    def __init__(self, num_classes: int) -> None:
         self._share = np.zeros(num_classes)
         self._best = np.full(num_classes, -1, np.int64)
         self._presence: dict[int, NDArray[np.bool_]] = {}
-        self._usable = np.zeros(images, np.bool_)
+        self._usable: list[int] = []
 
     def add(self, index: int, label_counts: NDArray[np.int64]) -> None:
         """Consider an image, with (256,) pixels by label; indices must ascend."""
-        self._usable[index] = True
+        self._usable.append(index)
         counts = label_counts[: len(self._share)]
         share = counts / max(1, label_counts.sum())
         better = share > self._share
@@ -65,7 +65,7 @@ class SampleSelector:
             if index >= 0 and not shown[class_id]:
                 chosen.append(index)
                 shown |= self._presence[index]
-        rest = np.setdiff1d(np.flatnonzero(self._usable), chosen)
+        rest = np.setdiff1d(np.array(self._usable, np.int64), chosen)
         spare = min(max(0, count - len(chosen)), len(rest))
         filled = rest[np.linspace(0, len(rest) - 1, spare).round().astype(int)] if spare else rest[:0]
         return sorted({*chosen, *filled.tolist()})

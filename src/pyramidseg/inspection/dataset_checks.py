@@ -60,8 +60,7 @@ class PairCollector:
         if pair.image is not None:
             self.table.add(index, pair.image)
             if pair.label_counts is not None:
-                size = pair.image.height, pair.image.width
-                self.statistics[self.table.split(index)].add(size, pair.image.dtype, pair.label_counts)
+                self.statistics[self.table.split(index)].add(pair.image.dtype, pair.label_counts)
 
     def inspect(
         self, dataset: Dataset, *, channels: Channels | None, decode_images: bool, workers: int | None, task: str

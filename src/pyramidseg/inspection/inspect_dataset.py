@@ -118,7 +118,7 @@ def inspect_dataset(
         doubtful_orientations=collected.exif.doubtful(),
         classes_unclear=classes_unclear,
         summaries={split: statistics.summary() for split, statistics in collected.statistics.items()},
-        sizes=collected.sizes,
+        sizes=Counter((facts.height, facts.width) for facts in table.facts.values()),
         channel_groups=collected.channel_groups(),
         unknown_values=unknown_values,
         samples=tuple(draw_sample(dataset, table.split(index), records[index]) for index in collected.samples.select()),
@@ -131,8 +131,7 @@ class _InspectionCollector(PairCollector):
 
     def __init__(self, splits: Mapping[str, tuple[Record, ...]], num_classes: int) -> None:
         super().__init__(splits, num_classes)
-        self.samples = SampleSelector(num_classes, len(self.table.records))
-        self.sizes: Counter[tuple[int, int]] = Counter()
+        self.samples = SampleSelector(num_classes)
         self._images: Counter[tuple[str, int]] = Counter()
         self._sums: dict[tuple[str, int], tuple[ChannelSums, ...]] = {}
 
@@ -140,7 +139,6 @@ class _InspectionCollector(PairCollector):
         """Add one pair."""
         super().add(index, pair)
         if pair.image is not None:
-            self.sizes[pair.image.height, pair.image.width] += 1
             self._add_channels(pair.image)
         if pair.label_counts is not None:
             self.samples.add(index, pair.label_counts)

@@ -169,7 +169,7 @@ def _content_digest(dataset: Dataset, listed: dict[str, tuple[Record, ...]], cha
         for record in records
     )
     annotation_files = {file_state(part) for part in _parts(dataset.masks) if isinstance(part, Path)}
-    return digest([channels, dataset.classes.names, dataset.masks, sorted(annotation_files), *files])
+    return digest(["without sizes", channels, dataset.classes.names, dataset.masks, sorted(annotation_files), *files])
 
 
 def _is_built_in(masks: MaskSource) -> bool:
