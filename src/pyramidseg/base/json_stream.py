@@ -110,13 +110,13 @@ class JsonSlices:
                 status = os.fstat(file.fileno())
                 if (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns):
                     raise _flaw(self.path, "has changed since the dataset was opened; start again")
-                return [self._bytes(file, index) for index in indices]
+                values = []
+                for index in indices:
+                    file.seek(self.starts[index])
+                    values.append(file.read(self.ends[index] - self.starts[index]))
+                return values
         except OSError as error:
             raise _unreadable(self.path, error) from None
-
-    def _bytes(self, file: IO[bytes], index: int) -> bytes:
-        file.seek(self.starts[index])
-        return file.read(self.ends[index] - self.starts[index])
 
 
 def parse_again(data: str | bytes, file: Path) -> Any:

@@ -1,6 +1,6 @@
 """Detects the format of a folder: every format is asked, and exactly one must fit."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -15,6 +15,7 @@ from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, PartialMatch, SplitNames
 from pyramidseg.formats.json_kind import json_kind
 from pyramidseg.formats.paths import content, subfolders
+from pyramidseg.formats.regions import export_files
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousDatasetError
 from pyramidseg.images.decode import read_header
 from pyramidseg.images.image_files import UnlistableFolderError, is_image_name
@@ -180,7 +181,9 @@ def _not_recognised(root: Path, splits: SplitNames, formats: Formats, partial: S
     inside = [path for path in subfolders(root)[:_MAX_FOLDERS] if _fitting_formats(path, splits, formats)[0]]
     found = [f"found {_describe(root)}", *map(str, partial)]
     if damaged := _damaged_json(root):
-        found.append(f"cannot be read as JSON: {first_few(damaged, limit=_SHOWN)} ({_json_error(damaged[0])})")
+        found.append(
+            f"cannot be read as JSON: {first_few(list(damaged), limit=_SHOWN)} ({next(iter(damaged.values()))})"
+        )
     if inside:
         found.append(f"these folders in it are datasets themselves: name {first_few(inside, limit=_SHOWN)}")
     return (
@@ -189,20 +192,16 @@ def _not_recognised(root: Path, splits: SplitNames, formats: Formats, partial: S
     )
 
 
-def _damaged_json(root: Path) -> list[Path]:
-    """JSON files that cannot be read: the dataset might be detected by them otherwise."""
-    folders = [root, *subfolders(root)[:_MAX_FOLDERS]]
-    files = [path for folder in folders for path in content(folder) if path.suffix.lower() == ".json"]
-    return [path for path in files[:_MAX_FOLDERS] if path.is_file() and json_kind(path) == "damaged"]
-
-
-def _json_error(file: Path) -> str:
-    try:
-        for _ in members(file):
-            pass
-    except DataError as error:
-        return str(error).removeprefix(f"{file}: ")
-    return ""
+def _damaged_json(root: Path) -> dict[Path, str]:
+    """JSON files that cannot be read, and why: the dataset might be detected by them otherwise."""
+    found: dict[Path, str] = {}
+    for file in export_files(root, ".json")[:_MAX_FOLDERS]:
+        try:
+            if json_kind(file) == "damaged":
+                deque(members(file), maxlen=0)
+        except DataError as error:
+            found[file] = str(error).removeprefix(f"{file}: ")
+    return found
 
 
 def _folder_pairs(root: Path) -> list[Alternative]:
