@@ -17,8 +17,7 @@ from pyramidseg.formats.dataset_format import (
     ParsedDataset,
     SplitNames,
 )
-from pyramidseg.formats.mixed_folder import pair_mixed_folder
-from pyramidseg.formats.pairing import MatchedFiles, pair_folders, without_labels
+from pyramidseg.formats.pairing import MatchedFiles, pair_folders, pair_mixed_folder, without_labels
 from pyramidseg.formats.paths import child_folder, content, holds_images, subfolders
 from pyramidseg.formats.split_files import divided_by_lists, list_places, listed_pairs
 from pyramidseg.formats.yaml_proposal import AmbiguousFoldersError

@@ -1,6 +1,7 @@
 """Pairs images with masks by their names, without the extension and without a suffix that all names have."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from unicodedata import normalize
 
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.data.records import Record
-from pyramidseg.formats.dataset_format import UNLABELLED_SPLIT
+from pyramidseg.formats.dataset_format import UNLABELLED_SPLIT, PartialMatch
 from pyramidseg.formats.name_matching import match_names
 from pyramidseg.images.image_files import list_images
 
@@ -20,6 +21,9 @@ MASK_SUFFIXES = (
 
 IMAGE_SUFFIXES = ("_sat", "_image", "_img", "_rgb", "-image")
 """Suffixes that the names of all images may have."""
+
+LOSSY_EXTENSIONS = (".jpg", ".jpeg")
+"""Extensions, in lower case, of images that cannot be exact masks."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,55 @@ def pair(images: Side, masks: Side) -> MatchedFiles:
         *_without_partner(masks, images, DefectKind.MISSING_IMAGE, "no image of this name in"),
     )
     return MatchedFiles(records, defects)
+
+
+# One folder with images and their masks, told apart by a suffix of the masks' names, or by the extension.
+
+
+def pair_mixed_folder(folder: Path) -> MatchedFiles | None:
+    """Pair the images in and below a folder with the masks next to them; None if there are no such pairs.
+
+    Raises:
+        PartialMatch: files come in pairs, but either file could be the mask.
+    """
+    files = list_images(folder)
+    return _pair_by_suffix(folder, files) or _pair_by_extension(folder, files)
+
+
+def _pair_by_suffix(folder: Path, files: list[Path]) -> MatchedFiles | None:
+    """`a.jpg` and `a_mask.png`, if most files that end in the suffix have an image."""
+    fitting: dict[str, tuple[Side, Side]] = {}
+    for suffix in MASK_SUFFIXES:
+        with_suffix = {file for file in files if file.stem.lower().endswith(suffix.lower())}
+        if not with_suffix:
+            continue
+        images = Side.of(folder, (file for file in files if file not in with_suffix))
+        masks = Side.of(folder, (file for file in files if file in with_suffix))
+        image_keys = {*images.keys, *(key.removesuffix(end) for key in images.keys for end in IMAGE_SUFFIXES)}
+        if 2 * len(image_keys & set(masks.without(suffix).keys)) >= len(with_suffix):
+            fitting[suffix] = images, masks
+    if len(fitting) > 1:
+        raise PartialMatch(
+            f"{folder}: the masks could be the files ending in {' or in '.join(fitting)}; move the others away"
+        )
+    return next((pair_by_suffix(images, masks) for images, masks in fitting.values()), None)
+
+
+def _pair_by_extension(folder: Path, files: list[Path]) -> MatchedFiles | None:
+    """`a.jpg` and `a.png`: the JPEG is the image, as it cannot be an exact mask."""
+    counts = Counter(key_of(file, folder) for file in files)
+    paired = [file for file in files if counts[key_of(file, folder)] == 2]
+    if not files or 2 * len(paired) < len(files):
+        return None
+    images = Side.of(folder, (file for file in files if file.suffix.lower() in LOSSY_EXTENSIONS))
+    masks = Side.of(folder, (file for file in files if file.suffix.lower() not in LOSSY_EXTENSIONS))
+    if len(set(images.keys) & set(masks.keys)) < len(paired) // 2:
+        kinds = " and ".join(sorted({file.suffix.lower() for file in paired}))
+        raise PartialMatch(
+            f"{folder}: files come in pairs of {kinds}, and either could be the mask; move the masks into a folder "
+            "masks next to a folder images"
+        )
+    return pair(images, masks)
 
 
 def key_of(file: Path, folder: Path) -> str:
