@@ -78,9 +78,8 @@ def _slabs(u: Floats, v: Floats, pixel_m: Floats, slab_m: float) -> Floats:
     """Joints and uneven tones of paving slabs, around 0; they fade in the distance, where they would alias."""
     column, row = u / slab_m, v / slab_m
     joint = np.minimum(np.abs(column - np.rint(column)), np.abs(row - np.rint(row))) * slab_m
-    tone = np.mod(np.floor(column) * 7 + np.floor(row) * 3, 5) / 5 - 0.4
-    fade = np.clip(0.5 * slab_m / pixel_m - 0.5, 0, 1)
-    return np.asarray((0.32 * tone - 0.45 * np.clip((0.035 - joint) / pixel_m + 0.5, 0, 1)) * fade)
+    tone = 0.32 * np.mod(np.floor(column) * 7 + np.floor(row) * 3, 5) / 5 - 0.13
+    return np.asarray((tone - 0.45 * (joint < 0.04)) * np.clip(0.5 * slab_m / pixel_m - 0.5, 0, 1))
 
 
 def _markings(u: Floats, v: Floats, pixel_m: Floats, street: Street) -> Floats:
@@ -97,38 +96,24 @@ def _markings(u: Floats, v: Floats, pixel_m: Floats, street: Street) -> Floats:
 def _shadows(canvas: Canvas, things: list[Thing]) -> Floats:
     """(H, W) brightness of the ground under things and in their shadows."""
     camera, light = canvas.camera, canvas.light
-    sunlit, open_sky = np.full((2, camera.height, camera.width), 255, np.uint8)
+    lit = np.full((camera.height, camera.width), 255, np.uint8)
     for thing in things:
         foot = thing.footprint()
-        shadow = np.concatenate([foot, foot - light.sun * light.shadow_slope * min(thing.height_m, 9.0)])
-        for mask, points in ((open_sky, foot), (sunlit, shadow)):
-            hull = cv2.convexHull(points.astype(np.float32))[:, 0].astype(np.float64)
-            view = clip_near(camera.view(np.insert(hull, 2, 0.0, axis=1)))
-            if len(view):
-                cv2.fillPoly(mask, [np.rint(camera.pixels(view)).astype(np.int32)], (0,))
-    blur = max(3, camera.height // 40) | 1
-    direct = cv2.blur(sunlit, (blur // 2, blur // 2)) / 255
-    return np.asarray(
-        (1 - 0.45 * light.sun_strength * (1 - direct)) * (0.55 + 0.45 / 255 * cv2.blur(open_sky, (blur, blur)))
-    )
+        reach = light.sun * light.shadow_slope * light.sun_strength * min(thing.height_m, 9.0)
+        hull = cv2.convexHull(np.concatenate([foot, foot - reach]).astype(np.float32))[:, 0].astype(np.float64)
+        view = clip_near(camera.view(np.insert(hull, 2, 0.0, axis=1)))
+        if len(view):
+            cv2.fillPoly(lit, [np.rint(camera.pixels(view)).astype(np.int32)], (0,))
+    blur = max(3, camera.height // 60) | 1
+    return np.asarray(1 - (0.35 + 0.2 * light.sun_strength) * (1 - cv2.blur(lit, (blur, blur)) / 255))
 
 
 def draw_horizon(canvas: Canvas, rng: np.random.Generator) -> None:
     """Close the view at the horizon with a wood or with far buildings."""
-    camera, light = canvas.camera, canvas.light
-    wooded, level, foot = rng.random() < 0.5, rng.uniform(0.07, 0.13) * camera.height, camera.horizon_px + 1.5
+    camera, wooded, level = canvas.camera, rng.random() < 0.5, rng.uniform(0.07, 0.13) * canvas.camera.height
     color = np.array((72, 104, 62)) if wooded else rng.uniform(100, 150) + rng.uniform(-15, 15, 3)
-    count = 24
-    step = camera.width / count
-    angle = np.arange(20) * np.pi / 10
-    for index, (height, tone) in enumerate(rng.uniform((0.4, 0.85), (1.0, 1.15), (count, 2))):
-        left, top = index * step, foot - level * height
-        if wooded:
-            crown = np.column_stack([left + step * (0.5 + 0.8 * np.cos(angle)), foot + (foot - top) * np.sin(angle)])
-            canvas.paint(np.minimum(crown, (np.inf, foot))[None], light.hazed(color * tone, 45), label=TREE)
-        else:
-            canvas.paint(rectangles(left, left + step, top, foot), light.hazed(color * tone, 45), label=BUILDING)
-            x, y = np.meshgrid(left + step * np.arange(0.15, 0.9, 0.2), top + (foot - top) * np.arange(0.15, 0.8, 0.25))
-            x, y = x.ravel(), y.ravel()
-            panes = rectangles(x, x + 0.1 * step, y, y + 0.1 * (foot - top))
-            canvas.paint(panes, light.hazed(color * tone * 0.6, 45))
+    width, foot, turn = camera.width / 24, camera.horizon_px + 1.5, np.linspace(np.pi, 2 * np.pi, 11)
+    outline = np.column_stack([0.5 + 0.8 * np.cos(turn), np.sin(turn)]) if wooded else rectangles(0, 1, -1, 0)[0]
+    for index, (height, tone) in enumerate(rng.uniform((0.4, 0.85), (1.0, 1.15), (24, 2))):
+        shape = outline * (width, level * height) + (index * width, foot)
+        canvas.paint(shape[None], canvas.light.hazed(color * tone, 45), label=TREE if wooded else BUILDING)

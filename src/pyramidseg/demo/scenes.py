@@ -89,7 +89,9 @@ def write_scenes(folder: Path, *, train: int, val: int, seed: int = 0, height: i
     if train < 0 or val < 0:
         raise ConfigError(f"{train} training and {val} validation scenes: neither number can be negative")
     description = folder / "dataset.yaml"
-    write_text(description, _description())
+    named = zip(SCENE_CLASSES.names, map(list, SCENE_CLASSES.colors), strict=True)
+    content = {"format": "paired", "classes": [{"name": name, "color": color} for name, color in named]}
+    write_text(description, yaml.safe_dump(content, sort_keys=False, default_flow_style=None))
     for split, indices in (("train", range(train)), ("val", range(train, train + val))):
         images, masks = folder / split / "images", folder / split / "masks"
         make_folder(images)
@@ -109,15 +111,6 @@ def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
     """
     with explained_writes(path):
         Image.fromarray(pixels).save(path)
-
-
-def _description() -> str:
-    """Content of the dataset file."""
-    classes = [
-        {"name": name, "color": list(color)}
-        for name, color in zip(SCENE_CLASSES.names, SCENE_CLASSES.colors, strict=True)
-    ]
-    return yaml.safe_dump({"format": "paired", "classes": classes}, sort_keys=False, default_flow_style=None)
 
 
 def _place_camera(rng: np.random.Generator, height: int, width: int) -> tuple[Street, Camera]:
@@ -181,7 +174,7 @@ def _buildings_and_parks(street: Street, camera: Camera, rng: np.random.Generato
     low, high = ((4.5, 7.5), (8.0, 14.0), (12.0, 28.0))[rng.choice(3, p=[0.4, 0.4, 0.2])]
     things: list[Thing] = []
     for wall, outwards in zip(street.walls_m, (-1, 1), strict=True):
-        park, free, v = rng.random() < 0.22, True, rng.uniform(-30, -20)
+        park, v = rng.random() < 0.22, rng.uniform(-30, -20)
         while v < 70:
             if park:
                 things.append(new_tree(wall + outwards * rng.uniform(1, 9), v, rng))
@@ -189,11 +182,9 @@ def _buildings_and_parks(street: Street, camera: Camera, rng: np.random.Generato
                 continue
             frontage, gap = rng.uniform(8, 17), rng.uniform(3, 8) if rng.random() < 0.35 else 0.0
             near, far = sorted((wall, wall + outwards * rng.uniform(8, 12)))
-            ends, height = (v, v + frontage), rng.uniform(low, high)
-            things.append(Building(u=(near, far), v=ends, height_m=max(height, 7.5), free=(free, gap > 0)))
+            things.append(Building(u=(near, far), v=(v, v + frontage), height_m=max(rng.uniform(low, high), 7.5)))
             v += frontage + gap
-            free = gap > 0
-            if free:
+            if gap:
                 things.append(new_tree(wall + outwards * rng.uniform(3, 8), v - gap / 2, rng))
     return [thing for thing in things if camera.sees(thing.footprint(), margin_m=3.0)]
 
@@ -203,11 +194,8 @@ def _traffic_and_people(street: Street, camera: Camera, rng: np.random.Generator
     things: list[Thing] = []
     density, lane_m = rng.uniform(0.35, 0.65), (street.right_m - street.left_m) / street.lanes
     for lane in range(street.lanes):
-        u, v, heading = (
-            street.left_m + lane_m * (lane + 0.5),
-            rng.uniform(-12, -6),
-            1 if 2 * lane >= street.lanes else -1,
-        )
+        u, v = street.left_m + lane_m * (lane + 0.5), rng.uniform(-12, -6)
+        heading = 1 if 2 * lane >= street.lanes else -1
         while v < 42:
             bus = rng.random() < 0.3
             length = 12.0 if bus else 4.8

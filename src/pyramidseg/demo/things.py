@@ -53,14 +53,8 @@ def any_color(rng: np.random.Generator, *, low: float = 35, high: float = 235, s
     return np.asarray(np.clip((low + (high - low) * gray) * (1 + tone), 8, 250))
 
 
-@dataclass(frozen=True, kw_only=True)
 class Building(Thing):
-    """A box of plaster, brick or glass with rows of windows, doors or shops, and a flat or pitched roof.
-
-    `free` is whether nothing adjoins the ends at the lower and at the higher v: other ends have no windows.
-    """
-
-    free: tuple[bool, bool]
+    """A box of plaster, brick or glass with rows of windows, doors or shops, and a flat roof."""
 
     def draw(self, canvas: Canvas, rng: np.random.Generator) -> None:
         color = rng.choice(PLASTER) * rng.uniform(0.55, 1.05) * rng.uniform(0.9, 1.1, 3)
@@ -69,34 +63,19 @@ class Building(Thing):
         glass, pane = rng.uniform((90, 115, 130), (160, 195, 225)), rng.uniform((0.38, 0.42), (0.62, 0.60))
         if self.height_m > 12 and rng.random() < 0.4:
             color, pane = glass * rng.uniform(0.8, 1.3), rng.uniform((0.80, 0.62), (0.88, 0.70))
-        if self.height_m < 11 and rng.random() < 0.75:
-            self._draw_roof(canvas, color, any_color(rng, low=60, high=130, saturation=0.5))
         sign, shop, (bay_m, storey_m) = any_color(rng), rng.random() < 0.5, rng.uniform((2.3, 2.9), (3.9, 3.6))
         (u0, u1), (v0, v1) = self.u, self.v
-        for start, end, normal, windows in (
-            ((u0, v1), (u0, v0), (-1, 0), True),
-            ((u1, v0), (u1, v1), (1, 0), True),
-            ((u0, v0), (u1, v0), (0, -1), self.free[0]),
-            ((u1, v1), (u0, v1), (0, 1), self.free[1]),
+        for start, end, normal in (
+            ((u0, v1), (u0, v0), (-1, 0)),
+            ((u1, v0), (u1, v1), (1, 0)),
+            ((u0, v0), (u1, v0), (0, -1)),
+            ((u1, v1), (u0, v1), (0, 1)),
         ):
             if np.dot(start, normal) < -0.05:  # the wall faces the camera
                 wall = Wall(canvas, np.array(start), np.array(end), self.height_m, canvas.light.shade(normal), color)
                 wall.fill(0, wall.length_m, 0, self.height_m, color * wall.shade, label=BUILDING)
-                if windows:
-                    wall.draw_windows(bay_m, storey_m, pane, glass, rng)
-                    wall.draw_ground_floor(bay_m, 0.8 * storey_m, glass, sign, shop=shop)
-
-    def _draw_roof(self, canvas: Canvas, wall: Floats, roof: Floats) -> None:
-        (u0, u1), (v0, v1), low = self.u, self.v, self.height_m
-        high, ridge = low + 0.32 * (u1 - u0), (u0 + u1) / 2
-        for edge, side in ((u0, -1), (u1, 1)):
-            if canvas.camera.eye_m - low > 0.64 * side * edge:
-                slope = np.array([[[edge, v0, low], [edge, v1, low], [ridge, v1, high], [ridge, v0, high]]])
-                canvas.fill(slope, roof * canvas.light.shade((0.7 * side, 0)), label=BUILDING)
-        for end, side in ((v0, -1), (v1, 1)):
-            if end * side < 0:
-                gable = np.array([[[u0, end, low], [u1, end, low], [ridge, end, high]]])
-                canvas.fill(gable, wall * canvas.light.shade((0, side)), label=BUILDING)
+                wall.draw_windows(bay_m, storey_m, pane, glass, rng)
+                wall.draw_ground_floor(bay_m, 0.8 * storey_m, glass, sign, shop=shop)
 
 
 @dataclass(frozen=True)
@@ -143,8 +122,7 @@ class Wall:
             x_in, z_in = x[room == kind], z[room == kind]
             self.fill(x_in - half, x_in + half, z_in, z_in + tall, color)
             self.fill(x_in - half, x_in + half, z_in, z_in + tall * 0.45, color * 0.78)
-        if half * self.canvas.camera.focal_px > 9 * min(math.hypot(*self.start), math.hypot(*self.end)):
-            self.fill(x - 0.04, x + 0.04, z, z + tall, frame)
+        self.fill(x - 0.04, x + 0.04, z, z + tall, frame)
         ledges = ground + np.arange(floors + 1) * storey_m - 0.1
         self.fill(0, self.length_m, ledges, ledges + 0.16, paint * 0.78)
         self.fill(0, self.length_m, self.height_m - 0.45, self.height_m, paint * 0.7 + 20)
@@ -179,10 +157,8 @@ class Tree(Thing):
         (x, foot), (_, top) = camera.pixels(view)
         half, tall = np.array((self.crown_m[0] / 2, self.crown_m[1])) * camera.focal_px / depth
         girth, fork = max(0.03 * self.height_m * camera.focal_px / depth, 0.6), top + 0.6 * tall
-        trunk = np.array([[-girth, foot], [-0.6 * girth, fork], [0.6 * girth, fork], [girth, foot]])
-        for narrow, dark in (((1, 1), 1.0), ((0.5, 1), 0.7)):  # the right half of the trunk is in shade
-            part = trunk * narrow + (x - (1 - narrow[0]) * girth, 0)
-            canvas.paint(part[None], light.hazed(bark * dark, depth), label=TREE)
+        trunk = np.array([[x - girth, foot], [x - 0.6 * girth, fork], [x + 0.6 * girth, fork], [x + girth, foot]])
+        canvas.paint(trunk[None], light.hazed(bark, depth), label=TREE)
         rows = np.arange(*np.clip((top - 0.1 * tall, top + 1.1 * tall + 1), 0, camera.height).astype(int))
         columns = np.arange(*np.clip((x - 1.2 * half, x + 1.2 * half + 1), 0, camera.width).astype(int))
         if not len(rows) or not len(columns):
@@ -223,10 +199,8 @@ class Person(Thing):
     def draw(self, canvas: Canvas, rng: np.random.Generator) -> None:
         girth, stride = rng.uniform((1.0, 0.0), (1.3, 0.7))
         top, bottom = any_color(rng, saturation=0.7), any_color(rng, low=25, high=150, saturation=0.5)
-        skin, hair = (
-            np.multiply((232, 184, 150), rng.uniform(0.42, 1.05)),
-            np.array((1, 0.8, 0.6)) * rng.uniform(20, 170),
-        )
+        skin = np.multiply((232, 184, 150), rng.uniform(0.42, 1.05))
+        hair = np.multiply((1, 0.8, 0.6), rng.uniform(20, 170))
         view = canvas.camera.view(self.middle())
         foot, depth = canvas.camera.pixels(view), float(view[2])
         scale = np.array((girth, -1.0)) * self.height_m * canvas.camera.focal_px / depth
@@ -237,24 +211,17 @@ class Person(Thing):
         def limb(x: float, low: float, half: float, to_x: float, high: float, to_half: float, color: Rgb) -> None:
             part([(x - half, low), (x + half, low), (to_x + to_half, high), (to_x - to_half, high)], color)
 
-        def disc(x: float, y: float, across: float, tall: float, color: Rgb) -> None:
-            angle = np.arange(12) * (math.pi / 6)
-            part(np.column_stack([x + across * np.cos(angle), y + tall * np.sin(angle)]), color)
-
         for side, shade in ((-1, 0.75), (1, 1.0)):
-            toe = side * (0.05 + 0.10 * stride)
+            toe, hand = side * (0.05 + 0.10 * stride), side * (0.15 + 0.05 * stride)
             limb(toe + 0.01, 0, 0.06, toe, 0.05, 0.05, (35, 32, 32))
             limb(toe, 0.04, 0.045, side * 0.05, 0.50, 0.07, bottom * shade)
-        for side in (-1, 1):
-            hand = side * (0.15 + 0.05 * stride)
-            disc(hand, 0.45, 0.025, 0.03, skin)
+            limb(hand, 0.43, 0.025, hand, 0.47, 0.025, skin)
             limb(hand, 0.46, 0.027, side * 0.122, 0.795, 0.023, top * 0.72)
         half = np.array([(0.10, rng.choice((0.30, 0.46))), (0.115, 0.62), (0.135, 0.78), (0.07, 0.835)])
         part([*half, *(half * (-1, 1))[::-1]], top)
-        part([half[0] - (0.07, 0), *half[:3], (0.05, 0.80)], top * 0.85)
         if rng.random() < 0.35:
             limb(0.135, 0.42, 0.055, 0.135, 0.58, 0.045, bottom * 0.5 + 40)
-        lean = 0.03 * stride
-        limb(0, 0.82, 0.03, lean, 0.88, 0.03, skin * 0.85)
-        disc(lean, 0.925, 0.062, 0.075, hair)
-        disc(lean + 0.012, 0.908, 0.048, 0.056, skin)
+        limb(0, 0.82, 0.03, 0.02 * stride, 0.88, 0.03, skin * 0.85)
+        angle = np.arange(12) * (math.pi / 6)
+        for up, size, color in ((0.925, 0.068, hair), (0.908, 0.052, skin)):
+            part(np.column_stack([0.03 * stride + size * np.cos(angle), up + 1.15 * size * np.sin(angle)]), color)

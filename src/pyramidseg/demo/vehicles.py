@@ -35,13 +35,12 @@ class Vehicle(Thing):
         self._draw_strips(canvas, forward, paint, glass)
         if abs(forward) > self.profile[-1, 0]:
             self._draw_end(canvas, math.copysign(1.0, forward), paint, glass)
-        if abs(aside) > self._half_width(0.0):
+        if abs(aside) > self.half_width:
             self._draw_side(canvas, math.copysign(1.0, aside), paint, glass, stripe)
 
-    def _half_width(self, up: ArrayLike) -> Floats:
-        """Half the width at a height: cabins lean inwards."""
-        lean = (0.03 if self.bus else 0.16) * np.clip((np.divide(up, self.height_m) - 0.55) / 0.45, 0, 1)
-        return np.asarray(np.ptp(self.u) / 2 * (1 - lean))
+    @property
+    def half_width(self) -> float:
+        return float(np.ptp(self.u)) / 2
 
     def _fill(self, canvas: Canvas, forward: ArrayLike, aside: ArrayLike, up: ArrayLike, color: Rgb) -> None:
         """Paint polygons whose corners, (N, corners) or (corners,), are given by coordinate."""
@@ -56,7 +55,7 @@ class Vehicle(Thing):
         facing = np.flatnonzero(run[:, 0] * to_eye[:, 1] > run[:, 1] * to_eye[:, 0])
         for index in sorted(facing.tolist(), key=lambda at: -abs(eye_forward - (first + second)[at, 0] / 2)):
             forward, up = np.repeat(self.profile[index : index + 2], 2, axis=0).T
-            aside = self._half_width(up) * (-1, 1, 1, -1)
+            aside = np.multiply((-1, 1, 1, -1), self.half_width)
             flat = abs(run[index, 0]) / math.hypot(*run[index])
             upright = canvas.light.shade((0, -math.copysign(self.heading, run[index, 1])))
             shade = flat * (1.05 + 0.25 * canvas.light.sun_strength) + (1 - flat) * upright
@@ -66,7 +65,7 @@ class Vehicle(Thing):
 
     def _draw_end(self, canvas: Canvas, end: float, paint: Floats, glass: Floats) -> None:
         """Front (1) or rear (-1): tyres, the shade below, lights, number plate, and a bus's windows and display."""
-        half, foot = np.ptp(self.u) / 2, float(self.profile[0, 1])
+        half, foot = self.half_width, float(self.profile[0, 1])
 
         def bars(left: ArrayLike, right: ArrayLike, low: float, high: float, color: Rgb) -> None:
             """Rectangles whose left and right are relative to the half width."""
@@ -80,8 +79,7 @@ class Vehicle(Thing):
         if self.bus:
             bars(-0.92, 0.92, 1.15, 2.45, glass)
             bars(-0.03, 0.03, 1.15, 2.45, paint * 0.5)
-            bars(-0.70, 0.70, 2.56, 2.86, DARK)
-            bars(-0.45, 0.45, 2.62, 2.80, (255, 180, 40))
+            bars(-0.60, 0.60, 2.58, 2.84, (255, 180, 40))
             bars(*pair, 0.62, 0.86, lamp)
         else:
             bars(-0.5, 0.5, 0.42, 0.56 if end > 0 else 0.46, DARK)
@@ -99,18 +97,16 @@ class Vehicle(Thing):
         ) -> None:
             """Panels that are `lean` metres narrower at either top end."""
             forward, up = np.moveaxis(rectangles(left, right, low, high), -1, 0)
-            self._fill(
-                canvas, forward + np.array((0, 0, -lean, lean)), side * (self._half_width(up) + 0.005), up, color
-            )
+            sloped = forward + np.array((0, 0, -lean, lean))
+            self._fill(canvas, sloped, side * (self.half_width + 0.005), up, color)
 
         forward, up = self.profile.T
-        self._fill(canvas, forward, side * self._half_width(up), up, paint)
+        self._fill(canvas, forward, side * self.half_width, up, paint)
         panels(-half, half, foot, foot + 0.14, (40, 40, 42))
         if self.bus:
             panels(-half, half, 0.72, 0.98, stripe)
             posts = np.linspace(-half + 0.35, half - 0.35, 8)
             panels(posts[:-1] + 0.08, posts[1:] - 0.08, 1.35, 2.45, glass)
-            panels(posts[:-1] + 0.08, posts[1:] - 0.08, 1.35, 1.75, glass * 0.7)
             doors = np.array([-0.2, half - 1.7])
             panels(doors, doors + 1.1, 0.40, 2.5, glass * 0.55)
         else:
@@ -123,15 +119,10 @@ class Vehicle(Thing):
             panels(post - 0.05, post + 0.05, belt, top, paint)
         wheels, radius = ((2.4 - half, half - 2.6), 0.48) if self.bus else ((-0.62 * half, 0.64 * half), 0.34)
         angle = np.linspace(0, 2 * math.pi, 15)[:-1]
-        for reach, color in (
-            (radius + 0.05, (18, 18, 20)),
-            (radius, DARK),
-            (radius * 0.6, (166,) * 3),
-            (0.08, (70,) * 3),
-        ):
+        for reach, color in ((radius + 0.03, DARK), (radius * 0.6, (166, 166, 166)), (0.08, (70, 70, 70))):
             up = np.maximum(radius + reach * np.sin(angle), 0.0)
             along = np.array(wheels)[:, None] + reach * np.cos(angle)
-            self._fill(canvas, along, side * (np.ptp(self.u) / 2 + 0.01), up, color)
+            self._fill(canvas, along, side * (self.half_width + 0.01), up, color)
 
 
 def new_vehicle(u: float, v: float, heading: int, rng: np.random.Generator, *, bus: bool) -> Vehicle:
