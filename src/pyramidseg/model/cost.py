@@ -5,9 +5,7 @@ multiply-accumulate per weight of its filter. Matrix products are those of fully
 Norms, activations and upsampling are not counted; they are a few per cent of the arithmetic.
 """
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pyramidseg.model.encoder import Encoder, flat_name, is_within
 from pyramidseg.model.segmenter import Segmenter
 
 
@@ -69,99 +68,51 @@ def describe_cost(model: Segmenter, height: int, width: int) -> Cost:
     """
     twin = deepcopy(model).to("meta").eval()
     image = torch.empty(1, model.settings.in_channels, height, width, device="meta")
-    with torch.inference_mode(), _traced(twin) as trace:
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         maps = twin.encoder_maps(image)
-        twin.classifier(twin.decoder(maps))
+        logits = twin.classifier(twin.decoder(maps))
         if twin.head is not None:
             twin.classify(maps)
-    strides = twin.encoder.strides
-    parts = _encoder_parts(twin, maps, trace)
-    for kind, modules in (
-        ("lateral", twin.decoder.pyramid.lateral),
-        ("smoothing", twin.decoder.pyramid.smoothing),
-        ("semantic branch", twin.decoder.branches),
+    flops = counter.get_flop_counts()  # by module, its children included; outermost modules are named by their class
+
+    def macs(name: str) -> int:
+        return int(sum(flops.get(name, {}).values()) // 2)
+
+    parts = _encoder_parts(twin.encoder, maps, macs)
+    settings, pyramid = model.settings, twin.decoder.pyramid
+    for kind, path, modules, channels in (
+        ("lateral", "FPNDecoder.pyramid.lateral", pyramid.lateral, settings.pyramid_channels),
+        ("smoothing", "FPNDecoder.pyramid.smoothing", pyramid.smoothing, settings.pyramid_channels),
+        ("semantic branch", "FPNDecoder.branches", twin.decoder.branches, settings.segmentation_channels),
     ):
-        parts += [
-            _part(f"{kind}, stride {stride}", module, trace)
-            for stride, module in zip(strides, modules, strict=True)
-            if not isinstance(module, nn.Identity)
-        ]
-    parts.append(_part("classifier", twin.classifier, trace))
+        for index, (stride, module) in enumerate(zip(twin.encoder.strides, modules, strict=True)):
+            if not isinstance(module, nn.Identity):
+                size = maps[0 if kind == "semantic branch" else index].shape[2:]
+                part = Part(f"{kind}, stride {stride}", (channels, *size), _parameters(module), macs(f"{path}.{index}"))
+                parts.append(part)
+    parts.append(Part("classifier", tuple(logits.shape[1:]), _parameters(twin.classifier), macs("Conv2d")))
     if twin.head is not None:
-        parts.append(_part("image-level head", twin.head, trace))
+        parts.append(Part("image-level head", (logits.shape[1],), _parameters(twin.head), macs("Linear")))
     return Cost(height, width, tuple(parts))
 
 
-Trace = dict[nn.Module, tuple[tuple[int, ...], int]]
-"""Output shape for one image and own multiply-accumulates of every module, in the order in which they finished.
-
-The operations of a module's children are not counted as its own.
-"""
-
-
-@contextmanager
-def _traced(model: nn.Module) -> Iterator[Trace]:
-    trace: Trace = {}
-    running: list[nn.Module] = []
-    flops: Counter[nn.Module] = Counter()
-
-    def credit() -> None:
-        """Add the operations since the last call to the innermost running module."""
-        if running:
-            flops[running[-1]] += counter.get_total_flops() - flops.total()
-
-    def enter(module: nn.Module, _: object) -> None:
-        credit()
-        running.append(module)
-
-    def leave(module: nn.Module, _: object, output: object) -> None:
-        credit()
-        running.pop()
-        trace[module] = (tuple(output.shape[1:]) if isinstance(output, Tensor) else (), flops[module] // 2)
-
-    with FlopCounterMode(display=False) as counter, ExitStack() as stack:
-        for module in model.modules():
-            stack.callback(module.register_forward_pre_hook(enter).remove)
-            stack.callback(module.register_forward_hook(leave).remove)
-        yield trace
+def _encoder_parts(encoder: Encoder, maps: list[Tensor], macs: Callable[[str], int]) -> list[Part]:
+    """One row per level with the layers behind the previous level; a single row if timm does not name them."""
+    ends = [flat_name(name) for name in encoder.network.feature_info.module_name()]  # type: ignore[operator, union-attr]
+    parameters, own_macs = [0] * len(maps), [0] * len(maps)
+    level, at_end = 0, False
+    for name, module in encoder.network.named_modules():
+        if at_end and not is_within(flat_name(name), ends[level]) and level < len(maps) - 1:
+            level, at_end = level + 1, False
+        at_end = at_end or is_within(flat_name(name), ends[level])
+        path = f"Encoder.network.{name}".rstrip(".")
+        own_macs[level] += macs(path) - sum(macs(f"{path}.{child}") for child, _ in module.named_children())
+        parameters[level] += sum(parameter.numel() for parameter in module.parameters(recurse=False))
+    if not all(own_macs):
+        return [Part("encoder", tuple(maps[-1].shape[1:]), sum(parameters), sum(own_macs))]
+    rows = zip(encoder.strides, maps, parameters, own_macs, strict=True)
+    return [Part(f"encoder, stride {stride}", tuple(level.shape[1:]), *counts) for stride, level, *counts in rows]
 
 
-def _part(name: str, module: nn.Module, trace: Trace) -> Part:
-    macs = sum(trace[inner][1] for inner in module.modules() if inner in trace)
-    return Part(name, trace[module][0], sum(parameter.numel() for parameter in module.parameters()), macs)
-
-
-def _encoder_parts(model: Segmenter, maps: list[Tensor], trace: Trace) -> list[Part]:
-    """One row per level with the layers that run after the previous level; a single row if timm does not name them."""
-    network = model.encoder.network
-    inside = set(network.modules())
-    ends = _level_ends(network)
-    if len(ends) != len(maps):
-        return [Part("encoder", tuple(maps[-1].shape[1:]), _parameters(inside), _macs(inside, trace))]
-    levels: list[set[nn.Module]] = [set() for _ in maps]
-    position = 0
-    for module in trace:
-        if module in inside:
-            levels[min(position, len(levels) - 1)].add(module)
-            position += module in ends
-    levels[-1] |= inside.difference(trace)  # modules that are never called can still have parameters
-    return [
-        Part(f"encoder, stride {stride}", tuple(level.shape[1:]), _parameters(modules), _macs(modules, trace))
-        for stride, level, modules in zip(model.encoder.strides, maps, levels, strict=True)
-    ]
-
-
-def _level_ends(network: nn.Module) -> set[nn.Module]:
-    """The modules whose outputs are the maps; timm's extractors may rename `stages.0` to `stages_0`."""
-    modules = dict(network.named_modules())
-    names = network.feature_info.module_name()  # type: ignore[operator, union-attr]
-    found = (modules.get(name, modules.get(name.replace(".", "_"))) for name in names)
-    return {module for module in found if module is not None}
-
-
-def _parameters(modules: set[nn.Module]) -> int:
-    return sum(parameter.numel() for module in modules for parameter in module.parameters(recurse=False))
-
-
-def _macs(modules: set[nn.Module], trace: Trace) -> int:
-    return sum(trace[module][1] for module in modules if module in trace)
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

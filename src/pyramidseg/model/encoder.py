@@ -41,7 +41,8 @@ def resolve_encoder(encoder: str, depth: int | None = None) -> str:
             f"encoder={encoder}: a pretrained tag belongs in encoder_weights: encoder={name} encoder_weights={tag}"
         )
     if not is_model(encoder):
-        hint = nearest(encoder, [*DEPTHS, *list_models()]) if _has_near(encoder) else "timm.list_models() has all names"
+        hint = nearest(encoder, [*DEPTHS, *list_models()])
+        hint = hint if "did you mean" in hint else "timm.list_models() has all names"
         raise ConfigError(f"encoder={encoder}: not a family ({', '.join(DEPTHS)}) or a network of timm; {hint}")
     if depth is not None and depth != (named := _depth_in_name(encoder)):
         reason = f"the name already contains depth {named}" if named is not None else "a full name takes no depth"
@@ -64,10 +65,6 @@ def _family_member(family: str, depth: int) -> str:
 def _depth_in_name(name: str) -> int | None:
     found = re.fullmatch(r"resnet(\d+)|(?:tf_)?efficientnet_b(\d)", name)
     return int(found[1] or found[2]) if found else None
-
-
-def _has_near(name: str) -> bool:
-    return "did you mean" in nearest(name, list_models())
 
 
 def check_encoder(settings: ModelConfig) -> None:
@@ -162,14 +159,15 @@ def part_finder(encoder: Encoder) -> Callable[[str], int]:
     """
     network = encoder.network
     modules: list[str] = network.feature_info.module_name()  # type: ignore[operator, union-attr]
-    wanted = [_flat(name) for name in modules]
-    order = [_flat(name.removeprefix("network.")) for name in encoder.state_dict()]
-    ends = [max((place for place, name in enumerate(order) if _within(name, module)), default=-1) for module in wanted]
-    begin = next((place for place, name in enumerate(order) if _within(name, wanted[0])), 0)
+    wanted = [flat_name(name) for name in modules]
+    order = [flat_name(name.removeprefix("network.")) for name in encoder.state_dict()]
+    within = [[place for place, name in enumerate(order) if is_within(name, module)] for module in wanted]
+    ends = [places[-1] if places else -1 for places in within]
+    begin = within[0][0] if within[0] else 0
 
     def part_of(name: str) -> int:
-        flat = _flat(name.removeprefix("network."))
-        places = [place for place, known in enumerate(order) if _within(known, flat)]
+        flat = flat_name(name.removeprefix("network."))
+        places = [place for place, known in enumerate(order) if is_within(known, flat)]
         if not places:  # without tensors, such as dropout: nothing to freeze
             return len(wanted)
         if places[-1] < begin:
@@ -188,10 +186,11 @@ def modules_by_part(encoder: Encoder) -> list[tuple[int, nn.Module]]:
     return [(part_of(name), module) for name, module in encoder.named_modules() if name]
 
 
-def _flat(name: str) -> str:
+def flat_name(name: str) -> str:
     """One form for the names of timm's feature wrappers (`stages_0`) and of its tables (`stages.0`)."""
     return name.removeprefix("model.").replace(".", "_")
 
 
-def _within(name: str, module: str) -> bool:
+def is_within(name: str, module: str) -> bool:
+    """Whether a module or tensor is a module or part of it, by their flat names."""
     return name == module or name.startswith(f"{module}_")

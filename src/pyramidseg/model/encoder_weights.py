@@ -6,7 +6,7 @@ Tensors are named as in timm; the fully connected layer of a file is ignored.
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -77,16 +77,13 @@ def create_network(
         return timm.create_model(name, pretrained=False, **options), EncoderSource("random", "random", mean, std)
     if is_weights_file(weights):
         file = Path(weights)
-        state = _classifier_state(name, file, read_tensors(file), in_channels=in_channels)
-        return _with_state(name, state, options), _source_of_file(name, file, in_channels)
-    if weights == "imagenet" and (found := find_package(name)):
-        file = found[0]
-        state = _classifier_state(name, file, read_package(name, file), in_channels=in_channels)
-        return _with_state(name, state, options), pretrained_source(name, weights, in_channels)
-    source = pretrained_source(name, weights, in_channels)
-    file = fetch_weights(source.name)
-    state = _classifier_state(name, file, read_tensors(file), in_channels=in_channels)
-    return _with_state(name, state, options), source
+        state, source = read_tensors(file), _source_of_file(name, file, in_channels)
+    else:
+        source = pretrained_source(name, weights, in_channels)
+        found = find_package(name) if weights == "imagenet" else None
+        file = found[0] if found else fetch_weights(source.name)
+        state = read_package(name, file) if found else read_tensors(file)
+    return _with_state(name, _classifier_state(name, file, state, in_channels=in_channels), options), source
 
 
 def pretrained_source(name: str, weights: str, in_channels: int) -> EncoderSource:
@@ -138,7 +135,9 @@ def _classifier_state(name: str, file: Path, state: dict[str, Tensor], *, in_cha
     with torch.device("meta"):
         network = timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_channels)
     expected = network.state_dict()
-    if not expected.keys() <= state.keys() and (convert := _other_names(name)):
+    # timm's conversion of published weights with other names, if it has one for this network
+    convert = getattr(sys.modules[model_entrypoint(name).__module__], "checkpoint_filter_fn", None)
+    if not expected.keys() <= state.keys() and convert:
         with suppress(Exception):  # of any kind, for tensors of another network: they are named below
             state = convert(dict(state), network)
     settings = get_pretrained_cfg(name)
@@ -156,12 +155,6 @@ def _classifier_state(name: str, file: Path, state: dict[str, Tensor], *, in_cha
     return {key: torch.zeros((), dtype=torch.int64) for key in expected if key.endswith(COUNTER)} | own
 
 
-def _other_names(name: str) -> Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]] | None:
-    """Timm's conversion of published weights with other names to those of a network, if there is one."""
-    module = sys.modules[model_entrypoint(name).__module__]
-    return getattr(module, "checkpoint_filter_fn", None)
-
-
 def _source_of(name: str, kind: Literal["pretrained", "file"], label: str, in_channels: int) -> EncoderSource:
     settings = get_pretrained_cfg(name)
     mean = settings.mean if settings is not None else IMAGENET_MEAN
@@ -171,19 +164,14 @@ def _source_of(name: str, kind: Literal["pretrained", "file"], label: str, in_ch
 
 def _source_of_file(name: str, file: Path, in_channels: int) -> EncoderSource:
     """The source of a file's weights; a file that `pretrain` wrote also contains their mean and std."""
-    metadata = _metadata(file)
+    metadata = {}
+    if file.suffix == ".safetensors":  # no other kind of file has any
+        with safe_open(file, framework="pt") as content:
+            metadata = dict(content.metadata() or {})
     if metadata.get("format") != CLASSIFIER:
         return _source_of(name, "file", file.name, in_channels)
     mean, std = (_repeat(tuple(json.loads(metadata[key])), in_channels) for key in ("mean", "std"))
     return EncoderSource("file", f"{file.name} ({CLASSIFIER}, with its mean and std)", mean, std)
-
-
-def _metadata(file: Path) -> dict[str, str]:
-    """Metadata of a file whose tensors have been read; only safetensors files have any."""
-    if file.suffix != ".safetensors":
-        return {}
-    with safe_open(file, framework="pt") as content:
-        return dict(content.metadata() or {})
 
 
 def _repeat(values: tuple[float, ...], count: int) -> tuple[float, ...]:

@@ -68,7 +68,8 @@ def find_levels(name: str, strides: tuple[int, ...]) -> Levels:
     Raises:
         ConfigError: it has no such maps, or accepts images of one size only.
     """
-    fixed = _is_fixed(name)
+    settings = get_pretrained_cfg(name)
+    fixed = settings is not None and bool(settings.fixed_input_size)
     options = _any_size_options(name) if fixed else {}
     positions = _positions(name, strides, options)
     indices = tuple(positions[stride] for stride in strides)
@@ -85,11 +86,6 @@ def find_levels(name: str, strides: tuple[int, ...]) -> Levels:
         if complaint := _complaint(network, strides, *_strip(name, multiple)):
             raise _size_error(name, complaint)
     return Levels(indices, options, multiple)
-
-
-def _is_fixed(name: str) -> bool:
-    settings = get_pretrained_cfg(name)
-    return settings is not None and bool(settings.fixed_input_size)
 
 
 def _any_size_options(name: str) -> dict[str, bool]:

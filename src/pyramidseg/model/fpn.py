@@ -49,7 +49,7 @@ class Pyramid(nn.Module):
         )
         for conv in (module for module in self.modules() if isinstance(module, nn.Conv2d)):
             nn.init.kaiming_uniform_(conv.weight, a=1)
-            _zero_bias(conv)
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Pyramid maps P2 to P5, finest first."""
@@ -61,11 +61,8 @@ class Pyramid(nn.Module):
         lateral = [conv(level) for conv, level in zip(self.lateral, maps, strict=True)]
         merged = [lateral[-1]]
         for level in reversed(lateral[:-1]):
-            merged.append(level + self._upsample(merged[-1]))
+            merged.append(level + F.interpolate(merged[-1], scale_factor=2.0, mode=self.interpolation))
         return merged[::-1]
-
-    def _upsample(self, level: Tensor) -> Tensor:
-        return F.interpolate(level, scale_factor=2.0, mode=self.interpolation)
 
 
 class GroupNorm(nn.GroupNorm):
@@ -198,8 +195,3 @@ class FPNDecoder(nn.Module):
         for level in levels[1:]:
             total = total + level
         return total
-
-
-def _zero_bias(conv: nn.Conv2d) -> None:
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)

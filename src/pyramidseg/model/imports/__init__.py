@@ -15,9 +15,6 @@ from pyramidseg.model.imports.smp import import_smp
 IMPORTERS: dict[str, Callable[[Path, ImportOptions], ImportedModel]] = {"smp": import_smp}
 """Importer by name of the library."""
 
-NOT_YET = ("mmseg",)
-"""Libraries with an FPN that our settings can express, but without an importer."""
-
 
 def import_checkpoint(path: str | Path, *, library: str, options: ImportOptions | None = None) -> ImportedModel:
     """Convert a checkpoint of another library.
@@ -30,8 +27,6 @@ def import_checkpoint(path: str | Path, *, library: str, options: ImportOptions 
         ConfigError: an unknown library, or options that are missing or contradict the checkpoint.
         WeightsError: the file does not exist, is damaged, or holds another network (all tensors that differ are named).
     """
-    if library in NOT_YET:
-        raise ConfigError(f"--from {library}: not supported yet; possible: {', '.join(IMPORTERS)}")
     if library not in IMPORTERS:
         raise ConfigError(f"--from {library}: unknown library; {nearest(library, IMPORTERS)}")
     return IMPORTERS[library](Path(path), options or ImportOptions())

@@ -29,8 +29,7 @@ from pyramidseg.model.imports.foreign_checkpoint import (
     ImportOptions,
     read_foreign_checkpoint,
 )
-from pyramidseg.model.imports.smp_encoders import POSSIBLE, TimmEncoder, timm_encoder
-from pyramidseg.model.imports.smp_normalization import smp_normalization
+from pyramidseg.model.imports.smp_encoders import POSSIBLE, TimmEncoder, smp_normalization, timm_encoder
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.state_dict_check import check_state_dict, grouped
 
