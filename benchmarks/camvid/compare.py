@@ -84,9 +84,8 @@ def peer(dataset: Path, *, recipe: str, seed: int, epochs: int) -> Metrics:
     model.eval()
     scores = score(
         lambda images: padded_logits(model, images),
-        data.split("val"),
-        data.masks,
-        data.classes,
+        data,
+        "val",
         channels=3,
         batch_size=4,
         device=torch.device("cpu"),

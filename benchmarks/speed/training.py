@@ -29,13 +29,12 @@ from pyramidseg.data.records import Dataset
 from pyramidseg.demo.scenes import SCENE_CLASSES, draw_scene, write_scenes
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.studies.timing import Timing, alternate
-from pyramidseg.training.checkpoint import CheckpointClock, Identity
+from pyramidseg.training.checkpoint import Checkpoints, Identity
 from pyramidseg.training.components import TrainingComponents
 from pyramidseg.training.interrupt import StopRequest
 from pyramidseg.training.loop import plan_segmentation, train_epoch
 from pyramidseg.training.progress import TrainingProgress
 from pyramidseg.training.run_folder import RunFolder
-from pyramidseg.training.saved_state import Checkpoints
 
 ENCODER = "resnet18"
 
@@ -193,7 +192,7 @@ def epochs_of_ours(components: TrainingComponents, folder: Path) -> Callable[[],
 
     def epoch() -> TrainingProgress:
         progress = TrainingProgress()
-        checkpoints = Checkpoints(run, Identity("", ""), CheckpointClock(components.config))
+        checkpoints = Checkpoints(run, Identity("", ""), components.config)
         counts = components.task.empty_counts()
         train_epoch(components, progress, counts, checkpoints=checkpoints, stop=StopRequest())
         return progress

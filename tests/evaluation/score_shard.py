@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.data.class_masks import ClassMasks
-from pyramidseg.data.records import Record
+from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.evaluation.scoring import Scores, score
 
 CLASSES = Classes.from_names(["sky", "road", "car"])
@@ -49,12 +49,16 @@ def summed_cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor
     return F.cross_entropy(logits, labels, ignore_index=255, reduction="sum"), (labels != 255).sum()
 
 
+def made_dataset(records: list[Record], masks: MaskSource | None = None) -> Dataset:
+    """The records as the validation split of a dataset."""
+    return Dataset("made", "records", CLASSES, masks or ClassMasks.identity(len(CLASSES)), {"val": tuple(records)})
+
+
 def score_records(records: list[Record], *, batch_size: int = 2) -> Scores:
     return score(
         predict,
-        records,
-        ClassMasks.identity(len(CLASSES)),
-        CLASSES,
+        made_dataset(records),
+        "val",
         channels=3,
         batch_size=batch_size,
         device=torch.device("cpu"),

@@ -28,6 +28,8 @@ from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.tile_planner import TilePlanner
 from pyramidseg.predict.tta import TestTimeAugmentation
 
+CPU = torch.device("cpu")
+
 SHARD = Path(__file__).with_name("score_shard.py")
 _spec = importlib.util.spec_from_file_location("score_shard", SHARD)
 made = importlib.util.module_from_spec(_spec)
@@ -78,7 +80,7 @@ def test_unknown_label_names_the_file(records):
             return labels
 
     with pytest.raises(DataError, match=r"mask2\.png: true label 200 is not a known class \(known: 0-2\)"):
-        score(made.predict, records, CustomMasks(), made.CLASSES, channels=3, batch_size=2, device=torch.device("cpu"))
+        score(made.predict, made.made_dataset(records, CustomMasks()), "val", channels=3, batch_size=2, device=CPU)
 
 
 @pytest.mark.parametrize(("processors", "threads"), [(1, 1), (2, 2), (64, 4)])
@@ -104,8 +106,7 @@ def test_result_does_not_depend_on_the_batch_size(records, batch_size):
 
 
 def score_with(predict, records, **options):
-    masks, device = ClassMasks.identity(3), torch.device("cpu")
-    return score(predict, records, masks, made.CLASSES, channels=3, batch_size=2, device=device, **options)
+    return score(predict, made.made_dataset(records), "val", channels=3, batch_size=2, device=CPU, **options)
 
 
 def test_batches_are_consecutive_images_of_equal_size(records):
@@ -305,9 +306,8 @@ def test_large_images_are_scored_in_tiles(tmp_path, model):
     whole, tiled = (
         score(
             watched := Watched(model, device="cpu"),
-            large.split("val"),
-            large.masks,
-            made.CLASSES,
+            large,
+            "val",
             channels=3,
             batch_size=2,
             device=torch.device("cpu"),

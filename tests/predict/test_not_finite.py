@@ -13,7 +13,7 @@ from made_backends import Brightness
 from pyramidseg.backends import TorchBackend
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.errors import DataError
-from pyramidseg.data.records import Record
+from pyramidseg.data.records import Dataset, Record
 from pyramidseg.evaluation.scoring import score
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.predict_files import predict_files
@@ -94,9 +94,8 @@ def test_evaluation_is_refused_with_the_name_of_the_image(tmp_path, tile_px):
     with pytest.raises(DataError, match=r"spoilt\.tif: the model's logits .* 1 to 1e\+30"):
         score(
             backend,
-            [Record("spoilt", path, path)],
-            Labels(),
-            model.classes,
+            Dataset("made", "records", model.classes, Labels(), {"val": (Record("spoilt", path, path),)}),
+            "val",
             channels=3,
             batch_size=1,
             device=torch.device("cpu"),

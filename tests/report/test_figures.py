@@ -6,7 +6,7 @@ import matplotlib
 import pytest
 from PIL import Image
 
-from pyramidseg.report.figures import STYLE, _draw_curve, new_figure, training_curve, training_curves
+from pyramidseg.report.figures import STYLE, _draw_curve, new_figure, training_curves
 
 KEYS = ("train_loss", "val_loss", "train_error", "val_error", "train_miou", "val_miou")
 
@@ -27,8 +27,8 @@ def test_curves_mark_the_best_validation_epoch():
     rows = history(4)
     rows[2]["val_loss"] = 0.125
     rows[1]["val_miou"] = 0.75
-    assert "validation, best 0.125" in texts(training_curve(rows, "loss", format="svg"))
-    assert "validation, best 1.000" in texts(training_curve(rows, "miou", format="svg"))
+    labels = [text for text in texts(training_curves(rows, format="svg")) if text.startswith("validation")]
+    assert labels == ["validation, best 0.125", "validation, best 0.250", "validation, best 1.000"]
 
 
 @pytest.mark.parametrize("quantity", ["loss", "error", "miou"])
@@ -37,7 +37,7 @@ def test_legend_does_not_cover_the_curves(quantity, epochs):
     with matplotlib.rc_context(STYLE):
         figure = new_figure(4.4, 3.1)
         axes = figure.subplots()
-        _draw_curve(axes, history(epochs), quantity)
+        _draw_curve(axes, history(epochs), quantity, "title")
         figure.draw_without_rendering()
         legend = axes.get_legend().get_window_extent()
         assert legend.y1 <= axes.xaxis.label.get_window_extent().y0

@@ -4,6 +4,8 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,12 +16,13 @@ from pyramidseg.base.config import Config
 from pyramidseg.base.errors import WeightsError
 from pyramidseg.base.overrides import load_config
 from pyramidseg.model.encoder_weights import EncoderSource
+from pyramidseg.training import checkpoint
 from pyramidseg.training.checkpoint import (
+    Checkpoints,
     Identity,
     load_checkpoint,
-    restore,
+    restore_checkpoint,
     run_identity,
-    save_checkpoint,
     stored_initial_weights,
 )
 from pyramidseg.training.initial_weights import InitialWeights
@@ -43,22 +46,31 @@ def trained(steps: int = 1) -> tuple[nn.Module, torch.optim.Optimizer]:
 
 def save(folder: Path, step: int, *, steps: int = 1) -> Path:
     model, optimizer = trained(steps)
-    return save_checkpoint(
-        folder,
-        TrainingProgress(epoch=1, step=step, history=[ROW]),
-        steps_done=step,
-        model=model,
-        ema=None,
-        optimizer=optimizer,
-        counts=torch.eye(2, dtype=torch.int64),
-        identity=MINE,
-        initial_weights=BEGUN,
-        processes=2,
-    )
+    checkpoints = Checkpoints(run_in(folder), MINE, Config())
+    counts = torch.eye(2, dtype=torch.int64)
+    checkpoints.save(components_of(model, optimizer), TrainingProgress(epoch=1, step=step, history=[ROW]), counts)
+    return folder / f"step-{step:09d}.safetensors"
+
+
+def run_in(folder: Path) -> Any:
+    """A run whose checkpoints are in a folder."""
+    return SimpleNamespace(path=folder, checkpoints=folder)
+
+
+def components_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> Any:
+    """As much of `TrainingComponents` as checkpoints need; an epoch has no steps, so that `step` counts those done."""
+    task = SimpleNamespace(initial_weights=BEGUN, empty_counts=lambda: torch.zeros(2, 2, dtype=torch.int64))
+    loader = SimpleNamespace(plan=SimpleNamespace(steps=0))
+    return SimpleNamespace(model=model, ema=None, optimizer=optimizer, task=task, loader=loader)
+
+
+@pytest.fixture(autouse=True)
+def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "world_size", lambda: 2)
 
 
 def load(folder: Path) -> TrainingProgress:
-    found = load_checkpoint(folder, identity=MINE, processes=2)
+    found = load_checkpoint(folder, identity=MINE)
     assert found is not None
     return found[1]
 
@@ -86,13 +98,9 @@ def test_model_optimizer_and_position_come_back_bit_for_bit(tmp_path: Path) -> N
     model, optimizer = trained(3)
     fresh = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     fresh_optimizer = torch.optim.AdamW(fresh.parameters(), lr=0.1)
-    found = load_checkpoint(tmp_path, identity=MINE, processes=2)
-    assert found is not None
-    confusion = restore(
-        found[0], model=fresh, ema=None, optimizer=fresh_optimizer, counts=torch.zeros(2, 2, dtype=torch.int64)
-    )
+    progress, confusion = restore_checkpoint(run_in(tmp_path), components_of(fresh, fresh_optimizer), MINE)
     assert torch.equal(confusion, torch.eye(2, dtype=torch.int64))
-    assert found[1] == TrainingProgress(epoch=1, step=7, history=[ROW])
+    assert progress == TrainingProgress(epoch=1, step=7, history=[ROW])
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, fresh.state_dict()[name])
     for index, state in optimizer.state_dict()["state"].items():
@@ -101,7 +109,7 @@ def test_model_optimizer_and_position_come_back_bit_for_bit(tmp_path: Path) -> N
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
-    assert load_checkpoint(tmp_path / "absent", identity=MINE, processes=2) is None
+    assert load_checkpoint(tmp_path / "absent", identity=MINE) is None
 
 
 @pytest.mark.parametrize("place", [0.0, 0.2, 0.6, 0.999])
@@ -127,7 +135,7 @@ def test_all_damaged_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     for step in (1, 2):
         save(tmp_path, step).write_bytes(b"nothing of the kind")
     with pytest.raises(WeightsError, match="all 2 checkpoints are damaged"):
-        load_checkpoint(tmp_path, identity=MINE, processes=2)
+        load_checkpoint(tmp_path, identity=MINE)
     assert len(caplog.messages) == 1  # there is none before the older one
 
 
@@ -141,22 +149,22 @@ def test_all_damaged_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 def test_another_runs_checkpoint_is_refused(tmp_path: Path, other: dict[str, str], said: str) -> None:
     save(tmp_path, 1)
     with pytest.raises(WeightsError, match=said):
-        load_checkpoint(tmp_path, identity=replace(MINE, **other), processes=2)
+        load_checkpoint(tmp_path, identity=replace(MINE, **other))
 
 
-def test_another_number_of_processes_is_named(tmp_path: Path) -> None:
+def test_another_number_of_processes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, 1)
+    monkeypatch.setattr(checkpoint, "world_size", lambda: 1)
     with pytest.raises(
         WeightsError, match=r"with 2 processes and cannot continue with 1.* \(torchrun --nproc-per-node 2\)"
     ):
-        load_checkpoint(tmp_path, identity=MINE, processes=1)
+        load_checkpoint(tmp_path, identity=MINE)
 
 
-def saved_config(folder: Path, config: Config, *, without: tuple[str, str] | None = None) -> Path:
+def saved_config(folder: Path, config: Config, *, without: tuple[str, str]) -> Path:
     """The config.yaml of a run, as an earlier version wrote it that did not have one of the settings."""
     tree = yaml.safe_load(config.to_yaml())
-    if without is not None:
-        del tree[without[0]][without[1]]
+    del tree[without[0]][without[1]]
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     return path
@@ -174,16 +182,9 @@ def test_a_setting_that_is_newer_than_the_run_does_not_prevent_resuming(
     monkeypatch.setattr(f"{__name__}.MINE", Identity(then, "my data"))
     save(tmp_path, 3)
     now = run_identity(load_config(earlier), earlier, "my data")
-    found = load_checkpoint(tmp_path, identity=now, processes=2)
+    found = load_checkpoint(tmp_path, identity=now)
     assert found is not None
     assert found[1].step == 3
     changed = run_identity(load_config(earlier, {"train.epochs": 3}), earlier, "my data")
     with pytest.raises(WeightsError, match="other settings"):
-        load_checkpoint(tmp_path, identity=changed, processes=2)
-
-
-def test_a_default_may_be_deleted_from_the_saved_settings(tmp_path: Path) -> None:
-    whole = run_identity(Config(), saved_config(tmp_path, Config()), "data")
-    partial = run_identity(Config(), saved_config(tmp_path, Config(), without=("optim", "momentum")), "data")
-    assert partial.settings != whole.settings
-    assert partial.all_settings == whole.settings
+        load_checkpoint(tmp_path, identity=changed)

@@ -18,7 +18,7 @@ from pyramidseg.base.errors import ConfigError, OutputError, TrainingError, Weig
 from pyramidseg.base.overrides import load_config, parse_override
 from pyramidseg.model.bundle import read_bundle
 from pyramidseg.training import loop
-from pyramidseg.training.checkpoint import CheckpointClock
+from pyramidseg.training.checkpoint import Checkpoints
 from pyramidseg.training.finite_checks import require_finite
 from pyramidseg.training.loop import Run
 from pyramidseg.training.progress import TrainingProgress
@@ -84,8 +84,8 @@ def test_a_run_holds_what_is_promised(scenes: Path, tmp_path: Path, monkeypatch:
 def test_checkpoints_by_time_count_on_from_epoch_to_epoch(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    second_by_second = functools.partial(CheckpointClock, now=itertools.count().__next__)
-    monkeypatch.setattr(loop, "CheckpointClock", second_by_second)  # asked once a step: no epoch has six of them
+    second_by_second = functools.partial(Checkpoints, now=itertools.count().__next__)
+    monkeypatch.setattr(loop, "Checkpoints", second_by_second)  # asked once a step: no epoch has six of them
     run = run_on(scenes, tmp_path / "run", epochs=3, batch_size=4, checkpoint_minutes=0.1)
     kept = sorted(int(path.stem.removeprefix("step-")) for path in (run.folder / "checkpoint").iterdir())
     assert kept == [12, 15]

@@ -15,10 +15,9 @@ from pyramidseg.base.overrides import full_name, load_config, parse_override
 from pyramidseg.data.normalization import measure_normalization
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.decode import read_image
-from pyramidseg.training.checkpoint import run_identity
+from pyramidseg.training.checkpoint import restore_checkpoint, run_identity
 from pyramidseg.training.loop import plan_segmentation
 from pyramidseg.training.run_folder import RunFolder
-from pyramidseg.training.saved_state import restore_checkpoint
 from support import TINY
 
 SIDE = 64
@@ -110,7 +109,7 @@ def test_a_resumed_run_goes_on_with_the_normalisation_that_it_began_with(tmp_pat
     begun = ps.Segmenter.load(run.last)
     assert not torch.equal(components.model.mean, begun.mean)
     folder = RunFolder(run.folder)
-    identity = run_identity(components.config, folder.config, components.task.fingerprint())
+    identity = run_identity(components.config, folder.config, components.task.fingerprint)
     restore_checkpoint(folder, components, identity)
     assert components.ema is not None
     for model in (components.model, components.ema.model):

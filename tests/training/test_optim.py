@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pyramidseg.base.config import OptimConfig
+from pyramidseg.base.overrides import load_config
 from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.freezing import set_training_mode
@@ -17,17 +18,23 @@ def model() -> Segmenter:
     )
 
 
+def factors_of(schedule: str, steps: int, *, warmup_steps: int) -> list[float]:
+    """The factors of all steps of a run, with ten steps an epoch."""
+    overrides = {"train.epochs": steps // 10, "optim.schedule": schedule, "optim.warmup_epochs": warmup_steps / 10}
+    config = load_config(overrides=overrides)
+    return [lr_factor(config, step, steps_an_epoch=10) for step in range(steps)]
+
+
 @pytest.mark.parametrize("schedule", ["poly", "cosine", "constant"])
 def test_warm_up_rises_linearly_to_the_schedule(schedule: str) -> None:
-    factors = [lr_factor(step, steps=1000, warmup_steps=10, schedule=schedule) for step in range(1000)]
-    unwarmed = [lr_factor(step, steps=1000, warmup_steps=0, schedule=schedule) for step in range(1000)]
+    factors, unwarmed = factors_of(schedule, 1000, warmup_steps=10), factors_of(schedule, 1000, warmup_steps=0)
     assert factors[:10] == pytest.approx([(step + 1) / 10 * unwarmed[step] for step in range(10)])
     assert factors[10:] == unwarmed[10:]
 
 
 def test_schedules_start_at_the_peak_and_fall_to_almost_nothing() -> None:
     for schedule in ("poly", "cosine"):
-        factors = [lr_factor(step, steps=100, warmup_steps=0, schedule=schedule) for step in range(100)]
+        factors = factors_of(schedule, 100, warmup_steps=0)
         assert factors[0] == 1
         assert factors == sorted(factors, reverse=True)
         assert 0 < factors[-1] < 0.02

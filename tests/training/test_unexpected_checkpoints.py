@@ -2,15 +2,23 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from pyramidseg.base.config import Config
 from pyramidseg.base.errors import WeightsError
 from pyramidseg.model.encoder_weights import EncoderSource
 from pyramidseg.model.tensor_files import read_verified, write_tensors
-from pyramidseg.training.checkpoint import KIND, Identity, load_checkpoint, restore, save_checkpoint
+from pyramidseg.training.checkpoint import (
+    KIND,
+    Checkpoints,
+    Identity,
+    load_checkpoint,
+    restore_checkpoint,
+)
 from pyramidseg.training.initial_weights import InitialWeights
 from pyramidseg.training.muon import Muon
 from pyramidseg.training.progress import TrainingProgress
@@ -43,18 +51,22 @@ def saved(folder: Path, kind="adamw") -> Path:
     optimizer = optimizer_of(model, kind)
     model(torch.rand(2, 1, 8, 8)).square().sum().backward()
     optimizer.step()
-    return save_checkpoint(
-        folder,
-        TrainingProgress(epoch=1, history=[ROW], best=0.5, best_epoch=0),
-        steps_done=7,
-        model=model,
-        ema=network(),
-        optimizer=optimizer,
-        counts=torch.eye(2, dtype=torch.int64),
-        identity=MINE,
-        initial_weights=BEGUN,
-        processes=1,
-    )
+    progress = TrainingProgress(epoch=1, history=[ROW], best=0.5, best_epoch=0)
+    checkpoints = Checkpoints(run_in(folder), MINE, Config())
+    checkpoints.save(components_of(model, network(), optimizer), progress, torch.eye(2, dtype=torch.int64))
+    return folder / "step-000000007.safetensors"
+
+
+def run_in(folder: Path):
+    """A run whose checkpoints are in a folder."""
+    return SimpleNamespace(path=folder, checkpoints=folder)
+
+
+def components_of(model, ema, optimizer):
+    """As much of `TrainingComponents` as checkpoints need, with seven steps an epoch."""
+    task = SimpleNamespace(initial_weights=BEGUN, empty_counts=lambda: torch.zeros(2, 2, dtype=torch.int64))
+    loader = SimpleNamespace(plan=SimpleNamespace(steps=7))
+    return SimpleNamespace(model=model, ema=SimpleNamespace(model=ema), optimizer=optimizer, task=task, loader=loader)
 
 
 def rewrite(path: Path, *, tensors=None, metadata=None) -> None:
@@ -102,25 +114,22 @@ def test_other_metadata_are_one_line(tmp_path, metadata):
     with pytest.raises(
         WeightsError, match=r"step-000000007\.safetensors: a checkpoint that this version .* cannot"
     ) as e:
-        load_checkpoint(tmp_path, identity=MINE, processes=1)
+        load_checkpoint(tmp_path, identity=MINE)
     assert "\n" not in str(e.value) and len(str(e.value)) < 700 and "--overwrite" in str(e.value)
 
 
 def test_an_older_checkpoint_without_the_origin_is_read(tmp_path):
     rewrite(saved(tmp_path), metadata={"origin": None})
-    assert load_checkpoint(tmp_path, identity=MINE, processes=1) is not None
+    assert load_checkpoint(tmp_path, identity=MINE) is not None
 
 
 def attempt(folder, kind="adamw"):
-    found = load_checkpoint(folder, identity=MINE, processes=1)
-    assert found is not None
     model, ema = network(), network()
     optimizer = optimizer_of(model, kind)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    empty = torch.zeros(2, 2, dtype=torch.int64)
     try:
-        return restore(found[0], model=model, ema=ema, optimizer=optimizer, counts=empty)
-    except ValueError:
+        return restore_checkpoint(run_in(folder), components_of(model, ema, optimizer), MINE)[1]
+    except WeightsError:
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
         assert not optimizer.state
         raise

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Score, print the table, and write the files if --out is given."""
-    from pyramidseg.evaluation.score_tables import format_scores
+    from pyramidseg.evaluation.evaluation_report import format_scores
     from pyramidseg.evaluation.scoring import evaluate
     from pyramidseg.formats.dataset_yaml import reading_config
 

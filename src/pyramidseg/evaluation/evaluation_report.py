@@ -1,17 +1,19 @@
-"""report.html of a training run or an evaluation: one self-contained file."""
+"""Scores as text and as files: metrics.json, confusion.csv, per_image.csv, and report.html, one self-contained file."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pyramidseg.base.classes import Classes
-from pyramidseg.base.files import write_text
+from pyramidseg.base.files import write_json, write_text
+from pyramidseg.base.text import csv_text
 from pyramidseg.evaluation.example_images import IGNORED, WRONG, Example
-from pyramidseg.evaluation.metrics import Scores
+from pyramidseg.evaluation.metrics import Metrics, Scores
 from pyramidseg.evaluation.score_plots import confusion_heatmap, iou_bars
-from pyramidseg.report import figures as plots
+from pyramidseg.report.figures import History, training_curves
 from pyramidseg.report.page import PageFigure, css_color, read_template, render_page, settings_by_section, svg_uri
+
+SCORE_FILES = ("metrics.json", "confusion.csv", "per_image.csv")
 
 
 def write_report(
@@ -21,7 +23,7 @@ def write_report(
     scores: Scores,
     classes: Classes,
     examples: Sequence[Example] = (),
-    history: plots.History | None = None,
+    history: History | None = None,
     settings: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
@@ -47,7 +49,13 @@ def write_report(
         loss=scores.loss,
         colors=[css_color(color) for color in classes.colors],
         has_ignored=any(example.score.pixels < example.total_pixels for example in ranked),
-        figures=_figures(scores, history or ()),
+        curves=None
+        if history is None
+        else PageFigure(
+            svg_uri(training_curves(history, format="svg")),
+            f"Loss, error and mean IoU of training and validation over {len(history)} epochs",
+        ),
+        figures=_class_figures(scores),
         groups=[
             ("Worst images", "The lowest mean IoU over the classes in the image.", ranked[:half]),
             ("Best images", "The highest mean IoU over the classes in the image.", ranked[half:][::-1]),
@@ -61,23 +69,11 @@ def write_report(
     write_text(path, page)
 
 
-def _figures(scores: Scores, history: plots.History) -> dict[str, list[PageFigure]]:
+def _class_figures(scores: Scores) -> list[PageFigure]:
     metrics = scores.metrics
-    known = [entry for entry in metrics.classes if not math.isnan(entry.iou)]
-    extremes = ""
-    if known:
-        low, high = min(known, key=lambda entry: entry.iou), max(known, key=lambda entry: entry.iou)
-        extremes = f", from {low.iou:.3f} ({low.name}) to {high.iou:.3f} ({high.name})"
-    curves = [
-        PageFigure(
-            image=svg_uri(plots.training_curve(history, quantity, format="svg")),
-            alt=f"{plots.TITLES[quantity]} of training and validation over {len(history)} epochs",
-        )
-        for quantity in (plots.TITLES if history else ())
-    ]
     bars = PageFigure(
         image=svg_uri(iou_bars(metrics, format="svg")),
-        alt=f"Bars of the IoU of {len(metrics.classes)} classes{extremes}; the table below has the numbers",
+        alt=f"Bars of the IoU of {len(metrics.classes)} classes; the table below has the numbers",
         note="True positives / (true positives + false positives + false negatives). The line is the mean.",
     )
     heatmap = PageFigure(
@@ -85,4 +81,41 @@ def _figures(scores: Scores, history: plots.History) -> dict[str, list[PageFigur
         alt="Heat map of predicted class by true class; the diagonal is each class's recall",
         note="Each row: predicted classes of the pixels of one true class, in %; shares below 0.5 % have no number.",
     )
-    return {"curves": curves, "classes": [bars, heatmap]}
+    return [bars, heatmap]
+
+
+def write_score_tables(folder: Path, scores: Scores) -> None:
+    """Write all three files into `folder`.
+
+    confusion.csv: pixel counts; class names in the first row (prediction) and in the first column (truth).
+    per_image.csv: one row an image, in the order of the records; NaN is an empty cell.
+    """
+    names = [entry.name for entry in scores.metrics.classes]
+    rows = [[name, *counts] for name, counts in zip(names, scores.confusion.tolist(), strict=True)]
+    images = [[image.record_id, image.miou, image.pixel_accuracy, image.pixels] for image in scores.per_image]
+    write_json(folder / "metrics.json", scores.metrics.to_dict())
+    write_text(folder / "confusion.csv", csv_text([["truth \\ prediction", *names], *rows]))
+    write_text(folder / "per_image.csv", csv_text([["image", "miou", "pixel_accuracy", "pixels"], *images]))
+
+
+def format_scores(metrics: Metrics) -> str:
+    """The scores as text: one line a class, then the means."""
+    width = max(len("class"), *(len(entry.name) for entry in metrics.classes))
+    head = f"{'class':<{width}}     IoU    Dice  precision  recall"
+    rows = [
+        f"{entry.name:<{width}}  {_cell(entry.iou)}  {_cell(entry.dice)}  {_cell(entry.precision):>9}  "
+        f"{_cell(entry.recall)}"
+        for entry in metrics.classes
+    ]
+    return "\n".join(
+        [
+            head,
+            *rows,
+            f"mIoU {metrics.miou:.4f}, pixel accuracy {metrics.pixel_accuracy:.4f}, mean class accuracy "
+            f"{metrics.mean_class_accuracy:.4f}, mean Dice {metrics.mean_dice:.4f}, {metrics.images} images",
+        ]
+    )
+
+
+def _cell(value: float) -> str:
+    return f"{value:6.4f}" if value == value else "     -"

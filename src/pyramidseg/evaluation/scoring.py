@@ -5,7 +5,7 @@ Legend: B batch, K classes, H W pixels.
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,11 +29,10 @@ from pyramidseg.base.text import first_few
 from pyramidseg.data.pairs import read_labels, read_pair
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.evaluation.confusion import argmax_labels, confusion_matrix
-from pyramidseg.evaluation.evaluation_report import write_report
+from pyramidseg.evaluation.evaluation_report import SCORE_FILES, write_report, write_score_tables
 from pyramidseg.evaluation.example_images import Example, make_example, select_examples
 from pyramidseg.evaluation.metrics import ImageScore, Scores, compute_image_score, compute_metrics
 from pyramidseg.evaluation.pair_batches import batch_pairs, prefetch_pairs
-from pyramidseg.evaluation.score_tables import SCORE_FILES, write_score_tables
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.value_range import RangeCheck, ValueRange
 from pyramidseg.model.segmenter import Segmenter
@@ -58,9 +57,8 @@ DEFAULT_DATA = DataConfig()
 @torch.no_grad()
 def score(
     predict_logits: PredictLogits,
-    records: Sequence[Record],
-    masks: MaskSource,
-    classes: Classes,
+    dataset: Dataset,
+    split: str,
     *,
     channels: Channels,
     batch_size: int,
@@ -70,7 +68,7 @@ def score(
     tile_planner: TilePlanner | None = None,
     value_range: ValueRange | None = None,
 ) -> Scores:
-    """Compare predictions with the true labels, at the size of the labels, over all processes of a distributed run.
+    """Compare predictions with the true labels of a split, at their size, over all processes of a distributed run.
 
     Each process scores every `world_size()`-th record, and counts and losses are summed over the processes: no image is
     padded, left out or counted twice. All processes get the same result.
@@ -85,6 +83,7 @@ def score(
     Raises:
         DataError: an image or a mask cannot be used; names the file.
     """
+    records, classes = dataset.split(split), dataset.classes
     size = len(classes)
     confusion = torch.zeros(size, size, dtype=torch.int64, device=device)
     losses = torch.zeros(2, dtype=sum_dtype(device), device=device)
@@ -92,7 +91,7 @@ def score(
     mine = records[rank() :: world_size()]
     readers = min(MAX_READERS, available_processors())
     check_range = RangeCheck(value_range)
-    items = prefetch_pairs(mine, masks, channels=channels, threads=readers)
+    items = prefetch_pairs(mine, dataset.masks, channels=channels, threads=readers)
     for batch in batch_pairs(track(items, total=len(mine), task="scoring"), batch_size=batch_size):
         for record, image in zip(batch.records, batch.images.numpy(), strict=True):
             check_range(image, record.image)
@@ -178,13 +177,11 @@ def evaluate(
     for line in (f"{opened.source}: {opened.layout}", *(f"  {note}" for note in opened.notes)):
         logger.info(line)
     opened = with_classes(opened, ready.classes)
-    records = opened.split(split)
     channels = opened.bands or ready.settings.channels
     scores = score(
         predict,
-        records,
-        opened.masks,
-        ready.classes,
+        opened,
+        split,
         channels=channels,
         batch_size=batch_size,
         device=ready.device,
@@ -193,14 +190,7 @@ def evaluate(
     )
     if folder is not None:
         examples = draw_examples(
-            predict,
-            records,
-            opened.masks,
-            ready.classes,
-            scores,
-            channels=channels,
-            device=ready.device,
-            tile_planner=tile_planner,
+            predict, opened, split, scores, channels=channels, device=ready.device, tile_planner=tile_planner
         )
         refuse_existing(folder, (*SCORE_FILES, "report.html"))  # others may have written there in the meantime
         source = "a Segmenter in memory" if isinstance(model, nn.Module) else str(model)
@@ -215,7 +205,7 @@ def evaluate(
                 "evaluation": {"model": source, "backend": str(ready), "tta": tta},
                 "model": ready.settings.model_dump(mode="json"),
             },
-            facts={"source": opened.source, "layout": opened.layout, "split": split, "images": len(records)},
+            facts={"source": opened.source, "layout": opened.layout, "split": split, "images": scores.metrics.images},
             notes=opened.notes,
         )
     return scores
@@ -224,9 +214,8 @@ def evaluate(
 @torch.no_grad()
 def draw_examples(
     predict_logits: PredictLogits,
-    records: Sequence[Record],
-    masks: MaskSource,
-    classes: Classes,
+    dataset: Dataset,
+    split: str,
     scores: Scores,
     *,
     channels: Channels,
@@ -237,13 +226,13 @@ def draw_examples(
     """The best and the worst images with truth, prediction and errors, for `write_report`; predicts them again."""
     chosen = {entry.record_id: entry for entry in select_examples(scores.per_image, count)}
     examples = []
-    for record in records:
+    for record in dataset.split(split):
         if record.id in chosen:
-            image, truth = read_pair(record, masks, channels=channels)
+            image, truth = read_pair(record, dataset.masks, channels=channels)
             batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2).to(device)
             labels = _predict_labels(predict_logits, batch, torch.from_numpy(truth)[None], tile_planner)[0]
             drawn = labels.to(torch.uint8).cpu().numpy()
-            examples.append(make_example(record, image, truth, drawn, classes, chosen[record.id]))
+            examples.append(make_example(record, image, truth, drawn, dataset.classes, chosen[record.id]))
     return examples
 
 

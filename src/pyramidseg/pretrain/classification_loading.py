@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pyramidseg.base.config import Config
 from pyramidseg.base.device import position_seed
 from pyramidseg.base.errors import PyramidSegError
 from pyramidseg.data.loading import SampleDataset, SampleKey
@@ -26,22 +27,11 @@ MARGIN = 8 / 7
 class ClassificationSamples(SampleDataset):
     """Augmented crops, by sample key."""
 
-    def __init__(
-        self,
-        images: Sequence[LabelledImage],
-        *,
-        channels: int,
-        crop: tuple[int, int],
-        flip: float,
-        color: float,
-        seed: int,
-    ) -> None:
+    def __init__(self, images: Sequence[LabelledImage], config: Config) -> None:
         self.images = images
-        self.channels = channels
-        self.crop = crop
-        self.flip = flip
-        self.color = color
-        self.seed = seed
+        self.channels = config.model.in_channels
+        self.data = config.data
+        self.seed = config.train.seed
 
     def __getitem__(self, position: SampleKey) -> tuple[Any, Any, SampleKey] | PyramidSegError:
         epoch, index = position
@@ -52,11 +42,11 @@ class ClassificationSamples(SampleDataset):
             # Returned, because an exception in a worker would arrive with its whole traceback as text.
             return error
         rng = np.random.default_rng(position_seed("augmentation", self.seed, epoch, index))
-        image = random_resized_crop(image, self.crop, rng)
-        if rng.random() < self.flip:
+        image = random_resized_crop(image, self.data.crop, rng)
+        if rng.random() < self.data.flip:
             image = image[:, ::-1]
-        if self.color:
-            image = jitter_color(image, *rng.uniform(1 - self.color, 1 + self.color, size=3))
+        if color := self.data.color:
+            image = jitter_color(image, *rng.uniform(1 - color, 1 + color, size=3))
         return np.ascontiguousarray(image), np.int64(entry.label), position
 
 

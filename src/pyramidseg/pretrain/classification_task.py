@@ -3,12 +3,13 @@
 Legend: B batch, K classes.
 """
 
+import itertools
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,26 +28,28 @@ from pyramidseg.base.device import (
     sum_over_ranks,
     world_size,
 )
-from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.files import write_bytes, write_text
 from pyramidseg.base.log import track
-from pyramidseg.base.overrides import given_settings
+from pyramidseg.base.overrides import given_settings, load_config
 from pyramidseg.base.parallel import map_in_threads
-from pyramidseg.data.loading import Batch, EpochPlan
+from pyramidseg.data.loading import Batch
 from pyramidseg.data.normalization import Normalization, measure_normalization, uses_dataset_statistics
 from pyramidseg.data.records import Record
-from pyramidseg.images.decode import read_header, read_image
+from pyramidseg.images.decode import read_image
 from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.encoder import check_encoder
 from pyramidseg.pretrain.classification_loading import ClassificationSamples, center_crop
 from pyramidseg.pretrain.image_folders import ImageFolders, LabelledImage, check_images, open_image_folders
-from pyramidseg.pretrain.pretraining_report import write_pretraining_report
+from pyramidseg.report.figures import training_curves
+from pyramidseg.report.page import PageFigure, read_template, render_page, settings_by_section, svg_uri
 from pyramidseg.training.accelerator import Accelerator
 from pyramidseg.training.components import plan_epochs
 from pyramidseg.training.initial_weights import InitialWeights
 from pyramidseg.training.optim import choose_optimizer
 from pyramidseg.training.progress import TrainingProgress, check_watch
 from pyramidseg.training.run_folder import RunFolder
-from pyramidseg.training.task import Columns, Validation
+from pyramidseg.training.task import Columns, Task, Validation
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,9 @@ TOP = 5
 """Number of most likely classes among which the top-5 error looks for the true one."""
 
 IMAGES, WRONG, WRONG_TOP = range(3)
+
+PANELS = {"error": "Top-1 error", "top5_error": "Top-5 error", "loss": "Loss"}
+"""Titles of the report's curves by quantity."""
 
 CLASSIFIER_SETTINGS: dict[str, frozenset[str]] = {
     "model": frozenset({"encoder", "encoder_depth", "encoder_weights", "dropout", "in_channels"}),
@@ -67,37 +73,24 @@ CLASSIFIER_SETTINGS: dict[str, frozenset[str]] = {
 """Settings that apply to a classifier, by section; the others apply to segmentation only."""
 
 
-@dataclass(frozen=True)
-class ClassificationTask:
+@dataclass(frozen=True, kw_only=True)
+class ClassificationTask(Task):
     """The `Task` of pretraining; `prepare_classification` builds it.
 
     Its counts are (3,): images, images whose class is not the most likely one, images whose class is not among `TOP`.
     """
 
     data: ImageFolders
-    data_fingerprint: str
-    config: Config
-    accelerator: Accelerator
     model: Classifier
-    samples: ClassificationSamples
-    plan: EpochPlan
-    initial_weights: InitialWeights
-    notes: tuple[str, ...]
 
     metrics = ("train_loss", "train_error", "train_top5_error", "val_loss", "val_error", "val_top5_error")
-    headline = {  # noqa: RUF012 - a constant
+    headline: ClassVar = {
         "loss": ("train_loss", "val_loss"),
         "top-1 error": ("train_error", "val_error"),
         "top-5 error": ("train_top5_error", "val_top5_error"),
     }
 
-    @property
-    def train_module(self) -> nn.Module:
-        """See `Task.train_module`."""
-        return self.model
-
     def description(self) -> dict[str, Any]:
-        """See `Task.description`."""
         return {
             "source": self.data.source,
             "layout": "folders of images by class",
@@ -106,12 +99,7 @@ class ClassificationTask:
             "names": list(self.data.classes),
         }
 
-    def fingerprint(self) -> str:
-        """See `Task.fingerprint`."""
-        return self.data_fingerprint
-
     def names(self, indices: Sequence[int]) -> list[str]:
-        """See `Task.names`."""
         return [self.data.splits["train"][index].id for index in indices]
 
     def empty_counts(self) -> Tensor:
@@ -153,7 +141,7 @@ class ClassificationTask:
             "val_error": _share(counts, WRONG),
             "val_top5_error": _share(counts, WRONG_TOP),
         }
-        return Validation(columns, {"metrics": columns, "split": "val", "data": Path(self.data.source).name})
+        return columns, {"metrics": columns, "split": "val", "data": Path(self.data.source).name}
 
     def save(self, model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
         """Write the encoder file that `--encoder-weights` takes."""
@@ -164,12 +152,17 @@ class ClassificationTask:
         """See `Task.write_report`."""
         if rank() > 0:
             return
-        write_pretraining_report(
-            run,
+        history, settings = progress.history, self.config.model_dump(mode="json")
+        write_bytes(run.plots / "curves.png", training_curves(history, panels=PANELS))
+        page = render_page(
+            read_template(__package__, "pretraining_report.html.j2"),
             title=f"{self.model.name} on {Path(self.data.source).name}, {run.path.name}",
-            history=progress.history,
-            best=progress.history[progress.best_epoch],
-            settings={name: self.config.model_dump(mode="json")[name] for name in ("model", "data", "optim", "train")},
+            best=history[progress.best_epoch],
+            curves=PageFigure(
+                svg_uri(training_curves(history, panels=PANELS, format="svg")),
+                "Error and loss of training and validation by epoch",
+            ),
+            settings=settings_by_section({name: settings[name] for name in ("model", "data", "optim", "train")}),
             facts={
                 "source": self.data.source,
                 "classes": len(self.data.classes),
@@ -178,6 +171,7 @@ class ClassificationTask:
             },
             notes=(*self.data.notes, *notes),
         )
+        write_text(run.report, page)
         channels = self.model.in_channels
         more = "" if channels == 3 else f" model.in_channels={channels}"
         logger.info(f"for segmentation: --encoder {self.model.name} --encoder-weights {run.best}{more}")
@@ -188,16 +182,12 @@ class ClassificationTask:
         def read(entry: LabelledImage) -> np.ndarray[Any, Any]:
             return center_crop(read_image(entry.image, channels=self.config.model.in_channels), self.config.data.crop)
 
-        crops = track(map_in_threads(read, images), total=len(images), task="scoring")
+        crops = map_in_threads(read, images)
         size = self.config.train.val_batch_size
-        waiting: list[tuple[np.ndarray[Any, Any], int]] = []
-        for entry, crop in zip(images, crops, strict=True):
-            waiting.append((crop, entry.label))
-            if len(waiting) == size:
-                yield _stacked(waiting)
-                waiting = []
-        if waiting:
-            yield _stacked(waiting)
+        batches = [images[start : start + size] for start in range(0, len(images), size)]
+        for batch in track(batches, total=len(batches), task="scoring"):
+            stacked = np.stack(list(itertools.islice(crops, len(batch))))
+            yield torch.from_numpy(stacked).permute(0, 3, 1, 2), torch.tensor([entry.label for entry in batch])
 
 
 def prepare_classification(config: Config, folder: Path, initial: InitialWeights | None = None) -> ClassificationTask:
@@ -235,23 +225,16 @@ def prepare_classification(config: Config, folder: Path, initial: InitialWeights
     model_note = f"{model.name} classifier, {parameters / 1e6:.1f} M parameters, weights {model.encoder_source.name}"
     with out_of_memory_explained("choose a smaller encoder, or train.device=cpu"):
         model = channels_last(model.to(accelerator.device, accelerator.dtype))
-    samples = ClassificationSamples(
-        data.splits["train"],
-        channels=config.model.in_channels,
-        crop=config.data.crop,
-        flip=config.data.flip,
-        color=config.data.color,
-        seed=config.train.seed,
-    )
     normalization_note = f"images are normalized by {normalization}" if normalization else ""
     return ClassificationTask(
         data=data,
-        data_fingerprint=data.fingerprint(),
         config=config,
         accelerator=accelerator,
         model=model,
-        samples=samples,
+        train_module=model,
+        samples=ClassificationSamples(data.splits["train"], config),
         plan=plan,
+        fingerprint=data.fingerprint(),
         initial_weights=InitialWeights.of(model),
         notes=tuple(note for note in (model_note, normalization_note, optimizer_note) if note),
     )
@@ -265,16 +248,12 @@ def classification_config(config: Config) -> Config:
     """
     given = given_settings(config)
     defaults = {"model.encoder_weights": "none", "model.dropout": 0.0, "train.watch": "val_error"}
-    for name in given:
+    usual = Config()
+    for name, value in given.items():
         section, _, key = name.partition(".")
-        if key not in CLASSIFIER_SETTINGS[section] and given[name] != _default(name):
+        if key not in CLASSIFIER_SETTINGS[section] and value != getattr(getattr(usual, section), key):
             raise ConfigError(f"{name}: does not apply to `pretrain`, which trains a classifier; remove it")
-    tree = config.model_dump()
-    for name, value in defaults.items():
-        if name not in given:
-            section, _, key = name.partition(".")
-            tree[section][key] = value
-    config = Config.model_validate(tree)
+    config = load_config(None, {**defaults, **given})
     check_watch(config.train.watch, ClassificationTask.metrics)
     return config
 
@@ -299,43 +278,15 @@ def _prepare_images(folder: Path, config: Config) -> tuple[ImageFolders, Normali
     logger.info(f"{data.source}: folders of images by class, {len(data.classes)} classes")
     for note in data.notes:
         logger.info(f"  {note}")
-    check_images(data, channels=channels)
+    dtype = check_images(data, channels=channels)
     for name, images in data.splits.items():
         logger.info(f"  {name}: {len(images)} images")
-    dtype = _common_dtype(data)
     if not uses_dataset_statistics(config.data.normalization, dtypes=(dtype,), channels=channels, pretrained=False):
         return data, None
     records = [Record(entry.id, entry.image) for entry in data.splits["train"]]
     return data, measure_normalization(records, channels=channels)
 
 
-def _common_dtype(data: ImageFolders) -> str:
-    """Data type of all images, which determines how their values are scaled.
-
-    Raises:
-        DataError: the images have several types.
-    """
-    entries = [entry for images in data.splits.values() for entry in images]
-    shown: dict[str, str] = {}
-    for entry, header in zip(entries, map_in_threads(lambda entry: read_header(entry.image), entries), strict=True):
-        shown.setdefault(header.dtype, entry.id)
-    if len(shown) > 1:
-        kinds = " and ".join(f"{dtype} ({example})" for dtype, example in sorted(shown.items()))
-        raise DataError(f"{data.source}: {kinds} images cannot be mixed; convert them to one type")
-    (dtype,) = shown
-    return dtype
-
-
-def _stacked(waiting: Sequence[tuple[np.ndarray[Any, Any], int]]) -> tuple[Tensor, Tensor]:
-    images, labels = zip(*waiting, strict=True)
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor(labels)
-
-
 def _share(counts: Tensor, which: int) -> float:
     images = int(counts[IMAGES])
     return int(counts[which]) / images if images else math.nan
-
-
-def _default(name: str) -> Any:
-    section, _, key = name.partition(".")
-    return getattr(getattr(Config(), section), key)

@@ -107,25 +107,36 @@ def open_image_folders(folder: Path, *, val_share: float | None = None) -> Image
     return ImageFolders(str(folder), classes, splits, (note,))
 
 
-def check_images(data: ImageFolders, *, channels: int) -> None:
-    """Read the header of every image.
+def check_images(data: ImageFolders, *, channels: int) -> str:
+    """Read the header of every image; returns their data type, which determines how values are scaled.
 
     Raises:
-        DataError: some images cannot be used; the message names the first few and the total number.
+        DataError: some images cannot be used (the message names the first few and the total number), or they have
+            several types.
     """
     entries = [entry for images in data.splits.values() for entry in images]
     defects: list[Defect] = []
+    examples: dict[str, str] = {}
 
-    def check(entry: LabelledImage) -> tuple[Defect, ...]:
+    def check(entry: LabelledImage) -> str | tuple[Defect, ...]:
         try:
-            check_channels(entry.image, read_header(entry.image), channels)
+            header = read_header(entry.image)
+            check_channels(entry.image, header, channels)
         except DataError as error:
             return as_defects(error, file=entry.image, otherwise=DefectKind.UNREADABLE_IMAGE)
-        return ()
+        return header.dtype
 
-    for found in track(map_in_threads(check, entries), total=len(entries), task="checking images"):
-        defects += found
+    checked = track(map_in_threads(check, entries), total=len(entries), task="checking images")
+    for entry, found in zip(entries, checked, strict=True):
+        if isinstance(found, str):
+            examples.setdefault(found, entry.id)
+        else:
+            defects += found
     refuse_files(data.source, defects, total=len(entries))
+    if len(examples) > 1:
+        kinds = " and ".join(f"{dtype} ({example})" for dtype, example in sorted(examples.items()))
+        raise DataError(f"{data.source}: {kinds} images cannot be mixed; convert them to one type")
+    return next(iter(examples))
 
 
 def _refuse_masks(folder: Path, classes: tuple[str, ...]) -> None:

@@ -21,13 +21,13 @@ from matplotlib.transforms import ScaledTranslation
 from pyramidseg.report.page import GRID, INK, MUTED
 
 ImageFormat = Literal["png", "svg"]
-Quantity = Literal["loss", "error", "miou"]
 History = Sequence[Mapping[str, Any]]
-"""One row an epoch: `epoch`, and `loss`, `error`, `miou` with prefix train_ and val_; a missing value is a gap."""
+"""One row an epoch: `epoch`, and quantities such as `loss` with prefix train_ and val_; a missing value is a gap."""
 
 BLUE, ORANGE = "#0072b2", "#e69f00"
 
-TITLES: dict[Quantity, str] = {"loss": "Loss", "error": "Pixel error", "miou": "Mean IoU"}
+PANELS = {"loss": "Loss", "error": "Pixel error", "miou": "Mean IoU"}
+"""Titles by quantity, for segmentation."""
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -56,20 +56,12 @@ STYLE: Any = {
 }
 
 
-def training_curves(history: History, *, format: ImageFormat = "png") -> bytes:
-    """Loss, pixel error and mean IoU of training and validation by epoch, side by side."""
+def training_curves(history: History, *, panels: Mapping[str, str] = PANELS, format: ImageFormat = "png") -> bytes:
+    """Quantities of training and validation by epoch, side by side; `panels` are their titles."""
     with matplotlib.rc_context(STYLE):
         figure = new_figure(11, 3.2)
-        for axes, quantity in zip(figure.subplots(1, 3), TITLES, strict=True):
-            _draw_curve(axes, history, quantity)
-        return render_figure(figure, format)
-
-
-def training_curve(history: History, quantity: Quantity, *, format: ImageFormat = "png") -> bytes:
-    """One panel of `training_curves`."""
-    with matplotlib.rc_context(STYLE):
-        figure = new_figure(4.4, 3.1)
-        _draw_curve(figure.subplots(), history, quantity)
+        for axes, (quantity, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+            _draw_curve(axes, history, quantity, title)
         return render_figure(figure, format)
 
 
@@ -78,13 +70,7 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
     return Figure(figsize=(width_inches, height_inches), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
 
 
-def legend_below(axes: Axes) -> None:
-    """Add a legend below the axis and its label."""
-    below = axes.transAxes + ScaledTranslation(0, -34 / 72, axes.figure.dpi_scale_trans)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, ncols=2, borderaxespad=0)
-
-
-def _draw_curve(axes: Axes, history: History, quantity: Quantity) -> None:
+def _draw_curve(axes: Axes, history: History, quantity: str, title: str) -> None:
     epochs = [float(row["epoch"]) for row in history]
     rises = quantity == "miou"
     top = 0.0
@@ -99,12 +85,13 @@ def _draw_curve(axes: Axes, history: History, quantity: Quantity) -> None:
             axes.plot(epochs[int(np.flatnonzero(values == best)[0])], best, "o", color=color, markersize=6)
             label = f"{label}, best {best:.3f}"
         axes.plot(epochs, values, color=color, label=label, marker="o" if len(finite) < 3 else "", markersize=5)
-    axes.set_title(TITLES[quantity])
+    axes.set_title(title)
     axes.set(xlabel="epoch", xlim=(0, 1.03 * epochs[-1] + 0.1), ylim=(0, 1 if rises else 1.1 * top or 1))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(axis="y")
     if top:
-        legend_below(axes)
+        below = axes.transAxes + ScaledTranslation(0, -34 / 72, axes.figure.dpi_scale_trans)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, ncols=2, borderaxespad=0)
 
 
 def _value(value: object) -> float:

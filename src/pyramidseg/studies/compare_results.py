@@ -124,10 +124,18 @@ def collect(runs: Mapping[str, Sequence[Run]], dataset: str) -> Results:
     records = opened.split("val")
     height, width = typical_size(records)
     backends = {name: TorchBackend(found[0].last, device=config.train.device) for name, found in runs.items()}
-    latencies = measure_latencies(backends, height=height, width=width)
+    latencies = alternate(
+        {
+            name: partial(
+                predict_labels, backend, scene_images(1, channels=backend.in_channels, height=height, width=width)
+            )
+            for name, backend in backends.items()
+        },
+        device=next(iter(backends.values())).device,
+    )
     results = []
     for name, found in runs.items():
-        counts = tuple(score_by_image(run.last, opened, records, config.train.device) for run in found)
+        counts = tuple(score_by_image(run.last, opened, config.train.device) for run in found)
         totals = [run.sum(axis=0) for run in counts]
         backend = backends[name]
         cost = describe_cost(meta_model(backend.settings, len(backend.classes)), height, width)
@@ -141,7 +149,7 @@ def collect(runs: Mapping[str, Sequence[Run]], dataset: str) -> Results:
                 cost=EncoderCost(
                     parameters=cost.parameters,
                     gmac=cost.gmac,
-                    latency_ms=latencies[name],
+                    latency_ms=latencies[name].milliseconds,
                     memory_mb=peak_memory(found[0].last, height=height, width=width, device=backend.device) / 2**20,
                     training_seconds=float(np.mean([sum(row["seconds"] for row in run.history) for run in found])),
                 ),
@@ -165,18 +173,8 @@ def typical_size(records: Sequence[Record]) -> tuple[int, int]:
     return height, width
 
 
-def measure_latencies(backends: Mapping[str, TorchBackend], *, height: int, width: int) -> dict[str, float]:
-    """Milliseconds per image by model, from decoded pixels to label map."""
-    calls = {}
-    for name, backend in backends.items():
-        images = scene_images(1, channels=backend.in_channels, height=height, width=width)
-        calls[name] = partial(predict_labels, backend, images)
-    device = next(iter(backends.values())).device
-    return {name: timing.milliseconds for name, timing in alternate(calls, device=device).items()}
-
-
-def score_by_image(bundle: Path, dataset: Dataset, records: Sequence[Record], device: str) -> Counts:
-    """Counts (N, 3, K) of a bundle on the records."""
+def score_by_image(bundle: Path, dataset: Dataset, device: str) -> Counts:
+    """Counts (N, 3, K) of a bundle on the validation images."""
     backend = TorchBackend(Segmenter.load(bundle), device=device)
     counts: dict[str, Any] = {}
 
@@ -185,15 +183,14 @@ def score_by_image(bundle: Path, dataset: Dataset, records: Sequence[Record], de
 
     score(
         backend,
-        records,
-        dataset.masks,
-        dataset.classes,
+        dataset,
+        "val",
         channels=dataset.bands or backend.settings.channels,
         batch_size=4,
         device=backend.device,
         on_image=keep,
     )
-    return np.stack([counts[record.id] for record in records])
+    return np.stack([counts[record.id] for record in dataset.split("val")])
 
 
 def pareto_front(results: Sequence[EncoderResult], cost_of: Callable[[EncoderResult], float]) -> tuple[str, ...]:

@@ -109,40 +109,22 @@ class StatisticsGuard:
         torch._foreach_copy_(self._buffers, self._copies)
 
 
-@dataclass(frozen=True)
-class StepResult:
-    """What all processes agree on after a step's gradients.
-
-    Attributes:
-        loss: of the whole step.
-        is_finite: loss, gradients and statistics are finite on every process.
-        stop, save: some process was asked to stop, or has a checkpoint due.
-    """
-
-    loss: float
-    is_finite: bool
-    stop: bool
-    save: bool
-
-
-def agree(loss_share: Tensor, norm: Tensor, *, stop: bool, save: bool) -> StepResult:
-    """Add up the processes' values, with one exchange and one wait for the GPU per step.
+def agree(loss_share: Tensor, norm: Tensor, *, stop: bool, save: bool) -> tuple[float, bool, bool, bool]:
+    """Add up the processes' values after a step's gradients, with one exchange and one wait for the GPU per step.
 
     Args:
         norm: of gradients and statistics; not finite if any of them is not.
+
+    Returns:
+        The loss of the whole step, whether all values are finite on every process, and whether any process was asked
+        to stop or has a checkpoint due.
     """
     values = torch.stack([loss_share, norm.to(loss_share), loss_share.new_tensor(stop), loss_share.new_tensor(save)])
     loss, norms, stops, saves = sum_over_ranks(values).tolist()
-    return StepResult(loss, math.isfinite(loss) and math.isfinite(norms), bool(stops), bool(saves))
+    return loss, math.isfinite(loss) and math.isfinite(norms), bool(stops), bool(saves)
 
 
 def gradient_norm(model: nn.Module) -> Tensor:
     """L2 norm of all gradients together; not finite if any of them is not."""
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     return torch.nn.utils.get_total_norm(gradients)
-
-
-def clip_gradients(model: nn.Module, norm: Tensor, limit: float) -> None:
-    """Scale the gradients so that their norm is at most `limit`; 0 disables clipping."""
-    if limit:
-        torch.nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)

@@ -8,22 +8,24 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 from torch import Tensor, nn
 
 from pyramidseg.base.config import Config
+from pyramidseg.base.device import rank, sum_over_ranks, world_size
 from pyramidseg.base.errors import WeightsError
 from pyramidseg.base.stored_json import parse_stored
 from pyramidseg.base.version import __version__
 from pyramidseg.model.state_dict_check import check_state_dict
 from pyramidseg.model.tensor_files import read_metadata, read_verified, write_tensors
+from pyramidseg.training.components import TrainingComponents
+from pyramidseg.training.finite_checks import require_finite
 from pyramidseg.training.initial_weights import InitialWeights
 from pyramidseg.training.optim import state_keys
 from pyramidseg.training.progress import TrainingProgress
-from pyramidseg.training.run_folder import MAY_CHANGE
+from pyramidseg.training.run_folder import MAY_CHANGE, RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +40,10 @@ class Identity:
     Attributes:
         settings: hash of the settings that the run's config.yaml contains.
         data: hash of the data.
-        all_settings: hash of all settings; also accepted, so that a default may be deleted from config.yaml.
     """
 
     settings: str
     data: str
-    all_settings: str | None = None
 
 
 def run_identity(config: Config, saved: Path, data: str) -> Identity:
@@ -67,17 +67,21 @@ def run_identity(config: Config, saved: Path, data: str) -> Identity:
         for section, settings in tree.items()
         if section in content
     }
-    return Identity(_digest(in_file), data, all_settings=_digest(tree))
+    return Identity(hashlib.sha256(json.dumps(in_file, sort_keys=True).encode()).hexdigest(), data)
 
 
-class CheckpointClock:
-    """Decides when a checkpoint is due, by steps or by time, across epochs.
+class Checkpoints:
+    """Decides when a checkpoint of a run is due, by steps or by time, and saves it.
 
     Args:
         now: monotonic time in seconds.
     """
 
-    def __init__(self, config: Config, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, run: RunFolder, identity: Identity, config: Config, *, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._folder = run.checkpoints
+        self._identity = identity
         self._steps = config.train.checkpoint_steps
         self._seconds = 60 * config.train.checkpoint_minutes
         self._now = now
@@ -89,49 +93,63 @@ class CheckpointClock:
         by_time = self._seconds and self._now() - self._saved_at >= self._seconds
         return bool(by_steps or by_time)
 
-    def restart(self) -> None:
-        """Restart the time; called when a checkpoint has been saved."""
+    def save(self, components: TrainingComponents, progress: TrainingProgress, counts: Tensor) -> None:
+        """Write `step-N.safetensors`, then delete all but the last two; called on all processes, the first one writes.
+
+        Args:
+            counts: of the current epoch and this process.
+
+        Raises:
+            TrainingError: the weights are not finite.
+        """
+        require_finite(components, progress)
+        total = sum_over_ranks(counts)
+        if rank() == 0:
+            tensors = {
+                f"{prefix}{name}": tensor
+                for prefix, module in _modules(components).items()
+                for name, tensor in module.state_dict().items()
+            }
+            metadata = {
+                "format": KIND,
+                "settings": self._identity.settings,
+                "data": self._identity.data,
+                "origin": components.task.initial_weights.to_json(),
+                "processes": str(world_size()),
+                "position": json.dumps(asdict(progress)),
+            }
+            steps_done = progress.epoch * components.loader.plan.steps + progress.step
+            path = self._folder / f"step-{steps_done:09d}.safetensors"
+            write_tensors(path, {**tensors, **_optimizer_tensors(components.optimizer), "tally": total}, metadata)
+            for old in _checkpoints(self._folder)[:-KEPT]:
+                old.unlink()
         self._saved_at = self._now()
 
 
-def save_checkpoint(
-    folder: Path,
-    progress: TrainingProgress,
-    *,
-    steps_done: int,
-    model: nn.Module,
-    ema: nn.Module | None,
-    optimizer: torch.optim.Optimizer,
-    counts: Tensor,
-    identity: Identity,
-    initial_weights: InitialWeights,
-    processes: int,
-) -> Path:
-    """Write `step-N.safetensors`, then delete all but the last two.
+def restore_checkpoint(
+    run: RunFolder, components: TrainingComponents, identity: Identity
+) -> tuple[TrainingProgress, Tensor]:
+    """Restore the newest intact checkpoint, or start from scratch with a message if there is none yet.
 
-    Args:
-        ema: the averaged model.
-        counts: of the current epoch, summed over all processes.
-        processes: number of training processes; a resumed run must have the same.
+    Returns:
+        The progress of the run, and the counts of its current epoch and this process.
+
+    Raises:
+        WeightsError: see `load_checkpoint`; or the tensors are not those of this model and optimizer.
     """
-    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
-    if ema is not None:
-        tensors |= {f"average/{name}": tensor for name, tensor in ema.state_dict().items()}
-    tensors |= _optimizer_tensors(optimizer)
-    tensors["tally"] = counts
-    metadata = {
-        "format": KIND,
-        "settings": identity.settings,
-        "data": identity.data,
-        "origin": initial_weights.to_json(),
-        "processes": str(processes),
-        "position": json.dumps(asdict(progress)),
-    }
-    path = folder / f"step-{steps_done:09d}.safetensors"
-    write_tensors(path, tensors, metadata)
-    for old in _checkpoints(folder)[:-KEPT]:
-        old.unlink()
-    return path
+    found = load_checkpoint(run.checkpoints, identity=identity)
+    empty = components.task.empty_counts()
+    if found is None:
+        logger.info(f"{run.path}: no checkpoint yet; training starts from scratch")
+        return TrainingProgress(), empty
+    tensors, progress, path = found
+    try:
+        counts = _restore(tensors, components)
+    except ValueError as error:
+        raise unreadable(path, error) from None
+    logger.info(f"{run.path}: resumed at epoch {progress.epoch + 1}, step {progress.step}")
+    # The stored counts are the sum over all processes: the first one continues them.
+    return progress, counts.to(empty.device) if rank() == 0 else empty
 
 
 def stored_initial_weights(folder: Path) -> InitialWeights | None:
@@ -142,9 +160,7 @@ def stored_initial_weights(folder: Path) -> InitialWeights | None:
     return None
 
 
-def load_checkpoint(
-    folder: Path, *, identity: Identity, processes: int
-) -> tuple[dict[str, Tensor], TrainingProgress, Path] | None:
+def load_checkpoint(folder: Path, *, identity: Identity) -> tuple[dict[str, Tensor], TrainingProgress, Path] | None:
     """Tensors, progress and path of the newest intact checkpoint; None if there is no checkpoint.
 
     A damaged checkpoint is skipped with a warning if there is an older one.
@@ -164,15 +180,15 @@ def load_checkpoint(
         progress = _parse_metadata(path, metadata)
         if metadata["data"] != identity.data:
             raise WeightsError(f"{path}: the run was started with other data; resume it with the same dataset")
-        if metadata["settings"] not in (identity.settings, identity.all_settings):
+        if metadata["settings"] != identity.settings:
             raise WeightsError(
                 f"{path}: the run was started with other settings than config.yaml has now; undo the changes there, or "
                 "start a new run from its weights with weights=RUN/last.safetensors"
             )
-        if metadata["processes"] != str(processes):
+        if metadata["processes"] != str(world_size()):
             raise WeightsError(
                 f"{path}: the run was started with {metadata['processes']} processes and cannot continue with "
-                f"{processes}; resume it with the same number (torchrun --nproc-per-node {metadata['processes']})"
+                f"{world_size()}; resume it with the same number (torchrun --nproc-per-node {metadata['processes']})"
             )
         return tensors, progress, path
     if stored:
@@ -208,36 +224,29 @@ def unreadable(path: Path, reason: Exception | str) -> WeightsError:
     )
 
 
-def restore(
-    tensors: Mapping[str, Tensor],
-    *,
-    model: nn.Module,
-    ema: nn.Module | None,
-    optimizer: torch.optim.Optimizer,
-    counts: Tensor,
-) -> Tensor:
-    """Restore model, EMA and optimizer from a checkpoint's tensors, all or nothing.
-
-    Args:
-        counts: as many as the current epoch's, for their shape and type.
-
-    Returns:
-        The counts of the current epoch.
+def _restore(tensors: Mapping[str, Tensor], components: TrainingComponents) -> Tensor:
+    """Restore model, EMA and optimizer from a checkpoint's tensors, all or nothing; returns the epoch's counts.
 
     Raises:
         ValueError: the tensors are not those of this model and optimizer.
     """
-    models = {"model/": model} if ema is None else {"model/": model, "average/": ema}
-    for prefix, module in models.items():
+    modules, optimizer, counts = _modules(components), components.optimizer, components.task.empty_counts()
+    for prefix, module in modules.items():
         check_state_dict(module.state_dict(), _with_prefix(prefix, tensors), what=prefix.removesuffix("/"))
     state = _optimizer_state(_with_prefix("optimizer/", tensors), optimizer)
     tally = tensors.get("tally", torch.empty(0))
     if (tally.shape, tally.dtype) != (counts.shape, counts.dtype) or tally.min() < 0:
         raise ValueError(f"counts {list(tally.shape)} of {tally.dtype} instead of {list(counts.shape)}, or negative")
-    for prefix, module in models.items():
+    for prefix, module in modules.items():
         module.load_state_dict(_with_prefix(prefix, tensors))
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return tally
+
+
+def _modules(components: TrainingComponents) -> dict[str, nn.Module]:
+    """The model, and the EMA if it is on, by the prefix of their tensors' names in a checkpoint."""
+    averaged = {"average/": components.ema.model} if components.ema else {}
+    return {"model/": components.model, **averaged}
 
 
 def _optimizer_state(tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
@@ -263,10 +272,6 @@ def _optimizer_state(tensors: Mapping[str, Tensor], optimizer: torch.optim.Optim
         if own.keys() != (expected := parameters[number][1]):
             raise ValueError(f"optimizer/{number}: {sorted(own)} instead of {sorted(expected)}")
     return state
-
-
-def _digest(tree: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

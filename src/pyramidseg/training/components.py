@@ -1,5 +1,6 @@
 """The components of a training run: what the loop needs besides the task."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from pyramidseg.data.loading import EpochPlan, TrainingLoader, default_workers
 from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.optim import ModelEma, make_optimizer
 from pyramidseg.training.task import Task
+
+logger = logging.getLogger(__name__)
 
 COMPILE_MODES = {"default": "default", "cuda_graphs": "reduce-overhead"}
 """Mode of `torch.compile` by value of `train.compile`."""
@@ -67,7 +70,7 @@ class TrainingComponents:
 
 
 def build_components(task: Task) -> TrainingComponents:
-    """Build optimizer, EMA, distributed module and loader for a task."""
+    """Build optimizer, EMA, distributed module and loader for a task, and log what was chosen."""
     config, device, plan = task.config, task.accelerator.device, task.plan
     set_training_mode(task.model, config.optim, epoch=0)
     optimizer = make_optimizer(task.model, config.optim)
@@ -87,6 +90,8 @@ def build_components(task: Task) -> TrainingComponents:
         f"{config.train.batch_size} x {config.train.accumulate} x {world_size()} crops of "
         f"{config.data.crop[0]}x{config.data.crop[1]}, {config.train.epochs} epochs",
     )
+    for note in notes:
+        logger.info(note)
     return TrainingComponents(
         task=task,
         optimizer=optimizer,

@@ -9,7 +9,6 @@ import torch
 from pyramidseg.base.errors import TrainingError
 from pyramidseg.base.text import first_few
 from pyramidseg.data.loading import Batch
-from pyramidseg.training.accelerator import StepResult
 from pyramidseg.training.components import TrainingComponents
 from pyramidseg.training.progress import TrainingProgress
 
@@ -35,7 +34,7 @@ def require_finite(components: TrainingComponents, progress: TrainingProgress) -
 
 
 def not_finite(
-    components: TrainingComponents, batches: Sequence[Batch], progress: TrainingProgress, result: StepResult
+    components: TrainingComponents, batches: Sequence[Batch], progress: TrainingProgress, loss: float
 ) -> TrainingError:
     """The error after too many steps that were not finite: which images, and what to try."""
     number = f"{progress.skipped_in_a_row} steps"
@@ -45,7 +44,7 @@ def not_finite(
             "it from the dataset"
         )
     return TrainingError(
-        f"the loss ({result.loss}), its gradient or the statistics of the normalization layers were not finite in "
+        f"the loss ({loss}), its gradient or the statistics of the normalization layers were not finite in "
         f"{number} in a row, the last one on images {first_few(_names(components, batches), limit=8)}; the last good "
         f"state is kept. Check these images, or lower optim.lr={components.config.optim.peak_lr:g}"
     )

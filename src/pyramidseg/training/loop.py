@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_
 
 from pyramidseg.base.config import Config
 from pyramidseg.base.device import (
@@ -28,19 +29,23 @@ from pyramidseg.base.overrides import full_name, given_settings, load_config
 from pyramidseg.base.train_overrides import TrainOverrides
 from pyramidseg.data.loading import worker_failures_explained
 from pyramidseg.data.records import Dataset
-from pyramidseg.training.accelerator import StatisticsGuard, agree, clip_gradients, gradient_norm
-from pyramidseg.training.checkpoint import CheckpointClock, run_identity, stored_initial_weights
+from pyramidseg.training.accelerator import StatisticsGuard, agree, gradient_norm
+from pyramidseg.training.checkpoint import (
+    Checkpoints,
+    restore_checkpoint,
+    run_identity,
+    stored_initial_weights,
+)
 from pyramidseg.training.components import TrainingComponents, build_components, compile_errors_explained
 from pyramidseg.training.finite_checks import not_finite, require_finite, warn_of_skip
 from pyramidseg.training.initial_weights import InitialWeights
 from pyramidseg.training.interrupt import Interrupted, StopRequest
-from pyramidseg.training.optim import factor_at, set_learning_rate
+from pyramidseg.training.optim import lr_factor, set_learning_rate
 from pyramidseg.training.progress import TrainingProgress, epoch_row, format_row
 from pyramidseg.training.run_folder import RunFolder, begin_run, device_of, open_run
-from pyramidseg.training.saved_state import Checkpoints, restore_checkpoint
 from pyramidseg.training.segmentation_task import prepare_segmentation
 from pyramidseg.training.task import Task, Validation
-from pyramidseg.training.trackers import Tracker, open_tracker
+from pyramidseg.training.trackers import TensorBoardTracker
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +132,7 @@ def run_inputs(config: Config, source: str | Path | Dataset) -> tuple[str | Path
 
 def plan_segmentation(config: Config, source: str | Path | Dataset, *, dry_run: bool = False) -> TrainingComponents:
     """Everything that precedes the first step of a segmentation run, without a run folder; a dry run ends here."""
-    return build(prepare_segmentation(config, source, dry_run=dry_run))
+    return build_components(prepare_segmentation(config, source, dry_run=dry_run))
 
 
 def fit(
@@ -156,11 +161,11 @@ def fit(
         # Data, model and loss; then optimizer, EMA, processes and loader. All input errors are raised here.
         task = prepare(config, stored_initial_weights(run.checkpoints) if resume else None)
         config = task.config
-        components = build(task)
+        components = build_components(task)
         on_first_rank(lambda: begin_run(run, config, task.description(), resume=resume, overwrite=overwrite))
 
         # Where to begin: at the start, or where the last checkpoint was written.
-        identity = run_identity(config, run.config, task.fingerprint())
+        identity = run_identity(config, run.config, task.fingerprint)
         progress, counts = TrainingProgress(), task.empty_counts()
         if resume:
             progress, counts = restore_checkpoint(run, components, identity)
@@ -172,9 +177,10 @@ def fit(
 
         # Epochs: steps, validation, bundles.
         components.loader.preload()
-        checkpoints = Checkpoints(run, identity, CheckpointClock(config))
-        tracker = open_tracker(run.events, first_epoch=progress.epoch + 1, rank=rank())
-        with closing(components.loader), closing(tracker), worker_failures_explained(), stop.deferred():
+        checkpoints = Checkpoints(run, identity, config)
+        tracker = TensorBoardTracker(run.events, first_epoch=progress.epoch + 1) if rank() == 0 else None
+        closed = closing(tracker) if tracker else nullcontext()
+        with closing(components.loader), closed, worker_failures_explained(), stop.deferred():
             try:
                 while not progress.is_finished(config):
                     components = components.for_epoch(progress.epoch)
@@ -199,14 +205,6 @@ def fit(
         if stop.requested:  # the signal came during the last validation, after all steps
             raise Interrupted(f"interrupted after the last step; {run.path} is complete")
     return summarize(run, progress)
-
-
-def build(task: Task) -> TrainingComponents:
-    """Build the remaining components of a run, and log what was chosen."""
-    components = build_components(task)
-    for note in components.notes:
-        logger.info(note)
-    return components
 
 
 def train_epoch(
@@ -237,15 +235,16 @@ def train_epoch(
     ):
         for batches, waited in _timed(batches_of_steps, stop):
             number = progress.epoch * plan.steps + progress.step
-            set_learning_rate(optimizer, factor_at(config, number, steps_an_epoch=plan.steps))
+            set_learning_rate(optimizer, lr_factor(config, number, steps_an_epoch=plan.steps))
             guard.store()
             optimizer.zero_grad(set_to_none=True)
             loss_share, step_counts = task.gradients(components.ddp_module, batches, number)
             norm = gradient_norm(model)
-            is_due = checkpoints.clock.is_due(number + 1)
-            result = agree(loss_share, norm + guard.norm(), stop=stop.requested, save=is_due)
-            if result.is_finite:
-                clip_gradients(model, norm, config.optim.clip_norm)
+            is_due = checkpoints.is_due(number + 1)
+            loss, is_finite, stops, saves = agree(loss_share, norm + guard.norm(), stop=stop.requested, save=is_due)
+            if is_finite:
+                if config.optim.clip_norm:
+                    clip_grads_with_norm_(model.parameters(), config.optim.clip_norm, norm)
                 optimizer.step()
                 if components.ema:
                     components.ema.update(model, progress.updates)
@@ -253,16 +252,16 @@ def train_epoch(
             else:
                 guard.restore()
                 warn_of_skip(components, batches, progress)
-            progress.count_step(result.loss if result.is_finite else None)
+            progress.count_step(loss if is_finite else None)
             progress.waited += waited
             progress.seconds, clock = progress.seconds + time.monotonic() - clock, time.monotonic()
             if progress.skipped_in_a_row >= config.train.max_skipped_steps:
                 checkpoints.save(components, progress, counts)
-                raise not_finite(components, batches, progress, result)
+                raise not_finite(components, batches, progress, loss)
             bar.advance(note=progress.note())
-            if result.stop:
+            if stops:
                 raise Interrupted
-            if result.save:
+            if saves:
                 checkpoints.save(components, progress, counts)
 
 
@@ -281,19 +280,19 @@ def finish_epoch(
     progress: TrainingProgress,
     counts: Tensor,
     validation: Validation,
-    tracker: Tracker,
+    tracker: TensorBoardTracker | None,
 ) -> None:
     """Write the epoch's row and bundles, and move `progress` on to the next epoch."""
     task, config = components.task, components.config
-    training = task.training_columns(sum_over_ranks(counts))
-    row = epoch_row(progress, config, components.loader.plan, training=training, validation=validation.columns)
+    training, (columns, metadata) = task.training_columns(sum_over_ranks(counts)), validation
+    row = epoch_row(progress, config, components.loader.plan, training=training, validation=columns)
     is_best = progress.close_epoch(row, config)
-    if rank() == 0:
+    if tracker is not None:  # on the first rank
         run.write_metrics(progress.history)
         tracker.log(row)
         ema = config.optim.ema if components.ema else None
         for path in (run.last, run.best) if is_best else (run.last,):
-            task.save(components.saved_model, path, {**validation.metadata, "epoch": row["epoch"], "ema": ema})
+            task.save(components.saved_model, path, {**metadata, "epoch": row["epoch"], "ema": ema})
     logger.info(format_row(row, task.headline, epochs=config.train.epochs, is_best=is_best))
     if progress.stopped_early:
         logger.info(f"stopped early: {config.train.watch} has not improved for {config.train.patience} epochs")

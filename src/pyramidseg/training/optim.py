@@ -124,25 +124,16 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["peak_lr"] * factor
 
 
-def factor_at(config: Config, number: int, *, steps_an_epoch: int) -> float:
-    """`lr_factor` at step `number` of a run, from the run's settings."""
-    return lr_factor(
-        number,
-        steps=config.train.epochs * steps_an_epoch,
-        warmup_steps=round(config.optim.warmup_epochs * steps_an_epoch),
-        schedule=config.optim.schedule,
-    )
-
-
-def lr_factor(step: int, *, steps: int, warmup_steps: int, schedule: str) -> float:
-    """Learning rate at a step, relative to its peak: linear warm-up times the schedule.
+def lr_factor(config: Config, step: int, *, steps_an_epoch: int) -> float:
+    """Learning rate at a step of a run, relative to its peak: linear warm-up times the schedule.
 
     `poly` is (1 - progress) ** 0.9 (DeepLab, Chen et al. 2017, arXiv 1606.00915, section 4.1); `cosine` is half a
     cosine wave (Loshchilov & Hutter 2016, arXiv 1608.03983).
     """
+    warmup_steps = round(config.optim.warmup_epochs * steps_an_epoch)
     warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
-    progress = step / max(1, steps)
-    match schedule:
+    progress = step / max(1, config.train.epochs * steps_an_epoch)
+    match config.optim.schedule:
         case "poly":
             return float(warmup * (1 - progress) ** 0.9)
         case "cosine":

@@ -9,7 +9,7 @@ from pyramidseg.base.config import Config
 from pyramidseg.base.errors import ConfigError, nearest
 from pyramidseg.base.log import duration
 from pyramidseg.data.loading import EpochPlan
-from pyramidseg.training.optim import factor_at
+from pyramidseg.training.optim import lr_factor
 
 
 @dataclass
@@ -79,7 +79,10 @@ class TrainingProgress:
         self.history.append(row)
         value = row[watch]
         # The first epoch is the best even without a value (all steps skipped), so that best.safetensors always exists.
-        is_best = self.best is None or (value is not None and improves(value, self.best, watch))
+        lower_is_better = watch.endswith(("loss", "error"))
+        is_best = self.best is None or (
+            value is not None and (value < self.best if lower_is_better else value > self.best)
+        )
         if is_best:
             self.best, self.best_epoch = value, self.epoch
         self.stopped_early = bool(patience) and self.epoch - self.best_epoch >= patience
@@ -122,7 +125,7 @@ def epoch_row(
     row = {
         "epoch": progress.epoch + 1,
         "updates": progress.updates,
-        "lr": config.optim.peak_lr * factor_at(config, last_step, steps_an_epoch=plan.steps),
+        "lr": config.optim.peak_lr * lr_factor(config, last_step, steps_an_epoch=plan.steps),
         "train_loss": progress.loss_sum / progress.counted if progress.counted else None,
         **training,
         **validation,
@@ -132,11 +135,6 @@ def epoch_row(
         "waiting_share": progress.waited / progress.seconds if progress.seconds else None,
     }
     return {name: None if value != value else value for name, value in row.items()}
-
-
-def improves(value: float, best: float, metric: str) -> bool:
-    """Whether a value of a metric is better than the best one: lower for losses and errors, otherwise higher."""
-    return value < best if metric.endswith(("loss", "error")) else value > best
 
 
 def check_watch(watch: str, metrics: Sequence[str]) -> None:

@@ -1,10 +1,6 @@
 """The folder of a training run (RUN), and whether it may be started, resumed or overwritten."""
 
-import itertools
-import shlex
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,73 +11,52 @@ from pyramidseg.base.device import choose_device, resolve_precision
 from pyramidseg.base.errors import ConfigError, OutputError
 from pyramidseg.base.files import explained_writes, remove_leftovers, write_text
 from pyramidseg.base.output_lock import is_lock
-from pyramidseg.base.overrides import given_settings, load_config, make_config
+from pyramidseg.base.overrides import given_settings, load_config
 from pyramidseg.base.safe_paths import is_valid_name
-from pyramidseg.base.text import csv_text, first_few
+from pyramidseg.base.text import csv_text
 from pyramidseg.training.optim import choose_optimizer
 
-WRITTEN_BY_RUNS = {
-    ".": ("config.yaml", "dataset.yaml", "metrics.csv", "*.safetensors", "report.html"),
-    "checkpoint": ("step-*.safetensors",),
-    "plots": ("*.png",),
-    "tensorboard": ("events.out.tfevents.*",),
-}
-"""Patterns of the files that a run writes, by subfolder of RUN. Overwriting a run deletes nothing else."""
+WRITTEN_BY_RUNS = (
+    "dataset.yaml",
+    "metrics.csv",
+    "best.safetensors",
+    "last.safetensors",
+    "report.html",
+    "checkpoint/step-*.safetensors",
+    "plots/*.png",
+    "tensorboard/events.out.tfevents.*",
+)
+"""Patterns of the files that a run writes besides its config.yaml. Overwriting a run deletes nothing else."""
 
 MAY_CHANGE = {"train.device", "data.workers", "data.cache", "data.allow_leak"}
 """Settings that may change when a run is resumed, because they do not change the result."""
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """Paths inside RUN."""
+    """Paths inside RUN.
 
-    path: Path
+    Attributes:
+        config: the resolved settings.
+        dataset: description of the dataset: layout, classes, and everything that was inferred.
+        metrics: one row per epoch.
+        best, last: bundles of the best epoch by `train.watch` and of the last one.
+        checkpoints: folder of what resuming needs.
+        report: written at the end of the run.
+        plots: folder of the report's plots as image files.
+        events: folder of TensorBoard event files.
+    """
 
-    @property
-    def config(self) -> Path:
-        """The resolved settings."""
-        return self.path / "config.yaml"
-
-    @property
-    def dataset(self) -> Path:
-        """Description of the dataset: layout, classes, and everything that was inferred."""
-        return self.path / "dataset.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        """One row per epoch."""
-        return self.path / "metrics.csv"
-
-    @property
-    def best(self) -> Path:
-        """Bundle of the best epoch by `train.watch`."""
-        return self.path / "best.safetensors"
-
-    @property
-    def last(self) -> Path:
-        """Bundle of the last epoch."""
-        return self.path / "last.safetensors"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Checkpoints for resuming."""
-        return self.path / "checkpoint"
-
-    @property
-    def report(self) -> Path:
-        """The report, written at the end of the run."""
-        return self.path / "report.html"
-
-    @property
-    def plots(self) -> Path:
-        """Plots of the report as image files."""
-        return self.path / "plots"
-
-    @property
-    def events(self) -> Path:
-        """TensorBoard event files."""
-        return self.path / "tensorboard"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.dataset = path / "dataset.yaml"
+        self.metrics = path / "metrics.csv"
+        self.best = path / "best.safetensors"
+        self.last = path / "last.safetensors"
+        self.checkpoints = path / "checkpoint"
+        self.report = path / "report.html"
+        self.plots = path / "plots"
+        self.events = path / "tensorboard"
 
     def require_bundles(self) -> None:
         """Check that the bundles of a finished run exist.
@@ -104,23 +79,9 @@ class RunFolder:
             return False
         return isinstance(tree, dict) and set(tree) == set(Config.model_fields)
 
-    def foreign_files(self) -> list[Path]:
-        """Files and folders in RUN that a run does not write, relative to it."""
-        found = []
-        for folder, patterns in WRITTEN_BY_RUNS.items():
-            place = self.path / folder
-            if place.is_symlink() or not place.is_dir():
-                continue
-            own = {path for pattern in patterns for path in place.glob(pattern) if path.is_file()}
-            own |= {self.path / name for name in WRITTEN_BY_RUNS if folder == "."}
-            found += sorted(
-                path.relative_to(self.path) for path in place.iterdir() if path not in own and not is_lock(path)
-            )
-        return found
-
     def write_metrics(self, rows: Sequence[Mapping[str, float | int | None]]) -> None:
         """Write all rows so far; values that do not exist are empty cells."""
-        cells = [[_six_digits(value) for value in row.values()] for row in rows]
+        cells = [[f"{v:.6g}" if isinstance(v, float) and v == v else v for v in row.values()] for row in rows]
         write_text(self.metrics, csv_text([list(rows[0]), *cells] if rows else []))
 
 
@@ -143,8 +104,7 @@ def open_run(
         inputs: files and folders that the run reads, which must not be inside RUN.
 
     Raises:
-        OutputError: RUN exists and neither `resume` nor `overwrite` is set, it cannot be created, it contains an input,
-            or it contains files that no run writes and that overwriting would delete.
+        OutputError: RUN exists and neither `resume` nor `overwrite` is set, it is not a run, or it contains an input.
         ConfigError: both are set, or a given setting differs from the resumed run's.
     """
     if resume and overwrite:
@@ -172,7 +132,7 @@ def begin_run(run: RunFolder, config: Config, description: Mapping[str, Any], *,
     with explained_writes(run.path):
         if not (resume and run.config.is_file()):
             _refuse_occupied(run, overwrite=overwrite)
-            _delete_all_but(run.config)
+            _delete_files(run)
             write_text(run.config, config.to_yaml())
     if not run.dataset.is_file():
         write_text(run.dataset, yaml.safe_dump(dict(description), sort_keys=False))
@@ -187,19 +147,12 @@ def _refuse_occupied(run: RunFolder, *, overwrite: bool) -> None:
     """Refuse a folder that has more in it than a run which may be overwritten."""
     if is_occupied(run.path) and not (overwrite and run.is_run()):
         raise OutputError(f"{run.path}: exists already{_ways_on(run)}")
-    if foreign := run.foreign_files():
-        raise OutputError(
-            f"{run.path}: contains {first_few(foreign)}, which training does not write and --overwrite would delete; "
-            "move this elsewhere, or choose another --out"
-        )
 
 
-def _delete_all_but(config: Path) -> None:
-    """Delete everything in RUN but its config.yaml, which identifies a run and is overwritten afterwards."""
-    for path in config.parent.iterdir() if config.parent.exists() else ():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path != config and not is_lock(path):
+def _delete_files(run: RunFolder) -> None:
+    """Delete what a run writes, except its config.yaml, which identifies a run and is overwritten afterwards."""
+    for pattern in WRITTEN_BY_RUNS:
+        for path in run.path.glob(pattern):
             path.unlink()
 
 
@@ -223,14 +176,15 @@ def _agreed(saved: Config, config: Config, run: RunFolder) -> Config:
     The saved settings are resolved, so that given values such as `auto` are resolved before the comparison.
     """
     before, given = saved.model_dump(), given_settings(config)
-    merged, _ = choose_optimizer(_with_settings(saved, given))
+    merged, _ = choose_optimizer(load_config(None, {**given_settings(saved), **given}))
     if "train.precision" in given:
         merged = with_precision(merged)
     resolved = merged.model_dump()
     for name, value in given.items():
         section, _, key = name.partition(".")
         if before[section][key] != resolved[section][key] and name not in MAY_CHANGE:
-            more = f"; or go on from its weights: {_continuation(run, value)}" if name == "train.epochs" else ""
+            way_on = f"--config {run.config} --out NEW --weights {run.last} --epochs {value}"
+            more = f"; or go on from its weights: pyramidseg train DATASET {way_on}" if name == "train.epochs" else ""
             raise ConfigError(
                 f"--resume: {name} was {before[section][key]!r} in {run.config} and is {value!r} now; a resumed run "
                 f"keeps its settings (only {', '.join(sorted(MAY_CHANGE))} may change): remove it, or start a new run"
@@ -239,32 +193,7 @@ def _agreed(saved: Config, config: Config, run: RunFolder) -> Config:
     return merged
 
 
-def _continuation(run: RunFolder, epochs: int) -> str:
-    """The command of a new run that starts from the last weights of a run, with its settings."""
-    try:
-        description = yaml.safe_load(run.dataset.read_text(encoding="utf-8"))
-        dataset = str(description["recorded"]["source"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        dataset = "DATASET"
-    numbers = itertools.count(2)
-    new = next(new for number in numbers if not (new := run.path.with_name(f"{run.path.name}-{number}")).exists())
-    words = ("pyramidseg", "train", dataset, "--config", run.config, "--out", new, "--weights", run.last)
-    return shlex.join([*map(str, words), "--epochs", str(epochs)])
-
-
 def with_precision(config: Config) -> Config:
     """The settings with `train.precision=auto` resolved for the device."""
     precision = resolve_precision(config.train.precision, choose_device(config.train.device))
     return config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
-
-
-def _with_settings(config: Config, given: Mapping[str, Any]) -> Config:
-    tree = config.model_dump()
-    for name, value in given.items():
-        section, _, key = name.partition(".")
-        tree[section][key] = value
-    return make_config(tree)
-
-
-def _six_digits(value: float | int | None) -> str | float | None:
-    return f"{value:.6g}" if isinstance(value, float) and value == value else value

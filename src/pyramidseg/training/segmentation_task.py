@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +16,12 @@ from pyramidseg.backends import TorchBackend
 from pyramidseg.base.config import Config, LossConfig
 from pyramidseg.base.device import autocast, channels_last, on_first_rank, out_of_memory_explained, rank, sum_over_ranks
 from pyramidseg.base.errors import DataError
-from pyramidseg.data.loading import Batch, EpochPlan, TrainingSamples
+from pyramidseg.data.loading import Batch
 from pyramidseg.data.records import Dataset
 from pyramidseg.evaluation.confusion import argmax_labels, confusion_matrix
-from pyramidseg.evaluation.evaluation_report import write_report
+from pyramidseg.evaluation.evaluation_report import format_scores, write_report
 from pyramidseg.evaluation.metrics import compute_metrics
 from pyramidseg.evaluation.score_plots import save_plots
-from pyramidseg.evaluation.score_tables import format_scores
 from pyramidseg.evaluation.scoring import draw_examples, score
 from pyramidseg.images.value_range import BYTES, ValueRange, impossible, suspicious
 from pyramidseg.inspection.prepare_data import PreparedData, prepare_data, training_samples
@@ -44,7 +43,7 @@ from pyramidseg.training.losses import validation_loss as loss_by_image
 from pyramidseg.training.optim import choose_optimizer
 from pyramidseg.training.progress import TrainingProgress, check_watch
 from pyramidseg.training.run_folder import RunFolder
-from pyramidseg.training.task import Columns, Validation
+from pyramidseg.training.task import Columns, Task, Validation
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +65,8 @@ class TrainingModel(nn.Module):
         return self.segmenter.logits_with_image_logits(image_BCHW)
 
 
-@dataclass(frozen=True)
-class SegmentationTask:
+@dataclass(frozen=True, kw_only=True)
+class SegmentationTask(Task):
     """The `Task` of training on a dataset; `prepare_segmentation` builds it.
 
     Attributes:
@@ -75,15 +74,8 @@ class SegmentationTask:
     """
 
     data: PreparedData
-    config: Config
-    accelerator: Accelerator
     model: Segmenter
-    train_module: TrainingModel
-    samples: TrainingSamples
-    plan: EpochPlan
     class_weights: Tensor
-    initial_weights: InitialWeights
-    notes: tuple[str, ...]
 
     metrics = (
         "train_loss",
@@ -95,10 +87,13 @@ class SegmentationTask:
         "val_class_accuracy",
         "val_dice",
     )
-    headline = {"loss": ("train_loss", "val_loss"), "mIoU": ("train_miou", "val_miou"), "error": ("val_error",)}  # noqa: RUF012 - a constant
+    headline: ClassVar = {
+        "loss": ("train_loss", "val_loss"),
+        "mIoU": ("train_miou", "val_miou"),
+        "error": ("val_error",),
+    }
 
     def description(self) -> dict[str, Any]:
-        """See `Task.description`."""
         dataset = self.data.dataset
         return {
             **(dataset.description or dataset.classes.to_dict()),
@@ -110,12 +105,7 @@ class SegmentationTask:
             },
         }
 
-    def fingerprint(self) -> str:
-        """See `Task.fingerprint`."""
-        return self.data.summary.fingerprint
-
     def names(self, indices: Sequence[int]) -> list[str]:
-        """See `Task.names`."""
         records = self.data.dataset.split("train")
         return [records[index].id for index in indices]
 
@@ -125,7 +115,6 @@ class SegmentationTask:
         return torch.zeros(count, count, dtype=torch.int64, device=self.accelerator.device)
 
     def gradients(self, module: nn.Module, batches: Sequence[Batch], number: int) -> tuple[Tensor, Tensor]:
-        """See `Task.gradients`."""
         return segmentation_gradients(
             self.accelerator, module, batches, number, loss=self.config.loss, class_weights=self.class_weights
         )
@@ -137,7 +126,6 @@ class SegmentationTask:
         return {"train_error": metrics.error, "train_miou": metrics.miou}
 
     def validate(self, model: nn.Module) -> Validation:
-        """See `Task.validate`."""
         dataset, accelerator = self.data.dataset, self.accelerator
 
         def logits_of(images: Tensor) -> Tensor:
@@ -147,9 +135,8 @@ class SegmentationTask:
 
         scores = score(
             logits_of,
-            dataset.split("val"),
-            dataset.masks,
-            dataset.classes,
+            dataset,
+            "val",
             channels=self.config.model.channels,
             batch_size=self.config.train.val_batch_size,
             device=accelerator.device,
@@ -163,15 +150,14 @@ class SegmentationTask:
             "val_class_accuracy": metrics.mean_class_accuracy,
             "val_dice": metrics.mean_dice,
         }
-        return Validation(columns, {"metrics": metrics.to_dict(), "split": "val"})
+        return columns, {"metrics": metrics.to_dict(), "split": "val"}
 
     def save(self, model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
-        """See `Task.save`."""
         assert isinstance(model, Segmenter)
         data = {
             "source": Path(self.data.dataset.source).name,
             "layout": self.data.dataset.layout,
-            "fingerprint": self.fingerprint(),
+            "fingerprint": self.fingerprint,
         }
         model.save(path, **metadata, data=data, crop=list(self.config.data.crop))
 
@@ -179,25 +165,17 @@ class SegmentationTask:
         """Score the best bundle as `pyramidseg evaluate` does, and write `plots/` and `report.html`."""
         dataset, device, channels = self.data.dataset, self.accelerator.device, self.config.model.channels
         backend = TorchBackend(run.best, device=device, precision="fp32")
-        records, masks, classes = dataset.split("val"), dataset.masks, dataset.classes
-        scores = score(
-            backend,
-            records,
-            masks,
-            classes,
-            channels=channels,
-            batch_size=self.config.train.val_batch_size,
-            device=device,
-        )
+        batch_size = self.config.train.val_batch_size
+        scores = score(backend, dataset, "val", channels=channels, batch_size=batch_size, device=device)
         if rank() > 0:
             return
-        examples = draw_examples(backend, records, masks, classes, scores, channels=channels, device=device)
+        examples = draw_examples(backend, dataset, "val", scores, channels=channels, device=device)
         save_plots(run.plots, scores, history=progress.history)
         write_report(
             run.report,
             title=f"{backend.model.encoder.name} FPN, {run.path.name}",
             scores=scores,
-            classes=classes,
+            classes=dataset.classes,
             examples=examples,
             history=progress.history,
             settings=self.config.model_dump(mode="json"),
@@ -205,7 +183,7 @@ class SegmentationTask:
                 "source": dataset.source,
                 "layout": dataset.layout,
                 **{f"{name} images": split.images for name, split in self.data.summary.splits.items()},
-                "data fingerprint": self.fingerprint(),
+                "data fingerprint": self.fingerprint,
                 **progress.summary(),
             },
             notes=(*dataset.notes, *notes),
@@ -258,7 +236,9 @@ def prepare_segmentation(
         bundle_note,
         model_note,
         f"images are normalized by {data.normalization or _normalization_of(model)}",
-        _class_weights_note(config, weights),
+        ""
+        if config.loss.class_weights == "none"
+        else f"class weights {', '.join(f'{value:.3g}' for value in weights.tolist())}",
         _frozen_note(config),
         cache_note,
         optimizer_note,
@@ -271,6 +251,7 @@ def prepare_segmentation(
         train_module=TrainingModel(model),
         samples=samples,
         plan=plan,
+        fingerprint=data.summary.fingerprint,
         class_weights=weights,
         initial_weights=InitialWeights.of(model),
         notes=tuple(note for note in notes if note),
@@ -347,12 +328,6 @@ def _watch_what_can_tell(data: PreparedData) -> tuple[Config, str]:
 def _normalization_of(model: Segmenter) -> str:
     mean, std = (", ".join(f"{value:.4g}" for value in values.flatten().tolist()) for values in (model.mean, model.std))
     return f"the encoder's mean {mean} and standard deviation {std}"
-
-
-def _class_weights_note(config: Config, weights: Tensor) -> str:
-    if config.loss.class_weights == "none":
-        return ""
-    return f"class weights {', '.join(f'{value:.3g}' for value in weights.tolist())}"
 
 
 def _frozen_note(config: Config) -> str:

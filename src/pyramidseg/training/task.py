@@ -1,9 +1,10 @@
-"""The protocol between the training loop and what is learned: segmentation, or classification for pretraining."""
+"""What the training loop needs of what is learned: segmentation, or classification for pretraining."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -18,88 +19,53 @@ Columns = Mapping[str, float | None]
 """Values of one epoch by column of metrics.csv; None where a value does not exist."""
 
 
-@dataclass(frozen=True)
-class Validation:
-    """Result of a validation.
+Validation = tuple[Columns, Mapping[str, Any]]
+"""Columns for metrics.csv, and what the bundles of this epoch store about it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """Data, model and loss of a run, checked and ready to train.
 
     Attributes:
-        columns: for metrics.csv.
-        metadata: what the bundles of this epoch store about it.
+        metrics: columns that measure how good a model is: the allowed values of `train.watch`.
+        headline: columns that the log line of an epoch shows, by label.
+        config: the resolved settings.
+        model: what is trained, averaged and saved; on its device.
+        train_module: what `gradients` calls: the model, or a wrapper whose `forward` computes all that the loss needs.
+        samples: for training.
+        plan: division of an epoch's samples into steps, processes and micro-batches.
+        fingerprint: hash of the data; a resumed run must have the same.
+        initial_weights: source of the weights that the run started from.
+        notes: choices that were made for the user, for the log and the report.
     """
 
-    columns: Columns
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metrics: ClassVar[Sequence[str]]
+    headline: ClassVar[Mapping[str, Sequence[str]]]
 
+    config: Config
+    accelerator: Accelerator
+    model: nn.Module
+    train_module: nn.Module
+    samples: SampleDataset
+    plan: EpochPlan
+    fingerprint: str
+    initial_weights: InitialWeights
+    notes: Sequence[str]
 
-class Task(Protocol):
-    """Data, model and loss of a run, checked and ready to train."""
-
-    @property
-    def config(self) -> Config:
-        """The resolved settings."""
-        ...
-
-    @property
-    def accelerator(self) -> Accelerator:
-        """Device and precision."""
-        ...
-
-    @property
-    def model(self) -> nn.Module:
-        """What is trained, averaged and saved; on its device."""
-        ...
-
-    @property
-    def train_module(self) -> nn.Module:
-        """What `gradients` calls: the model, or a wrapper whose `forward` computes all that the loss needs."""
-        ...
-
-    @property
-    def samples(self) -> SampleDataset:
-        """Training samples."""
-        ...
-
-    @property
-    def plan(self) -> EpochPlan:
-        """Division of an epoch's samples into steps, processes and micro-batches."""
-        ...
-
-    @property
-    def initial_weights(self) -> InitialWeights:
-        """Source of the weights that the run started from."""
-        ...
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """Choices that were made for the user, for the log and the report."""
-        ...
-
-    @property
-    def metrics(self) -> Sequence[str]:
-        """Columns that measure how good a model is: the allowed values of `train.watch`."""
-        ...
-
-    @property
-    def headline(self) -> Mapping[str, Sequence[str]]:
-        """Columns that the log line of an epoch shows, by label."""
-        ...
-
+    @abstractmethod
     def description(self) -> dict[str, Any]:
         """Content of RUN/dataset.yaml."""
-        ...
 
-    def fingerprint(self) -> str:
-        """Hash of the data; a resumed run must have the same."""
-        ...
-
+    @abstractmethod
     def names(self, indices: Sequence[int]) -> list[str]:
         """Names of training samples, for messages."""
-        ...
 
+    @abstractmethod
     def empty_counts(self) -> Tensor:
         """Zeros for the int64 counts that `gradients` returns; they are added up over steps and processes."""
-        ...
 
+    @abstractmethod
     def gradients(self, module: nn.Module, batches: Sequence[Batch], number: int) -> tuple[Tensor, Tensor]:
         """Add the gradients of one step's loss to the parameters; they are equal on all processes.
 
@@ -111,20 +77,19 @@ class Task(Protocol):
         Returns:
             This process's share of the loss (the shares of all processes add up to the loss), and its counts.
         """
-        ...
 
+    @abstractmethod
     def training_columns(self, counts: Tensor) -> Columns:
         """Columns from an epoch's counts, summed over all processes."""
-        ...
 
+    @abstractmethod
     def validate(self, model: nn.Module) -> Validation:
         """Score a model in evaluation mode; called on all processes."""
-        ...
 
+    @abstractmethod
     def save(self, model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
         """Write a bundle."""
-        ...
 
+    @abstractmethod
     def write_report(self, run: RunFolder, progress: TrainingProgress, notes: Sequence[str]) -> None:
         """Write report and plots at the end of the run; called on all processes."""
-        ...

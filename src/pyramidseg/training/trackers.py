@@ -1,24 +1,11 @@
 """Experiment trackers: where the rows of metrics.csv are reported while a run is under way.
 
-A tracker is anything with `log(row)` and `close()`; another one (MLflow, W&B) is one more class that `open_tracker`
-returns.
+A tracker is anything with `log(row)` and `close()`; another one (MLflow, W&B) is one more class like this.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
-
-
-class Tracker(Protocol):
-    """Receives the row of every epoch."""
-
-    def log(self, row: Mapping[str, Any]) -> None:
-        """Report the values of one epoch, by column of metrics.csv; None where a value does not exist."""
-        ...
-
-    def close(self) -> None:
-        """Write what is buffered."""
-        ...
+from typing import Any
 
 
 class TensorBoardTracker:
@@ -34,26 +21,11 @@ class TensorBoardTracker:
         self._writer = SummaryWriter(str(folder), purge_step=first_epoch)
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """See `Tracker.log`."""
+        """Report the values of one epoch, by column of metrics.csv; None where a value does not exist."""
         for name, value in row.items():
             if value is not None and name != "epoch":
                 self._writer.add_scalar(name.replace("_", "/", 1), value, row["epoch"])
 
     def close(self) -> None:
-        """See `Tracker.close`."""
+        """Write what is buffered."""
         self._writer.close()
-
-
-class NullTracker:
-    """Discards all rows: the tracker of all ranks but the first."""
-
-    def log(self, row: Mapping[str, Any]) -> None:
-        """See `Tracker.log`."""
-
-    def close(self) -> None:
-        """See `Tracker.close`."""
-
-
-def open_tracker(folder: Path, *, first_epoch: int, rank: int) -> Tracker:
-    """The tracker of a process."""
-    return TensorBoardTracker(folder, first_epoch=first_epoch) if rank == 0 else NullTracker()
