@@ -46,7 +46,8 @@ class Results:
     def add(self, name: str, rows: Sequence[Row], settings: Settings, roofline: Roofline, seconds: float) -> None:
         """A section, in the place of what an earlier run found."""
         kept = {**asdict(settings), "camvid": settings.camvid is not None}  # no paths
-        self.sections[name] = Section(tuple(rows), kept, roofline.to_dict(), round(seconds, 1))
+        rates = {precision: round(rate / 1e9, 1) for precision, rate in roofline.flop_per_second.items()}
+        self.sections[name] = Section(tuple(rows), kept, rates, round(seconds, 1))
 
     def rows(self) -> dict[str, tuple[Row, ...]]:
         """By section."""

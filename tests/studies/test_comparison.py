@@ -52,8 +52,7 @@ def test_all_documented_files_are_written(compared: Path) -> None:
         assert entry["error"] == pytest.approx(1 - entry["miou"])
         assert min(entry[name] for name in ("parameters", "gmac", "latency_ms", "memory_mb", "training_seconds")) > 0
     assert len(found["pairs"]) == 1
-    assert len(rows(compared / "epochs.csv")) == 2
-    assert {row["class"] for row in rows(compared / "classes.csv")} >= {"road", "sky"}
+    assert all(entry["iou_by_class"].keys() >= {"road", "sky"} for entry in found["encoders"])
     page = (compared / "report.html").read_text(encoding="utf-8")
     assert all(sentence in page for sentence in found["verdict"])
     assert f"<td>{'yes' if Difference(**difference_of(found)).is_significant else 'no'}" in page
@@ -65,8 +64,7 @@ def test_all_documented_files_are_written(compared: Path) -> None:
 def difference_of(found: dict[str, Any]) -> dict[str, Any]:
     """Arguments of the `Difference` of the only pair."""
     (pair,) = found["pairs"]
-    names = {"difference": "mean", "first": "first", "second": "second", "low": "low", "high": "high"}
-    return {names[name]: value for name, value in pair.items() if name in names}
+    return {name: value for name, value in pair.items() if name != "is_significant"}
 
 
 def test_scores_are_those_of_the_last_epoch(compared: Path) -> None:
@@ -76,20 +74,15 @@ def test_scores_are_those_of_the_last_epoch(compared: Path) -> None:
         assert entry["errors_by_epoch"] == [[pytest.approx(1 - float(row["val_miou"]), abs=1e-5)]]
 
 
-def test_tables_say_what_the_json_says(compared: Path) -> None:
+def test_the_json_is_consistent(compared: Path) -> None:
     found = content(compared)
     fastest = min(found["encoders"], key=lambda entry: entry["latency_ms"])
     assert fastest["pareto"]
-    for entry, row in zip(found["encoders"], rows(compared / "encoders.csv"), strict=True):
-        assert (row.pop("encoder"), row.pop("pareto")) == (entry["name"], str(entry["pareto"]))
-        assert float(row.pop("miou_min")) == float(row.pop("miou_max")) == entry["mious"][0]
-        assert {name: float(value) for name, value in row.items()} == {name: entry[name] for name in row}
-        assert row.keys() >= {"miou", "error", "parameters", "gmac", "latency_ms", "memory_mb", "training_seconds"}
-    for pair, row in zip(found["pairs"], rows(compared / "pairs.csv"), strict=True):
-        assert row == {name: str(value) for name, value in pair.items()}
-        assert pair["low"] <= pair["difference"] <= pair["high"]
-        better, worse = (entry["miou"] for entry in sorted(found["encoders"], key=lambda entry: -entry["miou"]))
-        assert pair["difference"] == pytest.approx(better - worse)
+    assert all(entry["mious"] == [entry["miou"]] for entry in found["encoders"])
+    (pair,) = found["pairs"]
+    assert pair["low"] <= pair["mean"] <= pair["high"]
+    better, worse = (entry["miou"] for entry in sorted(found["encoders"], key=lambda entry: -entry["miou"]))
+    assert pair["mean"] == pytest.approx(better - worse)
 
 
 @pytest.fixture
@@ -108,7 +101,7 @@ def test_a_comparison_resumes_and_accepts_more_seeds(
     assert main(again) == 0
     assert (run_folder(compared, "test_resnet", 0) / "last.safetensors").stat().st_mtime_ns == before
     assert "this run is finished; nothing to do" in capsys.readouterr().out
-    assert len(rows(compared / "epochs.csv")) == 4
+    assert [len(entry["mious"]) for entry in content(compared)["encoders"]] == [2, 2]
 
 
 def stopped(compared: Path, out: Path) -> Path:
@@ -231,7 +224,7 @@ def test_a_comparison_is_resumed_by_the_command_that_started_it(
 
 @pytest.mark.parametrize(
     ("seeds", "said"),
-    [(1, "not the variation between trainings"), (3, "3 seeds show only roughly"), (10, "by 10 seeds")],
+    [(1, "not the variation between trainings"), (3, "3 seeds show roughly")],
 )
 def test_the_caveat_says_what_the_intervals_are_of(seeds: int, said: str) -> None:
     assert said in caveats(seeds)[0]
@@ -268,14 +261,13 @@ def test_a_wide_interval_does_not_mean_equality() -> None:
         "The difference between shallow and deep is not significant (1.0 points behind, 95 % interval -3.0 to 5.0)"
         in said
     )
-    assert "Choose deep: it has the highest mean IoU, and no encoder equal within noise is faster. " in said
-    assert "shallow is faster, and the difference to deep is not significant: use more images or seeds" in said
+    assert "Choose deep: it has the highest mean IoU, and no encoder equal within noise is faster." in said
 
 
 def test_one_image_and_one_seed_decide_nothing() -> None:
     results = [result("deep", 0.75, 30.0), result("shallow", 0.65, 40.0)]
     said = " ".join(conclusions(results, [Difference("deep", "shallow", 0.1, 0.1, 0.1)]))
-    assert "The difference between shallow and deep is not significant (10.0 points behind, and the resamples" in said
+    assert "The difference between shallow and deep is not significant (10.0 points behind" in said
 
 
 def test_the_pareto_front_excludes_dominated_encoders() -> None:

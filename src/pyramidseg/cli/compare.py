@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--minutes",
         type=float,
         metavar="M",
-        help="budget of each run in minutes of training and validation on this machine (no default)",
+        help="budget of each run in minutes of training on this machine (no default)",
     )
     add_setting_options(parser, OPTIONS)
 

@@ -55,31 +55,20 @@ class Candidate:
     exported: bool
 
 
-class TemporaryExports:
-    """Exports of a bundle in a folder, each made and checked when it is first requested."""
+def export_for(backend: type[ExportedBackend], bundle: Path, folder: Path) -> Path:
+    """The fp32 export of a bundle for a runtime, checked, in a folder.
 
-    def __init__(self, bundle: Path, folder: Path) -> None:
-        self._bundle = bundle
-        self._folder = folder
-        self._done: dict[str, Path] = {}
-
-    def file_for(self, backend: type[ExportedBackend]) -> Path:
-        """The fp32 export for a runtime.
-
-        Raises:
-            ConfigError: the encoder cannot be exported, or the file's predictions differ too much.
-            MissingExtra: a library for the export is not installed.
-        """
-        if backend.format not in self._done:
-            logger.info(f"exporting to {backend.format} to benchmark it")
-            with only_warnings():
-                export = export_model(self._bundle, format=backend.format, out=self._folder)
-            if export.path is None:
-                raise ConfigError(
-                    f"backend={backend.name}: the export differs from the bundle: {'; '.join(export.parity.findings())}"
-                )
-            self._done[backend.format] = export.path
-        return self._done[backend.format]
+    Raises:
+        ConfigError: the encoder cannot be exported, or the file's predictions differ too much.
+        MissingExtra: a library for the export is not installed.
+    """
+    logger.info(f"exporting to {backend.format} to benchmark it")
+    with only_warnings():
+        export = export_model(bundle, format=backend.format, out=folder)
+    if export.path is None:
+        findings = "; ".join(export.parity.findings())
+        raise ConfigError(f"backend={backend.name}: the export differs from the bundle: {findings}")
+    return export.path
 
 
 def backend_names(model: Path, device: torch.device) -> tuple[str, ...]:
@@ -124,12 +113,13 @@ def check_names(names: Sequence[str], model: Path, device: torch.device) -> None
 
 
 def find_candidates(
-    model: Path, names: Sequence[str] | None, device: torch.device, exports: TemporaryExports
+    model: Path, names: Sequence[str] | None, device: torch.device, exports: Path
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Open a model in each backend and each native precision of the device.
 
     Args:
         names: backends that must run it; None uses `backend_names` and leaves out those that fail.
+        exports: folder for what is exported for a runtime.
 
     Returns:
         The candidates, and the reason for each backend that was left out, by name.
@@ -138,10 +128,10 @@ def find_candidates(
         PyramidSegError: a backend in `names` cannot run the model.
     """
     found, left_out = [], {}
-    for name in backend_names(model, device) if names is None else names:
+    for name in dict.fromkeys(backend_names(model, device) if names is None else names):
         try:
             exported = name in RUNTIMES and model.suffix not in EXPORTED
-            file = exports.file_for(RUNTIMES[name]) if exported else model
+            file = export_for(RUNTIMES[name], model, exports) if exported else model
             choice: tuple[RunPrecision, ...] = ("fp32", "bf16") if has_fast_bf16(device) else ("fp32",)
             found += [
                 Candidate(make_backend(file, name, device=device, precision=precision), file, precision, exported)
@@ -152,24 +142,6 @@ def find_candidates(
                 raise
             left_out[name] = str(error)
     return found, left_out
-
-
-def explain_auto(model: Path, selected: ModelBackend) -> str:
-    """One sentence on the backend that `--backend auto` selects for a model.
-
-    Args:
-        selected: what `make_backend` returned for it.
-    """
-    if model.suffix in EXPORTED:
-        reason = "the runtime in which the export was checked"
-    elif selected.note:
-        reason = selected.note
-    elif selected.device.type != "cpu":
-        reason = "the default on a GPU"
-    else:
-        preferred = ", ".join(backend.name for backend in FASTER_ON_CPU)
-        reason = f"no exported model next to the bundle (preferred: {preferred})"
-    return f"auto selects {selected.name}: {reason}"
 
 
 RESULTS = "benchmark.json"
@@ -239,9 +211,11 @@ def benchmark_model(
     )
     logger.info(str(conditions))
     with tempfile.TemporaryDirectory(prefix="pyramidseg-benchmark-") as exports:
-        candidates, left_out = find_candidates(path, backends, place, TemporaryExports(path, Path(exports)))
+        candidates, left_out = find_candidates(path, backends, place, Path(exports))
         rows = _measure(candidates, conditions, place)
-    result = BenchmarkResult(conditions, rows, left_out, explain_auto(path, auto))
+    default = "the default on a GPU" if place.type == "cuda" else "no exported model next to the bundle"
+    reason = f"auto selects {auto.name}: {auto.note or default}"
+    result = BenchmarkResult(conditions, rows, left_out, reason)
     if folder is not None:
         write_json(folder / RESULTS, result.to_dict())
     return result

@@ -29,31 +29,13 @@ class Conditions:
     machine: Machine
     roofline: Roofline
 
-    @property
-    def floors_ms(self) -> dict[str, float]:
-        """Milliseconds for the convolutions of one image at the rate of the roofline, by precision."""
-        floors = {name: self.roofline.floor_seconds(self.macs, name) for name in self.roofline.flop_per_second}
-        return {name: 1000 * seconds for name, seconds in floors.items() if seconds is not None}
-
     def __str__(self) -> str:
-        floors = " and ".join(f"{floor:.3g} ms in {name}" for name, floor in self.floors_ms.items())
+        rates = self.roofline.flop_per_second
+        floors = " and ".join(f"{2000 * self.macs / rate:.3g} ms in {name}" for name, rate in rates.items())
         return (
             f"{self.model}: {self.encoder}, {self.classes} classes, {self.height}x{self.width}, "
             f"{self.macs / 1e9:.3g} GMAC per image\n{self.machine}\n{self.roofline}: the floor per image is {floors}"
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values, without any path or host name."""
-        return {
-            "machine": asdict(self.machine),
-            "model": {"file": self.model, "encoder": self.encoder, "classes": self.classes, "gmac": self.macs / 1e9},
-            "height": self.height,
-            "width": self.width,
-            "batch_size": self.batch_size,
-            "rounds": self.rounds,
-            "convolution_gflop_per_second": self.roofline.to_dict(),
-            "floor_ms": {name: round(floor, 3) for name, floor in self.floors_ms.items()},
-        }
 
 
 @dataclass(frozen=True)
@@ -107,14 +89,8 @@ class BenchmarkResult:
     auto: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of benchmark.json."""
-        return {
-            "pyramidseg": __version__,
-            **self.conditions.to_dict(),
-            "backends": [asdict(row) for row in self.rows],
-            "left_out": dict(self.left_out),
-            "auto": self.auto,
-        }
+        """The content of benchmark.json, without any path or host name."""
+        return {"pyramidseg": __version__, **asdict(self)}
 
     def table(self) -> str:
         """As text for a terminal: a row per backend, backends that were not measured, and what `auto` selects."""

@@ -6,81 +6,24 @@ DIR/comparison.yaml holds the study, DIR/runs/ENCODER-seedN one ordinary trainin
 import logging
 import re
 import shutil
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from torch import nn
 
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import ConfigError, OutputError, WeightsError
 from pyramidseg.base.files import write_text
 from pyramidseg.base.log import only_warnings
-from pyramidseg.base.overrides import make_config
+from pyramidseg.base.overrides import load_config
 from pyramidseg.model.encoder import resolve_encoder
-from pyramidseg.training.initial_weights import InitialWeights
 from pyramidseg.training.interrupt import Interrupted
-from pyramidseg.training.loop import Run, fit, plan_segmentation, train_segmentation
+from pyramidseg.training.loop import Run, plan_segmentation, train_segmentation
 from pyramidseg.training.run_folder import is_occupied
-from pyramidseg.training.segmentation_task import SegmentationTask, prepare_segmentation
-from pyramidseg.training.task import Validation
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TimedSegmentation(SegmentationTask):
-    """SegmentationTask that records the seconds of each validation, which metrics.csv does not have."""
-
-    seconds: list[float] = field(default_factory=list)
-
-    def validate(self, model: nn.Module) -> Validation:
-        """See `Task.validate`."""
-        started = time.monotonic()
-        found = super().validate(model)
-        self.seconds.append(time.monotonic() - started)
-        return found
-
-
-def epoch_seconds(config: Config, dataset: str, *, out: Path) -> float:
-    """Seconds of training and validation in one epoch, measured by a run in `out`, which is deleted afterwards.
-
-    Raises:
-        Interrupted: with a message for users of `compare`.
-    """
-    timed: list[TimedSegmentation] = []
-
-    def prepare_timed(resolved: Config, initial: InitialWeights | None) -> TimedSegmentation:
-        timed.append(TimedSegmentation(**vars(prepare_segmentation(resolved, dataset, initial))))
-        return timed[0]
-
-    shutil.rmtree(out, ignore_errors=True)
-    try:
-        with only_warnings():
-            run = fit(config, prepare_timed, out=out, resume=False, overwrite=False)
-    except Interrupted:
-        raise Interrupted("interrupted in a trial epoch, which is not kept; the same command starts again") from None
-    finally:
-        shutil.rmtree(out, ignore_errors=True)
-    return float(sum(row["seconds"] for row in run.history) + sum(timed[0].seconds))
-
-
-def affordable_epochs(encoder: str, *, minutes: float, seconds: float) -> int:
-    """Number of epochs of this length that fit into the minutes.
-
-    Raises:
-        ConfigError: not even one fits.
-    """
-    epochs = int(60 * minutes / seconds)
-    if epochs < 1:
-        raise ConfigError(
-            f"compare: --minutes {minutes:g}: an epoch of {encoder} takes {seconds / 60:.1f} minutes here; "
-            "choose a larger budget"
-        )
-    return epochs
 
 
 PLAN = "comparison.yaml"
@@ -95,7 +38,7 @@ class Study:
         encoders: full names.
         seeds: number of runs per encoder.
         epochs: by encoder; equal for all, or as many as fit into `minutes`.
-        minutes: budget for training and validation of one run; None if the budget is in epochs.
+        minutes: budget for training of one run; None if the budget is in epochs.
         settings: settings that all runs share, by dotted name.
     """
 
@@ -158,11 +101,11 @@ def open_study(
     for name in names:  # so that an error of the last one is raised before the first is trained
         with only_warnings():
             plan_segmentation(_config(settings, encoder=name, epochs=1, seed=0), dataset)
-    counts = (
-        dict.fromkeys(names, epochs)
-        if epochs is not None
-        else {name: _affordable(dataset, name, settings, minutes or 0, out) for name in names}
-    )
+    trial_folder = out.with_name(f".{out.name}-trial")
+    counts = {
+        name: epochs or affordable_epochs(name, minutes or 0, dataset, settings=settings, trial_folder=trial_folder)
+        for name in names
+    }
     study = Study(dataset, names, seeds, counts, minutes, dict(settings))
     _refuse_occupied(out)  # others may have written there in the meantime
     write_text(out / PLAN, yaml.safe_dump(_plain(study), sort_keys=False))
@@ -207,21 +150,36 @@ def run_folder(out: Path, encoder: str, seed: int) -> Path:
     return out / "runs" / f"{encoder}-seed{seed}"
 
 
-def _affordable(dataset: str, encoder: str, settings: Mapping[str, Any], minutes: float, out: Path) -> int:
-    """Number of epochs that fit into the minutes, measured by a trial epoch."""
+def affordable_epochs(
+    encoder: str, minutes: float, dataset: str, *, settings: Mapping[str, Any], trial_folder: Path
+) -> int:
+    """Number of epochs of training that fit into the minutes, measured by a trial epoch in a folder that is deleted.
+
+    Raises:
+        ConfigError: not even one fits.
+        Interrupted: with a message for users of `compare`.
+    """
     logger.info(f"{encoder}: one trial epoch, to measure how many fit into {minutes:g} minutes")
+    shutil.rmtree(trial_folder, ignore_errors=True)
     config = _config(settings, encoder=encoder, epochs=1, seed=0)
-    seconds = epoch_seconds(config, dataset, out=out.with_name(f".{out.name}-trial"))
-    return affordable_epochs(encoder, minutes=minutes, seconds=seconds)
+    try:
+        with only_warnings():
+            trial = train_segmentation(config, dataset, out=trial_folder, resume=False, overwrite=False)
+    except Interrupted:
+        raise Interrupted("interrupted in a trial epoch, which is not kept; the same command starts again") from None
+    finally:
+        shutil.rmtree(trial_folder, ignore_errors=True)
+    seconds = trial.history[0]["seconds"]
+    if seconds > 60 * minutes:
+        raise ConfigError(
+            f"compare: --minutes {minutes:g}: an epoch of {encoder} takes {seconds / 60:.1f} minutes here; "
+            "choose a larger budget"
+        )
+    return int(60 * minutes / seconds)
 
 
 def _config(settings: Mapping[str, Any], *, encoder: str, epochs: int, seed: int) -> Config:
-    tree: dict[str, dict[str, Any]] = {}
-    own = {"model.encoder": encoder, "train.epochs": epochs, "train.seed": seed}
-    for name, value in {**settings, **own}.items():
-        section, _, key = name.partition(".")
-        tree.setdefault(section, {})[key] = value
-    return make_config(tree)
+    return load_config(None, {**settings, "model.encoder": encoder, "train.epochs": epochs, "train.seed": seed})
 
 
 def _stored(out: Path) -> Study | None:

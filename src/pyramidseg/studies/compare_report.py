@@ -1,4 +1,4 @@
-"""Report of a comparison: conclusions in sentences, plots, one HTML page, CSV and JSON."""
+"""Report of a comparison: conclusions in sentences, plots, one HTML page, and all results as JSON."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -12,15 +12,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pyramidseg.base.files import write_bytes, write_json, write_text
-from pyramidseg.base.text import csv_text
 from pyramidseg.report.figures import STYLE, ImageFormat, new_figure, render_figure
 from pyramidseg.report.page import MUTED, PageFigure, read_template, render_page, svg_uri
 from pyramidseg.studies.bootstrap import WIDE, Difference
 from pyramidseg.studies.compare_encoders import Study
 from pyramidseg.studies.compare_results import COSTS, LATENCY, EncoderResult, Results, error_of, pareto_front
-
-FEW_SEEDS = 10
-"""With fewer seeds, their deviation is known only roughly; with 10, to about a quarter."""
 
 
 def conclusions(results: Sequence[EncoderResult], differences: Sequence[Difference]) -> tuple[str, ...]:
@@ -33,38 +29,25 @@ def conclusions(results: Sequence[EncoderResult], differences: Sequence[Differen
         sentences.append(_compared_with_best(best, result, against_best[result.name]))
     equal = [result for result in ranked[1:] if against_best[result.name].is_equivalent]
     chosen = min([best, *equal], key=lambda result: result.cost.latency_ms)
-    undecided = [
-        result.name
-        for result in ranked[1:]
-        if not (against_best[result.name].is_significant or against_best[result.name].is_equivalent)
-        and result.cost.latency_ms < chosen.cost.latency_ms
-    ]
-    return (*sentences, _recommendation(best, chosen, undecided), *caveats(len(best.mious)))
+    return (*sentences, _recommendation(best, chosen), *caveats(len(best.mious)))
 
 
 def caveats(seeds: int) -> tuple[str, ...]:
     """What the intervals cover, and what they do not."""
+    cover = (
+        "One seed each: the intervals cover the choice of images, not the variation between trainings; use --seeds 3 "
+        "before deciding on small differences."
+        if seeds == 1
+        else f"The intervals cover other images like these and other trainings; {seeds} seeds show roughly how much "
+        "trainings differ: use more seeds if an interval nearly includes 0."
+    )
     return (
-        _seeds_caveat(seeds),
+        cover,
         "Each 95 % interval is for its pair alone, and the best encoder was chosen on the same images: the more "
         "encoders are compared, the more differences are significant by chance.",
         "Images are resampled as if they were independent; if they are frames of one sequence, the intervals are too "
         "narrow.",
     )
-
-
-def _seeds_caveat(seeds: int) -> str:
-    if seeds == 1:
-        return (
-            "One seed each: the intervals cover the choice of images, not the variation between trainings; use "
-            "--seeds 3 before deciding on small differences."
-        )
-    if seeds < FEW_SEEDS:
-        return (
-            f"The intervals cover other images like these and other trainings, but {seeds} seeds show only roughly how "
-            "much trainings differ: use more seeds if an interval nearly includes 0."
-        )
-    return f"The intervals cover other images like these and other trainings, by {seeds} seeds."
 
 
 def _compared_with_best(best: EncoderResult, other: EncoderResult, difference: Difference) -> str:
@@ -75,26 +58,16 @@ def _compared_with_best(best: EncoderResult, other: EncoderResult, difference: D
         return f"{other.name} is {behind} {best.name} ({interval}), and {speed}."
     if difference.is_equivalent:
         return f"{other.name} is as good as {best.name} within noise ({behind}, {interval}), and {speed}."
-    reason = interval if difference.varies else "and the resamples do not differ, as with one image and one seed"
     return (
-        f"The difference between {other.name} and {best.name} is not significant ({behind}, {reason}); {other.name} is "
-        f"{speed}."
+        f"The difference between {other.name} and {best.name} is not significant ({behind}, {interval}); {other.name} "
+        f"is {speed}."
     )
 
 
-def _recommendation(best: EncoderResult, chosen: EncoderResult, undecided: Sequence[str]) -> str:
-    """Which encoder to choose and why, and which faster encoders may be as good."""
+def _recommendation(best: EncoderResult, chosen: EncoderResult) -> str:
     if chosen is best:
-        advice = f"Choose {best.name}: it has the highest mean IoU, and no encoder equal within noise is faster"
-    else:
-        advice = f"Choose {chosen.name}: the fastest encoder that is as good as {best.name} within noise"
-    if not undecided:
-        return f"{advice}."
-    names, are = ", ".join(undecided), "is" if len(undecided) == 1 else "are"
-    return (
-        f"{advice}. {names} {are} faster, and the difference to {best.name} is not significant: use more images or "
-        "seeds to decide."
-    )
+        return f"Choose {best.name}: it has the highest mean IoU, and no encoder equal within noise is faster."
+    return f"Choose {chosen.name}: the fastest encoder that is as good as {best.name} within noise."
 
 
 def _with_range(result: EncoderResult) -> str:
@@ -191,8 +164,6 @@ PICTURES = {"error.png": error_curves, "cost.png": cost_scatter}
 def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:
     """Write all files of the report into `out`; returns the conclusions."""
     sentences = conclusions(results.encoders, results.differences)
-    for name, text in csv_tables(results).items():
-        write_text(out / name, text)
     write_json(out / "comparison.json", _as_json(study, results, sentences))
     for name, draw in PICTURES.items():
         write_bytes(out / name, draw(results))
@@ -231,69 +202,25 @@ def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:
     return sentences
 
 
-def csv_tables(results: Results) -> dict[str, str]:
-    """Contents of the CSV files by name: a row per encoder, epoch of a run, class, or pair."""
-    epochs = [
-        {"encoder": result.name, "seed": seed, **row}
-        for result in results.encoders
-        for seed, history in enumerate(result.histories)
-        for row in history
-    ]
-    encoders = [
-        {
-            "encoder": result.name,
-            "miou": result.miou,
-            "miou_min": min(result.mious),
-            "miou_max": max(result.mious),
-            **_costs(result, results),
-        }
-        for result in results.encoders
-    ]
-    classes = [
-        {"class": name, **{result.name: result.iou_by_class[index] for result in results.encoders}}
-        for index, name in enumerate(results.classes.names)
-    ]
-    pairs = [_pair(difference) for difference in results.differences]
-    tables = {"encoders.csv": encoders, "epochs.csv": epochs, "classes.csv": classes, "pairs.csv": pairs}
-    return {name: csv_text([list(rows[0]), *(row.values() for row in rows)]) for name, rows in tables.items()}
-
-
-def _costs(result: EncoderResult, results: Results) -> dict[str, Any]:
-    on_front = result.name in pareto_front(results.encoders, COSTS[LATENCY])
-    return {"error": result.error, **asdict(result.cost), "pareto": on_front}
-
-
-def _pair(difference: Difference) -> dict[str, Any]:
-    return {
-        "first": difference.first,
-        "second": difference.second,
-        "difference": difference.mean,
-        "low": difference.low,
-        "high": difference.high,
-        "real": difference.is_significant,
-    }
-
-
 def _as_json(study: Study, results: Results, sentences: Sequence[str]) -> dict[str, Any]:
+    front = pareto_front(results.encoders, COSTS[LATENCY])
     return {
-        "dataset": study.dataset,
+        "study": asdict(study),
         "images": results.images,
-        "seeds": study.seeds,
-        "epochs": study.epochs,
-        "minutes": study.minutes,
-        "settings": study.settings,
         "size": [results.height, results.width],
         "encoders": [
             {
                 "name": result.name,
                 "miou": result.miou,
                 "mious": list(result.mious),
+                "error": result.error,
                 "errors_by_epoch": result.errors_by_epoch,
                 "iou_by_class": dict(zip(results.classes.names, result.iou_by_class, strict=True)),
-                **_costs(result, results),
+                **asdict(result.cost),
+                "pareto": result.name in front,
             }
             for result in results.encoders
         ],
-        "pairs": [_pair(difference) for difference in results.differences],
+        "pairs": [{**asdict(pair), "is_significant": pair.is_significant} for pair in results.differences],
         "verdict": list(sentences),
     }

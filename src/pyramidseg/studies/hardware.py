@@ -42,11 +42,12 @@ class Machine:
 
 def describe_machine(device: torch.device, *more: str) -> Machine:
     """This machine with a device; `more` are further libraries whose versions are included."""
+    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.replace("cpu", "")
     return Machine(
         processor=_processor(),
         processors=available_processors(),
         threads=torch.get_num_threads(),
-        accelerator=_accelerator(device),
+        accelerator=accelerator,
         versions={name: found for name in (*LIBRARIES, *more) if (found := _version(name))},
     )
 
@@ -58,12 +59,6 @@ def _processor() -> str:
             if name.strip() == "model name" and value.strip():
                 return value.strip()
     return platform.processor() or platform.machine()
-
-
-def _accelerator(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return "" if device.type == "cpu" else device.type
 
 
 def _version(library: str) -> str:

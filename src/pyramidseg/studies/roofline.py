@@ -59,10 +59,6 @@ class Roofline:
         rates = " and ".join(f"{rate / 1e9:.0f} GFLOP/s in {name}" for name, rate in self.flop_per_second.items())
         return f"convolution alone reaches {rates}"
 
-    def to_dict(self) -> dict[str, float]:
-        """GFLOP/s by precision."""
-        return {name: round(rate / 1e9, 1) for name, rate in self.flop_per_second.items()}
-
 
 def measure_roofline(
     device: torch.device, *, rounds: int = 9, layers: tuple[Convolution, ...] | None = None
@@ -92,9 +88,4 @@ def _call(layer: Convolution, dtype: torch.dtype, device: torch.device) -> Calla
     maps, weight = (
         (torch.rand(shape, device=device) - 0.5).to(dtype, memory_format=torch.channels_last) for shape in shapes
     )
-    return partial(_convolve, maps, weight)
-
-
-@torch.inference_mode()
-def _convolve(maps: Tensor, weight: Tensor) -> Tensor:
-    return F.conv2d(maps, weight, padding=weight.shape[-1] // 2)
+    return torch.inference_mode()(partial(F.conv2d, maps, weight, padding=layer.kernel // 2))

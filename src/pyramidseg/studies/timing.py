@@ -3,7 +3,7 @@
 import gc
 import statistics
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -54,7 +54,8 @@ def alternate(
     seconds: dict[Name, list[float]] = {name: [] for name in names}
     with _cheap_collections():
         for number in range(warmup + rounds):
-            for name in _rotated(names, number):
+            first = number % len(names)
+            for name in names[first:] + names[:first]:
                 gc.collect()
                 _synchronize(device)
                 started = time.perf_counter()
@@ -74,11 +75,6 @@ def _cheap_collections() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-def _rotated(names: Sequence[Name], places: int) -> list[Name]:
-    places %= len(names)
-    return [*names[places:], *names[:places]]
 
 
 def _synchronize(device: torch.device | None) -> None:
