@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyramidseg.base.overrides import setting_names
-from pyramidseg.demo.scenes import draw_scene
+from pyramidseg.demo.scenes import draw_scene, write_scenes
 from pyramidseg.model.encoder import DEPTHS
 
 ROOT = Path(__file__).parents[1]
@@ -21,14 +21,21 @@ def blocks_of(page: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two steps an epoch; not to be changed."""
+    return write_scenes(tmp_path_factory.mktemp("street"), train=8, val=2, height=72, width=96).parent
+
+
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.name)
 def test_python_runs_as_written(
-    page: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Path, street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import cv2
 
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(scenes, "street")
+    shutil.copytree(street, "street")
     for name in ("photo.png", "photo.jpg"):
         cv2.imwrite(name, draw_scene(99, height=72, width=96).image[:, :, ::-1])
     space: dict[str, object] = {"__name__": "__main__"}
@@ -37,6 +44,7 @@ def test_python_runs_as_written(
             exec(compile(block, f"{page.name}", "exec"), space)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_quick_start_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     notebook = json.loads((ROOT / "docs" / "quickstart.ipynb").read_text(encoding="utf-8"))

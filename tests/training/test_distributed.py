@@ -1,6 +1,8 @@
 """Two real processes under torchrun compute what one computes on the joined batch."""
 
 import csv
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from campaigns.harness import start, wait
 from pyramidseg.base.config import LossConfig, OptimConfig
 from pyramidseg.base.device import choose_device, process_group, rank, sum_over_ranks, world_size
 from pyramidseg.cli.main import main
@@ -145,6 +148,28 @@ def test_a_run_under_torchrun_finishes_and_says_how_norms_behave(scenes: Path, t
     assert (out / "report.html").exists()
 
 
+def train_in_two_forks(folder: Path, *arguments: object) -> str:
+    """`pyramidseg train` as torchrun has it, in forks of this process, which has torch; what the first one prints."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    out, err = folder / "stdout", folder / "stderr"
+    processes = [
+        start(
+            "train",
+            *arguments,
+            folder=folder,
+            outputs=(out, err) if number == 0 else (Path(os.devnull), folder / "stderr1"),
+            environment={**common, "RANK": str(number), "LOCAL_RANK": str(number)},
+        )
+        for number in range(2)
+    ]
+    statuses = [wait(process, seconds=120)[0] for process in processes]
+    assert statuses == [0, 0], err.read_text() + (folder / "stderr1").read_text()
+    return out.read_text()
+
+
 EXACT = ("model.norm=group", "model.dropout=0", "train.precision=fp64", "optim.optimizer=sgd", "optim.ema=0")
 """Settings with which two processes come to the weights of one, but for rounding."""
 
@@ -156,28 +181,27 @@ def assert_same_weights(run: Path, expected: Path) -> None:
         torch.testing.assert_close(found[key], tensor, msg=lambda text, key=key: f"{key}: {text}")
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_an_encoder_that_thaws_is_trained_alike_by_two_processes_and_one_also_when_resumed(
     scenes: Path, tmp_path: Path
 ) -> None:
     two, one = tmp_path / "two", tmp_path / "one"
     thawing = ("optim.freeze_encoder=true", "optim.unfreeze_epoch=1", "optim.freeze_norm=true")
     # 20 scenes make 5 steps an epoch: the checkpoint is in the epoch after the thaw.
-    common = ("train", scenes, *TINY, *EXACT, *thawing, "train.epochs=3", "train.checkpoint_steps=12")
-    distributed = ("-m", "pyramidseg", *common, "--out", two, "train.batch_size=2")
-    done = torchrun(*distributed)
-    assert done.returncode == 0, done.stderr
-    assert main([str(word) for word in (*common, "--out", one, "train.batch_size=4")]) == 0
+    common = (scenes, *TINY, *EXACT, *thawing, "train.epochs=3", "train.checkpoint_steps=12")
+    distributed = (*common, "--out", two, "train.batch_size=2")
+    train_in_two_forks(tmp_path, *distributed)
+    assert main([str(word) for word in ("train", *common, "--out", one, "train.batch_size=4")]) == 0
     assert_same_weights(two, one)
     middle, end = sorted((two / "checkpoint").iterdir())
     assert middle.stem.endswith("12")
     for later in (end, two / "report.html", two / "last.safetensors"):
         later.unlink()
-    done = torchrun(*distributed, "--resume")
-    assert done.returncode == 0, done.stderr
-    assert "resumed at epoch 3, step 2" in done.stdout
+    assert "resumed at epoch 3, step 2" in train_in_two_forks(tmp_path, *distributed, "--resume")
     assert_same_weights(two, one)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_step_that_is_not_finite_on_one_process_is_skipped_on_all(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 2)):
@@ -189,7 +213,7 @@ def test_a_step_that_is_not_finite_on_one_process_is_skipped_on_all(tmp_path: Pa
             image[:] = 2e38 if (split, index) == ("train", 0) else image  # infinite once it is normalised
             assert cv2.imwrite(str(tmp_path / "data" / split / "images" / f"{index}.tif"), image)
             assert cv2.imwrite(str(tmp_path / "data" / split / "masks" / f"{index}.png"), mask)
-    common = ("train", tmp_path / "data", *TINY, *EXACT[:2], *EXACT[3:], "train.precision=fp32", "train.epochs=2")
+    common = (tmp_path / "data", *TINY, *EXACT[:2], *EXACT[3:], "train.precision=fp32", "train.epochs=2")
     common = (
         *common,
         "optim.freeze_norm=true",
@@ -198,9 +222,8 @@ def test_a_step_that_is_not_finite_on_one_process_is_skipped_on_all(tmp_path: Pa
         "data.scale=[1,1]",
         "data.color=0",
     )
-    done = torchrun("-m", "pyramidseg", *common, "--out", tmp_path / "two", "train.batch_size=1")
-    assert done.returncode == 0, done.stderr
-    assert main([str(word) for word in (*common, "--out", tmp_path / "one", "train.batch_size=2")]) == 0
+    train_in_two_forks(tmp_path, *common, "--out", tmp_path / "two", "train.batch_size=1")
+    assert main([str(word) for word in ("train", *common, "--out", tmp_path / "one", "train.batch_size=2")]) == 0
     for name in ("two", "one"):
         with (tmp_path / name / "metrics.csv").open() as file:
             rows = list(csv.DictReader(file))

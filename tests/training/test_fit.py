@@ -42,6 +42,12 @@ def rows_of(run: Run) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.fixture(scope="module")
+def trained(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One epoch in fp32; not to be changed."""
+    return run_on(scenes, tmp_path_factory.mktemp("trained") / "run", precision="fp32")
+
+
 def float_images(root: Path, *, broken: int, count: int = 8) -> ps.Dataset:
     """Grey float images, the first `broken` of which hold values that are infinite once they are normalised."""
     root.mkdir()
@@ -91,12 +97,11 @@ def test_checkpoints_by_time_count_on_from_epoch_to_epoch(
     assert kept == [12, 15]
 
 
-def test_the_bundle_scores_what_the_report_says(scenes: Path, tmp_path: Path) -> None:
-    run = run_on(scenes, tmp_path / "run", precision="fp32")
-    bundle = read_bundle(run.last)
-    scores = ps.evaluate(run.last, scenes)
+def test_the_bundle_scores_what_the_report_says(scenes: Path, trained: Run) -> None:
+    bundle = read_bundle(trained.last)
+    scores = ps.evaluate(trained.last, scenes)
     assert scores.metrics.miou == pytest.approx(bundle.facts["metrics"]["miou"], abs=1e-6)
-    assert bundle.facts["ema"] == load_config(run.folder / "config.yaml").optim.ema
+    assert bundle.facts["ema"] == load_config(trained.folder / "config.yaml").optim.ema
     assert bundle.facts["data"]["fingerprint"]
 
 
@@ -185,14 +190,13 @@ def test_settings_train(scenes: Path, tmp_path: Path, settings: dict[str, object
 
 
 def test_fine_tuning_takes_the_bundles_network_and_says_what_matched(
-    scenes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    scenes: Path, trained: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="pyramidseg")
-    first = run_on(scenes, tmp_path / "first")
-    tuned = ps.train(scenes, out=tmp_path / "tuned", weights=str(first.best), epochs=1, crop=64, lr=1e-9, ema=0.0)
+    tuned = ps.train(scenes, out=tmp_path / "tuned", weights=str(trained.best), epochs=1, crop=64, lr=1e-9, ema=0.0)
     assert "encoder=test_resnet" in caplog.text
     assert "tensors loaded" in caplog.text
-    before, after = ps.Segmenter.load(first.best), ps.Segmenter.load(tuned.last)
+    before, after = ps.Segmenter.load(trained.best), ps.Segmenter.load(tuned.last)
     assert after.settings.pyramid_channels == 32
     torch.testing.assert_close(before.classifier.weight, after.classifier.weight, atol=1e-6, rtol=0)
 
@@ -202,19 +206,17 @@ def test_what_never_thaws_is_said(scenes: Path, tmp_path: Path) -> None:
     assert "optim.unfreeze_epoch=1 is not reached in 1 epochs" in run.report.read_text(encoding="utf-8")
 
 
-def test_other_classes_need_reset_head(scenes: Path, tmp_path: Path) -> None:
-    first = run_on(scenes, tmp_path / "first")
+def test_other_classes_need_reset_head(trained: Run, tmp_path: Path) -> None:
     data = float_images(tmp_path / "data", broken=0)
     other = ps.Dataset(data.source, data.layout, data.classes, data.masks, data.splits)
-    grey = {"weights": str(first.best), "epochs": 1, "crop": 64, "allow_leak": True}
+    grey = {"weights": str(trained.best), "epochs": 1, "crop": 64, "allow_leak": True}
     with pytest.raises(WeightsError, match="--reset-head"):
         ps.train(other, out=tmp_path / "tuned", **grey)
 
 
-def test_a_contradicting_encoder_is_refused(scenes: Path, tmp_path: Path) -> None:
-    first = run_on(scenes, tmp_path / "first")
+def test_a_contradicting_encoder_is_refused(scenes: Path, trained: Run, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds a test_resnet"):
-        ps.train(scenes, out=tmp_path / "tuned", weights=str(first.best), encoder="resnet18")
+        ps.train(scenes, out=tmp_path / "tuned", weights=str(trained.best), encoder="resnet18")
 
 
 def test_public_names_stay_functions() -> None:

@@ -132,6 +132,7 @@ def test_parts_are_in_the_order_of_the_network(name: str) -> None:
     assert set(parts) == set(range(count_parts(encoder)))
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_frozen_epoch_leaves_the_encoder_as_it_was_and_a_thawed_one_does_not(scenes: Path, tmp_path: Path) -> None:
     def encoder_of(**settings: Any) -> dict[str, torch.Tensor]:
         run = train(scenes, out=tmp_path / str(len(list(tmp_path.iterdir()))), **TINY_SETTINGS, **settings)

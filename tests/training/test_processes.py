@@ -141,6 +141,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     ("phase", "workers", "saved"),
     [
