@@ -81,7 +81,7 @@ def test_value_cannot_be_class_and_ignored() -> None:
         ClassMasks.identity(3, ignore=[1])
 
 
-@pytest.mark.parametrize("ids", [{-1: 0}, {2**24: 0}, {0: 255}, {0: -1}])
+@pytest.mark.parametrize("ids", [{-1: 0}, {2**24 + 1: 0}, {0: 255}, {0: -1}])
 def test_impossible_values_and_ids_are_refused(ids: dict[int, int]) -> None:
     with pytest.raises(DataError, match=r"is not between 0 and|but only 0 to 254 are supported"):
         ClassMasks.from_values(ids)

@@ -103,6 +103,10 @@ class ModelConfig(Section):
         return self
 
 
+Transparent = Literal["background", "ignore"]
+"""Meaning of the transparent pixels of a mask."""
+
+
 class LabelConfig(Section):
     """How images and masks are read; set in the configuration or in a dataset's YAML file."""
 
@@ -118,6 +122,8 @@ class LabelConfig(Section):
     """Largest difference per channel between a mask's colour and its class's."""
     resize_masks: bool = False
     """Resize masks to their image's size (nearest) if the sizes differ."""
+    transparent: Transparent | None = None
+    """What the transparent pixels of masks with an alpha channel are: background (0, or black) or ignore."""
     val_share: Annotated[float, Field(gt=0.0, lt=1.0), Number] | None = None
     """Share of the training images used for validation if the dataset has no val split."""
     group: str | None = None

@@ -19,8 +19,8 @@ from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.data.records import MaskSource, Record, ValueSource
 from pyramidseg.images.decode import image_size
 
-MAX_VALUE = 2**24 - 1
-"""The largest mask value: white, if values are packed colours."""
+MAX_VALUE = 2**24
+"""The largest mask value: if values are packed colours, that of ignored transparent pixels, after white."""
 
 _UNKNOWN = 256  # one more than the largest label, so the lookup table has 16 bits
 

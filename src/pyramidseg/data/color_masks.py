@@ -3,17 +3,20 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.classes import Color
+from pyramidseg.base.config import Transparent
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.data.index_masks import check_lossless, opaque_colors
+from pyramidseg.data.index_masks import check_lossless, visible_colors, with_hidden
 from pyramidseg.data.records import Record
 from pyramidseg.images.open_image import open_image
+
+HIDDEN = 1 << 24
+"""Value of transparent pixels that are ignored; no colour has it."""
 
 
 @dataclass(frozen=True)
@@ -24,22 +27,29 @@ class ColorValues:
         known: the packed colours of classes and ignored values.
         tolerance: a colour is replaced by the nearest known one if no channel differs by more than this. With a
             tolerance, lossy files are allowed too.
+        transparent: what transparent pixels are; None refuses them.
     """
 
     known: tuple[int, ...] = ()
     tolerance: int = 0
-    ignored_values: ClassVar[tuple[int, ...]] = ()
+    transparent: Transparent | None = None
+
+    @property
+    def ignored_values(self) -> tuple[int, ...]:
+        """See `ValueSource.ignored_values`."""
+        return (HIDDEN,) if self.transparent == "ignore" else ()
 
     def read(self, record: Record) -> NDArray[np.uint32]:
         """See `ValueSource.read`."""
         if record.mask is None:
             raise DataError(f"{record.image}: has no mask")
-        values = packed(read_colors(record.mask, lossy=self.tolerance > 0))
+        values = read_colors(record.mask, lossy=self.tolerance > 0, transparent=self.transparent)
         return self._nearest_known(values) if self.tolerance and self.known else values
 
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""
-        return ", ".join(f"#{value:06x}" for value in values) or "none"
+        texts = ["transparent pixels" if value == HIDDEN else f"#{value:06x}" for value in values]
+        return ", ".join(texts) or "none"
 
     def _nearest_known(self, values: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """Replace every colour within the tolerance by the nearest known one, by the largest channel difference."""
@@ -47,16 +57,17 @@ class ColorValues:
         known = np.array(self.known, np.uint32)
         distance = np.abs(_unpacked(found)[:, None] - _unpacked(known)[None]).max(axis=2)
         nearest = distance.argmin(axis=1)
-        within = distance[np.arange(len(found)), nearest] <= self.tolerance
+        within = (distance[np.arange(len(found)), nearest] <= self.tolerance) & (found != HIDDEN)
         replaced: NDArray[np.uint32] = np.where(within, known[nearest], found)[places].reshape(values.shape)
         return replaced
 
 
-def read_colors(path: Path, *, lossy: bool = False) -> NDArray[np.uint8]:
-    """The colours of a mask file, (H, W, 3).
+def read_colors(path: Path, *, lossy: bool = False, transparent: Transparent | None = None) -> NDArray[np.uint32]:
+    """The packed colours of a mask file, (H, W).
 
     Args:
-        lossy: allow JPEG and lossy WebP.
+        lossy: allow lossy files.
+        transparent: what transparent pixels are: black, or ignored (`HIDDEN`).
 
     Raises:
         DataError: the file is unreadable, transparent, lossy, or not 8-bit RGB, grey or palette.
@@ -66,9 +77,9 @@ def read_colors(path: Path, *, lossy: bool = False) -> NDArray[np.uint8]:
             check_lossless(file)
         mode = file.image.mode
         if mode == "P":
-            return file.pixels("RGB").astype(np.uint8, copy=False)
+            return packed(file.pixels("RGB").astype(np.uint8, copy=False))
         if mode == "L":
-            return np.repeat(file.pixels().astype(np.uint8, copy=False)[..., None], 3, axis=2)
+            return packed(np.repeat(file.pixels().astype(np.uint8, copy=False)[..., None], 3, axis=2))
         if mode not in ("LA", "RGB", "RGBA") or file.bits != 8:
             raise DefectError(
                 DefectKind.UNREADABLE_MASK,
@@ -76,8 +87,9 @@ def read_colors(path: Path, *, lossy: bool = False) -> NDArray[np.uint8]:
                 "class colours are read from 8-bit RGB or palette masks, but this file has Pillow mode "
                 f"{mode} with {file.bits} bits; save it as 8-bit RGB",
             )
-        colors = opaque_colors(file)
-        return np.broadcast_to(colors, (*colors.shape[:2], 3))
+        colors, hidden = visible_colors(file, transparent)
+        values = packed(np.broadcast_to(colors, (*colors.shape[:2], 3)))
+        return with_hidden(values, hidden, transparent, ignored=HIDDEN)
 
 
 def pack(color: Color) -> int:

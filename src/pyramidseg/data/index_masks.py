@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.classes import IGNORE, Color
+from pyramidseg.base.config import Transparent
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.text import first_few
@@ -21,6 +22,9 @@ MAX_INDEX = 65535
 
 NODATA_VALUE = MAX_INDEX + 1
 """Value of pixels without a class index, which are ignored: see `IndexValues`."""
+
+OPAQUE_FROM = 128
+"""Alpha from here on is opaque."""
 
 NODATA_KEYWORD = "nodata"
 """An entry of `ignore`: NaN, and the file's own nodata value, if these cannot be class indices."""
@@ -46,18 +50,21 @@ class IndexValues:
             order are reordered.
         negative: negative numbers to ignore.
         nodata: whether to ignore what `NODATA_KEYWORD` stands for.
+        transparent: what transparent pixels are; None refuses them.
         explicit: whether the user has stated the class of every value, so that palette colours do not matter.
     """
 
     colors: tuple[tuple[int, Color], ...] = ()
     negative: tuple[int, ...] = ()
     nodata: bool = False
+    transparent: Transparent | None = None
     explicit: bool = field(default=False, compare=False)
 
     @property
     def ignored_values(self) -> tuple[int, ...]:
         """See `ValueSource.ignored_values`."""
-        return (IGNORE, NODATA_VALUE) if self.negative or self.nodata else (IGNORE,)
+        has_ignored = self.negative or self.nodata or self.transparent == "ignore"
+        return (IGNORE, NODATA_VALUE) if has_ignored else (IGNORE,)
 
     def read(self, record: Record) -> NDArray[np.unsignedinteger[Any]]:
         """See `ValueSource.read`."""
@@ -71,6 +78,7 @@ class IndexValues:
         indices, parts = values - {NODATA_VALUE}, []
         if NODATA_VALUE in values:
             parts = [*map(str, self.negative), *([NODATA_KEYWORD] if self.nodata else [])]
+            parts += ["transparent pixels"] if self.transparent == "ignore" else []
         return ", ".join([describe_ranges(indices), *parts] if indices or not parts else parts)
 
 
@@ -98,7 +106,7 @@ def read_mask_values(path: Path, how: IndexValues = PLAIN_INDICES) -> NDArray[np
         if mode == "F":
             return _to_indices(path, file.pixels(), ignored)
         if mode in _COLOR_MODES and file.bits == 8:
-            colors = opaque_colors(file)
+            colors, hidden = visible_colors(file, how.transparent)
             if not is_grey(colors):
                 raise DefectError(
                     DefectKind.UNEXPECTED_COLORS,
@@ -106,7 +114,7 @@ def read_mask_values(path: Path, how: IndexValues = PLAIN_INDICES) -> NDArray[np
                     "contains colours, but the class of each colour is unknown; give every class its color in a YAML "
                     "file (classes: [{name: road, color: [128, 64, 128]}, ...])",
                 )
-            return np.ascontiguousarray(colors[..., 0])
+            return with_hidden(np.ascontiguousarray(colors[..., 0]), hidden, how.transparent, ignored=NODATA_VALUE)
         if mode not in _INTEGER_MODES:
             raise DefectError(
                 DefectKind.UNREADABLE_MASK,
@@ -152,31 +160,49 @@ def check_lossless(file: OpenImage) -> None:
         )
 
 
-def opaque_colors(file: OpenImage) -> NDArray[np.uint8]:
-    """The colours of an RGB, RGBA or LA mask: (H, W, 3), or (H, W, 1) of LA.
+def visible_colors(
+    file: OpenImage, transparent: Transparent | None
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    """The colours of an RGB, RGBA or LA mask, (H, W, 3), or (H, W, 1) of LA; and where it is transparent, or None.
+
+    Transparent pixels are black: the values below transparency are often arbitrary.
 
     Raises:
-        DataError: some pixels are transparent.
+        DataError: some pixels are transparent, and `transparent` does not state what they are.
     """
-    check_opaque(file)
+    hidden = hidden_pixels(file, transparent)
     values: NDArray[np.uint8] = file.pixels().astype(np.uint8, copy=False)
-    return values[..., :1] if file.image.mode == "LA" else values[..., :3]
+    colors = values[..., :1] if file.image.mode == "LA" else values[..., :3]
+    return colors if hidden is None else np.where(hidden[..., None], np.uint8(0), colors), hidden
 
 
-def check_opaque(file: OpenImage) -> None:
-    """Reject a mask with transparent pixels: the values below transparency are often arbitrary.
+def hidden_pixels(file: OpenImage, transparent: Transparent | None) -> NDArray[np.bool_] | None:
+    """(H, W) bool, True where the alpha channel of a mask hides pixels; None if it hides none.
 
-    Transparent palette entries and key colours are allowed, because each pixel keeps its value.
+    Transparent palette entries and key colours are not looked at, because each pixel keeps its value.
 
     Raises:
-        DataError: some pixels are transparent.
+        DataError: as `visible_colors`.
     """
-    if "A" in file.image.getbands() and file.image.getchannel("A").getextrema() != (255, 255):
+    if "A" not in file.image.getbands() or file.image.getchannel("A").getextrema() == (255, 255):
+        return None
+    if transparent is None:
         raise DefectError(
             DefectKind.TRANSPARENT_MASK,
             file.path,
-            "has transparent pixels, which have no class; save it without an alpha channel",
+            "has transparent pixels; if they are background, set data.transparent=background (0, or black), and if "
+            "they have no class, data.transparent=ignore",
         )
+    return np.asarray(file.pixels()[..., -1] < OPAQUE_FROM)
+
+
+def with_hidden(
+    values: NDArray[Any], hidden: NDArray[np.bool_] | None, transparent: Transparent | None, *, ignored: int
+) -> NDArray[Any]:
+    """Mask values (H, W) whose hidden pixels, if they are ignored, have a value of their own."""
+    if hidden is None or transparent != "ignore":
+        return values
+    return np.where(hidden, np.uint32(ignored), values.astype(np.uint32))
 
 
 def is_grey(colors: NDArray[np.uint8]) -> bool:
@@ -280,30 +306,33 @@ class ThresholdValues:
 
     Attributes:
         threshold: 1 to 65535.
+        transparent: as in `IndexValues`.
     """
 
     threshold: int
+    transparent: Transparent | None = None
     ignored_values: ClassVar[tuple[int, ...]] = ()
 
-    def read(self, record: Record) -> NDArray[np.uint8]:
+    def read(self, record: Record) -> NDArray[np.unsignedinteger[Any]]:
         """See `ValueSource.read`."""
         if record.mask is None:
             raise DataError(f"{record.image}: has no mask")
         with open_image(record.mask) as file:
-            levels = self._levels(file)
-        return np.where(levels >= self.threshold, FOREGROUND, BACKGROUND).astype(np.uint8)
+            levels, hidden = self._levels(file)
+        is_foreground = levels >= self.threshold if hidden is None else (levels >= self.threshold) & ~hidden
+        values = np.where(is_foreground, FOREGROUND, BACKGROUND).astype(np.uint8)
+        return with_hidden(values, hidden, self.transparent, ignored=NODATA_VALUE)
 
-    def _levels(self, file: OpenImage) -> NDArray[np.integer[Any]]:
-        """(H, W) integers of any width, or 8-bit luma."""
+    def _levels(self, file: OpenImage) -> tuple[NDArray[np.integer[Any]], NDArray[np.bool_] | None]:
+        """(H, W) integers of any width, or 8-bit luma; and the hidden pixels."""
         is_raster = file.is_raster
         mode = "" if is_raster else file.image.mode
         if not is_raster and file.bits <= 8 and mode in ("1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr"):
-            check_opaque(file)
-            return file.pixels("L").astype(np.uint8, copy=False)
+            return file.pixels("L").astype(np.uint8, copy=False), hidden_pixels(file, self.transparent)
         levels = file.pixels()
         levels = levels[..., 0] if is_raster and levels.shape[-1] == 1 else levels
         if levels.ndim == 2 and levels.dtype.kind in "iu":
-            return levels
+            return levels, None
         kind = f"{file.tiff.bands} bands of {file.tiff.dtype}" if is_raster and file.tiff else f"Pillow mode {mode}"
         detail = (
             f"data.threshold needs one integer per pixel or 8-bit colours, but this file has {kind}; save it as a grey "

@@ -76,7 +76,9 @@ def decide_labels(
         labels = known.named(of_model)
         notes += (f"no classes were given: those of the model are used ({len(of_model)})",)
     elif isinstance(known.values, ColorValues):
-        detail, interpretations = interpret_colors(count_mask_colors(mask_files(parsed)))
+        detail, interpretations = interpret_colors(
+            count_mask_colors(mask_files(parsed), transparent=config.transparent)
+        )
         raise AmbiguousLabelsError(source, detail, interpretations, config)
     else:
         labels = _infer_ids(parsed, known)
@@ -207,7 +209,7 @@ def binary_labels(
     masks = ClassMasks(  # not from_values, which would ignore 255 if the first mask makes 1 the foreground
         ids=tuple(sorted({BACKGROUND: int(config.inverted), foreground: int(not config.inverted)}.items())),
         ignored=tuple(sorted(listed | (set(indices.ignored_values) - {IGNORE}))),
-        values=indices if config.threshold is None else ThresholdValues(config.threshold),
+        values=indices if config.threshold is None else ThresholdValues(config.threshold, config.transparent),
         ignore_unlisted=OTHER in config.ignore,
         resize=config.resize_masks,
     )

@@ -60,7 +60,7 @@ class ClassMap:
             ConfigError: a tolerance for masks that hold no colours.
         """
         if isinstance(parsed.values, ColorValues):
-            values = replace(parsed.values, tolerance=config.tolerance)
+            values = replace(parsed.values, tolerance=config.tolerance, transparent=config.transparent)
             return cls(source, values, parsed.labels, config, (f"colours are compared {_exactness(config)}",))
         color_mask = None
         known: list[tuple[int, Color | None]] = []
@@ -89,7 +89,7 @@ class ClassMap:
         colors |= {value for reference in references if (value := _hex(reference)) is not None}
         packed = tuple(sorted(colors | {label.value for label in labels}))
         note = f"the masks contain colours ({color_mask}), which are compared {_exactness(config)}"
-        return cls(source, ColorValues(packed, config.tolerance), labels, config, (note,))
+        return cls(source, ColorValues(packed, config.tolerance, config.transparent), labels, config, (note,))
 
     def named(self, entries: tuple[ClassEntry, ...]) -> Labels:
         """Classes of a list of entries: by value, by colour, by the format's names, otherwise by position.
@@ -205,7 +205,7 @@ class ClassMap:
 def index_values(config: LabelConfig) -> IndexValues:
     """The reader of index masks, given the ignored values that cannot be an index."""
     negative = sorted({value for value in config.ignore if isinstance(value, int) and value < 0})
-    return IndexValues(negative=tuple(negative), nodata=NODATA_KEYWORD in config.ignore)
+    return IndexValues(negative=tuple(negative), nodata=NODATA_KEYWORD in config.ignore, transparent=config.transparent)
 
 
 def make_classes(entries: Sequence[ClassEntry], format_colors: dict[int, Color] | None = None) -> Classes:

@@ -12,12 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.classes import IGNORE, MAX_CLASSES, Color
+from pyramidseg.base.config import Transparent
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.result_cache import digest, file_state, user_cache
-from pyramidseg.data.color_masks import packed, read_colors
-from pyramidseg.data.index_masks import NODATA_VALUE, PLAIN_INDICES, IndexValues, has_nodata, is_grey, read_mask_values
+from pyramidseg.data.color_masks import HIDDEN, read_colors
+from pyramidseg.data.index_masks import (
+    NODATA_VALUE,
+    PLAIN_INDICES,
+    IndexValues,
+    has_nodata,
+    is_grey,
+    read_mask_values,
+    visible_colors,
+)
 from pyramidseg.formats.dataset_format import ParsedDataset
 from pyramidseg.images.open_image import open_image
 from pyramidseg.images.palette import is_reordered, matches_class_colors, palette_colors
@@ -86,7 +95,7 @@ def count_mask_values(masks: Sequence[Path], *, how: IndexValues = PLAIN_INDICES
     )
 
 
-def count_mask_colors(masks: Sequence[Path]) -> ValueCounts:
+def count_mask_colors(masks: Sequence[Path], *, transparent: Transparent | None) -> ValueCounts:
     """Count the packed colours in masks; stops early at more colours than there can be classes.
 
     Raises:
@@ -94,8 +103,8 @@ def count_mask_colors(masks: Sequence[Path]) -> ValueCounts:
     """
 
     def count(mask: Path) -> dict[int, int]:
-        colors, counts = np.unique(packed(read_colors(mask, lossy=True)), return_counts=True)
-        return dict(zip(colors.tolist(), counts.tolist(), strict=True))
+        colors, counts = np.unique(read_colors(mask, lossy=True, transparent=transparent), return_counts=True)
+        return {color: count for color, count in zip(colors.tolist(), counts.tolist(), strict=True) if color != HIDDEN}
 
     return _count(masks, count, task="counting the colours in the masks", max_values=MAX_CLASSES)
 
@@ -255,7 +264,7 @@ def _content(mask: Path, *, how: IndexValues) -> _MaskContent | None:
     try:
         with open_image(mask) as file:
             if file.image.mode in ("RGB", "RGBA") and file.bits == 8:
-                colors = file.pixels().astype(np.uint8, copy=False)[..., :3]
+                colors = visible_colors(file, how.transparent or "background")[0]
                 if not is_grey(colors):
                     return _MaskContent(mask, colored=True)
                 return _MaskContent(mask, is_rgb=True, values=_distinct(colors[..., 0]))

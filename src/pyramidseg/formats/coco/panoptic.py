@@ -154,8 +154,9 @@ class PanopticMasks:
                 number, names = _segment(segment, found, record)
                 value_of[number] = self.values[names.crowds if segment.get("iscrowd") else names.objects]
         defects.raise_if_any()
-        red, green, blue = np.moveaxis(read_colors(record.mask).astype(np.uint32), -1, 0)
-        return _look_up(red + 256 * green + 65536 * blue, value_of, found.slices.path, record.mask)
+        colors = read_colors(record.mask)
+        numbers = (colors >> 16) | (colors & 0xFF00) | (colors & 0xFF) << 16  # red + 256 green + 65536 blue
+        return _look_up(numbers.astype(np.uint32), value_of, found.slices.path, record.mask)
 
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""
