@@ -65,8 +65,8 @@ def test_overwriting_never_deletes_what_a_run_does_not_write(tmp_path: Path, nam
     other = tmp_path / "run" / name
     other.parent.mkdir(parents=True, exist_ok=True)
     other.write_text("precious")
-    run, config = open_run(tmp_path / "run", Config(), resume=False, overwrite=True)
-    begin_run(run, config, {}, resume=False, overwrite=True)
+    with pytest.raises(OutputError, match=rf"contains {name}, which training does not write; move this elsewhere"):
+        open_run(tmp_path / "run", Config(), resume=False, overwrite=True)
     assert other.read_text() == "precious"
 
 
@@ -101,7 +101,8 @@ def test_an_out_that_contains_an_input_is_refused(tmp_path: Path, monkeypatch: p
         with pytest.raises(OutputError, match=r"--out .*: contains .*, which this run reads"):
             open_run(out, Config(), resume=False, overwrite=True, inputs=[tmp_path / place])
     elsewhere = [tmp_path.parent / "other", "imagenet", "none", tmp_path.parent]
-    open_run(tmp_path, Config(), resume=False, overwrite=True, inputs=elsewhere)
+    with pytest.raises(OutputError, match=r"contains .*, which training does not write"):
+        open_run(tmp_path, Config(), resume=False, overwrite=True, inputs=elsewhere)
 
 
 def test_a_run_that_was_killed_while_it_was_overwritten_can_be_overwritten(

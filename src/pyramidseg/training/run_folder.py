@@ -13,7 +13,7 @@ from pyramidseg.base.files import explained_writes, remove_leftovers, write_text
 from pyramidseg.base.output_lock import is_lock
 from pyramidseg.base.overrides import given_settings, load_config
 from pyramidseg.base.safe_paths import is_valid_name
-from pyramidseg.base.text import csv_text
+from pyramidseg.base.text import csv_text, first_few
 from pyramidseg.training.optim import choose_optimizer
 
 WRITTEN_BY_RUNS = (
@@ -104,7 +104,8 @@ def open_run(
         inputs: files and folders that the run reads, which must not be inside RUN.
 
     Raises:
-        OutputError: RUN exists and neither `resume` nor `overwrite` is set, it is not a run, or it contains an input.
+        OutputError: RUN exists and neither `resume` nor `overwrite` is set, it is not a run, it contains an
+            input, or files that no run writes.
         ConfigError: both are set, or a given setting differs from the resumed run's.
     """
     if resume and overwrite:
@@ -147,6 +148,18 @@ def _refuse_occupied(run: RunFolder, *, overwrite: bool) -> None:
     """Refuse a folder that has more in it than a run which may be overwritten."""
     if is_occupied(run.path) and not (overwrite and run.is_run()):
         raise OutputError(f"{run.path}: exists already{_ways_on(run)}")
+    if foreign := _foreign_files(run):
+        raise OutputError(
+            f"{run.path}: contains {first_few(foreign)}, which training does not write; move this elsewhere, or choose "
+            "another --out"
+        )
+
+
+def _foreign_files(run: RunFolder) -> list[str]:
+    """Files and links in RUN that a run does not write, relative to it."""
+    own = {path for pattern in ("config.yaml", *WRITTEN_BY_RUNS) for path in run.path.glob(pattern)}
+    files = (path for path in run.path.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(path.relative_to(run.path).as_posix() for path in files if path not in own and not is_lock(path))
 
 
 def _delete_files(run: RunFolder) -> None:
