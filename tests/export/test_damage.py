@@ -254,6 +254,9 @@ CODE = "__import__('pathlib').Path('code-ran').touch()"
         "s0.free_symbols",
         "Add(" * 5000 + "1" + ")" * 5000,
         "1 +",
+        "Pow(Integer(9), Pow(Integer(9), Integer(9)))",
+        "Pow(Symbol('s0'), Integer(1000000))",
+        "hankel1(s0)",
     ],
 )
 def test_code_in_a_size_is_not_evaluated(exported, tmp_path, monkeypatch, size):

@@ -2,31 +2,31 @@
 
 `torch.export.load` evaluates texts of the file: symbolic sizes with `sympy.sympify`, guards with `exec`, and names of
 operations with `getattr` from the module `torch`, from which `torch.os.system` can be reached. All of it would run code
-of whoever wrote the file. Here each such text must consist of the tokens of our own exports: symbols, integers and a
-few functions in sizes; sizes of the input and integers in guards; ATen operations and integer arithmetic as operations.
+of whoever wrote the file. Here each such text must follow the grammar of our own exports: symbols, integers and a few
+functions in sizes; sizes of the input and integers in guards; ATen operations and integer arithmetic as operations.
 """
 
+import ast
 import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
-OPERATION = re.compile(
-    r"torch\.ops\.aten\.(?!from_file)\w+(\.\w+)?|torch\.sym_(max|min|not|sum|sqrt|float|int|ite)"
-    r"|_operator\.(add|and_|eq|floordiv|ge|getitem|gt|le|lt|mod|mul|ne|neg|or_|pow|sub)"
+OPERATION = re.compile(r"torch\.ops\.aten\.(?!from_file)\w+(\.\w+)?|torch\.sym_(max|min|not|sum|sqrt|float|int|ite)")
+ARITHMETIC = frozenset(
+    ["add", "and_", "eq", "floordiv", "ge", "getitem", "gt", "le", "lt", "mod", "mul", "ne", "neg", "or_", "pow", "sub"]
 )
-SIZE_TOKEN = re.compile(
-    r"\b(Integer|Add|Mul|Max|Min|Pow|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|ModularIndexing|Eq|Ne|Lt|Le|Gt|Ge|And|Or|Not"
-    r"|Equality|Unequality|StrictLessThan|LessThan|StrictGreaterThan|GreaterThan)\("
-    r"|\bSymbol\('[a-z]+\d+'|\b(positive|integer|nonnegative)=True\b|\b[a-z]+\d+\b|\b(True|False|\d+)\b|[-(),\s]"
-)
-"""Symbols, integers and functions of them."""
+"""Functions of the module `operator` that graphs may call."""
 
-GUARD_TOKEN = re.compile(
-    r"\bL\['images'\]\.size\(\)\[\d+\]|\b(and|or|not|max|min|True|False|\d+)\b|//|[<>!=]=|[*<>](?![*<>])|[-+%(),\s]"
+SIZE_FUNCTIONS = frozenset(
+    [
+        *("Integer", "Add", "Mul", "Max", "Min", "Mod", "PythonMod", "FloorDiv", "CleanDiv", "CeilDiv"),
+        *("Eq", "Ne", "Lt", "Le", "Gt", "Ge", "Equality", "Unequality", "StrictLessThan", "LessThan"),
+        *("StrictGreaterThan", "GreaterThan", "And", "Or", "Not", "ModularIndexing"),
+    ]
 )
-"""Sizes of the input `images`, integers, their comparisons and arithmetic, without powers."""
-
+SYMBOL = re.compile(r"[a-z]+\d+")
+ASSUMPTIONS = frozenset({"positive", "integer", "nonnegative"})
 CONTAINERS = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict"})
 """Types of the containers of a program's inputs and outputs; others may import modules by name."""
 
@@ -48,12 +48,11 @@ def check_program(content: bytes) -> None:
         program = json.loads(content)
         for key, value in _items(program):
             if key == "expr_str":
-                _check_tokens(value, SIZE_TOKEN, "size")
+                _check_size(value)
             elif key == "guards_code":
-                for guard in value if isinstance(value, list) else [value]:
-                    _check_tokens(guard, GUARD_TOKEN, "guard")
-            elif key in ("target", "as_operator") and value is not None and not OPERATION.fullmatch(str(value)):
-                raise ForbiddenText(f"the operation {str(value)[:80]!r}")
+                _check_guards(value)
+            elif key in ("target", "as_operator"):
+                _check_operation(value)
             elif key in ("in_spec", "out_spec") and value is not None:
                 _check_containers(value)
     except RecursionError:
@@ -72,10 +71,83 @@ def _items(value: Any) -> Iterator[tuple[str, Any]]:
             stack.extend(found)
 
 
-def _check_tokens(text: object, token: re.Pattern[str], what: str) -> None:
-    """Refuse a text that does not consist of tokens: it can then name nothing else, whatever it means."""
-    if not isinstance(text, str) or len(text) > MAX_CHARACTERS or token.sub("", text):
-        raise ForbiddenText(f"the {what} {str(text)[:80]!r}")
+def _check_operation(name: object) -> None:
+    if name is None:
+        return
+    module, _, function = str(name).partition(".")
+    if OPERATION.fullmatch(str(name)) or (module == "_operator" and function in ARITHMETIC):
+        return
+    raise ForbiddenText(f"the operation {str(name)[:80]!r}")
+
+
+def _check_size(text: object) -> None:
+    if not _is_size(_parsed(text)):
+        raise ForbiddenText(f"the size {str(text)[:80]!r}")
+
+
+def _is_size(node: ast.expr) -> bool:
+    """Whether an expression consists of symbols, integers and `SIZE_FUNCTIONS`."""
+    match node:
+        case ast.Constant(value=bool() | int()):
+            return True
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return _is_size(operand)
+        case ast.Name(id=name):
+            return SYMBOL.fullmatch(name) is not None
+        case ast.Call(func=ast.Name(id="Symbol"), args=[ast.Constant(value=str(name))], keywords=keywords):
+            assumed = all(
+                keyword.arg in ASSUMPTIONS and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
+                for keyword in keywords
+            )
+            return assumed and SYMBOL.fullmatch(name) is not None
+        case ast.Call(func=ast.Name(id="Pow"), args=[base, exponent], keywords=[]):
+            digits = ast.unparse(exponent).removeprefix("Integer(").removesuffix(")").removeprefix("-")
+            return digits in ("1", "2", "3", "4") and _is_size(base)  # others take for ever to evaluate
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+            return name in SIZE_FUNCTIONS and all(map(_is_size, arguments))
+        case _:
+            return False
+
+
+def _check_guards(guards: object) -> None:
+    if not isinstance(guards, list):
+        raise ForbiddenText(f"guards that are not a list: {str(guards)[:80]!r}")
+    for guard in guards:
+        if not _is_guard(_parsed(guard)):
+            raise ForbiddenText(f"the guard {str(guard)[:80]!r}")
+
+
+def _is_guard(node: ast.expr) -> bool:
+    """Whether an expression compares integers and sizes of the input `images`."""
+    match node:
+        case ast.Constant(value=bool() | int()):
+            return True
+        case ast.BoolOp(values=values):
+            return all(map(_is_guard, values))
+        case ast.Compare(left=left, ops=operators, comparators=others):
+            plain = all(
+                isinstance(each, ast.Eq | ast.NotEq | ast.Lt | ast.LtE | ast.Gt | ast.GtE) for each in operators
+            )
+            return plain and all(map(_is_guard, (left, *others)))
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult() | ast.FloorDiv() | ast.Mod(), right=right):
+            return _is_guard(left) and _is_guard(right)
+        case ast.UnaryOp(op=ast.USub() | ast.Not(), operand=operand):
+            return _is_guard(operand)
+        case ast.Call(func=ast.Name(id="max" | "min"), args=arguments, keywords=[]):
+            return all(map(_is_guard, arguments))
+        case ast.Subscript(
+            value=ast.Call(
+                func=ast.Attribute(
+                    value=ast.Subscript(value=ast.Name(id="L"), slice=ast.Constant(value="images")), attr="size"
+                ),
+                args=[],
+                keywords=[],
+            ),
+            slice=ast.Constant(value=int()),
+        ):
+            return True
+        case _:
+            return False
 
 
 def _check_containers(spec: object) -> None:
@@ -83,3 +155,12 @@ def _check_containers(spec: object) -> None:
     types = {value for key, value in _items(json.loads(str(spec))) if key == "type"}
     if not types <= CONTAINERS:
         raise ForbiddenText(f"containers of type {', '.join(sorted(map(str, types - CONTAINERS)))[:80]}")
+
+
+def _parsed(text: object) -> ast.expr:
+    if not isinstance(text, str) or len(text) > MAX_CHARACTERS:
+        raise ForbiddenText(f"the expression {str(text)[:80]!r}")
+    try:
+        return ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, MemoryError):
+        raise ForbiddenText(f"the expression {text[:80]!r}") from None
