@@ -22,7 +22,7 @@ def frozen_parts(model: Segmenter, config: OptimConfig, *, epoch: int) -> int:
     if config.freeze_stages > parts:
         raise ConfigError(
             f"optim.freeze_stages={config.freeze_stages}: {model.encoder.name} has {parts} parts (its stem, and one "
-            f"stage for each of the strides {list(model.encoder.strides)})"
+            f"stage for each of the strides {list(model.encoder.strides)}); choose 0 to {parts}"
         )
     if config.unfreeze_epoch and epoch >= config.unfreeze_epoch:
         return 0
