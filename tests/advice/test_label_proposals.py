@@ -76,11 +76,11 @@ PROPOSALS = {
     "0 and 255, background second": (stated(rows(0, 255), "classes: {crack: 1, bg: 0}\n"), [{"crack": 24, "bg": 24}]),
     "stray values": (
         drawn(square(255, 3, 7)),
-        [{"background": 2 * 2698, "foreground": 1800, "ignored": 4}],
+        [{"background": 2 * 2698, "foreground": 1800, "ignored": 4}, {"background": 5400, "foreground": 1800}],
     ),
     "stray values and one that is ignored": (
         stated(drawn(square(255, 3, 7)), "ignore: [3]\n"),
-        [{"background": 2 * 2698, "foreground": 1800, "ignored": 4}],
+        [{"background": 2 * 2698, "foreground": 1800, "ignored": 4}, {"background": 5400, "foreground": 1800}],
     ),
     "values with a gap": (
         rows(0, 1, 2, 7),

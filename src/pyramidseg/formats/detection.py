@@ -16,8 +16,7 @@ from pyramidseg.base.json_stream import members
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, PartialMatch, SplitNames
 from pyramidseg.formats.json_kind import json_kind
-from pyramidseg.formats.mixed_folder import LOSSY_EXTENSIONS
-from pyramidseg.formats.pairing import Side, pair_by_suffix
+from pyramidseg.formats.pairing import LOSSY_EXTENSIONS, Side, pair_by_suffix
 from pyramidseg.formats.paths import content, subfolders
 from pyramidseg.formats.regions import export_files
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousDatasetError

@@ -15,7 +15,7 @@ from pyramidseg.data.index_masks import describe_ranges
 from pyramidseg.formats.dataset_yaml import ClassEntry
 from pyramidseg.formats.label_mapping import OTHER
 from pyramidseg.formats.mask_sampling import ValueCounts
-from pyramidseg.formats.mixed_folder import LOSSY_EXTENSIONS
+from pyramidseg.formats.pairing import LOSSY_EXTENSIONS
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousDatasetError
 
 BLURRED_VALUES = 16
@@ -61,17 +61,19 @@ class Interpretation:
     strays: tuple[int, ...] = ()
 
     def apply(self, config: LabelConfig) -> LabelConfig:
-        """The settings, added to those that were stated."""
-        ignored = (*config.ignore, *self.settings.get("ignore", ()))
+        """The settings, added to those that were stated; with a threshold, ignored values would have no effect."""
+        ignored = () if "threshold" in self.settings else (*config.ignore, *self.settings.get("ignore", ()))
         return config.model_copy(update={**self.settings, "ignore": tuple(dict.fromkeys(ignored))})
 
     def alternative(self, stated: LabelConfig) -> Alternative:
         """The content of a dataset file, given the settings that were stated."""
         ignored = list(dict.fromkeys((*self.apply(stated).ignore, *self.strays)))
-        settings = {**self.settings, **({"ignore": ignored} if ignored else {})}
+        settings = {**self.settings, **({"ignore": ignored} if ignored or stated.ignore else {})}
         if self.classes and not self.strays:
             entries = [entry.model_dump(exclude_defaults=True, mode="json", by_alias=True) for entry in self.classes]
             return Alternative(self.meaning, {"classes": entries, **settings})
+        if settings.get("ignore") == []:  # flags would add to the ignored values of the file
+            return Alternative(self.meaning, settings)
         flags = " ".join(f"data.{key}={_as_flag(value)}" for key, value in settings.items())
         return Alternative(f"{self.meaning} ({flags})", settings)
 
