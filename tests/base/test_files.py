@@ -1,5 +1,6 @@
 """Files that are whole or absent, with the permissions that the user gives."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,20 @@ def test_only_leftovers_of_one_file_are_deleted_where_others_may_be_written(tmp_
         (tmp_path / name).mkdir()
     remove_leftovers(tmp_path, name="best.onnx")
     assert [path.name for path in tmp_path.iterdir()] == [".other.onnx.0123abcd.part"]
+
+
+def test_nothing_is_left_where_a_folder_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`rmtree` needs a file descriptor, and gives up where a process has no more of them."""
+    monkeypatch.setattr(files.shutil, "rmtree", lambda folder, ignore_errors: None)
+    write_text(tmp_path / "file", "text")
+    with pytest.raises(OutputError, match="disk is full"):
+        write_atomically(tmp_path / "full", fill_the_disk)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def fill_the_disk(part: Path) -> None:
+    part.write_text("half")
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "x" * 240 + ".png"], ids=["255", "accents", "png"])

@@ -133,7 +133,10 @@ def test_a_killed_conversion_continues(to: str, source: Path, tmp_path: Path, mo
     with pytest.raises(Killed):
         convert_dataset(source, to=to, out=tmp_path / "out")
     monkeypatch.undo()
+    for folder in [path for path in (tmp_path / "out").rglob("*") if path.is_dir()]:
+        (folder / ".b.png.0123abcd.part").mkdir()  # as SIGKILL leaves it
     assert convert_dataset(source, to=to, out=tmp_path / "out").before == 2
+    assert not list((tmp_path / "out").rglob("*.part"))
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
 
 

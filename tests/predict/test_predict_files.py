@@ -1,4 +1,5 @@
 import json
+import os
 import threading
 import weakref
 from pathlib import Path
@@ -81,6 +82,38 @@ def test_an_unreadable_image_is_recorded_and_the_others_are_done(predictor, imag
     assert files_in(tmp_path / "out") == ["a.png", "deep/b.png", "predictions.json"]
     entries = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
     assert [set(entry) for entry in entries if "error" in entry] == [{"image", "error"}]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems refuse longer paths")
+@pytest.mark.parametrize(
+    ("stem", "save", "too_long"),
+    [
+        ("x" * 243, ["overlay"], None),
+        ("x" * 244, ["overlay"], "overlay"),
+        ("x" * 251, ["overlay"], "overlay"),
+        ("x" * 251, [], None),
+        ("é" * 125, ["color", "overlay"], "color"),
+        ("x" * 246, ["overlay", "color"], "overlay"),
+    ],
+)
+def test_an_image_whose_outputs_would_have_too_long_names_is_an_entry(
+    predictor, images, tmp_path, stem, save, too_long
+):
+    image = save_image(images / f"{stem}.png", value=9)
+    for _ in range(2):  # the second call finds the others done
+        summary = predict_files(predictor, [images], tmp_path / "out", save=save)
+        assert summary.images == 3
+        assert [entry["image"] for entry in summary.failed] == ([str(image)] if too_long else [])
+        ends = {"mask": ".png", "overlay": "_overlay.png", "color": "_color.png"}
+        stems = ["a", "deep/b"] if too_long else ["a", "deep/b", stem]
+        expected = [f"{name}{ends[output]}" for name in stems for output in ("mask", *save)]
+        assert files_in(tmp_path / "out") == sorted([*expected, "predictions.json"])
+        for entry in summary.failed:
+            assert f"no name as long as that of its {too_long}; rename the image" in entry["error"]
+    if too_long:
+        image.rename(images / "short.png")
+        assert predict_files(predictor, [images], tmp_path / "out", save=save).failed == []
+        assert (tmp_path / "out" / "short_overlay.png").is_file()
 
 
 def test_two_images_with_one_output_are_refused_before_anything_is_computed(predictor, images, tmp_path):

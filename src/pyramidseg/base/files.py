@@ -34,7 +34,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     with explained_writes(path):
         make_folder(path.parent)
         with temporary_folder(path) as folder:
-            part = folder / "content.part"
+            part = folder / _CONTENT
             part.touch()  # unlike a file of tempfile's, it gets the permissions of the user's umask
             mode = stat.S_IMODE(part.stat().st_mode)
             write(part)
@@ -62,6 +62,10 @@ def temporary_folder(path: Path) -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # rmtree needs a descriptor
+            for name in (_CONTENT, _HOLD):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def remove_leftovers(folder: Path, *, name: str = "*") -> None:
@@ -177,6 +181,8 @@ def explain_write_failure(error: Exception) -> str | None:
 
 
 _PART = re.compile(r"\..*\.[0-9a-f]{8}\.part", re.DOTALL)
+
+_CONTENT = "content.part"
 
 _HOLD = "held"
 """A file that is locked as long as the temporary folder around it is in use."""

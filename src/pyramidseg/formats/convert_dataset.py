@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, OutputError, nearest
-from pyramidseg.base.files import explained_writes, make_folder, write_atomically, write_bytes
+from pyramidseg.base.files import explained_writes, make_folder, remove_leftovers, write_atomically, write_bytes
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import track
 from pyramidseg.base.output_lock import LOCK, locks_out
@@ -79,6 +79,8 @@ def convert_dataset(
         raise ConfigError(f"--to {to}: cannot be written; {nearest(to, WRITERS)}")
     folder, writer = Path(out), WRITERS[to]
     _refuse_other_content(folder)
+    for parent, _, _ in os.walk(folder):
+        remove_leftovers(Path(parent))
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset, data or DataConfig())
     for note in opened.notes:
         logger.info(note)

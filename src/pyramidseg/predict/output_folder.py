@@ -1,5 +1,6 @@
 """The folder of a prediction's outputs: on this machine, or behind a URL."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +56,14 @@ class OutputFolder:
         except OSError:
             return None
         return state.st_size, str(state.st_mtime_ns)
+
+    def is_too_long(self, output: str) -> bool:
+        """Whether the file system refuses the name of an output for its length."""
+        try:
+            os.lstat(self.folder / output)
+        except OSError as error:
+            return error.errno == errno.ENAMETOOLONG
+        return False
 
     def local_copy(self, output: str) -> Path:
         """The file, or a copy that lives until the next one."""

@@ -193,16 +193,19 @@ def _write(
     """Write the outputs of one image, and delete its copy if it is behind a URL."""
     path, location = result.source, job.source.location
     assert isinstance(path, Path)
+    outputs = {name: _output_name(job.source, name) for name in names}
+    files: dict[str, FileState] = {}
     if result.error is not None:
         error = not_fetched.pop(path, "") or str(result.error).replace(str(path), location)
         entry: Entry = {"image": location, "error": error}
-        files: dict[str, FileState] = {}
+    elif (name := next((name for name in names if folder.is_too_long(outputs[name])), None)) is not None:
+        error = f"{location}: the file system takes no name as long as that of its {name}; rename the image"
+        entry = {"image": location, "error": error}
     else:
         segmentation, image = result.segmentation, result.image
         assert segmentation is not None and image is not None
         if _needs("georeference", names):
             segmentation = replace(segmentation, georeference=read_georeference(path))
-        outputs = {name: _output_name(job.source, name) for name in names}
 
         def written(name: str) -> FileState:
             return folder.write(outputs[name], lambda path: WRITERS[name].write(path, segmentation, image))
