@@ -27,8 +27,9 @@ test-fast: $(READY)
 campaign: $(READY)
 	$(MAKE) --jobs 2 campaign-data campaign-models
 
-campaign-data: CAMPAIGNS := images labels
-campaign-models: CAMPAIGNS := bundles exports checkpoints payloads
+campaign-data: CAMPAIGNS := images labels shapes odd_names non_finite many_files two_processes
+campaign-models: CAMPAIGNS := bundles exports checkpoints payloads resources \
+	predict_kills train_kills convert_kills export_kills
 
 campaign-data campaign-models: $(READY)
 	PYTHONPATH=tests:. OMP_NUM_THREADS=1 $(BIN)/python -m campaigns --state runs/campaign \

@@ -30,7 +30,7 @@ SLOW = (
         "predict/test_clusters",
     ),
     *("training/test_multiband", "training/test_interrupt", "training/test_run_dataset", "training/test_freezing"),
-    *("predict/test_predict_kills", "model/test_packaged_weights", "model/test_feature_levels", "model/test_segmenter"),
+    *("model/test_packaged_weights", "model/test_feature_levels", "model/test_segmenter"),
     *("model/test_pyramid_picture", "base/test_portability", "base/test_output_lock", "base/test_json_stream"),
     *("campaigns/", "inspection/test_campaign", "compatibility/", "formats/test_coco", "formats/test_roboflow"),
     *("images/test_tiff", "annotations/test_polygons"),

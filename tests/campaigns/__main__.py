@@ -15,14 +15,36 @@ from pathlib import Path
 
 from campaigns.bad_files import bundles, checkpoints, exports, images, labels
 from campaigns.harness import preload
+from campaigns.kills import convert_kills, export_kills, predict_kills, train_kills
+from campaigns.many_files import many_files
+from campaigns.non_finite import non_finite
+from campaigns.odd_names import odd_names
 from campaigns.payloads import payloads
+from campaigns.resources import resources
+from campaigns.shapes import shapes
+from campaigns.two_processes import two_processes
 
-CAMPAIGNS = {"images": images, "labels": labels, "bundles": bundles, "exports": exports} | {
-    "checkpoints": checkpoints,
-    "payloads": payloads,
+FULL = {
+    images: 20_000,
+    labels: 5_000,
+    bundles: 5_000,
+    exports: 2_500,
+    checkpoints: 2_500,
+    payloads: 1_000,
+    predict_kills: 400,
+    train_kills: 300,
+    export_kills: 100,
+    convert_kills: 200,
+    non_finite: 1_000,
+    shapes: 2_000,
+    resources: 1_000,
+    two_processes: 500,
+    odd_names: 2_000,
+    many_files: 40_000,
 }
-FULL = {"images": 20_000, "labels": 5_000, "bundles": 5_000, "exports": 2_500, "checkpoints": 2_500, "payloads": 1_000}
 """Cases of the full campaign."""
+
+CAMPAIGNS = {campaign.__name__: campaign for campaign in FULL}
 
 
 def main() -> int:
@@ -52,7 +74,7 @@ def run_campaign(name: str, shared: Path, arguments: argparse.Namespace, *, unti
     cases, failed = sum(entry["cases"] for entry in done), sum(len(entry["failures"]) for entry in done)
     number, run = max([entry["trial"] + 1 for entry in done], default=arguments.first), 0
     trial = CAMPAIGNS[name](shared)
-    while time.monotonic() < until and (run < arguments.trials if arguments.trials else cases < FULL[name]):
+    while time.monotonic() < until and (run < arguments.trials if arguments.trials else cases < FULL[CAMPAIGNS[name]]):
         with tempfile.TemporaryDirectory(dir=shared) as folder:
             work = Path(folder) / "trial"
             work.mkdir()

@@ -4,13 +4,14 @@ import io
 import json
 import random
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from campaigns.harness import Trial, contents, leftovers, mutated, pyramidseg
-from campaigns.predict_kills import make_model
+from campaigns.harness import Running, Trial, content_of, leftovers, mutated, pyramidseg
+from campaigns.made_inputs import TRAINING, make_model, make_scenes
 from formats.test_contract import EXAMPLES
 
 IMAGES = (
@@ -25,9 +26,6 @@ IMAGES = (
     ("webp", "RGB", {"lossless": True}),
 )
 """Suffix, mode and options of the pictures that are mutated."""
-
-TINY = ("model.pyramid_channels=8", "model.segmentation_channels=8", "data.crop=64", "data.workers=0")
-TRAINING = ("--encoder", "test_resnet", "--encoder-weights", "none", "--batch-size", "2", "--device", "cpu", *TINY)
 
 
 def images(shared: Path) -> Trial:
@@ -177,39 +175,38 @@ def _model_in(folder: Path) -> Path:
 
 def checkpoints(shared: Path) -> Trial:
     """`train --resume` with a mutated checkpoint: status 2, or the model of the run that was not disturbed."""
-    from pyramidseg.demo.scenes import write_scenes
-
-    write_scenes(shared / "scenes", train=4, val=2, height=72, width=96)
-    data, run = shared / "scenes", shared / "run"
+    data, run = make_scenes(shared / "scenes"), shared / "run"
     resumed = ("--epochs", "2", *TRAINING)
-    whole = pyramidseg("train", data, "--out", shared / "whole", "--epochs", 2, *TRAINING, folder=shared)
+    whole = pyramidseg("train", data, "--out", shared / "whole", *resumed, folder=shared)
     assert whole.status == 0, whole.stderr
-    wanted = (shared / "whole" / "last.safetensors").read_bytes()
-    for tenth in range(1, 40):
-        shutil.rmtree(run, ignore_errors=True)
-        command = ("train", data, "--out", run, "--epochs", 2, *TRAINING)
-        outcome = pyramidseg(*command, folder=shared, kill_after=whole.seconds * tenth / 40)
-        if outcome.status != 0 and _checkpoint(run):
-            break
-    assert _checkpoint(run), "no checkpoint was written before the end"
+    wanted = content_of(shared / "whole" / "last.safetensors")
+    interrupted(data, run)
     shutil.copytree(run, shared / "control")
     outcome = pyramidseg("train", data, "--out", "control", "--resume", *resumed, folder=shared)
     assert outcome.status == 0, outcome.stderr
-    assert contents(shared / "control")["last.safetensors"] == wanted
+    assert content_of(shared / "control" / "last.safetensors") == wanted
 
     def trial(rng: random.Random, folder: Path) -> list[str | None]:
         shutil.copytree(run, folder / "run")
-        file = _checkpoint(folder / "run")
+        file = checkpoint_of(folder / "run")
         assert file is not None
         file.write_bytes(mutated(file.read_bytes(), rng))
         outcome = pyramidseg("train", data, "--out", folder / "run", "--resume", *resumed, folder=folder)
         failure = outcome.failure(allowed=(0, 2)) or leftovers(folder)
-        if failure is None and outcome.status == 0 and contents(folder / "run")["last.safetensors"] != wanted:
+        if failure is None and outcome.status == 0 and content_of(folder / "run" / "last.safetensors") != wanted:
             failure = "another model, without a message"
         return [failure]
 
     return trial
 
 
-def _checkpoint(run: Path) -> Path | None:
+def interrupted(data: Path, run: Path) -> None:
+    """A run of two epochs that was killed when it had its first checkpoint."""
+    running = Running("train", data, "--out", run, "--epochs", 2, *TRAINING, folder=data.parent)
+    outcome = running.ended(until=lambda: checkpoint_of(run) is not None)
+    assert outcome.status == -signal.SIGKILL and checkpoint_of(run), "it ended before it could be killed"
+
+
+def checkpoint_of(run: Path) -> Path | None:
+    """A checkpoint of a run."""
     return next(iter(sorted(run.glob("checkpoint/step-*.safetensors"))), None)

@@ -3,7 +3,10 @@
 Everything is imported once, in the process that forks: a trial takes the time of its work.
 """
 
+import ctypes
+import faulthandler
 import gc
+import json
 import os
 import random
 import resource
@@ -14,11 +17,14 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PROMISED = (0, 2, 3)
 """Done, input wrong, done with findings."""
 
 SECONDS = 60.0
+
+NOBODY = 65534
 
 Trial = Callable[[random.Random, Path], "list[str | None]"]
 """A trial does a few cases in an empty folder of its own; it returns the failure of each, None where all is well."""
@@ -48,9 +54,12 @@ class Outcome:
         if "Traceback (most recent call last)" in self.stderr:
             return f"traceback: {self.stderr.strip().splitlines()[-1][:300]}"
         if self.status not in allowed:
-            return f"status {self.status} instead of {allowed}: {self.stderr.strip()[-300:]}"
+            return f"status {self.status} instead of {allowed}: {self.stderr.strip()[-600:]}"
         if "\x1b" in self.stdout + self.stderr:
             return "a terminal escape was printed"
+        errors = [line for line in self.stderr.splitlines() if line.startswith("error: ")]
+        if self.status == 2 and len(errors) != 1:
+            return f"{len(errors)} lines instead of one that says why: {self.stderr.strip()[-300:]}"
         return None
 
 
@@ -74,8 +83,7 @@ def pyramidseg(
     folder: Path,
     seconds: float = SECONDS,
     kill_after: float | None = None,
-    limits: Mapping[int, int] | None = None,
-    environment: Mapping[str, str] | None = None,
+    **options: Any,
 ) -> Outcome:
     """Run `pyramidseg ARGUMENTS` in a fork.
 
@@ -83,19 +91,29 @@ def pyramidseg(
         folder: the working folder; two files with the output are written next to it.
         seconds: after these the process and its workers are killed.
         kill_after: kill them after these seconds instead, as an accident would.
-        limits: soft limits by constant of `resource`, such as `RLIMIT_FSIZE`.
-        environment: what is added to the environment.
+        options: limits of `start`.
     """
-    outputs = [folder.with_name(f"{folder.name}.{name}") for name in ("stdout", "stderr")]
-    started = time.monotonic()
-    process = start(*arguments, folder=folder, outputs=outputs, limits=limits, environment=environment)
-    status, usage = wait(process, seconds=seconds if kill_after is None else kill_after)
-    return Outcome(
-        status,
-        time.monotonic() - started,
-        usage.ru_maxrss / 1024,
-        *(output.read_text(encoding="utf-8", errors="replace") for output in outputs),
-    )
+    running = Running(*arguments, folder=folder, **options)
+    return running.ended(seconds=seconds if kill_after is None else kill_after)
+
+
+class Running:
+    """A command that has been started as by `start`; two of them can run at once.
+
+    Args:
+        name: distinguishes the files with the output of commands in one folder.
+    """
+
+    def __init__(self, *arguments: object, folder: Path, name: str = "", **options: Any) -> None:
+        self._outputs = [folder.with_name(f"{folder.name}{name}.{end}") for end in ("stdout", "stderr")]
+        self._started = time.monotonic()
+        self._process = start(*arguments, folder=folder, outputs=self._outputs, **options)
+
+    def ended(self, *, seconds: float = SECONDS, until: Callable[[], bool] | None = None) -> Outcome:
+        """Wait for its end, which comes after these seconds, or as soon as `until` holds."""
+        status, usage = wait(self._process, seconds=seconds, until=until)
+        texts = (output.read_text(encoding="utf-8", errors="replace") for output in self._outputs)
+        return Outcome(status, time.monotonic() - self._started, usage.ru_maxrss / 1024, *texts)
 
 
 def start(
@@ -104,11 +122,20 @@ def start(
     outputs: Sequence[Path] = (Path(os.devnull), Path(os.devnull)),
     limits: Mapping[int, int] | None = None,
     environment: Mapping[str, str] | None = None,
+    unprivileged: bool = False,
 ) -> int:
-    """Start `pyramidseg ARGUMENTS` in a fork and a session of its own; returns the process, which `wait` ends."""
+    """Start `pyramidseg ARGUMENTS` in a fork and a session of its own; returns the process, which `wait` ends.
+
+    Args:
+        limits: soft limits by constant of `resource`, such as `RLIMIT_FSIZE`.
+        environment: what is added to the environment; with `PYTHONUTF8` in it, a new interpreter is started, which
+            reads it, and takes seconds.
+        unprivileged: bound by permissions and limits, even if this is root.
+    """
     process = os.fork()
     if process == 0:
-        _command([str(argument) for argument in arguments], folder, outputs, limits or {}, environment or {})
+        words = [str(argument) for argument in arguments]
+        _command(words, folder, outputs, limits or {}, environment or {}, unprivileged=unprivileged)
     return process
 
 
@@ -141,20 +168,29 @@ def _command(
     outputs: Sequence[Path],
     limits: Mapping[int, int],
     environment: Mapping[str, str],
+    *,
+    unprivileged: bool,
 ) -> None:
     """What the fork does; it never returns."""
     status = 1
     try:
         os.setsid()
         os.chdir(folder)
-        os.environ.update(environment)
+        os.environ.update(environment, PYTHONDONTWRITEBYTECODE="1")
+        sys.dont_write_bytecode = True  # a limit on the size of files would truncate what later imports read
         for number, output in enumerate(outputs, 1):
             os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        encoding = os.environ.get("PYTHONIOENCODING", "utf-8")
+        sys.stdout = open(1, "w", encoding=encoding, closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding=encoding, errors="backslashreplace", closefd=False)  # noqa: SIM115
         for limit, value in limits.items():
             resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
+        if unprivileged and os.geteuid() == 0:
+            _drop_privileges()
+        faulthandler.enable()
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python does at its start
+        if "PYTHONUTF8" in environment:
+            os.execv(sys.executable, [sys.executable, "-m", "pyramidseg", *arguments])
         from pyramidseg.cli.main import main
 
         status = main(arguments)
@@ -168,9 +204,35 @@ def _command(
         os._exit(status)
 
 
+def _drop_privileges() -> None:
+    """Give up what root may do beyond the permissions of its files: its capabilities, and a count of processes."""
+    os.setreuid(NOBODY, 0)
+    version, empty = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    if ctypes.CDLL(None).capset(version, empty) != 0:
+        raise OSError("capset failed")
+
+
+def address_space(megabytes: float) -> dict[int, int]:
+    """A limit on memory: what this process has mapped, and these on top of it."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return {resource.RLIMIT_AS: pages * resource.getpagesize() + int(megabytes * 2**20)}
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """All files below a folder by relative name."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {path.relative_to(folder).as_posix(): content_of(path) for path in folder.rglob("*") if path.is_file()}
+
+
+def content_of(path: Path) -> bytes:
+    """Content of a file; the header of a safetensors file, which is written in any order, is sorted."""
+    content = path.read_bytes()
+    if path.suffix != ".safetensors" or len(content) < 8:
+        return content
+    end = 8 + int.from_bytes(content[:8], "little")
+    try:
+        return json.dumps(json.loads(content[8:end]), sort_keys=True).encode() + content[end:]
+    except ValueError:  # it is damaged
+        return content
 
 
 def leftovers(folder: Path) -> str | None:

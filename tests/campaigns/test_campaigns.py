@@ -9,7 +9,11 @@ import pytest
 
 from support import process_environment
 
-NAMES = ("images", "labels", "bundles", "checkpoints", "payloads")  # exports take half a minute to be made
+NAMES = (
+    *("images", "labels", "bundles", "checkpoints", "payloads", "predict_kills", "train_kills", "convert_kills"),
+    *("non_finite", "shapes", "resources", "two_processes", "odd_names", "many_files"),
+)
+"""All but exports and export_kills: exports take half a minute to be made."""
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "fork") or sys.platform == "darwin", reason="forks, and limits of Linux"
@@ -19,6 +23,7 @@ pytestmark = pytest.mark.skipif(
 def test_a_few_trials_of_each_campaign_have_no_failures() -> None:
     tests = Path(__file__).parents[1]
     environment = {**process_environment(), "PYTHONPATH": os.pathsep.join([*sys.path, str(tests), str(tests.parent)])}
+    environment["CAMPAIGN_FILES"] = "60"
     del environment["PYTHONWARNINGS"]  # decoders warn about damaged files
     command = [sys.executable, "-m", "campaigns", "--trials", "1", *NAMES]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
@@ -36,3 +41,18 @@ def test_the_harness_reports_tracebacks_hangs_and_other_statuses() -> None:
     assert Outcome(-9, 60, 1, "", "").failure() == "still running after 60 s"
     assert "status 3 instead of (0, 2)" in str(Outcome(3, 1, 1, "", "").failure(allowed=(0, 2)))
     assert Outcome(2, 1, 1, "", "error: \x1b[2J").failure() == "a terminal escape was printed"
+    assert Outcome(2, 1, 1, "", "error: a: no such file\n").failure() is None
+    assert "2 lines instead of one" in str(Outcome(2, 1, 1, "", "error: a\nerror: b\n").failure())
+
+
+def test_killed_runs_are_compared_by_the_tensors_and_not_by_the_order_in_the_header(tmp_path: Path) -> None:
+    from campaigns.harness import content_of
+
+    def write(name: str, header: str, tensor: bytes) -> bytes:
+        (tmp_path / name).write_bytes(len(header).to_bytes(8, "little") + header.encode() + tensor)
+        return content_of(tmp_path / name)
+
+    whole = write("a.safetensors", '{"a": 1, "b": 2}', b"12")
+    assert write("b.safetensors", '{"b": 2, "a": 1}', b"12") == whole
+    assert write("c.safetensors", '{"b": 2, "a": 1}', b"13") != whole
+    assert write("d.safetensors", '{"b": 2, "a": 3}', b"12") != whole

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from campaigns.predict_kills import make_images, make_model
+from campaigns.made_inputs import make_images, make_model
 from pyramidseg.cli.main import main
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from campaigns.predict_kills import make_images, make_model
+from campaigns.made_inputs import make_images, make_model
 
 DOCS = Path(__file__).parents[2] / "docs" / "clusters.md"
 
