@@ -138,7 +138,7 @@ def test_a_full_disk_leaves_complete_lines(tmp_path):
         "ledger = Ledger.open(Path(sys.argv[1]))\n"
         "for n in range(100): ledger.append({'key': f'{n:03}', 'fingerprint': '1'})"
     )
-    result = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-B", "-c", script, tmp_path], capture_output=True, text=True)
     assert "OutputError" in result.stderr and "cannot be written" in result.stderr
     (file,) = tmp_path.glob("*.jsonl")
     lines = file.read_bytes().splitlines(keepends=True)

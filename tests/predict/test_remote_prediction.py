@@ -1,19 +1,24 @@
 """Sources and outputs behind URLs, in fsspec's file system in memory; tests/clients/remote has an S3 server."""
 
 import json
+from pathlib import Path
 
 import fsspec
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import pyramidseg as ps
 from made_backends import Brightness
-from pyramidseg.base.errors import DataError, MissingExtra, OutputError
+from pyramidseg.base.errors import ConfigError, DataError, MissingExtra, OutputError, WeightsError
+from pyramidseg.base.overrides import load_config
 from pyramidseg.base.remote_files import fetch, is_url, list_remote, remote_info, upload
 from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.sources import find_images
 from pyramidseg.predict.summary_file import merge_predictions
+from pyramidseg.training.initial_weights import adopt_bundle_settings, build_model
 
 MEMORY = fsspec.filesystem("memory")
 
@@ -151,3 +156,47 @@ def test_files_are_uploaded_listed_and_fetched(bucket, tmp_path):
     assert remote_info(f"{bucket}/up/x.bin").size == 3
     assert remote_info(f"{bucket}/up/y.bin") is None
     assert fetch(f"{bucket}/up/x.bin", tmp_path / "y.bin").read_bytes() == b"123"
+
+
+BUNDLE = Path(__file__).parents[1] / "compatibility" / "files" / "trained.safetensors"
+
+
+@pytest.fixture
+def remote_bundle():
+    MEMORY.pipe("/models/m.safetensors", BUNDLE.read_bytes())
+    yield "memory://models/m.safetensors"
+    MEMORY.rm("/models", recursive=True)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_model_behind_a_url_is_copied_once_until_it_changes(remote_bundle, tmp_path, monkeypatch, cached):
+    monkeypatch.setenv("PYRAMIDSEG_CACHE", str(tmp_path / "cache") if cached else "off")
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    expected = Predictor(BUNDLE, device="cpu").predict(image).labels
+    copies = []
+    monkeypatch.setattr("pyramidseg.base.remote_files.fetch", lambda url, to: copies.append(url) or fetch(url, to))
+    for _ in range(2):
+        assert (Predictor(remote_bundle, device="cpu").predict(image).labels == expected).all()
+        assert ps.load_model(remote_bundle).classes == ps.load_model(BUNDLE).classes
+    assert copies == [remote_bundle]
+    MEMORY.pipe("/models/m.safetensors", b"damaged")
+    with pytest.raises(WeightsError, match=r"m\.safetensors"):
+        ps.load_model(remote_bundle)
+    assert len(copies) == 2
+    with pytest.raises(DataError, match=r"memory://models/absent\.safetensors: no such file"):
+        Predictor("memory://models/absent.safetensors")
+
+
+def test_training_starts_from_a_model_behind_a_url(remote_bundle, monkeypatch):
+    monkeypatch.setenv("PYRAMIDSEG_CACHE", "off")
+    config, note = adopt_bundle_settings(load_config(overrides={"model.weights": remote_bundle}))
+    assert "encoder=" in note
+    model, note = build_model(config, ps.load_model(BUNDLE).classes)
+    assert f"weights {remote_bundle}" in note
+    expected = ps.load_model(BUNDLE).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+
+
+def test_an_export_of_a_model_behind_a_url_needs_a_folder(remote_bundle):
+    with pytest.raises(ConfigError, match=r"a URL needs --out DIR"):
+        ps.export_model(remote_bundle, format="onnx")

@@ -52,6 +52,33 @@ def test_frozen_stages_keep_weights_and_statistics(model: Segmenter, frozen: int
     assert "classifier.weight" in changed
 
 
+@pytest.mark.parametrize("stages", [1, 2])
+def test_the_stem_is_frozen_where_the_finest_map_is_its_activation(stages: int) -> None:
+    """ResNet's map of stride 2 comes from `act1`, which has no weights: freezing it froze nothing."""
+    fine = Segmenter(
+        num_classes=3,
+        encoder="test_resnet",
+        encoder_weights="none",
+        finest_stride=2,
+        pyramid_channels=32,
+        segmentation_channels=32,
+    )
+    changed = changed_by_a_step(fine, OptimConfig(optimizer="adamw", lr=0.1, freeze_stages=stages))
+    stem = {name for name in fine.state_dict() if part(fine, name) == 0 and name.startswith("encoder.")}
+    assert {name.split(".")[2] for name in stem} == {"conv1", "bn1"}
+    assert not stem & changed
+    assert {part(fine, name) for name in changed if name.startswith("encoder.")} == {2, 3, 4, 5}
+
+
+def test_stages_that_hold_no_weights_are_refused() -> None:
+    """HRNet's layers are listed behind the fusion of the stage after them."""
+    model = Segmenter(num_classes=2, encoder="hrnet_w18_small", encoder_weights="none")
+    with pytest.raises(ConfigError, match=r"freeze_stages=1: freezes nothing, .* choose 3 or more"):
+        set_training_mode(model, OptimConfig(optimizer="adamw", freeze_stages=1), epoch=0)
+    set_training_mode(model, OptimConfig(optimizer="adamw", freeze_stages=3), epoch=0)
+    assert not all(parameter.requires_grad for parameter in model.encoder.parameters())
+
+
 def test_frozen_stages_drop_no_paths() -> None:
     name = "swin_tiny_patch4_window7_224"
     model = Segmenter(num_classes=2, encoder=name, encoder_weights="none")

@@ -1,6 +1,7 @@
 """`make_backend`: a model in the runtime that was named, or in the fastest one available."""
 
 import importlib.util
+import shlex
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -152,7 +153,7 @@ def _with_fallback(
 def _find_export(bundle: Path, backend: type[ExportedBackend]) -> Path:
     """The export of a bundle for a runtime that was named."""
     file = bundle.with_suffix(backend.suffix)
-    command = f"pyramidseg export {bundle} --format {backend.format}"
+    command = f"pyramidseg export {shlex.quote(str(bundle))} --format {backend.format}"
     if not file.is_file():
         raise ConfigError(f"backend={backend.name}: runs exported files, and {file} does not exist; run {command}")
     if (reason := _mismatch(file, bundle, backend)) is not None:

@@ -4,14 +4,21 @@ A remote file is copied into a local folder before it is read, and written local
 replace an object as a whole, so a killed process leaves no half-written one.
 """
 
+import logging
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyramidseg.base.errors import DataError, MissingExtra, OutputError, PyramidSegError, import_extra
+from pyramidseg.base.files import write_atomically
+from pyramidseg.base.result_cache import digest, user_cache
+
+logger = logging.getLogger(__name__)
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -51,6 +58,34 @@ def fetch(url: str, target: Path) -> Path:
         files, path = _open(url)
         files.get_file(path, str(target))
     return target
+
+
+def local_copy(file: str | Path) -> Path:
+    """A path as it is; for a URL, a copy in the user's cache folder, which is used as long as the file stays the same.
+
+    Without a cache folder the copy is kept until the process ends. Next to OpenVINO's `.xml`, its `.bin` is copied too.
+
+    Raises:
+        DataError: it does not exist or cannot be read.
+        MissingExtra: a package for its protocol is not installed.
+    """
+    if not is_url(file):
+        return Path(file)
+    url = str(file)
+    if (found := remote_info(url)) is None:
+        raise DataError(f"{url}: no such file")
+    home = user_cache().folder or Path(_temporary_folder().name)
+    copy = home / "files" / digest([url, found.size, found.stamp])[:32] / url_name(url).rpartition("/")[2]
+    if not copy.is_file():
+        for suffix in (".bin", ".xml") if copy.suffix == ".xml" else (copy.suffix,):
+            logger.info(f"copying {url} to {copy.parent}")
+            write_atomically(copy.with_suffix(suffix), partial(fetch, url.removesuffix(copy.suffix) + suffix))
+    return copy
+
+
+@cache
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="pyramidseg-")
 
 
 def upload(file: Path, url: str) -> RemoteFile:

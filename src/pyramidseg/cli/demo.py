@@ -1,6 +1,7 @@
 """pyramidseg demo: draw scenes, train on them, evaluate, predict and report, in one command."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,7 @@ def _run(out: Path, config: "Config", *, scenes: int, overwrite: bool) -> None:
 report    {run.report}
 overlays  {out / "predictions"}
 model     {run.best}
-next      pyramidseg predict {run.best} YOUR_IMAGES --out predictions"""
+next      pyramidseg predict {shlex.quote(str(run.best))} YOUR_IMAGES --out predictions"""
     )
 
 

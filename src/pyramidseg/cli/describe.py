@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.image and out.exists():
         raise OutputError(f"{out}: exists already, and is not overwritten; choose another --out")
-    model = open_bundle(Path(arguments.model)) if is_bundle else untrained_model(arguments)
+    model = open_bundle(arguments.model) if is_bundle else untrained_model(arguments)
     settings = model.settings.model_dump()
     show("  ".join(f"{name}={value}" for name, value in settings.items()))
     height, width = arguments.size
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def open_bundle(path: Path) -> "Segmenter":
+def open_bundle(path: str) -> "Segmenter":
     """Load a bundle and print what it says about itself."""
     from pyramidseg.model.bundle import read_bundle
     from pyramidseg.model.segmenter import Segmenter

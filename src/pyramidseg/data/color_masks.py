@@ -55,7 +55,7 @@ class ColorValues:
         """Replace every colour within the tolerance by the nearest known one, by the largest channel difference."""
         found, places = np.unique(values, return_inverse=True)
         known = np.array(self.known, np.uint32)
-        distance = np.abs(_unpacked(found)[:, None] - _unpacked(known)[None]).max(axis=2)
+        distance = np.abs(unpacked(found)[:, None] - unpacked(known)[None]).max(axis=2)
         nearest = distance.argmin(axis=1)
         within = (distance[np.arange(len(found)), nearest] <= self.tolerance) & (found != HIDDEN)
         replaced: NDArray[np.uint32] = np.where(within, known[nearest], found)[places].reshape(values.shape)
@@ -109,6 +109,6 @@ def packed(colors: NDArray[np.uint8]) -> NDArray[np.uint32]:
     return np.asarray(red << 16 | green << 8 | blue, np.uint32)
 
 
-def _unpacked(values: NDArray[np.uint32]) -> NDArray[np.int32]:
+def unpacked(values: NDArray[np.uint32]) -> NDArray[np.int32]:
     """(N,) to (N, 3), signed so that differences can be negative."""
     return np.stack([values >> 16, values >> 8 & 255, values & 255], axis=1).astype(np.int32)

@@ -11,6 +11,7 @@ from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, OutputError, WeightsError, nearest
 from pyramidseg.base.files import explained_writes, temporary_folder, write_atomically, write_json
 from pyramidseg.base.output_lock import locked
+from pyramidseg.base.remote_files import is_url, local_copy
 from pyramidseg.base.version import __version__
 from pyramidseg.export.graph import capture
 from pyramidseg.export.parity import Parity, check_parity
@@ -83,7 +84,9 @@ def export_model(
         DataError: the images cannot be used.
         OutputError: a file that is not ours has that name, or the folder cannot be written.
     """
-    path = Path(model)
+    if out is None and is_url(model):
+        raise ConfigError(f"{model}: an export is written next to its bundle, so a URL needs --out DIR")
+    path = local_copy(model)
     target_format = find_format(format, precision)
     if input_dtype not in ("auto", *INPUT_DTYPES):
         raise ConfigError(f"--input {input_dtype}: unknown type; {nearest(input_dtype, ['auto', *INPUT_DTYPES])}")

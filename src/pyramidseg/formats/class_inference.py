@@ -158,10 +158,12 @@ def _refuse_lost_foreground(
     interpretations = [ignored]
     if values == {0, 1} and by_position:
         interpretations = [Interpretation("255 is the foreground", {"binary": True}), ignored]
-    elif len(labels.classes) == 2:
-        first, second = labels.classes.names
-        entries = (ClassEntry(name=first, value=0), ClassEntry(name=second, value=IGNORE))
-        interpretations = [Interpretation("255 is the second class", classes=entries), ignored]
+    elif len(labels.classes) > 1:
+        own = {index: value for value, index in labels.masks.ids}
+        bright = next(index for index in own if own[index])
+        named = zip(labels.classes.names, sorted((own | {bright: IGNORE}).items()), strict=True)
+        entries = tuple(ClassEntry(name=name, value=value) for name, (_, value) in named)
+        interpretations = [Interpretation(f"255 is {entries[bright].name}", classes=entries), ignored]
     detail = "the masks contain 255 and, apart from 0, no value of a class, so 255 may be the foreground or ignored"
     raise AmbiguousLabelsError(known.source, detail, interpretations, known.config)
 

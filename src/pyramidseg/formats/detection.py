@@ -1,11 +1,13 @@
 """Detects the format of a folder: every format is asked, and exactly one must fit."""
 
+import re
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
@@ -14,10 +16,11 @@ from pyramidseg.base.json_stream import members
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, PartialMatch, SplitNames
 from pyramidseg.formats.json_kind import json_kind
+from pyramidseg.formats.pairing import LOSSY_EXTENSIONS, Side, pair_by_suffix
 from pyramidseg.formats.paths import content, subfolders
 from pyramidseg.formats.regions import export_files
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousDatasetError
-from pyramidseg.images.decode import read_header
+from pyramidseg.images.decode import read_header, read_image
 from pyramidseg.images.image_files import UnlistableFolderError, is_image_name
 
 Formats = Mapping[str, DatasetFormat[Any]]
@@ -25,6 +28,8 @@ Formats = Mapping[str, DatasetFormat[Any]]
 _MAX_FOLDERS = 40
 _MAX_DEPTH = 3
 _SHOWN = 3
+_SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+_SPLIT_WORD = re.compile(rf"(?<![a-z])(?:{'|'.join(_SPLITS)})(?![a-z])", re.IGNORECASE)
 _NAME_DEFECTS = {DefectKind.MISSING_MASK, DefectKind.MISSING_IMAGE, DefectKind.SAME_STEM}
 
 
@@ -88,7 +93,7 @@ def detect_format(root: Path, splits: SplitNames, *, formats: Formats, source: P
         if fitting:
             return fitting[0]
     detail = _not_recognised(root, splits, formats, partial_matches)
-    if splits == SPLIT_NAMES and (pairs := _folder_pairs(root)):
+    if splits == SPLIT_NAMES and len(formats) > 1 and (pairs := _folder_pairs(root)):
         raise AmbiguousDatasetError(source, detail.removeprefix(f"{root}: "), pairs)
     raise DataError(detail)
 
@@ -173,12 +178,15 @@ def _problem(detected: Detected) -> str:
 
 def _not_recognised(root: Path, splits: SplitNames, formats: Formats, partial: Sequence[PartialMatch]) -> str:
     what, known = "a dataset", f"known layouts: {', '.join(formats)}"
+    way_out = "or name folders in a YAML file (train: {images: ..., masks: ...})"
     if len(formats) == 1:
         (format,) = formats.values()
         what, known = f"a dataset of format {format.name}", f"expected {format.layout}"
+        way_out = "leave the format out (data.format), so that it is detected"
     if splits != SPLIT_NAMES:
         what += f" with the folders {', '.join(repr(name) for names in splits.values() for name in names)}"
-    inside = [path for path in subfolders(root)[:_MAX_FOLDERS] if _fitting_formats(path, splits, formats)[0]]
+    others = [path for path in subfolders(root)[:_MAX_FOLDERS] if path.name.lower() not in _SPLITS]
+    inside = [path for path in others if _fitting_formats(path, splits, formats)[0]]
     found = [f"found {_describe(root)}", *map(str, partial)]
     if damaged := _damaged_json(root):
         found.append(
@@ -187,8 +195,7 @@ def _not_recognised(root: Path, splits: SplitNames, formats: Formats, partial: S
     if inside:
         found.append(f"these folders in it are datasets themselves: name {first_few(inside, limit=_SHOWN)}")
     return (
-        f"{root}: not recognised as {what}: {'; '.join(found)}; {known} (docs/formats shows each as a tree); or "
-        "name folders in a YAML file (train: {images: ..., masks: ...})"
+        f"{root}: not recognised as {what}: {'; '.join(found)}; {known} (docs/formats shows each as a tree); {way_out}"
     )
 
 
@@ -205,32 +212,39 @@ def _damaged_json(root: Path) -> dict[Path, str]:
 
 
 def _folder_pairs(root: Path) -> list[Alternative]:
-    """Dataset files that name two folders of images whose file names agree, the likely masks second."""
+    """Dataset files that name folders of images and of masks whose file names agree, in every split that has both."""
     inner = [root, *subfolders(root)[:_MAX_FOLDERS]]
     folders = [folder for place in inner for folder in subfolders(place)[:_MAX_FOLDERS]]
-    stems = {folder: {file.stem for file in content(folder) if is_image_name(file.name)} for folder in folders}
-    filled = sorted((folder for folder in folders if stems[folder]), key=_looks_like_masks)
+    files = {folder: [file for file in content(folder) if is_image_name(file.name)] for folder in folders}
+    filled = [Side.of(folder, listed) for folder, listed in files.items() if listed][:_MAX_FOLDERS]
+    found: dict[tuple[str, str], tuple[int, dict[str, Any]]] = {}
+    filled = sorted(filled, key=_likely_masks)
+    for images, masks in ((images, masks) for at, images in enumerate(filled) for masks in filled[:at:-1]):
+        (name, split, role), (mask_name, mask_split, mask_role) = (_place(s.folder, root) for s in (images, masks))
+        agreeing = len(pair_by_suffix(images, masks).records) if split == mask_split else 0
+        if 2 * agreeing >= len(images.files):
+            count, splits = found.get((role, mask_role), (0, {}))
+            found[role, mask_role] = count + agreeing, {**splits, split: {"images": name, "masks": mask_name}}
     return [
-        Alternative(
-            f"{len(stems[images] & stems[masks])} names agree",
-            {"train": {"images": _below(images, root), "masks": _below(masks, root)}},
-        )
-        for images, masks in combinations(filled, 2)
-        if 2 * len(stems[images] & stems[masks]) >= len(stems[images])
+        Alternative(f"{count} names agree", {split: splits[split] for split in SPLIT_NAMES if split in splits})
+        for count, splits in sorted(found.values(), key=lambda found: -found[0])
     ][:_SHOWN]
 
 
-def _looks_like_masks(folder: Path) -> tuple[bool, bool]:
-    """Whether a folder's first image is stored without loss, and whether it has a single channel."""
-    file = next(file for file in content(folder) if is_image_name(file.name))
+def _place(folder: Path, root: Path) -> tuple[str, str, str]:
+    """The path of a folder, its split (train if its path names none), and the path without the name of the split."""
+    name = folder.relative_to(root).as_posix()
+    match = _SPLIT_WORD.search(name)
+    return (name, _SPLITS[match[0].lower()], name.replace(match[0], "*")) if match else (name, "train", name)
+
+
+def _likely_masks(side: Side) -> tuple[bool, bool, int]:
+    """Of masks greater than of images: the first is stored without loss, has a single channel, and few levels."""
     try:
-        return file.suffix.lower() not in (".jpg", ".jpeg"), read_header(file).channels == 1
+        channels, levels = read_header(side.files[0]).channels, np.unique(read_image(side.files[0], channels=1))
     except DataError:
-        return False, False
-
-
-def _below(folder: Path, root: Path) -> str:
-    return folder.relative_to(root).as_posix()
+        return False, False, 0
+    return side.files[0].suffix.lower() not in LOSSY_EXTENSIONS, channels == 1, -len(levels)
 
 
 def _describe(root: Path) -> str:

@@ -6,13 +6,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pyramidseg.base.classes import IGNORE, MAX_CLASSES
 from pyramidseg.base.config import LabelConfig
-from pyramidseg.data.color_masks import unpack
+from pyramidseg.data.color_masks import unpack, unpacked
 from pyramidseg.data.index_masks import describe_ranges
 from pyramidseg.formats.dataset_yaml import ClassEntry
 from pyramidseg.formats.label_mapping import OTHER
 from pyramidseg.formats.mask_sampling import ValueCounts
+from pyramidseg.formats.pairing import LOSSY_EXTENSIONS
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousDatasetError
 
 BLURRED_VALUES = 16
@@ -36,8 +39,9 @@ STRAY_SHARE = 0.02
 OVERLAY_OTHERS = 64
 """If no more colours are in the other masks, a mask with hundreds is named instead of the whole dataset."""
 
-COLOR_SHARE = 0.01
-"""Of more colours than there can be classes, those with this share of the pixels are proposed as classes."""
+COLOR_SHARE, TOLERANCE = 0.01, 20
+"""Of more colours than there can be classes, those with this share of the pixels are proposed as classes, together with
+the colours that differ by the tolerance at most in each channel."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +61,19 @@ class Interpretation:
     strays: tuple[int, ...] = ()
 
     def apply(self, config: LabelConfig) -> LabelConfig:
-        """The settings, added to those that were stated."""
-        ignored = (*config.ignore, *self.settings.get("ignore", ()))
+        """The settings, added to those that were stated; with a threshold, ignored values would have no effect."""
+        ignored = () if "threshold" in self.settings else (*config.ignore, *self.settings.get("ignore", ()))
         return config.model_copy(update={**self.settings, "ignore": tuple(dict.fromkeys(ignored))})
 
     def alternative(self, stated: LabelConfig) -> Alternative:
         """The content of a dataset file, given the settings that were stated."""
         ignored = list(dict.fromkeys((*self.apply(stated).ignore, *self.strays)))
-        settings = {**self.settings, **({"ignore": ignored} if ignored else {})}
+        settings = {**self.settings, **({"ignore": ignored} if ignored or stated.ignore else {})}
         if self.classes and not self.strays:
             entries = [entry.model_dump(exclude_defaults=True, mode="json", by_alias=True) for entry in self.classes]
             return Alternative(self.meaning, {"classes": entries, **settings})
+        if settings.get("ignore") == []:  # flags would add to the ignored values of the file
+            return Alternative(self.meaning, settings)
         flags = " ".join(f"data.{key}={_as_flag(value)}" for key, value in settings.items())
         return Alternative(f"{self.meaning} ({flags})", settings)
 
@@ -125,7 +131,7 @@ def interpret_values(counts: ValueCounts, values: list[int]) -> tuple[str, list[
     missing = next((index for index, value in enumerate(ids) if index != value), len(ids))
     beyond = [value for value in ids if value > missing]
     are_grey_levels = 1 not in values and max(ids) >= GREY_LEVELS_FROM
-    as_classes = _by_value(values if are_grey_levels else ids)
+    as_classes = _by_value(values if are_grey_levels or len(ids) < 2 else ids, ignored=IGNORE in values)
     detail = f"{found}, and without a class list they must run from 0 without gaps (255 is ignored), but {missing} is"
     if missing == 0:
         return f"{detail} missing", [as_classes]
@@ -154,9 +160,10 @@ def _levels(largest: int) -> list[Interpretation]:
     return [FROM_128_ON, *numbers] if GREY_FROM <= largest <= IGNORE else numbers
 
 
-def _by_value(values: Sequence[int]) -> Interpretation:
+def _by_value(values: Sequence[int], *, ignored: bool = False) -> Interpretation:
     entries = tuple(ClassEntry(name=f"class {value}", value=value) for value in values)
-    return Interpretation("each value is a class", classes=entries)
+    also = ", and 255 is ignored" if ignored and IGNORE not in values else ""
+    return Interpretation(f"each value is a class{also}", classes=entries)
 
 
 def _occurrences(counts: ValueCounts, values: Sequence[int]) -> str:
@@ -179,16 +186,33 @@ def interpret_colors(counts: ValueCounts) -> tuple[str, list[Interpretation]]:
             )
             entries = _color_entries([color for color in counts.pixels if counts.first[color] != file])
             return detail, [Interpretation("each colour of the other masks is a class", classes=entries)]
-        frequent = [color for color in counts.pixels if counts.share(color) >= COLOR_SHARE]
+    if len(counts.pixels) > MAX_CLASSES or any(file.suffix in LOSSY_EXTENSIONS for file in counts.first.values()):
+        found = f"more than {MAX_CLASSES}" if len(counts.pixels) > MAX_CLASSES else len(counts.pixels)
         detail = (
-            f"the masks contain more than {MAX_CLASSES} colours, as photographs do and labels do not; smoothed or JPEG "
-            "masks need the color of every class and a tolerance"
+            f"the masks contain {found} colours, as photographs do and labels do not; smoothed or JPEG masks need the "
+            "color of every class and a tolerance"
         )
-        entries = _color_entries(frequent or [0])
-        return detail, [Interpretation("the most frequent are classes", {"ignore": (OTHER,)}, entries)]
+        settings = {"tolerance": TOLERANCE, "ignore": (OTHER,)}
+        entries = _color_entries(_frequent_colors(counts) or [0])
+        return detail, [Interpretation("the most frequent are classes, others are ignored", settings, entries)]
     entries = _color_entries([color for color, _ in counts.pixels.most_common()])
     detail = f"the masks contain {len(entries)} colours, and no class list names them"
     return detail, [Interpretation("each colour is a class, most frequent first", classes=entries)]
+
+
+def _frequent_colors(counts: ValueCounts) -> list[int]:
+    """Colours that, with those within the tolerance, have `COLOR_SHARE` of the pixels; apart by twice the tolerance."""
+    colors, pixels = (np.array(column, np.uint32) for column in zip(*counts.pixels.most_common(), strict=True))
+    frequent: list[int] = []
+    for _ in range(MAX_CLASSES):
+        channels = unpacked(colors)
+        distance = np.abs(channels - channels[:1]).max(axis=1)
+        if pixels[distance <= TOLERANCE].sum() >= COLOR_SHARE * counts.pixels.total():
+            frequent.append(int(colors[0]))
+        colors, pixels = colors[distance > 2 * TOLERANCE], pixels[distance > 2 * TOLERANCE]
+        if not len(colors):
+            break
+    return frequent
 
 
 def _color_entries(colors: Sequence[int]) -> tuple[ClassEntry, ...]:

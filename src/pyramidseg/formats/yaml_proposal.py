@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from pyramidseg.base.errors import DataError
+from pyramidseg.base.text_files import read_yaml
 from pyramidseg.formats.dataset_format import SPLIT_NAMES
 from pyramidseg.formats.paths import child_folder
 
@@ -36,8 +37,11 @@ class AmbiguousDatasetError(DataError):
     """
 
     def __init__(self, source: Path, detail: str, alternatives: Sequence[Alternative]) -> None:
-        self.suggestion = proposal_lines(alternatives)
-        where = f"to settle it, paste these lines into {dataset_file(source)} and edit them:"
+        self.suggestion, file = proposal_lines(alternatives), dataset_file(source)
+        own = read_yaml(file) if file.is_file() else None
+        doubled = [key for key in alternatives[0].content if key in own] if isinstance(own, dict) else []
+        instead = f" in place of its {' and '.join(doubled)}" if doubled else ""
+        where = f"to settle it, paste these lines into {file}{instead} and edit them:"
         super().__init__(f"{source}: {detail}; {where}\n{self.suggestion}")
 
 

@@ -121,18 +121,23 @@ def suspicious(found: ValueRange, trained: ValueRange) -> str:
     least, most = _expected(trained)
     span = most - least
     if found.high > found.low and high < least + span / 16:
-        bits = next((bits for bits in SENSOR_BITS if found.high < 2**bits), 16)
-        if found.dtype != "uint16" or bits == 16:
+        bits, usual = _depth(found.high), _depth(most * UNITS["uint16"])
+        if found.dtype != "uint16" or bits >= usual:
             return f"{found} is in the lowest sixteenth of what this model was trained on ({trained}): check the units"
+        further = ", or give uint8" if usual - bits == 8 else ""
         return (
             f"values up to {found.high:g} of uint16, where this model was trained on {trained}: if the images have "
-            f"{bits} bits, shift them to 16 (image << {16 - bits}){', or give uint8' if bits == 8 else ''}"
+            f"{bits} bits, shift them to {usual} (image << {usual - bits}){further}"
         )
     if not trained.is_raw and found.dtype not in UNITS and not -0.05 <= low <= high <= 1.05:
         return f"{found}, where floats in [0, 1] are expected: {_remedy(found, trained)}"
     if low < least - span or high > most + span:
         return f"{found} is far outside what this model was trained on ({trained}): check the units"
     return ""
+
+
+def _depth(high: float) -> int:
+    return next((bits for bits in SENSOR_BITS if high < 2**bits), 16)
 
 
 def _expected(trained: ValueRange) -> tuple[float, float]:
@@ -150,6 +155,6 @@ def _remedy(found: ValueRange, trained: ValueRange) -> str:
         return "they look normalized, which the model does itself: give the image as it was before"
     depth = {"uint8": "uint8", "uint16": "uint16"}.get(trained.dtype, "uint8" if found.high <= 255 else "uint16")
     top = UNITS[depth]
-    if found.low >= 0 and found.high <= top:
+    if found.low >= 0 and found.high <= top and (found.high > 255 or depth == "uint8"):
         return f"divide by {top:g} or give {depth}"
     return f"give the images as they were in training ({trained})"

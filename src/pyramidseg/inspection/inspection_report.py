@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -124,8 +125,8 @@ def render_inspection(inspection: Inspection, folder: Path) -> str:
     dataset, root = inspection.dataset, Path(inspection.dataset.source)
     classes = zip(dataset.classes.names, dataset.classes.colors, strict=True)
     proposed = proposed_files(inspection.proposal)
-    train = f"pyramidseg train {folder / DATASET if proposed[DATASET] else dataset.source}"
-    with_settings = f" --config {folder / SETTINGS}" if proposed[SETTINGS] else ""
+    train = ["pyramidseg", "train", str(folder / DATASET if proposed[DATASET] else dataset.source)]
+    with_settings = ["--config", str(folder / SETTINGS)] if proposed[SETTINGS] else []
     return render_page(
         read_template(__package__, "inspection_report.html.j2"),
         title=f"Inspection of {root.resolve().name}",
@@ -143,7 +144,7 @@ def render_inspection(inspection: Inspection, folder: Path) -> str:
         },
         dataset_yaml=proposed[DATASET],
         settings_yaml=proposed[SETTINGS],
-        command=f"{train}{with_settings} --out RUN",
+        command=shlex.join([*train, *with_settings, "--out", "RUN"]),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.remote_files import local_copy
 from pyramidseg.model.segmenter import Segmenter
 
 WRAPPERS = ("_orig_mod", "module", "segmenter")
@@ -14,13 +15,13 @@ WRAPPERS = ("_orig_mod", "module", "segmenter")
 
 
 def accepted_model(model: object) -> Segmenter | Path:
-    """The Segmenter or the path that was given.
+    """The Segmenter or the path that was given; a URL is copied first.
 
     Raises:
         ConfigError: it is neither; with its type and what to give instead.
     """
     if isinstance(model, (str, os.PathLike)):
-        return Path(model)
+        return local_copy(os.fspath(model))
     inner = model
     while isinstance(inner, nn.Module) and not isinstance(inner, Segmenter):
         inner = next((vars(inner)["_modules"].get(name) for name in WRAPPERS if name in inner._modules), None)

@@ -20,6 +20,7 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import ModelConfig
 from pyramidseg.base.errors import PyramidSegError, WeightsError
 from pyramidseg.base.overrides import explain
+from pyramidseg.base.remote_files import local_copy
 from pyramidseg.base.stored_json import parse_mapping
 from pyramidseg.base.text import first_few
 from pyramidseg.base.version import __version__
@@ -83,21 +84,21 @@ def write_bundle(
 
 
 def read_bundle(path: str | Path) -> Bundle:
-    """Read and verify a bundle; tensors are on the CPU.
+    """Read and verify a bundle, a file or the URL of one; tensors are on the CPU.
 
     Raises:
         WeightsError: the file does not exist, is damaged, is not a bundle, or has content unknown to this version.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise WeightsError(f"a bundle's path is needed, got an object of type {type(path).__name__}")
-    path = Path(path)
+    path = local_copy(path)
     tensors, metadata = read_verified(path, kind=KIND)
     return _parse(path, tensors, metadata)
 
 
 def read_description(path: str | Path) -> Bundle:
     """A bundle without its tensors, whose checksum is therefore not verified; raises the same errors."""
-    path = Path(path)
+    path = local_copy(path)
     return _parse(path, {}, read_metadata(path, kind=KIND))
 
 

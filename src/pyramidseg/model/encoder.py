@@ -162,8 +162,17 @@ def part_finder(encoder: Encoder) -> Callable[[str], int]:
     wanted = [flat_name(name) for name in modules]
     order = [flat_name(name.removeprefix("network.")) for name in encoder.state_dict()]
     within = [[place for place, name in enumerate(order) if is_within(name, module)] for module in wanted]
-    ends = [places[-1] if places else -1 for places in within]
-    begin = within[0][0] if within[0] else 0
+    leaves = [flat_name(name) for name, module in network.named_modules() if not [*module.children()]]
+
+    def last_before(module: str) -> int:
+        """The last tensor before a module without tensors, such as the activation after ResNet's stem."""
+        earlier = leaves[: leaves.index(module)] if module in leaves else []
+        return max(
+            (place for place, name in enumerate(order) if any(is_within(name, leaf) for leaf in earlier)), default=-1
+        )
+
+    ends = [places[-1] if places else last_before(module) for places, module in zip(within, wanted, strict=True)]
+    begin = within[0][0] if within[0] else ends[0] + 1
 
     def part_of(name: str) -> int:
         flat = flat_name(name.removeprefix("network."))

@@ -54,11 +54,13 @@ class Tiles:
 
     def __post_init__(self) -> None:
         check_side("tile_px", self.tile_px, least=SMALLEST_TILE_PX)
-        check_side("overlap_px", self.overlap_px, least=0)
-        if self.overlap_px > self.tile_px // 2:
+        if self.overlap_px <= self.tile_px // 2:
+            check_side("overlap_px", self.overlap_px, least=0)
+        else:
             raise ConfigError(
                 f"overlap_px={self.overlap_px} with tile_px={self.tile_px}: the overlap may be at most half the tile; "
-                "choose a larger tile or a smaller overlap"
+                f"choose tile_px={-(-2 * self.overlap_px // GRID_PX) * GRID_PX} or overlap_px="
+                f"{self.tile_px // 2 // GRID_PX * GRID_PX}"
             )
         assert 0 <= 2 * self.margin_px <= self.overlap_px, "a margin of more than half the overlap leaves pixels out"
 

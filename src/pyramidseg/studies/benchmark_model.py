@@ -18,6 +18,7 @@ from pyramidseg.base.errors import ConfigError, PyramidSegError, TrainingError, 
 from pyramidseg.base.files import refuse_existing, write_json
 from pyramidseg.base.log import only_warnings
 from pyramidseg.base.output_lock import locks_out
+from pyramidseg.base.remote_files import local_copy
 from pyramidseg.export.export_model import export_model
 from pyramidseg.model.bundle import read_description
 from pyramidseg.model.cost import describe_cost
@@ -181,7 +182,7 @@ def benchmark_model(
         WeightsError: the model cannot be read.
         OutputError: `out` already has a benchmark, or cannot be written.
     """
-    path, folder = Path(model), None if out is None else Path(out)
+    path, folder = local_copy(model), None if out is None else Path(out)
     if size is not None and (not isinstance(size, Sequence) or len(size) != 2):
         raise ConfigError(f"benchmark: size={size!r}: must be height and width, such as (512, 512)")
     if isinstance(backends, str):

@@ -16,13 +16,20 @@ def frozen_parts(model: Segmenter, config: OptimConfig, *, epoch: int) -> int:
     """Number of encoder parts, counted from the input, that are frozen in an epoch (from 0).
 
     Raises:
-        ConfigError: `optim.freeze_stages` exceeds the number of parts.
+        ConfigError: `optim.freeze_stages` exceeds the number of parts, or they have no weights.
     """
     parts = count_parts(model.encoder)
     if config.freeze_stages > parts:
         raise ConfigError(
             f"optim.freeze_stages={config.freeze_stages}: {model.encoder.name} has {parts} parts (its stem, and one "
-            f"stage for each of the strides {list(model.encoder.strides)})"
+            f"stage for each of the strides {list(model.encoder.strides)}); choose 0 to {parts}"
+        )
+    part_of = part_finder(model.encoder)
+    least = 1 + min(part_of(name) for name, _ in model.encoder.named_parameters())
+    if 0 < config.freeze_stages < least:
+        raise ConfigError(
+            f"optim.freeze_stages={config.freeze_stages}: freezes nothing, as the first weights of "
+            f"{model.encoder.name} are in its part {least}; choose {least} or more"
         )
     if config.unfreeze_epoch and epoch >= config.unfreeze_epoch:
         return 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,3 +105,15 @@ def test_a_bucket_that_refuses_is_one_line(files, tmp_path):
     _, bucket = files
     with pytest.raises((OutputError, DataError), match="s3://not-there-either"):
         predict(f"{bucket}/in", "s3://not-there-either/out")
+
+
+def test_a_model_in_s3(files, tmp_path, monkeypatch):
+    client, bucket = files
+    monkeypatch.setenv("PYRAMIDSEG_CACHE", str(tmp_path / "cache"))
+    bundle = Path(__file__).parents[2] / "compatibility" / "files" / "trained.safetensors"
+    client.pipe(f"{bucket}/model.safetensors", bundle.read_bytes())
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    expected = Predictor(bundle, device="cpu").predict(image).labels
+    assert (Predictor(f"{bucket}/model.safetensors", device="cpu").predict(image).labels == expected).all()
+    with pytest.raises(DataError, match=r"absent\.safetensors: no such file"):
+        Predictor(f"{bucket}/absent.safetensors")
