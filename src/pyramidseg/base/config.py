@@ -103,6 +103,9 @@ class ModelConfig(Section):
         return self
 
 
+STEM = "{stem}"
+"""The name of an image in the setting `mask_name`."""
+
 Transparent = Literal["background", "ignore"]
 """Meaning of the transparent pixels of a mask."""
 
@@ -124,6 +127,8 @@ class LabelConfig(Section):
     """Resize masks to their image's size (nearest) if the sizes differ."""
     transparent: Transparent | None = None
     """What the transparent pixels of masks with an alpha channel are: background (0, or black) or ignore."""
+    mask_name: str | None = None
+    """Name of an image's mask: {stem}_seg; {stem} is the image's name. Default: from what all names share."""
     val_share: Annotated[float, Field(gt=0.0, lt=1.0), Number] | None = None
     """Share of the training images used for validation if the dataset has no val split."""
     group: str | None = None
@@ -148,6 +153,13 @@ class LabelConfig(Section):
     @classmethod
     def _number_as_text(cls, value: object) -> object:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("mask_name")
+    @classmethod
+    def _check_stem(cls, value: str | None) -> str | None:
+        if value is not None and value.count(STEM) != 1:
+            raise ValueError(f"{value!r} has to contain {STEM} once, where the name of the image is: {STEM}_seg")
+        return value
 
     @field_validator("group")
     @classmethod

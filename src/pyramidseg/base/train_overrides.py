@@ -38,6 +38,7 @@ class TrainOverrides(ModelOverrides, total=False):
     inverted: bool
     tolerance: int
     resize_masks: bool
+    mask_name: str | None
     val_share: float | None
     group: str | None
     bands: int | Sequence[int] | None

@@ -14,7 +14,6 @@ from pyramidseg.formats import paired
 from pyramidseg.formats.class_lists import has_damaged_list, with_default_labels
 from pyramidseg.formats.dataset_format import (
     SPLIT_NAMES,
-    DatasetFormat,
     ParsedDataset,
     SourceLabel,
     SplitNames,
@@ -99,7 +98,14 @@ def read_11(found: PairedFiles) -> ParsedDataset:
     return replace(parsed, layout=f"{parsed.layout}, merged to 11 classes", labels=labels)
 
 
-FORMAT = DatasetFormat("camvid", "701_StillsRaw_full and LabeledApproved_full", detect, read)
-FORMAT11 = DatasetFormat(
-    "camvid11", "CamVid's 32 labels, merged into 11 classes", detect_11, read_11, explicit_only=True
+FORMAT = replace(
+    paired.FORMAT, name="camvid", layout="701_StillsRaw_full and LabeledApproved_full", detect=detect, read=read
+)
+FORMAT11 = replace(
+    FORMAT,
+    name="camvid11",
+    layout="CamVid's 32 labels, merged into 11 classes",
+    detect=detect_11,
+    read=read_11,
+    explicit_only=True,
 )

@@ -171,6 +171,9 @@ def _pair(images: Path, masks: Path, mask_suffix: str) -> MatchedFiles:
         return MatchedFiles.of_none(
             images, "no images in this folder; unpack them there, or remove it and the folder of its masks"
         )
-    bare = replace(image_side, keys=tuple(key.removesuffix(IMAGE_SUFFIX) for key in image_side.keys))
-    of_kind = (file for file in list_images(masks) if file.stem.endswith(mask_suffix))
-    return pair(bare, Side.of(masks, of_kind).without(mask_suffix))
+    mask_side = Side.of(masks, (file for file in list_images(masks) if file.stem.endswith(mask_suffix)))
+    bare, bare_masks = (
+        replace(side, keys=tuple(key.removesuffix(suffix) for key in side.keys))
+        for side, suffix in ((image_side, IMAGE_SUFFIX), (mask_side, mask_suffix))
+    )
+    return pair(bare, bare_masks)

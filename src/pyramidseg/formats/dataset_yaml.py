@@ -9,6 +9,7 @@ classes: [sky, road]     # names by id; or [{name: sky, color: [128, 128, 128], 
 ignore: [255, 11, void]  # values, colours or names; "*" is everything that is not named, nodata is NaN and the
                          # masks' own nodata value if it cannot be a class index
 binary: true             # masks of 0 (background) and 255 (foreground)
+mask_name: "{stem}_seg"  # name of a mask, where {stem} is the name of its image
 val_share: 0.2           # share of train that becomes val if there is no val split
                          # and the other settings of LabelConfig: threshold, inverted, tolerance, resize_masks, group,
                          # bands, class_property, vector_crs

@@ -16,10 +16,10 @@ from pyramidseg.base.json_stream import members
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, PartialMatch, SplitNames
 from pyramidseg.formats.json_kind import json_kind
-from pyramidseg.formats.pairing import LOSSY_EXTENSIONS, Side, pair_by_suffix
+from pyramidseg.formats.pairing import LOSSY_EXTENSIONS, Side, pair_by_name
 from pyramidseg.formats.paths import content, subfolders
 from pyramidseg.formats.regions import export_files
-from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousDatasetError
+from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousDatasetError, AmbiguousReadingError
 from pyramidseg.images.decode import read_header, read_image
 from pyramidseg.images.image_files import UnlistableFolderError, is_image_name
 
@@ -221,7 +221,7 @@ def _folder_pairs(root: Path) -> list[Alternative]:
     filled = sorted(filled, key=_likely_masks)
     for images, masks in ((images, masks) for at, images in enumerate(filled) for masks in filled[:at:-1]):
         (name, split, role), (mask_name, mask_split, mask_role) = (_place(s.folder, root) for s in (images, masks))
-        agreeing = len(pair_by_suffix(images, masks).records) if split == mask_split else 0
+        agreeing = _agreeing(images, masks) if split == mask_split else 0
         if 2 * agreeing >= len(images.files):
             count, splits = found.get((role, mask_role), (0, {}))
             found[role, mask_role] = count + agreeing, {**splits, split: {"images": name, "masks": mask_name}}
@@ -229,6 +229,14 @@ def _folder_pairs(root: Path) -> list[Alternative]:
         Alternative(f"{count} names agree", {split: splits[split] for split in SPLIT_NAMES if split in splits})
         for count, splits in sorted(found.values(), key=lambda found: -found[0])
     ][:_SHOWN]
+
+
+def _agreeing(images: Side, masks: Side) -> int:
+    """The number of images that have a mask, or several."""
+    try:
+        return len(pair_by_name(images, masks).records)
+    except AmbiguousReadingError:
+        return len(images.files)
 
 
 def _place(folder: Path, root: Path) -> tuple[str, str, str]:

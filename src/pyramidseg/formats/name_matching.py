@@ -1,9 +1,10 @@
 """Match two sets of names by what differs within each set."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from pyramidseg.base.config import STEM
 from pyramidseg.images.image_files import IMAGE_EXTENSIONS
 
 
@@ -32,8 +33,8 @@ def match_names(first: Sequence[str], second: Sequence[str]) -> NameMatch | None
     """
     if len(first) != len(second) or len(first) < 2:
         return None
-    (cores, affixes), (others, other_affixes) = _cores(first), _cores(second)
-    rule = f"{affixes} of the images and {other_affixes} of the masks"
+    (cores, *affixes), (others, *other_affixes) = _cores(first), _cores(second)
+    rule = "{!r} and {!r} of the images and {!r} and {!r} of the masks".format(*affixes, *other_affixes)
     for padded in (True, False):
         keys, partners = ([core if padded else _without_zeros(core) for core in some] for some in (cores, others))
         places = {key: place for place, key in enumerate(partners)}
@@ -44,17 +45,72 @@ def match_names(first: Sequence[str], second: Sequence[str]) -> NameMatch | None
     return None
 
 
-def _cores(names: Sequence[str]) -> tuple[list[str], str]:
-    """The folder and core of each name, and the affixes that were removed."""
-    parts = [name.rpartition("/") for name in names]
-    lasts = [_without_extension(last) for _, _, last in parts]
+def mask_names(images: Sequence[str], masks: Sequence[str]) -> list[str]:
+    """The patterns such as `{stem}_mask` by each of which every image has a mask."""
+    for stems, names in _readings(images, masks) if images else ():
+        known = set(names)
+        folder, _, stem = max(stems, key=len).rpartition("/")
+        inside = [name.removeprefix(f"{folder}/") for name in names if name.startswith(f"{folder}/")]
+        patterns = {
+            f"{name[: at.start()]}{STEM}{name[at.start() + len(stem) :]}"
+            for name in inside
+            for at in re.finditer(f"(?={re.escape(stem)})", name)
+            if _is_between(name, at.start()) and _is_between(name, at.start() + len(stem))
+        }
+        if found := [pattern for pattern in patterns if all(_fill(pattern, stem) in known for stem in stems)]:
+            return sorted(found)
+    return []
+
+
+def likely_mask_name(images: Sequence[str], masks: Sequence[str]) -> str:
+    """The pattern of the prefix and suffix that all masks share, or of one of them, by which most images have one."""
+    _, prefix, suffix = _cores(masks)
+    patterns = (f"{prefix}{STEM}{suffix}", f"{STEM}{suffix}", f"{prefix}{STEM}")
+    return max(patterns, key=lambda pattern: -find_masks(images, masks, pattern).count(None))
+
+
+def find_masks(images: Sequence[str], masks: Sequence[str], pattern: str) -> list[int | None]:
+    """The position of each image's mask by a pattern.
+
+    `{stem}` is the image's name; if no mask is called so, its core (see `match_names`), in the end without zeros.
+    """
+    found: list[int | None] = [None] * len(images)
+    for stems, names in _readings(images, masks):
+        places = {name: place for place, name in reversed([*enumerate(names)])}
+        found = [places.get(_fill(without_extension(pattern), stem)) for stem in stems]
+        if any(place is not None for place in found):
+            break
+    return found
+
+
+def _readings(images: Sequence[str], masks: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """What may be the stems of the images, each with the names of the masks."""
+    stems, names = ([f"/{without_extension(name)}" for name in some] for some in (images, masks))
+    yield stems, names
+    if len(images) > 1:
+        cores, _, _ = _cores(images)
+        yield cores, names
+        bare, bare_names = ([_without_zeros(name) for name in some] for some in (cores, names))
+        if len({*bare}) == len(bare) and len({*bare_names}) == len(names):
+            yield bare, bare_names
+
+
+def _fill(pattern: str, stem: str) -> str:
+    folder, _, last = stem.rpartition("/")
+    return f"{folder}/{pattern.replace(STEM, last)}"
+
+
+def _cores(names: Sequence[str]) -> tuple[list[str], str, str]:
+    """The folder and core of each name, and the prefix and the suffix that were removed."""
+    parts = [f"/{name}".rpartition("/") for name in names]
+    lasts = [without_extension(last) for _, _, last in parts]
     start = _common_start(lasts)
     start = next(cut for cut in range(start, -1, -1) if all(_is_between(last, cut) for last in lasts))
     rests = [last[start:] for last in lasts]
     end = _common_start([rest[::-1] for rest in rests])
     end = next(cut for cut in range(end, -1, -1) if all(_is_between(rest, len(rest) - cut) for rest in rests))
     cores = [f"{folder}/{rest[: len(rest) - end]}" for (folder, _, _), rest in zip(parts, rests, strict=True)]
-    return cores, f"{lasts[0][:start]!r} and {rests[0][len(rests[0]) - end :]!r}"
+    return cores, lasts[0][:start], rests[0][len(rests[0]) - end :]
 
 
 def _common_start(names: Sequence[str]) -> int:
@@ -73,7 +129,8 @@ def _is_between(name: str, cut: int) -> bool:
     return not (before.isalnum() and after.isalnum()) or before.isdigit() != after.isdigit()
 
 
-def _without_extension(name: str) -> str:
+def without_extension(name: str) -> str:
+    """A name without the extension of an image, if it has one."""
     stem, dot, extension = name.rpartition(".")
     return stem if dot and f".{extension.lower()}" in IMAGE_EXTENSIONS else name
 

@@ -24,17 +24,25 @@ def read_class_list_only(root: Path) -> ParsedDataset:
 
 
 def with_named_folders(
-    parsed: ParsedDataset, splits: Mapping[str, SplitEntry], *, root: Path, file: Path | None
+    parsed: ParsedDataset,
+    splits: Mapping[str, SplitEntry],
+    *,
+    root: Path,
+    file: Path | None,
+    mask_name: str | None = None,
 ) -> ParsedDataset:
     """Add the splits that name their folders; report the splits of the format that were named and not found.
 
     Args:
         root: the folder that the entries are relative to.
         file: the YAML file, for messages.
+
+    Raises:
+        AmbiguousReadingError: see `pair_folders`.
     """
     for split, entry in splits.items():
         if entry.folder is None:
-            parsed = _with_split(parsed, split, entry, root=root, file=file or root)
+            parsed = _with_split(parsed, split, entry, root=root, file=file or root, mask_name=mask_name)
         elif split not in parsed.splits:
             detail = f"{split}: no images with masks in a folder {entry.folder!r} of {root}; correct the name"
             defect = Defect(DefectKind.ABSENT, file or root, detail)
@@ -43,7 +51,9 @@ def with_named_folders(
     return divided_by_lists(parsed, root) if is_undivided else parsed
 
 
-def _with_split(parsed: ParsedDataset, split: str, entry: SplitEntry, *, root: Path, file: Path) -> ParsedDataset:
+def _with_split(
+    parsed: ParsedDataset, split: str, entry: SplitEntry, *, root: Path, file: Path, mask_name: str | None
+) -> ParsedDataset:
     images, masks = root / (entry.images or ""), root / (entry.masks or "")
     has_vectors = is_vectors(masks)
     missing = [
@@ -55,7 +65,7 @@ def _with_split(parsed: ParsedDataset, split: str, entry: SplitEntry, *, root: P
         raise DataError(f"{file}: {split}.masks: GeoJSON in some splits and images in others; use one kind")
     if has_vectors and not missing:
         return with_vectors(parsed, split, pair_vectors(images, masks))
-    matched = MatchedFiles((), tuple(missing)) if missing else pair_folders(images, masks)
+    matched = MatchedFiles((), tuple(missing)) if missing else pair_folders(images, masks, mask_name)
     return replace(
         parsed,
         splits={**parsed.splits, split: matched.records},

@@ -160,13 +160,20 @@ class _Found:
             classes=stated.classes,
             fallback_classes=fallback_classes,
             source=str(stated.source),
-            taken=FORMATS[self.format].settings if self.format else (),
+            taken=FORMATS[self.format].settings if self.format else ("mask_name",),
         )
         return replace(self, parsed=parsed)
 
 
 def _find_records(stated: Statements) -> _Found:
     """List the records: by the format of the folder, and by the folders that a YAML file names."""
+    try:
+        return _list_records(stated)
+    except AmbiguousReadingError as error:
+        raise AmbiguousDatasetError(stated.source, error.detail, error.alternatives) from None
+
+
+def _list_records(stated: Statements) -> _Found:
     origin = str(stated.file or "data.format")
     names = {split: (entry.folder.lower(),) for split, entry in stated.splits.items() if entry.folder is not None}
     if stated.splits and not names:
@@ -184,17 +191,17 @@ def _find_records(stated: Statements) -> _Found:
         )
         try:
             parsed = detected.read(stated.config)
-        except AmbiguousReadingError as error:
-            raise AmbiguousDatasetError(stated.source, error.detail, error.alternatives) from None
         except AmbiguousFoldersError as error:
             if names:
                 raise
             raise error.with_proposal(stated.source, stated.root) from None
         if not names:
-            parsed = with_rare_val_name(detected, parsed)
+            parsed = with_rare_val_name(detected, parsed, stated.config)
             parsed = with_unlisted_splits(detected.root, parsed)
         found = _Found(detected.format.name, detected.root, parsed)
-    parsed = with_named_folders(found.parsed, stated.splits, root=stated.root, file=stated.file)
+    parsed = with_named_folders(
+        found.parsed, stated.splits, root=stated.root, file=stated.file, mask_name=stated.config.mask_name
+    )
     parsed = with_unread_masks(found.root, parsed)
     notes = [f"described by {stated.file}"] if stated.file not in (None, stated.named) else []
     notes += [f"the dataset is in {found.root}"] if found.root != stated.root and stated.file is None else []

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pyramidseg.base.errors import DataError
+from pyramidseg.base.config import LabelConfig
+from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.formats.class_lists import find_class_list
 from pyramidseg.formats.dataset_format import (
     SPLIT_NAMES,
@@ -20,7 +21,7 @@ from pyramidseg.formats.dataset_format import (
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders, pair_mixed_folder, without_labels
 from pyramidseg.formats.paths import child_folder, content, holds_images, subfolders
 from pyramidseg.formats.split_files import divided_by_lists, list_places, listed_pairs
-from pyramidseg.formats.yaml_proposal import AmbiguousFoldersError
+from pyramidseg.formats.yaml_proposal import AmbiguousFoldersError, AmbiguousReadingError
 from pyramidseg.images.image_files import list_images
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "frames", "photos", "pictures", "rgb")
@@ -33,7 +34,7 @@ SEPARATORS = ("_", "-", "")
 NAME_SPLITS = "add it, or name the splits that have masks in a YAML file (train: train)"
 
 FolderPair = tuple[Path, Path | None]
-"""The folders of images and of masks; None if there is no folder of masks."""
+"""The folders of images and of masks, which may be the same; None if there is no folder of masks."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class PairedFiles:
         folders: folders of images and masks by split, still to be paired.
         matched: files by split that are paired already, or the reason why a split cannot be.
         is_undivided: whether there are no splits, so that lists of names may divide the images.
+        mask_name: the setting.
     """
 
     root: Path
@@ -52,11 +54,23 @@ class PairedFiles:
     matched: Mapping[str, MatchedFiles] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     is_undivided: bool = False
+    mask_name: str | None = None
 
 
 def detect(root: Path, splits: SplitNames) -> PairedFiles | None:
     """The first of `LAYOUTS` that the folder has."""
     return next((found for find in LAYOUTS if (found := find(root, splits)) is not None), None)
+
+
+def configure(found: PairedFiles, config: LabelConfig) -> PairedFiles:
+    """State the names of masks.
+
+    Raises:
+        ConfigError: lists name the mask of each image.
+    """
+    if config.mask_name is not None and not found.folders:
+        raise ConfigError(f"{found.root}: mask_name={config.mask_name}: lists name the masks here; leave it out")
+    return replace(found, mask_name=config.mask_name)
 
 
 def read(found: PairedFiles) -> ParsedDataset:
@@ -65,7 +79,7 @@ def read(found: PairedFiles) -> ParsedDataset:
     notes = list(found.notes)
     for split, (images, masks) in found.folders.items():
         if masks is not None:
-            matched[split] = without_labels(split, pair_folders(images, masks), images)
+            matched[split] = without_labels(split, pair_folders(images, masks, found.mask_name), images)
         elif split == UNLABELLED_SPLIT:
             notes.append(f"the test split ({images}) has no masks and was left out")
         else:
@@ -143,24 +157,31 @@ def _splits_in_names(root: Path, splits: SplitNames) -> PairedFiles | None:
 def _mixed_folder_per_split(root: Path, splits: SplitNames) -> PairedFiles | None:
     """`{split}`, each with masks next to its images."""
     folders = _split_folders(root, splits)
-    matched = {split: pairs for split, folder in folders.items() if (pairs := pair_mixed_folder(folder)) is not None}
-    if not matched:
+    mixed: dict[str, FolderPair] = {split: (folder, folder) for split, folder in folders.items() if _is_mixed(folder)}
+    if not mixed:
         return None
+    matched: dict[str, MatchedFiles] = {}
     for split, folder in folders.items():
-        if split not in matched and holds_images(folder):
+        if split not in mixed and holds_images(folder):
             detail = f"no masks next to these images, although other splits have them; {NAME_SPLITS}"
             note = f"the test split ({folder}) has no masks and was left out"
             is_test = split == UNLABELLED_SPLIT
             matched[split] = MatchedFiles((), notes=(note,)) if is_test else MatchedFiles.of_none(folder, detail)
-    return PairedFiles(root, "masks next to images, a folder for each split", matched=matched)
+    return PairedFiles(root, "masks next to images, a folder for each split", mixed, matched)
 
 
 def _mixed_folder(root: Path, splits: SplitNames) -> PairedFiles | None:
     """Masks next to images, in one folder."""
-    pairs = pair_mixed_folder(root) if splits == SPLIT_NAMES else None
-    if pairs is None:
+    if splits != SPLIT_NAMES or not _is_mixed(root):
         return None
-    return PairedFiles(root, "masks next to images", matched={"train": pairs}, is_undivided=True)
+    return PairedFiles(root, "masks next to images", {"train": (root, root)}, is_undivided=True)
+
+
+def _is_mixed(folder: Path) -> bool:
+    try:
+        return pair_mixed_folder(folder) is not None
+    except AmbiguousReadingError:
+        return True
 
 
 LAYOUTS: tuple[Callable[[Path, SplitNames], PairedFiles | None], ...] = (
@@ -214,4 +235,6 @@ FORMAT = DatasetFormat(
     "images and masks in two folders or next to each other, with a folder for each split or without splits",
     detect=detect,
     read=read,
+    configure=configure,
+    settings=("mask_name",),
 )

@@ -7,20 +7,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unicodedata import normalize
 
+from pyramidseg.base.config import STEM
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import UNLABELLED_SPLIT, PartialMatch
-from pyramidseg.formats.name_matching import match_names
+from pyramidseg.formats.name_matching import find_masks, likely_mask_name, mask_names, match_names, without_extension
+from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
 from pyramidseg.images.image_files import list_images
 
 MASK_SUFFIXES = (
     *("_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_segmentation", "_annot", "_anno", "-mask", "-label"),
-    *("_L", "_P"),
 )
-"""Suffixes that the names of all masks may have after the image's name. `_L` is CamVid's, `_P` fastai's."""
+"""Suffixes of masks that are in one folder with their images."""
 
-IMAGE_SUFFIXES = ("_sat", "_image", "_img", "_rgb", "-image")
-"""Suffixes that the names of all images may have."""
+MASK_PREFIXES = ("mask_", "masks_", "label_", "labels_", "gt_", "seg_", "mask-", "label-")
+"""Prefixes of masks that are in one folder with their images."""
+
+IMAGE_SUFFIXES = ("_image", "_sat", "_img", "_rgb", "-image")
+"""Suffixes that are not part of ids if the names of all images have them."""
 
 LOSSY_EXTENSIONS = (".jpg", ".jpeg")
 """Extensions, in lower case, of images that cannot be exact masks."""
@@ -39,12 +43,6 @@ class Side:
         """Keys are the paths below the folder without extension."""
         files = tuple(files)
         return cls(folder, files, tuple(key_of(file, folder) for file in files))
-
-    def without(self, *suffixes: str) -> "Side":
-        """The same files with keys without the longest of the suffixes that every key has, in upper or lower case."""
-        common = [end for end in suffixes if all(key.lower().endswith(end.lower()) for key in self.keys)]
-        length = max(map(len, common), default=0)
-        return replace(self, keys=tuple(key[: len(key) - length] for key in self.keys))
 
     def first(self) -> dict[str, Path]:
         """The first file of each key, in order."""
@@ -76,12 +74,14 @@ def without_labels(split: str, pairs: MatchedFiles, folder: Path) -> MatchedFile
     return pairs
 
 
-def pair_folders(images: Path, masks: Path) -> MatchedFiles:
-    """Pair all images below one folder with all masks below the other.
+def pair_folders(images: Path, masks: Path, mask_name: str | None = None) -> MatchedFiles:
+    """Pair all images below one folder with all masks below the other, or next to them if it is the same.
 
     If no image has a mask and all files of one folder are in a deeper folder, names are compared from there on, with a
     note. An empty folder is a defect.
     """
+    if images == masks and (mixed := pair_mixed_folder(images, mask_name)):
+        return mixed
     image_files, mask_files = list_images(images), list_images(masks)
     if not image_files:
         return MatchedFiles.of_none(images, "no images in this folder; check the path and the file format")
@@ -90,48 +90,75 @@ def pair_folders(images: Path, masks: Path) -> MatchedFiles:
             masks, f"no masks in this folder, although {images} has {len(image_files)} images; add them"
         )
     sides = Side.of(images, image_files), Side.of(masks, mask_files)
-    pairs = pair_by_suffix(*sides)
+    pairs = pair_by_name(*sides, mask_name)
     if pairs.records or _shared_folders(sides[0]) == _shared_folders(sides[1]):
         return pairs
     images, masks = images / _shared_folders(sides[0]), masks / _shared_folders(sides[1])
-    pairs = pair_by_suffix(Side.of(images, image_files), Side.of(masks, mask_files))
+    pairs = pair_by_name(Side.of(images, image_files), Side.of(masks, mask_files), mask_name)
     return replace(pairs, notes=(f"images are in {images}, masks in {masks}", *pairs.notes))
 
 
-def pair_by_suffix(images: Side, masks: Side) -> MatchedFiles:
-    """Pair by keys without the suffix that the names of all masks, or of all images, have, with a note.
+def pair_by_name(images: Side, masks: Side, mask_name: str | None = None) -> MatchedFiles:
+    """Pair by keys; if files remain without a partner, by what all names of images, and of masks, have in common.
 
-    Where files remain without a partner, a one-to-one matching of all names without common affixes (`match_names`) is
-    taken, with a note. If there is none and no name agrees, a single defect shows an example of each side.
+    A one-to-one matching without common affixes (`match_names`) is taken, with a note. If there is none and no name
+    agrees, the common affixes of the masks are taken for their names, and files that do not fit are defects.
+
+    Args:
+        mask_name: how masks are named, such as `{stem}_mask`; nothing else is then tried.
+
+    Raises:
+        AmbiguousReadingError: every image has several masks, each with its own prefix and suffix.
     """
+    if mask_name is not None:
+        return _pair_by_pattern(images, masks, mask_name)
     pairs = pair(images, masks)
-    bare_masks = masks.without(*MASK_SUFFIXES)
-    for bare_images in () if pairs.records else (images, images.without(*IMAGE_SUFFIXES)):
-        bare = pair(bare_images, bare_masks)
-        if bare.records:
-            suffixes = ("masks", _suffix(masks, bare_masks)), ("images", _suffix(images, bare_images))
-            notes = tuple(f"the names of all {what} have the suffix {suffix!r}" for what, suffix in suffixes if suffix)
-            pairs = replace(bare, notes=(*notes, *bare.notes))
-            break
-    if pairs.defects and (match := match_names(images.keys, masks.keys)):
-        partners = zip(images.keys, images.files, match.partners, strict=True)
+    if not pairs.defects:
+        return pairs
+    if match := match_names(images.keys, masks.keys):
+        suffix = next((end for end in IMAGE_SUFFIXES if all(key.lower().endswith(end) for key in images.keys)), "")
+        ids = (key[: len(key) - len(suffix)] for key in images.keys)
+        partners = zip(ids, images.files, match.partners, strict=True)
         records = tuple(Record(key, file, masks.files[place]) for key, file, place in partners)
         return MatchedFiles(records, notes=(f"images and masks are paired by their names without {match.rule}",))
-    if not pairs.records and len(images.files) > 1 and len(masks.files) > 1:
-        return MatchedFiles((), (_no_pairs(images, masks),))
-    return pairs
+    patterns = mask_names(images.keys, masks.keys)
+    if len(patterns) > 1:
+        raise _several_masks(masks.folder, patterns)
+    if pairs.records or (not patterns and min(len(images.files), len(masks.files)) < 2):
+        return pairs
+    pattern = patterns[0] if patterns else likely_mask_name(images.keys, masks.keys)
+    return _pair_by_pattern(images, masks, pattern, is_stated=False)
 
 
-def _suffix(side: Side, bare: Side) -> str:
-    return side.keys[0][len(bare.keys[0]) :]
+def _pair_by_pattern(images: Side, masks: Side, pattern: str, *, is_stated: bool = True) -> MatchedFiles:
+    """Pair by a pattern of the masks' names; other masks are left out with a note, or defects if it is inferred."""
+    places = find_masks(images.keys, masks.keys, pattern)
+    partners = {key: masks.files[at] for key, at in zip(images.keys, places, strict=True) if at is not None}
+    if not partners:
+        return MatchedFiles((), (_no_pairs(images, masks, pattern),))
+    used = set(partners.values())
+    rest = {file: key for key, file in zip(masks.keys, masks.files, strict=True) if file not in used}
+    if not is_stated:
+        partners.update({key: file for file, key in rest.items()})
+    found = pair(images, Side(masks.folder, tuple(partners.values()), tuple(partners)))
+    notes = [f"masks are named {pattern!r}, where {STEM} is the name of the image", *found.notes]
+    if rest and is_stated:
+        notes.append(f"{len(rest)} files in {masks.folder}, such as {min(rest).name}, are not named so: left out")
+    return replace(found, notes=tuple(notes))
 
 
-def _no_pairs(images: Side, masks: Side) -> Defect:
+def _several_masks(folder: Path, patterns: Iterable[str]) -> AmbiguousReadingError:
+    alternatives = [Alternative(f"masks are named like {name}", {"mask_name": name}) for name in patterns]
+    return AmbiguousReadingError(f"{folder}: each image has several masks by its name; choose one", alternatives)
+
+
+def _no_pairs(images: Side, masks: Side, pattern: str) -> Defect:
     """One defect for all files, as their names do not agree at all."""
+    what = f"none of its {len(masks.files)} masks" + (f", such as {masks.files[0].name}," if masks.files else "")
     detail = (
-        f"none of its {len(masks.files)} masks, such as {masks.files[0].name}, agrees in its name with one of the "
-        f"{len(images.files)} images in {images.folder}, such as {images.files[0].name}; rename them, or write lines "
-        "such as images/a.jpg masks/b.png to train.txt and val.txt"
+        f"{what} agrees in its name ({pattern}) with one of the {len(images.files)} images in {images.folder}, such as "
+        f'{images.files[0].name}; state the names in dataset.yaml (mask_name: "{STEM}_seg"), rename files, or write '
+        "lines such as images/a.jpg masks/b.png to train.txt and val.txt"
     )
     return Defect(DefectKind.MISSING_IMAGE, masks.folder, detail)
 
@@ -159,33 +186,75 @@ def pair(images: Side, masks: Side) -> MatchedFiles:
 # One folder with images and their masks, told apart by a suffix of the masks' names, or by the extension.
 
 
-def pair_mixed_folder(folder: Path) -> MatchedFiles | None:
+def pair_mixed_folder(folder: Path, mask_name: str | None = None) -> MatchedFiles | None:
     """Pair the images in and below a folder with the masks next to them; None if there are no such pairs.
 
     Raises:
         PartialMatch: files come in pairs, but either file could be the mask.
+        AmbiguousReadingError: files with several prefixes or suffixes could be the masks.
     """
     files = list_images(folder)
-    return _pair_by_suffix(folder, files) or _pair_by_extension(folder, files)
+    if mask_name is None:
+        return _pair_by_affix(folder, files) or _pair_by_extension(folder, files)
+    mask_name = without_extension(mask_name)
+    images, masks = _divided(folder, files, mask_name)
+    _, others = _further_masks(images, masks, mask_name)
+    pairs = pair_by_name(Side.of(folder, [file for file in images.files if file not in others]), masks, mask_name)
+    if not others:
+        return pairs
+    note = f"{len(others)} files, such as {min(others).name}, are further masks of these images and were left out"
+    return replace(pairs, notes=(*pairs.notes, note))
 
 
-def _pair_by_suffix(folder: Path, files: list[Path]) -> MatchedFiles | None:
-    """`a.jpg` and `a_mask.png`, if most files that end in the suffix have an image."""
+def _divided(folder: Path, files: Iterable[Path], pattern: str) -> tuple[Side, Side]:
+    """The images of a folder, and the files that are named like a mask (all but JPEG files if that is any name)."""
+    before, _, after = pattern.partition(STEM)
+    of_side: tuple[list[Path], list[Path]] = [], []
+    for file in files:
+        is_mask = file.stem.startswith(before) and file.stem.endswith(after)
+        of_side[file.suffix.lower() not in LOSSY_EXTENSIONS if pattern == STEM else is_mask].append(file)
+    return Side.of(folder, of_side[0]), Side.of(folder, of_side[1])
+
+
+def _further_masks(images: Side, masks: Side, pattern: str) -> tuple[list[str], set[Path]]:
+    """Patterns and files of further masks among the images: every image with a mask has one of the pattern.
+
+    A file that has the name of a JPEG file is its mask, too.
+    """
+    places = [*zip(images.keys, images.files, find_masks(images.keys, masks.keys, pattern), strict=True)]
+    paired = [key for key, _, at in places if at is not None]
+    bare = [(key, file) for key, file, at in places if at is None]
+    keys = [key for key, _ in bare]
+    patterns = mask_names(paired, keys)
+    found = [at for name in patterns for at in find_masks(paired, keys, name) if at is not None]
+    photographs = {key for key, file, _ in places if file.suffix.lower() in LOSSY_EXTENSIONS}
+    twins = {file for key, file, _ in places if key in photographs and file.suffix.lower() not in LOSSY_EXTENSIONS}
+    return patterns, twins.union(bare[at][1] for at in found)
+
+
+def _pair_by_affix(folder: Path, files: list[Path]) -> MatchedFiles | None:
+    """`a.jpg` and `a_mask.png`, or `img_1.jpg` and `mask_1.png`, if most files that are named so have an image."""
     fitting: dict[str, tuple[Side, Side]] = {}
-    for suffix in MASK_SUFFIXES:
-        with_suffix = {file for file in files if file.stem.lower().endswith(suffix.lower())}
-        if not with_suffix:
+    stems = [file.stem.lower() for file in files]
+    for affix in (*MASK_SUFFIXES, *MASK_PREFIXES):
+        is_prefix = affix in MASK_PREFIXES
+        is_named = (stem.startswith(affix) if is_prefix else stem.endswith(affix) for stem in stems)
+        first = next((file.stem for file, named in zip(files, is_named, strict=True) if named), None)
+        if first is None:
             continue
-        images = Side.of(folder, (file for file in files if file not in with_suffix))
-        masks = Side.of(folder, (file for file in files if file in with_suffix))
-        image_keys = {*images.keys, *(key.removesuffix(end) for key in images.keys for end in IMAGE_SUFFIXES)}
-        if 2 * len(image_keys & set(masks.without(suffix).keys)) >= len(with_suffix):
-            fitting[suffix] = images, masks
-    if len(fitting) > 1:
-        raise PartialMatch(
-            f"{folder}: the masks could be the files ending in {' or in '.join(fitting)}; move the others away"
-        )
-    return next((pair_by_suffix(images, masks) for images, masks in fitting.values()), None)
+        pattern = f"{first[: len(affix)]}{STEM}" if is_prefix else f"{STEM}{first[-len(affix) :]}"
+        images, masks = _divided(folder, files, pattern)
+        found = find_masks(images.keys, masks.keys, pattern)
+        is_complete = match_names(images.keys, masks.keys) is not None
+        if is_complete or 2 * (len(found) - found.count(None)) >= len(masks.files):
+            fitting[pattern] = images, masks
+    if not fitting:
+        return None
+    pattern, sides = next(iter(fitting.items()))
+    patterns = dict.fromkeys((*fitting, *_further_masks(*sides, pattern)[0]))
+    if len(patterns) > 1:
+        raise _several_masks(folder, patterns)
+    return pair_by_name(*sides)
 
 
 def _pair_by_extension(folder: Path, files: list[Path]) -> MatchedFiles | None:
@@ -202,7 +271,7 @@ def _pair_by_extension(folder: Path, files: list[Path]) -> MatchedFiles | None:
             f"{folder}: files come in pairs of {kinds}, and either could be the mask; move the masks into a folder "
             "masks next to a folder images"
         )
-    return pair(images, masks)
+    return pair_by_name(images, masks)
 
 
 def key_of(file: Path, folder: Path) -> str:

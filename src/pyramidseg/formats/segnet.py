@@ -9,7 +9,6 @@ from pyramidseg.formats.class_lists import with_default_labels
 from pyramidseg.formats.dataset_format import (
     SPLIT_NAMES,
     UNLABELLED_SPLIT,
-    DatasetFormat,
     ParsedDataset,
     SourceLabel,
     SplitNames,
@@ -83,4 +82,4 @@ def _without_unlabelled(parsed: ParsedDataset, images: Path) -> ParsedDataset:
     return replace(parsed, defects=others, notes=(*parsed.notes, note))
 
 
-FORMAT = DatasetFormat("segnet", "{split} and {split}annot", detect=detect, read=read)
+FORMAT = replace(paired.FORMAT, name="segnet", layout="{split} and {split}annot", detect=detect, read=read)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.text import first_few
@@ -37,13 +38,13 @@ _RARE_VAL_WORD = re.compile(rf"(?<![a-z])(?:{'|'.join(RARE_VAL_NAMES)})(?![a-z])
 _SIDE = re.compile(rf"{_SIDES}|leftimg8bit|gtfine|gtcoarse", re.IGNORECASE)
 
 
-def with_rare_val_name(detected: Detected, parsed: ParsedDataset) -> ParsedDataset:
+def with_rare_val_name(detected: Detected, parsed: ParsedDataset, config: LabelConfig) -> ParsedDataset:
     """Read a val split with a rare name (`eval`, `dev`, ...), if there is no other and it has records."""
     if [*parsed.splits] not in (["train"], ["train", "test"]) or not _has_rare_val_name(detected.root):
         return parsed
     try:
         handle = detected.format.detect(detected.root, {**SPLIT_NAMES, "val": RARE_VAL_NAMES})
-        again = None if handle is None else detected.format.read(handle)
+        again = None if handle is None else replace(detected, handle=handle).read(config)
     except DataError:
         return parsed
     if again is None or not again.splits.get("val") or again.splits.get("train") != parsed.splits["train"]:
