@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import SourceLabel
+from pyramidseg.formats.yaml_proposal import flow
 
 BACKGROUND = "background"
 BACKGROUND_NAMES = (BACKGROUND, "_background_", "__background__")
@@ -71,7 +72,7 @@ def similar_names_note(names: Iterable[str]) -> tuple[str, ...]:
     if not groups:
         return ()
     pairs = "; ".join(" and ".join(map(repr, group)) for group in groups)
-    merged = f"{{name: {groups[0][-1]}, from: [{', '.join(groups[0])}]}}"
+    merged = flow({"name": groups[0][-1], "from": groups[0]})
     return (
         f"classes whose names differ only in upper and lower case: {pairs}; if they are the same, merge them (classes: "
         f"[..., {merged}])",

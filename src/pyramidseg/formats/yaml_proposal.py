@@ -106,11 +106,12 @@ def yaml_lines(content: Mapping[str, Any]) -> Iterator[str]:
     for key, value in content.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             yield f"{key}:"
-            yield from (f"- {_flow(entry)}" for entry in value)
+            yield from (f"- {flow(entry)}" for entry in value)
         else:
-            yield f"{key}: {_flow(value)}"
+            yield f"{key}: {flow(value)}"
 
 
-def _flow(value: object) -> str:
+def flow(value: object) -> str:
+    """A value as YAML on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
     return text.removesuffix("...\n").strip()

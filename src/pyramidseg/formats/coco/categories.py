@@ -11,6 +11,7 @@ from pyramidseg.base.text import first_few
 from pyramidseg.formats.coco.coco_json import CocoJson, Id, as_id
 from pyramidseg.formats.dataset_format import SourceLabel
 from pyramidseg.formats.polygon_labels import DrawnLabels, repeated_names_note, similar_names_note
+from pyramidseg.formats.yaml_proposal import flow
 
 VOID = 0
 """Mask value, and number of the segment, of the pixels of a panoptic PNG that no segment covers; they are ignored."""
@@ -91,7 +92,7 @@ class CategoryLabels:
             name, total = ignored[0], sum(with_objects[name, True] for name in ignored)
             notes.append(
                 f"{total} crowds (iscrowd) are outlined roughly and ignored; to train on them, add them to a class, "
-                f"as in {{name: {name}, from: [{name}, {crowd_of(name)}]}}"
+                f"as in {flow({'name': name, 'from': [name, crowd_of(name)]})}"
             )
         all_values = {**values, **{label.name: label.value for label in extra}}
         return cls((*labels, *extra), all_values, crowds, (*notes, *similar_names_note(values)))
