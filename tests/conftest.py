@@ -32,7 +32,14 @@ SLOW = (
     *("training/test_multiband", "training/test_interrupt", "training/test_run_dataset", "training/test_freezing"),
     *("model/test_packaged_weights", "model/test_feature_levels", "model/test_segmenter"),
     *("model/test_pyramid_picture", "base/test_portability", "base/test_output_lock", "base/test_json_stream"),
-    *("campaigns/", "inspection/test_campaign", "compatibility/", "formats/test_coco", "formats/test_roboflow"),
+    *(
+        "advice/test_runs",
+        "campaigns/",
+        "inspection/test_campaign",
+        "compatibility/",
+        "formats/test_coco",
+        "formats/test_roboflow",
+    ),
     *("images/test_tiff", "annotations/test_polygons"),
 )
 """Beginnings of the paths of tests that train, export or start processes, the longest first: they run in this order, so

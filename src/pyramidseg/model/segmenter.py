@@ -250,7 +250,7 @@ class Segmenter(nn.Module):
         if normed and values < 2:
             raise ConfigError(
                 f"a batch of {batch} crop of {height}x{width} leaves batch norm one value per channel at stride "
-                f"{stride}: use a batch of at least 2, a crop above {stride}, or freeze the encoder and set norm=group"
+                f"{stride}: use a batch of at least 3, a crop above {stride}, or freeze the encoder and set norm=group"
             )
 
     def save(self, path: str | Path, **facts: Any) -> None:

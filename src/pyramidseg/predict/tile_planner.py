@@ -15,7 +15,7 @@ from pyramidseg.base.config import ModelConfig
 from pyramidseg.base.errors import ConfigError, OutOfMemory
 from pyramidseg.base.machine import free_bytes
 from pyramidseg.predict.receptive_field import meta_model, receptive_field_px
-from pyramidseg.predict.tiling import GRID_PX, SMALLEST_TILE_PX, Tiles, check_side, round_up
+from pyramidseg.predict.tiling import GRID_PX, Tiles, check_side, round_up
 from pyramidseg.predict.tta import SCALES, TestTimeAugmentation
 
 TilePx = int | Literal["auto", "whole"]
@@ -51,11 +51,10 @@ class TilePlanner:
     def __init__(self, backend: Backend, *, tile_px: TilePx = "auto", overlap_px: int | None = None) -> None:
         if isinstance(tile_px, str) and tile_px not in ("auto", "whole"):
             raise ConfigError(f"tile_px={tile_px}: must be auto, whole, or a number of pixels")
-        if overlap_px is not None:
-            check_side("overlap_px", overlap_px, least=0)
         if isinstance(tile_px, int):
-            check_side("tile_px", tile_px, least=SMALLEST_TILE_PX)
             Tiles(tile_px, overlap_px or 0)
+        elif overlap_px is not None:
+            check_side("overlap_px", overlap_px, least=0)
         self._backend = backend
         self._network = backend.backend if isinstance(backend, TestTimeAugmentation) else backend
         self.tile_px = tile_px

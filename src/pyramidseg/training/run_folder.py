@@ -1,5 +1,6 @@
 """The folder of a training run (RUN), and whether it may be started, resumed or overwritten."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,9 @@ def _agreed(saved: Config, config: Config, run: RunFolder) -> Config:
     for name, value in given.items():
         section, _, key = name.partition(".")
         if before[section][key] != resolved[section][key] and name not in MAY_CHANGE:
-            way_on = f"--config {run.config} --out NEW --weights {run.last} --epochs {value}"
+            way_on = shlex.join(
+                map(str, ("--config", run.config, "--out", "NEW", "--weights", run.last, "--epochs", value))
+            )
             more = f"; or go on from its weights: pyramidseg train DATASET {way_on}" if name == "train.epochs" else ""
             raise ConfigError(
                 f"--resume: {name} was {before[section][key]!r} in {run.config} and is {value!r} now; a resumed run "
