@@ -151,17 +151,16 @@ def test_files_next_to_each_other_that_are_moved_apart(tmp_path: Path) -> None:
     assert counted(opened(tmp_path)) == HALVES
 
 
-def test_masks_of_two_suffixes_of_which_one_is_moved_away(tmp_path: Path) -> None:
+def test_masks_of_two_suffixes_are_chosen_by_the_line_that_is_pasted(tmp_path: Path) -> None:
     for name in "abcd":
         image(tmp_path / "d" / f"{name}.png")
         mask(tmp_path / "d" / f"{name}_mask.png")
         mask(tmp_path / "d" / f"{name}_label.png", 0, 1, 2)
     text = message(lambda: opened(tmp_path / "d"))
-    assert "ending in _mask or in _label; move the others away" in text
-    (tmp_path / "away").mkdir()
-    for file in (tmp_path / "d").glob("*_label.png"):
-        file.rename(tmp_path / "away" / file.name)
-    assert counted(opened(tmp_path / "d")) == HALVES
+    for choice, expected in enumerate((HALVES, {"class 0": 16, "class 1": 16, "class 2": 16})):
+        file = paste(text, choice)
+        assert counted(opened(tmp_path / "d")) == expected
+        file.unlink()
 
 
 def test_names_that_do_not_agree_are_listed_in_the_form_that_is_shown(tmp_path: Path) -> None:

@@ -219,3 +219,46 @@ def test_equal_colours_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "mask.png").write_bytes(content)
     with Image.open(tmp_path / "mask.png") as mask:
         assert len(np.unique(np.array(mask)[0], axis=0)) == 2
+
+
+def region_dataset(root: Path, kind: str) -> Path:
+    """Images below folders of their splits; of LabelMe or CVAT."""
+    boxes = {"train": {"a": (1, 1, 5, 4), "deep/b": (0, 0, 9, 2)}, "val": {"a": (2, 3, 9, 8), "c": (4, 0, 6, 8)}}
+    top = "images/" if kind == "cvat" else ""
+    tags: list[str] = []
+    for split, names in boxes.items():
+        for name, (left, upper, right, lower) in names.items():
+            path = root / f"{top}{split}" / f"{name}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (10, 8)).save(path)
+            ring = [(left, upper), (right, upper), (right, lower), (left, lower)]
+            if kind == "labelme":
+                shapes = [{"label": "fig", "shape_type": "polygon", "points": ring}]
+                content = {"imagePath": path.name, "imageHeight": 8, "imageWidth": 10, "shapes": shapes}
+                path.with_suffix(".json").write_text(json.dumps(content))
+            points = ";".join(f"{x},{y}" for x, y in ring)
+            tags.append(
+                f'<image id="{len(tags)}" name="{split}/{name}.jpg" width="10" height="8">'
+                f'<polygon label="fig" points="{points}"/></image>'
+            )
+    if kind == "cvat":
+        (root / "annotations.xml").write_text(f"<annotations><version>1.1</version>{''.join(tags)}</annotations>")
+    return root
+
+
+@pytest.mark.parametrize("kind", ["labelme", "cvat"])
+@pytest.mark.parametrize("to", WRITERS)
+def test_folders_of_splits_are_not_doubled(to: str, kind: str, tmp_path: Path) -> None:
+    source = region_dataset(tmp_path / "source", kind)
+    before = labels_by_image(open_dataset(source, DataConfig()))
+    convert_dataset(source, to=to, out=tmp_path / "out")
+    files = [path.relative_to(tmp_path / "out").parts for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert not [parts for parts in files if max(parts.count("train"), parts.count("val")) > 1]
+    dataset = open_dataset(tmp_path / "out", DataConfig())
+    after = ids_of(labels_by_image(dataset))
+    assert len({(split, record.id) for split, records in dataset.splits.items() for record in records}) == 4
+    assert after.keys() == {("train", "a"), ("train", "b"), ("val", "a"), ("val", "c")}
+    for key, labels in ids_of(before).items():
+        np.testing.assert_array_equal(after[key], labels)
+    pixels = {key: int((labels == "fig").sum()) for key, labels in after.items()}
+    assert pixels == {("train", "a"): 12, ("train", "b"): 18, ("val", "a"): 35, ("val", "c"): 16}

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.text import first_few
 from pyramidseg.data.pairs import read_labels
 from pyramidseg.data.records import Dataset, Record
+from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.formats.writers import WRITERS
@@ -84,7 +85,7 @@ def convert_dataset(
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset, data or DataConfig())
     for note in opened.notes:
         logger.info(note)
-    named = _named_records(opened)
+    named = _named_records(opened, writer)
     settings = _digest({"to": to, "classes": opened.classes.to_dict(), "images": images})
     with Ledger.open(folder / LEDGER, repair=True) as ledger:
         pending, before = [], 0
@@ -123,14 +124,27 @@ def _refuse_other_content(folder: Path) -> None:
         )
 
 
-def _named_records(dataset: Dataset) -> list[tuple[str, str, Record]]:
-    """Split, name and record of each image: its id, after its split where two splits have an image of the same id."""
-    ids = Counter(record.id for records in dataset.splits.values() for record in records)
-    return [
-        (split, f"{split}/{record.id}" if ids[record.id] > 1 else record.id, record)
+def _named_records(dataset: Dataset, writer: LabelWriter) -> list[tuple[str, str, Record]]:
+    """Split, name and record of each image: its id without folders named `images` or like its split.
+
+    The split is put in front where two splits have an image of this name and the format keeps all images together.
+    """
+    folders = {**SPLIT_NAMES, "val": (*SPLIT_NAMES["val"], *RARE_VAL_NAMES)}
+    names = [
+        (split, _without_folders(record.id, ("images", *folders.get(split, ()))), record)
         for split, records in dataset.splits.items()
         for record in records
     ]
+    counts = Counter((split, name) for split, name, _ in names)
+    named = [(split, name if counts[split, name] == 1 else record.id, record) for split, name, record in names]
+    splits = Counter(name for _, name, _ in named)
+    is_unique = "{split}" in writer.image_path
+    return [(s, name if is_unique or splits[name] == 1 else f"{s}/{name}", record) for s, name, record in named]
+
+
+def _without_folders(id: str, names: Collection[str]) -> str:
+    *folders, last = id.split("/")
+    return "/".join((*(folder for folder in folders if folder.lower() not in names), last))
 
 
 def _state(path: Path | None) -> list[Any]:

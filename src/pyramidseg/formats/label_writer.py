@@ -23,7 +23,8 @@ class LabelledImage:
     """An image to be written with its labels.
 
     Attributes:
-        name: unique among all images, without extension; may have folders (`day/001`).
+        name: without extension; may have folders (`day/001`). Unique in its split, and among all images if the format
+            has no folders of splits.
         image: its file; its suffix is kept where images are written.
         labels: (H, W) uint8, class ids and `IGNORE`, in the orientation in which the image is shown.
     """

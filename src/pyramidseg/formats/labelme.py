@@ -68,7 +68,9 @@ def read(found: ToolExport) -> ParsedDataset:
         listing.notes.append(f"{len(others)} JSON files, such as {others[0]}, are not LabelMe's and were left out")
     overlap = "the later is on top, as in LabelMe"
     found = found._replace(files=tuple(files))
-    return region_dataset("LabelMe", found, listing, regions=_regions, objects=_objects, overlap=overlap)
+    return region_dataset(
+        "LabelMe", found, listing, regions=_regions, objects=_objects, overlap=overlap, ids_below_splits=True
+    )
 
 
 FORMAT = DatasetFormat("labelme", "a JSON file next to each image", detect, read)

@@ -105,6 +105,7 @@ def region_dataset(
     parse: Callable[[Sequence[bytes], Location], Iterable[tuple[str, Any]]] | None = None,
     objects: Callable[[Record], Objects] | None = None,
     overlap: str,
+    ids_below_splits: bool = False,
 ) -> ParsedDataset:
     """Find the images of the entries, and list the records.
 
@@ -113,9 +114,10 @@ def region_dataset(
         parse: of files of many images, see `SharedFiles`.
         objects: of files of one image each, see `RegionMasks`.
         overlap: which of two regions is on top, as a clause.
+        ids_below_splits: whether ids leave out a first folder that is a split.
     """
     images = list_images(found.root)
-    by_split, notes = _pair(found, listing, images, own_files=objects is not None)
+    by_split, notes = _pair(found, listing, images, own_files=objects is not None, ids_below_splits=ids_below_splits)
     used_labels = dict.fromkeys(label for entry in listing.entries for label in entry.labels)
     declared = dict.fromkeys(listing.names)
     ordered = [name for name in declared if name in used_labels]
@@ -140,7 +142,7 @@ def region_dataset(
 
 
 def _pair(
-    found: ToolExport, listing: Listing, images: list[Path], *, own_files: bool
+    found: ToolExport, listing: Listing, images: list[Path], *, own_files: bool, ids_below_splits: bool
 ) -> tuple[dict[str, Pairs], list[str]]:
     """The records and entries of each split, and notes."""
     finder = ImageFinder(images)
@@ -158,6 +160,9 @@ def _pair(
             if image.name == entry.other_name and not entry.name.endswith(image.name):
                 renamed.append(entry.name)
             split = _split_of(entry, image, found, own_files=own_files)
+            folder, _, below = id.partition("/")
+            if ids_below_splits and folder.lower() in found.splits.get(split or "", ()):
+                id = below
             by_split.setdefault(split, []).append((Record(id, image, entry.file), entry))
     notes = []
     without_split = by_split.pop(None, [])
