@@ -209,8 +209,9 @@ def _with_named_mask(record: Record, listed: ImageSet, root: Path, lost: list[De
     if name is None:
         return record
     mask = listed_file(name, file=listed.file, root=root)
-    # Names that agree suffice, as for the images.
-    if mask is None and not (record.mask and PurePosixPath(name.replace("\\", "/")).name == record.mask.name):
+    named, own = PurePosixPath(name.replace("\\", "/")), record.mask
+    # As for images, the name suffices, but not one in a folder that the mask of this name is not in.
+    if mask is None and not (own and named.name == own.name and named.parent.name in ("", *own.parts)):
         lost.append(no_such_file(listed.file, name))
     return replace(record, mask=mask or record.mask)
 
