@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,22 +94,24 @@ def test_an_object_that_is_corrected_as_the_message_says(
         assert counted(opened(tmp_path)) == {"background": 144, "bus": 16}
 
 
-def test_two_files_of_one_split_are_told_apart_by_a_word_of_one_name(tmp_path: Path) -> None:
-    for name in ("instances_train2014", "instances_train2017"):
-        image(tmp_path / "train2017" / "a.jpg", height=HEIGHT, width=WIDTH)
-        image(tmp_path / "train2014" / "a.jpg", height=HEIGHT, width=WIDTH)
-        made = coco(tmp_path / "made", {}, {"category_id": 4, "segmentation": RIGHT}, names=("a.jpg",))
-        write(tmp_path / "annotations" / f"{name}.json", made.read_text())
-    for file in (tmp_path / "made").rglob("*.*"):
-        file.unlink()
+@pytest.mark.parametrize("remedy", ["keep only one of them", "name all splits in a YAML file"])
+def test_two_files_of_one_split_are_told_apart(tmp_path: Path, remedy: str) -> None:
+    for place in ("train2014", "train2017", "val2017"):
+        made = coco(tmp_path / "made", {}, {"category_id": 4, "segmentation": RIGHT})
+        shutil.copytree(tmp_path / "made" / "images", tmp_path / place)
+        write(tmp_path / "annotations" / f"instances_{place}.json", made.read_text())
+    shutil.rmtree(tmp_path / "made")
     text = message(lambda: opened(tmp_path))
-    assert "keep only one of them, or name the split in a YAML file" in text
-    (tmp_path / "annotations" / "instances_train2014.json").unlink()
-    image(tmp_path / "val2017" / "v.jpg", height=HEIGHT, width=WIDTH)
-    value = json.loads((tmp_path / "annotations" / "instances_train2017.json").read_text())
-    value["images"][0]["file_name"] = "v.jpg"
-    write(tmp_path / "annotations" / "instances_val2017.json", json.dumps(value))
-    assert sizes(opened(tmp_path)) == {"train": 1, "val": 1}
+    assert remedy in text
+    if remedy == "keep only one of them":
+        (tmp_path / "annotations" / "instances_train2014.json").unlink()
+    else:
+        form = re.search(r"\((train: train2017)\)", text)[1]
+        write(tmp_path / "dataset.yaml", f"{form}\n{form.replace('train', 'val')}\n")
+    dataset = opened(tmp_path)
+    assert sizes(dataset) == {"train": 2, "val": 2}
+    assert dataset.split("train")[0].image.parent.name == "train2017"
+    assert counted(dataset) == {"background": 256, "car": 32, "bus": 32}
 
 
 def yolo(root: Path, label: str, description: str = "names: [car, bus]\n") -> Path:

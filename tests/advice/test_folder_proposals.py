@@ -1,5 +1,6 @@
 """Lines of YAML and settings that messages about folders, formats and lists propose."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -210,3 +211,31 @@ def test_an_image_without_a_mask(tmp_path: Path, remedy: str) -> None:
     assert "add it, or remove this file" in message(lambda: opened(tmp_path))
     mask(tmp_path / "masks" / "d.png") if remedy == "add" else lone.unlink()
     assert sum(sizes(opened(tmp_path)).values()) == (4 if remedy == "add" else 3)
+
+
+@pytest.mark.parametrize("other", ["Train", "training"])
+def test_two_folders_of_one_split_are_named_whatever_the_format(tmp_path: Path, other: str) -> None:
+    for place in ("train", other):
+        pairs(tmp_path / place / "images", tmp_path / place / "masks", f"{place[0]}bc")
+    if len(list(tmp_path.iterdir())) == 1:
+        pytest.skip("the file system ignores case")
+    text = message(lambda: opened(tmp_path))
+    assert "hold images; name the right one in a YAML file" in text and "data.format" not in text
+    form = re.search(r"\((train: \{images: \.\.\., masks: \.\.\.\})\)", text)[1]
+    write(tmp_path / "dataset.yaml", form.replace("images: ...", "images: train/images").replace("...", "train/masks"))
+    assert sizes(opened(tmp_path)) == {"train": 2, "val": 1}
+
+
+@pytest.mark.parametrize("remedy", ["add it", "name the splits that have masks"])
+def test_a_split_without_masks(tmp_path: Path, remedy: str) -> None:
+    splits("train", images="{}/images", masks="{}/masks")(tmp_path)
+    for name in "cd":
+        image(tmp_path / "val" / "images" / f"{name}.jpg")
+    text = message(lambda: opened(tmp_path))
+    assert remedy in text
+    if remedy == "add it":
+        pairs(tmp_path / "val" / "images", tmp_path / "val" / "masks", "cd")
+        assert sizes(opened(tmp_path)) == {"train": 2, "val": 2}
+    else:
+        write(tmp_path / "dataset.yaml", re.search(r"\((train: train)\)", text)[1])
+        assert sizes(opened(tmp_path)) == {"train": 1, "val": 1}

@@ -88,7 +88,8 @@ def detect_format(root: Path, splits: SplitNames, *, formats: Formats, source: P
     for folder in _nested_folders(root):
         fitting, partial = _fitting_formats(folder, splits, formats)
         partial_matches += partial
-        if len(fitting) > 1:
+        errors = {str(it.handle) if isinstance(it.handle, DataError) else it.format.name for it in fitting}
+        if len(errors) > 1:  # a single error is that of the folder, whatever its format
             raise _several_formats(folder, fitting, source=source)
         if fitting:
             return fitting[0]

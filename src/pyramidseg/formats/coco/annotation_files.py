@@ -108,8 +108,8 @@ def _prefer_instances(files: list[Path]) -> list[Path]:
 
 def _rival(rival: Path, file: Path) -> Defect:
     detail = (
-        f"holds annotations of the same split as {file}; keep only one of them, or name the split in a YAML file by a "
-        "word that only one of the names has (train: train2017)"
+        f"holds annotations of the same split as {file}; keep only one of them, or name all splits in a YAML file by "
+        "words that only one of the names has (train: train2017)"
     )
     return Defect(DefectKind.RIVAL_ANNOTATION, rival, detail)
 
