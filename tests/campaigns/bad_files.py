@@ -28,6 +28,10 @@ IMAGES = (
 """Suffix, mode and options of the pictures that are mutated."""
 
 
+INTERRUPTED = (*TRAINING, "train.checkpoint_steps=1")
+"""Settings of `interrupted`, with which it is resumed."""
+
+
 def images(shared: Path) -> Trial:
     """`predict` on 20 mutated images and a whole one, which is predicted as alone.
 
@@ -176,7 +180,7 @@ def _model_in(folder: Path) -> Path:
 def checkpoints(shared: Path) -> Trial:
     """`train --resume` with a mutated checkpoint: status 2, or the model of the run that was not disturbed."""
     data, run = make_scenes(shared / "scenes"), shared / "run"
-    resumed = ("--epochs", "2", *TRAINING)
+    resumed = ("--epochs", "2", *INTERRUPTED)
     whole = pyramidseg("train", data, "--out", shared / "whole", *resumed, folder=shared)
     assert whole.status == 0, whole.stderr
     wanted = content_of(shared / "whole" / "last.safetensors")
@@ -201,8 +205,8 @@ def checkpoints(shared: Path) -> Trial:
 
 
 def interrupted(data: Path, run: Path) -> None:
-    """A run of two epochs that was killed when it had its first checkpoint."""
-    running = Running("train", data, "--out", run, "--epochs", 2, *TRAINING, folder=data.parent)
+    """A run of two epochs that was killed when it had a checkpoint of its first steps."""
+    running = Running("train", data, "--out", run, "--epochs", 2, *INTERRUPTED, folder=data.parent)
     outcome = running.ended(until=lambda: checkpoint_of(run) is not None)
     assert outcome.status == -signal.SIGKILL and checkpoint_of(run), "it ended before it could be killed"
 

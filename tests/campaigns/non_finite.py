@@ -12,7 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from campaigns.bad_files import checkpoint_of, interrupted
+from campaigns.bad_files import INTERRUPTED, checkpoint_of, interrupted
 from campaigns.harness import Trial, leftovers, pyramidseg
 from campaigns.made_inputs import TRAINING, make_model, make_scenes
 
@@ -78,7 +78,7 @@ def non_finite(shared: Path) -> Trial:
         file = checkpoint_of(folder / "run")
         assert file is not None
         value = _spoil_tensors(file, KIND, rng)
-        again = ("--resume", "--epochs", 2, *TRAINING)
+        again = ("--resume", "--epochs", 2, *INTERRUPTED)
         outcome = pyramidseg("train", data, "--out", folder / "run", *again, folder=folder)
         failure = outcome.failure(allowed=(0, 2) if math.isfinite(value) else (2,)) or leftovers(folder)
         return failure or _with_finite_model(folder / "run", outcome.status)

@@ -10,8 +10,9 @@ from typing import Any
 from campaigns.harness import Outcome, Trial, address_space, contents, leftovers, pyramidseg
 from campaigns.made_inputs import TRAINING, make_images, make_model, make_scenes
 
-THREAD_DIED = "Exception ignored in thread started by"
-"""CPython waits for ever for a thread that ran out of memory before it could begin (python/cpython#140746)."""
+NOT_OURS = ("Exception ignored in thread started by", "in _engine_run_backward")
+"""Where memory runs out: CPython waits for ever for a thread that could not begin (python/cpython#140746), and PyTorch
+crashes where it starts the threads of its first backward pass. Such trials are not counted."""
 
 REASONS = (
     *("cannot be written", "cannot be read", "permission denied", "out of memory", "too many open files"),
@@ -57,8 +58,9 @@ def resources(shared: Path) -> Trial:
         outcome = pyramidseg(*commands[name], "--out", out, folder=folder, seconds=120, **options)
         failure = outcome.failure(allowed=(0, 2, 3) if name == "predict" else (0, 2)) or leftovers(folder)
         failure = failure or _unexplained(outcome)
-        if what == "memory" and THREAD_DIED in outcome.stderr:
-            failure = None
+        if what == "memory" and outcome.status < 0 and any(sign in outcome.stderr for sign in NOT_OURS):
+            shutil.rmtree(folder / "work")
+            return []
         if failure is None and name in compared:
             failure = _partial(_outputs(out), whole[name], compared[name], done=outcome.status == 0)
         shutil.rmtree(folder / "work")

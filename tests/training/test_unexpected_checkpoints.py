@@ -155,6 +155,12 @@ def attempt(folder, kind="adamw"):
         ({"optimizer/0/exp_avg": torch.ones(5)}, r"\[5\] of torch\.float32 instead of \[2, 1, 3, 3\]"),
         ({"optimizer/0/step": torch.ones(5)}, r"\[5\] of torch\.float32 instead of \[\]"),
         ({"optimizer/0/exp_avg": torch.ones(2, 1, 3, 3, dtype=torch.bool)}, "torch.bool"),
+        (
+            {"optimizer/0/exp_avg": torch.full((2, 1, 3, 3), torch.nan)},
+            "optimizer/0/exp_avg: holds values that are not",
+        ),
+        ({"optimizer/0/exp_avg_sq": torch.full((2, 1, 3, 3), torch.inf)}, "not finite"),
+        ({"optimizer/0/step": torch.tensor(-torch.inf)}, "not finite"),
         ({"optimizer/0/exp_avg_sq": None}, r"\['exp_avg', 'step'\] instead of"),
         ({"optimizer/0/momentum": torch.ones(2, 1, 3, 3)}, r"instead of \['exp_avg', 'exp_avg_sq', 'step'\]"),
     ],
