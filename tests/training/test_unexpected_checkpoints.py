@@ -161,6 +161,8 @@ def attempt(folder, kind="adamw"):
         ),
         ({"optimizer/0/exp_avg_sq": torch.full((2, 1, 3, 3), torch.inf)}, "not finite"),
         ({"optimizer/0/step": torch.tensor(-torch.inf)}, "not finite"),
+        ({"optimizer/0/step": torch.tensor(-1e30)}, "or negative"),
+        ({"optimizer/0/exp_avg_sq": torch.full((2, 1, 3, 3), -1e-9)}, "or negative"),
         ({"optimizer/0/exp_avg_sq": None}, r"\['exp_avg', 'step'\] instead of"),
         ({"optimizer/0/momentum": torch.ones(2, 1, 3, 3)}, r"instead of \['exp_avg', 'exp_avg_sq', 'step'\]"),
     ],

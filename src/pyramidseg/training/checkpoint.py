@@ -267,8 +267,8 @@ def _optimizer_state(tensors: Mapping[str, Tensor], optimizer: torch.optim.Optim
         shape = torch.Size() if key == "step" else parameter.shape
         if not tensor.is_floating_point() or tensor.shape != shape:
             raise ValueError(f"optimizer/{name}: {list(tensor.shape)} of {tensor.dtype} instead of {list(shape)}")
-        if not tensor.isfinite().all():
-            raise ValueError(f"optimizer/{name}: holds values that are not finite")
+        if not tensor.isfinite().all() or (key in ("step", "exp_avg_sq") and tensor.min() < 0):
+            raise ValueError(f"optimizer/{name}: holds values that are not finite, or negative")
         state.setdefault(int(index), {})[key] = _in_layout_of(parameter, tensor)
     for number, own in state.items():
         if own.keys() != (expected := parameters[number][1]):
