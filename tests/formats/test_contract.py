@@ -306,3 +306,50 @@ def test_damaged_labels_are_refused_in_one_line_and_inspect_names_them(
     assert file.name in str(caught.value)
     inspection = inspect_dataset(tmp_path, data=DataConfig(format=format))
     assert file in {defect.file for defect in inspection.defects}
+
+
+MASKS = {
+    **{"paired": "masks", "segnet": "annot", "camvid": "Labeled", "camvid11": "Labeled", "voc": "SegmentationClass"},
+    **{"roboflow": "_mask", "cityscapes": "gtFine", "ade20k": "annotations", "coco_panoptic": "annotations"},
+}
+"""A part of the paths of mask files. The labels of other formats are text, and their images may be of another type."""
+
+
+def pixel_files(root: Path, format: str) -> list[Path]:
+    """The masks of a format that has them as files, otherwise the images."""
+    files = [path for path in sorted(root.rglob("*")) if path.suffix in (".png", ".jpg", ".tif")]
+    return [path for path in files if MASKS.get(format, "") in str(path.relative_to(root))]
+
+
+def findings(root: Path, format: str) -> str:
+    """All defects, or the refusal."""
+    try:
+        found = inspect_dataset(root, data=DataConfig(format=format)).defects
+    except DataError as error:
+        return str(error)
+    assert found
+    return "\n".join(f"{defect.file}: {defect.detail}" for defect in found)
+
+
+@formats
+@pytest.mark.parametrize("lost", [1, 2, None])
+def test_files_of_a_type_that_is_not_read_are_named_and_counted(tmp_path: Path, format: str, lost: int | None) -> None:
+    EXAMPLES[format](tmp_path)
+    files = pixel_files(tmp_path, format)[:lost]
+    extension = ".npy" if format in MASKS else ".dcm"
+    for path in files:
+        path.rename(path.with_suffix(extension))
+    found = findings(tmp_path, format)
+    assert f"{len(files)} {extension}" in found or found.count(f"{len(files) // 2} {extension}") == 2
+    with pytest.raises(DataError):
+        check_dataset(opened(tmp_path, format))
+
+
+@formats
+def test_a_layout_without_a_pair_is_not_free_of_defects(tmp_path: Path, format: str) -> None:
+    EXAMPLES[format](tmp_path)
+    for path in pixel_files(tmp_path, format):
+        path.unlink()
+    assert findings(tmp_path, format)
+    with pytest.raises(DataError):
+        check_dataset(opened(tmp_path, format))

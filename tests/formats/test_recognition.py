@@ -34,7 +34,7 @@ def test_unknown_layout_says_what_was_found_and_what_is_known(tmp_path: Path) ->
     write(tmp_path / ".DS_Store", "")
     with pytest.raises(DataError) as caught:
         opened(tmp_path)
-    assert "found json/, 3 .jpg;" in str(caught.value)
+    assert "found json/, 3 .jpg in all;" in str(caught.value)
     assert all(name in str(caught.value) for name, format in FORMATS.items() if not format.explicit_only)
     assert "\n" not in str(caught.value)
 
@@ -42,7 +42,8 @@ def test_unknown_layout_says_what_was_found_and_what_is_known(tmp_path: Path) ->
 def test_format_that_was_asked_for_and_is_not_there_says_what_it_needs(tmp_path: Path) -> None:
     pairs(tmp_path / "images", tmp_path / "masks", ["a", "b"])
     with pytest.raises(
-        DataError, match=r"not recognised as a dataset of format voc: found images/, masks/; expected JPEG"
+        DataError,
+        match=r"not recognised as a dataset of format voc: found images/, masks/, 2 .jpg, 2 .png in all; expected JPEG",
     ):
         opened(tmp_path, format="voc")
 
@@ -160,3 +161,13 @@ def test_split_of_a_format_can_have_another_name(tmp_path: Path) -> None:
         pairs(tmp_path / split, tmp_path / f"{split}annot", [split])
     dataset = opened(write(tmp_path / "d.yaml", "train: summer\nval: winter"))
     assert ids(dataset) == {"train": ["summer"], "val": ["winter"]}
+
+
+@pytest.mark.parametrize("where", [".", "scans", "a/b"])
+def test_files_of_types_that_are_not_read_are_named_and_counted(tmp_path: Path, where: str) -> None:
+    for name in ("1.dcm", "2.DCM", "3.nii.gz", "4.tga", "notes.txt"):
+        write(tmp_path / where / name, "x")
+    with pytest.raises(DataError, match="not recognised as a dataset") as refusal:
+        opened(tmp_path)
+    assert "2 .dcm, 1 .nii.gz, 1 .tga are not read" in str(refusal.value)
+    assert "1 .txt" in str(refusal.value)

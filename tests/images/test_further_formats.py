@@ -107,4 +107,4 @@ def test_inspection_notes_files_of_unread_types(tmp_path: Path) -> None:
     for extra in ("film.mp4", "scan.dcm", "a.xml", "Thumbs.db"):
         (tmp_path / "train" / "images" / extra).touch()
     notes = "\n".join(open_dataset(tmp_path, DataConfig()).notes)
-    assert "1 .mp4, 1 .dcm, such as film.mp4, are of types that are not read" in notes
+    assert "1 .dcm, 1 .mp4, such as film.mp4, are of types that are not read" in notes

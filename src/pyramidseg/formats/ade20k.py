@@ -12,7 +12,6 @@ from pathlib import Path
 
 from pyramidseg.formats import paired
 from pyramidseg.formats.dataset_format import (
-    DatasetFormat,
     ParsedDataset,
     PartialMatch,
     SourceLabel,
@@ -82,4 +81,11 @@ def read(found: PairedFiles) -> ParsedDataset:
     return replace(paired.read(found), layout="ADE20K (images/{split}, annotations/{split})", labels=ADE20K)
 
 
-FORMAT = DatasetFormat("ade20k", "images, annotations and objectInfo150.txt", detect, read, covers=("paired",))
+FORMAT = replace(
+    paired.FORMAT,
+    name="ade20k",
+    layout="images, annotations and objectInfo150.txt",
+    detect=detect,
+    read=read,
+    covers=("paired",),
+)

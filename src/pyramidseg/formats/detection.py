@@ -1,7 +1,7 @@
 """Detects the format of a folder: every format is asked, and exactly one must fit."""
 
 import re
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,13 @@ from pyramidseg.formats.paths import content, subfolders
 from pyramidseg.formats.regions import export_files
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousDatasetError, AmbiguousReadingError
 from pyramidseg.images.decode import read_header, read_image
-from pyramidseg.images.image_files import UnlistableFolderError, is_image_name
+from pyramidseg.images.image_files import (
+    UNREAD_EXTENSIONS,
+    UnlistableFolderError,
+    count_extensions,
+    is_image_name,
+    walk,
+)
 
 Formats = Mapping[str, DatasetFormat[Any]]
 
@@ -257,9 +263,11 @@ def _likely_masks(side: Side) -> tuple[bool, bool, int]:
 
 
 def _describe(root: Path) -> str:
-    """The content of a folder in a few words."""
+    """The folders in a folder, and all files in and below it, counted by extension."""
     folders = [f"{path.name}/" for path in subfolders(root)]
-    kinds = Counter(path.suffix.lower() or "without extension" for path in content(root) if path.is_file())
-    files = [f"{count} {kind}" for kind, count in kinds.most_common()]
-    found = folders[:6] + ([f"{len(folders) - 6} more folders"] if len(folders) > 6 else []) + files[:4]
-    return ", ".join(found) or "nothing"
+    shown = folders[:6] + ([f"{len(folders) - 6} more folders"] if len(folders) > 6 else [])
+    files = [Path(name) for _, _, names in walk(root) for name in names if not name.startswith(".")]
+    unread = [file for file in files if file.name.lower().endswith(UNREAD_EXTENSIONS)]
+    what = f"{count_extensions(files) or 'no files'} in all" if folders else count_extensions(files) or "nothing"
+    types = f"; of these types, {count_extensions(unread)} are not read" if unread else ""
+    return ", ".join([*shown, what]) + types

@@ -79,5 +79,7 @@ FORMAT = DatasetFormat(
     "{split} with name.jpg, name_mask.png and _classes.csv",
     detect=detect,
     read=read,
+    configure=lambda found, config: replace(found, pairs=paired.configure(found.pairs, config)),
+    settings=paired.FORMAT.settings,
     covers=("paired",),
 )

@@ -9,19 +9,32 @@ from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import ParsedDataset
 from pyramidseg.formats.pairing import MASK_SUFFIXES
 from pyramidseg.formats.paths import content, subfolders
-from pyramidseg.images.image_files import UNREAD_EXTENSIONS, count_extensions, is_image_name
+from pyramidseg.images.image_files import UNREAD_EXTENSIONS, count_extensions, is_image_name, list_files
 
 _MAX_FOLDERS = 8
+_ARRAYS = (".npy", ".npz", ".mat")
+_LOST = (DefectKind.MISSING_MASK, DefectKind.MISSING_IMAGE, DefectKind.ABSENT, DefectKind.REPEATED_ID)
 
 
 def with_unread_masks(root: Path, parsed: ParsedDataset) -> ParsedDataset:
     """Add a defect for each folder with masks of another type, or one for a dataset without any pair."""
-    defects = [*parsed.defects, *_unread_masks(parsed)]
+    unread = [*_unread_masks(parsed)]
+    if not unread and any(defect.kind in _LOST for defect in parsed.defects):
+        unread = [*_unread_files(root)]
+    defects = [*parsed.defects, *unread]
     if not any(parsed.splits.values()) and all(defect.kind is DefectKind.MISSING_MASK for defect in defects):
         found = f"no image with a mask was found ({parsed.layout}); found {_by_folder(root)}"
         defects.append(Defect(DefectKind.ABSENT, root, f"{found}: add masks as PNG or TIFF files"))
     notes = [*parsed.notes, *_unread_images(parsed)]
     return replace(parsed, defects=tuple(defects), notes=tuple(notes))
+
+
+def _unread_files(root: Path) -> Iterator[Defect]:
+    """A defect for the files of a dataset that may be the missing ones, but whose types are not read."""
+    if files := list_files(root, (*UNREAD_EXTENSIONS, *_ARRAYS)):
+        found = f"{count_extensions(files)}, such as {files[0].relative_to(root)}, are of types that are not read"
+        detail = f"{found}; if these are the missing files, save them as PNG or TIFF files"
+        yield Defect(DefectKind.UNREADABLE_MASK, root, detail)
 
 
 def _unread_images(parsed: ParsedDataset) -> Iterator[str]:
@@ -39,11 +52,14 @@ def _unread_masks(parsed: ParsedDataset) -> Iterator[Defect]:
     folders = dict.fromkeys(record.mask.parent for record in records if record.mask and is_image_name(record.mask.name))
     images = dict.fromkeys(image.parent for image in paired)
     for folder in folders:
-        others = [file for file in content(folder) if not is_image_name(file.name) and file.is_file()]
+        there = content(folder)
+        others = [file for file in there if not is_image_name(file.name) and file.is_file()]
         if not others:
             continue
         files = (file for place in images for file in content(place) if is_image_name(file.name))
         alone = {file.stem.lower() for file in files if file not in paired}
+        absent = {record.mask for record in records if record.mask and record.mask.parent == folder}.difference(there)
+        alone.update(mask.stem.lower() for mask in absent)
         lost = [file for file in others if any(stem in alone for stem in _image_stems(file)) and _is_of_mask(file)]
         if lost:
             found = (

@@ -29,8 +29,13 @@ class UnlistableFolderError(DefectError):
 
 def count_extensions(files: Iterable[Path]) -> str:
     """Files by extension, the most frequent first: `3 .mp4, 1 .dcm`."""
-    counts = Counter(file.suffix.lower() or "without extension" for file in files)
-    return ", ".join(f"{count} {extension}" for extension, count in counts.most_common())
+    names = (file.name.lower() for file in files)
+    counts = Counter(
+        ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix or "without extension" for name in names
+    )
+    return ", ".join(
+        f"{count} {extension}" for extension, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    )
 
 
 def list_images(folder: Path) -> list[Path]:
