@@ -181,6 +181,32 @@ class TestLayouts:
         with pytest.raises(DataError, match=r"train_v2\.json: holds annotations of the same split as .*train\.json"):
             opened(tmp_path)
 
+    @pytest.mark.parametrize("name", ["train.json", "train_fixed.json", "lvis_v1_train.json"])
+    def test_a_file_next_to_instances_of_the_same_split_is_refused_until_one_is_chosen(
+        self, tmp_path: Path, name: str
+    ) -> None:
+        images(tmp_path / "images", "a.jpg", "b.jpg")
+        folder = tmp_path / "annotations"
+        for file, side in (("instances_train.json", 2), (name, 4)):
+            square = [[0, 0, side, 0, side, side, 0, side]]
+            coco(folder / file, ["a.jpg", "b.jpg"], objects({"segmentation": square}))
+        with pytest.raises(
+            DataError, match=rf"{name}: holds annotations of the same split as .*keep only one"
+        ) as refusal:
+            opened(tmp_path)
+        assert "train: train2017" in str(refusal.value)
+        word = {"train_fixed.json": "fixed", "lvis_v1_train.json": "lvis"}.get(name)
+        if word:
+            write(tmp_path / "dataset.yaml", f"format: coco\ntrain: {word}\n")
+            assert self.pixels(opened(tmp_path)) == 16
+            (tmp_path / "dataset.yaml").unlink()
+        (folder / name).unlink()
+        assert self.pixels(opened(tmp_path)) == 4
+
+    @staticmethod
+    def pixels(dataset: Dataset) -> int:
+        return sum(int((dataset.masks.read(r) > 0).sum()) for records in dataset.splits.values() for r in records)
+
     def test_files_of_no_split_are_left_out_with_a_note(self, tmp_path: Path) -> None:
         images(tmp_path / "images", "a.jpg", "b.jpg")
         for name in ("instances_train.json", "stuff_train.json", "extra.json"):
@@ -726,4 +752,6 @@ def test_exif_turned_image_is_of_the_size_that_viewers_show(tmp_path: Path) -> N
     for name in ("a.jpg", "b.jpg"):
         Image.new("RGB", (HEIGHT, WIDTH)).save(tmp_path / "images" / name, exif=exif)
     coco(tmp_path / "annotations.json", ["a.jpg", "b.jpg"], objects({}))
-    assert check_dataset(opened(tmp_path)).splits["train"].max_size == (HEIGHT, WIDTH)
+    dataset = opened(tmp_path)
+    check_dataset(dataset)
+    assert {dataset.masks.read(r).shape for records in dataset.splits.values() for r in records} == {(HEIGHT, WIDTH)}

@@ -145,6 +145,24 @@ def test_folders_of_a_pair_list_may_have_any_name(tmp_path: Path) -> None:
     assert masks_of(tmp_path) == {f"{n}.jpg": f"truth/m{3 - n}.png" for n in range(4)}
 
 
+@pytest.mark.parametrize("prefix", ["FundusVessels/", "../set/", "a/b/c/", "./"])
+def test_leading_folders_that_do_not_exist_are_ignored(tmp_path: Path, prefix: str) -> None:
+    """PaddleX starts paths with the name of the dataset."""
+    for name, ones in (("a", 1), ("b", 2), ("c", 3)):
+        image(tmp_path / "JPEGImages" / f"{name}.jpg")
+        mask(tmp_path / "Annotations" / f"{name}.png", *[1] * ones, *[0] * (12 - ones))
+    for split, names in (("train_list", "ab"), ("val_list", "c")):
+        rows = [f"{prefix}JPEGImages/{name}.jpg {prefix}Annotations/{name}.png\n" for name in names]
+        write(tmp_path / f"{split}.txt", "".join(rows))
+    dataset = opened(tmp_path)
+    assert ids(dataset) == {"train": ["a", "b"], "val": ["c"]}
+    assert [int((dataset.masks.read(r) == 1).sum()) for records in dataset.splits.values() for r in records] == [
+        1,
+        2,
+        3,
+    ]
+
+
 def test_paths_may_be_relative_to_the_list(folder: Path) -> None:
     write(folder / "lists" / "train.lst", "../images/i0.jpg\t../masks/i1.png\n../images/i1.jpg\t../masks/i0.png\n")
     assert masks_of(folder) == {"i0.jpg": "masks/i1.png", "i1.jpg": "masks/i0.png"}

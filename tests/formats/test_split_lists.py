@@ -95,3 +95,35 @@ def test_name_in_two_lists_is_named(folder: Path) -> None:
     write(folder / "val.txt", "c\n")
     with pytest.raises(DataError, match=r"val\.txt: names 'deep/c', and so does train\.txt"):
         opened(folder)
+
+
+@pytest.mark.parametrize("other", ["train_aug.txt", "train-extra.lst", "fold1_train.txt", "my_training.txt"])
+def test_another_list_of_a_split_is_not_read_with_a_note_that_leads_to_it(folder: Path, other: str) -> None:
+    write(folder / "train.txt", "a\n")
+    write(folder / other, "a\nb\n")
+    write(folder / "val.txt", "c\n")
+    dataset = opened(folder)
+    assert ids(dataset) == {"train": ["a"], "val": ["deep/c"]}
+    assert has_note(dataset, f"{other} is not read, because there is train.txt; rename it train.txt to use it")
+    (folder / other).rename(folder / "train.txt")
+    assert ids(opened(folder)) == {"train": ["a", "b"], "val": ["deep/c"]}
+
+
+@pytest.mark.parametrize("other", ["train_val.txt", "trainval.txt", "val_of_train.txt", "constraints.txt", "notes.txt"])
+def test_lists_of_both_splits_and_other_files_are_not_noted(folder: Path, other: str) -> None:
+    write(folder / "train.txt", "a\nb\n")
+    write(folder / other, "a\nb\nc\n")
+    write(folder / "val.txt", "c\n")
+    assert not has_note(opened(folder), "is not read")
+
+
+def test_the_augmented_list_of_pascal_voc_is_noted(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        image(tmp_path / "JPEGImages" / f"{name}.jpg")
+        mask(tmp_path / "SegmentationClass" / f"{name}.png")
+    for name, lines in (("train", "a\n"), ("train_aug", "a\nb\n"), ("val", "c\n"), ("trainval", "a\nc\n")):
+        write(tmp_path / "ImageSets" / "Segmentation" / f"{name}.txt", lines)
+    dataset = opened(tmp_path)
+    assert ids(dataset) == {"train": ["a"], "val": ["c"]}
+    assert has_note(dataset, "train_aug.txt is not read", "rename it train.txt")
+    assert not has_note(dataset, "trainval.txt is not read")

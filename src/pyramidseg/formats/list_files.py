@@ -27,6 +27,7 @@ MAX_BYTES = 2**26
 Row = tuple[str, ...]
 
 _READABLE = (".txt", ".lst", ".csv", ".tsv", ".json")
+_LISTS = (".txt", ".lst")
 _UNREADABLE = (".npy", ".npz", ".pkl", ".pickle", ".mat", ".xls", ".xlsx", ".parquet")
 _WORDS = r"(?:lists?|ids?|sets?|splits?|files?|filenames?|names?|images?|imgs?|pairs?|paths?|data|seg|segmentation)"
 _HEADER = re.compile(rf"[\W_]*(?:(?:{_WORDS}|masks?|labels?|annotations?|subset|img|index)[\W_]*)+", re.IGNORECASE)
@@ -35,10 +36,15 @@ _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in nam
 
 
 class SplitList(NamedTuple):
-    """A file and its lines; of a table with a column of splits only the lines of one split."""
+    """A file and its lines; of a table with a column of splits only the lines of one split.
+
+    Attributes:
+        unread: other files that are named like lists of the split.
+    """
 
     file: Path
     rows: tuple[Row, ...] | None = None
+    unread: tuple[Path, ...] = ()
 
     def read(self) -> Sequence[Row]:
         """The lines in columns.
@@ -76,7 +82,10 @@ def find_lists(
             detail = f"is named like the list of {split} and its type is not read; write the names to {names[0]}.txt"
             defects.append(Defect(DefectKind.BAD_ANNOTATION, chosen[0], f"{detail}, or move the file away"))
         if chosen:
-            found[split] = SplitList(chosen[0], () if defects and defects[-1].file in chosen else None)
+            rows = () if defects and defects[-1].file in chosen else None
+            lists = (path for path in files if path.suffix.lower() in _LISTS and path not in chosen)
+            unread = tuple(path for path in lists if _mentions(path, SPLIT_NAMES.get(split, names)))
+            found[split] = SplitList(chosen[0], rows, unread)
     if found:
         return found, tuple(defects)
     tables = [path for path in files if path.suffix.lower() in (".csv", ".tsv", ".json") or _is_table(path)]
@@ -131,11 +140,13 @@ def has_image_name(path: str) -> bool:
 def listed_file(name: str, *, file: Path, root: Path) -> Path | None:
     """The image file of a name in a list: relative to the list, to the dataset or, with a leading slash, to either.
 
-    The leading folders of an absolute path of another machine are left out one by one. Nothing outside `root` is found.
+    The leading folders of an absolute path of another machine are left out one by one, those of a relative one as long
+    as a folder is left. Nothing outside `root` is found.
     """
     if not has_image_name(name):
         return None
-    for text in (name, *without_leading_folders(name)):
+    below = (text for text in without_leading_folders(f"/{name}") if "/" in text)
+    for text in (name, *without_leading_folders(name), *below):
         for folder in dict.fromkeys((file.parent, root)):
             try:
                 path = resolve_inside(text, folder=folder, root=root, where=file)
@@ -154,14 +165,18 @@ def _named(files: Sequence[Path], names: Sequence[str]) -> tuple[list[Path], lis
     return exact, [path for path in files if path not in exact and pattern.fullmatch(path.stem)]
 
 
+def _mentions(file: Path, names: Sequence[str]) -> bool:
+    """Whether a file's name has a word of the split, and none of another split."""
+    pattern = re.compile(rf"(?<![a-z])(?:{'|'.join(map(re.escape, names))})(?![a-z])", re.IGNORECASE)
+    words = set(re.split(r"[\W_]+", file.stem.lower()))
+    return bool(pattern.search(file.stem)) and not words & _SPLIT_OF.keys() - set(names)
+
+
 def _by_content(files: Sequence[Path], names: Sequence[str], is_image: Callable[[str], bool]) -> list[Path]:
     """Files with the split and anything else in the name (`fold1_train.txt`), if most of their lines name images."""
-    pattern = re.compile(rf"(?<![a-z])(?:{'|'.join(map(re.escape, names))})(?![a-z])", re.IGNORECASE)
-    others = [name for split_names in SPLIT_NAMES.values() for name in split_names if name not in names]
     found: list[Path] = []
     for path in files:
-        words = re.split(r"[\W_]+", path.stem.lower())
-        if path.suffix.lower() in _READABLE and pattern.search(path.stem) and not set(words) & set(others):
+        if path.suffix.lower() in _READABLE and _mentions(path, names):
             try:
                 rows = read_rows(path)
             except DataError:

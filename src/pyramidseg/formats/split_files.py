@@ -49,11 +49,13 @@ class ImageSets(NamedTuple):
 
     Attributes:
         unknown: splits whose lists are empty or unreadable: images in no list may belong to them.
+        notes: lists that are not read, because there is another one of their split.
     """
 
     lists: dict[str, ImageSet]
     defects: tuple[Defect, ...] = ()
     unknown: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def image_sets_folder(folder: Path) -> Path | None:
@@ -105,7 +107,11 @@ def read_lists(places: Sequence[Path], splits: SplitNames, id_of: Callable[[str]
                     flaws.add(Defect(DefectKind.LEAK, file, detail))
             names = tuple(name for name in counts if home[name] == split)
             lists[split] = ImageSet(file, names, {name: mask for name, mask in rows if mask})
-    return ImageSets(lists, flaws.defects, tuple(unknown))
+    others = ((path, listed.file) for listed in files.values() for path in listed.unread)
+    notes = (
+        f"{path} is not read, because there is {file.name}; rename it {file.name} to use it" for path, file in others
+    )
+    return ImageSets(lists, flaws.defects, tuple(unknown), tuple(notes))
 
 
 def _rows(listed: SplitList, id_of: Callable[[str], str | None]) -> list[tuple[str, str]]:
@@ -147,13 +153,13 @@ def divided_by_lists(listing: ParsedDataset, folder: Path) -> ParsedDataset:
     """
     known = {record.id for record in listing.splits["train"]}
     ids = _by_name(listing.splits["train"])
-    lists, flaws, unknown = read_lists(
+    lists, flaws, unknown, unread = read_lists(
         list_places(folder), SPLIT_NAMES, lambda text: ids.get(resolve_name(text, ids) or "")
     )
     defects = (*listing.defects, *flaws)
     if not lists:
         return replace(listing, defects=defects)
-    notes = [f"divided by {', '.join(dict.fromkeys(listed.file.name for listed in lists.values()))}"]
+    notes = [f"divided by {', '.join(dict.fromkeys(listed.file.name for listed in lists.values()))}", *unread]
     test = lists.get(UNLABELLED_SPLIT)
     if test and UNLABELLED_SPLIT not in unknown and known.isdisjoint(test.names):
         notes.append(f"the test split ({test.file}) has no masks and was left out")
@@ -243,7 +249,7 @@ def listed_pairs(root: Path, places: Sequence[Path], splits: SplitNames) -> dict
                 found[name] = found[path.as_posix()] = path
         return found[name].as_posix() if name in found else None
 
-    lists, flaws, unknown = read_lists(places, splits, id_of)
+    lists, flaws, unknown, unread = read_lists(places, splits, id_of)
     train = lists.get("train", ImageSet(root))
     if unknown or not any(name in found and id_of(mask) for name, mask in train.masks.items()):
         return {}
@@ -264,7 +270,8 @@ def listed_pairs(root: Path, places: Sequence[Path], splits: SplitNames) -> dict
                 defects.append(Defect(DefectKind.MISSING_MASK, file, detail))
             else:
                 records.append(Record(key_of(found[name], folder), found[name], found[masks[name]]))
-        pairs[split] = MatchedFiles(tuple(records), tuple(defects), (f"{file.name} names the mask of each image",))
+        notes = (f"{file.name} names the mask of each image", *unread)
+        pairs[split] = MatchedFiles(tuple(records), tuple(defects), notes)
     places_of_images = {image.parent for image in listed_images}
     left_out = set(list_images(folder)).difference(listed_images) if folder != root else set()
     if count := sum(path.parent in places_of_images for path in left_out):

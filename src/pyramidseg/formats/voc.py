@@ -92,7 +92,9 @@ def read(found: VocFiles) -> ParsedDataset:
         f"Pascal VOC ({images.folder.name}, {masks.folder.name})",
         {split: some.records for split, some in pairs.items()},
         classes.labels,
-        notes=tuple(dict.fromkeys((*(note for some in pairs.values() for note in some.notes), *classes.notes))),
+        notes=tuple(
+            dict.fromkeys((*sets.notes, *(note for some in pairs.values() for note in some.notes), *classes.notes))
+        ),
         defects=(*sets.defects, *classes.defects, *(defect for some in pairs.values() for defect in some.defects)),
     )
 

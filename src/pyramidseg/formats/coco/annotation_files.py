@@ -102,8 +102,10 @@ def _split_in_name(file: Path, splits: SplitNames) -> str | None:
 
 
 def _prefer_instances(files: list[Path]) -> list[Path]:
-    """The files named `instances`, if any; else all."""
-    return [file for file in files if "instances" in words(file)] or files
+    """The files named `instances` before others, and then without those of COCO's other task `stuff`."""
+    instances = [file for file in files if "instances" in words(file)]
+    ignored = (*instances, *(file for file in files if instances and "stuff" in words(file)))
+    return [*instances, *(file for file in files if file not in ignored)]
 
 
 def _rival(rival: Path, file: Path) -> Defect:
