@@ -185,6 +185,15 @@ def test_a_property_names_the_class(tmp_path: Path, value: Any, name: str | None
     assert [found.name for found in read_geojson(file, "roof").features] == [name]
 
 
+@pytest.mark.parametrize("properties", [5, True, "roof", [[1]], None])
+def test_properties_that_are_not_an_object_name_no_class(image: Path, properties: Any) -> None:
+    nameless = feature(placed(box(2, 2, 20, 20))) | {"properties": properties}
+    assert read(image, [nameless]).sum() == 18 * 18
+    layer = read_geojson(image.with_suffix(".geojson"), "roof")
+    assert [found.name for found in layer.features] == [None]
+    assert not layer.properties
+
+
 @pytest.mark.parametrize(
     ("geometry", "complaint"),
     [

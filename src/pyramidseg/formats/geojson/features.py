@@ -68,7 +68,7 @@ def read_geojson(path: Path, class_property: str | None = None) -> Layer:
             if member.value != []:
                 with flaws.collect():
                     features += _feature(member.value, class_property, Location(path, f"feature {count}"), count)
-                    properties |= set(member.value.get("properties") or ())
+                    properties |= _properties(member.value).keys()
                 count += 1
         elif member.key in ("coordinates", "geometries"):  # elements come one by one
             top.setdefault(member.key, []).extend([] if member.value == [] else [member.value])
@@ -92,9 +92,13 @@ def _feature(content: Any, class_property: str | None, where: Location, number: 
     parts = list(_parts(content.get("geometry"), where))
     name = None
     if class_property is not None:
-        properties = content.get("properties")
-        name = _name(properties.get(class_property) if isinstance(properties, dict) else None, class_property, where)
+        name = _name(_properties(content).get(class_property), class_property, where)
     return [Feature(number, name, parts)] if parts else []
+
+
+def _properties(feature: dict[str, Any]) -> dict[str, Any]:
+    found = feature.get("properties")
+    return found if isinstance(found, dict) else {}
 
 
 def _parts(geometry: Any, where: Location) -> Iterator[list[Ring]]:
