@@ -131,6 +131,16 @@ def test_unknown_values_are_added_up_over_all_masks(tmp_path: Path) -> None:
         check_dataset(dataset(records), splits=["train"])
 
 
+def test_a_mask_of_unknown_values_and_another_size_has_both_defects(tmp_path: Path) -> None:
+    records = [*several(tmp_path, 3), record(tmp_path, "bad", np.full((2, 2), 34), size=(5, 6))]
+    expected = (
+        r"records: 2 defects in 4 images: mask values that are not known classes: 34 \(4 pixels in 1 masks\), in "
+        r".*bad_mask\.png \(.*bad_mask\.png: the mask is 2 x 2 pixels \(height x width\), but its image .* is 5 x 6"
+    )
+    with pytest.raises(DataError, match=expected):
+        check_dataset(dataset(records), splits=["train"])
+
+
 def test_unknown_labels_of_a_custom_source_are_refused(tmp_path: Path) -> None:
     records = [*several(tmp_path, 3, values=(0, 1, 1)), record(tmp_path, "bad", np.array([[0, 198, 198, 252, 253]]))]
     made = replace(dataset(records), masks=Shifted(2))
@@ -467,6 +477,13 @@ class TestLeak:
         content[30_000] = 1
         files[1].write_bytes(content)
         assert shared_files(files[:1], files[1:]) == [(files[2], files[0])]
+
+    def test_files_of_one_size_are_not_read_as_a_whole(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        files = [tmp_path / f"{number}.bmp" for number in range(4)]
+        for number, file in enumerate(files):
+            file.write_bytes(bytes(50_000) + bytes([number]) + bytes(50_000))
+        monkeypatch.setattr("filecmp.cmp", lambda *_, **__: pytest.fail("read"))
+        assert shared_files(files[:2], files[2:]) == []
 
     def test_files_of_other_sizes_are_not_opened(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(4):

@@ -14,7 +14,7 @@ from pyramidseg.base.classes import IGNORE, MAX_CLASSES
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.text import first_few
-from pyramidseg.data.image_mask_checks import is_resizable, size_mismatch
+from pyramidseg.data.image_mask_checks import Size, is_resizable, size_mismatch
 from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.data.records import MaskSource, Record, ValueSource
 from pyramidseg.images.decode import image_size
@@ -35,7 +35,10 @@ class UnknownValuesError(DefectError):
         pixels: number of pixels by unknown value.
         known: the allowed values, as text.
         source: the reader of the mask, which describes its values.
+        size: height and width of the mask, if they are known.
     """
+
+    size: Size | None = None
 
     def __init__(self, path: Path, *, pixels: Mapping[int, int], known: str, source: ValueSource | None = None) -> None:
         self.path, self.pixels, self.known, self.source = path, dict(pixels), known, source or IndexValues()
@@ -155,7 +158,10 @@ class ClassMasks:
         values = self.values.read(record)  # again, because values beyond the table were clipped
         unknown, counts = np.unique(values[labels == _UNKNOWN], return_counts=True)
         by_value = dict(zip(unknown.tolist(), counts.tolist(), strict=True))
-        return UnknownValuesError(record.mask or record.image, pixels=by_value, known=self._known(), source=self.values)
+        path, known = record.mask or record.image, self._known()
+        error = UnknownValuesError(path, pixels=by_value, known=known, source=self.values)
+        error.size = None if self.resize else (labels.shape[0], labels.shape[1])
+        return error
 
     @cached_property
     def _lookup(self) -> NDArray[np.uint16]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyramidseg.base.defects import Defect, DefectError
+from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.text import first_few
 from pyramidseg.data.class_masks import NEXT_STEP, UnknownValuesError
@@ -73,9 +73,8 @@ def refuse_files(source: str, defects: Sequence[Defect], unknown: UnknownValues 
         raise DefectError.of(defects)
     if not defects:
         return
-    added_up = set(unknown.files if unknown else ())
-    others = [defect for defect in defects if defect.file not in added_up]
-    parts = [str(unknown)] if added_up else []
+    parts = [str(unknown)] if unknown is not None and unknown.files else []
+    others = [defect for defect in defects if not (parts and defect.kind is DefectKind.UNKNOWN_VALUE)]
     parts += [f"{defect.file}: {defect.detail}" for defect in others[:_DEFECTS_SHOWN]]
     if len(others) > _DEFECTS_SHOWN:
         parts.append(f"... and {len(others) - _DEFECTS_SHOWN} more")

@@ -8,6 +8,7 @@ across splits only, because a model would be scored on what it was trained on.
 import filecmp
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.images.decode import read_masked_image
 from pyramidseg.inspection.image_table import ImageTable
 from pyramidseg.inspection.perceptual_hash import MIN_CORRELATION, nearest_hashes, thumbnail_correlation
+
+EXCERPT_BYTES = 4096
 
 
 def find_duplicates(table: ImageTable, masks: MaskSource) -> Iterator[Defect]:
@@ -45,19 +48,32 @@ def find_duplicates(table: ImageTable, masks: MaskSource) -> Iterator[Defect]:
 
 
 def shared_files(earlier: Sequence[Path], later: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Files of `later` with the content of a file of `earlier`, each with that file; only equal sizes are read."""
+    """Files of `later` with the content of a file of `earlier`, each with that file.
+
+    Only files of equal size are opened, and only those are read as a whole whose start, middle and end agree:
+    uncompressed images all have one size.
+    """
     sizes = {file.stat().st_size for file in earlier} & {file.stat().st_size for file in later}
-    first: dict[bytes, Path] = {}
+    alike: dict[tuple[int, bytes], list[Path]] = {}
     for file in earlier:
         if file.stat().st_size in sizes:
-            first.setdefault(_digest(file), file)
-    found = [(file, first.get(_digest(file))) for file in later if file.stat().st_size in sizes]
-    return [(file, other) for file, other in found if other is not None]
+            alike.setdefault(_excerpt(file), []).append(file)
+    pairs: list[tuple[Path, Path]] = []
+    for file in later:
+        some = alike.get(_excerpt(file), []) if file.stat().st_size in sizes else []
+        same = (one for one in some if filecmp.cmp(one, file, shallow=False))
+        pairs += [(file, one) for one in islice(same, 1)]
+    return pairs
 
 
-def _digest(file: Path) -> bytes:
+def _excerpt(file: Path) -> tuple[int, bytes]:
+    """The size, and a digest of the start, the middle and the end."""
+    size, digest = file.stat().st_size, hashlib.sha256()
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
+        for place in (0, size // 2, max(0, size - EXCERPT_BYTES)):
+            stream.seek(place)
+            digest.update(stream.read(EXCERPT_BYTES))
+    return size, digest.digest()
 
 
 def _duplicate(table: ImageTable, index: int, firsts: Mapping[str, int], masks: MaskSource) -> Defect:

@@ -69,8 +69,8 @@ def inspect_pair(
             image = _with_pixels(image, record.image, pixels, defects)
     labels, unknown = _inspect_mask(record, masks, defects)
     counts, exif, palette = None, ExifStatus.CONSISTENT, dict[int, Color]()
-    if header is not None and labels is not None and labels.shape != header[:2]:
-        size = labels.shape[0], labels.shape[1]
+    size = unknown.size if unknown else None if labels is None else (labels.shape[0], labels.shape[1])
+    if header is not None and size is not None and size != header[:2]:
         defects.append(size_mismatch(record, image=header[:2], mask=size).defect)
     elif header is not None and labels is not None:
         labels = labels if pixels is None else ignore_nodata(labels, pixels)
