@@ -86,7 +86,7 @@ class TestTwoFolders:
             image(tmp_path / "images" / f"{name}_sat.jpg")
             mask(tmp_path / "masks" / f"{name}_mask.png")
         dataset = opened(tmp_path)
-        assert has_note(dataset, "'_sat' of the images and '' and '_mask' of the masks")
+        assert has_note(dataset, "without '_sat' of the images and '_mask' of the masks")
         assert all_ids(dataset) == ["1", "2"]
 
     def test_folders_that_hold_all_of_one_side_do_not_count(self, tmp_path: Path) -> None:

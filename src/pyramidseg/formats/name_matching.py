@@ -34,14 +34,14 @@ def match_names(first: Sequence[str], second: Sequence[str]) -> NameMatch | None
     if len(first) != len(second) or len(first) < 2:
         return None
     (cores, *affixes), (others, *other_affixes) = _cores(first), _cores(second)
-    rule = "{!r} and {!r} of the images and {!r} and {!r} of the masks".format(*affixes, *other_affixes)
+    sides = ("images", affixes), ("masks", other_affixes)
+    ignored = [f"{affix!r} of the {side}" for side, both in sides for affix in both if affix]
     for padded in (True, False):
         keys, partners = ([core if padded else _without_zeros(core) for core in some] for some in (cores, others))
         places = {key: place for place, key in enumerate(partners)}
         if len(places) == len(set(keys)) == len(keys) and places.keys() == set(keys):
-            return NameMatch(
-                tuple(places[key] for key in keys), rule if padded else f"{rule}, and zeros before numbers"
-            )
+            rule = " and ".join([*ignored, *([] if padded else ["zeros before numbers"])])
+            return NameMatch(tuple(places[key] for key in keys), rule or "a second extension")
     return None
 
 
