@@ -17,6 +17,7 @@ from pyramidseg.studies.benchmark_model import (
     check_names,
     default_size,
     find_candidates,
+    reason_for_auto,
 )
 from pyramidseg.studies.roofline import Roofline
 
@@ -98,6 +99,7 @@ def test_an_exported_file_runs_in_its_own_runtime(candidates, tmp_path: Path) ->
     assert default_size(file) == (512, 512)
     (only,), left_out = find_candidates(file, None, CPU, tmp_path)
     assert (only.backend.name, only.exported, left_out) == ("onnxruntime", False, {})
+    assert reason_for_auto(file, only.backend) == "the runtime in which the export was checked"
     with pytest.raises(ConfigError, match="runs in onnxruntime"):
         find_candidates(file, ["torch"], CPU, tmp_path)
 

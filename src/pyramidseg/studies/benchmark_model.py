@@ -145,6 +145,14 @@ def find_candidates(
     return found, left_out
 
 
+def reason_for_auto(model: Path, selected: ModelBackend) -> str:
+    """Why `--backend auto` selects a backend for a model."""
+    if model.suffix in EXPORTED:
+        return "the runtime in which the export was checked"
+    on_gpu = selected.device.type != "cpu"
+    return selected.note or ("the default on a GPU" if on_gpu else "no exported model next to the bundle")
+
+
 RESULTS = "benchmark.json"
 
 DEFAULT_SIZE = (512, 512)
@@ -214,9 +222,7 @@ def benchmark_model(
     with tempfile.TemporaryDirectory(prefix="pyramidseg-benchmark-") as exports:
         candidates, left_out = find_candidates(path, backends, place, Path(exports))
         rows = _measure(candidates, conditions, place)
-    default = "the default on a GPU" if place.type == "cuda" else "no exported model next to the bundle"
-    reason = f"auto selects {auto.name}: {auto.note or default}"
-    result = BenchmarkResult(conditions, rows, left_out, reason)
+    result = BenchmarkResult(conditions, rows, left_out, f"auto selects {auto.name}: {reason_for_auto(path, auto)}")
     if folder is not None:
         write_json(folder / RESULTS, result.to_dict())
     return result
