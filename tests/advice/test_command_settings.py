@@ -84,13 +84,6 @@ DRY_RUNS = {
         ["model.encoder=resnet18", "model.encoder_depth=50"], r"(leave) encoder_depth out", "model.encoder_depth", None,
         "resnet18 FPN",
     ),
-    "a family with the depth": (
-        ["model.encoder=resnet18", "model.encoder_depth=50"], r"give a family \((resnet)", "model.encoder", "resnet",
-        "resnet50 FPN",
-    ),
-    "a depth that exists": (
-        ["model.encoder=resnet", "model.encoder_depth=19"], r"the depths are (18)", "model.encoder_depth", "18", "t18",
-    ),
     "a network": (["model.encoder=resnt18"], r"did you mean '(resnet18)'", "model.encoder", "resnet18", "resnet18 FPN"),
     "val share": (["data.val_share=2"], r"(less than|at most|between|below)", "data.val_share", "0.5", "2 training"),
     "a group": (["data.group='^x'"], r"does not (match)", "data.group", "'^.'", "whole sequences"),
