@@ -34,6 +34,7 @@ SLOW = (
     *("model/test_pyramid_picture", "base/test_portability", "base/test_output_lock", "base/test_json_stream"),
     *(
         "advice/test_runs",
+        "advice/test_command_settings",
         "campaigns/",
         "inspection/test_campaign",
         "compatibility/",
