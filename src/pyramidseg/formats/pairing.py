@@ -149,7 +149,10 @@ def _pair_by_pattern(images: Side, masks: Side, pattern: str, *, is_stated: bool
 
 def _several_masks(folder: Path, patterns: Iterable[str]) -> AmbiguousReadingError:
     alternatives = [Alternative(f"masks are named like {name}", {"mask_name": name}) for name in patterns]
-    return AmbiguousReadingError(f"{folder}: each image has several masks by its name; choose one", alternatives)
+    return AmbiguousReadingError(
+        f"{folder}: each image has several masks by its name; choose one, or merge masks of one class each",
+        alternatives,
+    )
 
 
 def _no_pairs(images: Side, masks: Side, pattern: str) -> Defect:
