@@ -30,6 +30,7 @@ ERRORS = [
     (RuntimeException("Failed to allocate memory for requested buffer of size 68719476736"), "out of memory"),
     (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory"),
     (ImportError("libx.so: failed to map segment from shared object"), "out of memory"),
+    (OSError("codec configuration error when writing image file"), "out of memory"),  # Pillow
     (RuntimeError("can't start new thread"), "too many threads or processes"),
     (OSError(errno.EMFILE, "Too many open files"), "too many open files"),
     (

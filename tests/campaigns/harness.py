@@ -155,11 +155,18 @@ def wait(
         if ended:
             return os.waitstatus_to_exitcode(status), usage
         if time.monotonic() > end:
-            os.killpg(process, signal.SIGKILL)
+            _kill(process, signal.SIGKILL)
         elif until is not None and not sent and until():
-            os.killpg(process, number)
+            _kill(process, number)
             sent = True
         time.sleep(0.002 if sent or until is None else 0.0005)
+
+
+def _kill(process: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(process, number)
+    except ProcessLookupError:  # it has no session of its own yet, and thus no workers
+        os.kill(process, number)
 
 
 def _command(

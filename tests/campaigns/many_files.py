@@ -62,7 +62,8 @@ def _write_files(root: Path, files: int, *, share: float, rng: random.Random) ->
             content = cv2.imencode(".png", noise.integers(0, 256, (16, 16, 3), np.uint8))[1].tobytes()
             if split == "train" and rng.random() < share:
                 bad.add(name)
-                content = rng.choice((content[: rng.randrange(len(content) - 12)], b"", b"<html></html>", content[8:]))
+                end = rng.randrange(len(content) - 40)  # without its last 20 bytes, checksums, all pixels can be read
+                content = rng.choice((content[:end], b"", b"<html></html>", content[8:]))
             (root / split / "images" / name).write_bytes(content)
             (root / split / "masks" / name).write_bytes(mask)
     return bad

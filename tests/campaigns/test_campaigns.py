@@ -26,7 +26,7 @@ def test_a_few_trials_of_each_campaign_have_no_failures() -> None:
     environment["CAMPAIGN_FILES"] = "60"
     del environment["PYTHONWARNINGS"]  # decoders warn about damaged files
     command = [sys.executable, "-m", "campaigns", "--trials", "1", *NAMES]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.count(" 0 failures") == len(NAMES)
 

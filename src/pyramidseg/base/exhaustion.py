@@ -6,12 +6,12 @@ _SIGNS = {
     "out of memory": (
         *("MemoryError", "OutOfMemoryError", "DefaultCPUAllocator", "bad_alloc", "bad allocation", "Cannot allocate"),
         *("could not create a primitive", "could not create a memory", "Failed to allocate", "Insufficient memory"),
-        *("unable to mmap", "failed to map segment"),
+        *("unable to mmap", "failed to map segment", "codec configuration error when writing"),
     ),
     "too many threads or processes": ("can't start new thread", "thread creation failed", "pthread_create"),
     "too many open files": ("Too many open files", "items of ancdata"),
 }
-"""Texts in the messages of Python, NumPy, OpenCV, torch, oneDNN, ONNX Runtime, OpenVINO and the dynamic linker."""
+"""Texts in the messages of Python, NumPy, Pillow, OpenCV, torch, oneDNN, ONNX Runtime, OpenVINO and the linker."""
 
 _ADVICE = {
     "out of memory": "use smaller batches or images and fewer data.workers, or a machine with more memory",
