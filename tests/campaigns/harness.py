@@ -196,7 +196,7 @@ def _command(
             _drop_privileges()
         faulthandler.enable()
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python does at its start
-        if "PYTHONUTF8" in environment:
+        if "PYTHONUTF8" in environment or not _can_train():
             os.execv(sys.executable, [sys.executable, "-m", "pyramidseg", *arguments])
         from pyramidseg.cli.main import main
 
@@ -209,6 +209,17 @@ def _command(
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _can_train() -> bool:
+    """Whether autograd works in this fork; not if the process that forked has started threads of its engine."""
+    import torch
+
+    try:
+        torch.ones(1, requires_grad=True).sum().backward()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _drop_privileges() -> None:

@@ -60,7 +60,7 @@ def test_its_bundle_works_in_describe_predict_evaluate_and_train(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--from", "mmseg", "--out", "b.safetensors"), "--from mmseg: not supported yet; possible: smp"),
+        (("--from", "mmseg", "--out", "b.safetensors"), "--from mmseg: unknown library; known: smp"),
         (("--from", "spm", "--out", "b.safetensors"), "did you mean 'smp'"),
         (("--out", "b.safetensors"), "--from"),
         (("--from", "smp", "--out", "b.pth"), "write --out b.safetensors"),

@@ -95,5 +95,5 @@ def test_files_of_unread_types_are_listed_and_sidecars_are_not(tmp_path: Path) -
     assert [source.stem for source in find_images([tmp_path], skipped=skipped)] == ["a"]
     assert skipped == [tmp_path / "b.mp4", tmp_path / "sub/c.DCM"]
     (tmp_path / "a.png").unlink()
-    with pytest.raises(DataError, match=r"types that are not read: 1 \.mp4, 1 \.dcm"):
+    with pytest.raises(DataError, match=r"types that are not read: 1 \.dcm, 1 \.mp4"):
         find_images([tmp_path])
