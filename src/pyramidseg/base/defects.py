@@ -43,7 +43,7 @@ class DefectKind(StrEnum):
     SEVERAL_PAGES = "several-pages", "image file with several pages or frames"
     UNREADABLE_IMAGE = "unreadable-image", "image of an unsupported kind"
     UNREADABLE_MASK = "unreadable-mask", "mask of an unsupported kind"
-    LOSSY_MASK = "lossy-mask", "mask with lossy compression (JPEG or WebP)"
+    LOSSY_MASK = "lossy-mask", "mask with lossy compression"
     TRANSPARENT_MASK = "transparent-mask", "mask with transparent pixels"
     UNEXPECTED_COLORS = "unexpected-colors", "colour mask among index masks"
     MASK_IS_IMAGE = "mask-is-image", "mask that is a copy of its image"

@@ -76,7 +76,7 @@ def local_copy(file: str | Path) -> Path:
         raise DataError(f"{url}: no such file")
     home = user_cache().folder or Path(_temporary_folder().name)
     copy = home / "files" / digest([url, found.size, found.stamp])[:32] / url_name(url).rpartition("/")[2]
-    if not copy.is_file():
+    if not (found.stamp and copy.is_file()):  # without a stamp, it may have changed
         for suffix in (".bin", ".xml") if copy.suffix == ".xml" else (copy.suffix,):
             logger.info(f"copying {url} to {copy.parent}")
             write_atomically(copy.with_suffix(suffix), partial(fetch, url.removesuffix(copy.suffix) + suffix))

@@ -182,7 +182,7 @@ _Element = tuple[str, dict[str, str]]
 
 
 def _objects(data: Sequence[bytes], where: Location) -> Iterable[tuple[str, _Element]]:
-    """The elements inside an `<image>`; there are no data if nothing in it is drawn."""
+    """The elements inside an `<image>`; without data if nothing in it is drawn."""
     found: list[_Element] = []
     depth = 0
 

@@ -34,7 +34,7 @@ SEPARATORS = ("_", "-", "")
 NAME_SPLITS = "add it, or name the splits that have masks in a YAML file (train: train)"
 
 FolderPair = tuple[Path, Path | None]
-"""The folders of images and of masks, which may be the same; None if there is no folder of masks."""
+"""The folders of images and of masks, which may be the same; None if the masks have none."""
 
 
 @dataclass(frozen=True)

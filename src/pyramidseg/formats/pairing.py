@@ -190,7 +190,7 @@ def pair(images: Side, masks: Side) -> MatchedFiles:
 
 
 def pair_mixed_folder(folder: Path, mask_name: str | None = None) -> MatchedFiles | None:
-    """Pair the images in and below a folder with the masks next to them; None if there are no such pairs.
+    """Pair the images in and below a folder with the masks next to them; None if none are found.
 
     Raises:
         PartialMatch: files come in pairs, but either file could be the mask.
