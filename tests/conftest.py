@@ -31,7 +31,7 @@ SLOW = (
     ),
     *("training/test_multiband", "training/test_interrupt", "training/test_run_dataset", "training/test_freezing"),
     *("model/test_packaged_weights", "model/test_feature_levels", "model/test_segmenter"),
-    *("model/test_pyramid_picture", "base/test_portability", "base/test_output_lock", "base/test_json_stream"),
+    *("base/test_portability", "base/test_output_lock", "base/test_json_stream"),
     *(
         "advice/test_runs",
         "advice/test_command_settings",

@@ -106,29 +106,13 @@ def test_predict_refuses_a_damaged_bundle(bundle: Path, tmp_path: Path, capsys: 
     assert "damaged.safetensors" in capsys.readouterr().err
 
 
-def test_describe_prints_levels_and_draws_the_pyramid(
-    bundle: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    image = next((scenes / "val/images").iterdir())
-    assert run("describe", bundle, "--image", image, "--out", tmp_path / "pyramid.png") == 0
+def test_describe_prints_levels(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("describe", bundle) == 0
     said = capsys.readouterr().out
     for words in ("encoder, stride 32", "smoothing, stride 4", "GMAC", "classes: sky"):
         assert words in said
-    assert cv2.imread(str(tmp_path / "pyramid.png")) is not None
     assert run("describe", "resnet", "encoder_depth=18", "smoothing=false", "--size", "64") == 0
     assert "smoothing=False" in capsys.readouterr().out
-
-
-def test_describe_overwrites_nothing_and_draws_no_random_network(
-    bundle: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    image = next((scenes / "val/images").iterdir())
-    before = image.read_bytes()
-    assert run("describe", bundle, "--image", image, "--out", image) == 2
-    assert "exists already" in capsys.readouterr().err
-    assert image.read_bytes() == before
-    assert run("describe", "resnet18", "--image", image, "--out", tmp_path / "pyramid.png") == 2
-    assert "name a bundle" in capsys.readouterr().err
 
 
 def test_demo_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyramidseg.base.errors import ConfigError, OutputError
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import image_size
 
@@ -22,30 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--size", type=image_size, default="512x512", metavar="HxW", help="image size in pixels")
     parser.add_argument("--classes", type=int, default=19, help="number of classes, with an encoder")
-    parser.add_argument(
-        "--image", metavar="FILE", help="draw the pyramid's maps of this image, with a bundle (default: not drawn)"
-    )
-    parser.add_argument("--out", metavar="FILE", default="pyramid.png", help="output file of --image")
     parser.set_defaults(collect="settings")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table, and draw the pyramid if --image is given."""
-    from pyramidseg.base.files import write_bytes
-    from pyramidseg.images.decode import read_image
+    """Print the table."""
     from pyramidseg.model.cost import describe_cost
-    from pyramidseg.model.pyramid_picture import draw_pyramid
 
     is_bundle = arguments.model.endswith(".safetensors") or Path(arguments.model).exists()
     if is_bundle and arguments.settings:
         raise ConfigError(f"{arguments.settings[0]}: a bundle has its own settings; leave settings out")
-    out = Path(arguments.out)
-    if arguments.image and not is_bundle:
-        raise ConfigError(
-            f"--image: {arguments.model} is an encoder with random weights, whose maps are meaningless; name a bundle"
-        )
-    if arguments.image and out.exists():
-        raise OutputError(f"{out}: exists already, and is not overwritten; choose another --out")
     model = open_bundle(arguments.model) if is_bundle else untrained_model(arguments)
     settings = model.settings.model_dump()
     show("  ".join(f"{name}={value}" for name, value in settings.items()))
@@ -56,10 +42,6 @@ def run(arguments: argparse.Namespace) -> int:
         shape = "x".join(map(str, part.shape))
         show(f"{part.name:<28} {shape:>16} {part.parameters:>12,} {part.gmac:>9.3f}")
     show(f"{f'all, {height}x{width}':<28} {'':>16} {cost.parameters:>12,} {cost.gmac:>9.3f}")
-    if arguments.image:
-        picture = draw_pyramid(model, read_image(Path(arguments.image), channels=model.settings.channels))
-        write_bytes(out, picture)
-        show(f"pyramid drawn: {out}")
     return 0
 
 
