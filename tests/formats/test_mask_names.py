@@ -189,11 +189,3 @@ def test_photographs_in_pairs_are_no_masks(tmp_path: Path, names: tuple[str, str
 def test_a_run_states_the_name_for_later(tmp_path: Path) -> None:
     layout(tmp_path, "images/a{}.jpg", "masks/a{}_x.png", "masks/a{}_y.png")
     assert opened(tmp_path, mask_name="{stem}_y").description["mask_name"] == "{stem}_y"
-
-
-def test_a_val_split_of_a_rare_name_is_read_with_the_same_settings(tmp_path: Path) -> None:
-    for split in ("train", "eval"):
-        layout(tmp_path / split, f"images/{split}{{}}.jpg", f"masks/{split}{{}}.png", f"masks/{split}{{}}_x.png")
-    dataset = opened(tmp_path, mask_name="{stem}_x")
-    assert [record.id for record in dataset.splits["val"]] == ["eval1", "eval2", "eval3"]
-    assert foreground(dataset) == {f"{split}{n}.jpg": n + 4 for split in ("train", "eval") for n in (1, 2, 3)}

@@ -1,5 +1,6 @@
 """Folders called like a split that nothing is listed from, and those that only look like it."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -93,39 +94,40 @@ def test_folder_called_test_that_lists_put_into_train_is_noted(tmp_path: Path) -
     assert has_note(opened(tmp_path), str(tmp_path / "images" / "site" / "test"), "are listed as train")
 
 
-@pytest.mark.parametrize("name", ["validate", "Eval", "evaluation", "dev"])
-def test_val_of_a_rare_name_is_read_where_there_is_no_other(train: Path, name: str) -> None:
-    pairs(train / name / "images", train / name / "masks", ["d"], 0, 1)
+def test_dev_is_val(train: Path) -> None:
+    pairs(train / "dev" / "images", train / "dev" / "masks", ["d"], 0, 1)
     assert ids(opened(train)) == {"train": ["a", "b", "c"], "val": ["d"]}
 
 
-def test_rare_name_is_read_among_images(tmp_path: Path) -> None:
-    for split in ("train", "eval"):
-        pairs(tmp_path / "images" / split, tmp_path / "masks" / split, [split], 0, 1)
-    assert ids(opened(tmp_path)) == {"train": ["train"], "val": ["eval"]}
+@pytest.mark.parametrize("name", ["validate", "Eval", "evaluation"])
+@pytest.mark.parametrize("is_below", [False, True], ids=["above", "below"])
+def test_val_of_a_rare_name_is_read_once_the_yaml_of_the_message_names_it(
+    tmp_path: Path, name: str, is_below: bool
+) -> None:
+    for split, ids_of in (("train", ["a", "b", "c"]), (name, ["d"])):
+        sides = [tmp_path / side / split if is_below else tmp_path / split / side for side in ("images", "masks")]
+        pairs(*sides, ids_of, 0, 1)
+    with pytest.raises(DataError, match=f"named like split 'val'.*val: {name}") as refused:
+        opened(tmp_path)
+    advice = re.search(r"YAML file \((.*?)\)", str(refused.value))
+    assert advice
+    write(tmp_path / "dataset.yaml", advice[1].replace(", ", "\n"))
+    assert ids(opened(tmp_path)) == {"train": ["a", "b", "c"], "val": ["d"]}
 
 
 def test_usual_name_takes_precedence_over_a_rare_one(train: Path) -> None:
     for name in ("val", "eval"):
         pairs(train / name / "images", train / name / "masks", [name], 0, 1)
-    dataset = opened(train)
-    assert ids(dataset)["val"] == ["val"]
-    assert has_note(dataset, str(train / "eval"), "no split", "left out")
+    assert ids(opened(train))["val"] == ["val"]
 
 
-def test_folder_of_a_rare_name_that_is_no_split_is_left_out(train: Path) -> None:
+def test_folders_of_rare_names_without_images_are_not_splits(train: Path) -> None:
     write(train / "dev" / "notes.txt", "")
-    image(train / "eval" / "plot.png")
-    dataset = opened(train)
-    assert set(ids(dataset)) == {"train", "val"}  # val is made
-    assert has_note(dataset, str(train / "eval"), "left out")
-    assert not has_note(dataset, str(train / "dev"))
+    write(train / "eval" / "metrics.csv", "")
+    assert set(ids(opened(train))) == {"train", "val"}  # val is made
 
 
-def test_folders_with_images_next_to_the_splits_are_left_out_with_a_note(train: Path) -> None:
+def test_folders_next_to_the_splits_are_not_read(train: Path) -> None:
     pairs(train / "holdout" / "images", train / "holdout" / "masks", ["d"], 0, 1)
     image(train / "overlays" / "d.jpg")
-    write(train / "docs" / "readme.md", "")
-    dataset = opened(train)
-    assert has_note(dataset, str(train / "holdout"), str(train / "overlays"), "no split", "left out")
-    assert not has_note(dataset, "docs")
+    assert sorted(sum((list(names) for names in ids(opened(train)).values()), start=list[str]())) == ["a", "b", "c"]

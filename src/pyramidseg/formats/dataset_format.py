@@ -19,12 +19,12 @@ SplitNames = Mapping[str, tuple[str, ...]]
 
 SPLIT_NAMES: SplitNames = {
     "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
+    "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
 
-RARE_VAL_NAMES = ("validate", "eval", "evaluation", "dev")
-"""Less common names of the validation split; used only if no common name exists."""
+RARE_VAL_NAMES = ("validate", "eval", "evaluation")
+"""Less common names of the validation split, which often mean something else."""
 
 UNLABELLED_SPLIT = "test"
 """The split that is often published without labels; it is then left out, with a note."""

@@ -40,7 +40,7 @@ from pyramidseg.formats.label_interpretation import AmbiguousLabelsError
 from pyramidseg.formats.label_mapping import Labels, dataset_description
 from pyramidseg.formats.named_folders import read_class_list_only, with_named_folders
 from pyramidseg.formats.splitting import with_val_split
-from pyramidseg.formats.unlisted_splits import with_rare_val_name, with_unlisted_splits
+from pyramidseg.formats.unlisted_splits import with_unlisted_splits
 from pyramidseg.formats.unread_masks import with_unread_masks
 from pyramidseg.formats.yaml_proposal import AmbiguousDatasetError, AmbiguousFoldersError, AmbiguousReadingError
 
@@ -196,7 +196,6 @@ def _list_records(stated: Statements) -> _Found:
                 raise
             raise error.with_proposal(stated.source, stated.root) from None
         if not names:
-            parsed = with_rare_val_name(detected, parsed, stated.config)
             parsed = with_unlisted_splits(detected.root, parsed)
         found = _Found(detected.format.name, detected.root, parsed)
     parsed = with_named_folders(

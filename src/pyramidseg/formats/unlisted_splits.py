@@ -10,14 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import Defect, DefectKind
-from pyramidseg.base.errors import DataError
-from pyramidseg.base.text import first_few
 from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES, UNLABELLED_SPLIT, ParsedDataset
-from pyramidseg.formats.detection import Detected
-from pyramidseg.formats.paths import content, holds_images, subfolders
+from pyramidseg.formats.paths import holds_images, subfolders
 
 _SIDES = "images?|imgs?|pictures|frames|masks?|labels?|annotations?|annot|segmentations?|gt"
 _MAX_FOLDERS = 200
@@ -33,28 +29,8 @@ _PATTERNS = {
     "val": _folder_pattern((*SPLIT_NAMES["val"], *RARE_VAL_NAMES)),
     "test": _folder_pattern(SPLIT_NAMES["test"]),
 }
-_RARE_VAL = _folder_pattern(RARE_VAL_NAMES)
-_RARE_VAL_WORD = re.compile(rf"(?<![a-z])(?:{'|'.join(RARE_VAL_NAMES)})(?![a-z])", re.IGNORECASE)
+_NOT_ALWAYS_A_SPLIT = _folder_pattern((*RARE_VAL_NAMES, "dev"))
 _SIDE = re.compile(rf"{_SIDES}|leftimg8bit|gtfine|gtcoarse", re.IGNORECASE)
-
-
-def with_rare_val_name(detected: Detected, parsed: ParsedDataset, config: LabelConfig) -> ParsedDataset:
-    """Read a val split with a rare name (`eval`, `dev`, ...), if there is no other and it has records."""
-    if [*parsed.splits] not in (["train"], ["train", "test"]) or not _has_rare_val_name(detected.root):
-        return parsed
-    try:
-        handle = detected.format.detect(detected.root, {**SPLIT_NAMES, "val": RARE_VAL_NAMES})
-        again = None if handle is None else replace(detected, handle=handle).read(config)
-    except DataError:
-        return parsed
-    if again is None or not again.splits.get("val") or again.splits.get("train") != parsed.splits["train"]:
-        return parsed
-    return again
-
-
-def _has_rare_val_name(root: Path) -> bool:
-    places = [root, *subfolders(root)[:_MAX_FOLDERS]]
-    return any(_RARE_VAL_WORD.search(path.name) for place in places for path in content(place))
 
 
 def with_unlisted_splits(root: Path, parsed: ParsedDataset) -> ParsedDataset:
@@ -68,21 +44,18 @@ def with_unlisted_splits(root: Path, parsed: ParsedDataset) -> ParsedDataset:
     notes: list[str] = []
     for split, folder in candidates:
         listed_as = [home for home, homes in image_folders.items() if folder in homes]
-        is_expected = split != UNLABELLED_SPLIT and not _RARE_VAL.fullmatch(folder.name)
+        is_test = split == UNLABELLED_SPLIT
         if listed_as:
-            if is_expected or [*parsed.splits] == ["train"]:
+            if not is_test or [*parsed.splits] == ["train"]:
                 defects.append(_mixed_split(split, folder, listed_as, parsed, has_masks=folder in mask_folders))
             elif "train" in listed_as:
                 notes.append(f"the images in {folder} are listed as train, although it is named like split {split!r}")
-        elif folder in used and (not is_expected or split in mixed_in):
+        elif folder in used and (is_test or split in mixed_in):
             continue  # the masks of such images
-        elif is_expected:
+        elif not is_test:
             defects.append(_unread_split(split, folder, parsed))
-        elif holds_images(folder) if split != UNLABELLED_SPLIT else not _is_noted(split, parsed):
+        elif not _is_noted(split, parsed):
             notes.append(f"{folder} contains nothing that this layout lists, and was left out")
-    noted = {folder for _, folder in candidates}
-    if others := [str(folder) for folder in _next_to_splits(root, used) if folder not in noted]:
-        notes.append(f"folders with images that belong to no split were left out: {first_few(others)}")
     return replace(parsed, defects=(*parsed.defects, *defects), notes=(*parsed.notes, *notes))
 
 
@@ -99,19 +72,11 @@ def _candidates(root: Path, parsed: ParsedDataset, used: set[Path]) -> Iterator[
             if _SIDE.fullmatch(folder.name) or folder in used:
                 places.append(folder)
             split = next((split for split, pattern in absent.items() if pattern.fullmatch(folder.name)), None)
-            if split is not None and folder not in done and named.isdisjoint(folder.parents):
+            if split is None or folder in done or not named.isdisjoint(folder.parents):
+                continue
+            if not _NOT_ALWAYS_A_SPLIT.fullmatch(folder.name) or holds_images(folder):
                 named.add(folder)
                 yield split, folder
-
-
-def _next_to_splits(root: Path, used: set[Path]) -> list[Path]:
-    """Unused folders with images next to the folders of splits."""
-    folders = subfolders(root)[:_MAX_FOLDERS]
-    splits = {path for path in folders if any(pattern.fullmatch(path.name) for pattern in _PATTERNS.values())}
-    if splits.isdisjoint(used):
-        return []
-    known = used | {path for path in splits if not _RARE_VAL.fullmatch(path.name)}
-    return [path for path in folders if path not in known and not _SIDE.fullmatch(path.name) and holds_images(path)]
 
 
 def _folders(files: Iterable[Path]) -> set[Path]:
@@ -124,8 +89,13 @@ def _is_noted(split: str, parsed: ParsedDataset) -> bool:
 
 
 def _unread_split(split: str, folder: Path, parsed: ParsedDataset) -> Defect:
-    what = "contains no readable samples" if any(folder.iterdir()) else "is empty"
-    detail = f"is named like split {split!r} and {what} ({parsed.layout}); add samples, rename it or remove it"
+    if folder.name.lower() in RARE_VAL_NAMES:
+        what = "is not read without being named"
+        advice = f"name the splits in a YAML file (train: train, {split}: {folder.name}), or rename or remove it"
+    else:
+        what = "contains no readable samples" if any(folder.iterdir()) else "is empty"
+        advice = "add samples, rename it or remove it"
+    detail = f"is named like split {split!r} and {what} ({parsed.layout}); {advice}"
     return Defect(DefectKind.ABSENT, folder, detail)
 
 
