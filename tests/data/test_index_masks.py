@@ -12,7 +12,7 @@ from PIL import Image
 from made_files import save
 from made_geo import write_image
 from pyramidseg.base.errors import DataError
-from pyramidseg.data.index_masks import NODATA_VALUE, IndexValues, describe_ranges, has_nodata, read_mask_values
+from pyramidseg.data.index_masks import NODATA_VALUE, IndexValues, describe_ranges, read_mask_values
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,6 @@ def test_what_can_be_no_index_counts_nowhere_where_it_is_ignored(
 def test_nodata_tag_that_could_be_an_index_is_not_looked_at(tmp_path: Path) -> None:
     path = write_image(tmp_path / "a.tif", np.array([[[0], [1]]], np.int16), nodata=0)
     assert read_mask_values(path, IndexValues(nodata=True)).tolist() == [[0, 1]]
-    assert not has_nodata(path)
 
 
 @given(st.sets(st.integers(0, 60)))

@@ -260,13 +260,15 @@ class TestNodata:
         ("dtype", "value", "nodata"),
         [(np.int16, -1, -1), (np.float32, -9999, -9999), (np.float32, np.nan, np.nan), (np.float32, np.nan, None)],
     )
-    def test_nodata_of_the_file_is_ignored_with_a_note_and_again(
+    def test_nodata_of_the_file_is_ignored_by_the_setting_and_again(
         self, tmp_path: Path, dtype: type[Any], value: float, nodata: float | None
     ) -> None:
-        dataset = opened(self.made(tmp_path, [0, 1, value, 2], dtype, nodata))
+        self.made(tmp_path, [0, 1, value, 2], dtype, nodata)
+        with pytest.raises(DataError, match=r"data\.ignore="):
+            opened(tmp_path)
+        dataset = opened(tmp_path, ignore=["nodata"])
         assert first_row(dataset) == [0, 1, 255, 2]
         assert dataset.classes.names == ("class 0", "class 1", "class 2")
-        assert has_note(dataset, "nodata tag", "a.tif")
         assert has_note(dataset, "mask values are 0-2,", "(ignored: 255, nodata)")
         again = opened(write(tmp_path / "again.yaml", yaml.safe_dump(dict(dataset.description))))
         assert again.masks == dataset.masks
@@ -280,7 +282,8 @@ class TestNodata:
             assert first_row(opened(tmp_path, ignore=[-1, -7], **settings)) == [0, 1, 255, 255]
 
     def test_nodata_of_binary_masks_is_no_foreground(self, tmp_path: Path) -> None:
-        dataset = opened(self.made(tmp_path, [0, 255, -9999, 255], np.float32, -9999), binary=True)
+        self.made(tmp_path, [0, 255, -9999, 255], np.float32, -9999)
+        dataset = opened(tmp_path, binary=True, ignore=[-9999])
         assert first_row(dataset) == [0, 1, 255, 1]
 
     def test_negative_class_values_are_refused(self, tmp_path: Path) -> None:

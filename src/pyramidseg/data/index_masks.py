@@ -130,21 +130,6 @@ def read_mask_values(path: Path, how: IndexValues = PLAIN_INDICES) -> NDArray[np
         return values.astype(np.uint8, copy=False) if mode in ("1", "L", "P") else _to_indices(path, values, ignored)
 
 
-def has_nodata(path: Path) -> bool:
-    """Whether a mask contains NaN, or has a nodata value of its own that cannot be a class index.
-
-    Raises:
-        DataError: the file is unreadable.
-    """
-    with open_image(path) as file:
-        tiff = file.tiff
-        if tiff is None or tiff.bands != 1 or tiff.dtype in ("uint8", "uint16"):
-            return False
-        if tiff.nodata_value is not None and not 0 <= tiff.nodata_value <= MAX_INDEX:  # NaN too
-            return True
-        return tiff.dtype.startswith("float") and bool(np.isnan(file.pixels()).any())
-
-
 def check_lossless(file: OpenImage) -> None:
     """Reject a mask in a lossy JPEG or WebP compression.
 

@@ -31,7 +31,6 @@ from pyramidseg.formats.mask_sampling import (
     any_255_without_class,
     count_mask_colors,
     count_mask_values,
-    find_nodata_mask,
     foreground_value,
     mask_files,
 )
@@ -58,15 +57,13 @@ def decide_labels(
         ConfigError: class entries that contradict each other or name what does not exist, or settings without effect.
         AmbiguousLabelsError: nothing was stated, and the mask values have several interpretations.
     """
-    config, nodata_notes = _with_nodata(parsed, config)
     if config.binary or config.threshold is not None:
-        labels = binary_labels(parsed, classes, config, source=source)
-        return replace(labels, notes=(*nodata_notes, *labels.notes))
+        return binary_labels(parsed, classes, config, source=source)
     if config.inverted:
         raise ConfigError(f"{source}: inverted applies to binary masks only: add binary or threshold, or leave it out")
     of_model = None if fallback_classes is None or parsed.labels else _entries(fallback_classes)
     known = ClassMap.of(parsed, classes or of_model, config, source=source)
-    notes = (*nodata_notes, *known.notes)
+    notes = known.notes
     if classes is not None:
         labels = known.named(classes)
     elif known.labels:
@@ -90,20 +87,6 @@ def placeholder_labels(parsed: ParsedDataset, *, source: Path) -> Labels:
     """One class and everything else ignored: to inspect files whose classes cannot be decided."""
     entries = (ClassEntry(name="class 0", color=(0, 0, 0)),)
     return ClassMap.of(parsed, entries, LabelConfig(ignore=(OTHER,)), source=source).named(entries)
-
-
-def _with_nodata(parsed: ParsedDataset, config: LabelConfig) -> tuple[LabelConfig, tuple[str, ...]]:
-    """Ignore nodata that cannot be a class index, with a note."""
-    if NODATA_KEYWORD in config.ignore or config.threshold is not None or not isinstance(parsed.values, IndexValues):
-        return config, ()
-    mask = find_nodata_mask(mask_files(parsed))
-    if mask is None:
-        return config, ()
-    note = (
-        "masks contain NaN, or values that their nodata tag names and that cannot be a class index (for example "
-        f"{mask}): these are ignored (data.ignore={NODATA_KEYWORD})"
-    )
-    return config.model_copy(update={"ignore": (*config.ignore, NODATA_KEYWORD)}), (note,)
 
 
 # Index masks without a class list.

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,6 @@ from pyramidseg.data.index_masks import (
     NODATA_VALUE,
     PLAIN_INDICES,
     IndexValues,
-    has_nodata,
     is_grey,
     read_mask_values,
     visible_colors,
@@ -160,21 +158,6 @@ def foreground_value(masks: Sequence[Path], *, how: IndexValues = PLAIN_INDICES)
         return 1 if next(shown, {IGNORE}) <= {0, 1} else IGNORE
 
     return int(_cached("foreground", masks, [how], search))
-
-
-def find_nodata_mask(masks: Sequence[Path]) -> Path | None:
-    """A mask, from a sample, that contains nodata which cannot be a class index (see `has_nodata`)."""
-    sample = _spread(masks)[:SAMPLE]
-
-    def search() -> str | None:
-        for mask in sample:
-            with suppress(DataError):
-                if has_nodata(mask):
-                    return str(mask)
-        return None
-
-    found = _cached("nodata", sample, [], search)
-    return None if found is None else Path(found)
 
 
 def find_color_mask(
