@@ -12,20 +12,20 @@ def test_free_memory_of_this_machine_is_between_nothing_and_all():
 
 
 def group(tmp_path, limit, usage, statistics):
-    files = tuple(tmp_path / name for name in ("limit", "usage", "statistics"))
-    for file, text in zip(files, (limit, usage, statistics), strict=True):
-        file.write_text(text)
-    return files
+    for name, text in (("max", limit), ("current", usage), ("stat", statistics)):
+        (tmp_path / f"memory.{name}").write_text(text)
+    return tmp_path
 
 
 def test_a_containers_limit_counts_and_its_cached_files_are_free(tmp_path, monkeypatch):
-    monkeypatch.setattr(free_memory, "_CGROUPS", (group(tmp_path, "1000\n", "900\n", "anon 1\ninactive_file 300\n"),))
+    statistics = "anon 1\ninactive_file 300\n"
+    monkeypatch.setattr(free_memory, "_CONTROL_GROUP", group(tmp_path, "1000\n", "900\n", statistics))
     assert free_bytes(torch.device("cpu")) == 400
 
 
 @pytest.mark.parametrize("limit", ["max\n", str(2**63 - 4096)])
 def test_a_container_without_a_limit_has_the_machines_memory(tmp_path, monkeypatch, limit):
-    monkeypatch.setattr(free_memory, "_CGROUPS", (group(tmp_path, limit, "900\n", "inactive_file 300\n"),))
+    monkeypatch.setattr(free_memory, "_CONTROL_GROUP", group(tmp_path, limit, "900\n", "inactive_file 300\n"))
     monkeypatch.setattr(free_memory, "_free_of_machine", lambda: 12345)
     assert free_bytes(torch.device("cpu")) == 12345
 

@@ -42,7 +42,7 @@ def test_an_empty_folder_of_masks_is_named(tmp_path: Path) -> None:
     assert "SegmentationClass: nothing" in detail
 
 
-@pytest.mark.parametrize("ending", [".npy", ".nii.gz", "_mask.npy", ".MAT"])
+@pytest.mark.parametrize("ending", [".npy", ".nii.gz", ".MAT"])
 def test_part_of_the_masks_of_another_type_is_a_defect(tmp_path: Path, ending: str) -> None:
     root = voc(tmp_path, pngs=2)
     for number in range(2, 6):

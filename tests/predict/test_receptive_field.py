@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from pyramidseg.base.config import ModelConfig
+from pyramidseg.model.cost import meta_model
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.receptive_field import meta_model, receptive_field_px
+from pyramidseg.predict.tile_planner import receptive_field_px
 
 SMALL = {
     "encoder": "test_resnet",

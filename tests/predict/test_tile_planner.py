@@ -11,7 +11,6 @@ from pyramidseg.base.errors import ConfigError, DeviceError
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict import tile_planner
 from pyramidseg.predict.predictor import Predictor
-from pyramidseg.predict.receptive_field import receptive_field_px
 from pyramidseg.predict.segmentation import segment_batch
 from pyramidseg.predict.tile_planner import (
     USABLE_SHARE,
@@ -19,6 +18,7 @@ from pyramidseg.predict.tile_planner import (
     bytes_per_pixel,
     default_overlap,
     margin_within,
+    receptive_field_px,
 )
 from pyramidseg.predict.tiling import GRID_PX, Tiles, windows_along
 from pyramidseg.predict.tta import TestTimeAugmentation

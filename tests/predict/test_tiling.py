@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pyramidseg.backends import LogitGeometry
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.receptive_field import receptive_field_px
 from pyramidseg.predict.segmentation import OutputOptions, segment_coarse, segment_tiled
+from pyramidseg.predict.tile_planner import receptive_field_px
 from pyramidseg.predict.tiling import (
     GRID_PX,
     Tiles,

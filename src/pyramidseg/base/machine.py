@@ -7,27 +7,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-_QUOTAS = (
-    (Path("/sys/fs/cgroup/cpu.max"),),
-    (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")),
-)
-"""CPU quota and period of a container in microseconds, in both versions of control groups."""
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
+"""The limits of a container (control groups, version 2)."""
 
 
 def available_processors() -> int:
     """Number of processors that this process may use: its affinity, or a container's quota if that is less."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    shares = [share for files in _QUOTAS if (share := _share(*files)) is not None]
-    return max(1, min([bound, *shares]))
-
-
-def _share(*files: Path) -> int | None:
-    """A container's quota in processors, rounded up; None without a limit."""
     try:
-        quota, period = (int(word) for word in " ".join(file.read_text() for file in files).split())
+        quota, period = (int(word) for word in (_CONTROL_GROUP / "cpu.max").read_text().split())  # microseconds
     except (OSError, ValueError):  # absent, or "max"
-        return None
-    return -(-quota // period) if quota > 0 else None
+        return bound
+    return max(1, min(bound, -(-quota // period)))
 
 
 UNKNOWN_TOTAL_BYTES = 4 * 2**30
@@ -41,8 +32,8 @@ def free_bytes(device: "torch.device") -> int:
 
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserve
-    limits = (_free_of_group(*files) for files in _CGROUPS)
-    return min([_free_of_machine(), *(limit for limit in limits if limit is not None)])
+    of_machine, of_group = _free_of_machine(), _free_of_group(_CONTROL_GROUP)
+    return of_machine if of_group is None else min(of_machine, of_group)
 
 
 def _free_of_machine(meminfo: Path = Path("/proc/meminfo")) -> int:
@@ -58,21 +49,11 @@ def _free_of_machine(meminfo: Path = Path("/proc/meminfo")) -> int:
         return UNKNOWN_TOTAL_BYTES
 
 
-_CGROUPS = (
-    tuple(Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current", "memory.stat")),
-    tuple(
-        Path("/sys/fs/cgroup/memory") / name
-        for name in ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat")
-    ),
-)
-"""Limit, usage and statistics of a container, in the two versions of control groups."""
-
-
-def _free_of_group(limit: Path, usage: Path, statistics: Path) -> int | None:
+def _free_of_group(group: Path) -> int | None:
     """Free memory of a container; None without a limit. Cached file pages can be dropped, so they count as free."""
     try:
-        fields = dict(line.split() for line in statistics.read_text().splitlines())
-        cached = int(fields.get("total_inactive_file", fields.get("inactive_file", "0")))
-        return max(1, int(limit.read_text()) - int(usage.read_text()) + cached)
+        fields = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        return max(1, limit - used + int(fields.get("inactive_file", "0")))
     except (OSError, ValueError):  # absent, or "max"
         return None

@@ -7,7 +7,6 @@ from pathlib import Path
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import ParsedDataset
-from pyramidseg.formats.pairing import MASK_SUFFIXES
 from pyramidseg.formats.paths import content, subfolders
 from pyramidseg.images.image_files import UNREAD_EXTENSIONS, count_extensions, is_image_name, list_files
 
@@ -60,19 +59,12 @@ def _unread_masks(parsed: ParsedDataset) -> Iterator[Defect]:
         alone = {file.stem.lower() for file in files if file not in paired}
         absent = {record.mask for record in records if record.mask and record.mask.parent == folder}.difference(there)
         alone.update(mask.stem.lower() for mask in absent)
-        lost = [file for file in others if any(stem in alone for stem in _image_stems(file)) and _is_of_mask(file)]
+        lost = [file for file in others if file.name.partition(".")[0].lower() in alone and _is_of_mask(file)]
         if lost:
             found = (
                 f"{len(lost)} masks, such as {lost[0].name}, are of a type that is not read ({count_extensions(lost)})"
             )
             yield Defect(DefectKind.UNREADABLE_MASK, folder, f"{found}; save them as PNG or TIFF files")
-
-
-def _image_stems(mask: Path) -> Iterator[str]:
-    """The names that the image of a mask may have, in lower case and without extension."""
-    stem = mask.name.partition(".")[0].lower()
-    yield stem
-    yield from (stem.removesuffix(suffix.lower()) for suffix in MASK_SUFFIXES)
 
 
 def _is_of_mask(file: Path) -> bool:

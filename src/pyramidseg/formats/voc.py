@@ -9,7 +9,7 @@
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyramidseg.base.classes import IGNORE
@@ -27,7 +27,7 @@ from pyramidseg.formats.dataset_format import (
 from pyramidseg.formats.paired import IMAGE_FOLDERS
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair
 from pyramidseg.formats.paths import child_file, child_folder
-from pyramidseg.formats.split_files import ImageSet, ImageSets, image_sets_folder, listed_pairs, read_image_sets
+from pyramidseg.formats.split_files import ImageSets, image_sets_folder, listed_pairs, read_image_sets
 from pyramidseg.images.image_files import list_images
 
 _NAMES = (
@@ -112,20 +112,15 @@ def _classes(folder: Path) -> ClassList:
 
 
 def _by_lists(images: Side, masks: Side, sets: ImageSets, *, from_cvat: bool) -> dict[str, MatchedFiles]:
-    """The pairs of each list. Pairs of no list belong to a list that could not be read or names nothing, if any.
+    """The pairs of each list.
 
     Args:
         from_cvat: whether CVAT wrote the masks; it writes none for images without labels.
     """
     known_images, known_masks = set(images.keys), set(masks.keys)
     unlisted = known_masks.difference(*(listed.names for listed in sets.lists.values()))
-    note = f"{len(unlisted)} masks in {masks.folder} are in none of the lists and were left out"
-    lists = dict(sets.lists)
-    for split in sets.unknown[:1]:
-        lists[split] = ImageSet(lists[split].file, tuple(sorted(unlisted)))
-        note = f"{len(unlisted)} masks in {masks.folder} are in none of the lists and are inspected as {split}"
     pairs: dict[str, MatchedFiles] = {}
-    for split, (file, names, _) in lists.items():
+    for split, (file, names, _) in sets.lists.items():
         bare = [name for name in names if name not in known_masks]
         if split == "test" and len(bare) == len(names):
             pairs[split] = MatchedFiles((), notes=(f"the test split ({file}) has no masks and was left out",))
@@ -149,8 +144,9 @@ def _by_lists(images: Side, masks: Side, sets: ImageSets, *, from_cvat: bool) ->
         )
         pairs[split] = MatchedFiles(found.records, (*found.defects, *absent), (*notes, *found.notes))
     if unlisted:
-        first = next(iter(lists))
-        pairs[first] = MatchedFiles(pairs[first].records, pairs[first].defects, (*pairs[first].notes, note))
+        note = f"{len(unlisted)} masks in {masks.folder} are in none of the lists and were left out"
+        first = next(iter(pairs))
+        pairs[first] = replace(pairs[first], notes=(*pairs[first].notes, note))
     return pairs
 
 

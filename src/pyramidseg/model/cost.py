@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pyramidseg.base.config import ModelConfig
 from pyramidseg.model.encoder import Encoder, flat_name, is_within
 from pyramidseg.model.segmenter import Segmenter
 
@@ -59,6 +60,13 @@ class Cost:
     def gmac(self) -> float:
         """As `Part.gmac`."""
         return self.macs / 1e9
+
+
+def meta_model(settings: ModelConfig, num_classes: int) -> Segmenter:
+    """The network on the meta device, in evaluation mode: its tensors have shapes and no values."""
+    with torch.device("meta"):
+        model = Segmenter(settings, num_classes=num_classes, encoder_weights="none", weights="random")
+    return model.to("meta").eval()
 
 
 def describe_cost(model: Segmenter, height: int, width: int) -> Cost:

@@ -21,8 +21,7 @@ from pyramidseg.base.output_lock import locks_out
 from pyramidseg.base.remote_files import local_copy
 from pyramidseg.export.export_model import export_model
 from pyramidseg.model.bundle import read_description
-from pyramidseg.model.cost import describe_cost
-from pyramidseg.predict.receptive_field import meta_model
+from pyramidseg.model.cost import describe_cost, meta_model
 from pyramidseg.predict.segmentation import predict_labels
 from pyramidseg.studies.benchmark_images import as_accepted, scene_images
 from pyramidseg.studies.benchmark_results import BenchmarkResult, Conditions, Row

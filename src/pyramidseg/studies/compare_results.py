@@ -16,9 +16,8 @@ from pyramidseg.data.records import Dataset, Record
 from pyramidseg.evaluation.scoring import score
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.decode import image_size
-from pyramidseg.model.cost import describe_cost
+from pyramidseg.model.cost import describe_cost, meta_model
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.receptive_field import meta_model
 from pyramidseg.predict.segmentation import predict_labels
 from pyramidseg.studies.benchmark_images import scene_images
 from pyramidseg.studies.bootstrap import Counts, Difference, compare_pairs, counts_of, ious, miou
