@@ -1,11 +1,12 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from made_files import all_ids, color_mask, first_row, has_note, image, labels, mask, opened, pairs, write
 from pyramidseg.base.classes import Color
 from pyramidseg.base.errors import DataError
-from pyramidseg.formats.camvid import CAMVID_32, MERGED
+from pyramidseg.formats.camvid import CAMVID_32
 from pyramidseg.formats.segnet import CAMVID
 
 COLORS = {label.name: label.color or (0, 0, 0) for label in CAMVID_32}
@@ -88,18 +89,27 @@ class TestAuthorsFolders:
 
 
 class TestElevenClasses:
-    def test_every_label_has_its_class(self) -> None:
-        assert sorted(name for parts in MERGED.values() for name in parts) == sorted(COLORS)
-        assert list(MERGED) == [label.name for label in CAMVID]
+    """The lines for dataset.yaml in the documentation."""
 
-    @pytest.mark.parametrize("whole", [name for name in MERGED if name != "void"])
-    def test_labels_are_merged(self, tmp_path: Path, whole: str) -> None:
-        parts = MERGED[whole]
-        dataset = opened(authors(tmp_path, *(COLORS[part] for part in parts), COLORS["Void"]), format="camvid11")
-        index = list(MERGED).index(whole)
-        assert labels(dataset) == [index, 255]
-        assert dataset.classes.names == tuple(label.name for label in CAMVID if not label.ignored)
-        assert dataset.classes.colors[index] == COLORS[parts[0]]
+    def classes(self, folder: Path) -> dict[str, list[str]]:
+        text = (Path(__file__).parents[2] / "docs/formats/camvid.md").read_text()
+        lines = text.partition("```yaml\n")[2].partition("```")[0]
+        write(folder / "dataset.yaml", lines)
+        return {entry["name"]: entry["from"] for entry in yaml.safe_load(lines)["classes"]}
+
+    def test_every_label_has_its_class(self, tmp_path: Path) -> None:
+        parts = self.classes(tmp_path)
+        assert sorted(name for some in parts.values() for name in some) == sorted({*COLORS} - {"Void"})
+        assert [*parts, "void"] == [label.name for label in CAMVID]
+
+    def test_labels_are_merged(self, tmp_path: Path) -> None:
+        for index, (whole, parts) in enumerate(self.classes(tmp_path).items()):
+            root = authors(tmp_path / whole, *(COLORS[part] for part in parts), COLORS["Void"])
+            self.classes(root)
+            dataset = opened(root)
+            assert labels(dataset) == [index, 255]
+            assert dataset.classes.names == tuple(label.name for label in CAMVID if not label.ignored)
+            assert dataset.classes.colors[index] == COLORS[parts[0]]
 
     def test_kaggles_folders_can_be_merged_too(self, tmp_path: Path) -> None:
         for split in ("train", "val"):
@@ -108,15 +118,8 @@ class TestElevenClasses:
         rows = "".join(f"{name},{red},{green},{blue}\n" for name, (red, green, blue) in COLORS.items())
         write(tmp_path / "class_dict.csv", "name,r,g,b\n" + rows)
         assert labels(opened(tmp_path)) == [7, 25]
-        assert labels(opened(tmp_path, format="camvid11")) == [8, 9]
-
-    def test_other_labels_are_refused(self, tmp_path: Path) -> None:
-        write(authors(tmp_path, (9, 9, 0)) / "label_colors.txt", "9 9 0 Grass\n")
-        with pytest.raises(DataError, match="'Grass' is not one of CamVid's 32 labels"):
-            opened(tmp_path, format="camvid11")
-
-    def test_it_is_never_recognised_by_itself(self, tmp_path: Path) -> None:
-        assert "merged" not in opened(authors(tmp_path, COLORS["Sky"])).layout
+        self.classes(tmp_path)
+        assert labels(opened(tmp_path)) == [8, 9]
 
 
 def test_frames_without_masks_are_named(tmp_path: Path) -> None:

@@ -89,10 +89,6 @@ def camvid(root: Path) -> Example:
     return Example("Sky", "Building", mask)
 
 
-def camvid11(root: Path) -> Example:
-    return camvid(root)._replace(background="sky", object="building")
-
-
 def voc(root: Path) -> Example:
     for split, names in (("train", ("a", "b")), ("val", ("c", "d"))):
         for name in names:
@@ -227,7 +223,7 @@ def geo(root: Path) -> Example:
 
 EXAMPLES: dict[str, Callable[[Path], Example]] = {
     made.__name__: made
-    for made in (paired, segnet, camvid, camvid11, voc, roboflow, cityscapes, ade20k, coco, coco_panoptic, yolo)
+    for made in (paired, segnet, camvid, voc, roboflow, cityscapes, ade20k, coco, coco_panoptic, yolo)
 } | {made.__name__: made for made in (labelme, cvat_images, label_studio, supervisely, run_lengths_csv, geo)}
 
 formats = pytest.mark.parametrize("format", EXAMPLES)
@@ -247,13 +243,13 @@ def test_format_detects_its_own_example_and_no_other_does(tmp_path: Path, format
     EXAMPLES[format](tmp_path)
     assert FORMATS[format].detect(tmp_path, SPLIT_NAMES) is not None
     for other in FORMATS.values():
-        if other.name == format or other.explicit_only or other.name in FORMATS[format].covers:
+        if other.name == format or other.name in FORMATS[format].covers:
             continue
         try:
             found = other.detect(tmp_path, SPLIT_NAMES)
         except PartialMatch:
             continue
-        assert found is None or FORMATS[format].explicit_only, other.name
+        assert found is None, other.name
 
 
 @formats
@@ -309,7 +305,7 @@ def test_damaged_labels_are_refused_in_one_line_and_inspect_names_them(
 
 
 MASKS = {
-    **{"paired": "masks", "segnet": "annot", "camvid": "Labeled", "camvid11": "Labeled", "voc": "SegmentationClass"},
+    **{"paired": "masks", "segnet": "annot", "camvid": "Labeled", "voc": "SegmentationClass"},
     **{"roboflow": "_mask", "cityscapes": "gtFine", "ade20k": "annotations", "coco_panoptic": "annotations"},
 }
 """A part of the paths of mask files. The labels of other formats are text, and their images may be of another type."""

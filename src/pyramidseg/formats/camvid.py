@@ -9,16 +9,9 @@ Source: G. J. Brostow, J. Fauqueur, R. Cipolla: Semantic object classes in video
 from dataclasses import replace
 from pathlib import Path
 
-from pyramidseg.base.errors import DataError
 from pyramidseg.formats import paired
-from pyramidseg.formats.class_lists import has_damaged_list, with_default_labels
-from pyramidseg.formats.dataset_format import (
-    SPLIT_NAMES,
-    ParsedDataset,
-    SourceLabel,
-    SplitNames,
-    color_table,
-)
+from pyramidseg.formats.class_lists import with_default_labels
+from pyramidseg.formats.dataset_format import SPLIT_NAMES, ParsedDataset, SourceLabel, SplitNames, color_table
 from pyramidseg.formats.paired import PairedFiles
 from pyramidseg.formats.paths import child_folder
 
@@ -38,24 +31,6 @@ CAMVID_32 = tuple(
 )
 """The 31 classes and Void, in the order and the colours of the authors' label_colors.txt."""
 
-AUTHORS_LAYOUT = "CamVid (701_StillsRaw_full, LabeledApproved_full)"
-
-MERGED: dict[str, tuple[str, ...]] = {
-    "sky": ("Sky",),
-    "building": ("Building", "Archway", "Bridge", "Tunnel", "Wall"),
-    "pole": ("Column_Pole", "TrafficCone"),
-    "road": ("Road", "LaneMkgsDriv", "LaneMkgsNonDriv"),
-    "pavement": ("Sidewalk", "ParkingBlock", "RoadShoulder"),
-    "tree": ("Tree", "VegetationMisc"),
-    "sign": ("SignSymbol", "Misc_Text", "TrafficLight"),
-    "fence": ("Fence",),
-    "car": ("Car", "OtherMoving", "SUVPickupTruck", "Train", "Truck_Bus"),
-    "pedestrian": ("Pedestrian", "Animal", "CartLuggagePram", "Child"),
-    "bicyclist": ("Bicyclist", "MotorcycleScooter"),
-    "void": ("Void",),
-}
-"""The 32 labels of each of the usual 11 classes (since Sturgess et al., BMVC 2009), in SegNet's order."""
-
 
 def detect(folder: Path, splits: SplitNames) -> PairedFiles | None:
     """Find the authors' two folders, which have no splits."""
@@ -63,7 +38,9 @@ def detect(folder: Path, splits: SplitNames) -> PairedFiles | None:
     if images is None or masks is None or splits != SPLIT_NAMES:
         return None
     hint = "frames belong to video sequences: data.group='^[^_]+' keeps each sequence in one split"
-    return PairedFiles(folder, AUTHORS_LAYOUT, {"train": (images, masks)}, notes=(hint,))
+    return PairedFiles(
+        folder, "CamVid (701_StillsRaw_full, LabeledApproved_full)", {"train": (images, masks)}, notes=(hint,)
+    )
 
 
 def read(found: PairedFiles) -> ParsedDataset:
@@ -71,41 +48,6 @@ def read(found: PairedFiles) -> ParsedDataset:
     return with_default_labels(paired.read(found), CAMVID_32)
 
 
-def detect_11(folder: Path, splits: SplitNames) -> PairedFiles | None:
-    """Find CamVid with 32 labels, as the authors or Kaggle publish it."""
-    return detect(folder, splits) or paired.detect(folder, splits)
-
-
-def read_11(found: PairedFiles) -> ParsedDataset:
-    """Merge the 32 labels into the usual 11 classes.
-
-    Raises:
-        DataError: the labels are not CamVid's.
-    """
-    parsed = read(found) if found.layout == AUTHORS_LAYOUT else paired.read(found)
-    if has_damaged_list(parsed):
-        return parsed
-    class_of = {label.lower(): name for name, labels in MERGED.items() for label in labels}
-    foreign = [label.name for label in parsed.labels if label.name.lower() not in class_of]
-    if foreign or not parsed.labels:
-        raise DataError(
-            f"{found.root}: {f'{foreign[0]!r} is not one of' if foreign else 'no class list names'} CamVid's 32 "
-            "labels; add label_colors.txt or class_dict.csv with them"
-        )
-    # In the order of the table: the first value of a class gives its colour.
-    ordered = sorted(parsed.labels, key=lambda label: list(class_of).index(label.name.lower()))
-    labels = tuple(replace(label, name=class_of[label.name.lower()]) for label in ordered)
-    return replace(parsed, layout=f"{parsed.layout}, merged to 11 classes", labels=labels)
-
-
 FORMAT = replace(
     paired.FORMAT, name="camvid", layout="701_StillsRaw_full and LabeledApproved_full", detect=detect, read=read
-)
-FORMAT11 = replace(
-    FORMAT,
-    name="camvid11",
-    layout="CamVid's 32 labels, merged into 11 classes",
-    detect=detect_11,
-    read=read_11,
-    explicit_only=True,
 )

@@ -91,7 +91,6 @@ class DatasetFormat(Generic[T]):
         configure: applies settings to what `detect` found, before `read`.
         settings: names of the settings that `configure` takes; other formats refuse them.
         covers: names of more general formats that give way where this one fits too.
-        explicit_only: whether the format is used only if `data.format` names it.
     """
 
     name: str
@@ -101,4 +100,3 @@ class DatasetFormat(Generic[T]):
     configure: Callable[[T, LabelConfig], T] | None = None
     settings: tuple[str, ...] = ()
     covers: tuple[str, ...] = ()
-    explicit_only: bool = False

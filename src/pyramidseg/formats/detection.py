@@ -75,7 +75,7 @@ def selected_formats(name: str | None, formats: Formats, *, origin: str) -> Form
         ConfigError: there is no such format.
     """
     if name is None:
-        return {key: format for key, format in formats.items() if not format.explicit_only}
+        return formats
     if name not in formats:
         raise ConfigError(f"{origin}: unknown dataset format {name!r}; {nearest(name, formats)}")
     return {name: formats[name]}

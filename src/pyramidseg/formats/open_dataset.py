@@ -50,7 +50,6 @@ FORMATS: dict[str, DatasetFormat[Any]] = {
         paired.FORMAT,
         segnet.FORMAT,
         camvid.FORMAT,
-        camvid.FORMAT11,
         voc.FORMAT,
         roboflow.FORMAT,
         cityscapes.FORMAT,
