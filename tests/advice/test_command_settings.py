@@ -212,3 +212,37 @@ def test_the_command_of_an_inspection_trains_on_what_it_proposes(
     assert words[0] == "pyramidseg"
     printed = terminal(*words[1:], "--dry-run", *TINY[:-1])
     assert "3 training images" in printed
+
+
+WRONG_MODELS = [
+    ("predict", SCENES / "val" / "images" / "scene_0006.png", "an image"),
+    ("predict", SCENES / "val" / "images", "a folder"),
+    ("predict", SCENES / "dataset.yaml", "a text file"),
+    ("evaluate", SCENES, "a folder"),
+    ("evaluate", SCENES / "dataset.yaml", "a text file"),
+]
+
+
+@pytest.mark.parametrize(("command", "given", "named"), WRONG_MODELS)
+def test_a_model_that_is_given_last_is_given_first(
+    terminal: Terminal, tmp_path: Path, command: str, given: Path, named: str
+) -> None:
+    out = ("--out", tmp_path / "out")
+    text = terminal(command, given, BUNDLE, *out, status=2)
+    assert named in text and "the model, such as RUN/best.safetensors, is the first argument" in text
+    source = SCENES / "val" / "images" if named == "a text file" and command == "predict" else given
+    printed = terminal(command, BUNDLE, source, *out)
+    assert re.search(r"mIoU 0\.0922|(\d) of \1 images predicted", printed)
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".tif", ".webp"])
+def test_an_image_of_any_kind_is_not_called_a_damaged_model(terminal: Terminal, tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"photo{suffix}"
+    Image.new("RGB", (64, 64)).save(file)
+    for words in (
+        ("export", file, "--format", "onnx"),
+        ("benchmark", file),
+        ("train", SCENES, "--weights", file, "--dry-run"),
+    ):
+        text = terminal(*words, status=2)
+        assert "not a pyramidseg bundle, but an image: the model" in text and "damaged" not in text

@@ -97,6 +97,65 @@ def test_two_folders_of_masks_in_every_split(tmp_path: Path, choice: int) -> Non
     assert len(dataset.classes) == 3 - ("/masks/" in str(dataset.split("val")[0].mask))
 
 
+def vessels(root: Path, truth: str) -> None:
+    """Images with labels of 4 pixels of class 1, and next to them the field of view, of 8."""
+    for number in (21, 22):
+        image(root / "images" / f"{number}_training.tif")
+        mask(root / truth / f"{number}_manual1.png", 1, 0, 0)
+        mask(root / "mask" / f"{number}_training_mask.png", 1, 1, 0)
+
+
+@pytest.mark.parametrize("places", [(), ("training",), ("training", "test")])
+@pytest.mark.parametrize(
+    ("truth", "choice"), [("1st_manual", 0), ("manual", 0), ("manual1", 0), ("labels", 0), ("manual", 1)]
+)
+def test_labels_next_to_a_mask_of_the_field_of_view(
+    tmp_path: Path, places: tuple[str, ...], truth: str, choice: int
+) -> None:
+    for place in places or (".",):
+        vessels(tmp_path / place, truth)
+    paste(message(lambda: opened(tmp_path)), choice)
+    images = 2 * max(1, len(places))
+    ones = images * (8 if choice else 4)
+    assert counted(opened(tmp_path)) == {"class 0": 12 * images - ones, "class 1": ones}
+    assert sizes(opened(tmp_path)) == {"train": 1, "val": 1} | ({"test": 2} if "test" in places else {})
+
+
+def test_only_the_splits_with_labels_are_read_next_to_a_field_of_view(tmp_path: Path) -> None:
+    for place in ("training", "test"):
+        vessels(tmp_path / place, "manual")
+    for file in (tmp_path / "test" / "manual").iterdir():
+        file.unlink()
+    (tmp_path / "test" / "manual").rmdir()
+    paste(message(lambda: opened(tmp_path)))
+    assert sizes(opened(tmp_path)) == {"train": 1, "val": 1}
+    assert counted(opened(tmp_path)) == {"class 0": 16, "class 1": 8}
+
+
+@pytest.mark.parametrize(
+    ("picture", "truth"),
+    [("im{}", "truth{}"), ("{}_photo", "{}_truth"), ("photo_{}", "truth_{}"), ("{}", "{}_L"), ("{}-a", "{}-b")],
+)
+@pytest.mark.parametrize("names", [("001", "002", "010"), ("cat", "dog", "eel")])
+def test_one_folder_of_images_and_masks_of_unknown_words(
+    tmp_path: Path, picture: str, truth: str, names: tuple[str, ...]
+) -> None:
+    for count, name in enumerate(names, 1):
+        image(tmp_path / f"{picture.format(name)}.png")
+        mask(tmp_path / f"{truth.format(name)}.png", *[1] * count, *[0] * (12 - count))
+    text = message(lambda: opened(tmp_path))
+    if (picture, names[0]) == ("im{}", "cat"):  # neither a number nor a separator shows where the name begins
+        assert "for one folder, and mask_name: ..." in text
+        write(tmp_path / "dataset.yaml", "train: {images: ., masks: .}\nmask_name: truth{stem}\n")
+        assert "lines such as images/a.jpg masks/b.png to train.txt" in message(lambda: opened(tmp_path))
+        (tmp_path / "dataset.yaml").unlink()
+        write(tmp_path / "train.txt", "imcat.png truthcat.png\nimdog.png truthdog.png\n")
+        write(tmp_path / "val.txt", "imeel.png trutheel.png\n")
+    else:
+        paste(text)
+    assert counted(opened(tmp_path)) == {"class 0": 30, "class 1": 6}
+
+
 @pytest.mark.parametrize("stated", ["setting", "file"])
 @pytest.mark.parametrize("format", ["segnet", "voc", "coco", "cityscapes"])
 def test_a_format_that_does_not_fit_is_left_out(tmp_path: Path, format: str, stated: str) -> None:

@@ -1,5 +1,6 @@
 """Lines of YAML and settings that messages about mask values propose."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from PIL import Image
 
 from followed import alternatives, counted, message, paste, settings_in, with_settings
 from made_files import color_mask, image, opened, pairs, write
+from pyramidseg.inspection import check_dataset
 
 SIDE = 60
 
@@ -208,3 +210,25 @@ def test_inverted_becomes_possible_by_binary(tmp_path: Path) -> None:
     assert "add binary or threshold" in message(lambda: opened(tmp_path, inverted=True))
     assert counted(opened(tmp_path, inverted=True, binary=True)) == {"background": 32, "foreground": 16}
     assert counted(opened(tmp_path, inverted=True, threshold=128)) == {"background": 32, "foreground": 16}
+
+
+@pytest.mark.parametrize("checks", [False, True])
+@pytest.mark.parametrize("images", ["d", "cd"])
+def test_a_value_between_those_of_binary_masks(tmp_path: Path, images: str, checks: bool) -> None:
+    """It cannot be added to the classes, of which binary masks have two."""
+    rows(0, 255)(tmp_path)
+    pairs(tmp_path / "images", tmp_path / "masks", images, 0, 255, 128, 255)
+    given = ["data.binary=true"]
+    read = (
+        (lambda: check_dataset(with_settings(tmp_path, given)))
+        if checks
+        else (lambda: counted(with_settings(tmp_path, given)))
+    )
+    text = message(read)
+    assert "classes, or" not in text and "under ignore, or set data.threshold to the lowest value" in text
+    value = re.search(r"(\d+) \(", text)[1]
+    n = len(images)
+    rest = {"background": 24 - 3 * n, "foreground": 24}
+    assert counted(with_settings(tmp_path, [*given, f"data.ignore=[{value}]"])) == {**rest, "ignored": 3 * n}
+    for lowest, more in ((value, {"foreground": 24 + 3 * n}), (255, {"background": 24})):
+        assert counted(with_settings(tmp_path, [*given, f"data.threshold={lowest}"])) == rest | more

@@ -54,6 +54,10 @@ ONE_READING = [
     ("{}.png", "{}_Mask.png"),
     ("a{}_img.png", "a{}_color_mask.png"),
     ("{}.jpg", "gt_00{}.png"),
+    ("im00{}.png", "mask00{}.png"),
+    ("{}.png", "GT{}.png"),
+    ("day {}.png", "day {} mask.png"),
+    ("a{}.png", "a{}.label.png"),
 ]
 
 
@@ -189,3 +193,31 @@ def test_photographs_in_pairs_are_no_masks(tmp_path: Path, names: tuple[str, str
 def test_a_run_states_the_name_for_later(tmp_path: Path) -> None:
     layout(tmp_path, "images/a{}.jpg", "masks/a{}_x.png", "masks/a{}_y.png")
     assert opened(tmp_path, mask_name="{stem}_y").description["mask_name"] == "{stem}_y"
+
+
+@pytest.mark.parametrize("place", ["{}/{}", "{1}/{0}"])
+@pytest.mark.parametrize("name", ["dev", "eval"])
+def test_mask_name_applies_to_a_val_split_of_a_rarer_name(tmp_path: Path, place: str, name: str) -> None:
+    for split, stem in (("train", "a"), (name, "b")):
+        folders = [place.format(split, kind) for kind in ("images", "masks")]
+        layout(
+            tmp_path, f"{folders[0]}/{stem}{{}}.jpg", f"{folders[1]}/{stem}{{}}_x.png", f"{folders[1]}/{stem}{{}}_y.png"
+        )
+    if name == "eval":  # which is not always a split
+        with pytest.raises(DataError, match=r"name the splits in a YAML file \(train: train, val: eval\)"):
+            opened(tmp_path, mask_name="{stem}_y")
+        write(tmp_path / "dataset.yaml", "train: train\nval: eval\n")
+    dataset = opened(tmp_path, mask_name="{stem}_y")
+    assert foreground(dataset) == {f"{letter}{n}.jpg": n + 4 for letter in "ab" for n in (1, 2, 3)}
+    assert [record.id for record in dataset.splits["val"]] == ["b1", "b2", "b3"]
+
+
+def test_several_masks_in_a_val_split_of_a_rarer_name_are_asked_about(tmp_path: Path) -> None:
+    layout(tmp_path, "train/images/a{}.jpg", "train/masks/a{}_x.png")
+    layout(tmp_path, "dev/images/b{}.jpg", "dev/masks/b{}_x.png", "dev/masks/b{}_y.png")
+    with pytest.raises(AmbiguousDatasetError, match="dev/masks: each image has several masks") as refusal:
+        opened(tmp_path)
+    write(tmp_path / "dataset.yaml", readings(refusal.value)[0])
+    dataset = opened(tmp_path)
+    assert foreground(dataset) == {f"{letter}{n}.jpg": n for letter in "ab" for n in (1, 2, 3)}
+    assert len(dataset.splits["val"]) == 3

@@ -134,7 +134,7 @@ class TestTwoFolders:
     def test_two_folders_of_masks_are_refused(self, tmp_path: Path) -> None:
         pairs(tmp_path / "images", tmp_path / "masks", ["a", "b"])
         mask(tmp_path / "labels" / "a.png")
-        with pytest.raises(AmbiguousDatasetError, match="both labels and masks hold images; to settle it") as caught:
+        with pytest.raises(AmbiguousDatasetError, match=r"labels and masks hold images, .*; to settle it") as caught:
             opened(tmp_path)
         write(tmp_path / "dataset.yaml", caught.value.suggestion)  # proposes labels, which lacks the mask of b
         with pytest.raises(DataError, match=r"images/b\.jpg"):

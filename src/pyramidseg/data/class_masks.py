@@ -24,7 +24,12 @@ MAX_VALUE = 2**24
 
 _UNKNOWN = 256  # one more than the largest label, so the lookup table has 16 bits
 
-NEXT_STEP = "add them to classes, or list them under ignore"
+
+def next_step(source: ValueSource, them: str = "them") -> str:
+    """What to do about values that are not known classes."""
+    if isinstance(source, IndexValues) and source.binary:
+        return f"list {them} under ignore, or set data.threshold to the lowest value of the foreground"
+    return f"add {them} to classes, or list {them} under ignore"
 
 
 class UnknownValuesError(DefectError):
@@ -45,15 +50,15 @@ class UnknownValuesError(DefectError):
         values = first_few(
             [f"{self.source.describe([value])} ({count} pixels)" for value, count in self.pixels.items()], limit=8
         )
-        verdict, next_step = "are not known classes", NEXT_STEP
+        verdict, advice = "are not known classes", next_step(self.source)
         if len(pixels) == 1:
-            verdict, next_step = "is not a known class", "add it to classes, or list it under ignore"
+            verdict, advice = "is not a known class", next_step(self.source, "it")
         if len(pixels) > MAX_CLASSES and not isinstance(self.source, IndexValues):
-            next_step = "it looks like a picture, or labels blended with one: replace it by the mask"
+            advice = "it looks like a picture, or labels blended with one: replace it by the mask"
         super().__init__(
             DefectKind.UNKNOWN_VALUE,
             path,
-            f"mask value{'s' if len(pixels) > 1 else ''} {values} {verdict} ({known}); {next_step}",
+            f"mask value{'s' if len(pixels) > 1 else ''} {values} {verdict} ({known}); {advice}",
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

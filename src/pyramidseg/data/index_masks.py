@@ -52,6 +52,7 @@ class IndexValues:
         nodata: whether to ignore what `NODATA_KEYWORD` stands for.
         transparent: what transparent pixels are; None refuses them.
         explicit: whether the user has stated the class of every value, so that palette colours do not matter.
+        binary: whether the values are background and foreground.
     """
 
     colors: tuple[tuple[int, Color], ...] = ()
@@ -59,6 +60,7 @@ class IndexValues:
     nodata: bool = False
     transparent: Transparent | None = None
     explicit: bool = field(default=False, compare=False)
+    binary: bool = field(default=False, compare=False)
 
     @property
     def ignored_values(self) -> tuple[int, ...]:

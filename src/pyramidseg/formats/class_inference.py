@@ -188,7 +188,7 @@ def binary_labels(
         raise ConfigError(
             f"{source}: ignore={list(config.ignore)}: binary masks contain numbers; list the numbers to ignore"
         )
-    indices = index_values(config)
+    indices = replace(index_values(config), binary=True)
     foreground = FOREGROUND if by_level else foreground_value(mask_files(parsed), how=indices)
     listed = {value for value in config.ignore if isinstance(value, int) and value >= 0}
     masks = ClassMasks(  # not from_values, which would ignore 255 if the first mask makes 1 the foreground

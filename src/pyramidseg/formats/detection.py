@@ -16,6 +16,7 @@ from pyramidseg.base.json_stream import members
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, PartialMatch, SplitNames
 from pyramidseg.formats.json_kind import json_kind
+from pyramidseg.formats.name_matching import likely_mask_name, match_names
 from pyramidseg.formats.pairing import LOSSY_EXTENSIONS, Side, pair_by_name
 from pyramidseg.formats.paths import content, subfolders
 from pyramidseg.formats.regions import export_files
@@ -185,7 +186,7 @@ def _problem(detected: Detected) -> str:
 
 def _not_recognised(root: Path, splits: SplitNames, formats: Formats, partial: Sequence[PartialMatch]) -> str:
     what, known = "a dataset", f"known layouts: {', '.join(formats)}"
-    way_out = "or name folders in a YAML file (train: {images: ..., masks: ...})"
+    way_out = "or name folders in a YAML file (train: {images: ..., masks: ...}; for one folder, and mask_name: ...)"
     if len(formats) == 1:
         (format,) = formats.values()
         what, known = f"a dataset of format {format.name}", f"expected {format.layout}"
@@ -234,8 +235,25 @@ def _folder_pairs(root: Path) -> list[Alternative]:
             found[role, mask_role] = count + agreeing, {**splits, split: {"images": name, "masks": mask_name}}
     return [
         Alternative(f"{count} names agree", {split: splits[split] for split in SPLIT_NAMES if split in splits})
-        for count, splits in sorted(found.values(), key=lambda found: -found[0])
-    ][:_SHOWN]
+        for (role, _), (count, splits) in sorted(found.items(), key=lambda item: -item[1][0])
+        if role not in {mask_role for _, mask_role in found}
+    ][:_SHOWN] or _groups_of_names(root)
+
+
+def _groups_of_names(root: Path) -> list[Alternative]:
+    """Dataset files for a folder whose files, grouped by what their names share, could be images and their masks."""
+    files = [file for file in content(root) if is_image_name(file.name)]
+    groupings: list[dict[str, list[Path]]] = []
+    for varying in (r"\d+", r"^[^-_. ]+", r"[^-_. ]+$"):  # numbers, or the first or last word
+        groupings.append({})
+        for file in files:
+            groupings[-1].setdefault(re.sub(varying, "*", file.stem), []).append(file)
+    groups = min((found for found in groupings if len(found) > 1), key=len, default={})
+    sides = sorted((Side.of(root, group) for group in groups.values()), key=_likely_masks)
+    masks = [side.keys for side in sides[1:] if match_names(sides[0].keys, side.keys)]
+    names = [likely_mask_name(sides[0].keys, keys) for keys in masks[:_SHOWN]]
+    here = {"train": {"images": ".", "masks": "."}}
+    return [Alternative(f"masks are named like {name}", {**here, "mask_name": name}) for name in names]
 
 
 def _agreeing(images: Side, masks: Side) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pyramidseg.base.config import LabelConfig
-from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.formats.class_lists import find_class_list
 from pyramidseg.formats.dataset_format import (
     SPLIT_NAMES,
@@ -27,7 +27,7 @@ from pyramidseg.images.image_files import list_images
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "frames", "photos", "pictures", "rgb")
 MASK_FOLDERS = (
     *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "segmentations", "seg"),
-    *("gt", "groundtruth", "ground_truth"),
+    *("gt", "groundtruth", "ground_truth", "manual", "manual1", "manual2", "1st_manual", "2nd_manual"),
 )
 SEPARATORS = ("_", "-", "")
 
@@ -111,15 +111,18 @@ def _listed_pairs(root: Path, splits: SplitNames) -> PairedFiles | None:
 def _splits_above(root: Path, splits: SplitNames) -> PairedFiles | None:
     """`{split}/images`, `{split}/masks`."""
     folders: dict[str, FolderPair] = {}
-    ambiguous: dict[str, MatchedFiles] = {}
+    several: list[AmbiguousFoldersError] = []
     for split, folder in _split_folders(root, splits).items():
         try:
             if pair := _images_and_masks(folder):
                 folders[split] = pair
-        except DataError as error:  # several folders of masks
-            ambiguous[split] = MatchedFiles.of_none(folder, str(error).removeprefix(f"{folder}: "))
-    found = _two_folders(root, "paired folders ({split}/images, {split}/masks)", folders)
-    return found and replace(found, matched=ambiguous)
+        except AmbiguousFoldersError as error:
+            several.append(error)
+    if several:
+        clear = [(images, masks) for images, masks in folders.values() if masks]
+        choices = [choice for error in several for choice in error.choices]
+        raise AmbiguousFoldersError(root, several[0].detail, [*choices, *clear])
+    return _two_folders(root, "paired folders ({split}/images, {split}/masks)", folders)
 
 
 def _splits_below(root: Path, splits: SplitNames) -> PairedFiles | None:
@@ -214,7 +217,7 @@ def _images_and_masks(folder: Path) -> FolderPair | None:
         return None
     filled = [path for path in subfolders(folder) if path.name.lower() in MASK_FOLDERS and holds_images(path)]
     if len(filled) > 1:
-        detail = f"both {filled[0].name} and {filled[1].name} hold images"
+        detail = f"{' and '.join(path.name for path in filled)} hold images, and one of them has the masks"
         raise AmbiguousFoldersError(folder, detail, [(images, masks) for masks in filled])
     return images, filled[0] if filled else child_folder(folder, MASK_FOLDERS)
 

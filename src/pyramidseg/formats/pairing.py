@@ -1,5 +1,6 @@
 """Pairs images with masks by their names, without the extension and without a suffix that all names have."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,13 +15,10 @@ from pyramidseg.formats.name_matching import find_masks, likely_mask_name, mask_
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
 from pyramidseg.images.image_files import list_images
 
-MASK_SUFFIXES = (
-    *("_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_segmentation", "_annot", "_anno", "-mask", "-label"),
-)
-"""Suffixes of masks that are in one folder with their images."""
-
-MASK_PREFIXES = ("mask_", "masks_", "label_", "labels_", "gt_", "seg_", "mask-", "label-")
-"""Prefixes of masks that are in one folder with their images."""
+_MASK_WORDS = "masks?|labels?|gt|seg|segmentation|annot|anno"
+_MASK_SUFFIX = re.compile(rf"(?:[-_. ]|(?<=\d))(?:{_MASK_WORDS})$", re.IGNORECASE)
+_MASK_PREFIX = re.compile(rf"(?:{_MASK_WORDS})(?:[-_. ]|(?=\d))", re.IGNORECASE)
+"""The ends and the beginnings of names of masks that are in one folder with their images."""
 
 IMAGE_SUFFIXES = ("_image", "_sat", "_img", "_rgb", "-image")
 """Suffixes that are not part of ids if the names of all images have them."""
@@ -236,14 +234,10 @@ def _further_masks(images: Side, masks: Side, pattern: str) -> tuple[list[str], 
 def _pair_by_affix(folder: Path, files: list[Path]) -> MatchedFiles | None:
     """`a.jpg` and `a_mask.png`, or `img_1.jpg` and `mask_1.png`, if most files that are named so have an image."""
     fitting: dict[str, tuple[Side, Side]] = {}
-    stems = [file.stem.lower() for file in files]
-    for affix in (*MASK_SUFFIXES, *MASK_PREFIXES):
-        is_prefix = affix in MASK_PREFIXES
-        is_named = (stem.startswith(affix) if is_prefix else stem.endswith(affix) for stem in stems)
-        first = next((file.stem for file, named in zip(files, is_named, strict=True) if named), None)
-        if first is None:
-            continue
-        pattern = f"{first[: len(affix)]}{STEM}" if is_prefix else f"{STEM}{first[-len(affix) :]}"
+    ends = (f"{STEM}{match[0]}" for file in files if (match := _MASK_SUFFIX.search(file.stem)))
+    starts = (f"{match[0]}{STEM}" for file in files if (match := _MASK_PREFIX.match(file.stem)))
+    patterns = {pattern.lower(): pattern for pattern in (*ends, *starts)}
+    for pattern in sorted(patterns.values(), key=lambda pattern: "mask" not in pattern.lower()):
         images, masks = _divided(folder, files, pattern)
         found = find_masks(images.keys, masks.keys, pattern)
         is_complete = match_names(images.keys, masks.keys) is not None

@@ -75,16 +75,19 @@ class AmbiguousFoldersError(DataError):
         def entry(images: Path, masks: Path) -> dict[str, str]:
             return {"images": images.relative_to(root).as_posix(), "masks": masks.relative_to(root).as_posix()}
 
-        alternatives: list[Alternative] = []
+        found: dict[str, dict[str, dict[str, str]]] = {}
         for images, masks in self.choices:
-            content: dict[str, dict[str, str]] = {}
+            content = found.setdefault(f"the masks of {images.name} are in {masks.name}", {})
+            above = [part.lower() for part in images.relative_to(root).parts[:-1]]
+            inside: dict[str, dict[str, str]] = {}
             for split, names in SPLIT_NAMES.items():
                 folder, truth = child_folder(images, names), child_folder(masks, names) if masks.is_dir() else masks
                 if folder and truth:
-                    content[split] = entry(folder, truth)
-            meaning = f"the masks of {images.name} are in {masks.name}"
-            alternatives.append(Alternative(meaning, content or {"train": entry(images, masks)}))
-        return AmbiguousDatasetError(source, self.detail, alternatives)
+                    inside[split] = entry(folder, truth)
+                elif set(names) & set(above):
+                    content[split] = entry(images, masks)
+            content |= inside or (content or {"train": entry(images, masks)})
+        return AmbiguousDatasetError(source, self.detail, [Alternative(*reading) for reading in found.items()])
 
 
 def dataset_file(source: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.text import first_few
-from pyramidseg.data.class_masks import NEXT_STEP, UnknownValuesError
+from pyramidseg.data.class_masks import UnknownValuesError, next_step
 
 MAX_VALUES = 1000
 """Further unknown values are counted together."""
@@ -33,14 +33,14 @@ class UnknownValues:
 
     def __init__(self) -> None:
         self.files: list[Path] = []
-        self._known = ""
+        self._known = self._advice = ""
         self._pixels: Counter[str] = Counter()
         self._masks: Counter[str] = Counter()
 
     def add(self, error: UnknownValuesError) -> None:
         """Add the unknown values of one mask."""
         self.files.append(error.path)
-        self._known = self._known or error.known
+        self._known, self._advice = error.known, next_step(error.source)
         for value, pixels in Counter(error.pixels).most_common(MAX_VALUES_OF_MASK):
             name = error.source.describe([value])
             if name not in self._pixels and len(self._pixels) >= MAX_VALUES:
@@ -56,7 +56,7 @@ class UnknownValues:
         values = [f"{value.name} ({value.pixels} pixels in {value.masks} masks)" for value in self.values()]
         return (
             f"mask values that are not known classes: {first_few(values, limit=_VALUES_SHOWN)}, "
-            f"in {first_few(self.files, limit=_DEFECTS_SHOWN)} ({self._known}); {NEXT_STEP}"
+            f"in {first_few(self.files, limit=_DEFECTS_SHOWN)} ({self._known}); {self._advice}"
         )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pyramidseg.base.errors import WeightsError
 from pyramidseg.base.files import write_atomically
+from pyramidseg.images.image_files import IMAGE_EXTENSIONS
 
 CHECKSUM = "sha256"
 
@@ -27,6 +28,7 @@ _EXPORT = (
     "an exported model, which predict, evaluate and benchmark run; everything else needs the bundle (.safetensors) "
     "that it was made from"
 )
+_ORDER = "the model, such as RUN/best.safetensors, is the first argument, before images and datasets"
 _PICKLE = (
     "a file of PyTorch: pyramidseg import FILE --from smp --encoder NAME --out BUNDLE.safetensors converts FPNs of "
     "segmentation_models.pytorch, and --encoder-weights FILE takes weights of timm's encoders"
@@ -36,6 +38,8 @@ OTHERS = {
     "pyramidseg classifier": "an encoder that pretrain wrote: give it with --encoder-weights",
     "pyramidseg checkpoint": "what --resume needs of a run: the run's models are best.safetensors and last.safetensors",
     **dict.fromkeys((".onnx", ".xml", ".pt2"), _EXPORT),
+    **dict.fromkeys(IMAGE_EXTENSIONS, f"an image: {_ORDER}"),
+    **dict.fromkeys((".yaml", ".yml", ".json", ".csv", ".txt"), f"a text file: {_ORDER}"),
     **dict.fromkeys((".pth", ".pt", ".ckpt", ".bin", ".tar"), _PICKLE),
     "": "tensors of another program: bundles are the .safetensors files that training and Segmenter.save write; "
     "--encoder-weights takes weights of timm's encoders",
@@ -77,7 +81,7 @@ def read_metadata(path: Path, *, kind: str) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
-        if (other := OTHERS.get(path.suffix)) is not None:
+        if (other := OTHERS.get(path.suffix.lower())) is not None:
             raise WeightsError(f"{path}: not a {kind}, but {other}") from None
         raise _damaged(path, str(error)) from None
     if (found := metadata.get("format")) != kind:
@@ -165,6 +169,8 @@ def _require_file(path: Path) -> None:
         inside = (
             f"; in a run's folder the model is {path / 'best.safetensors'}"
             if (path / "best.safetensors").is_file()
+            else f"; {_ORDER}"
+            if path.is_dir()
             else ""
         )
         raise WeightsError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'} of weights{inside}")
