@@ -226,8 +226,7 @@ def _folder_pairs(root: Path) -> list[Alternative]:
     files = {folder: [file for file in content(folder) if is_image_name(file.name)] for folder in folders}
     filled = [Side.of(folder, listed) for folder, listed in files.items() if listed][:_MAX_FOLDERS]
     found: dict[tuple[str, str], tuple[int, dict[str, Any]]] = {}
-    filled = sorted(filled, key=_likely_masks)
-    for images, masks in ((images, masks) for at, images in enumerate(filled) for masks in filled[:at:-1]):
+    for images, masks in _likely_pairs(filled):
         (name, split, role), (mask_name, mask_split, mask_role) = (_place(s.folder, root) for s in (images, masks))
         agreeing = _agreeing(images, masks) if split == mask_split else 0
         if 2 * agreeing >= len(images.files):
@@ -249,11 +248,20 @@ def _groups_of_names(root: Path) -> list[Alternative]:
         for file in files:
             groupings[-1].setdefault(re.sub(varying, "*", file.stem), []).append(file)
     groups = min((found for found in groupings if len(found) > 1), key=len, default={})
-    sides = sorted((Side.of(root, group) for group in groups.values()), key=_likely_masks)
-    masks = [side.keys for side in sides[1:] if match_names(sides[0].keys, side.keys)]
-    names = [likely_mask_name(sides[0].keys, keys) for keys in masks[:_SHOWN]]
+    pairs = [*_likely_pairs([Side.of(root, group) for group in groups.values()])]
+    keys = [(images.keys, masks.keys) for images, masks in pairs if images.keys == pairs[0][0].keys]
+    names = [likely_mask_name(*pair) for pair in keys if match_names(*pair)][:_SHOWN]
     here = {"train": {"images": ".", "masks": "."}}
     return [Alternative(f"masks are named like {name}", {**here, "mask_name": name}) for name in names]
+
+
+def _likely_pairs(sides: Sequence[Side]) -> Iterator[tuple[Side, Side]]:
+    """Images and masks among groups of files: the most likely images, and what differs from them as masks do."""
+    found = sorted(((_likely_masks(side), at) for at, side in enumerate(sides)))
+    for at, (kind, images) in enumerate(found):
+        for other, masks in found[:at:-1]:
+            if kind[:2] < other[:2] or 2 * other[2] >= kind[2]:  # half of the levels or fewer
+                yield sides[images], sides[masks]
 
 
 def _agreeing(images: Side, masks: Side) -> int:

@@ -246,9 +246,9 @@ def _pair_by_affix(folder: Path, files: list[Path]) -> MatchedFiles | None:
     if not fitting:
         return None
     pattern, sides = next(iter(fitting.items()))
-    patterns = dict.fromkeys((*fitting, *_further_masks(*sides, pattern)[0]))
-    if len(patterns) > 1:
-        raise _several_masks(folder, patterns)
+    readings = dict.fromkeys((*fitting, *_further_masks(*sides, pattern)[0]))
+    if len(readings) > 1:
+        raise _several_masks(folder, readings)
     return pair_by_name(*sides)
 
 
