@@ -1,0 +1,87 @@
+/** Requests to the server: its models, and segmentation of one image; waits while it is busy, asks for a token. */
+
+const TOKEN = "pyramidseg.token";
+const PATIENCE = 20; // times that a busy server is asked again
+
+/** An answer that is not a result; `message` is the server's sentence. */
+export class Refusal extends Error {
+  constructor(message, { status = 0, requestId = "" } = {}) {
+    super(message);
+    this.status = status;
+    this.requestId = requestId;
+  }
+}
+
+let token = sessionStorage.getItem(TOKEN) ?? "";
+
+function keep(value) {
+  token = value;
+  sessionStorage.setItem(TOKEN, value);
+}
+
+/** The models, as `[{name, classes, scores, input, digest}]`. */
+export async function listModels({ askToken }) {
+  const answer = await request("models", {}, { askToken });
+  return Array.isArray(answer) ? answer : (answer.models ?? []);
+}
+
+/** The result of one image file; `onWait(seconds)` is called each second while the server is busy. */
+export function segment(file, { model, signal, onWait, askToken }) {
+  const query = new URLSearchParams({ model, format: "json", include: "labels,confidence,polygons" });
+  const headers = { "Content-Type": file.type || "application/octet-stream", Accept: "application/json" };
+  return request(`segment?${query}`, { method: "POST", body: file, headers, signal }, { onWait, askToken });
+}
+
+async function request(url, options, { onWait = () => {}, askToken }) {
+  for (let tries = 0; ; ) {
+    const sent = token;
+    const authorization = sent ? { Authorization: `Bearer ${sent}` } : {};
+    const response = await reach(url, { ...options, headers: { ...options.headers, ...authorization } });
+    if (response.ok) return read(response);
+    if (response.status === 401) {
+      // Another request may have asked in the meantime.
+      if (token === sent) keep(await askToken(sent !== ""));
+    } else if ([429, 503].includes(response.status) && response.headers.has("Retry-After") && tries++ < PATIENCE) {
+      const seconds = Number(response.headers.get("Retry-After")); // NaN for a date
+      await wait(Math.min(60, Math.max(1, Math.ceil(seconds || 2))), options.signal, onWait);
+    } else {
+      throw await refusal(response);
+    }
+  }
+}
+
+async function reach(url, options) {
+  try {
+    return await fetch(url, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal("The server cannot be reached, or the file cannot be read. Check that pyramidseg serve is running.");
+  }
+}
+
+async function read(response) {
+  try {
+    return await response.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal("The server's answer is incomplete or not JSON.", { status: response.status });
+  }
+}
+
+async function refusal(response) {
+  const answer = await response.json().catch(() => ({})); // not JSON: a proxy's page, perhaps
+  const sentence = answer?.error;
+  return new Refusal(typeof sentence === "string" ? sentence : `The server answered with status ${response.status}.`, {
+    status: response.status,
+    requestId: String(answer?.request_id ?? response.headers.get("X-Request-ID") ?? ""),
+  });
+}
+
+async function wait(seconds, signal, onWait) {
+  for (let left = seconds; left > 0; left--) {
+    onWait(left);
+    await new Promise((done) => setTimeout(done, 1000));
+    signal?.throwIfAborted();
+  }
+  onWait(0);
+}
