@@ -146,6 +146,7 @@ class PageServer:
         classes = next(entry["classes"] for entry in self.models if entry["name"] == model)
         ramp = np.broadcast_to(np.linspace(0, 255, width).astype(np.uint8), labels.shape)
         box = [[0, 0], [width // 2, 0], [width // 2, height // 2], [0, height // 2]]
+        hole = [[4, 4], [4, 9], [9, 9], [4, 4]]
         return {
             "model": model,
             "width": width,
@@ -153,7 +154,7 @@ class PageServer:
             "classes": [{**entry, "share": float((labels == entry["index"]).mean())} for entry in classes],
             "labels_png": base64_png(labels),
             "confidence_png": base64_png(ramp),
-            "polygons": [{"class": 0, "rings": [box]}],
+            "polygons": [{"class": 0, "rings": [box]}, {"class": 3, "rings": [[*box, box[0]], hole]}],
             "seconds": 0.125,
             "request_id": "r-1",
         }

@@ -154,7 +154,7 @@ async function show(item) {
   for (const { button } of items) button.removeAttribute("aria-current");
   $("refusal").hidden = $("note").hidden = true;
   $("empty").hidden = Boolean(item);
-  $("zoom").hidden = $("busy").hidden = !item;
+  $("busy").hidden = !item;
   for (const id of ["save-mask", "save-overlay", "save-polygons"]) $(id).disabled = true;
   showLegend();
   if (!item) return replaceScene(null);
@@ -186,6 +186,7 @@ function replaceScene(scene) {
   const last = shown;
   shown = scene;
   viewer.show(scene?.width ? scene : null, { keep: last?.item === scene?.item });
+  $("zoom").hidden = !scene?.width;
   if (last?.image !== scene?.image) last?.image?.close();
 }
 
