@@ -26,8 +26,8 @@ from benchmarks.speed.training import (
     shares_of_floor,
 )
 
+from pyramidseg.base.timing import alternate
 from pyramidseg.data.loading import Batch
-from pyramidseg.studies.timing import alternate
 from pyramidseg.training.components import TrainingComponents
 from pyramidseg.training.progress import TrainingProgress
 

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from pyramidseg.backends import TorchBackend
 from pyramidseg.base.device import has_fast_bf16
+from pyramidseg.base.timing import alternate
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.studies.benchmark_images import scene_images
-from pyramidseg.studies.timing import alternate
 
 BATCH = 4
 """As `pyramidseg predict` has it."""

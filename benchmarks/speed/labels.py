@@ -16,9 +16,9 @@ from benchmarks.speed.settings import Bench
 from torch import Tensor
 
 from pyramidseg.backends import LogitGeometry
+from pyramidseg.base.timing import alternate
 from pyramidseg.demo.scenes import SCENE_CLASSES, draw_scene
 from pyramidseg.predict.label_maps import label_maps
-from pyramidseg.studies.timing import alternate
 
 GEOMETRY = LogitGeometry(stride=4, align_corners=False)
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from pyramidseg.backends import EXPORTED, make_backend
 from pyramidseg.base.device import has_fast_bf16
+from pyramidseg.base.timing import alternate
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.segmentation import predict_labels
 from pyramidseg.studies.benchmark_images import scene_images
-from pyramidseg.studies.timing import alternate
 
 WARMUP = 2
 

@@ -22,6 +22,7 @@ from benchmarks.speed.training import OURS, STEPS, TUNED, Task, made_batch, open
 from pyramidseg.backends import make_backend
 from pyramidseg.base.device import choose_device, has_fast_bf16
 from pyramidseg.base.files import write_text
+from pyramidseg.base.timing import alternate
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.label_maps import label_maps
@@ -29,7 +30,6 @@ from pyramidseg.predict.pipeline import use_available_processors
 from pyramidseg.studies.benchmark_images import scene_images
 from pyramidseg.studies.hardware import describe_machine
 from pyramidseg.studies.roofline import Roofline, measure_roofline
-from pyramidseg.studies.timing import alternate
 
 DEAREST = 10
 

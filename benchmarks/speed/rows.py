@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pyramidseg.studies.timing import Timing
+from pyramidseg.base.timing import Timing
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from functools import partial
 from benchmarks.speed.rows import Row, timed_rows
 from benchmarks.speed.settings import Bench
 
-from pyramidseg.studies.timing import alternate
+from pyramidseg.base.timing import alternate
 
 NOTHING, HELP = "python -c pass", "pyramidseg --help"
 

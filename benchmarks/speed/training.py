@@ -23,12 +23,12 @@ from torch import Tensor
 import pyramidseg as ps
 from pyramidseg.base.device import has_fast_bf16
 from pyramidseg.base.overrides import load_config
+from pyramidseg.base.timing import Timing, alternate
 from pyramidseg.data.from_records import dataset_from_records
 from pyramidseg.data.loading import Batch, EpochPlan
 from pyramidseg.data.records import Dataset
 from pyramidseg.demo.scenes import SCENE_CLASSES, draw_scene, write_scenes
 from pyramidseg.model.cost import describe_cost
-from pyramidseg.studies.timing import Timing, alternate
 from pyramidseg.training.checkpoint import Checkpoints, Identity
 from pyramidseg.training.components import TrainingComponents
 from pyramidseg.training.interrupt import StopRequest

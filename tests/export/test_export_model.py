@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.export import Dim
 
-from pyramidseg.backends import TorchBackend, openvino_backend
+from pyramidseg.backends import openvino_backend
 from pyramidseg.backends.metadata import COARSE, LOGITS
 from pyramidseg.backends.onnx_backend import OnnxRuntimeBackend
 from pyramidseg.backends.openvino_backend import OpenVinoBackend
@@ -206,24 +206,6 @@ def test_a_file_that_fails_as_it_is_predicted_with_is_not_left(
     assert run("export", bundle, "--format", "torch", "--out", tmp_path / "out") == 3
     assert "of the clear pixels of odd sizes and batches keep their label" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_slow_files_are_timed_once(bundle: Path, exported, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parity, "TIMED_SECONDS", 0)
-    runs = []
-
-    class Slow:
-        def run(self, images):
-            runs.append(images)
-
-    backend = TorchBackend(bundle, device="cpu")
-    parity._latencies_ms(backend, Slow(), torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
-    assert len(runs) == 2  # the first one does not count
-
-
-def test_fp16_says_that_it_is_for_gpus(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("export", bundle, "--format", "torch", "--precision", "fp16", "--out", tmp_path) == 0
-    assert "fp16 is for GPUs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("format", ["openvino", "torch"])

@@ -14,7 +14,6 @@ from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.studies import benchmark_model as measuring
 from pyramidseg.studies.benchmark_model import (
     backend_names,
-    check_names,
     default_size,
     find_candidates,
     reason_for_auto,
@@ -157,12 +156,15 @@ def test_a_backend_of_another_file_is_refused_before_anything_is_measured(
     monkeypatch.setattr(measuring, "measure_roofline", None)
     file = candidates[-1].file
     assert run(file, "--backends", "onnxruntime,torch") == 2
-    assert f"--backends torch: {file} runs in onnxruntime" in capsys.readouterr().err
+    assert f"backend=torch: {file} runs in onnxruntime" in capsys.readouterr().err
 
 
-def test_a_device_that_a_runtime_lacks_is_refused_before_anything_is_measured(bundle: Path) -> None:
+def test_a_device_that_a_runtime_lacks_is_refused_before_anything_is_exported(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "export_for", None)
     with pytest.raises(DeviceError, match="device=cuda: OpenVINO runs on cpu"):
-        check_names(["torch", "openvino"], bundle, torch.device("cuda"))
+        find_candidates(bundle, ["openvino"], torch.device("cuda"), tmp_path)
 
 
 @pytest.mark.parametrize(

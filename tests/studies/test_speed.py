@@ -20,10 +20,10 @@ from benchmarks.speed.table import TITLES, page
 from benchmarks.speed.training import OURS, PEER, TUNED
 
 from pyramidseg.base.overrides import load_config
+from pyramidseg.base.timing import Timing, alternate
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.studies.hardware import Machine
 from pyramidseg.studies.roofline import Roofline
-from pyramidseg.studies.timing import Timing, alternate
 
 CPU = torch.device("cpu")
 MACHINE = Machine("a processor", 2, 2, "", {"torch": "2.15.0"})

@@ -1,6 +1,6 @@
 import pytest
 
-from pyramidseg.studies.timing import Timing, alternate
+from pyramidseg.base.timing import Timing, alternate
 
 
 def test_contestants_take_turns_in_an_order_that_turns_by_one():

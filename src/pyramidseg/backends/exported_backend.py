@@ -115,11 +115,6 @@ class ExportedBackend(ModelBackend):
             type(self).__init__(self, self.path, device="cpu", precision=self._wanted_precision, outputs=self.outputs)
 
     @classmethod
-    def read_metadata_strings(cls, path: Path) -> dict[str, str]:
-        """The raw metadata of a file, without checking its origin or content; raises what `read` does."""
-        return cls.read(path)[1]
-
-    @classmethod
     def read_metadata(cls, path: Path) -> ExportMetadata:
         """The metadata of a file that is unchanged since its export; raises what `read` does.
 

@@ -132,8 +132,6 @@ def export_model(
             staged = folder / target.name
             save(staged, metadata)
             backend = target_format.backend(staged, device=device, outputs=(LOGITS, COARSE))
-            if backend.place == "cpu" and precision in target_format.slow_on_cpu:
-                logger.info(target_format.slow_on_cpu[precision])
             logger.info(f"checking on {samples}")
             predicting = target_format.backend(staged, device=device)
             parity = check_parity(backend, segmenter, samples, predicting=predicting)
@@ -160,7 +158,7 @@ def _refuse_foreign_files(target: Path, target_format: Format) -> None:
         if not file.exists():
             continue
         try:
-            ours = target_format.backend.read_metadata_strings(target).get("format") == EXPORT
+            ours = target_format.backend.read(target)[1].get("format") == EXPORT
         except WeightsError:
             ours = False
         if not ours:

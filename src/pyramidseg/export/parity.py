@@ -8,10 +8,8 @@ Legend: B batch, C channels, K classes, H W pixels.
 """
 
 import math
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +21,7 @@ from pyramidseg.backends.metadata import LOGITS
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.errors import ConfigError, PyramidSegError
 from pyramidseg.base.files import finite
+from pyramidseg.base.timing import alternate
 from pyramidseg.evaluation.confusion import confusion_matrix
 from pyramidseg.evaluation.metrics import compute_metrics
 from pyramidseg.export.samples import Samples
@@ -42,12 +41,8 @@ LEAST_CLEAR_AGREEMENT = 0.999
 LARGEST_MIOU_CHANGE = 0.002
 """Largest change of mIoU in fp16 and bf16, in either direction."""
 
-
-TIMED_PAIRS = 9
-"""Number of timed pairs of runs, of the model and of the file; the latencies are their medians."""
-
-TIMED_SECONDS = 10.0
-"""No further pair is timed after this time."""
+TIMED_ROUNDS = 5
+"""Number of timed runs of the model and of the file, in turns; the latencies are their medians."""
 
 
 @dataclass(frozen=True)
@@ -249,22 +244,10 @@ def _run(backend: ExportedBackend, images: Tensor) -> Tensor:
 
 
 def _latencies_ms(model: TorchBackend, file: ExportedBackend, image: Tensor) -> tuple[float, float]:
-    """Median times from one image to its full-size logits, in alternating runs; at least one pair of runs."""
-
-    def run_ms(run: Callable[[Tensor], object]) -> float:
-        started = time.perf_counter()
-        run(image)
-        if model.device.type == "cuda":
-            torch.cuda.synchronize(model.device)
-        return 1000 * (time.perf_counter() - started)
-
-    run_ms(model), run_ms(file.run)  # warm-up
-    pairs: list[tuple[float, float]] = []
-    started = time.perf_counter()
-    while not pairs or (len(pairs) < TIMED_PAIRS and time.perf_counter() - started < TIMED_SECONDS):
-        pairs.append((run_ms(model), run_ms(file.run)))
-    model_ms, file_ms = zip(*pairs, strict=True)
-    return statistics.median(model_ms), statistics.median(file_ms)
+    """Median times from one image to its full-size logits, in alternating runs."""
+    calls = {"model": partial(model, image), "file": partial(file.run, image)}
+    found = alternate(calls, rounds=TIMED_ROUNDS, warmup=1, device=model.device)
+    return found["model"].milliseconds, found["file"].milliseconds
 
 
 def _margin(logits: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The export formats: how each is written, which runtime checks it, and its precisions."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,14 +25,12 @@ class Format:
         backend: runs the file, and so checks it.
         graphs: precision of the graph to convert, by precision of the file.
         suffixes: of all its files; the file that is opened comes last.
-        slow_on_cpu: message by precision that is fast on GPUs only.
     """
 
     convert: Callable[[ExportedProgram], Callable[[Path, ExportMetadata], None]]
     backend: type[ExportedBackend]
     graphs: Mapping[str, str]
     suffixes: tuple[str, ...]
-    slow_on_cpu: Mapping[str, str] = field(default_factory=dict)
 
 
 FORMATS: dict[str, Format] = {
@@ -54,9 +52,6 @@ FORMATS: dict[str, Format] = {
         ExportedTorchBackend,
         graphs={"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"},
         suffixes=(".pt2",),
-        slow_on_cpu={
-            "fp16": "fp16 is for GPUs: on a CPU torch is many times slower in it than in fp32, also during this check"
-        },
     ),
 }
 """Format by the name that `--format` takes."""

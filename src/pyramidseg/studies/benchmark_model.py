@@ -10,15 +10,16 @@ from pathlib import Path
 
 import torch
 
-from pyramidseg.backends import BACKENDS, EXPORTED, ModelBackend, RunPrecision, make_backend
+from pyramidseg.backends import EXPORTED, ModelBackend, RunPrecision, make_backend
 from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.factory import FASTER_ON_CPU
 from pyramidseg.base.device import choose_device, has_fast_bf16
-from pyramidseg.base.errors import ConfigError, PyramidSegError, TrainingError, nearest
+from pyramidseg.base.errors import ConfigError, PyramidSegError, TrainingError
 from pyramidseg.base.files import refuse_existing, write_json
 from pyramidseg.base.log import only_warnings
 from pyramidseg.base.output_lock import locks_out
 from pyramidseg.base.remote_files import local_copy
+from pyramidseg.base.timing import Timing, alternate
 from pyramidseg.export.export_model import export_model
 from pyramidseg.model.bundle import read_description
 from pyramidseg.model.cost import describe_cost, meta_model
@@ -28,7 +29,6 @@ from pyramidseg.studies.benchmark_results import BenchmarkResult, Conditions, Ro
 from pyramidseg.studies.hardware import describe_machine
 from pyramidseg.studies.process_memory import peak_memory
 from pyramidseg.studies.roofline import measure_roofline
-from pyramidseg.studies.timing import Timing, alternate
 
 logger = logging.getLogger(__name__)
 
@@ -90,28 +90,6 @@ def is_installed(backend: type[ExportedBackend]) -> bool:
     return all(importlib.util.find_spec(library) for library in backend.libraries)
 
 
-def check_names(names: Sequence[str], model: Path, device: torch.device) -> None:
-    """Check the names of backends before anything is measured.
-
-    Raises:
-        ConfigError: no names, an unknown name, or a backend that cannot run this model.
-        DeviceError: a runtime does not have the device.
-        MissingExtra: a runtime is not installed.
-    """
-    if not names:
-        raise ConfigError(f"--backends: no names given; known: {', '.join(sorted(BACKENDS))}")
-    for name in names:
-        if name not in BACKENDS:
-            raise ConfigError(f"--backends {name}: unknown backend; {nearest(name, BACKENDS)}")
-        if (own := EXPORTED.get(model.suffix)) is not None and name != own.name:
-            raise ConfigError(
-                f"--backends {name}: {model} runs in {own.name}, with which its export was checked; leave "
-                "--backends out, or pass the bundle that it was exported from"
-            )
-        if name in RUNTIMES:
-            RUNTIMES[name].check_device(device)
-
-
 def find_candidates(
     model: Path, names: Sequence[str] | None, device: torch.device, exports: Path
 ) -> tuple[list[Candidate], dict[str, str]]:
@@ -130,6 +108,8 @@ def find_candidates(
     found, left_out = [], {}
     for name in dict.fromkeys(backend_names(model, device) if names is None else names):
         try:
+            if name in RUNTIMES:
+                RUNTIMES[name].check_device(device)
             exported = name in RUNTIMES and model.suffix not in EXPORTED
             file = export_for(RUNTIMES[name], model, exports) if exported else model
             choice: tuple[RunPrecision, ...] = ("fp32", "bf16") if has_fast_bf16(device) else ("fp32",)
@@ -192,34 +172,32 @@ def benchmark_model(
     path, folder = local_copy(model), None if out is None else Path(out)
     if size is not None and (not isinstance(size, Sequence) or len(size) != 2):
         raise ConfigError(f"benchmark: size={size!r}: must be height and width, such as (512, 512)")
-    if isinstance(backends, str):
+    if isinstance(backends, str) or (backends is not None and not backends):
         raise ConfigError(f"benchmark: backends={backends!r}: must be a list of names, such as [{backends!r}]")
     for name, number in (("batch_size", batch_size), ("rounds", rounds), ("height and width", min(size or (1,)))):
         if number < 1:
             raise ConfigError(f"benchmark: {name}={number}: must be at least 1")
     place = choose_device(device)
-    if backends is not None:
-        check_names(backends, path, place)
     if folder is not None:
         refuse_existing(folder, [RESULTS])
     auto = make_backend(path, device=place)
     height, width = size or default_size(path)
     network = meta_model(auto.settings, len(auto.classes))
-    conditions = Conditions(
-        model=path.name,
-        encoder=network.encoder.name,
-        classes=len(auto.classes),
-        height=height,
-        width=width,
-        batch_size=batch_size,
-        rounds=rounds,
-        macs=describe_cost(network, height, width).macs,
-        machine=describe_machine(place),
-        roofline=measure_roofline(place, rounds=rounds),
-    )
-    logger.info(str(conditions))
     with tempfile.TemporaryDirectory(prefix="pyramidseg-benchmark-") as exports:
         candidates, left_out = find_candidates(path, backends, place, Path(exports))
+        conditions = Conditions(
+            model=path.name,
+            encoder=network.encoder.name,
+            classes=len(auto.classes),
+            height=height,
+            width=width,
+            batch_size=batch_size,
+            rounds=rounds,
+            macs=describe_cost(network, height, width).macs,
+            machine=describe_machine(place),
+            roofline=measure_roofline(place, rounds=rounds),
+        )
+        logger.info(str(conditions))
         rows = _measure(candidates, conditions, place)
     result = BenchmarkResult(conditions, rows, left_out, f"auto selects {auto.name}: {reason_for_auto(path, auto)}")
     if folder is not None:

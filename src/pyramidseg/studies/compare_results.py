@@ -12,6 +12,7 @@ from torch import Tensor
 from pyramidseg.backends import TorchBackend
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.overrides import load_config
+from pyramidseg.base.timing import alternate
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.evaluation.scoring import score
 from pyramidseg.formats.open_dataset import open_dataset
@@ -22,7 +23,6 @@ from pyramidseg.predict.segmentation import predict_labels
 from pyramidseg.studies.benchmark_images import scene_images
 from pyramidseg.studies.bootstrap import Counts, Difference, compare_pairs, counts_of, ious, miou
 from pyramidseg.studies.process_memory import peak_memory
-from pyramidseg.studies.timing import alternate
 from pyramidseg.training.loop import Run
 
 SIZES_SAMPLED = 51

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyramidseg.base.device import has_fast_bf16
-from pyramidseg.studies.timing import alternate
+from pyramidseg.base.timing import alternate
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """On a GPU, torch computes fp32 convolutions in TF32 by default, as it does for the models."""
