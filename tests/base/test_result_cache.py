@@ -28,7 +28,7 @@ class Work(logging.Handler):
             self.done += 1
             return {"result": [1, 2.5, "ü"]}
 
-        return self.cache.get_or_compute(what, content=lambda: content, compute=compute, to_json=dict, from_json=dict)
+        return self.cache.get_or_compute(what, dict[str, Any], content=lambda: content, compute=compute)
 
 
 @pytest.fixture(autouse=True)

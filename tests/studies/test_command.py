@@ -87,8 +87,8 @@ def test_measures_prints_and_writes(
 
 
 def test_a_bundle_is_exported_for_the_measurement(candidates, bundle: Path) -> None:
-    names = [(candidate.backend.name, candidate.backend.precision, candidate.exported) for candidate in candidates]
-    assert names == [*(("torch", precision, False) for precision in PRECISIONS), ("onnxruntime", "fp32", True)]
+    names = [(candidate.backend.name, candidate.backend.precision) for candidate in candidates]
+    assert names == [*(("torch", precision) for precision in PRECISIONS), ("onnxruntime", "fp32")]
     assert list(bundle.parent.iterdir()) == [bundle]
 
 
@@ -97,7 +97,7 @@ def test_an_exported_file_runs_in_its_own_runtime(candidates, tmp_path: Path) ->
     assert backend_names(file, CPU) == ("onnxruntime",)
     assert default_size(file) == (512, 512)
     (only,), left_out = find_candidates(file, None, CPU, tmp_path)
-    assert (only.backend.name, only.exported, left_out) == ("onnxruntime", False, {})
+    assert (only.backend.name, only.file, left_out) == ("onnxruntime", file, {})
     assert reason_for_auto(file, only.backend) == "the runtime in which the export was checked"
     with pytest.raises(ConfigError, match="runs in onnxruntime"):
         find_candidates(file, ["torch"], CPU, tmp_path)

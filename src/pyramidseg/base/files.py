@@ -77,10 +77,7 @@ def remove_leftovers(folder: Path, *, name: str = "*") -> None:
     for path in folder.glob(f".{name}.*.part"):
         if not _PART.fullmatch(path.name) or _is_held(path):
             continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:  # of an earlier version
-            path.unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_held(folder: Path) -> bool:

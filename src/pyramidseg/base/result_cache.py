@@ -12,7 +12,9 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from pydantic import TypeAdapter
 
 from pyramidseg.base.files import remove_leftovers, write_text
 from pyramidseg.base.version import __version__
@@ -38,11 +40,10 @@ class ResultCache:
     def get_or_compute(
         self,
         name: str,
+        kind: type[T],
         *,
         content: Callable[[], str],
         compute: Callable[[], T],
-        to_json: Callable[[T], Any],
-        from_json: Callable[[Any], T],
     ) -> T:
         """Return the result that this version computed earlier from the same content; otherwise compute and store it.
 
@@ -50,6 +51,7 @@ class ResultCache:
 
         Args:
             name: one file is kept for each; a result for new content replaces the old one.
+            kind: type of the result, such as a dataclass, which pydantic converts to JSON and back.
             content: digest of everything that the result depends on; not called if the cache is disabled.
         """
         if self.folder is None:
@@ -60,13 +62,13 @@ class ResultCache:
             if digest([json.dumps(stored["value"])]) != stored["sum"]:
                 raise ValueError("wrong checksum")
             if stored["content"] == key:
-                return from_json(stored["value"])
+                return TypeAdapter(kind).validate_python(stored["value"])
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError) as error:
             logger.warning(f"{file}: cache entry is corrupt ({type(error).__name__}: {error}); recomputing")
         result = compute()
-        value = to_json(result)
+        value = TypeAdapter(kind).dump_python(result, mode="json")
         try:
             remove_leftovers(self.folder)
             write_text(file, json.dumps({"content": key, "value": value, "sum": digest([json.dumps(value)])}) + "\n")

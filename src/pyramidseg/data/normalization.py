@@ -1,10 +1,10 @@
 """Normalisation by the training images' own mean and standard deviation, for images unlike ImageNet's."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pyramidseg.base.config import Channels
 from pyramidseg.base.errors import DataError
@@ -43,12 +43,6 @@ class Normalization:
         note = f"; channel {constant} is constant" if constant else ""
         return f"the training images' own mean {mean}{more} and standard deviation {std}{more} by channel{note}"
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Normalization":
-        """Create from a dictionary that was stored as JSON."""
-        mean, std, constant = (tuple(content[name]) for name in ("mean", "std", "constant"))
-        return cls(mean, std, constant, content["low"], content["high"])
-
 
 def uses_dataset_statistics(
     setting: Literal["auto", "encoder", "dataset"], *, dtypes: Sequence[str], channels: Channels, pretrained: bool
@@ -77,10 +71,9 @@ def measure_normalization(records: Sequence[Record], *, channels: Channels) -> N
     images = [record.image for record in records]
     return user_cache().get_or_compute(
         f"channels {channels} of {len(images)} images from {images[0].resolve()}",
+        Normalization,
         content=lambda: digest(["with the range", channels, *map(file_state, images)]),
         compute=lambda: _measure(images, channels),
-        to_json=asdict,
-        from_json=Normalization.from_json,
     )
 
 

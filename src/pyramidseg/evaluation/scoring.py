@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -38,7 +37,7 @@ from pyramidseg.images.value_range import RangeCheck, ValueRange
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.segmentation import predict_labels
 from pyramidseg.predict.tile_planner import TilePlanner, TilePx
-from pyramidseg.predict.tta import TestTimeAugmentation
+from pyramidseg.predict.tta import TestTimeAugmentation, resize_logits
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +101,7 @@ def score(
             except DataError as error:
                 raise DataError(f"{first_few(record.image for record in batch.records)}: {error}") from None
         else:
-            logits = _resize_logits(truth, predict_logits(images))
+            logits = resize_logits(predict_logits(images), *truth.shape[-2:])
             losses += torch.stack(loss(logits, truth.long())).to(losses)
             labels = argmax_labels(logits)
         matrices = torch.stack([_confusion(*item, size) for item in zip(batch.records, labels, truth, strict=True)])
@@ -244,14 +243,7 @@ def _predict_labels(
     if isinstance(predict_logits, (ModelBackend, TestTimeAugmentation)) and images.shape[-2:] == (height, width):
         tiles = None if tile_planner is None else tile_planner.plan(height, width)
         return predict_labels(predict_logits, images, tiles).to(truth.device)
-    return argmax_labels(_resize_logits(truth, predict_logits(images)))
-
-
-def _resize_logits(labels: Tensor, logits: Tensor) -> Tensor:
-    """Resize logits to the size of the labels (bilinear)."""
-    if logits.shape[-2:] == labels.shape[-2:]:
-        return logits
-    return F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+    return argmax_labels(resize_logits(predict_logits(images), height, width))
 
 
 def _confusion(record: Record, labels: Tensor, truth: Tensor, size: int) -> Tensor:

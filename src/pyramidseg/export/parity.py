@@ -8,6 +8,7 @@ Legend: B batch, C channels, K classes, H W pixels.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -245,7 +246,7 @@ def _run(backend: ExportedBackend, images: Tensor) -> Tensor:
 
 def _latencies_ms(model: TorchBackend, file: ExportedBackend, image: Tensor) -> tuple[float, float]:
     """Median times from one image to its full-size logits, in alternating runs."""
-    calls = {"model": partial(model, image), "file": partial(file.run, image)}
+    calls: dict[str, Callable[[], object]] = {"model": partial(model, image), "file": partial(file.run, image)}
     found = alternate(calls, rounds=TIMED_ROUNDS, warmup=1, device=model.device)
     return found["model"].milliseconds, found["file"].milliseconds
 

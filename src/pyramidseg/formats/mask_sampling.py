@@ -275,8 +275,7 @@ def _cached(question: str, masks: Sequence[Path], parameters: Sequence[object], 
     """An answer, in JSON's types, from the user's cache; it depends on the files and the parameters only."""
     return user_cache().get_or_compute(
         f"{question} in {len(masks)} masks from {masks[0].resolve()}" if masks else f"{question} in no masks",
+        object,
         content=lambda: digest([*parameters, *map(file_state, masks)]),
         compute=compute,
-        to_json=lambda found: found,
-        from_json=lambda found: found,
     )

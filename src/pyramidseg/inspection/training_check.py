@@ -2,9 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -66,10 +65,9 @@ def check_dataset(
     cache = user_cache() if _is_built_in(dataset.masks) else ResultCache()
     return cache.get_or_compute(
         f"check of {Path(dataset.source).resolve()}: {sorted(listed)}, {channels} channels",
+        DatasetSummary,
         content=lambda: _content_digest(dataset, listed, channels),
         compute=lambda: _check(dataset, listed, channels=channels, workers=workers),
-        to_json=asdict,
-        from_json=_from_json,
     )
 
 
@@ -145,20 +143,6 @@ def _file_size(path: Path) -> int:
         return path.stat().st_size
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
-
-
-def _from_json(content: Mapping[str, Any]) -> DatasetSummary:
-    """The inverse of `asdict`, after JSON has turned tuples into lists."""
-    splits: dict[str, Any] = {
-        name: {key: tuple(value) if isinstance(value, list) else value for key, value in split.items()}
-        for name, split in content["splits"].items()
-    }
-    return DatasetSummary(
-        {name: SplitSummary(**split) for name, split in splits.items()},
-        content["fingerprint"],
-        tuple(content["notes"]),
-        content["leak"],
-    )
 
 
 def _content_digest(dataset: Dataset, listed: dict[str, tuple[Record, ...]], channels: Channels | None) -> str:

@@ -42,9 +42,9 @@ class TestTimeAugmentation:
         height, width = images.shape[-2:]
         for scale in SCALES:
             view = resize_images(images, max(1, round(height * scale)), max(1, round(width * scale)))
-            yield F.log_softmax(_resize(self.backend(view), height, width), dim=1)
+            yield F.log_softmax(resize_logits(self.backend(view), height, width), dim=1)
             mirrored = self.backend(view.flip(-1)).flip(-1)
-            yield F.log_softmax(_resize(mirrored, height, width), dim=1)
+            yield F.log_softmax(resize_logits(mirrored, height, width), dim=1)
 
     def __str__(self) -> str:
         return f"{self.backend}, scales {', '.join(map(str, SCALES))} and flipped"
@@ -62,7 +62,8 @@ def resize_images(images: Tensor, height: int, width: int) -> Tensor:
     return resized if images.is_floating_point() else resized.round_().to(images.dtype)
 
 
-def _resize(logits: Tensor, height: int, width: int) -> Tensor:
+def resize_logits(logits: Tensor, height: int, width: int) -> Tensor:
+    """Resize logits (B, K, h, w) bilinearly; returns the same tensor if it has that size already."""
     if logits.shape[-2:] == (height, width):
         return logits
     return F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)

@@ -46,13 +46,11 @@ class Candidate:
     Attributes:
         file: the model file.
         precision: the argument of `make_backend` for it.
-        exported: whether the file was exported for this benchmark.
     """
 
     backend: ModelBackend
     file: Path
     precision: RunPrecision
-    exported: bool
 
 
 def export_for(backend: type[ExportedBackend], bundle: Path, folder: Path) -> Path:
@@ -110,11 +108,11 @@ def find_candidates(
         try:
             if name in RUNTIMES:
                 RUNTIMES[name].check_device(device)
-            exported = name in RUNTIMES and model.suffix not in EXPORTED
-            file = export_for(RUNTIMES[name], model, exports) if exported else model
+            is_bundle = model.suffix not in EXPORTED
+            file = export_for(RUNTIMES[name], model, exports) if name in RUNTIMES and is_bundle else model
             choice: tuple[RunPrecision, ...] = ("fp32", "bf16") if has_fast_bf16(device) else ("fp32",)
             found += [
-                Candidate(make_backend(file, name, device=device, precision=precision), file, precision, exported)
+                Candidate(make_backend(file, name, device=device, precision=precision), file, precision)
                 for precision in (choice if name in CHOOSABLE else ("auto",))
             ]
         except PyramidSegError as error:
@@ -237,7 +235,6 @@ def _measure(candidates: Sequence[Candidate], conditions: Conditions, device: to
                 throughput_share=share(macs * conditions.batch_size, backend.precision, batch.median),
                 speedup=one[0].ratio_to(latency),
                 peak_bytes=peak,
-                exported=candidate.exported,
                 note="; ".join(filter(None, notes)),
             )
         )

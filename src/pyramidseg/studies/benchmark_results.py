@@ -52,7 +52,6 @@ class Row:
         speedup: ratio of the first row's latency to this one's, in the same rounds.
         peak_bytes: peak memory of a process that loads the model and predicts one image; None if that failed, with the
             reason in `note`.
-        exported: whether the file was exported for the benchmark.
         note: remark about the run; may be empty.
     """
 
@@ -65,7 +64,6 @@ class Row:
     throughput_share: float | None
     speedup: float
     peak_bytes: int | None
-    exported: bool = False
     note: str = ""
 
     @property
@@ -96,8 +94,6 @@ class BenchmarkResult:
         """As text for a terminal: a row per backend, backends that were not measured, and what `auto` selects."""
         head = ("", "one image", "of floor", f"batch of {self.conditions.batch_size}", "of floor", "speed", "memory")
         lines = _aligned([head, *(_cells(row) for row in self.rows)])
-        if any(row.exported for row in self.rows):
-            lines.append("* exported for this benchmark and deleted afterwards")
         lines += [f"{row.name}: {row.note}" for row in self.rows if row.note]
         lines += [f"{name} was not measured: {reason}" for name, reason in self.left_out.items()]
         return "\n".join([*lines, self.auto])
@@ -105,7 +101,7 @@ class BenchmarkResult:
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        row.name + ("*" if row.exported else ""),
+        row.name,
         f"{row.latency_ms:.1f} ms",
         _percent(row.latency_share),
         f"{row.images_per_second:.1f}/s",

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pyramidseg.base.files import write_bytes, write_json, write_text
-from pyramidseg.report.figures import STYLE, ImageFormat, new_figure, render_figure
+from pyramidseg.base.files import write_json, write_text
+from pyramidseg.report.figures import STYLE, new_figure, render_figure
 from pyramidseg.report.page import MUTED, PageFigure, read_template, render_page, svg_uri
 from pyramidseg.studies.bootstrap import WIDE, Difference
 from pyramidseg.studies.compare_encoders import Study
@@ -88,7 +88,7 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6
 DASHES = ("-", "--", ":", "-.")
 
 
-def error_curves(results: Results, *, format: ImageFormat = "png") -> bytes:
+def error_curves(results: Results) -> bytes:
     """Plot of 1 - mIoU and validation loss by epoch: mean and range over the seeds."""
     with matplotlib.rc_context(STYLE):
         figure = new_figure(10, 4)
@@ -97,10 +97,10 @@ def error_curves(results: Results, *, format: ImageFormat = "png") -> bytes:
         _draw_curves(right, results.encoders, "validation loss", lambda row: row["val_loss"])
         names, labels = right.get_legend_handles_labels()
         figure.legend(names, labels, loc="outside lower center", ncols=min(4, len(labels)))
-        return render_figure(figure, format)
+        return render_figure(figure, "svg")
 
 
-def cost_scatter(results: Results, *, format: ImageFormat = "png") -> bytes:
+def cost_scatter(results: Results) -> bytes:
     """Plot of mean IoU against each cost, with a line along the Pareto front."""
     with matplotlib.rc_context(STYLE):
         figure = new_figure(12, 6.4)
@@ -108,7 +108,7 @@ def cost_scatter(results: Results, *, format: ImageFormat = "png") -> bytes:
             _draw_costs(axes, results.encoders, title, cost_of)
         for axes in figure.axes[len(COSTS) :]:
             axes.set_axis_off()
-        return render_figure(figure, format)
+        return render_figure(figure, "svg")
 
 
 def _draw_curves(
@@ -158,15 +158,10 @@ def _by_seed(result: EncoderResult, value_of: Callable[[dict[str, Any]], float |
     return np.array(values, dtype=np.float64)
 
 
-PICTURES = {"error.png": error_curves, "cost.png": cost_scatter}
-
-
 def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:
     """Write all files of the report into `out`; returns the conclusions."""
     sentences = conclusions(results.encoders, results.differences)
     write_json(out / "comparison.json", _as_json(study, results, sentences))
-    for name, draw in PICTURES.items():
-        write_bytes(out / name, draw(results))
     ranked = sorted(results.encoders, key=lambda result: -result.miou)
     page = render_page(
         read_template(__package__, "compare_report.html.j2"),
@@ -179,12 +174,12 @@ def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:
         results=results,
         size=f"{results.height}x{results.width}",
         curves=PageFigure(
-            svg_uri(error_curves(results, format="svg")),
+            svg_uri(error_curves(results)),
             "Error and validation loss by epoch for every encoder",
             "Mean over the seeds; the band is their range.",
         ),
         costs=PageFigure(
-            svg_uri(cost_scatter(results, format="svg")),
+            svg_uri(cost_scatter(results)),
             "Mean IoU against parameters, arithmetic, latency, memory and training time",
             "The grey line is the Pareto front; bars are the range over the seeds.",
         ),
