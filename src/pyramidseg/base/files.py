@@ -77,7 +77,10 @@ def remove_leftovers(folder: Path, *, name: str = "*") -> None:
     for path in folder.glob(f".{name}.*.part"):
         if not _PART.fullmatch(path.name) or _is_held(path):
             continue
-        shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:  # of an earlier version
+            path.unlink(missing_ok=True)
 
 
 def _is_held(folder: Path) -> bool:
