@@ -26,7 +26,13 @@ CONTENT_TYPES = {
     ".svg": "image/svg+xml",
 }
 
-POLICY = "default-src 'self'; img-src 'self' blob: data:; style-src 'self'"
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; object-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
 
 CLASSES = [
     {"index": 0, "name": "sky", "color": [110, 180, 235]},
@@ -41,11 +47,15 @@ MODELS = [
     {
         "name": "street",
         "classes": CLASSES,
-        "scores": {"miou": 0.7312, "iou": {"sky": 0.91, "<b>tree</b>": 0.5525}},
+        "scores": {
+            "miou": 0.7312,
+            "classes": [{"id": 0, "name": "sky", "iou": 0.91}, {"id": 2, "name": "<b>tree</b>", "iou": 0.5529}],
+            "speed": {"images_per_second": 12.5},
+        },
         "input": {"channels": 3, "dtype": "uint8", "range": [0, 255]},
         "digest": "sha256:0123456789abcdef",
     },
-    {"name": "street-small", "classes": CLASSES, "scores": None, "input": {"channels": 3}, "digest": "sha256:fedcba"},
+    {"name": "street-small", "classes": CLASSES, "scores": {}, "input": {"channels": 3}, "digest": "sha256:fedcba"},
 ]
 
 Labels = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
@@ -57,6 +67,11 @@ def quarters(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     labels = np.uint8(2) * (np.arange(height) >= height // 2)[:, None] + (np.arange(width) >= width // 2)[None]
     labels[0, 0] = 255
     return labels.astype(np.uint8)
+
+
+def _card(model: dict[str, Any]) -> dict[str, Any]:
+    """As /models describes it: the place of a class is its index."""
+    return {**model, "classes": [{"name": one["name"], "color": one["color"]} for one in model["classes"]]}
 
 
 def base64_png(values: NDArray[np.uint8]) -> str:
@@ -108,7 +123,7 @@ class PageServer:
         path = urlsplit(request.path).path
         if path == "/models":
             if self._authorized(request):
-                self._send_json(request, 200, {"models": self.models})
+                self._send_json(request, 200, [_card(model) for model in self.models])
             return
         name = "index.html" if path == "/" else path.removeprefix("/page/")
         if name not in {file.name for file in FOLDER.iterdir()}:
@@ -173,7 +188,7 @@ class PageServer:
 
     def _send(self, request: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes) -> None:
         request.send_response(status)
-        for name, value in {**headers, "Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}.items():
+        for name, value in {**headers, **HEADERS}.items():
             request.send_header(name, value)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()

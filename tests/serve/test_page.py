@@ -144,9 +144,13 @@ def test_names_from_outside_are_text(page: Tab, server: PageServer, tmp_path: Pa
     assert page.evaluate("document.querySelectorAll('#legend b, dialog b, nav b, img[src=x]').length") == 0
     assert "<b>tree</b>" in page.text("#legend")
     card = page.text("#card")
-    assert "0.7312" in card
+    assert re.search(r"miou\s+0\.731\n", card)
+    assert re.search(r"images per second\s+12\.500", card)
     assert "sha256:0123456789abcdef" in card
-    assert re.search(r"<b>tree</b>\s+0\.5525", card)
+    cells = page.evaluate(
+        "[...document.querySelectorAll('#card tr')].map((r) => [...r.cells].map((c) => c.textContent))"
+    )
+    assert cells == [["name", "iou"], ["sky", "0.910"], ["<b>tree</b>", "0.553"]]
     assert re.search(r"range\s+0, 255", card)
 
 
@@ -431,6 +435,15 @@ def test_failures_of_the_server(
     page.wait("!document.getElementById('refusal').hidden")
     assert title in page.text("#refusal-title")
     assert page.text("#refusal-text") == text
+
+
+def test_an_empty_file_is_not_sent(page: Tab, server: PageServer, tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    page.choose("#files", tmp_path / "empty.png")
+    page.wait("!document.getElementById('refusal').hidden")
+    assert page.text("#refusal-text") == "The file is empty; choose another one."
+    assert page.text("#refusal-detail") == "empty.png"
+    assert server.requests == []
 
 
 def test_a_map_that_disagrees_with_the_stated_size_is_refused(page: Tab, server: PageServer, tmp_path: Path) -> None:

@@ -113,6 +113,7 @@ async function processNext() {
   say(working);
   const onWait = (seconds) => say(seconds ? `The server is busy: next try in ${seconds} s` : working);
   try {
+    if (!item.file.size) throw new Refusal("The file is empty; choose another one.");
     const answer = await segment(item.file, { model: model.name, signal: controller.signal, onWait, askToken });
     if (!controller.signal.aborted) Object.assign(item, { status: "done", result: adopt(answer) });
   } catch (error) {
@@ -387,38 +388,50 @@ function askToken(wasWrong) {
 }
 
 function showCard() {
-  $("card-title").textContent = model.name;
-  const chips = (model.classes ?? []).map(({ name, color }) => {
+  const { name, classes: shownAbove, scores, input, ...others } = model;
+  $("card-title").textContent = name;
+  const chips = shownAbove.map(({ name, color }) => {
     const swatch = element("span", { className: "swatch" });
     swatch.style.setProperty("--color", `rgb(${color.join(" ")})`);
     return element("li", {}, swatch, name);
   });
   const part = (title, ...content) => [element("h3", { textContent: title }), ...content];
   $("card-content").replaceChildren(
-    ...part("Scores", facts(model.scores, "No scores are stored with this model.")),
-    ...part("Input", facts(model.input, "Not described.")),
+    ...part("Scores", facts(scores, "No scores are stored with this model.")),
+    ...part("Input", facts(input, "Not described.")),
     ...part(`Classes (${chips.length})`, element("ul", { className: "chips" }, ...chips)),
-    ...part("Digest", element("p", { className: "digest", textContent: model.digest ?? "–" })),
+    ...part("Model", facts(others, "Not described.")),
   );
   $("card").showModal();
 }
 
-/** Names and values of an object of whatever depth. */
+const isObject = (value) => value !== null && typeof value === "object";
+const words = (key) => key.replaceAll("_", " ");
+
+/** Names and values of an object of whatever depth; a list of objects is a table. */
 function facts(value, otherwise) {
-  if (value === null || value === undefined || value === "") return element("p", { textContent: otherwise });
-  if (typeof value !== "object") return element("p", { textContent: String(value) });
-  const rows = Object.entries(value).map(([key, entry]) => {
-    const nested = entry && typeof entry === "object" && !Array.isArray(entry);
+  if (typeof value === "string" && value) return element("p", { textContent: value });
+  if (Array.isArray(value)) return table(value);
+  const rows = Object.entries(value ?? {}).map(([key, entry]) => {
+    const nested = Array.isArray(entry) ? entry.some(isObject) : isObject(entry);
     const content = element("dd", {}, nested ? facts(entry, "–") : plain(entry));
-    return element("div", { className: nested ? "nested" : "" }, element("dt", { textContent: key.replaceAll("_", " ") }), content);
+    return element("div", { className: nested ? "nested" : "" }, element("dt", { textContent: words(key) }), content);
   });
-  return element("dl", { className: "facts" }, ...rows);
+  return rows.length ? element("dl", { className: "facts" }, ...rows) : element("p", { textContent: otherwise });
+}
+
+function table(objects) {
+  const keys = Object.keys(objects[0] ?? {}).filter((key) => key !== "id");
+  const row = (tag, texts) => element("tr", {}, ...texts.map((text) => element(tag, { textContent: text })));
+  const body = objects.map((one) => row("td", keys.map((key) => plain(one?.[key] ?? null))));
+  return element("div", { className: "wide" }, element("table", {}, row("th", keys.map(words)), ...body));
 }
 
 function plain(value) {
   if (Array.isArray(value)) return value.map(plain).join(", ");
-  if (typeof value === "number" && !Number.isInteger(value)) return String(Number(value.toPrecision(4)));
-  return value === null ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value);
+  if (Number.isInteger(value)) return value.toLocaleString("en");
+  if (typeof value === "number") return value >= 0.001 && value < 100 ? value.toFixed(3) : value.toPrecision(3);
+  return value === null ? "–" : isObject(value) ? JSON.stringify(value) : String(value);
 }
 
 // ---- wiring

@@ -1,7 +1,7 @@
 /** Requests to the server: its models, and segmentation of one image; waits while it is busy, asks for a token. */
 
 const TOKEN = "pyramidseg.token";
-const PATIENCE = 20; // times that a busy server is asked again
+const PATIENCE = { 429: 20, 503: 3 }; // times that a server which is busy, or cannot serve now, is asked again
 
 /** An answer that is not a result; `message` is the server's sentence. */
 export class Refusal extends Error {
@@ -19,10 +19,11 @@ function keep(value) {
   sessionStorage.setItem(TOKEN, value);
 }
 
-/** The models, as `[{name, classes, scores, input, digest}]`. */
+/** The models, as `[{name, classes: [{index, name, color}], scores, input, ...}]`. */
 export async function listModels({ askToken }) {
   const answer = await request("models", {}, { askToken });
-  return Array.isArray(answer) ? answer : (answer.models ?? []);
+  const models = Array.isArray(answer) ? answer : (answer.models ?? []);
+  return models.map((model) => ({ ...model, classes: model.classes.map((one, index) => ({ index, ...one })) }));
 }
 
 /** The result of one image file; `onWait(seconds)` is called each second while the server is busy. */
@@ -41,7 +42,7 @@ async function request(url, options, { onWait = () => {}, askToken }) {
     if (response.status === 401) {
       // Another request may have asked in the meantime.
       if (token === sent) keep(await askToken(sent !== ""));
-    } else if ([429, 503].includes(response.status) && response.headers.has("Retry-After") && tries++ < PATIENCE) {
+    } else if (response.headers.has("Retry-After") && tries++ < (PATIENCE[response.status] ?? 0)) {
       const seconds = Number(response.headers.get("Retry-After")); // NaN for a date
       await wait(Math.min(60, Math.max(1, Math.ceil(seconds || 2))), options.signal, onWait);
     } else {
