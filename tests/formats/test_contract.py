@@ -202,6 +202,25 @@ def supervisely(root: Path) -> Example:
     return Example("background", "fig", file)
 
 
+def via(root: Path) -> Example:
+    shape = {"name": "polygon", "all_points_x": [x for x, _ in OUTLINE], "all_points_y": [y for _, y in OUTLINE]}
+    regions = [{"shape_attributes": shape, "region_attributes": {"kind": "fig"}}]
+    for split in ("train", "val"):
+        names = [image(root / split / f"{name}.jpg") for name in ("a", "b")]
+        content = {name: {"filename": name, "size": -1, "regions": regions} for name in names}
+        file = write(root / split / "via_region_data.json", json.dumps(content))
+    return Example("background", "fig", file)
+
+
+def object_masks(root: Path) -> Example:
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            image(root / split / name / "images" / f"{name}.jpg")
+            mask = index_mask(root / split / name / "masks" / f"{split}{name}1.png", 0, 1)
+            index_mask(mask.with_name(f"{split}{name}2.png"), 0, 1)
+    return Example("background", "foreground", mask)
+
+
 def run_lengths_csv(root: Path) -> Example:
     for split in ("train", "val"):
         names = [image(root / split / f"{name}.jpg") for name in ("a", "b")]
@@ -223,8 +242,8 @@ def geo(root: Path) -> Example:
 
 EXAMPLES: dict[str, Callable[[Path], Example]] = {
     made.__name__: made
-    for made in (paired, segnet, camvid, voc, roboflow, cityscapes, ade20k, coco, coco_panoptic, yolo)
-} | {made.__name__: made for made in (labelme, cvat_images, label_studio, supervisely, run_lengths_csv, geo)}
+    for made in (paired, segnet, camvid, voc, roboflow, cityscapes, ade20k, coco, coco_panoptic, yolo, labelme)
+} | {made.__name__: made for made in (cvat_images, label_studio, supervisely, via, object_masks, run_lengths_csv, geo)}
 
 formats = pytest.mark.parametrize("format", EXAMPLES)
 
@@ -307,6 +326,7 @@ def test_damaged_labels_are_refused_in_one_line_and_inspect_names_them(
 MASKS = {
     **{"paired": "masks", "segnet": "annot", "camvid": "Labeled", "voc": "SegmentationClass"},
     **{"roboflow": "_mask", "cityscapes": "gtFine", "ade20k": "annotations", "coco_panoptic": "annotations"},
+    "object_masks": "masks",
 }
 """A part of the paths of mask files. The labels of other formats are text, and their images may be of another type."""
 

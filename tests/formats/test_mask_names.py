@@ -86,10 +86,10 @@ SEVERAL_READINGS = [
 ]
 
 
-def readings(error: AmbiguousDatasetError) -> list[str]:
-    """The lines of each alternative, ready to paste."""
-    lines = error.suggestion.split("\n")
-    return [line.removeprefix("# ") + "\n" for line in lines if line.removeprefix("# ").startswith("mask_name: ")]
+def readings(error: AmbiguousDatasetError, *, by_class: bool = False) -> list[str]:
+    """The lines of each alternative, ready to paste: those of one mask an image, or that of a mask for each class."""
+    lines = [line.removeprefix("# ") + "\n" for line in error.suggestion.split("\n")]
+    return [line for line in lines if line.startswith("mask_name: ") and ("{class}" in line) is by_class]
 
 
 @pytest.mark.parametrize(("image_name", "mask_names"), SEVERAL_READINGS)
@@ -101,6 +101,10 @@ def test_of_several_readings_each_line_leads_to_its_masks(
         opened(tmp_path)
     with pytest.raises(AmbiguousDatasetError, match="several masks"):
         open_with_defects(tmp_path, DataConfig())
+    for line in readings(refusal.value, by_class=True):
+        file = write(tmp_path / "dataset.yaml", line)
+        assert len(opened(tmp_path).classes) == 1 + len(mask_names)
+        file.unlink()
     lines = readings(refusal.value)
     found = []
     for line in lines:

@@ -106,6 +106,9 @@ class ModelConfig(Section):
 STEM = "{stem}"
 """The name of an image in the setting `mask_name`."""
 
+CLASS, ANY_NAME = "{class}", "*"
+"""In the same setting: the name of a class, and any name of a mask in the folder of its image."""
+
 Transparent = Literal["background", "ignore"]
 """Meaning of the transparent pixels of a mask."""
 
@@ -128,7 +131,7 @@ class LabelConfig(Section):
     transparent: Transparent | None = None
     """What the transparent pixels of masks with an alpha channel are: background (0, or black) or ignore."""
     mask_name: str | None = None
-    """Name of an image's mask: {stem}_seg; {stem} is the image's name. Default: from what all names share."""
+    """Name of an image's mask: {stem}_seg, or {stem}_{class} for one a class. Default: from what all names share."""
     val_share: Annotated[float, Field(gt=0.0, lt=1.0), Number] | None = None
     """Share of the training images used for validation if the dataset has no val split."""
     group: str | None = None
@@ -136,7 +139,7 @@ class LabelConfig(Section):
     bands: Bands | None = None
     """Bands of the image files that are used, in this order, from 1; default: all."""
     class_property: str | None = None
-    """Property of GeoJSON features that names their class; default: all are one class."""
+    """Property of GeoJSON features, or attribute of VIA's regions, that names their class; default: the only one."""
     vector_crs: str | None = None
     """Coordinate system of GeoJSON files, instead of their own: EPSG:32616, or image for the image's."""
     annotator: str | None = None
@@ -157,8 +160,13 @@ class LabelConfig(Section):
     @field_validator("mask_name")
     @classmethod
     def _check_stem(cls, value: str | None) -> str | None:
-        if value is not None and value.count(STEM) != 1:
-            raise ValueError(f"{value!r} has to contain {STEM} once, where the name of the image is: {STEM}_seg")
+        if value in (None, CLASS, ANY_NAME):
+            return value
+        if value.count(STEM) != 1 or value.count(CLASS) > 1 or f"{STEM}{CLASS}" in value or f"{CLASS}{STEM}" in value:
+            raise ValueError(
+                f"{value!r} has to contain {STEM} once, where the name of the image is: {STEM}_seg; for a mask of each "
+                f"class, {CLASS} too: {STEM}_{CLASS} or {CLASS}/{STEM}"
+            )
         return value
 
     @field_validator("group")

@@ -7,7 +7,7 @@ byte offsets, which random access to single annotations needs, and takes 2.4 tim
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -47,8 +47,11 @@ class Member(NamedTuple):
     end: int
 
 
-def members(path: Path) -> Iterator[Member]:
+def members(path: Path, inside: Collection[str] = ()) -> Iterator[Member]:
     """Iterate over the members of a file's top-level object in order, and over arrays element by element.
+
+    Args:
+        inside: keys of objects whose values are separate members, too, with the key of the object.
 
     Raises:
         DefectError: the file is unreadable, not JSON in UTF-8, not an object, damaged, nested too deeply, or holds a
@@ -56,7 +59,9 @@ def members(path: Path) -> Iterator[Member]:
     """
     try:
         with open_regular(path) as file:
-            yield from _members(_Text(path, file))
+            text = _Text(path, file)
+            yield from _members(text, inside)
+            text.expect_end()
     except OSError as error:
         raise _unreadable(path, error) from None
 
@@ -131,7 +136,7 @@ def parse_again(data: str | bytes, file: Path) -> Any:
         raise _flaw(file, "no longer readable as JSON; start again") from None
 
 
-def _members(text: "_Text") -> Iterator[Member]:
+def _members(text: "_Text", inside: Collection[str]) -> Iterator[Member]:
     text.expect("{", "a JSON object is needed")
     while text.next() != "}":
         if text.next() != '"':
@@ -140,6 +145,8 @@ def _members(text: "_Text") -> Iterator[Member]:
         text.expect(":")
         if text.next() == "[":
             yield from _elements(text, key)
+        elif key in inside and text.next() == "{":
+            yield from (member._replace(key=key) for member in _members(text, ()))
         else:
             yield text.value(key)
         if text.next() != "}":
@@ -147,7 +154,6 @@ def _members(text: "_Text") -> Iterator[Member]:
             if text.next() == "}":
                 raise text.error("a key is missing")
     text.expect("}")
-    text.expect_end()
 
 
 def _elements(text: "_Text", key: str) -> Iterator[Member]:

@@ -17,6 +17,7 @@ from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, PartialMatch, SplitNames
 from pyramidseg.formats.json_kind import json_kind
 from pyramidseg.formats.name_matching import likely_mask_name, match_names
+from pyramidseg.formats.other_tools import name_other_tools
 from pyramidseg.formats.pairing import LOSSY_EXTENSIONS, Side, pair_by_name
 from pyramidseg.formats.paths import content, subfolders
 from pyramidseg.formats.regions import export_files
@@ -195,7 +196,7 @@ def _not_recognised(root: Path, splits: SplitNames, formats: Formats, partial: S
         what += f" with the folders {', '.join(repr(name) for names in splits.values() for name in names)}"
     others = [path for path in subfolders(root)[:_MAX_FOLDERS] if path.name.lower() not in _SPLITS]
     inside = [path for path in others if _fitting_formats(path, splits, formats)[0]]
-    found = [f"found {_describe(root)}", *map(str, partial)]
+    found = [f"found {_describe(root)}", *map(str, partial), *name_other_tools(root)]
     if damaged := _damaged_json(root):
         found.append(
             f"cannot be read as JSON: {first_few(list(damaged), limit=_SHOWN)} ({next(iter(damaged.values()))})"

@@ -20,7 +20,7 @@ _TASK = (("data", "annotations"), ("annotation_id", "annotator"))
 
 _FIRST_LINE = 2**16
 
-JsonKind = Literal["coco", "labelme", "label_studio", "supervisely", "damaged"]
+JsonKind = Literal["coco", "labelme", "label_studio", "supervisely", "via", "damaged"]
 
 
 def json_kind(path: Path) -> JsonKind | None:
@@ -34,6 +34,12 @@ def json_kind(path: Path) -> JsonKind | None:
                 return "coco"
             if key == "shapes" and (value == [] or _has(value, "label", "points")):
                 return "labelme"
+            if (
+                key.startswith("_via_")
+                or _has(value, "filename", "regions")
+                or (key == "file" and _is_via_files(value))
+            ):
+                return "via"
             size = value if key == "size" else size
             objects |= key == "objects"
             if objects and _has(size, "height", "width"):
@@ -43,6 +49,11 @@ def json_kind(path: Path) -> JsonKind | None:
     except DataError:
         return _kind_of_array(path) if _is_array_or_lines(path) else "damaged"
     return None
+
+
+def _is_via_files(value: Any) -> bool:
+    """Whether a value is the table of files of VIA 3."""
+    return isinstance(value, dict) and any(_has(entry, "fid", "fname") for entry in value.values())
 
 
 def _kind_of_array(path: Path) -> JsonKind | None:

@@ -47,7 +47,7 @@ def match_names(first: Sequence[str], second: Sequence[str]) -> NameMatch | None
 
 def mask_names(images: Sequence[str], masks: Sequence[str]) -> list[str]:
     """The patterns such as `{stem}_mask` by each of which every image has a mask."""
-    for stems, names in _readings(images, masks) if images else ():
+    for stems, names in readings(images, masks) if images else ():
         known = set(names)
         folder, _, stem = max(stems, key=len).rpartition("/")
         inside = [name.removeprefix(f"{folder}/") for name in names if name.startswith(f"{folder}/")]
@@ -75,7 +75,7 @@ def find_masks(images: Sequence[str], masks: Sequence[str], pattern: str) -> lis
     `{stem}` is the image's name; if no mask is called so, its core (see `match_names`), in the end without zeros.
     """
     found: list[int | None] = [None] * len(images)
-    for stems, names in _readings(images, masks):
+    for stems, names in readings(images, masks):
         places = {name: place for place, name in reversed([*enumerate(names)])}
         found = [places.get(_fill(without_extension(pattern), stem)) for stem in stems]
         if any(place is not None for place in found):
@@ -83,7 +83,7 @@ def find_masks(images: Sequence[str], masks: Sequence[str], pattern: str) -> lis
     return found
 
 
-def _readings(images: Sequence[str], masks: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
+def readings(images: Sequence[str], masks: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
     """What may be the stems of the images, each with the names of the masks."""
     stems, names = ([f"/{without_extension(name)}" for name in some] for some in (images, masks))
     yield stems, names
@@ -104,16 +104,16 @@ def _cores(names: Sequence[str]) -> tuple[list[str], str, str]:
     """The folder and core of each name, and the prefix and the suffix that were removed."""
     parts = [f"/{name}".rpartition("/") for name in names]
     lasts = [without_extension(last) for _, _, last in parts]
-    start = _common_start(lasts)
+    start = common_start(lasts)
     start = next(cut for cut in range(start, -1, -1) if all(_is_between(last, cut) for last in lasts))
     rests = [last[start:] for last in lasts]
-    end = _common_start([rest[::-1] for rest in rests])
+    end = common_start([rest[::-1] for rest in rests])
     end = next(cut for cut in range(end, -1, -1) if all(_is_between(rest, len(rest) - cut) for rest in rests))
     cores = [f"{folder}/{rest[: len(rest) - end]}" for (folder, _, _), rest in zip(parts, rests, strict=True)]
     return cores, lasts[0][:start], rests[0][len(rests[0]) - end :]
 
 
-def _common_start(names: Sequence[str]) -> int:
+def common_start(names: Sequence[str]) -> int:
     """The number of characters that all names begin with."""
     low, high = min(names), max(names)  # all others are between them
     return next(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from pyramidseg.base.config import CLASS
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.formats.class_lists import find_class_list
@@ -12,6 +13,7 @@ from pyramidseg.formats.dataset_yaml import SplitEntry
 from pyramidseg.formats.geojson.geojson_folders import is_vectors, pair_vectors, with_vectors
 from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders
+from pyramidseg.formats.separate_masks import read_named
 from pyramidseg.formats.split_files import divided_by_lists
 
 
@@ -40,6 +42,9 @@ def with_named_folders(
     Raises:
         AmbiguousReadingError: see `pair_folders`.
     """
+    folders = {split: (root / it.images, root / it.masks) for split, it in splits.items() if it.images and it.masks}
+    if CLASS in (mask_name or "") and folders and all(place.is_dir() for pair in folders.values() for place in pair):
+        return read_named(parsed.layout, folders, mask_name or "")
     for split, entry in splits.items():
         if entry.folder is None:
             parsed = _with_split(parsed, split, entry, root=root, file=file or root, mask_name=mask_name)

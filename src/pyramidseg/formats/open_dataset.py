@@ -24,7 +24,9 @@ from pyramidseg.formats import (
     roboflow,
     run_lengths_csv,
     segnet,
+    separate_masks,
     supervisely,
+    via,
     voc,
     yolo,
 )
@@ -61,6 +63,8 @@ FORMATS: dict[str, DatasetFormat[Any]] = {
         cvat_images.FORMAT,
         label_studio.FORMAT,
         supervisely.FORMAT,
+        via.FORMAT,
+        separate_masks.FORMAT,
         run_lengths_csv.FORMAT,
         geojson_folders.FORMAT,
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pyramidseg.base.config import LabelConfig
+from pyramidseg.base.config import ANY_NAME, CLASS, STEM, LabelConfig
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.formats.class_lists import find_class_list
 from pyramidseg.formats.dataset_format import (
@@ -20,6 +20,7 @@ from pyramidseg.formats.dataset_format import (
 )
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders, pair_mixed_folder, without_labels
 from pyramidseg.formats.paths import child_folder, content, holds_images, subfolders
+from pyramidseg.formats.separate_masks import read_named
 from pyramidseg.formats.split_files import divided_by_lists, list_places, listed_pairs
 from pyramidseg.formats.yaml_proposal import AmbiguousFoldersError, AmbiguousReadingError
 from pyramidseg.images.image_files import list_images
@@ -70,11 +71,16 @@ def configure(found: PairedFiles, config: LabelConfig) -> PairedFiles:
     """
     if config.mask_name is not None and not found.folders:
         raise ConfigError(f"{found.root}: mask_name={config.mask_name}: lists name the masks here; leave it out")
+    if config.mask_name in (CLASS, ANY_NAME):
+        raise ConfigError(f"{found.root}: mask_name={config.mask_name}: has to contain {STEM} in this layout")
     return replace(found, mask_name=config.mask_name)
 
 
 def read(found: PairedFiles) -> ParsedDataset:
     """Pair the files of each split; a test split without masks is left out, with a note."""
+    if CLASS in (found.mask_name or ""):
+        folders = {split: (images, masks) for split, (images, masks) in found.folders.items() if masks is not None}
+        return read_named(found.layout, folders, found.mask_name or "")
     matched = dict(found.matched)
     notes = list(found.notes)
     for split, (images, masks) in found.folders.items():

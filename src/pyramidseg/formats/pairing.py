@@ -2,16 +2,23 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unicodedata import normalize
 
-from pyramidseg.base.config import STEM
+from pyramidseg.base.config import CLASS, STEM
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import UNLABELLED_SPLIT, PartialMatch
-from pyramidseg.formats.name_matching import find_masks, likely_mask_name, mask_names, match_names, without_extension
+from pyramidseg.formats.name_matching import (
+    common_start,
+    find_masks,
+    likely_mask_name,
+    mask_names,
+    match_names,
+    without_extension,
+)
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
 from pyramidseg.images.image_files import list_images
 
@@ -138,11 +145,26 @@ def _pair_by_pattern(images: Side, masks: Side, pattern: str, *, is_stated: bool
 
 
 def _several_masks(folder: Path, patterns: Iterable[str]) -> AmbiguousReadingError:
+    patterns = list(patterns)
     alternatives = [Alternative(f"masks are named like {name}", {"mask_name": name}) for name in patterns]
-    return AmbiguousReadingError(
-        f"{folder}: each image has several masks by its name; choose one, or merge masks of one class each",
-        alternatives,
-    )
+    if by_class := _pattern_by_class(patterns):
+        alternatives.append(Alternative("each class has its own mask", {"mask_name": by_class}))
+    return AmbiguousReadingError(f"{folder}: each image has several masks by its name; choose one", alternatives)
+
+
+def _pattern_by_class(patterns: Sequence[str]) -> str | None:
+    """`{stem}_{class}` for `{stem}_car`, `{stem}_tree`: what differs between the patterns is the class."""
+    parts = [pattern.partition(STEM) for pattern in patterns]
+    for at in (0, 2):
+        texts = [part[at] for part in parts]
+        start = re.sub(r"[^\W_]*$", "", texts[0][: common_start(texts)])
+        backwards = [text[::-1] for text in texts]
+        end = re.sub(r"^[^\W_]*", "", backwards[0][: common_start(backwards)][::-1])
+        if len({part[2 - at] for part in parts}) == 1 and all(len(text) > len(start + end) for text in texts):
+            return "".join(
+                (f"{start}{CLASS}{end}", *parts[0][1:]) if at == 0 else (*parts[0][:2], f"{start}{CLASS}{end}")
+            )
+    return None
 
 
 def _no_pairs(images: Side, masks: Side, pattern: str) -> Defect:

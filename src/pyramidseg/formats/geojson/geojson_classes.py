@@ -21,7 +21,7 @@ NAMELESS = "none"
 """The label of polygons that lack the property which names classes. They are ignored unless it is made a class."""
 
 _SETTINGS = {
-    "class_property": "GeoJSON",
+    "class_property": "GeoJSON and VIA",
     "vector_crs": "GeoJSON",
     "annotator": "Label Studio",
     "run_lengths": "tables of run lengths",

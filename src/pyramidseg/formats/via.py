@@ -1,0 +1,267 @@
+"""VGG Image Annotator: JSON of VIA 2 and 3, CSV of VIA 2, and the images.
+
+    via_region_data.json    a.jpg    b.jpg    or a file in each of train/ and val/
+
+VIA 2 has an entry for each image, in a project below `_via_img_metadata`; the CSV has a row for each region:
+    {"a.jpg71410": {"filename": "a.jpg", "regions": [
+      {"shape_attributes": {"name": "polygon", "all_points_x": [...], "all_points_y": [...]},
+       "region_attributes": {"insect": "kudzu"}}]}}
+VIA 3 has numbers for shapes, attributes and their options:
+    {"attribute": {"1": {"aname": "insect", "options": {"0": "kudzu"}}}, "file": {"1": {"fid": "1", "fname": "a.jpg"}},
+     "metadata": {"1_x": {"vid": "1", "xy": [7, x, y, ...], "av": {"1": "0"}}}, "view": {"1": {"fid_list": ["1"]}}}
+
+A function `write` belongs in this module.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyramidseg.annotations.polygons import Location, parse_ring
+from pyramidseg.base.config import LabelConfig
+from pyramidseg.base.json_stream import members, parse_again
+from pyramidseg.base.safe_paths import is_valid_name, open_regular, short
+from pyramidseg.base.text import first_few
+from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
+from pyramidseg.formats.json_kind import json_kind
+from pyramidseg.formats.region_masks import ONE_CLASS, Region, Size, ellipse, numbered
+from pyramidseg.formats.regions import Entry, Listing, ToolExport, export_files, region_dataset
+from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
+
+_COLUMNS = (
+    *("filename", "file_size", "file_attributes", "region_count", "region_id"),
+    *("region_shape_attributes", "region_attributes"),
+)
+_NESTED = ("_via_img_metadata", "metadata")
+_WITHOUT_AREA = ("point", "line", "polyline")
+_KEYS = {"rect": ("x", "y", "width", "height"), "circle": ("cx", "cy", "r"), "ellipse": ("cx", "cy", "rx", "ry")}
+_SHAPES = ("", "point", "rect", "circle", "ellipse", "line", "polyline", "polygon")
+"""Names by the numbers of VIA 3."""
+
+_IMAGE = 2
+"""The type of a file in VIA 3 that is an image."""
+
+_SHOWN = 3
+
+Json = Mapping[str, Any]
+
+Options = Mapping[str, tuple[str, Mapping[str, str]]]
+"""Names of the attributes of VIA 3 and of their options, by number."""
+
+
+def detect(folder: Path, splits: SplitNames) -> ToolExport | None:
+    """Find JSON and CSV files that begin as VIA's do, in the folder or below it, and damaged JSON next to them."""
+    kinds = {path: json_kind(path) for path in export_files(folder, ".json")}
+    kinds |= {path: "via" for path in export_files(folder, ".csv") if _is_table(path)}
+    if "via" not in kinds.values():
+        return None
+    return ToolExport(folder, splits, tuple(path for path, kind in kinds.items() if kind in ("via", "damaged")))
+
+
+def configure(found: ToolExport, config: LabelConfig) -> ToolExport:
+    """Choose the attribute that names classes."""
+    return found._replace(setting=config.class_property)
+
+
+def read(found: ToolExport) -> ParsedDataset:
+    """List the images of all files.
+
+    Raises:
+        AmbiguousReadingError: a region has several attributes of different values, and none was chosen.
+    """
+    listing = Listing()
+    options: dict[str, Options] = {}
+    names: dict[str, None] = {}
+    several: dict[str, None] = {}
+    for file in found.files:
+        with listing.defects.collect():
+            options[str(file)] = _options(file)
+            for image, entries in _by_image(file).items():
+                labels: dict[str, None] = {}
+                for _, entry in entries:
+                    for shape, attributes in _shapes_in(entry, options[str(file)]):
+                        if shape.get("name") in _WITHOUT_AREA:
+                            listing.without_area[str(shape["name"])] += 1
+                            continue
+                        names.update(dict.fromkeys(attributes))
+                        several.update({image: None} if len(set(attributes.values())) > 1 else {})
+                        labels[_label(attributes, found.setting) or ONE_CLASS] = None
+                spans = tuple(span for span, _ in entries)
+                listing.entries.append(Entry(image, file, spans, labels=tuple(labels)))
+    if several and found.setting is None:
+        raise AmbiguousReadingError(
+            f"regions have several attributes ({first_few(list(several), limit=_SHOWN)}); choose the one that names "
+            "their class",
+            [Alternative(f"classes are the values of {name!r}", {"class_property": name}) for name in names],
+        )
+    if found.setting is not None and names and found.setting not in names:
+        known = first_few(list(names), limit=_SHOWN)
+        detail = f"no region has the attribute {short(found.setting)} (data.class_property); known: {known}"
+        listing.defects.add(Location(found.files[0]).error(detail).defect)
+    parse = partial(_objects, options=options)
+    regions = partial(_regions, chosen=found.setting)
+    overlap = "the later one is on top"
+    return region_dataset("VIA", found, listing, regions=regions, parse=parse, overlap=overlap)
+
+
+FORMAT = DatasetFormat(
+    "via", "JSON or CSV of VGG Image Annotator, and the images", detect, read, configure, settings=("class_property",)
+)
+
+
+def _is_table(path: Path) -> bool:
+    try:
+        with open_regular(path) as stream:
+            return b"region_shape_attributes" in stream.readline(2**12)
+    except OSError:
+        return False
+
+
+def _by_image(file: Path) -> dict[str, list[tuple[tuple[int, int], Json]]]:
+    """Spans and values of the entries, rows or regions of each image."""
+    found: dict[str, list[tuple[tuple[int, int], Json]]] = {}
+    if file.suffix.lower() == ".csv":
+        with open_regular(file) as stream:
+            end = len(stream.readline())
+            for number, line in enumerate(stream, start=2):
+                row = _row(line, Location(file, f"line {number}"))
+                found.setdefault(row["filename"], []).append(((end, end + len(line)), row))
+                end += len(line)
+        return found
+    tables: dict[str, Json] = {"file": {}, "view": {}}
+    regions: list[tuple[tuple[int, int], Json]] = []
+    for member in members(file, inside=_NESTED):
+        value, span = member.value, (member.start, member.end)
+        if member.key in tables:
+            tables[member.key] = value
+        elif isinstance(value, dict) and "regions" in value:
+            found.setdefault(_name(value.get("filename"), file), []).append((span, value))
+        elif isinstance(value, dict) and "xy" in value:
+            regions.append((span, value))
+    images = {view: _image_of_view(entry, tables["file"], file) for view, entry in tables["view"].items()}
+    found.update({image: [] for image in images.values()})
+    for span, value in regions:
+        view = str(value.get("vid"))
+        found[_name(images.get(view), file)].append((span, value))
+    return found
+
+
+def _image_of_view(view: object, files: Json, file: Path) -> str:
+    """The file of a view of VIA 3."""
+    listed = view.get("fid_list") if isinstance(view, dict) else None
+    entry = files.get(str(listed[0])) if isinstance(listed, list) and len(listed) == 1 else None
+    if not isinstance(entry, dict) or entry.get("type", _IMAGE) != _IMAGE:
+        raise Location(file).error("has views of videos or of several files; annotate single images, or extract frames")
+    return _name(entry.get("fname"), file)
+
+
+def _name(value: object, file: Path) -> str:
+    if not isinstance(value, str) or not value.strip() or not is_valid_name(value):
+        raise Location(file).error(f"an entry names no image ({short(value)}); export it again")
+    return value
+
+
+def _row(line: bytes, where: Location) -> Json:
+    """A row of the CSV, as an entry of the JSON."""
+    try:
+        cells = dict(zip(_COLUMNS, next(csv.reader([line.decode("utf-8-sig").rstrip()])), strict=True))
+        shape, attributes = (json.loads(cells[name]) for name in _COLUMNS[-2:])
+    except (csv.Error, ValueError, RecursionError) as error:
+        raise where.error(f"not readable as a row of VIA 2: {' '.join(str(error).split())[:80]}") from None
+    regions = [{"shape_attributes": shape, "region_attributes": attributes}] if shape else []
+    return {"filename": _name(cells["filename"], where.file), "regions": regions}
+
+
+def _options(file: Path) -> Options:
+    found: Json = {}
+    if file.suffix.lower() != ".csv":
+        found = next((member.value for member in members(file, inside=_NESTED) if member.key == "attribute"), {})
+    attributes = {str(key): value for key, value in found.items() if isinstance(value, dict)}
+    named = {
+        key: value["options"] if isinstance(value.get("options"), dict) else {} for key, value in attributes.items()
+    }
+    return {key: (str(attributes[key].get("aname", key)), options) for key, options in named.items()}
+
+
+def _shapes_in(entry: Json, options: Options) -> Iterator[tuple[Json, Mapping[str, str]]]:
+    """Shape and attributes, without empty ones, of each region of an entry."""
+    if "xy" in entry:
+        numbers, given = entry["xy"], entry.get("av")
+        values = given.items() if isinstance(given, dict) else ()
+        known = [(options.get(str(key), (str(key), {})), value) for key, value in values]
+        attributes = {name: choices.get(str(value), value) for (name, choices), value in known}
+        yield _shape(numbers if isinstance(numbers, list) else []), _texts(attributes)
+        return
+    regions = entry.get("regions")
+    for region in regions.values() if isinstance(regions, dict) else regions if isinstance(regions, list) else [None]:
+        shape, attributes = (
+            part if isinstance(region, dict) and isinstance(part := region.get(f"{name}_attributes"), dict) else {}
+            for name in ("shape", "region")
+        )
+        yield shape, _texts(attributes)
+
+
+def _texts(attributes: Json) -> dict[str, str]:
+    """The values of attributes; of several choices, those that are made."""
+    chosen = {
+        key: ", ".join(sorted(str(name) for name, made in value.items() if made)) if isinstance(value, dict) else value
+        for key, value in attributes.items()
+    }
+    return {str(key): text for key, value in chosen.items() if is_valid_name(text := str(value).strip()) and text}
+
+
+def _shape(numbers: Sequence[Any]) -> Json:
+    """A shape of VIA 3 as VIA 2 has it."""
+    name = _SHAPES[numbers[0]] if numbers and numbers[0] in range(1, len(_SHAPES)) else short(numbers[:1])
+    if name in _KEYS:
+        return {"name": name, **dict(zip(_KEYS[name], numbers[1:], strict=False))}
+    return {"name": name, "all_points_x": numbers[1::2], "all_points_y": numbers[2::2]}
+
+
+def _label(attributes: Mapping[str, str], chosen: str | None) -> str | None:
+    values = set(attributes.values()) if chosen is None else {attributes.get(chosen)} - {None}
+    return values.pop() if len(values) == 1 else None
+
+
+def _objects(data: Sequence[bytes], where: Location, options: Mapping[str, Options]) -> Iterable[tuple[str, Any]]:
+    """The regions of an image that have an area, in their order."""
+    is_json = where.file.suffix.lower() != ".csv"
+    entries = [parse_again(part, where.file) if is_json else _row(part, where) for part in data]
+    shapes = [pair for entry in entries for pair in _shapes_in(entry, options[str(where.file)])]
+    return numbered(enumerate(pair for pair in shapes if pair[0].get("name") not in _WITHOUT_AREA))
+
+
+def _regions(
+    placed: tuple[int, tuple[Json, Json]], size: Size, where: Location, chosen: str | None
+) -> Iterator[Region]:
+    layer, (shape, attributes) = placed
+    name = shape.get("name")
+    if name == "polygon":
+        xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
+        if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys):
+            raise where.error("needs as many all_points_x as all_points_y; draw it again")
+        ring = parse_ring([list(point) for point in zip(xs, ys, strict=True)], where=where)
+    elif name in _KEYS:
+        numbers = [
+            float(x) for key in _KEYS[name] if isinstance(x := shape.get(key), (int, float)) and math.isfinite(x)
+        ]
+        if len(numbers) != len(_KEYS[name]):
+            raise where.error(f"a {name} needs the numbers {', '.join(_KEYS[name])}; draw it again")
+        if name == "rect":
+            x, y, width, height = numbers
+            ring = np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], np.float64)
+        else:
+            x, y, rx, ry = numbers if name == "ellipse" else (*numbers, numbers[-1])
+            theta = shape.get("theta", 0)
+            degrees = math.degrees(theta) if isinstance(theta, (int, float)) else math.nan
+            ring = ellipse(x, y, rx, ry, degrees=degrees, size=size, where=where)
+    else:
+        allowed = ", ".join(("polygon", *_KEYS, *_WITHOUT_AREA))
+        raise where.error(f"has the shape {short(name)}; allowed are {allowed}; draw it as a polygon")
+    yield Region(_label(attributes, chosen) or ONE_CLASS, [[ring]], layer)
