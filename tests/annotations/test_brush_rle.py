@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.brush_rle import decode_brush
+from pyramidseg.annotations.brush_rle import decode_brush, encode_brush
 from pyramidseg.annotations.polygons import Location
 from pyramidseg.base.errors import DataError
 
@@ -115,3 +115,16 @@ def test_runs_and_literals_alternate() -> None:
 def test_damaged_stream_is_refused(stream: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         decode_brush(stream, height=8, width=10, where=WHERE)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(0, 1))
+@settings(max_examples=100, deadline=None)
+def test_what_is_encoded_is_decoded_equal(height: int, width: int, seed: int, share: float) -> None:
+    pixels = np.random.default_rng(seed).random((height, width)) < share
+    assert np.array_equal(decode_brush(encode_brush(pixels), height=height, width=width, where=WHERE), pixels)
+
+
+@pytest.mark.parametrize("run", [16383, 16384, 16385, 32768, 70000])
+def test_runs_are_split_at_the_longest_length(run: int) -> None:
+    pixels = np.concatenate([np.ones((1, run), bool), np.zeros((1, 3), bool)], axis=1)
+    assert np.array_equal(decode_brush(encode_brush(pixels), height=1, width=run + 3, where=WHERE), pixels)

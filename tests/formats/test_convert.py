@@ -24,7 +24,7 @@ from pyramidseg.formats.writers import WRITERS
 from pyramidseg.formats.yolo_writer import one_ring
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
 
-EXACT = ("masks", "color-masks", "voc")
+EXACT = ("masks", "color-masks", "voc", "coco-panoptic")
 """Formats of which every class can be read back pixel by pixel, ignored pixels included."""
 
 CLASSES = ("background", "Straße, wet", "tree", "car")
@@ -68,8 +68,8 @@ def labels_by_image(dataset: Dataset) -> dict[tuple[str, str], NDArray[np.str_]]
 
 
 def ids_of(found: dict[tuple[str, str], NDArray[np.str_]]) -> dict[tuple[str, str], NDArray[np.str_]]:
-    """The same by file name: formats differ in the folders that are part of an id."""
-    return {(split, Path(name).name): labels for (split, name), labels in found.items()}
+    """The same by file name: formats differ in the folders that are part of an id, or of a name."""
+    return {(split, Path(name).name.removeprefix("deep_")): labels for (split, name), labels in found.items()}
 
 
 @pytest.mark.parametrize("to", WRITERS)

@@ -12,6 +12,10 @@ from pyramidseg.annotations.polygons import Location
 
 _WORD = 8
 _HEADER = 32 + 5 + 4 * 4
+_SIZES = (3, 4, 8, 16)
+"""Bits of a length in what is written; Label Studio's own sizes."""
+
+_LONGEST = 1 << 16
 
 
 def decode_brush(rle: object, *, height: int, width: int, where: Location) -> NDArray[np.bool_]:
@@ -60,3 +64,29 @@ def decode_brush(rle: object, *, height: int, width: int, where: Location) -> ND
         position += words
         place += count
     return pixels.reshape(height, width, 4)[..., 3] > 0
+
+
+def encode_brush(pixels_HW: NDArray[np.bool_]) -> list[int]:
+    """Run lengths of a region, as runs of at most 65536 bytes, which are 255 inside and 0 outside.
+
+    Returns:
+        A list of byte values, which `decode_brush` and Label Studio read.
+    """
+    flat = pixels_HW.ravel()
+    borders = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [flat.size]])
+    runs, words = 4 * np.diff(borders), np.where(flat[borders[:-1]], 255, 0)
+    pieces = -(-runs // _LONGEST)  # each of the longest length but the last
+    lengths, words = np.full(pieces.sum(), _LONGEST), np.repeat(words, pieces)
+    lengths[np.cumsum(pieces) - 1] = runs - (pieces - 1) * _LONGEST
+    choice = np.searchsorted([1 << size for size in _SIZES], lengths)
+    sizes = np.array(_SIZES)[choice]
+    widths = 3 + sizes + _WORD
+    packets = (4 + choice) << (sizes + _WORD) | (lengths - 1) << _WORD | words
+    ends = _HEADER + np.cumsum(widths)
+    bits = np.zeros(ends[-1], np.uint8)
+    bits[:32] = np.unpackbits(np.array([4 * flat.size], ">u4").view(np.uint8))
+    bits[32:_HEADER] = [int(bit) for bit in f"{_WORD - 1:05b}" + "".join(f"{size - 1:04b}" for size in _SIZES)]
+    for size in range(1, int(widths.max()) + 1):  # the last bit of each packet, then the one before
+        some = widths >= size
+        bits[ends[some] - size] = packets[some] >> (size - 1) & 1
+    return np.packbits(bits).tolist()

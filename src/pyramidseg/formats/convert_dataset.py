@@ -137,6 +137,11 @@ def _named_records(dataset: Dataset, writer: LabelWriter) -> list[tuple[str, str
     ]
     counts = Counter((split, name) for split, name, _ in names)
     named = [(split, name if counts[split, name] == 1 else record.id, record) for split, name, record in names]
+    if writer.is_flat:
+        named = [(split, name.replace("/", "_"), record) for split, name, record in named]
+        counts = Counter((split, name) for split, name, _ in named)
+        if several := [name for (_, name), count in counts.items() if count > 1]:
+            raise ConfigError(f"{several[0]}: two images would have this name without folders; rename one of them")
     splits = Counter(name for _, name, _ in named)
     is_unique = "{split}" in writer.image_path
     return [(s, name if is_unique or splits[name] == 1 else f"{s}/{name}", record) for s, name, record in named]

@@ -7,7 +7,7 @@
         <polygon label="fig" points="1.5,2;30,2;30,40" z_order="0"/>
         <mask label="fig" rle="3, 5, 8, 2" left="10" top="20" width="6" height="3" z_order="0"/> ...
 
-A function `write` belongs in this module.
+`cvat_images_writer` writes it.
 """
 
 import re

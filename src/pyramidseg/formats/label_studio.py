@@ -8,7 +8,7 @@
          "value": {"points": [[x, y in percent], ...], "polygonlabels": ["fig"]}}]}]}]
 
 JSON_MIN is flat: {"id": 1, "image": "...", "label": [{"points": ..., "polygonlabels": ["fig"], ...}], "annotator": 1}.
-A function `write` belongs in this module.
+`label_studio_writer` writes it.
 """
 
 import json

@@ -9,11 +9,13 @@ constant memory.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyramidseg.annotations.contours import number_regions
+from pyramidseg.annotations.run_lengths import encode_regions
 from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.formats.polygon_labels import BACKGROUND
 
@@ -66,11 +68,13 @@ class LabelWriter:
             without the suffix of the image's file.
         encode: what an image adds.
         assemble: the files that all images share, from the parts of each split.
+        is_flat: whether names cannot have folders; these become part of the name (`day_001`).
     """
 
     image_path: str
     encode: Callable[[LabelledImage, Classes], WrittenLabels]
     assemble: Callable[[Mapping[str, Parts], Classes], SharedFiles]
+    is_flat: bool = False
 
     def path_of_image(self, image: LabelledImage) -> str:
         """The path of an image below the dataset's folder."""
@@ -85,6 +89,37 @@ def outlined_classes(classes: Classes) -> list[int]:
 def not_outlined(classes: Classes) -> list[int]:
     """Values of labels that are not outlined: background, and ignored pixels."""
     return [*(index for index, name in enumerate(classes.names) if name.lower() == BACKGROUND), IGNORE]
+
+
+class BoxedRegion(NamedTuple):
+    """A connected region of one class.
+
+    Attributes:
+        box: left, top, width and height.
+        pixels: (height, width), those of the region within the box.
+    """
+
+    value: int
+    box: tuple[int, int, int, int]
+    pixels: NDArray[np.bool_]
+
+
+def boxed_regions(labels_HW: NDArray[np.uint8], classes: Classes) -> Iterator[BoxedRegion]:
+    """The connected regions of the classes that are outlined, by class."""
+    numbers = number_regions(labels_HW, skip=not_outlined(classes))
+    found = []
+    for number, region in encode_regions(numbers).items():
+        left, top, width, height = region.box
+        within = np.s_[top : top + height, left : left + width]
+        pixels = numbers[within] == number
+        found.append(BoxedRegion(int(labels_HW[within][pixels][0]), region.box, pixels))
+    yield from sorted(found, key=lambda region: region.value)
+
+
+def joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Elements of a JSON array, a line each."""
+    for number, piece in enumerate(pieces):
+        yield (b",\n" if number else b"") + piece
 
 
 def lost_ignored(labels_HW: NDArray[np.uint8]) -> dict[str, int]:

@@ -6,7 +6,7 @@
       {"classTitle": "fig", "geometryType": "polygon", "points": {"exterior": [[x, y], ...], "interior": [[...], ...]}},
       {"classTitle": "fig", "geometryType": "bitmap", "bitmap": {"origin": [x, y], "data": "PNG, zlib, base64"}}]}
 
-A function `write` belongs in this module.
+`supervisely_writer` writes it.
 """
 
 import base64

@@ -1,9 +1,12 @@
 """The writers of all formats by the name that `convert --to` takes."""
 
-from pyramidseg.formats.coco.coco_writer import COCO
+from pyramidseg.formats.coco.coco_writer import COCO, COCO_PANOPTIC
+from pyramidseg.formats.cvat_images_writer import CVAT_IMAGES
+from pyramidseg.formats.label_studio_writer import LABEL_STUDIO
 from pyramidseg.formats.label_writer import LabelWriter
 from pyramidseg.formats.labelme_writer import LABELME
 from pyramidseg.formats.paired_writer import COLOR_MASKS, MASKS
+from pyramidseg.formats.supervisely_writer import SUPERVISELY
 from pyramidseg.formats.voc_writer import VOC
 from pyramidseg.formats.yolo_writer import YOLO
 
@@ -14,4 +17,8 @@ WRITERS: dict[str, LabelWriter] = {
     "coco": COCO,
     "yolo": YOLO,
     "labelme": LABELME,
+    "coco-panoptic": COCO_PANOPTIC,
+    "cvat-images": CVAT_IMAGES,
+    "label-studio": LABEL_STUDIO,
+    "supervisely": SUPERVISELY,
 }

@@ -1,23 +1,27 @@
-"""Writer of COCO's instances: one annotation for each connected region, as compressed run lengths, which are exact."""
+"""Writers of COCO: instances (compressed run lengths of each connected region, which are exact), and panoptic."""
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from pyramidseg.annotations.contours import number_regions
 from pyramidseg.annotations.run_lengths import compress_run_lengths, encode_regions
-from pyramidseg.base.classes import Classes
+from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.formats.label_writer import (
     LabelledImage,
     LabelWriter,
     Parts,
     SharedFiles,
     WrittenLabels,
+    joined,
     lost_ignored,
     not_outlined,
     outlined_classes,
 )
+from pyramidseg.formats.paired_writer import png
 
 IMAGES = "images/{split}/{name}"
 
@@ -43,27 +47,54 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
 
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
-    for split, some in parts.items():
-        yield f"annotations/instances_{split}.json", _instances(some, classes)
-
-
-def _instances(parts: Parts, classes: Classes) -> Iterator[bytes]:
     categories = [
         {"id": place, "name": classes.names[index], "supercategory": ""}
         for place, index in enumerate(outlined_classes(classes), start=1)
     ]
+    for split, some in parts.items():
+        yield f"annotations/instances_{split}.json", _content(some, categories)
+
+
+def _content(parts: Parts, categories: list[dict[str, Any]]) -> Iterator[bytes]:
     yield b'{"info": {"description": "written by pyramidseg"}, "licenses": [],\n"categories": '
     yield json.dumps(categories).encode() + b',\n"images": [\n'
-    for number, (_, part) in enumerate(parts, start=1):
-        yield (b",\n" if number > 1 else b"") + json.dumps({"id": number, **part["image"]}).encode()
+    yield from joined(
+        json.dumps({"id": number, **part["image"]}).encode() for number, (_, part) in enumerate(parts, start=1)
+    )
     yield b'\n],\n"annotations": [\n'
-    annotation_id = 0
-    for number, (_, part) in enumerate(parts, start=1):
-        for annotation in part["annotations"]:
-            annotation_id += 1
-            line = json.dumps({"id": annotation_id, "image_id": number, **annotation}).encode()
-            yield (b",\n" if annotation_id > 1 else b"") + line
+    ids = itertools.count(1)
+    yield from joined(
+        json.dumps({"id": next(ids), "image_id": number, **annotation}).encode()
+        for number, (_, part) in enumerate(parts, start=1)
+        for annotation in part["annotations"]
+    )
     yield b"\n]}\n"
 
 
+# Panoptic: a segment for each class, so that background and ignored pixels (void) are kept.
+
+
+def _encode_panoptic(image: LabelledImage, classes: Classes) -> WrittenLabels:
+    height, width = image.labels.shape
+    numbers = np.where(image.labels == IGNORE, 0, image.labels.astype(np.uint16) + 1)
+    segments = [
+        {"id": number, "category_id": number, "area": region.area, "bbox": list(region.box), "iscrowd": 0}
+        for number, region in encode_regions(numbers).items()
+    ]
+    colors = np.stack([numbers % 256, numbers // 256, np.zeros_like(numbers)], axis=-1).astype(np.uint8)
+    entry = {"file_name": image.name + image.image.suffix, "height": height, "width": width}
+    part = {"image": entry, "annotations": [{"file_name": f"{image.name}.png", "segments_info": segments}]}
+    return WrittenLabels({f"annotations/panoptic_{image.split}/{image.name}.png": png(colors)}, part)
+
+
+def _assemble_panoptic(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
+    categories = [
+        {"id": number, "name": name, "supercategory": "", "isthing": 0, "color": list(color)}
+        for number, (name, color) in enumerate(zip(classes.names, classes.colors, strict=True), start=1)
+    ]
+    for split, some in parts.items():
+        yield f"annotations/panoptic_{split}.json", _content(some, categories)
+
+
+COCO_PANOPTIC = LabelWriter(IMAGES, _encode_panoptic, _assemble_panoptic)
 COCO = LabelWriter(IMAGES, _encode, _assemble)

@@ -69,7 +69,11 @@ def read(found: AnnotationFiles) -> ParsedDataset:
 
 
 FORMAT = DatasetFormat(
-    "coco_panoptic", "panoptic_{split}.json, a folder of its PNG files, and the images", detect, read
+    "coco_panoptic",
+    "panoptic_{split}.json, a folder of its PNG files, and the images",
+    detect,
+    read,
+    covers=("paired",),
 )
 
 

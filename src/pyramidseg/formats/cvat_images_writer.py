@@ -1,0 +1,63 @@
+"""Writer of CVAT for images 1.1: annotations.xml with a mask for each connected region."""
+
+from collections.abc import Iterator, Mapping
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+
+from pyramidseg.base.classes import Classes
+from pyramidseg.formats.label_writer import (
+    BoxedRegion,
+    LabelledImage,
+    LabelWriter,
+    Parts,
+    SharedFiles,
+    WrittenLabels,
+    boxed_regions,
+    lost_ignored,
+    outlined_classes,
+)
+
+
+def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
+    height, width = image.labels.shape
+    masks = "".join(_mask(region, classes) for region in boxed_regions(image.labels, classes))
+    name = quoteattr(f"{image.split}/{image.name}{image.image.suffix}")
+    element = f'name={name} subset="{image.split}" width="{width}" height="{height}">\n{masks}'
+    return WrittenLabels(part=element, lost=lost_ignored(image.labels))
+
+
+def _mask(region: BoxedRegion, classes: Classes) -> str:
+    """Run lengths row by row within the box, the first of pixels outside of the region."""
+    left, top, width, height = region.box
+    flat = region.pixels.ravel()
+    borders = np.flatnonzero(np.diff(flat, prepend=False, append=not flat[-1]))
+    runs = ", ".join(map(str, np.diff(borders, prepend=0).tolist()))
+    return (
+        f'    <mask label={quoteattr(classes.names[region.value])} source="manual" occluded="0" rle="{runs}" '
+        f'left="{left}" top="{top}" width="{width}" height="{height}" z_order="0"></mask>\n'
+    )
+
+
+def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
+    yield "annotations.xml", _content(parts, classes)
+
+
+def _content(parts: Mapping[str, Parts], classes: Classes) -> Iterator[bytes]:
+    yield b'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n  <meta><project>\n'
+    tasks = "".join(f"<task><subset>{split}</subset></task>" for split in parts)
+    yield f"  <tasks>{tasks}</tasks>\n  <labels>\n".encode()
+    for index in outlined_classes(classes):
+        color = "".join(f"{channel:02x}" for channel in classes.colors[index])
+        name = quoteattr(classes.names[index])[1:-1]
+        yield f"    <label><name>{name}</name><color>#{color}</color><attributes></attributes></label>\n".encode()
+    yield b"  </labels>\n  </project></meta>\n"
+    number = 0
+    for some in parts.values():
+        for _, element in some:
+            yield f'  <image id="{number}" {element}  </image>\n'.encode()
+            number += 1
+    yield b"</annotations>\n"
+
+
+CVAT_IMAGES = LabelWriter("images/{split}/{name}", _encode, _assemble)

@@ -1,0 +1,68 @@
+"""Writer of Supervisely: a bitmap for each connected region, and meta.json with the classes."""
+
+import base64
+import io
+import json
+import zlib
+from collections.abc import Mapping
+
+from PIL import Image
+
+from pyramidseg.base.classes import Classes
+from pyramidseg.formats.label_writer import (
+    BoxedRegion,
+    LabelledImage,
+    LabelWriter,
+    Parts,
+    SharedFiles,
+    WrittenLabels,
+    boxed_regions,
+    lost_ignored,
+    outlined_classes,
+)
+
+
+def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
+    height, width = image.labels.shape
+    content = {
+        "description": "",
+        "tags": [],
+        "size": {"height": height, "width": width},
+        "objects": [
+            {
+                "classTitle": classes.names[region.value],
+                "geometryType": "bitmap",
+                "description": "",
+                "tags": [],
+                "bitmap": {"origin": list(region.box[:2]), "data": _bitmap(region)},
+            }
+            for region in boxed_regions(image.labels, classes)
+        ],
+    }
+    path = f"{image.split}/ann/{image.name}{image.image.suffix}.json"
+    text = json.dumps(content, ensure_ascii=False)
+    return WrittenLabels({path: text.encode()}, lost=lost_ignored(image.labels))
+
+
+def _bitmap(region: BoxedRegion) -> str:
+    """A PNG of one bit, whose 0 is transparent, compressed again and in base64, as Supervisely's SDK writes it."""
+    file = io.BytesIO()
+    Image.fromarray(region.pixels).save(file, format="PNG", transparency=0)
+    return base64.b64encode(zlib.compress(file.getvalue())).decode()
+
+
+def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
+    titles = [
+        {
+            "title": classes.names[index],
+            "shape": "bitmap",
+            "color": "#" + "".join(f"{channel:02X}" for channel in classes.colors[index]),
+            "geometry_config": {},
+        }
+        for index in outlined_classes(classes)
+    ]
+    meta = json.dumps({"classes": titles, "tags": [], "projectType": "images"}, ensure_ascii=False)
+    yield "meta.json", iter([meta.encode()])
+
+
+SUPERVISELY = LabelWriter("{split}/img/{name}", _encode, _assemble, is_flat=True)
