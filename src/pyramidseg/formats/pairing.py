@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unicodedata import normalize
 
+import numpy as np
+
 from pyramidseg.base.config import CLASS, STEM
 from pyramidseg.base.defects import Defect, DefectKind
+from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import UNLABELLED_SPLIT, PartialMatch
 from pyramidseg.formats.name_matching import (
@@ -20,6 +23,7 @@ from pyramidseg.formats.name_matching import (
     without_extension,
 )
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
+from pyramidseg.images.decode import read_image
 from pyramidseg.images.image_files import list_images
 
 _MASK_WORDS = "masks?|labels?|gt|seg|segmentation|annot|anno"
@@ -29,6 +33,9 @@ _MASK_PREFIX = re.compile(rf"(?:{_MASK_WORDS})(?:[-_. ]|(?=\d))", re.IGNORECASE)
 
 IMAGE_SUFFIXES = ("_image", "_sat", "_img", "_rgb", "-image")
 """Suffixes that are not part of ids if the names of all images have them."""
+
+_SAMPLED = 8
+"""Masks that are looked at."""
 
 LOSSY_EXTENSIONS = (".jpg", ".jpeg")
 """Extensions, in lower case, of images that cannot be exact masks."""
@@ -120,7 +127,7 @@ def pair_by_name(images: Side, masks: Side, mask_name: str | None = None) -> Mat
         return MatchedFiles(records, notes=(f"images and masks are paired by their names without {match.rule}",))
     patterns = mask_names(images.keys, masks.keys)
     if len(patterns) > 1:
-        raise _several_masks(masks.folder, patterns)
+        raise _several_masks(masks.folder, patterns, masks)
     if pairs.records or (not patterns and min(len(images.files), len(masks.files)) < 2):
         return pairs
     pattern = patterns[0] if patterns else likely_mask_name(images.keys, masks.keys)
@@ -144,12 +151,21 @@ def _pair_by_pattern(images: Side, masks: Side, pattern: str, *, is_stated: bool
     return replace(found, notes=tuple(notes))
 
 
-def _several_masks(folder: Path, patterns: Iterable[str]) -> AmbiguousReadingError:
+def _several_masks(folder: Path, patterns: Iterable[str], masks: Side) -> AmbiguousReadingError:
+    """The patterns as alternatives; and that each is a class, if the first masks have at most two values each."""
     patterns = list(patterns)
     alternatives = [Alternative(f"masks are named like {name}", {"mask_name": name}) for name in patterns]
-    if by_class := _pattern_by_class(patterns):
+    by_class = _pattern_by_class(patterns)
+    if by_class and all(_is_of_one_object(file) for file in masks.files[:_SAMPLED]):
         alternatives.append(Alternative("each class has its own mask", {"mask_name": by_class}))
     return AmbiguousReadingError(f"{folder}: each image has several masks by its name; choose one", alternatives)
+
+
+def _is_of_one_object(file: Path) -> bool:
+    try:
+        return len(np.unique(read_image(file, channels=1))) <= 2
+    except DataError:
+        return False
 
 
 def _pattern_by_class(patterns: Sequence[str]) -> str | None:
@@ -270,7 +286,7 @@ def _pair_by_affix(folder: Path, files: list[Path]) -> MatchedFiles | None:
     pattern, sides = next(iter(fitting.items()))
     readings = dict.fromkeys((*fitting, *_further_masks(*sides, pattern)[0]))
     if len(readings) > 1:
-        raise _several_masks(folder, readings)
+        raise _several_masks(folder, readings, sides[1])
     return pair_by_name(*sides)
 
 
