@@ -16,8 +16,9 @@ from pyramidseg.base.config import Config
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.overrides import given_settings, load_config, setting_names
 from pyramidseg.cli import benchmark, predict, pretrain
-from pyramidseg.cli.flags import SETTING_OPTIONS
+from pyramidseg.cli.flags import LABEL_FORMATS, SETTING_OPTIONS
 from pyramidseg.cli.main import COMMANDS, build_parser, main, parse
+from pyramidseg.formats.writers import LABEL_WRITERS
 from pyramidseg.predict.outputs import WRITERS
 
 
@@ -51,6 +52,7 @@ def test_the_defaults_of_settings_are_those_of_the_configuration(options: dict[s
 
 def test_lists_of_names_are_those_that_the_library_takes() -> None:
     assert set(predict.OUTPUTS) == set(WRITERS)
+    assert set(LABEL_FORMATS) == set(LABEL_WRITERS)
     assert set(benchmark.BACKENDS) == set(BACKENDS)
 
 

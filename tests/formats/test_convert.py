@@ -20,7 +20,7 @@ from pyramidseg.formats import convert_dataset as converting
 from pyramidseg.formats.convert_dataset import convert_dataset
 from pyramidseg.formats.label_writer import LabelledImage
 from pyramidseg.formats.open_dataset import open_dataset
-from pyramidseg.formats.writers import WRITERS
+from pyramidseg.formats.writers import LABEL_WRITERS
 from pyramidseg.formats.yolo_writer import one_ring
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
 
@@ -72,7 +72,7 @@ def ids_of(found: dict[tuple[str, str], NDArray[np.str_]]) -> dict[tuple[str, st
     return {(split, Path(name).name.removeprefix("deep_")): labels for (split, name), labels in found.items()}
 
 
-@pytest.mark.parametrize("to", WRITERS)
+@pytest.mark.parametrize("to", LABEL_WRITERS)
 def test_labels_are_read_back_equal(to: str, source: Path, tmp_path: Path) -> None:
     conversion = convert_dataset(source, to=to, out=tmp_path / "out")
     assert conversion.images == {"train": 4, "val": 1}
@@ -86,14 +86,14 @@ def test_labels_are_read_back_equal(to: str, source: Path, tmp_path: Path) -> No
     assert sum(conversion.lost.values()) == (0 if (to in EXACT) else ignored)
 
 
-@pytest.mark.parametrize("to", WRITERS)
+@pytest.mark.parametrize("to", LABEL_WRITERS)
 def test_an_inspection_of_it_finds_nothing(to: str, source: Path, tmp_path: Path) -> None:
     convert_dataset(source, to=to, out=tmp_path / "out")
     assert [str(defect) for defect in inspect_dataset(tmp_path / "out").defects] == []
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
-@pytest.mark.parametrize("to", WRITERS)
+@pytest.mark.parametrize("to", LABEL_WRITERS)
 def test_labels_are_written_as_images_are_shown(to: str, orientation: int, tmp_path: Path) -> None:
     labels = random_labels(8, 12, seed=orientation)
     shown = (8, 12) if orientation == 3 else (12, 8)
@@ -117,7 +117,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("to", WRITERS)
+@pytest.mark.parametrize("to", LABEL_WRITERS)
 def test_a_killed_conversion_continues(to: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     convert_dataset(source, to=to, out=tmp_path / "undisturbed")
     written = []
@@ -215,7 +215,7 @@ def test_a_cut_reaches_every_hole() -> None:
 def test_equal_colours_are_replaced(tmp_path: Path) -> None:
     classes = Classes(("a", "b"), ((1, 2, 3), (1, 2, 3)))
     image = LabelledImage("x", "train", tmp_path / "x.png", np.array([[0, 1]], np.uint8))
-    (content,) = WRITERS["voc"].encode(image, classes).files.values()
+    (content,) = LABEL_WRITERS["voc"].encode(image, classes).files.values()
     (tmp_path / "mask.png").write_bytes(content)
     with Image.open(tmp_path / "mask.png") as mask:
         assert len(np.unique(np.array(mask)[0], axis=0)) == 2
@@ -247,7 +247,7 @@ def region_dataset(root: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["labelme", "cvat"])
-@pytest.mark.parametrize("to", WRITERS)
+@pytest.mark.parametrize("to", LABEL_WRITERS)
 def test_folders_of_splits_are_not_doubled(to: str, kind: str, tmp_path: Path) -> None:
     source = region_dataset(tmp_path / "source", kind)
     before = labels_by_image(open_dataset(source, DataConfig()))

@@ -107,7 +107,7 @@ def test_json_is_recognised_by_its_key(tmp_path, text, ours):
 
 
 def test_output_names_start_with_the_mask_and_have_no_duplicates():
-    assert output_names(["overlay", "mask", "overlay"]) == ("mask", "overlay")
+    assert output_names(["overlay", "coco", "mask", "overlay", "coco"]) == (("mask", "overlay"), ("coco",))
 
 
 def test_an_unknown_output_name_is_rejected_with_the_nearest():

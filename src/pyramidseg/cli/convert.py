@@ -3,7 +3,7 @@
 import argparse
 
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import add_reading_settings
+from pyramidseg.cli.flags import LABEL_FORMATS, add_reading_settings
 
 HELP = "write a dataset in another format"
 
@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `convert`."""
     parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout, or a YAML file")
     add_reading_settings(parser)
-    parser.add_argument("--to", required=True, metavar="FORMAT", help="masks, color-masks, voc, coco, yolo or labelme")
+    parser.add_argument("--to", required=True, metavar="FORMAT", help=", ".join(LABEL_FORMATS))
     parser.add_argument("--out", required=True, metavar="DIR", help="a new folder, or that of an unfinished conversion")
     parser.add_argument(
         "--images",

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 FINDINGS = 3
 """Exit status of a command that is done, with findings."""
 
+LABEL_FORMATS = (
+    *("masks", "color-masks", "voc", "coco", "coco-panoptic", "yolo", "labelme", "cvat-images", "label-studio"),
+    "supervisely",
+)
+"""Formats that labels are written in; the names of `formats.writers`, which parsing a command line need not import."""
+
 
 class Parser(argparse.ArgumentParser):
     """Argument parser whose errors are `ConfigError`s and whose help shows defaults."""

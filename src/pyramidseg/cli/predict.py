@@ -5,7 +5,7 @@ import logging
 import shlex
 
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import FINDINGS, add_prediction_options, comma_list
+from pyramidseg.cli.flags import FINDINGS, LABEL_FORMATS, add_prediction_options, comma_list
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--save",
-        type=comma_list(known=OUTPUTS),
+        type=comma_list(known=(*OUTPUTS, *LABEL_FORMATS)),
         default=("mask",),
         metavar="NAME,NAME,...",
-        help=f"outputs of each image: {', '.join(OUTPUTS)} (default: mask, which is always written)",
+        help=f"outputs of each image: {', '.join(OUTPUTS)}; or label formats, each in a folder of its name: "
+        f"{', '.join(LABEL_FORMATS)} (default: mask, which is always written)",
     )
     add_prediction_options(parser)
     parser.add_argument(

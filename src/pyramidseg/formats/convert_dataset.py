@@ -28,7 +28,7 @@ from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter
 from pyramidseg.formats.open_dataset import open_dataset
-from pyramidseg.formats.writers import WRITERS
+from pyramidseg.formats.writers import LABEL_WRITERS
 
 logger = logging.getLogger(__name__)
 
@@ -62,23 +62,26 @@ def convert_dataset(
     out: str | Path,
     images: ImagePlacement = "copy",
     data: DataConfig | None = None,
+    model: str = "",
 ) -> Conversion:
     """Write a dataset in another format, as `pyramidseg convert` does; splits and classes are kept.
 
     Args:
-        to: a name in `WRITERS`.
+        to: a name in `LABEL_WRITERS`.
         out: a new folder, or that of a conversion that was killed, which is continued.
         images: copy the image files, link them (a hard link, or a symbolic one to another file system), or leave them.
         data: how the dataset is read, as in training.
+        model: version of the model that predicted the labels, for formats that tell predictions from annotations. The
+            ledger is then kept, so that a later call with more images continues.
 
     Raises:
         DataError: the dataset or one of its masks cannot be read.
         ConfigError: an unknown format.
         OutputError: `out` holds something else, or cannot be written.
     """
-    if to not in WRITERS:
-        raise ConfigError(f"--to {to}: cannot be written; {nearest(to, WRITERS)}")
-    folder, writer = Path(out), WRITERS[to]
+    if to not in LABEL_WRITERS:
+        raise ConfigError(f"--to {to}: cannot be written; {nearest(to, LABEL_WRITERS)}")
+    folder, writer = Path(out), LABEL_WRITERS[to]
     _refuse_other_content(folder)
     for parent, _, _ in os.walk(folder):
         remove_leftovers(Path(parent))
@@ -86,7 +89,7 @@ def convert_dataset(
     for note in opened.notes:
         logger.info(note)
     named = _named_records(opened, writer)
-    settings = _digest({"to": to, "classes": opened.classes.to_dict(), "images": images})
+    settings = _digest({"to": to, "classes": opened.classes.to_dict(), "images": images, "model": model})
     with Ledger.open(folder / LEDGER, repair=True) as ledger:
         pending, before = [], 0
         for split, name, record in named:
@@ -100,7 +103,7 @@ def convert_dataset(
 
         def work(item: tuple[str, str, Record, str, str]) -> dict[str, Any]:
             split, name, record, key, fingerprint = item
-            labelled = LabelledImage(name, split, record.image, read_labels(record, opened.masks))
+            labelled = LabelledImage(name, split, record.image, read_labels(record, opened.masks), model)
             written = writer.encode(labelled, opened.classes)
             for path, content in written.files.items():
                 write_bytes(folder / path, content)
@@ -110,7 +113,8 @@ def convert_dataset(
         for entry in track(map_in_threads(work, pending), total=len(pending), task="converting"):
             ledger.append(entry)
         lost = _assemble(writer, folder, ledger, opened.classes, named)
-    shutil.rmtree(folder / LEDGER)
+    if not model:
+        shutil.rmtree(folder / LEDGER)
     counts = Counter(split for split, _, _ in named)
     return Conversion(folder, {split: counts[split] for split in opened.splits if counts[split]}, lost, before)
 

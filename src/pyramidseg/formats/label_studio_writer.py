@@ -52,7 +52,11 @@ def brush_regions(labels_HW: NDArray[np.uint8], names: Mapping[int, str]) -> lis
 def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     regions = brush_regions(image.labels, {index: classes.names[index] for index in outlined_classes(classes)})
     path = quote(f"{image.split}/{image.name}{image.image.suffix}")
-    task = {"data": {IMAGE_KEY: f"/data/local-files/?d=images/{path}"}, "annotations": [{"result": regions}]}
+    task: dict[str, Any] = {"data": {IMAGE_KEY: f"/data/local-files/?d=images/{path}"}}
+    if image.model:
+        task["predictions"] = [{"model_version": image.model, "result": regions}]
+    else:
+        task["annotations"] = [{"result": regions}]
     return WrittenLabels(part=task, lost=lost_ignored(image.labels))
 
 

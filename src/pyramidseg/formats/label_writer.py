@@ -29,12 +29,14 @@ class LabelledImage:
             has no folders of splits.
         image: its file; its suffix is kept where images are written.
         labels: (H, W) uint8, class ids and `IGNORE`, in the orientation in which the image is shown.
+        model: version of the model that predicted the labels; empty for annotations.
     """
 
     name: str
     split: str
     image: Path
     labels: NDArray[np.uint8]
+    model: str = ""
 
 
 @dataclass(frozen=True)

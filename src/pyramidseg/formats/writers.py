@@ -1,4 +1,4 @@
-"""The writers of all formats by the name that `convert --to` takes."""
+"""The writers of all formats by the name that `convert --to` and `predict --save` take."""
 
 from pyramidseg.formats.coco.coco_writer import COCO, COCO_PANOPTIC
 from pyramidseg.formats.cvat_images_writer import CVAT_IMAGES
@@ -10,7 +10,7 @@ from pyramidseg.formats.supervisely_writer import SUPERVISELY
 from pyramidseg.formats.voc_writer import VOC
 from pyramidseg.formats.yolo_writer import YOLO
 
-WRITERS: dict[str, LabelWriter] = {
+LABEL_WRITERS: dict[str, LabelWriter] = {
     "masks": MASKS,
     "color-masks": COLOR_MASKS,
     "voc": VOC,

@@ -10,11 +10,14 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePath
 
-from pyramidseg.base.errors import DataError, OutputError
+from pyramidseg.base.errors import ConfigError, DataError, OutputError
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_order
 from pyramidseg.base.remote_files import fetch, is_url, url_name
+from pyramidseg.data.class_masks import ClassMasks
+from pyramidseg.data.records import Dataset, Record
+from pyramidseg.formats.convert_dataset import convert_dataset
 from pyramidseg.images.georeference import read_georeference
 from pyramidseg.predict.output_folder import FileState, OutputFolder, open_output_folder
 from pyramidseg.predict.outputs import WRITERS, output_names
@@ -50,7 +53,8 @@ def predict_files(
     Args:
         sources: files, folders, patterns, lists (.txt, .csv, `images.csv:column`), URLs; `-` reads paths from stdin.
         out: a folder, or the URL of one.
-        save: further outputs, names in `WRITERS`.
+        save: further outputs, names in `WRITERS`; or label formats, names in `LABEL_WRITERS`: written when all images
+            are predicted, each to a folder of its name in `out`, as one split `train` without the images.
         shard: predict only a part of the images, such as `3/16`, chosen by their relative names. Several processes can
             predict different parts into one folder; `merge_predictions` then writes `predictions.json`.
         overwrite: predict all images again.
@@ -61,8 +65,13 @@ def predict_files(
         OutputError: two images share an output path, or an output would replace an input or a file that pyramidseg did
             not write (found before anything is computed); or another process uses the folder, or the disk is full.
     """
-    names = output_names(save)
+    names, formats = output_names(save)
     part = None if shard is None else parse_shard(shard)
+    if formats and (part is not None or is_url(out)):
+        raise ConfigError(
+            f"save={formats[0]}: is made from all images, in a folder on this machine; leave it out here, and when all "
+            "parts are done predict again with it, without a shard"
+        )
     skipped: list[Path] = []
     images = find_images(sources, outside=out, skipped=skipped)
     _check_names(images, names)
@@ -86,7 +95,20 @@ def predict_files(
             write_summary(folder, predictor.classes.names, counted)
         else:
             deque(counted, maxlen=0)
+    for format in formats:
+        _write_labels(format, images, Path(out), predictor, digests)
     return summary
+
+
+def _write_labels(format: str, images: Sequence[Source], out: Path, predictor: Predictor, digests: RunDigests) -> None:
+    """Write the masks of all images that could be predicted in a label format, in a folder of its name."""
+    paths = [(source, out / _output_name(source, "mask")) for source in images if not is_url(source.location)]
+    records = tuple(Record(source.stem, source.path, mask) for source, mask in paths if mask.is_file())
+    masks = ClassMasks.from_values({index: index for index in range(len(predictor.classes))})
+    dataset = Dataset(str(out), "predictions", predictor.classes, masks, {"train": records})
+    converted = convert_dataset(dataset, to=format, out=out / format, images="none", model=digests.model[:12])
+    for reason, pixels in converted.lost.items():
+        logger.info(f"{out / format}: lost: {reason}: {pixels} pixels")
 
 
 def _record(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyramidseg.base.errors import ConfigError, nearest
+from pyramidseg.formats.writers import LABEL_WRITERS
 from pyramidseg.predict.outputs.output_writers import (
     write_color,
     write_confidence,
@@ -44,13 +45,14 @@ WRITERS: dict[str, Writer] = {
 }
 
 
-def output_names(save: Sequence[str]) -> tuple[str, ...]:
-    """`mask` and the names in `save`, each once.
+def output_names(save: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """`mask` and the outputs in `save`, each once; and the label formats in it.
 
     Raises:
-        ConfigError: a name is not in `WRITERS`.
+        ConfigError: a name is neither.
     """
     for name in save:
-        if name not in WRITERS:
-            raise ConfigError(f"save={name}: unknown output; {nearest(name, WRITERS)}")
-    return tuple(dict.fromkeys(("mask", *save)))
+        if name not in WRITERS and name not in LABEL_WRITERS:
+            raise ConfigError(f"save={name}: unknown output; {nearest(name, (*WRITERS, *LABEL_WRITERS))}")
+    formats = tuple(dict.fromkeys(name for name in save if name in LABEL_WRITERS))
+    return tuple(dict.fromkeys(("mask", *(name for name in save if name in WRITERS)))), formats

@@ -1,0 +1,87 @@
+"""Predictions written in label formats: equal to the masks, resumed, and refused where they cannot be complete."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from made_backends import Brightness
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.errors import ConfigError
+from pyramidseg.data.pairs import read_labels
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.writers import LABEL_WRITERS
+from pyramidseg.predict.predict_files import predict_files
+from pyramidseg.predict.predictor import Predictor
+
+
+@pytest.fixture
+def predictor() -> Predictor:
+    return Predictor(Brightness())
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for seed, name in enumerate(("a.png", "deep/b.png", "c.png")):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        small = np.random.default_rng(seed).integers(0, 2, (4, 5), np.uint8) * 255
+        Image.fromarray(small.repeat(4, 0).repeat(4, 1)).convert("RGB").save(path)
+    return tmp_path / "images"
+
+
+def masks(out: Path) -> dict[str, list[list[int]]]:
+    found = {name: np.asarray(Image.open(out / f"{name}.png")) for name in ("a", "deep/b", "c")}
+    return {Path(name).name: mask.tolist() for name, mask in found.items()}
+
+
+@pytest.mark.parametrize("format", LABEL_WRITERS)
+def test_labels_equal_the_masks(format: str, predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict_files(predictor, [images], out, save=(format,))
+    if format == "label-studio":
+        (file,) = (out / format).glob("*.json")
+        tasks = json.loads(file.read_text())
+        versions = {task["predictions"][0].pop("model_version") for task in tasks}
+        assert len(versions) == 1 and all("annotations" not in task for task in tasks)
+        file.write_text(json.dumps([{**task, "annotations": task.pop("predictions")} for task in tasks]))
+    for path in images.rglob("*.png"):  # next to the labels, as a user has them
+        name = path.relative_to(images).with_suffix("").as_posix()
+        name = name.replace("/", "_") if LABEL_WRITERS[format].is_flat else name
+        target = (out / format / LABEL_WRITERS[format].image_path.format(split="train", name=name)).with_suffix(".png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    dataset = open_dataset(out / format, DataConfig())
+    found = {
+        Path(record.id).name.removeprefix("deep_"): read_labels(record, dataset.masks)
+        for records in dataset.splits.values()
+        for record in records
+    }
+    bright = dataset.classes.names.index("bright")
+    assert {name: (labels == bright).astype(int).tolist() for name, labels in found.items()} == masks(out)
+
+
+def test_a_later_call_adds_what_is_new(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict_files(predictor, [images / "a.png"], out, save=("coco",))
+    predict_files(predictor, [images], out, save=("coco",))
+    predict_files(predictor, [images], tmp_path / "at_once", save=("coco",))
+    name = "coco/annotations/instances_train.json"
+    found, expected = (json.loads((folder / name).read_text()) for folder in (out, tmp_path / "at_once"))
+    assert sorted(image["file_name"] for image in found["images"]) == ["a.png", "c.png", "deep/b.png"]
+    assert len(found["annotations"]) == len(expected["annotations"])
+
+
+def test_an_image_that_fails_is_left_out_and_parts_are_refused(
+    predictor: Predictor, images: Path, tmp_path: Path
+) -> None:
+    (images / "broken.png").write_bytes(b"no image")
+    summary = predict_files(predictor, [images], tmp_path / "out", save=("coco",))
+    assert len(summary.failed) == 1
+    content = json.loads((tmp_path / "out" / "coco" / "annotations" / "instances_train.json").read_text())
+    assert len(content["images"]) == 3
+    with pytest.raises(ConfigError, match=r"save=coco: .* leave it out here, and when all"):
+        predict_files(predictor, [images], tmp_path / "other", save=("coco",), shard="1/2")
