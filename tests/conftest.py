@@ -2,15 +2,14 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from matplotlib.figure import Figure
 
+import forks
 from pyramidseg.demo.scenes import write_scenes
-from support import CommandLine, process_environment
 
 os.environ["PYRAMIDSEG_CACHE"] = "off"  # no test reads or writes the user's cache
 torch.set_num_threads(1)  # the tests' networks are tiny: threads would only wait for each other
@@ -60,6 +59,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks[item.path])
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fork the process that new ones are forked from, while nothing has been computed in this one."""
+    if any(item.get_closest_marker("slow") for item in session.items):
+        forks.begin()
+
+
+def pytest_sessionfinish() -> None:
+    """End it."""
+    forks.end()
+
+
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made dataset of 20 training and 5 validation scenes; not to be changed."""
@@ -73,17 +83,6 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def pyramidseg() -> CommandLine:
-    """Run `pyramidseg ...` in a process of its own; returns status, output and errors."""
-
-    def run(*arguments: object, timeout: float = 240) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "pyramidseg", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=process_environment(),
-            check=False,
-        )
-
-    return run
+def forked_interpreters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forks processes where `subprocess.run` would start an interpreter."""
+    monkeypatch.setattr(subprocess, "run", forks.run_command)

@@ -1,8 +1,6 @@
 """What tests share, apart from fixtures."""
 
 import os
-import subprocess
-from collections.abc import Callable
 from typing import Any
 
 TINY = (
@@ -23,8 +21,6 @@ TINY_SETTINGS: dict[str, Any] = {
     "device": "cpu",
 }
 """The same for `ps.train`."""
-
-CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def process_environment() -> dict[str, str]:

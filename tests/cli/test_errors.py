@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import pyramidseg as ps
+from forks import WITHOUT_FIGURES, run_python
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import PyramidSegError
 from pyramidseg.cli.main import main
@@ -216,17 +217,10 @@ def test_a_full_disk_is_one_line(scenes: Path, tmp_path: Path, limit_kb: int) ->
     Python must not write bytecode under it: what it cuts off, later processes could not import.
     """
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_kb * 1024, limit_kb * 1024))
-
-    command = [sys.executable, "-m", "pyramidseg", "train", scenes, "--out", tmp_path / "run", *TINY, "train.epochs=1"]
-    done = subprocess.run(
-        list(map(str, command)),
-        preexec_fn=limit,
-        capture_output=True,
-        text=True,
-        env={**process_environment(), "PYTHONDONTWRITEBYTECODE": "1"},
-        check=False,
+    done = run_python(
+        *("-c", WITHOUT_FIGURES, "train", scenes, "--out", tmp_path / "run", *TINY, "train.epochs=1"),
+        limits={resource.RLIMIT_FSIZE: limit_kb * 1024},
+        environment={**process_environment(), "PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert done.returncode == 2, done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

@@ -2,9 +2,6 @@ import csv
 import importlib.util
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from forks import PythonProcess
 from pyramidseg.backends import TorchBackend
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig
@@ -27,6 +25,7 @@ from pyramidseg.evaluation.scoring import evaluate, score
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.tile_planner import TilePlanner
 from pyramidseg.predict.tta import TestTimeAugmentation
+from support import process_environment
 
 CPU = torch.device("cpu")
 
@@ -197,15 +196,11 @@ def shared_folder(tmp_path_factory):
     """Made records, and what each of two processes found on the first 7 and on the first one of them."""
     folder = tmp_path_factory.mktemp("shards")
     made.make_records(folder)
-    command = [sys.executable, "-W", "error", str(SHARD), str(folder), "7", "1"]
-    environment = os.environ | {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    group = [
-        subprocess.Popen(command, env=environment | {"RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
+    environment = {**process_environment(), "WORLD_SIZE": "2"}
+    group = [PythonProcess(SHARD, folder, 7, 1, environment={**environment, "RANK": str(rank)}) for rank in range(2)]
     for process in group:
-        _, complaints = process.communicate(timeout=300)
-        assert process.returncode == 0, complaints
+        with process:
+            assert process.wait(300) == 0, process.errors()
     return folder
 
 

@@ -5,8 +5,6 @@ import hashlib
 import json
 import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +17,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from forks import FRESH, run_python
 from pyramidseg.model.encoder_weights import IMAGENET_MEAN, IMAGENET_STD
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -120,8 +119,9 @@ def load(
     environment |= {"HF_HOME": str(folder / "cache"), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     environment["PINS"] = json.dumps(pins or {})
     environment |= {"HF_HUB_OFFLINE": "1"} if offline else {}
-    command = [sys.executable, "-c", LOADING, str(folder / "loaded.pth"), *cases]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    loading = ("-c", LOADING, folder / "loaded.pth", *cases)
+    done = run_python(*loading, environment=environment, fresh=FRESH)
+    assert done.returncode == 0, done.stderr
     return torch.load(folder / "loaded.pth"), done.stdout + done.stderr
 
 

@@ -1,7 +1,6 @@
 """ImageNet weights from installed packages: the real ones, which the development environment has."""
 
-import subprocess
-import sys
+import os
 
 import pytest
 import timm
@@ -9,6 +8,7 @@ import torch
 from sklearn.datasets import load_sample_image
 
 import pyramidseg as ps
+from forks import FRESH, run_python
 from pyramidseg.base.errors import WeightsError
 from pyramidseg.model import packaged_weights
 from pyramidseg.model.encoder import Encoder
@@ -65,7 +65,8 @@ def test_bundles_name_the_package(tmp_path):
 
 def test_loading_prints_no_warning():
     program = "from pyramidseg.model.encoder import Encoder; Encoder('tf_efficientnet_lite0', weights='imagenet')"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    result = run_python("-c", program, environment=os.environ, fresh=FRESH)
+    assert result.returncode == 0
     assert result.stdout + result.stderr == ""
 
 

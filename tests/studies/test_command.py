@@ -50,6 +50,7 @@ def run(*arguments: object) -> int:
     return main(["benchmark", *map(str, arguments), "--device", "cpu"])
 
 
+@pytest.mark.usefixtures("forked_interpreters")
 def test_measures_prints_and_writes(
     bundle: Path,
     model: Segmenter,

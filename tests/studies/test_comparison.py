@@ -3,14 +3,17 @@
 import csv
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
+from forks import run_command
 from pyramidseg.cli.main import main
 from pyramidseg.studies import compare_encoders as study
 from pyramidseg.studies import compare_results
@@ -31,8 +34,18 @@ def compared(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("compare") / "out"
     out.mkdir()
     (out / ".comparison.yaml.0123abcd.part").touch()  # of a first try that was killed at once
-    assert main(["compare", str(scenes), "--out", str(out), "--epochs", "1", *SETTINGS]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "run", run_command)
+        patch.setattr(study, "train_segmentation", train_without_figures)
+        assert main(["compare", str(scenes), "--out", str(out), "--epochs", "1", *SETTINGS]) == 0
     return out
+
+
+def train_without_figures(*arguments: Any, train: Any = study.train_segmentation, **options: Any) -> Any:
+    """The figures of the comparison are drawn; those of its runs are not looked at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, file, **options: None)
+        return train(*arguments, **options)
 
 
 def content(out: Path) -> dict[str, Any]:

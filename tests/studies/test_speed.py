@@ -60,6 +60,7 @@ def test_a_folder_is_held_against_the_floor_of_all_its_images(tmp_path: Path) ->
         assert row.share_of_floor == pytest.approx(floor_ms / row.ms)
 
 
+@pytest.mark.usefixtures("forked_interpreters")
 def test_the_memory_of_folders_is_that_of_a_process_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build_ours("test_resnet", 3, smoothing=True).save(tmp_path / "default.safetensors")
     files = SimpleNamespace(bundle=lambda which: tmp_path / f"{which}.safetensors")

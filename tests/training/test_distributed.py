@@ -1,19 +1,20 @@
 """Two real processes under torchrun compute what one computes on the joined batch."""
 
+import contextlib
 import csv
-import os
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from campaigns.harness import start, wait
+from forks import WITHOUT_FIGURES, PythonProcess
 from pyramidseg.base.config import LossConfig, OptimConfig
 from pyramidseg.base.device import choose_device, process_group, rank, sum_over_ranks, world_size
 from pyramidseg.cli.main import main
@@ -85,28 +86,22 @@ def work(folder: Path) -> None:
 
 
 def torchrun(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, arguments)]
+    words = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments)
     environment = {**process_environment(), "PYTHONWARNINGS": "default", "PYTHONPATH": str(Path(__file__).parents[1])}
-    # Files rather than pipes, which a process that hangs would keep open.
-    with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
-        with subprocess.Popen(words, env=environment, stdout=out, stderr=err) as process:
-            try:
-                in_time = process.wait(timeout=240) is not None
-            except subprocess.TimeoutExpired:
-                in_time = False
-                process.terminate()  # torchrun ends its processes, which are in sessions of their own
-        out.seek(0)
-        err.seek(0)
-        done = subprocess.CompletedProcess(words, process.returncode, out.read(), err.read())
-    assert in_time, f"no end after 240 s\n{done.stdout}\n{done.stderr}"
-    return done
+    with PythonProcess(*words, environment=environment) as process:
+        try:
+            status = process.wait(timeout=240)
+        except subprocess.TimeoutExpired:
+            process.send(signal.SIGTERM)  # torchrun ends its processes, which are in sessions of their own
+            process.wait()
+            raise
+        return subprocess.CompletedProcess([], status, process.output(), process.errors())
 
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, torch.Tensor]]]:
     folder = tmp_path_factory.mktemp("ranks")
-    done = torchrun(__file__, folder)
-    assert done.returncode == 0, done.stderr
+    in_two_processes(__file__, folder)
     return [torch.load(folder / f"rank{index}.pt", weights_only=True) for index in range(2)]
 
 
@@ -148,26 +143,24 @@ def test_a_run_under_torchrun_finishes_and_says_how_norms_behave(scenes: Path, t
     assert (out / "report.html").exists()
 
 
-def train_in_two_forks(folder: Path, *arguments: object) -> str:
-    """`pyramidseg train` as torchrun has it, in forks of this process, which has torch; what the first one prints."""
+def in_two_processes(*words: object, statuses: Sequence[int] = (0, 0)) -> tuple[str, str]:
+    """`python WORDS` as torchrun starts it twice: what the first one prints, and what both say on stderr."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    out, err = folder / "stdout", folder / "stderr"
-    processes = [
-        start(
-            "train",
-            *arguments,
-            folder=folder,
-            outputs=(out, err) if number == 0 else (Path(os.devnull), folder / "stderr1"),
-            environment={**common, "RANK": str(number), "LOCAL_RANK": str(number)},
-        )
-        for number in range(2)
-    ]
-    statuses = [wait(process, seconds=120)[0] for process in processes]
-    assert statuses == [0, 0], err.read_text() + (folder / "stderr1").read_text()
-    return out.read_text()
+    environment = {**process_environment(), "PYTHONWARNINGS": "default", **common}
+    with contextlib.ExitStack() as stack:
+        processes = [
+            PythonProcess(*words, environment={**environment, "RANK": str(number), "LOCAL_RANK": str(number)})
+            for number in range(2)
+        ]
+        for process in processes:
+            stack.enter_context(process)
+        found = [process.wait() for process in processes]
+        errors = "".join(process.errors() for process in processes)
+        assert found == list(statuses), errors
+        return processes[0].output(), errors
 
 
 EXACT = ("model.norm=group", "model.dropout=0", "train.precision=fp64", "optim.optimizer=sgd", "optim.ema=0")
@@ -190,14 +183,14 @@ def test_an_encoder_that_thaws_is_trained_alike_by_two_processes_and_one_also_wh
     # 20 scenes make 5 steps an epoch: the checkpoint is in the epoch after the thaw.
     common = (scenes, *TINY, *EXACT, *thawing, "train.epochs=3", "train.checkpoint_steps=12")
     distributed = (*common, "--out", two, "train.batch_size=2")
-    train_in_two_forks(tmp_path, *distributed)
+    in_two_processes("-c", WITHOUT_FIGURES, "train", *distributed)
     assert main([str(word) for word in ("train", *common, "--out", one, "train.batch_size=4")]) == 0
     assert_same_weights(two, one)
     middle, end = sorted((two / "checkpoint").iterdir())
     assert middle.stem.endswith("12")
     for later in (end, two / "report.html", two / "last.safetensors"):
         later.unlink()
-    assert "resumed at epoch 3, step 2" in train_in_two_forks(tmp_path, *distributed, "--resume")
+    assert "resumed at epoch 3, step 2" in in_two_processes("-c", WITHOUT_FIGURES, "train", *distributed, "--resume")[0]
     assert_same_weights(two, one)
 
 
@@ -222,7 +215,7 @@ def test_a_step_that_is_not_finite_on_one_process_is_skipped_on_all(tmp_path: Pa
         "data.scale=[1,1]",
         "data.color=0",
     )
-    train_in_two_forks(tmp_path, *common, "--out", tmp_path / "two", "train.batch_size=1")
+    in_two_processes("-c", WITHOUT_FIGURES, "train", *common, "--out", tmp_path / "two", "train.batch_size=1")
     assert main([str(word) for word in ("train", *common, "--out", tmp_path / "one", "train.batch_size=2")]) == 0
     for name in ("two", "one"):
         with (tmp_path / name / "metrics.csv").open() as file:
@@ -233,10 +226,12 @@ def test_a_step_that_is_not_finite_on_one_process_is_skipped_on_all(tmp_path: Pa
 
 
 def test_an_error_on_the_first_process_ends_all_with_one_line(tmp_path: Path) -> None:
-    done = torchrun("-m", "pyramidseg", "train", tmp_path / "nowhere", "--out", tmp_path / "run", *TINY)
-    assert done.returncode != 0
-    assert "error: " in done.stderr
-    assert "nowhere: no such file or folder" in done.stderr
+    words = ("train", tmp_path / "nowhere", "--out", tmp_path / "run", *TINY)
+    _, errors = in_two_processes("-m", "pyramidseg", *words, statuses=(2, 2))
+    lines = [line for line in errors.splitlines() if "nowhere" in line]
+    assert len(lines) == 2 and lines[0] == lines[1]  # one of each process
+    assert lines[0].startswith("error: ")
+    assert "nowhere: no such file or folder" in lines[0]
 
 
 if __name__ == "__main__":

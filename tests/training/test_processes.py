@@ -4,7 +4,7 @@ import pickle
 import re
 import signal
 import subprocess
-import sys
+import time
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import pyramidseg as ps
+from forks import PythonProcess, run_python
 from pyramidseg.base.config import DataConfig
 from pyramidseg.data.loading import EpochPlan, TrainingLoader, TrainingSamples, _FileHandover, worker_failures_explained
 from pyramidseg.data.pairs import FilePairs
@@ -19,15 +20,17 @@ from pyramidseg.data.transforms import Augmentation
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.model.bundle import KIND
 from pyramidseg.model.tensor_files import read_verified
-from support import TINY, TINY_SETTINGS, process_environment
+from support import TINY, TINY_SETTINGS
 
 SCRIPT = """
 import multiprocessing, sys
 method, data, out = sys.argv[1:4]
 multiprocessing.set_start_method(method, force=True)
 import pyramidseg as ps
+from matplotlib.figure import Figure
 
 def main():
+    Figure.savefig = lambda figure, file, **options: None  # nobody looks at the figures
     settings = dict(encoder="test_resnet", encoder_weights="none", pyramid_channels=32, segmentation_channels=32)
     ps.train(data, out=out, epochs=2, workers=1, crop=64, device="cpu", cache="memory", **settings)
 
@@ -38,14 +41,7 @@ def main():
 def run_script(folder: Path, text: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
     script = folder / "script.py"
     script.write_text(text)
-    return subprocess.run(
-        [sys.executable, str(script), *map(str, arguments)],
-        env=process_environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run_python(script, *arguments)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -155,15 +151,11 @@ def test_a_sigterm_ends_a_run_that_is_not_within_a_step(
 ) -> None:
     out = tmp_path / "run"
     settings = (*TINY, "train.epochs=2", "train.device=cpu", f"data.workers={workers}")
-    command = [sys.executable, "-c", WAITING, phase, "train", str(scenes), "--out", str(out), *settings]
-    with subprocess.Popen(
-        command, env=process_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None and process.stderr is not None
-        while process.stdout.readline() not in ("here\n", ""):
-            pass
-        process.send_signal(signal.SIGTERM)
-        status, message = process.wait(timeout=30), process.stderr.read()
+    with PythonProcess("-c", WAITING, phase, "train", scenes, "--out", out, *settings) as process:
+        while "here\n" not in process.output() and not process.has_ended():
+            time.sleep(0.01)
+        process.send(signal.SIGTERM, workers=False)
+        status, message = process.wait(timeout=30), process.errors()
     assert status == 130
     assert message.strip().splitlines()[-1].startswith("interrupted"), message
     if saved is None:

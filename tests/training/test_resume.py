@@ -1,6 +1,7 @@
 """Killed at any moment and resumed, a run ends in the same bits; so do 0, 1 and 3 workers. The kills are real."""
 
 import signal
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from campaigns.harness import start, wait
+from forks import WITHOUT_FIGURES, PythonProcess
 from pyramidseg.cli.main import main
 from pyramidseg.model.bundle import KIND
 from pyramidseg.model.tensor_files import read_verified
@@ -61,8 +62,13 @@ def kill_when(arguments: Sequence[str], condition: Callable[[], bool], number: s
 
     The loading workers get it too, as from terminals, schedulers and dying machines.
     """
-    process = start(*arguments, folder=Path.cwd())
-    return wait(process, seconds=120, until=condition, number=number)[0]
+    with PythonProcess("-c", WITHOUT_FIGURES, *arguments) as process:
+        while not process.has_ended():
+            if condition():
+                process.send(number)
+                break
+            time.sleep(0.0005)
+        return process.wait()
 
 
 def reached(out: Path, step: int) -> bool:
