@@ -170,7 +170,7 @@ class PageServer:
             "labels_png": base64_png(labels),
             "confidence_png": base64_png(ramp),
             "polygons": [{"class": 0, "rings": [box]}, {"class": 3, "rings": [[*box, box[0]], hole]}],
-            "seconds": 0.125,
+            "seconds": width / 512,
             "request_id": "r-1",
         }
 

@@ -348,15 +348,21 @@ def test_images_are_processed_in_order_and_a_refused_one_stops_nothing(
     page: Tab, server: PageServer, tmp_path: Path
 ) -> None:
     (tmp_path / "b.txt").write_text("not an image")
-    files = [picture(tmp_path / "a.png", grey=10), tmp_path / "b.txt", picture(tmp_path / "c.png", grey=20)]
+    files = [picture(tmp_path / "a.png", width=512), tmp_path / "b.txt", picture(tmp_path / "c.png", grey=20)]
     page.choose("#files", *files)
     page.wait("document.querySelectorAll('[data-status=done]').length === 2")
     assert [request[2] for request in server.requests] == [file.read_bytes() for file in files]
     names = page.evaluate("[...document.querySelectorAll('.thumbnail')].map((e) => e.innerText)")
     assert [re.sub(r"^TXT\s*", "", name) for name in names] == ["a.png, done", "b.txt, failed", "c.png, done"]
     page.wait(SETTLED)
+    assert page.text("#status") == "Segmented in 0.13 s"
+    page.click("li:nth-child(1) .thumbnail")
+    page.wait("document.getElementById('status').textContent === 'Segmented in 1.00 s'")
+    page.click("li:nth-child(2) .thumbnail")
+    page.wait("document.getElementById('status').textContent === 'b.txt was not segmented'")
     page.click("li:nth-child(3) .thumbnail")
     page.wait("document.getElementById('canvas').ariaLabel.startsWith('c.png')")
+    assert page.text("#status") == "Segmented in 0.13 s"
     assert close_to(painted(page, *place(page, 10, 10)), mixed(0, grey=20))
     page.key("Delete")
     page.wait("document.getElementById('refusal').hidden === false")

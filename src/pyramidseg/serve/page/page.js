@@ -122,13 +122,13 @@ async function processNext() {
   running = null;
   if (items.includes(item)) {
     label(item);
-    if (!controller.signal.aborted) say(item.result ? took(item.result) : `${item.file.name} was not segmented`);
+    if (!controller.signal.aborted) say(outcome(item));
     if (current === item) show(item);
   }
   processNext();
 }
 
-const took = ({ seconds }) => (Number.isFinite(seconds) ? `Segmented in ${seconds.toFixed(2)} s` : "Segmented");
+const outcome = ({ file, result }) => (result ? `Segmented in ${result.seconds?.toFixed(2) ?? "–"} s` : `${file.name} was not segmented`);
 
 /** What is kept of an answer; the PNG files as bytes. */
 function adopt(answer) {
@@ -180,6 +180,7 @@ async function show(item) {
     refuse(theirs ? "This image was refused" : "This image could not be segmented", item.error, { item });
   }
   if (scene.labels) showResult(scene);
+  if (!running && item.status !== "waiting") say(outcome(item));
 }
 
 /** Show another scene, {item, image, width, height, labels, confidence}; it was decoded, the last one is forgotten. */
@@ -298,7 +299,7 @@ function paint() {
 // ---- read-outs
 
 function say(text) {
-  $("status").textContent = text;
+  if ($("status").textContent !== text) $("status").textContent = text; // each change is read out
 }
 
 function readOut(pixel, byKeyboard) {
