@@ -58,14 +58,12 @@ class ExportedBackend(ModelBackend):
         format: their name in `pyramidseg export --format`.
         libraries: packages that must be installed to run them.
         fixed_precision: whether they run only in the precision that they were exported in.
-        fallback: returns the backend for images of a dtype that the file does not accept; without it they are rejected.
     """
 
     suffix: ClassVar[str]
     format: ClassVar[str]
     libraries: ClassVar[tuple[str, ...]] = ()
     fixed_precision: ClassVar[bool] = True
-    fallback: Callable[[], ModelBackend] | None = None
 
     def __init__(
         self,
@@ -150,14 +148,8 @@ class ExportedBackend(ModelBackend):
     def coarse_logits(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, K, h, w) float32."""
         self.continue_after_fork()
-        if self.fallback is not None and not self.accepts(images.dtype):
-            return self.fallback().coarse_logits(images)
         with out_of_memory_explained(REDUCE_MEMORY_HINT):
             return self.run(images)[COARSE]
-
-    def accepts(self, dtype: torch.dtype) -> bool:
-        """Whether the file accepts images of this dtype: its own only, or every dtype if its own is float32."""
-        return INPUT_DTYPES[self.metadata.input_dtype] in (torch.float32, dtype)
 
     def to_input(self, images: Tensor) -> Tensor:
         """Images in the dtype of the file's input.
@@ -167,13 +159,15 @@ class ExportedBackend(ModelBackend):
         """
         if images.ndim != 4 or images.shape[1] != self.in_channels or images.numel() == 0:
             raise DataError(f"images of shape {tuple(images.shape)}: this model takes (B, {self.in_channels}, H, W)")
-        if not self.accepts(images.dtype):
+        own = INPUT_DTYPES[self.metadata.input_dtype]
+        if images.dtype == own:
+            return images.contiguous()
+        if own != torch.float32:
             raise DataError(
                 f"{self.path}: takes {self.metadata.input_dtype} images, got "
-                f"{str(images.dtype).removeprefix('torch.')}; export with --input float32, which takes all types"
+                f"{str(images.dtype).removeprefix('torch.')}; export with --input float32, which takes all types, "
+                "or run the bundle in torch (--backend torch)"
             )
-        if images.dtype == INPUT_DTYPES[self.metadata.input_dtype]:
-            return images.contiguous()
         return (images.float() / INTEGER_RANGES.get(images.dtype, 1.0)).contiguous()
 
 

@@ -3,7 +3,6 @@
 import importlib.util
 import shlex
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -57,9 +56,8 @@ def make_backend(
 
     An exported file runs in the runtime of its format. A bundle runs in torch; on a CPU, `auto`, `openvino` and
     `onnxruntime` use its fp32 export if there is one of the same name in the same folder (where `pyramidseg export`
-    writes it) that was made from this bundle, and `str()` of the backend names it. With `auto`, images of a dtype that
-    the export does not accept run in torch with the bundle. Nothing is exported automatically, since an export includes
-    a parity check.
+    writes it) that was made from this bundle, and `str()` of the backend names it. Nothing is exported automatically,
+    since an export includes a parity check.
 
     Args:
         as_written: of torch's backends; `auto` then stands for torch.
@@ -118,36 +116,11 @@ def _fastest_backend(bundle: Path, device: str | torch.device, precision: RunPre
         if reason is None and precision == "bf16" and faster is not OpenVinoBackend:
             reason = "its precision is fixed"
         if reason is None:
-            return _with_fallback(faster(file, device=place, precision=precision), bundle, place, precision)
+            return faster(file, device=place, precision=precision)
         note = f"{file.name} is not used, as {reason}"
     backend = TorchBackend(bundle, device=place, precision=precision)
     backend.note = note
     return backend
-
-
-def _with_fallback(
-    exported: ExportedBackend, bundle: Path, device: torch.device, precision: RunPrecision
-) -> ExportedBackend:
-    """Let an export use its bundle, opened on demand, for images of a dtype that it does not accept.
-
-    A bundle does not determine the dtype of its images: a model of 8-bit images accepts 16-bit ones and floats too.
-    """
-    own = exported.metadata.input_dtype
-    if own == "float32":  # accepts all dtypes
-        return exported
-
-    @cache
-    def in_torch() -> ModelBackend:
-        if (reason := _mismatch(exported.path, bundle, type(exported))) is not None:
-            raise WeightsError(
-                f"{bundle}: is needed for images that are not {own}, but {exported.path.name}, which runs the others, "
-                f"no longer belongs to it, as {reason}; restart the program"
-            )
-        return TorchBackend(bundle, device=device, precision=precision)
-
-    exported.fallback = in_torch
-    exported.note += f", and torch for images that are not {own}"
-    return exported
 
 
 def _find_export(bundle: Path, backend: type[ExportedBackend]) -> Path:

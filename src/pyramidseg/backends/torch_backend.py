@@ -12,6 +12,8 @@ from torch import Tensor
 
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, ModelBackend, RunPrecision
 from pyramidseg.base.device import channels_last, choose_device, loading_without_threads, out_of_memory_explained
+from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.text import first_line
 from pyramidseg.model.bundle import KIND
 from pyramidseg.model.inference import inference_copy, logits_of_padded
 from pyramidseg.model.segmenter import Segmenter
@@ -87,16 +89,17 @@ class CompiledTorchBackend(TorchBackend):
 
     The constructor compiles for batches and for single images, which takes a minute or two. torch compiles again for
     images with a side of at most the coarsest stride and, on a CPU, for some other sizes, since the size selects the
-    convolution. If compiling fails, because there is no compiler or an operation is not supported, the model runs eager
-    and `note` has the reason.
+    convolution.
+
+    Raises:
+        ConfigError: compiling fails, because there is no compiler or an operation is not supported.
     """
 
     name = "torch-compiled"
 
     def prepare(self) -> None:
         """Compile the network."""
-        eager = self._network
-        compiled = torch.compile(eager, dynamic=True)
+        compiled = torch.compile(self._network, dynamic=True)
         # A program is compiled for each layout in memory: all images get that of decoded files.
         self._network = lambda image_BCHW: compiled(image_BCHW.contiguous(memory_format=torch.channels_last))
         try:
@@ -104,9 +107,9 @@ class CompiledTorchBackend(TorchBackend):
                 sample_BHWC = torch.zeros(batch, *SAMPLE_PX, self.in_channels, dtype=torch.uint8)
                 self.coarse_logits(sample_BHWC.permute(0, 3, 1, 2))
         except Exception as error:  # the compiler, its tools and the driver raise many types
-            self._network = eager
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            self.note = f"eager, as torch.compile failed ({reason})"
+            raise ConfigError(
+                f"backend={self.name}: torch.compile failed ({first_line(error)}); choose backend=torch"
+            ) from error
 
     def reopen(self) -> None:
         """Run eager: the compiled program starts threads, whatever their number in torch."""
