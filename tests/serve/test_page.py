@@ -508,10 +508,32 @@ def test_a_token_is_asked_for_and_kept_for_the_tab(page: Tab, server: PageServer
     page.click("#token-cancel")
     page.wait("!document.getElementById('refusal').hidden")
     assert page.text("#refusal-title") == "The models could not be loaded"
+    page.choose("#files", *(picture(tmp_path / f"{name}.png") for name in "ab"))
+    page.wait("document.getElementById('token').open")  # an image is a reason to ask again
+    page.click("#token-cancel")
+    page.wait("!document.getElementById('refusal').hidden")
     server.token = ""
     page.click("#retry")
-    page.wait(READY)
+    page.wait("document.querySelectorAll('[data-status=done]').length === 2")
     assert page.evaluate("document.getElementById('refusal').hidden")
+
+
+def test_without_the_token_nobody_is_asked_for_each_image(page: Tab, server: PageServer, tmp_path: Path) -> None:
+    server.token = "new"
+    page.choose("#files", *(picture(tmp_path / f"{name}.png") for name in "abc"))
+    page.wait("document.getElementById('token').open")
+    page.click("#token-cancel")
+    page.wait("document.querySelectorAll('[data-status=failed]').length === 3")
+    assert page.text("#refusal-text") == "The server needs a token, and none was given."
+    page.click("#retry")
+    page.wait("document.getElementById('token').open")
+    page.send("Input.insertText", text="new")
+    page.key("Enter")
+    page.wait("document.querySelectorAll('[data-status=done]').length === 1")
+    page.click("li:nth-child(2) .thumbnail")
+    page.wait("!document.getElementById('refusal').hidden")
+    page.click("#retry")
+    page.wait("document.querySelectorAll('[data-status=done]').length === 2")
 
 
 # ---- decoding

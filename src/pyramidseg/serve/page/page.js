@@ -1,34 +1,29 @@
 /** The page: images and their results, and the controls around the viewer. Texts from outside go to textContent only. */
 
-import { bytesOfBase64, decodeGreyPng, decodePhoto } from "./decoding.js";
+import { decodeGreyPng, decodePhoto } from "./decoding.js";
+import { askToken, showCard } from "./dialogs.js";
+import { overlayFile, polygonsFile, save } from "./downloads.js";
+import { $, element, swatch } from "./elements.js";
+import { Legend, percent, summary } from "./legend.js";
 import { Refusal, listModels, segment } from "./requests.js";
-import { Viewer, overlayFile, packed } from "./viewer.js";
-
-const $ = (id) => document.getElementById(id);
-
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
-const percent = (share) => (share > 0 && share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`);
+import { Viewer } from "./viewer.js";
 
 let models = [];
 let model = null;
+let loading = false; // the models
 let items = []; // {file, status: waiting | running | done | failed, result, error, button, url}
 let current = null;
 let running = null; // {item, controller}
 let shown = null; // what the viewer shows: {item, image, width, height, labels, confidence}; the last item's until this one is decoded
-let hidden = new Set(); // indices of the classes that are switched off
-let highlighted = null;
 
 const viewer = new Viewer($("canvas"), { onProbe: readOut, onScale: showScale });
+const legend = new Legend($("legend"), { onColors: (colors) => viewer.set({ colors }) });
 
 // ---- models
 
 async function loadModels() {
-  $("refusal").hidden = true;
+  if (loading) return;
+  $("refusal").hidden = loading = true;
   try {
     models = await listModels({ askToken });
     if (!models.length) throw new Refusal("The server has no model.");
@@ -37,6 +32,8 @@ async function loadModels() {
     $("model").replaceChildren(element("option", { textContent: "None" }));
     say("No model");
     return;
+  } finally {
+    loading = false;
   }
   $("model").replaceChildren(...models.map(({ name }) => element("option", { value: name, textContent: name })));
   $("model").disabled = models.length < 2;
@@ -46,12 +43,12 @@ async function loadModels() {
 
 function chooseModel(chosen) {
   model = chosen;
-  hidden = new Set();
+  legend.hidden.clear();
   running?.controller.abort();
   for (const item of items) restart(item);
   say("Ready");
   if (current) show(current);
-  else showLegend();
+  else legend.show(model.classes, { counted: false });
   processNext();
 }
 
@@ -114,36 +111,23 @@ async function processNext() {
   const onWait = (seconds) => say(seconds ? `The server is busy: next try in ${seconds} s` : working);
   try {
     if (!item.file.size) throw new Refusal("The file is empty; choose another one.");
-    const answer = await segment(item.file, { model: model.name, signal: controller.signal, onWait, askToken });
-    if (!controller.signal.aborted) Object.assign(item, { status: "done", result: adopt(answer) });
+    const result = await segment(item.file, { model, signal: controller.signal, onWait, askToken });
+    if (!controller.signal.aborted) Object.assign(item, { status: "done", result });
   } catch (error) {
-    if (!controller.signal.aborted) Object.assign(item, { status: "failed", error });
+    // Without a token all fail: nobody wants to be asked once per image.
+    const failed = error.status === 401 ? items.filter(({ status }) => status !== "done") : [item];
+    if (!controller.signal.aborted) for (const one of failed) Object.assign(one, { status: "failed", error });
   }
   running = null;
   if (items.includes(item)) {
-    label(item);
+    items.forEach(label);
     if (!controller.signal.aborted) say(outcome(item));
-    if (current === item) show(item);
+    if (current && (current === item || current.error?.status === 401)) show(current);
   }
   processNext();
 }
 
 const outcome = ({ file, result }) => (result ? `Segmented in ${result.seconds?.toFixed(2) ?? "–"} s` : `${file.name} was not segmented`);
-
-/** What is kept of an answer; the PNG files as bytes. */
-function adopt(answer) {
-  const { width, height, labels_png: labels, confidence_png: confidence } = answer;
-  if (!(width > 0 && height > 0 && typeof labels === "string")) throw new Refusal("The server's answer has no label map.");
-  const classes = answer.classes?.length ? answer.classes : model.classes;
-  return {
-    width, height, classes,
-    labels: bytesOfBase64(labels),
-    confidence: confidence ? bytesOfBase64(confidence) : null,
-    polygons: answer.polygons ?? [],
-    seconds: answer.seconds,
-    model: answer.model ?? model.name,
-  };
-}
 
 // ---- showing one image
 
@@ -157,7 +141,7 @@ async function show(item) {
   $("empty").hidden = Boolean(item);
   $("busy").hidden = !item;
   for (const id of ["save-mask", "save-overlay", "save-polygons"]) $(id).disabled = true;
-  showLegend();
+  if (model) legend.show(item?.result?.classes ?? model.classes, { counted: Boolean(item?.result) });
   if (!item) return replaceScene(null);
   item.button.setAttribute("aria-current", "true");
   item.button.scrollIntoView({ block: "nearest", inline: "nearest" });
@@ -181,6 +165,7 @@ async function show(item) {
   }
   if (scene.labels) showResult(scene);
   if (!running && item.status !== "waiting") say(outcome(item));
+  if (!model) loadModels(); // they could not be loaded before
 }
 
 /** Show another scene, {item, image, width, height, labels, confidence}; it was decoded, the last one is forgotten. */
@@ -221,11 +206,6 @@ function showResult({ item, image, width, height, confidence }) {
   $("note").hidden = !notes.length;
 }
 
-const byShare = (classes) => [...classes].sort((a, b) => (b.share ?? 0) - (a.share ?? 0) || a.index - b.index);
-
-const summary = (classes) =>
-  byShare(classes).filter(({ share }) => share > 0).slice(0, 5).map(({ name, share }) => `${name} ${percent(share)}`).join(", ");
-
 function refuse(title, error, { item = null, retry = null }) {
   $("refusal-title").textContent = title;
   $("refusal-text").textContent = error.message;
@@ -242,60 +222,6 @@ function refuse(title, error, { item = null, retry = null }) {
   $("refusal").hidden = false;
 }
 
-// ---- legend
-
-function classes() {
-  return current?.result?.classes ?? model?.classes ?? [];
-}
-
-function showLegend() {
-  const counted = Boolean(current?.result);
-  const entries = byShare(classes()).map(({ index, name, color, share }) => {
-    const box = element("input", { type: "checkbox", checked: !hidden.has(index) });
-    box.addEventListener("change", () => toggle([index], box.checked));
-    const swatch = element("span", { className: "swatch" });
-    const bar = element("i");
-    swatch.style.setProperty("--color", `rgb(${color.join(" ")})`);
-    bar.style.setProperty("--color", `rgb(${color.join(" ")})`);
-    bar.style.setProperty("--share", counted ? share ?? 0 : 0);
-    const amount = element("span", { className: "share", textContent: counted && share !== undefined ? percent(share) : "–" });
-    const entry = element("li", {}, element("label", {}, box, swatch, element("span", { className: "name", textContent: name }), amount, bar));
-    entry.classList.toggle("absent", counted && !share);
-    for (const kind of ["pointerenter", "focusin"]) entry.addEventListener(kind, () => highlight(index));
-    for (const kind of ["pointerleave", "focusout"]) entry.addEventListener(kind, () => highlight(null));
-    return entry;
-  });
-  $("legend").replaceChildren(...entries);
-  highlight(null);
-}
-
-function toggle(indices, on) {
-  for (const index of indices) on ? hidden.delete(index) : hidden.add(index);
-  paint();
-}
-
-function toggleAll(on) {
-  toggle(classes().map(({ index }) => index), on);
-  for (const box of $("legend").querySelectorAll("input")) box.checked = on;
-}
-
-function highlight(index) {
-  highlighted = hidden.has(index) ? null : index;
-  paint();
-}
-
-function palette({ faint = null } = {}) {
-  const colors = new Uint32Array(256); // without a class: transparent
-  for (const { index, color } of classes()) {
-    if (!hidden.has(index)) colors[index] = packed(color, faint !== null && index !== faint ? 70 : 255);
-  }
-  return colors;
-}
-
-function paint() {
-  viewer.set({ colors: palette({ faint: highlighted }) });
-}
-
 // ---- read-outs
 
 function say(text) {
@@ -309,10 +235,8 @@ function readOut(pixel, byKeyboard) {
   $("probe").append(element("span", { className: "place", textContent: `${pixel.x}, ${pixel.y}` }));
   if (!shown?.labels || shown.item !== current) return;
   const at = pixel.y * shown.width + pixel.x;
-  const found = classes().find(({ index }) => index === shown.labels[at]);
-  const swatch = element("span", { className: "swatch" });
-  if (found) swatch.style.setProperty("--color", `rgb(${found.color.join(" ")})`);
-  $("probe").append(swatch, element("b", { textContent: found?.name ?? "no class" }));
+  const found = legend.classes.find(({ index }) => index === shown.labels[at]);
+  $("probe").append(swatch(found?.color), element("b", { textContent: found?.name ?? "no class" }));
   if (shown.confidence) $("probe").append(element("span", { textContent: `confidence ${((100 * shown.confidence[at]) / 255).toFixed(0)} %` }));
 }
 
@@ -339,100 +263,14 @@ function chooseView(view) {
 
 // ---- downloads
 
-function save(content, name) {
-  const url = URL.createObjectURL(content);
-  element("a", { href: url, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
-}
-
 const stem = () => current.file.name.replace(/\.\w{1,5}$/, "") || "image";
 
 async function saveOverlay() {
   try {
-    save(await overlayFile(shown, { colors: palette(), opacity: viewer.options.opacity }), `${stem()}_overlay.png`);
+    save(await overlayFile(shown, { colors: legend.colors(), opacity: viewer.options.opacity }), `${stem()}_overlay.png`);
   } catch (error) {
     say(`The overlay was not saved: ${error.message}`);
   }
-}
-
-/** A GeoJSON feature collection whose coordinates are pixels: x to the right, y down, from the image's top left corner. */
-function polygonsFile({ file, result }) {
-  const closed = (ring) => (String(ring[0]) === String(ring.at(-1)) ? ring : [...ring, ring[0]]);
-  const features = result.polygons.map((polygon) => {
-    const { index, name, color } = result.classes.find((one) => one.index === polygon.class || one.name === polygon.class) ?? {};
-    const geometry = { type: "Polygon", coordinates: polygon.rings.map(closed) };
-    return { type: "Feature", properties: { class: index ?? polygon.class, name, color }, geometry };
-  });
-  const image = { file: file.name, width: result.width, height: result.height, coordinates: "pixels from the top left corner" };
-  return new Blob([JSON.stringify({ type: "FeatureCollection", image, model: result.model, features })], { type: "application/json" });
-}
-
-// ---- dialogs
-
-let asked = null; // the promise of a token while the dialog is open
-
-/** Ask for the token; rejected if the dialog is cancelled. */
-function askToken(wasWrong) {
-  asked ??= new Promise((resolve, reject) => {
-    const dialog = $("token");
-    if (wasWrong) $("token-text").textContent = "The server did not accept this token. Check it and try again.";
-    $("token-value").value = dialog.returnValue = "";
-    dialog.onclose = () => {
-      asked = null;
-      const value = $("token-value").value.trim();
-      if (dialog.returnValue === "continue" && value) resolve(value);
-      else reject(new Refusal("The server needs a token, and none was given.", { status: 401 }));
-    };
-    dialog.showModal();
-  });
-  return asked;
-}
-
-function showCard() {
-  const { name, classes: shownAbove, scores, input, ...others } = model;
-  $("card-title").textContent = name;
-  const chips = shownAbove.map(({ name, color }) => {
-    const swatch = element("span", { className: "swatch" });
-    swatch.style.setProperty("--color", `rgb(${color.join(" ")})`);
-    return element("li", {}, swatch, name);
-  });
-  const part = (title, ...content) => [element("h3", { textContent: title }), ...content];
-  $("card-content").replaceChildren(
-    ...part("Scores", facts(scores, "No scores are stored with this model.")),
-    ...part("Input", facts(input, "Not described.")),
-    ...part(`Classes (${chips.length})`, element("ul", { className: "chips" }, ...chips)),
-    ...part("Model", facts(others, "Not described.")),
-  );
-  $("card").showModal();
-}
-
-const isObject = (value) => value !== null && typeof value === "object";
-const words = (key) => key.replaceAll("_", " ");
-
-/** Names and values of an object of whatever depth; a list of objects is a table. */
-function facts(value, otherwise) {
-  if (typeof value === "string" && value) return element("p", { textContent: value });
-  if (Array.isArray(value)) return table(value);
-  const rows = Object.entries(value ?? {}).map(([key, entry]) => {
-    const nested = Array.isArray(entry) ? entry.some(isObject) : isObject(entry);
-    const content = element("dd", {}, nested ? facts(entry, "–") : plain(entry));
-    return element("div", { className: nested ? "nested" : "" }, element("dt", { textContent: words(key) }), content);
-  });
-  return rows.length ? element("dl", { className: "facts" }, ...rows) : element("p", { textContent: otherwise });
-}
-
-function table(objects) {
-  const keys = Object.keys(objects[0] ?? {}).filter((key) => key !== "id");
-  const row = (tag, texts) => element("tr", {}, ...texts.map((text) => element(tag, { textContent: text })));
-  const body = objects.map((one) => row("td", keys.map((key) => plain(one?.[key] ?? null))));
-  return element("div", { className: "wide" }, element("table", {}, row("th", keys.map(words)), ...body));
-}
-
-function plain(value) {
-  if (Array.isArray(value)) return value.map(plain).join(", ");
-  if (Number.isInteger(value)) return value.toLocaleString("en");
-  if (typeof value === "number") return value >= 0.001 && value < 100 ? value.toFixed(3) : value.toPrecision(3);
-  return value === null ? "–" : isObject(value) ? JSON.stringify(value) : String(value);
 }
 
 // ---- wiring
@@ -445,15 +283,15 @@ function listen() {
   });
   $("clear").addEventListener("click", () => [...items].forEach(remove));
   $("model").addEventListener("change", () => chooseModel(models[$("model").selectedIndex]));
-  $("show-card").addEventListener("click", showCard);
+  $("show-card").addEventListener("click", () => showCard(model));
   $("token-cancel").addEventListener("click", () => $("token").close(""));
   for (const radio of document.querySelectorAll("input[name=view]")) radio.addEventListener("change", () => chooseView(radio.value));
   $("opacity").addEventListener("input", () => {
     $("opacity-value").textContent = `${$("opacity").value} %`;
     viewer.set({ opacity: $("opacity").value / 100 });
   });
-  $("show-all").addEventListener("click", () => toggleAll(true));
-  $("show-none").addEventListener("click", () => toggleAll(false));
+  $("show-all").addEventListener("click", () => legend.toggleAll(true));
+  $("show-none").addEventListener("click", () => legend.toggleAll(false));
   $("zoom-in").addEventListener("click", () => viewer.zoom(1.5));
   $("zoom-out").addEventListener("click", () => viewer.zoom(1 / 1.5));
   $("zoom-fit").addEventListener("click", () => viewer.fit());

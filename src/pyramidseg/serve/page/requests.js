@@ -1,5 +1,7 @@
 /** Requests to the server: its models, and segmentation of one image; waits while it is busy, asks for a token. */
 
+import { bytesOfBase64 } from "./decoding.js";
+
 const TOKEN = "pyramidseg.token";
 const PATIENCE = { 429: 20, 503: 3 }; // times that a server which is busy, or cannot serve now, is asked again
 
@@ -26,11 +28,26 @@ export async function listModels({ askToken }) {
   return models.map((model) => ({ ...model, classes: model.classes.map((one, index) => ({ index, ...one })) }));
 }
 
-/** The result of one image file; `onWait(seconds)` is called each second while the server is busy. */
-export function segment(file, { model, signal, onWait, askToken }) {
-  const query = new URLSearchParams({ model, format: "json", include: "labels,confidence,polygons" });
+/** The result of one image file, with its maps as PNG files; `onWait(seconds)` is called each second while the server is busy. */
+export async function segment(file, { model, signal, onWait, askToken }) {
+  const query = new URLSearchParams({ model: model.name, format: "json", include: "labels,confidence,polygons" });
   const headers = { "Content-Type": file.type || "application/octet-stream", Accept: "application/json" };
-  return request(`segment?${query}`, { method: "POST", body: file, headers, signal }, { onWait, askToken });
+  return adopt(await request(`segment?${query}`, { method: "POST", body: file, headers, signal }, { onWait, askToken }), model);
+}
+
+/** What is kept of an answer; the PNG files as bytes. */
+function adopt(answer, model) {
+  const { width, height, labels_png: labels, confidence_png: confidence } = answer;
+  if (!(width > 0 && height > 0 && typeof labels === "string")) throw new Refusal("The server's answer has no label map.");
+  const classes = answer.classes?.length ? answer.classes : model.classes;
+  return {
+    width, height, classes,
+    labels: bytesOfBase64(labels),
+    confidence: confidence ? bytesOfBase64(confidence) : null,
+    polygons: answer.polygons ?? [],
+    seconds: answer.seconds,
+    model: answer.model ?? model.name,
+  };
 }
 
 async function request(url, options, { onWait = () => {}, askToken }) {

@@ -306,19 +306,3 @@ export class Viewer {
     }
   }
 }
-
-/** The photo with its class map above it, one pixel per image pixel, as a PNG file. */
-export async function overlayFile({ image, width, height, labels }, { colors, opacity }) {
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [width, height];
-  const context = canvas.getContext("2d");
-  if (image) context.drawImage(image, 0, 0, width, height);
-  context.globalAlpha = image ? opacity : 1;
-  const pixels = new ImageData(width, height);
-  const target = new Uint32Array(pixels.data.buffer);
-  for (let at = 0; at < target.length; at++) target[at] = colors[labels[at]];
-  context.drawImage(await createImageBitmap(pixels), 0, 0);
-  const file = await new Promise((done) => canvas.toBlob(done, "image/png"));
-  if (!file) throw new Error(`this browser cannot write an overlay of ${width} × ${height} pixels`);
-  return file;
-}
