@@ -1,19 +1,14 @@
 """`pyramidseg inspect`, as people run it."""
 
 import json
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 from planting import paired, scene, write_dataset
 from pyramidseg.cli.main import main
-from pyramidseg.data.index_masks import IndexValues, read_mask_values
-from pyramidseg.formats.mask_sampling import _contents as contents
 from support import TINY
 
 
@@ -104,37 +99,6 @@ def test_training_starts_from_what_was_proposed(tmp_path: Path, capsys: pytest.C
     file, settings = tmp_path / "out/dataset.yaml", tmp_path / "out/settings.yaml"
     assert run("train", file, "--config", settings, "--out", tmp_path / "run", "--dry-run", *TINY) == 0
     assert "configuration and dataset are valid" in capsys.readouterr().out
-
-
-def test_a_second_start_does_not_go_through_the_masks_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("PYRAMIDSEG_CACHE", str(tmp_path / "cache"))
-    layout = paired(tmp_path / "data")
-    write_dataset(layout, seed=5, good=12)
-    (layout.source / "dataset.yaml").unlink()  # so that classes are inferred from the masks
-    start = ("train", layout.source, "--out", tmp_path / "run", "--dry-run", *TINY)
-    assert run(*start) == 0
-    first = capsys.readouterr().out
-    read: list[Path] = []
-
-    def watched(path: Path, *how: IndexValues) -> NDArray[np.integer]:
-        read.append(path)
-        return read_mask_values(path, *how)
-
-    def looked_at(masks: Iterable[Path], how: IndexValues) -> Iterator[Any]:
-        read.extend(masks)
-        return contents(masks, how)
-
-    monkeypatch.setattr("pyramidseg.data.index_masks.read_mask_values", watched)
-    monkeypatch.setattr("pyramidseg.formats.mask_sampling.read_mask_values", watched)
-    monkeypatch.setattr("pyramidseg.formats.mask_sampling._contents", looked_at)
-    assert run(*start) == 0
-    assert capsys.readouterr().out == first
-    assert not read
-    next((layout.source / "train/masks").iterdir()).touch()
-    assert run(*start) == 0
-    assert read
 
 
 def test_train_warns_of_turns_that_sizes_do_not_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.config import Channels
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.log import Progress, report_progress
 from pyramidseg.data.normalization import measure_normalization, uses_dataset_statistics
 from pyramidseg.data.records import Record
 from pyramidseg.images.decode import read_image
@@ -100,20 +99,6 @@ def test_a_channel_of_holes_is_refused(tmp_path: Path) -> None:
         image[..., 2] = np.nan
     with pytest.raises(DataError, match=r"channel 3 has no data in any training image; leave it out \(data\.bands\)"):
         measure_normalization(write(tmp_path, images), channels=3)
-
-
-def test_statistics_are_cached_until_an_image_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYRAMIDSEG_CACHE", str(tmp_path / "cache"))
-    images = draw(4, np.uint16)
-    records = write(tmp_path, images)
-    tasks: list[Progress] = []
-    with report_progress(tasks.append):
-        first = measure_normalization(records, channels=4)
-        assert measure_normalization(records, channels=4) == first
-        assert [task.total for task in tasks if task.finished] == [4]
-        write(tmp_path, [image + 1 for image in images])
-        assert measure_normalization(records, channels=4) != first
-        assert [task.total for task in tasks if task.finished] == [4, 4]
 
 
 @pytest.mark.parametrize(

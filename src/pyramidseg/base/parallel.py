@@ -74,9 +74,7 @@ def map_in_order(
             yield waiting.popleft()[0].result()
 
 
-def map_in_threads(
-    work: Callable[[T], R], items: Iterable[T], *, workers: int | None = None
-) -> Generator[R, None, None]:
-    """`map_in_order` by some threads, four results for each ahead: decoding images releases the interpreter's lock."""
-    workers = workers or min(8, available_processors())
-    return map_in_order(work, items, threads=workers, ahead=4 * workers)
+def map_in_threads(work: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
+    """`map_in_order` by up to 8 threads, four results for each ahead: decoding releases the interpreter's lock."""
+    threads = min(8, available_processors())
+    return map_in_order(work, items, threads=threads, ahead=4 * threads)

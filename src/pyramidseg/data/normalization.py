@@ -10,7 +10,6 @@ from pyramidseg.base.config import Channels
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
-from pyramidseg.base.result_cache import digest, file_state, user_cache
 from pyramidseg.data.channel_statistics import ChannelSums, channel_sums
 from pyramidseg.data.records import Record
 from pyramidseg.images.decode import read_masked_image
@@ -69,15 +68,7 @@ def measure_normalization(records: Sequence[Record], *, channels: Channels) -> N
         DataError: an image is unreadable, or a channel has no data.
     """
     images = [record.image for record in records]
-    return user_cache().get_or_compute(
-        f"channels {channels} of {len(images)} images from {images[0].resolve()}",
-        Normalization,
-        content=lambda: digest(["with the range", channels, *map(file_state, images)]),
-        compute=lambda: _measure(images, channels),
-    )
 
-
-def _measure(images: Sequence[Path], channels: Channels) -> Normalization:
     def sums(image: Path) -> list[ChannelSums]:
         return channel_sums(*read_masked_image(image, channels=channels))
 

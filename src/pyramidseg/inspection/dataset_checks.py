@@ -62,9 +62,7 @@ class PairCollector:
             if pair.label_counts is not None:
                 self.statistics[self.table.split(index)].add(pair.image.dtype, pair.label_counts)
 
-    def inspect(
-        self, dataset: Dataset, *, channels: Channels | None, decode_images: bool, workers: int | None, task: str
-    ) -> None:
+    def inspect(self, dataset: Dataset, *, channels: Channels | None, decode_images: bool, task: str) -> None:
         """Inspect all pairs and add them."""
 
         def inspect(record: Record) -> PairInspection:
@@ -77,8 +75,7 @@ class PairCollector:
             )
 
         records = self.table.records
-        pairs = map_in_threads(inspect, records, workers=workers)
-        for index, pair in enumerate(track(pairs, total=len(records), task=task)):
+        for index, pair in enumerate(track(map_in_threads(inspect, records), total=len(records), task=task)):
             self.add(index, pair)
 
     def defects_across_pairs(self, source: str) -> Iterator[Defect]:

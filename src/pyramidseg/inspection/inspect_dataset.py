@@ -76,14 +76,11 @@ class Inspection:
     proposal: Proposal
 
 
-def inspect_dataset(
-    source: str | Path | Dataset, *, data: DataConfig | None = None, workers: int | None = None
-) -> Inspection:
+def inspect_dataset(source: str | Path | Dataset, *, data: DataConfig | None = None) -> Inspection:
     """Inspect a dataset: a folder, a YAML file, or a `Dataset`.
 
     Args:
         data: how to read it, as for training.
-        workers: threads; default: one for each processor, up to 8.
 
     Raises:
         DataError: it is not recognised as a dataset.
@@ -94,9 +91,7 @@ def inspect_dataset(
     dataset = replace(dataset, splits=_in_usual_order(dataset.splits))
     collected = _InspectionCollector(dataset.splits, len(dataset.classes))
     table, records = collected.table, collected.table.records
-    collected.inspect(
-        dataset, channels=dataset.bands, decode_images=True, workers=workers, task="inspecting images and masks"
-    )
+    collected.inspect(dataset, channels=dataset.bands, decode_images=True, task="inspecting images and masks")
     found += [
         *find_id_conflicts(dataset.splits),
         *dict.fromkeys(collected.defects),

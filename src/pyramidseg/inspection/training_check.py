@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,8 @@ import numpy as np
 from pyramidseg.base.config import Channels
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.result_cache import ResultCache, digest, file_state, user_cache
 from pyramidseg.base.text import first_few
-from pyramidseg.data.records import Dataset, MaskSource, Record
+from pyramidseg.data.records import Dataset, Record
 from pyramidseg.inspection.class_statistics import SplitSummary
 from pyramidseg.inspection.dataset_checks import (
     ADD_IMAGES,
@@ -42,42 +41,20 @@ class DatasetSummary:
 
 
 def check_dataset(
-    dataset: Dataset,
-    *,
-    splits: Iterable[str] = ("train", "val"),
-    channels: Channels | None = None,
-    workers: int | None = None,
+    dataset: Dataset, *, splits: Iterable[str] = ("train", "val"), channels: Channels | None = None
 ) -> DatasetSummary:
     """Decode every mask and read the header of every image, whatever defects there are.
-
-    The result for a dataset without defects is cached on disk, by the sizes and times of its files and the settings of
-    its masks; not if a user's own `MaskSource` decodes them, whose code may change.
 
     Args:
         splits: the splits to check; none may be empty.
         channels: the image channels that the model takes, if they are known.
-        workers: threads; default: one for each processor, up to 8.
 
     Raises:
         DataError: there are defects. Says how many, and names the first few.
     """
     listed = {split: dataset.split(split) for split in splits}
-    cache = user_cache() if _is_built_in(dataset.masks) else ResultCache()
-    return cache.get_or_compute(
-        f"check of {Path(dataset.source).resolve()}: {sorted(listed)}, {channels} channels",
-        DatasetSummary,
-        content=lambda: _content_digest(dataset, listed, channels),
-        compute=lambda: _check(dataset, listed, channels=channels, workers=workers),
-    )
-
-
-def _check(
-    dataset: Dataset, listed: dict[str, tuple[Record, ...]], *, channels: Channels | None, workers: int | None
-) -> DatasetSummary:
     collected = PairCollector(listed, len(dataset.classes))
-    collected.inspect(
-        dataset, channels=channels, decode_images=False, workers=workers, task="checking images and masks"
-    )
+    collected.inspect(dataset, channels=channels, decode_images=False, task="checking images and masks")
     records = collected.table.records
     # Some masks without a class are harmless.
     all_ignored = [defect.file for defect in collected.defects if defect.kind is DefectKind.ALL_IGNORED]
@@ -143,34 +120,3 @@ def _file_size(path: Path) -> int:
         return path.stat().st_size
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
-
-
-def _content_digest(dataset: Dataset, listed: dict[str, tuple[Record, ...]], channels: Channels | None) -> str:
-    """A digest that changes if an image, a mask, or anything that determines a mask's labels does."""
-    files = (
-        (split, record.id, file_state(record.image), record.mask and file_state(record.mask))
-        for split, records in listed.items()
-        for record in records
-    )
-    annotation_files = {file_state(part) for part in _parts(dataset.masks) if isinstance(part, Path)}
-    return digest(["without sizes", channels, dataset.classes.names, dataset.masks, sorted(annotation_files), *files])
-
-
-def _is_built_in(masks: MaskSource) -> bool:
-    """Whether only code of this package decodes the masks."""
-    readers = (type(part) for part in _parts(masks) if hasattr(part, "read"))
-    return all(reader.__module__.partition(".")[0] == "pyramidseg" for reader in readers)
-
-
-def _parts(value: object) -> Iterator[object]:
-    """A mask source and everything inside it, such as the path of an annotation file."""
-    yield value
-    inside: Iterable[object] = ()
-    if is_dataclass(value) and not isinstance(value, type):
-        inside = (getattr(value, member.name) for member in fields(value))
-    elif isinstance(value, Mapping):
-        inside = (*value.keys(), *value.values())
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        inside = value
-    for part in inside:
-        yield from _parts(part)
