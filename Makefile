@@ -10,7 +10,8 @@ READY_DOCS := .venv-docs/.ready
 .PHONY: demo test test-fast test-clients campaign campaign-data campaign-models coverage check docs format lock clean
 
 demo: $(READY)
-	$(BIN)/pyramidseg demo --out runs/demo --overwrite
+	rm -rf runs/demo
+	$(BIN)/pyramidseg demo --out runs/demo
 
 # A process for each processor, one thread each: several threads in each would wait for each other.
 # Where a process crashes the run ends and says so: with another in its place, xdist has been seen to wait for ever.

@@ -34,10 +34,9 @@ encoder's last stage, which has two thirds of all weights."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `demo`."""
-    parser.add_argument("--out", metavar="DIR", default="runs/demo", help="folder for all files")
+    parser.add_argument("--out", metavar="DIR", default="runs/demo", help="folder for all files; must not exist")
     parser.add_argument("--scenes", type=int, default=TRAIN_SCENES, metavar="N", help="number of training scenes")
     parser.add_argument("--epochs", type=int, default=EPOCHS, metavar="N", help="passes over the training scenes")
-    parser.add_argument("--overwrite", action="store_true", help="delete an earlier demo in DIR")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -50,17 +49,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.scenes < 1:
         raise ConfigError(f"--scenes {arguments.scenes}: at least 1 is needed to train on")
     with locked(out):
-        _run(out, config, scenes=arguments.scenes, overwrite=arguments.overwrite)
+        _run(out, config, scenes=arguments.scenes)
     return 0
 
 
-def _run(out: Path, config: "Config", *, scenes: int, overwrite: bool) -> None:
+def _run(out: Path, config: "Config", *, scenes: int) -> None:
     from pyramidseg.demo.scenes import write_scenes
     from pyramidseg.predict.predict_files import predict_files
     from pyramidseg.predict.predictor import Predictor
     from pyramidseg.training.loop import train_segmentation
+    from pyramidseg.training.run_folder import is_occupied
 
-    delete_earlier_demo(out, overwrite=overwrite)
+    if is_occupied(out):
+        raise OutputError(f"{out}: exists already; delete it, or choose another --out")
     show(f"drawing {scenes + VAL_SCENES} street scenes of {WIDTH}x{HEIGHT}")
     dataset = write_scenes(out / "scenes", train=scenes, val=VAL_SCENES, height=HEIGHT, width=WIDTH)
     run = train_segmentation(config, dataset, out=out / "run", resume=False, overwrite=False)
@@ -74,31 +75,6 @@ overlays  {out / "predictions"}
 model     {run.best}
 next      pyramidseg predict {shlex.quote(str(run.best))} YOUR_IMAGES --out predictions"""
     )
-
-
-def delete_earlier_demo(out: Path, *, overwrite: bool) -> None:
-    """Delete the files of an earlier demo if `overwrite` is set; refuse any other existing folder.
-
-    A demo is recognized by the first file that it writes, which is deleted last, so that an interrupted demo and an
-    interrupted deletion can both be repeated.
-    """
-    from pyramidseg.base.output_lock import is_lock
-
-    marker = out / "scenes" / "dataset.yaml"
-    if not any(path.is_file() and not is_lock(path) for path in out.rglob("*")):
-        return
-    if not overwrite:
-        raise OutputError(f"{out}: exists already; delete an earlier demo with --overwrite, or choose another --out")
-    if not marker.is_file():
-        raise OutputError(f"{out}: is not an earlier demo (it has no scenes/dataset.yaml); choose another --out")
-    for path in sorted(out.rglob("*"), reverse=True):  # the files of a folder before the folder
-        if path in (marker, marker.parent) or is_lock(path):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            path.rmdir()
-        else:
-            path.unlink()
-    marker.unlink()
 
 
 def write_new_scenes(folder: Path, *, first: int) -> Path:

@@ -76,8 +76,7 @@ def draw_scene(index: int, *, seed: int = 0, height: int = 240, width: int = 320
 def write_scenes(folder: Path, *, train: int, val: int, seed: int = 0, height: int = 240, width: int = 320) -> Path:
     """Write a dataset of paired images and masks, `{train,val}/{images,masks}/scene_0000.png`.
 
-    Validation scenes follow the training scenes in the series. The description is written first: it marks the folder
-    of an interrupted call.
+    Validation scenes follow the training scenes in the series.
 
     Returns:
         The path of the description, `dataset.yaml`.
