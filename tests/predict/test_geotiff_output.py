@@ -9,7 +9,7 @@ from PIL import Image
 
 from made_backends import Brightness
 from made_geo import TRANSFORM, UTM, write_image
-from pyramidseg.base.errors import DataError, OutputError
+from pyramidseg.base.errors import OutputError
 from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.predictor import Predictor
 
@@ -38,13 +38,12 @@ def test_a_geotiff_has_the_georeference_of_its_image_and_the_colours_of_its_clas
     assert (labels[:, 25:] == 1).all() and not labels[:, :25].any()
 
 
-def test_images_without_a_georeference_are_rejected_before_anything_is_computed(image: Path, tmp_path: Path) -> None:
+def test_images_without_a_georeference_are_entries_with_their_error(image: Path, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(image.parent / "b.png")
-    backend = Brightness()
-    with pytest.raises(DataError, match=r"b\.png: has no georeference, .*leave geotiff out of --save"):
-        predict_files(Predictor(backend), [image.parent], tmp_path / "out", save=("geotiff",))
-    assert backend.batches == []
-    predict_files(Predictor(backend), [image.parent], tmp_path / "out")
+    summary = predict_files(Predictor(Brightness()), [image.parent], tmp_path / "out", save=("geotiff",))
+    (failed,) = summary.failed
+    assert failed["error"].startswith(f"{image.parent / 'b.png'}: has no georeference")
+    assert (tmp_path / "out" / "a_mask.tif").is_file() and not (tmp_path / "out" / "b.png").exists()
 
 
 def test_an_unreadable_image_does_not_stop_the_others(image: Path, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from pyramidseg.predict.segmentation import (
     RowBlock,
     Segmentation,
     segment_batch,
-    segment_coarse,
     segment_row_blocks,
 )
 from pyramidseg.predict.upsampling import bilinear_axis
@@ -23,6 +22,10 @@ CLASSES = Classes.unnamed(5)
 COARSE = torch.randn(5, 9, 8, generator=torch.Generator().manual_seed(0))
 EVERYTHING = OutputOptions(confidence=True, probabilities=True)
 GEOMETRIES = [LogitGeometry(4, align_corners=False), LogitGeometry(4, align_corners=True), LogitGeometry(1, False)]
+
+
+def segment_coarse(coarse, *arguments):
+    return segment_batch(coarse[None], *arguments)[0]
 
 
 def size_of(geometry):

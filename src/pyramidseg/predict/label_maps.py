@@ -42,19 +42,14 @@ def label_maps(coarse_BKhw: Tensor, height: int, width: int, geometry: LogitGeom
     """Class of the largest upsampled logit: (B, K, h, w) to (B, height, width) uint8 on the same device."""
     rows = bilinear_axis(coarse_BKhw.shape[-2], height, geometry)
     columns = bilinear_axis(coarse_BKhw.shape[-1], width, geometry)
-    if coarse_BKhw.device.type != "cpu":
-        return dense_labels(coarse_BKhw, rows, columns, geometry)
-    labels = np.empty((len(coarse_BKhw), height, width), np.uint8)
-    for logits_Khw, own in zip(coarse_BKhw.numpy(), labels, strict=True):
-        _write_labels(own, logits_Khw, rows, columns)
-    return torch.from_numpy(labels)
+    return block_labels(coarse_BKhw, rows, columns, geometry)
 
 
-def block_labels(logits_Khw: Tensor, rows: Axis, columns: Axis, geometry: LogitGeometry) -> Tensor:
-    """Labels of the pixels of some rows and columns: (K, h, w) to uint8 on the same device."""
-    if logits_Khw.device.type == "cpu":
-        return torch.from_numpy(sparse_labels(logits_Khw.numpy(), rows, columns))
-    return dense_labels(logits_Khw[None], rows, columns, geometry)[0]
+def block_labels(logits_BKhw: Tensor, rows: Axis, columns: Axis, geometry: LogitGeometry) -> Tensor:
+    """Labels of the pixels of some rows and columns: (B, K, h, w) to uint8 on the same device."""
+    if logits_BKhw.device.type == "cpu":
+        return torch.from_numpy(sparse_labels(logits_BKhw.numpy(), rows, columns))
+    return dense_labels(logits_BKhw, rows, columns, geometry)
 
 
 def dense_labels(logits_BKhw: Tensor, rows: Axis, columns: Axis, geometry: LogitGeometry) -> Tensor:
@@ -69,19 +64,16 @@ def dense_labels(logits_BKhw: Tensor, rows: Axis, columns: Axis, geometry: Logit
     return labels
 
 
-def sparse_labels(logits_Khw: Logits, rows: Axis, columns: Axis) -> NDArray[np.uint8]:
+def sparse_labels(logits_BKhw: Logits, rows: Axis, columns: Axis) -> NDArray[np.uint8]:
     """Interpolate only cells whose corners disagree, and only candidate classes (see the top of this file)."""
-    labels = np.empty((len(rows.cell), len(columns.cell)), np.uint8)
-    _write_labels(labels, logits_Khw, rows, columns)
-    return labels
-
-
-def _write_labels(labels: NDArray[np.uint8], logits_Khw: Logits, rows: Axis, columns: Axis) -> None:
+    labels = np.empty((len(logits_BKhw), len(rows.cell), len(columns.cell)), np.uint8)
     end = int(rows.cell[-1]) + 1
-    at_once = max(1, BLOCK_VALUES // (logits_Khw.shape[0] * columns.points))
+    at_once = max(1, BLOCK_VALUES // (logits_BKhw.shape[1] * columns.points))
     for first in range(int(rows.cell[0]), end, at_once):
         points, pixels, part = rows.between(first, min(first + at_once, end))
-        _label_block(logits_Khw[:, points], part, columns, labels[pixels])
+        for logits_Khw, own in zip(logits_BKhw, labels, strict=True):
+            _label_block(logits_Khw[:, points], part, columns, own[pixels])
+    return labels
 
 
 def _label_block(logits_Khw: Logits, rows: Axis, columns: Axis, labels: NDArray[np.uint8]) -> None:

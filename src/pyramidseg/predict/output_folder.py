@@ -13,7 +13,6 @@ from pyramidseg.base.ledger import SUFFIX, Ledger
 from pyramidseg.base.output_lock import locked
 from pyramidseg.base.remote_files import fetch, is_url, list_remote, upload
 from pyramidseg.predict.outputs import is_ours
-from pyramidseg.predict.outputs.ownership import is_damaged
 
 LEDGER_FOLDER = "ledger"
 
@@ -81,19 +80,13 @@ class OutputFolder:
             return False
         return found[1] == stamp or _digest(self.local_copy(output)) == digest
 
-    def refuse_foreign(self, output: str, *, known: bool = False) -> None:
+    def refuse_foreign(self, output: str) -> None:
         """Refuse to replace a file that pyramidseg did not write.
-
-        Args:
-            known: the ledger has it, so that a file that cannot be opened is a damaged output.
 
         Raises:
             OutputError: names the file.
         """
-        if self.state(output) is None:
-            return
-        path = self.local_copy(output)
-        if not is_ours(path) and not (known and is_damaged(path)):
+        if self.state(output) is not None and not is_ours(self.local_copy(output)):
             raise OutputError(f"{self.name}/{output}: exists and was not written by pyramidseg; choose another --out")
 
 

@@ -5,7 +5,7 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -24,6 +24,7 @@ from pyramidseg.predict.outputs import WRITERS, output_names
 from pyramidseg.predict.pipeline import stage_threads
 from pyramidseg.predict.predictor import PredictionResult, Predictor
 from pyramidseg.predict.resumption import Job, RunDigests, parse_shard, plan_jobs
+from pyramidseg.predict.segmentation import Segmentation
 from pyramidseg.predict.sources import Source, find_images
 from pyramidseg.predict.summary_file import MODEL_KEY, SUMMARY_FILE, Entry, PredictionSummary, entry_of, write_summary
 
@@ -61,7 +62,7 @@ def predict_files(
 
     Raises:
         ConfigError: `save` has an unknown name, or `shard` is not a part.
-        DataError: a source matches nothing, or `save` has `geotiff` and an image is not georeferenced.
+        DataError: a source matches nothing.
         OutputError: two images share an output path, or an output would replace an input or a file that pyramidseg did
             not write (found before anything is computed); or another process uses the folder, or the disk is full.
     """
@@ -80,9 +81,7 @@ def predict_files(
     digests = RunDigests.of(predictor)
     with open_output_folder(out, shard=str(part or "")) as folder, folder.open_ledger() as ledger:
         jobs, other_model = plan_jobs(images, ledger, digests, names, folder, overwrite=overwrite)
-        _check_outputs(images, jobs, names, folder, ledger)
-        if _needs("georeference", names):
-            _check_georeferenced(jobs)
+        _check_outputs(images, jobs, names, folder)
         if other_model:
             logger.info(f"{folder.name}: predicted with another model or other settings: {other_model}; done again")
         folder.remove_leftovers()
@@ -200,11 +199,8 @@ def _local_paths(
             not_fetched[copy] = str(error)
             return copy
 
-    sources = [job.source for job in jobs]
-    if not any(is_url(source.location) for source in sources):
-        yield from (source.path for source in sources)
-        return
-    copies = map_in_order(fetched, enumerate(sources), threads=FETCH_THREADS, ahead=FETCH_THREADS + ahead, name="fetch")
+    numbered = enumerate(job.source for job in jobs)
+    copies = map_in_order(fetched, numbered, threads=FETCH_THREADS, ahead=FETCH_THREADS + ahead, name="fetch")
     with closing(copies):
         yield from copies
 
@@ -216,30 +212,46 @@ def _write(
     path, location = result.source, job.source.location
     assert isinstance(path, Path)
     outputs = {name: _output_name(job.source, name) for name in names}
+    entry: Entry = {"image": location}
     files: dict[str, FileState] = {}
-    if result.error is not None:
-        error = not_fetched.pop(path, "") or str(result.error).replace(str(path), location)
-        entry: Entry = {"image": location, "error": error}
-    elif (name := next((name for name in names if folder.is_too_long(outputs[name])), None)) is not None:
-        error = f"{location}: the file system takes no name as long as that of its {name}; rename the image"
-        entry = {"image": location, "error": error}
+    try:
+        segmentation = _savable(result, path, outputs, folder)
+    except DataError as error:
+        entry["error"] = not_fetched.pop(path, "") or str(error).replace(str(path), location)
     else:
-        segmentation, image = result.segmentation, result.image
-        assert segmentation is not None and image is not None
-        if _needs("georeference", names):
-            segmentation = replace(segmentation, georeference=read_georeference(path))
+        image = result.image
+        assert image is not None
 
         def written(name: str) -> FileState:
-            return folder.write(outputs[name], lambda path: WRITERS[name].write(path, segmentation, image))
+            return folder.write(outputs[name], lambda part: WRITERS[name].write(part, segmentation, image))
 
         files = {name: written(name) for name in names}
         height, width = segmentation.labels.shape
         tiles = {} if (used := result.tiles) is None else {"tile_px": used.tile_px, "overlap_px": used.overlap_px}
-        size = {"height": height, "width": width, **tiles}
-        entry = {"image": location, "outputs": outputs, **size, "classes": segmentation.shares()}
+        entry |= {"outputs": outputs, "height": height, "width": width, **tiles, "classes": segmentation.shares()}
     if is_url(location):
         path.unlink(missing_ok=True)
     return job, entry, files
+
+
+def _savable(result: PredictionResult, path: Path, outputs: Mapping[str, str], folder: OutputFolder) -> Segmentation:
+    """The segmentation with all that its writers need.
+
+    Raises:
+        DataError: there is none, an output cannot have its name, or the image has no georeference for a GeoTIFF.
+    """
+    if result.error is not None:
+        raise result.error
+    segmentation = result.segmentation
+    assert segmentation is not None
+    for name, output in outputs.items():
+        if folder.is_too_long(output):
+            raise DataError(f"{path}: the file system takes no name as long as that of its {name}; rename the image")
+    if not _needs("georeference", [*outputs]):
+        return segmentation
+    if (georeference := read_georeference(path)) is None:
+        raise DataError(f"{path}: has no georeference, so it cannot be saved as a GeoTIFF; leave geotiff out of --save")
+    return replace(segmentation, georeference=georeference)
 
 
 def _check_names(images: Sequence[Source], names: Sequence[str]) -> None:
@@ -256,9 +268,7 @@ def _check_names(images: Sequence[Source], names: Sequence[str]) -> None:
             outputs[output] = source.location
 
 
-def _check_outputs(
-    images: Sequence[Source], jobs: Sequence[Job], names: Sequence[str], folder: OutputFolder, ledger: Ledger
-) -> None:
+def _check_outputs(images: Sequence[Source], jobs: Sequence[Job], names: Sequence[str], folder: OutputFolder) -> None:
     """Refuse outputs that exist and are inputs or foreign files, before anything is computed."""
     inputs: dict[str, str] = {}
     for job in jobs:
@@ -268,25 +278,8 @@ def _check_outputs(
             inputs = inputs or {_real_name(source): source.location for source in images}
             if (replaced := inputs.get(folder.real_name(output))) is not None:
                 raise OutputError(f"{folder.name}/{output}: would overwrite the input {replaced}; choose another --out")
-            known = (ledger.find(job.source.key) or {}).get("outputs", {})
-            folder.refuse_foreign(output, known=output in known.values())
+            folder.refuse_foreign(output)
     folder.refuse_foreign(SUMMARY_FILE)
-
-
-def _check_georeferenced(jobs: Sequence[Job]) -> None:
-    """Refuse images without a georeference; unreadable ones get an entry with their error later."""
-    for source in (job.source for job in jobs):
-        if is_url(source.location):  # becomes an entry with its error
-            continue
-        try:
-            georeference = read_georeference(source.path)
-        except DataError:
-            continue
-        if georeference is None:
-            raise DataError(
-                f"{source.location}: has no georeference, so it cannot be saved as a GeoTIFF; leave geotiff out of "
-                "--save, or predict georeferenced images only"
-            )
 
 
 def _needs(attribute: str, names: Sequence[str]) -> bool:

@@ -173,20 +173,17 @@ def segment_tiled(backend: Backend, image_CHW: Tensor, tiles: Tiles, options: Ou
 def segment_batch(
     coarse_BKhw: Tensor, height: int, width: int, geometry: LogitGeometry, classes: Classes, options: OutputOptions
 ) -> list[Segmentation]:
-    """`segment_coarse` of each image of a batch; on a GPU, all label maps are computed and copied together."""
-    if any(options):
-        return [segment_coarse(coarse_Khw, height, width, geometry, classes, options) for coarse_Khw in coarse_BKhw]
-    labels = label_maps(coarse_BKhw, height, width, geometry).cpu().numpy()
-    return [Segmentation(own, classes) for own in labels]
+    """Segmentations of (height, width) from the coarse logits of whole images.
 
-
-def segment_coarse(
-    coarse_Khw: Tensor, height: int, width: int, geometry: LogitGeometry, classes: Classes, options: OutputOptions
-) -> Segmentation:
-    """Segmentation of (height, width) from the coarse logits of a whole image."""
-    rows = bilinear_axis(coarse_Khw.shape[1], height, geometry)
-    columns = bilinear_axis(coarse_Khw.shape[2], width, geometry)
-    return segment_row_blocks([RowBlock(0, coarse_Khw)], rows, columns, geometry, classes, options)
+    On a GPU, labels alone are computed and copied together.
+    """
+    if not any(options):
+        labels = label_maps(coarse_BKhw, height, width, geometry).cpu().numpy()
+        return [Segmentation(own, classes) for own in labels]
+    rows = bilinear_axis(coarse_BKhw.shape[2], height, geometry)
+    columns = bilinear_axis(coarse_BKhw.shape[3], width, geometry)
+    blocks = (RowBlock(0, coarse_Khw) for coarse_Khw in coarse_BKhw)
+    return [segment_row_blocks([block], rows, columns, geometry, classes, options) for block in blocks]
 
 
 @torch.inference_mode()
@@ -205,7 +202,7 @@ def segment_row_blocks(
     probabilities = np.empty((len(classes), *size), np.float32) if options.probabilities else None
     for pixels, logits, part in _completed_cells(blocks, rows):
         if not any(options):
-            labels[pixels] = block_labels(logits, part, columns, geometry).cpu().numpy()
+            labels[pixels] = block_labels(logits[None], part, columns, geometry)[0].cpu().numpy()
             continue
         for chosen, full_KHW in _full_rows(logits, part, pixels.start, size[1], geometry):
             best, winners = full_KHW.max(dim=0)

@@ -51,19 +51,6 @@ def _is_our_json(path: Path) -> bool:
         return False
 
 
-def is_damaged(path: Path) -> bool:
-    """Whether a file cannot be opened as what its extension says."""
-    if path.suffix == ".npz":
-        return not zipfile.is_zipfile(path)
-    try:
-        with _picture(path):
-            return False
-    except PillowImage.DecompressionBombError:
-        return False
-    except (OSError, ValueError, SyntaxError):
-        return path.is_file()
-
-
 def _is_our_archive(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
