@@ -108,5 +108,5 @@ def test_train_warns_of_turns_that_sizes_do_not_show(tmp_path: Path, capsys: pyt
     exif[0x0112] = 3
     Image.open(image).save(image, exif=exif)
     assert run("train", layout.source, "--out", tmp_path / "run", "--dry-run", *TINY) == 0
-    assert "warning: 1 images are turned by their EXIF orientation" in (said := capsys.readouterr().err)
+    assert "warning: 1 files are turned by their EXIF orientation" in (said := capsys.readouterr().err)
     assert str(image) in said

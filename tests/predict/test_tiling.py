@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pyramidseg.backends import LogitGeometry
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.segmentation import OutputOptions, segment_coarse, segment_tiled
+from pyramidseg.predict.segmentation import OutputOptions, segment_batch, segment_tiled
 from pyramidseg.predict.tile_planner import receptive_field_px
 from pyramidseg.predict.tiling import (
     GRID_PX,
@@ -113,7 +113,9 @@ def test_smaller_overlaps_stay_close_to_the_whole_image(settings):
 def test_a_tiled_segmentation_is_that_of_its_blended_logits(options):
     backend, image = Double(), noise(170, 233)
     tiles = Tiles(96, 32)
-    expected = segment_coarse(blended(backend, image, tiles)[0], 170, 233, backend.geometry, backend.classes, options)
+    (expected,) = segment_batch(
+        blended(backend, image, tiles)[0][None], 170, 233, backend.geometry, backend.classes, options
+    )
     found = segment_tiled(backend, image, tiles, options)
     np.testing.assert_array_equal(found.labels, expected.labels)
     if options.confidence:

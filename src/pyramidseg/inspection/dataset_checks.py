@@ -15,7 +15,6 @@ from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.text import first_few
 from pyramidseg.data.class_masks import value_source
-from pyramidseg.data.image_mask_checks import ExifStatus, exif_orientation
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.inspection.class_statistics import SplitStatistics
@@ -39,6 +38,7 @@ class PairCollector:
 
     Attributes:
         defects: of the pairs by themselves.
+        doubtful_turns: files that their EXIF orientation turns, although nothing shows whether it should.
         statistics: by split, of the pairs without a defect of their own.
     """
 
@@ -47,7 +47,7 @@ class PairCollector:
         self.statistics = {split: SplitStatistics(num_classes) for split in splits}
         self.defects: list[Defect] = []
         self.unknown = UnknownValues()
-        self.exif = ExifOrientations()
+        self.doubtful_turns: list[Path] = []
         self.palettes = PaletteColors()
 
     def add(self, index: int, pair: PairInspection) -> None:
@@ -55,7 +55,8 @@ class PairCollector:
         self.defects += pair.defects
         if pair.unknown_values is not None:
             self.unknown.add(pair.unknown_values)
-        self.exif.add(pair.record, pair.exif)
+        if pair.doubtful_turn is not None:
+            self.doubtful_turns.append(pair.doubtful_turn)
         self.palettes.add(pair.record, pair.palette)
         if pair.image is not None:
             self.table.add(index, pair.image)
@@ -80,10 +81,18 @@ class PairCollector:
 
     def defects_across_pairs(self, source: str) -> Iterator[Defect]:
         """Defects that only the comparison of all pairs shows, and that prevent training."""
-        yield from self.exif.defects()
         yield from find_mixed_dtypes(self.table)
         if contradiction := self.palettes.contradiction():
             yield Defect(DefectKind.UNCLEAR_CLASSES, Path(source), contradiction)
+
+    def remarks(self, masks: MaskSource) -> Iterator[str]:
+        """Files that users should look at, because they may be right."""
+        if files := self.doubtful_turns:
+            yield (
+                f"{len(files)} files are turned by their EXIF orientation, and sizes do not show whether the other "
+                f"file of the pair was turned too; check them: {first_few(files, limit=FILES_SHOWN)}"
+            )
+        yield from unmatched_geojson_remarks(self.table.records, masks)
 
 
 def missing_classes(dataset: Dataset, split: str, pixels: Sequence[int]) -> str:
@@ -187,59 +196,6 @@ def unmatched_geojson_remarks(records: Collection[Record], masks: MaskSource) ->
             "that image and file belong together, and that data.vector_crs is right: "
             f"{first_few(missed, limit=FILES_SHOWN)}"
         )
-
-
-class ExifOrientations:
-    """Collects the pairs of which only one file, the image or the mask, has an EXIF orientation."""
-
-    def __init__(self) -> None:
-        self._confirmed = self._not_applied = 0
-        self._images: list[Record] = []
-        self._masks: list[Path] = []
-
-    def add(self, record: Record, status: ExifStatus) -> None:
-        """Add one pair."""
-        self._confirmed += status is ExifStatus.CONFIRMED
-        self._not_applied += status is ExifStatus.NOT_APPLIED
-        if status is ExifStatus.UNVERIFIED:
-            self._images.append(record)
-        elif status is ExifStatus.MASK_ONLY:
-            self._masks.append(record.mask or record.image)
-
-    def defects(self) -> Iterator[Defect]:
-        """Masks to which the orientation of their image was not applied, judging by the sizes of the other pairs."""
-        for record in self._images if self._never_applied else ():
-            detail = (
-                f"its image {record.image} is turned by its EXIF orientation ({exif_orientation(record.image)}), and "
-                f"the sizes of {self._not_applied} other pairs show that the masks of this dataset were not; turn "
-                "the mask too, or remove the tag"
-            )
-            yield Defect(DefectKind.EXIF_TURNED, record.mask or record.image, detail)
-
-    def doubtful(self) -> tuple[Path, ...]:
-        """Files that their EXIF orientation turns, but neither size nor other pairs show whether it should."""
-        return (*self._doubtful_images, *self._masks)
-
-    def remarks(self) -> Iterator[str]:
-        """Remarks on the doubtful files."""
-        if files := self._doubtful_images:
-            yield (
-                f"{len(files)} images are turned by their EXIF orientation, and sizes do not show whether their masks "
-                f"were turned too; check them: {first_few(files, limit=FILES_SHOWN)}"
-            )
-        if files := self._masks:
-            yield (
-                f"{len(files)} masks are turned by an EXIF orientation that their images do not have, and sizes do not "
-                f"show whether they should be; check them: {first_few(files, limit=FILES_SHOWN)}"
-            )
-
-    @property
-    def _never_applied(self) -> bool:
-        return self._not_applied > 0 and self._confirmed == 0
-
-    @property
-    def _doubtful_images(self) -> list[Path]:
-        return [] if self._never_applied else [record.image for record in self._images]
 
 
 class PaletteColors:

@@ -22,7 +22,6 @@ from pyramidseg.inspection.dataset_checks import (
     find_id_conflicts,
     find_outliers,
     missing_classes,
-    unmatched_geojson_remarks,
 )
 from pyramidseg.inspection.defect_summary import UnknownValue
 from pyramidseg.inspection.duplicates import find_duplicates
@@ -57,7 +56,7 @@ class Inspection:
 
     Attributes:
         remarks: what users should know, but is not a defect.
-        doubtful_orientations: files that their EXIF orientation turns, although nothing shows whether it should.
+        doubtful_turns: files that their EXIF orientation turns, although nothing shows whether it should.
         classes_unclear: whether the masks' values leave more than one reading; the classes are a proposal then.
         summaries: by split, of the pairs without a defect of their own.
         sizes: number of images by (height, width).
@@ -66,7 +65,7 @@ class Inspection:
     dataset: Dataset
     defects: tuple[Defect, ...]
     remarks: tuple[str, ...]
-    doubtful_orientations: tuple[Path, ...]
+    doubtful_turns: tuple[Path, ...]
     classes_unclear: bool
     summaries: Mapping[str, SplitSummary]
     sizes: Counter[tuple[int, int]]
@@ -99,7 +98,7 @@ def inspect_dataset(source: str | Path | Dataset, *, data: DataConfig | None = N
         *find_outliers(table),
         *find_duplicates(table, dataset.masks),
     ]
-    remarks = [*collected.exif.remarks(), *unmatched_geojson_remarks(records, dataset.masks)]
+    remarks = [*collected.remarks(dataset.masks)]
     classes_unclear = any(defect.kind is DefectKind.UNCLEAR_CLASSES for defect in found)
     if not classes_unclear:
         empty, uncertain = _empty_classes(dataset, collected.statistics, labels_lost=labels_lost)
@@ -110,7 +109,7 @@ def inspect_dataset(source: str | Path | Dataset, *, data: DataConfig | None = N
         dataset=dataset,
         defects=tuple(found),
         remarks=tuple(remarks),
-        doubtful_orientations=collected.exif.doubtful(),
+        doubtful_turns=tuple(collected.doubtful_turns),
         classes_unclear=classes_unclear,
         summaries={split: statistics.summary() for split, statistics in collected.statistics.items()},
         sizes=Counter((facts.height, facts.width) for facts in table.facts.values()),

@@ -83,7 +83,7 @@ def to_json(inspection: Inspection) -> dict[str, Any]:
             for defect in inspection.defects
         ],
         "remarks": list(inspection.remarks),
-        "doubtful_turns": list(map(str, inspection.doubtful_orientations)),
+        "doubtful_turns": list(map(str, inspection.doubtful_turns)),
         "classes": [
             {
                 "id": index,

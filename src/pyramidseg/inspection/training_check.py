@@ -18,7 +18,6 @@ from pyramidseg.inspection.dataset_checks import (
     PairCollector,
     find_id_conflicts,
     missing_classes,
-    unmatched_geojson_remarks,
 )
 from pyramidseg.inspection.defect_summary import refuse_files
 from pyramidseg.inspection.duplicates import shared_files
@@ -55,18 +54,16 @@ def check_dataset(
     listed = {split: dataset.split(split) for split in splits}
     collected = PairCollector(listed, len(dataset.classes))
     collected.inspect(dataset, channels=channels, decode_images=False, task="checking images and masks")
-    records = collected.table.records
     # Some masks without a class are harmless.
     all_ignored = [defect.file for defect in collected.defects if defect.kind is DefectKind.ALL_IGNORED]
     refused = [defect for defect in collected.defects if defect.kind is not DefectKind.ALL_IGNORED]
     refused += [defect for defect in find_id_conflicts(listed) if defect.kind is DefectKind.REPEATED_ID]
     refused += collected.defects_across_pairs(dataset.source)
-    refuse_files(dataset.source, list(dict.fromkeys(refused)), collected.unknown, total=len(records))
+    refuse_files(dataset.source, list(dict.fromkeys(refused)), collected.unknown, total=len(collected.table.records))
     summaries = {split: statistics.summary() for split, statistics in collected.statistics.items()}
-    notes = [*_absent_classes(dataset, summaries), *collected.exif.remarks()]
+    notes = [*_absent_classes(dataset, summaries), *collected.remarks(dataset.masks)]
     if all_ignored:
         notes.append(f"all pixels of {len(all_ignored)} masks are ignored, for example of {all_ignored[0]}")
-    notes += unmatched_geojson_remarks(records, dataset.masks)
     return DatasetSummary(summaries, fingerprint(listed), tuple(notes), _leak(listed))
 
 
