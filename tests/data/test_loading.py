@@ -13,7 +13,7 @@ from pyramidseg.base.device import position_seed
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.loading import Batch, EpochPlan, TrainingLoader, TrainingSamples
-from pyramidseg.data.pairs import Cache, FilePairs, cache_note, readable_size
+from pyramidseg.data.pairs import Cache, FilePairs, cache_note
 from pyramidseg.data.records import Record
 from pyramidseg.data.transforms import Augmentation
 from pyramidseg.formats.open_dataset import open_dataset
@@ -142,11 +142,3 @@ def test_an_unreadable_image_is_one_clear_error(scenes: Path, tmp_path: Path, wo
     with pytest.raises(DataError, match=r"broken\.png") as error:
         list(loader.steps(0))
     assert "Traceback" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("size_bytes", "text"),
-    [(640, "0.64 kB"), (12_300, "12 kB"), (1_500_000, "1.5 MB"), (420_000_000, "420 MB"), (64_000_000_000, "64 GB")],
-)
-def test_sizes_are_given_in_a_unit_that_suits_them(size_bytes: int, text: str) -> None:
-    assert readable_size(size_bytes) == text

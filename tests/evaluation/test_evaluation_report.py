@@ -141,7 +141,10 @@ def test_without_history_settings_facts_and_examples_their_sections_are_absent(t
 
 def test_settings_are_formatted_as_in_yaml(tmp_path):
     text = Page(
-        written(tmp_path, settings={"seed": 3, "model": {"smoothing": True, "encoder_depth": None, "crop": [320, 240]}})
+        written(
+            tmp_path,
+            settings={"train": {"seed": 3}, "model": {"smoothing": True, "encoder_depth": None, "crop": [320, 240]}},
+        )
     ).text
     assert {"seed", "3", "model", "true", "–", "320, 240"} <= set(text)
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import pyramidseg as ps
-from pyramidseg.base.errors import ConfigError, OutputError, TrainingError, WeightsError
+from pyramidseg.base.errors import ConfigError, TrainingError, WeightsError
 from pyramidseg.base.overrides import load_config, parse_override
 from pyramidseg.model.bundle import read_bundle
 from pyramidseg.training import loop
@@ -138,14 +138,11 @@ def test_weights_that_overflow_are_neither_validated_nor_saved(tmp_path: Path) -
         require_finite(components, TrainingProgress())  # type: ignore[arg-type]
 
 
-def test_a_finished_run_makes_its_report_again_and_misses_its_bundles(scenes: Path, tmp_path: Path) -> None:
+def test_a_finished_run_makes_its_report_again(scenes: Path, tmp_path: Path) -> None:
     run = run_on(scenes, tmp_path / "run")
     run.report.unlink()
     again = run_on(scenes, tmp_path / "run", resume=True)
     assert again.report.exists()
-    run.best.unlink()
-    with pytest.raises(OutputError, match=r"best\.safetensors: is missing"):
-        run_on(scenes, tmp_path / "run", resume=True)
 
 
 def test_repeated_non_finite_steps_stop_the_run_and_name_the_images(tmp_path: Path) -> None:

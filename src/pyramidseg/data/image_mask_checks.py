@@ -19,16 +19,6 @@ Size = tuple[int, int]
 # Sizes.
 
 
-def check_same_size(record: Record, image: tuple[int, ...], labels: tuple[int, ...]) -> None:
-    """Reject a mask whose (height, width) differs from that of its image.
-
-    Raises:
-        DataError: names the mask and both sizes.
-    """
-    if image != labels:
-        raise size_mismatch(record, image=(image[0], image[1]), mask=(labels[0], labels[1]))
-
-
 def size_mismatch(record: Record, *, image: Size, mask: Size) -> DefectError:
     """The error for a mask, or an annotation, whose size differs from that of its image, with the likely reason."""
     file = record.mask or record.image

@@ -268,17 +268,6 @@ def collate(samples: Sequence[tuple[Any, Any, SampleKey] | PyramidSegError]) -> 
     return Batch(torch.stack(images).permute(0, 3, 1, 2), torch.stack(labels), tuple(keys))
 
 
-def default_workers(device: torch.device, available: int, processes: int = 1) -> int:
-    """Default number of worker processes: 1 for training on the CPU, up to 8 per GPU.
-
-    Args:
-        available: CPU cores.
-        processes: training processes that share them.
-    """
-    share = max(1, available // processes)
-    return min(8, share) if device.type != "cpu" else 1
-
-
 def workers_are_forked() -> bool:
     """Whether worker processes begin as copies of this process, as on Linux up to Python 3.13."""
     return multiprocessing.get_start_method() == "fork"

@@ -13,7 +13,7 @@ from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.text import first_few
-from pyramidseg.data.image_mask_checks import check_same_size
+from pyramidseg.data.image_mask_checks import size_mismatch
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.images.decode import read_masked_image
 from pyramidseg.images.nodata import MaskedImage
@@ -87,21 +87,14 @@ def cache_note(images: int, cache: Cache, *, size_bytes: int, free_bytes: int, c
         ConfigError: `memory` is requested and there is too little.
     """
     needed = size_bytes * copies
-    description = f"{images} training images take {readable_size(needed)} of memory when decoded"
+    description = f"{images} training images take {needed / 1e6:,.1f} MB of memory when decoded"
     if cache == "memory" and needed > free_bytes:
         raise ConfigError(
-            f"data.cache=memory: {description}, but {readable_size(free_bytes)} are free; set data.cache=auto or none"
+            f"data.cache=memory: {description}, but {free_bytes / 1e6:,.1f} MB are free; set data.cache=auto or none"
         )
     if cache == "none" or (cache == "auto" and (needed > AUTO_SHARE * free_bytes or epochs == 1)):
         return ""
     return f"{description} and are cached there (data.cache={cache})"
-
-
-def readable_size(size_bytes: int) -> str:
-    """A size in kB, MB or GB, with at least two digits."""
-    unit, scale = ("GB", 1e9) if size_bytes >= 1e9 else ("MB", 1e6) if size_bytes >= 1e6 else ("kB", 1e3)
-    size = size_bytes / scale
-    return f"{size:.2g} {unit}" if size < 10 else f"{size:.0f} {unit}"
 
 
 def read_pair(record: Record, masks: MaskSource, *, channels: Channels) -> Pair:
@@ -114,7 +107,9 @@ def read_pair(record: Record, masks: MaskSource, *, channels: Channels) -> Pair:
     """
     image = read_masked_image(record.image, channels=channels)
     labels = read_labels(record, masks)
-    check_same_size(record, image.values.shape[:2], labels.shape)
+    height, width, _ = image.values.shape
+    if labels.shape != (height, width):
+        raise size_mismatch(record, image=(height, width), mask=(labels.shape[0], labels.shape[1]))
     return image.filled(), ignore_nodata(labels, image)
 
 

@@ -11,7 +11,7 @@ from pyramidseg.evaluation.example_images import IGNORED, WRONG, Example
 from pyramidseg.evaluation.metrics import Metrics, Scores
 from pyramidseg.evaluation.score_plots import confusion_heatmap, iou_bars
 from pyramidseg.report.figures import History, training_curves
-from pyramidseg.report.page import PageFigure, css_color, read_template, render_page, settings_by_section, svg_uri
+from pyramidseg.report.page import PageFigure, css_color, read_template, render_page, svg_uri
 
 SCORE_FILES = ("metrics.json", "confusion.csv", "per_image.csv")
 
@@ -24,7 +24,7 @@ def write_report(
     classes: Classes,
     examples: Sequence[Example] = (),
     history: History | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
     facts: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
 ) -> None:
@@ -33,7 +33,7 @@ def write_report(
     Args:
         examples: from `make_example`, in any order; the half with the lower mIoU is shown as worst images.
         history: rows of metrics.csv, for the training curves.
-        settings: may be nested by section, like `Config.model_dump()`.
+        settings: by section, like `Config.model_dump()`.
         facts: facts about the data, by name.
         notes: sentences, for example `Dataset.notes`.
 
@@ -60,7 +60,7 @@ def write_report(
             ("Worst images", "The lowest mean IoU over the classes in the image.", ranked[:half]),
             ("Best images", "The highest mean IoU over the classes in the image.", ranked[half:][::-1]),
         ],
-        settings=settings_by_section(settings or {}),
+        settings=settings or {},
         facts=facts or {},
         notes=notes,
         wrong=css_color(WRONG),

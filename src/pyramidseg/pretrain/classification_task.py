@@ -42,7 +42,7 @@ from pyramidseg.model.encoder import check_encoder
 from pyramidseg.pretrain.classification_loading import ClassificationSamples, center_crop
 from pyramidseg.pretrain.image_folders import ImageFolders, LabelledImage, check_images, open_image_folders
 from pyramidseg.report.figures import training_curves
-from pyramidseg.report.page import PageFigure, read_template, render_page, settings_by_section, svg_uri
+from pyramidseg.report.page import PageFigure, read_template, render_page, svg_uri
 from pyramidseg.training.accelerator import Accelerator
 from pyramidseg.training.components import plan_epochs
 from pyramidseg.training.initial_weights import InitialWeights
@@ -162,7 +162,7 @@ class ClassificationTask(Task):
                 svg_uri(training_curves(history, panels=PANELS, format="svg")),
                 "Error and loss of training and validation by epoch",
             ),
-            settings=settings_by_section({name: settings[name] for name in ("model", "data", "optim", "train")}),
+            settings={name: settings[name] for name in ("model", "data", "optim", "train")},
             facts={
                 "source": self.data.source,
                 "classes": len(self.data.classes),

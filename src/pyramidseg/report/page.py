@@ -2,7 +2,6 @@
 
 import base64
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -49,13 +48,6 @@ def render_page(template: str, *, title: str, **values: Any) -> str:
 def read_template(package: str, name: str) -> str:
     """The text of a template in a package."""
     return files(package).joinpath(name).read_text(encoding="utf-8")
-
-
-def settings_by_section(settings: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Settings grouped by section; those without a section come first, under an empty name."""
-    loose = {name: value for name, value in settings.items() if not isinstance(value, Mapping)}
-    nested = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
-    return ({"": loose} if loose else {}) | nested
 
 
 def svg_uri(svg: bytes) -> str:

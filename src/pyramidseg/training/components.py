@@ -15,7 +15,7 @@ from pyramidseg.base.config import Config
 from pyramidseg.base.device import rank, world_size
 from pyramidseg.base.errors import TrainingError
 from pyramidseg.base.machine import available_processors
-from pyramidseg.data.loading import EpochPlan, TrainingLoader, default_workers
+from pyramidseg.data.loading import EpochPlan, TrainingLoader
 from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.optim import ModelEma, make_optimizer
 from pyramidseg.training.task import Task
@@ -123,10 +123,11 @@ def local_processes() -> int:
 
 
 def loading_workers(config: Config, device: torch.device) -> int:
-    """Loading processes of this training process: as set, or as suits the machine."""
+    """Loading processes of this training process: as set, else 1 for training on the CPU, and up to 8 for a GPU."""
     if config.data.workers is not None:
         return config.data.workers
-    return default_workers(device, available_processors(), local_processes())
+    share = max(1, available_processors() // local_processes())
+    return min(8, share) if device.type != "cpu" else 1
 
 
 @contextmanager

@@ -169,11 +169,9 @@ def fit(
         progress, counts = TrainingProgress(), task.empty_counts()
         if resume:
             progress, counts = restore_checkpoint(run, components, identity)
-        if progress.is_finished(config):
-            run.require_bundles()
-            if run.report.exists():
-                logger.info(f"{run.path}: this run is finished; nothing to do")
-                return summarize(run, progress)
+        if progress.is_finished(config) and run.report.exists():
+            logger.info(f"{run.path}: this run is finished; nothing to do")
+            return summarize(run, progress)
 
         # Epochs: steps, validation, bundles.
         components.loader.preload()

@@ -69,7 +69,8 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[Group]:
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if name in rates:
-            orthogonal = name not in outputs and _mixes_channels(parameter)
+            # Muon is for parameters that mix channels; depthwise filters do not.
+            orthogonal = name not in outputs and parameter.ndim > 1 and parameter.shape[1] > 1
             key = rates[name], parameter.ndim > 1, orthogonal
             groups.setdefault(key, []).append(parameter)
     return [
@@ -100,11 +101,6 @@ def _peak_rates(model: nn.Module, config: OptimConfig) -> dict[str, float]:
         elif (part := part_of(name.removeprefix("encoder."))) >= untrained:
             rates[name] = config.peak_lr * config.encoder_lr_factor * config.layer_decay ** (parts - part)
     return rates
-
-
-def _mixes_channels(parameter: nn.Parameter) -> bool:
-    """Whether a parameter mixes channels, as Muon requires; depthwise filters do not."""
-    return parameter.ndim > 1 and parameter.shape[1] > 1
 
 
 def _output_names(model: nn.Module) -> frozenset[str]:

@@ -59,19 +59,6 @@ class RunFolder:
         self.plots = path / "plots"
         self.events = path / "tensorboard"
 
-    def require_bundles(self) -> None:
-        """Check that the bundles of a finished run exist.
-
-        Raises:
-            OutputError: one of them is missing.
-        """
-        for bundle in (self.best, self.last):
-            if not bundle.exists():
-                raise OutputError(
-                    f"{bundle}: is missing, and a finished run does not write it again; restore the file, or train "
-                    "from scratch with --overwrite"
-                )
-
     def is_run(self) -> bool:
         """Whether the folder contains a run: its config.yaml has the sections of `Config`, and only these."""
         try:
@@ -134,7 +121,9 @@ def begin_run(run: RunFolder, config: Config, description: Mapping[str, Any], *,
     with explained_writes(run.path):
         if not (resume and run.config.is_file()):
             _refuse_occupied(run, overwrite=overwrite)
-            _delete_files(run)
+            # Not its config.yaml, which identifies a run: it is overwritten afterwards.
+            for path in [path for pattern in WRITTEN_BY_RUNS for path in run.path.glob(pattern)]:
+                path.unlink()
             write_text(run.config, config.to_yaml())
     if not run.dataset.is_file():
         write_text(run.dataset, yaml.safe_dump(dict(description), sort_keys=False))
@@ -147,8 +136,11 @@ def is_occupied(out: Path) -> bool:
 
 def _refuse_occupied(run: RunFolder, *, overwrite: bool) -> None:
     """Refuse a folder that has more in it than a run which may be overwritten."""
-    if is_occupied(run.path) and not (overwrite and run.is_run()):
-        raise OutputError(f"{run.path}: exists already{_ways_on(run)}")
+    is_run = run.is_run()
+    if is_occupied(run.path) and not (overwrite and is_run):
+        ways_on = "; --resume continues this run, --overwrite discards it, or choose another --out"
+        no_run = " and is not a pyramidseg run (it has no config.yaml of one); choose another --out"
+        raise OutputError(f"{run.path}: exists already{ways_on if is_run else no_run}")
     if foreign := _foreign_files(run):
         raise OutputError(
             f"{run.path}: contains {first_few(foreign)}, which training does not write; move this elsewhere, or choose "
@@ -163,25 +155,12 @@ def _foreign_files(run: RunFolder) -> list[str]:
     return sorted(path.relative_to(run.path).as_posix() for path in files if path not in own and not is_lock(path))
 
 
-def _delete_files(run: RunFolder) -> None:
-    """Delete what a run writes, except its config.yaml, which identifies a run and is overwritten afterwards."""
-    for pattern in WRITTEN_BY_RUNS:
-        for path in run.path.glob(pattern):
-            path.unlink()
-
-
 def _refuse_inputs_inside(out: Path, inputs: Sequence[str | Path]) -> None:
     folder = out.resolve()
     for given in inputs:
         path = Path(given).resolve()
         if path.exists() and (path == folder or folder in path.parents):
             raise OutputError(f"--out {out}: contains {given}, which this run reads; choose another --out")
-
-
-def _ways_on(run: RunFolder) -> str:
-    if run.is_run():
-        return "; --resume continues this run, --overwrite discards it, or choose another --out"
-    return " and is not a pyramidseg run (it has no config.yaml of one); choose another --out"
 
 
 def _agreed(saved: Config, config: Config, run: RunFolder) -> Config:
