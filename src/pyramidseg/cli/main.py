@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 from pyramidseg.base.errors import ConfigError, PyramidSegError, nearest
 from pyramidseg.base.exhaustion import explain_exhaustion
@@ -76,10 +76,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _run_command(arguments)
     except BrokenPipeError:
-        broken = next((stream for stream in (sys.stdout, sys.stderr) if _is_broken(stream)), None)
-        if broken is None:  # another pipe, such as that of a data loader's worker
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), broken.fileno())  # else Python's flush at exit would fail, too
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):  # else Python's flush at exit would fail, too
+            os.dup2(nowhere, stream.fileno())
         return BROKEN_PIPE
 
 
@@ -153,16 +152,6 @@ def _flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # closed by the parent process
             stream.flush()
-
-
-def _is_broken(stream: TextIO | None) -> bool:
-    if stream is None:
-        return False
-    try:
-        print(file=stream, flush=True)
-    except BrokenPipeError:
-        return True
-    return False
 
 
 def _report(message: str, status: int, *, suggestion: str = "") -> int:

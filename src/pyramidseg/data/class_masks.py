@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,8 @@ class UnknownValuesError(DefectError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """By default only the message of an exception is pickled."""
-        return _unknown_values, (self.path, self.pixels, self.known, self.source)
+        again = partial(UnknownValuesError, self.path, pixels=self.pixels, known=self.known, source=self.source)
+        return again, ()
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,3 @@ def _resized(labels: NDArray[np.uint8], record: Record) -> NDArray[np.uint8]:
 def value_source(masks: MaskSource) -> ValueSource | None:
     """The reader of mask values; None for a user's own mask source."""
     return masks.values if isinstance(masks, ClassMasks) else None
-
-
-def _unknown_values(path: Path, pixels: Mapping[int, int], known: str, source: ValueSource) -> UnknownValuesError:
-    return UnknownValuesError(path, pixels=pixels, known=known, source=source)

@@ -43,10 +43,9 @@ def prefetch_pairs(
     def read(record: Record) -> LoadedPair:
         return record, *read_pair(record, masks, channels=channels)
 
-    def pixels(record: Record) -> int:
-        return pixel_count(record.image)
-
-    return decode_ahead(read, records, pixels=pixels, threads=threads, ahead=4 * threads)
+    return decode_ahead(
+        read, records, pixels=lambda record: pixel_count(record.image), threads=threads, ahead=4 * threads
+    )
 
 
 def batch_pairs(pairs: Iterable[LoadedPair], *, batch_size: int) -> Iterator[PairBatch]:

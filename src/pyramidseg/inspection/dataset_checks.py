@@ -61,7 +61,7 @@ class PairCollector:
         if pair.image is not None:
             self.table.add(index, pair.image)
             if pair.label_counts is not None:
-                self.statistics[self.table.split(index)].add(pair.image.dtype, pair.label_counts)
+                self.statistics[self.table.split_of[index]].add(pair.image.dtype, pair.label_counts)
 
     def inspect(self, dataset: Dataset, *, channels: Channels | None, decode_images: bool, task: str) -> None:
         """Inspect all pairs and add them."""

@@ -32,17 +32,17 @@ def find_duplicates(table: ImageTable, masks: MaskSource) -> Iterator[Defect]:
             same = (some for some in originals if _same_pixels(records[min(some.values())], records[index]))
             firsts = next(same, None)
             if firsts is None:
-                originals.append({table.split(index): index})
+                originals.append({table.split_of[index]: index})
                 continue
             reported.add(index)
             yield _duplicate(table, index, firsts, masks)
-            firsts.setdefault(table.split(index), index)
+            firsts.setdefault(table.split_of[index], index)
     for index, other in _similar_across_splits(table):
         first, record = records[other], records[index]
         if index not in reported and _is_similar(first, record):
             detail = (
-                f"looks like {first.image} of split {table.split(other)}; keep images of one scene or sequence in one "
-                "split (data.group)"
+                f"looks like {first.image} of split {table.split_of[other]}; keep images of one scene or sequence "
+                "in one split (data.group)"
             )
             yield Defect(DefectKind.LEAK, record.image, detail)
 
@@ -77,7 +77,7 @@ def _excerpt(file: Path) -> tuple[int, bytes]:
 
 
 def _duplicate(table: ImageTable, index: int, firsts: Mapping[str, int], masks: MaskSource) -> Defect:
-    split, record = table.split(index), table.records[index]
+    split, record = table.split_of[index], table.records[index]
     other = firsts.get(split, min(firsts.values()))
     first = table.records[other]
     same_bytes = filecmp.cmp(first.image, record.image, shallow=False)
@@ -85,7 +85,7 @@ def _duplicate(table: ImageTable, index: int, firsts: Mapping[str, int], masks: 
     same_labels = _same_labels(first, record, masks)
     if split not in firsts:
         masked = "" if same_labels else ", which has another mask"
-        detail = f"{same} of split {table.split(other)}{masked}; remove it from one of them"
+        detail = f"{same} of split {table.split_of[other]}{masked}; remove it from one of them"
         return Defect(DefectKind.LEAK, record.image, detail)
     if not same_labels:
         return Defect(DefectKind.CONTRADICTION, record.image, f"{same}, but their masks differ; keep the right one")
@@ -95,8 +95,8 @@ def _duplicate(table: ImageTable, index: int, firsts: Mapping[str, int], masks: 
 def _similar_across_splits(table: ImageTable) -> Iterator[tuple[int, int]]:
     """Images, each with the image of an earlier split whose hash is nearest, if it is near."""
     before: dict[int, int] = {}
-    for number in range(len(table.splits)):
-        hashes = table.hashes(number)
+    for split in table.splits:
+        hashes = table.hashes(split)
         nearest = nearest_hashes(*(np.array([*some.values()], np.uint64) for some in (hashes, before)))
         earlier = [*before]
         yield from ((index, earlier[row]) for index, row in zip(hashes, nearest.tolist(), strict=True) if row >= 0)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
-
 from pyramidseg.data.channel_statistics import ChannelSums
 from pyramidseg.data.records import Record
 
@@ -33,30 +31,24 @@ class ImageTable:
 
     Attributes:
         records: of all splits, one after the other.
-        starts: number of each split's first record, and the number of all records.
+        split_of: the split of each record.
         facts: without the sums.
     """
 
     def __init__(self, splits: Mapping[str, tuple[Record, ...]]) -> None:
         self.records = [record for records in splits.values() for record in records]
         self.splits = tuple(splits)
-        self.starts: list[int] = np.cumsum([0, *map(len, splits.values())]).tolist()
+        self.split_of = [split for split, records in splits.items() for _ in records]
         self.facts: dict[int, ImageFacts] = {}
-
-    def split(self, index: int) -> str:
-        """The name of a record's split."""
-        return self.splits[int(np.searchsorted(self.starts, index, side="right")) - 1]
 
     def add(self, index: int, facts: ImageFacts) -> None:
         """Store what is known of one image."""
         self.facts[index] = facts._replace(sums=())
 
-    def hashes(self, split_number: int) -> dict[int, int]:
+    def hashes(self, split: str) -> dict[int, int]:
         """The hash by the number of the record, of the images of a split that have one."""
-        start, end = self.starts[split_number : split_number + 2]
-        return {
-            index: facts.hash for index, facts in self.facts.items() if start <= index < end and facts.hash is not None
-        }
+        hashes = ((index, facts.hash) for index, facts in self.facts.items() if self.split_of[index] == split)
+        return {index: hash for index, hash in hashes if hash is not None}
 
     def same_checksum(self) -> list[list[int]]:
         """Groups of two and more images of the same facts, checksum included; each in ascending order."""

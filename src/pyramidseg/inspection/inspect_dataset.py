@@ -105,6 +105,8 @@ def inspect_dataset(source: str | Path | Dataset, *, data: DataConfig | None = N
         found += empty
         remarks += uncertain
     unknown_values = collected.unknown.values()
+    chosen = collected.samples.select()
+    samples = (draw_sample(dataset, table.split_of[index], records[index]) for index in chosen)
     return Inspection(
         dataset=dataset,
         defects=tuple(found),
@@ -115,7 +117,7 @@ def inspect_dataset(source: str | Path | Dataset, *, data: DataConfig | None = N
         sizes=Counter((facts.height, facts.width) for facts in table.facts.values()),
         channel_groups=collected.channel_groups(),
         unknown_values=unknown_values,
-        samples=tuple(draw_sample(dataset, table.split(index), records[index]) for index in collected.samples.select()),
+        samples=tuple(samples),
         proposal=propose(dataset, table, collected.statistics, found, unknown_values),
     )
 

@@ -57,17 +57,9 @@ class PredictionResult:
     error: DataError | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class _ModelOutput:
-    """A batch after the model.
-
-    Attributes:
-        results: with their positions.
-        coarse: logits (B, K, h, w) to compute the segmentations from; None if the results are complete.
-    """
-
-    results: Sequence[tuple[int, PredictionResult]]
-    coarse: Tensor | None = None
+_ModelOutput = tuple[Sequence[tuple[int, PredictionResult]], Tensor | None]
+"""A batch after the model: results with their positions, and the coarse logits (B, K, h, w) to compute their
+segmentations from; None if the results are complete."""
 
 
 class Predictor:
@@ -172,7 +164,7 @@ class Predictor:
                     (self._compute(batch, options) for batch in batches),
                     threads=1,  # takes a fraction of the model's time, and memory for one image at a time
                     ahead=COMPUTED_AHEAD,
-                    pixels=lambda output: sum(_pixels(result) for _, result in output.results),
+                    pixels=lambda output: sum(_pixels(result) for _, result in output[0]),
                     name="segment",
                 )
             ) as segmented:
@@ -192,16 +184,16 @@ class Predictor:
         """Run the model on a batch of images of equal size, or pass on an image that could not be read."""
         images = [result.image for _, result in batch if result.image is not None]
         if not images:
-            return _ModelOutput(batch)
+            return batch, None
         try:
             tiles = self.tile_planner.plan(*images[0].shape[:2])
             if tiles is None:
-                return _ModelOutput(batch, self.backend.coarse_logits(_as_batch(images)))
+                return batch, self.backend.coarse_logits(_as_batch(images))
         except (DataError, OutOfMemory) as error:  # an exported file does not accept every type of pixels
             if isinstance(error, OutOfMemory) and len(images) > 1:  # smaller batches may fit
                 raise
-            return _ModelOutput([(position, _failed(result, error)) for position, result in batch])
-        return _ModelOutput([(position, self._tiled(result, tiles, options)) for position, result in batch])
+            return [(position, _failed(result, error)) for position, result in batch], None
+        return [(position, self._tiled(result, tiles, options)) for position, result in batch], None
 
     def _tiled(self, result: PredictionResult, tiles: Tiles, options: OutputOptions) -> PredictionResult:
         assert result.image is not None
@@ -214,22 +206,21 @@ class Predictor:
 
     def _segment(self, output: _ModelOutput, *, options: OutputOptions) -> Sequence[tuple[int, PredictionResult]]:
         """Compute the segmentations of a batch from its coarse logits."""
-        if output.coarse is None:
-            return output.results
-        image = output.results[0][1].image
+        batch, coarse = output
+        if coarse is None:
+            return batch
+        image = batch[0][1].image
         assert image is not None
         height, width = image.shape[:2]
         try:
             with out_of_memory_explained(REDUCE_MEMORY_HINT):
-                segmentations = segment_batch(
-                    output.coarse, height, width, self.backend.geometry, self.classes, options
-                )
+                segmentations = segment_batch(coarse, height, width, self.backend.geometry, self.classes, options)
         except OutOfMemory as error:
-            return [(position, _failed(result, error)) for position, result in output.results]
+            return [(position, _failed(result, error)) for position, result in batch]
         results = []
-        for (position, result), segmentation, coarse in zip(output.results, segmentations, output.coarse, strict=True):
+        for (position, result), segmentation, logits in zip(batch, segmentations, coarse, strict=True):
             assert result.image is not None
-            if all_finite(coarse):
+            if all_finite(logits):
                 results.append((position, replace(result, segmentation=segmentation)))
             else:
                 results.append((position, _failed(result, not_finite(result.image))))

@@ -73,18 +73,16 @@ class Segmentation:
             alpha: weight of the colours, from 0 (the image) to 1 (`colorize`).
 
         Raises:
-            DataError: `image` is not an array, or has another size.
+            DataError: `image` has another size, or is a path.
             ConfigError: `alpha` is out of range.
         """
-        if not isinstance(image, np.ndarray):
+        image = np.asarray(image)
+        if image.shape[:2] != self.labels.shape:
             raise DataError(
-                f"overlay: an image of type {type(image).__name__}, but an array (H, W, C) is needed: "
-                "np.asarray(image), or for a file np.asarray(PIL.Image.open(path))"
+                f"overlay: labels of {self.labels.shape} need an image (H, W, C) of this size, not of {image.shape}"
             )
         if image.ndim == 2:
             image = image[..., None]
-        if image.shape[:2] != self.labels.shape:
-            raise DataError(f"overlay: image of {image.shape[:2]} and labels of {self.labels.shape}: sizes differ")
         if not 0 <= alpha <= 1:
             raise ConfigError(f"overlay: alpha={alpha} is not between 0 and 1")
         shown = image if image.dtype == np.uint8 else to_rgb(image)  # the whole image sets the contrast
