@@ -8,7 +8,7 @@ from PIL import Image
 
 from made_files import write
 from pyramidseg.base.defects import DefectKind
-from pyramidseg.data.image_mask_checks import doubtful_turn, is_resizable, size_mismatch
+from pyramidseg.data.image_mask_checks import ExifStatus, exif_status, is_resizable, size_mismatch
 from pyramidseg.data.records import Record
 from pyramidseg.formats import labelme, yolo_masks
 from pyramidseg.formats.region_masks import Objects, RegionMasks
@@ -70,26 +70,25 @@ def test_error_about_a_resizable_mask_names_the_setting(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tag", "own", "size", "expected"),
     [
-        (1, 1, (6, 8), None),
-        (3, 3, (6, 8), None),
-        (6, 1, (8, 6), None),
-        (1, 6, (8, 6), None),
-        (6, 1, (6, 6), "a.jpg"),
-        (3, 1, (6, 8), "a.jpg"),
-        (1, 3, (6, 8), "a.png"),
-        (6, 8, (8, 6), "a.png"),
+        (1, 1, (6, 8), ExifStatus.CONSISTENT),
+        (3, 3, (6, 8), ExifStatus.CONSISTENT),
+        (6, 1, (8, 6), ExifStatus.CONFIRMED),
+        (1, 6, (8, 6), ExifStatus.CONFIRMED),
+        (6, 1, (6, 6), ExifStatus.UNVERIFIED),
+        (3, 1, (6, 8), ExifStatus.UNVERIFIED),
+        (1, 3, (6, 8), ExifStatus.MASK_ONLY),
+        (6, 8, (8, 6), ExifStatus.MASK_ONLY),
     ],
 )
-def test_turns_are_doubtful_where_tags_differ_and_sizes_do_not(
-    tmp_path: Path, tag: int, own: int, size: tuple[int, int], expected: str | None
+def test_exif_status_follows_both_tags(
+    tmp_path: Path, tag: int, own: int, size: tuple[int, int], expected: ExifStatus
 ) -> None:
-    found = doubtful_turn(pair(tmp_path, tag, own), size, tag)
-    assert found == (None if expected is None else tmp_path / expected)
+    assert exif_status(pair(tmp_path, tag, own), size, tag) is expected
 
 
 def test_outlines_have_no_exif_tag(tmp_path: Path) -> None:
     record = pair(tmp_path, 3, 1)
-    assert doubtful_turn(Record("a", record.image, tmp_path / "a.json"), (6, 8), 3) is None
+    assert exif_status(Record("a", record.image, tmp_path / "a.json"), (6, 8), 3) is ExifStatus.CONSISTENT
 
 
 def no_regions(object: object, size: object, where: object) -> tuple[()]:
@@ -103,10 +102,10 @@ def test_outlines_without_a_size_fit_any_orientation(
 ) -> None:
     record = Record("a", pair(tmp_path, tag, 1).image, write(tmp_path / name, "{}"))
     values = RegionMasks(objects, no_regions, {}, ())
-    assert doubtful_turn(record, (8, 6), tag, values) == (None if tag == 1 else record.image)
+    assert exif_status(record, (8, 6), tag, values) is (ExifStatus.CONSISTENT if tag == 1 else ExifStatus.UNVERIFIED)
 
 
 def test_outlines_with_a_size_are_consistent(tmp_path: Path) -> None:
     file = write(tmp_path / "a.json", '{"imageHeight": 8, "imageWidth": 6, "shapes": []}')
     record = Record("a", pair(tmp_path, 6, 1).image, file)
-    assert doubtful_turn(record, (8, 6), 6, RegionMasks(labelme._objects, no_regions, {}, ())) is None
+    assert exif_status(record, (8, 6), 6, RegionMasks(labelme._objects, no_regions, {}, ())) is ExifStatus.CONSISTENT

@@ -156,6 +156,30 @@ class TestDefectsBetweenImages:
         assert remark.endswith(", ".join([*images, alone]))
         assert [str(file) for file in inspection.doubtful_turns] == [*images, alone]
 
+    def test_unturned_masks_imply_that_the_others_are_unturned(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=8, good=8)
+        for name, orientation in (("good_000", 3), ("good_001", 6)):
+            self.set_orientation(layout.image("train", name), orientation)
+        inspection = inspect_dataset(layout.source)
+        assert defects(inspection) == {
+            (DefectKind.EXIF_TURNED, "good_000.png"),
+            (DefectKind.EXIF_TURNED, "good_001.png"),
+        }
+        assert "sizes of 1 other pairs show that the masks of this dataset were not" in inspection.defects[1].detail
+        assert inspection.remarks == ()
+
+    def test_one_turned_mask_leaves_the_others_doubtful(self, tmp_path: Path) -> None:
+        layout = paired(tmp_path / "data")
+        write_dataset(layout, seed=8, good=8)
+        for name, orientation in (("good_000", 3), ("good_001", 6), ("good_002", 6)):
+            self.set_orientation(layout.image("train", name), orientation)
+        mask = np.asarray(Image.open(layout.mask("train", "good_002")))
+        write_index(layout.mask("train", "good_002"), np.rot90(mask, -1).copy())
+        inspection = inspect_dataset(layout.source)
+        assert defects(inspection) == {(DefectKind.EXIF_TURNED, "good_001.png")}
+        assert len(inspection.remarks) == len(inspection.doubtful_turns) == 1
+
     def test_mask_turned_by_its_own_tag_is_a_defect(self, tmp_path: Path) -> None:
         layout = paired(tmp_path / "data")
         write_dataset(layout, seed=8, good=8)

@@ -1,5 +1,6 @@
 """Checks that an image and its mask match: their sizes, their EXIF orientations, and their georeferences."""
 
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -62,23 +63,33 @@ def _is_scaled(rounded: Size, exact: Size) -> bool:
 # EXIF orientations.
 
 
-def doubtful_turn(record: Record, size: Size, image_orientation: int, values: ValueSource | None = None) -> Path | None:
-    """The file that an EXIF orientation turns, if sizes cannot show whether the other file of the pair was turned too.
+class ExifStatus(Enum):
+    """Whether a mask has the same orientation as its image, as far as EXIF tags and sizes show."""
+
+    CONSISTENT = "image and mask have the same EXIF orientation, or none"
+    CONFIRMED = "only one has an EXIF orientation, and the sizes confirm that the pair matches"
+    NOT_APPLIED = "the sizes show that the image's EXIF orientation was not applied to the mask"
+    UNVERIFIED = "the image has an EXIF orientation, and the sizes cannot show whether it was applied to the mask"
+    MASK_ONLY = "the mask has another EXIF orientation than its image, and the sizes cannot show whether it is right"
+
+
+def exif_status(record: Record, size: Size, image_orientation: int, values: ValueSource | None = None) -> ExifStatus:
+    """The status of an image and a mask that have the same size.
 
     Args:
-        size: of both.
         image_orientation: as `ImageHeader.orientation`.
         values: the reader of the mask. Outlines have no EXIF tag, and without a size of their own they fit any
             orientation.
     """
     if record.mask is not None and not is_image_name(record.mask.name):
         fits_any = isinstance(values, OutlineSource) and not values.has_own_size(record)
-        return record.image if fits_any and image_orientation != 1 else None
+        return ExifStatus.UNVERIFIED if fits_any and image_orientation != 1 else ExifStatus.CONSISTENT
     image_tag, mask_tag = image_orientation, _mask_orientation(record)
-    confirmed = (image_tag >= 5) != (mask_tag >= 5) and size[0] != size[1]
-    if image_tag == mask_tag or confirmed:
-        return None
-    return record.image if mask_tag == 1 else record.mask
+    if image_tag == mask_tag:
+        return ExifStatus.CONSISTENT
+    if (image_tag >= 5) != (mask_tag >= 5) and size[0] != size[1]:
+        return ExifStatus.CONFIRMED
+    return ExifStatus.UNVERIFIED if mask_tag == 1 else ExifStatus.MASK_ONLY
 
 
 def exif_orientation(path: Path) -> int:

@@ -15,6 +15,7 @@ from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.text import first_few
 from pyramidseg.data.class_masks import value_source
+from pyramidseg.data.image_mask_checks import ExifStatus, exif_orientation
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.inspection.class_statistics import SplitStatistics
@@ -38,7 +39,7 @@ class PairCollector:
 
     Attributes:
         defects: of the pairs by themselves.
-        doubtful_turns: files that their EXIF orientation turns, although nothing shows whether it should.
+        by_exif: the pairs of each status.
         statistics: by split, of the pairs without a defect of their own.
     """
 
@@ -47,7 +48,7 @@ class PairCollector:
         self.statistics = {split: SplitStatistics(num_classes) for split in splits}
         self.defects: list[Defect] = []
         self.unknown = UnknownValues()
-        self.doubtful_turns: list[Path] = []
+        self.by_exif: dict[ExifStatus, list[Record]] = {status: [] for status in ExifStatus}
         self.palettes = PaletteColors()
 
     def add(self, index: int, pair: PairInspection) -> None:
@@ -55,8 +56,7 @@ class PairCollector:
         self.defects += pair.defects
         if pair.unknown_values is not None:
             self.unknown.add(pair.unknown_values)
-        if pair.doubtful_turn is not None:
-            self.doubtful_turns.append(pair.doubtful_turn)
+        self.by_exif[pair.exif].append(pair.record)
         self.palettes.add(pair.record, pair.palette)
         if pair.image is not None:
             self.table.add(index, pair.image)
@@ -81,13 +81,31 @@ class PairCollector:
 
     def defects_across_pairs(self, source: str) -> Iterator[Defect]:
         """Defects that only the comparison of all pairs shows, and that prevent training."""
+        turned = self.by_exif[ExifStatus.NOT_APPLIED]
+        for record in self.by_exif[ExifStatus.UNVERIFIED] if self._masks_are_never_turned else ():
+            detail = (
+                f"its image {record.image} is turned by its EXIF orientation ({exif_orientation(record.image)}), and "
+                f"the sizes of {len(turned)} other pairs show that the masks of this dataset were not; turn the mask "
+                "too, or remove the tag"
+            )
+            yield Defect(DefectKind.EXIF_TURNED, record.mask or record.image, detail)
         yield from find_mixed_dtypes(self.table)
         if contradiction := self.palettes.contradiction():
             yield Defect(DefectKind.UNCLEAR_CLASSES, Path(source), contradiction)
 
+    @property
+    def _masks_are_never_turned(self) -> bool:
+        return bool(self.by_exif[ExifStatus.NOT_APPLIED]) and not self.by_exif[ExifStatus.CONFIRMED]
+
+    def doubtful_turns(self) -> list[Path]:
+        """Files that their EXIF orientation turns, although neither sizes nor other pairs show whether it should."""
+        images = [] if self._masks_are_never_turned else self.by_exif[ExifStatus.UNVERIFIED]
+        masks = self.by_exif[ExifStatus.MASK_ONLY]
+        return [*(record.image for record in images), *(record.mask or record.image for record in masks)]
+
     def remarks(self, masks: MaskSource) -> Iterator[str]:
         """Files that users should look at, because they may be right."""
-        if files := self.doubtful_turns:
+        if files := self.doubtful_turns():
             yield (
                 f"{len(files)} files are turned by their EXIF orientation, and sizes do not show whether the other "
                 f"file of the pair was turned too; check them: {first_few(files, limit=FILES_SHOWN)}"

@@ -15,7 +15,7 @@ from pyramidseg.base.defects import Defect, DefectKind, as_defects
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.channel_statistics import byte_counts, channel_sums
 from pyramidseg.data.class_masks import ClassMasks, UnknownValuesError, value_source
-from pyramidseg.data.image_mask_checks import check_georeference, doubtful_turn, size_mismatch
+from pyramidseg.data.image_mask_checks import ExifStatus, check_georeference, exif_status, size_mismatch
 from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.data.pairs import check_labels, ignore_nodata, read_labels
 from pyramidseg.data.records import MaskSource, Record
@@ -37,7 +37,7 @@ class PairInspection(NamedTuple):
         image: None if the image cannot be read.
         label_counts: (256,) int64, pixels by label; None if the mask cannot be used.
         unknown_values: the mask's values that are not classes.
-        doubtful_turn: see the function.
+        exif: whether EXIF orientations of image and mask agree.
         palette: see `palette_colors`.
     """
 
@@ -46,7 +46,7 @@ class PairInspection(NamedTuple):
     image: ImageFacts | None
     label_counts: NDArray[np.int64] | None
     unknown_values: UnknownValuesError | None
-    doubtful_turn: Path | None
+    exif: ExifStatus
     palette: Mapping[int, Color]
 
 
@@ -68,7 +68,7 @@ def inspect_pair(
         if decode_image and pixels is not None:
             image = _with_pixels(image, record.image, pixels, defects)
     labels, unknown = _inspect_mask(record, masks, defects)
-    counts, turn, palette = None, None, dict[int, Color]()
+    counts, exif, palette = None, ExifStatus.CONSISTENT, dict[int, Color]()
     size = unknown.size if unknown else None if labels is None else (labels.shape[0], labels.shape[1])
     if header is not None and size is not None and size != header[:2]:
         defects.append(size_mismatch(record, image=header[:2], mask=size).defect)
@@ -76,9 +76,11 @@ def inspect_pair(
         labels = labels if pixels is None else ignore_nodata(labels, pixels)
         counts = _count_labels(record, masks, labels, defects, num_classes=num_classes, on_map=header.georeferenced)
     if header is not None and counts is not None:
-        turn = doubtful_turn(record, header[:2], header.orientation, value_source(masks))
+        exif = exif_status(record, header[:2], header.orientation, value_source(masks))
         palette = palette_colors(record, masks, counts)
-    return PairInspection(record, tuple(dict.fromkeys(defects)), image, counts, unknown, turn, palette)
+    elif header is not None and header.orientation >= 5 and DefectKind.EXIF_TURNED in {one.kind for one in defects}:
+        exif = ExifStatus.NOT_APPLIED
+    return PairInspection(record, tuple(dict.fromkeys(defects)), image, counts, unknown, exif, palette)
 
 
 def palette_colors(record: Record, masks: MaskSource, counts: NDArray[np.int64]) -> dict[int, Color]:
