@@ -19,7 +19,7 @@ from pyramidseg.cli import benchmark, predict, pretrain
 from pyramidseg.cli.flags import LABEL_FORMATS, SETTING_OPTIONS
 from pyramidseg.cli.main import COMMANDS, build_parser, main, parse
 from pyramidseg.formats.writers import LABEL_WRITERS
-from pyramidseg.predict.outputs import WRITERS
+from pyramidseg.predict.outputs.output_writers import WRITERS
 
 
 def options_of(command: str) -> dict[str, argparse.Action]:

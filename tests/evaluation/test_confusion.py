@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pyramidseg.base.errors import DataError
-from pyramidseg.evaluation.confusion import confusion_matrix
+from pyramidseg.evaluation.metrics import confusion_matrix
 
 
 def counted_by_loop(labels: np.ndarray, truth: np.ndarray, num_classes: int) -> list[list[int]]:

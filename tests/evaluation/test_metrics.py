@@ -18,8 +18,7 @@ from sklearn.metrics import (
 )
 
 from pyramidseg.base.classes import Classes
-from pyramidseg.evaluation.confusion import confusion_matrix
-from pyramidseg.evaluation.metrics import compute_image_score, compute_metrics
+from pyramidseg.evaluation.metrics import compute_image_score, compute_metrics, confusion_matrix
 
 K = 5
 PIXELS = hnp.arrays(np.uint8, st.integers(1, 60), elements=st.integers(0, K - 1))

@@ -9,7 +9,8 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.images.georeference import Georeference
 from pyramidseg.predict import segmentation as segmentation_module
-from pyramidseg.predict.outputs import WRITERS, is_ours, output_names
+from pyramidseg.predict.outputs.output_writers import WRITERS, output_names
+from pyramidseg.predict.outputs.ownership import is_ours
 from pyramidseg.predict.segmentation import Segmentation
 
 CLASSES = Classes.from_names(["sky", "road", "car"])

@@ -12,7 +12,7 @@ from made_backends import Brightness
 from pyramidseg.base.errors import ConfigError, DataError, OutputError
 from pyramidseg.base.log import report_progress
 from pyramidseg.images.decode import read_image
-from pyramidseg.predict.outputs import WRITERS, Writer
+from pyramidseg.predict.outputs.output_writers import WRITERS, Writer
 from pyramidseg.predict.pipeline import stage_threads
 from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.predictor import Predictor

@@ -21,8 +21,8 @@ from pyramidseg.cli.main import main
 from pyramidseg.data.loading import Batch
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.accelerator import Accelerator
-from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.losses import LOSSES
+from pyramidseg.training.optim import set_training_mode
 from pyramidseg.training.segmentation_task import TrainingModel, segmentation_gradients
 from support import TINY, process_environment
 

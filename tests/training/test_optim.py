@@ -7,8 +7,14 @@ from pyramidseg.base.config import OptimConfig
 from pyramidseg.base.overrides import load_config
 from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.training.freezing import set_training_mode
-from pyramidseg.training.optim import ModelEma, lr_factor, make_optimizer, parameter_groups, set_learning_rate
+from pyramidseg.training.optim import (
+    ModelEma,
+    lr_factor,
+    make_optimizer,
+    parameter_groups,
+    set_learning_rate,
+    set_training_mode,
+)
 
 
 @pytest.fixture

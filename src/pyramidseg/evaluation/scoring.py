@@ -27,10 +27,16 @@ from pyramidseg.base.output_lock import locks_out
 from pyramidseg.base.text import first_few
 from pyramidseg.data.pairs import read_labels, read_pair
 from pyramidseg.data.records import Dataset, MaskSource, Record
-from pyramidseg.evaluation.confusion import argmax_labels, confusion_matrix
 from pyramidseg.evaluation.evaluation_report import SCORE_FILES, write_report, write_score_tables
 from pyramidseg.evaluation.example_images import Example, make_example, select_examples
-from pyramidseg.evaluation.metrics import ImageScore, Scores, compute_image_score, compute_metrics
+from pyramidseg.evaluation.metrics import (
+    ImageScore,
+    Scores,
+    argmax_labels,
+    compute_image_score,
+    compute_metrics,
+    confusion_matrix,
+)
 from pyramidseg.evaluation.pair_batches import batch_pairs, prefetch_pairs
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.value_range import RangeCheck, ValueRange

@@ -20,7 +20,7 @@ from pyramidseg.export.targets import Format, find_format
 from pyramidseg.model.bundle import KIND
 from pyramidseg.model.segmenter import load_model
 from pyramidseg.model.tensor_files import CHECKSUM, read_metadata
-from pyramidseg.predict.outputs import is_ours
+from pyramidseg.predict.outputs.ownership import is_ours
 
 logger = logging.getLogger(__name__)
 

@@ -23,8 +23,7 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.errors import ConfigError, PyramidSegError
 from pyramidseg.base.files import finite
 from pyramidseg.base.timing import alternate
-from pyramidseg.evaluation.confusion import confusion_matrix
-from pyramidseg.evaluation.metrics import compute_metrics
+from pyramidseg.evaluation.metrics import compute_metrics, confusion_matrix
 from pyramidseg.export.samples import Samples
 from pyramidseg.model.segmenter import Segmenter
 

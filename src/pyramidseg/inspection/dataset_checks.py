@@ -1,8 +1,7 @@
 """Checks across image-mask pairs: outliers, conflicting ids, EXIF orientations, palettes, GeoJSON files."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -10,14 +9,11 @@ from typing import TypeVar
 from pyramidseg.base.classes import Color
 from pyramidseg.base.config import Channels
 from pyramidseg.base.defects import Defect, DefectKind
-from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.text import first_few
-from pyramidseg.data.class_masks import value_source
 from pyramidseg.data.image_mask_checks import ExifStatus, exif_orientation
-from pyramidseg.data.records import Dataset, MaskSource, Record
-from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
+from pyramidseg.data.records import Dataset, Record
 from pyramidseg.inspection.class_statistics import SplitStatistics
 from pyramidseg.inspection.defect_summary import UnknownValues
 from pyramidseg.inspection.image_table import ImageTable
@@ -103,14 +99,13 @@ class PairCollector:
         masks = self.by_exif[ExifStatus.MASK_ONLY]
         return [*(record.image for record in images), *(record.mask or record.image for record in masks)]
 
-    def remarks(self, masks: MaskSource) -> Iterator[str]:
+    def remarks(self) -> Iterator[str]:
         """Files that users should look at, because they may be right."""
         if files := self.doubtful_turns():
             yield (
                 f"{len(files)} files are turned by their EXIF orientation, and sizes do not show whether the other "
                 f"file of the pair was turned too; check them: {first_few(files, limit=FILES_SHOWN)}"
             )
-        yield from unmatched_geojson_remarks(self.table.records, masks)
 
 
 def missing_classes(dataset: Dataset, split: str, pixels: Sequence[int]) -> str:
@@ -192,28 +187,6 @@ def find_id_conflicts(splits: Mapping[str, tuple[Record, ...]]) -> Iterator[Defe
                 )
                 yield Defect(DefectKind.CASE_COLLISION, record.image, detail)
             exact.add(record.id)
-
-
-def unmatched_geojson_remarks(records: Collection[Record], masks: MaskSource) -> Iterator[str]:
-    """A remark on images that are all background because no area of their GeoJSON file is on them.
-
-    A file that several images share is not considered, because it is expected to miss some of them.
-    """
-    values = value_source(masks)
-    if not isinstance(values, GeoJsonMasks):
-        return
-    shared = Counter(record.mask for record in records)
-    missed: list[Path] = []
-    for record in records:
-        with suppress(DataError):  # reported for the record itself
-            if shared[record.mask] == 1 and values.misses(record):
-                missed.append(record.mask or record.image)
-    if missed:
-        yield (
-            f"all areas of {len(missed)} GeoJSON files are outside their image, which therefore is background; check "
-            "that image and file belong together, and that data.vector_crs is right: "
-            f"{first_few(missed, limit=FILES_SHOWN)}"
-        )
 
 
 class PaletteColors:

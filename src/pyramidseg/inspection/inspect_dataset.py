@@ -98,7 +98,7 @@ def inspect_dataset(source: str | Path | Dataset, *, data: DataConfig | None = N
         *find_outliers(table),
         *find_duplicates(table, dataset.masks),
     ]
-    remarks = [*collected.remarks(dataset.masks)]
+    remarks = [*collected.remarks()]
     classes_unclear = any(defect.kind is DefectKind.UNCLEAR_CLASSES for defect in found)
     if not classes_unclear:
         empty, uncertain = _empty_classes(dataset, collected.statistics, labels_lost=labels_lost)

@@ -61,7 +61,7 @@ def check_dataset(
     refused += collected.defects_across_pairs(dataset.source)
     refuse_files(dataset.source, list(dict.fromkeys(refused)), collected.unknown, total=len(collected.table.records))
     summaries = {split: statistics.summary() for split, statistics in collected.statistics.items()}
-    notes = [*_absent_classes(dataset, summaries), *collected.remarks(dataset.masks)]
+    notes = [*_absent_classes(dataset, summaries), *collected.remarks()]
     if all_ignored:
         notes.append(f"all pixels of {len(all_ignored)} masks are ignored, for example of {all_ignored[0]}")
     return DatasetSummary(summaries, fingerprint(listed), tuple(notes), _leak(listed))

@@ -12,7 +12,7 @@ from pyramidseg.base.files import file_sha256, make_folder, remove_leftovers
 from pyramidseg.base.ledger import SUFFIX, Ledger
 from pyramidseg.base.output_lock import locked
 from pyramidseg.base.remote_files import fetch, is_url, list_remote, upload
-from pyramidseg.predict.outputs import is_ours
+from pyramidseg.predict.outputs.ownership import is_ours
 
 LEDGER_FOLDER = "ledger"
 

@@ -20,7 +20,7 @@ from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.convert_dataset import convert_dataset
 from pyramidseg.images.georeference import read_georeference
 from pyramidseg.predict.output_folder import FileState, OutputFolder, open_output_folder
-from pyramidseg.predict.outputs import WRITERS, output_names
+from pyramidseg.predict.outputs.output_writers import WRITERS, output_names
 from pyramidseg.predict.pipeline import stage_threads
 from pyramidseg.predict.predictor import PredictionResult, Predictor
 from pyramidseg.predict.resumption import Job, RunDigests, parse_shard, plan_jobs

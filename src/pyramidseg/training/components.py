@@ -16,8 +16,7 @@ from pyramidseg.base.device import rank, world_size
 from pyramidseg.base.errors import TrainingError
 from pyramidseg.base.machine import available_processors
 from pyramidseg.data.loading import EpochPlan, TrainingLoader
-from pyramidseg.training.freezing import set_training_mode
-from pyramidseg.training.optim import ModelEma, make_optimizer
+from pyramidseg.training.optim import ModelEma, make_optimizer, set_training_mode
 from pyramidseg.training.task import Task
 
 logger = logging.getLogger(__name__)

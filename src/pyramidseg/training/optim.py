@@ -1,4 +1,7 @@
-"""Optimizer, learning rate schedule, and the moving average of weights."""
+"""Optimizer, learning rate schedule, frozen parts of the encoder, and the moving average of weights.
+
+Frozen parts are in evaluation mode: they get no gradients, and the statistics of their norms stay as they are.
+"""
 
 import copy
 import math
@@ -6,12 +9,13 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pyramidseg.base.config import Config, OptimConfig
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.model.classifier import Classifier
-from pyramidseg.model.encoder import count_parts, part_finder
+from pyramidseg.model.encoder import count_parts, modules_by_part, part_finder
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.training.freezing import frozen_parts
 from pyramidseg.training.muon import Muon
 
 Group = dict[str, object]
@@ -101,6 +105,47 @@ def _peak_rates(model: nn.Module, config: OptimConfig) -> dict[str, float]:
         elif (part := part_of(name.removeprefix("encoder."))) >= untrained:
             rates[name] = config.peak_lr * config.encoder_lr_factor * config.layer_decay ** (parts - part)
     return rates
+
+
+def frozen_parts(model: Segmenter, config: OptimConfig, *, epoch: int) -> int:
+    """Number of encoder parts, counted from the input, that are frozen in an epoch (from 0).
+
+    Raises:
+        ConfigError: `optim.freeze_stages` exceeds the number of parts, or they have no weights.
+    """
+    parts = count_parts(model.encoder)
+    if config.freeze_stages > parts:
+        raise ConfigError(
+            f"optim.freeze_stages={config.freeze_stages}: {model.encoder.name} has {parts} parts (its stem, and one "
+            f"stage for each of the strides {list(model.encoder.strides)}); choose 0 to {parts}"
+        )
+    part_of = part_finder(model.encoder)
+    least = 1 + min(part_of(name) for name, _ in model.encoder.named_parameters())
+    if 0 < config.freeze_stages < least:
+        raise ConfigError(
+            f"optim.freeze_stages={config.freeze_stages}: freezes nothing, as the first weights of "
+            f"{model.encoder.name} are in its part {least}; choose {least} or more"
+        )
+    if config.unfreeze_epoch and epoch >= config.unfreeze_epoch:
+        return 0
+    return parts if config.freeze_encoder else config.freeze_stages
+
+
+def set_training_mode(model: nn.Module, config: OptimConfig, *, epoch: int) -> None:
+    """Put a model into training mode, and its frozen parts into evaluation mode without gradients."""
+    model.train()
+    if not isinstance(model, Segmenter):
+        return
+    frozen = frozen_parts(model, config, epoch=epoch)
+    part_of = part_finder(model.encoder)
+    for name, parameter in model.encoder.named_parameters():
+        parameter.requires_grad_(part_of(name) >= frozen)
+    if frozen == count_parts(model.encoder):
+        model.encoder.eval()
+        return
+    for part, module in modules_by_part(model.encoder):
+        if part < frozen or (config.freeze_norm and isinstance(module, _BatchNorm)):
+            module.eval()
 
 
 def _output_names(model: nn.Module) -> frozenset[str]:

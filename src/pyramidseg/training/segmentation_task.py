@@ -18,9 +18,8 @@ from pyramidseg.base.device import autocast, channels_last, on_first_rank, out_o
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.loading import Batch
 from pyramidseg.data.records import Dataset
-from pyramidseg.evaluation.confusion import argmax_labels, confusion_matrix
 from pyramidseg.evaluation.evaluation_report import format_scores, write_report
-from pyramidseg.evaluation.metrics import compute_metrics
+from pyramidseg.evaluation.metrics import argmax_labels, compute_metrics, confusion_matrix
 from pyramidseg.evaluation.score_plots import save_plots
 from pyramidseg.evaluation.scoring import draw_examples, score
 from pyramidseg.images.value_range import BYTES, ValueRange, impossible, suspicious
@@ -29,7 +28,6 @@ from pyramidseg.model.encoder import check_encoder
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.accelerator import Accelerator
 from pyramidseg.training.components import loading_workers, local_processes, plan_epochs
-from pyramidseg.training.freezing import set_training_mode
 from pyramidseg.training.initial_weights import InitialWeights, adopt_bundle_settings, build_model
 from pyramidseg.training.losses import (
     SMALLEST,
@@ -40,7 +38,7 @@ from pyramidseg.training.losses import (
     segmentation_loss,
 )
 from pyramidseg.training.losses import validation_loss as loss_by_image
-from pyramidseg.training.optim import choose_optimizer
+from pyramidseg.training.optim import choose_optimizer, set_training_mode
 from pyramidseg.training.progress import TrainingProgress, check_watch
 from pyramidseg.training.run_folder import RunFolder
 from pyramidseg.training.task import Columns, Task, Validation

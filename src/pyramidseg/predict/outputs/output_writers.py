@@ -1,5 +1,7 @@
-"""The writers of pictures, GeoTIFFs and archives."""
+"""The writers of pictures, GeoTIFFs and archives, and their table by the name that `--save` takes."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
+from pyramidseg.base.errors import ConfigError, nearest
 from pyramidseg.base.files import write_atomically, write_bytes
+from pyramidseg.formats.writers import LABEL_WRITERS
 from pyramidseg.images.georeference import encode_geotiff
 from pyramidseg.predict.outputs.ownership import SIGNATURE
 from pyramidseg.predict.segmentation import Image, Segmentation, row_blocks
@@ -70,3 +74,41 @@ def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     info.add_text("Software", SIGNATURE)
     picture = PillowImage.fromarray(pixels)
     write_atomically(path, lambda part: picture.save(part, format="PNG", pnginfo=info, compress_level=3))
+
+
+@dataclass(frozen=True)
+class Writer:
+    """One kind of output file.
+
+    Attributes:
+        suffix: the file is `<stem><suffix>`.
+        write: writes a segmentation and its image to a path.
+        needs: attributes of the segmentation that the writer needs, besides `labels`.
+    """
+
+    suffix: str
+    write: Callable[[Path, Segmentation, Image], None]
+    needs: tuple[str, ...] = ()
+
+
+WRITERS: dict[str, Writer] = {
+    "mask": Writer(".png", write_mask),
+    "overlay": Writer("_overlay.png", write_overlay),
+    "color": Writer("_color.png", write_color),
+    "confidence": Writer("_confidence.png", write_confidence, needs=("confidence",)),
+    "probabilities": Writer("_probabilities.npz", write_probabilities, needs=("probabilities",)),
+    "geotiff": Writer("_mask.tif", write_geotiff, needs=("georeference",)),
+}
+
+
+def output_names(save: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """`mask` and the outputs in `save`, each once; and the label formats in it.
+
+    Raises:
+        ConfigError: a name is neither.
+    """
+    for name in save:
+        if name not in WRITERS and name not in LABEL_WRITERS:
+            raise ConfigError(f"save={name}: unknown output; {nearest(name, (*WRITERS, *LABEL_WRITERS))}")
+    formats = tuple(dict.fromkeys(name for name in save if name in LABEL_WRITERS))
+    return tuple(dict.fromkeys(("mask", *(name for name in save if name in WRITERS)))), formats
