@@ -9,7 +9,7 @@ import pytest
 
 from pyramidseg.base import files
 from pyramidseg.base.errors import OutputError
-from pyramidseg.base.files import make_folder, remove_leftovers, write_atomically, write_text
+from pyramidseg.base.files import digest, file_state, make_folder, remove_leftovers, write_atomically, write_text
 
 
 @pytest.fixture(params=[0o022, 0o027, 0o077], ids=oct)
@@ -103,3 +103,31 @@ def test_a_living_writer_on_a_file_system_without_locks_keeps_its_file(
     monkeypatch.setattr(files.fcntl, "flock", refused)
     write_atomically(tmp_path / "file", lambda part: (remove_leftovers(tmp_path), part.write_text("whole")))
     assert (tmp_path / "file").read_text() == "whole"
+
+
+def test_state_of_a_file_changes_with_its_size_and_its_time(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_text("1")
+    first = file_state(file)
+    assert file_state(file) == first
+    os.utime(file, ns=(first[2], first[2] + 1))
+    second = file_state(file)
+    file.write_text("12")
+    os.utime(file, ns=(first[2], first[2]))
+    assert len({first, second, file_state(file), file_state(tmp_path / "absent")}) == 4
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no time of the last change to a file's entry")
+def test_state_of_a_file_changes_though_size_and_time_are_put_back(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_text("1")
+    first = file_state(file)
+    while file_state(file)[3] == first[3]:  # clocks of file systems are coarse
+        file.write_text("2")
+        os.utime(file, ns=(first[2], first[2]))
+    assert file_state(file)[:3] == first[:3]
+
+
+def test_digest_tells_parts_apart() -> None:
+    assert digest(["ab", "c"]) != digest(["a", "bc"]) != digest(["abc"])
+    assert digest([1]) != digest(["1"])

@@ -104,6 +104,26 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def digest(parts: Iterable[object]) -> str:
+    """SHA-256 (hexadecimal) of the `repr` of the parts."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(repr(part).encode() + b"\n")
+    return total.hexdigest()
+
+
+def file_state(path: Path) -> tuple[str, int, int, int]:
+    """Path, size, and mtime and ctime in nanoseconds; -1 for a missing file.
+
+    ctime (on Windows the time of creation) also changes where a copy restored mtime.
+    """
+    try:
+        state = path.stat()
+    except OSError:
+        return str(path), -1, -1, -1
+    return str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """`write_atomically` for bytes."""
     write_atomically(path, lambda part: part.write_bytes(content))

@@ -14,9 +14,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pyramidseg.base.cache_folder import cache_folder
 from pyramidseg.base.errors import DataError, MissingExtra, OutputError, PyramidSegError, import_extra
-from pyramidseg.base.files import write_atomically
-from pyramidseg.base.result_cache import digest, user_cache
+from pyramidseg.base.files import digest, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def local_copy(file: str | Path) -> Path:
     url = str(file)
     if (found := remote_info(url)) is None:
         raise DataError(f"{url}: no such file")
-    home = user_cache().folder or Path(_temporary_folder().name)
+    home = cache_folder() or Path(_temporary_folder().name)
     copy = home / "files" / digest([url, found.size, found.stamp])[:32] / url_name(url).rpartition("/")[2]
     if not (found.stamp and copy.is_file()):  # without a stamp, it may have changed
         for suffix in (".bin", ".xml") if copy.suffix == ".xml" else (copy.suffix,):

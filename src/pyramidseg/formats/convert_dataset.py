@@ -3,8 +3,6 @@
 A ledger in the output folder holds the part of each finished image (`label_writer`). It is deleted at the end.
 """
 
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -17,7 +15,15 @@ from typing import Any, Literal
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, OutputError, nearest
-from pyramidseg.base.files import explained_writes, make_folder, remove_leftovers, write_atomically, write_bytes
+from pyramidseg.base.files import (
+    digest,
+    explained_writes,
+    file_state,
+    make_folder,
+    remove_leftovers,
+    write_atomically,
+    write_bytes,
+)
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import track
 from pyramidseg.base.output_lock import LOCK, locks_out
@@ -89,11 +95,13 @@ def convert_dataset(
     for note in opened.notes:
         logger.info(note)
     named = _named_records(opened, writer)
-    settings = _digest({"to": to, "classes": opened.classes.to_dict(), "images": images, "model": model})
+    settings = digest([to, opened.classes.to_dict(), images, model])
     with Ledger.open(folder / LEDGER, repair=True) as ledger:
         pending, before = [], 0
         for split, name, record in named:
-            key, fingerprint = f"{split}/{name}", _digest([settings, *map(_state, (record.image, record.mask))])
+            files = (path for path in (record.image, record.mask) if path is not None)
+            states = (file_state(path)[:3] for path in files)  # without ctime, which a hard link changes
+            key, fingerprint = f"{split}/{name}", digest([settings, *states])
             if ledger.done(key, fingerprint):
                 before += 1
             else:
@@ -154,17 +162,6 @@ def _named_records(dataset: Dataset, writer: LabelWriter) -> list[tuple[str, str
 def _without_folders(id: str, names: Collection[str]) -> str:
     *folders, last = id.split("/")
     return "/".join((*(folder for folder in folders if folder.lower() not in names), last))
-
-
-def _state(path: Path | None) -> list[Any]:
-    if path is None:
-        return []
-    status = path.stat()
-    return [os.fspath(path), status.st_size, status.st_mtime_ns]
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _place_image(source: Path, target: Path, placement: ImagePlacement) -> None:

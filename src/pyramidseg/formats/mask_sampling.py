@@ -15,7 +15,6 @@ from pyramidseg.base.config import Transparent
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
-from pyramidseg.base.result_cache import digest, file_state, user_cache
 from pyramidseg.data.color_masks import HIDDEN, read_colors
 from pyramidseg.data.index_masks import (
     NODATA_VALUE,
@@ -64,18 +63,6 @@ class ValueCounts:
         """Mean number of different values in a mask, given that one value occurs in all of them."""
         return self.masks.total() / max(1, *self.masks.values())
 
-    def to_json(self) -> list[list[Any]]:
-        """Rows of value, pixels, masks and first mask."""
-        return [[value, self.pixels[value], self.masks[value], str(self.first[value])] for value in self.pixels]
-
-    @classmethod
-    def from_json(cls, rows: Iterable[Sequence[Any]]) -> "ValueCounts":
-        """The inverse of `to_json`."""
-        counts = cls()
-        for value, pixel_count, mask_count, first in rows:
-            counts.pixels[value], counts.masks[value], counts.first[value] = pixel_count, mask_count, Path(first)
-        return counts
-
 
 def count_mask_values(masks: Sequence[Path], *, how: IndexValues = PLAIN_INDICES) -> ValueCounts:
     """Count the integers in masks; unreadable masks are skipped, as the check of all masks reports them.
@@ -88,9 +75,7 @@ def count_mask_values(masks: Sequence[Path], *, how: IndexValues = PLAIN_INDICES
         counts = np.bincount(read_mask_values(mask, how).ravel())[:NODATA_VALUE]
         return {value: int(counts[value]) for value in np.flatnonzero(counts).tolist()}
 
-    return ValueCounts.from_json(
-        _cached("values", masks, [how], lambda: _count(masks, count, task="counting the values in the masks").to_json())
-    )
+    return _count(masks, count, task="counting the values in the masks")
 
 
 def count_mask_colors(masks: Sequence[Path], *, transparent: Transparent | None) -> ValueCounts:
@@ -138,26 +123,18 @@ def _count(
 
 def any_255_without_class(masks: Sequence[Path], class_values: Set[int], *, how: IndexValues = PLAIN_INDICES) -> bool:
     """Whether 255 occurs while no mask holds the value of a class other than 0: then 255 may be the foreground."""
-
-    def search() -> bool:
-        found = False
-        for content in _contents(masks, how):
-            if content.values & class_values - {0}:
-                return False
-            found |= IGNORE in content.values
-        return found
-
-    return bool(_cached("255 without a class", masks, [sorted(class_values), how], search))
+    found = False
+    for content in _contents(masks, how):
+        if content.values & class_values - {0}:
+            return False
+        found |= IGNORE in content.values
+    return found
 
 
 def foreground_value(masks: Sequence[Path], *, how: IndexValues = PLAIN_INDICES) -> int:
     """The foreground of binary masks: 1 if the first mask that is not all 0 holds only 0 and 1, otherwise 255."""
-
-    def search() -> int:
-        shown = (content.values for content in _contents(masks, how) if content.values - {0})
-        return 1 if next(shown, {IGNORE}) <= {0, 1} else IGNORE
-
-    return int(_cached("foreground", masks, [how], search))
+    shown = (content.values for content in _contents(masks, how) if content.values - {0})
+    return 1 if next(shown, {IGNORE}) <= {0, 1} else IGNORE
 
 
 def find_color_mask(
@@ -176,24 +153,19 @@ def find_color_mask(
         labels: values and colours of the classes, as far as known.
     """
     by_value = dict(labels)
-
-    def search() -> str | None:
-        votes: dict[bool | None, list[Path]] = {True: [], False: [], None: []}
-        values: set[int] = set()
-        any_colored = False
-        for content in _contents(_spread(masks), how):
-            votes[_holds_colors(content, by_value, tolerance=tolerance)].append(content.mask)
-            values |= content.values
-            any_colored |= content.colored
-            if max(len(votes[True]), len(votes[False])) > SAMPLE // 2:
-                break
-        colors = len(votes[True]) > len(votes[False])
-        if len(votes[True]) == len(votes[False]):
-            colors = any_colored or len(values & _grey_levels(by_value)) > len(values & set(by_value))
-        return str([*votes[True], *votes[None]][0]) if colors else None
-
-    found = _cached("colours", masks, [by_value, tolerance, how], search)
-    return None if found is None else Path(found)
+    votes: dict[bool | None, list[Path]] = {True: [], False: [], None: []}
+    values: set[int] = set()
+    any_colored = False
+    for content in _contents(_spread(masks), how):
+        votes[_holds_colors(content, by_value, tolerance=tolerance)].append(content.mask)
+        values |= content.values
+        any_colored |= content.colored
+        if max(len(votes[True]), len(votes[False])) > SAMPLE // 2:
+            break
+    colors = len(votes[True]) > len(votes[False])
+    if len(votes[True]) == len(votes[False]):
+        colors = any_colored or len(values & _grey_levels(by_value)) > len(values & set(by_value))
+    return [*votes[True], *votes[None]][0] if colors else None
 
 
 def _holds_colors(content: "_MaskContent", by_value: Mapping[int, Color | None], *, tolerance: int) -> bool | None:
@@ -269,13 +241,3 @@ def _spread(masks: Sequence[Path]) -> list[Path]:
     """The masks in an order in which the first `SAMPLE` are spread over the dataset."""
     step = max(1, -(-len(masks) // SAMPLE))
     return [mask for start in range(step) for mask in masks[start::step]]
-
-
-def _cached(question: str, masks: Sequence[Path], parameters: Sequence[object], compute: Callable[[], Any]) -> Any:
-    """An answer, in JSON's types, from the user's cache; it depends on the files and the parameters only."""
-    return user_cache().get_or_compute(
-        f"{question} in {len(masks)} masks from {masks[0].resolve()}" if masks else f"{question} in no masks",
-        object,
-        content=lambda: digest([*parameters, *map(file_state, masks)]),
-        compute=compute,
-    )

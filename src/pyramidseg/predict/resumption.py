@@ -14,10 +14,9 @@ from pyramidseg.backends import Backend
 from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.torch_backend import TorchBackend
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.base.files import file_sha256
+from pyramidseg.base.files import digest, file_sha256
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.remote_files import is_url, remote_info
-from pyramidseg.base.result_cache import digest
 from pyramidseg.model.tensor_files import CHECKSUM
 from pyramidseg.predict.output_folder import OutputFolder
 from pyramidseg.predict.predictor import Predictor

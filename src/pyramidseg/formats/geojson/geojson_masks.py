@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pyramidseg.annotations.polygons import Location, Shape, rasterise
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.result_cache import file_state
+from pyramidseg.base.files import file_state
 from pyramidseg.data.index_masks import describe_names
 from pyramidseg.data.records import Record
 from pyramidseg.formats.geojson.features import Feature, Layer, bounds_of, read_geojson
