@@ -33,6 +33,9 @@ SLOW = (
     *("base/test_portability", "base/test_output_lock", "base/test_json_stream"),
     *(
         "advice/test_runs",
+        "advice/test_exports",
+        "advice/test_memory",
+        "advice/test_weights",
         "advice/test_command_settings",
         "campaigns/",
         "inspection/test_campaign",

@@ -189,6 +189,32 @@ def test_without_a_network_one_clear_line_names_the_ways_out(tmp_path):
     assert "etrying" not in printed  # the client's own minute of attempts, each with a line
 
 
+def test_each_way_out_leads_to_weights_without_a_network(online, folder, state, tmp_path):
+    """That of the environment is a folder which another machine may have filled."""
+    refused = load(tmp_path, "http://127.0.0.1:9", "resnet18:3", offline=True)[0]["resnet18:3"]["refused"]
+    assert re.search(r"Set (\w+) to a folder that already contains", refused)[1] == "HF_HOME"  # which `load` sets
+    network = re.search(r"ImageNet weights of (\w+),", refused)[1]
+    file = re.search(r"encoder_weights=FILE(\.\w+)", refused)[1]
+    cases = [f"resnet18:3:{folder / 'model'}{file}", "resnet18:3:none", f"{network}:3"]
+    results, _ = load(folder, "http://127.0.0.1:9", "resnet18:3", *cases, offline=True)
+    assert_is_resnet18(results["resnet18:3"], state)
+    assert all(torch.equal(tensor, state[key]) for key, tensor in results[cases[0]]["weights"].items())
+    assert [results[case]["source"]["kind"] for case in cases] == ["file", "random", "pretrained"]
+    assert "package" in results[cases[2]]["source"]["name"]
+
+
+def test_a_network_without_pinned_weights_has_tags(tmp_path):
+    state = timm.create_model("test_resnet").state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    with HubStandIn({"timm/test_resnet.r160_in1k": tmp_path / "w.safetensors"}) as hub:
+        refused = load(tmp_path, hub.endpoint, "test_resnet:3")[0]["test_resnet:3"]["refused"]
+        case = "test_resnet:3:" + re.search(r"tags of timm: (\w+);", refused)[1]
+        found = load(tmp_path, hub.endpoint, case)[0][case]
+    assert found["source"]["name"] == "test_resnet.r160_in1k"
+    assert found["weights"]
+    assert all(torch.equal(tensor, state[key]) for key, tensor in found["weights"].items())
+
+
 REFUSED = {
     "a1_in1k": r"of 120 tensors 100 absent",
     "a2_in1k": r"absent: layer4\.0",

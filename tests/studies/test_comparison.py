@@ -153,16 +153,21 @@ def test_a_comparison_stopped_within_a_run_ends_as_one_left_alone(
         assert all(torch.equal(tensors[key], expected[key]) for key in expected)
 
 
+@pytest.mark.usefixtures("no_memory_process", "no_figures")
 def test_a_run_that_cannot_go_on_is_explained_without_flags_of_training(
     compared: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = stopped(compared, tmp_path / "out")
     for file in (run / "checkpoint").iterdir():
         file.write_bytes(b"damaged")
-    assert main(["compare", str(scenes), "--out", str(tmp_path / "out"), "--epochs", "1", *SETTINGS]) == 2
+    words = ["compare", str(scenes), "--out", str(tmp_path / "out"), "--epochs", "1", *SETTINGS]
+    assert main(words) == 2
     error = capsys.readouterr().err
     assert f"checkpoints are damaged; delete {run}, and the same command trains it again" in error
     assert "--overwrite" not in error
+    shutil.rmtree(error.partition("; delete ")[2].partition(",")[0])
+    assert main(words) == 0
+    assert content(tmp_path / "out")["encoders"][1]["mious"] == content(compared)["encoders"][1]["mious"]
 
 
 def test_an_interruption_says_that_the_same_command_continues(

@@ -27,7 +27,7 @@ RunPrecision = Literal["auto", "fp32", "bf16"]
 `auto` is never bf16, however fast that is: it changes labels where two classes have nearly equal logits, and reported
 metrics are those of the model as it was trained."""
 
-REDUCE_MEMORY_HINT = "use smaller images or batches, or device=cpu"
+REDUCE_MEMORY_HINT = "use smaller images, batches (--batch-size 1) or tiles (--tile 256)"
 
 
 @dataclass(frozen=True)

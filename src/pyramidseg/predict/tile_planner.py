@@ -110,7 +110,7 @@ class TilePlanner:
         raise OutOfMemory(
             f"an image of {height}x{width}: even tiles of {least} pixels need "
             f"{self.needed_bytes(least, height, width) / 2**20:.0f} MiB, and {usable / 2**20:.0f} MiB are usable "
-            f"(half of the free memory of {device}); free some memory, use another device, or set a smaller tile_px"
+            f"(half of the free memory of {device}); free memory, or use another device or a smaller --tile (tile_px)"
         )
 
     @cached_property

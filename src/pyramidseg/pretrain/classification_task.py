@@ -223,7 +223,7 @@ def prepare_classification(config: Config, folder: Path, initial: InitialWeights
     model.check_training_batch(plan.smallest_batch, *config.data.crop)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     model_note = f"{model.name} classifier, {parameters / 1e6:.1f} M parameters, weights {model.encoder_source.name}"
-    with out_of_memory_explained("choose a smaller encoder, or train.device=cpu"):
+    with out_of_memory_explained("choose a smaller encoder"):
         model = channels_last(model.to(accelerator.device, accelerator.dtype))
     normalization_note = f"images are normalized by {normalization}" if normalization else ""
     return ClassificationTask(

@@ -224,7 +224,7 @@ def train_epoch(
     guard = StatisticsGuard(model)
     clock = time.monotonic()
     batches_of_steps = components.loader.steps(progress.epoch, start=progress.step)
-    advice = f"lower train.batch_size={config.train.batch_size} or data.crop={config.data.crop}"
+    advice = f"lower train.batch_size={config.train.batch_size} or data.crop={[*config.data.crop]}, in a new run"
     with (
         closing(batches_of_steps),
         ProgressTask(f"epoch {progress.epoch + 1}/{config.train.epochs}", total=plan.steps, done=progress.step) as bar,
@@ -268,7 +268,8 @@ def validate(components: TrainingComponents) -> Validation:
     model = components.saved_model
     model.eval()
     share_buffers(model)
-    with out_of_memory_explained(f"lower train.val_batch_size={components.config.train.val_batch_size}"):
+    size = components.config.train.val_batch_size
+    with out_of_memory_explained(f"lower train.val_batch_size={size}, or cut up the largest val images, in a new run"):
         return components.task.validate(model)
 
 

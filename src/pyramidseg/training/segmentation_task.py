@@ -217,7 +217,7 @@ def prepare_segmentation(
     elif initial is None and data.value_range is not None:
         _check_units(data.value_range, model.value_range, config, source=data.dataset.source)
     model.value_range = data.value_range
-    with out_of_memory_explained("choose a smaller encoder, or train.device=cpu"):
+    with out_of_memory_explained("choose a smaller encoder"):
         model = channels_last(model.to(accelerator.device, accelerator.dtype))
 
     train = data.summary.splits["train"]
