@@ -47,6 +47,8 @@ ONE_READING = [
     ("images/{}.png", "masks/00{}.png"),
     ("images/{}.png", "masks/{}/labels.png"),
     ("images/day {}.jpg", "masks/truth of day {}.png"),
+    ("JPEGImages/{}.jpg", "SegmentationClass/{}_mask.png"),
+    ("JPEGImages/{}.jpg", "SegmentationClass/sub/{}.png"),
     # In one folder
     ("img_{}.png", "mask_{}.png"),
     ("{}.jpg", "mask_{}.png"),
@@ -78,6 +80,7 @@ SEVERAL_READINGS = [
     ("images/{}.jpg", ("masks/00{}_a.png", "masks/00{}_b.png")),
     ("images/{}.jpg", ("masks/{}.jpg.png", "masks/{}_weak.jpg.png")),
     ("images/a{}.jpg", ("masks/ann1/a{}.png", "masks/ann2/a{}.png", "masks/ann3/a{}.png")),
+    ("JPEGImages/a{}.jpg", ("SegmentationClass/a{}_x.png", "SegmentationClass/a{}_y.png")),
     # In one folder
     ("a{}.jpg", ("a{}_mask.png", "a{}_edge.png")),
     ("a{}.png", ("a{}_mask.png", "a{}_label.png", "a{}_edge.png")),
@@ -183,6 +186,14 @@ def test_mask_name_without_effect_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "val.txt", "a/2.jpg b/2.png\n")
     with pytest.raises(ConfigError, match=r"mask_name=\{stem\}_x: lists name the masks here; leave it out"):
         opened(tmp_path, mask_name="{stem}_x")
+
+
+def test_mask_name_next_to_lists_of_voc_is_refused(tmp_path: Path) -> None:
+    layout(tmp_path, "JPEGImages/a{}.jpg", "SegmentationClass/a{}.png")
+    write(tmp_path / "ImageSets" / "Segmentation" / "train.txt", "a1\na2\na3\n")
+    with pytest.raises(ConfigError, match=r"mask_name=\{stem\}_x: lists name the masks here; leave it out"):
+        opened(tmp_path, mask_name="{stem}_x")
+    assert foreground(opened(tmp_path)) == {f"a{n}.jpg": n for n in (1, 2, 3)}
 
 
 @pytest.mark.parametrize("names", [("{}_L.png", "{}_R.png"), ("{}.jpg", "{}_2.jpg"), ("left_{}.png", "right_{}.png")])

@@ -110,7 +110,7 @@ class TestPascal:
             palette_mask(tmp_path / "SegmentationClass" / f"{name}.png", PALETTE, 0, 1)
         dataset = opened(tmp_path)
         assert len(dataset.split("train")) == len(dataset.split("val")) == 1
-        assert has_note(dataset, "1 of the 3 images have no mask and were left out")
+        assert has_note(dataset, "every image with a mask is used (2 of 3)")
 
     def test_devkit_is_entered_with_a_note(self, tmp_path: Path) -> None:
         listed(tmp_path / "VOCdevkit" / "VOC2012", train="a", val="b")

@@ -88,12 +88,23 @@ def test_no_source_at_all_is_refused():
 
 
 def test_files_of_unread_types_are_listed_and_sidecars_are_not(tmp_path: Path) -> None:
-    for name in ("a.png", "b.mp4", "sub/c.DCM", "a.json", "a.txt", "a.xml", "Thumbs.db", "a.png.aux.xml", ".d.mp4"):
+    for name in (
+        "a.png",
+        "b.mp4",
+        "sub/c.DCM",
+        "sub/d.npy",
+        "a.json",
+        "a.txt",
+        "a.xml",
+        "Thumbs.db",
+        "a.png.aux.xml",
+        ".d.mp4",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     skipped: list[Path] = []
     assert [source.stem for source in find_images([tmp_path], skipped=skipped)] == ["a"]
-    assert skipped == [tmp_path / "b.mp4", tmp_path / "sub/c.DCM"]
+    assert skipped == [tmp_path / "b.mp4", tmp_path / "sub/c.DCM", tmp_path / "sub/d.npy"]
     (tmp_path / "a.png").unlink()
-    with pytest.raises(DataError, match=r"types that are not read: 1 \.dcm, 1 \.mp4"):
+    with pytest.raises(DataError, match=r"types that are not read: 1 \.dcm, 1 \.mp4, 1 \.npy"):
         find_images([tmp_path])

@@ -43,6 +43,15 @@ class ClassList(NamedTuple):
     defects: tuple[Defect, ...] = ()
 
 
+def with_class_list(parsed: ParsedDataset, folder: Path, default: ClassList | None = None) -> ParsedDataset:
+    """The dataset with the classes of the list in its folder, or with the default if there is none."""
+    found = find_class_list(folder)
+    labels, notes = found.labels, (*parsed.notes, *found.notes)
+    if default and not (found.labels or found.defects):
+        labels, notes = default.labels, (*notes, *default.notes)
+    return replace(parsed, labels=labels, notes=notes, defects=(*parsed.defects, *found.defects))
+
+
 def find_class_list(folder: Path) -> ClassList:
     """Read the class list in a folder, if there is one; of several, the first in the order of `PARSERS`.
 

@@ -249,11 +249,11 @@ def _groups_of_names(root: Path) -> list[Alternative]:
         for file in files:
             groupings[-1].setdefault(re.sub(varying, "*", file.stem), []).append(file)
     groups = min((found for found in groupings if len(found) > 1), key=len, default={})
-    pairs = [*_likely_pairs([Side.of(root, group) for group in groups.values()])]
-    keys = [(images.keys, masks.keys) for images, masks in pairs if images.keys == pairs[0][0].keys]
-    names = [likely_mask_name(*pair) for pair in keys if match_names(*pair)][:_SHOWN]
+    pairs = _likely_pairs([Side.of(root, group) for group in groups.values()])
+    keys = ((images.keys, masks.keys) for images, masks in pairs)
+    names = dict.fromkeys(likely_mask_name(*both) for both in keys if match_names(*both))
     here = {"train": {"images": ".", "masks": "."}}
-    return [Alternative(f"masks are named like {name}", {**here, "mask_name": name}) for name in names]
+    return [Alternative(f"masks are named like {name}", {**here, "mask_name": name}) for name in [*names][:_SHOWN]]
 
 
 def _likely_pairs(sides: Sequence[Side]) -> Iterator[tuple[Side, Side]]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from pyramidseg.base.config import CLASS
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.formats.class_lists import find_class_list
 from pyramidseg.formats.dataset_format import ParsedDataset
 from pyramidseg.formats.dataset_yaml import SplitEntry
 from pyramidseg.formats.geojson.geojson_folders import is_vectors, pair_vectors, with_vectors
@@ -15,14 +14,6 @@ from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders
 from pyramidseg.formats.separate_masks import read_named
 from pyramidseg.formats.split_files import divided_by_lists
-
-
-def read_class_list_only(root: Path) -> ParsedDataset:
-    """A dataset without records yet: only the class list in its folder."""
-    listed = find_class_list(root)
-    return ParsedDataset(
-        "folders named in the YAML file", {}, listed.labels, notes=listed.notes, defects=listed.defects
-    )
 
 
 def with_named_folders(

@@ -31,7 +31,7 @@ from pyramidseg.formats import (
     yolo,
 )
 from pyramidseg.formats.class_inference import decide_labels, placeholder_labels
-from pyramidseg.formats.class_lists import has_damaged_list
+from pyramidseg.formats.class_lists import has_damaged_list, with_class_list
 from pyramidseg.formats.coco import instances, panoptic
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset
 from pyramidseg.formats.dataset_yaml import Statements, read_statements, refuse_unused
@@ -40,7 +40,7 @@ from pyramidseg.formats.geojson import geojson_folders
 from pyramidseg.formats.geojson.geojson_classes import apply_label_config
 from pyramidseg.formats.label_interpretation import AmbiguousLabelsError
 from pyramidseg.formats.label_mapping import Labels, dataset_description
-from pyramidseg.formats.named_folders import read_class_list_only, with_named_folders
+from pyramidseg.formats.named_folders import with_named_folders
 from pyramidseg.formats.splitting import with_val_split
 from pyramidseg.formats.unlisted_splits import with_unlisted_splits
 from pyramidseg.formats.unread_masks import with_unread_masks
@@ -184,7 +184,8 @@ def _list_records(stated: Statements) -> _Found:
             raise ConfigError(
                 f"{origin}: format={stated.format}: every split names its own folders, so leave the format out"
             )
-        found = _Found(None, stated.root, read_class_list_only(stated.root))
+        named = ParsedDataset("folders named in the YAML file", {})
+        found = _Found(None, stated.root, with_class_list(named, stated.root))
     else:
         detected = detect_format(
             stated.root,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pyramidseg.base.config import ANY_NAME, CLASS, STEM, LabelConfig
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.formats.class_lists import find_class_list
+from pyramidseg.formats.class_lists import with_class_list
 from pyramidseg.formats.dataset_format import (
     SPLIT_NAMES,
     UNLABELLED_SPLIT,
@@ -99,13 +99,7 @@ def read(found: PairedFiles) -> ParsedDataset:
     )
     if found.is_undivided:
         parsed = divided_by_lists(parsed, found.root)
-    listed = find_class_list(found.root)
-    return replace(
-        parsed,
-        labels=listed.labels,
-        notes=(*parsed.notes, *listed.notes),
-        defects=(*parsed.defects, *listed.defects),
-    )
+    return with_class_list(parsed, found.root)
 
 
 def _listed_pairs(root: Path, splits: SplitNames) -> PairedFiles | None:

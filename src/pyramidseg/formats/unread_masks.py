@@ -11,7 +11,6 @@ from pyramidseg.formats.paths import content, subfolders
 from pyramidseg.images.image_files import UNREAD_EXTENSIONS, count_extensions, is_image_name, list_files
 
 _MAX_FOLDERS = 8
-_ARRAYS = (".npy", ".npz", ".mat")
 _LOST = (DefectKind.MISSING_MASK, DefectKind.MISSING_IMAGE, DefectKind.ABSENT, DefectKind.REPEATED_ID)
 
 
@@ -30,7 +29,7 @@ def with_unread_masks(root: Path, parsed: ParsedDataset) -> ParsedDataset:
 
 def _unread_files(root: Path) -> Iterator[Defect]:
     """A defect for the files of a dataset that may be the missing ones, but whose types are not read."""
-    if files := list_files(root, (*UNREAD_EXTENSIONS, *_ARRAYS)):
+    if files := list_files(root, UNREAD_EXTENSIONS):
         found = f"{count_extensions(files)}, such as {files[0].relative_to(root)}, are of types that are not read"
         detail = f"{found}; if these are the missing files, save them as PNG or TIFF files"
         yield Defect(DefectKind.UNREADABLE_MASK, root, detail)

@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyramidseg.base.classes import IGNORE
+from pyramidseg.base.config import CLASS, LabelConfig
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.safe_paths import short
-from pyramidseg.formats.class_lists import ClassList, find_class_list, voc_color
+from pyramidseg.formats import paired
+from pyramidseg.formats.class_lists import ClassList, voc_color, with_class_list
 from pyramidseg.formats.dataset_format import (
     SPLIT_NAMES,
     DatasetFormat,
@@ -24,9 +26,10 @@ from pyramidseg.formats.dataset_format import (
     SourceLabel,
     SplitNames,
 )
-from pyramidseg.formats.paired import IMAGE_FOLDERS
-from pyramidseg.formats.pairing import MatchedFiles, Side, pair
+from pyramidseg.formats.paired import IMAGE_FOLDERS, PairedFiles
+from pyramidseg.formats.pairing import MatchedFiles, Side, pair, pair_by_name
 from pyramidseg.formats.paths import child_file, child_folder
+from pyramidseg.formats.separate_masks import read_named
 from pyramidseg.formats.split_files import ImageSets, image_sets_folder, listed_pairs, read_image_sets
 from pyramidseg.images.image_files import list_images
 
@@ -51,6 +54,7 @@ class VocFiles:
     masks: Side
     sets: ImageSets
     splits: SplitNames
+    mask_name: str | None = None
 
 
 def detect(folder: Path, splits: SplitNames) -> VocFiles | None:
@@ -77,38 +81,45 @@ def detect(folder: Path, splits: SplitNames) -> VocFiles | None:
     return VocFiles(folder, image_side, mask_side, sets, splits)
 
 
+def configure(found: VocFiles, config: LabelConfig) -> VocFiles:
+    """State the names of masks, as `paired.configure`."""
+    folders = {} if found.sets.lists else {"train": (found.images.folder, found.masks.folder)}
+    return replace(found, mask_name=paired.configure(PairedFiles(found.folder, "", folders), config).mask_name)
+
+
 def read(found: VocFiles) -> ParsedDataset:
     """Pair images with masks: those of each list, or all that have masks if there are no lists."""
     images, masks, sets = found.images, found.masks, found.sets
+    layout = f"Pascal VOC ({images.folder.name}, {masks.folder.name})"
+    if CLASS in (found.mask_name or ""):
+        return read_named(layout, {"train": (images.folder, masks.folder)}, found.mask_name or "")
     place = image_sets_folder(found.folder)
     if sets.lists and place and (named := listed_pairs(found.folder, [place], found.splits)):
         pairs, sets = named, ImageSets({})
     elif sets.lists:
         pairs = _by_lists(images, masks, sets, from_cvat=child_file(found.folder, "labelmap.txt") is not None)
     else:
-        pairs = {"train": _all_with_masks(images, masks)}
-    classes = _classes(found.folder)
-    return ParsedDataset(
-        f"Pascal VOC ({images.folder.name}, {masks.folder.name})",
+        pairs = {"train": _all_with_masks(images, masks, found.mask_name)}
+    notes = (*sets.notes, *(note for some in pairs.values() for note in some.notes))
+    parsed = ParsedDataset(
+        layout,
         {split: some.records for split, some in pairs.items()},
-        classes.labels,
-        notes=tuple(
-            dict.fromkeys((*sets.notes, *(note for some in pairs.values() for note in some.notes), *classes.notes))
-        ),
-        defects=(*sets.defects, *classes.defects, *(defect for some in pairs.values() for defect in some.defects)),
+        notes=tuple(dict.fromkeys(notes)),
+        defects=(*sets.defects, *(defect for some in pairs.values() for defect in some.defects)),
+    )
+    return with_class_list(
+        parsed, found.folder, ClassList(VOC, ("there is no class list: Pascal VOC's classes are used",))
     )
 
 
 FORMAT = DatasetFormat(
-    "voc", "JPEGImages, SegmentationClass and ImageSets; CVAT's Segmentation Mask export", detect, read
+    "voc",
+    "JPEGImages, SegmentationClass and ImageSets; CVAT's Segmentation Mask export",
+    detect=detect,
+    read=read,
+    configure=configure,
+    settings=("mask_name",),
 )
-
-
-def _classes(folder: Path) -> ClassList:
-    listed = find_class_list(folder)
-    if listed.labels or listed.defects:
-        return listed
-    return ClassList(VOC, ("there is no class list: Pascal VOC's classes are used",))
 
 
 def _by_lists(images: Side, masks: Side, sets: ImageSets, *, from_cvat: bool) -> dict[str, MatchedFiles]:
@@ -150,15 +161,15 @@ def _by_lists(images: Side, masks: Side, sets: ImageSets, *, from_cvat: bool) ->
     return pairs
 
 
-def _all_with_masks(images: Side, masks: Side) -> MatchedFiles:
+def _all_with_masks(images: Side, masks: Side, mask_name: str | None) -> MatchedFiles:
     """Every mask and its image. Images without a mask are normal: VOC keeps the images of all its tasks together."""
     kept = _only(images, masks.keys)
-    notes = ["there are no lists in ImageSets/Segmentation: every image with a mask is used"]
-    if len(kept.files) < len(images.files):
-        alone = len(images.files) - len(kept.files)
-        notes.append(f"{alone} of the {len(images.files)} images have no mask and were left out")
+    if mask_name or (masks.files and not kept.files):
+        return pair_by_name(images, masks, mask_name)
     found = pair(kept, masks)
-    return MatchedFiles(found.records, found.defects, (*notes, *found.notes))
+    count = f"{len(kept.files)} of {len(images.files)}"
+    note = f"there are no lists in ImageSets/Segmentation: every image with a mask is used ({count})"
+    return replace(found, notes=(note, *found.notes))
 
 
 def _only(side: Side, keys: Iterable[str]) -> Side:

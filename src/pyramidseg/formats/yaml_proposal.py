@@ -78,15 +78,15 @@ class AmbiguousFoldersError(DataError):
         found: dict[str, dict[str, dict[str, str]]] = {}
         for images, masks in self.choices:
             content = found.setdefault(f"the masks of {images.name} are in {masks.name}", {})
-            above = [part.lower() for part in images.relative_to(root).parts[:-1]]
-            inside: dict[str, dict[str, str]] = {}
+            above = {part.lower() for part in images.relative_to(root).parts[:-1]}
             for split, names in SPLIT_NAMES.items():
                 folder, truth = child_folder(images, names), child_folder(masks, names) if masks.is_dir() else masks
                 if folder and truth:
-                    inside[split] = entry(folder, truth)
-                elif set(names) & set(above):
+                    content[split] = entry(folder, truth)
+                elif above.intersection(names):
                     content[split] = entry(images, masks)
-            content |= inside or (content or {"train": entry(images, masks)})
+            if not content:
+                content["train"] = entry(images, masks)
         return AmbiguousDatasetError(source, self.detail, [Alternative(*reading) for reading in found.items()])
 
 

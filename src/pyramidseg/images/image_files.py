@@ -19,8 +19,9 @@ UNREAD_EXTENSIONS = (
     *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".dcm", ".nii"),
     *(".nii.gz", ".tga", ".psd", ".svg", ".jxl", ".exr", ".hdr", ".img", ".ecw", ".sid", ".vrt", ".hdf", ".h5", ".nc"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".pbm", ".ico", ".svs", ".czi", ".nrrd", ".mha"),
+    *(".npy", ".npz", ".mat"),
 )
-"""Extensions of images, rasters and videos that are not read: they are reported where a folder holds them."""
+"""Extensions of images, rasters, arrays and videos that are not read: they are reported where a folder holds them."""
 
 
 class UnlistableFolderError(DefectError):

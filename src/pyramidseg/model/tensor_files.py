@@ -165,15 +165,12 @@ def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> N
 
 
 def _require_file(path: Path) -> None:
+    if path.is_dir():
+        own = path / "best.safetensors"
+        advice = f"in a run's folder the model is {own}" if own.is_file() else _ORDER
+        raise WeightsError(f"{path}: a folder, not a file of weights; {advice}")
     if not path.is_file():
-        inside = (
-            f"; in a run's folder the model is {path / 'best.safetensors'}"
-            if (path / "best.safetensors").is_file()
-            else f"; {_ORDER}"
-            if path.is_dir()
-            else ""
-        )
-        raise WeightsError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'} of weights{inside}")
+        raise WeightsError(f"{path}: no such file of weights")
 
 
 def _damaged(path: Path, reason: str) -> WeightsError:

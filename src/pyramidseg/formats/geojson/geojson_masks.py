@@ -72,11 +72,6 @@ class GeoJsonMasks:
         drawn = rasterise(shapes, height=met.height, width=met.width, where=where)
         return apply_orientation(drawn, met.place.orientation).astype(np.uint16, copy=False)
 
-    def misses(self, record: Record) -> bool:
-        """Whether the file has polygons, but none of them is on the image."""
-        met = self._on(record)
-        return bool(met.layer.features) and not met.features
-
     def _on(self, record: Record) -> "_OnImage":
         if record.mask is None:
             raise DataError(f"{record.image}: has no GeoJSON file")
