@@ -28,7 +28,7 @@ def masks_of(path: Path) -> dict[str, str]:
 
 
 LISTS: list[tuple[str, str]] = [
-    *((f"{{}}{end}", "{}\n") for end in ("_list.txt", "list.txt", "_ids.txt", ".lst", "-set.txt", "_filenames.txt")),
+    *((f"{{}}{end}", "{}\n") for end in ("_list.txt", "list.txt", "_ids.txt", ".lst", ".list", "", "_filenames.txt")),
     ("list_{}.txt", "images/{}.jpg\n"),
     ("{}.csv", "{}.jpg\n"),
     ("splits/{}_pairs.tsv", "{}.jpg\t{}.png\n"),
@@ -117,6 +117,7 @@ SEPARATED = [
     "/home/me/set/images/{}.jpg{}/home/me/set/fixed/{}.png",
     "images\\{}.jpg{}fixed\\{}.png",
     "./images/{}.jpg{}./fixed/{}.png",
+    "https://host/set/images/{}.jpg{}https://host/set/fixed/{}.png",
 ]
 
 
@@ -133,6 +134,17 @@ def test_the_mask_that_a_list_names_is_used(tmp_path: Path, line: str, separator
     write(tmp_path / "val.txt", rows[3])
     assert masks_of(tmp_path) == {f"{name}.jpg": f"fixed/{names[3 - n]}.png" for n, name in enumerate(names)}
     assert [len(records) for records in opened(tmp_path).splits.values()] == [3, 1]
+
+
+def test_encoded_names_are_read(tmp_path: Path) -> None:
+    names = [f"day {n}" for n in range(4)]
+    pairs(tmp_path / "images", tmp_path / "masks", names)
+    pairs(tmp_path / "images", tmp_path / "fixed", names, 0, 1, 2)
+    rows = [f"images/day%20{n}.jpg fixed/day%20{n}.png" for n in range(4)]
+    write(tmp_path / "train.txt", "\n".join(rows[:3]))
+    write(tmp_path / "val.txt", rows[3])
+    assert masks_of(tmp_path) == {f"{name}.jpg": f"fixed/{name}.png" for name in names}
+    assert ids(opened(tmp_path))["val"] == ["day 3"]
 
 
 def test_folders_of_a_pair_list_may_have_any_name(tmp_path: Path) -> None:

@@ -37,7 +37,17 @@ def test_list_of_val_may_have_a_rare_name_next_to_one_for_training(folder: Path)
 
 
 @pytest.mark.parametrize(
-    "name", ["c", "c.jpg", "deep/c.jpg", "./images/deep/c.jpg", "/data/set/c.JPG", "images\\c.jpg"]
+    "name",
+    [
+        "c",
+        "c.jpg",
+        "deep/c.jpg",
+        "./images/deep/c.jpg",
+        "/data/set/c.JPG",
+        "images\\c.jpg",
+        "https://h/%63.jpg?v=1",
+        "/get/?d=up/c.jpg",
+    ],
 )
 def test_images_are_found_by_the_names_that_people_write(folder: Path, name: str) -> None:
     write(folder / "splits" / "val.txt", f"{name} masks/c.png\n")

@@ -32,7 +32,7 @@ def only_images_named(
             by_name.setdefault(path.name, []).append(path)
     found: dict[int, Path] = {}
     for key, name in names.items():
-        meant = {path for last in _last_parts(name) for path in by_name.get(last, ())}
+        meant = {path for last in last_parts(name) for path in by_name.get(last, ())}
         if len(meant) == 1:
             found[key] = meant.pop()
     claims = Counter((*found.values(), *used))
@@ -46,7 +46,7 @@ def without_leading_folders(name: str) -> Iterator[str]:
         yield from ("/".join(parts[at:]) for at in range(len(parts)))
 
 
-def _last_parts(name: str) -> Iterable[str]:
+def last_parts(name: str) -> Iterable[str]:
     """`a b.jpg` for `x/a b.jpg`, `https://host/a%20b.jpg?v=1` and `/local-files/?d=x/a%20b.jpg`."""
     for text in (name, unquote(name)):
         path, _, query = text.partition("?")

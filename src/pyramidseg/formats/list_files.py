@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
@@ -26,8 +27,8 @@ MAX_BYTES = 2**26
 
 Row = tuple[str, ...]
 
-_READABLE = (".txt", ".lst", ".csv", ".tsv", ".json")
-_LISTS = (".txt", ".lst")
+_LISTS = (".txt", ".lst", ".list", "")
+_READABLE = (*_LISTS, ".csv", ".tsv", ".json")
 _UNREADABLE = (".npy", ".npz", ".pkl", ".pickle", ".mat", ".xls", ".xlsx", ".parquet")
 _WORDS = r"(?:lists?|ids?|sets?|splits?|files?|filenames?|names?|images?|imgs?|pairs?|paths?|data|seg|segmentation)"
 _HEADER = re.compile(rf"[\W_]*(?:(?:{_WORDS}|masks?|labels?|annotations?|subset|img|index)[\W_]*)+", re.IGNORECASE)
@@ -68,6 +69,7 @@ def find_lists(
     """
     files = [path for place in places for path in content(place) if path.suffix.lower() in (*_READABLE, *_UNREADABLE)]
     files = [path for path in files if path.suffix.lower() != ".json" or json_kind(path) != "coco"]
+    files = [path for path in files if path.suffix or path.is_file()]
     found: dict[str, SplitList] = {}
     defects: list[Defect] = []
     for split, names in splits.items():
@@ -146,7 +148,7 @@ def listed_file(name: str, *, file: Path, root: Path) -> Path | None:
     if not has_image_name(name):
         return None
     below = (text for text in without_leading_folders(f"/{name}") if "/" in text)
-    for text in (name, *without_leading_folders(name), *below):
+    for text in dict.fromkeys((name, *without_leading_folders(name), *below, unquote(name))):
         for folder in dict.fromkeys((file.parent, root)):
             try:
                 path = resolve_inside(text, folder=folder, root=root, where=file)

@@ -13,6 +13,7 @@ from pyramidseg.base.defects import Defect, DefectCollector, DefectError, Defect
 from pyramidseg.base.safe_paths import short
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, UNLABELLED_SPLIT, ParsedDataset, SplitNames
+from pyramidseg.formats.foreign_names import last_parts
 from pyramidseg.formats.list_files import (
     SplitList,
     column,
@@ -100,10 +101,7 @@ def read_lists(places: Sequence[Path], splits: SplitNames, id_of: Callable[[str]
                 flaws.add(Defect(DefectKind.REPEATED_ID, file, detail))
             for name in counts:
                 if (other := home.setdefault(name, split)) != split:
-                    detail = (
-                        f"names {short(name)}, and so does {lists[other].file.name}: an image can be in one split "
-                        "only; take it out of one list"
-                    )
+                    detail = f"names {short(name)}, and so does {lists[other].file.name}; take it out of one list"
                     flaws.add(Defect(DefectKind.LEAK, file, detail))
             names = tuple(name for name in counts if home[name] == split)
             lists[split] = ImageSet(file, names, {name: mask for name, mask in rows if mask})
@@ -130,8 +128,8 @@ def _rows(listed: SplitList, id_of: Callable[[str], str | None]) -> list[tuple[s
 
 
 def resolve_name(written: str, known: Collection[str]) -> str | None:
-    """The known name that a line refers to: the line or its first word, with or without extension and folders."""
-    for text in dict.fromkeys((written, *written.split()[:1])):
+    """The known name that a line refers to: the line or its first word, or the end of a URL, without its extension."""
+    for text in dict.fromkeys((written, *written.split()[:1], *last_parts(written))):
         path = PurePosixPath(text.replace("\\", "/"))
         bare = path.with_suffix("") if path.suffix.lower() in IMAGE_EXTENSIONS else path
         for name in (text, str(bare), bare.name):
