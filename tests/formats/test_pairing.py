@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from made_files import ids, opened, pairs, write
+from made_files import pairs
 from pyramidseg.base.defects import DefectKind
-from pyramidseg.base.errors import DataError
 from pyramidseg.formats.pairing import Side, key_of, pair, pair_folders
 
 KEYS = st.lists(st.text("abAB", min_size=1, max_size=3), max_size=8)
@@ -43,11 +42,3 @@ def test_relative_folders_are_paired(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path / "masks")
     found = pair_folders(Path(), Path())
     assert [record.id for record in found.records] == ["a", "deep/b"]
-
-
-def test_folders_that_only_one_side_has_are_named_in_the_yaml_file(tmp_path: Path) -> None:
-    pairs(tmp_path / "images" / "site", tmp_path / "masks", ["a", "b", "c"], 0, 1)
-    with pytest.raises(DataError, match=r"such as a\.png, .* such as site/a\.jpg; .* \(train: \{images: \.\.\., masks"):
-        opened(tmp_path)
-    write(tmp_path / "dataset.yaml", "train: {images: images/site, masks: masks}")
-    assert sorted(name for names in ids(opened(tmp_path)).values() for name in names) == ["a", "b", "c"]

@@ -1,5 +1,6 @@
 """Pairs images with masks by their names, without the extension and without a suffix that all names have."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -88,7 +89,8 @@ def without_labels(split: str, pairs: MatchedFiles, folder: Path) -> MatchedFile
 def pair_folders(images: Path, masks: Path, mask_name: str | None = None) -> MatchedFiles:
     """Pair all images below one folder with all masks below the other, or next to them if it is the same.
 
-    An empty folder is a defect.
+    If no image has a mask and all files of one folder are in a deeper folder, names are compared from there on, with a
+    note. An empty folder is a defect.
     """
     if images == masks and (mixed := pair_mixed_folder(images, mask_name)):
         return mixed
@@ -99,7 +101,13 @@ def pair_folders(images: Path, masks: Path, mask_name: str | None = None) -> Mat
         return MatchedFiles.of_none(
             masks, f"no masks in this folder, although {images} has {len(image_files)} images; add them"
         )
-    return pair_by_name(Side.of(images, image_files), Side.of(masks, mask_files), mask_name)
+    sides = Side.of(images, image_files), Side.of(masks, mask_files)
+    pairs = pair_by_name(*sides, mask_name)
+    if pairs.records or _shared_folders(sides[0]) == _shared_folders(sides[1]):
+        return pairs
+    images, masks = images / _shared_folders(sides[0]), masks / _shared_folders(sides[1])
+    pairs = pair_by_name(Side.of(images, image_files), Side.of(masks, mask_files), mask_name)
+    return replace(pairs, notes=(f"images are in {images}, masks in {masks}", *pairs.notes))
 
 
 def pair_by_name(images: Side, masks: Side, mask_name: str | None = None) -> MatchedFiles:
@@ -185,19 +193,13 @@ def _pattern_by_class(patterns: Sequence[str]) -> str | None:
 
 def _no_pairs(images: Side, masks: Side, pattern: str) -> Defect:
     """One defect for all files, as their names do not agree at all."""
-    what = f"none of its {len(masks.files)} masks" + (f", such as {_below(masks)}," if masks.files else "")
+    what = f"none of its {len(masks.files)} masks" + (f", such as {masks.files[0].name}," if masks.files else "")
     detail = (
         f"{what} agrees in its name ({pattern}) with one of the {len(images.files)} images in {images.folder}, such as "
-        f'{_below(images)}; state the names in dataset.yaml (mask_name: "{STEM}_seg") or the folders if these differ '
-        "(train: {images: ..., masks: ...}), rename files, or write lines such as images/a.jpg masks/b.png to "
-        "train.txt and val.txt"
+        f'{images.files[0].name}; state the names in dataset.yaml (mask_name: "{STEM}_seg"), rename files, or write '
+        "lines such as images/a.jpg masks/b.png to train.txt and val.txt"
     )
     return Defect(DefectKind.MISSING_IMAGE, masks.folder, detail)
-
-
-def _below(side: Side) -> str:
-    """The first file, with its folders below that of the side."""
-    return side.files[0].relative_to(side.folder).as_posix()
 
 
 def pair(images: Side, masks: Side) -> MatchedFiles:
@@ -314,6 +316,11 @@ def key_of(file: Path, folder: Path) -> str:
     """
     # not Path.relative_to and with_suffix, which take seconds for a hundred thousand files
     return normalize("NFC", file.as_posix().removeprefix(f"{folder.as_posix()}/").removesuffix(file.suffix))
+
+
+def _shared_folders(side: Side) -> str:
+    """The folders below the side's folder that contain all files."""
+    return os.path.commonpath([key.rpartition("/")[0] for key in side.keys])
 
 
 def _same_names(side: Side, first: Mapping[str, Path]) -> Iterator[Defect]:
