@@ -9,7 +9,6 @@ Legend: B batch, C channels, H W pixels, K classes.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -29,20 +28,8 @@ from pyramidseg.model.encoder import Encoder, resolve_encoder
 from pyramidseg.model.fpn import FPNDecoder, SpatialDropout
 from pyramidseg.model.input_scaling import normalize
 
-
-@dataclass(frozen=True)
-class LoadReport:
-    """Names of the tensors that `load_weights` took from a bundle, and of those that keep their initial values."""
-
-    loaded: tuple[str, ...]
-    reset: tuple[str, ...]
-    mapped: bool = False
-    """Whether the bundle's classes come in another order, so that the classifier's rows were mapped by name."""
-
-    def __str__(self) -> str:
-        reset = f"; reinitialised: {', '.join(self.reset)}" if self.reset else ""
-        mapped = "; classes in another order, mapped by name" if self.mapped else ""
-        return f"{len(self.loaded)} of {len(self.loaded) + len(self.reset)} tensors loaded{reset}{mapped}"
+HEADS = ("classifier.", "head.")
+"""Beginnings of the names of the tensors whose shape depends on the classes."""
 
 
 def create_model(
@@ -302,7 +289,7 @@ class Segmenter(nn.Module):
         model.settings = model.settings.model_copy(update={"encoder_weights": config.encoder_weights})
         return model
 
-    def load_weights(self, path: str | Path, *, reset_head: bool = False) -> LoadReport:
+    def load_weights(self, path: str | Path, *, reset_head: bool = False) -> str:
         """Load a bundle's weights, normalisation included; all of them, or nothing.
 
         Classes of the same names in another order are mapped by name.
@@ -310,21 +297,26 @@ class Segmenter(nn.Module):
         Args:
             reset_head: keep the initial values of the layers whose shape depends on the classes.
 
+        Returns:
+            What was loaded, as a clause.
+
         Raises:
             WeightsError: the classes differ and `reset_head` is not set, or another tensor is absent or misshapen.
         """
         bundle, own = read_bundle(path), self.state_dict()
         rows = [] if reset_head else class_rows(bundle, self.classes)
-        reset = tuple(name for name in own if name.startswith(("classifier.", "head."))) if reset_head else ()
+        reset = tuple(name for name in own if name.startswith(HEADS)) if reset_head else ()
         check_tensors(bundle, own, config=self.settings, skip=reset)
         loaded = tuple(name for name in own if name not in reset and name in bundle.tensors)
-        heads = ("classifier.", "head.")
         self.load_state_dict(
             own
-            | {name: bundle.tensors[name][rows] if name.startswith(heads) else bundle.tensors[name] for name in loaded}
+            | {name: bundle.tensors[name][rows] if name.startswith(HEADS) else bundle.tensors[name] for name in loaded}
         )
         self.encoder_source, self.value_range = bundle.encoder_source, bundle.value_range
-        return LoadReport(loaded, reset, mapped=rows != sorted(rows))
+        clauses = [f"{len(loaded)} of {len(loaded) + len(reset)} tensors loaded"]
+        clauses += [f"reinitialised: {', '.join(reset)}"] if reset else []
+        clauses += ["classes in another order, mapped by name"] if rows != sorted(rows) else []
+        return "; ".join(clauses)
 
 
 def _make_classes(classes: Classes | Iterable[str] | None, num_classes: int | None) -> Classes:
