@@ -232,3 +232,18 @@ def test_a_value_between_those_of_binary_masks(tmp_path: Path, images: str, chec
     assert counted(with_settings(tmp_path, [*given, f"data.ignore=[{value}]"])) == {**rest, "ignored": 3 * n}
     for lowest, more in ((value, {"foreground": 24 + 3 * n}), (255, {"background": 24})):
         assert counted(with_settings(tmp_path, [*given, f"data.threshold={lowest}"])) == rest | more
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize("choice", [0, 1])
+def test_both_readings_of_instance_numbers(tmp_path: Path, dtype: type, choice: int) -> None:
+    (tmp_path / "masks").mkdir()
+    for number in range(2):
+        values = np.arange(SIDE * SIDE).reshape(SIDE, SIDE) // 30 * (np.arange(SIDE) < 30)
+        image(tmp_path / "images" / f"{number}.png", height=SIDE, width=SIDE)
+        Image.fromarray(values.astype(dtype)).save(tmp_path / "masks" / f"{number}.tif")
+    text = message(lambda: opened(tmp_path))
+    assert "like grey levels or instance numbers" in text and len(alternatives(text)) == 2
+    paste(text, choice)
+    foreground = 2 * int((values > 0).sum())
+    assert counted(opened(tmp_path)) == {"background": 7200 - foreground, "foreground": foreground}

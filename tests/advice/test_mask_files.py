@@ -97,6 +97,22 @@ def test_transparent_pixels_are_what_the_setting_says(tmp_path: Path, meaning: s
     )
 
 
+@pytest.mark.parametrize("way", ["data.transparent=background", "data.transparent=ignore", "save it without alpha"])
+def test_masks_that_are_transparent_everywhere(tmp_path: Path, way: str) -> None:
+    """As raw labels of simulators, which leave the alpha channel at 0."""
+    for name in "ab":
+        pair(tmp_path, np.dstack([HALF, HALF, HALF, np.zeros_like(HALF)]), name=name)
+    assert way in message(lambda: checked(tmp_path))
+    if way == "save it without alpha":
+        for file in (tmp_path / "masks").iterdir():
+            with Image.open(file) as image:
+                image.convert("RGB").save(file)
+        assert checked(tmp_path) == TWO
+    else:
+        reason = "fewer than two classes" if "background" in way else "no pixel of split 'train' has a class"
+        assert reason in message(lambda: check_dataset(with_settings(tmp_path, [way])))
+
+
 def test_masks_of_fractions_and_of_bands_are_saved_as_indices(tmp_path: Path) -> None:
     for name in "ab":
         pair(tmp_path, HALF, name=name).unlink()

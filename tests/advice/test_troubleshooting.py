@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,18 @@ def test_the_messages_that_the_page_quotes_exist() -> None:
         length = min(3, len(words) - 1)
         runs = [" ".join(words[at : at + length]) for at in range(len(words) - length + 1)]
         assert any(run in source for run in runs), quote
+
+
+def test_the_extras_that_messages_and_pages_install_exist() -> None:
+    root = SOURCE.parents[1]
+    extras = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    files = [*SOURCE.rglob("*.py"), *(root / "docs").rglob("*.md"), root / "README.md"]
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    named = {
+        name for text in texts for found in re.findall(r"pyramidseg\[([\w,]+)\]", text) for name in found.split(",")
+    }
+    named |= {name for text in texts for name in re.findall(r'extra="(\w+)", purpose', text)}
+    assert len(named) > 5 and named <= extras.keys()
 
 
 def listed(root: Path, files: dict[str, str]) -> Path:

@@ -59,8 +59,14 @@ def test_16_bits_are_compared_as_they_are(tmp_path: Path) -> None:
     assert ThresholdValues(9).read(made).tolist() == [[0, 0], [255, 255]]
 
 
-def test_floats_are_refused(tmp_path: Path) -> None:
-    made = save(tmp_path / "a.tif", np.zeros((2, 2), np.float32))
+def test_whole_numbers_as_floats_are_compared(tmp_path: Path) -> None:
+    made = save(tmp_path / "a.tif", np.array([[0, 8], [9, 70000]], np.float32))
+    assert ThresholdValues(9).read(made).tolist() == [[0, 0], [255, 255]]
+
+
+@pytest.mark.parametrize("value", [0.5, -1, np.nan])
+def test_other_floats_are_refused(tmp_path: Path, value: float) -> None:
+    made = save(tmp_path / "a.tif", np.array([[0, 1], [9, value]], np.float32))
     with pytest.raises(DataError, match=r"a\.tif: data.threshold needs one integer per pixel or 8-bit colours"):
         ThresholdValues(9).read(made)
 

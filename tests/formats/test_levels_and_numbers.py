@@ -182,10 +182,10 @@ class TestRest:
             self.described(save_masks(tmp_path, square(9), square(9)), text)
 
 
-@pytest.mark.parametrize("mode", ["I;16", "I", "L"])
+@pytest.mark.parametrize("mode", ["I;16", "I", "L", "F"])
 def test_threshold_takes_integers_of_any_width(tmp_path: Path, mode: str) -> None:
     top = 255 if mode == "L" else 40000
-    values = np.array([[0, 99, 100, top]], {"L": np.uint8, "I;16": np.uint16, "I": np.int32}[mode])
+    values = np.array([[0, 99, 100, top]], {"L": np.uint8, "I;16": np.uint16, "I": np.int32, "F": np.float32}[mode])
     (tmp_path / "masks").mkdir()
     for name in ("a", "b"):
         image(tmp_path / "images" / f"{name}.png", height=1, width=4)

@@ -177,8 +177,8 @@ def hidden_pixels(file: OpenImage, transparent: Transparent | None) -> NDArray[n
         raise DefectError(
             DefectKind.TRANSPARENT_MASK,
             file.path,
-            "has transparent pixels; if they are background, set data.transparent=background (0, or black), and if "
-            "they have no class, data.transparent=ignore",
+            "has transparent pixels; if they are background, set data.transparent=background (0, or black), if they "
+            "have no class, data.transparent=ignore, and if their colours are labels, save it without alpha",
         )
     return np.asarray(file.pixels()[..., -1] < OPAQUE_FROM)
 
@@ -289,7 +289,7 @@ BACKGROUND, FOREGROUND = 0, 255
 
 @dataclass(frozen=True)
 class ThresholdValues:
-    """Reads integers as 0 below the threshold and 255 from it on. Lossy files are allowed; colours become luma.
+    """Reads whole numbers as 0 below the threshold and 255 from it on. Lossy files are allowed; colours become luma.
 
     Attributes:
         threshold: 1 to 65535.
@@ -311,14 +311,14 @@ class ThresholdValues:
         return with_hidden(values, hidden, self.transparent, ignored=NODATA_VALUE)
 
     def _levels(self, file: OpenImage) -> tuple[NDArray[np.integer[Any]], NDArray[np.bool_] | None]:
-        """(H, W) integers of any width, or 8-bit luma; and the hidden pixels."""
+        """(H, W) whole numbers of any type, or 8-bit luma; and the hidden pixels."""
         is_raster = file.is_raster
         mode = "" if is_raster else file.image.mode
         if not is_raster and file.bits <= 8 and mode in ("1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr"):
             return file.pixels("L").astype(np.uint8, copy=False), hidden_pixels(file, self.transparent)
         levels = file.pixels()
         levels = levels[..., 0] if is_raster and levels.shape[-1] == 1 else levels
-        if levels.ndim == 2 and levels.dtype.kind in "iu":
+        if levels.ndim == 2 and (levels.dtype.kind in "iu" or np.array_equal(levels, np.floor(np.abs(levels)))):
             return levels, None
         kind = f"{file.tiff.bands} bands of {file.tiff.dtype}" if is_raster and file.tiff else f"Pillow mode {mode}"
         detail = (

@@ -102,8 +102,8 @@ def _infer_ids(parsed: ParsedDataset, known: ClassMap) -> Labels:
     how = known.values if isinstance(known.values, IndexValues) else PLAIN_INDICES
     counts = count_mask_values(mask_files(parsed), how=how)
     values = sorted(set(counts.pixels) - set(ignored))
-    ids = [value for value in values if value != IGNORE]
-    has_gaps = not ids or ids != list(range(len(ids))) or values == [0, IGNORE]
+    ids = [value for value in values if value != IGNORE] or [0]  # of which the check then finds no pixel
+    has_gaps = ids != list(range(len(ids))) or values in ([IGNORE], [0, IGNORE])
     if has_gaps or len(ids) > MAX_CLASSES or are_levels(counts, values):
         detail, interpretations = interpret_values(counts, values)
         raise AmbiguousLabelsError(known.source, detail, interpretations, known.config)

@@ -61,7 +61,7 @@ class ValueCounts:
     @property
     def values_per_mask(self) -> float:
         """Mean number of different values in a mask, given that one value occurs in all of them."""
-        return self.masks.total() / max(1, *self.masks.values())
+        return self.masks.total() / max([1, *self.masks.values()])
 
 
 def count_mask_values(masks: Sequence[Path], *, how: IndexValues = PLAIN_INDICES) -> ValueCounts:
