@@ -186,16 +186,16 @@ def add_as_written(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_prediction_options(parser: argparse.ArgumentParser) -> None:
+def add_prediction_options(parser: argparse.ArgumentParser, *, batch_size: bool = True) -> None:
     """Options of the commands that predict."""
     parser.add_argument(
         "--backend", default="auto", help="auto, torch, torch-compiled, torch-exported, onnxruntime or openvino"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--precision", default="auto", help="auto (fp32, or that of the exported file), fp32 or bf16")
-    parser.add_argument(
-        "--batch-size", type=int, default=4, metavar="N", help="images of equal size that are predicted at once"
-    )
+    if batch_size:
+        text = "images of equal size that are predicted at once"
+        parser.add_argument("--batch-size", type=int, default=4, metavar="N", help=text)
     add_as_written(parser)
     parser.add_argument("--tta", action="store_true", help="test-time augmentation: average over flips and scales")
     parser.add_argument(

@@ -29,6 +29,7 @@ from pyramidseg.cli import (
     predict,
     predictions,
     pretrain,
+    serve,
     show_config,
     train,
 )
@@ -46,6 +47,7 @@ COMMANDS = {
     "export": export,
     "import": import_,
     "compare": compare,
+    "serve": serve,
     "benchmark": benchmark,
     "describe": describe,
     "config": show_config,

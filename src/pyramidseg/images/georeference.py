@@ -4,6 +4,7 @@ Coordinates are always (x, y), that is easting and northing, or longitude and la
 whatever axis order the authority of a coordinate system prescribes.
 """
 
+import io
 import re
 import sys
 from collections.abc import Mapping
@@ -57,21 +58,25 @@ class Georeference(NamedTuple):
         return (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
 
 
-def read_georeference(path: Path) -> Georeference | None:
+def read_georeference(path: Path, content: bytes | None = None) -> Georeference | None:
     """The georeference in a GeoTIFF's own tags; None for other images. Sidecar files (.tfw, .aux.xml) are ignored.
+
+    Args:
+        content: of the file, if it is in memory; `path` is then only a name.
 
     Raises:
         DataError: the file is unreadable, or its transformation cannot be inverted.
         MissingExtra: rasterio is not installed.
     """
-    with open_image(path) as image:
+    with open_image(path, content) as image:
         header = image.tiff
     if header is None or not header.georeferenced:
         return None
     rasterio = _rasterio(f"{path}: its georeference")
     # GDAL would otherwise list the whole folder for every file.
     alone = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
-    with decoding_errors(path), alone, rasterio.open(path, driver="GTiff") as file:
+    source = path if content is None else io.BytesIO(content)
+    with decoding_errors(path), alone, rasterio.open(source, driver="GTiff") as file:
         crs = file.crs.to_wkt() if file.crs else ""
         found = Georeference(crs, tuple(file.transform)[:6], header.orientation)
     a, b, _, d, e, _ = found.transform

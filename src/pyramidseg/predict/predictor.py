@@ -57,7 +57,7 @@ class PredictionResult:
     error: DataError | None = None
 
 
-_ModelOutput = tuple[Sequence[tuple[int, PredictionResult]], Tensor | None]
+ModelOutput = tuple[Sequence[tuple[int, PredictionResult]], Tensor | None]
 """A batch after the model: results with their positions, and the coarse logits (B, K, h, w) to compute their
 segmentations from; None if the results are complete."""
 
@@ -155,22 +155,25 @@ class Predictor:
             )
         options = OutputOptions(confidence, probabilities)
         with closing(
-            decode_ahead(self._load, images, pixels=pixels_of_source, threads=stage_threads(), ahead=2 * batch_size)
+            decode_ahead(self.load, images, pixels=pixels_of_source, threads=stage_threads(), ahead=2 * batch_size)
         ) as loaded:
-            batches = batch_by_key(loaded, key=_batch_key, pixels=_pixels, batch_size=batch_size)
+            batches = batch_by_key(loaded, key=batch_key, pixels=result_pixels, batch_size=batch_size)
             with closing(
                 map_in_order(
-                    partial(self._segment, options=options),
-                    (self._compute(batch, options) for batch in batches),
+                    partial(self.segment, options=options),
+                    (self.compute(batch, options) for batch in batches),
                     threads=1,  # takes a fraction of the model's time, and memory for one image at a time
                     ahead=COMPUTED_AHEAD,
-                    pixels=lambda output: sum(_pixels(result) for _, result in output[0]),
+                    pixels=lambda output: sum(result_pixels(result) for _, result in output[0]),
                     name="segment",
                 )
             ) as segmented:
                 yield from restore_order(segmented)
 
-    def _load(self, source: ImageLike) -> PredictionResult:
+    # The steps of `predict_results`, for a caller with a queue of its own, such as the server.
+
+    def load(self, source: ImageLike) -> PredictionResult:
+        """The image as the model takes it, or the error that it cannot be read with."""
         try:
             image = load_image(source, channels=self._channels)
             self._check_range(image, image_name(source))
@@ -180,7 +183,7 @@ class Predictor:
         except MissingExtra as error:  # HEIC, for instance: the other images need no extra
             return PredictionResult(source, error=DataError(str(error)))
 
-    def _compute(self, batch: Sequence[tuple[int, PredictionResult]], options: OutputOptions) -> _ModelOutput:
+    def compute(self, batch: Sequence[tuple[int, PredictionResult]], options: OutputOptions) -> ModelOutput:
         """Run the model on a batch of images of equal size, or pass on an image that could not be read."""
         images = [result.image for _, result in batch if result.image is not None]
         if not images:
@@ -204,7 +207,7 @@ class Predictor:
             return _failed(result, error)
         return replace(result, segmentation=segmentation, tiles=tiles)
 
-    def _segment(self, output: _ModelOutput, *, options: OutputOptions) -> Sequence[tuple[int, PredictionResult]]:
+    def segment(self, output: ModelOutput, *, options: OutputOptions) -> Sequence[tuple[int, PredictionResult]]:
         """Compute the segmentations of a batch from its coarse logits."""
         batch, coarse = output
         if coarse is None:
@@ -228,7 +231,9 @@ class Predictor:
 
 
 def _failed(result: PredictionResult, error: DataError | OutOfMemory) -> PredictionResult:
-    return PredictionResult(result.source, error=DataError(f"{image_name(result.source)}: {error}"))
+    failure = DataError(f"{image_name(result.source)}: {error}")
+    failure.__cause__ = error
+    return PredictionResult(result.source, error=failure)
 
 
 def _as_batch(images: Sequence[Image]) -> Tensor:
@@ -237,10 +242,11 @@ def _as_batch(images: Sequence[Image]) -> Tensor:
     return torch.from_numpy(images[0][None] if alone else np.stack(images)).permute(0, 3, 1, 2)
 
 
-def _pixels(result: PredictionResult) -> int:
+def result_pixels(result: PredictionResult) -> int:
+    """Number of pixels; 0 for an image that could not be read."""
     return 0 if result.image is None else result.image.shape[0] * result.image.shape[1]
 
 
-def _batch_key(result: PredictionResult) -> tuple[object, ...] | None:
+def batch_key(result: PredictionResult) -> tuple[object, ...] | None:
     """Equal for images that can share a batch; None for an image that could not be read."""
     return None if result.image is None else (result.image.shape, result.image.dtype)

@@ -1,8 +1,13 @@
-"""The writers of pictures, GeoTIFFs and archives, and their table by the name that `--save` takes."""
+"""The writers of pictures, GeoTIFFs and archives, and their table by the name that `--save` takes.
 
+The encoders are for answers that do not become files.
+"""
+
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,61 +24,75 @@ from pyramidseg.predict.segmentation import Image, Segmentation, row_blocks
 
 def write_mask(path: Path, segmentation: Segmentation, image: Image) -> None:
     """Class ids as an 8-bit grey PNG of the image's size."""
-    _write_png(path, segmentation.labels)
+    write_bytes(path, encode_png(segmentation.labels))
 
 
 def write_color(path: Path, segmentation: Segmentation, image: Image) -> None:
     """Class colours as an RGB PNG."""
-    _write_png(path, segmentation.colorize())
+    write_bytes(path, encode_png(segmentation.colorize()))
 
 
 def write_overlay(path: Path, segmentation: Segmentation, image: Image) -> None:
     """The image blended with the class colours, as an RGB PNG."""
-    _write_png(path, segmentation.overlay(image))
+    write_bytes(path, encode_png(segmentation.overlay(image)))
 
 
 def write_confidence(path: Path, segmentation: Segmentation, image: Image) -> None:
     """Probability of the label as an 8-bit grey PNG, from 0 to 255 (certain)."""
-    confidence = segmentation.confidence
-    assert confidence is not None, "this writer needs a segmentation with confidence"
-    grey = np.empty(confidence.shape, np.uint8)
-    for rows in row_blocks(confidence):
-        grey[rows] = (255 * confidence[rows]).round()
-    _write_png(path, grey)
+    write_bytes(path, encode_confidence(segmentation))
 
 
 def write_probabilities(path: Path, segmentation: Segmentation, image: Image) -> None:
-    """`probabilities` (K, H, W) float16, and `classes`, the K names, as an .npz file."""
-    assert segmentation.probabilities is not None, "this writer needs a segmentation with probabilities"
-    probabilities = segmentation.probabilities.astype(np.float16)
-    names = np.array(segmentation.classes.names)
+    """An .npz file, see `save_probabilities`."""
 
     def write(part: Path) -> None:
-        # As a file object: NumPy would append .npz to a path.
-        with part.open("wb") as file:
-            np.savez(file, probabilities=probabilities, classes=names)
+        with part.open("wb") as file:  # NumPy would append .npz to a path
+            save_probabilities(file, segmentation)
 
     write_atomically(path, write)
 
 
 def write_geotiff(path: Path, segmentation: Segmentation, image: Image) -> None:
+    """Class ids as a GeoTIFF."""
+    write_bytes(path, encode_label_geotiff(segmentation))
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """A grey (H, W) or RGB (H, W, 3) PNG with our signature."""
+    info = PngInfo()
+    info.add_text("Software", SIGNATURE)
+    file = io.BytesIO()
+    PillowImage.fromarray(pixels).save(file, format="PNG", pnginfo=info, compress_level=3)
+    return file.getvalue()
+
+
+def encode_confidence(segmentation: Segmentation) -> bytes:
+    """Probability of the label as an 8-bit grey PNG, from 0 to 255 (certain)."""
+    confidence = segmentation.confidence
+    assert confidence is not None, "this output needs a segmentation with confidence"
+    grey = np.empty(confidence.shape, np.uint8)
+    for rows in row_blocks(confidence):
+        grey[rows] = (255 * confidence[rows]).round()
+    return encode_png(grey)
+
+
+def save_probabilities(file: IO[bytes], segmentation: Segmentation) -> None:
+    """`probabilities` (K, H, W) float16, and `classes`, the K names, as an .npz file."""
+    assert segmentation.probabilities is not None, "this output needs a segmentation with probabilities"
+    probabilities = segmentation.probabilities.astype(np.float16)
+    np.savez(file, probabilities=probabilities, classes=np.array(segmentation.classes.names))
+
+
+def encode_label_geotiff(segmentation: Segmentation) -> bytes:
     """Class ids as a GeoTIFF with the image's georeference and the classes' colours and names."""
-    assert segmentation.georeference is not None, "this writer needs a segmentation with a georeference"
+    assert segmentation.georeference is not None, "this output needs a segmentation with a georeference"
     names = {f"class_{index}": name for index, name in enumerate(segmentation.classes.names)}
-    content = encode_geotiff(
+    return encode_geotiff(
         segmentation.labels,
         segmentation.georeference,
         palette=segmentation.classes.palette(),
         tags={"TIFFTAG_SOFTWARE": SIGNATURE, **names},
     )
-    write_bytes(path, content)
-
-
-def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    info = PngInfo()
-    info.add_text("Software", SIGNATURE)
-    picture = PillowImage.fromarray(pixels)
-    write_atomically(path, lambda part: picture.save(part, format="PNG", pnginfo=info, compress_level=3))
 
 
 @dataclass(frozen=True)

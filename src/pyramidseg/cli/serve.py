@@ -1,0 +1,113 @@
+"""pyramidseg serve: models behind HTTP."""
+
+import argparse
+import ipaddress
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from pyramidseg.base.errors import ConfigError, import_extra
+from pyramidseg.cli.flags import add_prediction_options
+from pyramidseg.serve.limits import Limits
+
+HELP = "answer requests over HTTP: plain, Open Inference Protocol, Label Studio"
+
+TOKEN_VARIABLE = "PYRAMIDSEG_TOKEN"  # noqa: S105 - the name of a variable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `serve`."""
+    parser.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="bundles or exported files, PATH or NAME=PATH; RUN/best.safetensors is named RUN",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for other machines")
+    parser.add_argument("--port", type=int, default=8000, help="0 chooses a free one")
+    parser.add_argument(
+        "--token", help=f"that requests need (default: ${TOKEN_VARIABLE}); required beyond this machine"
+    )
+    parser.add_argument("--ssl-certfile", metavar="FILE", help="certificate in PEM, for https")
+    parser.add_argument("--ssl-keyfile", metavar="FILE", help="its private key")
+    parser.add_argument(
+        "--inexact-batches",
+        action="store_true",
+        help="batch images even where the runtime rounds differently in batches, as torch does",
+    )
+    add_prediction_options(parser, batch_size=False)
+    limits = parser.add_argument_group("limits")
+    for limit in fields(Limits):
+        kind = float if limit.name.endswith(("_s", "_ms", "_mb")) else int
+        flag = f"--{limit.name.replace('_', '-')}"
+        limits.add_argument(flag, type=kind, default=limit.default, metavar="N", help=limit.metadata["help"])
+    parser.set_defaults(collect="models")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until the process is told to stop."""
+    named = model_names(arguments.models)
+    token = arguments.token or os.environ.get(TOKEN_VARIABLE) or None
+    if token is None and not is_loopback(arguments.host):
+        raise ConfigError(
+            f"--host {arguments.host}: other machines can reach it, so a token is required: set {TOKEN_VARIABLE}"
+        )
+    for limit in fields(Limits):
+        if (value := getattr(arguments, limit.name)) < (0 if limit.name == "max_wait_ms" else 1e-9):
+            raise ConfigError(f"--{limit.name.replace('_', '-')} {value:g}: has to be above 0")
+    for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
+        import_extra(module, extra="serve", purpose="pyramidseg serve")
+
+    from pyramidseg.predict.predictor import Predictor
+    from pyramidseg.serve.server import Address, serve
+    from pyramidseg.serve.service import ServedModel, Service
+
+    models = []
+    for name, path in named.items():
+        predictor = Predictor(
+            path,
+            backend=arguments.backend,
+            device=arguments.device,
+            precision=arguments.precision,
+            as_written=arguments.as_written,
+            tta=arguments.tta,
+            tile_px=arguments.tile,
+            overlap_px=arguments.overlap,
+        )
+        models.append(ServedModel.describe(name, predictor, path))
+    limits = Limits(**{limit.name: getattr(arguments, limit.name) for limit in fields(Limits)})
+    service = Service(models, limits=limits, inexact_batches=arguments.inexact_batches)
+    address = Address(arguments.host, arguments.port, arguments.ssl_certfile, arguments.ssl_keyfile)
+    serve(service, address, token=token)
+    return 0
+
+
+def model_names(models: Sequence[str]) -> dict[str, str]:
+    """Paths by the names of the models.
+
+    Raises:
+        ConfigError: two have the same name, or a name cannot be part of a URL.
+    """
+    named: dict[str, str] = {}
+    for model in models:
+        name, given, path = model.partition("=")
+        if not given or "/" in name:
+            path = model
+            parts = Path(path).resolve()
+            name = parts.parent.name if parts.stem in ("best", "last") else parts.stem
+        if not re.fullmatch(r"[\w.-]{1,80}", name, re.ASCII):
+            raise ConfigError(f"{path}: the name {name!r} cannot be part of a URL; write NAME={path}")
+        if name in named:
+            raise ConfigError(f"{path}: a second model is named {name}; write NAME={path}")
+        named[name] = path
+    return named
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

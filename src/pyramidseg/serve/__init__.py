@@ -1,0 +1,1 @@
+"""An HTTP server for models: plain requests, the Open Inference Protocol, and Label Studio's backend protocol."""

@@ -1,0 +1,186 @@
+"""The application: the plain routes, the page, and the routes of the protocols."""
+
+import sys
+import time
+from collections.abc import AsyncGenerator
+from importlib.resources import files
+from typing import Any, Literal
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import generate_latest
+from pydantic import Base64Bytes, BaseModel
+from starlette.datastructures import Headers, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from pyramidseg.base.version import __version__
+from pyramidseg.serve import label_studio_backend, open_inference
+from pyramidseg.serve.answers import FORMATS, INCLUDES, Answer, format_for
+from pyramidseg.serve.gate import Gate
+from pyramidseg.serve.limits import Refused
+from pyramidseg.serve.service import Service, explain_first, parse_json
+
+MEDIA_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+
+FormatName = Literal["labels", "overlay", "confidence", "json", "roboflow", "geotiff", "npz-probabilities"]
+
+
+def _body_of(kind: str) -> dict[str, Any]:
+    image = {"type": "string", "format": kind}
+    return {"schema": image if kind == "octets" else {"type": "object", "properties": {"image": image}}}
+
+
+_BODIES = {"application/octet-stream": "octets", "multipart/form-data": "binary", "application/json": "byte"}
+_REQUEST = {"required": True, "content": {media_type: _body_of(kind) for media_type, kind in _BODIES.items()}}
+
+
+def make_app(service: Service, *, token: str | None = None) -> Gate:
+    """The ASGI application of a service.
+
+    Args:
+        token: that requests need; None for no token.
+    """
+    app = FastAPI(title="pyramidseg", version=__version__, docs_url=None, redoc_url=None, lifespan=service.running)
+    _handle_errors(app)
+    _add_status(app, service)
+    _add_page(app, service)
+    _add_segment(app, service)
+    open_inference.add_routes(app, service)
+    label_studio_backend.add_routes(app, service)
+    return Gate(app, limits=service.limits, metrics=service.metrics, token=token)
+
+
+def _handle_errors(app: FastAPI) -> None:
+    """Every error is `{"error": one sentence}`."""
+
+    def answer(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+        return JSONResponse({"error": " ".join(message.split())}, status, headers)
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> Response:
+        wait = None if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+        return answer(error.status, error.message, wait)
+
+    @app.exception_handler(HTTPException)
+    async def without_route(request: Request, error: HTTPException) -> Response:
+        return answer(error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}")
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return answer(400, explain_first(error.errors()))
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=499)
+
+    @app.exception_handler(Exception)
+    async def defect(request: Request, error: Exception) -> Response:
+        return answer(500, f"a defect of the server; please report it with request id {request.state.request_id}")
+
+
+def _add_status(app: FastAPI, service: Service) -> None:
+    @app.get("/health/live")
+    async def live() -> Response:
+        """Whether the process answers."""
+        return JSONResponse({"live": True})
+
+    @app.get("/health/ready")
+    async def ready() -> Response:
+        """Whether every model has predicted an image."""
+        return JSONResponse({"ready": service.ready}, 200 if service.ready else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Metrics in Prometheus' text format."""
+        return Response(generate_latest(service.metrics.registry), media_type="text/plain; version=0.0.4")
+
+    @app.get("/models")
+    async def models() -> Response:
+        """The models with their classes, scores and inputs."""
+        return JSONResponse([model.card() for model in service.models.values()])
+
+
+def _add_page(app: FastAPI, service: Service) -> None:
+    folder = files("pyramidseg.serve") / "page"
+    page = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} if folder.is_dir() else {}
+
+    @app.get("/")
+    async def root(request: Request) -> Response:
+        """The page for browsers, the status for others."""
+        if "index.html" in page and "text/html" in request.headers.get("accept", ""):
+            return Response(page["index.html"], media_type="text/html")
+        return JSONResponse({"status": "UP", "model_class": "PyramidSeg", "models": list(service.models)})
+
+    @app.get("/page/{name}")
+    async def page_file(name: str) -> Response:
+        """A file of the page."""
+        if name not in page:
+            raise Refused(404, f"/page/{name[:80]}: no such file")
+        return Response(page[name], media_type=MEDIA_TYPES.get(name.rpartition(".")[2], "application/octet-stream"))
+
+
+def _add_segment(app: FastAPI, service: Service) -> None:
+    @app.post("/segment", openapi_extra={"requestBody": _REQUEST})
+    async def segment(
+        request: Request, model: str | None = None, format: FormatName | None = None, include: str = "labels"
+    ) -> Response:
+        """Segment one image: the body itself, the multipart field `image`, or base64 in JSON."""
+        started = time.monotonic()
+        engine = service.engine(model)
+        form = FORMATS[format or format_for(request.headers.get("accept", "*/*"))]
+        names = [name.strip() for name in include.split(",") if name.strip()]
+        if unknown := [name for name in names if name not in INCLUDES]:
+            raise Refused(400, f"include={unknown[0][:40]}: unknown; possible are {', '.join(INCLUDES)}")
+        options = form.options
+        if form is FORMATS["json"] and "confidence" in names:
+            options = options._replace(confidence=True)
+        with service.admission.admit() as held:
+            content = await image_in_body(await service.read_body(request, held), request.headers)
+
+            async def work() -> bytes:
+                found = await service.predict(engine, content, options, held)
+                answer = Answer(*found, engine.name, names, request.state.request_id, started)
+                return await service.encode(form.encode, answer)
+
+            return Response(await service.finish(request, work()), media_type=form.media_type)
+
+
+class _InMemory(MultiPartParser):
+    """Keeps the parts in memory, where the default writes those of more than a megabyte to disk."""
+
+    spool_max_size = sys.maxsize
+
+
+class _ImageDocument(BaseModel):
+    image: Base64Bytes
+
+
+async def image_in_body(body: bytes, headers: Headers) -> bytes:
+    """The encoded image in a body, by its content type.
+
+    Raises:
+        Refused: 400, there is none.
+    """
+    kind, content = headers.get("content-type", "").partition(";")[0].strip().lower(), body
+    if kind == "application/json":
+        content = parse_json(_ImageDocument, body).image
+    elif kind == "multipart/form-data":
+        try:
+            form = await _InMemory(headers, _stream(body), max_files=1, max_fields=8).parse()
+        except (MultiPartException, KeyError, ValueError) as error:
+            raise Refused(400, f"the multipart body cannot be read: {str(error)[:200]}") from None
+        found = form.get("image")
+        content = await found.read() if isinstance(found, UploadFile) else b""
+        await form.close()
+        if not content:
+            raise Refused(400, f"the form has no file named image, only {', '.join(form)[:200] or 'nothing'}")
+    if not content:
+        raise Refused(400, "the request has no image: send the file as the body, or as the multipart field image")
+    return content
+
+
+async def _stream(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body

@@ -1,0 +1,198 @@
+"""One model for many clients: images wait in a queue, and those of equal size share a batch.
+
+A result is equal in every byte to that of `Predictor.predict` for the image alone. Whether a runtime computes that in
+batches is measured at the start (`batches_are_exact`): ONNX Runtime and OpenVINO do on a CPU; torch selects other
+convolutions for one image than for several, so there every image is a batch of its own.
+
+The queue belongs to the event loop; a caller that is cancelled (its client has gone, or its time is over) leaves it.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pyramidseg.base.errors import OutOfMemory
+from pyramidseg.images.open_image import open_image
+from pyramidseg.predict.input_images import ImageLike
+from pyramidseg.predict.pipeline import BATCH_PIXELS
+from pyramidseg.predict.predictor import PredictionResult, Predictor, batch_key, result_pixels
+from pyramidseg.predict.segmentation import OutputOptions
+from pyramidseg.serve.limits import Limits, Refused, Reservation
+from pyramidseg.serve.metrics import Metrics
+
+T = TypeVar("T")
+
+PROBE_SIZES = ((64, 64), (97, 131))
+
+
+@dataclass(eq=False)
+class _Job:
+    """An image in the queue; its caller awaits `done`."""
+
+    loaded: PredictionResult
+    options: OutputOptions
+    done: "asyncio.Future[PredictionResult]"
+    arrived: float
+
+    def fits(self, other: "_Job") -> bool:
+        return batch_key(self.loaded) == batch_key(other.loaded) and self.options == other.options
+
+
+class Engine:
+    """The queue of one model, and the thread that computes.
+
+    Attributes:
+        ready: after `warm_up`.
+        batches: whether images share batches.
+    """
+
+    def __init__(
+        self, name: str, predictor: Predictor, *, limits: Limits, metrics: Metrics, inexact_batches: bool = False
+    ) -> None:
+        self.name, self.predictor, self.limits, self.metrics = name, predictor, limits, metrics
+        self.ready, self.batches = False, inexact_batches
+        self._waiting: list[_Job] = []
+        self._arrived = asyncio.Event()
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
+        metrics.queue.labels(name).set_function(lambda: len(self._waiting))
+
+    async def predict(
+        self, source: ImageLike, options: OutputOptions, held: Reservation, *, threads: Executor
+    ) -> PredictionResult:
+        """The result of one image, with its error if it cannot be read or computed.
+
+        Args:
+            source: an encoded image, or an array (H, W, C).
+            held: gets the memory of the pixels, before they are decoded.
+            threads: that decode.
+
+        Raises:
+            Refused: too many pixels, or the server is busy.
+        """
+        height, width = await self._run("decode", threads, partial(image_size, source))
+        pixels, most = height * width, int(self.limits.max_pixels)
+        if pixels > most:
+            raise Refused(413, f"the image has {height} x {width} pixels, and {most} are allowed; send a smaller one")
+        classes, channels = len(self.predictor.classes), self.predictor.backend.in_channels
+        held.add(pixels * (4 * channels + 8 + 4 * options.confidence + 6 * classes * options.probabilities))
+        loaded = await self._run("decode", threads, partial(self.predictor.load, source))
+        if loaded.error is not None:
+            return loaded
+        job = _Job(loaded, options, asyncio.get_running_loop().create_future(), time.monotonic())
+        self._waiting.append(job)
+        self._arrived.set()
+        return await job.done
+
+    async def run(self) -> None:
+        """Compute batches, for ever."""
+        while True:
+            batch = await self._next_batch()
+            self.metrics.batch.labels(self.name).observe(len(batch))
+            for job in batch:
+                self.metrics.latency.labels("queue").observe(time.monotonic() - job.arrived)
+            work = partial(self._predict, [job.loaded for job in batch], batch[0].options)
+            try:
+                results = await self._run("model", self.thread, work)
+            except Exception as error:  # a defect: these callers answer 500, and the others go on
+                for job in batch:
+                    if not job.done.done():
+                        job.done.set_exception(error)
+                continue
+            for job, result in zip(batch, results, strict=True):
+                self.metrics.pixels.labels(self.name).inc(result_pixels(result))
+                if not job.done.done():
+                    job.done.set_result(result)
+
+    async def warm_up(self) -> None:
+        """Predict once, and measure whether batches are exact."""
+        loop, most = asyncio.get_running_loop(), int(self.limits.max_batch)
+        dtype = await loop.run_in_executor(self.thread, first_prediction, self.predictor)
+        if most > 1 and not self.batches:
+            probe = partial(batches_are_exact, self.predictor, most, dtype)
+            self.batches = await loop.run_in_executor(self.thread, probe)
+        self.ready = True
+
+    async def _next_batch(self) -> list[_Job]:
+        """The oldest image, and those of its size that are there or come in time."""
+        while True:
+            self._waiting = [job for job in self._waiting if not job.done.done()]
+            left = None
+            if self._waiting:
+                first = self._waiting[0]
+                most = min(int(self.limits.max_batch), BATCH_PIXELS // result_pixels(first.loaded))
+                limit = max(1, most) if self.batches else 1
+                batch = [job for job in self._waiting if job.fits(first)][:limit]
+                left = first.arrived + self.limits.max_wait_ms / 1000 - time.monotonic()
+                if len(batch) == limit or left <= 0:
+                    self._waiting = [job for job in self._waiting if job not in batch]
+                    return batch
+            self._arrived.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), left)
+
+    def _predict(self, loaded: Sequence[PredictionResult], options: OutputOptions) -> list[PredictionResult]:
+        try:
+            output = self.predictor.compute(list(enumerate(loaded)), options)
+        except OutOfMemory:  # of several images; a single one gets it as its error
+            return [result for one in loaded for result in self._predict([one], options)]
+        return [result for _, result in self.predictor.segment(output, options=options)]
+
+    async def _run(self, phase: str, threads: Executor, work: Callable[[], T]) -> T:
+        with self.metrics.latency.labels(phase).time():
+            return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+
+def first_prediction(predictor: Predictor) -> str:
+    """Predict a small image; returns the type of pixels that the model takes.
+
+    Raises:
+        DataError: the model computes no labels.
+    """
+    options = OutputOptions()
+    for dtype in ("uint8", "uint16", "float32"):
+        image = PredictionResult("warm-up", _noise(predictor, 1, PROBE_SIZES[0], dtype)[0])
+        ((_, result),) = predictor.segment(predictor.compute([(0, image)], options), options=options)
+        if result.error is None:
+            return dtype
+    assert result.error is not None
+    raise result.error
+
+
+def batches_are_exact(predictor: Predictor, most: int, dtype: str = "uint8") -> bool:
+    """Whether coarse logits of batches of 2 to `most` images equal in every bit those of each image alone."""
+    for size in PROBE_SIZES:
+        images = torch.from_numpy(_noise(predictor, most, size, dtype)).permute(0, 3, 1, 2)
+        alone = torch.cat([predictor.backend.coarse_logits(image[None]).cpu() for image in images])
+        for number in range(2, most + 1):
+            if not torch.equal(predictor.backend.coarse_logits(images[:number]).cpu(), alone[:number]):
+                return False
+    return True
+
+
+def _noise(predictor: Predictor, number: int, size: tuple[int, int], dtype: str) -> NDArray[Any]:
+    """(B, H, W, C)."""
+    values = np.random.default_rng(0).random((number, *size, predictor.backend.in_channels), np.float32)
+    return values if dtype == "float32" else (values * np.iinfo(dtype).max).astype(dtype)
+
+
+def image_size(source: ImageLike) -> tuple[int, int]:
+    """Height and width of an array (H, W, C), or of an encoded image, from its header.
+
+    Raises:
+        DataError: the bytes are not an image that is read.
+    """
+    if isinstance(source, np.ndarray):
+        return source.shape[0], source.shape[1]
+    assert isinstance(source, bytes)
+    with open_image(Path("image"), source) as file:
+        return file.size

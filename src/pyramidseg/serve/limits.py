@@ -1,0 +1,93 @@
+"""Limits of the server, each with a flag of its name, and the account of requests and memory that are in work."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+class Refused(Exception):
+    """A request that is answered with an error: its HTTP status, one sentence, and perhaps when to try again."""
+
+    def __init__(self, status: int, message: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.retry_after_s = status, message, retry_after_s
+
+
+def _limit(default: float, meaning: str) -> float:
+    limit: float = field(default=default, metadata={"help": meaning})
+    return limit
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits with their defaults; `help` in the metadata of each field is that of its flag."""
+
+    max_batch: float = _limit(8, "most images of equal size in a batch")
+    max_wait_ms: float = _limit(5, "longest that an image waits for others of its size")
+    timeout_s: float = _limit(60, "longest from a request's last byte to its answer; then 504")
+    max_requests: float = _limit(64, "requests in work or waiting; further ones get 429")
+    max_memory_mb: float = _limit(2048, "MiB of bodies and pixels in work; beyond it 429")
+    max_body_mb: float = _limit(64, "MiB of a request's body; beyond it 413")
+    max_pixels: float = _limit(50_000_000, "pixels of an image; beyond it 413")
+    max_images: float = _limit(16, "images in a tensor; beyond it 400")
+    max_header_bytes: float = _limit(32768, "bytes of a request's headers; beyond it 400")
+    header_timeout_s: float = _limit(10, "longest that a connection may take to send headers, or to read its answer")
+    body_timeout_s: float = _limit(30, "longest that a client may take to send a body; then 408")
+    max_connections: float = _limit(1000, "open connections; further ones get 503")
+
+
+class Admission:
+    """Counts the requests in work and the memory that they hold, and refuses more than the limits allow."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.requests = self.bytes = 0
+        self._seconds = 1.0  # of a recent request
+
+    @contextmanager
+    def admit(self) -> Iterator["Reservation"]:
+        """A request in work, for the `with` block.
+
+        Raises:
+            Refused: 429, the server is busy.
+        """
+        if self.requests >= self.limits.max_requests:
+            raise self.busy()
+        held, started = Reservation(self), time.monotonic()
+        self.requests += 1
+        try:
+            yield held
+        finally:
+            self.requests -= 1
+            self.bytes -= held.bytes
+            self._seconds += 0.1 * (time.monotonic() - started - self._seconds)
+
+    def busy(self) -> Refused:
+        """The refusal of an overloaded server: a request takes about as long as the present ones."""
+        wait = min(60, max(1, round(self._seconds)))
+        message = f"the server is busy with {self.requests} requests; try again in {wait} s"
+        return Refused(429, message, retry_after_s=wait)
+
+
+@dataclass
+class Reservation:
+    """Memory that one request holds until it is answered."""
+
+    admission: Admission
+    bytes: int = 0
+
+    def add(self, size: int) -> None:
+        """Reserve further bytes.
+
+        Raises:
+            Refused: 413 if the request alone exceeds the limit, 429 if others hold the rest.
+        """
+        limit = int(self.admission.limits.max_memory_mb * 2**20)
+        if self.bytes + size > limit:
+            needed = f"this request needs {(self.bytes + size) >> 20} MiB of memory, and {limit >> 20} are allowed"
+            raise Refused(413, f"{needed} for all requests; send a smaller image, or ask for less")
+        if self.admission.bytes + size > limit:
+            raise self.admission.busy()
+        self.bytes += size
+        self.admission.bytes += size

@@ -1,0 +1,89 @@
+"""Listen on a port, with uvicorn, until the process is told to stop."""
+
+import asyncio
+import signal
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.text import first_line, show
+from pyramidseg.serve.app import make_app
+from pyramidseg.serve.service import Service
+
+STOP_SECONDS = 30
+"""Time for the requests in work after a signal to stop."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server listens, and with which certificate."""
+
+    host: str
+    port: int
+    certfile: str | None = None
+    keyfile: str | None = None
+
+
+def serve(service: Service, address: Address, *, token: str | None) -> None:
+    """Answer requests until SIGTERM or SIGINT; then finish those in work.
+
+    Raises:
+        ConfigError: the address or the certificate cannot be used.
+    """
+    limits = service.limits
+
+    class Protocol(_TimedProtocol):
+        timeout_s = limits.header_timeout_s
+
+    config = uvicorn.Config(
+        make_app(service, token=token),
+        http=Protocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=int(limits.max_connections),
+        h11_max_incomplete_event_size=int(limits.max_header_bytes),
+        timeout_graceful_shutdown=STOP_SECONDS,
+        ssl_certfile=address.certfile,
+        ssl_keyfile=address.keyfile,
+    )
+    try:
+        config.load()
+    except OSError as error:  # also of the TLS library
+        raise ConfigError(f"--ssl-certfile, --ssl-keyfile: cannot be read: {first_line(error)}") from None
+    try:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        listener = socket.create_server((address.host, address.port), family=family, backlog=config.backlog)
+    except OSError as error:
+        raise ConfigError(f"--host {address.host} --port {address.port}: cannot listen: {first_line(error)}") from None
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    scheme = "https" if address.certfile else "http"
+    show(f"serving {', '.join(service.models)} on {scheme}://{host}:{listener.getsockname()[1]}")
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it has stopped
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+class _TimedProtocol(H11Protocol):
+    """HTTP, without clients that send their headers or read their answers too slowly."""
+
+    timeout_s: float
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Await the first request."""
+        super().connection_made(transport)
+        self.loop.call_later(self.timeout_s, self._close_if_idle, None)
+
+    def on_response_complete(self) -> None:
+        """Await the next request."""
+        super().on_response_complete()
+        self.loop.call_later(self.timeout_s, self._close_if_idle, self.cycle)
+
+    def _close_if_idle(self, last: Any) -> None:
+        if self.cycle is last and not self.transport.is_closing():
+            self.transport.abort()
