@@ -1,20 +1,26 @@
 """Servers for tests: a model without a network, and one that waits until it may go on."""
 
 import io
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from made_backends import Brightness
+from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.serve.app import make_app
 from pyramidseg.serve.limits import Limits
 from pyramidseg.serve.service import ServedModel, Service
+from support import process_environment
 
 
 class Held(Brightness):
@@ -56,3 +62,36 @@ def png(pixels):
 
 def read(content):
     return np.array(Image.open(io.BytesIO(content)))
+
+
+def small_bundle(path):
+    torch.manual_seed(0)
+    Segmenter(num_classes=3, encoder="test_resnet", encoder_weights="none", pyramid_channels=16).eval().save(path)
+    return path
+
+
+@contextmanager
+def server_process(*arguments, environment=()):
+    """`pyramidseg serve` on a free port; yields its URL once it is ready, and the process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pyramidseg", "serve", *map(str, arguments), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=process_environment() | dict(environment),
+    )
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("serving "), line + process.stderr.read()
+        url = line.rpartition(" on ")[2].strip()
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/health/ready", timeout=5).read()
+                break
+            except urllib.error.HTTPError:
+                time.sleep(0.05)
+        yield url, process
+    finally:
+        process.terminate()
+        process.stdout.read()
+        process.wait(40)
