@@ -38,12 +38,12 @@ class Held(Brightness):
 
 
 @contextmanager
-def serving(*predictors: Predictor, token=None, ready=True, **limits) -> Iterator[TestClient]:
+def serving(*predictors: Predictor, token=None, ready=True, app=(), **limits) -> Iterator[TestClient]:
     """A client of a server of models `m0`, `m1`, ...; `client.service` is its service."""
     predictors = predictors or (Predictor(Brightness()),)
     models = [ServedModel.describe(f"m{number}", predictor) for number, predictor in enumerate(predictors)]
     service = Service(models, limits=Limits(**limits))
-    with TestClient(make_app(service, token=token), raise_server_exceptions=False) as client:
+    with TestClient(make_app(service, token=token, **dict(app)), raise_server_exceptions=False) as client:
         while ready and not service.ready:
             time.sleep(0.005)
         client.service = service

@@ -80,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     limits = Limits(**{limit.name: getattr(arguments, limit.name) for limit in fields(Limits)})
     service = Service(models, limits=limits, inexact_batches=arguments.inexact_batches)
     address = Address(arguments.host, arguments.port, arguments.ssl_certfile, arguments.ssl_keyfile)
-    serve(service, address, token=token)
+    label_studio = os.environ.get("LABEL_STUDIO_URL", ""), os.environ.get("LABEL_STUDIO_API_KEY", "")
+    serve(service, address, token=token, label_studio=label_studio)
     return 0
 
 

@@ -20,6 +20,7 @@ from pyramidseg.base.version import __version__
 from pyramidseg.serve import label_studio_backend, open_inference
 from pyramidseg.serve.answers import FORMATS, INCLUDES, Answer, format_for
 from pyramidseg.serve.gate import Gate
+from pyramidseg.serve.label_studio_images import LabelStudioImages
 from pyramidseg.serve.limits import Refused
 from pyramidseg.serve.service import Service, explain_first, parse_json
 
@@ -37,11 +38,14 @@ _BODIES = {"application/octet-stream": "octets", "multipart/form-data": "binary"
 _REQUEST = {"required": True, "content": {media_type: _body_of(kind) for media_type, kind in _BODIES.items()}}
 
 
-def make_app(service: Service, *, token: str | None = None) -> Gate:
+def make_app(
+    service: Service, *, token: str | None = None, label_studio_url: str = "", label_studio_key: str = ""
+) -> Gate:
     """The ASGI application of a service.
 
     Args:
         token: that requests need; None for no token.
+        label_studio_url: from which images of tasks are fetched, with the key.
     """
     app = FastAPI(title="pyramidseg", version=__version__, docs_url=None, redoc_url=None, lifespan=service.running)
     _handle_errors(app)
@@ -49,7 +53,8 @@ def make_app(service: Service, *, token: str | None = None) -> Gate:
     _add_page(app, service)
     _add_segment(app, service)
     open_inference.add_routes(app, service)
-    label_studio_backend.add_routes(app, service)
+    images = LabelStudioImages(label_studio_url, label_studio_key, max_bytes=int(service.limits.max_body_mb * 2**20))
+    label_studio_backend.add_routes(app, service, images)
     return Gate(app, limits=service.limits, metrics=service.metrics, token=token)
 
 
@@ -112,7 +117,7 @@ def _add_page(app: FastAPI, service: Service) -> None:
         """The page for browsers, the status for others."""
         if "index.html" in page and "text/html" in request.headers.get("accept", ""):
             return Response(page["index.html"], media_type="text/html")
-        return JSONResponse({"status": "UP", "model_class": "PyramidSeg", "models": list(service.models)})
+        return JSONResponse({**label_studio_backend.STATUS, "models": list(service.models)})
 
     @app.get("/page/{name}")
     async def page_file(name: str) -> Response:

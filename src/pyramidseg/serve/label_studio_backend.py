@@ -1,9 +1,213 @@
-"""Placeholder."""
+"""Label Studio's ML backend protocol: tasks are labelled with brushes or polygons before people see them.
 
-from fastapi import FastAPI
+Source: api.py and utils.py of label-studio-ml-backend. `model_version` changes with the bundle and the settings, since
+Label Studio does not ask again for tasks that have predictions of the present one.
+"""
 
-from pyramidseg.serve.service import Service
+import asyncio
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from pyramidseg.annotations.brush_rle import encode_brush
+from pyramidseg.annotations.contours import Ring, find_regions
+from pyramidseg.base.classes import Classes
+from pyramidseg.predict.segmentation import OutputOptions, Segmentation
+from pyramidseg.serve.label_studio_images import LabelStudioImages
+from pyramidseg.serve.limits import Refused
+from pyramidseg.serve.service import Service, parse_json
+
+logger = logging.getLogger(__name__)
+
+STATUS = {"status": "UP", "model_class": "PyramidSeg"}
+
+_ADDED, _REMOVED = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED"), "ANNOTATION_DELETED"
 
 
-def add_routes(app: FastAPI, service: Service) -> None:
-    """None yet."""
+class _Setup(BaseModel):
+    config: str = Field(alias="schema")
+    access_token: str | None = None
+
+
+class _Task(BaseModel):
+    id: Any = None
+    data: dict[str, Any] = {}
+
+
+class _Prediction(BaseModel):
+    tasks: list[_Task]
+    label_config: str
+
+
+class _Annotation(BaseModel):
+    id: int | None = None
+
+
+class _Event(BaseModel):
+    action: str
+    annotation: _Annotation = _Annotation()
+
+
+class Control(NamedTuple):
+    """A tag that labels regions: `kind` is `brushlabels` or `polygonlabels`, `labels` the label of each class."""
+
+    kind: str
+    from_name: str
+    to_name: str
+    key: str
+    labels: Mapping[int, str]
+    unused: list[str]
+
+
+def add_routes(app: FastAPI, service: Service, images: LabelStudioImages) -> None:
+    """The routes, which serve the first model."""
+    model = next(iter(service.models.values()))
+    engine, classes = service.engine(model.name), model.predictor.classes
+    working: dict[bytes, asyncio.Task[list[dict[str, Any]]]] = {}
+    annotations: set[int] = set()
+
+    async def read(request: Request) -> bytes:
+        with service.admission.admit() as held:
+            return await service.read_body(request, held)
+
+    @app.get("/health")
+    async def health() -> Response:
+        return JSONResponse(STATUS)
+
+    @app.post("/setup")
+    async def setup(request: Request) -> Response:
+        asked = parse_json(_Setup, await read(request))
+        controls = read_controls(asked.config, classes)
+        images.key = images.key or asked.access_token or ""
+        used = {index for control in controls for index in control.labels}
+        without_label = [name for index, name in enumerate(classes.names) if index not in used]
+        without_class = [label for control in controls for label in control.unused]
+        report = {"classes_without_a_label": without_label, "labels_without_a_class": without_class}
+        for what, names in report.items():
+            if names:
+                logger.warning(
+                    f"Label Studio: {what.replace('_', ' ')}: {', '.join(names)} (predicted_values maps them)"
+                )
+        return JSONResponse({"model_version": model.version, **report})
+
+    async def labelled(task: _Task, controls: list[Control]) -> dict[str, Any]:
+        try:
+            with service.admission.admit(always=True) as held:
+                content = await service.encode(images.fetch, str(task.data.get(controls[0].key, "")))
+                _, found = await service.predict(engine, content, OutputOptions(confidence=True), held)
+                regions = await service.encode(lambda: list(make_regions(found, controls)))
+            assert found.confidence is not None
+            return {"result": regions, "score": float(found.confidence.mean()), "model_version": model.version}
+        except Refused as error:
+            logger.warning(f"Label Studio: task {task.id}: {error.message}")
+        except Exception:
+            logger.exception(f"Label Studio: task {task.id}: a defect")
+        return {"result": [], "score": 0.0, "model_version": model.version}
+
+    async def label_all(asked: _Prediction, controls: list[Control], key: bytes) -> list[dict[str, Any]]:
+        try:
+            return [await labelled(task, controls) for task in asked.tasks]
+        finally:
+            del working[key]
+
+    @app.post("/predict")
+    async def predict(request: Request) -> Response:
+        body = await read(request)
+        key = hashlib.sha256(body).digest()
+        if key not in working:  # Label Studio repeats a request that took longer than 100 s; it joins the first one
+            asked = parse_json(_Prediction, body)
+            controls = read_controls(asked.label_config, classes)
+            working[key] = asyncio.create_task(label_all(asked, controls, key))
+        return JSONResponse({"results": await asyncio.shield(working[key])})
+
+    @app.post("/webhook")
+    async def webhook(request: Request) -> Response:
+        event = parse_json(_Event, await read(request))
+        if event.action == "START_TRAINING":
+            return JSONResponse({"result": "training is not started by this server", "status": "ok"}, 201)
+        if event.action not in (*_ADDED, _REMOVED):
+            return JSONResponse({"status": "Unknown event"})
+        if event.annotation.id is not None:
+            (annotations.add if event.action in _ADDED else annotations.discard)(event.annotation.id)
+        service.metrics.annotations.set(len(annotations))
+        return JSONResponse({"result": {"annotations": len(annotations)}, "status": "ok"}, 201)
+
+
+def read_controls(config: str, classes: Classes) -> list[Control]:
+    """The brushes and polygons of a labelling configuration. The first one that has a class's label gets its regions.
+
+    A class belongs to the label that lists it in `predicted_values`, else to that of its name, else of its name in
+    other case.
+
+    Raises:
+        Refused: 400, the configuration has none for an image, or cannot be read.
+    """
+    if "<!DOCTYPE" in config.upper() or "<!ENTITY" in config.upper():
+        raise Refused(400, "the labelling configuration has a DOCTYPE, which is not read")
+    try:
+        root = ElementTree.fromstring(config)  # noqa: S314 - without entities
+    except ElementTree.ParseError as error:
+        raise Refused(400, f"the labelling configuration is not valid XML: {error}") from None
+    images = {tag.get("name"): tag.get("value", "").lstrip("$") for tag in root.iter("Image")}
+    controls, taken = [], set[int]()
+    for tag in root.iter():
+        kind, to_name = tag.tag.lower(), tag.get("toName", "")
+        if kind in ("brushlabels", "polygonlabels") and to_name in images:
+            listed = {label.get("value", ""): label.get("predicted_values", "") for label in tag.iter("Label")}
+            found = {index: label for index, name in enumerate(classes.names) if (label := _label(name, listed))}
+            unused = [label for label in listed if label not in found.values()]
+            own = {index: label for index, label in found.items() if index not in taken}
+            controls.append(Control(kind, tag.get("name", ""), to_name, images[to_name], own, unused))
+            taken |= set(own)
+    if not controls:
+        raise Refused(400, "the labelling configuration needs BrushLabels or PolygonLabels for an Image")
+    return controls
+
+
+def _label(name: str, listed: Mapping[str, str]) -> str | None:
+    predicted = [label for label, names in listed.items() if name in map(str.strip, names.split(","))]
+    alike = [label for label in listed if label.casefold() == name.casefold()]
+    return next(iter([*predicted, *[label for label in alike if label == name], *alike]), None)
+
+
+def make_regions(segmentation: Segmentation, controls: list[Control]) -> Iterator[dict[str, Any]]:
+    """Label Studio's regions of the classes that have a label: a brush for each class, or a polygon for each region."""
+    labels, confidence = segmentation.labels, segmentation.confidence
+    assert confidence is not None
+    height, width = labels.shape
+    for control in controls:
+        shared: dict[str, Any] = {"from_name": control.from_name, "to_name": control.to_name, "type": control.kind}
+        shared |= {"original_width": width, "original_height": height, "image_rotation": 0}
+        for index, label in control.labels.items():
+            pixels = labels == index
+            if not pixels.any():
+                continue
+            score, value = float(confidence[pixels].mean()), dict[str, Any]({control.kind: [label]})
+            if control.kind == "brushlabels":
+                values = [{"format": "rle", "rle": encode_brush(pixels), **value}]
+            else:
+                values = [
+                    {
+                        "points": (join_rings(region.rings) * (100 / width, 100 / height)).tolist(),
+                        "closed": True,
+                        **value,
+                    }
+                    for region in find_regions(pixels.astype(np.uint8), skip=(0,))
+                ]
+            for number, own in enumerate(values):
+                yield {"id": f"{control.from_name}_{index}_{number}", **shared, "score": score, "value": own}
+
+
+def join_rings(rings: list[Ring]) -> NDArray[np.float64]:
+    """One ring (N, 2) of an outline and its holes, which a line there and back joins to it: polygons have no holes."""
+    start = rings[0][:1]
+    holes = [part for hole in rings[1:] for part in (start, hole, hole[:1])]
+    return np.concatenate([rings[0], *holes, *([start] if holes else [])]).astype(np.float64)

@@ -46,13 +46,13 @@ class Admission:
         self._seconds = 1.0  # of a recent request
 
     @contextmanager
-    def admit(self) -> Iterator["Reservation"]:
-        """A request in work, for the `with` block.
+    def admit(self, *, always: bool = False) -> Iterator["Reservation"]:
+        """A request in work, for the `with` block; `always`, whatever their number.
 
         Raises:
             Refused: 429, the server is busy.
         """
-        if self.requests >= self.limits.max_requests:
+        if not always and self.requests >= self.limits.max_requests:
             raise self.busy()
         held, started = Reservation(self), time.monotonic()
         self.requests += 1

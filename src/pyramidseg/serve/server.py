@@ -28,7 +28,7 @@ class Address:
     keyfile: str | None = None
 
 
-def serve(service: Service, address: Address, *, token: str | None) -> None:
+def serve(service: Service, address: Address, *, token: str | None, label_studio: tuple[str, str]) -> None:
     """Answer requests until SIGTERM or SIGINT; then finish those in work.
 
     Raises:
@@ -40,7 +40,7 @@ def serve(service: Service, address: Address, *, token: str | None) -> None:
         timeout_s = limits.header_timeout_s
 
     config = uvicorn.Config(
-        make_app(service, token=token),
+        make_app(service, token=token, label_studio_url=label_studio[0], label_studio_key=label_studio[1]),
         http=Protocol,
         ws="none",
         log_config=None,
