@@ -43,7 +43,7 @@ SLOW = (
         "formats/test_coco",
         "formats/test_roboflow",
     ),
-    *("images/test_tiff", "annotations/test_polygons", "serve/test_page"),
+    *("images/test_tiff", "annotations/test_polygons", "serve/test_page", "serve/test_server", "serve/test_engine"),
 )
 """Beginnings of the paths of tests that train, export or start processes, the longest first: they run in this order, so
 that no process is left with a long file in the end, and `make test-fast` leaves them out."""

@@ -71,7 +71,7 @@ def small_bundle(path):
 
 
 @contextmanager
-def server_process(*arguments, environment=()):
+def server_process(*arguments, environment=(), wait=True):
     """`pyramidseg serve` on a free port; yields its URL once it is ready, and the process."""
     process = subprocess.Popen(
         [sys.executable, "-m", "pyramidseg", "serve", *map(str, arguments), "--port", "0"],
@@ -84,7 +84,7 @@ def server_process(*arguments, environment=()):
         line = process.stdout.readline()
         assert line.startswith("serving "), line + process.stderr.read()
         url = line.rpartition(" on ")[2].strip()
-        while True:
+        while wait:
             try:
                 urllib.request.urlopen(f"{url}/health/ready", timeout=5).read()
                 break
@@ -93,5 +93,7 @@ def server_process(*arguments, environment=()):
         yield url, process
     finally:
         process.terminate()
-        process.stdout.read()
+        with process.stdout, process.stderr:
+            errors = process.stderr.read()
         process.wait(40)
+    assert "Traceback" not in errors, errors

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from pyramidseg.predict.predictor import PredictionResult as PredictionResult
     from pyramidseg.predict.predictor import Predictor as Predictor
     from pyramidseg.predict.segmentation import Segmentation as Segmentation
+    from pyramidseg.serve.client import Client as Client
     from pyramidseg.studies.benchmark_model import benchmark_model as benchmark_model
     from pyramidseg.studies.benchmark_results import BenchmarkResult as BenchmarkResult
     from pyramidseg.studies.comparison import Comparison as Comparison
@@ -86,6 +87,7 @@ _NAMES = {
     "predict.predict_files": "predict_files",
     "predict.predictor": "PredictionResult Predictor",
     "predict.segmentation": "Segmentation",
+    "serve.client": "Client",
     "studies.benchmark_model": "benchmark_model",
     "studies.benchmark_results": "BenchmarkResult",
     "studies.comparison": "Comparison compare_encoders",

@@ -34,9 +34,22 @@ def load_image(source: ImageLike, *, channels: Channels) -> Image:
     """
     name = image_name(source)
     if isinstance(source, (str, os.PathLike)):
-        return _check_image(read_image(Path(source), channels=channels), name)
+        return check_image(read_image(Path(source), channels=channels), name)
     if isinstance(source, (bytes, bytearray)):
-        return _check_image(read_image(Path(name), channels=channels, content=bytes(source)), name)
+        return check_image(read_image(Path(name), channels=channels, content=bytes(source)), name)
+    array = image_array(source, name)
+    number = len(channels) if isinstance(channels, tuple) else channels
+    if array.shape[2] != number:
+        array = convert_channels(Path(name), array, channels)
+    return check_image(array, name)
+
+
+def image_array(source: object, name: str) -> Image:
+    """An array, a tensor or an image of PIL as (H, W, C), of any type.
+
+    Raises:
+        DataError: of another kind or shape.
+    """
     array = _array(source, name)
     if array.ndim == 2:
         array = array[..., None]
@@ -45,10 +58,7 @@ def load_image(source: ImageLike, *, channels: Channels) -> Image:
             f"{name}: shape {array.shape}, but (H, W) or (H, W, C) with at least one pixel is needed; give the images "
             "of a batch one by one"
         )
-    number = len(channels) if isinstance(channels, tuple) else channels
-    if array.shape[2] != number:
-        array = convert_channels(Path(name), array, channels)
-    return _check_image(array, name)
+    return array
 
 
 def _array(source: object, name: str) -> Image:
@@ -69,8 +79,12 @@ def _array(source: object, name: str) -> Image:
     )
 
 
-def _check_image(image: Image, name: str) -> Image:
-    """Convert an image (H, W, C) to a type that the model accepts; refuse others, and values that are not finite."""
+def check_image(image: Image, name: str) -> Image:
+    """Convert an image (H, W, C) to a type that models accept.
+
+    Raises:
+        DataError: of another type, or with values that are not finite.
+    """
     if image.dtype in (np.uint8, np.uint16, np.int16, np.float32):
         converted = np.ascontiguousarray(image)
     elif image.dtype == np.bool_:

@@ -1,0 +1,193 @@
+"""`pyramidseg serve` as a process, and its client."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import urllib.request
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pyramidseg as ps
+from made_server import noise, png, server_process, small_bundle
+from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.cli.main import main
+from pyramidseg.cli.serve import is_loopback, model_names
+
+PIXELS = noise(40, 60)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return small_bundle(tmp_path_factory.mktemp("model") / "street.safetensors")
+
+
+@pytest.fixture(scope="module")
+def url(bundle):
+    limits = ("--header-timeout-s", "1", "--max-header-bytes", "4000", "--max-body-mb", "1")
+    token = {"PYRAMIDSEG_TOKEN": "a-token"}
+    with server_process(bundle, "--device", "cpu", *limits, environment=token) as (url, _):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def client(url):
+    return ps.Client(url, token="a-token")
+
+
+@pytest.fixture(scope="module")
+def predictor(bundle):
+    return ps.Predictor(bundle, device="cpu")
+
+
+def same(found, expected):
+    assert type(found) is type(expected) and found.classes == expected.classes
+    for name in ("labels", "confidence", "probabilities"):
+        ours, theirs = getattr(found, name), getattr(expected, name)
+        assert (ours is None) == (theirs is None), name
+        assert ours is None or (ours.dtype == theirs.dtype and ours.tobytes() == theirs.tobytes()), name
+
+
+@pytest.mark.parametrize("options", [{}, {"confidence": True}, {"confidence": True, "probabilities": True}])
+def test_the_client_returns_what_the_predictor_does(client, predictor, tmp_path, options):
+    Image.fromarray(PIXELS).save(tmp_path / "image.png")
+    expected = predictor.predict(PIXELS, **options)
+    tensor = torch.from_numpy(PIXELS).permute(2, 0, 1)
+    for image in (
+        tmp_path / "image.png",
+        str(tmp_path / "image.png"),
+        png(PIXELS),
+        PIXELS,
+        tensor,
+        Image.fromarray(PIXELS),
+    ):
+        same(client.predict(image, **options), expected)
+
+
+def test_other_types_of_arrays(client, predictor):
+    for image in (PIXELS / 255, PIXELS.astype(np.uint16) * 257, PIXELS[..., 0], (PIXELS / 255).astype(np.float32)):
+        same(client.predict(image), predictor.predict(image))
+
+
+def test_errors_of_the_client(client, url, monkeypatch):
+    with pytest.raises(DataError, match=r"answered 400: image: .* not an image in a supported format"):
+        client.predict(b"text")
+    with pytest.raises(DataError, match="413"):
+        client.predict(np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8))
+    with pytest.raises(ConfigError, match="valid token"):
+        ps.Client(url, token="other")
+    with pytest.raises(ConfigError, match="has the models street; choose one"):
+        ps.Client(url, token="a-token", model="road")
+    with pytest.raises(ConfigError, match="is the server running"):
+        ps.Client("http://127.0.0.1:1")
+    with pytest.raises(ConfigError, match="has to start with http"):
+        ps.Client("localhost:8000")
+
+
+def connect(url):
+    place = urlsplit(url)
+    return socket.create_connection((place.hostname, place.port), timeout=20)
+
+
+def test_slow_headers_end_the_connection_and_long_ones_get_400(url):
+    with connect(url) as slow:
+        slow.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\n")
+        started = time.monotonic()
+        with contextlib.suppress(ConnectionResetError):
+            assert slow.recv(100) == b""
+        assert time.monotonic() - started > 0.5
+    with connect(url) as long:
+        long.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 10_000)
+        assert long.recv(100).startswith(b"HTTP/1.1 400")
+
+
+def test_a_refused_request_is_answered_after_its_body_was_sent(url):
+    place = urlsplit(url)
+    for _ in range(5):
+        connection = http.client.HTTPConnection(place.hostname, place.port, timeout=20)
+        connection.request("POST", "/segment", body=b"x" * 900_000)
+        assert connection.getresponse().status == 401
+        connection.close()
+
+
+def test_a_stopped_server_finishes_what_it_works_on(bundle):
+    with server_process(bundle, "--device", "cpu", "--tile", "64") as (url, process):
+        content, found = png(np.zeros((700, 700, 3), np.uint8)), []
+        send = urllib.request.Request(f"{url}/segment?include=", content)
+        thread = threading.Thread(target=lambda: found.append(json.load(urllib.request.urlopen(send, timeout=60))))
+        thread.start()
+        metrics = f"{url}/metrics"
+        while b"pyramidseg_requests_in_work 1.0" not in urllib.request.urlopen(metrics, timeout=20).read():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        thread.join()
+        assert found[0]["width"] == 700 and process.wait(30) == 0
+        with pytest.raises(OSError):
+            connect(url)
+
+
+def test_tls(bundle, tmp_path):
+    files = [str(tmp_path / name) for name in ("key.pem", "cert.pem")]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
+    made = subprocess.run([*command, "-keyout", files[0], "-out", files[1]], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("no openssl")
+    with (
+        tls_process(bundle, *files) as url,
+        urllib.request.urlopen(f"{url}/health/live", context=ssl._create_unverified_context(), timeout=20) as answer,
+    ):
+        assert url.startswith("https://") and json.load(answer) == {"live": True}
+
+
+def tls_process(bundle, key, certificate):
+    from contextlib import contextmanager
+
+    @contextmanager
+    def run():
+        flags = ("--device", "cpu", "--ssl-keyfile", key, "--ssl-certfile", certificate)
+        with server_process(bundle, *flags, wait=False) as (url, _):
+            yield url
+
+    return run()
+
+
+def test_wrong_arguments_are_one_line(bundle, tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        cases = [
+            (("--host", "0.0.0.0"), "a token is required: set PYRAMIDSEG_TOKEN"),
+            ((bundle,), "a second model is named street; write NAME="),
+            (("--max-body-mb", "0"), "--max-body-mb 0: has to be above 0"),
+            (("--ssl-certfile", tmp_path / "none.pem"), "--ssl-certfile, --ssl-keyfile: cannot be read"),
+            (("--port", taken.getsockname()[1]), "cannot listen"),
+        ]
+        for arguments, words in cases:
+            assert main(["serve", str(bundle), "--device", "cpu", *map(str, arguments)]) == 2
+            errors = capsys.readouterr().err
+            assert words in errors and errors.count("\n") == 1, errors
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--max-requests N requests in work or waiting; further ones get 429 (default: 64)" in shown
+
+
+def test_models_are_named_by_their_files():
+    assert model_names(["a/street.onnx", "runs/night/best.safetensors", "b=x/y.xml"]) == {
+        "street": "a/street.onnx",
+        "night": "runs/night/best.safetensors",
+        "b": "x/y.xml",
+    }
+    with pytest.raises(ConfigError, match="cannot be part of a URL; write NAME="):
+        model_names(["a b.onnx"])
+    assert is_loopback("127.0.0.1") and is_loopback("::1") and is_loopback("localhost")
+    assert not is_loopback("0.0.0.0") and not is_loopback("::") and not is_loopback("example.org")
+    assert "PYRAMIDSEG_TOKEN" not in os.environ
