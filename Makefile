@@ -96,6 +96,12 @@ lock: $(READY)
 		--custom-compile-command "make lock" --group dev pyproject.toml --output-file requirements-dev.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --group docs --output-file requirements-docs.lock
+	grep -oE '^torch(vision)?==[0-9.]+' requirements.lock > deploy/torch.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" --extra serve --extra onnx --extra openvino \
+		$$(grep -oE '^((nvidia|cuda)[a-z0-9-]*|torchvision|torch|triton)==' requirements.lock | tr -d = \
+			| sed 's/^/--no-emit-package /') \
+		pyproject.toml --output-file deploy/requirements.lock
 	for folder in tests/clients/*/; do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 			--custom-compile-command "make lock" "$$folder/requirements.in" --output-file "$$folder/requirements.txt"; \

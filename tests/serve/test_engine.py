@@ -19,7 +19,7 @@ from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.segmentation import OutputOptions
 from pyramidseg.serve.engine import Engine, batches_are_exact, first_prediction
 from pyramidseg.serve.limits import Admission, Limits, Refused
-from pyramidseg.serve.metrics import Metrics
+from pyramidseg.serve.server_metrics import Metrics
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from made_server import Held, noise, png, serving
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.serve.gate import Gate, token_accepted
 from pyramidseg.serve.limits import Limits
-from pyramidseg.serve.metrics import Metrics
+from pyramidseg.serve.server_metrics import Metrics
 
 CONTENT = png(noise())
 

@@ -28,7 +28,7 @@ from pyramidseg.predict.pipeline import BATCH_PIXELS
 from pyramidseg.predict.predictor import PredictionResult, Predictor, batch_key, result_pixels
 from pyramidseg.predict.segmentation import OutputOptions
 from pyramidseg.serve.limits import Limits, Refused, Reservation
-from pyramidseg.serve.metrics import Metrics
+from pyramidseg.serve.server_metrics import Metrics
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 from pyramidseg.serve.limits import Limits, Refused
-from pyramidseg.serve.metrics import Metrics
+from pyramidseg.serve.server_metrics import Metrics
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -25,7 +25,7 @@ from pyramidseg.predict.segmentation import OutputOptions, Segmentation
 from pyramidseg.predict.tta import TestTimeAugmentation
 from pyramidseg.serve.engine import Engine
 from pyramidseg.serve.limits import Admission, Limits, Refused, Reservation
-from pyramidseg.serve.metrics import Metrics
+from pyramidseg.serve.server_metrics import Metrics
 
 T = TypeVar("T")
 Document = TypeVar("Document", bound=BaseModel)
