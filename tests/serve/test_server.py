@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -11,6 +12,8 @@ import subprocess
 import threading
 import time
 import urllib.request
+from dataclasses import fields
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -23,6 +26,7 @@ from made_server import noise, png, server_process, small_bundle
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.cli.main import main
 from pyramidseg.cli.serve import is_loopback, model_names
+from pyramidseg.serve.limits import Limits
 
 PIXELS = noise(40, 60)
 
@@ -191,3 +195,24 @@ def test_models_are_named_by_their_files():
     assert is_loopback("127.0.0.1") and is_loopback("::1") and is_loopback("localhost")
     assert not is_loopback("0.0.0.0") and not is_loopback("::") and not is_loopback("example.org")
     assert "PYRAMIDSEG_TOKEN" not in os.environ
+
+
+def test_the_examples_of_the_documentation_run_as_written(url, predictor, tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8").replace("'...'", "'a-token'")
+    page = page.replace("http://127.0.0.1:8000", url).replace('token="..."', 'token="a-token"')
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(PIXELS).save("photo.jpg")
+    expected = predictor.predict("photo.jpg")
+    curls = [
+        line.replace("curl ", "curl -sfH 'Authorization: Bearer a-token' ")
+        for line in page.splitlines()
+        if line.startswith("curl ")
+    ]
+    outputs = [subprocess.run(line, shell=True, check=True, capture_output=True).stdout for line in curls]
+    assert np.array_equal(np.array(Image.open("labels.png")), expected.labels)
+    assert json.loads(outputs[1])["polygons"]
+    (block,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    exec(block, {})
+    assert capsys.readouterr().out.strip() == str(expected.shares())
+    for limit in fields(Limits):
+        assert f"--{limit.name.replace('_', '-')}`" in page, limit.name

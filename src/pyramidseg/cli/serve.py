@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         import_extra(module, extra="serve", purpose="pyramidseg serve")
 
     from pyramidseg.predict.predictor import Predictor
-    from pyramidseg.serve.server import Address, serve
+    from pyramidseg.serve.app import make_app
+    from pyramidseg.serve.server import serve
     from pyramidseg.serve.service import ServedModel, Service
 
     models = []
@@ -79,9 +80,15 @@ def run(arguments: argparse.Namespace) -> int:
         models.append(ServedModel.describe(name, predictor, path))
     limits = Limits(**{limit.name: getattr(arguments, limit.name) for limit in fields(Limits)})
     service = Service(models, limits=limits, inexact_batches=arguments.inexact_batches)
-    address = Address(arguments.host, arguments.port, arguments.ssl_certfile, arguments.ssl_keyfile)
-    label_studio = os.environ.get("LABEL_STUDIO_URL", ""), os.environ.get("LABEL_STUDIO_API_KEY", "")
-    serve(service, address, token=token, label_studio=label_studio)
+    url, key = os.environ.get("LABEL_STUDIO_URL", ""), os.environ.get("LABEL_STUDIO_API_KEY", "")
+    serve(
+        make_app(service, token=token, label_studio_url=url, label_studio_key=key),
+        host=arguments.host,
+        port=arguments.port,
+        certfile=arguments.ssl_certfile,
+        keyfile=arguments.ssl_keyfile,
+        names=", ".join(named),
+    )
     return 0
 
 

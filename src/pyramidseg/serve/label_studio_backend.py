@@ -17,9 +17,9 @@ from fastapi.responses import JSONResponse, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from pyramidseg.annotations.brush_rle import encode_brush
 from pyramidseg.annotations.contours import Ring, find_regions
 from pyramidseg.base.classes import Classes
+from pyramidseg.formats.label_studio_writer import brush_regions
 from pyramidseg.predict.segmentation import OutputOptions, Segmentation
 from pyramidseg.serve.label_studio_images import LabelStudioImages
 from pyramidseg.serve.limits import Refused
@@ -184,26 +184,18 @@ def make_regions(segmentation: Segmentation, controls: list[Control]) -> Iterato
     assert confidence is not None
     height, width = labels.shape
     for control in controls:
-        shared: dict[str, Any] = {"from_name": control.from_name, "to_name": control.to_name, "type": control.kind}
-        shared |= {"original_width": width, "original_height": height, "image_rotation": 0}
         for index, label in control.labels.items():
             pixels = labels == index
-            if not pixels.any():
-                continue
-            score, value = float(confidence[pixels].mean()), dict[str, Any]({control.kind: [label]})
-            if control.kind == "brushlabels":
-                values = [{"format": "rle", "rle": encode_brush(pixels), **value}]
-            else:
-                values = [
-                    {
-                        "points": (join_rings(region.rings) * (100 / width, 100 / height)).tolist(),
-                        "closed": True,
-                        **value,
-                    }
-                    for region in find_regions(pixels.astype(np.uint8), skip=(0,))
-                ]
-            for number, own in enumerate(values):
-                yield {"id": f"{control.from_name}_{index}_{number}", **shared, "score": score, "value": own}
+            for brush in brush_regions(labels, {index: label}):
+                place = {"from_name": control.from_name, "to_name": control.to_name, "type": control.kind}
+                region = brush | place | {"score": float(confidence[pixels].mean())}
+                if control.kind == "brushlabels":
+                    yield region | {"id": f"{control.from_name}_{index}"}
+                    continue
+                for number, found in enumerate(find_regions(pixels.astype(np.uint8), skip=(0,))):
+                    points = (join_rings(found.rings) * (100 / width, 100 / height)).tolist()
+                    value = {"points": points, "closed": True, "polygonlabels": [label]}
+                    yield region | {"id": f"{control.from_name}_{index}_{number}", "value": value}
 
 
 def join_rings(rings: list[Ring]) -> NDArray[np.float64]:

@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import socket
-from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
@@ -11,36 +10,30 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import first_line, show
-from pyramidseg.serve.app import make_app
-from pyramidseg.serve.service import Service
+from pyramidseg.serve.gate import Gate
 
 STOP_SECONDS = 30
 """Time for the requests in work after a signal to stop."""
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where the server listens, and with which certificate."""
-
-    host: str
-    port: int
-    certfile: str | None = None
-    keyfile: str | None = None
-
-
-def serve(service: Service, address: Address, *, token: str | None, label_studio: tuple[str, str]) -> None:
+def serve(
+    application: Gate, *, host: str, port: int, certfile: str | None = None, keyfile: str | None = None, names: str = ""
+) -> None:
     """Answer requests until SIGTERM or SIGINT; then finish those in work.
+
+    Args:
+        names: of the models, for the message.
 
     Raises:
         ConfigError: the address or the certificate cannot be used.
     """
-    limits = service.limits
+    limits = application.limits
 
     class Protocol(_TimedProtocol):
         timeout_s = limits.header_timeout_s
 
     config = uvicorn.Config(
-        make_app(service, token=token, label_studio_url=label_studio[0], label_studio_key=label_studio[1]),
+        application,
         http=Protocol,
         ws="none",
         log_config=None,
@@ -50,21 +43,21 @@ def serve(service: Service, address: Address, *, token: str | None, label_studio
         limit_concurrency=int(limits.max_connections),
         h11_max_incomplete_event_size=int(limits.max_header_bytes),
         timeout_graceful_shutdown=STOP_SECONDS,
-        ssl_certfile=address.certfile,
-        ssl_keyfile=address.keyfile,
+        ssl_certfile=certfile,
+        ssl_keyfile=keyfile,
     )
     try:
         config.load()
     except OSError as error:  # also of the TLS library
         raise ConfigError(f"--ssl-certfile, --ssl-keyfile: cannot be read: {first_line(error)}") from None
     try:
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        listener = socket.create_server((address.host, address.port), family=family, backlog=config.backlog)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=config.backlog)
     except OSError as error:
-        raise ConfigError(f"--host {address.host} --port {address.port}: cannot listen: {first_line(error)}") from None
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    scheme = "https" if address.certfile else "http"
-    show(f"serving {', '.join(service.models)} on {scheme}://{host}:{listener.getsockname()[1]}")
+        raise ConfigError(f"--host {host} --port {port}: cannot listen: {first_line(error)}") from None
+    shown = f"[{host}]" if ":" in host else host
+    scheme = "https" if certfile else "http"
+    show(f"serving {names} on {scheme}://{shown}:{listener.getsockname()[1]}")
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it has stopped
     uvicorn.Server(config).run(sockets=[listener])
 
