@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token", help=f"that requests need (default: ${TOKEN_VARIABLE}); required beyond this machine"
     )
-    parser.add_argument("--ssl-certfile", metavar="FILE", help="certificate in PEM, for https")
-    parser.add_argument("--ssl-keyfile", metavar="FILE", help="its private key")
+    parser.add_argument("--ssl-certfile", metavar="FILE", help="certificate in PEM, for https (default: plain http)")
+    parser.add_argument("--ssl-keyfile", metavar="FILE", help="its private key (default: in the certificate's file)")
     parser.add_argument(
         "--inexact-batches",
         action="store_true",
