@@ -173,7 +173,7 @@ def test_an_output_that_does_not_exist_gets_the_nearest(terminal: Terminal, data
 
 def test_a_geotiff_of_images_without_a_place_is_left_out(terminal: Terminal, data: Path, tmp_path: Path) -> None:
     words = ("predict", BUNDLE, data / "images", "--out", tmp_path / "p")
-    assert "leave geotiff out of --save" in terminal(*words, "--save", "geotiff", status=2)
+    assert "leave geotiff out of --save" in terminal(*words, "--save", "geotiff", status=3)
     assert "4 of 4 images predicted" in terminal(*words)
 
 

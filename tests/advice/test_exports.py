@@ -127,14 +127,14 @@ QUICK = ("--size", "32x32", "--rounds", "1", "--batch-size", "1", "--device", "c
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("way", ["leave --backends out", "pass the bundle"])
+@pytest.mark.parametrize("way", ["leave the backend out", "give the bundle"])
 def test_an_export_is_benchmarked_in_its_own_runtime(
     terminal: Terminal, model: Path, exported: Callable[..., Path], way: str
 ) -> None:
     words = ("benchmark", exported("onnx"), *QUICK, "--backends", "torch")
     text = terminal(*words, status=2)
     assert way in text
-    if way == "pass the bundle":
+    if way == "give the bundle":
         printed = terminal("benchmark", model, *words[2:])
         assert re.search(r"^torch +fp32", printed, re.MULTILINE)
     else:

@@ -90,7 +90,8 @@ def make_backend(
     if (own := EXPORTED.get(path.suffix)) is not None:
         if name not in ("auto", own.name):
             raise ConfigError(
-                f"backend={name}: {path} runs in {own.name}, with which its export was checked; leave the backend out"
+                f"backend={name}: {path} runs in {own.name}, with which its export was checked; leave the backend out, "
+                "or give the bundle that it was exported from"
             )
         return BACKENDS[own.name](path, device=device, precision=precision)
     if (lower := path.suffix.lower()) in EXPORTED:

@@ -107,7 +107,6 @@ def open_study(
         for name in names
     }
     study = Study(dataset, names, seeds, counts, minutes, dict(settings))
-    _refuse_occupied(out)  # others may have written there in the meantime
     write_text(out / PLAN, yaml.safe_dump(_plain(study), sort_keys=False))
     return study
 
