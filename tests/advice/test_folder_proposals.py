@@ -60,6 +60,11 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], dict[str, int], dict[str, int]]
         {"train": 2, "val": 2},
         HALVES,
     ),
+    "masks below the images": (
+        splits("train", "val", "test", images="{}", masks="{}/truth"),
+        {"train": 2, "val": 2, "test": 2},
+        {"class 0": 36, "class 1": 36},
+    ),
     "suffix of the masks": (with_suffix, {"train": 1, "val": 1}, {"class 0": 12, "class 1": 12}),
     "depths next to masks": (two_kinds_of_masks, {"train": 1, "val": 1}, {"class 0": 12, "class 1": 12}),
 }

@@ -154,7 +154,7 @@ class TestTwoFolders:
     def test_no_masks_at_all(self, tmp_path: Path) -> None:
         image(tmp_path / "images" / "a.jpg")
         (tmp_path / "masks").mkdir()
-        with pytest.raises(DataError, match=r"masks: no masks in this folder, although .*images has 1 images"):
+        with pytest.raises(DataError, match=r"masks: no masks here, but 1 images in .*images"):
             opened(tmp_path)
 
     def test_no_images_at_all(self, tmp_path: Path) -> None:

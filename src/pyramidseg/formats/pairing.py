@@ -94,13 +94,13 @@ def pair_folders(images: Path, masks: Path, mask_name: str | None = None) -> Mat
     """
     if images == masks and (mixed := pair_mixed_folder(images, mask_name)):
         return mixed
-    image_files, mask_files = list_images(images), list_images(masks)
+    mask_files = list_images(masks)
+    inside = {*mask_files} if images in masks.parents else set()
+    image_files = [file for file in list_images(images) if file not in inside]
     if not image_files:
         return MatchedFiles.of_none(images, "no images in this folder; check the path and the file format")
     if not mask_files:
-        return MatchedFiles.of_none(
-            masks, f"no masks in this folder, although {images} has {len(image_files)} images; add them"
-        )
+        return MatchedFiles.of_none(masks, f"no masks here, but {len(image_files)} images in {images}; add them")
     sides = Side.of(images, image_files), Side.of(masks, mask_files)
     pairs = pair_by_name(*sides, mask_name)
     if pairs.records or _shared_folders(sides[0]) == _shared_folders(sides[1]):
