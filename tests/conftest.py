@@ -2,14 +2,15 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from matplotlib.figure import Figure
 
 import forks
 from pyramidseg.demo.scenes import write_scenes
+from support import without_figures
 
 os.environ["PYRAMIDSEG_CACHE"] = "off"  # no test reads or writes the user's cache
 torch.set_num_threads(1)  # the tests' networks are tiny: threads would only wait for each other
@@ -80,9 +81,10 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves empty the eight figures of each training run, which take longer than the tests' trainings."""
-    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **options: None)
+def no_figures() -> Iterator[None]:
+    """`without_figures` for a test; the fixtures of its module come before it."""
+    with without_figures():
+        yield
 
 
 @pytest.fixture

@@ -1,7 +1,12 @@
 """What tests share, apart from fixtures."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
 
 TINY = (
     "model.encoder=test_resnet",
@@ -26,3 +31,11 @@ TINY_SETTINGS: dict[str, Any] = {
 def process_environment() -> dict[str, str]:
     """Offline, warnings as errors, and one thread, so that tests do not fight for the machine."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "error"}
+
+
+@contextmanager
+def without_figures() -> Iterator[None]:
+    """Leaves empty the eight figures of each training run, which take longer than the tests' trainings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, file, **options: None)
+        yield

@@ -37,11 +37,12 @@ def files_in(folder: Path) -> list[str]:
 
 def damage_exports(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on, the exporter loses weights on the way."""
+    capture = exporting.capture  # which remembers graphs
 
     def lose(segmenter, **options):
         broken = copy.deepcopy(segmenter)
         broken.classifier.weight.data[0] = 0
-        return graph.capture(broken, **options)
+        return capture(broken, **options)
 
     monkeypatch.setattr(exporting, "capture", lose)
 

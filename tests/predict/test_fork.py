@@ -1,15 +1,17 @@
 """Models that are loaded, or used, before the process is forked, as gunicorn does with --preload."""
 
 import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 import pyramidseg as ps
+from forks import run_python
+from made_exports import bundle, exported, traced_once
 from support import process_environment
+
+__all__ = ["bundle", "exported", "traced_once"]
 
 SCRIPT = """
 import os, signal, sys
@@ -46,28 +48,15 @@ print("done")
     ("backend", "format"),
     [("torch", None), ("torch-exported", "torch"), ("onnxruntime", "onnx"), ("openvino", "openvino")],
 )
-def test_forked_processes_predict_as_their_parent_does(tmp_path: Path, backend: str, format: str | None) -> None:
-    bundle = tmp_path / "model.safetensors"
-    torch.manual_seed(0)
-    model = ps.Segmenter(
-        encoder="test_resnet", encoder_weights="none", num_classes=3, pyramid_channels=32, segmentation_channels=32
-    )
-    torch.nn.init.normal_(model.classifier.weight)  # so that several classes are predicted
-    model.save(bundle)
+def test_forked_processes_predict_as_their_parent_does(
+    bundle: Path, exported: Callable[[str], Path], backend: str, format: str | None
+) -> None:
     path = bundle
     if format is not None:
         pytest.importorskip(backend.partition("-")[0])
-        exported = ps.export_model(bundle, format=format).path
-        assert exported is not None
-        path = exported
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(path), backend if format else "torch"],
-        env={**process_environment(), "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "2"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+        path = exported(format)
+    environment = {**process_environment(), "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "2"}
+    done = run_python("-c", SCRIPT, path, backend if format else "torch", environment=environment, timeout=200)
     assert done.returncode == 0 and done.stdout == "done\n", done.stderr
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
 from forks import run_command
@@ -22,7 +21,7 @@ from pyramidseg.studies.compare_encoders import PLAN, open_study, run_folder, ru
 from pyramidseg.studies.compare_report import caveats, conclusions
 from pyramidseg.studies.compare_results import EncoderCost, EncoderResult, pareto_front
 from pyramidseg.training.interrupt import Interrupted
-from support import TINY
+from support import TINY, without_figures
 
 ENCODERS = "test_resnet,test_efficientnet"
 SETTINGS = [*TINY[1:], "train.device=cpu", "train.checkpoint_steps=1", "--encoders", ENCODERS]
@@ -43,8 +42,7 @@ def compared(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train_without_figures(*arguments: Any, train: Any = study.train_segmentation, **options: Any) -> Any:
     """The figures of the comparison are drawn; those of its runs are not looked at."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", lambda figure, file, **options: None)
+    with without_figures():
         return train(*arguments, **options)
 
 

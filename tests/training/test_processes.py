@@ -20,7 +20,7 @@ from pyramidseg.data.transforms import Augmentation
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.model.bundle import KIND
 from pyramidseg.model.tensor_files import read_verified
-from support import TINY, TINY_SETTINGS
+from support import TINY, TINY_SETTINGS, without_figures
 
 SCRIPT = """
 import multiprocessing, sys
@@ -52,7 +52,8 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 def reference(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two epochs in one process, never interrupted."""
     out = tmp_path_factory.mktemp("reference") / "run"
-    ps.train(scenes, out=out, epochs=2, workers=0, **TINY_SETTINGS)
+    with without_figures():
+        ps.train(scenes, out=out, epochs=2, workers=0, **TINY_SETTINGS)
     return out
 
 
