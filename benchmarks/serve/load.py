@@ -1,0 +1,149 @@
+"""Open load on a server at 0.5, 1 and 3 times its capacity: goodput, statuses, latency, health and memory.
+
+    python -m benchmarks.serve.load MODEL [--seconds 60] [--side 256]
+
+Capacity is measured first, with as many callers as processors, each of which waits for its answer. Then requests start
+at fixed times, whatever became of those before. Everything runs on one machine, so the callers' share of the processor
+is printed too.
+"""
+
+import argparse
+import http.client
+import io
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+from PIL import Image
+
+
+class Server:
+    """A server process on a free port."""
+
+    def __init__(self, model: str) -> None:
+        command = [sys.executable, "-m", "pyramidseg", "serve", model, "--port", "0", "--max-requests", "16"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        place = urlsplit(self.process.stdout.readline().rpartition(" on ")[2].strip())
+        self.address = place.hostname or "", place.port
+        threading.Thread(target=lambda: [None for _ in self.process.stdout or ()], daemon=True).start()  # its log
+        while self.get("/health/ready")[0] != 200:
+            time.sleep(0.1)
+
+    def get(self, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """Status and body; status 0 for a connection that was lost."""
+        connection = http.client.HTTPConnection(*self.address, timeout=120)
+        try:
+            connection.request("GET" if body is None else "POST", path, body)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except (OSError, http.client.HTTPException):
+            return 0, b""
+        finally:
+            connection.close()
+
+    def memory_mb(self) -> int:
+        """Resident memory."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) // 1024
+
+
+def image(side: int, seed: int) -> bytes:
+    """A JPEG of smooth noise."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (side // 16, side // 16, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(file, "JPEG")
+    return file.getvalue()
+
+
+def closed_load(server: Server, images: list[bytes], seconds: float) -> float:
+    """Answers per second with callers that wait."""
+    done, end = [], time.monotonic() + seconds
+
+    def call(number: int) -> None:
+        while time.monotonic() < end:
+            done.append(server.get("/segment?format=labels", images[number % len(images)])[0])
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(2 * (os.cpu_count() or 1))]
+    run_all(threads)
+    assert set(done) == {200}, Counter(done)
+    return len(done) / seconds
+
+
+def open_load(server: Server, images: list[bytes], rate: float, seconds: float) -> str:
+    """A line of results at some requests per second."""
+    results: list[tuple[int, float]] = []
+    health: list[float] = []
+    stop = threading.Event()
+
+    def timed(work: Callable[[], tuple[int, bytes]]) -> tuple[int, float]:
+        started = time.monotonic()
+        return work()[0], time.monotonic() - started
+
+    def call(number: int) -> None:
+        results.append(timed(lambda: server.get("/segment?format=labels", images[number % len(images)])))
+
+    def probe() -> None:
+        while not stop.wait(0.2):
+            health.append(timed(lambda: server.get("/health/live"))[1])
+
+    prober = threading.Thread(target=probe)
+    prober.start()
+    start, processor, threads = time.monotonic(), time.process_time(), []
+    for number in range(int(rate * seconds)):
+        time.sleep(max(0.0, start + number / rate - time.monotonic()))
+        threads.append(threading.Thread(target=call, args=(number,)))
+        threads[-1].start()
+    for thread in threads:
+        thread.join()
+    took = time.monotonic() - start
+    stop.set()
+    prober.join()
+    good = sorted(latency for status, latency in results if status == 200)
+    p50, p99 = (good[min(len(good) - 1, int(share * len(good)))] for share in (0.5, 0.99))
+    share = (time.process_time() - processor) / took / (os.cpu_count() or 1)
+    return (
+        f"{rate:6.1f}/s asked, {len(good) / took:6.1f}/s answered, {dict(Counter(s for s, _ in results))}, "
+        f"p50 {p50:.2f} s, p99 {p99:.2f} s, health at most {max(health):.2f} s, "
+        f"callers {100 * share:.0f} % of the processors, {server.memory_mb()} MiB"
+    )
+
+
+def run_all(threads: list[threading.Thread]) -> None:
+    """Start and await threads."""
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--side", type=int, default=256)
+    arguments = parser.parse_args()
+    server = Server(arguments.model)
+    try:
+        images = [image(arguments.side, seed) for seed in range(16)]
+        closed_load(server, images, 5)
+        capacity = closed_load(server, images, arguments.seconds)
+        print(f"capacity {capacity:.1f}/s, {server.memory_mb()} MiB", flush=True)
+        for factor in (0.5, 1, 3):
+            print(f"{factor} x: {open_load(server, images, factor * capacity, arguments.seconds)}", flush=True)
+    finally:
+        server.process.terminate()
+        server.process.wait(60)
+
+
+if __name__ == "__main__":
+    main()
