@@ -125,7 +125,7 @@ def test_demo_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert len(list((out / "predictions").glob("*_overlay.png"))) == 6
     assert np.asarray(cv2.imread(str(next((out / "predictions").glob("*_overlay.png"))))).shape == (320, 416, 3)
     assert run("demo", "--out", out) == 2
-    assert "--overwrite" in capsys.readouterr().err
+    assert f"{out}: exists already; delete it, or choose another --out" in capsys.readouterr().err
 
 
 def test_predict_counts_files_of_unread_types(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
