@@ -169,7 +169,7 @@ def fit(
         progress, counts = TrainingProgress(), task.empty_counts()
         if resume:
             progress, counts = restore_checkpoint(run, components, identity)
-        if progress.is_finished(config) and run.report.exists():
+        if progress.is_finished(config) and run.report.exists() and run.best.is_file():
             logger.info(f"{run.path}: this run is finished; nothing to do")
             return summarize(run, progress)
 
