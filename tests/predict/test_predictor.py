@@ -258,7 +258,7 @@ def test_a_pixel_type_that_a_backend_rejects_is_an_error_of_its_images():
         (np.zeros((0, 4, 3), np.uint8), "at least one pixel"),
         (np.zeros((4, 4, 3), np.int64), "type int64"),
         (np.full((4, 4, 3), np.nan), "not finite"),
-        (np.full((4, 4, 3), 1e300), "beyond the range of float32"),
+        (np.full((4, 4, 3), 1e300), "not finite in float32"),
         ([[[0, 0, 0]]], "of type list"),
         (None, "of type NoneType"),
     ],

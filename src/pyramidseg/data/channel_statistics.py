@@ -88,9 +88,14 @@ def channel_sums(values: NDArray[Any], nodata: NDArray[np.bool_] | None = None) 
     dtype = str(values.dtype)
     if dtype == "uint8" and nodata is None and values.shape[2] <= 4:
         return [_of_counts(counts, dtype) for counts in byte_counts(values)]
-    planes = [values[..., band] if nodata is None else values[..., band][~nodata[..., band]] for band in _bands(values)]
+    planes = [
+        values[..., band] if nodata is None else values[..., band][~nodata[..., band]]
+        for band in range(values.shape[2])
+    ]
     if dtype in RANGES:
-        return [_of_counts(_counts(plane, dtype), dtype) for plane in planes]
+        smallest, values_of_type = RANGES[dtype][0], 2 ** (8 * values.itemsize)
+        shifted = (plane.ravel().astype(np.int64) - smallest for plane in planes)
+        return [_of_counts(np.bincount(plane, minlength=values_of_type), dtype) for plane in shifted]
     return [_of_floats(plane, dtype) for plane in planes]
 
 
@@ -100,14 +105,9 @@ def byte_counts(values: NDArray[np.uint8]) -> NDArray[np.int64]:
     pixels = values.reshape(1, -1, values.shape[2])
     for start in range(0, pixels.shape[1], _EXACT_IN_FLOAT32):  # OpenCV counts in float32
         part = pixels[:, start : start + _EXACT_IN_FLOAT32]
-        for band in _bands(values):
+        for band in range(values.shape[2]):
             counts[band] += cv2.calcHist([part], [band], None, [256], [0, 256]).ravel().astype(np.int64)
     return counts
-
-
-def _counts(plane: NDArray[Any], dtype: str) -> NDArray[np.int64]:
-    smallest, values = RANGES[dtype][0], 2 ** (8 * plane.dtype.itemsize)
-    return np.bincount(plane.ravel().astype(np.int64) - smallest, minlength=values)
 
 
 def _of_counts(counts: NDArray[np.int64], dtype: str) -> ChannelSums:
@@ -130,7 +130,3 @@ def _of_floats(plane: NDArray[Any], dtype: str) -> ChannelSums:
         sums.moment = float(np.square(values - sums.mean).sum())
         sums.low, sums.high = float(values.min()), float(values.max())
     return sums
-
-
-def _bands(values: NDArray[Any]) -> range:
-    return range(values.shape[2])

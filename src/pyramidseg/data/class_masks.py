@@ -164,8 +164,9 @@ class ClassMasks:
         values = self.values.read(record)  # again, because values beyond the table were clipped
         unknown, counts = np.unique(values[labels == _UNKNOWN], return_counts=True)
         by_value = dict(zip(unknown.tolist(), counts.tolist(), strict=True))
-        path, known = record.mask or record.image, self._known()
-        error = UnknownValuesError(path, pixels=by_value, known=known, source=self.values)
+        known, ignored = self.values.describe(value for value, _ in self.ids), self.values.describe(self.ignored)
+        known = f"known: {known}; ignored: {ignored}"
+        error = UnknownValuesError(record.mask or record.image, pixels=by_value, known=known, source=self.values)
         error.size = None if self.resize else (labels.shape[0], labels.shape[1])
         return error
 
@@ -185,10 +186,6 @@ class ClassMasks:
         """Two tables by byte value: the label, and 1 if there is none."""
         table = self._lookup[:256]
         return table.astype(np.uint8), (table == _UNKNOWN).astype(np.uint8)
-
-    def _known(self) -> str:
-        known, ignored = self.values.describe(value for value, _ in self.ids), self.values.describe(self.ignored)
-        return f"known: {known}; ignored: {ignored}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """The lookup tables are not pickled."""

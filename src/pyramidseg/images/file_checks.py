@@ -63,21 +63,16 @@ def check_pixel_count(path: Path, height: int, width: int) -> None:
     Raises:
         DataError: names the file and its size.
     """
-    if height * width > MAX_PIXELS:
-        raise DefectError(
-            DefectKind.TOO_LARGE,
-            path,
-            f"{height} x {width} pixels exceed the limit of {MAX_PIXELS // 10**6} million per image; cut it into "
-            "smaller files",
-        )
     padded_height, padded_width = (-(-side // PADDED_PX) * PADDED_PX for side in (height, width))
-    if padded_height * padded_width > MAX_PADDED_PIXELS:
-        raise DefectError(
-            DefectKind.TOO_LARGE,
-            path,
-            f"{height} x {width} pixels, which models pad to {padded_height} x {padded_width}, exceed the limit of "
-            f"{MAX_PADDED_PIXELS // 10**6} million padded pixels; cut it into smaller files",
-        )
+    if height * width > MAX_PIXELS:
+        padding, limit = "", f"{MAX_PIXELS // 10**6} million per image"
+    elif padded_height * padded_width > MAX_PADDED_PIXELS:
+        padding = f", which models pad to {padded_height} x {padded_width},"
+        limit = f"{MAX_PADDED_PIXELS // 10**6} million padded pixels"
+    else:
+        return
+    detail = f"{height} x {width} pixels{padding} exceed the limit of {limit}; cut it into smaller files"
+    raise DefectError(DefectKind.TOO_LARGE, path, detail)
 
 
 def several_pages(path: Path) -> DefectError:

@@ -138,7 +138,8 @@ def _header(tags: Mapping[int, Any]) -> TiffHeader:
     extras = _numbers(tags, _EXTRA_SAMPLES)
     photometric = int(tags.get(_PHOTOMETRIC, 0))
     bits, formats = set(_numbers(tags, _BITS_PER_SAMPLE, 1)), set(_numbers(tags, _SAMPLE_FORMAT, 1))
-    dtype = "mixed" if len(bits) > 1 or len(formats) > 1 else _dtype(bits.pop(), formats.pop())
+    kind = {1: "uint", 2: "int", 3: "float", 4: "uint"}.get(next(iter(formats)), "complex")
+    dtype = "mixed" if len(bits) > 1 or len(formats) > 1 else f"{kind}{bits.pop()}"
     orientation = tags.get(_ORIENTATION, 1)
     return TiffHeader(
         height=int(tags[_HEIGHT]),
@@ -172,11 +173,6 @@ def _is_plain(photometric: int, dtype: str, bands: int, extras: tuple[int, ...],
 def _has_alpha(photometric: int, bands: int, extras: tuple[int, ...]) -> bool:
     """An undeclared fourth band after RGB is alpha, as in Pillow and OpenCV."""
     return extras[-1] in _ALPHA if extras else photometric == _RGB and bands == 4
-
-
-def _dtype(bits: int, sample_format: int) -> str:
-    kind = {1: "uint", 2: "int", 3: "float", 4: "uint"}.get(sample_format, "complex")
-    return f"{kind}{bits}"
 
 
 def _check(path: Path, header: TiffHeader, tags: Mapping[int, Any]) -> None:
@@ -250,11 +246,10 @@ def _segments(page: Any, file: IO[bytes], itemsize: int) -> Iterator[tuple[NDArr
 def _fill_value(header: TiffHeader, dtype: np.dtype[Any]) -> float:
     """The value of tiles that were never written."""
     value = header.nodata_value
-    return 0 if value is None or (dtype.kind in "iu" and not _fits(value, dtype)) else value
-
-
-def _fits(value: float, dtype: np.dtype[Any]) -> bool:
-    return value.is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
+    if value is None:
+        return 0
+    fits = dtype.kind == "f" or (value.is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max)
+    return value if fits else 0
 
 
 def _numbers(tags: Mapping[int, Any], tag: int, *default: int) -> tuple[int, ...]:

@@ -98,8 +98,9 @@ def check_image(image: Image, name: str) -> Image:
             advice = f": convert it, image.astype(np.{'uint8' if image.max() <= 255 else 'uint16'})"
         raise DataError(f"{name}: values of type {image.dtype}; supported are uint8, uint16, int16 and floats{advice}")
     if converted.dtype == np.float32 and not np.isfinite(converted).all():
-        kind = "beyond the range of float32" if np.isfinite(image).all() else "that are not finite"
-        raise DataError(f"{name}: contains values {kind}; replace them first, for instance by the mean")
+        raise DataError(
+            f"{name}: contains values that are not finite in float32; replace them, for instance by the mean"
+        )
     return converted
 
 

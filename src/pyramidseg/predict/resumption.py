@@ -7,6 +7,7 @@ compared: reading a million photos would take longer than all other checks toget
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -45,12 +46,11 @@ def parse_shard(text: str) -> Shard:
     Raises:
         ConfigError: not two integers, or not 1 <= number <= count.
     """
-    number, _, count = text.partition("/")
-    if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in (number, count)):
-        raise ConfigError(f"shard={text}: must be the number of a part and that of all parts, such as 3/16")
-    if not 1 <= int(number) <= int(count):
-        raise ConfigError(f"shard={text}: parts are numbered from 1 to {count}; the first is 1/{max(1, int(count))}")
-    return Shard(int(number), int(count))
+    found = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
+    number, count = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= count:
+        raise ConfigError(f"shard={text}: must be the number of a part, from 1 on, and that of all parts: 3/16")
+    return Shard(number, count)
 
 
 class Job(NamedTuple):

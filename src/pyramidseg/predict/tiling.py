@@ -1,6 +1,6 @@
 """Tiling: compute the logits of an image window by window and blend them, for any function from images to logits.
 
-    grid = tile_grid(height, width, Tiles(1024, 128), stride=4)
+    grid = tile_grid(height, width, Tiles(1024, 128), stride=4, padding_px=32)
     for block in blend_tiles(predict_tile, image_CHW, grid):  # predict_tile: (B, C, H, W) to (B, K, h, w)
         ...                                                   # block.logits: finished rows of the image, (K, rows, w)
 
@@ -119,14 +119,13 @@ class RowBlock(NamedTuple):
     logits: Tensor
 
 
-def tile_grid(height: int, width: int, tiles: Tiles, *, stride: int, padding_px: int | None = None) -> TileGrid:
+def tile_grid(height: int, width: int, tiles: Tiles, *, stride: int, padding_px: int) -> TileGrid:
     """The windows of an image of (height, width) pixels.
 
     Args:
         stride: pixels per point of the logits; divides `GRID_PX`.
-        padding_px: `predict_tile` pads images to multiples of it (`padding_of`); by default the stride.
+        padding_px: `predict_tile` pads images to multiples of it (`padding_of`).
     """
-    padding_px = padding_px or stride
     return TileGrid(
         windows_along(height, tiles, stride=stride, padding_px=padding_px),
         windows_along(width, tiles, stride=stride, padding_px=padding_px),

@@ -35,27 +35,17 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Identity:
-    """Fingerprints of settings and data; a resumed run must have the same as when it was started.
-
-    Attributes:
-        settings: hash of the settings that the run's config.yaml contains.
-        data: hash of the data.
-    """
+    """Hashes of the settings in the run's config.yaml and of the data, which a resumed run must have unchanged."""
 
     settings: str
     data: str
 
 
 def run_identity(config: Config, saved: Path, data: str) -> Identity:
-    """Identity of a run with the given settings.
+    """Identity of a run with the given resolved settings, and a fingerprint of its data.
 
-    Only settings that the saved config.yaml contains are hashed, so that a setting that was added to pyramidseg later,
-    with its default value, does not prevent resuming.
-
-    Args:
-        config: the resolved settings.
-        saved: the run's config.yaml.
-        data: fingerprint of the data.
+    Only settings that the `saved` config.yaml contains are hashed, so that a setting that was added to pyramidseg
+    later, with its default value, does not prevent resuming.
     """
     tree = config.model_dump(mode="json")
     for name in MAY_CHANGE:
@@ -269,7 +259,10 @@ def _optimizer_state(tensors: Mapping[str, Tensor], optimizer: torch.optim.Optim
             raise ValueError(f"optimizer/{name}: {list(tensor.shape)} of {tensor.dtype} instead of {list(shape)}")
         if not tensor.isfinite().all() or (key in ("step", "exp_avg_sq") and tensor.min() < 0):
             raise ValueError(f"optimizer/{name}: holds values that are not finite, or negative")
-        state.setdefault(int(index), {})[key] = _in_layout_of(parameter, tensor)
+        # Files store tensors contiguously, but fused optimizers iterate over a channels-last parameter and its moments
+        # in memory order.
+        same_layout = tensor if key == "step" else torch.empty_like(parameter).copy_(tensor)
+        state.setdefault(int(index), {})[key] = same_layout
     for number, own in state.items():
         if own.keys() != (expected := parameters[number][1]):
             raise ValueError(f"optimizer/{number}: {sorted(own)} instead of {sorted(expected)}")
@@ -283,15 +276,6 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         for key, value in values.items()
         if isinstance(value, Tensor)
     }
-
-
-def _in_layout_of(parameter: Tensor, stored: Tensor) -> Tensor:
-    """A stored optimizer tensor in the memory format of its parameter.
-
-    Files store tensors contiguously, but fused optimizers iterate over a channels-last parameter and its moments in
-    memory order.
-    """
-    return torch.empty_like(parameter).copy_(stored) if stored.shape == parameter.shape else stored
 
 
 def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -37,14 +37,10 @@ class RunFolder:
     """Paths inside RUN.
 
     Attributes:
-        config: the resolved settings.
         dataset: description of the dataset: layout, classes, and everything that was inferred.
-        metrics: one row per epoch.
         best, last: bundles of the best epoch by `train.watch` and of the last one.
-        checkpoints: folder of what resuming needs.
-        report: written at the end of the run.
-        plots: folder of the report's plots as image files.
-        events: folder of TensorBoard event files.
+        checkpoints: what resuming needs.
+        events: of TensorBoard.
     """
 
     def __init__(self, path: Path) -> None:
