@@ -5,7 +5,7 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -89,7 +89,8 @@ def predict_files(
             _record(track(entries, total=len(jobs), task="predicting"), ledger, predictor, digests)
         unchanged = len(images) - len(jobs)
         summary = PredictionSummary(out if is_url(out) else Path(out), unchanged=unchanged, skipped=skipped)
-        counted = summary.count(_recorded(images, ledger))
+        lines = ((source, ledger.find(source.key)) for source in images)
+        counted = summary.count(entry_of(line, image=source.location) for source, line in lines if line is not None)
         if part is None:
             write_summary(folder, predictor.classes.names, counted)
         else:
@@ -135,17 +136,7 @@ def _record(
             "seconds": round((now := time.perf_counter()) - last, 4),
         }
         last = now
-        earlier = None if files else ledger.find(job.source.key)
-        if earlier is None or earlier | {"seconds": 0} != line | {"seconds": 0}:  # a failure that is recorded already
-            ledger.append(line)
-
-
-def _recorded(images: Iterable[Source], ledger: Ledger) -> Iterator[Entry]:
-    """The entries of images in the ledger, in order."""
-    for source in images:
-        line = ledger.find(source.key)
-        assert line is not None, source
-        yield entry_of(line, image=source.location)
+        ledger.append(line)
 
 
 def _predict(

@@ -8,8 +8,8 @@ compared: reading a million photos would take longer than all other checks toget
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from pyramidseg.backends import Backend
 from pyramidseg.backends.exported_backend import ExportedBackend
@@ -130,17 +130,17 @@ def plan_jobs(
         entry = ledger.find(source.key)
         if entry is not None and (entry.get("model"), entry.get("settings")) != (digests.model, digests.settings):
             other_model += 1
-        is_done = entry is not None and entry.get("fingerprint") == fingerprint and _is_complete(entry, names, folder)
+        is_done = (
+            entry is not None
+            and ledger.done(source.key, fingerprint)
+            and all(
+                name in entry["outputs"] and folder.is_intact(entry["outputs"][name], entry["files"][name])
+                for name in names
+            )
+        )
         if overwrite or not is_done:
             jobs.append(Job(source, size, stamp, fingerprint))
     return jobs, other_model
-
-
-def _is_complete(entry: Mapping[str, Any], names: Sequence[str], folder: OutputFolder) -> bool:
-    if entry.get("error") is not None:
-        return False
-    outputs, files = entry["outputs"], entry["files"]
-    return all(name in outputs and folder.is_intact(outputs[name], files[name]) for name in names)
 
 
 def _state(source: Source) -> tuple[int, str]:

@@ -229,11 +229,13 @@ def prepare_segmentation(
     weights = weights.to(accelerator.device, accelerator.dtype)
     workers = loading_workers(config, accelerator.device)
     samples, cache_note = training_samples(data, workers=workers, processes=local_processes())
+    mean, std = (", ".join(f"{value:.4g}" for value in values.tolist()) for values in (model.mean, model.std))
+    normalization = data.normalization or f"the encoder's mean {mean} and standard deviation {std}"
     notes = (
         watch_note,
         bundle_note,
         model_note,
-        f"images are normalized by {data.normalization or _normalization_of(model)}",
+        f"images are normalized by {normalization}",
         ""
         if config.loss.class_weights == "none"
         else f"class weights {', '.join(f'{value:.3g}' for value in weights.tolist())}",
@@ -321,11 +323,6 @@ def _watch_what_can_tell(data: PreparedData) -> tuple[Config, str]:
         "(train.watch=val_loss)"
     )
     return config.model_copy(update={"train": train}), note
-
-
-def _normalization_of(model: Segmenter) -> str:
-    mean, std = (", ".join(f"{value:.4g}" for value in values.flatten().tolist()) for values in (model.mean, model.std))
-    return f"the encoder's mean {mean} and standard deviation {std}"
 
 
 def _frozen_note(config: Config) -> str:
