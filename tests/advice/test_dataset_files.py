@@ -12,7 +12,7 @@ import pytest
 from followed import counted, message, settings_in, sizes, with_settings
 from made_files import color_mask, image, mask, opened, pairs, palette_mask, write
 from made_geo import UTM, box, feature, on_map, polygon, write_geojson, write_image
-from pyramidseg.inspection import check_dataset
+from pyramidseg.inspection.training_check import check_dataset
 
 AB = {"a": 24, "b": 24}
 HALVES = {"class 0": 24, "class 1": 24}

@@ -11,7 +11,7 @@ from PIL import Image
 
 from followed import alternatives, counted, message, paste, settings_in, with_settings
 from made_files import color_mask, image, opened, pairs, write
-from pyramidseg.inspection import check_dataset
+from pyramidseg.inspection.training_check import check_dataset
 
 SIDE = 60
 

@@ -12,7 +12,7 @@ from PIL import Image
 from followed import counted, message, settings_in, sizes, with_settings
 from made_files import image, mask, opened, pairs, write
 from made_geo import write_image
-from pyramidseg.inspection import check_dataset
+from pyramidseg.inspection.training_check import check_dataset
 
 ORIENTATION = 0x0112
 HALF = np.zeros((4, 8), np.uint8)

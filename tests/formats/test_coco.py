@@ -17,7 +17,7 @@ from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats.coco.coco_json import parse_coco_json
 from pyramidseg.formats.open_dataset import open_with_defects
-from pyramidseg.inspection import check_dataset
+from pyramidseg.inspection.training_check import check_dataset
 
 HEIGHT, WIDTH = 8, 10
 

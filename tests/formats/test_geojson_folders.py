@@ -16,7 +16,7 @@ from pyramidseg.data.records import Dataset
 from pyramidseg.formats.open_dataset import open_dataset, open_with_defects
 from pyramidseg.formats.yaml_proposal import AmbiguousDatasetError
 from pyramidseg.images.georeference import read_georeference
-from pyramidseg.inspection import check_dataset
+from pyramidseg.inspection.training_check import check_dataset
 
 SIDE = 16
 

@@ -16,7 +16,7 @@ from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats.open_dataset import open_with_defects
 from pyramidseg.formats.yaml_proposal import AmbiguousDatasetError
-from pyramidseg.inspection import check_dataset
+from pyramidseg.inspection.training_check import check_dataset
 
 HEIGHT, WIDTH = 8, 10
 SQUARE = [[0, 0], [40, 0], [40, 100], [0, 100]]

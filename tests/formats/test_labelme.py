@@ -16,7 +16,7 @@ from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats.open_dataset import open_with_defects
-from pyramidseg.inspection import check_dataset
+from pyramidseg.inspection.training_check import check_dataset
 
 HEIGHT, WIDTH = 8, 10
 

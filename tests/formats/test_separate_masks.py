@@ -9,7 +9,7 @@ from PIL import Image
 from made_files import image, opened, write
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.records import Dataset
-from pyramidseg.inspection import check_dataset
+from pyramidseg.inspection.training_check import check_dataset
 
 HEIGHT, WIDTH = 20, 24
 CAR, TREE = (slice(2, 8), slice(0, 10)), (slice(6, 18), slice(5, 20))

@@ -15,8 +15,8 @@ from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats.open_dataset import open_with_defects
-from pyramidseg.inspection import check_dataset
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
+from pyramidseg.inspection.training_check import check_dataset
 
 HEIGHT, WIDTH = 40, 50
 

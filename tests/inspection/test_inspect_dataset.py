@@ -18,8 +18,8 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.data.from_records import dataset_from_records
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.open_dataset import open_dataset
-from pyramidseg.inspection import check_dataset
 from pyramidseg.inspection.inspect_dataset import Inspection, inspect_dataset
+from pyramidseg.inspection.training_check import check_dataset
 
 
 def defects(inspection: Inspection) -> set[tuple[DefectKind, str]]:

@@ -8,10 +8,10 @@ from pyramidseg.base.config import DataConfig
 from pyramidseg.base.overrides import make_config
 from pyramidseg.data.records import Record
 from pyramidseg.formats.open_dataset import open_dataset
-from pyramidseg.inspection import check_dataset
 from pyramidseg.inspection.image_table import ImageFacts, ImageTable
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
 from pyramidseg.inspection.proposal import propose_settings
+from pyramidseg.inspection.training_check import check_dataset
 
 
 def table(*sizes: tuple[int, int], channels: int = 3) -> ImageTable:

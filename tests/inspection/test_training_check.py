@@ -18,9 +18,9 @@ from pyramidseg.data.from_records import dataset_from_records
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.images.decode import read_header
-from pyramidseg.inspection import check_dataset
 from pyramidseg.inspection.duplicates import shared_files
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
+from pyramidseg.inspection.training_check import check_dataset
 
 T = TypeVar("T")
 

@@ -48,16 +48,13 @@ def is_resizable(*, image: Size, mask: Size) -> bool:
 
 
 def _same_aspect_ratio(one: Size, other: Size) -> bool:
-    """Whether one of the sizes is the other one scaled, with its sides rounded to whole pixels."""
-    return _is_scaled(one, other) or _is_scaled(other, one)
-
-
-def _is_scaled(rounded: Size, exact: Size) -> bool:
-    """Whether a single factor brings both sides of `exact` to within a pixel of those of `rounded`."""
-    (height, width), (exact_height, exact_width) = rounded, exact
-    return (height - 1) * exact_width < (width + 1) * exact_height and (width - 1) * exact_height < (
-        height + 1
-    ) * exact_width
+    """Whether a factor brings both sides of one of the sizes to within a pixel of those of the other, as rounding does."""
+    for (height, width), (exact_height, exact_width) in ((one, other), (other, one)):
+        too_high = (height - 1) * exact_width >= (width + 1) * exact_height
+        too_wide = (width - 1) * exact_height >= (height + 1) * exact_width
+        if not too_high and not too_wide:
+            return True
+    return False
 
 
 # EXIF orientations.

@@ -22,7 +22,7 @@ from pyramidseg.data.records import Dataset
 from pyramidseg.data.transforms import Augmentation, RareClassCrops
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.value_range import ValueRange
-from pyramidseg.inspection import DatasetSummary, check_dataset
+from pyramidseg.inspection.training_check import DatasetSummary, check_dataset
 
 logger = logging.getLogger(__name__)
 

@@ -105,13 +105,7 @@ def check_image(image: Image, name: str) -> Image:
 
 
 def pixels_of_source(source: ImageLike) -> int:
-    """Number of pixels, which limits how many images are decoded at a time; 0 for what cannot be read."""
-    if isinstance(source, np.ndarray):
-        return source.shape[0] * source.shape[1] if source.ndim > 1 else 0
-    if isinstance(source, Tensor):
-        return source.shape[-1] * source.shape[-2] if source.ndim > 1 else 0
-    if isinstance(source, PillowImage.Image):
-        return source.width * source.height
+    """Number of pixels of a file, which limits how many are decoded at a time; 0 in memory, or if it is unreadable."""
     return pixel_count(Path(source)) if isinstance(source, (str, os.PathLike)) else 0
 
 
