@@ -48,7 +48,7 @@ def is_resizable(*, image: Size, mask: Size) -> bool:
 
 
 def _same_aspect_ratio(one: Size, other: Size) -> bool:
-    """Whether a factor brings both sides of one of the sizes to within a pixel of those of the other, as rounding does."""
+    """Whether one of the sizes is the other one scaled, with its sides rounded to whole pixels."""
     for (height, width), (exact_height, exact_width) in ((one, other), (other, one)):
         too_high = (height - 1) * exact_width >= (width + 1) * exact_height
         too_wide = (width - 1) * exact_height >= (height + 1) * exact_width

@@ -72,26 +72,17 @@ class EpochPlan:
 
     def micro_batches(self, epoch: int, step: int, rank: int = 0) -> list[list[int]]:
         """Record indices of the micro-batches of one process in one step."""
-        of_step = _part(range(self.samples), self.steps, step)
-        of_rank = _part(of_step, self.world_size, rank)
-        order = _permutation(self.samples, self.seed, epoch)
-        parts = (_part(of_rank, self.accumulate, index) for index in range(self.accumulate))
-        return [order[part.start : part.stop].tolist() for part in parts]
+        of_step = _epoch_by_step(self.samples, self.steps, self.seed, epoch)[step]
+        of_rank = np.array_split(of_step, self.world_size)[rank]
+        return [part.tolist() for part in np.array_split(of_rank, self.accumulate)]
 
 
 @lru_cache(maxsize=2)  # all steps of an epoch need the same one
-def _permutation(samples: int, seed: int, epoch: int) -> NDArray[np.int64]:
+def _epoch_by_step(samples: int, steps: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """The samples of an epoch in random order, divided into steps."""
     order = np.random.default_rng(position_seed("order", seed, epoch)).permutation(samples)
     order.flags.writeable = False
-    return order
-
-
-def _part(whole: range, parts: int, index: int) -> range:
-    """One of `parts` nearly equal parts, larger ones first, as `np.array_split` would return it."""
-    assert 0 <= index < parts
-    size, larger = divmod(len(whole), parts)
-    start = index * size + min(index, larger)
-    return whole[start : start + size + (index < larger)]
+    return np.array_split(order, steps)
 
 
 @dataclass(frozen=True)

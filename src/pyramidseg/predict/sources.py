@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path, PurePath, PurePosixPath
 
 from pyramidseg.base.errors import DataError, nearest
@@ -119,12 +119,7 @@ def _matches(pattern: str) -> Iterator[Path]:
 
 def _fixed_part(pattern: str) -> Path:
     """The folder that a pattern starts from: all parts before the first one with a wildcard."""
-    fixed: list[str] = []
-    for part in Path(pattern).parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    return Path(*fixed)
+    return Path(*takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts[:-1]))
 
 
 def _is_within(path: Path, folder: Path) -> bool:
