@@ -147,7 +147,7 @@ class TrainingLoader:
         self._handover = _FileHandover(samples)
         self._is_shared = workers == 0 or workers_are_forked()
         self._sampler = _BatchSampler(plan, rank)
-        with _without_worker_warning():
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # more workers than cores
             self._loader: DataLoader[Batch | PyramidSegError] = DataLoader(
                 self._handover,
                 batch_sampler=self._sampler,
@@ -186,7 +186,7 @@ class TrainingLoader:
         """
         self._sampler.epoch, self._sampler.start = epoch, start
         waiting: list[Batch] = []
-        with _without_worker_warning():
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # more workers than cores
             batches = iter(self._loader)
         for batch in batches:
             if isinstance(batch, PyramidSegError):
@@ -280,14 +280,6 @@ def worker_failures_explained() -> Iterator[None]:
         if not workers_are_forked():
             text = f"a loading worker could not start. In a script, {MAIN_GUARD}; or set data.workers=0"
         raise TrainingError(text) from None
-
-
-@contextmanager
-def _without_worker_warning() -> Iterator[None]:
-    """Suppress torch's warning about more workers than CPU cores: their number is the user's choice."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="This DataLoader will create")
-        yield
 
 
 def _start_worker(_: int) -> None:

@@ -220,16 +220,14 @@ def _column(path: Path, column: str | None) -> Iterator[str]:
     """The values of a column of a CSV file with a header."""
     try:
         with open_regular(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
-            start = file.read(2**16)
+            delimiter = max(",;\t", key=file.readline(2**16).count)
             file.seek(0)
-            delimiter = max(",;\t", key=start.partition("\n")[0].count)
             reader = csv.reader(file, delimiter=delimiter)
             header = [name.strip() for name in next(reader, [])]
-            if column is None and len(header) == 1:
-                column = header[0]
-            if column is None:
-                names = ", ".join(header)
-                raise DataError(f"{path}: which column holds the images? ({names}) write {path}:{header[0]}"[:400])
+            if column is None and len(header) != 1:
+                example = f"{path}:{header[0]}" if header else "a header"
+                raise DataError(f"{path}: which column holds the images? ({', '.join(header)}) write {example}"[:400])
+            column = column or header[0]
             if header.count(column) != 1:
                 problem = "occurs twice" if column in header else f"does not exist; {nearest(column, header)}"
                 raise DataError(f"{path}: the column {column!r} {problem}")
