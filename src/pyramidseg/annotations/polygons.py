@@ -143,21 +143,20 @@ def check_inside_image(points: Ring, *, height: int, width: int, image: Path, wh
     Raises:
         DataError: names the first such point.
     """
-    far = _far(points, height, width)
+
+    def far_outside(height: int, width: int) -> NDArray[np.bool_]:
+        size = np.array([width, height])
+        return np.asarray(((points < -SLACK * size) | (points > (1 + SLACK) * size)).any(axis=1))
+
+    far = far_outside(height, width)
     if far.any():
-        far = far & _far(points, *image_size(image))
+        far = far & far_outside(*image_size(image))
     if far.any():
         x, y = points[int(far.argmax())]
         raise where.error(
             f"the point ({x:.6g}, {y:.6g}) is far outside the image of {height} x {width} pixels (height x width); "
             f"up to {SLACK:.0%} of a side is clipped: move it, or delete this object"
         )
-
-
-def _far(points: Ring, height: int, width: int) -> NDArray[np.bool_]:
-    size = np.array([width, height])
-    outside: NDArray[np.bool_] = np.any((points < -SLACK * size) | (points > (1 + SLACK) * size), axis=1)
-    return outside
 
 
 def runs_of_pixels(pixels: NDArray[np.bool_], *, top: int = 0, left: int = 0, height: int) -> Runs:

@@ -98,7 +98,9 @@ def _run_command(arguments: Sequence[str]) -> int:
                 use_available_processors()
             status: int = COMMANDS[parsed.command].run(parsed)
         finally:
-            _flush_output()  # a failure at Python's own exit could not be caught
+            for stream in (sys.stdout, sys.stderr):  # a failure at Python's own exit could not be caught
+                if stream is not None:  # closed by the parent process
+                    stream.flush()
     except PyramidSegError as error:
         return _report(str(error).removesuffix(error.suggestion), error.exit_status, suggestion=error.suggestion)
     except KeyboardInterrupt as error:
@@ -148,12 +150,6 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         verbosity.add_argument("-q", "--quiet", action="store_true", help="show only results, warnings and errors")
         commands[name] = command
     return parser, commands
-
-
-def _flush_output() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # closed by the parent process
-            stream.flush()
 
 
 def _report(message: str, status: int, *, suggestion: str = "") -> int:

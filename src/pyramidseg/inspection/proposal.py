@@ -51,9 +51,27 @@ def propose(
     defects: Sequence[Defect],
     unknown_values: Sequence[UnknownValue],
 ) -> Proposal:
-    """Propose a dataset file and settings from the results of an inspection."""
-    content, remarks = _propose_dataset(dataset, statistics, defects, unknown_values)
-    return Proposal(content, remarks, propose_settings(table))
+    """Propose settings, and the description that the dataset was opened by, with rare unknown values ignored."""
+    content, settings = dict(dataset.description), propose_settings(table)
+    if not content:
+        return Proposal({}, (), settings)
+    remarks = ["proposed by pyramidseg inspect; check it, then train on this file"]
+    remarks += [
+        f"unclear: {defect.detail.partition(';')[0]}" for defect in defects if defect.kind is DefectKind.UNCLEAR_CLASSES
+    ]
+    if "classes" in content and dataset.classes.names == Classes.unnamed(len(dataset.classes)).names:
+        remarks.append("give the classes their names")
+    known = sum(int(counted.pixels.sum()) + counted.ignored for counted in statistics.values())
+    unknown = sum(value.pixels for value in unknown_values)
+    few = len(unknown_values) <= MAX_IGNORED_VALUES and unknown <= MAX_IGNORED_SHARE * (known + unknown)
+    if unknown_values and few:
+        values = [int(value.name) if value.name.isdecimal() else value.name for value in unknown_values]
+        content["ignore"] = list(dict.fromkeys([*content.get("ignore", []), *values]))
+        remarks.append(f"ignored, because they are rare and not known classes: {', '.join(map(str, values))}")
+    elif unknown_values:
+        names = [value.name for value in unknown_values[:MAX_IGNORED_VALUES]]
+        remarks.append(f"not known classes, but too frequent to be ignored automatically: {', '.join(names)}")
+    return Proposal(content, tuple(remarks), settings)
 
 
 def propose_settings(table: ImageTable) -> dict[str, dict[str, Any]]:
@@ -71,32 +89,3 @@ def propose_settings(table: ImageTable) -> dict[str, dict[str, Any]]:
     ((usual, _),) = Counter(facts.channels for facts in table.facts.values()).most_common(1)
     settings: dict[str, dict[str, Any]] = {"data": {"crop": crop}, "loss": {"class_weights": "sqrt_median_frequency"}}
     return {"model": {"in_channels": usual}, **settings} if usual != 3 else settings
-
-
-def _propose_dataset(
-    dataset: Dataset,
-    statistics: Mapping[str, SplitStatistics],
-    defects: Sequence[Defect],
-    unknown_values: Sequence[UnknownValue],
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The description that the dataset was opened by, with rare unknown values ignored; and what to check in it."""
-    content: dict[str, Any] = dict(dataset.description)
-    if not content:
-        return {}, ()
-    remarks = ["proposed by pyramidseg inspect; check it, then train on this file"]
-    remarks += [
-        f"unclear: {defect.detail.partition(';')[0]}" for defect in defects if defect.kind is DefectKind.UNCLEAR_CLASSES
-    ]
-    if "classes" in content and dataset.classes.names == Classes.unnamed(len(dataset.classes)).names:
-        remarks.append("give the classes their names")
-    known = sum(int(counted.pixels.sum()) + counted.ignored for counted in statistics.values())
-    unknown = sum(value.pixels for value in unknown_values)
-    few = len(unknown_values) <= MAX_IGNORED_VALUES and unknown <= MAX_IGNORED_SHARE * (known + unknown)
-    if unknown_values and few:
-        values = [int(value.name) if value.name.isdecimal() else value.name for value in unknown_values]
-        content["ignore"] = list(dict.fromkeys([*content.get("ignore", []), *values]))
-        remarks.append(f"ignored, because they are rare and not known classes: {', '.join(map(str, values))}")
-    elif unknown_values:
-        names = [value.name for value in unknown_values[:MAX_IGNORED_VALUES]]
-        remarks.append(f"not known classes, but too frequent to be ignored automatically: {', '.join(names)}")
-    return content, tuple(remarks)
