@@ -3,13 +3,9 @@
 import argparse
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pyramidseg.base.errors import ConfigError, OutputError
 from pyramidseg.base.text import show
-
-if TYPE_CHECKING:
-    from pyramidseg.base.config import Config
 
 HELP = "draw street scenes, train on them, evaluate, predict and report"
 
@@ -43,31 +39,25 @@ def run(arguments: argparse.Namespace) -> int:
     """Draw scenes, train, evaluate and predict."""
     from pyramidseg.base.output_lock import locked
     from pyramidseg.base.overrides import load_config
-
-    out = Path(arguments.out)
-    config = load_config(overrides={**SETTINGS, "train.epochs": arguments.epochs})
-    if arguments.scenes < 1:
-        raise ConfigError(f"--scenes {arguments.scenes}: at least 1 is needed to train on")
-    with locked(out):
-        _run(out, config, scenes=arguments.scenes)
-    return 0
-
-
-def _run(out: Path, config: "Config", *, scenes: int) -> None:
     from pyramidseg.demo.scenes import write_scenes
     from pyramidseg.predict.predict_files import predict_files
     from pyramidseg.predict.predictor import Predictor
     from pyramidseg.training.loop import train_segmentation
     from pyramidseg.training.run_folder import is_occupied
 
-    if is_occupied(out):
-        raise OutputError(f"{out}: exists already; delete it, or choose another --out")
-    show(f"drawing {scenes + VAL_SCENES} street scenes of {WIDTH}x{HEIGHT}")
-    dataset = write_scenes(out / "scenes", train=scenes, val=VAL_SCENES, height=HEIGHT, width=WIDTH)
-    run = train_segmentation(config, dataset, out=out / "run", resume=False, overwrite=False)
-    predictor = Predictor(run.best)
-    new = write_new_scenes(out / "new", first=scenes + VAL_SCENES)
-    predict_files(predictor, [new], out / "predictions", save=("overlay",))
+    out, scenes = Path(arguments.out), arguments.scenes
+    config = load_config(overrides={**SETTINGS, "train.epochs": arguments.epochs})
+    if scenes < 1:
+        raise ConfigError(f"--scenes {scenes}: at least 1 is needed to train on")
+    with locked(out):
+        if is_occupied(out):
+            raise OutputError(f"{out}: exists already; delete it, or choose another --out")
+        show(f"drawing {scenes + VAL_SCENES} street scenes of {WIDTH}x{HEIGHT}")
+        dataset = write_scenes(out / "scenes", train=scenes, val=VAL_SCENES, height=HEIGHT, width=WIDTH)
+        run = train_segmentation(config, dataset, out=out / "run", resume=False, overwrite=False)
+        predictor = Predictor(run.best)
+        new = write_new_scenes(out / "new", first=scenes + VAL_SCENES)
+        predict_files(predictor, [new], out / "predictions", save=("overlay",))
     show(
         f"""validation mIoU {run.miou:.3f}
 report    {run.report}
@@ -75,6 +65,7 @@ overlays  {out / "predictions"}
 model     {run.best}
 next      pyramidseg predict {shlex.quote(str(run.best))} YOUR_IMAGES --out predictions"""
     )
+    return 0
 
 
 def write_new_scenes(folder: Path, *, first: int) -> Path:

@@ -31,13 +31,9 @@ class Parser(argparse.ArgumentParser):
         advice = "" if message.endswith("?") else f"; {self.prog} --help lists all options"
         raise ConfigError(f"{self.prog}: {message.removeprefix('argument ')}{advice}")
 
-    def options(self) -> list[str]:
-        """Every long option."""
-        return [option for action in self._actions for option in action.option_strings if option.startswith("--")]
-
     def unrecognized(self, option: str) -> ConfigError:
         """The error about an option that does not exist, with the nearest ones."""
-        known = self.options()
+        known = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
         advice = nearest(option, known, quoted=False)
         if advice.startswith("known"):
             alike = sorted(name for name in known if name[:3] == option[:3])[:3]

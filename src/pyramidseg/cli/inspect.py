@@ -2,15 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import FINDINGS, add_reading_settings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from pyramidseg.inspection.inspect_dataset import Inspection
 
 HELP = "find all defects of a dataset: write a report and a proposed dataset.yaml to DIR"
 
@@ -31,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.base.output_lock import locked
     from pyramidseg.formats.dataset_yaml import reading_config
     from pyramidseg.inspection.inspect_dataset import inspect_dataset
-    from pyramidseg.inspection.inspection_report import PAGE, check_output_folder, write_inspection
+    from pyramidseg.inspection.inspection_report import PAGE, TABLE, by_kind, check_output_folder, write_inspection
 
     out = Path(arguments.out)
     data = reading_config(arguments.settings)
@@ -40,24 +34,18 @@ def run(arguments: argparse.Namespace) -> int:
         inspection = inspect_dataset(arguments.dataset, data=data)
         check_output_folder(out, overwrite=arguments.overwrite)  # others may have written there in the meantime
         write_inspection(out, inspection)
-    for line in report_lines(inspection):
-        show(line)
+    dataset, found = inspection.dataset, len(inspection.defects)
+    show(f"{dataset.source}: {dataset.layout}")
+    for note in (*dataset.notes, *inspection.remarks):
+        show(f"  {note}")
+    for split, records in dataset.splits.items():
+        show(f"  {split}: {len(records)} images")
+    for kind, defects in by_kind(inspection.defects).items():
+        show(f"{kind} ({len(defects)}): {kind.description}")
+        for defect in defects[:SHOWN]:
+            show(f"  {defect.file}: {defect.detail}")
+        if len(defects) > SHOWN:
+            show(f"  ... and {len(defects) - SHOWN} more, in {TABLE}")
+    show(f"{found} defect{'' if found == 1 else 's'} found" if found else "no defects found")
     show(f"report: {out / PAGE}")
     return FINDINGS if inspection.defects else 0
-
-
-def report_lines(inspection: "Inspection") -> "Iterator[str]":
-    """The inspection for a terminal: the detected format, then the first defects of each kind."""
-    from pyramidseg.inspection.inspection_report import TABLE, by_kind
-
-    dataset = inspection.dataset
-    yield f"{dataset.source}: {dataset.layout}"
-    yield from (f"  {note}" for note in (*dataset.notes, *inspection.remarks))
-    yield from (f"  {split}: {len(records)} images" for split, records in dataset.splits.items())
-    for kind, defects in by_kind(inspection.defects).items():
-        yield f"{kind} ({len(defects)}): {kind.description}"
-        yield from (f"  {defect.file}: {defect.detail}" for defect in defects[:SHOWN])
-        if len(defects) > SHOWN:
-            yield f"  ... and {len(defects) - SHOWN} more, in {TABLE}"
-    found = len(inspection.defects)
-    yield f"{found} defect{'' if found == 1 else 's'} found" if found else "no defects found"
