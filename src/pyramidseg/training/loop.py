@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_
@@ -45,7 +45,9 @@ from pyramidseg.training.progress import TrainingProgress, epoch_row, format_row
 from pyramidseg.training.run_folder import RunFolder, begin_run, device_of, open_run
 from pyramidseg.training.segmentation_task import prepare_segmentation
 from pyramidseg.training.task import Task, Validation
-from pyramidseg.training.trackers import TensorBoardTracker
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
@@ -176,8 +178,8 @@ def fit(
         # Epochs: steps, validation, bundles.
         components.loader.preload()
         checkpoints = Checkpoints(run, identity, config)
-        tracker = TensorBoardTracker(run.events, first_epoch=progress.epoch + 1) if rank() == 0 else None
-        closed = closing(tracker) if tracker else nullcontext()
+        events = _event_writer(run.events, first_epoch=progress.epoch + 1) if rank() == 0 else None
+        closed = closing(events) if events else nullcontext()
         with closing(components.loader), closed, worker_failures_explained(), stop.deferred():
             try:
                 while not progress.is_finished(config):
@@ -186,7 +188,7 @@ def fit(
                     require_finite(components, progress)
                     with stop.deferred(world_size() > 1):
                         validation = validate(components)
-                    finish_epoch(components, run, progress, counts, validation, tracker)
+                    finish_epoch(components, run, progress, counts, validation, events)
                     counts.zero_()
             except Interrupted:  # between two steps, where everything is as a resumed run needs it
                 checkpoints.save(components, progress, counts)
@@ -279,16 +281,18 @@ def finish_epoch(
     progress: TrainingProgress,
     counts: Tensor,
     validation: Validation,
-    tracker: TensorBoardTracker | None,
+    events: "SummaryWriter | None",
 ) -> None:
-    """Write the epoch's row and bundles, and move `progress` on to the next epoch."""
+    """Write the epoch's row, events and bundles, and move `progress` on to the next epoch."""
     task, config = components.task, components.config
     training, (columns, metadata) = task.training_columns(sum_over_ranks(counts)), validation
     row = epoch_row(progress, config, components.loader.plan, training=training, validation=columns)
     is_best = progress.close_epoch(row, config)
-    if tracker is not None:  # on the first rank
+    if events is not None:  # on the first rank
         run.write_metrics(progress.history)
-        tracker.log(row)
+        for name, value in row.items():
+            if value is not None and name != "epoch":
+                events.add_scalar(name.replace("_", "/", 1), value, row["epoch"])
         ema = config.optim.ema if components.ema else None
         for path in (run.last, run.best) if is_best else (run.last,):
             task.save(components.saved_model, path, {**metadata, "epoch": row["epoch"], "ema": ema})
@@ -304,6 +308,13 @@ def summarize(run: RunFolder, progress: TrainingProgress) -> Run:
     return Run(
         run.path, run.best, run.last, run.report, tuple(progress.history), float("nan") if miou is None else miou
     )
+
+
+def _event_writer(folder: Path, *, first_epoch: int) -> "SummaryWriter":
+    """A writer of TensorBoard events, which discards those of a killed run from `first_epoch` (from 1) on."""
+    from torch.utils.tensorboard import SummaryWriter  # slow to import, and needed on the first rank only
+
+    return SummaryWriter(str(folder), purge_step=first_epoch)
 
 
 def _timed(items: Iterator[T], stop: StopRequest) -> Iterator[tuple[T, float]]:
