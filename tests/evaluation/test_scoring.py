@@ -20,9 +20,9 @@ from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.from_records import dataset_from_records
 from pyramidseg.data.records import Record
 from pyramidseg.evaluation import pair_batches
-from pyramidseg.evaluation.pair_batches import prefetch_pairs
 from pyramidseg.evaluation.scoring import evaluate, score
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.predict.pipeline import decode_ahead
 from pyramidseg.predict.tile_planner import TilePlanner
 from pyramidseg.predict.tta import TestTimeAugmentation
 from support import process_environment
@@ -86,12 +86,12 @@ def test_unknown_label_names_the_file(records):
 def test_reading_threads_do_not_exceed_the_processors(records, monkeypatch, processors, threads):
     started = []
 
-    def recorded(items, masks, *, channels, threads):
+    def recorded(*arguments, threads, **options):
         started.append(threads)
-        return prefetch_pairs(items, masks, channels=channels, threads=threads)
+        return decode_ahead(*arguments, threads=threads, **options)
 
-    monkeypatch.setattr("pyramidseg.evaluation.scoring.available_processors", lambda: processors)
-    monkeypatch.setattr("pyramidseg.evaluation.scoring.prefetch_pairs", recorded)
+    monkeypatch.setattr(pair_batches, "available_processors", lambda: processors)
+    monkeypatch.setattr(pair_batches, "decode_ahead", recorded)
     made.score_records(records)
     assert started == [threads]
 
@@ -138,8 +138,10 @@ def test_large_images_are_not_decoded_far_ahead(records, monkeypatch):
             read.append(record.id)
             return super().read(record)
 
-    for taken, _ in enumerate(prefetch_pairs(records, Watched.identity(3), channels=3, threads=1), start=1):
-        assert len(read) <= taken + 2
+    monkeypatch.setattr(pair_batches, "available_processors", lambda: 1)
+    options = {"channels": 3, "batch_size": 1, "task": "reading"}
+    for taken, _ in enumerate(pair_batches.read_batches(records, Watched.identity(3), **options), start=1):
+        assert len(read) <= taken + 3  # the batch waits for the pair after it
     assert taken == len(records)
 
 

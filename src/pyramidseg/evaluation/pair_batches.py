@@ -1,6 +1,6 @@
 """Image-label pairs for evaluation: decoded ahead in threads, and batched by size, in bounded memory."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,10 +9,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyramidseg.base.config import Channels
+from pyramidseg.base.log import track
+from pyramidseg.base.machine import available_processors
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.images.decode import pixel_count
 from pyramidseg.predict.pipeline import BATCH_PIXELS, decode_ahead
+
+READERS = 4
+"""Threads that decode while the model computes; only a few, because decoded pairs may be large."""
 
 LoadedPair = tuple[Record, NDArray[Any], NDArray[np.uint8]]
 """A record, its image (H, W, C) and its labels (H, W)."""
@@ -31,10 +36,15 @@ class PairBatch(NamedTuple):
     labels: Tensor
 
 
-def prefetch_pairs(
-    records: Iterable[Record], masks: MaskSource, *, channels: Channels, threads: int
-) -> Iterator[LoadedPair]:
-    """Decode the pairs in threads, a few ahead and of large images only one (`map_in_order`); yields them in order.
+def read_batches(
+    records: Sequence[Record], masks: MaskSource, *, channels: Channels, batch_size: int, task: str
+) -> Iterator[PairBatch]:
+    """Decode pairs in threads, and stack consecutive ones of equal size and dtype.
+
+    A batch has up to `batch_size` pairs and `BATCH_PIXELS`. A few pairs are decoded ahead, of large images only one.
+
+    Args:
+        task: its name in the report of progress.
 
     Raises:
         DataError: an image or a mask cannot be used; names the file.
@@ -43,15 +53,12 @@ def prefetch_pairs(
     def read(record: Record) -> LoadedPair:
         return record, *read_pair(record, masks, channels=channels)
 
-    return decode_ahead(
+    threads = min(READERS, available_processors())
+    pairs = decode_ahead(
         read, records, pixels=lambda record: pixel_count(record.image), threads=threads, ahead=4 * threads
     )
-
-
-def batch_pairs(pairs: Iterable[LoadedPair], *, batch_size: int) -> Iterator[PairBatch]:
-    """Stack consecutive pairs of equal size and dtype, up to `batch_size` pairs and `BATCH_PIXELS`."""
     waiting: list[LoadedPair] = []
-    for pair in pairs:
+    for pair in track(pairs, total=len(records), task=task):
         full = len(waiting) >= min(batch_size, BATCH_PIXELS // pair[2].size)
         if waiting and (full or _stack_key(pair) != _stack_key(waiting[0])):
             yield _stack(waiting)

@@ -21,8 +21,6 @@ from pyramidseg.base.config import Channels, DataConfig
 from pyramidseg.base.device import rank, sum_dtype, sum_over_ranks, world_size
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.files import refuse_existing
-from pyramidseg.base.log import track
-from pyramidseg.base.machine import available_processors
 from pyramidseg.base.output_lock import locks_out
 from pyramidseg.base.text import first_few
 from pyramidseg.data.pairs import read_labels, read_pair
@@ -37,7 +35,7 @@ from pyramidseg.evaluation.metrics import (
     compute_metrics,
     confusion_matrix,
 )
-from pyramidseg.evaluation.pair_batches import batch_pairs, prefetch_pairs
+from pyramidseg.evaluation.pair_batches import read_batches
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.value_range import RangeCheck, ValueRange
 from pyramidseg.model.segmenter import Segmenter
@@ -52,9 +50,6 @@ PredictLogits = Callable[[Tensor], Tensor]
 
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Logits (B, K, H, W) and labels (B, H, W) int64 to the sum of the loss over pixels and the sum of their weights."""
-
-MAX_READERS = 4
-"""Threads that decode while the model computes; only a few, because decoded pairs may be large."""
 
 DEFAULT_DATA = DataConfig()
 
@@ -94,10 +89,8 @@ def score(
     losses = torch.zeros(2, dtype=sum_dtype(device), device=device)
     per_image: list[ImageScore] = []
     mine = records[rank() :: world_size()]
-    readers = min(MAX_READERS, available_processors())
     check_range = RangeCheck(value_range)
-    items = prefetch_pairs(mine, dataset.masks, channels=channels, threads=readers)
-    for batch in batch_pairs(track(items, total=len(mine), task="scoring"), batch_size=batch_size):
+    for batch in read_batches(mine, dataset.masks, channels=channels, batch_size=batch_size, task="scoring"):
         for record, image in zip(batch.records, batch.images.numpy(), strict=True):
             check_range(image, record.image)
         truth, images = batch.labels.to(device), batch.images.to(device)

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyramidseg.base.config import Channels, DataConfig
-from pyramidseg.base.log import track
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.demo.scenes import draw_scene
-from pyramidseg.evaluation.pair_batches import batch_pairs, prefetch_pairs
+from pyramidseg.evaluation.pair_batches import read_batches
 from pyramidseg.evaluation.scoring import with_classes
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.decode import pixel_count, read_header
@@ -33,9 +32,6 @@ SCENES, SCENE_HEIGHT, SCENE_WIDTH = 4, 223, 290
 
 WINDOW_PX = 1536
 """Images with more pixels than a square of this side are compared in windows of it."""
-
-READERS = 2
-"""Threads that decode images while models compute."""
 
 Sample = tuple[Tensor, Tensor | None]
 """Images (B, C, H, W) and their labels (B, H, W) uint8, or None."""
@@ -113,8 +109,7 @@ def default_dtype(model: Segmenter) -> str:
 
 
 def _read(records: Sequence[Record], masks: MaskSource, channels: Channels) -> Iterator[Sample]:
-    items = prefetch_pairs(records, masks, channels=channels, threads=READERS)
-    for batch in batch_pairs(track(items, total=len(records), task="checking"), batch_size=1):
+    for batch in read_batches(records, masks, channels=channels, batch_size=1, task="checking"):
         yield from _windows(batch.images, batch.labels)
 
 
