@@ -27,8 +27,8 @@ from pyramidseg.base.config import DataConfig
 from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.demo.scenes import write_scenes
 from pyramidseg.formats.open_dataset import open_dataset
-from pyramidseg.inspection.training_check import check_dataset
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
+from pyramidseg.inspection.training_check import check_dataset
 
 
 def main() -> None:
