@@ -246,3 +246,17 @@ def test_the_status_and_the_page(client):
     if page.headers["Content-Type"].startswith("text/html"):  # the page is part of the package
         assert client.get("/page/page.js").headers["Content-Type"].startswith("text/javascript")
         assert "<script>" not in page.text and "style=" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *(("localhost", 200), ("127.0.0.1:8000", 200), ("[::1]:8000", 200), ("localhost:1", 200)),
+        *(("evil.example", 421), ("evil.example:8000", 421), ("127.0.0.1.evil.example", 421), ("", 421)),
+    ],
+)
+def test_a_server_without_token_answers_only_as_this_machine(host: str, status: int) -> None:
+    with serving(app={"loopback_only": True}) as client:
+        answer = client.get("/models", headers={"host": host})
+    assert answer.status_code == status
+    assert status == 200 or "only answers as localhost" in answer.json()["error"]

@@ -25,8 +25,8 @@ import pyramidseg as ps
 from made_server import noise, png, server_process, small_bundle
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.cli.main import main
-from pyramidseg.cli.serve import is_loopback, model_names
-from pyramidseg.serve.limits import Limits
+from pyramidseg.cli.serve import model_names
+from pyramidseg.serve.limits import Limits, is_loopback
 
 PIXELS = noise(40, 60)
 

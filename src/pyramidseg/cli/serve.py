@@ -1,7 +1,6 @@
 """pyramidseg serve: models behind HTTP."""
 
 import argparse
-import ipaddress
 import os
 import re
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from pyramidseg.base.errors import ConfigError, import_extra
 from pyramidseg.cli.flags import add_prediction_options
-from pyramidseg.serve.limits import Limits
+from pyramidseg.serve.limits import Limits, is_loopback
 
 HELP = "answer requests over HTTP: plain, Open Inference Protocol, Label Studio"
 
@@ -82,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     service = Service(models, limits=limits, inexact_batches=arguments.inexact_batches)
     url, key = os.environ.get("LABEL_STUDIO_URL", ""), os.environ.get("LABEL_STUDIO_API_KEY", "")
     serve(
-        make_app(service, token=token, label_studio_url=url, label_studio_key=key),
+        make_app(service, token=token, loopback_only=token is None, label_studio_url=url, label_studio_key=key),
         host=arguments.host,
         port=arguments.port,
         certfile=arguments.ssl_certfile,
@@ -111,11 +110,3 @@ def model_names(models: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"{path}: a second model is named {name}; write NAME={path}")
         named[name] = path
     return named
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

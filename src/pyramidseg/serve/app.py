@@ -39,12 +39,19 @@ _REQUEST = {"required": True, "content": {media_type: _body_of(kind) for media_t
 
 
 def make_app(
-    service: Service, *, token: str | None = None, label_studio_url: str = "", label_studio_key: str = ""
+    service: Service,
+    *,
+    token: str | None = None,
+    loopback_only: bool = False,
+    label_studio_url: str = "",
+    label_studio_key: str = "",
 ) -> Gate:
     """The ASGI application of a service.
 
     Args:
         token: that requests need; None for no token.
+        loopback_only: refuse requests for other host names than this machine's, which browsers send for pages of other
+            sites whose name leads here (DNS rebinding).
         label_studio_url: from which images of tasks are fetched, with the key.
     """
     app = FastAPI(title="pyramidseg", version=__version__, docs_url=None, redoc_url=None, lifespan=service.running)
@@ -55,7 +62,7 @@ def make_app(
     open_inference.add_routes(app, service)
     images = LabelStudioImages(label_studio_url, label_studio_key, max_bytes=int(service.limits.max_body_mb * 2**20))
     label_studio_backend.add_routes(app, service, images)
-    return Gate(app, limits=service.limits, metrics=service.metrics, token=token)
+    return Gate(app, limits=service.limits, metrics=service.metrics, token=token, loopback_only=loopback_only)
 
 
 def _handle_errors(app: FastAPI) -> None:

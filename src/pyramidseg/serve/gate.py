@@ -15,7 +15,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from pyramidseg.serve.limits import Limits, Refused
+from pyramidseg.serve.limits import Limits, Refused, is_loopback
 from pyramidseg.serve.server_metrics import Metrics
 
 Message = MutableMapping[str, Any]
@@ -40,6 +40,9 @@ OPEN = re.compile(r"/(health/(live|ready)|v2/health/(live|ready)|page/[\w.-]+)?"
 
 UNAUTHORIZED = "a valid token is needed: send the header 'Authorization: Bearer TOKEN', or TOKEN as the password"
 
+FOREIGN_HOST = "this server only answers as localhost or 127.0.0.1: a page of another name may not ask it"
+
+_HOST = re.compile(r"\[?(.*?)\]?(:\d+)?$")
 _REQUEST_ID = re.compile(r"[\w.:-]{1,64}")
 
 
@@ -58,8 +61,17 @@ def token_accepted(authorization: str, digest: bytes | None) -> bool:
 class Gate:
     """The outermost application (ASGI); it keeps only a digest of the token."""
 
-    def __init__(self, application: Application, *, limits: Limits, metrics: Metrics, token: str | None) -> None:
+    def __init__(
+        self,
+        application: Application,
+        *,
+        limits: Limits,
+        metrics: Metrics,
+        token: str | None,
+        loopback_only: bool = False,
+    ) -> None:
         self.application, self.limits, self.metrics = application, limits, metrics
+        self._loopback_only = loopback_only
         self._digest = hashlib.sha256(token.encode()).digest() if token else None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -86,6 +98,8 @@ class Gate:
         application, is_open = self.application, self._digest is None or OPEN.fullmatch(scope["path"])
         if not is_open and not token_accepted(headers.get("authorization", ""), self._digest):
             application = JSONResponse({"error": UNAUTHORIZED}, 401, {"WWW-Authenticate": "Bearer"})
+        elif self._loopback_only and not is_loopback(_HOST.sub(r"\1", headers.get("host", ""))):
+            application = JSONResponse({"error": FOREIGN_HOST}, 421)
         try:
             await application(scope, body.receive, answer)
         finally:

@@ -1,9 +1,18 @@
 """Limits of the server, each with a flag of its name, and the account of requests and memory that are in work."""
 
+import ipaddress
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Refused(Exception):
