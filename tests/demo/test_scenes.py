@@ -6,7 +6,6 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.ensemble import RandomForestClassifier
 
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.demo.backdrop import PAVEMENT, ROAD, SKY
@@ -100,6 +99,8 @@ def test_a_negative_number_of_scenes_is_refused(tmp_path: Path) -> None:
 
 def test_colour_and_row_alone_do_not_tell_the_classes() -> None:
     """The scenes must ask for shape and context: a strong classifier of single pixels stays under 0.50 mIoU."""
+    from sklearn.ensemble import RandomForestClassifier  # imports for seconds
+
     classes = len(SCENE_CLASSES)
     features, labels = _pixels(range(40))
     held_out, truth = _pixels(range(40, 60))

@@ -1,3 +1,4 @@
+import importlib
 import json
 import math
 import warnings
@@ -8,14 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.metrics import (
-    accuracy_score,
-    balanced_accuracy_score,
-    f1_score,
-    jaccard_score,
-    precision_score,
-    recall_score,
-)
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.evaluation.metrics import compute_image_score, compute_metrics, confusion_matrix
@@ -29,33 +22,47 @@ def metrics_of_pixels(labels, truth, num_classes=K, images=1):
     return compute_metrics(confusion, Classes.unnamed(num_classes), images=images)
 
 
-@given(st.data())
-def test_class_metrics_equal_scikit_learn(data):
+@pytest.fixture(scope="module")
+def oracle():
+    """Imported when a test needs it: that takes seconds, also of those who collect the tests and run others."""
+    return importlib.import_module("sklearn.metrics")
+
+
+@given(data=st.data())
+def test_class_metrics_equal_scikit_learn(oracle, data):
     truth = data.draw(PIXELS)
     labels = data.draw(hnp.arrays(np.uint8, truth.shape, elements=st.integers(0, K - 1)))
     metrics = metrics_of_pixels(labels, truth)
     settings = {"labels": list(range(K)), "average": None, "zero_division": np.nan}
-    for name, oracle in (("precision", precision_score), ("recall", recall_score), ("dice", f1_score)):
+    for name, theirs in (
+        ("precision", oracle.precision_score),
+        ("recall", oracle.recall_score),
+        ("dice", oracle.f1_score),
+    ):
         ours = [getattr(entry, name) for entry in metrics.classes]
-        np.testing.assert_allclose(ours, oracle(truth, labels, **settings), rtol=1e-12)
+        np.testing.assert_allclose(ours, theirs(truth, labels, **settings), rtol=1e-12)
     # jaccard_score knows no NaN: what is in neither truth nor prediction counts 0 there.
-    theirs = jaccard_score(truth, labels, labels=list(range(K)), average=None, zero_division=0)
+    theirs = oracle.jaccard_score(truth, labels, labels=list(range(K)), average=None, zero_division=0)
     np.testing.assert_allclose(np.nan_to_num([entry.iou for entry in metrics.classes]), theirs, rtol=1e-12)
-    assert metrics.pixel_accuracy == pytest.approx(accuracy_score(truth, labels), rel=1e-12)
-    assert metrics.error == pytest.approx(1 - accuracy_score(truth, labels), abs=1e-12)
+    assert metrics.pixel_accuracy == pytest.approx(oracle.accuracy_score(truth, labels), rel=1e-12)
+    assert metrics.error == pytest.approx(1 - oracle.accuracy_score(truth, labels), abs=1e-12)
 
 
-@given(st.data())
-def test_means_equal_scikit_learn_over_the_classes_that_occur(data):
+@given(data=st.data())
+def test_means_equal_scikit_learn_over_the_classes_that_occur(oracle, data):
     truth = data.draw(PIXELS)
     labels = data.draw(hnp.arrays(np.uint8, truth.shape, elements=st.integers(0, K - 1)))
     metrics = metrics_of_pixels(labels, truth)
     present = sorted(set(truth.tolist()) | set(labels.tolist()))
-    assert metrics.miou == pytest.approx(jaccard_score(truth, labels, labels=present, average="macro", zero_division=0))
-    assert metrics.mean_dice == pytest.approx(f1_score(truth, labels, labels=present, average="macro", zero_division=0))
+    assert metrics.miou == pytest.approx(
+        oracle.jaccard_score(truth, labels, labels=present, average="macro", zero_division=0)
+    )
+    assert metrics.mean_dice == pytest.approx(
+        oracle.f1_score(truth, labels, labels=present, average="macro", zero_division=0)
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn warns of classes that are only predicted, and of a single class
-        assert metrics.mean_class_accuracy == pytest.approx(balanced_accuracy_score(truth, labels))
+        assert metrics.mean_class_accuracy == pytest.approx(oracle.balanced_accuracy_score(truth, labels))
 
 
 @given(st.data())

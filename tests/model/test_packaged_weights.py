@@ -5,7 +5,6 @@ import os
 import pytest
 import timm
 import torch
-from sklearn.datasets import load_sample_image
 
 import pyramidseg as ps
 from forks import FRESH, run_python
@@ -26,6 +25,8 @@ def packaged(network: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("network", PACKAGES)
 def test_the_classifier_recognises_a_photograph(network):
+    from sklearn.datasets import load_sample_image  # imports for seconds
+
     model = timm.create_model(network).eval()
     model.load_state_dict(packaged(network))
     photograph = torch.from_numpy(load_sample_image("china.jpg")[:, 100:527].copy()).permute(2, 0, 1)[None] / 255
