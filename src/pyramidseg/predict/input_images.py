@@ -99,7 +99,7 @@ def check_image(image: Image, name: str) -> Image:
         raise DataError(f"{name}: values of type {image.dtype}; supported are uint8, uint16, int16 and floats{advice}")
     if converted.dtype == np.float32 and not np.isfinite(converted).all():
         raise DataError(
-            f"{name}: contains values that are not finite in float32; replace them, for instance by the mean"
+            f"{name}: contains values that are not finite in float32; replace them first, for instance by the mean"
         )
     return converted
 
