@@ -19,7 +19,7 @@ test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --max-worker-restart 0 \
 		--dist loadfile --no-loadscope-reorder
 
-# Everything that neither trains nor starts processes: about a minute on 2 cores.
+# Everything that neither trains nor starts processes nor takes seconds: about a minute on 2 cores.
 test-fast: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --max-worker-restart 0 \
 		--dist loadfile --no-loadscope-reorder -m "not slow"

@@ -45,9 +45,18 @@ SLOW = (
         "formats/test_roboflow",
     ),
     *("images/test_tiff", "annotations/test_polygons", "serve/test_page", "serve/test_server", "serve/test_engine"),
+    *("model/test_reassociation", "demo/test_scenes", "model/test_cost", "formats/test_pair_lists"),
+    *(
+        "training/test_initial_weights",
+        "advice/test_comparisons",
+        "formats/test_convert",
+        "model/test_unexpected_bundles",
+    ),
+    *("inspection/test_hostile_files", "report/test_figures", "predict/test_tiling", "model/test_stages"),
+    *("model/test_state_dict_check", "base/test_exhaustion", "predict/test_not_finite", "model/test_accepted_models"),
 )
-"""Beginnings of the paths of tests that train, export or start processes, the longest first: they run in this order, so
-that no process is left with a long file in the end, and `make test-fast` leaves them out."""
+"""Beginnings of the paths of tests that train, export, start processes or compute for seconds, the longest first: they
+run in this order, so that no process is left with a long file in the end, and `make test-fast` leaves them out."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
