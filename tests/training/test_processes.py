@@ -114,7 +114,7 @@ WAITING = """
 import sys, time
 from pyramidseg.cli.main import main
 from pyramidseg.data.loading import TrainingSamples
-from pyramidseg.inspection.training_check import prepare_data
+from pyramidseg.inspection import prepare_data
 from pyramidseg.training.segmentation_task import SegmentationTask
 
 def wait(*arguments, **options):
