@@ -303,3 +303,14 @@ def test_a_split_without_masks(tmp_path: Path, remedy: str) -> None:
     else:
         write(tmp_path / "dataset.yaml", re.search(r"\((train: train)\)", text)[1])
         assert sizes(opened(tmp_path)) == {"train": 1, "val": 1}
+
+
+def test_a_second_folder_in_one_split_only_is_not_proposed_first(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for name in "abc":
+            image(tmp_path / split / "images" / f"{name}.jpg")
+            mask(tmp_path / split / "masks" / f"{name}.png")
+    for name in "abc":
+        mask(tmp_path / "val" / "labels" / f"{name}.png", 0, 1, 2)
+    paste(message(lambda: opened(tmp_path)), 0)
+    assert len(opened(tmp_path).classes) == 2 and [*opened(tmp_path).splits] == ["train", "val"]

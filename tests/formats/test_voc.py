@@ -80,7 +80,7 @@ class TestPascal:
         dataset, found = open_with_defects(tmp_path, DataConfig())
         assert ids(dataset) == {"train": ["a", "b", "c"], "val": ["d"]}
         assert [(defect.kind, defect.file.name) for defect in found] == [(DefectKind.LEAK, "val.txt")] * 2
-        with pytest.raises(DataError, match=r"val\.txt: names 'b', and so does train\.txt: an image can be in one"):
+        with pytest.raises(DataError, match=r"val\.txt: names 'b', and so does train\.txt; take it out of one list"):
             opened(tmp_path)
 
     def test_names_without_files_are_refused(self, tmp_path: Path) -> None:

@@ -34,11 +34,6 @@ def empty_list(root: Path) -> Expected:
     return DefectKind.EMPTY, "val.txt"
 
 
-def empty_list_of_train(root: Path) -> Expected:
-    (root / "ImageSets" / "Segmentation" / "train.txt").write_text("")
-    return DefectKind.EMPTY, "train.txt"
-
-
 def empty_list_next_to_folders(root: Path) -> Expected:
     for side in ("images", "masks"):
         for split in ("train", "val"):
@@ -132,11 +127,6 @@ def missing_masks_in_yaml(root: Path) -> Expected:
     return DefectKind.ABSENT, "dataset.yaml"
 
 
-def two_folders_of_masks(root: Path) -> Expected:
-    shutil.copytree(root / "val" / "masks", root / "val" / "labels")
-    return DefectKind.ABSENT, "val"
-
-
 def list_of_other_names(root: Path) -> Expected:
     (root / "ImageSets" / "Segmentation" / "val.txt").write_text("one\n")
     return DefectKind.ABSENT, "val.txt"
@@ -153,7 +143,6 @@ def no_annotation_folder_of_val(root: Path) -> Expected:
         (coco, second_file),
         (coco, file_without_images),
         (voc, empty_list),
-        (voc, empty_list_of_train),
         (paired, empty_list_next_to_folders),
         (voc, binary_list),
         (voc, damaged_classes),
@@ -164,7 +153,6 @@ def no_annotation_folder_of_val(root: Path) -> Expected:
         (segnet, damaged_colors),
         (paired, no_images_of_val),
         (paired, empty_val),
-        (paired, two_folders_of_masks),
         (voc, list_of_other_names),
         (paired, missing_folder_in_yaml),
         (paired, missing_masks_in_yaml),

@@ -87,7 +87,8 @@ class AmbiguousFoldersError(DataError):
                     content[split] = entry(images, masks)
             if not content:
                 content["train"] = entry(images, masks)
-        return AmbiguousDatasetError(source, self.detail, [Alternative(*reading) for reading in found.items()])
+        trainable_first = sorted(found.items(), key=lambda reading: "train" not in reading[1])
+        return AmbiguousDatasetError(source, self.detail, [Alternative(*reading) for reading in trainable_first])
 
 
 def dataset_file(source: Path) -> Path:
