@@ -186,6 +186,7 @@ def end() -> None:
     """End it."""
     global _server
     if _server is not None:
+        _server.shutdown(socket.SHUT_RDWR)  # closing would not end it while a forked loader still has the socket
         _server.close()
         _server = None
         os.waitpid(_server_process, 0)
