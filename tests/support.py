@@ -33,6 +33,9 @@ def process_environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "error"}
 
 
+SAVE_FIGURE = Figure.savefig
+
+
 @contextmanager
 def without_figures() -> Iterator[None]:
     """Leaves empty the eight figures of each training run, which take longer than the tests' trainings."""

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
 import pyramidseg as ps
@@ -22,7 +23,7 @@ from pyramidseg.training.checkpoint import Checkpoints
 from pyramidseg.training.finite_checks import require_finite
 from pyramidseg.training.loop import Run
 from pyramidseg.training.progress import TrainingProgress
-from support import TINY
+from support import SAVE_FIGURE, TINY
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -72,7 +73,7 @@ def test_cuda_graphs_need_a_gpu(scenes: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_holds_what_is_promised(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()  # with its figures
+    monkeypatch.setattr(Figure, "savefig", SAVE_FIGURE)
     run = run_on(scenes, tmp_path / "run", epochs=2)
     for name in ("config.yaml", "metrics.csv", "best.safetensors", "last.safetensors", "report.html"):
         assert (run.folder / name).is_file(), name
