@@ -46,7 +46,7 @@ def decoding_errors(path: Path) -> Iterator[None]:
 @cache
 def silence_decoders() -> None:
     """Keep decoders from printing to stderr what our errors report: OpenCV, and Pillow with its own copy of libtiff."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    (getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel)(0)  # silent; in OpenCV 4, and in 5
     warnings.filterwarnings("ignore", module=r"PIL\..*")
     for library in Path(PIL.__file__).parents[1].glob("pillow.libs/libtiff*"):
         with suppress(OSError, AttributeError):
