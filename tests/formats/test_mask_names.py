@@ -236,3 +236,9 @@ def test_several_masks_in_a_val_split_of_a_rarer_name_are_asked_about(tmp_path: 
     dataset = opened(tmp_path)
     assert foreground(dataset) == {f"{letter}{n}.jpg": n for letter in "ab" for n in (1, 2, 3)}
     assert len(dataset.splits["val"]) == 3
+
+
+def test_masks_named_after_label_studios_tasks_are_refused_with_the_export_to_choose(tmp_path: Path) -> None:
+    layout(tmp_path, "images/a{}.jpg", "masks/task-{}-annotation-7-by-1-tag-car-0.png")
+    with pytest.raises(DataError, match="named after Label Studio's tasks, not after images: export JSON"):
+        opened(tmp_path)

@@ -124,6 +124,11 @@ def pair_by_name(images: Side, masks: Side, mask_name: str | None = None) -> Mat
     """
     if mask_name is not None:
         return _pair_by_pattern(images, masks, mask_name)
+    if masks.files and re.match(r"task-\d+-annotation-\d+-", masks.files[0].name):
+        detail = (
+            "its masks are named after Label Studio's tasks, not after images: export JSON, which has the same brushes"
+        )
+        return MatchedFiles((), (Defect(DefectKind.MISSING_IMAGE, masks.folder, detail),))
     pairs = pair(images, masks)
     if not pairs.defects:
         return pairs
