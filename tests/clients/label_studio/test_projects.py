@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -55,14 +56,15 @@ class LabelStudio:
     def json(self, method: str, path: str, body: object = None) -> Any:
         return json.loads(self.call(method, path, body))
 
-    def project(self, config: Path, tasks: Path) -> int:
-        """A project with a labelling config, the served images and imported tasks."""
-        content = {"title": "project", "label_config": config.read_text(encoding="utf-8")}
+    def project(self, written: Path) -> int:
+        """A project with the labelling config and the tasks of all splits in a folder, and the served images."""
+        content = {"title": "project", "label_config": (written / "label_config.xml").read_text(encoding="utf-8")}
         project = self.json("POST", "/api/projects", content)["id"]
         storage = {"project": project, "path": str(self.files / "images"), "use_blob_urls": True}
         self.json("POST", "/api/storages/localfiles", storage)
-        made = json.loads(tasks.read_text(encoding="utf-8"))
-        assert self.json("POST", f"/api/projects/{project}/import", made)["task_count"] == len(made)
+        for tasks in sorted(written.glob("*.json")):
+            made = json.loads(tasks.read_text(encoding="utf-8"))
+            assert self.json("POST", f"/api/projects/{project}/import", made)["task_count"] == len(made)
         return project
 
     def tasks(self, project: int) -> list[dict[str, Any]]:
@@ -122,7 +124,7 @@ def coarse(seed: int, values: int) -> NDArray[np.uint8]:
 def exported(server: LabelStudio, project: int, kind: str, folder: Path) -> Dataset:
     """The export as a dataset, with the served images."""
     shutil.copytree(server.files / "images", folder / "images")
-    (folder / "export.json").write_bytes(server.export(project, "BRUSH_TO_PNG"))
+    (folder / "export.json").write_bytes(server.export(project, kind))
     return open_dataset(folder, DataConfig())
 
 
@@ -144,7 +146,7 @@ def images(server: LabelStudio) -> Iterator[Path]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(255 * coarse(seed, 2)).convert("RGB").save(folder / name)
     yield folder
-    shutil.rmtree(folder)
+    shutil.rmtree(server.files / "images")
 
 
 @pytest.mark.parametrize("kind", ["JSON", "JSON_MIN"])
@@ -158,9 +160,14 @@ def test_converted_labels_come_back_equal(server: LabelStudio, images: Path, tmp
             path.write_bytes(content) if content else Image.fromarray(coarse(seed + 9, 3)).save(path)
     (source / "dataset.yaml").write_text(json.dumps({"classes": list(classes.names)}))
     written = tmp_path / "written"
-    convert_dataset(source, to="label-studio", out=written, images="none")
-    project = server.project(written / "label_config.xml", written / "train.json")
-    for task in server.tasks(project):
+    convert_dataset(source, to="label-studio", out=written)
+    assert {path.name for path in written.glob("*.json")} == {"train.json", "val.json"}
+    shutil.rmtree(images)
+    shutil.copytree(written / "images", server.files / "images", dirs_exist_ok=True)
+    project = server.project(written)
+    tasks = server.tasks(project)
+    assert len(tasks) == len(NAMES)
+    for task in tasks:
         assert server.call("GET", task["data"]["image"]).startswith(b"\x89PNG")
     found = exported(server, project, kind, tmp_path / "export")
     assert names_by_image(found) == names_by_image(open_dataset(source, DataConfig()))
@@ -171,7 +178,7 @@ def test_accepted_predictions_come_back_equal(server: LabelStudio, images: Path,
     predict_files(Predictor(Brightness()), [images], tmp_path / "out", save=("label-studio",))
     written = tmp_path / "out" / "label-studio"
     (version,) = {task["predictions"][0]["model_version"] for task in json.loads((written / "train.json").read_text())}
-    project = server.project(written / "label_config.xml", written / "train.json")
+    project = server.project(written)
     for task in server.tasks(project):
         (prediction,) = task["predictions"]
         assert prediction["model_version"] == version and task["annotations"] == []
@@ -183,19 +190,20 @@ def test_accepted_predictions_come_back_equal(server: LabelStudio, images: Path,
     }
 
 
-def test_masks_named_after_tasks_are_refused_with_the_export_to_choose(
-    server: LabelStudio, images: Path, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("kind", ["BRUSH_TO_PNG", "BRUSH_TO_NUMPY"])
+def test_masks_named_after_tasks_are_refused(server: LabelStudio, images: Path, tmp_path: Path, kind: str) -> None:
     predict_files(Predictor(Brightness()), [images], tmp_path / "out", save=("label-studio",))
     written = tmp_path / "out" / "label-studio"
     tasks = json.loads((written / "train.json").read_text())
     (written / "train.json").write_text(
         json.dumps([{**task, "annotations": task.pop("predictions")} for task in tasks])
     )
-    project = server.project(written / "label_config.xml", written / "train.json")
+    project = server.project(written)
     shutil.copytree(images, tmp_path / "export" / "images")
-    with zipfile.ZipFile(io.BytesIO(server.export(project, "BRUSH_TO_PNG"))) as archive:
-        assert len(archive.namelist()) == 2 * len(NAMES)
+    with zipfile.ZipFile(io.BytesIO(server.export(project, kind))) as archive:
+        named = re.compile(r"task-\d+-annotation-\d+-by-\d+-label-(dark|bright)-0\.(png|npy)")
+        assert len(archive.namelist()) == 2 * len(NAMES) and all(map(named.fullmatch, archive.namelist()))
         archive.extractall(tmp_path / "export" / "masks")
-    with pytest.raises(DataError, match=r"named after Label Studio's tasks.*export JSON"):
+    refused = {"BRUSH_TO_PNG": "named after Label Studio's tasks.*export JSON", "BRUSH_TO_NUMPY": "8 .npy are not read"}
+    with pytest.raises(DataError, match=refused[kind]):
         open_dataset(tmp_path / "export", DataConfig())
