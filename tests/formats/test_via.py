@@ -179,6 +179,7 @@ BROKEN = {
     "far outside": (box(0, 0, 400, 10), "outside"),
     "unknown": ({"name": "cuboid"}, "has the shape 'cuboid'; allowed are polygon"),
     "nothing": ({}, "has the shape None"),
+    "a list as name": ({"name": ["polygon"]}, "has the shape None"),
 }
 
 
@@ -213,3 +214,24 @@ def test_images_that_are_missing_and_rows_that_are_damaged_are_named(tmp_path: P
     write(table / "via.csv", "filename,x,x,x,x,region_shape_attributes,region_attributes\na.jpg,1,{},1,0,{oops,{}\n")
     with pytest.raises(DataError, match="line 2: not readable as a row of VIA 2"):
         opened(table)
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [], [3], [["a"]], {"1": 3}, {"1": {"fid_list": 3}}, {"1": []}])
+@pytest.mark.parametrize("key", ["file", "view", "attribute", "metadata"])
+def test_tables_of_another_kind_are_refused_in_one_line_or_empty(tmp_path: Path, key: str, value: Any) -> None:
+    version_3(tmp_path, **{key: value})
+    good = {"1_x": {"vid": "1", "xy": [7, 0, 0, 4, 0, 4, 4, 0, 4], "av": {}}}
+    if key != "metadata":
+        version_3(tmp_path, **{key: value, "metadata": good})
+    try:
+        found = [defect.detail for defect in inspect_dataset(tmp_path, data=DataConfig(format="via")).defects]
+    except DataError as error:
+        found = [str(error)]
+    assert all(found)
+
+
+@pytest.mark.parametrize("xy", [None, 3, [], [7.0, 1, 2], [True], ["7"], [99], [[7]], [7, 1, 2, 3]])
+def test_shapes_of_version_3_that_cannot_be_read_are_defects_of_their_image(tmp_path: Path, xy: Any) -> None:
+    version_3(tmp_path, metadata={"1_x": {"vid": "1", "xy": xy, "av": {"1": "0"}}})
+    defects = inspect_dataset(tmp_path, data=DataConfig(format="via")).defects
+    assert any("object 1 of a" in defect.detail for defect in defects)

@@ -130,15 +130,16 @@ def _by_image(file: Path) -> dict[str, list[tuple[tuple[int, int], Json]]]:
         with open_regular(file) as stream:
             end = len(stream.readline())
             for number, line in enumerate(stream, start=2):
-                row = _row(line, Location(file, f"line {number}"))
-                found.setdefault(row["filename"], []).append(((end, end + len(line)), row))
+                if line.strip():
+                    row = _row(line, Location(file, f"line {number}"))
+                    found.setdefault(row["filename"], []).append(((end, end + len(line)), row))
                 end += len(line)
         return found
     tables: dict[str, Json] = {"file": {}, "view": {}}
     regions: list[tuple[tuple[int, int], Json]] = []
     for member in members(file, inside=_NESTED):
         value, span = member.value, (member.start, member.end)
-        if member.key in tables:
+        if member.key in tables and isinstance(value, dict):
             tables[member.key] = value
         elif isinstance(value, dict) and "regions" in value:
             found.setdefault(_name(value.get("filename"), file), []).append((span, value))
@@ -181,7 +182,8 @@ def _row(line: bytes, where: Location) -> Json:
 def _options(file: Path) -> Options:
     found: Json = {}
     if file.suffix.lower() != ".csv":
-        found = next((member.value for member in members(file, inside=_NESTED) if member.key == "attribute"), {})
+        tables = (member.value for member in members(file, inside=_NESTED) if member.key == "attribute")
+        found = next((table for table in tables if isinstance(table, dict)), {})
     attributes = {str(key): value for key, value in found.items() if isinstance(value, dict)}
     named = {
         key: value["options"] if isinstance(value.get("options"), dict) else {} for key, value in attributes.items()
@@ -218,7 +220,8 @@ def _texts(attributes: Json) -> dict[str, str]:
 
 def _shape(numbers: Sequence[Any]) -> Json:
     """A shape of VIA 3 as VIA 2 has it."""
-    name = _SHAPES[numbers[0]] if numbers and numbers[0] in range(1, len(_SHAPES)) else short(numbers[:1])
+    kind = numbers[0] if numbers else None
+    name = _SHAPES[kind] if type(kind) is int and 0 < kind < len(_SHAPES) else short(kind)
     if name in _KEYS:
         return {"name": name, **dict(zip(_KEYS[name], numbers[1:], strict=False))}
     return {"name": name, "all_points_x": numbers[1::2], "all_points_y": numbers[2::2]}
@@ -242,6 +245,7 @@ def _regions(
 ) -> Iterator[Region]:
     layer, (shape, attributes) = placed
     name = shape.get("name")
+    name = name if isinstance(name, str) else None
     if name == "polygon":
         xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
         if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys):
