@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import http.server
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import threading
 import time
 import urllib.request
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -216,3 +218,18 @@ def test_the_examples_of_the_documentation_run_as_written(url, predictor, tmp_pa
     assert capsys.readouterr().out.strip() == str(expected.shares())
     for limit in fields(Limits):
         assert f"--{limit.name.replace('_', '-')}`" in page, limit.name
+
+
+def test_a_server_of_something_else_is_named(tmp_path):
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    (tmp_path / "models").write_text("<html>hello</html>")
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with pytest.raises(ConfigError, match="is not a server of pyramidseg; start one with pyramidseg serve"):
+            ps.Client(f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

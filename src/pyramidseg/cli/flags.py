@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, cast
 from pyramidseg.base.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
+    from pyramidseg.predict.predictor import Predictor
     from pyramidseg.predict.tile_planner import TilePx
 
 
@@ -198,3 +199,19 @@ def add_prediction_options(parser: argparse.ArgumentParser, *, batch_size: bool 
         "--tile", type=tile_side, default="auto", metavar="PX", help="tile side for large images: pixels, auto or whole"
     )
     parser.add_argument("--overlap", type=int, metavar="PX", help="overlap of tiles in pixels (default: by tile side)")
+
+
+def predictor_of(model: str, arguments: argparse.Namespace) -> "Predictor":
+    """The predictor of a model with the options of `add_prediction_options`."""
+    from pyramidseg.predict.predictor import Predictor
+
+    return Predictor(
+        model,
+        backend=arguments.backend,
+        device=arguments.device,
+        precision=arguments.precision,
+        as_written=arguments.as_written,
+        tta=arguments.tta,
+        tile_px=arguments.tile,
+        overlap_px=arguments.overlap,
+    )

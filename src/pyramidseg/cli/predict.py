@@ -5,7 +5,7 @@ import logging
 import shlex
 
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import FINDINGS, LABEL_FORMATS, add_prediction_options, comma_list
+from pyramidseg.cli.flags import FINDINGS, LABEL_FORMATS, add_prediction_options, comma_list, predictor_of
 
 logger = logging.getLogger(__name__)
 
@@ -54,19 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Predict all images; status 3 if some cannot be read, or are of types that are not read."""
     from pyramidseg.images.image_files import count_extensions
     from pyramidseg.predict.predict_files import predict_files
-    from pyramidseg.predict.predictor import Predictor
     from pyramidseg.predict.summary_file import SUMMARY_FILE
 
-    predictor = Predictor(
-        arguments.model,
-        backend=arguments.backend,
-        device=arguments.device,
-        precision=arguments.precision,
-        as_written=arguments.as_written,
-        tta=arguments.tta,
-        tile_px=arguments.tile,
-        overlap_px=arguments.overlap,
-    )
+    predictor = predictor_of(arguments.model, arguments)
     show(f"backend {predictor.backend}")
     summary = predict_files(
         predictor,

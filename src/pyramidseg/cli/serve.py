@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from pyramidseg.base.errors import ConfigError, import_extra
-from pyramidseg.cli.flags import add_prediction_options
+from pyramidseg.cli.flags import add_prediction_options, predictor_of
 from pyramidseg.serve.limits import Limits, is_loopback
 
 HELP = "answer requests over HTTP: plain, Open Inference Protocol, Label Studio"
@@ -59,24 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
     for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
         import_extra(module, extra="serve", purpose="pyramidseg serve")
 
-    from pyramidseg.predict.predictor import Predictor
     from pyramidseg.serve.app import make_app
     from pyramidseg.serve.server import serve
     from pyramidseg.serve.service import ServedModel, Service
 
     models = []
     for name, path in named.items():
-        predictor = Predictor(
-            path,
-            backend=arguments.backend,
-            device=arguments.device,
-            precision=arguments.precision,
-            as_written=arguments.as_written,
-            tta=arguments.tta,
-            tile_px=arguments.tile,
-            overlap_px=arguments.overlap,
-        )
-        models.append(ServedModel.describe(name, predictor, path))
+        models.append(ServedModel.describe(name, predictor_of(path, arguments), path))
     limits = Limits(**{limit.name: getattr(arguments, limit.name) for limit in fields(Limits)})
     service = Service(models, limits=limits, inexact_batches=arguments.inexact_batches)
     url, key = os.environ.get("LABEL_STUDIO_URL", ""), os.environ.get("LABEL_STUDIO_API_KEY", "")

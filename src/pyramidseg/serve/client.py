@@ -37,7 +37,11 @@ class Client:
         if not url.startswith(("http://", "https://")):
             raise ConfigError(f"url={url}: has to start with http:// or https://, such as http://localhost:8000")
         self.url, self._token, self._timeout_s = url.rstrip("/"), token, timeout_s
-        cards = {card["name"]: card for card in json.loads(self._request("/models")[0])}
+        listed = self._request("/models")[0]
+        try:
+            cards = {card["name"]: card for card in json.loads(listed)}
+        except (ValueError, TypeError, KeyError):
+            raise ConfigError(f"url={url}: is not a server of pyramidseg; start one with pyramidseg serve") from None
         if model is None and len(cards) == 1:
             (model,) = cards
         if model is None or model not in cards:
