@@ -44,7 +44,14 @@ SLOW = (
         "formats/test_coco",
         "formats/test_roboflow",
     ),
-    *("images/test_tiff", "annotations/test_polygons", "serve/test_page", "serve/test_server", "serve/test_engine"),
+    *(
+        "images/test_tiff",
+        "annotations/test_polygons",
+        "serve/test_page",
+        "serve/test_server",
+        "serve/test_engine",
+        "serve/test_reload",
+    ),
     *("model/test_reassociation", "demo/test_scenes", "model/test_cost", "formats/test_pair_lists"),
     *(
         "training/test_initial_weights",

@@ -19,7 +19,7 @@ from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.serve.app import make_app
 from pyramidseg.serve.limits import Limits
-from pyramidseg.serve.service import ServedModel, Service
+from pyramidseg.serve.service import Service
 from support import process_environment
 
 
@@ -39,14 +39,23 @@ class Held(Brightness):
 
 @contextmanager
 def serving(*predictors: Predictor, token=None, ready=True, app=(), **limits) -> Iterator[TestClient]:
-    """A client of a server of models `m0`, `m1`, ...; `client.service` is its service."""
-    predictors = predictors or (Predictor(Brightness()),)
-    models = [ServedModel.describe(f"m{number}", predictor) for number, predictor in enumerate(predictors)]
-    service = Service(models, limits=Limits(**limits))
+    """A client of a server of models `m0`, `m1`, ...; `client.service` is its service.
+
+    `client.load` has what the paths `0`, `1`, ... load: predictors, or errors.
+    """
+    predictors = list(predictors or (Predictor(Brightness()),))
+
+    def load(path):
+        if isinstance(predictors[int(path)], Exception):
+            raise predictors[int(path)]
+        return predictors[int(path)]
+
+    paths = {f"m{number}": str(number) for number in range(len(predictors))}
+    service = Service(paths, load, limits=Limits(**limits))
     with TestClient(make_app(service, token=token, **dict(app)), raise_server_exceptions=False) as client:
         while ready and not service.ready:
             time.sleep(0.005)
-        client.service = service
+        client.service, client.load = service, predictors
         yield client
 
 
@@ -64,8 +73,8 @@ def read(content):
     return np.array(Image.open(io.BytesIO(content)))
 
 
-def small_bundle(path):
-    torch.manual_seed(0)
+def small_bundle(path, seed=0):
+    torch.manual_seed(seed)
     Segmenter(num_classes=3, encoder="test_resnet", encoder_weights="none", pyramid_channels=16).eval().save(path)
     return path
 

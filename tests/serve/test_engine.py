@@ -25,25 +25,27 @@ from pyramidseg.serve.server_metrics import Metrics
 @asynccontextmanager
 async def engine_of(predictor, **limits):
     limits = Limits(**limits)
-    engine = Engine("m", predictor, limits=limits, metrics=Metrics())
-    engine.admission = Admission(limits)
-    engine.threads = ThreadPoolExecutor(2)
+    metrics, threads = Metrics(), ThreadPoolExecutor(2)
+    batches = False if limits.max_batch == 1 else None
+    engine = Engine(
+        "m", "", lambda _: predictor, limits=limits, record=metrics.record, threads=threads, batches=batches
+    )
+    engine.admission, engine.metrics = Admission(limits), metrics
+    await engine.start()
     await engine.warm_up()
     if isinstance(predictor.backend, Brightness):
         predictor.backend.batches.clear()
-    running = asyncio.create_task(engine.run())
     try:
         yield engine
     finally:
-        running.cancel()
-        engine.thread.shutdown()
-        engine.threads.shutdown()
+        await engine.stop()
+        threads.shutdown()
 
 
 async def ask(engine, pixels, *, confidence=False, probabilities=False):
     with engine.admission.admit() as held:
         source = png(pixels) if pixels.dtype == np.uint8 else pixels
-        return await engine.predict(source, OutputOptions(confidence, probabilities), held, threads=engine.threads)
+        return await engine.predict(source, OutputOptions(confidence, probabilities), held)
 
 
 def same(result, lone):

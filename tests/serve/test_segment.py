@@ -164,7 +164,7 @@ def test_a_defect_does_not_show_its_details(client, monkeypatch):
     def fail(*arguments, **options):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(client.service.models["m0"].predictor, "compute", fail)
+    monkeypatch.setattr(client.service.engines["m0"].predictor, "compute", fail)
     answer = client.post("/segment", content=CONTENT)
     assert answer.status_code == 500 and "secret" not in answer.text and "request id" in answer.json()["error"]
     monkeypatch.undo()

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 from pyramidseg.base.errors import ConfigError, import_extra
@@ -61,21 +62,19 @@ def run(arguments: argparse.Namespace) -> int:
 
     from pyramidseg.serve.app import make_app
     from pyramidseg.serve.server import serve
-    from pyramidseg.serve.service import ServedModel, Service
+    from pyramidseg.serve.service import Service
 
-    models = []
-    for name, path in named.items():
-        models.append(ServedModel.describe(name, predictor_of(path, arguments), path))
     limits = Limits(**{limit.name: getattr(arguments, limit.name) for limit in fields(Limits)})
-    service = Service(models, limits=limits, inexact_batches=arguments.inexact_batches)
+    load = partial(predictor_of, arguments=arguments)
+    service = Service(named, load, limits=limits, inexact_batches=arguments.inexact_batches)
     url, key = os.environ.get("LABEL_STUDIO_URL", ""), os.environ.get("LABEL_STUDIO_API_KEY", "")
     serve(
         make_app(service, token=token, loopback_only=token is None, label_studio_url=url, label_studio_key=key),
+        service,
         host=arguments.host,
         port=arguments.port,
         certfile=arguments.ssl_certfile,
         keyfile=arguments.ssl_keyfile,
-        names=", ".join(named),
     )
     return 0
 

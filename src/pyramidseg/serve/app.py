@@ -124,7 +124,7 @@ def _add_page(app: FastAPI, service: Service) -> None:
         """The page for browsers, the status for others."""
         if "index.html" in page and "text/html" in request.headers.get("accept", ""):
             return Response(page["index.html"], media_type="text/html")
-        return JSONResponse({**label_studio_backend.STATUS, "models": list(service.models)})
+        return JSONResponse({**label_studio_backend.STATUS, "models": list(service.engines)})
 
     @app.get("/page/{name}")
     async def page_file(name: str) -> Response:
@@ -141,7 +141,6 @@ def _add_segment(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """Segment one image: the body itself, the multipart field `image`, or base64 in JSON."""
         started = time.monotonic()
-        engine = service.engine(model)
         form = FORMATS[format or format_for(request.headers.get("accept", "*/*"))]
         names = [name.strip() for name in include.split(",") if name.strip()]
         if unknown := [name for name in names if name not in INCLUDES]:
@@ -150,6 +149,7 @@ def _add_segment(app: FastAPI, service: Service) -> None:
         if form is FORMATS["json"] and "confidence" in names:
             options = options._replace(confidence=True)
         with service.admission.admit() as held:
+            engine = service.engine(model)
             content = await image_in_body(await service.read_body(request, held), request.headers)
 
             async def work() -> bytes:

@@ -21,14 +21,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pyramidseg.base.errors import OutOfMemory
+from pyramidseg.base.errors import OutOfMemory, PyramidSegError
 from pyramidseg.images.open_image import open_image
 from pyramidseg.predict.input_images import ImageLike
 from pyramidseg.predict.pipeline import BATCH_PIXELS
 from pyramidseg.predict.predictor import PredictionResult, Predictor, batch_key, result_pixels
 from pyramidseg.predict.segmentation import OutputOptions
-from pyramidseg.serve.limits import Limits, Refused, Reservation
-from pyramidseg.serve.server_metrics import Metrics
+from pyramidseg.serve.limits import Limits, Refused, Reservation, refusal
+from pyramidseg.serve.served_model import ServedModel
+from pyramidseg.serve.server_metrics import Record
 
 T = TypeVar("T")
 
@@ -51,41 +52,86 @@ class _Job:
 class Engine:
     """The queue of one model, and the thread that computes.
 
+    Args:
+        load: the model at the path.
+        record: takes what is measured.
+        batches: whether images share batches; None measures whether results stay exact.
+
     Attributes:
+        model: after `start`.
         ready: after `warm_up`.
-        batches: whether images share batches.
     """
 
+    model: ServedModel
+    predictor: Predictor
+
     def __init__(
-        self, name: str, predictor: Predictor, *, limits: Limits, metrics: Metrics, inexact_batches: bool = False
+        self,
+        name: str,
+        path: str,
+        *,
+        load: Callable[[str], Predictor],
+        limits: Limits,
+        record: Record,
+        threads: Executor,
+        batches: bool | None = None,
     ) -> None:
-        self.name, self.predictor, self.limits, self.metrics = name, predictor, limits, metrics
-        self.ready, self.batches = False, inexact_batches
+        self.name, self.path, self.limits, self.ready, self.batches = name, path, limits, False, batches
+        self._load, self._record, self._threads = load, record, threads
         self._waiting: list[_Job] = []
         self._arrived = asyncio.Event()
+        self._computing: asyncio.Task[None] | None = None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
-        metrics.queue.labels(name).set_function(lambda: len(self._waiting))
 
-    async def predict(
-        self, source: ImageLike, options: OutputOptions, held: Reservation, *, threads: Executor
-    ) -> PredictionResult:
-        """The result of one image, with its error if it cannot be read or computed.
+    @property
+    def waiting(self) -> int:
+        """Images in the queue."""
+        return len(self._waiting)
+
+    async def start(self) -> None:
+        """Load the model, and begin to compute.
+
+        Raises:
+            PyramidSegError: it cannot be loaded.
+        """
+        loop = asyncio.get_running_loop()
+        self.predictor = await loop.run_in_executor(self.thread, self._load, self.path)
+        self.model = ServedModel.describe(self.name, self.predictor, self.path)
+        self._computing = asyncio.create_task(self._run_batches())
+
+    async def stop(self) -> None:
+        """Compute no further images."""
+        if self._computing:
+            self._computing.cancel()
+        self.thread.shutdown(wait=False, cancel_futures=True)
+
+    async def predict(self, source: ImageLike, options: OutputOptions, held: Reservation) -> PredictionResult:
+        """Predict one image.
 
         Args:
             source: an encoded image, or an array (H, W, C).
             held: gets the memory of the pixels, before they are decoded.
-            threads: that decode.
 
         Raises:
-            Refused: too many pixels, or the server is busy.
+            Refused: the image cannot be read or computed, has too many pixels, or the server is busy.
         """
-        height, width = await self._run("decode", threads, partial(image_size, source))
+        try:
+            result = await self._predict_one(source, options, held)
+        except PyramidSegError as error:
+            raise refusal(error) from None
+        if result.segmentation is None:
+            assert result.error is not None
+            raise refusal(result.error)
+        return result
+
+    async def _predict_one(self, source: ImageLike, options: OutputOptions, held: Reservation) -> PredictionResult:
+        height, width = await self._run("decode", self._threads, partial(image_size, source))
         pixels, most = height * width, int(self.limits.max_pixels)
         if pixels > most:
             raise Refused(413, f"the image has {height} x {width} pixels, and {most} are allowed; send a smaller one")
         classes, channels = len(self.predictor.classes), self.predictor.backend.in_channels
         held.add(pixels * (4 * channels + 8 + 4 * options.confidence + 6 * classes * options.probabilities))
-        loaded = await self._run("decode", threads, partial(self.predictor.load, source))
+        loaded = await self._run("decode", self._threads, partial(self.predictor.load, source))
         if loaded.error is not None:
             return loaded
         job = _Job(loaded, options, asyncio.get_running_loop().create_future(), time.monotonic())
@@ -93,14 +139,13 @@ class Engine:
         self._arrived.set()
         return await job.done
 
-    async def run(self) -> None:
-        """Compute batches, for ever."""
+    async def _run_batches(self) -> None:
         while True:
             batch = await self._next_batch()
-            self.metrics.batch.labels(self.name).observe(len(batch))
+            self._record("batch", len(batch), self.name)
             for job in batch:
-                self.metrics.latency.labels("queue").observe(time.monotonic() - job.arrived)
-            work = partial(self._predict, [job.loaded for job in batch], batch[0].options)
+                self._record("latency", time.monotonic() - job.arrived, "queue")
+            work = partial(self._compute, [job.loaded for job in batch], batch[0].options)
             try:
                 results = await self._run("model", self.thread, work)
             except Exception as error:  # a defect: these callers answer 500, and the others go on
@@ -109,15 +154,19 @@ class Engine:
                         job.done.set_exception(error)
                 continue
             for job, result in zip(batch, results, strict=True):
-                self.metrics.pixels.labels(self.name).inc(result_pixels(result))
+                self._record("pixels", result_pixels(result), self.name)
                 if not job.done.done():
                     job.done.set_result(result)
 
     async def warm_up(self) -> None:
-        """Predict once, and measure whether batches are exact."""
+        """Predict once, and measure whether batches are exact.
+
+        Raises:
+            PyramidSegError: the model computes no labels.
+        """
         loop, most = asyncio.get_running_loop(), int(self.limits.max_batch)
         dtype = await loop.run_in_executor(self.thread, first_prediction, self.predictor)
-        if most > 1 and not self.batches:
+        if self.batches is None:
             probe = partial(batches_are_exact, self.predictor, most, dtype)
             self.batches = await loop.run_in_executor(self.thread, probe)
         self.ready = True
@@ -140,16 +189,19 @@ class Engine:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), left)
 
-    def _predict(self, loaded: Sequence[PredictionResult], options: OutputOptions) -> list[PredictionResult]:
+    def _compute(self, loaded: Sequence[PredictionResult], options: OutputOptions) -> list[PredictionResult]:
         try:
             output = self.predictor.compute(list(enumerate(loaded)), options)
         except OutOfMemory:  # of several images; a single one gets it as its error
-            return [result for one in loaded for result in self._predict([one], options)]
+            return [result for one in loaded for result in self._compute([one], options)]
         return [result for _, result in self.predictor.segment(output, options=options)]
 
     async def _run(self, phase: str, threads: Executor, work: Callable[[], T]) -> T:
-        with self.metrics.latency.labels(phase).time():
+        started = time.monotonic()
+        try:
             return await asyncio.get_running_loop().run_in_executor(threads, work)
+        finally:
+            self._record("latency", time.monotonic() - started, phase)
 
 
 def first_prediction(predictor: Predictor) -> str:

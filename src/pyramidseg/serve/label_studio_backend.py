@@ -69,8 +69,7 @@ class Control(NamedTuple):
 
 def add_routes(app: FastAPI, service: Service, images: LabelStudioImages) -> None:
     """The routes, which serve the first model."""
-    model = next(iter(service.models.values()))
-    engine, classes = service.engine(model.name), model.predictor.classes
+    first = next(iter(service.engines))
     working: dict[bytes, asyncio.Task[list[dict[str, Any]]]] = {}
     annotations: set[int] = set()
 
@@ -84,7 +83,8 @@ def add_routes(app: FastAPI, service: Service, images: LabelStudioImages) -> Non
 
     @app.post("/setup")
     async def setup(request: Request) -> Response:
-        asked = parse_json(_Setup, await read(request))
+        asked, model = parse_json(_Setup, await read(request)), service.models[first]
+        classes = model.classes
         controls = read_controls(asked.config, classes)
         images.key = images.key or asked.access_token or ""
         used = {index for control in controls for index in control.labels}
@@ -99,13 +99,15 @@ def add_routes(app: FastAPI, service: Service, images: LabelStudioImages) -> Non
         return JSONResponse({"model_version": model.version, **report})
 
     async def labelled(task: _Task, controls: list[Control]) -> dict[str, Any]:
+        model = service.models[first]
         try:
             with service.admission.admit(always=True) as held:
+                engine = service.engine(first)
                 content = await service.encode(images.fetch, str(task.data.get(controls[0].key, "")))
                 _, found = await service.predict(engine, content, OutputOptions(confidence=True), held)
                 regions = await service.encode(lambda: list(make_regions(found, controls)))
             assert found.confidence is not None
-            return {"result": regions, "score": float(found.confidence.mean()), "model_version": model.version}
+            return {"result": regions, "score": float(found.confidence.mean()), "model_version": engine.model.version}
         except Refused as error:
             logger.warning(f"Label Studio: task {task.id}: {error.message}")
         except Exception:
@@ -124,7 +126,7 @@ def add_routes(app: FastAPI, service: Service, images: LabelStudioImages) -> Non
         key = hashlib.sha256(body).digest()
         if key not in working:  # Label Studio repeats a request that took longer than 100 s; it joins the first one
             asked = parse_json(_Prediction, body)
-            controls = read_controls(asked.label_config, classes)
+            controls = read_controls(asked.label_config, service.models[first].classes)
             working[key] = asyncio.create_task(label_all(asked, controls, key))
         return JSONResponse({"results": await asyncio.shield(working[key])})
 

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.errors import OutOfMemory, PyramidSegError
+
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address."""
@@ -21,6 +24,14 @@ class Refused(Exception):
     def __init__(self, status: int, message: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(message)
         self.status, self.message, self.retry_after_s = status, message, retry_after_s
+
+
+def refusal(error: PyramidSegError) -> Refused:
+    """How an error in a request is answered."""
+    if isinstance(error, OutOfMemory) or isinstance(error.__cause__, OutOfMemory):
+        return Refused(503, str(error), retry_after_s=10)
+    too_large = isinstance(error, DefectError) and error.defects[0].kind is DefectKind.TOO_LARGE
+    return Refused(413 if too_large else 400, str(error))
 
 
 def _limit(default: float, meaning: str) -> float:
@@ -51,8 +62,14 @@ class Admission:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.requests = self.bytes = 0
+        self.bytes = 0
+        self.held: set[Reservation] = set()
         self._seconds = 1.0  # of a recent request
+
+    @property
+    def requests(self) -> int:
+        """In work."""
+        return len(self.held)
 
     @contextmanager
     def admit(self, *, always: bool = False) -> Iterator["Reservation"]:
@@ -64,11 +81,11 @@ class Admission:
         if not always and self.requests >= self.limits.max_requests:
             raise self.busy()
         held, started = Reservation(self), time.monotonic()
-        self.requests += 1
+        self.held.add(held)
         try:
             yield held
         finally:
-            self.requests -= 1
+            self.held.remove(held)
             self.bytes -= held.bytes
             self._seconds += 0.1 * (time.monotonic() - started - self._seconds)
 
@@ -79,7 +96,7 @@ class Admission:
         return Refused(429, message, retry_after_s=wait)
 
 
-@dataclass
+@dataclass(eq=False)
 class Reservation:
     """Memory that one request holds until it is answered."""
 

@@ -74,10 +74,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/v2/models/{name}")
     @app.get("/v2/models/{name}/versions/{version}")
     async def metadata(name: str, version: str = "1") -> Response:
-        backend = service.engine(_model(name, version)).predictor.backend
-        shapes = {"labels": [-1] * 3, "confidence": [-1] * 3, "probabilities": [-1, len(backend.classes), -1, -1]}
+        model = service.engine(_model(name, version)).model
+        shapes = {"labels": [-1] * 3, "confidence": [-1] * 3, "probabilities": [-1, len(model.classes), -1, -1]}
         outputs = [{"name": out, "datatype": kind, "shape": shapes[out]} for out, kind in OUTPUTS.items()]
-        inputs = [{"name": "image", "datatype": "UINT8", "shape": [-1, backend.in_channels, -1, -1]}]
+        inputs = [{"name": "image", "datatype": "UINT8", "shape": [-1, model.channels, -1, -1]}]
         about = {"name": name, "versions": ["1"], "platform": "pyramidseg"}
         return JSONResponse(about | {"inputs": inputs, "outputs": outputs})
 
@@ -90,8 +90,8 @@ def add_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v2/models/{name}/infer")
     @app.post("/v2/models/{name}/versions/{version}/infer")
     async def infer(request: Request, name: str, version: str = "1") -> Response:
-        engine = service.engine(_model(name, version))
         with service.admission.admit() as held:
+            engine = service.engine(_model(name, version))
             body = await service.read_body(request, held)
             asked, images = parse_request(body, request.headers.get(HEADER), most=int(service.limits.max_images))
             wanted = {output.name for output in asked.outputs}

@@ -11,21 +11,29 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import first_line, show
 from pyramidseg.serve.gate import Gate
+from pyramidseg.serve.service import Service
 
 STOP_SECONDS = 30
 """Time for the requests in work after a signal to stop."""
 
 
 def serve(
-    application: Gate, *, host: str, port: int, certfile: str | None = None, keyfile: str | None = None, names: str = ""
+    application: Gate,
+    service: Service,
+    *,
+    host: str,
+    port: int,
+    certfile: str | None = None,
+    keyfile: str | None = None,
 ) -> None:
-    """Answer requests until SIGTERM or SIGINT; then finish those in work.
+    """Answer requests until SIGTERM or SIGINT; then finish those in work. SIGHUP reloads the models.
 
-    Args:
-        names: of the models, for the message.
+    A signal and not a request, as those who may replace a model's file may also signal its server, and others need not
+    be kept from it.
 
     Raises:
         ConfigError: the address or the certificate cannot be used.
+        PyramidSegError: a model cannot be loaded.
     """
     limits = application.limits
 
@@ -50,16 +58,23 @@ def serve(
         config.load()
     except OSError as error:  # also of the TLS library
         raise ConfigError(f"--ssl-certfile, --ssl-keyfile: cannot be read: {first_line(error)}") from None
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=config.backlog)
-    except OSError as error:
-        raise ConfigError(f"--host {host} --port {port}: cannot listen: {first_line(error)}") from None
-    shown = f"[{host}]" if ":" in host else host
-    scheme = "https" if certfile else "http"
-    show(f"serving {names} on {scheme}://{shown}:{listener.getsockname()[1]}")
+
+    async def run() -> None:
+        await service.start()
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            listener = socket.create_server((host, port), family=family, backlog=config.backlog)
+        except OSError as error:
+            raise ConfigError(f"--host {host} --port {port}: cannot listen: {first_line(error)}") from None
+        shown = f"[{host}]" if ":" in host else host
+        scheme = "https" if certfile else "http"
+        if hasattr(signal, "SIGHUP"):  # not on Windows
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload_all)
+        show(f"serving {', '.join(service.engines)} on {scheme}://{shown}:{listener.getsockname()[1]}")
+        await uvicorn.Server(config).serve(sockets=[listener])
+
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it has stopped
-    uvicorn.Server(config).run(sockets=[listener])
+    asyncio.run(run())
 
 
 class _TimedProtocol(H11Protocol):

@@ -1,8 +1,13 @@
 """Prometheus' metrics of one server."""
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+Record = Callable[[str, float, str], None]
+"""Takes the name of a metric, a value, and a label."""
+
 PHASES = "Seconds by phase: decode, queue, model, encode, and the total of a request"
 
 
@@ -23,3 +28,9 @@ class Metrics:
         self.batch = Histogram("pyramidseg_batch_size", "Images in a batch", ["model"], buckets=sizes, registry=own)
         self.pixels = Counter("pyramidseg_pixels", "Pixels predicted", ["model"], registry=own)
         self.annotations = Gauge("pyramidseg_annotations", "Annotations reported by Label Studio", registry=own)
+        self.reloads = Counter("pyramidseg_reloads", "Models loaded again, by result", ["result"], registry=own)
+
+    def record(self, name: str, value: float, label: str) -> None:
+        """Observe a value in a histogram, or add it to a counter."""
+        metric = getattr(self, name).labels(label)
+        (metric.observe if isinstance(metric, Histogram) else metric.inc)(value)

@@ -1,30 +1,24 @@
 """The models of a server, and how a request is worked on: admitted, read, timed, dropped if its client goes away."""
 
 import asyncio
-import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from pyramidseg.backends.exported_backend import ExportedBackend
-from pyramidseg.base.defects import DefectError, DefectKind
-from pyramidseg.base.errors import OutOfMemory, PyramidSegError
-from pyramidseg.model.bundle import read_description
-from pyramidseg.model.tensor_files import CHECKSUM
+from pyramidseg.base.errors import PyramidSegError
 from pyramidseg.predict.input_images import ImageLike
 from pyramidseg.predict.pipeline import stage_threads
 from pyramidseg.predict.predictor import PredictionResult, Predictor
 from pyramidseg.predict.segmentation import OutputOptions, Segmentation
-from pyramidseg.predict.tta import TestTimeAugmentation
 from pyramidseg.serve.engine import Engine
-from pyramidseg.serve.limits import Admission, Limits, Refused, Reservation
+from pyramidseg.serve.limits import Admission, Limits, Refused, Reservation, refusal
+from pyramidseg.serve.served_model import ServedModel
 from pyramidseg.serve.server_metrics import Metrics
 
 T = TypeVar("T")
@@ -33,73 +27,69 @@ Document = TypeVar("Document", bound=BaseModel)
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ServedModel:
-    """A model, with the metrics in its bundle and the SHA-256 of it (empty for a model in memory)."""
-
-    name: str
-    predictor: Predictor
-    scores: dict[str, Any]
-    digest: str = ""
-
-    @classmethod
-    def describe(cls, name: str, predictor: Predictor, path: str = "") -> "ServedModel":
-        """With the scores and the digest in its file, a bundle or an exported file."""
-        backend = predictor.backend
-        plain = backend.backend if isinstance(backend, TestTimeAugmentation) else backend
-        digest = plain.metadata.source.get(CHECKSUM) if isinstance(plain, ExportedBackend) else None
-        facts = read_description(path).facts if path.endswith(".safetensors") else {}
-        return cls(name, predictor, dict(facts.get("metrics") or {}), digest or getattr(plain, "checksum", "") or "")
-
-    @property
-    def version(self) -> str:
-        """Changes with the bundle and with every setting that can change a result."""
-        planner = self.predictor.tile_planner
-        settings = f"{self.digest} {self.predictor.backend} {planner.tile_px} {planner.overlap_px}"
-        return f"{self.name}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
-
-    def card(self) -> dict[str, Any]:
-        """For the list of models."""
-        backend, classes = self.predictor.backend, self.predictor.classes
-        colored = zip(classes.names, classes.colors, strict=True)
-        values = str(getattr(backend, "value_range", None) or "unknown")
-        size = "any; large images are predicted in tiles"
-        return {
-            "name": self.name,
-            "version": self.version,
-            "classes": [{"name": name, "color": list(color)} for name, color in colored],
-            "scores": self.scores,
-            "input": {"channels": backend.in_channels, "size": size, "values in training": values},
-            "backend": str(backend),
-            "digest": self.digest,
-        }
-
-
 class Service:
-    """All models of a server, with what they share."""
+    """All models of a server, with what they share.
 
-    def __init__(self, models: Sequence[ServedModel], *, limits: Limits, inexact_batches: bool = False) -> None:
-        self.models = {model.name: model for model in models}
+    Args:
+        paths: of the models, by name.
+        load: makes the predictor of a path.
+    """
+
+    def __init__(
+        self,
+        paths: Mapping[str, str],
+        load: Callable[[str], Predictor],
+        *,
+        limits: Limits,
+        inexact_batches: bool = False,
+    ) -> None:
         self.limits, self.admission = limits, Admission(limits)
         self.metrics = metrics = Metrics()
         self.threads = ThreadPoolExecutor(stage_threads(), thread_name_prefix="images")
-        make = partial(Engine, limits=limits, metrics=metrics, inexact_batches=inexact_batches)
-        self.engines = {model.name: make(model.name, model.predictor) for model in models}
+        batches = True if inexact_batches else False if limits.max_batch == 1 else None
+        make = partial(Engine, limits=limits, record=metrics.record, threads=self.threads, batches=batches)
+        self._make: Callable[[str, str], Engine] = partial(make, load=load)
+        self.engines = {name: self._make(name, path) for name, path in paths.items()}
+        self._reload, self._started = asyncio.Lock(), False
+        self._tasks: set[asyncio.Task[None]] = set()
+        for name in paths:
+            metrics.queue.labels(name).set_function(partial(self._waiting, name))
         metrics.in_work.set_function(lambda: self.admission.requests)
         metrics.memory.set_function(lambda: self.admission.bytes)
+
+    def _waiting(self, name: str) -> int:
+        return self.engines[name].waiting
+
+    async def start(self) -> None:
+        """Load the models.
+
+        Raises:
+            PyramidSegError: one cannot be loaded.
+        """
+        for engine in self.engines.values():
+            await engine.start()
+        self._started = True
 
     @asynccontextmanager
     async def running(self, application: object) -> AsyncIterator[None]:
         """Compute within the `with` block (an ASGI lifespan)."""
-        works = [work for engine in self.engines.values() for work in (engine.run(), self._warm_up(engine))]
-        tasks = [asyncio.create_task(work) for work in works]
+        if not self._started:
+            await self.start()
+        self._begin(*(self._warm_up(engine) for engine in self.engines.values()))
         try:
             yield
         finally:
-            for task in tasks:
+            for task in self._tasks:
                 task.cancel()
-            for threads in (self.threads, *(engine.thread for engine in self.engines.values())):
-                threads.shutdown(wait=False, cancel_futures=True)
+            for engine in self.engines.values():
+                await engine.stop()
+            self.threads.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, *works: Coroutine[Any, Any, None]) -> None:
+        for work in works:
+            task = asyncio.create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _warm_up(self, engine: Engine) -> None:
         try:
@@ -108,7 +98,57 @@ class Service:
             logger.exception(f"{engine.name}: its first prediction failed, so the server does not become ready")
             return
         batches = f"batches of up to {self.limits.max_batch:.0f}" if engine.batches else "one image at a time"
-        logger.info(f"{engine.name}: ready on {engine.predictor.backend}, {batches}")
+        logger.info(f"{engine.name}: ready on {engine.model.backend}, {batches}")
+
+    async def reload(self, name: str, path: str | None = None) -> ServedModel:
+        """Serve a model from its file as it is now, or from another one.
+
+        The new model is loaded, verified and has predicted before it gets requests; those in work before are answered
+        by the old one, which is dropped after them. Returns the new model.
+
+        Args:
+            name: of a model of the server.
+            path: of the file; by default the present one.
+
+        Raises:
+            PyramidSegError: it cannot be loaded or computes no labels; the old model stays.
+        """
+        async with self._reload:
+            old = self.engines[name]
+            new = self._make(name, path or old.path)
+            try:
+                await new.start()
+                await new.warm_up()
+            except BaseException:
+                self.metrics.record("reloads", 1, "refused")
+                await new.stop()
+                raise
+            self.engines[name], before = new, set(self.admission.held)
+            self.metrics.record("reloads", 1, "done")
+            logger.info(f"{name}: now {new.path}, digest {new.model.digest[:12]} (was {old.model.digest[:12]})")
+            while before & self.admission.held:  # they may use the old one
+                await asyncio.sleep(0.02)
+            await old.stop()
+            return new.model
+
+    def reload_all(self) -> None:
+        """Begin to reload every model; the log has the results."""
+
+        async def each() -> None:
+            for name in self.engines:
+                try:
+                    await self.reload(name)
+                except PyramidSegError as error:
+                    logger.error(f"{name}: not reloaded, the old model stays: {error}")
+                except Exception:
+                    logger.exception(f"{name}: not reloaded, the old model stays: a defect")
+
+        self._begin(each())
+
+    @property
+    def models(self) -> dict[str, ServedModel]:
+        """The models by name."""
+        return {name: engine.model for name, engine in self.engines.items()}
 
     @property
     def ready(self) -> bool:
@@ -117,6 +157,8 @@ class Service:
 
     def engine(self, name: str | None) -> Engine:
         """A model by name; without a name the only one.
+
+        To be looked up by requests that are admitted, since a model is dropped when those before its reload are done.
 
         Raises:
             Refused: 404 for an unknown name, 400 if there are several and none is named.
@@ -151,13 +193,8 @@ class Service:
         Raises:
             Refused: it cannot be read or computed.
         """
-        try:
-            result = await engine.predict(source, options, held, threads=self.threads)
-        except PyramidSegError as error:
-            raise refusal(error) from None
-        if result.segmentation is None:
-            assert result.error is not None
-            raise refusal(result.error)
+        result = await engine.predict(source, options, held)
+        assert result.segmentation is not None
         return result, result.segmentation
 
     async def encode(self, work: Callable[..., T], *arguments: Any) -> T:
@@ -187,14 +224,6 @@ class Service:
         finally:
             task.cancel()
             gone.cancel()
-
-
-def refusal(error: PyramidSegError) -> Refused:
-    """How an error in a request is answered."""
-    if isinstance(error, OutOfMemory) or isinstance(error.__cause__, OutOfMemory):
-        return Refused(503, str(error), retry_after_s=10)
-    too_large = isinstance(error, DefectError) and error.defects[0].kind is DefectKind.TOO_LARGE
-    return Refused(413 if too_large else 400, str(error))
 
 
 def parse_json(kind: type[Document], text: bytes) -> Document:
