@@ -28,7 +28,7 @@ async def engine_of(predictor, **limits):
     metrics, threads = Metrics(), ThreadPoolExecutor(2)
     batches = False if limits.max_batch == 1 else None
     engine = Engine(
-        "m", "", lambda _: predictor, limits=limits, record=metrics.record, threads=threads, batches=batches
+        "m", "", load=lambda _: predictor, limits=limits, record=metrics.record, threads=threads, batches=batches
     )
     engine.admission, engine.metrics = Admission(limits), metrics
     await engine.start()
