@@ -24,6 +24,7 @@ SLOW = (
         "cli/test_errors",
         "cli/test_demo",
         "cli/test_import_",
+        "cli/test_label_loop",
         "cli/test_names",
         "evaluation/",
         "pretrain/",
