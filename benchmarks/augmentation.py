@@ -16,6 +16,7 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from pyramidseg.base.augmentation_config import AugmentationConfig
 from pyramidseg.data.transforms import Augmentation
 from pyramidseg.demo.scenes import draw_scene
 
@@ -27,7 +28,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     scene = draw_scene(0, height=360, width=480)
-    ours = Augmentation((256, 256))
+    ours = Augmentation(AugmentationConfig(crop=(256, 256), scale=(0.5, 2.0), color=0.3))
     rng = np.random.default_rng(0)
     theirs = v2.Compose(
         [
@@ -40,7 +41,7 @@ def main() -> None:
     image = tv_tensors.Image(torch.from_numpy(scene.image).permute(2, 0, 1))
     mask = tv_tensors.Mask(torch.from_numpy(scene.labels))
     contestants: dict[str, Callable[[], object]] = {
-        "ours": lambda: ours(scene.image, scene.labels, rng),
+        "ours": lambda: ours(scene.image, scene.labels, rng, other=lambda _: (scene.image, scene.labels)),
         "torchvision": lambda: theirs(image, mask),
     }
     times: dict[str, list[float]] = {name: [] for name in contestants}

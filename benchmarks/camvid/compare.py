@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 
 import pyramidseg as ps
+from pyramidseg.base.augmentation_config import AugmentationConfig
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.device import autocast, resolve_precision
 from pyramidseg.data.loading import EpochPlan, TrainingLoader, TrainingSamples
@@ -56,7 +57,9 @@ def peer(dataset: Path, *, recipe: str, seed: int, epochs: int) -> Metrics:
     model = smp.FPN("resnet18", encoder_weights=None, classes=len(data.classes)).to(memory_format=torch.channels_last)
     scale = (0.5, 1.5) if recipe == "notebook" else (0.5, 2.0)
     pairs = FilePairs(data.split("train"), data.masks, 3)
-    samples = TrainingSamples(pairs, augmentation=Augmentation(CROP, scale), seed=seed)
+    samples = TrainingSamples(
+        pairs, augmentation=Augmentation(AugmentationConfig(crop=CROP, scale=scale, color=0.3)), seed=seed
+    )
     plan = EpochPlan(samples=len(pairs), batch_size=BATCH, seed=seed)
     loader = TrainingLoader(samples, plan, rank=0, workers=1, pin=False)
     steps = epochs * plan.steps

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyramidseg.base.augmentation_config import AugmentationConfig
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.device import position_seed
 from pyramidseg.base.errors import ConfigError, DataError
@@ -88,7 +89,7 @@ def loader_of(scenes: Path, *, workers: int, held: bool = False) -> TrainingLoad
     dataset = open_dataset(scenes, DataConfig())
     pairs = FilePairs(dataset.split("train"), dataset.masks, 3, cached=held)
     pairs.preload()
-    samples = TrainingSamples(pairs, augmentation=Augmentation((32, 48)), seed=1)
+    samples = TrainingSamples(pairs, augmentation=Augmentation(AugmentationConfig(crop=(32, 48))), seed=1)
     return TrainingLoader(samples, EpochPlan(len(pairs), 6, seed=1), rank=0, workers=workers, pin=False)
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pyramidseg.base.config import Channels
 from pyramidseg.base.errors import DataError
+from pyramidseg.base.setting_types import Channels
 from pyramidseg.data.normalization import measure_normalization, uses_dataset_statistics
 from pyramidseg.data.records import Record
 from pyramidseg.images.decode import read_image

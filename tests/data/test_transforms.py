@@ -6,8 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyramidseg.base.augmentation_config import AugmentationConfig
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.data.transforms import Augmentation, RareClassCrops, jitter_color, random_scaled_crop, resize
+
+EVERYTHING = {
+    **{"vertical_flip": 0.5, "quarter_turns": 0.75, "rotation": 30, "shear": 20, "gamma": 0.4, "grey": 1, "blur": 1},
+    **{
+        "noise": 1,
+        "jpeg": 1,
+        "cutout": 1,
+        "rare_class_crops": 0.5,
+        "copy_paste": 1,
+        "pixels": (5, 4, 3, 2, 1, 6, 7, 8),
+    },
+}
 
 
 def pair(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> tuple[np.ndarray, np.ndarray]:
@@ -16,17 +29,28 @@ def pair(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> 
     return np.repeat((labels * 10).astype(dtype)[:, :, None], channels, axis=2), labels
 
 
+def augmented(
+    image: np.ndarray, labels: np.ndarray, rng: np.random.Generator, *, pixels: tuple[int, ...] = (), **given: object
+) -> tuple[np.ndarray, np.ndarray]:
+    """With scale 0.5 to 2 and strong colour; the other pair is the same."""
+    settings_ = AugmentationConfig.model_validate({"scale": (0.5, 2.0), "color": 0.3, **given})
+    return Augmentation(settings_, pixels)(image, labels, rng, other=lambda _: (image, labels))
+
+
 @given(
     st.integers(1, 150),
     st.integers(1, 150),
     st.integers(1, 13),
     st.sampled_from([np.uint8, np.uint16, np.int16, np.float32]),
     st.integers(0, 1000),
+    st.sampled_from([{}, {"augment": "strong"}, {"augment": "aerial", "shear": 40, "copy_paste": 1}, EVERYTHING]),
 )
-@settings(max_examples=60, deadline=None)
-def test_any_image_becomes_a_crop_of_its_type(height: int, width: int, channels: int, dtype: type, seed: int) -> None:
+@settings(max_examples=120, deadline=None)
+def test_any_image_becomes_a_crop_of_its_type(
+    height: int, width: int, channels: int, dtype: type, seed: int, given_: dict[str, object]
+) -> None:
     image, labels = pair(height, width, channels, dtype)
-    crop, crop_labels = Augmentation((40, 56))(image, labels, np.random.default_rng(seed))
+    crop, crop_labels = augmented(image, labels, np.random.default_rng(seed), crop=(40, 56), **given_)
     assert crop.shape == (40, 56, channels)
     assert crop.dtype == dtype
     assert crop_labels.shape == (40, 56)
@@ -54,8 +78,9 @@ def test_a_smaller_image_is_filled_and_the_filling_ignored() -> None:
 
 def test_equal_generators_give_equal_crops_and_others_differ() -> None:
     image, labels = pair(100, 100)
-    augmentation = Augmentation((64, 64))
-    first, same, other = (augmentation(image, labels, np.random.default_rng(seed))[0] for seed in (5, 5, 6))
+    first, same, other = (
+        augmented(image, labels, np.random.default_rng(seed), crop=(64, 64), **EVERYTHING)[0] for seed in (5, 5, 6)
+    )
     assert np.array_equal(first, same)
     assert not np.array_equal(first, other)
 
@@ -65,7 +90,7 @@ def test_scale_is_drawn_evenly_over_halving_and_doubling() -> None:
     image, labels = pair(64, 64)
     sizes = []
     for _ in range(400):
-        _, crop_labels = Augmentation((200, 200), color=0)(image, labels, rng)
+        _, crop_labels = augmented(image, labels, rng, crop=(200, 200), color=0)
         sizes.append(np.sqrt((crop_labels != IGNORE).sum()) / 64)
     assert min(sizes) >= 0.49
     assert max(sizes) <= 2.01
@@ -142,15 +167,17 @@ def test_a_crop_towards_rare_classes_shows_the_class_that_was_drawn() -> None:
     labels[7, 80] = 1  # a single pixel
     labels[:, :5] = IGNORE
     image = np.zeros((60, 90, 3), np.uint8)
-    rare = RareClassCrops.by_frequency(1.0, [10**9, 1])
-    plain, drawn = (Augmentation((16, 24), scale=(1.0, 1.0), color=0, rare=choice) for choice in (None, rare))
+    given_ = {"crop": (16, 24), "scale": (1.0, 1.0), "pixels": (10**9, 1)}
 
-    def times_shown(augmentation: Augmentation) -> int:
-        crops = (augmentation(image, labels, np.random.default_rng(seed))[1] for seed in range(40))
+    def times_shown(share: float) -> int:
+        crops = (
+            augmented(image, labels, np.random.default_rng(seed), rare_class_crops=share, **given_)[1]
+            for seed in range(40)
+        )
         return sum(bool((crop == 1).any()) for crop in crops)
 
-    assert times_shown(plain) < 10
-    assert times_shown(drawn) == 40
+    assert times_shown(0.0) < 10
+    assert times_shown(1.0) == 40
 
 
 def test_the_share_of_crops_towards_rare_classes_is_that_asked_for() -> None:

@@ -240,6 +240,8 @@ class TestDefects:
     def test_size_that_is_no_whole_number_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(DefectError, match="imageHeight and imageWidth have to be whole numbers from 1"):
             drawn(tmp_path, imageHeight=7.5)
+        with pytest.raises(DefectError, match="imageHeight and imageWidth have to be whole numbers from 1"):
+            drawn(tmp_path, imageWidth=True)
 
     def test_size_that_contradicts_the_image_names_the_json_file(self, tmp_path: Path) -> None:
         add(tmp_path, "a", "b")

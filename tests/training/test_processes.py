@@ -13,6 +13,7 @@ import torch
 
 import pyramidseg as ps
 from forks import PythonProcess, run_python
+from pyramidseg.base.augmentation_config import AugmentationConfig
 from pyramidseg.base.config import DataConfig
 from pyramidseg.data.loading import EpochPlan, TrainingLoader, TrainingSamples, _FileHandover, worker_failures_explained
 from pyramidseg.data.pairs import FilePairs
@@ -83,7 +84,7 @@ def test_decoded_images_and_long_lists_do_not_go_through_the_pipe_of_a_starting_
     dataset = open_dataset(scenes, DataConfig())
     pairs = FilePairs(dataset.split("train") * 200, dataset.masks, 3, cached=True)
     pairs.preload()
-    samples = TrainingSamples(pairs, augmentation=Augmentation((64, 64)), seed=0)
+    samples = TrainingSamples(pairs, augmentation=Augmentation(AugmentationConfig(crop=(64, 64))), seed=0)
     handover = _FileHandover(samples)
     sent = bytes(ForkingPickler.dumps(handover))
     assert len(sent) < 1000
@@ -102,7 +103,7 @@ def test_a_killed_worker_is_named_with_what_to_lower(scenes: Path) -> None:
 
     dataset = open_dataset(scenes, DataConfig())
     pairs = FilePairs(dataset.split("train"), dataset.masks, 3)
-    samples = Killed(pairs, augmentation=Augmentation((64, 64)), seed=0)
+    samples = Killed(pairs, augmentation=Augmentation(AugmentationConfig(crop=(64, 64))), seed=0)
     loader = TrainingLoader(samples, EpochPlan(samples=20, batch_size=4), rank=0, workers=1, pin=False)
     message = r"a loading worker ended; the usual reason is that memory ran out: lower data\.workers"
     with pytest.raises(ps.TrainingError, match=message), worker_failures_explained():

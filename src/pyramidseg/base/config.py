@@ -9,40 +9,22 @@ import warnings
 from typing import Annotated, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-
-def _refuse_boolean(value: object) -> object:
-    """Reject booleans: pydantic would coerce them to 0 and 1."""
-    if isinstance(value, bool):
-        raise ValueError(f"got {str(value).lower()}, a number is needed")
-    return value
-
-
-Number = BeforeValidator(_refuse_boolean)
-Count = Annotated[int, Field(ge=0, le=10**9), Number]
-Positive = Annotated[int, Field(ge=1, le=10**9), Number]
-SidePx = Annotated[int, Field(ge=1, le=2**15), Number]
-NumChannels = Annotated[int, Field(ge=1, le=2**16), Number]
-Share = Annotated[float, Field(ge=0.0, le=1.0), Number]
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0), Number]
-Weight = Annotated[float, Field(ge=0.0, le=1e6), Number]
-Factor = Annotated[float, Number]
-MaskReference = Annotated[int, Field(ge=0, le=2**24 - 1), Number] | str
-"""A mask value, a colour as `#rrggbb`, or a name that the dataset's format defines."""
-IgnoredReference = Annotated[int, Field(ge=-(2**31), le=2**24 - 1), Number] | str
-"""A `MaskReference`, or a negative value, which can only be ignored."""
-Bands = tuple[Positive, ...]
-"""Numbers of an image file's channels, from 1 as in GIS software."""
-Channels = int | tuple[int, ...]
-"""The channels that are read from an image file: their number, or the `Bands`."""
-
-
-class Section(BaseModel):
-    """A frozen group of settings that rejects unknown names."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+from pyramidseg.base.augmentation_config import AugmentationConfig
+from pyramidseg.base.setting_types import (
+    Bands,
+    Channels,
+    Count,
+    Fraction,
+    IgnoredReference,
+    Number,
+    NumChannels,
+    Positive,
+    Section,
+    Weight,
+)
 
 
 class ModelConfig(Section):
@@ -180,23 +162,13 @@ class LabelConfig(Section):
         return value
 
 
-class DataConfig(LabelConfig):
+class DataConfig(AugmentationConfig, LabelConfig):
     """How the dataset is read, and how images are augmented in training."""
 
     format: str | None = None
     """Dataset format, such as coco or voc; default: detected."""
     classes: tuple[str, ...] | None = None
     """Class names by id; default: those of the dataset."""
-    crop: tuple[SidePx, SidePx] = (320, 320)
-    """Height and width of training crops in pixels; 320 and 256x512 are also accepted."""
-    scale: tuple[Factor, Factor] = (0.75, 1.5)
-    """Range of the random resize before cropping."""
-    flip: Share = 0.5
-    """Probability of a horizontal flip."""
-    color: Share = 0.2
-    """Strength s of the colour jitter: brightness, contrast and saturation times 1-s to 1+s."""
-    rare_class_crops: Share = 0.0
-    """Share of the crops placed on a class drawn from the image's, rare ones more often."""
     workers: Annotated[int, Field(ge=0, le=1024), Number] | None = None
     """Processes that load images; default: 1 with training on a CPU, up to 8 for a GPU."""
     allow_leak: bool = False
@@ -205,21 +177,6 @@ class DataConfig(LabelConfig):
     """Keep decoded training images in memory; auto: if they fit in a quarter of the free memory."""
     normalization: Literal["auto", "encoder", "dataset"] = "auto"
     """Mean and deviation of the encoder or the dataset; auto: the encoder's for 8-bit grey or RGB."""
-
-    @field_validator("crop", mode="before")
-    @classmethod
-    def _parse_crop(cls, value: object) -> object:
-        if isinstance(value, str) and "x" in value:
-            return tuple(value.split("x"))
-        return (value, value) if isinstance(value, (int, str)) else value
-
-    @field_validator("scale")
-    @classmethod
-    def _check_scale(cls, value: tuple[float, float]) -> tuple[float, float]:
-        low, high = value
-        if not 0.05 <= low <= high <= 20:
-            raise ValueError("two factors, low before high, between 0.05 and 20")
-        return value
 
 
 class LossConfig(Section):

@@ -7,9 +7,11 @@ from typing import Any, Unpack, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from pyramidseg.base.config import Config, ModelConfig, Section
+from pyramidseg.base.augmentation_config import AUGMENTATIONS
+from pyramidseg.base.config import Config, ModelConfig
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, nearest
+from pyramidseg.base.setting_types import Section
 from pyramidseg.base.text import first_line
 from pyramidseg.base.text_files import parse_yaml, read_yaml
 from pyramidseg.base.train_overrides import ModelOverrides
@@ -27,7 +29,10 @@ def load_config(file: str | Path | None = None, overrides: Mapping[str, Any] | N
         ConfigError: a name that does not exist (the nearest one is named), or a value that is not allowed.
     """
     tree = _read_tree(Path(file)) if file is not None else {}
-    for name, value in (overrides or {}).items():
+    overrides = overrides or {}
+    # The word for a set of settings goes before single ones among the overrides, and before all of the file.
+    by_word = AUGMENTATIONS.get(str(overrides.get("data.augment")), {})
+    for name, value in {**{f"data.{key}": value for key, value in by_word.items()}, **overrides}.items():
         section, dot, key = name.partition(".")
         if not dot or not key:
             raise ConfigError(f"setting {name!r}: write section.key=value; {_nearest_setting(name)}")

@@ -50,10 +50,22 @@ class TrainOverrides(ModelOverrides, total=False):
     format: str | None
     classes: Sequence[str] | None
     crop: int | str | tuple[int, int]
+    augment: Literal["none", "light", "default", "strong", "aerial"]
     scale: tuple[float, float]
     flip: float
+    vertical_flip: float
+    quarter_turns: float
+    rotation: float
+    shear: float
     color: float
+    gamma: float
+    grey: float
+    blur: float
+    noise: float
+    jpeg: float
+    cutout: float
     rare_class_crops: float
+    copy_paste: float
     workers: int | None
     allow_leak: bool
     cache: Literal["auto", "memory", "none"]

@@ -129,13 +129,13 @@ class TrainingSamples(SampleDataset):
 
     def __getitem__(self, key: SampleKey) -> tuple[Any, Any, SampleKey] | PyramidSegError:
         epoch, index = key
+        rng = np.random.default_rng(position_seed("augmentation", self.seed, epoch, index))
         try:
             image, labels = self.pairs[index]
+            return *self.augmentation(image, labels, rng, other=lambda draw: self.pairs[draw % len(self.pairs)]), key
         except PyramidSegError as error:
             # Returned as a value: raised in a worker, it would reach the user as a page of traceback.
             return error
-        rng = np.random.default_rng(position_seed("augmentation", self.seed, epoch, index))
-        return *self.augmentation(image, labels, rng), key
 
 
 class TrainingLoader:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pyramidseg.base.config import Channels
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
+from pyramidseg.base.setting_types import Channels
 from pyramidseg.data.channel_statistics import ChannelSums, channel_sums
 from pyramidseg.data.records import Record
 from pyramidseg.images.decode import read_masked_image

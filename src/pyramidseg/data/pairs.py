@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.classes import IGNORE
-from pyramidseg.base.config import Channels
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
+from pyramidseg.base.setting_types import Channels
 from pyramidseg.base.text import first_few
 from pyramidseg.data.image_mask_checks import size_mismatch
 from pyramidseg.data.records import MaskSource, Record

@@ -1,10 +1,10 @@
-"""Augmentation: random scale, crop, flip and colour, computed only for the pixels inside the crop.
+"""Augmentation: random scale, crop, directions and looks, computed only for the pixels inside the crop.
 
 OpenCV on arrays instead of torchvision.transforms.v2: benchmarks/augmentation.py measures both. Every random choice
 comes from the generator that is passed in, which is seeded by (seed, epoch, sample index).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pyramidseg.base.augmentation_config import AugmentationConfig
 from pyramidseg.base.classes import IGNORE
 
 Image = NDArray[Any]
@@ -52,32 +53,96 @@ class RareClassCrops:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random scale, crop, flip and colour.
+    """Random scale, position, directions and looks of a crop.
+
+    A step whose setting is 0 draws nothing, so that it changes nothing in what the others draw.
 
     Attributes:
-        crop: (height, width) of the result. Smaller images are padded with their own mean colour, labels with `IGNORE`.
-        scale: range of the scale factor, which is log-uniform, so that halving is as likely as doubling.
-        flip: probability of a horizontal flip.
-        color: strength s: brightness, contrast and saturation are each multiplied by a factor between 1-s and 1+s.
-        rare: moves crops towards rare classes; None for uniform crops.
+        settings: crop size, and the strengths and probabilities. Smaller images are padded with their own mean colour,
+            labels with `IGNORE`. The scale factor is log-uniform, so that halving is as likely as doubling.
+        pixels: labelled pixels of the training images by class id, for crops of rare classes and pasted classes.
     """
 
-    crop: tuple[int, int]
-    scale: tuple[float, float] = (0.5, 2.0)
-    flip: float = 0.5
-    color: float = 0.3
-    rare: RareClassCrops | None = None
+    settings: AugmentationConfig
+    pixels: tuple[int, ...] = ()
 
-    def __call__(self, image: Image, labels: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:
-        """(H, W, C) image and (H, W) labels to the crop's size, contiguous, of the same types."""
-        factor = float(np.exp(rng.uniform(*np.log(self.scale))))
-        shown = self.rare.draw_pixel(labels, rng) if self.rare else None
-        image, labels = random_scaled_crop(image, labels, factor, self.crop, rng, shown=shown)
-        if rng.random() < self.flip:
-            image, labels = image[:, ::-1], labels[:, ::-1]
-        if self.color:
-            image = jitter_color(image, *rng.uniform(1 - self.color, 1 + self.color, size=3))
+    def __call__(
+        self, image: Image, labels: Labels, rng: np.random.Generator, *, other: Callable[[int], tuple[Image, Labels]]
+    ) -> tuple[Image, Labels]:
+        """(H, W, C) image and (H, W) labels to the crop's size, contiguous, of the same types.
+
+        Args:
+            other: another training pair of the same channels and type by a random number, from which a class is pasted.
+        """
+        settings = self.settings
+        image, labels, _ = self._crop(image, labels, rng, settings.rare_class_crops)
+        if settings.copy_paste and rng.random() < settings.copy_paste:
+            from_image, from_labels, pasted = self._crop(*other(int(rng.integers(2**62))), rng, 1.0)
+            if pasted is not None and from_image.dtype == image.dtype:
+                image, labels = image.copy(), labels.copy()
+                inside = from_labels == pasted
+                image[inside], labels[inside] = from_image[inside], pasted
+        if settings.color:
+            image = jitter_color(image, *rng.uniform(1 - settings.color, 1 + settings.color, size=3))
+        image = degrade(np.ascontiguousarray(image), settings, rng)
+        if settings.cutout and rng.random() < settings.cutout:
+            image, labels = cut_out(image, labels, rng)
         return np.ascontiguousarray(image), np.ascontiguousarray(labels)
+
+    def _crop(
+        self, image: Image, labels: Labels, rng: np.random.Generator, rare_share: float
+    ) -> tuple[Image, Labels, int | None]:
+        """A crop in a random direction, and the class that it was placed on."""
+        settings, height_width = self.settings, self.settings.crop
+        factor = float(np.exp(rng.uniform(*np.log(settings.scale))))
+        shown = RareClassCrops.by_frequency(rare_share, self.pixels).draw_pixel(labels, rng) if rare_share else None
+        chosen = None if shown is None else int(labels[shown])
+        turns = 0
+        if settings.quarter_turns and rng.random() < settings.quarter_turns:
+            turns = int(rng.integers(1, 4))
+        size = height_width[::-1] if turns % 2 else height_width
+        if settings.rotation or settings.shear:
+            angle, shear = np.radians([settings.rotation, settings.shear] * rng.uniform(-1, 1, size=2))
+            image, labels = random_turned_crop(image, labels, factor, size, angle, shear, rng, shown=shown)
+        else:
+            image, labels = random_scaled_crop(image, labels, factor, size, rng, shown=shown)
+        image, labels = np.rot90(image, turns), np.rot90(labels, turns)
+        if rng.random() < settings.flip:
+            image, labels = image[:, ::-1], labels[:, ::-1]
+        if settings.vertical_flip and rng.random() < settings.vertical_flip:
+            image, labels = image[::-1], labels[::-1]
+        return image, labels, chosen
+
+
+def random_turned_crop(
+    image: Image,
+    labels: Labels,
+    factor: float,
+    crop: tuple[int, int],
+    angle: float,
+    shear: float,
+    rng: np.random.Generator,
+    *,
+    shown: tuple[int, int] | None = None,
+) -> tuple[Image, Labels]:
+    """`random_scaled_crop` of a larger piece, turned about its middle and sheared, so that its corners are seen too.
+
+    Args:
+        angle: in radians, as is `shear`.
+    """
+    cos, sin = np.cos(angle), np.sin(angle)
+    matrix = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1.0, np.tan(shear)], [0.0, 1.0]])
+    half = np.array([crop[1] - 1, crop[0] - 1]) / 2
+    larger = np.ceil(2 * np.abs(matrix) @ half - 1e-6).astype(int) + 1  # the box around the turned crop
+    image, labels = random_scaled_crop(image, labels, factor, (int(larger[1]), int(larger[0])), rng, shown=shown)
+    inverse = np.hstack([matrix, ((larger - 1) / 2 - matrix @ half)[:, None]])
+    size, linear = (crop[1], crop[0]), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    nearest = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    turned = in_fours(
+        image, lambda part: cv2.warpAffine(part, inverse, size, flags=linear, borderMode=cv2.BORDER_REPLICATE)
+    )
+    turned_labels = cv2.warpAffine(labels, inverse, size, flags=nearest, borderValue=IGNORE)
+    return turned, turned_labels.astype(np.uint8, copy=False)
 
 
 def random_scaled_crop(
@@ -163,17 +228,73 @@ def jitter_color(image: Image, brightness: float, contrast: float, saturation: f
             cv2.transform(image, np.hstack([matrix, shift[:, None]]))
         )  # saturates to the type's range
     values = image.astype(np.float32) * np.float32(scale) + shift.astype(np.float32)
-    if image.dtype.kind in "iu":
-        values = np.clip(np.rint(values), np.iinfo(image.dtype).min, np.iinfo(image.dtype).max)
-    return values.astype(image.dtype)
+    return _to_type(values, image.dtype)
+
+
+def _to_type(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Integers are rounded and clipped to their range."""
+    if dtype.kind in "iu":
+        values = np.clip(np.rint(values), np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return values.astype(dtype)
+
+
+def degrade(image: Image, settings: AugmentationConfig, rng: np.random.Generator) -> Image:
+    """Gamma, grey, blur, noise and JPEG compression of (H, W, C), as far as they apply to its type and channels."""
+    if settings.gamma:
+        exponent = np.exp(rng.uniform(-settings.gamma, settings.gamma))
+        if image.dtype.kind == "u" and (top := int(image.max())):
+            image = np.rint(top * np.power(image / np.float32(top), exponent, dtype=np.float32)).astype(image.dtype)
+    if settings.grey and rng.random() < settings.grey and image.shape[2] == 3:
+        image = jitter_color(image, 1.0, 1.0, 0.0)
+    if settings.blur and rng.random() < settings.blur:
+        sigma = rng.uniform(0.3, 1.5)
+        image = in_fours(image, lambda part: cv2.GaussianBlur(part, (0, 0), sigma))
+    if settings.noise and rng.random() < settings.noise:
+        noisy = image + rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0, 0.2) * image.std())
+        image = _to_type(noisy, image.dtype)
+    if settings.jpeg and rng.random() < settings.jpeg:
+        quality = int(rng.integers(30, 96))
+        if takes_jpeg(image.dtype, image.shape[2]):
+            _, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+            image = _with_channel_axis(np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED)))[:, :, ::-1]
+    return image
+
+
+def takes_jpeg(dtype: np.dtype[Any], channels: int) -> bool:
+    """Whether JPEG can hold images of a type."""
+    return dtype == np.uint8 and channels in (1, 3)
+
+
+def cut_out(image: Image, labels: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:
+    """Fill a rectangle with the mean colour and ignore its labels; its sides are a tenth to half of the image's."""
+    height, width = labels.shape
+    rows, columns = (max(1, round(side * rng.uniform(0.1, 0.5))) for side in (height, width))
+    top, left = int(rng.integers(0, height - rows + 1)), int(rng.integers(0, width - columns + 1))
+    image, labels, area = image.copy(), labels.copy(), (slice(top, top + rows), slice(left, left + columns))
+    image[area] = _to_type(image.mean(axis=(0, 1), dtype=np.float64), image.dtype)
+    labels[area] = IGNORE
+    return image, labels
+
+
+def unused_steps(settings: AugmentationConfig, dtype: np.dtype[Any], channels: int) -> list[str]:
+    """The settings that are not 0 and have no effect on images of a type, as `data.KEY`."""
+    applies = {
+        "gamma": dtype.kind == "u",
+        "grey": dtype.kind == "u" and channels == 3,
+        "jpeg": takes_jpeg(dtype, channels),
+    }
+    return [f"data.{key}" for key, does in applies.items() if getattr(settings, key) and not does]
 
 
 def resize(image: Image, size: tuple[int, int], *, interpolation: int) -> Image:
     """(H, W, C) to (height, width, C) for `size` = (width, height) and any C: OpenCV's INTER_AREA takes at most 4."""
+    return in_fours(image, lambda part: cv2.resize(part, size, interpolation=interpolation))
+
+
+def in_fours(image: Image, operation: Callable[[Image], Image]) -> Image:
+    """An operation of OpenCV that takes at most 4 channels, on (H, W, C) with any C."""
     groups = [image[:, :, start : start + 4] for start in range(0, image.shape[2], 4)]
-    parts = [
-        _with_channel_axis(cv2.resize(np.ascontiguousarray(part), size, interpolation=interpolation)) for part in groups
-    ]
+    parts = [_with_channel_axis(operation(np.ascontiguousarray(part))) for part in groups]
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
 

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyramidseg.base.config import Channels
 from pyramidseg.base.log import track
 from pyramidseg.base.machine import available_processors
+from pyramidseg.base.setting_types import Channels
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.images.decode import pixel_count

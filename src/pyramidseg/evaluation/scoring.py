@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from pyramidseg.backends import Backend, ModelBackend, RunPrecision, make_backend
 from pyramidseg.base.classes import Classes
-from pyramidseg.base.config import Channels, DataConfig
+from pyramidseg.base.config import DataConfig
 from pyramidseg.base.device import rank, sum_dtype, sum_over_ranks, world_size
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.files import refuse_existing
 from pyramidseg.base.output_lock import locks_out
+from pyramidseg.base.setting_types import Channels
 from pyramidseg.base.text import first_few
 from pyramidseg.data.pairs import read_labels, read_pair
 from pyramidseg.data.records import Dataset, MaskSource, Record

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyramidseg.base.config import Channels, DataConfig
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.setting_types import Channels
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.demo.scenes import draw_scene

@@ -24,11 +24,12 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pyramidseg.base.config import DataConfig, LabelConfig, MaskReference, Section
+from pyramidseg.base.config import DataConfig, LabelConfig
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError, nearest
 from pyramidseg.base.overrides import explain, load_config, parse_override
 from pyramidseg.base.safe_paths import resolve_inside, short
+from pyramidseg.base.setting_types import MaskReference, Section
 from pyramidseg.base.text_files import read_yaml
 from pyramidseg.formats.yaml_proposal import dataset_file
 from pyramidseg.formats.yolo_description import is_data_yaml

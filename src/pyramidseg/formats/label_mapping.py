@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pyramidseg.base.classes import Classes, Color, default_palette
-from pyramidseg.base.config import LabelConfig, MaskReference
+from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.errors import ConfigError, DataError, nearest
+from pyramidseg.base.setting_types import MaskReference
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.color_masks import ColorValues, pack
 from pyramidseg.data.index_masks import NODATA_KEYWORD, IndexValues

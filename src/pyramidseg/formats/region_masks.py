@@ -162,7 +162,7 @@ def numbered(objects: Iterable[T]) -> list[tuple[str, T]]:
 
 def stated_size(height: object, width: object) -> Size | None:
     """Height and width, if both are whole numbers from 1."""
-    if isinstance(height, int) and isinstance(width, int) and 0 < height < 2**31 and 0 < width < 2**31:
+    if type(height) is type(width) is int and 0 < height < 2**31 and 0 < width < 2**31:  # true is an int, too
         return height, width
     return None
 

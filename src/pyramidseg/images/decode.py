@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from pyramidseg.base.config import Channels
 from pyramidseg.base.errors import DataError, MissingExtra
+from pyramidseg.base.setting_types import Channels
 from pyramidseg.images.nodata import MaskedImage, find_nodata
 from pyramidseg.images.open_image import OpenImage, apply_orientation, open_image
 from pyramidseg.images.tiff import TiffHeader, unsupported_dtype

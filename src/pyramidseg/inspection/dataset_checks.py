@@ -7,10 +7,10 @@ from statistics import median
 from typing import TypeVar
 
 from pyramidseg.base.classes import Color
-from pyramidseg.base.config import Channels
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
+from pyramidseg.base.setting_types import Channels
 from pyramidseg.base.text import first_few
 from pyramidseg.data.image_mask_checks import ExifStatus, exif_orientation
 from pyramidseg.data.records import Dataset, Record

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.classes import IGNORE, Color
-from pyramidseg.base.config import Channels
 from pyramidseg.base.defects import Defect, DefectKind, as_defects
 from pyramidseg.base.errors import DataError
+from pyramidseg.base.setting_types import Channels
 from pyramidseg.data.channel_statistics import byte_counts, channel_sums
 from pyramidseg.data.class_masks import ClassMasks, UnknownValuesError, value_source
 from pyramidseg.data.image_mask_checks import ExifStatus, check_georeference, exif_status, size_mismatch

@@ -19,7 +19,7 @@ from pyramidseg.data.normalization import (
 )
 from pyramidseg.data.pairs import FilePairs, cache_note
 from pyramidseg.data.records import Dataset
-from pyramidseg.data.transforms import Augmentation, RareClassCrops
+from pyramidseg.data.transforms import Augmentation, unused_steps
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.value_range import ValueRange
 from pyramidseg.inspection.training_check import DatasetSummary, check_dataset
@@ -100,9 +100,10 @@ def training_samples(data: PreparedData, *, workers: int, processes: int) -> tup
         epochs=config.train.epochs,
     )
     pairs = FilePairs(data.dataset.split("train"), data.dataset.masks, config.model.channels, cached=bool(note))
-    settings = config.data
-    rare = RareClassCrops.by_frequency(settings.rare_class_crops, train.pixels) if settings.rare_class_crops else None
-    augmentation = Augmentation(settings.crop, settings.scale, settings.flip, settings.color, rare)
+    augmentation = Augmentation(config.data, tuple(train.pixels))
+    for name in train.dtypes:
+        if unused := unused_steps(config.data, np.dtype(name), config.model.in_channels):
+            logger.warning(f"{', '.join(unused)}: no effect on {name} images of {config.model.in_channels} channels")
     return TrainingSamples(pairs, augmentation=augmentation, seed=config.train.seed), note
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pyramidseg.base.config import Channels
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import DataError
+from pyramidseg.base.setting_types import Channels
 from pyramidseg.base.text import first_few
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.inspection.class_statistics import SplitSummary

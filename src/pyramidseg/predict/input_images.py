@@ -13,8 +13,8 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 from torch import Tensor
 
-from pyramidseg.base.config import Channels
 from pyramidseg.base.errors import DataError
+from pyramidseg.base.setting_types import Channels
 from pyramidseg.images.decode import convert_channels, decoded_mode, pixel_count, read_image
 from pyramidseg.predict.segmentation import Image
 
