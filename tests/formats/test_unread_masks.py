@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from made_files import image, mask, opened, write
@@ -10,14 +9,12 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
 
 
-def voc(root: Path, *, pngs: int = 0, npys: int = 0) -> Path:
+def voc(root: Path, *, pngs: int = 0) -> Path:
     (root / "SegmentationClass").mkdir(parents=True)
     for number in range(6):
         image(root / "JPEGImages" / f"{number}.jpg")
     for number in range(pngs):
         mask(root / "SegmentationClass" / f"{number}.png", 0, 1, 2)
-    for number in range(pngs, pngs + npys):
-        np.save(root / "SegmentationClass" / f"{number}.npy", np.zeros((8, 10)))
     return root
 
 
@@ -26,13 +23,15 @@ def found(root: Path) -> list[tuple[str, str]]:
 
 
 def test_masks_of_another_type_are_named_if_no_mask_is_read(tmp_path: Path) -> None:
-    root = voc(tmp_path, npys=6)
+    root = voc(tmp_path)
+    for number in range(6):
+        (root / "SegmentationClass" / f"{number}.dcm").write_bytes(b"x")
     ((kind, detail),) = found(root)
     assert kind == "absent"
     assert "no image with a mask was found" in detail
     assert "JPEGImages: 6 .jpg" in detail
-    assert "SegmentationClass: 6 .npy" in detail
-    with pytest.raises(DataError, match=r"no image with a mask .*SegmentationClass: 6 \.npy"):
+    assert "SegmentationClass: 6 .dcm" in detail
+    with pytest.raises(DataError, match=r"no image with a mask .*SegmentationClass: 6 \.dcm"):
         opened(root)
 
 

@@ -9,7 +9,7 @@ from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError, MissingExtra, PyramidSegError
 from pyramidseg.data.records import OutlineSource, Record, ValueSource
 from pyramidseg.images.georeference import Georeference, read_georeference, reproject
-from pyramidseg.images.image_files import is_image_name
+from pyramidseg.images.image_files import is_array_name, is_image_name
 from pyramidseg.images.open_image import open_image
 from pyramidseg.images.tiff import TiffHeader
 
@@ -24,7 +24,7 @@ def size_mismatch(record: Record, *, image: Size, mask: Size) -> DefectError:
     """The error for a mask, or an annotation, whose size differs from that of its image, with the likely reason."""
     file = record.mask or record.image
     kind, sizes, step = DefectKind.SIZE_DIFFERS, "the mask is", "export the mask at the image's size"
-    if not is_image_name(file.name):
+    if not (is_image_name(file.name) or is_array_name(file.name)):
         sizes, step = f"gives {record.id} a size of", "correct the size, or annotate the image again"
     sizes += f" {mask[0]} x {mask[1]} pixels (height x width), but its image {record.image} is {image[0]} x {image[1]}"
     image_tag, mask_tag = exif_orientation(record.image), _mask_orientation(record)

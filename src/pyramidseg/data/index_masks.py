@@ -14,6 +14,8 @@ from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.text import first_few
 from pyramidseg.data.records import Record
+from pyramidseg.images.array_files import read_array_mask
+from pyramidseg.images.image_files import is_array_name
 from pyramidseg.images.open_image import OpenImage, open_image
 from pyramidseg.images.palette import palette_colors, reorder_by_color
 from pyramidseg.images.tiff import TiffHeader
@@ -91,7 +93,7 @@ PLAIN_INDICES = IndexValues()
 def read_mask_values(path: Path, how: IndexValues = PLAIN_INDICES) -> NDArray[np.unsignedinteger[Any]]:
     """The integers of a mask file: grey levels, palette indices, or bits. Grey saved as RGB is read as grey.
 
-    The mask's own EXIF orientation is applied, as for images.
+    The mask's own EXIF orientation is applied, as for images. -1 in an array becomes `IGNORE`.
 
     Returns:
         (H, W) uint8 or uint16; uint32 if it contains `NODATA_VALUE`.
@@ -99,6 +101,12 @@ def read_mask_values(path: Path, how: IndexValues = PLAIN_INDICES) -> NDArray[np
     Raises:
         DataError: the file is unreadable, lossy (which changes labels), transparent, or not one integer per pixel.
     """
+    if is_array_name(path.name):
+        values = read_array_mask(path)
+        if values.dtype.kind == "i" and values.size and values.min() == -1 and values.max() < IGNORE:
+            values = np.where(values == -1, np.uint8(IGNORE), values.astype(np.uint8))  # as labelme2voc does for PNG
+        nodata = (np.nan,) if how.nodata else ()
+        return values if values.dtype == np.uint8 else _to_indices(path, values, (*how.negative, *nodata))
     with open_image(path) as file:
         ignored = _ignored_numbers(file.tiff, how)
         if file.is_raster:
@@ -304,8 +312,11 @@ class ThresholdValues:
         """See `ValueSource.read`."""
         if record.mask is None:
             raise DataError(f"{record.image}: has no mask")
-        with open_image(record.mask) as file:
-            levels, hidden = self._levels(file)
+        if is_array_name(record.mask.name):
+            levels, hidden = read_array_mask(record.mask), None
+        else:
+            with open_image(record.mask) as file:
+                levels, hidden = self._levels(file)
         is_foreground = levels >= self.threshold if hidden is None else (levels >= self.threshold) & ~hidden
         values = np.where(is_foreground, FOREGROUND, BACKGROUND).astype(np.uint8)
         return with_hidden(values, hidden, self.transparent, ignored=NODATA_VALUE)

@@ -20,7 +20,7 @@ from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES, Split
 from pyramidseg.formats.foreign_names import without_leading_folders
 from pyramidseg.formats.json_kind import json_kind
 from pyramidseg.formats.paths import content
-from pyramidseg.images.image_files import IMAGE_EXTENSIONS, is_image_name
+from pyramidseg.images.image_files import IMAGE_EXTENSIONS, is_array_name, is_image_name
 
 MAX_BYTES = 2**26
 """Larger files are refused; a list of a million names is smaller."""
@@ -135,12 +135,13 @@ def without_header(rows: Sequence[Row], fits: Callable[[str], bool]) -> Sequence
 
 
 def has_image_name(path: str) -> bool:
-    """Whether a path, with slashes of either kind, ends in the name of an image file."""
-    return is_image_name(re.split(r"[/\\]", path)[-1])
+    """Whether a path, with slashes of either kind, ends in the name of an image file or of an array."""
+    name = re.split(r"[/\\]", path)[-1]
+    return is_image_name(name) or is_array_name(name)
 
 
 def listed_file(name: str, *, file: Path, root: Path) -> Path | None:
-    """The image file of a name in a list: relative to the list, to the dataset or, with a leading slash, to either.
+    """The file of a name in a list: relative to the list, to the dataset or, with a leading slash, to either.
 
     The leading folders of an absolute path of another machine are left out one by one, those of a relative one as long
     as a folder is left. Nothing outside `root` is found.

@@ -25,6 +25,7 @@ from pyramidseg.data.index_masks import (
     visible_colors,
 )
 from pyramidseg.formats.dataset_format import ParsedDataset
+from pyramidseg.images.image_files import is_array_name
 from pyramidseg.images.open_image import open_image
 from pyramidseg.images.palette import is_reordered, matches_class_colors, palette_colors
 
@@ -217,6 +218,8 @@ def _contents(masks: Iterable[Path], how: IndexValues) -> Iterator[_MaskContent]
 
 def _content(mask: Path, *, how: IndexValues) -> _MaskContent | None:
     try:
+        if is_array_name(mask.name):
+            return _MaskContent(mask, values=_distinct(read_mask_values(mask, how)) - {NODATA_VALUE})
         with open_image(mask) as file:
             if file.image.mode in ("RGB", "RGBA") and file.bits == 8:
                 colors = visible_colors(file, how.transparent or "background")[0]

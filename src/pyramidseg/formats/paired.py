@@ -19,7 +19,7 @@ from pyramidseg.formats.dataset_format import (
     SplitNames,
 )
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders, pair_mixed_folder, without_labels
-from pyramidseg.formats.paths import child_folder, content, holds_images, subfolders
+from pyramidseg.formats.paths import child_folder, content, holds_images, holds_masks, subfolders
 from pyramidseg.formats.separate_masks import read_named
 from pyramidseg.formats.split_files import divided_by_lists, list_places, listed_pairs
 from pyramidseg.formats.yaml_proposal import AmbiguousFoldersError, AmbiguousReadingError
@@ -199,9 +199,9 @@ LAYOUTS: tuple[Callable[[Path, SplitNames], PairedFiles | None], ...] = (
 
 
 def _two_folders(root: Path, layout: str, folders: Mapping[str, FolderPair]) -> PairedFiles | None:
-    """The layout, if a folder of masks contains images or all are empty; labels as text belong to another format."""
+    """The layout, if a folder of masks contains masks or all are empty; labels as text belong to another format."""
     mask_folders = [masks for _, masks in folders.values() if masks]
-    if not mask_folders or (any(map(content, mask_folders)) and not any(map(holds_images, mask_folders))):
+    if not mask_folders or (any(map(content, mask_folders)) and not any(map(holds_masks, mask_folders))):
         return None
     return PairedFiles(root, layout, folders)
 
@@ -215,7 +215,8 @@ def _images_and_masks(folder: Path) -> FolderPair | None:
     images = child_folder(folder, IMAGE_FOLDERS)
     if images is None:
         return None
-    filled = [path for path in subfolders(folder) if path.name.lower() in MASK_FOLDERS and holds_images(path)]
+    masks = [path for path in subfolders(folder) if path.name.lower() in MASK_FOLDERS]
+    filled = [*filter(holds_images, masks)] or [*filter(holds_masks, masks)]
     if len(filled) > 1:
         detail = f"{' and '.join(path.name for path in filled)} hold images, and one of them has the masks"
         raise AmbiguousFoldersError(folder, detail, [(images, masks) for masks in filled])

@@ -25,7 +25,7 @@ from pyramidseg.formats.name_matching import (
 )
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
 from pyramidseg.images.decode import read_image
-from pyramidseg.images.image_files import list_images
+from pyramidseg.images.image_files import list_files, list_images, list_masks
 
 _MASK_WORDS = "masks?|labels?|gt|seg|segmentation|annot|anno"
 _MASK_SUFFIX = re.compile(rf"(?:[-_. ]|(?<=\d))(?:{_MASK_WORDS})$", re.IGNORECASE)
@@ -94,7 +94,7 @@ def pair_folders(images: Path, masks: Path, mask_name: str | None = None) -> Mat
     """
     if images == masks and (mixed := pair_mixed_folder(images, mask_name)):
         return mixed
-    mask_files = list_images(masks)
+    mask_files = list_masks(masks)
     inside = {*mask_files} if images in masks.parents else set()
     image_files = [file for file in list_images(images) if file not in inside]
     if not image_files:
@@ -239,7 +239,7 @@ def pair_mixed_folder(folder: Path, mask_name: str | None = None) -> MatchedFile
     """
     files = list_images(folder)
     if mask_name is None:
-        return _pair_by_affix(folder, files) or _pair_by_extension(folder, files)
+        return _pair_by_affix(folder, files) or _pair_by_extension(folder, files) or _pair_with_arrays(folder, files)
     mask_name = without_extension(mask_name)
     images, masks = _divided(folder, files, mask_name)
     _, others = _further_masks(images, masks, mask_name)
@@ -312,6 +312,15 @@ def _pair_by_extension(folder: Path, files: list[Path]) -> MatchedFiles | None:
             "masks next to a folder images"
         )
     return pair_by_name(images, masks)
+
+
+def _pair_with_arrays(folder: Path, files: list[Path]) -> MatchedFiles | None:
+    """`a.jpg` and `a.npy`, if most images have an array."""
+    arrays = list_files(folder, (".npy",))
+    if not files or 2 * len(arrays) < len(files):
+        return None
+    pairs = pair_by_name(Side.of(folder, files), Side.of(folder, arrays))
+    return pairs if 2 * len(pairs.records) >= len(files) else None
 
 
 def key_of(file: Path, folder: Path) -> str:

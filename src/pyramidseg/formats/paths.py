@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pyramidseg.base.errors import DataError
-from pyramidseg.images.image_files import is_image_name, listing_errors, walk
+from pyramidseg.images.image_files import is_array_name, is_image_name, listing_errors, walk
 
 NO_CONTENT = ("__MACOSX", "Thumbs.db", "desktop.ini")
 """Files that operating systems leave in folders, in addition to hidden files."""
@@ -50,6 +50,11 @@ def child_file(folder: Path, name: str) -> Path | None:
 def holds_images(folder: Path) -> bool:
     """Whether a folder or one below it contains an image file."""
     return any(is_image_name(name) for _, _, files in walk(folder) for name in files)
+
+
+def holds_masks(folder: Path) -> bool:
+    """Whether a folder or one below it contains an image file or an array."""
+    return any(is_image_name(name) or is_array_name(name) for _, _, files in walk(folder) for name in files)
 
 
 def _is_file(entry: "os.DirEntry[str]") -> bool:

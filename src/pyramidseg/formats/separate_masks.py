@@ -29,7 +29,7 @@ from pyramidseg.formats.paths import child_folder, content, subfolders
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels
 from pyramidseg.formats.region_masks import ONE_CLASS, Objects, Region, RegionMasks, Size
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
-from pyramidseg.images.image_files import count_extensions, is_image_name, list_images
+from pyramidseg.images.image_files import count_extensions, is_image_name, list_images, list_masks
 
 _SAMPLED = 20
 
@@ -147,7 +147,7 @@ def read_named(layout: str, folders: Mapping[str, tuple[Path, Path]], pattern: s
     defects: list[Defect] = []
     notes = [f"masks are named {pattern!r}, where {STEM} is the name of the image"]
     for split, (image_folder, mask_folder) in folders.items():
-        images, masks = list_images(image_folder), list_images(mask_folder)
+        images, masks = list_images(image_folder), list_masks(mask_folder)
         keys = [key_of(file, image_folder) for file in images], [key_of(file, mask_folder) for file in masks]
         found: dict[Path, list[tuple[str, Path]]] = {}
         for stems, names in readings(*keys):

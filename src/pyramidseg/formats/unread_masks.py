@@ -1,14 +1,15 @@
 """Masks that were not read: defects of a dataset without any pair, and of mask files of other types."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import ParsedDataset
+from pyramidseg.formats.mask_sampling import mask_files
 from pyramidseg.formats.paths import content, subfolders
-from pyramidseg.images.image_files import UNREAD_EXTENSIONS, count_extensions, is_image_name, list_files
+from pyramidseg.images.image_files import UNREAD_EXTENSIONS, count_extensions, is_array_name, is_image_name, list_files
 
 _MAX_FOLDERS = 8
 _LOST = (DefectKind.MISSING_MASK, DefectKind.MISSING_IMAGE, DefectKind.ABSENT, DefectKind.REPEATED_ID)
@@ -18,7 +19,7 @@ def with_unread_masks(root: Path, parsed: ParsedDataset) -> ParsedDataset:
     """Add a defect for each folder with masks of another type, or one for a dataset without any pair."""
     unread = [*_unread_masks(parsed)]
     if not unread and any(defect.kind in _LOST for defect in parsed.defects):
-        unread = [*_unread_files(root)]
+        unread = [*_unread_files(root, {*mask_files(parsed)})]
     defects = [*parsed.defects, *unread]
     if not any(parsed.splits.values()) and all(defect.kind is DefectKind.MISSING_MASK for defect in defects):
         found = f"no image with a mask was found ({parsed.layout}); found {_by_folder(root)}"
@@ -27,9 +28,9 @@ def with_unread_masks(root: Path, parsed: ParsedDataset) -> ParsedDataset:
     return replace(parsed, defects=tuple(defects), notes=tuple(notes))
 
 
-def _unread_files(root: Path) -> Iterator[Defect]:
+def _unread_files(root: Path, masks: Container[Path]) -> Iterator[Defect]:
     """A defect for the files of a dataset that may be the missing ones, but whose types are not read."""
-    if files := list_files(root, UNREAD_EXTENSIONS):
+    if files := [file for file in list_files(root, UNREAD_EXTENSIONS) if file not in masks]:
         found = f"{count_extensions(files)}, such as {files[0].relative_to(root)}, are of types that are not read"
         detail = f"{found}; if these are the missing files, save them as PNG or TIFF files"
         yield Defect(DefectKind.UNREADABLE_MASK, root, detail)
@@ -60,8 +61,10 @@ def _unread_masks(parsed: ParsedDataset) -> Iterator[Defect]:
         alone.update(mask.stem.lower() for mask in absent)
         lost = [file for file in others if file.name.partition(".")[0].lower() in alone and _is_of_mask(file)]
         if lost:
+            where = " next to image files" if is_array_name(lost[0].name) else ""
             found = (
-                f"{len(lost)} masks, such as {lost[0].name}, are of a type that is not read ({count_extensions(lost)})"
+                f"{len(lost)} masks, such as {lost[0].name}, are of a type that is not read{where} "
+                f"({count_extensions(lost)})"
             )
             yield Defect(DefectKind.UNREADABLE_MASK, folder, f"{found}; save them as PNG or TIFF files")
 

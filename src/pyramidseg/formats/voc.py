@@ -1,7 +1,7 @@
 """Pascal VOC's layout, also written by CVAT ("Segmentation mask 1.1") and by LabelMe's labelme2voc.
 
     JPEGImages/2007_000032.jpg
-    SegmentationClass/2007_000032.png       index, palette or RGB
+    SegmentationClass/2007_000032.png       index, palette or RGB; or .npy
     ImageSets/Segmentation/train.txt        a name in each line; also val, test, trainval, and CVAT's default
     labelmap.txt or class_names.txt         if the classes are not Pascal VOC's
 
@@ -31,7 +31,7 @@ from pyramidseg.formats.pairing import MatchedFiles, Side, pair, pair_by_name
 from pyramidseg.formats.paths import child_file, child_folder
 from pyramidseg.formats.separate_masks import read_named
 from pyramidseg.formats.split_files import ImageSets, image_sets_folder, listed_pairs, read_image_sets
-from pyramidseg.images.image_files import list_images
+from pyramidseg.images.image_files import list_images, list_masks
 
 _NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -63,7 +63,7 @@ def detect(folder: Path, splits: SplitNames) -> VocFiles | None:
     Raises:
         PartialMatch: one of the two folders is missing.
     """
-    masks = child_folder(folder, ["segmentationclass", "segmentationclasspng"])
+    masks = child_folder(folder, ["segmentationclass", "segmentationclasspng", "segmentationclassnpy"])
     images = child_folder(folder, ["jpegimages", *IMAGE_FOLDERS])
     if masks is None:
         if images is not None and child_folder(folder, ["imagesets"]):
@@ -74,7 +74,7 @@ def detect(folder: Path, splits: SplitNames) -> VocFiles | None:
             f"{masks} is there but no JPEGImages: CVAT exports images only if 'Save images' is chosen; put them into "
             "JPEGImages"
         )
-    image_side, mask_side = Side.of(images, list_images(images)), Side.of(masks, list_images(masks))
+    image_side, mask_side = Side.of(images, list_images(images)), Side.of(masks, list_masks(masks))
     sets = read_image_sets(folder, splits, {*image_side.keys, *mask_side.keys})
     if not sets.lists and splits != SPLIT_NAMES:  # a YAML file names lists that do not exist
         return None

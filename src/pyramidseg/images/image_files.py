@@ -15,13 +15,17 @@ IMAGE_EXTENSIONS = (
 """Extensions of the files that a folder is searched for, in lower case. `open_image` ignores the extension and goes by
 the first bytes of the file."""
 
+ARRAY_EXTENSIONS = (".npy", ".npz")
+"""Extensions of masks that are NumPy arrays, see `array_files`."""
+
 UNREAD_EXTENSIONS = (
     *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".dcm", ".nii"),
     *(".nii.gz", ".tga", ".psd", ".svg", ".jxl", ".exr", ".hdr", ".img", ".ecw", ".sid", ".vrt", ".hdf", ".h5", ".nc"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".pbm", ".ico", ".svs", ".czi", ".nrrd", ".mha"),
-    *(".npy", ".npz", ".mat"),
+    *(*ARRAY_EXTENSIONS, ".mat"),
 )
-"""Extensions of images, rasters, arrays and videos that are not read: they are reported where a folder holds them."""
+"""Extensions of images, rasters, arrays and videos that are not read: they are reported where a folder holds them.
+Arrays are read as masks, not as images."""
 
 
 class UnlistableFolderError(DefectError):
@@ -42,6 +46,11 @@ def count_extensions(files: Iterable[Path]) -> str:
 def list_images(folder: Path) -> list[Path]:
     """The image files of a folder and its subfolders; see `list_files`."""
     return list_files(folder, IMAGE_EXTENSIONS)
+
+
+def list_masks(folder: Path) -> list[Path]:
+    """The image files of a folder and its subfolders, or its arrays (.npy, .npz) if there are none."""
+    return list_images(folder) or list_files(folder, ARRAY_EXTENSIONS)
 
 
 def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -98,6 +107,11 @@ def list_files(folder: Path, extensions: tuple[str, ...]) -> list[Path]:
 def is_image_name(name: str) -> bool:
     """Whether a file name has the extension of an image and is not hidden."""
     return _has_extension(name, IMAGE_EXTENSIONS)
+
+
+def is_array_name(name: str) -> bool:
+    """Whether a file name has the extension of an array and is not hidden."""
+    return _has_extension(name, ARRAY_EXTENSIONS)
 
 
 def _has_extension(name: str, extensions: tuple[str, ...]) -> bool:

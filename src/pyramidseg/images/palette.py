@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pyramidseg.base.classes import IGNORE, Color
+from pyramidseg.images.image_files import is_array_name
 from pyramidseg.images.open_image import open_image
 
 ColorsByValue = Mapping[int, Color | None]
@@ -27,6 +28,8 @@ def read_palette(path: Path) -> tuple[Color, ...]:
     Raises:
         DataError: the file is unreadable.
     """
+    if is_array_name(path.name):
+        return ()
     with open_image(path) as file:
         palette = palette_colors(file.image) if file.image.mode == "P" else ()
     is_ramp = len(palette) > 1 and all(color == (index,) * 3 for index, color in enumerate(palette))
