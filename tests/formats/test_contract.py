@@ -230,6 +230,15 @@ def run_lengths_csv(root: Path) -> Example:
     return Example("background", "fig", file)
 
 
+def huggingface(root: Path) -> Example:
+    for split in ("train", "val"):
+        mask = pairs(root, "{}/images/*.jpg", "{}/gt/*.png", 0, 1, splits=(split,))
+        rows = [{"file_name": f"images/{name}.jpg", "mask_file_name": f"gt/{name}.png"} for name in "ab"]
+        write(root / split / "metadata.jsonl", "\n".join(map(json.dumps, rows)))
+    write(root / "id2label.json", '{"0": "ground", "1": "fig"}')
+    return Example("ground", "fig", mask)
+
+
 def geo(root: Path) -> Example:
     for number, split in enumerate(("train", "val")):
         for name in ("a", "b"):
@@ -243,7 +252,10 @@ def geo(root: Path) -> Example:
 EXAMPLES: dict[str, Callable[[Path], Example]] = {
     made.__name__: made
     for made in (paired, segnet, camvid, voc, roboflow, cityscapes, ade20k, coco, coco_panoptic, yolo, labelme)
-} | {made.__name__: made for made in (cvat_images, label_studio, supervisely, via, object_masks, run_lengths_csv, geo)}
+} | {
+    made.__name__: made
+    for made in (cvat_images, label_studio, supervisely, via, object_masks, run_lengths_csv, huggingface, geo)
+}
 
 formats = pytest.mark.parametrize("format", EXAMPLES)
 
@@ -327,6 +339,7 @@ MASKS = {
     **{"paired": "masks", "segnet": "annot", "camvid": "Labeled", "voc": "SegmentationClass"},
     **{"roboflow": "_mask", "cityscapes": "gtFine", "ade20k": "annotations", "coco_panoptic": "annotations"},
     "object_masks": "masks",
+    "huggingface": "gt",
 }
 """A part of the paths of mask files. The labels of other formats are text, and their images may be of another type."""
 

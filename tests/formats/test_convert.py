@@ -24,7 +24,7 @@ from pyramidseg.formats.writers import LABEL_WRITERS
 from pyramidseg.formats.yolo_writer import one_ring
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
 
-EXACT = ("masks", "color-masks", "voc", "coco-panoptic")
+EXACT = ("masks", "color-masks", "voc", "coco-panoptic", "huggingface")
 """Formats of which every class can be read back pixel by pixel, ignored pixels included."""
 
 CLASSES = ("background", "Straße, wet", "tree", "car")

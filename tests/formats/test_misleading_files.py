@@ -129,7 +129,7 @@ def test_class_lists_under_other_names(tmp_path: Path, name: str, content: str) 
 
 @pytest.mark.parametrize("name", ["labels.txt", "classes.json"])
 def test_lists_that_are_not_read_are_mentioned(tmp_path: Path, name: str) -> None:
-    write(tmp_path / name, "x")
+    write(tmp_path / name, "0 road")
     assert any(f"{name} may name the classes but is not read" in note for note in find_class_list(tmp_path).notes)
 
 

@@ -126,6 +126,8 @@ class LabelConfig(Section):
     """Coordinate system of GeoJSON files, instead of their own: EPSG:32616, or image for the image's."""
     annotator: str | None = None
     """Whose annotations of Label Studio are read where tasks have several: a number or an e-mail address."""
+    mask_column: str | None = None
+    """Column of the masks in a Hugging Face dataset with several columns of images; default: the only one of masks."""
     run_lengths: Literal["columns-1", "columns-0", "rows-1", "rows-0"] | None = None
     """Pixel order of CSV run lengths, and the number of the first pixel: columns-1 is Kaggle's usual form."""
 

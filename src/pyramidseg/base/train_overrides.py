@@ -45,6 +45,7 @@ class TrainOverrides(ModelOverrides, total=False):
     class_property: str | None
     vector_crs: str | None
     annotator: str | None
+    mask_column: str | None
     transparent: Literal["background", "ignore"] | None
     run_lengths: Literal["columns-1", "columns-0", "rows-1", "rows-0"] | None
     format: str | None

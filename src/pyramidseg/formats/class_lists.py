@@ -7,10 +7,14 @@
 | `class_dict.csv`, `colormap.csv` | `name,r,g,b`, after a header of these words | CamVid of Kaggle, DeepGlobe |
 | `label_colors.txt` | `r g b name` | CamVid |
 | `_classes.csv` | `Pixel Value, Class`, after a header of these words | Roboflow |
+| `id2label.json` | `{"0": "name", ...}`, a value for each name | Hugging Face |
 | `class_names.txt`, `codes.txt`, `classes.txt` | a name | LabelMe's labelme2voc, fastai |
+| `labels.txt` | a name, and nothing else | PaddleX, PaddleSeg |
 """
 
 import csv
+import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -57,7 +61,8 @@ def find_class_list(folder: Path) -> ClassList:
 
     A list that cannot be read is a defect, and so is each malformed line, and a value or colour that is given twice.
     """
-    found = [(file, parse) for name, parse in PARSERS.items() if (file := child_file(folder, name)) is not None]
+    files = [(child_file(folder, name), parse) for name, parse in PARSERS.items()]
+    found = [(file, parse) for file, parse in files if file is not None and not _is_unclear(file)]
     if not found:
         return ClassList(notes=tuple(_unread_lists(folder)))
     file, parse = found[0]
@@ -84,6 +89,16 @@ def with_default_labels(parsed: ParsedDataset, labels: tuple[SourceLabel, ...]) 
 def has_damaged_list(parsed: ParsedDataset) -> bool:
     """Whether a class list has a defect."""
     return any(defect.file.name.lower() in PARSERS for defect in parsed.defects)
+
+
+def _is_unclear(file: Path) -> bool:
+    """Whether a labels.txt has more in a line than a name."""
+    if file.name.lower() != "labels.txt":
+        return False
+    try:
+        return any(re.search(r"[,:;\t]|^\S*\d+\s|\s\d", line) for _, line in _lines(file))
+    except DefectError:
+        return False
 
 
 def _unread_lists(folder: Path) -> Iterator[str]:
@@ -159,6 +174,20 @@ def _names(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[Sour
         yield _label(file, number, "background" if line == "_background_" else line, position)
 
 
+def _id2label(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
+    try:
+        names = json.loads("\n".join(line for _, line in lines))
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, dict) or not all(
+        is_number(value, most=MAX_VALUE) and isinstance(name, str) for value, name in names.items()
+    ):
+        detail = f'has to be an object with a name for each mask value from 0 to {MAX_VALUE}, {{"0": "road", ...}}'
+        raise DefectError(DefectKind.BAD_ANNOTATION, file, detail)
+    for value, name in sorted(names.items(), key=lambda entry: int(entry[0])):
+        yield _label(file, 1, name, int(value))
+
+
 _class_dict = partial(_color_table, name="name", colors=("r", "g", "b"))
 
 PARSERS: dict[str, Callable[[Path, Numbered, DefectCollector], Iterator[SourceLabel]]] = {
@@ -170,14 +199,16 @@ PARSERS: dict[str, Callable[[Path, Numbered, DefectCollector], Iterator[SourceLa
     "class_mapping.csv": partial(_color_table, name="class_name", colors=("class_color",)),
     "label_colors.txt": _label_colors,
     "_classes.csv": _roboflow,
+    "id2label.json": _id2label,
     "class_names.txt": _names,
     "codes.txt": _names,
     "classes.txt": _names,
+    "labels.txt": _names,
 }
 """The parser of a file, by its name in lower case; malformed lines are defects."""
 
 UNREAD = {
-    "labels.txt": "rename it class_names.txt if it has one name a line, or list them under classes in a YAML file",
+    "labels.txt": "it has more than a name in a line; list the classes under classes in a YAML file",
     "classes.json": "list its classes in a YAML file (classes: [{name: road, color: [128, 64, 128]}, ...])",
 }
 """Files that often name classes but have no fixed content, and the next step."""

@@ -17,6 +17,7 @@ val_share: 0.2           # share of train that becomes val if there is no val sp
 RUN/dataset.yaml is such a file: it opens the dataset of a run as the run did.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from pyramidseg.base.setting_types import MaskReference, Section
 from pyramidseg.base.text_files import read_yaml
 from pyramidseg.formats.yaml_proposal import dataset_file
 from pyramidseg.formats.yolo_description import is_data_yaml
+
+_HUB_NAME = re.compile(r"(?:hf:/+datasets/|https:/+huggingface\.co/datasets/)?([\w.-]+/([\w.-]+))")
 
 # The settings that decide how a dataset is read; those without effect are refused.
 
@@ -190,7 +193,7 @@ def read_statements(source: Path, data: DataConfig) -> Statements:
         ConfigError: as `read_dataset_file`.
     """
     if not source.exists():
-        raise DataError(f"{source}: no such file or folder; a dataset is a folder or a YAML file")
+        raise DataError(f"{source}: no such file or folder; a dataset is a folder or a YAML file{_hub_advice(source)}")
     if source.is_file() and source.suffix.lower() not in (".yaml", ".yml"):
         raise DataError(f"{source}: is not a dataset; a dataset is a folder or a YAML file (.yaml, .yml)")
     file = dataset_file(source) if dataset_file(source).is_file() else None
@@ -214,6 +217,13 @@ def read_statements(source: Path, data: DataConfig) -> Statements:
         classes=tuple(ClassEntry(name=name) for name in data.classes) if data.classes else content.classes,
         config=LabelConfig(**settings),
     )
+
+
+def _hub_advice(source: Path) -> str:
+    """How to download a dataset that is named as on the Hugging Face hub."""
+    match = None if source.parent.is_dir() else _HUB_NAME.fullmatch(source.as_posix())
+    command = match and f"hf download {match[1]} --repo-type dataset --local-dir {match[2]}"
+    return f"; one of the Hugging Face hub has to be downloaded first: {command}" if command else ""
 
 
 def _refuse_outside(content: DatasetFile, file: Path) -> None:

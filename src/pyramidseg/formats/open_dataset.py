@@ -18,6 +18,7 @@ from pyramidseg.formats import (
     camvid,
     cityscapes,
     cvat_images,
+    huggingface,
     label_studio,
     labelme,
     paired,
@@ -66,6 +67,7 @@ FORMATS: dict[str, DatasetFormat[Any]] = {
         via.FORMAT,
         separate_masks.FORMAT,
         run_lengths_csv.FORMAT,
+        huggingface.FORMAT,
         geojson_folders.FORMAT,
     )
 }

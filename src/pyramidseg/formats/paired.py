@@ -25,7 +25,7 @@ from pyramidseg.formats.split_files import divided_by_lists, list_places, listed
 from pyramidseg.formats.yaml_proposal import AmbiguousFoldersError, AmbiguousReadingError
 from pyramidseg.images.image_files import list_images
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "frames", "photos", "pictures", "rgb")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "frames", "photos", "pictures", "rgb", "jpegimages")
 MASK_FOLDERS = (
     *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "segmentations", "seg"),
     *("gt", "groundtruth", "ground_truth", "manual", "manual1", "manual2", "1st_manual", "2nd_manual"),

@@ -2,6 +2,7 @@
 
 from pyramidseg.formats.coco.coco_writer import COCO, COCO_PANOPTIC
 from pyramidseg.formats.cvat_images_writer import CVAT_IMAGES
+from pyramidseg.formats.huggingface_writer import HUGGINGFACE
 from pyramidseg.formats.label_studio_writer import LABEL_STUDIO
 from pyramidseg.formats.label_writer import LabelWriter
 from pyramidseg.formats.labelme_writer import LABELME
@@ -21,4 +22,5 @@ LABEL_WRITERS: dict[str, LabelWriter] = {
     "cvat-images": CVAT_IMAGES,
     "label-studio": LABEL_STUDIO,
     "supervisely": SUPERVISELY,
+    "huggingface": HUGGINGFACE,
 }

@@ -1,0 +1,264 @@
+"""Hugging Face `datasets`: an image folder with metadata, or files of Parquet or Arrow with columns of images.
+
+    train/metadata.jsonl    train/a.jpg    train/masks/a.png    id2label.json
+        {"file_name": "a.jpg", "mask_file_name": "masks/a.png"}
+
+    data/train-00000-of-00002.parquet    data/validation-00000-of-00001.parquet
+    train/data-00000-of-00001.arrow      train/dataset_info.json                    (save_to_disk)
+
+Rows of Parquet and Arrow are unpacked to image files in the cache folder, once (`unpacked_rows`). `huggingface_writer`
+writes image folders.
+"""
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pyramidseg.base.config import LabelConfig
+from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
+from pyramidseg.base.errors import ConfigError, DataError, nearest
+from pyramidseg.base.safe_paths import is_file, resolve_inside, short
+from pyramidseg.base.text import first_few
+from pyramidseg.base.text_files import read_text
+from pyramidseg.data.records import Record
+from pyramidseg.formats.class_lists import with_class_list, with_default_labels
+from pyramidseg.formats.dataset_format import (
+    SPLIT_NAMES,
+    UNLABELLED_SPLIT,
+    DatasetFormat,
+    ParsedDataset,
+    PartialMatch,
+    SourceLabel,
+    SplitNames,
+)
+from pyramidseg.formats.pairing import key_of, pair_folders
+from pyramidseg.formats.paths import child_file, content, holds_images, subfolders
+from pyramidseg.formats.unpacked_rows import read_columns, unpack
+from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
+from pyramidseg.images.image_files import list_files
+
+METADATA = ("metadata.jsonl", "metadata.csv")
+FILE_NAME = "file_name"
+COLUMNS = (".parquet", ".arrow")
+
+MAX_BYTES = 2**28
+"""Of a metadata file: a million images."""
+
+_MASK = re.compile(r"mask|label|annotation|segment|gt|target", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class HuggingFaceFiles:
+    """The metadata files, or the files of columns, by split; and the setting `mask_column`."""
+
+    root: Path
+    metadata: Mapping[str, Path]
+    columns: Mapping[str, tuple[Path, ...]]
+    mask_column: str | None = None
+
+
+def detect(root: Path, splits: SplitNames) -> HuggingFaceFiles | None:
+    """Find metadata files in the folder and in those of its splits; without images, files of columns below it.
+
+    Raises:
+        PartialMatch: the metadata has no column of masks.
+        DataError: files of columns of several configurations.
+    """
+    places = {"": root, **{split: path for path in subfolders(root) if (split := _split_of([path.name], splits))}}
+    files = {split: file for split, place in places.items() for name in METADATA if (file := child_file(place, name))}
+    if files:
+        has_masks = [bool(_mask_columns(_first_row(file))) for file in files.values()]
+        if any(has_masks):
+            return HuggingFaceFiles(root, files, {})
+        if any(FILE_NAME in _first_row(file) for file in files.values()):
+            raise PartialMatch(f"{next(iter(files.values()))} names images and no masks (mask_{FILE_NAME})")
+        return None
+    tables = [file for file in list_files(root, COLUMNS) if not file.name.startswith("cache-")]
+    if not tables or holds_images(root):
+        return None
+    found: dict[str, list[Path]] = {}
+    settings: set[str] = set()
+    for file in tables:
+        folders = file.relative_to(root).parts[:-1]
+        found.setdefault(_split_of((*folders, file.name), splits) or "train", []).append(file)
+        settings.add("/".join(name for name in folders if not _split_of([name], splits)))
+    if len(settings) > 1:
+        names = first_few(sorted(settings))
+        raise DataError(f"{root}: holds the files of several configurations ({names}); name the folder of one of them")
+    return HuggingFaceFiles(root, {}, {split: tuple(found[split]) for split in splits if split in found})
+
+
+def configure(found: HuggingFaceFiles, config: LabelConfig) -> HuggingFaceFiles:
+    """Choose the column of masks."""
+    return replace(found, mask_column=config.mask_column)
+
+
+def read(found: HuggingFaceFiles) -> ParsedDataset:
+    """List the rows of metadata, or unpack those of columns.
+
+    Raises:
+        AmbiguousReadingError: several columns could hold the masks.
+        MissingExtra: pyarrow is not installed, and the files are of Parquet or Arrow.
+        DataError: as `unpack`.
+    """
+    parsed = _read_metadata(found) if found.metadata else _read_columns(found)
+    labels = parsed.labels
+    return with_default_labels(with_class_list(replace(parsed, labels=()), found.root), labels)
+
+
+FORMAT = DatasetFormat(
+    "huggingface",
+    "Hugging Face datasets: metadata.jsonl with file_name and mask_file_name, or Parquet files with columns of images",
+    detect,
+    read,
+    configure,
+    settings=("mask_column",),
+    covers=("paired", "segnet"),
+)
+
+
+def choose_columns(names: Sequence[str], mask_column: str | None, *, source: Path) -> tuple[str, str]:
+    """The columns of images and of masks among those of images.
+
+    Raises:
+        ConfigError: `mask_column` is none of them.
+        AmbiguousReadingError: several could be that of masks.
+        DataError: there are fewer than two, or several of images.
+    """
+    if mask_column is not None and mask_column not in names:
+        raise ConfigError(
+            f"{source}: mask_column={mask_column}: is not a column of images; {nearest(mask_column, names)}"
+        )
+    masks = [name for name in names if _MASK.search(name)] if mask_column is None else [mask_column]
+    if len(masks) > 1:
+        choices = [Alternative(f"masks are in the column {name}", {"mask_column": name}) for name in masks]
+        raise AmbiguousReadingError(f"{source}: several columns could hold the masks; choose one", choices)
+    others = [name for name in names if name not in masks and not (mask_column and _MASK.search(name))]
+    images = ["image"] if "image" in others else others
+    if not masks or len(images) != 1:
+        raise DataError(
+            f"{source}: its columns of images are {first_few(names, limit=8)}, and one named image and one named mask "
+            "are needed; rename them, or name that of the masks (data.mask_column=...)"
+        )
+    return images[0], masks[0]
+
+
+def _split_of(names: Iterable[str], splits: SplitNames) -> str | None:
+    """The split that the last word of a path names, as `datasets` finds it: `data/train-00000-of-00002.parquet`."""
+    of_word = {word: split for split, words in splits.items() for word in words}
+    words = [word for name in names for word in re.split(r"[^a-z]+", name.lower())]
+    return next((of_word[word] for word in reversed(words) if word in of_word), None)
+
+
+# Image folders.
+
+
+def _read_metadata(found: HuggingFaceFiles) -> ParsedDataset:
+    records: dict[str, list[Record]] = {split: [] for split in SPLIT_NAMES}
+    flaws, without, notes = DefectCollector(), Counter[str](), []
+    for stated, file in found.metadata.items():
+        rows = list(_rows(file, flaws))
+        names = list(dict.fromkeys(name for _, row in rows for name in _mask_columns(row)))
+        columns = {name.removesuffix(FILE_NAME).rstrip("_"): name for name in names}
+        _, mask = choose_columns(["image", *columns], found.mask_column, source=file)
+        notes.append(f"{file.relative_to(found.root)} names the masks ({columns[mask]})")
+        for number, row in rows:
+            split = stated or _split_of(str(row.get(FILE_NAME, "")).split("/")[:-1], SPLIT_NAMES) or "train"
+            with flaws.collect():
+                where = f"line {number}: "
+                image = _file(row.get(FILE_NAME), file, found.root, where)
+                if not row.get(columns[mask]):
+                    without[split] += 1
+                    continue
+                place = file.parent
+                records[split].append(
+                    Record(key_of(image, place), image, _file(row[columns[mask]], file, found.root, where))
+                )
+    for split, some in records.items():
+        repeated = [name for name, count in Counter(record.id for record in some).items() if count > 1]
+        for name in repeated[:1]:
+            detail = f"{len(repeated)} images are named more than once, such as {short(name)}; name each once"
+            flaws.add(Defect(DefectKind.REPEATED_ID, found.metadata.get(split, found.root), detail))
+    notes += _left_out(without, records)
+    splits = {split: tuple(some) for split, some in records.items() if some}
+    return ParsedDataset("Hugging Face image folder", splits, notes=tuple(notes), defects=flaws.defects)
+
+
+def _left_out(without: Mapping[str, int], kept: Mapping[str, Sequence[Record]]) -> Iterator[str]:
+    for split, count in without.items():
+        if not count:
+            continue
+        if split == UNLABELLED_SPLIT and not kept.get(split):
+            yield "the test split has no masks and was left out"
+        else:
+            yield f"{count} rows of {split} have no mask and were left out"
+
+
+def _file(name: object, file: Path, root: Path, where: str) -> Path:
+    path = resolve_inside(name, folder=file.parent, root=root, where=file)
+    if not is_file(path):
+        detail = f"{where}names {short(name)}, which does not exist; correct it or add the file"
+        raise DefectError(DefectKind.ABSENT, file, detail)
+    return path
+
+
+def _mask_columns(row: Mapping[str, Any]) -> list[str]:
+    """Other columns of files of a row that has `file_name`."""
+    return [name for name in row if name != FILE_NAME and name.endswith(f"_{FILE_NAME}")] if FILE_NAME in row else []
+
+
+def _first_row(file: Path) -> Mapping[str, Any]:
+    try:
+        return next((row for _, row in _rows(file, DefectCollector())), {})
+    except DataError:
+        return {}
+
+
+def _rows(file: Path, flaws: DefectCollector) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The rows of a metadata file with their lines."""
+    text = read_text(file, most=MAX_BYTES)
+    if file.suffix.lower() == ".csv":
+        try:
+            yield from enumerate(csv.DictReader(io.StringIO(text), restkey=""), start=2)
+        except csv.Error as error:  # a cell of more than 131072 characters
+            raise DefectError(DefectKind.BAD_ANNOTATION, file, f"cannot be read as CSV: {error}") from None
+        return
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            detail = f'line {number}: {short(line)} is not an object such as {{"{FILE_NAME}": "a.jpg", ...}}'
+            flaws.add(Defect(DefectKind.BAD_ANNOTATION, file, detail))
+
+
+# Parquet and Arrow.
+
+
+def _read_columns(found: HuggingFaceFiles) -> ParsedDataset:
+    first = next(iter(found.columns.values()))[0]
+    columns = read_columns(first)
+    image, mask = choose_columns(columns.images, found.mask_column, source=first)
+    unpacked = unpack(found.columns, image, mask)
+    notes = [f"the columns {image} and {mask} are unpacked to {unpacked.folder}"]
+    splits, defects = {}, list[Defect]()
+    for split in found.columns:
+        if content(unpacked.folder / split / "masks"):
+            pairs = pair_folders(unpacked.folder / split / "images", unpacked.folder / split / "masks")
+            splits[split], defects = pairs.records, [*defects, *pairs.defects]
+    notes += _left_out(unpacked.without_mask, splits)
+    labels = tuple(SourceLabel(name, value) for value, name in enumerate(columns.classes))
+    notes += ["a list of labels among the columns names the classes"] if labels else []
+    layout = f"Hugging Face dataset ({first.suffix.lower().removeprefix('.').capitalize()})"
+    return ParsedDataset(layout, splits, labels, notes=tuple(notes), defects=tuple(defects))

@@ -1,0 +1,184 @@
+"""Images and masks in the rows of Parquet and Arrow files, unpacked to files in the cache folder."""
+
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PureWindowsPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pyramidseg.base.cache_folder import VARIABLE, cache_folder
+from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.errors import DataError, PyramidSegError, import_extra
+from pyramidseg.base.files import digest, explained_writes, file_state, make_folder, remove_leftovers, temporary_folder
+from pyramidseg.base.log import track
+from pyramidseg.base.safe_paths import is_valid_name, short
+from pyramidseg.images.image_files import is_image_name
+
+BATCH = 16
+"""Rows that are in memory at a time."""
+
+WITHOUT_MASK = "without_mask.json"
+_LONGEST_NAME = 100
+_SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"II*\x00": ".tif", b"MM\x00*": ".tif", b"BM": ".bmp", b"RIFF": ".webp"}
+
+
+class Columns(NamedTuple):
+    """The columns of a file.
+
+    Attributes:
+        images: names of those that hold image files, or arrays.
+        classes: names of the classes, if a column of lists of labels has them.
+    """
+
+    images: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+def read_columns(file: Path) -> Columns:
+    """The columns of a file, by its schema and by the features that `datasets` stores with it.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+        DataError: the file is damaged.
+    """
+    with _opened(file) as (schema, _):
+        stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        types = {field.name: str(getattr(field.type, "storage_type", field.type)) for field in schema}
+    images = [
+        name
+        for name, kind in types.items()
+        if {"bytes:", "path:"} <= set(re.split(r"[<\s]", kind)) or kind.endswith("binary") or kind.count("list<") == 2
+    ]
+    features = stored.get("info", {}).get("features", {}) if isinstance(stored, dict) else {}
+    lists = [feature.get("feature", {}) for feature in features.values() if isinstance(feature, dict)]
+    named = [inner["names"] for inner in lists if isinstance(inner, dict) and inner.get("_type") == "ClassLabel"]
+    return Columns(tuple(images), tuple(map(str, named[0])) if len(named) == 1 else ())
+
+
+class Unpacked(NamedTuple):
+    """A folder with `{split}/images` and `{split}/masks`, and the number of rows without a mask by split."""
+
+    folder: Path
+    without_mask: Mapping[str, int]
+
+
+def unpack(files: Mapping[str, Sequence[Path]], image: str, mask: str) -> Unpacked:
+    """Write the images and masks of all rows to files, unless a folder of the same files is in the cache.
+
+    Files are named as in the data if these names differ, otherwise by the number of the row.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+        DataError: a file is damaged, or a row has no image; or there is no cache folder.
+    """
+    cache = cache_folder()
+    if cache is None:
+        first = next(iter(files.values()))[0]
+        raise DataError(f"{first}: its images have to be unpacked to files; set {VARIABLE} to a folder for them")
+    states = [(split, file_state(file)[:3]) for split, some in files.items() for file in some]
+    folder = cache / "datasets" / digest([image, mask, *states])[:20]
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        remove_leftovers(folder.parent)
+        with explained_writes(folder), temporary_folder(folder) as temporary:
+            part = temporary / "rows"
+            without = {split: _unpack_split(some, image, mask, part / split) for split, some in files.items()}
+            (part / WITHOUT_MASK).write_text(json.dumps(without), encoding="utf-8")
+            try:
+                part.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # by another process, which was faster
+                    raise
+    return Unpacked(folder, json.loads((folder / WITHOUT_MASK).read_text(encoding="utf-8")))
+
+
+def _unpack_split(files: Sequence[Path], image: str, mask: str, out: Path) -> int:
+    """Returns the number of rows without a mask."""
+    names = [_stem(value) for file in files for value, _ in _rows(file, image, None)]
+    counts = Counter(names)
+    is_named = None not in counts and len({str(name).casefold() for name in counts}) == len(names)
+    for kind in ("images", "masks"):
+        make_folder(out / kind)
+    rows = (row for file in files for row in _rows(file, image, mask))
+    without = 0
+    for number, (own, labels) in enumerate(track(rows, total=len(names), task="unpacking")):
+        name = str(names[number]) if is_named else f"{number:08d}"
+        if labels is None:
+            without += 1
+            continue
+        for kind, value in (("images", own), ("masks", labels)):
+            suffix, content = _file_of(value, f"{kind[:-1]} of row {number}", files[0])
+            (out / kind / f"{name}{suffix}").write_bytes(content)
+    return without
+
+
+def _rows(file: Path, image: str, mask: str | None) -> Iterator[tuple[Any, Any]]:
+    """Image and mask of each row: a mapping of bytes and path, bytes, or lists. Without `mask`, paths only."""
+    wanted = [image] if mask is None else [image, mask]
+    with _opened(file) as (schema, batches):
+        kind = str(schema.field(image).type)
+        for batch in batches([f"{image}.path"] if mask is None and kind.startswith("struct") else wanted):
+            if mask is None:
+                column = batch.column(image)
+                paths = column.field("path").to_pylist() if kind.startswith("struct") else [None] * len(column)
+                yield from ((path, None) for path in paths)
+            else:
+                columns = (batch.column(name) for name in wanted)
+                yield from zip(*(getattr(column, "storage", column).to_pylist() for column in columns), strict=True)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[Any, Callable[[list[str]], Iterator[Any]]]]:
+    """The schema of a file, and a function that reads some columns batch by batch."""
+    purpose = f"reading {file}"
+    arrow = import_extra("pyarrow", extra="parquet", purpose=purpose)
+    try:
+        if file.suffix.lower() == ".arrow":
+            with arrow.memory_map(str(file)) as source, arrow.ipc.open_stream(source) as stream:
+                yield (
+                    stream.schema,
+                    lambda names: (
+                        batch.slice(at, BATCH) for batch in stream for at in range(0, batch.num_rows, BATCH)
+                    ),
+                )
+        else:
+            with import_extra("pyarrow.parquet", extra="parquet", purpose=purpose).ParquetFile(file) as source:
+                yield source.schema_arrow, lambda names: source.iter_batches(BATCH, columns=names)
+    except PyramidSegError:
+        raise
+    except Exception as error:  # a decoder raises nearly any exception for damaged data
+        kind = "Arrow" if file.suffix.lower() == ".arrow" else "Parquet"
+        detail = f"cannot be read as {kind}: {' '.join(str(error).split())[:160]}; replace or remove it"
+        raise DefectError(DefectKind.DAMAGED, file, detail) from error
+
+
+def _stem(path: object) -> str | None:
+    """The name of a file without folders and extension, if it can be used here."""
+    stem = PureWindowsPath(path).stem if isinstance(path, str) else ""
+    usable = is_valid_name(stem) and 0 < len(stem) <= _LONGEST_NAME and not stem.startswith(".")
+    return stem if usable and not set(stem) & set('<>:"|?*') else None
+
+
+def _file_of(value: Any, where: str, file: Path) -> tuple[str, bytes]:
+    """Suffix and content of the file for a value."""
+    if isinstance(value, list):
+        stream = io.BytesIO()
+        try:
+            np.save(stream, np.array(value))
+        except ValueError:
+            detail = f"the {where} has rows of different lengths; make them equal"
+            raise DefectError(DefectKind.UNREADABLE_MASK, file, detail) from None
+        return ".npy", stream.getvalue()
+    content = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(content, bytes):
+        path = value.get("path") if isinstance(value, dict) else None
+        detail = f"the {where} is not in the file, only its path ({short(path)}); save it with datasets' save_to_disk"
+        raise DefectError(DefectKind.ABSENT, file, detail)
+    name = str(value.get("path") or "") if isinstance(value, dict) else ""
+    suffix = next((suffix for start, suffix in _SUFFIXES.items() if content.startswith(start)), ".png")
+    return PureWindowsPath(name).suffix if is_image_name(name) else suffix, content

@@ -1,0 +1,226 @@
+"""Hugging Face image folders, and refused columns; tests/clients/datasets reads real Parquet and Arrow files."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from made_files import has_note, image, mask, opened, pairs, write
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.errors import ConfigError, DataError, MissingExtra
+from pyramidseg.data.pairs import read_labels
+from pyramidseg.formats.convert_dataset import convert_dataset
+from pyramidseg.formats.huggingface import choose_columns
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.yaml_proposal import AmbiguousDatasetError, AmbiguousReadingError
+from pyramidseg.inspection.inspect_dataset import inspect_dataset
+from pyramidseg.inspection.training_check import check_dataset
+
+
+def metadata(place: Path, *names: str, column: str = "mask_file_name", ending: str = ".jsonl") -> Path:
+    """Images with masks in a folder `masks`, and the file that pairs them."""
+    for name in names:
+        image(place / f"{name}.jpg")
+        mask(place / "masks" / f"{name}.png", 0, 1, 2)
+    if ending == ".jsonl":
+        rows = [json.dumps({"file_name": f"{name}.jpg", column: f"masks/{name}.png", "text": "é"}) for name in names]
+    else:
+        rows = [f"text,file_name,{column}", *(f"'a',{name}.jpg,masks/{name}.png" for name in names)]
+    return write(place / f"metadata{ending}", "\n".join(rows) + "\n")
+
+
+def counted(root: Path, **settings: object) -> dict[str, list[int]]:
+    """Pixels by class in each split."""
+    dataset = opened(root, **settings)
+    return {
+        split: sum(np.bincount(read_labels(record, dataset.masks).ravel(), minlength=3) for record in records).tolist()
+        for split, records in dataset.splits.items()
+    }
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv"])
+@pytest.mark.parametrize("column", ["mask_file_name", "label_file_name", "annotation_file_name"])
+def test_metadata_of_each_split_pairs_files(ending: str, column: str, tmp_path: Path) -> None:
+    metadata(tmp_path / "train", "a", "b", column=column, ending=ending)
+    metadata(tmp_path / "validation", "c", column=column, ending=ending)
+    assert counted(tmp_path) == {"train": [8, 8, 8], "val": [4, 4, 4]}
+    assert has_note(opened(tmp_path), f"train/metadata{ending} names the masks ({column})")
+
+
+def test_metadata_of_all_splits_in_one_file(tmp_path: Path) -> None:
+    rows = []
+    for split, name in (("train", "a"), ("train", "b"), ("valid", "c"), ("test", "d")):
+        image(tmp_path / split / "rgb" / f"{name}.jpg")
+        mask(tmp_path / "gt" / f"{name}.png", 0, 1, 2)
+        rows.append(json.dumps({"file_name": f"{split}/rgb/{name}.jpg", "mask_file_name": f"gt/{name}.png"}))
+    write(tmp_path / "metadata.jsonl", "\n".join(rows))
+    assert {split: len(some) for split, some in opened(tmp_path).splits.items()} == {"train": 2, "val": 1, "test": 1}
+    assert counted(tmp_path)["train"] == [8, 8, 8]
+
+
+def test_the_named_mask_is_read_whatever_its_name(tmp_path: Path) -> None:
+    metadata(tmp_path / "train", "a", "b")
+    mask(tmp_path / "train" / "masks" / "other.png", 2)
+    rows = [{"file_name": f"{name}.jpg", "mask_file_name": "masks/other.png"} for name in "ab"]
+    write(tmp_path / "train" / "metadata.jsonl", "\n".join(map(json.dumps, rows)))
+    metadata(tmp_path / "val", "c")
+    write(tmp_path / "id2label.json", '{"0": "a", "2": "c", "1": "b"}')
+    dataset = opened(tmp_path)
+    assert dataset.classes.names == ("a", "b", "c")
+    assert np.unique(read_labels(dataset.splits["train"][0], dataset.masks)).tolist() == [2]
+
+
+def test_id2label_names_values_with_gaps(tmp_path: Path) -> None:
+    pairs(tmp_path / "images", tmp_path / "masks", "ab", 3, 17)
+    write(tmp_path / "id2label.json", json.dumps({"17": "fig", "3": "ground", "4": "void"}))
+    dataset = opened(tmp_path)
+    assert dataset.classes.names == ("ground", "fig")
+    assert np.unique(read_labels(dataset.splits["train"][0], dataset.masks)).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"a": "b"}', '{"0": 1}', '{"-1": "a"}', "[" * 9999])
+def test_a_damaged_id2label_is_refused(text: str, tmp_path: Path) -> None:
+    pairs(tmp_path / "images", tmp_path / "masks", "ab")
+    write(tmp_path / "id2label.json", text)
+    with pytest.raises(DataError, match=r"id2label.json: has to be an object with a name for each mask value"):
+        opened(tmp_path)
+
+
+def test_rows_without_a_mask_are_left_out_and_counted(tmp_path: Path) -> None:
+    metadata(tmp_path / "train", "a", "b")
+    image(tmp_path / "train" / "c.jpg")
+    with (tmp_path / "train" / "metadata.jsonl").open("a") as file:
+        file.write('{"file_name": "c.jpg", "mask_file_name": null}\n')
+    metadata(tmp_path / "val", "d")
+    metadata(tmp_path / "test", "e")
+    write(tmp_path / "test" / "metadata.jsonl", '{"file_name": "e.jpg", "mask_file_name": null}')
+    dataset = opened(tmp_path)
+    assert {split: len(some) for split, some in dataset.splits.items()} == {"train": 2, "val": 1}
+    assert has_note(dataset, "1 rows of train have no mask and were left out")
+    assert has_note(dataset, "the test split has no masks and was left out")
+
+
+def test_several_columns_of_masks_need_the_setting(tmp_path: Path) -> None:
+    for split, name in (("train", "a"), ("train", "b"), ("val", "c")):
+        image(tmp_path / split / f"{name}.jpg")
+        mask(tmp_path / split / "x" / f"{name}.png", 0, 1)
+        mask(tmp_path / split / "y" / f"{name}.png", 1, 2)
+    for split, names in (("train", "ab"), ("val", "c")):
+        rows = [
+            {"file_name": f"{n}.jpg", "edge_mask_file_name": f"x/{n}.png", "mask_file_name": f"y/{n}.png"}
+            for n in names
+        ]
+        write(tmp_path / split / "metadata.jsonl", "\n".join(map(json.dumps, rows)))
+    with pytest.raises(AmbiguousDatasetError, match="several columns could hold the masks") as caught:
+        opened(tmp_path)
+    for column, values in (("edge_mask", [6, 6, 0]), ("mask", [0, 6, 6])):
+        assert f"mask_column: {column}" in str(caught.value)
+        write(tmp_path / "dataset.yaml", f"mask_column: {column}\nclasses: [a, b, c]\n")
+        assert counted(tmp_path)["val"] == values
+    (tmp_path / "dataset.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"mask_column=maks: is not a column of images; did you mean 'mask'\?"):
+        opened(tmp_path, mask_column="maks")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"file_name": "z.jpg", "mask_file_name": "masks/a.png"}', "line 3: names 'z.jpg', which does not exist"),
+        ('{"file_name": "a.jpg", "mask_file_name": "masks/z.png"}', "line 3: names 'masks/z.png', which does not"),
+        ('{"file_name": "a.jpg", "mask_file_name": "../../x.png"}', "is outside the dataset"),
+        ('{"file_name": 3, "mask_file_name": "masks/a.png"}', "3 is not a file name"),
+        ('{"file_name": "a.jpg", "mask_file_name": "masks/a.png"}', "1 images are named more than once, such as 'a'"),
+        ('["a.jpg"]', 'line 3: .* is not an object such as {"file_name": "a.jpg"'),
+        ('{"file_name": "a.jpg', "line 3: .* is not an object such as"),
+    ],
+)
+def test_a_bad_row_is_a_defect(row: str, message: str, tmp_path: Path) -> None:
+    file = metadata(tmp_path / "train", "a", "b")
+    metadata(tmp_path / "val", "c")
+    with file.open("a") as stream:
+        stream.write(f"{row}\n")
+    with pytest.raises(DataError, match=message):
+        opened(tmp_path)
+    (defect,) = [defect for defect in inspect_dataset(tmp_path).defects if defect.file == file]
+    assert "\n" not in defect.detail
+
+
+@pytest.mark.parametrize("row", ["x", "x,y,z,a.jpg,masks/a.png", f"{'x' * 200000},a.jpg,b.png", ",,"])
+def test_a_bad_row_of_csv_is_a_defect(row: str, tmp_path: Path) -> None:
+    file = metadata(tmp_path / "train", "a", "b", ending=".csv")
+    with file.open("a") as stream:
+        stream.write(f"{row}\n")
+    with pytest.raises(
+        DataError, match=r"is not a file name|named more than once|cannot be read as CSV|does not exist"
+    ):
+        opened(tmp_path)
+
+
+def test_metadata_without_masks_is_said(tmp_path: Path) -> None:
+    image(tmp_path / "train" / "a.jpg")
+    write(tmp_path / "train" / "metadata.jsonl", '{"file_name": "a.jpg", "text": "a fig"}')
+    with pytest.raises(DataError, match=r"metadata.jsonl names images and no masks \(mask_file_name\)"):
+        opened(tmp_path)
+
+
+def test_a_column_is_chosen_by_its_name(tmp_path: Path) -> None:
+    assert choose_columns(["pixel_values", "label"], None, source=tmp_path) == ("pixel_values", "label")
+    assert choose_columns(["depth", "image", "semantic_segmentation"], None, source=tmp_path)[0] == "image"
+    assert choose_columns(["image", "edited"], "edited", source=tmp_path) == ("image", "edited")
+    for names in (["image"], ["original", "edited"], ["left", "right", "mask"], []):
+        with pytest.raises(DataError, match=r"one named image and one named mask are needed"):
+            choose_columns(names, None, source=tmp_path)
+    with pytest.raises(AmbiguousReadingError):
+        choose_columns(["image", "mask", "labels"], None, source=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["data/train-00000-of-00001.parquet", "train/data-00000-of-00001.arrow"])
+def test_columns_without_pyarrow_name_the_extra(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / name, "PAR1")
+    for module in ("pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra, match=r"pip install 'pyramidseg\[parquet\]'"):
+        opened(tmp_path)
+
+
+def test_several_configurations_are_named(tmp_path: Path) -> None:
+    for name in ("full/train-0.parquet", "full/test-0.parquet", "small/train-0.parquet"):
+        write(tmp_path / name, "PAR1")
+    with pytest.raises(DataError, match=r"several configurations \(full, small\); name the folder of one of them"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["hf://datasets/acme/street", "https://huggingface.co/datasets/acme/street", "acme/street"]
+)
+def test_a_dataset_of_the_hub_is_refused_with_the_command(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"first: hf download acme/street --repo-type dataset --local-dir street$"):
+        opened(Path(name))
+    (tmp_path / "acme").mkdir()
+    with pytest.raises(DataError, match=r"a dataset is a folder or a YAML file$"):
+        opened(Path("acme/street"))
+
+
+def test_it_is_written_as_datasets_reads_it(tmp_path: Path) -> None:
+    for split, name in (("train", "a"), ("train", "deep/b"), ("val", "a")):
+        image(tmp_path / "in" / split / "images" / f"{name}.jpg")
+        mask(tmp_path / "in" / split / "masks" / f"{name}.png", 0, 1, 255)
+    write(tmp_path / "in" / "dataset.yaml", "classes: [ground, Straße]\nignore: 255\n")
+    assert convert_dataset(tmp_path / "in", to="huggingface", out=tmp_path / "out").lost == {}
+    rows = [json.loads(line) for line in (tmp_path / "out/train/metadata.jsonl").read_text().splitlines()]
+    assert rows == [
+        {"file_name": f"images/{name}.jpg", "mask_file_name": f"masks/{name}.png"} for name in ("a", "deep/b")
+    ]
+    assert json.loads((tmp_path / "out/id2label.json").read_text(encoding="utf-8")) == {"0": "ground", "1": "Straße"}
+    with Image.open(tmp_path / "out/train/masks/deep/b.png") as written:
+        assert np.unique(written).tolist() == [0, 1, 255]
+    dataset = open_dataset(tmp_path / "out", DataConfig())
+    assert dataset.layout == "Hugging Face image folder"
+    assert dataset.classes.names == ("ground", "Straße")
+    check_dataset(dataset)
