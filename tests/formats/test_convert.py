@@ -161,9 +161,30 @@ def test_other_content_is_not_touched(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "thesis.txt").touch()
     with pytest.raises(OutputError, match=r"out: is not empty \(thesis.txt\), and not an unfinished conversion"):
         convert_dataset(source, to="masks", out=tmp_path / "out")
-    convert_dataset(source, to="masks", out=tmp_path / "new")
-    with pytest.raises(OutputError, match=r"new: is not empty"):
-        convert_dataset(source, to="masks", out=tmp_path / "new")
+
+
+@pytest.mark.parametrize("to", LABEL_WRITERS)
+def test_a_complete_conversion_is_left_as_it_is(to: str, source: Path, tmp_path: Path, caplog) -> None:
+    first = convert_dataset(source, to=to, out=tmp_path / "out")
+    before = contents(tmp_path / "out")
+    states = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    caplog.set_level("INFO")
+    again = convert_dataset(source, to=to, out=tmp_path / "out")
+    assert (again.images, again.lost, again.before) == (first.images, first.lost, 5)
+    assert "out: already complete" in caplog.text
+    assert contents(tmp_path / "out") == before
+    assert all(path.stat().st_mtime_ns == state for path, state in states.items())
+
+
+def test_a_complete_conversion_of_something_else_is_not_overwritten(source: Path, tmp_path: Path) -> None:
+    convert_dataset(source, to="masks", out=tmp_path / "out")
+    before = contents(tmp_path / "out")
+    with pytest.raises(OutputError, match=r"out: holds a complete conversion of other files, or with other settings"):
+        convert_dataset(source, to="coco", out=tmp_path / "out")
+    Image.fromarray(np.full(SIZES["b"], 3, np.uint8)).save(source / "train" / "masks" / "b.png")
+    with pytest.raises(OutputError, match=r"choose another --out, or delete the folder"):
+        convert_dataset(source, to="masks", out=tmp_path / "out")
+    assert contents(tmp_path / "out") == before
 
 
 def test_an_unknown_format_is_refused_with_the_nearest(source: Path, tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from made_backends import Brightness
 from pyramidseg.base.config import DataConfig
@@ -62,6 +64,55 @@ def test_labels_equal_the_masks(format: str, predictor: Predictor, images: Path,
     }
     bright = dataset.classes.names.index("bright")
     assert {name: (labels == bright).astype(int).tolist() for name, labels in found.items()} == masks(out)
+
+
+def confidences(out: Path) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Labels and confidence by name."""
+    names = ("a", "deep/b", "c")
+    found = {}
+    for name in names:
+        with Image.open(out / f"{name}.png") as labels, Image.open(out / f"{name}_confidence.png") as confidence:
+            found[Path(name).name] = np.array(labels), np.array(confidence)
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
+def test_scores_are_the_mean_confidence_of_their_pixels(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for seed, path in enumerate(sorted(images.rglob("*.png"))):
+        grey = np.random.default_rng(seed).integers(0, 256, (4, 5), np.uint8)
+        Image.fromarray(grey.repeat(4, 0).repeat(4, 1)).convert("RGB").save(path)
+    predict_files(predictor, [images], out, save=("confidence", "label-studio", "coco", "supervisely", "cvat-images"))
+    pictures = confidences(out)
+    assert len({int(value) for _, confidence in pictures.values() for value in np.unique(confidence)}) > 1
+    for task in json.loads((out / "label-studio/train.json").read_text()):
+        labels, confidence = pictures[Path(task["data"]["image"]).stem]
+        (prediction,) = task["predictions"]
+        assert prediction["score"] == pytest.approx(confidence.mean() / 255, abs=1e-4)
+        for region in prediction["result"]:
+            of_class = labels == predictor.classes.names.index(region["value"]["brushlabels"][0])
+            assert region["score"] == pytest.approx(confidence[of_class].mean() / 255, abs=1e-4)
+    content = json.loads((out / "coco/annotations/instances_train.json").read_text())
+    names = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
+    assert content["annotations"]
+    for annotation in content["annotations"]:
+        confidence = pictures[names[annotation["image_id"]]][1]
+        pixels = coco_mask.decode(annotation["segmentation"]) > 0
+        assert annotation["score"] == pytest.approx(confidence[pixels].mean() / 255, abs=1e-4)
+    objects = json.loads((out / "supervisely/train/ann/a.png.json").read_text())["objects"]
+    assert [tag["name"] for one in objects for tag in one["tags"]] == ["confidence"] * len(objects)
+    assert json.loads((out / "supervisely/meta.json").read_text())["tags"][0]["value_type"] == "any_number"
+    text = (out / "cvat-images/annotations.xml").read_text()
+    assert text.count('source="auto"') == text.count("<mask ") > 0
+
+
+def test_without_confidence_there_are_no_scores(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    predict_files(predictor, [images], tmp_path / "out", save=("label-studio", "coco", "supervisely"))
+    assert not list((tmp_path / "out").rglob("*_confidence.png"))
+    texts = [path.read_text() for path in (tmp_path / "out").rglob("*.json") if path.name != "predictions.json"]
+    assert not any("score" in text or "confidence" in text for text in texts)
+    predict_files(predictor, [images], tmp_path / "out", save=("label-studio", "confidence"))
+    assert "score" in (tmp_path / "out/label-studio/train.json").read_text()
 
 
 def test_a_later_call_adds_what_is_new(predictor: Predictor, images: Path, tmp_path: Path) -> None:

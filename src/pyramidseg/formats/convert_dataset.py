@@ -3,12 +3,13 @@
 A ledger in the output folder holds the part of each finished image (`label_writer`). It is deleted at the end.
 """
 
+import json
 import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,8 +24,9 @@ from pyramidseg.base.files import (
     remove_leftovers,
     write_atomically,
     write_bytes,
+    write_json,
 )
-from pyramidseg.base.ledger import Ledger
+from pyramidseg.base.ledger import SUFFIX, Ledger
 from pyramidseg.base.log import track
 from pyramidseg.base.output_lock import LOCK, locks_out
 from pyramidseg.base.parallel import map_in_threads
@@ -35,11 +37,14 @@ from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.formats.writers import LABEL_WRITERS
+from pyramidseg.images.decode import read_image
 
 logger = logging.getLogger(__name__)
 
 LEDGER = ".conversion"
-"""Folder of the ledger in the output folder; it exists until the conversion is complete."""
+"""Folder of the ledger in the output folder; of a complete conversion it has only `COMPLETE`."""
+
+COMPLETE = "complete.json"
 
 ImagePlacement = Literal["copy", "link", "none"]
 
@@ -51,7 +56,7 @@ class Conversion:
     Attributes:
         images: number of images by split.
         lost: number of pixels that the format cannot hold, by the reason.
-        before: number of images that an earlier call had finished.
+        before: number of images that an earlier call had finished; all of them if the conversion was complete.
     """
 
     out: Path
@@ -69,16 +74,18 @@ def convert_dataset(
     images: ImagePlacement = "copy",
     data: DataConfig | None = None,
     model: str = "",
+    confidence: Callable[[Record], Path] | None = None,
 ) -> Conversion:
     """Write a dataset in another format, as `pyramidseg convert` does; splits and classes are kept.
 
     Args:
         to: a name in `LABEL_WRITERS`.
-        out: a new folder, or that of a conversion that was killed, which is continued.
+        out: a new folder, or that of a conversion that was killed, which is continued, or was complete already.
         images: copy the image files, link them (a hard link, or a symbolic one to another file system), or leave them.
         data: how the dataset is read, as in training.
         model: version of the model that predicted the labels, for formats that tell predictions from annotations. The
             ledger is then kept, so that a later call with more images continues.
+        confidence: of a record, the file with the probability of each label times 255, which becomes scores.
 
     Raises:
         DataError: the dataset or one of its masks cannot be read.
@@ -95,23 +102,30 @@ def convert_dataset(
     for note in opened.notes:
         logger.info(note)
     named = _named_records(opened, writer)
+    counts = Counter(split for split, _, _ in named)
+    conversion = Conversion(folder, {split: counts[split] for split in opened.splits if counts[split]}, {}, 0)
     settings = digest([to, opened.classes.to_dict(), images, model])
+    items = []
+    for split, name, record in named:
+        certainty = confidence and confidence(record)
+        files = (path for path in (record.image, record.mask, certainty) if path is not None)
+        states = (file_state(path)[:3] for path in files)  # without ctime, which a hard link changes
+        items.append((split, name, record, f"{split}/{name}", digest([settings, *states])))
+    content = digest([settings, *((key, fingerprint) for *_, key, fingerprint in items)])
+    if (lost := _lost_when_complete(folder, content)) is not None:
+        logger.info(f"{folder}: already complete")
+        return replace(conversion, lost=lost, before=len(items))
     with Ledger.open(folder / LEDGER, repair=True) as ledger:
-        pending, before = [], 0
-        for split, name, record in named:
-            files = (path for path in (record.image, record.mask) if path is not None)
-            states = (file_state(path)[:3] for path in files)  # without ctime, which a hard link changes
-            key, fingerprint = f"{split}/{name}", digest([settings, *states])
-            if ledger.done(key, fingerprint):
-                before += 1
-            else:
-                pending.append((split, name, record, key, fingerprint))
+        pending = [item for item in items if not ledger.done(*item[3:])]
+        before = len(items) - len(pending)
         if before:
             logger.info(f"{folder}: {before} of {len(named)} images are finished; the others follow")
 
         def work(item: tuple[str, str, Record, str, str]) -> dict[str, Any]:
             split, name, record, key, fingerprint = item
-            labelled = LabelledImage(name, split, record.image, read_labels(record, opened.masks), model)
+            labels = read_labels(record, opened.masks)
+            certainty = read_image(confidence(record), channels=1)[..., 0] if confidence else None
+            labelled = LabelledImage(name, split, record.image, labels, model, certainty)
             written = writer.encode(labelled, opened.classes)
             for path, content in written.files.items():
                 write_bytes(folder / path, content)
@@ -122,9 +136,29 @@ def convert_dataset(
             ledger.append(entry)
         lost = _assemble(writer, folder, ledger, opened.classes, named)
     if not model:
-        shutil.rmtree(folder / LEDGER)
-    counts = Counter(split for split, _, _ in named)
-    return Conversion(folder, {split: counts[split] for split in opened.splits if counts[split]}, lost, before)
+        write_json(folder / LEDGER / COMPLETE, {"content": content, "lost": lost})
+        for path in (folder / LEDGER).glob(f"*{SUFFIX}"):
+            path.unlink()
+    return replace(conversion, lost=lost, before=before)
+
+
+def _lost_when_complete(folder: Path, content: str) -> dict[str, int] | None:
+    """The pixels lost by a complete conversion of this content; None if it is not complete.
+
+    Raises:
+        OutputError: the folder has a complete conversion of something else.
+    """
+    file = folder / LEDGER / COMPLETE
+    if not file.is_file():
+        return None
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    if stored["content"] != content:
+        raise OutputError(
+            f"{folder}: holds a complete conversion of other files, or with other settings; choose another --out, or "
+            "delete the folder"
+        )
+    lost: dict[str, int] = stored["lost"]
+    return lost
 
 
 def _refuse_other_content(folder: Path) -> None:

@@ -21,20 +21,21 @@ from pyramidseg.formats.label_writer import (
 
 def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     height, width = image.labels.shape
-    masks = "".join(_mask(region, classes) for region in boxed_regions(image.labels, classes))
+    source = "auto" if image.model else "manual"
+    masks = "".join(_mask(region, classes, source) for region in boxed_regions(image.labels, classes))
     name = quoteattr(f"{image.split}/{image.name}{image.image.suffix}")
     element = f'name={name} subset="{image.split}" width="{width}" height="{height}">\n{masks}'
     return WrittenLabels(part=element, lost=lost_ignored(image.labels))
 
 
-def _mask(region: BoxedRegion, classes: Classes) -> str:
+def _mask(region: BoxedRegion, classes: Classes, source: str) -> str:
     """Run lengths row by row within the box, the first of pixels outside of the region."""
     left, top, width, height = region.box
     flat = region.pixels.ravel()
     borders = np.flatnonzero(np.diff(flat, prepend=False, append=not flat[-1]))
     runs = ", ".join(map(str, np.diff(borders, prepend=0).tolist()))
     return (
-        f'    <mask label={quoteattr(classes.names[region.value])} source="manual" occluded="0" rle="{runs}" '
+        f'    <mask label={quoteattr(classes.names[region.value])} source="{source}" occluded="0" rle="{runs}" '
         f'left="{left}" top="{top}" width="{width}" height="{height}" z_order="0"></mask>\n'
     )
 

@@ -50,11 +50,16 @@ def brush_regions(labels_HW: NDArray[np.uint8], names: Mapping[int, str]) -> lis
 
 
 def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
-    regions = brush_regions(image.labels, {index: classes.names[index] for index in outlined_classes(classes)})
+    indices = {classes.names[index]: index for index in outlined_classes(classes)}
+    regions = brush_regions(image.labels, {index: name for name, index in indices.items()})
+    for region in regions:
+        region |= image.score(image.labels == indices[region["value"]["brushlabels"][0]])
     path = quote(f"{image.split}/{image.name}{image.image.suffix}")
     task: dict[str, Any] = {"data": {IMAGE_KEY: f"/data/local-files/?d=images/{path}"}}
     if image.model:
-        task["predictions"] = [{"model_version": image.model, "result": regions}]
+        task["predictions"] = [
+            {"model_version": image.model, "result": regions, **image.score(np.ones_like(image.labels, bool))}
+        ]
     else:
         task["annotations"] = [{"result": regions}]
     return WrittenLabels(part=task, lost=lost_ignored(image.labels))

@@ -19,6 +19,9 @@ from pyramidseg.annotations.run_lengths import encode_regions
 from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.formats.polygon_labels import BACKGROUND
 
+Box = tuple[int, int, int, int]
+"""Left, top, width and height."""
+
 
 @dataclass(frozen=True)
 class LabelledImage:
@@ -30,6 +33,7 @@ class LabelledImage:
         image: its file; its suffix is kept where images are written.
         labels: (H, W) uint8, class ids and `IGNORE`, in the orientation in which the image is shown.
         model: version of the model that predicted the labels; empty for annotations.
+        confidence: (H, W) uint8, the probability of each label times 255; None if it is not known.
     """
 
     name: str
@@ -37,6 +41,18 @@ class LabelledImage:
     image: Path
     labels: NDArray[np.uint8]
     model: str = ""
+    confidence: NDArray[np.uint8] | None = None
+
+    def score(self, pixels: NDArray[np.bool_], box: Box | None = None) -> dict[str, float]:
+        """`score`: the mean probability of some pixels, 0 to 1; empty if it is not known.
+
+        Args:
+            box: that of `pixels` in the image.
+        """
+        if self.confidence is None:
+            return {}
+        confidence = self.confidence if box is None else self.confidence[rows_and_columns(box)]
+        return {"score": round(float(confidence[pixels].mean()) / 255, 4)}
 
 
 @dataclass(frozen=True)
@@ -93,16 +109,21 @@ def not_outlined(classes: Classes) -> list[int]:
     return [*(index for index, name in enumerate(classes.names) if name.lower() == BACKGROUND), IGNORE]
 
 
+def rows_and_columns(box: Box) -> tuple[slice, slice]:
+    """A box as an index of an image."""
+    left, top, width, height = box
+    return slice(top, top + height), slice(left, left + width)
+
+
 class BoxedRegion(NamedTuple):
     """A connected region of one class.
 
     Attributes:
-        box: left, top, width and height.
         pixels: (height, width), those of the region within the box.
     """
 
     value: int
-    box: tuple[int, int, int, int]
+    box: Box
     pixels: NDArray[np.bool_]
 
 
@@ -111,8 +132,7 @@ def boxed_regions(labels_HW: NDArray[np.uint8], classes: Classes) -> Iterator[Bo
     numbers = number_regions(labels_HW, skip=not_outlined(classes))
     found = []
     for number, region in encode_regions(numbers).items():
-        left, top, width, height = region.box
-        within = np.s_[top : top + height, left : left + width]
+        within = rows_and_columns(region.box)
         pixels = numbers[within] == number
         found.append(BoxedRegion(int(labels_HW[within][pixels][0]), region.box, pixels))
     yield from sorted(found, key=lambda region: region.value)

@@ -21,6 +21,8 @@ from pyramidseg.formats.label_writer import (
     outlined_classes,
 )
 
+CONFIDENCE = "confidence"
+
 
 def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     height, width = image.labels.shape
@@ -33,7 +35,9 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
                 "classTitle": classes.names[region.value],
                 "geometryType": "bitmap",
                 "description": "",
-                "tags": [],
+                "tags": [
+                    {"name": CONFIDENCE, "value": score} for score in image.score(region.pixels, region.box).values()
+                ],
                 "bitmap": {"origin": list(region.box[:2]), "data": _bitmap(region)},
             }
             for region in boxed_regions(image.labels, classes)
@@ -41,7 +45,7 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     }
     path = f"{image.split}/ann/{image.name}{image.image.suffix}.json"
     text = json.dumps(content, ensure_ascii=False)
-    return WrittenLabels({path: text.encode()}, lost=lost_ignored(image.labels))
+    return WrittenLabels({path: text.encode()}, image.confidence is not None, lost=lost_ignored(image.labels))
 
 
 def _bitmap(region: BoxedRegion) -> str:
@@ -52,6 +56,7 @@ def _bitmap(region: BoxedRegion) -> str:
 
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
+    is_scored = any(scored for some in parts.values() for _, scored in some)
     titles = [
         {
             "title": classes.names[index],
@@ -61,7 +66,8 @@ def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
         }
         for index in outlined_classes(classes)
     ]
-    meta = json.dumps({"classes": titles, "tags": [], "projectType": "images"}, ensure_ascii=False)
+    tags = [{"name": CONFIDENCE, "value_type": "any_number", "color": "#000000"}] if is_scored else []
+    meta = json.dumps({"classes": titles, "tags": tags, "projectType": "images"}, ensure_ascii=False)
     yield "meta.json", iter([meta.encode()])
 
 

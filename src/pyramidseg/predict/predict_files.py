@@ -96,17 +96,27 @@ def predict_files(
         else:
             deque(counted, maxlen=0)
     for format in formats:
-        _write_labels(format, images, Path(out), predictor, digests)
+        _write_labels(format, images, Path(out), predictor, digests, with_scores="confidence" in names)
     return summary
 
 
-def _write_labels(format: str, images: Sequence[Source], out: Path, predictor: Predictor, digests: RunDigests) -> None:
+def _write_labels(
+    format: str, images: Sequence[Source], out: Path, predictor: Predictor, digests: RunDigests, *, with_scores: bool
+) -> None:
     """Write the masks of all images that could be predicted in a label format, in a folder of its name."""
     paths = [(source, out / _output_name(source, "mask")) for source in images if not is_url(source.location)]
     records = tuple(Record(source.stem, source.path, mask) for source, mask in paths if mask.is_file())
     masks = ClassMasks.from_values({index: index for index in range(len(predictor.classes))})
     dataset = Dataset(str(out), "predictions", predictor.classes, masks, {"train": records})
-    converted = convert_dataset(dataset, to=format, out=out / format, images="none", model=digests.model[:12])
+    by_id = {source.stem: out / _output_name(source, "confidence") for source, _ in paths}
+    converted = convert_dataset(
+        dataset,
+        to=format,
+        out=out / format,
+        images="none",
+        model=digests.model[:12],
+        confidence=(lambda record: by_id[record.id]) if with_scores else None,
+    )
     for reason, pixels in converted.lost.items():
         logger.info(f"{out / format}: lost: {reason}: {pixels} pixels")
 

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyramidseg.annotations.contours import number_regions
 from pyramidseg.annotations.run_lengths import compress_run_lengths, encode_regions
 from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.formats.label_writer import (
+    Box,
     LabelledImage,
     LabelWriter,
     Parts,
@@ -20,6 +22,7 @@ from pyramidseg.formats.label_writer import (
     lost_ignored,
     not_outlined,
     outlined_classes,
+    rows_and_columns,
 )
 from pyramidseg.formats.paired_writer import png
 
@@ -34,6 +37,7 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     value_of[regions.ravel()] = image.labels.ravel()
     annotations = [
         {
+            **_score(image, regions, number, region.box),
             "category_id": outlined.index(int(value_of[number])) + 1,
             "segmentation": {"size": [height, width], "counts": compress_run_lengths(region.counts)},
             "area": region.area,
@@ -44,6 +48,10 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     ]
     entry = {"file_name": image.name + image.image.suffix, "height": height, "width": width}
     return WrittenLabels(part={"image": entry, "annotations": annotations}, lost=lost_ignored(image.labels))
+
+
+def _score(image: LabelledImage, regions: NDArray[Any], number: int, box: Box) -> dict[str, float]:
+    return {} if image.confidence is None else image.score(regions[rows_and_columns(box)] == number, box)
 
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
