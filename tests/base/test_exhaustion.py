@@ -51,7 +51,9 @@ def test_what_ran_out_is_one_line_with_status_2(
     assert command_line.main(["config"]) == 2
     captured = capsys.readouterr().err
     assert captured.startswith(f"error: {said}: ") and captured.count("\n") == 1
-    with pytest.raises(DeviceError, match=f"{said}: lower it"), out_of_memory_explained("lower it"):
+    advice = {"out of memory": "lower it", "too many threads or processes": r"raise the limit \(ulimit -u\)"}
+    needed = advice.get(said, r"raise the limit \(ulimit -n")
+    with pytest.raises(DeviceError, match=f"{said}: {needed}"), out_of_memory_explained("lower it"):
         raise error
 
 

@@ -142,7 +142,8 @@ def _spoil_tensors(path: Path, kind: str, rng: random.Random) -> float:
 
 def _spoil(tensors: "dict[str, object]", rng: random.Random) -> float:
     value = rng.choice(VALUES)
-    name = rng.choice([name for name, tensor in sorted(tensors.items()) if tensor.is_floating_point()])
+    used = [name for name in sorted(tensors) if not name.startswith("fc.")]  # a classifier's last layer is ignored
+    name = rng.choice([name for name in used if tensors[name].is_floating_point()])
     flat = tensors[name].reshape(-1)
     flat[rng.randrange(len(flat))] = value
     return value

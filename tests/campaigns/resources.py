@@ -16,7 +16,7 @@ crashes where it starts the threads of its first backward pass. Such trials are 
 
 REASONS = (
     *("cannot be written", "cannot be read", "permission denied", "out of memory", "too many open files"),
-    *("too many threads or processes", "free memory", "no folder can be created"),
+    *("too many threads or processes", "out of memory or threads", "free memory", "no folder can be created"),
 )
 """What the one line says, among other things."""
 

@@ -8,7 +8,11 @@ import pytest
 from PIL import Image
 
 from planting import paired, scene, write_dataset
+from pyramidseg.base.overrides import load_config
 from pyramidseg.cli.main import main
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.inspection.contact_sheet import make_sample
+from pyramidseg.inspection.prepare_data import prepare_data, training_samples
 from support import TINY
 
 
@@ -110,3 +114,23 @@ def test_train_warns_of_turns_that_sizes_do_not_show(tmp_path: Path, capsys: pyt
     assert run("train", layout.source, "--out", tmp_path / "run", "--dry-run", *TINY) == 0
     assert "warning: 1 files are turned by their EXIF orientation" in (said := capsys.readouterr().err)
     assert str(image) in said
+
+
+def test_crops_as_training_sees_them_are_shown_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are those of training: equal to what its samples give for the first epoch."""
+    layout = paired(tmp_path / "data")
+    write_dataset(layout, seed=3, good=8)
+    settings = ("data.augment=aerial", "data.crop=32x48")
+    assert run("inspect", layout.source, "--out", tmp_path / "out", "--augmented", *settings) == 0
+    page = (tmp_path / "out/inspection.html").read_text(encoding="utf-8")
+    shown = page.partition("As training sees them")[2].partition("<h2>")[0]
+    assert shown.count("<figure") == 6
+    config = load_config(None, dict(text.split("=") for text in settings))
+    samples, _ = training_samples(prepare_data(layout.source, config), workers=0, processes=1)
+    image, labels, _ = samples[0, 0]
+    drawn = make_sample(open_dataset(layout.source, config.data).classes, "train", "a", image, labels)
+    assert drawn.image in shown
+    assert drawn.mask in shown
+    assert run("inspect", layout.source, "--out", tmp_path / "other", *settings) == 2
+    assert "data.augment=aerial: has no effect here" in capsys.readouterr().err
+    assert run("inspect", layout.source, "--out", tmp_path / "other", "--augmented", "loss.dice=0") == 2

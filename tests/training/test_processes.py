@@ -4,6 +4,7 @@ import pickle
 import re
 import signal
 import subprocess
+import threading
 import time
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -96,19 +97,47 @@ def test_decoded_images_and_long_lists_do_not_go_through_the_pipe_of_a_starting_
     handover.close()
 
 
+def first_batch(samples_type: type[TrainingSamples], scenes: Path) -> None:
+    """The error of a worker whose samples do something."""
+    dataset = open_dataset(scenes, DataConfig())
+    pairs = FilePairs(dataset.split("train"), dataset.masks, 3)
+    samples = samples_type(pairs, augmentation=Augmentation(AugmentationConfig(crop=(64, 64))), seed=0)
+    loader = TrainingLoader(samples, EpochPlan(samples=20, batch_size=4), rank=0, workers=1, pin=False)
+    message = r"a loading worker ended; the usual reason is that it ran out of memory or threads \(ulimit -u\): lower"
+    with pytest.raises(ps.TrainingError, match=message), worker_failures_explained():
+        next(loader.steps(0))
+    loader.close()
+
+
 def test_a_killed_worker_is_named_with_what_to_lower(scenes: Path) -> None:
     class Killed(TrainingSamples):
         def __getitem__(self, key: tuple[int, int]) -> object:  # type: ignore[override]
             signal.raise_signal(signal.SIGKILL)
 
-    dataset = open_dataset(scenes, DataConfig())
-    pairs = FilePairs(dataset.split("train"), dataset.masks, 3)
-    samples = Killed(pairs, augmentation=Augmentation(AugmentationConfig(crop=(64, 64))), seed=0)
-    loader = TrainingLoader(samples, EpochPlan(samples=20, batch_size=4), rank=0, workers=1, pin=False)
-    message = r"a loading worker ended; the usual reason is that memory ran out: lower data\.workers"
-    with pytest.raises(ps.TrainingError, match=message), worker_failures_explained():
-        next(loader.steps(0))
-    loader.close()
+    first_batch(Killed, scenes)
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_a_worker_that_gets_no_thread_is_named_too(
+    scenes: Path, threads: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It needs two to send a batch. Python would drop the batch, with a traceback, and training wait for ever."""
+
+    class Starved(TrainingSamples):
+        def __getitem__(self, key: tuple[int, int]) -> object:  # type: ignore[override]
+            threading.Thread.start = start  # type: ignore[method-assign]  # only in the worker
+            return super().__getitem__(key)
+
+    started, real = [], threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if len(started) == threads:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        real(thread)
+
+    first_batch(Starved, scenes)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 WAITING = """

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pyramidseg.base.errors import DeviceError, OutOfMemory, PyramidSegError
-from pyramidseg.base.exhaustion import exhausted
+from pyramidseg.base.exhaustion import OUT_OF_MEMORY, exhausted, explain_exhaustion
 
 T = TypeVar("T")
 Module = TypeVar("Module", bound=nn.Module)
@@ -120,7 +120,7 @@ def use_one_thread_after_fork() -> None:
 
 @contextmanager
 def out_of_memory_explained(advice: str) -> Iterator[None]:
-    """Turn out-of-memory errors into an `OutOfMemory` with `advice`."""
+    """Turn out-of-memory errors into an `OutOfMemory` with `advice`; what else ran out has its own."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -128,7 +128,7 @@ def out_of_memory_explained(advice: str) -> Iterator[None]:
     except Exception as error:
         if (what := exhausted(error)) is None or isinstance(error, PyramidSegError):
             raise
-        raise OutOfMemory(f"{what}: {advice}") from error
+        raise OutOfMemory(f"{what}: {advice}" if what == OUT_OF_MEMORY else str(explain_exhaustion(error))) from error
 
 
 def rank() -> int:

@@ -2,8 +2,10 @@
 
 import errno
 
+OUT_OF_MEMORY = "out of memory"
+
 _SIGNS = {
-    "out of memory": (
+    OUT_OF_MEMORY: (
         *("MemoryError", "OutOfMemoryError", "DefaultCPUAllocator", "bad_alloc", "bad allocation", "Cannot allocate"),
         *("could not create a primitive", "could not create a memory", "Failed to allocate", "Insufficient memory"),
         *("unable to mmap", "failed to map segment", "codec configuration error when writing"),
@@ -14,7 +16,7 @@ _SIGNS = {
 """Texts in the messages of Python, NumPy, Pillow, OpenCV, torch, oneDNN, ONNX Runtime, OpenVINO and the linker."""
 
 _ADVICE = {
-    "out of memory": "use smaller batches or images and fewer data.workers, or a machine with more memory",
+    OUT_OF_MEMORY: "use smaller batches or images and fewer data.workers, or a machine with more memory",
     "too many threads or processes": "raise the limit (ulimit -u), or use fewer data.workers",
     "too many open files": "raise the limit (ulimit -n 1024), or set data.workers=0",
 }
@@ -23,7 +25,7 @@ _ADVICE = {
 def exhausted(error: BaseException) -> str | None:
     """What ran out, if an error means that; None for every other error."""
     if isinstance(error, MemoryError):
-        return "out of memory"
+        return OUT_OF_MEMORY
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return "too many open files"
     text = f"{type(error).__name__}: {error}"

@@ -1,6 +1,7 @@
 """pyramidseg inspect: all defects of a dataset, its statistics, and a proposed dataset.yaml."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from pyramidseg.base.text import show
@@ -16,6 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `inspect`."""
     parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout, or a YAML file")
     add_reading_settings(parser)
+    parser.add_argument(
+        "--augmented",
+        action="store_true",
+        help="also show crops as training sees them, with settings such as data.augment=aerial",
+    )
     parser.add_argument("--out", metavar="DIR", default="inspection", help="folder for the report")
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier inspection in DIR")
 
@@ -28,10 +34,14 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.inspection.inspection_report import PAGE, TABLE, by_kind, check_output_folder, write_inspection
 
     out = Path(arguments.out)
-    data = reading_config(arguments.settings)
+    data = reading_config(arguments.settings, augmented=arguments.augmented)
     with locked(out):
         check_output_folder(out, overwrite=arguments.overwrite)
         inspection = inspect_dataset(arguments.dataset, data=data)
+        if arguments.augmented:
+            from pyramidseg.inspection.augmented_sheet import draw_augmented
+
+            inspection = replace(inspection, augmented=draw_augmented(inspection, data))
         check_output_folder(out, overwrite=arguments.overwrite)  # others may have written there in the meantime
         write_inspection(out, inspection)
     dataset, found = inspection.dataset, len(inspection.defects)

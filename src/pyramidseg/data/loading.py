@@ -5,14 +5,16 @@ So neither the number of workers nor a resumed run changes what the model sees.
 """
 
 import multiprocessing
+import os
 import pickle
 import signal
 import tempfile
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partialmethod
+from multiprocessing.queues import Queue
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -276,7 +278,10 @@ def worker_failures_explained() -> Iterator[None]:
     except (RuntimeError, EOFError, ConnectionError) as error:
         if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
             raise
-        text = "a loading worker ended; the usual reason is that memory ran out: lower data.workers (0 shows others)"
+        text = (
+            "a loading worker ended; the usual reason is that it ran out of memory or threads (ulimit -u): "
+            "lower data.workers (0 shows other reasons)"
+        )
         if not workers_are_forked():
             text = f"a loading worker could not start. In a script, {MAIN_GUARD}; or set data.workers=0"
         raise TrainingError(text) from None
@@ -288,6 +293,21 @@ def _start_worker(_: int) -> None:
     # its step, saves and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _ignore_first_signal)
+    # A batch that cannot be sent, for want of a thread, would be dropped, and the main process wait for it for ever.
+    Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
+    Queue._start_thread = partialmethod(_start_thread, Queue._start_thread)  # type: ignore[attr-defined]
+
+
+def _start_thread(queue: "Queue[Any]", start: Callable[["Queue[Any]"], None]) -> None:
+    try:
+        start(queue)
+    except RuntimeError:  # the limit on threads is reached
+        _end_worker()
+
+
+def _end_worker(*_: object) -> None:
+    """End this process without a traceback; the main process notices it."""
+    os._exit(1)
 
 
 def _ignore_first_signal(number: int, frame: FrameType | None) -> None:

@@ -25,6 +25,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from pyramidseg.base.augmentation_config import AugmentationConfig
 from pyramidseg.base.config import DataConfig, LabelConfig
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError, nearest
@@ -42,23 +43,29 @@ _HUB_NAME = re.compile(r"(?:hf:/+datasets/|https:/+huggingface\.co/datasets/)?([
 READING = tuple(f"data.{name}" for name in ("format", "classes", *LabelConfig.model_fields))
 """Settings that `open_dataset` uses."""
 
+OF_AUGMENTATION = tuple(f"data.{name}" for name in AugmentationConfig.model_fields)
+
 OF_RECORDS = ("data.bands", "data.val_share", "data.group")
 """Settings that it uses for a dataset made in Python."""
 
 
-def reading_config(settings: Sequence[str]) -> DataConfig:
+def reading_config(settings: Sequence[str], *, augmented: bool = False) -> DataConfig:
     """Parse settings `data.key=value` of a command that reads a dataset without training.
+
+    Args:
+        augmented: whether the settings of augmentation are used, too.
 
     Raises:
         ConfigError: a setting that does not exist, a value that is not allowed, or a setting of anything else.
     """
     given = dict(parse_override(text) for text in settings)
     config = load_config(overrides=given)
+    allowed = (*READING, *(OF_AUGMENTATION if augmented else ()))
     for name, value in given.items():
-        if name not in READING:
+        if name not in allowed:
             raise ConfigError(
                 f"{name}={value}: has no effect here, where data is read and nothing is trained; leave it out "
-                f"(known: {', '.join(READING)})"
+                f"(known: {', '.join(allowed)})"
             )
     return config.data
 

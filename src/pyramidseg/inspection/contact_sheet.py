@@ -1,10 +1,12 @@
 """Contact sheet: a few images that show every class, with their masks."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyramidseg.base.classes import Classes
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.images.decode import read_header
@@ -73,12 +75,17 @@ class SampleSelector:
 
 def draw_sample(dataset: Dataset, split: str, record: Record) -> Sample:
     """A sample with its pictures; images without three channels are converted by `to_rgb`."""
-    header, classes = read_header(record.image), dataset.classes
+    header = read_header(record.image)
     image, labels = read_pair(record, dataset.masks, channels=dataset.bands or header.channels - header.alpha)
+    return make_sample(dataset.classes, split, record.id, image, labels)
+
+
+def make_sample(classes: Classes, split: str, record_id: str, image: NDArray[Any], labels: NDArray[np.uint8]) -> Sample:
+    """A sample of an image, (H, W, C), and its labels, (H, W)."""
     occurring = np.flatnonzero(np.bincount(labels.ravel(), minlength=256)[: len(classes)])
     return Sample(
         split=split,
-        record_id=record.id,
+        record_id=record_id,
         image=jpeg_uri(resize_to_thumbnail(to_rgb(image), max_width_px=WIDTH_PX)),
         mask=labels_png_uri(labels, classes, max_width_px=WIDTH_PX),
         class_ids=tuple(occurring.tolist()),

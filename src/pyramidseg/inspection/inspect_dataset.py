@@ -60,6 +60,7 @@ class Inspection:
         classes_unclear: whether the masks' values leave more than one reading; the classes are a proposal then.
         summaries: by split, of the pairs without a defect of their own.
         sizes: number of images by (height, width).
+        augmented: crops as training sees them, if they were asked for.
     """
 
     dataset: Dataset
@@ -73,6 +74,7 @@ class Inspection:
     unknown_values: tuple[UnknownValue, ...]
     samples: tuple[Sample, ...]
     proposal: Proposal
+    augmented: tuple[Sample, ...] = ()
 
 
 def inspect_dataset(source: str | Path | Dataset, *, data: DataConfig | None = None) -> Inspection:
