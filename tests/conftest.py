@@ -52,6 +52,7 @@ SLOW = (
         "serve/test_server",
         "serve/test_engine",
         "serve/test_reload",
+        "serve/test_workers",
     ),
     *("model/test_reassociation", "demo/test_scenes", "model/test_cost", "formats/test_pair_lists"),
     *(

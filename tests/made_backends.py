@@ -1,10 +1,18 @@
 """Backends without a network, for tests of what happens around them."""
 
+import os
+import signal
+import time
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
 from pyramidseg.backends import LogitGeometry
 from pyramidseg.base.classes import Classes
+from pyramidseg.base.errors import DataError
+from pyramidseg.predict.input_images import ImageLike
+from pyramidseg.predict.predictor import PredictionResult, Predictor
 
 
 class Brightness:
@@ -26,3 +34,32 @@ class Brightness:
 
     def __call__(self, images: Tensor) -> Tensor:
         return self.coarse_logits(images)
+
+
+class Mortal(Brightness):
+    """Ends its process at images of 13 pixels in height, does not return from those of 17, and fails at those of 19."""
+
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        if images.shape[-2] == 13:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if images.shape[-2] == 17:
+            time.sleep(1000)
+        if images.shape[-2] == 19:
+            raise RuntimeError("a defect of the model")
+        return super().coarse_logits(images)
+
+
+def mortal_predictor(path: str) -> Predictor:
+    """Its decoder ends the process at files with `crash` in them. A path that does not exist is an error."""
+    if path and not Path(path).exists():
+        raise DataError(f"{path}: no such file")
+    predictor = Predictor(Mortal())
+    load = predictor.load
+
+    def load_or_crash(source: ImageLike) -> PredictionResult:
+        if isinstance(source, bytes) and b"crash" in source:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return load(source)
+
+    predictor.load = load_or_crash  # type: ignore[method-assign]
+    return predictor

@@ -54,8 +54,8 @@ COMMANDS = {
 }
 """Module by command; each has `HELP`, `add_arguments(parser)` and `run(arguments) -> exit status`."""
 
-WITHOUT_TORCH = ("inspect", "convert", "config")
-"""Commands that do not need torch."""
+WITHOUT_TORCH = ("inspect", "convert", "config", "serve")
+"""Commands that do not need torch, or import it themselves."""
 
 INTERRUPTED = 130
 

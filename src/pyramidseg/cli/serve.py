@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pyramidseg.base.errors import ConfigError, import_extra
 from pyramidseg.cli.flags import add_prediction_options, predictor_of
+from pyramidseg.serve import process_context
 from pyramidseg.serve.limits import Limits, is_loopback
 
 HELP = "answer requests over HTTP: plain, Open Inference Protocol, Label Studio"
@@ -33,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ssl-certfile", metavar="FILE", help="certificate in PEM, for https (default: plain http)")
     parser.add_argument("--ssl-keyfile", metavar="FILE", help="its private key (default: in the certificate's file)")
     parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that read images and compute, for each model; 0 uses threads of the server's own process",
+    )
+    parser.add_argument(
         "--inexact-batches",
         action="store_true",
         help="batch images even where the runtime rounds differently in batches, as torch does",
@@ -54,19 +62,25 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"--host {arguments.host}: other machines can reach it, so a token is required: set {TOKEN_VARIABLE}"
         )
+    if arguments.workers < 0:
+        raise ConfigError(f"--workers {arguments.workers}: has to be 0 or more")
     for limit in fields(Limits):
         if (value := getattr(arguments, limit.name)) < (0 if limit.name == "max_wait_ms" else 1e-9):
             raise ConfigError(f"--{limit.name.replace('_', '-')} {value:g}: has to be above 0")
     for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
         import_extra(module, extra="serve", purpose="pyramidseg serve")
 
+    if arguments.workers:
+        process_context()
+    from pyramidseg.predict.pipeline import use_available_processors
     from pyramidseg.serve.app import make_app
     from pyramidseg.serve.server import serve
     from pyramidseg.serve.service import Service
 
     limits = Limits(**{limit.name: getattr(arguments, limit.name) for limit in fields(Limits)})
-    load = partial(predictor_of, arguments=arguments)
-    service = Service(named, load, limits=limits, inexact_batches=arguments.inexact_batches)
+    use_available_processors()
+    load, batches = partial(predictor_of, arguments=arguments), arguments.inexact_batches
+    service = Service(named, load, limits=limits, workers=arguments.workers, inexact_batches=batches)
     url, key = os.environ.get("LABEL_STUDIO_URL", ""), os.environ.get("LABEL_STUDIO_API_KEY", "")
     serve(
         make_app(service, token=token, loopback_only=token is None, label_studio_url=url, label_studio_key=key),

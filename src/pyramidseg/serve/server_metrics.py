@@ -29,6 +29,7 @@ class Metrics:
         self.pixels = Counter("pyramidseg_pixels", "Pixels predicted", ["model"], registry=own)
         self.annotations = Gauge("pyramidseg_annotations", "Annotations reported by Label Studio", registry=own)
         self.reloads = Counter("pyramidseg_reloads", "Models loaded again, by result", ["result"], registry=own)
+        self.replaced = Counter("pyramidseg_workers_replaced", "Processes that ended", ["model"], registry=own)
 
     def record(self, name: str, value: float, label: str) -> None:
         """Observe a value in a histogram, or add it to a counter."""

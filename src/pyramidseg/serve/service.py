@@ -20,9 +20,12 @@ from pyramidseg.serve.engine import Engine
 from pyramidseg.serve.limits import Admission, Limits, Refused, Reservation, refusal
 from pyramidseg.serve.served_model import ServedModel
 from pyramidseg.serve.server_metrics import Metrics
+from pyramidseg.serve.workers import WorkerPool
 
 T = TypeVar("T")
 Document = TypeVar("Document", bound=BaseModel)
+
+AnyEngine = Engine | WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +36,7 @@ class Service:
     Args:
         paths: of the models, by name.
         load: makes the predictor of a path.
+        workers: processes for each model; 0 computes in threads of this process.
     """
 
     def __init__(
@@ -41,14 +45,16 @@ class Service:
         load: Callable[[str], Predictor],
         *,
         limits: Limits,
+        workers: int = 0,
         inexact_batches: bool = False,
     ) -> None:
         self.limits, self.admission = limits, Admission(limits)
         self.metrics = metrics = Metrics()
         self.threads = ThreadPoolExecutor(stage_threads(), thread_name_prefix="images")
         batches = True if inexact_batches else False if limits.max_batch == 1 else None
-        make = partial(Engine, limits=limits, record=metrics.record, threads=self.threads, batches=batches)
-        self._make: Callable[[str, str], Engine] = partial(make, load=load)
+        kind = partial(WorkerPool, number=workers) if workers else partial(Engine, threads=self.threads)
+        make: Callable[..., AnyEngine] = kind
+        self._make = partial(make, load=load, limits=limits, record=metrics.record, batches=batches)
         self.engines = {name: self._make(name, path) for name, path in paths.items()}
         self._reload, self._started = asyncio.Lock(), False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -91,7 +97,7 @@ class Service:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _warm_up(self, engine: Engine) -> None:
+    async def _warm_up(self, engine: AnyEngine) -> None:
         try:
             await engine.warm_up()
         except Exception:
@@ -155,7 +161,7 @@ class Service:
         """Whether every model has predicted once."""
         return all(engine.ready for engine in self.engines.values())
 
-    def engine(self, name: str | None) -> Engine:
+    def engine(self, name: str | None) -> AnyEngine:
         """A model by name; without a name the only one.
 
         To be looked up by requests that are admitted, since a model is dropped when those before its reload are done.
@@ -186,7 +192,7 @@ class Service:
         return b"".join(parts)
 
     async def predict(
-        self, engine: Engine, source: ImageLike, options: OutputOptions, held: Reservation
+        self, engine: AnyEngine, source: ImageLike, options: OutputOptions, held: Reservation
     ) -> tuple[PredictionResult, Segmentation]:
         """Predict one image.
 

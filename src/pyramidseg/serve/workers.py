@@ -1,0 +1,332 @@
+"""Processes that read images and compute, so that a codec that crashes or a model that hangs does not end the server.
+
+Each has the queue of `engine.py` and a model of its own. A process that ends is replaced, and what it worked on is
+tried twice more, alone, so that one image cannot take others with it. One that stays silent for `timeout_s` is killed,
+and its callers get 504. Messages are pickles after their length; both ends are of this program.
+"""
+
+import asyncio
+import itertools
+import logging
+import os
+import pickle
+import signal
+import socket
+import struct
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from pyramidseg.base.errors import ConfigError, PyramidSegError
+from pyramidseg.base.log import configure_logging
+from pyramidseg.predict.input_images import ImageLike
+from pyramidseg.predict.pipeline import stage_threads, use_available_processors
+from pyramidseg.predict.predictor import PredictionResult, Predictor
+from pyramidseg.predict.segmentation import OutputOptions
+from pyramidseg.serve import process_context
+from pyramidseg.serve.engine import Engine
+from pyramidseg.serve.limits import Admission, Limits, Refused, Reservation
+from pyramidseg.serve.served_model import ServedModel
+from pyramidseg.serve.server_metrics import Record
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS, CHECKS_PER_SECOND, MOST_DELAY_S = 3, 2, 30
+
+
+class _Channel:
+    """One end of a connection between the server and a worker."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def open(cls, end: socket.socket) -> "_Channel":
+        return cls(*await asyncio.open_connection(sock=end))
+
+    def send(self, *message: Any) -> None:
+        content = pickle.dumps(message, protocol=5)
+        self._writer.writelines((struct.pack(">Q", len(content)), content))
+
+    async def receive(self) -> Any:
+        """The next message; None when the other end has closed."""
+        try:
+            (length,) = struct.unpack(">Q", await self._reader.readexactly(8))
+            return pickle.loads(await self._reader.readexactly(length))  # noqa: S301 - from a process of this program
+        except (asyncio.IncompleteReadError, OSError):
+            return None
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+# In the process of a worker.
+
+
+def _work(
+    end: socket.socket, make: Callable[..., Engine], limits: Limits, processors: Sequence[int], level: int
+) -> None:
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # for the server, which ends its workers when it is done
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if processors:
+        os.sched_setaffinity(0, processors)
+    use_available_processors()
+    configure_logging(level, progress=False)
+    asyncio.run(_answer_messages(end, make, limits))
+
+
+async def _answer_messages(end: socket.socket, make: Callable[..., Engine], limits: Limits) -> None:
+    channel, admission, records = await _Channel.open(end), Admission(limits), list[tuple[str, float, str]]()
+    tasks = dict[int, asyncio.Task[Any]]()
+    with ThreadPoolExecutor(stage_threads()) as threads:
+        engine = make(limits=limits, record=lambda *record: records.append(record), threads=threads)
+        try:
+            await engine.start()
+            channel.send("loaded", engine.model)
+            await engine.warm_up()
+            channel.send("ready", engine.batches)
+        except PyramidSegError as error:
+            channel.send("failed", str(error))
+            channel.close()
+
+        async def answer(source: ImageLike, options: OutputOptions) -> Any:
+            try:
+                with admission.admit(always=True) as held:
+                    return replace(await engine.predict(source, options, held), source="")
+            except Refused as error:
+                return error.status, error.message, error.retry_after_s
+            except Exception:
+                return traceback.format_exc()
+
+        def done(number: int, task: asyncio.Task[Any]) -> None:
+            channel.send(number, None if task.cancelled() else task.result(), records[:])
+            records.clear()
+            del tasks[number]
+
+        while message := await channel.receive():
+            number, *work = message
+            if work:
+                tasks[number] = asyncio.create_task(answer(*work))
+                tasks[number].add_done_callback(partial(done, number))
+            elif number in tasks:
+                tasks[number].cancel()
+    os._exit(0)  # the server has gone, and nobody waits for what is computed
+
+
+# In the process of the server.
+
+
+class _Worker:
+    """A process, as the server sees it.
+
+    Attributes:
+        loaded, warm: become the model, and whether it shares batches, or an error.
+        ready: it takes images.
+        pending: answers that are awaited, by number: a result, an error, or None if the process ended.
+        alone: it works on an image that may have ended another process, and gets no other one.
+        silent: checks without a message while answers are awaited.
+    """
+
+    def __init__(self, record: Record, changed: asyncio.Event) -> None:
+        self._record, self._changed = record, changed
+        self.loaded, self.warm = _future(), _future()
+        self.ready = self.alone = self.hangs = False
+        self.silent = 0
+        self.pending: dict[int, asyncio.Future[Any]] = {}
+        self._channel: _Channel | None = None
+
+    async def run(self, *arguments: Any) -> None:
+        """Start the process, and hand on its messages until it ends."""
+        ours, theirs = socket.socketpair()
+        self.process = process_context().Process(target=_work, args=(theirs, *arguments), daemon=True)  # type: ignore[attr-defined]
+        try:
+            with theirs:
+                await asyncio.to_thread(self.process.start)
+            self._channel = await _Channel.open(ours)
+            while message := await self._channel.receive():
+                self.silent = 0
+                self._take(*message)
+                self._changed.set()
+        finally:
+            self.ready = False
+            if self.process.pid:
+                self.process.kill()
+            self._channel.close() if self._channel else ours.close()
+            ended = ConfigError("the process of the model ended before it had predicted an image")
+            late = Refused(504, "the model did not answer in time, and was started again") if self.hangs else None
+            for future in (self.loaded, self.warm, *self.pending.values()):
+                _settle(future, ended if future in (self.loaded, self.warm) else late)
+
+    def _take(self, kind: str | int, content: Any, records: Sequence[tuple[str, float, str]] = ()) -> None:
+        for record in records:
+            self._record(*record)
+        if isinstance(kind, int):
+            if isinstance(content, tuple):
+                content = Refused(*content[:2], retry_after_s=content[2])
+            elif isinstance(content, str):
+                content = RuntimeError(f"a defect in a worker: {content}")
+            _settle(self.pending.pop(kind), content)
+            self.alone = self.alone and bool(self.pending)
+        elif kind == "failed":
+            _settle(self.warm if self.loaded.done() else self.loaded, ConfigError(content))
+        else:
+            self.ready = kind == "ready"
+            _settle(self.warm if self.ready else self.loaded, content)
+
+    async def ask(self, number: int, source: ImageLike, options: OutputOptions) -> Any:
+        """The result or an error; None if the process ended."""
+        assert self._channel is not None
+        if not self.pending:
+            self.silent = 0
+        self.pending[number] = _future()
+        self._channel.send(number, source, options)
+        try:
+            return await self.pending[number]
+        except asyncio.CancelledError:
+            self._channel.send(number)
+            raise
+
+
+def _future() -> "asyncio.Future[Any]":
+    return asyncio.get_running_loop().create_future()
+
+
+def _settle(future: "asyncio.Future[Any]", value: object) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+class WorkerPool:
+    """The workers of one model, with the interface of `Engine`."""
+
+    model: ServedModel
+
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        *,
+        number: int,
+        load: Callable[[str], Predictor],
+        limits: Limits,
+        record: Record,
+        batches: bool | None = None,
+    ) -> None:
+        self.name, self.path, self.limits, self.batches = name, path, limits, batches
+        self._load, self._record, self._number = load, record, number
+        self._workers: list[_Worker] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._changed, self._numbers, self._repeats = asyncio.Event(), itertools.count(), 0
+
+    @property
+    def waiting(self) -> int:
+        """Images in the processes."""
+        return sum(len(worker.pending) for worker in self._workers)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker takes images."""
+        return any(worker.ready for worker in self._workers)
+
+    async def start(self) -> None:
+        """Start the processes, and await that each has loaded the model.
+
+        Raises:
+            PyramidSegError: one cannot load it.
+        """
+        self._workers = [_Worker(self._record, self._changed) for _ in range(self._number)]
+        keepers = [self._keep(number, worker) for number, worker in enumerate(self._workers)]
+        self._tasks = [asyncio.create_task(work) for work in (*keepers, self._watch())]
+        self.model = (await _all(worker.loaded for worker in self._workers))[0]
+
+    async def warm_up(self) -> None:
+        """Await that each process has predicted once.
+
+        Raises:
+            PyramidSegError: the model computes no labels.
+        """
+        self.batches = all(await _all(worker.warm for worker in self._workers))
+
+    async def stop(self) -> None:
+        """End the processes."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def predict(self, source: ImageLike, options: OutputOptions, held: Reservation) -> PredictionResult:
+        """Predict one image; `held` is the memory of the request, while the workers count that of the pixels.
+
+        Raises:
+            Refused: the image cannot be read or computed, has too many pixels, ends its process, or the server is busy.
+        """
+        for attempt in range(ATTEMPTS):
+            alone = attempt > 0
+            self._repeats += alone
+            try:
+                found = await (await self._free_worker(alone=alone)).ask(next(self._numbers), source, options)
+            finally:
+                self._repeats -= alone
+                self._changed.set()
+            if isinstance(found, Exception):
+                raise found
+            if found is not None:
+                result: PredictionResult = replace(found, source=source)
+                return result
+        raise Refused(
+            503, f"{ATTEMPTS} processes ended while they worked on this image: a codec crashed, or memory ran out"
+        )
+
+    async def _free_worker(self, *, alone: bool = False) -> _Worker:
+        while True:
+            free = [worker for worker in self._workers if worker.ready and not worker.alone]
+            free = [worker for worker in free if not (worker.pending if alone else self._repeats)]
+            if free:
+                worker = min(free, key=lambda worker: len(worker.pending))
+                worker.alone = alone
+                return worker
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _keep(self, number: int, worker: _Worker) -> None:
+        """Run a worker, and others after it."""
+        delay_s = 1
+        while True:
+            own = sorted(os.sched_getaffinity(0))[number :: self._number] if hasattr(os, "sched_getaffinity") else []
+            limits = replace(self.limits, max_memory_mb=self.limits.max_memory_mb / self._number)
+            make = partial(Engine, self.name, self.path, load=self._load, batches=self.batches)
+            try:
+                await worker.run(make, limits, own, logging.getLogger("pyramidseg").level)
+            finally:
+                self._workers.remove(worker)
+                self._changed.set()
+            warm = worker.warm.result()
+            delay_s = min(MOST_DELAY_S, 2 * delay_s) if isinstance(warm, Exception) else 1
+            logger.warning(f"{self.name}: a worker process ended with {len(worker.pending)} requests, and is replaced")
+            self._record("replaced", 1, self.name)
+            if isinstance(warm, Exception):
+                await asyncio.sleep(delay_s)
+            worker = _Worker(self._record, self._changed)
+            self._workers.append(worker)
+
+    async def _watch(self) -> None:
+        """Kill processes that hang. Checks are counted, as clocks jump and machines sleep."""
+        while True:
+            await asyncio.sleep(1 / CHECKS_PER_SECOND)
+            for worker in self._workers:
+                worker.silent += bool(worker.pending)
+                if worker.silent > (self.limits.timeout_s + 1) * CHECKS_PER_SECOND and not worker.hangs:
+                    logger.warning(f"{self.name}: a worker process did not answer for {self.limits.timeout_s:g} s")
+                    worker.hangs = True
+                    worker.process.kill()
+
+
+async def _all(futures: Iterable["asyncio.Future[Any]"]) -> list[Any]:
+    found = [await future for future in futures]
+    for one in found:
+        if isinstance(one, Exception):
+            raise one
+    return found
