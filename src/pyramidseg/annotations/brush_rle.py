@@ -52,17 +52,23 @@ def decode_brush(rle: object, *, height: int, width: int, where: Location) -> ND
             f"its run lengths (rle) are of {total} words of {word} bits, but the image of {height} x {width} pixels "
             f"(height x width) needs {4 * height * width} of {_WORD}; export it again"
         )
-    pixels = np.zeros(total, np.uint8)
+    words: list[int] = []
+    counts: list[int] = []
     place = 0
     while place < total:
-        is_run, size = read(1), sizes[read(2)]
-        count = read(size) + 1
-        words = _WORD if is_run else _WORD * count
-        if position + words > len(bits):
+        code = read(3)
+        count = read(sizes[code & 3]) + 1
+        if position + (_WORD if code & 4 else _WORD * count) > len(bits):
             raise where.error("its run lengths (rle) end too early; export it again")
-        pixels[place : place + count] = np.packbits(bits[position : position + words])[: total - place]
-        position += words
         place += count
+        if code & 4:
+            words.append(read(_WORD))
+            counts.append(count)
+        else:
+            words += np.packbits(bits[position : position + _WORD * count]).tolist()
+            counts += [1] * count
+            position += _WORD * count
+    pixels = np.repeat(np.array(words, np.uint8), counts)[:total]
     return pixels.reshape(height, width, 4)[..., 3] > 0
 
 

@@ -161,10 +161,12 @@ def check_inside_image(points: Ring, *, height: int, width: int, image: Path, wh
 
 def runs_of_pixels(pixels: NDArray[np.bool_], *, top: int = 0, left: int = 0, height: int) -> Runs:
     """The True pixels of an array whose first pixel is the image's pixel (top, left), and which is inside the image."""
-    changes = np.diff(np.pad(pixels.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    first = left * height + top
-    starts, ends = (column * height + row + first for column, row in (np.nonzero(changes == step) for step in (1, -1)))
-    return Runs(starts, ends)
+    rows, columns = pixels.shape
+    flat = np.zeros(columns * (rows + 1) + 1, bool)  # column by column, with an empty pixel before and after each
+    flat[1:].reshape(columns, rows + 1)[:, :rows] = pixels.T
+    column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), rows + 1)
+    borders = column * height + row + left * height + top
+    return Runs(borders[::2], borders[1::2])
 
 
 def _polygon_runs(

@@ -3,7 +3,8 @@
 Source: `rleFrString` of the COCO API (pycocotools), Lin et al. 2014, arXiv 1405.0312.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -75,11 +76,13 @@ class RegionRuns(NamedTuple):
 
     Attributes:
         counts: lengths of alternating runs down the columns of the whole image, starting with background.
+        first: row and column of its first pixel in this order.
         area: number of pixels.
         box: left, top, width and height in pixels.
     """
 
     counts: list[int]
+    first: tuple[int, int]
     area: int
     box: tuple[int, int, int, int]
 
@@ -97,30 +100,43 @@ def encode_regions(numbers_HW: NDArray[np.integer]) -> dict[int, RegionRuns]:
     several = starts // height != (ends - 1) // height  # runs that go on in the next column
     tops, bottoms = np.where(several, 0, starts % height), np.where(several, height - 1, (ends - 1) % height)
     places = np.flatnonzero(np.diff(owners, prepend=0))
+    if not len(places):
+        return {}
+    areas = np.add.reduceat(ends - starts, places).tolist()
+    highest, lowest = np.minimum.reduceat(tops, places).tolist(), np.maximum.reduceat(bottoms, places).tolist()
+    begins, stops = places.tolist(), [*places[1:].tolist(), len(owners)]
+    lengths = np.diff(np.stack([starts, ends], axis=1).ravel()).tolist()
     regions = {}
-    for begin, stop in zip(places.tolist(), [*places[1:].tolist(), len(owners)], strict=True):
-        some = slice(begin, stop)
-        borders = np.stack([starts[some], ends[some]], axis=1).ravel()
-        counts = np.diff(borders, prepend=0, append=flat.size)
-        left, right = int(starts[begin]) // height, (int(ends[stop - 1]) - 1) // height
-        top, bottom = int(tops[some].min()), int(bottoms[some].max())
+    for at, (begin, stop) in enumerate(zip(begins, stops, strict=True)):
+        first, end = int(starts[begin]), int(ends[stop - 1])
+        counts = [first, *lengths[2 * begin : 2 * stop - 1], flat.size - end]
+        left, right, top = first // height, (end - 1) // height, highest[at]
         regions[int(owners[begin])] = RegionRuns(
-            counts.tolist() if counts[-1] else counts[:-1].tolist(),
-            int((ends[some] - starts[some]).sum()),
-            (left, top, right + 1 - left, bottom + 1 - top),
+            counts if counts[-1] else counts[:-1],
+            (first % height, left),
+            areas[at],
+            (left, top, right + 1 - left, lowest[at] + 1 - top),
         )
     return regions
 
 
-def compress_run_lengths(counts: Sequence[int]) -> str:
+def compress_run_lengths(several: Iterable[Sequence[int]]) -> list[str]:
     """COCO's text form of run lengths, the inverse of `_decompressed`; equal to pycocotools' in every character."""
-    text = bytearray()
-    for place, count in enumerate(counts):
-        number = count - counts[place - 2] if place > 2 else count
-        more = True
-        while more:
-            bits = number & (1 << _BITS) - 1
-            number >>= _BITS
-            more = number != (-1 if bits & _SIGN else 0)
-            text.append(_FIRST + (bits | _MORE if more else bits))
-    return text.decode()
+    lists = [*several]
+    sizes = [len(counts) for counts in lists]
+    lengths = np.fromiter(itertools.chain.from_iterable(lists), np.int64, sum(sizes))
+    ends = np.cumsum(sizes)
+    place = np.arange(len(lengths)) - np.repeat(ends - sizes, sizes)
+    numbers = lengths - np.where(place > 2, np.roll(lengths, 2), 0)
+    characters = np.zeros((len(lengths), _LONGEST), np.uint8)
+    is_open = np.ones(len(lengths), bool)
+    for digit in range(_LONGEST):
+        bits = numbers & (1 << _BITS) - 1
+        numbers >>= _BITS
+        more = numbers != np.where(bits & _SIGN, -1, 0)
+        characters[is_open, digit] = (_FIRST + np.where(more, bits | _MORE, bits))[is_open]
+        is_open &= more
+    used = characters > 0
+    text = characters[used].tobytes().decode()
+    borders = [0, *np.cumsum(used.sum(1))[ends - 1].tolist()] if lists else [0]
+    return [text[begin:end] for begin, end in itertools.pairwise(borders)]

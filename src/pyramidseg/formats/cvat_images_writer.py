@@ -1,6 +1,7 @@
 """Writer of CVAT for images 1.1: annotations.xml with a mask for each connected region."""
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -32,8 +33,9 @@ def _mask(region: BoxedRegion, classes: Classes, source: str) -> str:
     """Run lengths row by row within the box, the first of pixels outside of the region."""
     left, top, width, height = region.box
     flat = region.pixels.ravel()
-    borders = np.flatnonzero(np.diff(flat, prepend=False, append=not flat[-1]))
-    runs = ", ".join(map(str, np.diff(borders, prepend=0).tolist()))
+    borders = [0, *(np.flatnonzero(flat[1:] != flat[:-1]) + 1).tolist(), len(flat)]
+    lengths = [end - start for start, end in pairwise(borders)]
+    runs = ", ".join(map(str, [0, *lengths] if flat[0] else lengths))
     return (
         f'    <mask label={quoteattr(classes.names[region.value])} source="{source}" occluded="0" rle="{runs}" '
         f'left="{left}" top="{top}" width="{width}" height="{height}" z_order="0"></mask>\n'

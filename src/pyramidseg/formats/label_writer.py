@@ -133,8 +133,7 @@ def boxed_regions(labels_HW: NDArray[np.uint8], classes: Classes) -> Iterator[Bo
     found = []
     for number, region in encode_regions(numbers).items():
         within = rows_and_columns(region.box)
-        pixels = numbers[within] == number
-        found.append(BoxedRegion(int(labels_HW[within][pixels][0]), region.box, pixels))
+        found.append(BoxedRegion(int(labels_HW[region.first]), region.box, numbers[within] == number))
     yield from sorted(found, key=lambda region: region.value)
 
 

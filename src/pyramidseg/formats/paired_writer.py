@@ -1,13 +1,12 @@
 """Writers of masks: PNG files of class ids in grey, or of class colours, and the dataset.yaml that names them."""
 
 from collections.abc import Iterator, Mapping
-from io import BytesIO
 from typing import Any
 
+import cv2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from PIL import Image
 
 from pyramidseg.base.classes import IGNORE, Classes, Color, default_palette
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
@@ -18,9 +17,9 @@ IGNORE_COLOR = (224, 224, 192)
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
     """A PNG file of (H, W) grey or (H, W, 3) RGB pixels."""
-    content = BytesIO()
-    Image.fromarray(pixels).save(content, format="PNG", compress_level=3)
-    return content.getvalue()
+    written, content = cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)
+    assert written
+    return content.tobytes()
 
 
 def distinct_colors(classes: Classes) -> tuple[Color, ...]:
@@ -34,7 +33,7 @@ def color_mask(labels_HW: NDArray[np.uint8], classes: Classes) -> NDArray[np.uin
     table = np.zeros((256, 3), np.uint8)
     table[: len(classes)] = distinct_colors(classes)
     table[IGNORE] = IGNORE_COLOR
-    return table[labels_HW]
+    return cv2.LUT(cv2.merge([labels_HW] * 3), table[None]).astype(np.uint8, copy=False)
 
 
 def _encode_ids(image: LabelledImage, classes: Classes) -> WrittenLabels:

@@ -24,10 +24,10 @@ from pyramidseg.formats.label_writer import (
 
 
 def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
-    size = np.array(image.labels.shape[::-1])
+    columns, rows = ([f"{place / size:.8g}" for place in range(size + 1)] for size in image.labels.shape[::-1])
     numbers = {index: number for number, index in enumerate(outlined_classes(classes))}
     lines = [
-        f"{numbers[region.value]} {' '.join(f'{value:.8g}' for value in (one_ring(region.rings) / size).ravel())}\n"
+        f"{numbers[region.value]} {' '.join(f'{columns[x]} {rows[y]}' for x, y in one_ring(region.rings).tolist())}\n"
         for region in find_regions(image.labels, skip=not_outlined(classes))
     ]
     path = f"labels/{image.split}/{image.name}.txt"

@@ -64,10 +64,11 @@ def encode_json(answer: Answer) -> bytes:
         regions = find_regions(labels)
         content["polygons"] = [{"class": one.value, "rings": [ring.tolist() for ring in one.rings]} for one in regions]
     if "run_lengths" in include:
-        runs = encode_regions(labels.astype(np.int32) + 1).items()
+        runs = encode_regions(labels.astype(np.int32) + 1)
+        texts = compress_run_lengths(region.counts for region in runs.values())
         content["run_lengths"] = [
-            {"class": number - 1, "size": list(labels.shape), "counts": compress_run_lengths(region.counts)}
-            for number, region in runs
+            {"class": number - 1, "size": list(labels.shape), "counts": text}
+            for number, text in zip(runs, texts, strict=True)
         ]
     seconds = round(time.monotonic() - answer.started, 4)
     return json.dumps(content | {"seconds": seconds, "request_id": answer.request_id}).encode()

@@ -33,18 +33,19 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     height, width = image.labels.shape
     outlined = outlined_classes(classes)
     regions = number_regions(image.labels, skip=not_outlined(classes))
-    value_of = np.zeros(int(regions.max(initial=0)) + 1, np.uint8)
-    value_of[regions.ravel()] = image.labels.ravel()
+    found = encode_regions(regions)
     annotations = [
         {
             **_score(image, regions, number, region.box),
-            "category_id": outlined.index(int(value_of[number])) + 1,
-            "segmentation": {"size": [height, width], "counts": compress_run_lengths(region.counts)},
+            "category_id": outlined.index(int(image.labels[region.first])) + 1,
+            "segmentation": {"size": [height, width], "counts": text},
             "area": region.area,
             "bbox": list(region.box),
             "iscrowd": 0,
         }
-        for number, region in encode_regions(regions).items()
+        for (number, region), text in zip(
+            found.items(), compress_run_lengths(region.counts for region in found.values()), strict=True
+        )
     ]
     entry = {"file_name": image.name + image.image.suffix, "height": height, "width": width}
     return WrittenLabels(part={"image": entry, "annotations": annotations}, lost=lost_ignored(image.labels))

@@ -1,0 +1,115 @@
+"""How fast datasets are converted, in image-mask pairs a second at 480x360, for each format; or in what memory.
+
+    python benchmarks/conversion.py [--pairs 200] [--rounds 5] [--formats coco yolo ...]
+    python benchmarks/conversion.py --memory 20000 [--formats coco masks]
+
+The dataset is made scenes with index masks, and images are left where they are. Each format is written, and its
+conversion is read and written as masks again. The floor, in turn with them: the same masks decoded by Pillow, encoded
+as PNG, and written. Asked on two cores: 500 pairs a second for masks and run lengths, 150 for outlines. Next to the
+rate is the processor time, which other programs disturb less; the rate of n cores is about n times its reciprocal.
+
+Memory: that many pairs of 24x32 pixels are written, and converted by a process for each format; printed is its peak
+with all of them and with a tenth.
+"""
+
+import argparse
+import multiprocessing
+import os
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from pyramidseg.base.config import DataConfig
+from pyramidseg.demo.scenes import write_scenes
+from pyramidseg.formats.convert_dataset import convert_dataset
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.paired_writer import png
+from pyramidseg.formats.writers import LABEL_WRITERS
+
+
+def main() -> None:
+    """Time, or weigh."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--formats", nargs="+", default=list(LABEL_WRITERS), choices=list(LABEL_WRITERS))
+    parser.add_argument("--memory", type=int, default=0, metavar="PAIRS")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.memory:
+            weigh(Path(folder), arguments.memory, arguments.formats)
+        else:
+            compare(Path(folder), arguments.pairs, arguments.formats, arguments.rounds)
+
+
+def compare(folder: Path, pairs: int, formats: list[str], rounds: int) -> None:
+    """Print the medians of all, round by round in turn."""
+    write_scenes(folder / "in", train=pairs, val=1, height=360, width=480)
+    masks = [record.mask for record in open_dataset(folder / "in", DataConfig()).split("train") if record.mask]
+    cv2.setNumThreads(0)
+
+    def floor() -> None:
+        (folder / "floor").mkdir()
+        for mask in masks:
+            with Image.open(mask) as image:
+                (folder / "floor" / mask.name).write_bytes(png(np.asarray(image)))
+
+    contestants: dict[str, Callable[[], object]] = {"floor": floor}
+    for name in formats:
+        convert_dataset(folder / "in", to=name, out=folder / f"{name}_whole", images="link")
+        contestants[f"write {name}"] = lambda name=name: convert_dataset(
+            folder / "in", to=name, out=folder / name, images="none"
+        )
+        contestants[f"read {name}"] = lambda name=name: convert_dataset(
+            folder / f"{name}_whole", to="masks", out=folder / f"{name}_read", images="none"
+        )
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, work in contestants.items():
+            wall, processor = time.perf_counter(), time.process_time()
+            work()
+            seconds[name].append((time.perf_counter() - wall, time.process_time() - processor))
+            for made in ("floor", *formats, *(f"{name}_read" for name in formats)):
+                shutil.rmtree(folder / made, ignore_errors=True)
+    base = statistics.median(processor for _, processor in seconds["floor"])
+    print(f"{os.cpu_count()} processors; a row: pairs a second, processor ms a pair, and times the floor's")
+    for name, measured in seconds.items():
+        wall, processor = (statistics.median(column) for column in zip(*measured, strict=True))
+        print(f"{name:20} {pairs / wall:7.0f} {1000 * processor / pairs:7.2f} {processor / base:6.2f}")
+
+
+def weigh(folder: Path, pairs: int, formats: list[str]) -> None:
+    """Print the peak memory of a process that converts all pairs, and of one that converts a tenth."""
+    for name, count in (("tenth", pairs // 10), ("all", pairs)):
+        for kind in ("images", "masks"):
+            (folder / name / "train" / kind).mkdir(parents=True)
+        for index in range(count):
+            small = np.random.default_rng(index).integers(0, 4, (6, 8), np.uint8).repeat(4, 0).repeat(4, 1)
+            for kind, pixels in (("images", small * 60), ("masks", small)):
+                Image.fromarray(pixels).save(folder / name / "train" / kind / f"{index:06d}.png", compress_level=1)
+    context = multiprocessing.get_context("spawn")
+    for to in formats:
+        peaks = []
+        for name in ("tenth", "all"):
+            with context.Pool(1) as pool:
+                peaks.append(pool.apply(peak_of, (folder / name, to, folder / "out")))
+        print(f"{to:15} {peaks[0]:6.0f} MB for {pairs // 10} pairs, {peaks[1]:6.0f} MB for {pairs}", flush=True)
+
+
+def peak_of(source: Path, to: str, out: Path) -> float:
+    """The peak memory in MB of this process after a conversion."""
+    convert_dataset(source, to=to, out=out, images="none", data=DataConfig(val_share=0.1))
+    shutil.rmtree(out)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()
