@@ -225,6 +225,28 @@ def test_coco_has_one_annotation_for_each_region(source: Path, tmp_path: Path) -
     assert areas == sum(int(np.isin(each, [1, 2, 3]).sum()) for each in labels)
 
 
+@pytest.mark.parametrize("to", ["coco-polygons", "label-studio-polygons"])
+def test_only_regions_with_holes_are_not_polygons(to: str, tmp_path: Path) -> None:
+    labels = np.zeros((9, 12), np.uint8)
+    labels[1:4, 1:5] = 1
+    labels[2, 2] = 0
+    labels[5:8, 2:4] = labels[6:8, 4:9] = 2
+    image = LabelledImage("x", "train", tmp_path / "x.png", labels)
+    part = LABEL_WRITERS[to].encode(image, Classes.from_names(["background", "a", "b"])).part
+    if to == "coco-polygons":
+        holed, plain = part["annotations"]
+        assert holed["segmentation"]["size"] == [9, 12]
+        assert plain["segmentation"] == [[2, 5, 4, 5, 4, 6, 9, 6, 9, 8, 2, 8]]
+        assert (holed["area"], plain["area"]) == (11, 16)
+        assert plain["bbox"] == [2, 5, 7, 3]
+    else:
+        holed, plain = part["annotations"][0]["result"]
+        assert (holed["type"], plain["type"]) == ("brushlabels", "polygonlabels")
+        assert plain["value"]["points"][0] == pytest.approx([100 * 2 / 12, 100 * 5 / 9])
+        assert plain["value"]["polygonlabels"] == ["b"] and plain["value"]["closed"]
+        assert holed["id"] != plain["id"]
+
+
 def test_a_cut_reaches_every_hole() -> None:
     outer = np.array([(0, 0), (9, 0), (9, 9), (0, 9)])
     holes = [np.array([(x, 3), (x, 4), (x + 1, 4), (x + 1, 3)]) for x in (2, 6)]

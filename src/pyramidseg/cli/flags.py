@@ -16,7 +16,7 @@ FINDINGS = 3
 
 LABEL_FORMATS = (
     *("masks", "color-masks", "voc", "coco", "coco-panoptic", "yolo", "labelme", "cvat-images", "label-studio"),
-    *("supervisely", "huggingface"),
+    *("supervisely", "huggingface", "coco-polygons", "label-studio-polygons"),
 )
 """Formats that labels are written in; the names of `formats.writers`, which parsing a command line need not import."""
 

@@ -1,7 +1,8 @@
-"""Writer of Label Studio's JSON: a task for each image with a brush region for each class, and the labelling config."""
+"""Writers of Label Studio's JSON: a task for each image, with brushes or polygons, and the labelling config."""
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.annotations.brush_rle import encode_brush
+from pyramidseg.annotations.contours import find_regions
 from pyramidseg.base.classes import Classes
 from pyramidseg.formats.label_writer import (
     LabelledImage,
@@ -19,10 +21,12 @@ from pyramidseg.formats.label_writer import (
     WrittenLabels,
     joined,
     lost_ignored,
+    not_outlined,
     outlined_classes,
+    pixels_of,
 )
 
-FROM_NAME, TO_NAME, IMAGE_KEY = "label", "image", "image"
+FROM_NAME, POLYGON_NAME, TO_NAME, IMAGE_KEY = "label", "polygon", "image", "image"
 """Names in the labelling config."""
 
 
@@ -34,18 +38,10 @@ def brush_regions(labels_HW: NDArray[np.uint8], names: Mapping[int, str]) -> lis
     """
     height, width = labels_HW.shape
     return [
-        {
-            "id": f"class{value}",
-            "from_name": FROM_NAME,
-            "to_name": TO_NAME,
-            "type": "brushlabels",
-            "original_width": width,
-            "original_height": height,
-            "image_rotation": 0,
-            "value": {"format": "rle", "rle": encode_brush(labels_HW == value), "brushlabels": [name]},
-        }
+        {"id": f"class{value}", **_region("brushlabels", FROM_NAME, brush, height=height, width=width)}
         for value, name in names.items()
-        if (labels_HW == value).any()
+        if (pixels := labels_HW == value).any()
+        for brush in [{"format": "rle", "rle": encode_brush(pixels), "brushlabels": [name]}]
     ]
 
 
@@ -54,6 +50,32 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     regions = brush_regions(image.labels, {index: name for name, index in indices.items()})
     for region in regions:
         region |= image.score(image.labels == indices[region["value"]["brushlabels"][0]])
+    return _task(image, regions)
+
+
+def _encode_polygons(image: LabelledImage, classes: Classes) -> WrittenLabels:
+    """A polygon for each connected region; a brush for one with holes, which Label Studio's polygons cannot have."""
+    height, width = image.labels.shape
+    regions = []
+    for number, found in enumerate(find_regions(image.labels, skip=not_outlined(classes))):
+        name = classes.names[found.value]
+        if len(found.rings) > 1:
+            (region,) = brush_regions(pixels_of(found, image).astype(np.uint8), {1: name})
+        else:
+            points = (100 * found.rings[0] / np.array([width, height])).tolist()
+            value = {"points": points, "polygonlabels": [name], "closed": True}
+            region = _region("polygonlabels", POLYGON_NAME, value, height=height, width=width)
+        scores = {} if image.confidence is None else image.score(pixels_of(found, image))
+        regions.append(region | {"id": f"region{number}"} | scores)
+    return _task(image, regions)
+
+
+def _region(kind: str, control: str, value: dict[str, Any], *, height: int, width: int) -> dict[str, Any]:
+    size = {"original_width": width, "original_height": height, "image_rotation": 0}
+    return {"from_name": control, "to_name": TO_NAME, "type": kind, **size, "value": value}
+
+
+def _task(image: LabelledImage, regions: list[dict[str, Any]]) -> WrittenLabels:
     path = quote(f"{image.split}/{image.name}{image.image.suffix}")
     task: dict[str, Any] = {"data": {IMAGE_KEY: f"/data/local-files/?d=images/{path}"}}
     if image.model:
@@ -65,10 +87,10 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     return WrittenLabels(part=task, lost=lost_ignored(image.labels))
 
 
-def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
+def _assemble(parts: Mapping[str, Parts], classes: Classes, *, polygons: bool = False) -> SharedFiles:
     for split, some in parts.items():
         yield f"{split}.json", _tasks(some)
-    yield "label_config.xml", iter([label_config(classes).encode()])
+    yield "label_config.xml", iter([label_config(classes, polygons=polygons).encode()])
 
 
 def _tasks(parts: Parts) -> Iterator[bytes]:
@@ -77,15 +99,21 @@ def _tasks(parts: Parts) -> Iterator[bytes]:
     yield b"\n]\n"
 
 
-def label_config(classes: Classes) -> str:
+def label_config(classes: Classes, *, polygons: bool = False) -> str:
     """The labelling config of a project for these classes."""
     labels = [
         f'    <Label value={quoteattr(classes.names[index])} background="#{bytes(classes.colors[index]).hex()}"/>'
         for index in outlined_classes(classes)
     ]
     image = f'<Image name="{TO_NAME}" value="${IMAGE_KEY}" zoom="true"/>'
-    opened = f'<BrushLabels name="{FROM_NAME}" toName="{TO_NAME}">'
-    return "\n".join(("<View>", f"  {image}", f"  {opened}", *labels, "  </BrushLabels>", "</View>", ""))
+    controls = {"BrushLabels": FROM_NAME} | ({"PolygonLabels": POLYGON_NAME} if polygons else {})
+    lines = [
+        line
+        for tag, name in controls.items()
+        for line in (f'  <{tag} name="{name}" toName="{TO_NAME}">', *labels, f"  </{tag}>")
+    ]
+    return "\n".join(("<View>", f"  {image}", *lines, "</View>", ""))
 
 
 LABEL_STUDIO = LabelWriter("images/{split}/{name}", _encode, _assemble)
+LABEL_STUDIO_POLYGONS = LabelWriter("images/{split}/{name}", _encode_polygons, partial(_assemble, polygons=True))

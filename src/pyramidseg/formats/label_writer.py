@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.contours import number_regions
+from pyramidseg.annotations.contours import Region, Ring, find_regions, number_regions
+from pyramidseg.annotations.polygons import Location, Shape, rasterise
 from pyramidseg.annotations.run_lengths import encode_regions
 from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.formats.polygon_labels import BACKGROUND
@@ -135,6 +136,19 @@ def boxed_regions(labels_HW: NDArray[np.uint8], classes: Classes) -> Iterator[Bo
         within = rows_and_columns(region.box)
         found.append(BoxedRegion(int(labels_HW[region.first]), region.box, numbers[within] == number))
     yield from sorted(found, key=lambda region: region.value)
+
+
+def outer_rings(labels_HW: NDArray[np.uint8], classes: Classes) -> dict[tuple[int, int], Ring]:
+    """The outlines of regions without holes, by the row and column of the first pixel down the columns."""
+    found = (region.rings for region in find_regions(labels_HW, skip=not_outlined(classes)))
+    return {(y, x): rings[0] for rings in found if len(rings) == 1 for x, y in [min(map(tuple, rings[0].tolist()))]}
+
+
+def pixels_of(region: Region, image: LabelledImage) -> NDArray[np.bool_]:
+    """(H, W): the pixels of a region of `find_regions`."""
+    height, width = image.labels.shape
+    shape = Shape(1, [[ring.astype(np.float64) for ring in region.rings]])
+    return rasterise([shape], height=height, width=width, where=Location(image.image)) > 0
 
 
 def joined(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from pyramidseg.annotations.contours import Region, find_regions
-from pyramidseg.annotations.polygons import Location, Shape, rasterise
 from pyramidseg.base.classes import Classes
 from pyramidseg.formats.label_writer import (
     LabelledImage,
@@ -18,6 +17,7 @@ from pyramidseg.formats.label_writer import (
     WrittenLabels,
     lost_ignored,
     not_outlined,
+    pixels_of,
 )
 from pyramidseg.formats.paired_writer import png
 
@@ -44,10 +44,8 @@ def _shape(region: Region, classes: Classes, image: LabelledImage) -> dict[str, 
     if not holes:
         return {**shape, "shape_type": "polygon", "points": outer.tolist(), "mask": None}
     first, last = outer.min(0), outer.max(0)
-    width, height = (last - first).tolist()
-    shifted = Shape(1, [[(ring - first).astype(np.float64) for ring in region.rings]])
-    mask = rasterise([shifted], height=height, width=width, where=Location(image.image))
-    picture = base64.b64encode(png((255 * mask).astype(np.uint8))).decode()
+    mask = pixels_of(region, image)[first[1] : last[1], first[0] : last[0]]
+    picture = base64.b64encode(png(255 * mask.astype(np.uint8))).decode()
     return {**shape, "shape_type": "mask", "points": [first.tolist(), (last - 1).tolist()], "mask": picture}
 
 

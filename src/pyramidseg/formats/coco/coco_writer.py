@@ -1,8 +1,9 @@
-"""Writers of COCO: instances (compressed run lengths of each connected region, which are exact), and panoptic."""
+"""Writers of COCO: instances (compressed run lengths or polygons of each connected region, exact), and panoptic."""
 
 import itertools
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from pyramidseg.formats.label_writer import (
     joined,
     lost_ignored,
     not_outlined,
+    outer_rings,
     outlined_classes,
     rows_and_columns,
 )
@@ -29,16 +31,20 @@ from pyramidseg.formats.paired_writer import png
 IMAGES = "images/{split}/{name}"
 
 
-def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
+def _encode(image: LabelledImage, classes: Classes, *, polygons: bool = False) -> WrittenLabels:
+    """With `polygons`, run lengths only of regions with holes, which COCO's polygons cannot have."""
     height, width = image.labels.shape
     outlined = outlined_classes(classes)
     regions = number_regions(image.labels, skip=not_outlined(classes))
     found = encode_regions(regions)
+    rings = outer_rings(image.labels, classes) if polygons else {}
     annotations = [
         {
             **_score(image, regions, number, region.box),
             "category_id": outlined.index(int(image.labels[region.first])) + 1,
-            "segmentation": {"size": [height, width], "counts": text},
+            "segmentation": [rings[region.first].ravel().tolist()]
+            if region.first in rings
+            else {"size": [height, width], "counts": text},
             "area": region.area,
             "bbox": list(region.box),
             "iscrowd": 0,
@@ -47,8 +53,12 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
             found.items(), compress_run_lengths(region.counts for region in found.values()), strict=True
         )
     ]
-    entry = {"file_name": image.name + image.image.suffix, "height": height, "width": width}
-    return WrittenLabels(part={"image": entry, "annotations": annotations}, lost=lost_ignored(image.labels))
+    return WrittenLabels(part={"image": _entry(image), "annotations": annotations}, lost=lost_ignored(image.labels))
+
+
+def _entry(image: LabelledImage) -> dict[str, Any]:
+    height, width = image.labels.shape
+    return {"file_name": image.name + image.image.suffix, "height": height, "width": width}
 
 
 def _score(image: LabelledImage, regions: NDArray[Any], number: int, box: Box) -> dict[str, float]:
@@ -84,15 +94,13 @@ def _content(parts: Parts, categories: list[dict[str, Any]]) -> Iterator[bytes]:
 
 
 def _encode_panoptic(image: LabelledImage, classes: Classes) -> WrittenLabels:
-    height, width = image.labels.shape
     numbers = np.where(image.labels == IGNORE, 0, image.labels.astype(np.uint16) + 1)
     segments = [
         {"id": number, "category_id": number, "area": region.area, "bbox": list(region.box), "iscrowd": 0}
         for number, region in encode_regions(numbers).items()
     ]
     colors = np.stack([numbers % 256, numbers // 256, np.zeros_like(numbers)], axis=-1).astype(np.uint8)
-    entry = {"file_name": image.name + image.image.suffix, "height": height, "width": width}
-    part = {"image": entry, "annotations": [{"file_name": f"{image.name}.png", "segments_info": segments}]}
+    part = {"image": _entry(image), "annotations": [{"file_name": f"{image.name}.png", "segments_info": segments}]}
     return WrittenLabels({f"annotations/panoptic_{image.split}/{image.name}.png": png(colors)}, part)
 
 
@@ -107,3 +115,4 @@ def _assemble_panoptic(parts: Mapping[str, Parts], classes: Classes) -> SharedFi
 
 COCO_PANOPTIC = LabelWriter(IMAGES, _encode_panoptic, _assemble_panoptic)
 COCO = LabelWriter(IMAGES, _encode, _assemble)
+COCO_POLYGONS = LabelWriter(IMAGES, partial(_encode, polygons=True), _assemble)
