@@ -90,8 +90,8 @@ def server_process(*arguments, environment=(), wait=True):
         env=process_environment() | dict(environment),
     )
     try:
-        line = process.stdout.readline()
-        assert line.startswith("serving "), line + process.stderr.read()
+        line = next((line for line in process.stdout if line.startswith("serving ")), None)
+        assert line is not None, process.stderr.read()
         url = line.rpartition(" on ")[2].strip()
         while wait:
             try:

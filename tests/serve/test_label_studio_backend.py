@@ -112,6 +112,7 @@ def test_setup_reports_what_does_not_match(client, caplog):
     assert found["model_version"] == client.service.models["m0"].version
     assert found["classes_without_a_label"] == ["absent"] and found["labels_without_a_class"] == ["extra"]
     assert "labels without a class: extra" in caplog.text
+    assert client.post("/validate", json={"config": BRUSH}).json() == found
 
 
 def test_brushes(client):
@@ -229,15 +230,20 @@ def test_a_repeated_request_joins_the_first(studio):
 
 
 def test_webhooks_count_annotations_by_id(client):
-    def post(action, number):
-        body = {"action": action, "annotation": {"id": number, "result": []}, "project": {"id": 7}}
-        return client.post("/webhook", json=body)
+    def post(action, number=None, **more):
+        one = {} if number is None else {"annotation": {"id": number, "result": []}}
+        return client.post("/webhook", json={"action": action, "project": {"id": 7}, **one, **more})
 
     assert post("ANNOTATION_CREATED", 1).status_code == 201
     post("ANNOTATION_CREATED", 2)
     assert post("ANNOTATION_UPDATED", 1).json() == {"result": {"annotations": 2}, "status": "ok"}
     assert post("ANNOTATION_DELETED", 1).json()["result"] == {"annotations": 1}
-    assert client.post("/webhook", json={"action": "START_TRAINING", "project": {}}).status_code == 201
+    post("ANNOTATIONS_CREATED", annotation=[{"id": 5}, {"id": 6}])
+    assert (
+        post("ANNOTATIONS_DELETED", annotations=[{"id": 5}, {"id": 6}, {"id": 7}]).json()["result"]["annotations"] == 1
+    )
+    started = client.post("/webhook", json={"action": "START_TRAINING", "project": {}})
+    assert started.status_code == 201 and "not started" in started.json()["result"]
     unknown = client.post("/webhook", json={"action": "PROJECT_UPDATED"})
     assert (unknown.status_code, unknown.json()) == (200, {"status": "Unknown event"})
     assert "pyramidseg_annotations 1.0" in client.get("/metrics").text
@@ -260,8 +266,9 @@ def test_its_health(client):
     ],
 )
 def test_configurations_that_cannot_be_used(client, config, words):
-    answer = client.post("/setup", json={"schema": config})
-    assert answer.status_code == 400 and words in answer.json()["error"]
+    for path, key in (("/setup", "schema"), ("/validate", "config")):
+        answer = client.post(path, json={key: config})
+        assert answer.status_code == 400 and words in answer.json()["error"]
 
 
 def test_labels_of_classes():

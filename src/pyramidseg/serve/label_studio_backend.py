@@ -15,7 +15,7 @@ import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field
 
 from pyramidseg.annotations.contours import Ring, find_regions
 from pyramidseg.base.classes import Classes
@@ -29,11 +29,13 @@ logger = logging.getLogger(__name__)
 
 STATUS = {"status": "UP", "model_class": "PyramidSeg"}
 
-_ADDED, _REMOVED = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED"), "ANNOTATION_DELETED"
+ADDED = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED")
+REMOVED = ("ANNOTATION_DELETED", "ANNOTATIONS_DELETED")
+START = "START_TRAINING"
 
 
 class _Setup(BaseModel):
-    config: str = Field(alias="schema")
+    config: str = Field(validation_alias=AliasChoices("schema", "config"))
     access_token: str | None = None
 
 
@@ -47,13 +49,22 @@ class _Prediction(BaseModel):
     label_config: str
 
 
-class _Annotation(BaseModel):
+class _Identified(BaseModel):
     id: int | None = None
 
 
-class _Event(BaseModel):
+class LabelEvent(BaseModel):
+    """What Label Studio sends to webhooks: `annotation` or `annotations`, by action."""
+
     action: str
-    annotation: _Annotation = _Annotation()
+    annotation: _Identified | list[_Identified] = []
+    annotations: list[_Identified] = []
+    project: _Identified = _Identified()
+
+    def ids(self) -> set[int]:
+        """Of the annotations."""
+        one = self.annotation if isinstance(self.annotation, list) else [self.annotation]
+        return {annotation.id for annotation in [*one, *self.annotations] if annotation.id is not None}
 
 
 class Control(NamedTuple):
@@ -81,6 +92,7 @@ def add_routes(app: FastAPI, service: Service, images: LabelStudioImages) -> Non
     async def health() -> Response:
         return JSONResponse(STATUS)
 
+    @app.post("/validate")
     @app.post("/setup")
     async def setup(request: Request) -> Response:
         asked, model = parse_json(_Setup, await read(request)), service.models[first]
@@ -132,13 +144,12 @@ def add_routes(app: FastAPI, service: Service, images: LabelStudioImages) -> Non
 
     @app.post("/webhook")
     async def webhook(request: Request) -> Response:
-        event = parse_json(_Event, await read(request))
-        if event.action == "START_TRAINING":
-            return JSONResponse({"result": "training is not started by this server", "status": "ok"}, 201)
-        if event.action not in (*_ADDED, _REMOVED):
+        event = parse_json(LabelEvent, await read(request))
+        if event.action not in (*ADDED, *REMOVED, START):
             return JSONResponse({"status": "Unknown event"})
-        if event.annotation.id is not None:
-            (annotations.add if event.action in _ADDED else annotations.discard)(event.annotation.id)
+        if event.action == START:
+            return JSONResponse({"result": "training is not started by this server", "status": "ok"}, 201)
+        (annotations.update if event.action in ADDED else annotations.difference_update)(event.ids())
         service.metrics.annotations.set(len(annotations))
         return JSONResponse({"result": {"annotations": len(annotations)}, "status": "ok"}, 201)
 
