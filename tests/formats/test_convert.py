@@ -234,13 +234,13 @@ def test_only_regions_with_holes_are_not_polygons(to: str, tmp_path: Path) -> No
     image = LabelledImage("x", "train", tmp_path / "x.png", labels)
     part = LABEL_WRITERS[to].encode(image, Classes.from_names(["background", "a", "b"])).part
     if to == "coco-polygons":
-        holed, plain = part["annotations"]
+        holed, plain = (json.loads("{" + text) for text in part["annotations"])
         assert holed["segmentation"]["size"] == [9, 12]
         assert plain["segmentation"] == [[2, 5, 4, 5, 4, 6, 9, 6, 9, 8, 2, 8]]
         assert (holed["area"], plain["area"]) == (11, 16)
         assert plain["bbox"] == [2, 5, 7, 3]
     else:
-        holed, plain = part["annotations"][0]["result"]
+        holed, plain = json.loads(part)["annotations"][0]["result"]
         assert (holed["type"], plain["type"]) == ("brushlabels", "polygonlabels")
         assert plain["value"]["points"][0] == pytest.approx([100 * 2 / 12, 100 * 5 / 9])
         assert plain["value"]["polygonlabels"] == ["b"] and plain["value"]["closed"]
@@ -305,3 +305,12 @@ def test_folders_of_splits_are_not_doubled(to: str, kind: str, tmp_path: Path) -
         np.testing.assert_array_equal(after[key], labels)
     pixels = {key: int((labels == "fig").sum()) for key, labels in after.items()}
     assert pixels == {("train", "a"): 12, ("train", "b"): 18, ("val", "a"): 35, ("val", "c"): 16}
+
+
+def test_parts_of_another_version_are_made_again(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(converting, "PARTS_VERSION", 1)
+    monkeypatch.setattr(converting, "_assemble", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        convert_dataset(source, to="coco", out=tmp_path / "out")
+    monkeypatch.undo()
+    assert convert_dataset(source, to="coco", out=tmp_path / "out").before == 0

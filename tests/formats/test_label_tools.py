@@ -88,9 +88,10 @@ def test_regions_of_label_studio_fit_the_labelling_config(to: str, seed: int, is
 def test_no_outline_has_fewer_than_three_corners(to: str, seed: int) -> None:
     written = LABEL_WRITERS[to].encode(image(seed), CLASSES)
     if to == "coco-polygons":
-        outlines = [one["segmentation"] for one in written.part["annotations"]]
+        annotations = [json.loads("{" + text) for text in written.part["annotations"]]
+        outlines = [one["segmentation"] for one in annotations]
         counts = [len(rings[0]) // 2 for rings in outlines if isinstance(rings, list)]
-        assert all(one["area"] > 0 and min(one["bbox"][2:]) > 0 for one in written.part["annotations"])
+        assert all(one["area"] > 0 and min(one["bbox"][2:]) > 0 for one in annotations)
     else:
         (text,) = (content.decode() for content in written.files.values())
         lines = re.findall(r"^\d+ (.*)$", text, re.MULTILINE)

@@ -98,9 +98,10 @@ class Ledger:
         if self._publish and (self._lines >= _PART_LINES or time.monotonic() - self._started >= _PART_SECONDS):
             self._end_file()
 
-    def entries(self) -> Iterator[dict[str, Any]]:
-        """The last entry of every item, in the order of the keys, folder by folder."""
-        for key in sorted(self._places, key=lambda key: key.replace("/", "\0")):
+    def entries(self, *, below: str = "") -> Iterator[dict[str, Any]]:
+        """The last entry of every item whose key begins with `below`, in the order of the keys, folder by folder."""
+        keys = (key for key in self._places if key.startswith(below))
+        for key in sorted(keys, key=lambda key: key.replace("/", "\0")):
             if (entry := self.find(key)) is not None:
                 yield entry
 

@@ -46,6 +46,9 @@ LEDGER = ".conversion"
 
 COMPLETE = "complete.json"
 
+PARTS_VERSION = 2
+"""Changed with what writers keep in the ledger, so that images of an earlier version are converted again."""
+
 ImagePlacement = Literal["copy", "link", "none"]
 
 
@@ -104,7 +107,7 @@ def convert_dataset(
     named = _named_records(opened, writer)
     counts = Counter(split for split, _, _ in named)
     conversion = Conversion(folder, {split: counts[split] for split in opened.splits if counts[split]}, {}, 0)
-    settings = digest([to, opened.classes.to_dict(), images, model])
+    settings = digest([PARTS_VERSION, to, opened.classes.to_dict(), images, model])
     items = []
     for split, name, record in named:
         certainty = confidence and confidence(record)
@@ -221,9 +224,9 @@ class _SplitParts:
     names: frozenset[str]
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
-        for entry in self.ledger.entries():
-            split, _, name = entry["key"].partition("/")
-            if split == self.split and name in self.names:
+        for entry in self.ledger.entries(below=f"{self.split}/"):
+            name = entry["key"].partition("/")[2]
+            if name in self.names:
                 yield name, entry["part"]
 
 

@@ -84,7 +84,7 @@ def _task(image: LabelledImage, regions: list[dict[str, Any]]) -> WrittenLabels:
         ]
     else:
         task["annotations"] = [{"result": regions}]
-    return WrittenLabels(part=task, lost=lost_ignored(image.labels))
+    return WrittenLabels(part=json.dumps(task), lost=lost_ignored(image.labels))
 
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes, *, polygons: bool = False) -> SharedFiles:
@@ -95,7 +95,7 @@ def _assemble(parts: Mapping[str, Parts], classes: Classes, *, polygons: bool = 
 
 def _tasks(parts: Parts) -> Iterator[bytes]:
     yield b"[\n"
-    yield from joined(json.dumps(task).encode() for _, task in parts)
+    yield from joined(task.encode() for _, task in parts)
     yield b"\n]\n"
 
 

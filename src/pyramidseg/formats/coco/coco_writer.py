@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.annotations.contours import number_regions
 from pyramidseg.annotations.run_lengths import compress_run_lengths, encode_regions
-from pyramidseg.base.classes import IGNORE, Classes
+from pyramidseg.base.classes import Classes
 from pyramidseg.formats.label_writer import (
     Box,
     LabelledImage,
@@ -53,12 +54,14 @@ def _encode(image: LabelledImage, classes: Classes, *, polygons: bool = False) -
             found.items(), compress_run_lengths(region.counts for region in found.values()), strict=True
         )
     ]
-    return WrittenLabels(part={"image": _entry(image), "annotations": annotations}, lost=lost_ignored(image.labels))
+    return WrittenLabels(part=_part(image, annotations), lost=lost_ignored(image.labels))
 
 
-def _entry(image: LabelledImage) -> dict[str, Any]:
+def _part(image: LabelledImage, annotations: list[dict[str, Any]]) -> dict[str, Any]:
+    """The entry of an image, and its annotations as text without the first bracket, after which their ids follow."""
     height, width = image.labels.shape
-    return {"file_name": image.name + image.image.suffix, "height": height, "width": width}
+    entry = {"file_name": image.name + image.image.suffix, "height": height, "width": width}
+    return {"image": entry, "annotations": [json.dumps(annotation)[1:] for annotation in annotations]}
 
 
 def _score(image: LabelledImage, regions: NDArray[Any], number: int, box: Box) -> dict[str, float]:
@@ -83,7 +86,7 @@ def _content(parts: Parts, categories: list[dict[str, Any]]) -> Iterator[bytes]:
     yield b'\n],\n"annotations": [\n'
     ids = itertools.count(1)
     yield from joined(
-        json.dumps({"id": next(ids), "image_id": number, **annotation}).encode()
+        f'{{"id": {next(ids)}, "image_id": {number}, {annotation}'.encode()
         for number, (_, part) in enumerate(parts, start=1)
         for annotation in part["annotations"]
     )
@@ -94,13 +97,13 @@ def _content(parts: Parts, categories: list[dict[str, Any]]) -> Iterator[bytes]:
 
 
 def _encode_panoptic(image: LabelledImage, classes: Classes) -> WrittenLabels:
-    numbers = np.where(image.labels == IGNORE, 0, image.labels.astype(np.uint16) + 1)
+    numbers = image.labels + np.uint8(1)  # which makes `IGNORE` 0, void
     segments = [
         {"id": number, "category_id": number, "area": region.area, "bbox": list(region.box), "iscrowd": 0}
         for number, region in encode_regions(numbers).items()
     ]
-    colors = np.stack([numbers % 256, numbers // 256, np.zeros_like(numbers)], axis=-1).astype(np.uint8)
-    part = {"image": _entry(image), "annotations": [{"file_name": f"{image.name}.png", "segments_info": segments}]}
+    colors = cv2.merge([numbers, np.zeros_like(numbers), np.zeros_like(numbers)]).astype(np.uint8, copy=False)
+    part = _part(image, [{"file_name": f"{image.name}.png", "segments_info": segments}])
     return WrittenLabels({f"annotations/panoptic_{image.split}/{image.name}.png": png(colors)}, part)
 
 
