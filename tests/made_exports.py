@@ -33,7 +33,16 @@ def traced_once() -> Iterator[None]:
     """
     load = torch.export.load
 
-    def capture(segmenter, *, precision, input_dtype, as_written):
+    def capture(segmenter, *, precision, input_dtype, as_written, change, shape):
+        if shape is not None or change(segmenter) is not segmenter:
+            return graph.capture(
+                segmenter,
+                precision=precision,
+                input_dtype=input_dtype,
+                as_written=as_written,
+                change=change,
+                shape=shape,
+            )
         weights = (segmenter.classifier.weight, segmenter.mean, segmenter.std)
         key = (precision, input_dtype, as_written, *(float(tensor.detach().sum()) for tensor in weights))
         if key not in PROGRAMS:
@@ -52,7 +61,7 @@ def traced_once() -> Iterator[None]:
         patch.setattr(exporting, "capture", capture)
         patch.setattr(torch.export, "load", load_once)
         for module in (onnx_format, openvino_format):
-            patch.setattr(module, "to_onnx", lambda program: copy.deepcopy(converted(program)))
+            patch.setattr(module, "to_onnx", lambda program, **options: copy.deepcopy(converted(program, **options)))
         yield
 
 

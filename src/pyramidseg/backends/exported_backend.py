@@ -58,12 +58,16 @@ class ExportedBackend(ModelBackend):
         format: their name in `pyramidseg export --format`.
         libraries: packages that must be installed to run them.
         fixed_precision: whether they run only in the precision that they were exported in.
+        runs_programs: whether files for other programs are opened, too.
+        batch: the smallest number of images that they take.
     """
 
     suffix: ClassVar[str]
     format: ClassVar[str]
     libraries: ClassVar[tuple[str, ...]] = ()
     fixed_precision: ClassVar[bool] = True
+    runs_programs: ClassVar[bool] = False
+    batch: int = 1
 
     def __init__(
         self,
@@ -76,6 +80,11 @@ class ExportedBackend(ModelBackend):
         self.path, self.outputs, self._wanted_precision = Path(model), outputs, precision
         content, self.metadata = self._read_verified(self.path)
         metadata = self.metadata
+        if metadata.program is not None and not self.runs_programs:
+            raise WeightsError(
+                f"{self.path}: was exported for other programs ({metadata.program}); use its bundle "
+                f"({metadata.source.get('file', 'unknown')}), or export it without --size, --batch and --output"
+            )
         if self.fixed_precision and precision not in ("auto", metadata.precision):
             raise ConfigError(
                 f"precision={precision}: {self.path} was exported in {metadata.precision}, which is fixed in a "

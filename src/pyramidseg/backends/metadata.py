@@ -46,6 +46,32 @@ _VALUES = {
 }
 
 
+_OUTPUTS = {
+    LOGITS: "(batch, classes, height, width) float32; the class is the argmax over axis 1",
+    "probabilities": "(batch, classes, height, width) float32, softmax over axis 1",
+    "labels": "(batch, height, width) uint8, the class",
+}
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a file for other programs computes.
+
+    Attributes:
+        output: its only output, `logits`, `labels` or `probabilities`.
+        size: (height, width) of the images; None for any.
+        batch: number of images, where the size is fixed.
+    """
+
+    output: str = LOGITS
+    size: tuple[int, int] | None = None
+    batch: int = 1
+
+    def __str__(self) -> str:
+        size = "" if self.size is None else f" of {self.batch} x {self.size[0]}x{self.size[1]}"
+        return f"{self.output}{size}"
+
+
 @dataclass(frozen=True)
 class ExportMetadata:
     """The metadata of an exported file.
@@ -57,6 +83,7 @@ class ExportMetadata:
         source: file name and checksum of the bundle; empty for a model in memory.
         parity: the report of `export.parity`; None before the check.
         value_range: of the bundle's training images; None if unknown.
+        program: None for a file that `predict` can run.
     """
 
     precision: str
@@ -69,6 +96,7 @@ class ExportMetadata:
     parity: Mapping[str, Any] | None = None
     version: str = __version__
     value_range: ValueRange | None = None
+    program: Program | None = None
 
     def to_strings(self) -> dict[str, str]:
         """The metadata as they are stored in the file."""
@@ -84,7 +112,7 @@ class ExportMetadata:
                 "size": "any batch, height and width from 1; padded and normalised inside",
             },
             "outputs": {
-                LOGITS: "(batch, classes, height, width) float32; the class is the argmax over axis 1",
+                LOGITS: _OUTPUTS[LOGITS],
                 COARSE: f"the same before the last upsampling, at stride {self.settings.finest_stride} of the image "
                 f"padded below and right to multiples of {self.settings.coarsest_stride}",
             },
@@ -92,6 +120,14 @@ class ExportMetadata:
             "parity": None if self.parity is None else dict(self.parity),
             "value_range": None if self.value_range is None else asdict(self.value_range),
         }
+        if self.program is not None:
+            output = self.program.output
+            contents |= {"program": asdict(self.program), "outputs": {output: _OUTPUTS[output]}}
+        if self.program is not None and self.program.size is not None:
+            contents["input"] |= {
+                "shape": [self.program.batch, self.settings.in_channels, *self.program.size],
+                "size": "this one only; normalised inside",
+            }
         strings = {name: json.dumps(content, ensure_ascii=False) for name, content in contents.items()}
         return {"format": KIND, "version": self.version, "precision": self.precision, **strings}
 
@@ -138,6 +174,7 @@ class ExportMetadata:
                 parity=None if strings["parity"] == "null" else parse_mapping(strings["parity"]),
                 version=strings["version"],
                 value_range=ValueRange.from_json(strings.get("value_range")),
+                program=parse_stored(Program, strings["program"]) if "program" in strings else None,
             )
         except (KeyError, TypeError, ValueError, ValidationError, PyramidSegError) as error:
             raise WeightsError(

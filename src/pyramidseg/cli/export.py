@@ -4,7 +4,7 @@ import argparse
 import logging
 
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import FINDINGS, add_as_written, add_reading_settings
+from pyramidseg.cli.flags import FINDINGS, add_as_written, add_reading_settings, image_size
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="val", help="split of --check")
     parser.add_argument("--device", default="cpu", help="device that runs the exported file in the comparison")
     add_as_written(parser)
+    parser.add_argument("--opset", type=int, help="version of ONNX's operations: 18 to 23, with --size from 14")
+    parser.add_argument("--size", type=image_size, metavar="HxW", help="the only size that the file takes")
+    parser.add_argument("--batch", type=int, default=1, help="number of images, with --size")
+    parser.add_argument("--output", default="logits", help="what the file gives: logits, labels or probabilities")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,6 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
         data=data,
         device=arguments.device,
         as_written=arguments.as_written,
+        opset=arguments.opset,
+        size=arguments.size,
+        batch=arguments.batch,
+        output=arguments.output,
     )
     show(f"{export.parity.runtime} compared with the bundle in torch fp32:")
     show(export.parity.table())

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyramidseg.backends import EXPORTED
-from pyramidseg.backends.metadata import COARSE, INPUT_DTYPES, LOGITS, ExportMetadata
+from pyramidseg.backends.metadata import COARSE, INPUT_DTYPES, LOGITS, ExportMetadata, Program
 from pyramidseg.backends.metadata import KIND as EXPORT
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, OutputError, WeightsError, nearest
@@ -13,8 +13,10 @@ from pyramidseg.base.files import explained_writes, temporary_folder, write_atom
 from pyramidseg.base.output_lock import locked
 from pyramidseg.base.remote_files import is_url, local_copy
 from pyramidseg.base.version import __version__
+from pyramidseg.export import onnx_format
 from pyramidseg.export.graph import capture
 from pyramidseg.export.parity import Parity, check_parity
+from pyramidseg.export.program_file import WithOutput, check_program, check_program_file
 from pyramidseg.export.samples import default_dtype, labelled_samples, synthetic_samples
 from pyramidseg.export.targets import Format, find_format
 from pyramidseg.model.bundle import KIND
@@ -56,6 +58,10 @@ def export_model(
     data: DataConfig = DEFAULT_DATA,
     device: str = "cpu",
     as_written: bool = False,
+    opset: int | None = None,
+    size: tuple[int, int] | None = None,
+    batch: int = 1,
+    output: str = LOGITS,
 ) -> Export:
     """Export a bundle for another runtime, unless the file predicts something else there.
 
@@ -73,6 +79,11 @@ def export_model(
         data: how `check` is read, as in training.
         device: runs the file for the comparison.
         as_written: keep the layers of the decoder, instead of composing them to fewer operations.
+        opset: version of ONNX's operations.
+        size: (height, width) of the only images that the file takes; with it or another `output` the file is for
+            other programs, and has the size and output in its name.
+        batch: number of images, with `size`.
+        output: `logits`, `labels` or `probabilities`.
 
     Raises:
         ConfigError: `model` is an export; an unknown format, precision or type; `input_dtype` does not fit the images
@@ -92,13 +103,19 @@ def export_model(
         raise ConfigError(f"--input {input_dtype}: unknown type; {nearest(input_dtype, ['auto', *INPUT_DTYPES])}")
     if path.suffix in EXPORTED and path.is_file():
         raise ConfigError(f"{path}: is already an export; pass the bundle (.safetensors) that it was made from")
+    program = None if size is None and output == LOGITS else Program(output, size, batch)
+    check_program(format, opset, program)
+    if size is None and batch != 1:
+        raise ConfigError(f"--batch {batch}: has no effect without --size, as the file takes any number of images")
     if check is None:
         _refuse_unused_options(split, data)
     target_format.backend.check_device(device)
     _refuse_emulated_bf16(target_format, precision, device)
 
     segmenter = load_model(path)
-    suffix = ("" if precision == "fp32" else f"-{precision}") + target_format.backend.suffix
+    parts = [] if size is None else [f"-{size[0]}x{size[1]}", f"-b{batch}" if batch > 1 else ""]
+    parts += ["" if output == LOGITS else f"-{output}", "" if precision == "fp32" else f"-{precision}"]
+    suffix = "".join(parts) + target_format.backend.suffix
     target = Path(path.parent if out is None else out) / f"{path.stem}{suffix}"
     with locked(target.parent, file=target.name):
         _refuse_foreign_files(target, target_format)
@@ -123,18 +140,33 @@ def export_model(
             std=tuple(segmenter.std.tolist()),
             value_range=segmenter.value_range,
             source={"file": path.name, CHECKSUM: read_metadata(path, kind=KIND)[CHECKSUM]},
+            program=program,
         )
-        logger.info(f"{path}: to {format} {precision}, for {dtype} images of any size")
-        graph = capture(segmenter, precision=target_format.graphs[precision], input_dtype=dtype, as_written=as_written)
-        save = target_format.convert(graph)
+        wanted = f"for {dtype} images of any size" if program is None else f"{program} for {dtype} images"
+        logger.info(f"{path}: to {format} {precision}, {wanted}")
+        graph = capture(
+            segmenter,
+            precision=target_format.graphs[precision],
+            input_dtype=dtype,
+            as_written=as_written,
+            change=lambda graph: graph if program is None else WithOutput(graph, program.output),
+            shape=None if size is None else (batch, *size),
+        )
+        if format == "onnx":
+            save = onnx_format.convert(graph, outputs=(LOGITS, COARSE) if program is None else (output,), opset=opset)
+        else:
+            save = target_format.convert(graph)
 
         with explained_writes(target), temporary_folder(target) as folder:  # where files can be renamed to the target
             staged = folder / target.name
             save(staged, metadata)
-            backend = target_format.backend(staged, device=device, outputs=(LOGITS, COARSE))
             logger.info(f"checking on {samples}")
-            predicting = target_format.backend(staged, device=device)
-            parity = check_parity(backend, segmenter, samples, predicting=predicting)
+            if program is None:
+                backend = target_format.backend(staged, device=device, outputs=(LOGITS, COARSE))
+                predicting = target_format.backend(staged, device=device)
+                parity = check_parity(backend, segmenter, samples, predicting=predicting)
+            else:
+                parity = check_program_file(staged, metadata, segmenter, samples)
             if parity.findings():
                 return Export(None, None, parity)
             metadata = replace(metadata, parity=parity.to_dict())

@@ -47,14 +47,30 @@ class Graph(nn.Module):
         return self.geometry.upsample(coarse, height, width), coarse
 
 
-def capture(segmenter: Segmenter, *, precision: str, input_dtype: str, as_written: bool = False) -> ExportedProgram:
-    """Trace a model on the CPU, for any batch size, height and width from 1.
+def capture(
+    segmenter: Segmenter,
+    *,
+    precision: str,
+    input_dtype: str,
+    as_written: bool = False,
+    change: Callable[[nn.Module], nn.Module] = lambda graph: graph,
+    shape: tuple[int, int, int] | None = None,
+) -> ExportedProgram:
+    """Trace a model on the CPU, for any batch size, height and width from 1, or for one shape.
+
+    Args:
+        change: what is traced instead of a `Graph`.
+        shape: batch, height and width.
 
     Raises:
         ConfigError: the encoder depends on the image in a way that a graph cannot represent.
     """
     model = inference_copy(segmenter, dtype=DTYPES[precision], as_written=as_written, for_graph=True).cpu()
-    stride = model.settings.coarsest_stride
+    graph, stride = change(Graph(model)), model.settings.coarsest_stride
+    if shape is not None:
+        only = torch.zeros(shape[0], model.settings.in_channels, *shape[1:], dtype=INPUT_DTYPES[input_dtype])
+        with redirect_stderr(StringIO()):
+            return torch.export.export(graph, (only,), strict=False)
     # Different sizes that need padding: what sizes have in common, the tracer would take as always true.
     example = torch.zeros(
         2, model.settings.in_channels, 2 * stride + 6, 3 * stride + 5, dtype=INPUT_DTYPES[input_dtype]
@@ -65,7 +81,7 @@ def capture(segmenter: Segmenter, *, precision: str, input_dtype: str, as_writte
     for any_size in SIZES:
         try:
             with oblivious, redirect_stderr(StringIO()):  # torch prints the partial graph of a failed trace
-                return torch.export.export(Graph(model), (example,), dynamic_shapes=any_size(), strict=False)
+                return torch.export.export(graph, (example,), dynamic_shapes=any_size(), strict=False)
         except Exception as error:  # of the tracer, or of the network's own code
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             reason = reason or (lines[0] if lines else type(error).__name__)

@@ -1,7 +1,7 @@
 """ONNX: one file for ONNX Runtime and many others."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,15 +28,18 @@ LARGEST_BYTES = 2**31 - 2**20
 
 SIZES = {
     INPUT: ("batch", None, "height", "width"),
-    LOGITS: ("batch", None, "height", "width"),
+    **dict.fromkeys((LOGITS, "probabilities"), ("batch", None, "height", "width")),
+    "labels": ("batch", "height", "width"),
     COARSE: ("batch", None, "coarse_height", "coarse_width"),
 }
 """Names of the dynamic dimensions, in place of the formulas that the exporter writes."""
 
 
-def convert(program: ExportedProgram) -> Callable[[Path, ExportMetadata], None]:
+def convert(
+    program: ExportedProgram, *, outputs: Sequence[str] = (LOGITS, COARSE), opset: int | None = None
+) -> Callable[[Path, ExportMetadata], None]:
     """Convert a program; returns the function that writes the file."""
-    content = to_onnx(program)
+    content = to_onnx(program, outputs=outputs, opset=opset)
     return lambda path, metadata: save_with_checksum(content, path, metadata.to_strings())
 
 
@@ -50,8 +53,14 @@ def save_with_checksum(content: "onnx.ModelProto", path: Path, texts: Mapping[st
     path.write_bytes(content.SerializeToString())
 
 
-def to_onnx(program: ExportedProgram) -> "onnx.ModelProto":
-    """Convert a program to ONNX, with outputs `logits` and `coarse_logits`.
+def to_onnx(
+    program: ExportedProgram, *, outputs: Sequence[str] = (LOGITS, COARSE), opset: int | None = None
+) -> "onnx.ModelProto":
+    """Convert a program to ONNX, with the lowest version of the format (IR) that its operations allow.
+
+    Args:
+        outputs: their names.
+        opset: version of the operations; by default the exporter's, 20.
 
     Raises:
         MissingExtra: the exporter's libraries are not installed.
@@ -68,7 +77,12 @@ def to_onnx(program: ExportedProgram) -> "onnx.ModelProto":
     try:
         with _quiet():
             exported = torch.onnx.export(
-                program, dynamo=True, input_names=[INPUT], output_names=[LOGITS, COARSE], verbose=False
+                program,
+                dynamo=True,
+                input_names=[INPUT],
+                output_names=list(outputs),
+                verbose=False,
+                opset_version=opset,
             )
     except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
@@ -76,6 +90,25 @@ def to_onnx(program: ExportedProgram) -> "onnx.ModelProto":
     assert exported is not None
     content = exported.model_proto
     _tidy(content)
+    return _with_opset(content, opset)
+
+
+def _with_opset(content: "onnx.ModelProto", opset: int | None) -> "onnx.ModelProto":
+    """The model in an opset below those of the exporter.
+
+    Raises:
+        ConfigError: one of its operations has no form of that version.
+    """
+    import onnx
+    import onnx.version_converter
+
+    if opset is not None and all(opset < entry.version for entry in content.opset_import if not entry.domain):
+        try:
+            content = onnx.version_converter.convert_version(content, opset)
+        except RuntimeError as error:
+            reason = str(error).strip().rpartition(": ")[2]
+            raise ConfigError(f"--opset {opset}: an operation of this network needs a higher one ({reason})") from error
+    content.ir_version = onnx.helper.find_min_ir_version_for(content.opset_import, ignore_unknown=True)
     return content
 
 
@@ -83,7 +116,7 @@ def _tidy(content: "onnx.ModelProto") -> None:
     """Name the dynamic dimensions, and remove source lines, paths and formulas that the exporter adds."""
     for value in (*content.graph.input, *content.graph.output):
         for dimension, name in zip(value.type.tensor_type.shape.dim, SIZES[value.name], strict=True):
-            if name is not None:
+            if name is not None and not dimension.HasField("dim_value"):
                 dimension.dim_param = name
     del content.graph.value_info[:]
     for part in (content.graph, *content.graph.node, *content.graph.initializer):

@@ -59,7 +59,7 @@ class Parity:
         clear_agreement: as `agreement`, of the clear pixels; NaN if there are none.
         pieces_agreement: as `clear_agreement`, of the crops of odd sizes and batches alone: a failure on these would
             not show among many large images.
-        largest_difference: of logits; infinite if the file's are not finite.
+        largest_difference: of logits; infinite if the file's are not finite, NaN if it has none.
         deviation: standard deviation of the reference's logits, for comparison with the difference.
         miou: of the reference and of the file; None without labelled images.
         latency_ms: of the bundle in torch and of the file, medians of alternating runs on an image of `latency_size`
@@ -116,8 +116,10 @@ class Parity:
         rows = [
             ("same label", _percent(self.agreement), f"of {self.pixels:,} pixels"),
             ("same label where clear", _percent(self.clear_agreement), clear),
-            ("largest logit difference", f"{self.largest_difference:.2g}", f"deviation {self.deviation:.2g}"),
         ]
+        if not math.isnan(self.largest_difference):
+            difference = f"{self.largest_difference:.2g}"
+            rows.append(("largest logit difference", difference, f"deviation {self.deviation:.2g}"))
         if self.miou is not None:
             change = self.miou[1] - self.miou[0]
             rows.append(("mIoU", f"{change:+.4f}", f"{self.miou[0]:.4f} to {self.miou[1]:.4f}"))
@@ -208,10 +210,10 @@ def check_parity(
         for logits in (_run(backend, crop), _run(predicting, crop)):
             total.add(expected, logits)
             on_crops.add(expected, logits)
-    largest = samples.crops[-1][:1]
+    largest = samples.crops[-1][: backend.batch]
     for images, truth in samples.whole:
         total.add(segmenter(images), _run(backend, images), truth)
-        largest = max(largest, images[:1], key=Tensor.numel)
+        largest = max(largest, images[: backend.batch], key=Tensor.numel)
     reference = TorchBackend(segmenter, device=backend.compute_device or backend.device)
     return total.result(
         pieces_agreement=on_crops.clear_agreement,

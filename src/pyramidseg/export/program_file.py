@@ -1,0 +1,117 @@
+"""Files for programs that this library does not run: one size, or labels instead of logits, in an ONNX file.
+
+Classic OpenCV, TensorRT and the compilers of many accelerators take only graphs without computed sizes. `predict` needs
+a file of any size that gives logits; it refuses these.
+
+Legend: B batch, C channels, H W pixels, K classes.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pyramidseg.backends.metadata import LOGITS, ExportMetadata, Program
+from pyramidseg.backends.onnx_backend import OnnxRuntimeBackend
+from pyramidseg.base.classes import IGNORE
+from pyramidseg.base.errors import ConfigError
+from pyramidseg.export.parity import Parity, check_parity
+from pyramidseg.export.samples import Sample, Samples
+from pyramidseg.model.segmenter import Segmenter
+
+OUTPUTS = (LOGITS, "labels", "probabilities")
+
+NATIVE_OPSETS = range(18, 24)
+"""What PyTorch's exporter writes."""
+
+OPSETS = range(14, 24)
+"""What a graph of one size can be converted to; the ways to pad of any size need 18."""
+
+
+def check_program(format: str, opset: int | None, program: Program | None) -> None:
+    """Refuse what cannot be written.
+
+    Raises:
+        ConfigError: names the option, and what is possible.
+    """
+    if program is not None and program.batch < 1:
+        raise ConfigError(f"--batch {program.batch}: choose a number from 1")
+    fixed = program is not None and program.size is not None
+    if format != "onnx" and (opset is not None or program is not None):
+        raise ConfigError(f"--format {format}: --opset, --size, --batch and --output are for --format onnx")
+    if program is not None and program.output not in OUTPUTS:
+        raise ConfigError(f"--output {program.output}: choose {', '.join(OUTPUTS)}")
+    if opset is not None and opset not in (OPSETS if fixed else NATIVE_OPSETS):
+        least = "" if fixed or opset not in OPSETS else f"; opset {opset} needs a graph of one size: --size 512x512"
+        allowed = OPSETS if fixed else NATIVE_OPSETS
+        raise ConfigError(f"--opset {opset}: choose {allowed.start} to {allowed.stop - 1}{least}")
+
+
+class WithOutput(nn.Module):
+    """A graph with one output in place of its own two: logits, labels (B, H, W) uint8, or probabilities."""
+
+    def __init__(self, both: nn.Module, output: str) -> None:
+        super().__init__()
+        self.both, self.output = both, output
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.both(images)[0]
+        if self.output == "labels":
+            return logits.argmax(dim=1).to(torch.uint8)
+        return logits.softmax(dim=1) if self.output == "probabilities" else logits
+
+
+class ProgramFile(OnnxRuntimeBackend):
+    """Runs such a file for its check; its output is turned into logits with the same labels."""
+
+    runs_programs = True
+
+    def __init__(self, path: Path, program: Program) -> None:
+        super().__init__(path, device="cpu", outputs=(program.output,))
+        self.own, self.outputs, self.batch = program.output, (LOGITS,), program.batch
+
+    def run(self, images: Tensor) -> dict[str, Tensor]:
+        """The output as logits, on the CPU."""
+        found = torch.from_numpy(self.program.run([self.own], {"images": self.to_input(images).numpy()})[0])
+        if self.own == "labels":
+            found = nn.functional.one_hot(found.long(), len(self.classes)).permute(0, 3, 1, 2).float()
+        return {LOGITS: found.clamp_min(1e-38).log() if self.own == "probabilities" else found}
+
+
+def check_program_file(path: Path, metadata: ExportMetadata, segmenter: Segmenter, samples: Samples) -> Parity:
+    """Compare a file with its bundle, on images of the file's size."""
+    assert metadata.program is not None
+    backend = ProgramFile(path, metadata.program)
+    parity = check_parity(backend, segmenter, _fitted(samples, metadata.program), predicting=backend)
+    return parity if metadata.program.output == LOGITS else replace(parity, largest_difference=math.nan)
+
+
+def _fitted(samples: Samples, program: Program) -> Samples:
+    if program.size is None:
+        return samples
+    (crop, _), *_ = _at_size(iter([(samples.crops[-1][:1], None)]), program)
+    name = f"{samples.name}, at {program.size[0]}x{program.size[1]} in batches of {program.batch}"
+    return replace(samples, name=name, whole=_at_size(samples.whole, program), crops=(crop,))
+
+
+def _at_size(samples: Iterator[Sample], program: Program) -> Iterator[Sample]:
+    """Images cut, or continued with their last row and column, to the size, each repeated to fill the batch."""
+    assert program.size is not None
+    for images, labels in samples:
+        rows, columns = (np.arange(side) for side in program.size)
+        height, width = images.shape[-2:]
+        place = np.ix_(np.minimum(rows, height - 1), np.minimum(columns, width - 1))
+        cut = images.numpy()[..., place[0], place[1]]
+        truth = None
+        if labels is not None:
+            inside = (rows < height)[:, None] & (columns < width)
+            truth = np.where(inside, labels.numpy()[..., place[0], place[1]], IGNORE).astype(np.uint8)
+        for index in range(len(cut)):
+            yield (
+                torch.from_numpy(np.stack([cut[index]] * program.batch)),
+                None if truth is None else torch.from_numpy(np.stack([truth[index]] * program.batch)),
+            )
