@@ -112,7 +112,8 @@ class Running:
     def ended(self, *, seconds: float = SECONDS, until: Callable[[], bool] | None = None) -> Outcome:
         """Wait for its end, which comes after these seconds, or as soon as `until` holds."""
         status, usage = wait(self._process, seconds=seconds, until=until)
-        texts = (output.read_text(encoding="utf-8", errors="replace") for output in self._outputs)
+        written = (output.read_bytes() if output.exists() else b"" for output in self._outputs)  # it may end before
+        texts = (text.decode("utf-8", errors="replace") for text in written)
         return Outcome(status, time.monotonic() - self._started, usage.ru_maxrss / 1024, *texts)
 
 
