@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import shutil
 import zipfile
@@ -12,12 +13,14 @@ import onnx
 import pytest
 import torch
 
+from forks import run_python
 from pyramidseg.backends import make_backend
 from pyramidseg.backends.onnx_backend import metadata_strings
 from pyramidseg.backends.torch_export_backend import CHECKSUM_FILE
 from pyramidseg.base.errors import WeightsError
 from pyramidseg.export.onnx_format import save_with_checksum
 from pyramidseg.export.torch_format import add_checksum
+from support import process_environment
 
 
 def copied(path, folder):
@@ -311,3 +314,21 @@ def test_containers_that_import_modules_are_refused(exported, tmp_path):
         exported("torch"), tmp_path / "evil.pt2", lambda program: replace_everywhere(program, "in_spec", spec)
     )
     assert "containers of type collections.defaultdict" in refusal(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no limit on the size of files")
+def test_a_disk_that_is_full_in_the_middle_of_an_archive_is_one_line(
+    bundle: Path, exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    """PyTorch's own writer of archives ends the process there."""
+    import resource
+
+    done = run_python(
+        *("-m", "pyramidseg", "export", bundle, "--format", "torch", "--out", tmp_path / "out"),
+        limits={resource.RLIMIT_FSIZE: exported("torch").stat().st_size // 2},
+        environment={**process_environment(), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error: {tmp_path / 'out' / 'best.pt2'}: cannot be written: ")
+    assert done.stderr.count("\n") == 1
+    assert not list((tmp_path / "out").iterdir())

@@ -1,5 +1,6 @@
 """torch.export programs: a `.pt2` file that runs wherever torch does, and that AOTInductor can compile."""
 
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -14,7 +15,9 @@ from pyramidseg.backends.torch_export_backend import CHECKSUM_FILE, METADATA_FIL
 def save(program: ExportedProgram, path: Path, metadata: ExportMetadata) -> None:
     """Write a program with its metadata."""
     texts = json.dumps(metadata.to_strings(), ensure_ascii=False)
-    torch.export.save(program, path, extra_files={METADATA_FILE: texts})
+    content = io.BytesIO()  # torch ends the process where its own writer of files finds the disk full
+    torch.export.save(program, content, extra_files={METADATA_FILE: texts})
+    path.write_bytes(content.getbuffer())
     add_checksum(path)
 
 
