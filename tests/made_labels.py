@@ -17,9 +17,10 @@ PLACES = (("train", "a"), ("train", "b"), ("val", "c"))
 
 
 def labels(name: str, height: int = 37, width: int = 52) -> NDArray[np.uint8]:
-    """Blobs of 5 pixels with holes and diagonal neighbours."""
+    """Blobs of 5 pixels with diagonal neighbours, and an object in a hole of another one."""
     generator = np.random.default_rng(ord(name))
     coarse = generator.integers(0, len(CLASSES), (height // 5 + 1, width // 5 + 1), np.uint8)
+    coarse[1:4, 1:5], coarse[2, 2:4] = 1, (0, 2)
     return coarse.repeat(5, 0).repeat(5, 1)[:height, :width]
 
 

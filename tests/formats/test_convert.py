@@ -314,3 +314,18 @@ def test_parts_of_another_version_are_made_again(source: Path, tmp_path: Path, m
         convert_dataset(source, to="coco", out=tmp_path / "out")
     monkeypatch.undo()
     assert convert_dataset(source, to="coco", out=tmp_path / "out").before == 0
+
+
+def test_yolo_is_found_as_ultralytics_looks_for_it(source: Path, tmp_path: Path) -> None:
+    """`check_det_dataset` and `img2label_paths`: splits next to data.yaml, labels in the folder for `images`."""
+    convert_dataset(source, to="yolo", out=tmp_path / "out")
+    content = yaml.safe_load((tmp_path / "out" / "data.yaml").read_text(encoding="utf-8"))
+    assert "path" not in content and content["names"] == dict(enumerate(CLASSES[1:]))
+    for split, count in (("train", 4), ("val", 1)):
+        images = sorted((tmp_path / "out" / content[split]).rglob("*.png"))
+        assert len(images) == count
+        for image in images:
+            labels = Path("/labels/".join(str(image).rsplit("/images/", 1))).with_suffix(".txt")
+            numbers = [line.split() for line in labels.read_text().splitlines()]
+            assert all(len(line) >= 7 and len(line) % 2 for line in numbers)
+            assert all(0 <= float(value) <= 1 for line in numbers for value in line[1:])

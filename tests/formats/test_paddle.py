@@ -71,6 +71,14 @@ def test_a_voc_detection_set_is_not_paired_with_its_boxes(tmp_path: Path) -> Non
         opened(tmp_path)
 
 
+def test_empty_annotations_do_not_hide_masks_of_voc(tmp_path: Path) -> None:
+    for name in "ab":
+        image(tmp_path / "JPEGImages" / f"{name}.jpg")
+        mask(tmp_path / "SegmentationClass" / f"{name}.png", 0, 1)
+    (tmp_path / "Annotations").mkdir()
+    assert opened(tmp_path).layout == "Pascal VOC (JPEGImages, SegmentationClass)"
+
+
 def test_more_values_than_labels_are_named(tmp_path: Path) -> None:
     root = paddle(tmp_path, "PaddleX 2")
     write(root / "labels.txt", "_background_\nweed\n")

@@ -25,7 +25,10 @@ from pyramidseg.formats.split_files import divided_by_lists, list_places, listed
 from pyramidseg.formats.yaml_proposal import AmbiguousFoldersError, AmbiguousReadingError
 from pyramidseg.images.image_files import list_images
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "frames", "photos", "pictures", "rgb", "jpegimages")
+PADDLE = "jpegimages"
+"""PaddleX has the images there, and the masks in Annotations."""
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "frames", "photos", "pictures", "rgb", PADDLE)
 MASK_FOLDERS = (
     *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "segmentations", "seg"),
     *("gt", "groundtruth", "ground_truth", "manual", "manual1", "manual2", "1st_manual", "2nd_manual"),
@@ -220,6 +223,8 @@ def _images_and_masks(folder: Path) -> FolderPair | None:
     if len(filled) > 1:
         detail = f"{' and '.join(path.name for path in filled)} hold images, and one of them has the masks"
         raise AmbiguousFoldersError(folder, detail, [(images, masks) for masks in filled])
+    if images.name.lower() == PADDLE and not filled:  # Annotations has the boxes of Pascal VOC
+        return None
     return images, filled[0] if filled else child_folder(folder, MASK_FOLDERS)
 
 

@@ -52,9 +52,10 @@ def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
 
 
 def _description(parts: Mapping[str, Parts], classes: Classes) -> Iterator[bytes]:
+    # No path: Ultralytics would look for a relative one in the working directory.
     splits = {split: f"images/{split}" for split in parts}
     names = {number: classes.names[index] for number, index in enumerate(outlined_classes(classes))}
-    yield yaml.safe_dump({"path": ".", **splits, "names": names}, sort_keys=False, allow_unicode=True).encode()
+    yield yaml.safe_dump({**splits, "names": names}, sort_keys=False, allow_unicode=True).encode()
 
 
 YOLO = LabelWriter("images/{split}/{name}", _encode, _assemble)

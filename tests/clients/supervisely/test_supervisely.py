@@ -36,7 +36,7 @@ def test_the_sdk_reads_equal_pixels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["bitmap", "polygon"])
 def test_what_the_sdk_writes_is_read(kind: str, tmp_path: Path) -> None:
-    """Bitmaps equal; polygons up to the pixels under the outline, which the SDK's own drawing fills too."""
+    """Bitmaps equal. Its polygons lead through the centres of border pixels, which are lost at two sides."""
     geometry = sly.Bitmap if kind == "bitmap" else sly.Polygon
     classes = {name: sly.ObjClass(name, geometry) for name in CLASSES[1:]}
     meta = sly.ProjectMeta(obj_classes=sly.ObjClassCollection([*classes.values()]))
@@ -59,4 +59,4 @@ def test_what_the_sdk_writes_is_read(kind: str, tmp_path: Path) -> None:
         Image.fromarray(pixels(name)).save(tmp_path / "p" / split / "img" / f"{name}.png")
     found = read_names(tmp_path / "p")
     differing = [float((found[name] != names_of(labels(name))).mean()) for _, name in PLACES]
-    assert max(differing) == 0 if kind == "bitmap" else max(differing) < 0.35
+    assert max(differing) == 0 if kind == "bitmap" else max(differing) < 0.25

@@ -56,7 +56,7 @@ def test_it_reads_the_labels(to: str, split: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["coco", "yolo"])
 def test_what_it_writes_is_read(kind: str, tmp_path: Path) -> None:
-    """It writes polygons along the centres of border pixels, which lose half a pixel all around."""
+    """Run lengths equal. Its polygons lead through the centres of border pixels, which are lost at two sides."""
     for split in ("train", "val"):
         names = [name for place, name in PLACES if place == split]
         (tmp_path / "in").mkdir(exist_ok=True)
@@ -80,5 +80,7 @@ def test_what_it_writes_is_read(kind: str, tmp_path: Path) -> None:
     found = read_names(tmp_path / "out")
     for _, name in PLACES:
         expected = names_of(labels(name))
+        if kind == "coco":  # run lengths, as the masks have several parts
+            np.testing.assert_array_equal(found[name], expected)
         assert set(np.unique(found[name])) <= set(CLASSES)
-        assert (found[name] == expected).mean() > 0.5, (found[name] == expected).mean()
+        assert (found[name] == expected).mean() > 0.75
