@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pyramidseg.base.config import LabelConfig
-from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
+from pyramidseg.base.defects import DefectCollector, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError, nearest
 from pyramidseg.base.safe_paths import is_file, resolve_inside, short
 from pyramidseg.base.text import first_few
@@ -160,57 +160,52 @@ def _split_of(names: Iterable[str], splits: SplitNames) -> str | None:
 
 
 def _read_metadata(found: HuggingFaceFiles) -> ParsedDataset:
-    records: dict[str, list[Record]] = {split: [] for split in SPLIT_NAMES}
+    records: dict[str, dict[str, Record]] = {split: {} for split in SPLIT_NAMES}
     flaws, without, notes = DefectCollector(), Counter[str](), []
     for stated, file in found.metadata.items():
         rows = list(_rows(file, flaws))
-        names = list(dict.fromkeys(name for _, row in rows for name in _mask_columns(row)))
+        names = dict.fromkeys(name for _, row in rows for name in _mask_columns(row))
         columns = {name.removesuffix(FILE_NAME).rstrip("_"): name for name in names}
-        _, mask = choose_columns(["image", *columns], found.mask_column, source=file)
-        notes.append(f"{file.relative_to(found.root)} names the masks ({columns[mask]})")
+        column = columns[choose_columns(["image", *columns], found.mask_column, source=file)[1]]
+        notes.append(f"{file.relative_to(found.root)} names the masks ({column})")
         for number, row in rows:
             split = stated or _split_of(str(row.get(FILE_NAME, "")).split("/")[:-1], SPLIT_NAMES) or "train"
             with flaws.collect():
-                where = f"line {number}: "
-                image = _file(row.get(FILE_NAME), file, found.root, where)
-                if not row.get(columns[mask]):
+                image = _file(row.get(FILE_NAME), file, found.root, number)
+                key = key_of(image, file.parent)
+                if key in records[split]:
+                    raise _flaw(file, number, f"names {short(row[FILE_NAME])} again; name each image once")
+                if row.get(column):
+                    records[split][key] = Record(key, image, _file(row[column], file, found.root, number))
+                else:
                     without[split] += 1
-                    continue
-                place = file.parent
-                records[split].append(
-                    Record(key_of(image, place), image, _file(row[columns[mask]], file, found.root, where))
-                )
-    for split, some in records.items():
-        repeated = [name for name, count in Counter(record.id for record in some).items() if count > 1]
-        for name in repeated[:1]:
-            detail = f"{len(repeated)} images are named more than once, such as {short(name)}; name each once"
-            flaws.add(Defect(DefectKind.REPEATED_ID, found.metadata.get(split, found.root), detail))
-    notes += _left_out(without, records)
-    splits = {split: tuple(some) for split, some in records.items() if some}
+    splits = {split: tuple(some.values()) for split, some in records.items() if some}
+    notes += _left_out(without, splits)
     return ParsedDataset("Hugging Face image folder", splits, notes=tuple(notes), defects=flaws.defects)
 
 
 def _left_out(without: Mapping[str, int], kept: Mapping[str, Sequence[Record]]) -> Iterator[str]:
     for split, count in without.items():
-        if not count:
-            continue
-        if split == UNLABELLED_SPLIT and not kept.get(split):
+        if count and split == UNLABELLED_SPLIT and not kept.get(split):
             yield "the test split has no masks and was left out"
-        else:
+        elif count:
             yield f"{count} rows of {split} have no mask and were left out"
 
 
-def _file(name: object, file: Path, root: Path, where: str) -> Path:
+def _file(name: object, file: Path, root: Path, number: int) -> Path:
     path = resolve_inside(name, folder=file.parent, root=root, where=file)
     if not is_file(path):
-        detail = f"{where}names {short(name)}, which does not exist; correct it or add the file"
-        raise DefectError(DefectKind.ABSENT, file, detail)
+        raise _flaw(file, number, f"names {short(name)}, which does not exist; correct it or add the file")
     return path
+
+
+def _flaw(file: Path, number: int, detail: str) -> DefectError:
+    return DefectError(DefectKind.BAD_ANNOTATION, file, f"line {number}: {detail}")
 
 
 def _mask_columns(row: Mapping[str, Any]) -> list[str]:
     """Other columns of files of a row that has `file_name`."""
-    return [name for name in row if name != FILE_NAME and name.endswith(f"_{FILE_NAME}")] if FILE_NAME in row else []
+    return [name for name in row if name.endswith(f"_{FILE_NAME}")] if FILE_NAME in row else []
 
 
 def _first_row(file: Path) -> Mapping[str, Any]:
@@ -230,17 +225,15 @@ def _rows(file: Path, flaws: DefectCollector) -> Iterator[tuple[int, Mapping[str
             raise DefectError(DefectKind.BAD_ANNOTATION, file, f"cannot be read as CSV: {error}") from None
         return
     for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if isinstance(row, dict):
-            yield number, row
-        else:
-            detail = f'line {number}: {short(line)} is not an object such as {{"{FILE_NAME}": "a.jpg", ...}}'
-            flaws.add(Defect(DefectKind.BAD_ANNOTATION, file, detail))
+        with flaws.collect():
+            try:
+                row = json.loads(line or "{}")
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, dict):
+                raise _flaw(file, number, f'{short(line)} is not an object such as {{"{FILE_NAME}": "a.jpg", ...}}')
+            if row:
+                yield number, row
 
 
 # Parquet and Arrow.
@@ -250,15 +243,16 @@ def _read_columns(found: HuggingFaceFiles) -> ParsedDataset:
     first = next(iter(found.columns.values()))[0]
     columns = read_columns(first)
     image, mask = choose_columns(columns.images, found.mask_column, source=first)
-    unpacked = unpack(found.columns, image, mask)
-    notes = [f"the columns {image} and {mask} are unpacked to {unpacked.folder}"]
-    splits, defects = {}, list[Defect]()
-    for split in found.columns:
-        if content(unpacked.folder / split / "masks"):
-            pairs = pair_folders(unpacked.folder / split / "images", unpacked.folder / split / "masks")
-            splits[split], defects = pairs.records, [*defects, *pairs.defects]
-    notes += _left_out(unpacked.without_mask, splits)
-    labels = tuple(SourceLabel(name, value) for value, name in enumerate(columns.classes))
-    notes += ["a list of labels among the columns names the classes"] if labels else []
-    layout = f"Hugging Face dataset ({first.suffix.lower().removeprefix('.').capitalize()})"
-    return ParsedDataset(layout, splits, labels, notes=tuple(notes), defects=tuple(defects))
+    folder, without = unpack(found.columns, image, mask)
+    filled = [split for split in found.columns if content(folder / split / "masks")]
+    pairs = {split: pair_folders(folder / split / "images", folder / split / "masks") for split in filled}
+    splits = {split: some.records for split, some in pairs.items()}
+    notes = [f"the columns {image} and {mask} are unpacked to {folder}", *_left_out(without, splits)]
+    notes += ["a list of labels among the columns names the classes"] if columns.classes else []
+    return ParsedDataset(
+        f"Hugging Face dataset ({first.suffix.lower().removeprefix('.').capitalize()})",
+        splits,
+        tuple(SourceLabel(name, value) for value, name in enumerate(columns.classes)),
+        notes=tuple(notes),
+        defects=tuple(defect for some in pairs.values() for defect in some.defects),
+    )

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
@@ -15,25 +14,19 @@ from pyramidseg.base.cache_folder import VARIABLE, cache_folder
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError, PyramidSegError, import_extra
 from pyramidseg.base.files import digest, explained_writes, file_state, make_folder, remove_leftovers, temporary_folder
-from pyramidseg.base.log import track
-from pyramidseg.base.safe_paths import is_valid_name, short
+from pyramidseg.base.safe_paths import short
 from pyramidseg.images.image_files import is_image_name
 
 BATCH = 16
 """Rows that are in memory at a time."""
 
 WITHOUT_MASK = "without_mask.json"
-_LONGEST_NAME = 100
+_UNUSABLE = re.compile(r"[^-.\w]")
 _SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"II*\x00": ".tif", b"MM\x00*": ".tif", b"BM": ".bmp", b"RIFF": ".webp"}
 
 
 class Columns(NamedTuple):
-    """The columns of a file.
-
-    Attributes:
-        images: names of those that hold image files, or arrays.
-        classes: names of the classes, if a column of lists of labels has them.
-    """
+    """The columns of images or arrays in a file, and the names of classes if one column of lists of labels has them."""
 
     images: tuple[str, ...]
     classes: tuple[str, ...]
@@ -49,28 +42,23 @@ def read_columns(file: Path) -> Columns:
     with _opened(file) as (schema, _):
         stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         types = {field.name: str(getattr(field.type, "storage_type", field.type)) for field in schema}
+        features = stored.get("info", {}).get("features", {}).values()
+        lists = [feature["feature"] for feature in features if isinstance(feature.get("feature"), dict)]
+        named = [inner["names"] for inner in lists if inner.get("_type") == "ClassLabel"]
     images = [
         name
         for name, kind in types.items()
         if {"bytes:", "path:"} <= set(re.split(r"[<\s]", kind)) or kind.endswith("binary") or kind.count("list<") == 2
     ]
-    features = stored.get("info", {}).get("features", {}) if isinstance(stored, dict) else {}
-    lists = [feature.get("feature", {}) for feature in features.values() if isinstance(feature, dict)]
-    named = [inner["names"] for inner in lists if isinstance(inner, dict) and inner.get("_type") == "ClassLabel"]
     return Columns(tuple(images), tuple(map(str, named[0])) if len(named) == 1 else ())
 
 
-class Unpacked(NamedTuple):
-    """A folder with `{split}/images` and `{split}/masks`, and the number of rows without a mask by split."""
+def unpack(files: Mapping[str, Sequence[Path]], image: str, mask: str) -> tuple[Path, Mapping[str, int]]:
+    """Write the images and masks of all rows to files, unless they are in the cache.
 
-    folder: Path
-    without_mask: Mapping[str, int]
-
-
-def unpack(files: Mapping[str, Sequence[Path]], image: str, mask: str) -> Unpacked:
-    """Write the images and masks of all rows to files, unless a folder of the same files is in the cache.
-
-    Files are named as in the data if these names differ, otherwise by the number of the row.
+    Returns:
+        A folder with `{split}/images` and `{split}/masks`, whose files are named by the number of the row and the name
+        in the data; and the number of rows without a mask by split.
 
     Raises:
         MissingExtra: pyarrow is not installed.
@@ -94,74 +82,51 @@ def unpack(files: Mapping[str, Sequence[Path]], image: str, mask: str) -> Unpack
             except OSError:
                 if not folder.is_dir():  # by another process, which was faster
                     raise
-    return Unpacked(folder, json.loads((folder / WITHOUT_MASK).read_text(encoding="utf-8")))
+    return folder, json.loads((folder / WITHOUT_MASK).read_text(encoding="utf-8"))
 
 
 def _unpack_split(files: Sequence[Path], image: str, mask: str, out: Path) -> int:
     """Returns the number of rows without a mask."""
-    names = [_stem(value) for file in files for value, _ in _rows(file, image, None)]
-    counts = Counter(names)
-    is_named = None not in counts and len({str(name).casefold() for name in counts}) == len(names)
     for kind in ("images", "masks"):
         make_folder(out / kind)
-    rows = (row for file in files for row in _rows(file, image, mask))
     without = 0
-    for number, (own, labels) in enumerate(track(rows, total=len(names), task="unpacking")):
-        name = str(names[number]) if is_named else f"{number:08d}"
-        if labels is None:
-            without += 1
-            continue
-        for kind, value in (("images", own), ("masks", labels)):
-            suffix, content = _file_of(value, f"{kind[:-1]} of row {number}", files[0])
-            (out / kind / f"{name}{suffix}").write_bytes(content)
+    for number, (own, labels) in enumerate(row for file in files for row in _rows(file, image, mask)):
+        without += labels is None
+        if labels is not None:
+            path = PureWindowsPath(str(own.get("path") or "") if isinstance(own, dict) else "")
+            name = f"{number:06d}_{_UNUSABLE.sub('_', path.stem)[-100:]}".rstrip("_")
+            for kind, value in (("images", own), ("masks", labels)):
+                suffix, content = _file_of(value, f"{kind[:-1]} of row {number}", files[0])
+                (out / kind / f"{name}{suffix}").write_bytes(content)
     return without
 
 
-def _rows(file: Path, image: str, mask: str | None) -> Iterator[tuple[Any, Any]]:
-    """Image and mask of each row: a mapping of bytes and path, bytes, or lists. Without `mask`, paths only."""
-    wanted = [image] if mask is None else [image, mask]
-    with _opened(file) as (schema, batches):
-        kind = str(schema.field(image).type)
-        for batch in batches([f"{image}.path"] if mask is None and kind.startswith("struct") else wanted):
-            if mask is None:
-                column = batch.column(image)
-                paths = column.field("path").to_pylist() if kind.startswith("struct") else [None] * len(column)
-                yield from ((path, None) for path in paths)
-            else:
-                columns = (batch.column(name) for name in wanted)
-                yield from zip(*(getattr(column, "storage", column).to_pylist() for column in columns), strict=True)
+def _rows(file: Path, *columns: str) -> Iterator[tuple[Any, ...]]:
+    """Some columns of each row: a mapping of bytes and path, bytes, or lists."""
+    with _opened(file) as (_, batches):
+        for batch in batches(columns):
+            found = (batch.column(name) for name in columns)
+            yield from zip(*(getattr(column, "storage", column).to_pylist() for column in found), strict=True)
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[tuple[Any, Callable[[list[str]], Iterator[Any]]]]:
+def _opened(file: Path) -> Iterator[tuple[Any, Callable[[Sequence[str]], Iterator[Any]]]]:
     """The schema of a file, and a function that reads some columns batch by batch."""
-    purpose = f"reading {file}"
+    purpose, kind = f"reading {file}", "Arrow" if file.suffix.lower() == ".arrow" else "Parquet"
     arrow = import_extra("pyarrow", extra="parquet", purpose=purpose)
     try:
-        if file.suffix.lower() == ".arrow":
+        if kind == "Arrow":
             with arrow.memory_map(str(file)) as source, arrow.ipc.open_stream(source) as stream:
-                yield (
-                    stream.schema,
-                    lambda names: (
-                        batch.slice(at, BATCH) for batch in stream for at in range(0, batch.num_rows, BATCH)
-                    ),
-                )
+                slices = (batch.slice(at, BATCH) for batch in stream for at in range(0, batch.num_rows, BATCH))
+                yield stream.schema, lambda _: slices
         else:
             with import_extra("pyarrow.parquet", extra="parquet", purpose=purpose).ParquetFile(file) as source:
-                yield source.schema_arrow, lambda names: source.iter_batches(BATCH, columns=names)
+                yield source.schema_arrow, lambda names: source.iter_batches(BATCH, columns=[*names])
     except PyramidSegError:
         raise
     except Exception as error:  # a decoder raises nearly any exception for damaged data
-        kind = "Arrow" if file.suffix.lower() == ".arrow" else "Parquet"
         detail = f"cannot be read as {kind}: {' '.join(str(error).split())[:160]}; replace or remove it"
         raise DefectError(DefectKind.DAMAGED, file, detail) from error
-
-
-def _stem(path: object) -> str | None:
-    """The name of a file without folders and extension, if it can be used here."""
-    stem = PureWindowsPath(path).stem if isinstance(path, str) else ""
-    usable = is_valid_name(stem) and 0 < len(stem) <= _LONGEST_NAME and not stem.startswith(".")
-    return stem if usable and not set(stem) & set('<>:"|?*') else None
 
 
 def _file_of(value: Any, where: str, file: Path) -> tuple[str, bytes]:
@@ -174,11 +139,9 @@ def _file_of(value: Any, where: str, file: Path) -> tuple[str, bytes]:
             detail = f"the {where} has rows of different lengths; make them equal"
             raise DefectError(DefectKind.UNREADABLE_MASK, file, detail) from None
         return ".npy", stream.getvalue()
-    content = value.get("bytes") if isinstance(value, dict) else value
+    content, path = (value.get("bytes"), str(value.get("path") or "")) if isinstance(value, dict) else (value, "")
     if not isinstance(content, bytes):
-        path = value.get("path") if isinstance(value, dict) else None
         detail = f"the {where} is not in the file, only its path ({short(path)}); save it with datasets' save_to_disk"
         raise DefectError(DefectKind.ABSENT, file, detail)
-    name = str(value.get("path") or "") if isinstance(value, dict) else ""
     suffix = next((suffix for start, suffix in _SUFFIXES.items() if content.startswith(start)), ".png")
-    return PureWindowsPath(name).suffix if is_image_name(name) else suffix, content
+    return PureWindowsPath(path).suffix if is_image_name(path) else suffix, content

@@ -121,8 +121,8 @@ def test_an_image_folder_keeps_its_names(tmp_path: Path) -> None:
     loaded.save_to_disk(str(tmp_path / "disk"))
     dataset = open_dataset(tmp_path / "disk", DataConfig(ignore=(255,)))
     found = {record.id: record for records in dataset.splits.values() for record in records}
-    assert found.keys() == {"a", "b", "c"}
-    np.testing.assert_array_equal(read_labels(found["b"], dataset.masks), labels("b"))
+    assert found.keys() == {"000000_a", "000001_b", "000002_c"}
+    np.testing.assert_array_equal(read_labels(found["000001_b"], dataset.masks), labels("b"))
     loaded["train"].to_parquet(tmp_path / "paths" / "train.parquet")
     with pytest.raises(DataError, match=r"the image of row 0 is not in the file, only its path .*save_to_disk"):
         open_dataset(tmp_path / "paths", DataConfig())
