@@ -16,7 +16,8 @@ from pyramidseg.annotations.brush_rle import decode_brush, encode_brush
 from pyramidseg.annotations.polygons import Location
 from pyramidseg.base.classes import Classes
 from pyramidseg.predict.predictor import Predictor
-from pyramidseg.serve.label_studio_backend import join_rings, read_controls
+from pyramidseg.predict.segmentation import Segmentation
+from pyramidseg.serve.label_studio_backend import Control, make_regions, read_controls
 from pyramidseg.serve.label_studio_images import LabelStudioImages
 from pyramidseg.serve.limits import Refused
 
@@ -144,11 +145,18 @@ def test_polygons_cover_the_same_pixels(client):
     assert np.array_equal(drawn == 1, lone.labels == 1)
 
 
-def test_holes_are_joined_to_the_outline():
-    outer, hole = np.array([[0, 0], [9, 0], [9, 9], [0, 9]]), np.array([[3, 3], [3, 6], [6, 6], [6, 3]])
-    joined = join_rings([outer, hole])
-    (x, y), (next_x, next_y) = joined.T, np.roll(joined, -1, axis=0).T
-    assert abs((x * next_y - next_x * y).sum()) / 2 == 81 - 9
+def test_polygons_of_regions_with_holes_cover_the_same_pixels():
+    cv2 = pytest.importorskip("cv2")
+    pixels = np.zeros((20, 30), np.uint8)
+    pixels[2:18, 3:27] = 1
+    pixels[4:7, 5:9] = pixels[10:15, 12:20] = 0
+    control = Control("polygonlabels", "p", "image", "image", {1: "bright"}, [])
+    found = Segmentation(pixels, Classes.from_names(["dark", "bright"]), confidence=np.ones((20, 30), np.float32))
+    (region,) = make_regions(found, [control])
+    points = np.array(region["value"]["points"]) * (30 / 100, 20 / 100)
+    large = np.zeros((200, 300), np.uint8)
+    cv2.fillPoly(large, [np.round(points * 10).astype(np.int32)], 1)
+    assert np.array_equal(large[5::10, 5::10], pixels)
 
 
 def test_as_many_results_as_tasks_whatever_fails(client, caplog):

@@ -14,12 +14,12 @@ from xml.etree import ElementTree
 import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, Field
 
-from pyramidseg.annotations.contours import Ring, find_regions
+from pyramidseg.annotations.contours import find_regions
 from pyramidseg.base.classes import Classes
 from pyramidseg.formats.label_studio_writer import brush_regions
+from pyramidseg.formats.yolo_writer import one_ring
 from pyramidseg.predict.segmentation import OutputOptions, Segmentation
 from pyramidseg.serve.label_studio_images import LabelStudioImages
 from pyramidseg.serve.limits import Refused
@@ -206,13 +206,6 @@ def make_regions(segmentation: Segmentation, controls: list[Control]) -> Iterato
                     yield region | {"id": f"{control.from_name}_{index}"}
                     continue
                 for number, found in enumerate(find_regions(pixels.astype(np.uint8), skip=(0,))):
-                    points = (join_rings(found.rings) * (100 / width, 100 / height)).tolist()
+                    points = (one_ring(found.rings) * (100 / width, 100 / height)).tolist()
                     value = {"points": points, "closed": True, "polygonlabels": [label]}
                     yield region | {"id": f"{control.from_name}_{index}_{number}", "value": value}
-
-
-def join_rings(rings: list[Ring]) -> NDArray[np.float64]:
-    """One ring (N, 2) of an outline and its holes, which a line there and back joins to it: polygons have no holes."""
-    start = rings[0][:1]
-    holes = [part for hole in rings[1:] for part in (start, hole, hole[:1])]
-    return np.concatenate([rings[0], *holes, *([start] if holes else [])]).astype(np.float64)
