@@ -130,7 +130,7 @@ def test_several_columns_of_masks_need_the_setting(tmp_path: Path) -> None:
     [
         ('{"file_name": "z.jpg", "mask_file_name": "masks/a.png"}', "line 3: names 'z.jpg', which does not exist"),
         ('{"file_name": "masks/a.png", "mask_file_name": "masks/z.png"}', "line 3: names 'masks/z.png', which"),
-        ('{"file_name": "a.jpg", "mask_file_name": "../../x.png"}', "is outside the dataset"),
+        ('{"file_name": "masks/a.png", "mask_file_name": "../../x.png"}', "is outside the dataset"),
         ('{"file_name": 3, "mask_file_name": "masks/a.png"}', "3 is not a file name"),
         (
             '{"file_name": "a.jpg", "mask_file_name": "masks/a.png"}',
