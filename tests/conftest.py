@@ -53,6 +53,7 @@ SLOW = (
         "serve/test_engine",
         "serve/test_reload",
         "serve/test_workers",
+        "serve/test_campaigns",
     ),
     *("model/test_reassociation", "demo/test_scenes", "model/test_cost", "formats/test_pair_lists"),
     *(

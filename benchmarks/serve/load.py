@@ -8,12 +8,15 @@ is printed too.
 """
 
 import argparse
+import contextlib
 import http.client
 import io
+import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -28,21 +31,59 @@ from PIL import Image
 class Server:
     """A server process on a free port."""
 
-    def __init__(self, model: str) -> None:
-        command = [sys.executable, "-m", "pyramidseg", "serve", model, "--port", "0", "--max-requests", "16"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    def __init__(self, model: str, *flags: str) -> None:
+        command = [sys.executable, "-m", "pyramidseg", "serve", model, "-q", "--port", "0", *flags]
+        self.model, self.started = model, time.monotonic()
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the server
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.errors, text=True)
         assert self.process.stdout is not None
         place = urlsplit(self.process.stdout.readline().rpartition(" on ")[2].strip())
-        self.address = place.hostname or "", place.port
-        threading.Thread(target=lambda: [None for _ in self.process.stdout or ()], daemon=True).start()  # its log
-        while self.get("/health/ready")[0] != 200:
-            time.sleep(0.1)
+        assert place.hostname, self.log()
+        self.address = place.hostname, place.port
+        self.await_readiness()
 
-    def get(self, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.terminate()
+        assert self.process.wait(60) == 0
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.errors.close()
+
+    def await_readiness(self) -> float:
+        """Seconds since the start."""
+        while self.get("/health/ready")[0] != 200:
+            assert self.process.poll() is None, self.log()
+            time.sleep(0.02)
+        return time.monotonic() - self.started
+
+    def log(self) -> str:
+        """Warnings, errors and tracebacks."""
+        self.errors.seek(0)
+        return self.errors.read()
+
+    def metric(self, sample: str) -> float:
+        """A value of `/metrics`; 0 if it is absent."""
+        found = re.findall(rf"^pyramidseg_{re.escape(sample)} (\S+)$", self.get("/metrics")[1].decode(), re.MULTILINE)
+        return float(found[0]) if found else 0.0
+
+    def processes(self) -> list[int]:
+        """The server's process, its fork server, and its workers, which are the last ones."""
+        ids = [self.process.pid]
+        for number in ids:
+            with contextlib.suppress(OSError):
+                ids += map(int, Path(f"/proc/{number}/task/{number}/children").read_text().split())
+        return ids
+
+    def get(
+        self, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, method: str = ""
+    ) -> tuple[int, bytes]:
         """Status and body; status 0 for a connection that was lost."""
         connection = http.client.HTTPConnection(*self.address, timeout=120)
         try:
-            connection.request("GET" if body is None else "POST", path, body)
+            connection.request(method or ("GET" if body is None else "POST"), path, body, headers or {})
             answer = connection.getresponse()
             return answer.status, answer.read()
         except (OSError, http.client.HTTPException):
@@ -51,9 +92,22 @@ class Server:
             connection.close()
 
     def memory_mb(self) -> int:
-        """Resident memory."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) // 1024
+        """Memory of all processes, shared pages counted once."""
+        total = 0
+        for number in self.processes():
+            with contextlib.suppress(OSError, IndexError):
+                rollup = Path(f"/proc/{number}/smaps_rollup").read_text()
+                total += int(re.findall(r"^Pss:\s+(\d+)", rollup, re.MULTILINE)[0])
+        return total // 1024
+
+    def name(self) -> str:
+        """The model's."""
+        found: str = json.loads(self.get("/models")[1])[0]["name"]
+        return found
+
+    def worker(self) -> int:
+        """The process that computes."""
+        return self.processes()[-1]
 
 
 def image(side: int, seed: int) -> bytes:
@@ -132,17 +186,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--side", type=int, default=256)
     arguments = parser.parse_args()
-    server = Server(arguments.model)
-    try:
+    with Server(arguments.model, "--max-requests", "16") as server:
         images = [image(arguments.side, seed) for seed in range(16)]
         closed_load(server, images, 5)
         capacity = closed_load(server, images, arguments.seconds)
         print(f"capacity {capacity:.1f}/s, {server.memory_mb()} MiB", flush=True)
         for factor in (0.5, 1, 3):
             print(f"{factor} x: {open_load(server, images, factor * capacity, arguments.seconds)}", flush=True)
-    finally:
-        server.process.terminate()
-        server.process.wait(60)
 
 
 if __name__ == "__main__":
