@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from pyramidseg.studies.benchmark_results import BenchmarkResult as BenchmarkResult
     from pyramidseg.studies.comparison import Comparison as Comparison
     from pyramidseg.studies.comparison import compare_encoders as compare_encoders
+    from pyramidseg.studies.cross_validation import CrossValidation as CrossValidation
+    from pyramidseg.studies.cross_validation import cross_validate as cross_validate
     from pyramidseg.training.loop import Run as Run
     from pyramidseg.training.loop import train as train
 
@@ -91,6 +93,7 @@ _NAMES = {
     "studies.benchmark_model": "benchmark_model",
     "studies.benchmark_results": "BenchmarkResult",
     "studies.comparison": "Comparison compare_encoders",
+    "studies.cross_validation": "CrossValidation cross_validate",
     "training.loop": "Run train",
 }
 """Public names by module; a test compares them with the imports above, which only type checkers see."""

@@ -2,10 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import SETTING_OPTIONS, add_run_options, add_setting_options, given_settings
+
+if TYPE_CHECKING:
+    from pyramidseg.base.config import Config
 
 HELP = "train on a dataset: write model, figures and report to RUN"
 
@@ -19,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser)
     parser.add_argument(
         "--reset-head", action="store_true", help="with --weights: start the classifier from random weights"
+    )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="cross-validation: K runs, each scored on another part, and one on all",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="check configuration and dataset, report what would be done, and stop"
@@ -40,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     out = None if arguments.out is None else Path(arguments.out)
     if out is None and (not arguments.dry_run or arguments.resume or arguments.overwrite):
         raise ConfigError("--out RUN is required (except with --dry-run alone): name the folder of the run")
+    if arguments.folds is not None:
+        return _cross_validate(arguments, config)
     how = {"resume": arguments.resume, "overwrite": arguments.overwrite}
     inputs = () if arguments.config is None else (arguments.config,)
     if out is None or arguments.dry_run:
@@ -53,4 +65,24 @@ def run(arguments: argparse.Namespace) -> int:
         show(f"dry run: configuration and dataset are valid; nothing was trained{where}")
         return 0
     train_segmentation(config, arguments.dataset, out=out, **how, inputs=inputs)
+    return 0
+
+
+def _cross_validate(arguments: argparse.Namespace, config: "Config") -> int:
+    from pyramidseg.studies.cross_validation import cross_validate
+
+    if arguments.dry_run or arguments.out is None:
+        raise ConfigError("--folds: needs --out DIR, and cannot be tried with --dry-run; leave out --folds for that")
+    found = cross_validate(
+        arguments.dataset,
+        out=arguments.out,
+        folds=arguments.folds,
+        config=config,
+        resume=arguments.resume,
+        overwrite=arguments.overwrite,
+    )
+    show(f"mean and standard deviation over {arguments.folds} folds, last epoch:")
+    show(found.table())
+    show(f"scores: {found.file}")
+    show(f"model of all images: {found.final.last}")
     return 0

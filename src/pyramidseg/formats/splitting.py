@@ -1,4 +1,4 @@
-"""Makes a validation split for datasets without one."""
+"""Makes a validation split for datasets without one, and folds for cross-validation."""
 
 import hashlib
 import re
@@ -49,6 +49,27 @@ def with_val_split(dataset: Dataset, share: float, *, group: str | None = None) 
         "val": tuple(record for record in records if record.id in chosen),
     }
     return replace(dataset, splits=splits, notes=(*dataset.notes, note))
+
+
+def in_folds(
+    records: Iterable[Record], number: int, *, group: str | None, source: str
+) -> tuple[tuple[Record, ...], ...]:
+    """Divide records into parts of nearly equal size; a hash of the ids, or of the sequences, chooses them.
+
+    Args:
+        group: as in `with_val_split`: images of one sequence stay in one part.
+
+    Raises:
+        DataError: there are fewer images, or sequences, than parts.
+    """
+    sequences = _sequences(records, group, source=source)
+    if len(sequences) < number:
+        what = "images" if group is None else f"sequences (data.group={group!r})"
+        raise DataError(f"{source}: {len(sequences)} {what} cannot be divided into {number} folds; choose fewer")
+    parts: list[list[Record]] = [[] for _ in range(number)]
+    for name in sorted(sequences, key=lambda name: (-len(sequences[name]), _draw(name))):
+        min(parts, key=len).extend(sequences[name])
+    return tuple(tuple(part) for part in parts)
 
 
 def _sequences(records: Iterable[Record], group: str | None, *, source: str) -> dict[str, list[Record]]:

@@ -1,0 +1,137 @@
+"""Cross-validation: a model for each part of the data, scored on that part, and one of all data.
+
+OUT/fold1 to OUT/foldK and OUT/all are ordinary runs; OUT/folds.json has the scores.
+"""
+
+import logging
+import statistics
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pyramidseg.base.config import Config, DataConfig, LabelConfig
+from pyramidseg.base.errors import ConfigError, DataError, OutputError
+from pyramidseg.base.files import write_json
+from pyramidseg.data.records import Dataset
+from pyramidseg.evaluation.metrics import Metrics
+from pyramidseg.evaluation.scoring import evaluate
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.splitting import in_folds
+from pyramidseg.training.loop import Run, train_segmentation
+
+logger = logging.getLogger(__name__)
+
+RESULT = "folds.json"
+
+METRICS = {
+    "mIoU": "miou",
+    "pixel accuracy": "pixel_accuracy",
+    "mean class accuracy": "mean_class_accuracy",
+    "mean Dice": "mean_dice",
+}
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Result of `cross_validate`.
+
+    Attributes:
+        runs: one for each fold.
+        scores: of the last epoch of each, on the images that it was not trained on.
+        final: the run on all images. Its own validation scores are of images that it was trained on.
+        file: with all scores.
+    """
+
+    runs: tuple[Run, ...]
+    scores: tuple[Metrics, ...]
+    final: Run
+    file: Path
+
+    def spread(self) -> dict[str, tuple[float, float]]:
+        """Mean and standard deviation over the folds, by metric, and by class its IoU; of the folds that show it."""
+        values = {name: [getattr(scores, key) for scores in self.scores] for name, key in METRICS.items()}
+        for class_id, entry in enumerate(self.scores[0].classes):
+            values[f"IoU of {entry.name}"] = [scores.classes[class_id].iou for scores in self.scores]
+        known = {name: [value for value in found if value == value] for name, found in values.items()}
+        return {name: (statistics.fmean(found), _deviation(found)) for name, found in known.items() if found}
+
+    def table(self) -> str:
+        """As text for a terminal."""
+        width = max(map(len, self.spread()))
+        return "\n".join(
+            f"{name:<{width}}  {mean:.4f} +- {spread:.4f}" for name, (mean, spread) in self.spread().items()
+        )
+
+
+def cross_validate(
+    dataset: str | Path | Dataset,
+    *,
+    out: str | Path,
+    folds: int = 5,
+    config: Config | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> CrossValidation:
+    """Train on all folds but one, score on that one, for each; then train on all images.
+
+    The images are those of `train` and `val`; a split `test` is left alone. Images of one sequence (`data.group`) stay
+    in one fold. Scores are those of the last epoch, since the best one would be chosen on the images of the score.
+
+    Args:
+        out: folder of the runs and of folds.json.
+        resume: continue runs, and begin those that are missing.
+
+    Raises:
+        ConfigError: fewer than two folds, or a setting that the folds replace.
+        OutputError: `out` exists, without `resume` or `overwrite`.
+        DataError: there are fewer images than folds, or what `train` refuses.
+    """
+    config, folder = config or Config(), Path(out)
+    if folds < 2:
+        raise ConfigError(f"--folds {folds}: at least 2 are needed")
+    if config.data.val_share is not None:
+        raise ConfigError(f"data.val_share={config.data.val_share}: the folds are the validation splits; leave it out")
+    if folder.exists() and any(folder.iterdir()) and not (resume or overwrite):
+        raise OutputError(f"{folder}: exists already; --resume continues it, --overwrite discards its runs")
+    opened = open_dataset(dataset, config.data.model_copy(update={"group": None}))
+    records = (*opened.splits.get("train", ()), *opened.splits.get("val", ()))
+    ids = Counter(record.id for record in records)
+    if twice := [id for id, number in ids.items() if number > 1]:
+        raise DataError(f"{opened.source}: train and val both have an image {twice[0]}; give one of them another name")
+    parts = in_folds(records, folds, group=config.data.group, source=opened.source)
+    sizes = ", ".join(str(len(part)) for part in parts)
+    logger.info(f"{opened.source}: {len(records)} images of train and val in {folds} folds of {sizes}")
+    # How the masks are read is part of the opened dataset.
+    own = {name: value for name, value in config.data if name not in _READING}
+    of_fold = config.model_copy(update={"data": DataConfig.model_validate(own)})
+
+    def run(name: str, splits: Mapping[str, Any], settings: Config) -> tuple[Run, Dataset]:
+        target = folder / name
+        logger.info(f"{name}: {len(splits['train'])} images for training, {len(splits['val'])} for validation")
+        divided = replace(opened, splits=splits, description={}, notes=())
+        again = resume and target.exists()
+        return train_segmentation(settings, divided, out=target, resume=again, overwrite=overwrite), divided
+
+    runs, scores = [], []
+    for number, part in enumerate(parts, start=1):
+        held = set(part)
+        rest = tuple(record for record in records if record not in held)
+        trained, divided = run(f"fold{number}", {"train": rest, "val": part}, of_fold)
+        runs.append(trained)
+        scores.append(evaluate(trained.last, divided, device=config.train.device).metrics)
+        logger.info(f"fold{number}: mIoU {scores[-1].miou:.4f}")
+    leaking = of_fold.model_copy(update={"data": of_fold.data.model_copy(update={"allow_leak": True})})
+    final, _ = run("all", {"train": records, "val": parts[0]}, leaking)
+    found = CrossValidation(tuple(runs), tuple(scores), final, folder / RESULT)
+    spread = {name: {"mean": mean, "deviation": deviation} for name, (mean, deviation) in found.spread().items()}
+    write_json(found.file, {"folds": [metrics.to_dict() for metrics in scores], "over folds": spread})
+    return found
+
+
+_READING = {"format", "classes", *LabelConfig.model_fields}
+
+
+def _deviation(values: list[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0

@@ -1,0 +1,88 @@
+"""`train --folds K`: every image is scored once, by a model that has not seen it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pyramidseg as ps
+from pyramidseg.base.overrides import load_config
+from pyramidseg.cli.main import main
+from pyramidseg.data.records import Record
+from pyramidseg.formats.splitting import in_folds
+from support import TINY, without_figures
+
+RECORDS = [Record(f"street{index // 4}-{index}", Path(f"{index}.png")) for index in range(22)]
+
+
+def test_folds_are_of_nearly_equal_size_and_hold_every_image_once() -> None:
+    parts = in_folds(RECORDS, 5, group=None, source="data")
+    assert sorted(map(len, parts)) == [4, 4, 4, 5, 5]
+    assert sorted(record.id for part in parts for record in part) == sorted(record.id for record in RECORDS)
+    assert in_folds(reversed(RECORDS), 5, group=None, source="data") != ()
+    again = in_folds(RECORDS[::-1], 5, group=None, source="data")
+    assert [{record.id for record in part} for part in again] == [{record.id for record in part} for part in parts]
+
+
+def test_sequences_stay_in_one_fold() -> None:
+    parts = in_folds(RECORDS, 3, group=r"street(\d+)", source="data")
+    places = [{record.id.partition("-")[0] for record in part} for part in parts]
+    assert sum(map(len, places)) == 6
+    with pytest.raises(ps.DataError, match=r"6 sequences \(data.group='street.*'\) cannot be divided into 7 folds"):
+        in_folds(RECORDS, 7, group=r"street\d+", source="data")
+
+
+@pytest.fixture(scope="module")
+def made(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("folds") / "out"
+    words = ["data.ignore=200", "train.epochs=1"]  # reading settings are used once, not again for the folds
+    with without_figures():
+        assert main(["train", str(scenes), "--folds", "2", "--out", str(out), *TINY, *words]) == 0
+    return out
+
+
+def test_every_image_is_scored_once(made: Path, scenes: Path) -> None:
+    images = sum(1 for split in ("train", "val") for _ in (scenes / split / "images").iterdir())
+    content = json.loads((made / "folds.json").read_text())
+    assert sum(fold["images"] for fold in content["folds"]) == images
+    mious = [fold["miou"] for fold in content["folds"]]
+    assert content["over folds"]["mIoU"] == pytest.approx({"mean": np.mean(mious), "deviation": np.std(mious, ddof=1)})
+    assert "IoU of road" in content["over folds"]
+    for name in ("fold1", "fold2", "all"):
+        assert (made / name / "report.html").is_file()
+    assert (
+        ps.load_model(made / "all" / "last.safetensors").classes.names
+        == ps.load_model(made / "fold1" / "best.safetensors").classes.names
+    )
+
+
+def test_finished_runs_are_kept_and_missing_ones_made(
+    made: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (made / "fold1/last.safetensors").stat().st_mtime_ns, (made / "folds.json").read_bytes()
+    (made / "folds.json").unlink()
+    arguments = ["train", str(scenes), "--folds", "2", "--out", str(made), *TINY, "train.epochs=1", "data.ignore=200"]
+    assert main(arguments) == 2
+    assert "--resume continues it" in capsys.readouterr().err
+    assert main([*arguments, "--resume"]) == 0
+    assert ((made / "fold1/last.safetensors").stat().st_mtime_ns, (made / "folds.json").read_bytes()) == before
+    said = capsys.readouterr().out
+    assert "mean and standard deviation over 2 folds" in said
+    assert "mIoU" in said
+
+
+@pytest.mark.parametrize(
+    ("folds", "settings", "message"),
+    [
+        (1, {}, "--folds 1: at least 2 are needed"),
+        (1000, {}, "cannot be divided into 1000 folds; choose fewer"),
+        (2, {"data.val_share": "0.5"}, "the folds are the validation splits"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(
+    scenes: Path, tmp_path: Path, folds: int, settings: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ps.PyramidSegError, match=message):
+        ps.cross_validate(scenes, out=tmp_path / "out", folds=folds, config=load_config(None, settings))
+    assert not (tmp_path / "out").exists()
