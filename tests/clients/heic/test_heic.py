@@ -14,7 +14,7 @@ from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import DataError
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.decode import read_image
-from pyramidseg.inspection import check_dataset
+from pyramidseg.inspection.training_check import check_dataset
 
 
 def photograph(path: Path, *, orientation: int = 1) -> Path:

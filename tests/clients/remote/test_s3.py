@@ -65,10 +65,13 @@ def test_from_s3_to_s3_and_again(files, tmp_path):
         assert client.cat(f"{bucket}/out/{name}") == (tmp_path / "local" / name).read_bytes()
     assert predict(f"{bucket}/in", f"{bucket}/out")[0] == 0
     client.rm(f"{bucket}/out/a.png")
-    client.pipe(f"{bucket}/out/deep/b.png", b"damaged")
+    client.pipe(f"{bucket}/out/deep/b.png", client.cat(f"{bucket}/out/deep/b.png")[:-9])
     client.pipe(f"{bucket}/in/deep/c.png", client.cat(f"{bucket}/in/deep/c.png") + b" ")
     assert predict(f"{bucket}/in", f"{bucket}/out")[0] == 3
     assert predict(f"{bucket}/in", f"{bucket}/out")[0] == 0
+    client.pipe(f"{bucket}/out/a.png", b"of another program")
+    with pytest.raises(OutputError, match=r"out/a\.png: exists and was not written by pyramidseg"):
+        predict(f"{bucket}/in", f"{bucket}/out")
 
 
 def test_patterns_single_files_and_pixels(files, tmp_path):
