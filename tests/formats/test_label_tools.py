@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.formats.label_writer import LabelledImage
@@ -100,3 +101,20 @@ def test_no_outline_has_fewer_than_three_corners(to: str, seed: int) -> None:
             shapes = json.loads(text)["shapes"]
             counts = [len(shape["points"]) for shape in shapes if shape["shape_type"] == "polygon"]
     assert all(count >= 4 for count in counts)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pillow_and_opencv_read_equal_masks(seed: int, tmp_path: Path) -> None:
+    made = image(seed)
+    (ids,) = LABEL_WRITERS["masks"].encode(made, CLASSES).files.values()
+    (colors,) = LABEL_WRITERS["color-masks"].encode(made, CLASSES).files.values()
+    (tmp_path / "ids.png").write_bytes(ids)
+    (tmp_path / "colors.png").write_bytes(colors)
+    with Image.open(tmp_path / "ids.png") as written:
+        assert written.mode == "L"
+        np.testing.assert_array_equal(np.array(written), made.labels)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "ids.png"), cv2.IMREAD_UNCHANGED), made.labels)
+    table = np.array([*CLASSES.colors, *[(224, 224, 192)] * 253], np.uint8)
+    with Image.open(tmp_path / "colors.png") as written:
+        assert written.mode == "RGB"
+        np.testing.assert_array_equal(np.array(written), table[made.labels])
