@@ -251,7 +251,7 @@ def test_webhooks_count_annotations_by_id(client):
         post("ANNOTATIONS_DELETED", annotations=[{"id": 5}, {"id": 6}, {"id": 7}]).json()["result"]["annotations"] == 1
     )
     started = client.post("/webhook", json={"action": "START_TRAINING", "project": {}})
-    assert started.status_code == 201 and "not started" in started.json()["result"]
+    assert started.status_code == 201 and "--train-after" in started.json()["result"]
     unknown = client.post("/webhook", json={"action": "PROJECT_UPDATED"})
     assert (unknown.status_code, unknown.json()) == (200, {"status": "Unknown event"})
     assert "pyramidseg_annotations 1.0" in client.get("/metrics").text

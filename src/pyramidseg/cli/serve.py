@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyramidseg.base.errors import ConfigError, import_extra
 from pyramidseg.cli.flags import add_prediction_options, predictor_of
 from pyramidseg.serve import process_context
 from pyramidseg.serve.limits import Limits, is_loopback
+
+if TYPE_CHECKING:
+    from pyramidseg.serve.label_training import LabelTraining
 
 HELP = "answer requests over HTTP: plain, Open Inference Protocol, Label Studio"
 
@@ -45,6 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="batch images even where the runtime rounds differently in batches, as torch does",
     )
+    parser.add_argument(
+        "--train-after", type=int, metavar="N", help="train again after N new annotations of Label Studio (see docs)"
+    )
+    parser.add_argument("--train-in", metavar="DIR", help="folder of these trainings; may have their config.yaml")
     add_prediction_options(parser, batch_size=False)
     limits = parser.add_argument_group("limits")
     for limit in fields(Limits):
@@ -72,6 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.workers:
         process_context()
+    training = _training(arguments, named) if (arguments.train_after, arguments.train_in) != (None, None) else None
+
     from pyramidseg.predict.pipeline import use_available_processors
     from pyramidseg.serve.app import make_app
     from pyramidseg.serve.server import serve
@@ -82,8 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
     load, batches = partial(predictor_of, arguments=arguments), arguments.inexact_batches
     service = Service(named, load, limits=limits, workers=arguments.workers, inexact_batches=batches)
     url, key = os.environ.get("LABEL_STUDIO_URL", ""), os.environ.get("LABEL_STUDIO_API_KEY", "")
+    make = partial(make_app, service, token=token, loopback_only=token is None, label_studio_url=url)
+    if training:
+        service.background.append(partial(training.run, service, next(iter(named))))
     serve(
-        make_app(service, token=token, loopback_only=token is None, label_studio_url=url, label_studio_key=key),
+        make(label_studio_key=key, receive=training.receive if training else None),
         service,
         host=arguments.host,
         port=arguments.port,
@@ -91,6 +104,23 @@ def run(arguments: argparse.Namespace) -> int:
         keyfile=arguments.ssl_keyfile,
     )
     return 0
+
+
+def _training(arguments: argparse.Namespace, named: dict[str, str]) -> "LabelTraining":
+    """That of the first model, which is replaced by the bundle that an earlier one chose."""
+    after, folder, first = arguments.train_after, arguments.train_in, next(iter(named))
+    if after is None or folder is None or after < 1:
+        raise ConfigError("--train-after N (1 or more) and --train-in DIR belong together: give both")
+    if not (os.environ.get("LABEL_STUDIO_URL") and os.environ.get("LABEL_STUDIO_API_KEY")):
+        raise ConfigError("--train-after: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, to fetch annotations")
+    if not named[first].endswith(".safetensors") or not Path(named[first]).is_file():
+        raise ConfigError(f"--train-after: {named[first]}: the first model has to be a bundle (.safetensors)")
+
+    from pyramidseg.serve.label_training import LabelTraining
+
+    training = LabelTraining(Path(folder), after=after, model=named[first])
+    named[first] = training.state.bundle
+    return training
 
 
 def model_names(models: Sequence[str]) -> dict[str, str]:

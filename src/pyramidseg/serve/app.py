@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -45,6 +45,7 @@ def make_app(
     loopback_only: bool = False,
     label_studio_url: str = "",
     label_studio_key: str = "",
+    receive: Callable[[label_studio_backend.LabelEvent], None] | None = None,
 ) -> Gate:
     """The ASGI application of a service.
 
@@ -53,6 +54,7 @@ def make_app(
         loopback_only: refuse requests for other host names than this machine's, which browsers send for pages of other
             sites whose name leads here (DNS rebinding).
         label_studio_url: from which images of tasks are fetched, with the key.
+        receive: gets Label Studio's events.
     """
     app = FastAPI(title="pyramidseg", version=__version__, docs_url=None, redoc_url=None, lifespan=service.running)
     _handle_errors(app)
@@ -61,7 +63,7 @@ def make_app(
     _add_segment(app, service)
     open_inference.add_routes(app, service)
     images = LabelStudioImages(label_studio_url, label_studio_key, max_bytes=int(service.limits.max_body_mb * 2**20))
-    label_studio_backend.add_routes(app, service, images)
+    label_studio_backend.add_routes(app, service, images, receive)
     return Gate(app, limits=service.limits, metrics=service.metrics, token=token, loopback_only=loopback_only)
 
 

@@ -7,7 +7,7 @@ Label Studio does not ask again for tasks that have predictions of the present o
 import asyncio
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
@@ -78,8 +78,10 @@ class Control(NamedTuple):
     unused: list[str]
 
 
-def add_routes(app: FastAPI, service: Service, images: LabelStudioImages) -> None:
-    """The routes, which serve the first model."""
+def add_routes(
+    app: FastAPI, service: Service, images: LabelStudioImages, receive: Callable[[LabelEvent], None] | None = None
+) -> None:
+    """The routes, which serve the first model; `receive` gets the events on annotations and trainings."""
     first = next(iter(service.engines))
     working: dict[bytes, asyncio.Task[list[dict[str, Any]]]] = {}
     annotations: set[int] = set()
@@ -147,8 +149,11 @@ def add_routes(app: FastAPI, service: Service, images: LabelStudioImages) -> Non
         event = parse_json(LabelEvent, await read(request))
         if event.action not in (*ADDED, *REMOVED, START):
             return JSONResponse({"status": "Unknown event"})
-        if event.action == START:
-            return JSONResponse({"result": "training is not started by this server", "status": "ok"}, 201)
+        if receive is not None:
+            receive(event)
+        elif event.action == START:
+            result = "training is not started by this server (--train-after)"
+            return JSONResponse({"result": result, "status": "ok"}, 201)
         (annotations.update if event.action in ADDED else annotations.difference_update)(event.ids())
         service.metrics.annotations.set(len(annotations))
         return JSONResponse({"result": {"annotations": len(annotations)}, "status": "ok"}, 201)

@@ -58,6 +58,7 @@ class Service:
         self.engines = {name: self._make(name, path) for name, path in paths.items()}
         self._reload, self._started = asyncio.Lock(), False
         self._tasks: set[asyncio.Task[None]] = set()
+        self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []  # begun with the server
         for name in paths:
             metrics.queue.labels(name).set_function(partial(self._waiting, name))
         metrics.in_work.set_function(lambda: self.admission.requests)
@@ -81,7 +82,7 @@ class Service:
         """Compute within the `with` block (an ASGI lifespan)."""
         if not self._started:
             await self.start()
-        self._begin(*(self._warm_up(engine) for engine in self.engines.values()))
+        self._begin(*(self._warm_up(engine) for engine in self.engines.values()), *(work() for work in self.background))
         try:
             yield
         finally:
