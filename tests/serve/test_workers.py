@@ -107,11 +107,11 @@ def test_an_image_that_ends_its_process_is_refused_and_others_are_answered(deadl
 def test_no_request_is_lost_when_workers_are_killed_under_load():
     async def run():
         async with pool_of(2) as pool:
-            found = []
+            found, killed = [], []
 
             async def keep_asking(seed):
-                for number in range(15):
-                    image = noise(20, 30, 100 * seed + number)
+                while len(killed) < 3:
+                    image = noise(20, 30, 1000 * seed + len(found))
                     result = await ask(pool, png(image))
                     found.append(np.array_equal(result.segmentation.labels, bright(image)))
 
@@ -122,12 +122,13 @@ def test_no_request_is_lost_when_workers_are_killed_under_load():
                     os.kill(process_ids(pool)[0], signal.SIGKILL)
                     replaced = lambda number=number: pool.value("workers_replaced_total", model="m") == number + 1  # noqa: E731
                     await until(replaced)
+                    killed.append(number)
 
             await asyncio.gather(kill(), *(keep_asking(seed) for seed in range(4)))
             return found
 
     found = asyncio.run(run())
-    assert len(found) == 60 and all(found)
+    assert len(found) > 12 and all(found)
 
 
 def test_a_worker_that_hangs_is_replaced_and_its_callers_get_504():

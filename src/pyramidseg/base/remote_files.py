@@ -21,6 +21,7 @@ from pyramidseg.base.files import digest, write_atomically
 logger = logging.getLogger(__name__)
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_HUB = re.compile(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+))?")
 
 
 class RemoteFile(NamedTuple):
@@ -63,6 +64,9 @@ def fetch(url: str, target: Path) -> Path:
 def local_copy(file: str | Path) -> Path:
     """A path as it is; for a URL, a copy in the user's cache folder, which is used as long as the file stays the same.
 
+    `hf://OWNER/NAME[@REVISION][/FILE]` is copied to the cache of the Hugging Face hub, by commit; FILE may be left out
+    if the repository has one bundle.
+
     Without a cache folder the copy is kept until the process ends. Next to OpenVINO's `.xml`, its `.bin` is copied too.
 
     Raises:
@@ -72,6 +76,8 @@ def local_copy(file: str | Path) -> Path:
     if not is_url(file):
         return Path(file)
     url = str(file)
+    if hub := _HUB.fullmatch(url):
+        return _copy_from_hub(url, *hub.groups())
     if (found := remote_info(url)) is None:
         raise DataError(f"{url}: no such file")
     home = cache_folder() or Path(_temporary_folder().name)
@@ -81,6 +87,21 @@ def local_copy(file: str | Path) -> Path:
             logger.info(f"copying {url} to {copy.parent}")
             write_atomically(copy.with_suffix(suffix), partial(fetch, url.removesuffix(copy.suffix) + suffix))
     return copy
+
+
+def _copy_from_hub(url: str, repository: str, revision: str | None, name: str | None) -> Path:
+    from huggingface_hub import HfApi  # takes a second
+
+    with _explained(url, DataError):
+        found = HfApi().model_info(repository, revision=revision)
+        bundles = [file.rfilename for file in found.siblings or () if file.rfilename.endswith(".safetensors")]
+        if name is None and len(bundles) != 1:
+            listed = ", ".join(bundles)[:200] or "none"
+            raise DataError(f"{url}: one bundle is needed, and the repository has {listed}; write {url}/FILE")
+        name, commit = name or bundles[0], found.sha
+        if name.endswith(".xml"):
+            HfApi().hf_hub_download(repository, name.removesuffix("xml") + "bin", revision=commit)
+        return Path(HfApi().hf_hub_download(repository, name, revision=commit))
 
 
 @cache

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyramidseg.base.errors import ConfigError, import_extra
+from pyramidseg.base.remote_files import is_url
 from pyramidseg.cli.flags import add_prediction_options, predictor_of
 from pyramidseg.serve import process_context
 from pyramidseg.serve.limits import Limits, is_loopback
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="+",
         metavar="MODEL",
-        help="bundles or exported files, PATH or NAME=PATH; RUN/best.safetensors is named RUN",
+        help="bundles or exported files, PATH, URL or NAME=PATH; RUN/best.safetensors is named RUN",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for other machines")
     parser.add_argument("--port", type=int, default=8000, help="0 chooses a free one")
@@ -136,6 +137,7 @@ def model_names(models: Sequence[str]) -> dict[str, str]:
             path = model
             parts = Path(path).resolve()
             name = parts.parent.name if parts.stem in ("best", "last") else parts.stem
+            name = name.partition("@")[0] if is_url(model) else name  # a revision
         if not re.fullmatch(r"[\w.-]{1,80}", name, re.ASCII):
             raise ConfigError(f"{path}: the name {name!r} cannot be part of a URL; write NAME={path}")
         if name in named:

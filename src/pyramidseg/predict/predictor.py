@@ -56,6 +56,12 @@ class PredictionResult:
     tiles: Tiles | None = None
     error: DataError | None = None
 
+    @property
+    def found(self) -> Segmentation:
+        """The segmentation of a result without an error."""
+        assert self.segmentation is not None
+        return self.segmentation
+
 
 ModelOutput = tuple[Sequence[tuple[int, PredictionResult]], Tensor | None]
 """A batch after the model: results with their positions, and the coarse logits (B, K, h, w) to compute their
@@ -136,8 +142,7 @@ class Predictor:
             for result in results:
                 if result.error is not None:
                     raise result.error
-                assert result.segmentation is not None
-                yield result.segmentation
+                yield result.found
 
     def predict_results(
         self, images: Iterable[ImageLike], *, batch_size: int = 4, confidence: bool = False, probabilities: bool = False

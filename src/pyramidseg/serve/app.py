@@ -155,8 +155,8 @@ def _add_segment(app: FastAPI, service: Service) -> None:
             content = await image_in_body(await service.read_body(request, held), request.headers)
 
             async def work() -> bytes:
-                found = await service.predict(engine, content, options, held)
-                answer = Answer(*found, engine.name, names, request.state.request_id, started)
+                found = await engine.predict(content, options, held)
+                answer = Answer(found, found.found, engine.name, names, request.state.request_id, started)
                 return await service.encode(form.encode, answer)
 
             return Response(await service.finish(request, work()), media_type=form.media_type)

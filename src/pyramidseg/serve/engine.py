@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from pyramidseg.base.errors import OutOfMemory, PyramidSegError
+from pyramidseg.base.remote_files import local_copy
 from pyramidseg.images.open_image import open_image
 from pyramidseg.predict.input_images import ImageLike
 from pyramidseg.predict.pipeline import BATCH_PIXELS
@@ -95,8 +96,9 @@ class Engine:
             PyramidSegError: it cannot be loaded.
         """
         loop = asyncio.get_running_loop()
-        self.predictor = await loop.run_in_executor(self.thread, self._load, self.path)
-        self.model = ServedModel.describe(self.name, self.predictor, self.path)
+        path = str(await loop.run_in_executor(self.thread, local_copy, self.path))
+        self.predictor = await loop.run_in_executor(self.thread, self._load, path)
+        self.model = ServedModel.describe(self.name, self.predictor, path)
         self._computing = asyncio.create_task(self._run_batches())
 
     async def stop(self) -> None:

@@ -118,7 +118,7 @@ def add_routes(
             with service.admission.admit(always=True) as held:
                 engine = service.engine(first)
                 content = await service.encode(images.fetch, str(task.data.get(controls[0].key, "")))
-                _, found = await service.predict(engine, content, OutputOptions(confidence=True), held)
+                found = (await engine.predict(content, OutputOptions(confidence=True), held)).found
                 regions = await service.encode(lambda: list(make_regions(found, controls)))
             assert found.confidence is not None
             return {"result": regions, "score": float(found.confidence.mean()), "model_version": engine.model.version}

@@ -98,7 +98,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
             options = OutputOptions("confidence" in wanted, "probabilities" in wanted)
 
             async def work() -> tuple[bytes, int | None]:  # one image after the other: other clients come in between
-                found = [(await service.predict(engine, image, options, held))[1] for image in images]
+                found = [(await engine.predict(image, options, held)).found for image in images]
                 return await service.encode(encode_answer, name, asked, found)
 
             content, header = await service.finish(request, work())

@@ -12,10 +12,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from pyramidseg.base.errors import PyramidSegError
-from pyramidseg.predict.input_images import ImageLike
 from pyramidseg.predict.pipeline import stage_threads
-from pyramidseg.predict.predictor import PredictionResult, Predictor
-from pyramidseg.predict.segmentation import OutputOptions, Segmentation
+from pyramidseg.predict.predictor import Predictor
 from pyramidseg.serve.engine import Engine
 from pyramidseg.serve.limits import Admission, Limits, Refused, Reservation, refusal
 from pyramidseg.serve.served_model import ServedModel
@@ -52,20 +50,16 @@ class Service:
         self.metrics = metrics = Metrics()
         self.threads = ThreadPoolExecutor(stage_threads(), thread_name_prefix="images")
         batches = True if inexact_batches else False if limits.max_batch == 1 else None
-        kind = partial(WorkerPool, number=workers) if workers else partial(Engine, threads=self.threads)
-        make: Callable[..., AnyEngine] = kind
+        make: Any = partial(WorkerPool, number=workers) if workers else partial(Engine, threads=self.threads)
         self._make = partial(make, load=load, limits=limits, record=metrics.record, batches=batches)
-        self.engines = {name: self._make(name, path) for name, path in paths.items()}
+        self.engines: dict[str, AnyEngine] = {name: self._make(name, path) for name, path in paths.items()}
         self._reload, self._started = asyncio.Lock(), False
         self._tasks: set[asyncio.Task[None]] = set()
         self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []  # begun with the server
         for name in paths:
-            metrics.queue.labels(name).set_function(partial(self._waiting, name))
+            metrics.queue.labels(name).set_function(lambda n=name: self.engines[n].waiting)  # type: ignore[misc]
         metrics.in_work.set_function(lambda: self.admission.requests)
         metrics.memory.set_function(lambda: self.admission.bytes)
-
-    def _waiting(self, name: str) -> int:
-        return self.engines[name].waiting
 
     async def start(self) -> None:
         """Load the models.
@@ -122,7 +116,7 @@ class Service:
         """
         async with self._reload:
             old = self.engines[name]
-            new = self._make(name, path or old.path)
+            new: AnyEngine = self._make(name, path or old.path)
             try:
                 await new.start()
                 await new.warm_up()
@@ -191,18 +185,6 @@ class Service:
             held.add(len(part))
             parts.append(part)
         return b"".join(parts)
-
-    async def predict(
-        self, engine: AnyEngine, source: ImageLike, options: OutputOptions, held: Reservation
-    ) -> tuple[PredictionResult, Segmentation]:
-        """Predict one image.
-
-        Raises:
-            Refused: it cannot be read or computed.
-        """
-        result = await engine.predict(source, options, held)
-        assert result.segmentation is not None
-        return result, result.segmentation
 
     async def encode(self, work: Callable[..., T], *arguments: Any) -> T:
         """Encode an answer in a thread."""

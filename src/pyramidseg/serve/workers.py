@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from pyramidseg.base.errors import ConfigError, PyramidSegError
 from pyramidseg.base.log import configure_logging
@@ -41,11 +41,7 @@ class _Channel:
     """One end of a connection between the server and a worker."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-
-    @classmethod
-    async def open(cls, end: socket.socket) -> "_Channel":
-        return cls(*await asyncio.open_connection(sock=end))
+        self._reader, self._writer, self.close = reader, writer, writer.close
 
     def send(self, *message: Any) -> None:
         content = pickle.dumps(message, protocol=5)
@@ -58,9 +54,6 @@ class _Channel:
             return pickle.loads(await self._reader.readexactly(length))  # noqa: S301 - from a process of this program
         except (asyncio.IncompleteReadError, OSError):
             return None
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 # In the process of a worker.
@@ -80,7 +73,11 @@ def _work(
 
 
 async def _answer_messages(end: socket.socket, make: Callable[..., Engine], limits: Limits) -> None:
-    channel, admission, records = await _Channel.open(end), Admission(limits), list[tuple[str, float, str]]()
+    channel, admission, records = (
+        _Channel(*await asyncio.open_connection(sock=end)),
+        Admission(limits),
+        list[tuple[str, float, str]](),
+    )
     tasks = dict[int, asyncio.Task[Any]]()
     with ThreadPoolExecutor(stage_threads()) as threads:
         engine = make(limits=limits, record=lambda *record: records.append(record), threads=threads)
@@ -146,7 +143,7 @@ class _Worker:
         try:
             with theirs:
                 await asyncio.to_thread(self.process.start)
-            self._channel = await _Channel.open(ours)
+            self._channel = _Channel(*await asyncio.open_connection(sock=ours))
             while message := await self._channel.receive():
                 self.silent = 0
                 self._take(*message)
@@ -274,8 +271,7 @@ class WorkerPool:
             if isinstance(found, Exception):
                 raise found
             if found is not None:
-                result: PredictionResult = replace(found, source=source)
-                return result
+                return cast(PredictionResult, replace(found, source=source))
         raise Refused(
             503, f"{ATTEMPTS} processes ended while they worked on this image: a codec crashed, or memory ran out"
         )
@@ -293,7 +289,7 @@ class WorkerPool:
 
     async def _keep(self, number: int, worker: _Worker) -> None:
         """Run a worker, and others after it."""
-        delay_s = 1
+        delay_s = 0
         while True:
             own = sorted(os.sched_getaffinity(0))[number :: self._number] if hasattr(os, "sched_getaffinity") else []
             limits = replace(self.limits, max_memory_mb=self.limits.max_memory_mb / self._number)
@@ -303,12 +299,10 @@ class WorkerPool:
             finally:
                 self._workers.remove(worker)
                 self._changed.set()
-            warm = worker.warm.result()
-            delay_s = min(MOST_DELAY_S, 2 * delay_s) if isinstance(warm, Exception) else 1
+            delay_s = min(MOST_DELAY_S, 2 * delay_s + 1) if isinstance(worker.warm.result(), Exception) else 0
             logger.warning(f"{self.name}: a worker process ended with {len(worker.pending)} requests, and is replaced")
             self._record("replaced", 1, self.name)
-            if isinstance(warm, Exception):
-                await asyncio.sleep(delay_s)
+            await asyncio.sleep(delay_s)
             worker = _Worker(self._record, self._changed)
             self._workers.append(worker)
 
