@@ -195,7 +195,8 @@ def _left_out(without: Mapping[str, int], kept: Mapping[str, Sequence[Record]]) 
 def _file(name: object, file: Path, root: Path, number: int) -> Path:
     path = resolve_inside(name, folder=file.parent, root=root, where=file)
     if not is_file(path):
-        raise _flaw(file, number, f"names {short(name)}, which does not exist; correct it or add the file")
+        detail = f"line {number}: names {short(name)}, which does not exist; correct it or add the file"
+        raise DefectError(DefectKind.ABSENT, file, detail)
     return path
 
 
