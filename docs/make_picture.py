@@ -12,7 +12,7 @@ import numpy as np
 from pyramidseg import Predictor
 from pyramidseg.demo.scenes import draw_scene
 
-SCENES = (1008, 1011, 1021)
+SCENES = (1009, 1012, 1016)
 HEIGHT, WIDTH, GAP = 192, 256, 6
 
 

@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.demo.backdrop import PAVEMENT, ROAD, SKY
 from pyramidseg.demo.scenes import SCENE_CLASSES, draw_scene, write_scenes
-from pyramidseg.demo.things import BUILDING, BUS, CAR, PERSON, TREE
+from pyramidseg.demo.things import BUILDING, BUS, CAR, PAVEMENT, PERSON, ROAD, SKY, TREE
 
 
 def test_labels_are_positions_in_the_class_list() -> None:

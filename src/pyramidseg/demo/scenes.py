@@ -18,24 +18,14 @@ from PIL import Image
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.files import explained_writes, make_folder, write_text
-from pyramidseg.demo.backdrop import Street, draw_ground, draw_horizon, draw_sky
-from pyramidseg.demo.canvas import Camera, Canvas, Light
-from pyramidseg.demo.things import Building, Person, Thing, around, new_tree
-from pyramidseg.demo.vehicles import new_vehicle
+from pyramidseg.demo.canvas import Canvas, Floats, outline
+from pyramidseg.demo.things import BUILDING, BUS, CAR, DRAW, PERSON, TREE, Thing, draw_ground, draw_sky
 
-SCENE_CLASSES = Classes(
-    ("sky", "road", "pavement", "building", "tree", "car", "bus", "person"),
-    (
-        (110, 180, 235),
-        (95, 75, 125),
-        (225, 150, 205),
-        (150, 105, 80),
-        (70, 150, 60),
-        (30, 70, 200),
-        (245, 190, 50),
-        (225, 45, 60),
-    ),
+SCENE_COLORS = (
+    *((110, 180, 235), (95, 75, 125), (225, 150, 205), (150, 105, 80)),
+    *((70, 150, 60), (30, 70, 200), (245, 190, 50), (225, 45, 60)),
 )
+SCENE_CLASSES = Classes(("sky", "road", "pavement", "building", "tree", "car", "bus", "person"), SCENE_COLORS)
 
 SMALLEST_PX = 32
 
@@ -58,19 +48,29 @@ def draw_scene(index: int, *, seed: int = 0, height: int = 240, width: int = 320
     if index < 0 or seed < 0:
         raise ConfigError(f"scene {index} of seed {seed}: both must be 0 or more")
     rng = np.random.default_rng([seed, index])
-    street, camera = _place_camera(rng, height, width)
-    canvas = Canvas(camera, _weather(rng))
-    walls, things = _buildings_and_parks(street, camera, rng), _traffic_and_people(street, camera, rng)
+    lanes = int(rng.integers(2, 4))
+    road_m = lanes * rng.uniform(3.1, 3.6) + rng.choice([0.0, 2.0])
+    yaw, left = (
+        ((-8, 14), (-0.95 * road_m, -0.1 * road_m)),  # along the street
+        ((18, 45), (-0.5 * road_m, 0.15 * road_m)),  # oblique
+        ((65, 90), (1.5, 5.0)),  # across
+    )[rng.choice(3, p=[0.5, 0.27, 0.23])]
+    canvas = Canvas(height, width, math.radians(rng.uniform(*yaw)), rng)
+    road = rng.uniform(*left) + np.array((0.0, road_m))
+    walls = road + np.array((-1, 1)) * rng.uniform(3.5, 6.5)
+    rows = _buildings_and_parks(canvas, walls, rng), _traffic_and_people(canvas, walls, road, lanes, rng)
     draw_sky(canvas, rng)
-    draw_ground(canvas, street, [thing for thing in [*walls, *things] if thing.distance_m < 35], rng)
-    draw_horizon(canvas, rng)
+    draw_ground(canvas, road, lanes, [thing for row in rows for thing in row if thing.distance_m() < 35], rng)
     # Buildings line the street that the camera is in: nothing in the street is ever behind one.
-    for row in (walls, things):
-        for thing in sorted(row, key=lambda thing: -thing.distance_m):
-            thing.draw(canvas, rng)
+    for row in rows:
+        for thing in sorted(row, key=lambda thing: -thing.distance_m()):
+            DRAW[thing.label](canvas, thing, rng)
+    cast, gamma = rng.uniform(0.95, 1.05, 3) * rng.uniform(0.95, 1.15), rng.uniform(0.78, 1.08)
+    exposed = (np.arange(256)[:, None] / 255) ** gamma * 255 * cast
+    image = cv2.LUT(canvas.image, np.clip(np.rint(exposed), 0, 255).astype(np.uint8)[None])
+    image = np.clip(image + rng.integers(-4, 5, (height, width, 1), np.int16), 0, 255).astype(np.uint8)
     flip = slice(None, None, -1 if rng.random() < 0.5 else 1)
-    image, labels = _expose(canvas.image, rng)[:, flip], canvas.labels[:, flip]
-    return Scene(np.ascontiguousarray(image), np.ascontiguousarray(labels))
+    return Scene(np.ascontiguousarray(image[:, flip]), np.ascontiguousarray(canvas.labels[:, flip]))
 
 
 def write_scenes(folder: Path, *, train: int, val: int, seed: int = 0, height: int = 240, width: int = 320) -> Path:
@@ -112,131 +112,64 @@ def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
         Image.fromarray(pixels).save(path)
 
 
-def _place_camera(rng: np.random.Generator, height: int, width: int) -> tuple[Street, Camera]:
-    """A street, and a camera in it that looks along it, across it, or in between."""
-    lanes = int(rng.integers(2, 4))
-    road_m = lanes * rng.uniform(3.1, 3.6) + rng.choice([0.0, 2.0])
-    (yaw_low, yaw_high), (left_low, left_high) = (
-        ((-8, 14), (-0.95 * road_m, -0.1 * road_m)),  # along
-        ((18, 45), (-0.5 * road_m, 0.15 * road_m)),  # oblique
-        ((65, 90), (1.5, 5.0)),  # across
-    )[rng.choice(3, p=[0.5, 0.27, 0.23])]
-    left, grey = rng.uniform(left_low, left_high), rng.uniform(75, 130)
-    street = Street(
-        left_m=left,
-        right_m=left + road_m,
-        pavement_m=rng.uniform(3.5, 6.5),
-        lanes=lanes,
-        crossing_m=rng.uniform(9, 22) if rng.random() < 0.35 else None,
-        road=grey * rng.uniform(0.96, 1.04, 3),
-        pavement=grey * rng.uniform(1.1, 1.5) * (np.array((1.12, 1.0, 0.86)) + rng.uniform(-0.07, 0.07, 3)),
-        slab_m=rng.uniform(1.1, 1.7),
-    )
-    camera = Camera(
-        width,
-        height,
-        focal_px=rng.uniform(0.85, 1.15) * math.sqrt(width * height),
-        center_px=rng.uniform(0.35, 0.65) * width,
-        horizon_px=rng.uniform(0.34, 0.56) * height,
-        eye_m=rng.uniform(1.8, 3.0),
-        yaw=math.radians(rng.uniform(yaw_low, yaw_high)),
-    )
-    return street, camera
+def _tree(u: float, v: float, rng: np.random.Generator) -> Thing:
+    height = rng.uniform(4.5, 9.5)
+    return Thing(TREE, (u, v), (height / 4, height / 4), height)
 
 
-def _weather(rng: np.random.Generator) -> Light:
-    """One of six kinds of light, varied: sky above and at the horizon, sun, haze range, clouds, lamps."""
-    top, low, sun, haze_m, cover, lamps = (
-        ((72, 130, 205), (190, 215, 235), 1.0, 260, 0.50, False),  # clear day
-        ((96, 150, 215), (225, 225, 215), 0.8, 150, 0.62, False),  # hazy sun
-        ((150, 160, 172), (205, 208, 210), 0.0, 130, 0.75, False),  # overcast
-        ((185, 190, 195), (218, 220, 220), 0.1, 55, 0.55, False),  # mist
-        ((98, 112, 165), (250, 190, 130), 0.75, 150, 0.58, False),  # evening sun
-        ((44, 56, 104), (200, 150, 150), 0.15, 140, 0.58, True),  # dusk
-    )[rng.choice(6, p=[0.26, 0.2, 0.18, 0.1, 0.14, 0.12])]
-    bearing, tint = rng.uniform(0, 2 * math.pi), rng.uniform(0.95, 1.05, 3)
-    return Light(
-        sun=np.array((math.cos(bearing), math.sin(bearing))),
-        sun_strength=sun * rng.uniform(0.7, 1.1),
-        shadow_slope=rng.uniform(0.5, 1.6),
-        haze=(np.array(low) * 0.9 + np.array(top) * 0.1) * tint,
-        haze_range_m=haze_m * rng.uniform(0.7, 1.4),
-        sky_top=np.array(top) * tint,
-        sky_low=np.array(low) * tint,
-        cloud_cover=min(cover * rng.uniform(0.6, 1.2), 0.95),
-        lamps=lamps,
-    )
-
-
-def _buildings_and_parks(street: Street, camera: Camera, rng: np.random.Generator) -> list[Thing]:
-    """On either side of the street a row of buildings with gaps, or a park, and trees in and behind the gaps."""
-    low, high = ((4.5, 7.5), (8.0, 14.0), (12.0, 28.0))[rng.choice(3, p=[0.4, 0.4, 0.2])]
-    things: list[Thing] = []
-    for wall, outwards in zip(street.walls_m, (-1, 1), strict=True):
+def _buildings_and_parks(canvas: Canvas, walls: Floats, rng: np.random.Generator) -> list[Thing]:
+    """On either side of the street a row of buildings with gaps and trees in them, or a park; a mixed row far ahead."""
+    low, high = ((7.5, 7.5), (8.0, 14.0), (12.0, 28.0))[rng.choice(3, p=[0.4, 0.4, 0.2])]
+    things = [Thing(BUILDING, (u, 85), (7, 5), rng.uniform(7, 14)) for u in range(-60, 61, 15) if rng.random() < 0.7]
+    things += [_tree(u, 75, rng) for u in range(-60, 61, 12) if rng.random() < 0.6]
+    for wall, outwards in zip(walls, (-1, 1), strict=True):
         park, v = rng.random() < 0.22, rng.uniform(-30, -20)
         while v < 70:
-            if park:
-                things.append(new_tree(wall + outwards * rng.uniform(1, 9), v, rng))
-                v += rng.uniform(4, 6)
-                continue
-            frontage, gap = rng.uniform(8, 17), rng.uniform(3, 8) if rng.random() < 0.35 else 0.0
-            near, far = sorted((wall, wall + outwards * rng.uniform(8, 12)))
-            things.append(Building(u=(near, far), v=(v, v + frontage), height_m=max(rng.uniform(low, high), 7.5)))
-            v += frontage + gap
+            half, deep, gap = (*rng.uniform(4, (8.5, 6)), rng.uniform(3, 8) if park or rng.random() < 0.35 else 0.0)
             if gap:
-                things.append(new_tree(wall + outwards * rng.uniform(3, 8), v - gap / 2, rng))
-    return [thing for thing in things if camera.sees(thing.footprint(), margin_m=3.0)]
+                things.append(_tree(wall + outwards * rng.uniform(2, 9), v - gap / 2, rng))
+            if not park:
+                things.append(Thing(BUILDING, (wall + outwards * deep, v + half), (deep, half), rng.uniform(low, high)))
+            v += gap + 2 * half * (not park)
+    return [thing for thing in things if _is_seen(canvas, thing)]
 
 
-def _traffic_and_people(street: Street, camera: Camera, rng: np.random.Generator) -> list[Thing]:
+def _traffic_and_people(
+    canvas: Canvas, walls: Floats, road: Floats, lanes: int, rng: np.random.Generator
+) -> list[Thing]:
     """Vehicles one behind the other in every lane, trees along the kerbs, and people who keep clear of both."""
     things: list[Thing] = []
-    density, lane_m = rng.uniform(0.35, 0.65), (street.right_m - street.left_m) / street.lanes
-    for lane in range(street.lanes):
-        u, v = street.left_m + lane_m * (lane + 0.5), rng.uniform(-12, -6)
-        heading = 1 if 2 * lane >= street.lanes else -1
+    people: list[Thing] = []
+    density = rng.uniform(0.35, 0.65)
+    for lane in range(lanes):
+        v, heading = rng.uniform(-12, -6), 1 if 2 * lane >= lanes else -1
         while v < 42:
             bus = rng.random() < 0.3
-            length = 12.0 if bus else 4.8
+            sizes = ((1.25, 4.6, 3.0), (1.25, 5.8, 3.2)) if bus else ((0.86, 1.95, 1.42), (0.94, 2.3, 1.62))
+            half_u, half_v, roof = rng.uniform(*sizes)
+            at = road[0] + np.ptp(road) * (lane + 0.5) / lanes + rng.uniform(-0.25, 0.25), v + half_v
             if rng.random() < density:
-                things.append(new_vehicle(u + rng.uniform(-0.25, 0.25), v + length / 2, heading, rng, bus=bus))
-            v += length + rng.uniform(0.8, 5)
-    for kerb in (street.left_m - 0.9, street.right_m + 0.9):
+                things.append(Thing(BUS if bus else CAR, at, (half_u, half_v), roof, heading))
+            v += 2 * half_v + rng.uniform(1, 5)
+    for kerb in road + np.array((-0.9, 0.9)):
         spacing, planted = rng.uniform(7, 13), rng.random() < 0.45
-        things += [new_tree(kerb, v, rng) for v in np.arange(rng.uniform(-4, 6), 45, spacing) if planted]
-    things = [thing for thing in things if camera.sees(thing.footprint(), margin_m=1.0) and _is_clear(thing, camera)]
-    for _ in range(int(rng.integers(2, 6))):
-        things += _person_somewhere(street, camera, things, rng)
-    return things
-
-
-def _person_somewhere(street: Street, camera: Camera, things: list[Thing], rng: np.random.Generator) -> list[Thing]:
-    """A person in the image, more likely on the pavement; none if four random places are taken."""
-    for _ in range(4):
+        things += [_tree(kerb, v, rng) for v in np.arange(rng.uniform(-4, 6), 45, spacing) if planted]
+    things = [thing for thing in things if _is_seen(canvas, thing, clear=True)]
+    wanted = rng.integers(2, 6)
+    for _ in range(3 * wanted):
         depth = math.exp(rng.uniform(math.log(4.2), math.log(8.5)))
-        right = (rng.uniform(0.03, 0.97) * camera.width - camera.center_px) * depth / camera.focal_px
-        u, v = (float(at) for at in camera.street(right, depth))
-        walkable = street.walls_m[0] + 0.4 < u < street.walls_m[1] - 0.4
-        if walkable and (not street.left_m < u < street.right_m or rng.random() < 0.3):
-            taken = any(
-                thing.u[0] - 0.5 < u < thing.u[1] + 0.5 and thing.v[0] - 0.5 < v < thing.v[1] + 0.5 for thing in things
-            )
-            if not taken:
-                return [Person(u=around(u, 0.25), v=around(v, 0.25), height_m=rng.uniform(1.62, 1.95))]
-    return []
+        right = (rng.uniform(0.03, 0.97) * canvas.width - canvas.center_px) * depth / canvas.focal_px
+        u, v = right * canvas.right + depth * canvas.ahead
+        walks = walls[0] + 0.4 < u < walls[1] - 0.4 and (not road[0] < u < road[1] or rng.random() < 0.3)
+        clear = all((np.abs(np.subtract(thing.at, (u, v))) > np.add(thing.half, 0.5)).any() for thing in things)
+        if walks and clear and len(people) < wanted:
+            people.append(Thing(PERSON, (u, v), (0.25, 0.25), rng.uniform(1.62, 1.95)))
+    return things + people
 
 
-def _is_clear(thing: Thing, camera: Camera) -> bool:
-    """Whether a thing is far enough away to be seen whole, and near enough to be recognized."""
-    depth = camera.view(np.insert(thing.footprint(), 2, 0.0, axis=1))[:, 2].min()
-    large_enough = thing.height_m * camera.focal_px > 0.11 * camera.height * depth
-    return bool(depth > 1.6 * min(thing.height_m, 4.0) + 1.5 and large_enough)
-
-
-def _expose(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Apply a camera's colour cast, brightness, contrast and grain."""
-    cast, gain, gamma = rng.uniform(0.95, 1.05, 3), rng.uniform(0.95, 1.15), rng.uniform(0.78, 1.08)
-    ramp = (np.arange(256)[:, None] / 255) ** gamma * 255 * gain * cast
-    exposed = cv2.LUT(image, np.clip(np.rint(ramp), 0, 255).astype(np.uint8)[None])
-    grain = rng.integers(-4, 5, image.shape[:2], np.int16)[..., None]
-    return np.asarray(np.clip(exposed + grain, 0, 255), np.uint8)
+def _is_seen(canvas: Canvas, thing: Thing, *, clear: bool = False) -> bool:
+    """Whether a thing can be in the image; if `clear`, far enough to be seen whole and near enough to be recognized."""
+    x, _, depth = canvas.project(outline(thing.extent())).T
+    seen = (depth > 1).any() and (x > 0).any() and (x < canvas.width * np.maximum(depth, 0)).any()
+    near, far = 1.6 * min(thing.height_m, 4) + 1.5, thing.height_m * canvas.focal_px / (0.11 * canvas.height)
+    return bool(seen and (not clear or near < depth.min() < far))
