@@ -40,7 +40,7 @@ def masks(out: Path) -> dict[str, list[list[int]]]:
     return {Path(name).name: mask.tolist() for name, mask in found.items()}
 
 
-@pytest.mark.parametrize("format", LABEL_WRITERS)
+@pytest.mark.parametrize("format", [name for name in LABEL_WRITERS if name != "geojson"])
 def test_labels_equal_the_masks(format: str, predictor: Predictor, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     predict_files(predictor, [images], out, save=(format,))

@@ -3,6 +3,9 @@
 A region is a set of pixels of one value that are connected through their sides (4-connectivity). Neighbouring regions
 share their borders, and every ring is simple: it visits no corner twice. Coordinates are those of
 `annotations.polygons`: x to the right, y down, (0, 0) the outer corner of the first pixel.
+
+On request the rings form a planar subdivision: where borders meet, all rings have a corner, so that two neighbours have
+exactly the same corners along their common border, also after it is simplified or moved to another coordinate system.
 """
 
 from collections.abc import Collection, Iterator
@@ -11,6 +14,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from pyramidseg.annotations.simplification import removable_corners
 
 Ring = NDArray[np.int64]
 """(N, 2): x and y of the corners of a closed outline, without the first one again at the end."""
@@ -23,28 +28,34 @@ class Region(NamedTuple):
         value: of its pixels.
         pixels: number of its pixels.
         rings: the outer ring (clockwise as displayed), then its holes (counterclockwise).
+        number: the region's in `number_regions`.
     """
 
     value: int
     pixels: int
     rings: list[Ring]
+    number: int
 
 
-def find_regions(labels_HW: NDArray[np.integer], *, skip: Collection[int] = ()) -> list[Region]:
+def find_regions(
+    labels_HW: NDArray[np.integer], *, skip: Collection[int] = (), simplify_px: float | None = None
+) -> list[Region]:
     """All regions of a label map, by value and within a value by their first pixel in reading order.
 
     Args:
         labels_HW: (H, W) integers.
         skip: values that are left out, such as the background or the ignore label.
+        simplify_px: None keeps only the corners where a ring turns. Otherwise the rings form a planar subdivision,
+            whose borders are simplified by this tolerance (`removable_corners`): with 0 they remain exact.
     """
     components = number_regions(labels_HW, skip=skip)
     sizes = np.bincount(components.ravel())
     values = np.zeros(len(sizes), np.int64)
     values[components.ravel()] = labels_HW.ravel()
     rings: dict[int, list[Ring]] = {}
-    for component, ring in _trace(components):
+    for component, ring in _trace(components, simplify_px):
         rings.setdefault(component, []).append(ring)
-    regions = [Region(int(values[number]), int(sizes[number]), own) for number, own in rings.items()]
+    regions = [Region(int(values[number]), int(sizes[number]), own, number) for number, own in rings.items()]
     return sorted(regions, key=lambda region: region.value)
 
 
@@ -65,7 +76,7 @@ def number_regions(labels_HW: NDArray[np.integer], *, skip: Collection[int] = ()
     return np.ascontiguousarray(components[::2, ::2])
 
 
-def _trace(components: NDArray[np.int32]) -> Iterator[tuple[int, Ring]]:
+def _trace(components: NDArray[np.int32], simplify_px: float | None) -> Iterator[tuple[int, Ring]]:
     """The rings of numbered regions, each with its region's number, the outer ring of a region before its holes.
 
     The border of a region consists of steps between corners with the region on the right-hand side. At a corner it
@@ -77,19 +88,31 @@ def _trace(components: NDArray[np.int32]) -> Iterator[tuple[int, Ring]]:
     southwest, southeast = padded[1:, :-1], padded[1:, 1:]
     # For the directions right, down, left, up: the pixels on both sides of a step that starts at a corner.
     right_hand = np.stack([southeast, southwest, northwest, northeast])
-    step = (right_hand != np.stack([northeast, southeast, southwest, northwest])) & (right_hand > 0)
-    runs = [_straight_runs(step, direction) for direction in range(4)]
+    left_hand = np.roll(right_hand, 1, axis=0)
+    differs = right_hand != left_hand
+    step = differs & (right_hand > 0)
+    fixed = np.zeros(step.shape[1:], bool)
+    if simplify_px is not None:
+        fixed = differs.sum(0) > 2  # borders meet
+        fixed[:: len(fixed) - 1, :: width - 1] = True  # the image keeps its corners
+    runs = [_straight_runs(step, fixed, direction) for direction in range(4)]
     direction = np.repeat(np.arange(4), [len(start) for start, _ in runs])
     start = np.concatenate([start for start, _ in runs])
     end = np.concatenate([last for _, last in runs]) + np.array([1, width, -1, -width])[direction]
     right_turn = (direction + 1) % 4
     steps = step.reshape(4, -1)
-    turn = np.where(steps[right_turn, end], right_turn, (direction + 3) % 4)
+    onward = np.where(steps[direction, end], direction, (direction + 3) % 4)
+    turn = np.where(steps[right_turn, end], right_turn, onward)
     run_at = np.zeros(steps.shape, np.int32)
     run_at[direction, start] = np.arange(len(start), dtype=np.int32)
     order, lengths = _cycles(run_at[turn, end].tolist())
     direction, start = direction[order], start[order]
-    owner = right_hand.reshape(4, -1)[direction, start]
+    owner, neighbour = (hand.reshape(4, -1)[direction, start] for hand in (right_hand, left_hand))
+    if simplify_px and len(start):
+        once = neighbour < owner  # each border is in the rings on both of its sides
+        kept = ~np.isin(start, removable_corners(start, lengths, fixed, once, tolerance_px=simplify_px))
+        lengths = np.add.reduceat(kept, np.cumsum(lengths) - lengths, dtype=np.int64)
+        start, owner = start[kept], owner[kept]
     points = np.stack([start % width, start // width], axis=1)
     # A border passes a corner twice where two pixels of its region touch diagonally and the two others are not of it.
     falling = (northwest == southeast) & (northwest > 0) & (northeast != northwest) & (southwest != northwest)
@@ -105,10 +128,12 @@ def _trace(components: NDArray[np.int32]) -> Iterator[tuple[int, Ring]]:
             yield int(owner[begin]), ring
 
 
-def _straight_runs(step: NDArray[np.bool_], direction: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _straight_runs(
+    step: NDArray[np.bool_], fixed: NDArray[np.bool_], direction: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The flat indices of the corners where the first and the last step of each straight run in a direction start."""
     own = step[direction]
-    turns = step[(direction + 1) % 4]  # a border turns right at such a corner, even if a step leads straight on
+    turns = step[(direction + 1) % 4] | fixed  # a border turns right there, even if a step leads straight on
     index = np.arange(own.size).reshape(own.shape)
     if direction % 2:
         own, turns, index = own.T, turns.T, index.T

@@ -3,7 +3,7 @@
 import argparse
 
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import LABEL_FORMATS, add_reading_settings
+from pyramidseg.cli.flags import LABEL_FORMATS, add_reading_settings, add_simplification
 
 HELP = "write a dataset in another format"
 
@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="copy",
         help="copy the image files, link them, or leave them out (default: copy)",
     )
+    add_simplification(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         images=arguments.images,
         data=reading_config(arguments.settings),
+        simplify_px=arguments.simplify,
     )
     for split, count in conversion.images.items():
         show(f"{split}: {count} images")

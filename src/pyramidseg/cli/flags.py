@@ -16,7 +16,7 @@ FINDINGS = 3
 
 LABEL_FORMATS = (
     *("masks", "color-masks", "voc", "coco", "coco-panoptic", "yolo", "labelme", "cvat-images", "label-studio"),
-    *("supervisely", "huggingface", "coco-polygons", "label-studio-polygons"),
+    *("supervisely", "huggingface", "coco-polygons", "label-studio-polygons", "geojson"),
 )
 """Formats that labels are written in; the names of `formats.writers`, which parsing a command line need not import."""
 
@@ -56,6 +56,18 @@ class DefaultsFormatter(argparse.HelpFormatter):
 
 
 # Values: the `type` of options, so that a wrong one is refused before anything is loaded.
+
+
+def add_simplification(parser: argparse.ArgumentParser) -> None:
+    """`--simplify` for outlines."""
+    parser.add_argument(
+        "--simplify",
+        type=float,
+        default=0,
+        metavar="PX",
+        help="leave out corners of outlines that are at most PX pixels from the new one; neighbours keep their common "
+        "border, and the number of pixels that change is printed (default: 0, exact)",
+    )
 
 
 def comma_list(*, known: Iterable[str] = ()) -> Callable[[str], tuple[str, ...]]:

@@ -78,6 +78,7 @@ def convert_dataset(
     data: DataConfig | None = None,
     model: str = "",
     confidence: Callable[[Record], Path] | None = None,
+    simplify_px: float = 0.0,
 ) -> Conversion:
     """Write a dataset in another format, as `pyramidseg convert` does; splits and classes are kept.
 
@@ -89,15 +90,22 @@ def convert_dataset(
         model: version of the model that predicted the labels, for formats that tell predictions from annotations. The
             ledger is then kept, so that a later call with more images continues.
         confidence: of a record, the file with the probability of each label times 255, which becomes scores.
+        simplify_px: how far outlines may be moved to save corners; neighbours keep their common border. The number of
+            pixels that change is in `lost`.
 
     Raises:
         DataError: the dataset or one of its masks cannot be read.
-        ConfigError: an unknown format.
+        ConfigError: an unknown format, or `simplify_px` for one without outlines.
         OutputError: `out` holds something else, or cannot be written.
     """
     if to not in LABEL_WRITERS:
         raise ConfigError(f"--to {to}: cannot be written; {nearest(to, LABEL_WRITERS)}")
     folder, writer = Path(out), LABEL_WRITERS[to]
+    if not 0 <= simplify_px < float("inf"):
+        raise ConfigError(f"--simplify {simplify_px:g}: must be a number of pixels, from 0 on")
+    if simplify_px and not writer.has_outlines:
+        outlines = ", ".join(name for name, other in LABEL_WRITERS.items() if other.has_outlines)
+        raise ConfigError(f"--simplify {simplify_px:g}: {to} has no outlines; leave it out, or write {outlines}")
     _refuse_other_content(folder)
     for parent, _, _ in os.walk(folder):
         remove_leftovers(Path(parent))
@@ -107,7 +115,7 @@ def convert_dataset(
     named = _named_records(opened, writer)
     counts = Counter(split for split, _, _ in named)
     conversion = Conversion(folder, {split: counts[split] for split in opened.splits if counts[split]}, {}, 0)
-    settings = digest([PARTS_VERSION, to, opened.classes.to_dict(), images, model])
+    settings = digest([PARTS_VERSION, to, opened.classes.to_dict(), images, model, simplify_px])
     items = []
     for split, name, record in named:
         certainty = confidence and confidence(record)
@@ -128,7 +136,7 @@ def convert_dataset(
             split, name, record, key, fingerprint = item
             labels = read_labels(record, opened.masks)
             certainty = read_image(confidence(record), channels=1)[..., 0] if confidence else None
-            labelled = LabelledImage(name, split, record.image, labels, model, certainty)
+            labelled = LabelledImage(name, split, record.image, labels, model, certainty, simplify_px)
             written = writer.encode(labelled, opened.classes)
             for path, content in written.files.items():
                 write_bytes(folder / path, content)

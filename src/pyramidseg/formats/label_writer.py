@@ -6,7 +6,7 @@ is its *part*, a value for JSON that is kept in the ledger; `assemble` puts the 
 constant memory.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +35,7 @@ class LabelledImage:
         labels: (H, W) uint8, class ids and `IGNORE`, in the orientation in which the image is shown.
         model: version of the model that predicted the labels; empty for annotations.
         confidence: (H, W) uint8, the probability of each label times 255; None if it is not known.
+        simplify_px: how far outlines may be moved to save corners.
     """
 
     name: str
@@ -54,6 +55,8 @@ class LabelledImage:
             return {}
         confidence = self.confidence if box is None else self.confidence[rows_and_columns(box)]
         return {"score": round(float(confidence[pixels].mean()) / 255, 4)}
+
+    simplify_px: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,14 @@ class LabelWriter:
         encode: what an image adds.
         assemble: the files that all images share, from the parts of each split.
         is_flat: whether names cannot have folders; these become part of the name (`day_001`).
+        has_outlines: whether it writes outlines, which can be simplified.
     """
 
     image_path: str
     encode: Callable[[LabelledImage, Classes], WrittenLabels]
     assemble: Callable[[Mapping[str, Parts], Classes], SharedFiles]
     is_flat: bool = False
+    has_outlines: bool = False
 
     def path_of_image(self, image: LabelledImage) -> str:
         """The path of an image below the dataset's folder."""
@@ -149,6 +154,26 @@ def pixels_of(region: Region, image: LabelledImage) -> NDArray[np.bool_]:
     height, width = image.labels.shape
     shape = Shape(1, [[ring.astype(np.float64) for ring in region.rings]])
     return rasterise([shape], height=height, width=width, where=Location(image.image)) > 0
+
+
+def outlined_regions(
+    image: LabelledImage, *, skip: Sequence[int], simplify_px: float | None = None
+) -> tuple[list[Region], dict[str, int]]:
+    """The regions of an image with outlines that are simplified as it says, and how many pixels that moved."""
+    if not image.simplify_px:
+        return find_regions(image.labels, skip=skip, simplify_px=simplify_px), {}
+    regions = find_regions(image.labels, skip=skip, simplify_px=image.simplify_px)
+    pixels = count_changed(regions, image.labels, skip=skip, where=Location(image.image))
+    return regions, {"pixels that the simplification of outlines moved": pixels} if pixels else {}
+
+
+def count_changed(
+    regions: Sequence[Region], labels_HW: NDArray[np.uint8], *, skip: Sequence[int], where: Location
+) -> int:
+    """Number of pixels that have another label than before if the regions are drawn again."""
+    shapes = [Shape(region.value + 1, [[ring.astype(np.float64) for ring in region.rings]]) for region in regions]
+    drawn = rasterise(shapes, height=labels_HW.shape[0], width=labels_HW.shape[1], where=where)
+    return int(np.count_nonzero(drawn != np.where(np.isin(labels_HW, skip), 0, labels_HW.astype(np.uint16) + 1)))
 
 
 def joined(pieces: Iterable[bytes]) -> Iterator[bytes]:

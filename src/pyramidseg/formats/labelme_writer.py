@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pyramidseg.annotations.contours import Region, find_regions
+from pyramidseg.annotations.contours import Region
 from pyramidseg.base.classes import Classes
 from pyramidseg.formats.label_writer import (
     LabelledImage,
@@ -17,6 +17,7 @@ from pyramidseg.formats.label_writer import (
     WrittenLabels,
     lost_ignored,
     not_outlined,
+    outlined_regions,
     pixels_of,
 )
 from pyramidseg.formats.paired_writer import png
@@ -24,7 +25,7 @@ from pyramidseg.formats.paired_writer import png
 
 def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     height, width = image.labels.shape
-    regions = find_regions(image.labels, skip=not_outlined(classes))
+    regions, moved = outlined_regions(image, skip=not_outlined(classes))
     content = {
         "version": "5.5.0",
         "flags": {},
@@ -35,7 +36,7 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
         "imageWidth": width,
     }
     text = json.dumps(content, ensure_ascii=False)
-    return WrittenLabels({f"{image.split}/{image.name}.json": text.encode()}, lost=lost_ignored(image.labels))
+    return WrittenLabels({f"{image.split}/{image.name}.json": text.encode()}, lost=lost_ignored(image.labels) | moved)
 
 
 def _shape(region: Region, classes: Classes, image: LabelledImage) -> dict[str, Any]:
@@ -53,4 +54,4 @@ def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
     return iter(())
 
 
-LABELME = LabelWriter("{split}/{name}", _encode, _assemble)
+LABELME = LabelWriter("{split}/{name}", _encode, _assemble, has_outlines=True)

@@ -2,6 +2,7 @@
 
 from pyramidseg.formats.coco.coco_writer import COCO, COCO_PANOPTIC, COCO_POLYGONS
 from pyramidseg.formats.cvat_images_writer import CVAT_IMAGES
+from pyramidseg.formats.geojson.geojson_writer import GEOJSON
 from pyramidseg.formats.huggingface_writer import HUGGINGFACE
 from pyramidseg.formats.label_studio_writer import LABEL_STUDIO, LABEL_STUDIO_POLYGONS
 from pyramidseg.formats.label_writer import LabelWriter
@@ -25,4 +26,5 @@ LABEL_WRITERS: dict[str, LabelWriter] = {
     "label-studio-polygons": LABEL_STUDIO_POLYGONS,
     "supervisely": SUPERVISELY,
     "huggingface": HUGGINGFACE,
+    "geojson": GEOJSON,
 }

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.contours import Ring, find_regions
+from pyramidseg.annotations.contours import Ring
 from pyramidseg.base.classes import Classes
 from pyramidseg.formats.label_writer import (
     LabelledImage,
@@ -20,18 +20,20 @@ from pyramidseg.formats.label_writer import (
     lost_ignored,
     not_outlined,
     outlined_classes,
+    outlined_regions,
 )
 
 
 def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     columns, rows = ([f"{place / size:.8g}" for place in range(size + 1)] for size in image.labels.shape[::-1])
     numbers = {index: number for number, index in enumerate(outlined_classes(classes))}
+    regions, moved = outlined_regions(image, skip=not_outlined(classes))
     lines = [
         f"{numbers[region.value]} {' '.join(f'{columns[x]} {rows[y]}' for x, y in one_ring(region.rings).tolist())}\n"
-        for region in find_regions(image.labels, skip=not_outlined(classes))
+        for region in regions
     ]
     path = f"labels/{image.split}/{image.name}.txt"
-    return WrittenLabels({path: "".join(lines).encode()}, lost=lost_ignored(image.labels))
+    return WrittenLabels({path: "".join(lines).encode()}, lost=lost_ignored(image.labels) | moved)
 
 
 def one_ring(rings: list[Ring]) -> NDArray[np.int64]:
@@ -58,4 +60,4 @@ def _description(parts: Mapping[str, Parts], classes: Classes) -> Iterator[bytes
     yield yaml.safe_dump({**splits, "names": names}, sort_keys=False, allow_unicode=True).encode()
 
 
-YOLO = LabelWriter("images/{split}/{name}", _encode, _assemble)
+YOLO = LabelWriter("images/{split}/{name}", _encode, _assemble, has_outlines=True)

@@ -52,6 +52,10 @@ class Georeference(NamedTuple):
         a, b, c, d, e, f = self.transform
         return np.asarray(pixels @ np.array([[a, d], [b, e]]) + (c, f))
 
+    def as_stored(self, picture: NDArray[Any]) -> NDArray[Any]:
+        """An array (H, W, ...) in the orientation in which the image is shown, in that of its file."""
+        return apply_orientation(picture, _INVERSE_ORIENTATION.get(self.orientation, self.orientation))
+
     def bounds(self, height: int, width: int) -> tuple[float, float, float, float]:
         """Minimum x and y, maximum x and y of an image."""
         corners = self.to_map(np.array([(0, 0), (width, 0), (0, height), (width, height)], np.float64))
@@ -164,7 +168,7 @@ def encode_geotiff(
         palette: (256, 3).
         tags: metadata by name.
     """
-    stored = apply_orientation(labels, _INVERSE_ORIENTATION.get(place.orientation, place.orientation))
+    stored = place.as_stored(labels)
     height, width = stored.shape
     rasterio = _rasterio("writing GeoTIFF")
     options: dict[str, Any] = {
