@@ -32,8 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="val", help="split of --check")
     parser.add_argument("--device", default="cpu", help="device that runs the exported file in the comparison")
     add_as_written(parser)
-    parser.add_argument("--opset", type=int, help="version of ONNX's operations: 18 to 23, with --size from 14")
-    parser.add_argument("--size", type=image_size, metavar="HxW", help="the only size that the file takes")
+    parser.add_argument(
+        "--opset", type=int, help="version of ONNX's operations: 18 to 23, with --size from 14 (default: 20)"
+    )
+    parser.add_argument(
+        "--size", type=image_size, metavar="HxW", help="the only size that the file takes (default: any)"
+    )
     parser.add_argument("--batch", type=int, default=1, help="number of images, with --size")
     parser.add_argument("--output", default="logits", help="what the file gives: logits, labels or probabilities")
 

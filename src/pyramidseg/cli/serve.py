@@ -51,7 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="batch images even where the runtime rounds differently in batches, as torch does",
     )
     parser.add_argument(
-        "--train-after", type=int, metavar="N", help="train again after N new annotations of Label Studio (see docs)"
+        "--train-after",
+        type=int,
+        metavar="N",
+        help="train again after N new annotations of Label Studio (default: never)",
     )
     parser.add_argument("--train-in", metavar="DIR", help="folder of these trainings; may have their config.yaml")
     add_prediction_options(parser, batch_size=False)

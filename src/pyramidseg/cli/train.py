@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folds",
         type=int,
         metavar="K",
-        help="cross-validation: K runs, each scored on another part, and one on all",
+        help="cross-validation: K runs, each scored on another part, and one on all (default: one run)",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="check configuration and dataset, report what would be done, and stop"
