@@ -9,8 +9,9 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.images.georeference import Georeference
 from pyramidseg.predict import segmentation as segmentation_module
-from pyramidseg.predict.outputs.output_writers import WRITERS, output_names
+from pyramidseg.predict.outputs.output_writers import WRITERS, output_writers
 from pyramidseg.predict.outputs.ownership import is_ours
+from pyramidseg.predict.outputs.polygon_layers import EXACT_POLYGONS, PolygonOptions
 from pyramidseg.predict.segmentation import Segmentation
 
 CLASSES = Classes.from_names(["sky", "road", "car"])
@@ -107,12 +108,28 @@ def test_json_is_recognised_by_its_key(tmp_path, text, ours):
 
 
 def test_output_names_start_with_the_mask_and_have_no_duplicates():
-    assert output_names(["overlay", "coco", "mask", "overlay", "coco"]) == (("mask", "overlay"), ("coco",))
+    writers, formats = output_writers(["overlay", "coco", "mask", "overlay", "coco"], EXACT_POLYGONS)
+    assert [*writers] == ["mask", "overlay"] and formats == ("coco",)
+
+
+@pytest.mark.parametrize("save", ["mask", "coco", "overlay"])
+def test_options_of_polygons_without_effect_are_refused(save):
+    with pytest.raises(ConfigError, match="change nothing that is saved; add polygons to --save"):
+        output_writers([save], PolygonOptions(simplify_px=1.0))
+    with pytest.raises(ConfigError, match="change nothing that is saved"):
+        output_writers(["labelme"], PolygonOptions(min_area_px=9))
+    output_writers(["labelme"], PolygonOptions(simplify_px=1.0))
+
+
+@pytest.mark.parametrize(("option", "value"), [("simplify_px", -1), ("min_area_px", float("nan")), ("format", "shp")])
+def test_impossible_options_of_polygons_are_refused(option, value):
+    with pytest.raises(ConfigError, match=r"must be a number of pixels|polygon format shp: cannot be written"):
+        PolygonOptions(**{option: value})
 
 
 def test_an_unknown_output_name_is_rejected_with_the_nearest():
     with pytest.raises(ConfigError, match=r"save=overlays: unknown output; did you mean 'overlay'"):
-        output_names(["overlays"])
+        output_writers(["overlays"], EXACT_POLYGONS)
 
 
 @pytest.mark.parametrize("name", WRITERS)

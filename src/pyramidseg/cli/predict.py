@@ -5,13 +5,21 @@ import logging
 import shlex
 
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import FINDINGS, LABEL_FORMATS, add_prediction_options, comma_list, predictor_of
+from pyramidseg.cli.flags import (
+    FINDINGS,
+    LABEL_FORMATS,
+    add_prediction_options,
+    add_simplification,
+    comma_list,
+    predictor_of,
+)
 
 logger = logging.getLogger(__name__)
 
 HELP = "segment images: write a label map for each to DIR"
 
-OUTPUTS = ("mask", "overlay", "color", "confidence", "probabilities", "geotiff")
+OUTPUTS = ("mask", "overlay", "color", "confidence", "probabilities", "geotiff", "polygons")
+POLYGON_FORMATS = ("geojson", "geopackage", "flatgeobuf", "geoparquet")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +46,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"outputs of each image: {', '.join(OUTPUTS)}; or label formats, each in a folder of its name: "
         f"{', '.join(LABEL_FORMATS)} (default: mask, which is always written)",
     )
+    parser.add_argument(
+        "--polygon-format",
+        choices=POLYGON_FORMATS,
+        default="geojson",
+        help="format of --save polygons (default: geojson)",
+    )
+    add_simplification(parser)
+    parser.add_argument(
+        "--min-area",
+        type=float,
+        default=0,
+        metavar="PX",
+        help="for --save polygons: merge regions of fewer than PX pixels into the neighbour of the highest "
+        "confidence (default: 0, none)",
+    )
     add_prediction_options(parser)
     parser.add_argument(
         "--shard",
@@ -53,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Predict all images; status 3 if some cannot be read, or are of types that are not read."""
     from pyramidseg.images.image_files import count_extensions
+    from pyramidseg.predict.outputs.polygon_layers import PolygonOptions
     from pyramidseg.predict.predict_files import predict_files
     from pyramidseg.predict.summary_file import SUMMARY_FILE
 
@@ -66,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         shard=arguments.shard,
         overwrite=arguments.overwrite,
+        polygons=PolygonOptions(arguments.polygon_format, arguments.simplify, arguments.min_area),
     )
     for entry in summary.failed:
         logger.warning(f"not predicted: {entry['error']}")
@@ -78,6 +103,12 @@ def run(arguments: argparse.Namespace) -> int:
             show(f"{100 * share:5.1f} %  {name}")
     if summary.tiled:
         show(f"{summary.tiled} in tiles; {SUMMARY_FILE} has their sizes")
+    if (counts := summary.polygons)["pixels"]:
+        share = (counts["merged_px"] + counts["moved_px"]) / counts["pixels"]
+        show(
+            f"{counts['polygons']} polygons, {counts['invalid']} invalid; drawn again, {share:.4%} of the pixels "
+            f"differ from the masks ({counts['merged_px']} merged, {counts['moved_px']} moved by simplification)"
+        )
     if summary.unchanged:
         show(f"{summary.unchanged} of them by an earlier call, and unchanged; --overwrite predicts all images again")
     show(f"{done} of {summary.images} images predicted: {summary.out}")

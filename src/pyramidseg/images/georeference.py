@@ -7,7 +7,7 @@ whatever axis order the authority of a coordinate system prescribes.
 import io
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,12 @@ from pyramidseg.images.open_image import apply_orientation, open_image
 
 WGS84 = "EPSG:4326"
 _URN = "urn:ogc:def:crs:"
+_RADIUS, _ECCENTRICITY = 6378137.0, 0.0818191908426
+"""Equatorial radius in metres, and eccentricity, of WGS 84."""
+
+_STRAIGHT_PX = 32
+"""Length of the pieces of edges whose corners are moved between coordinate systems for areas."""
+
 _INVERSE_ORIENTATION = {6: 8, 8: 6}
 """The orientation that reverts another one; all others revert themselves."""
 
@@ -156,6 +162,32 @@ def reproject(points: Points, *, source: str, target: str) -> Points:
     if not np.isfinite(moved).all():
         raise DataError("coordinates cannot be transformed to the image's coordinate system")
     return moved
+
+
+def geodesic_areas(rings: Sequence[Points], place: Georeference) -> NDArray[np.float64]:
+    """Signed areas in square metres of closed rings in pixels, on the ellipsoid of WGS 84; NaN for one around a pole.
+
+    Edges are straight in the image; their pieces are straight on the ellipsoid's equal-area cylinder (Snyder, "Map
+    projections: a working manual", 1987, page 16).
+    """
+    if not rings:
+        return np.empty(0)
+    tails = np.concatenate([ring[:-1] for ring in rings]).astype(np.float64)
+    heads = np.concatenate([ring[1:] for ring in rings])
+    pieces = np.ceil(np.abs(heads - tails).max(axis=1) / _STRAIGHT_PX).astype(np.int64)
+    offsets = np.cumsum(pieces) - pieces
+    edge = np.repeat(np.arange(len(pieces)), pieces)
+    share = (np.arange(len(edge)) - offsets[edge]) / pieces[edge]
+    points = tails[edge] + share[:, None] * (heads - tails)[edge]
+    lon, lat = np.radians(reproject(place.to_map(points), source=place.crs, target=parse_crs(WGS84))).T
+    begins = offsets[np.cumsum([0, *(len(ring) - 1 for ring in rings[:-1])])]
+    following = np.arange(1, len(points) + 1)
+    following[np.append(begins[1:], len(points)) - 1] = begins
+    sine, e = np.sin(lat), _ECCENTRICITY
+    q = (1 - e**2) * (sine / (1 - (e * sine) ** 2) + np.arctanh(e * sine) / e)
+    turned = (lon[following] - lon + np.pi) % (2 * np.pi) - np.pi  # also across the 180th meridian
+    areas = np.add.reduceat((q + q[following]) / 2 * turned, begins) * _RADIUS**2 / -2
+    return np.where(np.abs(np.add.reduceat(turned, begins)) < np.pi, areas, np.nan)
 
 
 def encode_geotiff(

@@ -7,8 +7,9 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path, PurePath
+from typing import Any
 
 from pyramidseg.base.errors import ConfigError, DataError, OutputError
 from pyramidseg.base.ledger import Ledger
@@ -18,9 +19,11 @@ from pyramidseg.base.remote_files import fetch, is_url, url_name
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.convert_dataset import convert_dataset
+from pyramidseg.formats.writers import LABEL_WRITERS
 from pyramidseg.images.georeference import read_georeference
 from pyramidseg.predict.output_folder import FileState, OutputFolder, open_output_folder
-from pyramidseg.predict.outputs.output_writers import WRITERS, output_names
+from pyramidseg.predict.outputs.output_writers import WRITERS, Writer, output_writers
+from pyramidseg.predict.outputs.polygon_layers import EXACT_POLYGONS, PolygonOptions
 from pyramidseg.predict.pipeline import stage_threads
 from pyramidseg.predict.predictor import PredictionResult, Predictor
 from pyramidseg.predict.resumption import Job, RunDigests, parse_shard, plan_jobs
@@ -42,6 +45,7 @@ def predict_files(
     batch_size: int = 4,
     shard: str | None = None,
     overwrite: bool = False,
+    polygons: PolygonOptions = EXACT_POLYGONS,
 ) -> PredictionSummary:
     """Predict images into a folder, with a `predictions.json` that lists the results.
 
@@ -59,14 +63,16 @@ def predict_files(
         shard: predict only a part of the images, such as `3/16`, chosen by their relative names. Several processes can
             predict different parts into one folder; `merge_predictions` then writes `predictions.json`.
         overwrite: predict all images again.
+        polygons: format of the output `polygons`, how it is simplified (label formats with outlines too), and the
+            minimum area of its regions.
 
     Raises:
-        ConfigError: `save` has an unknown name, or `shard` is not a part.
+        ConfigError: `save` has an unknown name, `shard` is not a part, or `polygons` has no effect.
         DataError: a source matches nothing.
         OutputError: two images share an output path, or an output would replace an input or a file that pyramidseg did
             not write (found before anything is computed); or another process uses the folder, or the disk is full.
     """
-    names, formats = output_names(save)
+    writers, formats = output_writers(save, polygons)
     part = None if shard is None else parse_shard(shard)
     if formats and (part is not None or is_url(out)):
         raise ConfigError(
@@ -75,17 +81,19 @@ def predict_files(
         )
     skipped: list[Path] = []
     images = find_images(sources, outside=out, skipped=skipped)
-    _check_names(images, names)
+    _check_names(images, writers)
     if part is not None:
         images = tuple(source for source in images if part.has(source.key))
     digests = RunDigests.of(predictor)
     with open_output_folder(out, shard=str(part or "")) as folder, folder.open_ledger() as ledger:
-        jobs, other_model = plan_jobs(images, ledger, digests, names, folder, overwrite=overwrite)
-        _check_outputs(images, jobs, names, folder)
+        jobs, other_model = plan_jobs(
+            images, ledger, digests, writers, folder, overwrite=overwrite, polygons=asdict(polygons)
+        )
+        _check_outputs(images, jobs, writers, folder)
         if other_model:
             logger.info(f"{folder.name}: predicted with another model or other settings: {other_model}; done again")
         folder.remove_leftovers()
-        with closing(_predict(predictor, jobs, names, folder, batch_size=batch_size)) as entries:
+        with closing(_predict(predictor, jobs, writers, folder, batch_size=batch_size)) as entries:
             _record(track(entries, total=len(jobs), task="predicting"), ledger, predictor, digests)
         unchanged = len(images) - len(jobs)
         summary = PredictionSummary(out if is_url(out) else Path(out), unchanged=unchanged, skipped=skipped)
@@ -96,26 +104,36 @@ def predict_files(
         else:
             deque(counted, maxlen=0)
     for format in formats:
-        _write_labels(format, images, Path(out), predictor, digests, with_scores="confidence" in names)
+        certain = "confidence" in writers
+        _write_labels(format, images, Path(out), predictor, digests, simplify_px=polygons.simplify_px, scored=certain)
     return summary
 
 
 def _write_labels(
-    format: str, images: Sequence[Source], out: Path, predictor: Predictor, digests: RunDigests, *, with_scores: bool
+    format: str,
+    images: Sequence[Source],
+    out: Path,
+    predictor: Predictor,
+    digests: RunDigests,
+    *,
+    simplify_px: float,
+    scored: bool,
 ) -> None:
     """Write the masks of all images that could be predicted in a label format, in a folder of its name."""
-    paths = [(source, out / _output_name(source, "mask")) for source in images if not is_url(source.location)]
+    local = [source for source in images if not is_url(source.location)]
+    paths = [(source, out / f"{source.stem}{WRITERS['mask'].suffix}") for source in local]
     records = tuple(Record(source.stem, source.path, mask) for source, mask in paths if mask.is_file())
     masks = ClassMasks.from_values({index: index for index in range(len(predictor.classes))})
     dataset = Dataset(str(out), "predictions", predictor.classes, masks, {"train": records})
-    by_id = {source.stem: out / _output_name(source, "confidence") for source, _ in paths}
+    by_id = {source.stem: out / f"{source.stem}{WRITERS['confidence'].suffix}" for source in local}
     converted = convert_dataset(
         dataset,
         to=format,
         out=out / format,
         images="none",
         model=digests.model[:12],
-        confidence=(lambda record: by_id[record.id]) if with_scores else None,
+        confidence=(lambda record: by_id[record.id]) if scored else None,
+        simplify_px=simplify_px * LABEL_WRITERS[format].has_outlines,
     )
     for reason, pixels in converted.lost.items():
         logger.info(f"{out / format}: lost: {reason}: {pixels} pixels")
@@ -150,10 +168,10 @@ def _record(
 
 
 def _predict(
-    predictor: Predictor, jobs: Sequence[Job], names: Sequence[str], folder: OutputFolder, *, batch_size: int
+    predictor: Predictor, jobs: Sequence[Job], outputs: Mapping[str, Writer], folder: OutputFolder, *, batch_size: int
 ) -> Generator[tuple[Job, Entry, dict[str, FileState]], None, None]:
     """Predict and write images; yields the entry and the files of each once they are written."""
-    writers = max(2, stage_threads())  # they mostly wait for the disk
+    threads = max(2, stage_threads())  # they mostly wait for the disk
     not_fetched: dict[Path, str] = {}
     with (
         tempfile.TemporaryDirectory() as copies,
@@ -162,16 +180,16 @@ def _predict(
             predictor.predict_results(
                 paths,
                 batch_size=batch_size,
-                confidence=_needs("confidence", names),
-                probabilities=_needs("probabilities", names),
+                confidence=_needs("confidence", outputs),
+                probabilities=_needs("probabilities", outputs),
             )
         ) as results,
         closing(
             map_in_order(
-                lambda item: _write(*item, names, folder, not_fetched),
+                lambda item: _write(*item, outputs, folder, not_fetched),
                 zip(results, jobs, strict=True),
-                threads=writers,
-                ahead=2 * writers,
+                threads=threads,
+                ahead=2 * threads,
                 pixels=lambda item: 0 if item[0].segmentation is None else item[0].segmentation.labels.size,
                 name="write",
             )
@@ -207,35 +225,43 @@ def _local_paths(
 
 
 def _write(
-    result: PredictionResult, job: Job, names: Sequence[str], folder: OutputFolder, not_fetched: dict[Path, str]
+    result: PredictionResult,
+    job: Job,
+    writers: Mapping[str, Writer],
+    folder: OutputFolder,
+    not_fetched: dict[Path, str],
 ) -> tuple[Job, Entry, dict[str, FileState]]:
     """Write the outputs of one image, and delete its copy if it is behind a URL."""
     path, location = result.source, job.source.location
     assert isinstance(path, Path)
-    outputs = {name: _output_name(job.source, name) for name in names}
+    outputs = {name: job.source.stem + writer.suffix for name, writer in writers.items()}
     entry: Entry = {"image": location}
     files: dict[str, FileState] = {}
+    reported: dict[str, Any] = {}
+
     try:
-        segmentation = _savable(result, path, outputs, folder)
+        segmentation = _savable(result, job, writers, folder)
+        assert result.image is not None
+        image = result.image
+
+        def written(name: str) -> FileState:
+            write = writers[name].write
+            return folder.write(outputs[name], lambda part: reported.update(write(part, segmentation, image) or {}))
+
+        files = {name: written(name) for name in writers}
     except DataError as error:
         entry["error"] = not_fetched.pop(path, "") or str(error).replace(str(path), location)
     else:
-        image = result.image
-        assert image is not None
-
-        def written(name: str) -> FileState:
-            return folder.write(outputs[name], lambda part: WRITERS[name].write(part, segmentation, image))
-
-        files = {name: written(name) for name in names}
         height, width = segmentation.labels.shape
         tiles = {} if (used := result.tiles) is None else {"tile_px": used.tile_px, "overlap_px": used.overlap_px}
         entry |= {"outputs": outputs, "height": height, "width": width, **tiles, "classes": segmentation.shares()}
+        entry |= reported
     if is_url(location):
         path.unlink(missing_ok=True)
     return job, entry, files
 
 
-def _savable(result: PredictionResult, path: Path, outputs: Mapping[str, str], folder: OutputFolder) -> Segmentation:
+def _savable(result: PredictionResult, job: Job, writers: Mapping[str, Writer], folder: OutputFolder) -> Segmentation:
     """The segmentation with all that its writers need.
 
     Raises:
@@ -243,24 +269,25 @@ def _savable(result: PredictionResult, path: Path, outputs: Mapping[str, str], f
     """
     if result.error is not None:
         raise result.error
-    segmentation = result.segmentation
-    assert segmentation is not None
-    for name, output in outputs.items():
-        if folder.is_too_long(output):
+    segmentation, path = result.segmentation, result.source
+    assert segmentation is not None and isinstance(path, Path)
+    for name, writer in writers.items():
+        if folder.is_too_long(job.source.stem + writer.suffix):
             raise DataError(f"{path}: the file system takes no name as long as that of its {name}; rename the image")
-    if not _needs("georeference", [*outputs]):
+    if not any(writer.uses_georeference for writer in writers.values()):
         return segmentation
-    if (georeference := read_georeference(path)) is None:
+    georeference = read_georeference(path)
+    if georeference is None and _needs("georeference", writers):
         raise DataError(f"{path}: has no georeference, so it cannot be saved as a GeoTIFF; leave geotiff out of --save")
     return replace(segmentation, georeference=georeference)
 
 
-def _check_names(images: Sequence[Source], names: Sequence[str]) -> None:
+def _check_names(images: Sequence[Source], writers: Mapping[str, Writer]) -> None:
     """Refuse output paths that collide with each other."""
     outputs: dict[str, str] = {}
     for source in images:
-        for name in names:
-            output = _output_name(source, name)
+        for writer in writers.values():
+            output = source.stem + writer.suffix
             if output in outputs:
                 raise OutputError(
                     f"{outputs[output]} and {source.location} would both be written to {output}: predict them into "
@@ -269,11 +296,13 @@ def _check_names(images: Sequence[Source], names: Sequence[str]) -> None:
             outputs[output] = source.location
 
 
-def _check_outputs(images: Sequence[Source], jobs: Sequence[Job], names: Sequence[str], folder: OutputFolder) -> None:
+def _check_outputs(
+    images: Sequence[Source], jobs: Sequence[Job], writers: Mapping[str, Writer], folder: OutputFolder
+) -> None:
     """Refuse outputs that exist and are inputs or foreign files, before anything is computed."""
     inputs: dict[str, str] = {}
     for job in jobs:
-        for output in (_output_name(job.source, name) for name in names):
+        for output in (job.source.stem + writer.suffix for writer in writers.values()):
             if folder.state(output) is None:
                 continue
             inputs = inputs or {_real_name(source): source.location for source in images}
@@ -283,14 +312,10 @@ def _check_outputs(images: Sequence[Source], jobs: Sequence[Job], names: Sequenc
     folder.refuse_foreign(SUMMARY_FILE)
 
 
-def _needs(attribute: str, names: Sequence[str]) -> bool:
+def _needs(attribute: str, writers: Mapping[str, Writer]) -> bool:
     """Whether a writer needs an attribute of `Segmentation`."""
-    return any(attribute in WRITERS[name].needs for name in names)
+    return any(attribute in writer.needs for writer in writers.values())
 
 
 def _real_name(source: Source) -> str:
     return source.location if is_url(source.location) else os.path.realpath(source.location)
-
-
-def _output_name(source: Source, name: str) -> str:
-    return f"{source.stem}{WRITERS[name].suffix}"

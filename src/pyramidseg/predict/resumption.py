@@ -8,8 +8,8 @@ compared: reading a million photos would take longer than all other checks toget
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from pyramidseg.backends import Backend
 from pyramidseg.backends.exported_backend import ExportedBackend
@@ -112,12 +112,16 @@ def plan_jobs(
     images: Iterable[Source],
     ledger: Ledger,
     digests: RunDigests,
-    names: Sequence[str],
+    names: Collection[str],
     folder: OutputFolder,
     *,
     overwrite: bool,
+    polygons: Mapping[str, Any],
 ) -> tuple[list[Job], int]:
     """The images that the ledger does not have, or not with these outputs; with `overwrite` all of them.
+
+    Args:
+        polygons: options of the output `polygons`; those of the ledger have to be the same.
 
     Returns:
         Also how many of the images were predicted with another model or other settings.
@@ -137,6 +141,7 @@ def plan_jobs(
                 name in entry["outputs"] and folder.is_intact(entry["outputs"][name], entry["files"][name])
                 for name in names
             )
+            and ("polygons" not in names or entry["polygons"].items() >= polygons.items())
         )
         if overwrite or not is_done:
             jobs.append(Job(source, size, stamp, fingerprint))

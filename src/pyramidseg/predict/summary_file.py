@@ -24,9 +24,10 @@ MODEL_KEY = "//model/"
 Entry = dict[str, Any]
 """An image in `predictions.json`: `image` (path or URL) and `error`; or `image`, `outputs` (path of each in the folder,
 by the name of its writer), `height`, `width`, `classes` (share of the pixels by name), and `tile_px` and `overlap_px`
-if it was predicted in tiles."""
+if it was predicted in tiles, and `polygons` (their options, number and changed pixels) if these are an output."""
 
-_ENTRY_FIELDS = ("outputs", "height", "width", "tile_px", "overlap_px", "classes", "error")
+_ENTRY_FIELDS = ("outputs", "height", "width", "tile_px", "overlap_px", "classes", "polygons", "error")
+POLYGON_COUNTS = ("polygons", "merged_px", "moved_px", "invalid")
 _PARQUET_ROWS = 2**14
 
 
@@ -39,6 +40,7 @@ class PredictionSummary:
         tiled: number of images that were predicted in tiles.
         failed: entries of the images that could not be predicted.
         last: entry of the last image.
+        polygons: sums over the images of the numbers that `write_polygons` returns.
         unchanged: number of images that were predicted by an earlier call, and not again.
         skipped: images, rasters and videos in the folders whose types are not read.
     """
@@ -48,6 +50,7 @@ class PredictionSummary:
     tiled: int = 0
     failed: list[Entry] = field(default_factory=list)
     last: Entry | None = None
+    polygons: Counter[str] = field(default_factory=Counter)
     unchanged: int = 0
     skipped: list[Path] = field(default_factory=list)
 
@@ -57,6 +60,8 @@ class PredictionSummary:
             self.images += 1
             self.tiled += "tile_px" in entry
             self.last = entry
+            self.polygons.update({name: entry.get("polygons", {}).get(name, 0) for name in POLYGON_COUNTS})
+            self.polygons["pixels"] += entry["height"] * entry["width"] if "polygons" in entry else 0
             if "error" in entry:
                 self.failed.append(entry)
             yield entry
@@ -149,6 +154,7 @@ def _write_parquet(path: Path, entries: Iterator[Entry]) -> None:
         with parquet.ParquetWriter(part, schema) as file:
             while rows := list(islice(entries, _PARQUET_ROWS)):
                 for row in rows:
+                    row.pop("polygons", None)
                     row |= {name: list(row[name].items()) for name in ("outputs", "classes") if name in row}
                 file.write_table(pa.Table.from_pylist(rows, schema=schema))
 

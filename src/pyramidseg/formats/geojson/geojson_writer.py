@@ -55,7 +55,7 @@ def place_rings(
     if place is not None and in_degrees and any(np.ptp(ring[:, 0]) > 180 for ring in placed):
         raise DataError(
             f"{image}: a polygon crosses the 180th meridian, where GeoJSON cannot have it in one piece; write "
-            "masks or another format instead"
+            "--save polygons --polygon-format geopackage, or masks"
         )
     x, y = (placed[0] - placed[0][0]).T  # an outer ring; near 0, where products are exact enough
     step = 1 if (x[:-1] * y[1:] - x[1:] * y[:-1]).sum() > 0 else -1

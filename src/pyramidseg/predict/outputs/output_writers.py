@@ -4,10 +4,10 @@ The encoders are for answers that do not become files.
 """
 
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,13 @@ from pyramidseg.base.files import write_atomically, write_bytes
 from pyramidseg.formats.writers import LABEL_WRITERS
 from pyramidseg.images.georeference import encode_geotiff
 from pyramidseg.predict.outputs.ownership import SIGNATURE
+from pyramidseg.predict.outputs.polygon_layers import (
+    EXACT_POLYGONS,
+    POLYGON_FORMATS,
+    PolygonOptions,
+    import_writer,
+    write_polygons,
+)
 from pyramidseg.predict.segmentation import Image, Segmentation, row_blocks
 
 
@@ -101,13 +108,24 @@ class Writer:
 
     Attributes:
         suffix: the file is `<stem><suffix>`.
-        write: writes a segmentation and its image to a path.
+        write: writes a segmentation and its image to a path; may return what its entry in `predictions.json` gets.
         needs: attributes of the segmentation that the writer needs, besides `labels`.
+        uses_georeference: whether it also uses a georeference that an image may have.
     """
 
     suffix: str
-    write: Callable[[Path, Segmentation, Image], None]
+    write: Callable[[Path, Segmentation, Image], Mapping[str, Any] | None]
     needs: tuple[str, ...] = ()
+    uses_georeference: bool = False
+
+
+def polygon_writer(options: PolygonOptions) -> Writer:
+    """The writer of polygons with these options."""
+
+    def write(path: Path, segmentation: Segmentation, image: Image) -> Mapping[str, Any]:
+        return {"polygons": {**asdict(options), **write_polygons(path, segmentation, options)}}
+
+    return Writer(f"_polygons{POLYGON_FORMATS[options.format]}", write, ("confidence",), uses_georeference=True)
 
 
 WRITERS: dict[str, Writer] = {
@@ -116,18 +134,27 @@ WRITERS: dict[str, Writer] = {
     "color": Writer("_color.png", write_color),
     "confidence": Writer("_confidence.png", write_confidence, needs=("confidence",)),
     "probabilities": Writer("_probabilities.npz", write_probabilities, needs=("probabilities",)),
-    "geotiff": Writer("_mask.tif", write_geotiff, needs=("georeference",)),
+    "geotiff": Writer("_mask.tif", write_geotiff, needs=("georeference",), uses_georeference=True),
+    "polygons": polygon_writer(EXACT_POLYGONS),
 }
 
 
-def output_names(save: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """`mask` and the outputs in `save`, each once; and the label formats in it.
+def output_writers(save: Sequence[str], polygons: PolygonOptions) -> tuple[dict[str, Writer], tuple[str, ...]]:
+    """The writers of `mask` and of the outputs in `save`, by name; and the label formats in it.
 
     Raises:
-        ConfigError: a name is neither.
+        ConfigError: a name is neither, or an option of polygons is given and nothing is written that it changes.
+        MissingExtra: the library that writes the polygons is not installed.
     """
     for name in save:
         if name not in WRITERS and name not in LABEL_WRITERS:
             raise ConfigError(f"save={name}: unknown output; {nearest(name, (*WRITERS, *LABEL_WRITERS))}")
     formats = tuple(dict.fromkeys(name for name in save if name in LABEL_WRITERS))
-    return tuple(dict.fromkeys(("mask", *(name for name in save if name in WRITERS)))), formats
+    simplified = polygons.simplify_px and any(LABEL_WRITERS[name].has_outlines for name in formats)
+    other = PolygonOptions(simplify_px=polygons.simplify_px if simplified else 0.0)
+    if "polygons" not in save and polygons != other:
+        raise ConfigError("options of polygons change nothing that is saved; add polygons to --save, or leave them out")
+    if "polygons" in save:
+        import_writer(polygons.format)
+    chosen = {**WRITERS, "polygons": polygon_writer(polygons)}
+    return {name: chosen[name] for name in dict.fromkeys(("mask", *save)) if name in chosen}, formats

@@ -14,15 +14,19 @@ from pyramidseg.images.tiff import TIFF_SIGNATURES
 SIGNATURE = "pyramidseg"
 """The PNG text and TIFF tag `Software` of every picture, and a key in every JSON file. Archives have fixed entries."""
 
+_LAYER_BYTES = 2**18
+
 ARCHIVE_ENTRIES = {"probabilities.npy", "classes.npy"}
 
 
 def is_ours(path: Path) -> bool:
     """Whether pyramidseg wrote an output file: a PNG, TIFF or JSON file with the signature, or an archive of ours."""
-    if path.suffix == ".json":
+    if path.suffix in (".json", ".geojson"):
         return _is_our_json(path)
     if path.suffix == ".npz":
         return _is_our_archive(path)
+    if path.suffix in (".gpkg", ".fgb", ".parquet"):
+        return _is_our_layer(path)
     if path.suffix not in (".png", ".tif"):
         return False
     try:
@@ -47,6 +51,17 @@ def _is_our_json(path: Path) -> bool:
     try:
         with path.open("rb") as file:  # it can have gigabytes
             return b"".join(file.read(64).split()).startswith(f'{{"{SIGNATURE}":'.encode())
+    except OSError:
+        return False
+
+
+def _is_our_layer(path: Path) -> bool:
+    """Layers have our name in their header, in a table at the beginning, or in metadata at the end."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_LAYER_BYTES)
+            file.seek(max(0, path.stat().st_size - _LAYER_BYTES))
+            return SIGNATURE.encode() in start + file.read()
     except OSError:
         return False
 
