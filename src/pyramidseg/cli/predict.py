@@ -105,8 +105,9 @@ def run(arguments: argparse.Namespace) -> int:
         show(f"{summary.tiled} in tiles; {SUMMARY_FILE} has their sizes")
     if (counts := summary.polygons)["pixels"]:
         share = (counts["merged_px"] + counts["moved_px"]) / counts["pixels"]
+        checked = f", {counts['invalid']} invalid" if "invalid" in counts else ""
         show(
-            f"{counts['polygons']} polygons, {counts['invalid']} invalid; drawn again, {share:.4%} of the pixels "
+            f"{counts['polygons']} polygons{checked}; drawn again, {share:.4%} of the pixels "
             f"differ from the masks ({counts['merged_px']} merged, {counts['moved_px']} moved by simplification)"
         )
     if summary.unchanged:

@@ -60,7 +60,8 @@ class PredictionSummary:
             self.images += 1
             self.tiled += "tile_px" in entry
             self.last = entry
-            self.polygons.update({name: entry.get("polygons", {}).get(name, 0) for name in POLYGON_COUNTS})
+            counts = entry.get("polygons", {})
+            self.polygons.update({name: counts[name] for name in POLYGON_COUNTS if name in counts})
             self.polygons["pixels"] += entry["height"] * entry["width"] if "polygons" in entry else 0
             if "error" in entry:
                 self.failed.append(entry)
