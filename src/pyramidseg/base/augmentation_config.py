@@ -38,7 +38,7 @@ class AugmentationConfig(Section):
     crop: tuple[SidePx, SidePx] = (320, 320)
     """Height and width of training crops in pixels; 320 and 256x512 are also accepted."""
     augment: Literal["none", "light", "default", "strong", "aerial"] = "default"
-    """Sets those of the following that are not given; aerial: for images without a top."""
+    """Sets those of the following that are not given; aerial has no top."""
     scale: tuple[Factor, Factor] = (0.75, 1.5)
     """Range of the random resize before cropping."""
     flip: Share = 0.5

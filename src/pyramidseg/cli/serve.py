@@ -56,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="train again after N new annotations of Label Studio (default: never)",
     )
-    parser.add_argument("--train-in", metavar="DIR", help="folder of these trainings; may have their config.yaml")
+    parser.add_argument(
+        "--train-in", metavar="DIR", help="folder of these trainings, which may hold a config.yaml (no default)"
+    )
     add_prediction_options(parser, batch_size=False)
     limits = parser.add_argument_group("limits")
     for limit in fields(Limits):
