@@ -143,6 +143,26 @@ def test_a_killed_conversion_continues(to: str, source: Path, tmp_path: Path, mo
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
 
 
+def test_one_that_was_killed_at_its_first_label_continues_too(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder has a label, and nothing in the ledger yet."""
+
+    def write(path: Path, content: bytes) -> None:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        raise Killed
+
+    monkeypatch.setattr(converting, "write_bytes", write)
+    monkeypatch.setattr(converting, "map_in_threads", map)
+    with pytest.raises(Killed):
+        convert_dataset(source, to="masks", out=tmp_path / "out")
+    monkeypatch.undo()
+    assert convert_dataset(source, to="masks", out=tmp_path / "out").before == 0
+    convert_dataset(source, to="masks", out=tmp_path / "undisturbed")
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

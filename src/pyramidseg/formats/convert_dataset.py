@@ -126,6 +126,8 @@ def convert_dataset(
     if (lost := _lost_when_complete(folder, content)) is not None:
         logger.info(f"{folder}: already complete")
         return replace(conversion, lost=lost, before=len(items))
+    with explained_writes(folder):
+        make_folder(folder / LEDGER)  # before the first label: by it a killed conversion is recognised
     with Ledger.open(folder / LEDGER, repair=True) as ledger:
         pending = [item for item in items if not ledger.done(*item[3:])]
         before = len(items) - len(pending)
