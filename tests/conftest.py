@@ -1,5 +1,6 @@
 """Shared by all tests: made datasets, and the command line as people start it."""
 
+import logging
 import os
 import subprocess
 from collections.abc import Iterator
@@ -91,6 +92,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_sessionfinish() -> None:
     """End it."""
     forks.end()
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> None:
+    """Each test begins with the library's logger as it is before a command configures it, so that `caplog` sees it."""
+    logger = logging.getLogger("pyramidseg")
+    logger.propagate, logger.handlers = True, []
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

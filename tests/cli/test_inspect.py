@@ -131,6 +131,10 @@ def test_crops_as_training_sees_them_are_shown_on_request(tmp_path: Path, capsys
     drawn = make_sample(open_dataset(layout.source, config.data).classes, "train", "a", image, labels)
     assert drawn.image in shown
     assert drawn.mask in shown
+    first = min(path for path in layout.source.rglob("*") if path.suffix in (".png", ".jpg") and "train" in str(path))
+    first.write_bytes(b"damaged")  # the sheet shows the others
+    assert run("inspect", layout.source, "--out", tmp_path / "damaged", "--augmented", *settings) == 3
+    assert "As training sees them" in (tmp_path / "damaged/inspection.html").read_text(encoding="utf-8")
     assert run("inspect", layout.source, "--out", tmp_path / "other", *settings) == 2
     assert "data.augment=aerial: has no effect here" in capsys.readouterr().err
     assert run("inspect", layout.source, "--out", tmp_path / "other", "--augmented", "loss.dice=0") == 2

@@ -9,7 +9,7 @@ import pytest
 from pyramidseg.base.augmentation_config import AUGMENTATIONS, AugmentationConfig
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.base.overrides import load_config
+from pyramidseg.base.overrides import given_settings, load_config, with_words
 from pyramidseg.data.transforms import Augmentation, random_turned_crop, unused_steps
 from pyramidseg.demo.scenes import draw_scene
 
@@ -97,6 +97,16 @@ def test_a_quarter_as_a_rotation_is_the_quarter_turn() -> None:
         and np.abs(np.rot90(image, turns)[inside].astype(int) - crop[inside]).mean() < 1
         for turns in (1, 3)
     )
+
+
+def test_a_turned_crop_of_a_rare_class_keeps_it() -> None:
+    labels = np.zeros((200, 200), np.uint8)
+    labels[20:25, 150:155] = 1
+    image = np.zeros((200, 200, 3), np.uint8)
+    settings = AugmentationConfig(crop=(64, 64), rotation=20, shear=10, rare_class_crops=1)
+    augmentation = Augmentation(settings, (10**9, 1))
+    drawn = [augmentation(image, labels, np.random.default_rng(seed), other=lambda _: 1 / 0)[1] for seed in range(60)]
+    assert all((crop == 1).any() for crop in drawn)
 
 
 def test_pixels_from_outside_are_ignored() -> None:
@@ -198,6 +208,11 @@ class TestWords:
         file = tmp_path / "config.yaml"
         file.write_text("data: {rotation: 3, augment: strong}")
         assert (load_config(file).data.rotation, load_config(file).data.shear) == (3, 5)
+
+    def test_a_word_given_to_train_goes_before_a_config(self) -> None:
+        config = load_config(None, {"data.augment": "strong", "data.flip": "0.1"})
+        data = load_config(None, given_settings(config) | with_words({"data.augment": "aerial"})).data
+        assert (data.augment, data.rotation, data.quarter_turns, data.flip) == ("aerial", 0, 0.75, 0.5)
 
     def test_another_word_is_refused_with_the_choices(self) -> None:
         with pytest.raises(

@@ -103,6 +103,23 @@ def test_rows_without_a_mask_are_left_out_and_counted(tmp_path: Path) -> None:
     assert has_note(dataset, "the test split has no masks and was left out")
 
 
+def test_a_test_split_without_a_column_of_masks_is_left_out(tmp_path: Path) -> None:
+    """As in competitions, whose test labels are secret."""
+    metadata(tmp_path / "train", "a", "b")
+    metadata(tmp_path / "val", "c")
+    image(tmp_path / "test" / "d.jpg")
+    write(tmp_path / "test" / "metadata.jsonl", '{"file_name": "d.jpg"}')
+    assert counted(tmp_path) == {"train": [8, 8, 8], "val": [4, 4, 4]}
+    assert has_note(opened(tmp_path), "the test split has no masks and was left out")
+
+
+def test_a_row_may_hold_what_unicode_calls_the_end_of_a_line(tmp_path: Path) -> None:
+    metadata(tmp_path / "val", "c")
+    file = metadata(tmp_path / "train", "a", "b")
+    file.write_text(file.read_text(encoding="utf-8").replace("\u00e9", "x\u2028y"), encoding="utf-8")
+    assert counted(tmp_path)["train"] == [8, 8, 8]
+
+
 def test_several_columns_of_masks_need_the_setting(tmp_path: Path) -> None:
     for split, name in (("train", "a"), ("train", "b"), ("val", "c")):
         image(tmp_path / split / f"{name}.jpg")
@@ -121,8 +138,10 @@ def test_several_columns_of_masks_need_the_setting(tmp_path: Path) -> None:
         write(tmp_path / "dataset.yaml", f"mask_column: {column}\nclasses: [a, b, c]\n")
         assert counted(tmp_path)["val"] == values
     (tmp_path / "dataset.yaml").unlink()
-    with pytest.raises(ConfigError, match=r"mask_column=maks: is not a column of images; did you mean 'mask'\?"):
+    with pytest.raises(ConfigError, match=r"mask_column=maks: is not a column of masks; did you mean 'mask'\?"):
         opened(tmp_path, mask_column="maks")
+    with pytest.raises(ConfigError, match="mask_column=image: is not a column of masks"):
+        opened(tmp_path, mask_column="image")
 
 
 @pytest.mark.parametrize(

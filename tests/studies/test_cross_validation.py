@@ -1,6 +1,7 @@
 """`train --folds K`: every image is scored once, by a model that has not seen it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ import pyramidseg as ps
 from pyramidseg.base.overrides import load_config
 from pyramidseg.cli.main import main
 from pyramidseg.data.records import Record
+from pyramidseg.demo.scenes import write_scenes
 from pyramidseg.formats.splitting import in_folds
+from pyramidseg.model.segmenter import load_model
+from pyramidseg.studies import cross_validation
 from support import TINY, without_figures
 
 RECORDS = [Record(f"street{index // 4}-{index}", Path(f"{index}.png")) for index in range(22)]
@@ -72,12 +76,48 @@ def test_finished_runs_are_kept_and_missing_ones_made(
     assert "mIoU" in said
 
 
+def test_a_resumed_call_takes_the_settings_of_the_first(
+    made: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also for runs that are missing."""
+    out = tmp_path / "out"
+    shutil.copytree(made, out)
+    shutil.rmtree(out / "all")
+    with without_figures():
+        assert main(["train", str(scenes), "--folds", "2", "--out", str(out), "--resume"]) == 0
+    assert load_model(out / "all" / "last.safetensors").encoder.name == "test_resnet"
+    assert main(["train", str(scenes), "--folds", "3", "--out", str(out), "--resume"]) == 2
+    assert "folds was 2 and is 3 now" in capsys.readouterr().err
+    assert main(["train", str(scenes), "--folds", "2", "--out", str(out), "--resume", "data.flip=0"]) == 2
+    assert "data.flip was None and is 0" in capsys.readouterr().err
+
+
+def test_the_sequences_of_a_dataset_file_stay_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_scenes(tmp_path / "data", train=12, val=2, height=64, width=64)
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            for number, file in enumerate(sorted((tmp_path / "data" / split / kind).iterdir())):
+                file.rename(file.with_name(f"s{number % 4}-{split}{number}{file.suffix}"))
+    (tmp_path / "data" / "dataset.yaml").write_text((tmp_path / "data/dataset.yaml").read_text() + "\ngroup: s\\d\n")
+    divided = []
+
+    def train(config: object, dataset: ps.Dataset, **options: object) -> None:
+        divided.append([{record.id[:2] for record in dataset.splits[name]} for name in ("train", "val")])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cross_validation, "train_segmentation", train)
+    with pytest.raises(KeyboardInterrupt):
+        ps.cross_validate(tmp_path / "data", out=tmp_path / "out", folds=2)
+    assert not divided[0][0] & divided[0][1]
+
+
 @pytest.mark.parametrize(
     ("folds", "settings", "message"),
     [
         (1, {}, "--folds 1: at least 2 are needed"),
         (1000, {}, "cannot be divided into 1000 folds; choose fewer"),
         (2, {"data.val_share": "0.5"}, "the folds are the validation splits"),
+        (2, {"train.patience": "3"}, "would choose an epoch by the images of the score"),
     ],
 )
 def test_what_cannot_be_done_is_refused(

@@ -29,10 +29,7 @@ def load_config(file: str | Path | None = None, overrides: Mapping[str, Any] | N
         ConfigError: a name that does not exist (the nearest one is named), or a value that is not allowed.
     """
     tree = _read_tree(Path(file)) if file is not None else {}
-    overrides = overrides or {}
-    # The word for a set of settings goes before single ones among the overrides, and before all of the file.
-    by_word = AUGMENTATIONS.get(str(overrides.get("data.augment")), {})
-    for name, value in {**{f"data.{key}": value for key, value in by_word.items()}, **overrides}.items():
+    for name, value in with_words(overrides or {}).items():
         section, dot, key = name.partition(".")
         if not dot or not key:
             raise ConfigError(f"setting {name!r}: write section.key=value; {_nearest_setting(name)}")
@@ -41,6 +38,12 @@ def load_config(file: str | Path | None = None, overrides: Mapping[str, Any] | N
             raise ConfigError(f"section {section!r} in {file}: got {known!r}, a mapping of settings is needed")
         known[key] = _read_value(name, value) if isinstance(value, str) else value
     return make_config(tree, origin=str(file) if file else "settings")
+
+
+def with_words(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides with the settings that a word among them stands for; single ones go before it, and it before a file."""
+    by_word = AUGMENTATIONS.get(str(overrides.get("data.augment")), {})
+    return {**{f"data.{key}": value for key, value in by_word.items()}, **overrides}
 
 
 def make_config(tree: Mapping[str, Any], *, origin: str = "settings") -> Config:

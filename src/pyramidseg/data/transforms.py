@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from pyramidseg.base.augmentation_config import AugmentationConfig
 from pyramidseg.base.classes import IGNORE
 
+TURNED_TRIES = 8
+"""Attempts to keep the class on which a crop was placed, if the crop is turned."""
+
 Image = NDArray[Any]
 Labels = NDArray[np.uint8]
 
@@ -103,7 +106,11 @@ class Augmentation:
         size = height_width[::-1] if turns % 2 else height_width
         if settings.rotation or settings.shear:
             angle, shear = np.radians([settings.rotation, settings.shear] * rng.uniform(-1, 1, size=2))
-            image, labels = random_turned_crop(image, labels, factor, size, angle, shear, rng, shown=shown)
+            for _ in range(TURNED_TRIES):
+                crop = random_turned_crop(image, labels, factor, size, angle, shear, rng, shown=shown)
+                if chosen is None or (crop[1] == chosen).any():  # the corners of the larger piece are cut off
+                    break
+            image, labels = crop
         else:
             image, labels = random_scaled_crop(image, labels, factor, size, rng, shown=shown)
         image, labels = np.rot90(image, turns), np.rot90(labels, turns)

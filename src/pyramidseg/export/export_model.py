@@ -105,6 +105,10 @@ def export_model(
         raise ConfigError(f"{path}: is already an export; pass the bundle (.safetensors) that it was made from")
     program = None if size is None and output == LOGITS else Program(output, size, batch)
     check_program(format, opset, program)
+    if program is not None and device != "cpu":
+        raise ConfigError(
+            f"--device {device}: files of one size or with another output are checked on the cpu; leave it out"
+        )
     if size is None and batch != 1:
         raise ConfigError(f"--batch {batch}: has no effect without --size, as the file takes any number of images")
     if check is None:

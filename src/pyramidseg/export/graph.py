@@ -69,13 +69,16 @@ def capture(
     graph, stride = change(Graph(model)), model.settings.coarsest_stride
     if shape is not None:
         only = torch.zeros(shape[0], model.settings.in_channels, *shape[1:], dtype=INPUT_DTYPES[input_dtype])
-        with redirect_stderr(StringIO()):
-            return torch.export.export(graph, (only,), strict=False)
+        try:
+            with redirect_stderr(StringIO()):
+                return torch.export.export(graph, (only,), strict=False)
+        except Exception as error:  # of the tracer, or of the network's own code
+            raise _untraceable(model, f"of {shape[1]}x{shape[2]}", error) from error
     # Different sizes that need padding: what sizes have in common, the tracer would take as always true.
     example = torch.zeros(
         2, model.settings.in_channels, 2 * stride + 6, 3 * stride + 5, dtype=INPUT_DTYPES[input_dtype]
     )
-    reason = ""
+    first: Exception | None = None
     # Sizes of 0 and 1 are not specialised, so that the graph also works for a single pixel.
     oblivious = shape_config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
     for any_size in SIZES:
@@ -83,11 +86,15 @@ def capture(
             with oblivious, redirect_stderr(StringIO()):  # torch prints the partial graph of a failed trace
                 return torch.export.export(graph, (example,), dynamic_shapes=any_size(), strict=False)
         except Exception as error:  # of the tracer, or of the network's own code
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            reason = reason or (lines[0] if lines else type(error).__name__)
-    raise ConfigError(
-        f"encoder={model.encoder.name}: cannot be exported for images of any size: {reason[:160]}; "
-        "use the bundle in torch"
+            first = first or error
+    assert first is not None
+    raise _untraceable(model, "of any size", first) from first
+
+
+def _untraceable(model: Segmenter, size: str, error: Exception) -> ConfigError:
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return ConfigError(
+        f"encoder={model.encoder.name}: cannot be exported for images {size}: {reason[:160]}; use the bundle in torch"
     )
 
 

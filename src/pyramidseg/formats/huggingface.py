@@ -166,8 +166,15 @@ def _read_metadata(found: HuggingFaceFiles) -> ParsedDataset:
         rows = list(_rows(file, flaws))
         names = dict.fromkeys(name for _, row in rows for name in _mask_columns(row))
         columns = {name.removesuffix(FILE_NAME).rstrip("_"): name for name in names}
-        column = columns[choose_columns(["image", *columns], found.mask_column, source=file)[1]]
-        notes.append(f"{file.relative_to(found.root)} names the masks ({column})")
+        column = ""
+        if columns or not rows:
+            if found.mask_column is not None and found.mask_column not in columns:
+                raise ConfigError(
+                    f"{file}: mask_column={found.mask_column}: is not a column of masks; "
+                    f"{nearest(found.mask_column, columns)}"
+                )
+            column = columns[choose_columns(["image", *columns], found.mask_column, source=file)[1]]
+            notes.append(f"{file.relative_to(found.root)} names the masks ({column})")
         for number, row in rows:
             split = stated or _split_of(str(row.get(FILE_NAME, "")).split("/")[:-1], SPLIT_NAMES) or "train"
             with flaws.collect():
@@ -180,6 +187,8 @@ def _read_metadata(found: HuggingFaceFiles) -> ParsedDataset:
                 else:
                     without[split] += 1
     splits = {split: tuple(some.values()) for split, some in records.items() if some}
+    if not splits and not flaws.defects:
+        choose_columns(["image"], None, source=next(iter(found.metadata.values())))  # raises
     notes += _left_out(without, splits)
     return ParsedDataset("Hugging Face image folder", splits, notes=tuple(notes), defects=flaws.defects)
 
@@ -225,10 +234,10 @@ def _rows(file: Path, flaws: DefectCollector) -> Iterator[tuple[int, Mapping[str
         except csv.Error as error:  # a cell of more than 131072 characters
             raise DefectError(DefectKind.BAD_ANNOTATION, file, f"cannot be read as CSV: {error}") from None
         return
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         with flaws.collect():
             try:
-                row = json.loads(line or "{}")
+                row = json.loads(line.strip() or "{}")
             except (ValueError, RecursionError):
                 row = None
             if not isinstance(row, dict):

@@ -43,8 +43,9 @@ def read_columns(file: Path) -> Columns:
         stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         types = {field.name: str(getattr(field.type, "storage_type", field.type)) for field in schema}
         features = stored.get("info", {}).get("features", {}).values()
-        lists = [feature["feature"] for feature in features if isinstance(feature.get("feature"), dict)]
-        named = [inner["names"] for inner in lists if inner.get("_type") == "ClassLabel"]
+        inner = (feature.get("feature") for feature in features if isinstance(feature, dict))
+        lists = [one for one in inner if isinstance(one, dict)]
+        named = [one["names"] for one in lists if one.get("_type") == "ClassLabel"]
     images = [
         name
         for name, kind in types.items()

@@ -118,6 +118,8 @@ class LabelTraining:
                 logger.info(f"training {self.state.round}: {verdict['reason']}")
             except PyramidSegError as error:
                 logger.error(f"training {self.state.round}: {error}; {served} stays")
+            except Exception as error:  # so that the next one begins
+                logger.exception(f"training {self.state.round}: {type(error).__name__}: {error}; {served} stays")
             self._change(running=False, bundle=served)
 
     async def _train(self, place: Path) -> dict[str, Any]:

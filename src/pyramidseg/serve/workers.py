@@ -319,7 +319,7 @@ class WorkerPool:
 
 
 async def _all(futures: Iterable["asyncio.Future[Any]"]) -> list[Any]:
-    found = [await future for future in futures]
+    found = [await future for future in list(futures)]  # of workers that may be replaced in the meantime
     for one in found:
         if isinstance(one, Exception):
             raise one

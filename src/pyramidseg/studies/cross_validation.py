@@ -1,8 +1,9 @@
 """Cross-validation: a model for each part of the data, scored on that part, and one of all data.
 
-OUT/fold1 to OUT/foldK and OUT/all are ordinary runs; OUT/folds.json has the scores.
+OUT/fold1 to OUT/foldK and OUT/all are ordinary runs; OUT/folds.json has the scores, OUT/folds.yaml the settings.
 """
 
+import json
 import logging
 import statistics
 from collections import Counter
@@ -11,19 +12,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pyramidseg.base.config import Config, DataConfig, LabelConfig
 from pyramidseg.base.errors import ConfigError, DataError, OutputError
-from pyramidseg.base.files import write_json
+from pyramidseg.base.files import write_json, write_text
+from pyramidseg.base.overrides import given_settings, load_config
+from pyramidseg.base.text import first_line
 from pyramidseg.data.records import Dataset
 from pyramidseg.evaluation.metrics import Metrics
 from pyramidseg.evaluation.scoring import evaluate
+from pyramidseg.formats.dataset_yaml import read_statements
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.formats.splitting import in_folds
 from pyramidseg.training.loop import Run, train_segmentation
+from pyramidseg.training.run_folder import MAY_CHANGE
 
 logger = logging.getLogger(__name__)
 
-RESULT = "folds.json"
+RESULT, PLAN = "folds.json", "folds.yaml"
 
 METRICS = {
     "mIoU": "miou",
@@ -91,21 +98,39 @@ def cross_validate(
     config, folder = config or Config(), Path(out)
     if folds < 2:
         raise ConfigError(f"--folds {folds}: at least 2 are needed")
-    if config.data.val_share is not None:
-        raise ConfigError(f"data.val_share={config.data.val_share}: the folds are the validation splits; leave it out")
     if folder.exists() and any(folder.iterdir()) and not (resume or overwrite):
         raise OutputError(f"{folder}: exists already; --resume continues it, --overwrite discards its runs")
+    if resume and (folder / PLAN).is_file():
+        config = _continued(folder / PLAN, config, folds)
+    stated: LabelConfig = config.data
+    if not isinstance(dataset, Dataset):
+        stated = read_statements(Path(dataset), config.data).config
+    if stated.val_share is not None:
+        raise ConfigError(f"data.val_share={stated.val_share}: the folds are the validation splits; leave it out")
+    if config.train.patience:
+        raise ConfigError(
+            f"train.patience={config.train.patience}: would choose an epoch by the images of the score; leave it out"
+        )
     opened = open_dataset(dataset, config.data.model_copy(update={"group": None}))
     records = (*opened.splits.get("train", ()), *opened.splits.get("val", ()))
     ids = Counter(record.id for record in records)
     if twice := [id for id, number in ids.items() if number > 1]:
         raise DataError(f"{opened.source}: train and val both have an image {twice[0]}; give one of them another name")
-    parts = in_folds(records, folds, group=config.data.group, source=opened.source)
+    parts = in_folds(records, folds, group=stated.group, source=opened.source)
     sizes = ", ".join(str(len(part)) for part in parts)
     logger.info(f"{opened.source}: {len(records)} images of train and val in {folds} folds of {sizes}")
     # How the masks are read is part of the opened dataset.
-    own = {name: value for name, value in config.data if name not in _READING}
+    given = config.data.model_fields_set - _READING
+    own = {name: value for name, value in config.data if name in given}
     of_fold = config.model_copy(update={"data": DataConfig.model_validate(own)})
+
+    if overwrite:
+        (folder / RESULT).unlink(missing_ok=True)
+    surplus = [path for path in folder.glob("fold[0-9]*") if path.is_dir() and int(path.name[4:] or 0) > folds]
+    if surplus:
+        raise OutputError(f"{surplus[0]}: is of more folds; delete it, or choose another --out")
+    stored = {"folds": folds, "settings": _plain(config)}
+    write_text(folder / PLAN, yaml.safe_dump(stored, sort_keys=False))
 
     def run(name: str, splits: Mapping[str, Any], settings: Config) -> tuple[Run, Dataset]:
         target = folder / name
@@ -128,6 +153,30 @@ def cross_validate(
     spread = {name: {"mean": mean, "deviation": deviation} for name, (mean, deviation) in found.spread().items()}
     write_json(found.file, {"folds": [metrics.to_dict() for metrics in scores], "over folds": spread})
     return found
+
+
+def _continued(file: Path, config: Config, folds: int) -> Config:
+    """The settings of the first call, with those given now, which have to agree.
+
+    Raises:
+        ConfigError: one differs, and would change the result.
+    """
+    try:
+        stored = yaml.safe_load(file.read_text(encoding="utf-8"))
+        number, settings = stored["folds"], dict(stored["settings"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+        raise OutputError(f"{file}: cannot be read ({first_line(error)}); choose another --out") from None
+    for name, value in {"folds": folds, **_plain(config)}.items():
+        before = {"folds": number, **settings}.get(name)
+        if before != value and name not in MAY_CHANGE:
+            raise ConfigError(f"{file}: {name} was {before!r} and is {value!r} now; give the same, or another --out")
+    return load_config(None, {**settings, **given_settings(config)})
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    """The given settings by name, as JSON has them."""
+    plain: dict[str, Any] = json.loads(json.dumps(given_settings(config)))
+    return plain
 
 
 _READING = {"format", "classes", *LabelConfig.model_fields}

@@ -25,7 +25,7 @@ from pyramidseg.base.device import (
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.log import ProgressTask
 from pyramidseg.base.output_lock import locked
-from pyramidseg.base.overrides import full_name, given_settings, load_config
+from pyramidseg.base.overrides import full_name, given_settings, load_config, with_words
 from pyramidseg.base.train_overrides import TrainOverrides
 from pyramidseg.data.loading import worker_failures_explained
 from pyramidseg.data.records import Dataset
@@ -97,7 +97,7 @@ def train(
     """
     overrides = {full_name(key): value for key, value in settings.items()}
     if isinstance(config, Config):
-        overrides = given_settings(config) | overrides
+        overrides = given_settings(config) | with_words(overrides)
         config = None
     elif not isinstance(config, (str, Path, type(None))):
         raise ConfigError(
