@@ -95,11 +95,9 @@ def pytest_sessionfinish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_logging() -> None:
-    """Each test begins with the library's logger as it is before a command configures it, so that `caplog` sees it."""
-    logger = logging.getLogger("pyramidseg")
-    logger.propagate, logger.handlers = True, []
-    logger.setLevel(logging.NOTSET)
+def messages_reach_caplog() -> None:
+    """A command of an earlier test keeps the library's messages from the root logger, where `caplog` listens."""
+    logging.getLogger("pyramidseg").propagate = True
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """Workers that are spawned, scripts without a guard, and runs that are ended while they check, wait or validate."""
 
+import multiprocessing
 import pickle
 import re
+import resource
 import signal
 import subprocess
 import threading
@@ -138,6 +140,24 @@ def test_a_worker_that_gets_no_thread_is_named_too(
 
     first_batch(Starved, scenes)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_workers_are_not_begun_without_files_for_all_of_them(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = open_dataset(scenes, DataConfig())
+    pairs = FilePairs(dataset.split("train"), dataset.masks, 3)
+    samples = TrainingSamples(pairs, augmentation=Augmentation(AugmentationConfig(crop=(64, 64))), seed=0)
+    loader = TrainingLoader(samples, EpochPlan(samples=20, batch_size=4), rank=0, workers=2, pin=False)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened, taken = len(list(Path("/proc/self/fd").iterdir())), multiprocessing.active_children()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 6, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            next(loader.steps(0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert multiprocessing.active_children() == taken
+    next(loader.steps(0))
+    loader.close()
 
 
 WAITING = """

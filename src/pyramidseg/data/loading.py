@@ -8,10 +8,11 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partialmethod
 from multiprocessing.queues import Queue
@@ -188,6 +189,8 @@ class TrainingLoader:
         """
         self._sampler.epoch, self._sampler.start = epoch, start
         waiting: list[Batch] = []
+        if self._loader.num_workers and self._loader._iterator is None:
+            _require_descriptors(4 * self._loader.num_workers + 4)
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # more workers than cores
             batches = iter(self._loader)
         for batch in batches:
@@ -197,6 +200,17 @@ class TrainingLoader:
             if len(waiting) == self.plan.accumulate:
                 yield waiting
                 waiting = []
+
+
+def _require_descriptors(number: int) -> None:
+    """Refuse to start workers that would not all get their pipes: torch cannot end those that it has started then.
+
+    Raises:
+        OSError: fewer files can be opened.
+    """
+    with ExitStack() as stack:
+        for _ in range(number):
+            stack.callback(os.close, os.dup(0))
 
 
 class _FileHandover(TorchDataset[Any]):
@@ -295,6 +309,7 @@ def _start_worker(_: int) -> None:
     signal.signal(signal.SIGTERM, _ignore_first_signal)
     # A batch that cannot be sent, for want of a thread, would be dropped, and the main process wait for it for ever.
     Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
+    sys.excepthook = _end_worker  # of threads that Python starts for it
     Queue._start_thread = partialmethod(_start_thread, Queue._start_thread)  # type: ignore[attr-defined]
 
 
@@ -306,8 +321,11 @@ def _start_thread(queue: "Queue[Any]", start: Callable[["Queue[Any]"], None]) ->
 
 
 def _end_worker(*_: object) -> None:
-    """End this process without a traceback; the main process notices it."""
-    os._exit(1)
+    """End this process without a traceback. The main process notices it within 5 s.
+
+    For another status than 0, torch raises at once, wherever the main process is: also where it ends the other workers.
+    """
+    os._exit(0)
 
 
 def _ignore_first_signal(number: int, frame: FrameType | None) -> None:
