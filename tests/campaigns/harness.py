@@ -207,9 +207,11 @@ def _command(
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        try:  # where disk or memory ran out, this fails, and the fork would go on as the campaign and delete its folders
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(status)
 
 
 def _can_train() -> bool:
