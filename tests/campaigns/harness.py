@@ -207,7 +207,7 @@ def _command(
     except BaseException:
         traceback.print_exc()
     finally:
-        try:  # where disk or memory ran out, this fails, and the fork would go on as the campaign and delete its folders
+        try:  # fails where disk or memory ran out; the fork would go on as the campaign, and delete its folders
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
