@@ -11,8 +11,9 @@ import signal
 import sys
 import tempfile
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partialmethod
 from multiprocessing.queues import Queue
@@ -27,12 +28,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from pyramidseg.base.device import position_seed
 from pyramidseg.base.errors import DataError, PyramidSegError, TrainingError
 from pyramidseg.base.output_lock import MAIN_GUARD
 from pyramidseg.data.pairs import FilePairs
 from pyramidseg.data.transforms import Augmentation
+
+# An iterator that could not start all of its workers has no status of those that it started, and fails to end them.
+_MultiProcessingDataLoaderIter._workers_status = defaultdict(lambda: True)  # type: ignore[assignment]
 
 SampleKey = tuple[int, int]
 """(epoch, index of the record)."""
@@ -189,8 +194,6 @@ class TrainingLoader:
         """
         self._sampler.epoch, self._sampler.start = epoch, start
         waiting: list[Batch] = []
-        if self._loader.num_workers and self._loader._iterator is None:
-            _require_descriptors(4 * self._loader.num_workers + 4)
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # more workers than cores
             batches = iter(self._loader)
         for batch in batches:
@@ -200,17 +203,6 @@ class TrainingLoader:
             if len(waiting) == self.plan.accumulate:
                 yield waiting
                 waiting = []
-
-
-def _require_descriptors(number: int) -> None:
-    """Refuse to start workers that would not all get their pipes: torch cannot end those that it has started then.
-
-    Raises:
-        OSError: fewer files can be opened.
-    """
-    with ExitStack() as stack:
-        for _ in range(number):
-            stack.callback(os.close, os.dup(0))
 
 
 class _FileHandover(TorchDataset[Any]):
