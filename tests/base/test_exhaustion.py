@@ -32,6 +32,7 @@ ERRORS = [
     (ImportError("libx.so: failed to map segment from shared object"), "out of memory"),
     (OSError("codec configuration error when writing image file"), "out of memory"),  # Pillow
     (RuntimeError("can't start new thread"), "too many threads or processes"),
+    (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "too many threads or processes"),
     (OSError(errno.EMFILE, "Too many open files"), "too many open files"),
     (
         RuntimeError("Caught OSError in DataLoader worker process 0.\n[Errno 24] Too many open files"),

@@ -28,6 +28,8 @@ def exhausted(error: BaseException) -> str | None:
         return OUT_OF_MEMORY
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return "too many open files"
+    if isinstance(error, BlockingIOError):  # of fork
+        return "too many threads or processes"
     text = f"{type(error).__name__}: {error}"
     return next((what for what, signs in _SIGNS.items() if any(sign in text for sign in signs)), None)
 
