@@ -63,7 +63,7 @@ def unpack(files: Mapping[str, Sequence[Path]], image: str, mask: str) -> tuple[
 
     Raises:
         MissingExtra: pyarrow is not installed.
-        DataError: a file is damaged, or a row has no image; or there is no cache folder.
+        DataError: a file is damaged, or a row has no image; or no cache folder can be made.
     """
     cache = cache_folder()
     if cache is None:
