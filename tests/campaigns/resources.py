@@ -73,7 +73,7 @@ def _limit(rng: random.Random, largest: int) -> tuple[str, dict[str, Any]]:
     """What is scarce, and the options of `start` that make it so."""
     match rng.randrange(5):
         case 0:
-            return "disk", {"limits": {resource.RLIMIT_FSIZE: rng.randrange(int(1.1 * largest))}}
+            return "disk", {"limits": {resource.RLIMIT_FSIZE: rng.randrange(1000, 1000 + int(1.1 * largest))}}
         case 1:
             return "memory", {"limits": address_space(10 ** rng.uniform(0, 3))}
         case 2:

@@ -36,8 +36,9 @@ from pyramidseg.base.output_lock import MAIN_GUARD
 from pyramidseg.data.pairs import FilePairs
 from pyramidseg.data.transforms import Augmentation
 
-# An iterator that could not start all of its workers has no status of those that it started, and fails to end them.
+# An iterator that could not start all of its workers lacks what it needs to end those that it started.
 _MultiProcessingDataLoaderIter._workers_status = defaultdict(lambda: True)  # type: ignore[assignment]
+_MultiProcessingDataLoaderIter._shutdown = True
 
 SampleKey = tuple[int, int]
 """(epoch, index of the record)."""
