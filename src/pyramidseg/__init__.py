@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pyramidseg.evaluation.scoring import evaluate as evaluate
     from pyramidseg.export.export_model import Export as Export
     from pyramidseg.export.export_model import export_model as export_model
+    from pyramidseg.export.publish_model import publish_model as publish_model
     from pyramidseg.formats.convert_dataset import Conversion as Conversion
     from pyramidseg.formats.convert_dataset import convert_dataset as convert_dataset
     from pyramidseg.formats.open_dataset import open_dataset as open_dataset
@@ -80,6 +81,7 @@ _NAMES = {
     "evaluation.metrics": "Metrics Scores",
     "evaluation.scoring": "evaluate",
     "export.export_model": "Export export_model",
+    "export.publish_model": "publish_model",
     "formats.convert_dataset": "Conversion convert_dataset",
     "formats.open_dataset": "open_dataset",
     "inspection.inspect_dataset": "Inspection inspect_dataset",

@@ -1,14 +1,10 @@
 """`hf://OWNER/NAME[@REVISION]` as a model, with the real client of the hub against a stand-in on loopback."""
 
-import hashlib
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import numpy as np
 import pytest
 
 import pyramidseg as ps
+from made_hub import made_hub
 from made_server import noise, small_bundle
 from pyramidseg.base.errors import DataError, WeightsError
 from pyramidseg.base.remote_files import local_copy
@@ -20,61 +16,17 @@ COMMITS = {"main": "1" * 40, "v2": "2" * 40}
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """Contents by commit and name, and the paths that were asked for."""
-    contents: dict[str, dict[str, bytes]] = {}
-    asked = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_):
-            pass
-
-        def do_HEAD(self):
-            self.do_GET()
-
-        def do_GET(self):
-            asked.append((self.command, self.path))
-            parts = self.path.strip("/").split("/")
-            headers, body = {}, None
-            if parts[:4] == ["api", "models", "owner", "street"]:
-                commit = COMMITS.get(parts[5] if len(parts) > 4 else "main")
-                if commit:
-                    siblings = [{"rfilename": name} for name in contents[commit]]
-                    body = json.dumps({"id": "owner/street", "sha": commit, "siblings": siblings}).encode()
-            elif parts[:3] == ["owner", "street", "resolve"]:
-                body = contents[parts[3]].get("/".join(parts[4:]))
-                headers = {"X-Repo-Commit": parts[3]}
-                headers["ETag"] = f'"{hashlib.sha256(body).hexdigest()}"' if body is not None else '""'
-            self.send_response(404 if body is None else 200)
-            if body is None:
-                headers = {"X-Error-Code": "RepoNotFound"}
-            for name, value in (headers | {"Content-Length": str(len(body or b""))}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command == "GET" and body is not None:
-                self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    template = "{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", f"{address}/{template}")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    for seed, commit in enumerate(COMMITS.values()):
-        content = small_bundle(tmp_path / "model.safetensors", seed=seed).read_bytes()
-        contents[commit] = {"README.md": b"# card", "best.safetensors": content}
-    yield contents, asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    """Two commits with a bundle each."""
+    with made_hub(tmp_path / "hub", monkeypatch) as hub:
+        hub.commits = COMMITS
+        for seed, commit in enumerate(COMMITS.values()):
+            content = small_bundle(tmp_path / "model.safetensors", seed=seed).read_bytes()
+            hub.contents[commit] = {"README.md": b"# card", "best.safetensors": content}
+        yield hub
 
 
 def test_a_bundle_of_a_repository_is_copied_once_for_each_commit(hub, tmp_path):
-    contents, asked = hub
+    contents, asked = hub.contents, hub.asked
     for revision, commit in (("", COMMITS["main"]), ("@v2", COMMITS["v2"])):
         url = f"hf://owner/street{revision}"
         (tmp_path / "own.safetensors").write_bytes(contents[commit]["best.safetensors"])
@@ -89,7 +41,7 @@ def test_a_bundle_of_a_repository_is_copied_once_for_each_commit(hub, tmp_path):
 
 
 def test_a_damaged_bundle_is_not_used(hub):
-    contents, _ = hub
+    contents = hub.contents
     damaged = bytearray(contents[COMMITS["main"]]["best.safetensors"])
     damaged[-100] ^= 1
     contents[COMMITS["main"]]["best.safetensors"] = bytes(damaged)
@@ -98,7 +50,7 @@ def test_a_damaged_bundle_is_not_used(hub):
 
 
 def test_what_cannot_be_had_is_one_line(hub):
-    contents, _ = hub
+    contents = hub.contents
     with pytest.raises(DataError, match="hf://owner/none: cannot be read"):
         ps.load_model("hf://owner/none")
     contents[COMMITS["main"]]["last.safetensors"] = b""

@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyramidseg.base.cache_folder import cache_folder
-from pyramidseg.base.errors import DataError, MissingExtra, OutputError, PyramidSegError, import_extra
+from pyramidseg.base.errors import ConfigError, DataError, MissingExtra, OutputError, PyramidSegError, import_extra
 from pyramidseg.base.files import digest, write_atomically
+from pyramidseg.base.text import first_few
 
 logger = logging.getLogger(__name__)
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HUB = re.compile(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+))?")
+
+HUB_BUNDLE = "model.safetensors"
+"""Name of the bundles that are published, by the convention of the hub."""
 
 
 class RemoteFile(NamedTuple):
@@ -102,6 +106,41 @@ def _copy_from_hub(url: str, repository: str, revision: str | None, name: str | 
         if name.endswith(".xml"):
             HfApi().hf_hub_download(repository, name.removesuffix("xml") + "bin", revision=commit)
         return Path(HfApi().hf_hub_download(repository, name, revision=commit))
+
+
+def commit_to_hub(url: str, bundle: Path, card: str, *, mark: str, private: bool) -> str:
+    """Commit a bundle and a README.md to a repository, which is created if it does not exist; returns the commit.
+
+    Args:
+        mark: a README.md without it is not replaced.
+
+    Raises:
+        ConfigError: `url` does not name a repository, or there is no token.
+        OutputError: the hub cannot be reached or refuses it, or the repository has another bundle or README.md.
+    """
+    hub = _HUB.fullmatch(url)
+    if hub is None or hub[2] or hub[3]:
+        raise ConfigError(f"{url}: has to be a repository of the Hugging Face hub, hf://OWNER/NAME")
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token  # takes a second
+
+    if get_token() is None:
+        raise ConfigError(f"{url}: set HF_TOKEN to a token of the hub that may write, or log in with `hf auth login`")
+    with _explained(url, OutputError):
+        api, repository = HfApi(), hub[1]
+        api.create_repo(repository, private=private or None, exist_ok=True)
+        found = api.model_info(repository)
+        names = [file.rfilename for file in found.siblings or ()]
+        if others := [name for name in names if name.endswith(".safetensors") and name != HUB_BUNDLE]:
+            raise OutputError(
+                f"{url}: has {first_few(others)} already, so the URL would not name one bundle; choose another"
+            )
+        if mark and "README.md" in names:
+            old = Path(api.hf_hub_download(repository, "README.md", revision=found.sha))
+            if mark not in old.read_text(encoding="utf-8", errors="replace"):
+                raise OutputError(f"{url}: has a README.md that pyramidseg has not written; --overwrite replaces it")
+        files = [CommitOperationAdd(HUB_BUNDLE, str(bundle)), CommitOperationAdd("README.md", card.encode())]
+        message = f"Publish {bundle.name} with pyramidseg"
+        return api.create_commit(repository, files, commit_message=message, parent_commit=found.sha).oid
 
 
 @cache

@@ -1,0 +1,105 @@
+"""A bundle on the Hugging Face hub, with a model card of what is known about it."""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pyramidseg.base.errors import PyramidSegError
+from pyramidseg.base.overrides import load_config
+from pyramidseg.base.remote_files import commit_to_hub
+from pyramidseg.base.text import printable
+from pyramidseg.model.bundle import INPUT_CONTRACT, Bundle, read_bundle
+
+CARD_MARK = "<!-- Written by pyramidseg publish. -->"
+
+
+def publish_model(model: str | Path, url: str, *, license: str, private: bool = False, overwrite: bool = False) -> str:
+    """Publish a bundle and its model card in one commit, which `load_model(url)` then reads.
+
+    The card has the classes, their scores, the data and, if the bundle is in the folder of its training, the settings
+    of that training. The token is `HF_TOKEN`, or that of the saved login.
+
+    Args:
+        model: a bundle, which is verified.
+        url: `hf://OWNER/NAME`; the repository is created if it does not exist.
+        license: an identifier of the hub, such as `apache-2.0`, `cc-by-4.0` or `other`.
+        private: whether a new repository is.
+        overwrite: also replace a README.md that this function has not written.
+
+    Returns:
+        The commit, with which `url@COMMIT` always names this bundle.
+
+    Raises:
+        WeightsError: `model` is not a bundle, or is damaged.
+        ConfigError: the URL is not that of a repository, or there is no token.
+        OutputError: the hub cannot be reached or refuses it, or the repository has another bundle or README.md.
+    """
+    bundle = read_bundle(model)
+    card = model_card(bundle, url=url, license=license)
+    return commit_to_hub(url, bundle.path, card, mark="" if overwrite else CARD_MARK, private=private)
+
+
+def model_card(bundle: Bundle, *, url: str, license: str) -> str:
+    """README.md of a repository, in Markdown after the hub's YAML."""
+    head = {
+        "license": license,
+        "library_name": "pyramidseg",
+        "pipeline_tag": "image-segmentation",
+        "tags": ["semantic-segmentation", "feature-pyramid-network"],
+    }
+    facts, model = bundle.facts, bundle.config.model_dump(mode="json", exclude_defaults=True)
+    metrics = _mapping(facts.get("metrics"))
+    scores = {entry.get("name"): entry for entry in map(_mapping, metrics.pop("classes", None) or ())}
+    colored = zip(bundle.classes.names, bundle.classes.colors, strict=True)
+    rows = [
+        (index, name, "#" + bytes(color).hex(), *(scores.get(name, {}).get(key) for key in ("iou", "dice")))
+        for index, (name, color) in enumerate(colored)
+    ]
+    data = _mapping(facts.get("data")) or {"source": "not stored in the bundle"}
+    recipe = {key: facts[key] for key in ("split", "epoch", "ema", "crop", "imported") if key in facts}
+    try:
+        settings = load_config(bundle.path.parent / "config.yaml").model_dump(mode="json", exclude_defaults=True)
+    except PyramidSegError:  # not in the folder of its training
+        settings = {"model": model}
+    given = [f"{section}.{key}={_value(value)}" for section, own in settings.items() for key, value in own.items()]
+    values = bundle.value_range or "unknown"
+    return "\n\n".join(
+        (
+            f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n{CARD_MARK}\n# {url.rpartition('/')[2]}",
+            f"Semantic segmentation with a Feature Pyramid Network ({bundle.config.encoder}), a bundle of pyramidseg "
+            f"{_cell(bundle.version)}.",
+            f"```python\nimport pyramidseg as ps\n\nresult = ps.Predictor({url!r}).predict('image.jpg')\n```",
+            f"## Input\n\n{INPUT_CONTRACT}. Channels: {bundle.config.in_channels}; values in training: {values}.",
+            f"## Classes\n\n{_table(rows, head=('index', 'class', 'colour', 'IoU', 'Dice'))}",
+            f"## Scores\n\n{_table(metrics.items()) if metrics else 'None are stored in the bundle.'}",
+            f"## Data\n\n{_table(data.items())}",
+            f"## Recipe\n\n{_table([*recipe.items(), ('initial encoder weights', bundle.encoder_source.name)])}",
+            "Settings that are not the defaults:\n\n```\n" + "\n".join(given) + "\n```\n",
+        )
+    )
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """A copy; facts may be any that `Segmenter.save` was given."""
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _table(rows: Iterable[Iterable[Any]], *, head: tuple[str, ...] = ("", "")) -> str:
+    lines = [head, ["---"] * len(head), *([_cell(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    """A name or value, which neither ends its cell nor is read as Markdown or HTML."""
+    text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else _value(value)
+    return re.sub(r"([|<>&`*_\[\]\\])", r"\\\1", text)
+
+
+def _value(value: Any) -> str:
+    """In one line; of a path on this machine only the name."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return " ".join(printable(Path(text).name if Path(text).is_absolute() else text).split())
