@@ -19,7 +19,7 @@ from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.segmentation import Segmentation
 from pyramidseg.serve.label_studio_backend import Control, make_regions, read_controls
 from pyramidseg.serve.label_studio_images import LabelStudioImages
-from pyramidseg.serve.limits import Refused
+from pyramidseg.serve.limits import Limits, Refused
 
 WHERE = Location(Path("x.json"), "task 1")
 PIXELS = noise()
@@ -182,7 +182,7 @@ def test_as_many_results_as_tasks_whatever_fails(client, caplog):
 
 
 def test_a_place_is_always_fetched_from_the_configured_host():
-    images = LabelStudioImages("https://ls.example/sub/", "", max_bytes=9)
+    images = LabelStudioImages("https://ls.example/sub/", "", Limits())
     assert images.locate("/data/upload/a b.png") == "https://ls.example/sub/data/upload/a%20b.png"
     assert images.locate("/sub/data/a.png") == "https://ls.example/sub/data/a.png"
     assert images.locate("https://LS.example:443/data/a.png") == "https://ls.example/sub/data/a.png"
@@ -191,24 +191,24 @@ def test_a_place_is_always_fetched_from_the_configured_host():
         with pytest.raises(Refused, match="not an image of"):
             images.locate(place)
     with pytest.raises(Refused, match="set LABEL_STUDIO_URL"):
-        LabelStudioImages("", "", max_bytes=9).locate("/data/a.png")
+        LabelStudioImages("", "", Limits()).locate("/data/a.png")
 
 
 @pytest.mark.parametrize(("key", "words"), [("", "does not accept the token"), ("bad", "set LABEL_STUDIO_API_KEY")])
 def test_a_refused_token_names_the_remedy(studio, key, words):
     with pytest.raises(Refused, match=words):
-        LabelStudioImages(studio, key, max_bytes=9).fetch("/data/a.png")
+        LabelStudioImages(studio, key, Limits()).fetch("/data/a.png")
 
 
 def test_a_personal_token_is_exchanged_once(studio):
-    images = LabelStudioImages(studio, JWT, max_bytes=10**6)
+    images = LabelStudioImages(studio, JWT, Limits())
     MadeLabelStudio.seen.clear()
     assert images.fetch("/data/a.png") == images.fetch("/data/a.png") == CONTENT
     assert [path for path, _ in MadeLabelStudio.seen] == ["/ls/api/token/refresh", "/ls/data/a.png", "/ls/data/a.png"]
     with pytest.raises(Refused, match="does not accept the token"):
-        LabelStudioImages(studio, "a.b.c", max_bytes=9).fetch("/data/a.png")
+        LabelStudioImages(studio, "a.b.c", Limits()).fetch("/data/a.png")
     with pytest.raises(Refused, match="more than 9 bytes"):
-        LabelStudioImages(studio, "good", max_bytes=9).fetch("/data/a.png")
+        LabelStudioImages(studio, "good", Limits(max_body_mb=9 / 2**20)).fetch("/data/a.png")
 
 
 def test_label_studios_own_token_is_used_if_none_is_set(studio):

@@ -140,7 +140,7 @@ def test_a_georeference_is_kept(client, lone):
         ("?include=boxes", {"content": CONTENT}, 400, "possible are labels"),
         ("", {"content": CONTENT, "headers": {"Accept": "text/html"}}, 406, "format="),
         ("", {"content": CONTENT, "headers": {"Content-Encoding": "gzip"}}, 415, "compressed"),
-        ("", {"json": {"picture": ""}}, 400, "image: Field required"),
+        ("", {"json": {"picture": ""}}, 400, "the request has no image"),
         ("", {"json": {"image": "%%%"}}, 400, "no image"),
         ("", {"content": b"[" * 100_000, "headers": {"Content-Type": "application/json"}}, 400, "body: Invalid JSON"),
         ("", {"files": {"picture": ("a.png", CONTENT)}}, 400, "only picture"),

@@ -51,6 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="batch images even where the runtime rounds differently in batches, as torch does",
     )
     parser.add_argument(
+        "--allow-url",
+        action="append",
+        default=[],
+        metavar="PREFIX",
+        help="fetch images that clients name by URL below https://host/folder; may be repeated (default: none)",
+    )
+    parser.add_argument(
         "--train-after",
         type=int,
         metavar="N",
@@ -99,10 +106,11 @@ def run(arguments: argparse.Namespace) -> int:
     service = Service(named, load, limits=limits, workers=arguments.workers, inexact_batches=batches)
     url, key = os.environ.get("LABEL_STUDIO_URL", ""), os.environ.get("LABEL_STUDIO_API_KEY", "")
     make = partial(make_app, service, token=token, loopback_only=token is None, label_studio_url=url)
+    make = partial(make, label_studio_key=key, allow_urls=arguments.allow_url)
     if training:
         service.background.append(partial(training.run, service, next(iter(named))))
     serve(
-        make(label_studio_key=key, receive=training.receive if training else None),
+        make(receive=training.receive if training else None),
         service,
         host=arguments.host,
         port=arguments.port,

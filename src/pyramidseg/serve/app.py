@@ -1,10 +1,11 @@
 """The application: the plain routes, the page, and the routes of the protocols."""
 
+import asyncio
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,6 +21,7 @@ from pyramidseg.base.version import __version__
 from pyramidseg.serve import label_studio_backend, open_inference
 from pyramidseg.serve.answers import FORMATS, INCLUDES, Answer, format_for
 from pyramidseg.serve.gate import Gate
+from pyramidseg.serve.image_urls import AllowedUrls
 from pyramidseg.serve.label_studio_images import LabelStudioImages
 from pyramidseg.serve.limits import Refused
 from pyramidseg.serve.service import Service, explain_first, parse_json
@@ -29,13 +31,16 @@ MEDIA_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", 
 FormatName = Literal["labels", "overlay", "confidence", "json", "roboflow", "geotiff", "npz-probabilities"]
 
 
-def _body_of(kind: str) -> dict[str, Any]:
-    image = {"type": "string", "format": kind}
-    return {"schema": image if kind == "octets" else {"type": "object", "properties": {"image": image}}}
+def _fields(**fields: str) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: {"type": "string", "format": kind} for name, kind in fields.items()}}
 
 
-_BODIES = {"application/octet-stream": "octets", "multipart/form-data": "binary", "application/json": "byte"}
-_REQUEST = {"required": True, "content": {media_type: _body_of(kind) for media_type, kind in _BODIES.items()}}
+_BODIES = {
+    "application/octet-stream": {"type": "string", "format": "binary"},
+    "multipart/form-data": _fields(image="binary") | {"required": ["image"]},
+    "application/json": _fields(image="byte", url="uri"),
+}
+_REQUEST = {"required": True, "content": {media_type: {"schema": schema} for media_type, schema in _BODIES.items()}}
 
 
 def make_app(
@@ -45,6 +50,7 @@ def make_app(
     loopback_only: bool = False,
     label_studio_url: str = "",
     label_studio_key: str = "",
+    allow_urls: Sequence[str] = (),
     receive: Callable[[label_studio_backend.LabelEvent], None] | None = None,
 ) -> Gate:
     """The ASGI application of a service.
@@ -54,15 +60,16 @@ def make_app(
         loopback_only: refuse requests for other host names than this machine's, which browsers send for pages of other
             sites whose name leads here (DNS rebinding).
         label_studio_url: from which images of tasks are fetched, with the key.
+        allow_urls: prefixes of URLs of images that clients may name.
         receive: gets Label Studio's events.
     """
     app = FastAPI(title="pyramidseg", version=__version__, docs_url=None, redoc_url=None, lifespan=service.running)
     _handle_errors(app)
     _add_status(app, service)
     _add_page(app, service)
-    _add_segment(app, service)
+    _add_segment(app, service, AllowedUrls(allow_urls, service.limits, label_studio=label_studio_url))
     open_inference.add_routes(app, service)
-    images = LabelStudioImages(label_studio_url, label_studio_key, max_bytes=int(service.limits.max_body_mb * 2**20))
+    images = LabelStudioImages(label_studio_url, label_studio_key, service.limits)
     label_studio_backend.add_routes(app, service, images, receive)
     return Gate(app, limits=service.limits, metrics=service.metrics, token=token, loopback_only=loopback_only)
 
@@ -136,12 +143,12 @@ def _add_page(app: FastAPI, service: Service) -> None:
         return Response(page[name], media_type=MEDIA_TYPES.get(name.rpartition(".")[2], "application/octet-stream"))
 
 
-def _add_segment(app: FastAPI, service: Service) -> None:
+def _add_segment(app: FastAPI, service: Service, urls: AllowedUrls) -> None:
     @app.post("/segment", openapi_extra={"requestBody": _REQUEST})
     async def segment(
         request: Request, model: str | None = None, format: FormatName | None = None, include: str = "labels"
     ) -> Response:
-        """Segment one image: the body itself, the multipart field `image`, or base64 in JSON."""
+        """Segment one image: the body itself, the multipart field `image`, or base64 or a URL in JSON."""
         started = time.monotonic()
         form = FORMATS[format or format_for(request.headers.get("accept", "*/*"))]
         names = [name.strip() for name in include.split(",") if name.strip()]
@@ -155,6 +162,10 @@ def _add_segment(app: FastAPI, service: Service) -> None:
             content = await image_in_body(await service.read_body(request, held), request.headers)
 
             async def work() -> bytes:
+                nonlocal content
+                if isinstance(content, str):
+                    content = await asyncio.to_thread(urls.fetch, content)
+                    held.add(len(content))
                 found = await engine.predict(content, options, held)
                 answer = Answer(found, found.found, engine.name, names, request.state.request_id, started)
                 return await service.encode(form.encode, answer)
@@ -169,18 +180,22 @@ class _InMemory(MultiPartParser):
 
 
 class _ImageDocument(BaseModel):
-    image: Base64Bytes
+    image: Base64Bytes = b""
+    url: str = ""
 
 
-async def image_in_body(body: bytes, headers: Headers) -> bytes:
-    """The encoded image in a body, by its content type.
+async def image_in_body(body: bytes, headers: Headers) -> bytes | str:
+    """The encoded image in a body, by its content type, or its URL.
 
     Raises:
         Refused: 400, there is none.
     """
-    kind, content = headers.get("content-type", "").partition(";")[0].strip().lower(), body
+    kind, content = headers.get("content-type", "").partition(";")[0].strip().lower(), cast(bytes | str, body)
     if kind == "application/json":
-        content = parse_json(_ImageDocument, body).image
+        document = parse_json(_ImageDocument, body)
+        if document.image and document.url:
+            raise Refused(400, "the request has both image and url: send one of them")
+        content = document.image or document.url
     elif kind == "multipart/form-data":
         try:
             form = await _InMemory(headers, _stream(body), max_files=1, max_fields=8).parse()

@@ -117,7 +117,7 @@ def add_routes(
         try:
             with service.admission.admit(always=True) as held:
                 engine = service.engine(first)
-                content = await service.encode(images.fetch, str(task.data.get(controls[0].key, "")))
+                content = await asyncio.to_thread(images.fetch, str(task.data.get(controls[0].key, "")))
                 found = (await engine.predict(content, OutputOptions(confidence=True), held)).found
                 regions = await service.encode(lambda: list(make_regions(found, controls)))
             assert found.confidence is not None

@@ -34,7 +34,7 @@ from pyramidseg.formats.paired_writer import MASKS, png
 from pyramidseg.model.bundle import read_description
 from pyramidseg.serve.label_studio_backend import ADDED, START, LabelEvent, read_controls
 from pyramidseg.serve.label_studio_images import LabelStudioImages
-from pyramidseg.serve.limits import Refused
+from pyramidseg.serve.limits import Limits, Refused
 from pyramidseg.serve.service import Service
 from pyramidseg.studies.bootstrap import compare_pairs, miou
 from pyramidseg.studies.compare_results import score_by_image
@@ -190,7 +190,7 @@ def fetch_annotations(data: Path, projects: list[str], classes: Classes, annotat
         PyramidSegError: the annotations cannot be read, or a label stands for several classes.
     """
     url, key = (os.environ.get(f"LABEL_STUDIO_{name}", "") for name in ("URL", "API_KEY"))
-    studio = LabelStudioImages(url, key, max_bytes=2**31)
+    studio = LabelStudioImages(url, key, Limits(max_body_mb=2048, body_timeout_s=600))
     splits: dict[str, list[Any]] = {"train": [], "val": []}
     class_of = {"background": "background"}
     for project in projects:
