@@ -3,10 +3,10 @@
     python benchmarks/pretrained_recipe.py --camvid DIR --crackforest DIR --out DIR [--sets camvid,...] [--recipes ...]
         [--encoders tf_efficientnet_lite0] [--epochs 4] [--seeds 0]
 
-Each run is `pyramidseg train` with the settings of `RECIPES`, scored with the weights of the last epoch, so that nothing
-is chosen on the validation split. Results are kept in OUT/results.json one by one: a study that was cut off goes on where
-it was. `sequence` is CamVid with its sequence 0016E5 held out, images of the official validation split included: nothing of
-the validation sequence is trained on. Tables and conclusions: docs/recipe.md.
+Each run is `pyramidseg train` with the settings of `RECIPES`, scored with the weights of the last epoch, so that
+nothing is chosen on the validation split. Results are kept in OUT/results.json one by one: a study that was cut off
+goes on where it was. `sequence` is CamVid without the training images of sequence 0016E5, from which all validation
+images come. Tables and conclusions: docs/recipe.md.
 """
 
 import argparse

@@ -18,7 +18,15 @@ torch.set_num_threads(1)  # the tests' networks are tiny: threads would only wai
 
 
 SLOW = (
-    *("studies/", "training/test_fast_paths", "training/test_fit", "export/", "training/test_resume", "test_docs"),
+    *(
+        "studies/",
+        "training/test_fast_paths",
+        "training/test_float16",
+        "training/test_fit",
+        "export/",
+        "training/test_resume",
+        "test_docs",
+    ),
     *("model/test_encoder", "training/test_distributed", "training/test_processes", "predict/test_fork", "backends/"),
     *("test_public_names", "model/test_oracle", "model/test_imports", "model/test_hub", "cli/test_commands"),
     *(

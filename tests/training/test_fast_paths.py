@@ -73,8 +73,8 @@ def test_a_compiled_run(scenes: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     """One step of a network of two levels: each layer unlike the others takes seconds to compile."""
     gradients, plain_gradients = [], SegmentationTask.gradients
 
-    def record(task: SegmentationTask, *arguments: Any) -> Any:
-        returned = plain_gradients(task, *arguments)
+    def record(task: SegmentationTask, *arguments: Any, **options: Any) -> Any:
+        returned = plain_gradients(task, *arguments, **options)
         found = [parameter.grad.flatten() for parameter in task.model.parameters() if parameter.grad is not None]
         gradients.append(torch.cat(found))
         return returned

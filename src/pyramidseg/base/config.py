@@ -273,8 +273,8 @@ class TrainConfig(Section):
     """Seed of everything random."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
-    precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
-    """Arithmetic of the network; auto: bf16 on devices that are fast in it, else fp32."""
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
+    """Arithmetic of the network; auto: bf16 on devices that are fast in it, else fp32. fp16 scales the loss."""
     compile: Literal["none", "default", "cuda_graphs"] = "none"
     """Compile a step by torch.compile, also as a CUDA graph; changes rounding."""
     deterministic: bool = False

@@ -18,7 +18,7 @@ from pyramidseg.base.exhaustion import OUT_OF_MEMORY, exhausted, explain_exhaust
 T = TypeVar("T")
 Module = TypeVar("Module", bound=nn.Module)
 
-Precision = Literal["fp32", "bf16", "fp64"]
+Precision = Literal["fp32", "bf16", "fp16", "fp64"]
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -68,10 +68,10 @@ def resolve_precision(precision: Precision | Literal["auto"], device: torch.devi
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """Mixed precision for bf16: convolutions in bfloat16, norms and losses in float32. No effect otherwise."""
-    if precision != "bf16":
+    """Mixed precision for bf16 and fp16: convolutions in 16 bits, norms and losses in float32. No effect otherwise."""
+    if precision not in {"bf16", "fp16"}:
         return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
 def channels_last(module: Module) -> Module:

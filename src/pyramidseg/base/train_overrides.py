@@ -97,7 +97,7 @@ class TrainOverrides(ModelOverrides, total=False):
     val_batch_size: int
     seed: int
     device: str
-    precision: Literal["auto", "fp32", "bf16", "fp64"]
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"]
     compile: Literal["none", "default", "cuda_graphs"]
     deterministic: bool
     watch: str

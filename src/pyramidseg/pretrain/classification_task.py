@@ -106,7 +106,9 @@ class ClassificationTask(Task):
         """(3,) zeros."""
         return torch.zeros(3, dtype=torch.int64, device=self.accelerator.device)
 
-    def gradients(self, module: nn.Module, batches: Sequence[Batch], number: int) -> tuple[Tensor, Tensor]:
+    def gradients(
+        self, module: nn.Module, batches: Sequence[Batch], number: int, *, loss_scale: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """Cross entropy over all images of the step; see `Task.gradients`."""
         labels = [self.accelerator.labels(batch.labels) for batch in batches]
         total = sum_over_ranks(torch.tensor(sum(map(len, labels)), device=self.accelerator.device))
@@ -117,7 +119,8 @@ class ClassificationTask(Task):
             counts.add_(count_errors(logits.detach(), labels[index]))
             return F.cross_entropy(logits, labels[index], reduction="sum") / total
 
-        return self.accelerator.forward_backward(module, batches, number, loss=share_of), counts
+        loss = self.accelerator.forward_backward(module, batches, number, loss=share_of, loss_scale=loss_scale)
+        return loss, counts
 
     def training_columns(self, counts: Tensor) -> Columns:
         """See `Task.training_columns`."""

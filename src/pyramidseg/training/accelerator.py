@@ -54,7 +54,13 @@ class Accelerator:
         return torch.float64 if self.precision == "fp64" else torch.float32
 
     def forward_backward(
-        self, module: nn.Module, batches: Sequence[Batch], number: int, *, loss: Callable[[int, Any], Tensor]
+        self,
+        module: nn.Module,
+        batches: Sequence[Batch],
+        number: int,
+        *,
+        loss: Callable[[int, Any], Tensor],
+        loss_scale: float = 1.0,
     ) -> Tensor:
         """Add up the gradients of all micro-batches; they are equal on all processes.
 
@@ -62,6 +68,8 @@ class Accelerator:
             module: possibly inside DistributedDataParallel.
             number: the step's number in the run, which seeds dropout.
             loss: this process's share of the step's loss, from the index of a micro-batch and the module's output.
+            loss_scale: factor of the loss in the backward pass, a power of two, which keeps small gradients above 0 in
+                float16; the gradients are divided by it.
 
         Returns:
             This process's share of the step's loss.
@@ -75,8 +83,11 @@ class Accelerator:
                     output = module(batch.images.to(self.device, non_blocking=True))
                 part = loss(index, output)
                 # DistributedDataParallel averages gradients, and the shares need their sum.
-                torch.autograd.backward(part * world_size())
+                torch.autograd.backward(part * (world_size() * loss_scale))
             share += part.detach()
+        if loss_scale != 1:
+            gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+            torch._foreach_div_(gradients, loss_scale)
         return share
 
     def labels(self, labels: Tensor) -> Tensor:

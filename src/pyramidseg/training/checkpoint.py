@@ -131,7 +131,7 @@ def restore_checkpoint(
     empty = components.task.empty_counts()
     if found is None:
         logger.info(f"{run.path}: no checkpoint yet; training starts from scratch")
-        return TrainingProgress(), empty
+        return TrainingProgress.start(components.task.accelerator.precision), empty
     tensors, progress, path = found
     try:
         counts = _restore(tensors, components)

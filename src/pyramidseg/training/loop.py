@@ -168,7 +168,7 @@ def fit(
 
         # Where to begin: at the start, or where the last checkpoint was written.
         identity = run_identity(config, run.config, task.fingerprint)
-        progress, counts = TrainingProgress(), task.empty_counts()
+        progress, counts = TrainingProgress.start(task.accelerator.precision), task.empty_counts()
         if resume:
             progress, counts = restore_checkpoint(run, components, identity)
         if progress.is_finished(config) and run.report.exists() and run.best.is_file():
@@ -238,7 +238,9 @@ def train_epoch(
             set_learning_rate(optimizer, lr_factor(config, number, steps_an_epoch=plan.steps))
             guard.store()
             optimizer.zero_grad(set_to_none=True)
-            loss_share, step_counts = task.gradients(components.ddp_module, batches, number)
+            loss_share, step_counts = task.gradients(
+                components.ddp_module, batches, number, loss_scale=progress.loss_scale or 1.0
+            )
             norm = gradient_norm(model)
             is_due = checkpoints.is_due(number + 1)
             loss, is_finite, stops, saves = agree(loss_share, norm + guard.norm(), stop=stop.requested, save=is_due)
@@ -251,7 +253,8 @@ def train_epoch(
                 counts += step_counts
             else:
                 guard.restore()
-                warn_of_skip(components, batches, progress)
+                if not progress.is_overflow_expected():
+                    warn_of_skip(components, batches, progress)
             progress.count_step(loss if is_finite else None)
             progress.waited += waited
             progress.seconds, clock = progress.seconds + time.monotonic() - clock, time.monotonic()

@@ -1,15 +1,20 @@
 """How far a run has come, and its history: one row of metrics.csv per epoch."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any
 
 from pyramidseg.base.config import Config
+from pyramidseg.base.device import Precision
 from pyramidseg.base.errors import ConfigError, nearest
 from pyramidseg.base.log import duration
 from pyramidseg.data.loading import EpochPlan
 from pyramidseg.training.optim import lr_factor
+
+FIRST_LOSS_SCALE, STEPS_TO_DOUBLE = 2.0**16, 2000
+"""Loss scale of float16 at the start of a run, and finite steps until it doubles (as in torch.amp.GradScaler)."""
 
 
 @dataclass
@@ -28,6 +33,9 @@ class TrainingProgress:
         history: rows of metrics.csv.
         best: best value of the metric `train.watch`, and the epoch that it comes from.
         stopped_early: the metric has not improved for `train.patience` epochs.
+        loss_scale: factor of the loss in the backward pass of float16 (Micikevicius et al. 2018, arXiv 1710.03740,
+            section 3.2); None in the other precisions.
+        steps_since_overflow: finite steps since the loss scale last changed.
     """
 
     epoch: int = 0
@@ -43,6 +51,13 @@ class TrainingProgress:
     best: float | None = None
     best_epoch: int = -1
     stopped_early: bool = False
+    loss_scale: float | None = None
+    steps_since_overflow: int = 0
+
+    @classmethod
+    def start(cls, precision: Precision) -> "TrainingProgress":
+        """The state at the start of a run."""
+        return cls(loss_scale=FIRST_LOSS_SCALE if precision == "fp16" else None)
 
     def check(self) -> None:
         """Check a state that was read from a file.
@@ -52,6 +67,8 @@ class TrainingProgress:
         """
         if not self.step >= 0 or self.epoch != len(self.history) or not -1 <= self.best_epoch < max(1, self.epoch):
             raise ValueError(f"epoch {self.epoch}, step {self.step} and {len(self.history)} epochs in the history")
+        if self.loss_scale is not None and not 1 <= self.loss_scale < math.inf:
+            raise ValueError(f"loss scale {self.loss_scale}")
         for row in self.history:
             numbers = all(isinstance(value, (int, float, NoneType)) for value in row.values())
             if not numbers or row.keys() != self.history[0].keys() or not {"epoch", "seconds"} <= row.keys():
@@ -62,16 +79,28 @@ class TrainingProgress:
         return self.stopped_early or self.epoch >= config.train.epochs
 
     def count_step(self, loss: float | None) -> None:
-        """Count a step with its loss; None counts it as skipped."""
+        """Count a step with its loss; None counts it as skipped, and lowers the loss scale of float16 first."""
         self.step += 1
         if loss is None:
             self.skipped += 1
-            self.skipped_in_a_row += 1
+            if self.is_overflow_expected():
+                assert self.loss_scale is not None
+                self.loss_scale, self.steps_since_overflow = self.loss_scale / 2, 0
+            else:
+                self.skipped_in_a_row += 1
             return
+        if self.loss_scale is not None:
+            self.steps_since_overflow += 1
+            if self.steps_since_overflow == STEPS_TO_DOUBLE:
+                self.loss_scale, self.steps_since_overflow = self.loss_scale * 2, 0
         self.updates += 1
         self.loss_sum += loss
         self.counted += 1
         self.skipped_in_a_row = 0
+
+    def is_overflow_expected(self) -> bool:
+        """Whether a step that is not finite has its probable cause in the loss scale of float16."""
+        return self.loss_scale is not None and self.loss_scale > 1
 
     def close_epoch(self, row: dict[str, Any], config: Config) -> bool:
         """Append the epoch's row and move on to the next epoch; returns whether this was the best epoch so far."""

@@ -112,9 +112,17 @@ class SegmentationTask(Task):
         count = len(self.data.dataset.classes)
         return torch.zeros(count, count, dtype=torch.int64, device=self.accelerator.device)
 
-    def gradients(self, module: nn.Module, batches: Sequence[Batch], number: int) -> tuple[Tensor, Tensor]:
+    def gradients(
+        self, module: nn.Module, batches: Sequence[Batch], number: int, *, loss_scale: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         return segmentation_gradients(
-            self.accelerator, module, batches, number, loss=self.config.loss, class_weights=self.class_weights
+            self.accelerator,
+            module,
+            batches,
+            number,
+            loss=self.config.loss,
+            class_weights=self.class_weights,
+            loss_scale=loss_scale,
         )
 
     def training_columns(self, counts: Tensor) -> Columns:
@@ -283,6 +291,7 @@ def segmentation_gradients(
     *,
     loss: LossConfig,
     class_weights: Tensor,
+    loss_scale: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """`Task.gradients` of a `TrainingModel`; the counts are the confusion matrix (K, K).
 
@@ -308,7 +317,7 @@ def segmentation_gradients(
         confusion.add_(confusion_matrix(argmax_labels(logits.detach()), labels[index], len(class_weights)))
         return share
 
-    accelerator.forward_backward(module, batches, number, loss=share_of)
+    accelerator.forward_backward(module, batches, number, loss=share_of, loss_scale=loss_scale)
     return pixel_loss, confusion
 
 

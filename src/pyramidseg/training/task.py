@@ -66,13 +66,16 @@ class Task(ABC):
         """Zeros for the int64 counts that `gradients` returns; they are added up over steps and processes."""
 
     @abstractmethod
-    def gradients(self, module: nn.Module, batches: Sequence[Batch], number: int) -> tuple[Tensor, Tensor]:
+    def gradients(
+        self, module: nn.Module, batches: Sequence[Batch], number: int, *, loss_scale: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """Add the gradients of one step's loss to the parameters; they are equal on all processes.
 
         Args:
             module: `train_module`, inside DistributedDataParallel if there are several processes.
             batches: this process's micro-batches of the step.
             number: the step's number in the run, which determines its randomness.
+            loss_scale: factor of the loss in the backward pass; the gradients are divided by it.
 
         Returns:
             This process's share of the loss (the shares of all processes add up to the loss), and its counts.
