@@ -1,6 +1,7 @@
 """`pyramidseg serve` as a process, and its client."""
 
 import contextlib
+import gc
 import http.client
 import http.server
 import json
@@ -233,3 +234,22 @@ def test_a_server_of_something_else_is_named(tmp_path):
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_what_is_imported_before_the_models_is_left_out_of_collections(bundle, monkeypatch):
+    frozen = []
+
+    async def serve(self, sockets):
+        frozen.append(gc.get_freeze_count())
+        for listener in sockets:
+            listener.close()
+
+    handlers = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.setattr("uvicorn.Server.serve", serve)
+    try:
+        assert main(["serve", str(bundle), "--port", "0", "--workers", "0", "--device", "cpu", "-q"]) == 0
+        assert frozen[0] > 100_000
+    finally:
+        gc.unfreeze()
+        for name, handler in handlers.items():
+            signal.signal(name, handler)

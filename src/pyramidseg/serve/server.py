@@ -1,6 +1,7 @@
 """Listen on a port, with uvicorn, until the process is told to stop."""
 
 import asyncio
+import gc
 import signal
 import socket
 from typing import Any
@@ -60,6 +61,7 @@ def serve(
         raise ConfigError(f"--ssl-certfile, --ssl-keyfile: cannot be read: {first_line(error)}") from None
 
     async def run() -> None:
+        gc.freeze()  # a full collection of all imported modules stops every answer for up to seconds
         await service.start()
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -6,6 +6,7 @@ and its callers get 504. Messages are pickles after their length; both ends are 
 """
 
 import asyncio
+import gc
 import itertools
 import logging
 import os
@@ -69,6 +70,7 @@ def _work(
         os.sched_setaffinity(0, processors)
     use_available_processors()
     configure_logging(level, progress=False)
+    gc.freeze()  # as in server.py
     asyncio.run(_answer_messages(end, make, limits))
 
 
