@@ -14,7 +14,7 @@ from cvat_sdk.masks import encode_mask
 from cvat_sdk.models import LabeledShapeRequest
 
 import pyramidseg as ps
-from pyramidseg.annotations.contours import find_regions, number_regions
+from pyramidseg.export.cvat_nuclio import regions_of
 from pyramidseg.formats.yolo_writer import one_ring
 
 
@@ -22,31 +22,26 @@ class CvatFunction:
     """A model as CVAT's SDK calls it; `without` are classes that are not drawn."""
 
     def __init__(self, predictor: ps.Predictor, without: set[str]) -> None:
-        self._predictor = predictor
-        self._skip = {index for index, name in enumerate(predictor.classes.names) if name in without}
-        named = [pair for pair in enumerate(predictor.classes.names) if pair[0] not in self._skip]
+        self._predictor, self._without = predictor, without
+        named = [pair for pair in enumerate(predictor.classes.names) if pair[1] not in without]
         self.spec = cvataa.DetectionFunctionSpec(
             labels=[cvataa.label_spec(name, index, type="mask") for index, name in named]
         )
 
     def detect(self, context: cvataa.DetectionFunctionContext, image: PIL.Image.Image) -> list[LabeledShapeRequest]:
         """The regions of an image."""
-        grey = self._predictor.backend.in_channels == 1
-        pixels = np.atleast_3d(np.asarray(image.convert("L" if grey else "RGB")))
-        found = self._predictor.predict(pixels, confidence=True)
-        assert found.confidence is not None
-        numbers = number_regions(found.labels, skip=self._skip)
         shapes = []
-        for number in range(1, int(numbers.max(initial=0)) + 1):
-            region = numbers == number
-            value = int(found.labels[region][0])
-            if float(found.confidence[region].mean()) < (context.conf_threshold or 0):
+        for region in regions_of(self._predictor, image, without=self._without):
+            if region.confidence < (context.conf_threshold or 0):
                 continue
             if context.conv_mask_to_poly:
-                (outline,) = find_regions(region.astype(np.uint8), skip=(0,))
-                shapes.append(cvataa.polygon(value, one_ring(outline.rings).astype(float).ravel().tolist()))
+                outline = one_ring(region.rings).astype(float).ravel().tolist()
+                shapes.append(cvataa.polygon(region.value, outline))
             else:
-                shapes.append(cvataa.mask(value, encode_mask(region)))
+                left, top, right, bottom = region.box
+                mask = np.zeros((image.height, image.width), bool)
+                mask[top : bottom + 1, left : right + 1] = region.mask
+                shapes.append(cvataa.mask(region.value, encode_mask(mask)))
         return shapes
 
 

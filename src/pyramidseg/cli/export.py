@@ -3,6 +3,7 @@
 import argparse
 import logging
 
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import FINDINGS, add_as_written, add_reading_settings, image_size
 
@@ -15,7 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `export`."""
     parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors")
     add_reading_settings(parser)
-    parser.add_argument("--format", required=True, help="onnx, openvino or torch")
+    parser.add_argument("--format", help="onnx, openvino or torch (no default)")
+    parser.add_argument(
+        "--for", dest="program", choices=["cvat-nuclio"], help="write a folder for another program (default: a file)"
+    )
     parser.add_argument("--precision", default="fp32", help="fp32, fp16 or bf16; not every format has all of them")
     parser.add_argument(
         "--out", metavar="DIR", help="folder for the file and its parity report (default: the bundle's folder)"
@@ -40,10 +44,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch", type=int, default=1, help="number of images, with --size")
     parser.add_argument("--output", default="logits", help="what the file gives: logits, labels or probabilities")
+    parser.set_defaults(default=parser.get_default)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Export and compare; status 3 and no file if the predictions differ."""
+    if (arguments.format is None) == (arguments.program is None):
+        raise ConfigError("pyramidseg export: give --format onnx, openvino or torch, or --for cvat-nuclio")
+    if arguments.program:
+        for name, value in vars(arguments).items():
+            if name not in ("command", "default", "model", "out", "program") and value != arguments.default(name):
+                raise ConfigError(
+                    f"--{name.replace('_', '-')}: has no effect with --for, which writes the bundle itself"
+                )
+        from pyramidseg.export.cvat_nuclio import write_nuclio_folder
+
+        folder = arguments.out or f"{arguments.model.removesuffix('.safetensors')}-cvat-nuclio"
+        write_nuclio_folder(arguments.model, folder)
+        show(f"folder: {folder}")
+        return 0
     from pyramidseg.export.export_model import export_model
     from pyramidseg.formats.dataset_yaml import reading_config
 

@@ -1,5 +1,8 @@
 """CVAT's SDK and command line load our auto-annotation function, and check and send what it finds."""
 
+import base64
+import io
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,11 +16,12 @@ import cvat_sdk.auto_annotation as cvataa
 import cvat_sdk.models as models
 from cvat_cli._internal.common import FunctionLoader
 from cvat_sdk.auto_annotation import driver
-from cvat_sdk.masks import decode_mask
+from cvat_sdk.masks import decode_mask, encode_mask
 from PIL import Image
 
 from made_server import small_bundle
 from pyramidseg.annotations.contours import find_regions
+from pyramidseg.export.cvat_nuclio import write_nuclio_folder
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.predictor import Predictor
 
@@ -109,6 +113,31 @@ def test_each_connected_region_is_a_mask(function, bundle: Path, uploaded) -> No
             assert (shape.type.value, shape.source) == ("mask", "auto")
             drawn[decode_mask(shape.points, image_width=WIDTH, image_height=HEIGHT)] = {70: 0, 71: 2}[shape.label_id]
         assert (drawn == lone).all()
+
+
+def test_the_nuclio_function_finds_the_same_masks(function, bundle: Path, uploaded, tmp_path: Path) -> None:
+    """Its bitmaps in boxes, encoded by the SDK as CVAT's server does, are the masks of the auto-annotation function."""
+    write_nuclio_folder(bundle, tmp_path / "function")
+    space: dict = {"__file__": str(tmp_path / "function" / "main.py")}
+    exec((tmp_path / "function" / "main.py").read_text(), space)
+    context = SimpleNamespace(user_data=SimpleNamespace(), Response=lambda **answer: json.loads(answer["body"]))
+    space["init_context"](context)
+    for index, pixels in enumerate(IMAGES):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        event = SimpleNamespace(body={"image": base64.b64encode(file.getvalue()).decode(), "threshold": 0})
+        found = []
+        for shape in space["handler"](context, event):
+            *bits, left, top, right, bottom = shape["mask"]
+            mask = np.zeros((HEIGHT, WIDTH), bool)
+            mask[top : bottom + 1, left : right + 1] = np.reshape(bits, (bottom - top + 1, right - left + 1))
+            found.append((shape["label"], encode_mask(mask, [left, top, right + 1, bottom + 1])))
+        expected = [
+            ({70: "road", 71: "tree"}[shape.label_id], shape.points)
+            for shape in uploaded(function)
+            if shape.frame == index
+        ]
+        assert sorted(found) == sorted(expected)
 
 
 def test_polygons_cover_the_same_pixels(function, bundle: Path, uploaded) -> None:

@@ -1,0 +1,142 @@
+"""A folder that `nuctl deploy` makes a function of CVAT from, and what its main.py calls.
+
+Source: serverless/*/nuclio and cvat/apps/lambda_manager/views.py of CVAT.
+"""
+
+import base64
+import io
+import json
+import re
+import shutil
+from collections.abc import Collection, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pyramidseg.annotations.contours import Ring, find_regions, number_regions
+from pyramidseg.base.files import make_folder, refuse_existing, write_atomically, write_text
+from pyramidseg.base.version import __version__
+from pyramidseg.formats.yolo_writer import one_ring
+from pyramidseg.model.bundle import read_bundle
+from pyramidseg.predict.predictor import Predictor
+
+BUNDLE = "model.safetensors"
+NOT_DRAWN = ("background",)
+MAIN = f'''"""Labels images for CVAT; written by pyramidseg export --for cvat-nuclio."""
+
+from pathlib import Path
+
+from pyramidseg.export.cvat_nuclio import handler as handler
+from pyramidseg.predict.predictor import Predictor
+
+
+def init_context(context):
+    context.user_data.predictor = Predictor(Path(__file__).with_name("{BUNDLE}"))
+'''
+
+FUNCTION = """metadata:
+  name: {name}
+  namespace: cvat
+  annotations:
+    name: {name}
+    type: detector
+    framework: pytorch
+    spec: |
+      {labels}
+spec:
+  description: Semantic segmentation by pyramidseg {version}
+  runtime: python:3.11
+  handler: main:handler
+  eventTimeout: 60s
+  build:
+    image: cvat.{name}
+    baseImage: python:3.11-slim
+    directives:
+      preCopy:
+        - {{kind: USER, value: root}}
+        - {{kind: RUN, value: pip install --no-cache-dir uv}}
+        - {{kind: RUN, value: uv pip install --system --no-cache --torch-backend cpu pyramidseg=={version}}}
+        - {{kind: WORKDIR, value: /opt/nuclio}}
+  triggers:
+    myHttpTrigger:
+      kind: http
+      numWorkers: 1
+      workerAvailabilityTimeoutMilliseconds: 10000
+      attributes: {{maxRequestBodySize: 33554432}}
+  platform:
+    attributes:
+      restartPolicy: {{name: always, maximumRetryCount: 3}}
+      mountMode: volume
+"""
+
+
+def write_nuclio_folder(model: str | Path, out: str | Path) -> None:
+    """Write function.yaml, main.py and the bundle.
+
+    Raises:
+        WeightsError: `model` is not a bundle, or is damaged.
+        OutputError: the folder has files already, or cannot be written.
+    """
+    bundle, folder = read_bundle(model), Path(out)
+    refuse_existing(folder, (BUNDLE, "main.py", "function.yaml"))
+    stem = bundle.path.stem if bundle.path.stem not in ("best", "last") else bundle.path.resolve().parent.name
+    name = "pyramidseg-" + (re.sub("[^a-z0-9]+", "-", stem.lower()).strip("-")[:40] or "model")
+    drawn = [(index, label) for index, label in enumerate(bundle.classes.names) if label not in NOT_DRAWN]
+    labels = json.dumps([{"id": index, "name": label, "type": "mask"} for index, label in drawn])
+    make_folder(folder)
+    write_atomically(folder / BUNDLE, partial(shutil.copyfile, bundle.path))
+    write_text(folder / "main.py", MAIN)
+    write_text(folder / "function.yaml", FUNCTION.format(name=name, labels=labels, version=__version__))
+
+
+class DrawnRegion(NamedTuple):
+    """A connected region of one class.
+
+    Attributes:
+        box: left, top, right, bottom in pixels, both corners inclusive.
+        mask: (bottom - top + 1, right - left + 1) bool.
+    """
+
+    value: int
+    confidence: float
+    box: tuple[int, int, int, int]
+    mask: NDArray[np.bool_]
+    rings: list[Ring]
+
+
+def regions_of(predictor: Predictor, image: Image.Image, *, without: Collection[str]) -> Iterator[DrawnRegion]:
+    """The regions of an image, except those of the classes `without`."""
+    grey = predictor.backend.in_channels == 1
+    found = predictor.predict(np.atleast_3d(np.asarray(image.convert("L" if grey else "RGB"))), confidence=True)
+    assert found.confidence is not None
+    skip = [index for index, name in enumerate(predictor.classes.names) if name in without]
+    numbers = number_regions(found.labels, skip=skip)
+    sums, sizes = np.bincount(numbers.ravel(), found.confidence.ravel()), np.bincount(numbers.ravel())
+    for region in find_regions(found.labels, skip=skip):
+        (left, top), (right, bottom) = region.rings[0].min(0).tolist(), region.rings[0].max(0).tolist()
+        mask = numbers[top:bottom, left:right] == region.number
+        mean = float(sums[region.number] / sizes[region.number])
+        yield DrawnRegion(region.value, mean, (left, top, right - 1, bottom - 1), mask, region.rings)
+
+
+def handler(context: Any, event: Any) -> Any:
+    """Answer CVAT: `{"image": base64, "threshold": least confidence}` gets a list of masks."""
+    predictor: Predictor = context.user_data.predictor
+    image = Image.open(io.BytesIO(base64.b64decode(event.body["image"])))
+    threshold = float(event.body.get("threshold") or 0)
+    shapes = [
+        {
+            "confidence": f"{region.confidence:.4f}",
+            "label": predictor.classes.names[region.value],
+            "type": "mask",
+            "points": one_ring(region.rings).astype(float).ravel().tolist(),
+            "mask": [*region.mask.ravel().astype(int).tolist(), *region.box],
+        }
+        for region in regions_of(predictor, image, without=NOT_DRAWN)
+        if region.confidence >= threshold
+    ]
+    return context.Response(body=json.dumps(shapes), headers={}, content_type="application/json", status_code=200)
