@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyramidseg.base.errors import OutputError
@@ -99,6 +99,7 @@ def test_a_line_damaged_behind_its_key_is_not_done(tmp_path):
         assert not ledger.done("a.png", "1")
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(), max_size=8), max_size=30))
 def test_any_text_is_a_key(tmp_path_factory, keys):
     folder = tmp_path_factory.mktemp("ledger")

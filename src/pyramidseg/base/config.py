@@ -274,7 +274,7 @@ class TrainConfig(Section):
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
-    """Arithmetic of the network; auto: bf16 on devices that are fast in it, else fp32. fp16 scales the loss."""
+    """Arithmetic of the network; auto: bf16 where it is fast, else fp32."""
     compile: Literal["none", "default", "cuda_graphs"] = "none"
     """Compile a step by torch.compile, also as a CUDA graph; changes rounding."""
     deterministic: bool = False

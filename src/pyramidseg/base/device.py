@@ -143,13 +143,17 @@ def world_size() -> int:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that `torchrun` started (NCCL on CUDA, gloo on CPU); no effect without torchrun."""
+    """Join the processes that `torchrun` started; no effect without torchrun.
+
+    They communicate by NCCL on CUDA, by gloo on CPUs and where processes share a GPU, which NCCL refuses.
+    """
     if "TORCHELASTIC_RUN_ID" not in os.environ and "WORLD_SIZE" not in os.environ:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    has_own_gpu = device.type == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
+    backend = "nccl" if has_own_gpu else "gloo"
     dist.init_process_group(backend, timeout=timedelta(minutes=30))
     try:
         yield
