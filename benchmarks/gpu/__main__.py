@@ -184,7 +184,8 @@ def made_scenes(folder: Path) -> Path:
 
 def train(scenes: Path, run: Path, *settings: str) -> tuple[str, ...]:
     """Arguments of a training of 16 steps that keeps a checkpoint of each."""
-    fixed = ("model.encoder=resnet18", "model.encoder_weights=none", "data.crop=128", "train.epochs=2")
+    encoder = "test_resnet" if any("device=cpu" in setting for setting in settings) else "resnet18"
+    fixed = (f"model.encoder={encoder}", "model.encoder_weights=none", "data.crop=128", "train.epochs=2")
     fixed += ("train.checkpoint_steps=1", "data.workers=1")
     return ("-m", "pyramidseg", "train", str(scenes), "--out", str(run), *fixed, *settings)
 
