@@ -57,7 +57,7 @@ SLOW = (
     *(
         "images/test_tiff",
         "annotations/test_polygons",
-        "serve/test_page",
+        "serve/test_page_",
         "serve/test_server",
         "serve/test_engine",
         "serve/test_reload",
