@@ -39,7 +39,14 @@ SLOW = (
         "pretrain/",
         "predict/test_clusters",
     ),
-    *("training/test_multiband", "training/test_interrupt", "training/test_run_dataset", "training/test_freezing"),
+    *(
+        "training/test_multiband",
+        "training/test_halved_batches",
+        "training/test_auto_runs",
+        "training/test_interrupt",
+        "training/test_run_dataset",
+        "training/test_freezing",
+    ),
     *("model/test_packaged_weights", "model/test_feature_levels", "model/test_segmenter"),
     *("base/test_portability", "base/test_output_lock", "base/test_json_stream"),
     *(

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -21,8 +20,7 @@ def terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     for name in ("run_study", "collect"):
         monkeypatch.setattr(comparison, name, lambda *arguments: None)
     monkeypatch.setattr(comparison, "write_report", lambda *arguments: ("planned",))
-    trial = SimpleNamespace(history=({"seconds": 90.0},))
-    monkeypatch.setattr(compare_encoders, "train_segmentation", lambda *arguments, **more: trial)
+    monkeypatch.setattr(compare_encoders, "time_steps", lambda *arguments: (90.0,))
     return Terminal(capsys)
 
 

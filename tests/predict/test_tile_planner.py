@@ -173,7 +173,7 @@ def test_memory_grows_with_the_channels_and_covers_the_maps_kept_for_the_merge()
 
 
 def test_the_peak_counts_what_is_alive_at_the_same_time():
-    with tile_planner._LiveBytes() as live:
+    with tile_planner.LiveBytes() as live:
         first = torch.empty(100, device="meta")
         second = first.view(10, 10) + 1  # a view allocates nothing
         del first

@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="cross-validation: K runs, each scored on another part, and one on all (default: one run)",
     )
+    parser.add_argument("--auto", action="store_true", help="choose settings that are not given by dataset and machine")
+    parser.add_argument("--minutes", type=float, metavar="M", help="with --auto: time of the whole run (default: any)")
     parser.add_argument(
         "--dry-run", action="store_true", help="check configuration and dataset, report what would be done, and stop"
     )
@@ -40,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, or only check."""
     from pyramidseg.base.output_lock import locked
     from pyramidseg.base.overrides import load_config
+    from pyramidseg.training.auto_plan import plan_minutes
     from pyramidseg.training.loop import plan_segmentation, run_inputs, train_segmentation
     from pyramidseg.training.run_folder import open_run, with_precision
 
@@ -50,7 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
     out = None if arguments.out is None else Path(arguments.out)
     if out is None and (not arguments.dry_run or arguments.resume or arguments.overwrite):
         raise ConfigError("--out RUN is required (except with --dry-run alone): name the folder of the run")
+    minutes = plan_minutes(arguments.minutes, auto=arguments.auto)
     if arguments.folds is not None:
+        if arguments.auto:
+            raise ConfigError("--folds: cannot be planned; give it the settings that --auto --dry-run prints")
         return _cross_validate(arguments, config)
     how = {"resume": arguments.resume, "overwrite": arguments.overwrite}
     inputs = () if arguments.config is None else (arguments.config,)
@@ -60,11 +66,11 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             with locked(out):
                 config = open_run(out, config, **how, inputs=(*inputs, *run_inputs(config, arguments.dataset)))[1]
-        plan_segmentation(config, arguments.dataset, dry_run=True)
+        plan_segmentation(config, arguments.dataset, dry_run=True, plan_minutes=minutes)
         where = "" if out is None else f"; the run would be written to {out}"
         show(f"dry run: configuration and dataset are valid; nothing was trained{where}")
         return 0
-    train_segmentation(config, arguments.dataset, out=out, **how, inputs=inputs)
+    train_segmentation(config, arguments.dataset, out=out, **how, inputs=inputs, plan_minutes=minutes)
     return 0
 
 

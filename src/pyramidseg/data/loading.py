@@ -108,6 +108,14 @@ class Batch:
     labels: Tensor
     keys: tuple[SampleKey, ...]
 
+    def split(self, largest: int | None) -> "list[Batch]":
+        """In parts of nearly equal size with at most `largest` samples; whole without a limit."""
+        parts = 1 if largest is None else -(-len(self.keys) // largest)
+        if parts == 1:
+            return [self]
+        indices = np.array_split(np.arange(len(self.keys)), parts)
+        return [Batch(self.images[part], self.labels[part], tuple(self.keys[i] for i in part)) for part in indices]
+
     def pin_memory(self) -> "Batch":
         """Called by the `DataLoader` if it pins memory."""
         return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.keys)

@@ -198,12 +198,12 @@ def bytes_per_pixel(settings: ModelConfig, num_classes: int) -> float:
     """
     image = torch.empty(1, settings.in_channels, SAMPLE_PX, SAMPLE_PX, dtype=torch.uint8, device="meta")
     network = meta_model(settings, num_classes)
-    with torch.inference_mode(), _LiveBytes() as live:
+    with torch.inference_mode(), LiveBytes() as live:
         network.coarse_logits(image)
     return float(live.peak / SAMPLE_PX**2)
 
 
-class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds the storages that operators allocate, and subtracts those that are freed."""
 
     def __init__(self) -> None:

@@ -5,7 +5,6 @@ DIR/comparison.yaml holds the study, DIR/runs/ENCODER-seedN one ordinary trainin
 
 import logging
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,9 +18,12 @@ from pyramidseg.base.files import write_text
 from pyramidseg.base.log import only_warnings
 from pyramidseg.base.overrides import load_config
 from pyramidseg.model.encoder import resolve_encoder
+from pyramidseg.training.auto_plan import time_steps
 from pyramidseg.training.interrupt import Interrupted
 from pyramidseg.training.loop import Run, plan_segmentation, train_segmentation
+from pyramidseg.training.progress import TrainingProgress
 from pyramidseg.training.run_folder import is_occupied
+from pyramidseg.training.segmentation_task import prepare_segmentation
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +74,6 @@ def open_study(
     Raises:
         ConfigError: no budget or two, an unknown or repeated encoder, or arguments that differ from the study in `out`.
         OutputError: `out` has other content.
-        Interrupted: in a trial epoch.
         PyramidSegError: a run of the study could not start; nothing is written then.
     """
     if (epochs is None) == (minutes is None):
@@ -101,11 +102,7 @@ def open_study(
     for name in names:  # so that an error of the last one is raised before the first is trained
         with only_warnings():
             plan_segmentation(_config(settings, encoder=name, epochs=1, seed=0), dataset)
-    trial_folder = out.with_name(f".{out.name}-trial")
-    counts = {
-        name: epochs or affordable_epochs(name, minutes or 0, dataset, settings=settings, trial_folder=trial_folder)
-        for name in names
-    }
+    counts = {name: epochs or affordable_epochs(name, minutes or 0, dataset, settings=settings) for name in names}
     study = Study(dataset, names, seeds, counts, minutes, dict(settings))
     write_text(out / PLAN, yaml.safe_dump(_plain(study), sort_keys=False))
     return study
@@ -149,26 +146,12 @@ def run_folder(out: Path, encoder: str, seed: int) -> Path:
     return out / "runs" / f"{encoder}-seed{seed}"
 
 
-def affordable_epochs(
-    encoder: str, minutes: float, dataset: str, *, settings: Mapping[str, Any], trial_folder: Path
-) -> int:
-    """Number of epochs of training that fit into the minutes, measured by a trial epoch in a folder that is deleted.
-
-    Raises:
-        ConfigError: not even one fits.
-        Interrupted: with a message for users of `compare`.
-    """
-    logger.info(f"{encoder}: one trial epoch, to measure how many fit into {minutes:g} minutes")
-    shutil.rmtree(trial_folder, ignore_errors=True)
-    config = _config(settings, encoder=encoder, epochs=1, seed=0)
-    try:
-        with only_warnings():
-            trial = train_segmentation(config, dataset, out=trial_folder, resume=False, overwrite=False)
-    except Interrupted:
-        raise Interrupted("interrupted in a trial epoch, which is not kept; the same command starts again") from None
-    finally:
-        shutil.rmtree(trial_folder, ignore_errors=True)
-    seconds = trial.history[0]["seconds"]
+def affordable_epochs(encoder: str, minutes: float, dataset: str, *, settings: Mapping[str, Any]) -> int:
+    """Number of epochs of training that fit into the minutes, measured by a few steps; a ConfigError if none does."""
+    logger.info(f"{encoder}: measuring how many epochs fit into {minutes:g} minutes")
+    with only_warnings():
+        task = prepare_segmentation(_config(settings, encoder=encoder, epochs=1, seed=0), dataset)
+        seconds = time_steps(task, TrainingProgress())[0]
     if seconds > 60 * minutes:
         raise ConfigError(
             f"compare: --minutes {minutes:g}: an epoch of {encoder} takes {seconds / 60:.1f} minutes here; "

@@ -2,21 +2,23 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from timm.layers.norm_act import convert_sync_batchnorm
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pyramidseg.base.config import Config
 from pyramidseg.base.device import rank, world_size
 from pyramidseg.base.errors import TrainingError
+from pyramidseg.base.exhaustion import OUT_OF_MEMORY, exhausted
 from pyramidseg.base.machine import available_processors
-from pyramidseg.data.loading import EpochPlan, TrainingLoader
+from pyramidseg.data.loading import Batch, EpochPlan, TrainingLoader
 from pyramidseg.training.optim import ModelEma, make_optimizer, set_training_mode
+from pyramidseg.training.progress import TrainingProgress
 from pyramidseg.training.task import Task
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,29 @@ class TrainingComponents:
             module = _distributed(self.task.train_module, self.task.accelerator.device, self.config.train.compile)
             return replace(self, ddp_module=module)
         return self
+
+    def gradients_that_fit(
+        self, batches: Sequence[Batch], progress: TrainingProgress, number: int
+    ) -> tuple[Tensor, Tensor] | None:
+        """`Task.gradients`; None if memory did not suffice, and from then on batches have half the size.
+
+        A step keeps its samples. The error is raised where nothing can be halved: one sample, several processes (the
+        others already wait for this one), or a crop so small that batch norm needs several.
+        """
+        parts = [part for batch in batches for part in batch.split(progress.largest_batch)]
+        largest = max(len(part.keys) for part in parts)
+        try:
+            return self.task.gradients(self.ddp_module, parts, number, loss_scale=progress.loss_scale or 1.0)
+        except Exception as error:
+            too_small = max(self.config.data.crop) <= self.config.model.coarsest_stride
+            if exhausted(error) != OUT_OF_MEMORY or largest == 1 or world_size() > 1 or too_small:
+                raise
+        progress.largest_batch = -(-largest // 2)
+        logger.warning(
+            f"out of memory with {largest} crops at once: from here on at most {progress.largest_batch}, whose "
+            "gradients are added up, so that a step has as many crops as before"
+        )
+        return None
 
 
 def build_components(task: Task) -> TrainingComponents:

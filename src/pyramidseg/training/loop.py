@@ -30,6 +30,7 @@ from pyramidseg.base.train_overrides import TrainOverrides
 from pyramidseg.data.loading import worker_failures_explained
 from pyramidseg.data.records import Dataset
 from pyramidseg.training.accelerator import StatisticsGuard, agree, gradient_norm
+from pyramidseg.training.auto_plan import plan_minutes, prepare_automatically
 from pyramidseg.training.checkpoint import (
     Checkpoints,
     restore_checkpoint,
@@ -78,6 +79,8 @@ def train(
     config: Config | str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    auto: bool = False,
+    minutes: float | None = None,
     **settings: Unpack[TrainOverrides],
 ) -> Run:
     """Train on a dataset and write bundles, metrics and a report to the folder `out`.
@@ -88,6 +91,8 @@ def train(
         config: a `Config`, or a YAML file of settings; `make_config` builds one from nested dictionaries.
         resume: continue the run in `out` from its last checkpoint.
         overwrite: discard the run in `out`.
+        auto: choose the settings that are not given for this dataset and machine; a resumed run keeps its own.
+        minutes: with `auto`, the time of the whole run.
         settings: single settings by key (`epochs=30`).
 
     Raises:
@@ -105,7 +110,8 @@ def train(
         )
     resolved = load_config(config, overrides)
     inputs = () if config is None else (config,)
-    return train_segmentation(resolved, dataset, out=Path(out), resume=resume, overwrite=overwrite, inputs=inputs)
+    how = {"resume": resume, "overwrite": overwrite, "plan_minutes": plan_minutes(minutes, auto=auto)}
+    return train_segmentation(resolved, dataset, out=Path(out), inputs=inputs, **how)  # type: ignore[arg-type]
 
 
 def train_segmentation(
@@ -116,11 +122,15 @@ def train_segmentation(
     resume: bool,
     overwrite: bool,
     inputs: Sequence[str | Path] = (),
+    plan_minutes: float | None = None,
 ) -> Run:
     """`fit` a segmentation model to a dataset; `inputs` are files that are read besides dataset and weights."""
     inputs = (*inputs, *run_inputs(config, source))
+    has_settings = resume and RunFolder(out).config.is_file()
 
     def prepare(resolved: Config, initial: InitialWeights | None) -> Task:
+        if plan_minutes is not None and not has_settings:
+            return prepare_automatically(resolved, source, minutes=plan_minutes)
         return prepare_segmentation(resolved, source, initial)
 
     return fit(config, prepare, out=out, resume=resume, overwrite=overwrite, inputs=inputs)
@@ -132,8 +142,12 @@ def run_inputs(config: Config, source: str | Path | Dataset) -> tuple[str | Path
     return (data, config.model.weights, config.model.encoder_weights)
 
 
-def plan_segmentation(config: Config, source: str | Path | Dataset, *, dry_run: bool = False) -> TrainingComponents:
+def plan_segmentation(
+    config: Config, source: str | Path | Dataset, *, dry_run: bool = False, plan_minutes: float | None = None
+) -> TrainingComponents:
     """Everything that precedes the first step of a segmentation run, without a run folder; a dry run ends here."""
+    if plan_minutes is not None:
+        return build_components(prepare_automatically(config, source, minutes=plan_minutes))
     return build_components(prepare_segmentation(config, source, dry_run=dry_run))
 
 
@@ -221,12 +235,13 @@ def train_epoch(
         TrainingError: too many steps in a row were not finite.
         Interrupted: a stop was requested; the last step is complete.
     """
-    config, task, plan = components.config, components.task, components.loader.plan
+    config, plan = components.config, components.loader.plan
     model, optimizer = components.model, components.optimizer
     guard = StatisticsGuard(model)
     clock = time.monotonic()
     batches_of_steps = components.loader.steps(progress.epoch, start=progress.step)
-    advice = f"lower train.batch_size={config.train.batch_size} or data.crop={[*config.data.crop]}, in a new run"
+    batch = f"train.batch_size={config.train.batch_size} or " if world_size() > 1 else ""
+    advice = f"lower {batch}data.crop={[*config.data.crop]}, in a new run"
     with (
         closing(batches_of_steps),
         ProgressTask(f"epoch {progress.epoch + 1}/{config.train.epochs}", total=plan.steps, done=progress.step) as bar,
@@ -238,9 +253,11 @@ def train_epoch(
             set_learning_rate(optimizer, lr_factor(config, number, steps_an_epoch=plan.steps))
             guard.store()
             optimizer.zero_grad(set_to_none=True)
-            loss_share, step_counts = task.gradients(
-                components.ddp_module, batches, number, loss_scale=progress.loss_scale or 1.0
-            )
+            while (gradients := components.gradients_that_fit(batches, progress, number)) is None:
+                guard.restore()
+                optimizer.zero_grad(set_to_none=True)
+                checkpoints.save(components, progress, counts)  # a resumed run has the same batches
+            loss_share, step_counts = gradients
             norm = gradient_norm(model)
             is_due = checkpoints.is_due(number + 1)
             loss, is_finite, stops, saves = agree(loss_share, norm + guard.norm(), stop=stop.requested, save=is_due)

