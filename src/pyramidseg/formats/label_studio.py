@@ -8,7 +8,7 @@
          "value": {"points": [[x, y in percent], ...], "polygonlabels": ["fig"]}}]}]}]
 
 JSON_MIN is flat: {"id": 1, "image": "...", "label": [{"points": ..., "polygonlabels": ["fig"], ...}], "annotator": 1}.
-`label_studio_writer` writes it.
+`label_studio_brushes` finds brushes that were exported as masks; `label_studio_writer` writes JSON.
 """
 
 import json
@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
@@ -31,7 +31,8 @@ from pyramidseg.base.safe_paths import is_valid_name, short
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.json_kind import json_kind
-from pyramidseg.formats.region_masks import Region, Size, ellipse, numbered, stated_size
+from pyramidseg.formats.label_studio_brushes import BrushFiles, brush_names, find_brush_files
+from pyramidseg.formats.region_masks import Region, Size, ellipse, mask_pixels, numbered, stated_size
 from pyramidseg.formats.regions import Entry, Listing, ToolExport, export_files, region_dataset
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
 from pyramidseg.images.image_files import is_image_name
@@ -44,6 +45,14 @@ _WITH_AREA = ("polygon", "brush", "ellipse", "bitmask")
 _SHOWN = 3
 
 Result = Mapping[str, Any]
+
+
+class Annotation(NamedTuple):
+    """What one annotator drew on a task's image."""
+
+    number: str
+    annotator: str
+    results: list[Result]
 
 
 def detect(folder: Path, splits: SplitNames) -> ToolExport | None:
@@ -68,12 +77,19 @@ def read(found: ToolExport) -> ParsedDataset:
         AmbiguousReadingError: a task has several annotations, and no annotator was chosen.
     """
     listing = Listing()
+    brushes = find_brush_files(found.root, listing.defects)
+    listing.masks = {file for own in brushes.values() for file in own.values()}
     tasks = _Tasks(found, listing)
     for file in found.files:
         with listing.defects.collect():
             tasks.add_file(file)
     tasks.finish()
-    parse = partial(_objects, annotator=found.setting)
+    if alone := [file for number in brushes.keys() - tasks.numbers for file in brushes[number].values()]:
+        detail = f"{len(alone)} masks, such as this one, are of annotations that no JSON file has; export JSON again"
+        listing.defects.add(Defect(DefectKind.MISSING_IMAGE, min(alone), detail))
+    if listing.masks:
+        listing.notes.append(f"brushes are read from {len(listing.masks)} masks, such as {min(listing.masks).name}")
+    parse = partial(_objects, annotator=found.setting, brushes=brushes)
     overlap = "the smaller one is on top"
     return region_dataset("Label Studio", found, listing, regions=_regions, parse=parse, overlap=overlap)
 
@@ -89,6 +105,7 @@ class _Tasks:
     def __init__(self, found: ToolExport, listing: Listing) -> None:
         self.found, self.listing = found, listing
         self.annotators: Counter[str] = Counter()
+        self.numbers: set[str] = set()
         self.several: list[str] = []
         self.without_annotation: list[str] = []
         self.seen: set[tuple[Path, str]] = set()
@@ -104,9 +121,10 @@ class _Tasks:
         if not isinstance(task, dict):
             raise where.error("is not an object; export the project again")
         annotations = _annotations(task, where)
-        self.annotators.update({annotator for annotator, _ in annotations})
+        self.annotators.update({annotation.annotator for annotation in annotations})
+        self.numbers.update(annotation.number for annotation in annotations)
         if self.found.setting is not None:
-            annotations = [pair for pair in annotations if pair[0] == self.found.setting]
+            annotations = [annotation for annotation in annotations if annotation.annotator == self.found.setting]
         if not annotations:
             self.without_annotation.append(where.item)
             return
@@ -117,7 +135,7 @@ class _Tasks:
             self.several.append(where.item)
             return
         self.seen.add(key)
-        results = [result for result in annotations[0][1] if isinstance(result, dict)]
+        results = annotations[0].results
         size = next((size for result in results if (size := _size(result))), None)
         named = (_labels(result) for result in results if _kind(result) in _WITH_AREA)
         labels = [some[0] for some in named if len(some) == 1]
@@ -159,18 +177,26 @@ def _id(task: Any, number: int) -> str:
     return str(task.get("id", number))[:40] if isinstance(task, dict) else str(number)
 
 
-def _annotations(task: Result, where: Location) -> list[tuple[str, list[Any]]]:
-    """The annotator and the results of each annotation that was not cancelled."""
+def _annotations(task: Result, where: Location) -> list[Annotation]:
+    """The annotations that were not cancelled."""
     if "annotations" not in task and "annotation_id" in task:
-        results = [result for value in task.values() if isinstance(value, list) for result in value]
-        return [(_annotator(task.get("annotator")), results)]
+        named = ((key, value) for key, value in task.items() if isinstance(value, list))
+        results = ({"from_name": key, **result} for key, some in named for result in some if isinstance(result, dict))
+        return [Annotation(str(task["annotation_id"]), _annotator(task.get("annotator")), [*results])]
     found = task.get("annotations", [])
     if not isinstance(found, list):
         raise where.error("its annotations have to be a list")
     kept = [entry for entry in found if isinstance(entry, dict) and not entry.get("was_cancelled")]
     if any(not isinstance(entry.get("result", []), list) for entry in kept):
         raise where.error("the result of an annotation has to be a list")
-    return [(_annotator(entry.get("completed_by")), entry.get("result", [])) for entry in kept]
+    return [
+        Annotation(
+            str(entry.get("id")),
+            _annotator(entry.get("completed_by")),
+            [result for result in entry.get("result", []) if isinstance(result, dict)],
+        )
+        for entry in kept
+    ]
 
 
 def _annotator(value: object) -> str:
@@ -236,17 +262,29 @@ def _kind(result: Result) -> str | None:
     return None
 
 
-def _objects(data: Sequence[bytes], where: Location, annotator: str | None) -> Iterable[tuple[str, Result]]:
-    """The regions of a task that have an area; a region that repeats another one without its label is left out."""
+def _objects(
+    data: Sequence[bytes], where: Location, annotator: str | None, brushes: BrushFiles
+) -> Iterable[tuple[str, tuple[Result, Path | None]]]:
+    """The regions of a task that have an area, and the mask of each brush that has one.
+
+    A region that repeats another one without its label is left out.
+    """
     found = _annotations(parse_again(data[0], where.file), where)
-    chosen = next((results for name, results in found if annotator in (None, name)), [])
-    results = [result for result in chosen if isinstance(result, dict) and _kind(result) in _WITH_AREA]
+    chosen = next((some for some in found if annotator in (None, some.annotator)), Annotation("", "", []))
+    results = [result for result in chosen.results if _kind(result) in _WITH_AREA]
     labels: dict[str, Result] = {}
     for result in results:
         if _labels(result):
             labels.setdefault(_identity(result), result)
     labelled = set(map(id, labels.values()))
-    return numbered(result for result in results if id(result) in labelled or _identity(result) not in labels)
+    results = [result for result in results if id(result) in labelled or _identity(result) not in labels]
+    own = dict(brushes.get(chosen.number, {}))
+    drawn = [result for result in results if _kind(result) == "brush" and _labels(result)]
+    names = brush_names((result.get("from_name"), _labels(result)) for result in drawn)
+    files = {id(result): own.pop(name, None) for result, name in zip(drawn, names, strict=True)}
+    if own:
+        raise where.error(f"has no brush for the mask {min(own.values())}; export both again, or remove the mask")
+    return numbered((result, files.get(id(result))) for result in results)
 
 
 def _identity(result: Result) -> str:
@@ -256,8 +294,8 @@ def _identity(result: Result) -> str:
     return str(result.get("id") or json.dumps(geometry))
 
 
-def _regions(result: Result, size: Size, where: Location) -> Iterator[Region]:
-    height, width = size
+def _regions(drawn: tuple[Result, Path | None], size: Size, where: Location) -> Iterator[Region]:
+    (result, file), (height, width) = drawn, size
     labels, value, kind = _labels(result), _value(result), _kind(result)
     if len(labels) != 1:
         raise where.error(f"needs one label, but has {first_few(labels, limit=_SHOWN) if labels else 'none'}")
@@ -266,7 +304,10 @@ def _regions(result: Result, size: Size, where: Location) -> Iterator[Region]:
     if _size(result) not in (None, size):
         raise where.error(f"was drawn on an image of {short(_size(result))} pixels (height, width), not of {size}")
     if kind == "brush":
-        pixels = decode_brush(value["rle"], height=height, width=width, where=where)
+        if file is not None:
+            pixels = np.asarray(mask_pixels(file, size) > 0)
+        else:
+            pixels = decode_brush(value["rle"], height=height, width=width, where=where)
         yield Region(labels[0], runs_of_pixels(pixels, height=height))
     elif kind == "polygon":
         ring = parse_ring(value["points"], where=where)

@@ -18,6 +18,7 @@ from pyramidseg.formats.dataset_format import (
     ParsedDataset,
     SplitNames,
 )
+from pyramidseg.formats.label_studio_brushes import refuse_brush_files
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders, pair_mixed_folder, without_labels
 from pyramidseg.formats.paths import child_folder, content, holds_images, holds_masks, subfolders
 from pyramidseg.formats.separate_masks import read_named
@@ -63,7 +64,10 @@ class PairedFiles:
 
 def detect(root: Path, splits: SplitNames) -> PairedFiles | None:
     """The first of `LAYOUTS` that the folder has."""
-    return next((found for find in LAYOUTS if (found := find(root, splits)) is not None), None)
+    found = next((found for find in LAYOUTS if (found := find(root, splits)) is not None), None)
+    for _, masks in found.folders.values() if found else ():
+        refuse_brush_files(masks)
+    return found
 
 
 def configure(found: PairedFiles, config: LabelConfig) -> PairedFiles:

@@ -15,6 +15,7 @@ from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import UNLABELLED_SPLIT, PartialMatch
+from pyramidseg.formats.label_studio_brushes import refuse_brush_files
 from pyramidseg.formats.name_matching import (
     common_start,
     find_masks,
@@ -94,6 +95,7 @@ def pair_folders(images: Path, masks: Path, mask_name: str | None = None) -> Mat
     """
     if images == masks and (mixed := pair_mixed_folder(images, mask_name)):
         return mixed
+    refuse_brush_files(masks)
     mask_files = list_masks(masks)
     inside = {*mask_files} if images in masks.parents else set()
     image_files = [file for file in list_images(images) if file not in inside]
@@ -124,11 +126,6 @@ def pair_by_name(images: Side, masks: Side, mask_name: str | None = None) -> Mat
     """
     if mask_name is not None:
         return _pair_by_pattern(images, masks, mask_name)
-    if masks.files and re.match(r"task-\d+-annotation-\d+-", masks.files[0].name):
-        detail = (
-            "its masks are named after Label Studio's tasks, not after images: export JSON, which has the same brushes"
-        )
-        return MatchedFiles((), (Defect(DefectKind.MISSING_IMAGE, masks.folder, detail),))
     pairs = pair(images, masks)
     if not pairs.defects:
         return pairs

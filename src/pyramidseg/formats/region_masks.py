@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -22,7 +23,7 @@ from pyramidseg.base.defects import DefectCollector
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.json_stream import JsonSlices
 from pyramidseg.base.safe_paths import short
-from pyramidseg.data.index_masks import describe_names
+from pyramidseg.data.index_masks import describe_names, read_mask_values
 from pyramidseg.data.records import Record
 from pyramidseg.images.decode import image_size
 from pyramidseg.images.file_checks import check_pixel_count
@@ -192,6 +193,18 @@ def png_pixels(png: bytes, *, top: int, left: int, size: Size, where: Location) 
     except Exception as error:  # a decoder raises nearly any exception for damaged data
         raise where.error(f"its mask cannot be read: {' '.join(str(error).split())[:80]}") from error
     return pixels > 0
+
+
+def mask_pixels(file: Path, size: Size) -> NDArray[np.unsignedinteger[Any]]:
+    """The values of a mask file of one region.
+
+    Raises:
+        DataError: unreadable, or not of the size of its image.
+    """
+    values = read_mask_values(file)
+    if values.shape != size:
+        raise Location(file).error(f"its size is {values.shape} (height, width), that of the image is {size}")
+    return values
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, *, degrees: float = 0.0, size: Size, where: Location) -> Ring:

@@ -84,6 +84,7 @@ class Listing:
     Attributes:
         names: of classes in their order, as far as the files declare one.
         without_area: number of objects by their type that enclose nothing.
+        masks: files of the format, which are not images of the dataset.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -91,6 +92,7 @@ class Listing:
     without_area: Counter[str] = field(default_factory=Counter)
     defects: DefectCollector = field(default_factory=DefectCollector)
     notes: list[str] = field(default_factory=list)
+    masks: set[Path] = field(default_factory=set)
 
 
 Pairs = list[tuple[Record, Entry]]
@@ -116,7 +118,7 @@ def region_dataset(
         overlap: which of two regions is on top, as a clause.
         ids_below_splits: whether ids leave out a first folder that is a split.
     """
-    images = list_images(found.root)
+    images = [image for image in list_images(found.root) if image not in listing.masks]
     by_split, notes = _pair(found, listing, images, own_files=objects is not None, ids_below_splits=ids_below_splits)
     used_labels = dict.fromkeys(label for entry in listing.entries for label in entry.labels)
     declared = dict.fromkeys(listing.names)

@@ -20,14 +20,13 @@ from pyramidseg.base.config import ANY_NAME, CLASS, STEM, LabelConfig
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import first_few
-from pyramidseg.data.index_masks import PLAIN_INDICES, read_mask_values
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.name_matching import readings, without_extension
 from pyramidseg.formats.pairing import key_of
 from pyramidseg.formats.paths import child_folder, content, subfolders
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels
-from pyramidseg.formats.region_masks import ONE_CLASS, Objects, Region, RegionMasks, Size
+from pyramidseg.formats.region_masks import ONE_CLASS, Objects, Region, RegionMasks, Size, mask_pixels
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
 from pyramidseg.images.image_files import count_extensions, is_image_name, list_images, list_masks
 
@@ -204,9 +203,7 @@ def _objects(record: Record, files: Mapping[str, LabelledFiles]) -> Objects:
 
 def _regions(labelled: tuple[str, Path], size: Size, where: Location) -> Iterable[Region]:
     label, file = labelled
-    pixels = read_mask_values(file, how=PLAIN_INDICES)
-    if pixels.shape != size:
-        raise Location(file).error(f"its size is {pixels.shape} (height, width), that of the image is {size}")
+    pixels = mask_pixels(file, size)
     values: Sequence[int] = np.unique(pixels).tolist()
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):
         raise Location(file).error(f"has the values {values[:4]}, where a mask of one object has 0 and another one")

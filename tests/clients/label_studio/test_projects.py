@@ -104,7 +104,9 @@ def test_accepted_predictions_come_back_equal(server: LabelStudio, images: Path,
 
 
 @pytest.mark.parametrize("kind", ["BRUSH_TO_PNG", "BRUSH_TO_NUMPY"])
-def test_masks_named_after_tasks_are_refused(server: LabelStudio, images: Path, tmp_path: Path, kind: str) -> None:
+def test_masks_named_after_tasks_are_read_with_the_json(
+    server: LabelStudio, images: Path, tmp_path: Path, kind: str
+) -> None:
     predict_files(Predictor(Brightness()), [images], tmp_path / "out", save=("label-studio",))
     written = tmp_path / "out" / "label-studio"
     tasks = json.loads((written / "train.json").read_text())
@@ -117,9 +119,11 @@ def test_masks_named_after_tasks_are_refused(server: LabelStudio, images: Path, 
         named = re.compile(r"task-\d+-annotation-\d+-by-\d+-label-(dark|bright)-0\.(png|npy)")
         assert len(archive.namelist()) == 2 * len(NAMES) and all(map(named.fullmatch, archive.namelist()))
         archive.extractall(tmp_path / "export" / "masks")
-    refused = {
-        "BRUSH_TO_PNG": "named after Label Studio's tasks.*export JSON",
-        "BRUSH_TO_NUMPY": r"8 \.npy, such as masks/task-.*not read",
-    }
-    with pytest.raises(DataError, match=refused[kind]):
+    with pytest.raises(DataError, match=r"named after Label Studio's tasks.*export JSON or JSON_MIN"):
         open_dataset(tmp_path / "export", DataConfig())
+    (tmp_path / "export" / "export.json").write_bytes(server.export(project, "JSON_MIN"))
+    found = open_dataset(tmp_path / "export", DataConfig())
+    assert any("brushes are read from 8 masks" in note for note in found.notes)
+    assert names_by_image(found) == {
+        Path(name).name: np.array(["dark", "bright"])[coarse(seed, 2)].tolist() for seed, name in enumerate(NAMES)
+    }

@@ -1,20 +1,25 @@
-"""Label Studio's own converter reads our brush regions, and we read its."""
+"""Label Studio's own converter reads our brush regions, and we read its, also as masks named after tasks."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("label_studio_sdk", reason="make test-clients")
 
-from label_studio_sdk.converter import brush
+from label_studio_sdk.converter import Converter, brush
 from label_studio_sdk.label_interface import LabelInterface
 
 from pyramidseg.annotations.brush_rle import decode_brush, encode_brush
 from pyramidseg.annotations.polygons import Location
 from pyramidseg.base.classes import Classes
+from pyramidseg.base.config import DataConfig
+from pyramidseg.data.pairs import read_labels
+from pyramidseg.formats.convert_dataset import convert_dataset
 from pyramidseg.formats.label_studio_writer import brush_regions, label_config
+from pyramidseg.formats.open_dataset import open_dataset
 
 WHERE = Location(Path("tasks.json"))
 
@@ -35,3 +40,42 @@ def test_regions_fit_the_labelling_config() -> None:
     regions = brush_regions(labels, {1: classes.names[1], 2: classes.names[2]})
     prediction = {"model_version": "1", "score": 0.9, "result": json.loads(json.dumps(regions))}
     assert interface.validate_prediction(prediction)
+
+
+@pytest.mark.parametrize("kind", ["BRUSH_TO_PNG", "BRUSH_TO_NUMPY"])
+@pytest.mark.parametrize("with_json", ["JSON", "JSON_MIN"])
+def test_masks_that_the_sdk_names_after_tasks_are_read_equal(tmp_path: Path, kind: str, with_json: str) -> None:
+    names = ["background", "tree-top", 'wet "road"/kerb']
+    for seed in range(6):
+        pixels = np.random.default_rng(seed).integers(0, 3, (5, 6), np.uint8).repeat(4, 0).repeat(3, 1)
+        for part, values in (("images", pixels * 90), ("masks", pixels)):
+            (tmp_path / "source" / "train" / part).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(tmp_path / "source" / "train" / part / f"{seed}.png")
+    (tmp_path / "source" / "dataset.yaml").write_text(json.dumps({"classes": names}))
+    convert_dataset(tmp_path / "source", to="label-studio", out=tmp_path / "out")
+    export = tmp_path / "export"
+    export.mkdir()
+    (tmp_path / "out" / "images").rename(export / "images")
+    tasks = [
+        task for split in ("train", "val") for task in json.loads((tmp_path / "out" / f"{split}.json").read_text())
+    ]
+    for number, task in enumerate(tasks, start=31):
+        task["id"] = number
+        task["annotations"][0] |= {"id": 2 * number, "completed_by": {"id": 1, "email": "a-b.c@host.org"}}
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+    (tmp_path / "brushes").mkdir()
+    converter = Converter((tmp_path / "out" / "label_config.xml").read_text(), str(tmp_path))
+    converter.convert(str(tmp_path / "tasks.json"), str(tmp_path / "brushes"), kind, is_dir=False)
+    converter.convert(str(tmp_path / "tasks.json"), str(tmp_path / "json"), with_json, is_dir=False)
+    (made,) = (tmp_path / "json").glob("*.json")
+    made.rename(export / "project.json")
+    (tmp_path / "brushes").rename(export / "brushes")
+    assert len([*(export / "brushes").glob("task-*-annotation-*-by-ab.c@host.org-label-*-0.*")]) == 12
+    found = [open_dataset(folder, DataConfig()) for folder in (tmp_path / "source", export)]
+    assert any("brushes are read from 12 masks" in note for note in found[1].notes)
+    first, second = (
+        {record.image.name: read_labels(record, dataset.masks) for some in dataset.splits.values() for record in some}
+        for dataset in found
+    )
+    assert first.keys() == second.keys() and found[0].classes.names == found[1].classes.names == (*names,)
+    assert all(np.array_equal(first[name], second[name]) for name in first)
