@@ -107,7 +107,7 @@ def test_simplification_says_how_many_pixels_it_moved(tmp_path: Path) -> None:
     assert moved > 200 and 0.75 < stated / moved < 1.25, "new edges run through centres, on either side of them"
 
 
-@pytest.mark.parametrize("to", ["yolo", "labelme"])
+@pytest.mark.parametrize("to", ["yolo", "labelme", "coco-polygons", "label-studio-polygons"])
 def test_other_outlines_are_simplified_too(to: str, tmp_path: Path) -> None:
     source = write_source(tmp_path / "source", UTM, TRANSFORM)
     lost = convert_dataset(source, to=to, out=tmp_path / "out", simplify_px=1.5).lost
@@ -123,7 +123,7 @@ def test_other_outlines_are_simplified_too(to: str, tmp_path: Path) -> None:
 def test_formats_without_outlines_refuse_it(tmp_path: Path) -> None:
     source = write_source(tmp_path / "source", UTM, TRANSFORM)
     with pytest.raises(
-        ConfigError, match=r"--simplify 1: coco has no outlines; leave it out, or write yolo, labelme, geo"
+        ConfigError, match=r"--simplify 1: coco has no outlines; leave it out, or write coco-polygons, yolo"
     ):
         convert_dataset(source, to="coco", out=tmp_path / "out", simplify_px=1)
 

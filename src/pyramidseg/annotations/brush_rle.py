@@ -36,40 +36,39 @@ def decode_brush(rle: object, *, height: int, width: int, where: Location) -> ND
         values = np.array(None)
     if values.ndim != 1 or values.dtype.kind not in "iu" or values.min(initial=0) < 0 or values.max(initial=0) > 255:
         raise where.error("its run lengths (rle) have to be a list of whole numbers from 0 to 255")
-    bits = np.unpackbits(values.astype(np.uint8))
-    text, position = (bits + ord("0")).tobytes().decode(), 0
-
-    def read(count: int) -> int:
-        """A whole number, most significant bit first; 0 beyond the end."""
-        nonlocal position
-        position += count
-        return int(text[position - count : position] or "0", 2)
-
-    total, word = read(32), read(5) + 1
-    sizes = [read(4) + 1 for _ in range(4)]
-    if len(bits) < _HEADER or word != _WORD or total != 4 * height * width:
+    data = values.astype(np.uint8)
+    header = np.append(data, [0] * 7)[:7].astype(np.uint8).tobytes()
+    fields = f"{int.from_bytes(header):056b}"
+    total, word = int(fields[:32], 2), int(fields[32:37], 2) + 1
+    sizes = [int(fields[begin : begin + 4], 2) + 1 for begin in range(37, _HEADER, 4)]
+    if len(data) < len(header) or word != _WORD or total != 4 * height * width:
         raise where.error(
             f"its run lengths (rle) are of {total} words of {word} bits, but the image of {height} x {width} pixels "
             f"(height x width) needs {4 * height * width} of {_WORD}; export it again"
         )
-    words: list[int] = []
+    shifted = [np.append(data, [0] * 5)[byte : len(data) + 1 + byte].astype(np.int64) for byte in range(5)]
+    windows = (np.stack(shifted, 1) << np.arange(32, -1, -8)).sum(1).tolist()  # 40 bits from each byte on
+    bits, words = np.unpackbits(data), list[int]()
     counts: list[int] = []
-    place = 0
+    place, position = 0, _HEADER
     while place < total:
-        code = read(3)
-        count = read(sizes[code & 3]) + 1
-        if position + (_WORD if code & 4 else _WORD * count) > len(bits):
+        window = windows[position >> 3] >> 8 - (position & 7) & 0xFFFFFFFF
+        code, size = window >> 29, sizes[window >> 29 & 3]
+        count = (window >> 29 - size & (1 << size) - 1) + 1
+        position += 3 + size
+        end = position + (_WORD if code & 4 else _WORD * count)
+        if end > len(bits):
             raise where.error("its run lengths (rle) end too early; export it again")
         place += count
-        if code & 4:
-            words.append(read(_WORD))
+        if code & 4 or count == 1:
+            words.append(window >> 21 - size & 0xFF)
             counts.append(count)
         else:
-            words += np.packbits(bits[position : position + _WORD * count]).tolist()
+            words += np.packbits(bits[position:end]).tolist()
             counts += [1] * count
-            position += _WORD * count
-    pixels = np.repeat(np.array(words, np.uint8), counts)[:total]
-    return pixels.reshape(height, width, 4)[..., 3] > 0
+        position = end
+    alphas = np.diff(np.cumsum(counts) // 4, prepend=0)  # every fourth word is one
+    return np.repeat(np.array(words) > 0, alphas)[: height * width].reshape(height, width)
 
 
 def encode_brush(pixels_HW: NDArray[np.bool_]) -> list[int]:
@@ -88,11 +87,7 @@ def encode_brush(pixels_HW: NDArray[np.bool_]) -> list[int]:
     sizes = np.array(_SIZES)[choice]
     widths = 3 + sizes + _WORD
     packets = (4 + choice) << (sizes + _WORD) | (lengths - 1) << _WORD | words
-    ends = _HEADER + np.cumsum(widths)
-    bits = np.zeros(ends[-1], np.uint8)
-    bits[:32] = np.unpackbits(np.array([4 * flat.size], ">u4").view(np.uint8))
-    bits[32:_HEADER] = [int(bit) for bit in f"{_WORD - 1:05b}" + "".join(f"{size - 1:04b}" for size in _SIZES)]
-    for size in range(1, int(widths.max()) + 1):  # the last bit of each packet, then the one before
-        some = widths >= size
-        bits[ends[some] - size] = packets[some] >> (size - 1) & 1
-    return np.packbits(bits).tolist()
+    header = f"{4 * flat.size:032b}{_WORD - 1:05b}" + "".join(f"{size - 1:04b}" for size in _SIZES)
+    bits = np.unpackbits((packets << 32 - widths).astype(">u4").view(np.uint8)).reshape(-1, 32)
+    used = bits[np.arange(32) < widths[:, None]]
+    return np.packbits(np.concatenate([np.array([*map(int, header)], np.uint8), used])).tolist()

@@ -8,10 +8,10 @@ On request the rings form a planar subdivision: where borders meet, all rings ha
 exactly the same corners along their common border, also after it is simplified or moved to another coordinate system.
 """
 
+import itertools
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,102 +48,113 @@ def find_regions(
         simplify_px: None keeps only the corners where a ring turns. Otherwise the rings form a planar subdivision,
             whose borders are simplified by this tolerance (`removable_corners`): with 0 they remain exact.
     """
-    components = number_regions(labels_HW, skip=skip)
-    sizes = np.bincount(components.ravel())
-    values = np.zeros(len(sizes), np.int64)
-    values[components.ravel()] = labels_HW.ravel()
+    runs, numbers = _numbered_runs(labels_HW, skip)
+    lengths = np.diff(runs, append=labels_HW.size)
+    sizes = np.zeros(1 + numbers.max(initial=0), np.int64)
+    np.add.at(sizes, numbers, lengths)
+    values = np.empty_like(sizes)
+    values[numbers] = labels_HW.ravel()[runs]
     rings: dict[int, list[Ring]] = {}
-    for component, ring in _trace(components, simplify_px):
-        rings.setdefault(component, []).append(ring)
+    for number, ring in _trace(np.repeat(numbers, lengths).reshape(labels_HW.shape), simplify_px):
+        rings.setdefault(number, []).append(ring)
     regions = [Region(int(values[number]), int(sizes[number]), own, number) for number, own in rings.items()]
     return sorted(regions, key=lambda region: region.value)
 
 
 def number_regions(labels_HW: NDArray[np.integer], *, skip: Collection[int] = ()) -> NDArray[np.int32]:
-    """Number the regions from 1.
+    """Number the regions from 1, by their first pixel in reading order.
 
     Returns:
         (H, W): the number of each pixel's region, 0 where the value is in `skip`.
     """
-    height, width = labels_HW.shape
-    kept = ~np.isin(labels_HW, list(skip)) if skip else np.ones(labels_HW.shape, bool)
-    links = np.zeros((2 * height - 1, 2 * width - 1), bool)  # pixels at even places, between them where two are equal
-    links[::2, ::2] = kept
-    links[::2, 1::2] = kept[:, 1:] & (labels_HW[:, 1:] == labels_HW[:, :-1])
-    links[1::2, ::2] = kept[1:] & (labels_HW[1:] == labels_HW[:-1])
-    # Places that touch diagonally are connected through sides, too; OpenCV is faster if it need not tell.
-    _, components = cv2.connectedComponents(links.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
-    return np.ascontiguousarray(components[::2, ::2])
+    runs, numbers = _numbered_runs(labels_HW, skip)
+    return np.repeat(numbers, np.diff(runs, append=labels_HW.size)).reshape(labels_HW.shape)
 
 
-def _trace(components: NDArray[np.int32], simplify_px: float | None) -> Iterator[tuple[int, Ring]]:
+def _numbered_runs(
+    labels_HW: NDArray[np.integer], skip: Collection[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """The flat index where each run of equal pixels in a row starts, and the number of its region."""
+    begins = np.ones(labels_HW.shape, bool)
+    begins[:, 1:] = labels_HW[:, 1:] != labels_HW[:, :-1]
+    runs = np.flatnonzero(begins)
+    run_at = np.repeat(np.arange(len(runs), dtype=np.int32), np.diff(runs, append=labels_HW.size))
+    meets = labels_HW[1:] == labels_HW[:-1]
+    meets &= begins[1:] | begins[:-1]  # two runs meet first where one of them starts
+    upper = np.flatnonzero(meets)
+    one, other = run_at[upper], run_at[upper + labels_HW.shape[1]]
+    root = np.arange(len(runs), dtype=np.int32)
+    while len(one):
+        np.minimum.at(root, np.maximum(one, other), np.minimum(one, other))
+        while (root != (further := root[root])).any():
+            root = further
+        one, other = root[one], root[other]
+        apart = one != other
+        one, other = one[apart], other[apart]
+    kept = ~np.isin(labels_HW.ravel()[runs], list(skip))
+    numbers = np.cumsum(kept & (root == np.arange(len(runs))), dtype=np.int32)[root]
+    return runs, np.where(kept, numbers, np.int32(0))
+
+
+def _trace(numbers_HW: NDArray[np.int32], simplify_px: float | None) -> Iterator[tuple[int, Ring]]:
     """The rings of numbered regions, each with its region's number, the outer ring of a region before its holes.
 
-    The border of a region consists of steps between corners with the region on the right-hand side. At a corner it
-    turns right where it can, else it goes straight on, else left, so that pixels that touch diagonally stay apart.
+    The border of a region consists of straight steps between corners with the region on the right-hand side. At a
+    corner it turns right where it can, else it goes straight on, else left, so that pixels that touch diagonally stay
+    apart.
     """
-    width = components.shape[1] + 1  # in corners
-    padded = np.pad(components, 1)
-    northwest, northeast = padded[:-1, :-1], padded[:-1, 1:]
-    southwest, southeast = padded[1:, :-1], padded[1:, 1:]
-    # For the directions right, down, left, up: the pixels on both sides of a step that starts at a corner.
-    right_hand = np.stack([southeast, southwest, northwest, northeast])
+    height, width = (side + 1 for side in numbers_HW.shape)  # in corners
+    padded = np.pad(numbers_HW, 1)
+    level, upright = padded[1:] != padded[:-1], padded[:, 1:] != padded[:, :-1]
+    # Corners where a border turns or several meet; between two in a row or a column, borders are straight.
+    is_corner = (level[:, 1:] != level[:, :-1]) | (upright[1:] != upright[:-1]) | (level[:, 1:] & upright[1:])
+    corners = np.flatnonzero(is_corner)
+    count = len(corners)
+    if not count:
+        return
+    place = np.empty(is_corner.size, np.int64)
+    place[corners] = np.arange(count)
+    y, x = np.divmod(corners, width)
+    column, row = np.divmod(np.flatnonzero(is_corner.T), height)
+    by_column = place[row * width + column]
+    # For the directions right, down, left, up: the pixels on both sides of a step from a corner, and where it leads.
+    right_hand = np.stack([padded[y + 1, x + 1], padded[y + 1, x], padded[y, x], padded[y, x + 1]])
     left_hand = np.roll(right_hand, 1, axis=0)
+    leads_to = np.arange(count) + np.array([[1], [0], [-1], [0]])
+    leads_to[1, by_column[:-1]], leads_to[3, by_column[1:]] = by_column[1:], by_column[:-1]
     differs = right_hand != left_hand
-    step = differs & (right_hand > 0)
-    fixed = np.zeros(step.shape[1:], bool)
-    if simplify_px is not None:
-        fixed = differs.sum(0) > 2  # borders meet
-        fixed[:: len(fixed) - 1, :: width - 1] = True  # the image keeps its corners
-    runs = [_straight_runs(step, fixed, direction) for direction in range(4)]
-    direction = np.repeat(np.arange(4), [len(start) for start, _ in runs])
-    start = np.concatenate([start for start, _ in runs])
-    end = np.concatenate([last for _, last in runs]) + np.array([1, width, -1, -width])[direction]
-    right_turn = (direction + 1) % 4
-    steps = step.reshape(4, -1)
-    onward = np.where(steps[direction, end], direction, (direction + 3) % 4)
-    turn = np.where(steps[right_turn, end], right_turn, onward)
-    run_at = np.zeros(steps.shape, np.int32)
-    run_at[direction, start] = np.arange(len(start), dtype=np.int32)
-    order, lengths = _cycles(run_at[turn, end].tolist())
-    direction, start = direction[order], start[order]
-    owner, neighbour = (hand.reshape(4, -1)[direction, start] for hand in (right_hand, left_hand))
-    if simplify_px and len(start):
-        once = neighbour < owner  # each border is in the rings on both of its sides
-        kept = ~np.isin(start, removable_corners(start, lengths, fixed, once, tolerance_px=simplify_px))
-        lengths = np.add.reduceat(kept, np.cumsum(lengths) - lengths, dtype=np.int64)
-        start, owner = start[kept], owner[kept]
-    points = np.stack([start % width, start // width], axis=1)
-    # A border passes a corner twice where two pixels of its region touch diagonally and the two others are not of it.
-    falling = (northwest == southeast) & (northwest > 0) & (northeast != northwest) & (southwest != northwest)
-    rising = (northeast == southwest) & (northeast > 0) & (northwest != northeast) & (southeast != northeast)
-    twice = (falling | rising).ravel()[start]
+    direction, begin = np.nonzero(differs & (right_hand > 0))
+    end, owner = leads_to[direction, begin], right_hand[direction, begin]
+    onward = np.where(left_hand[direction, end] != owner, direction, (direction + 3) % 4)
+    turn = np.where(right_hand[direction, end] != owner, (direction + 1) % 4, onward)
+    step_at = np.empty((4, count), np.int64)
+    step_at[direction, begin] = np.arange(len(begin))
+    order, lengths = _cycles(step_at[turn, end].tolist())
+    direction, begin, owner = direction[order], begin[order], owner[order]
     ends = np.cumsum(lengths)
-    for begin, stop in zip(ends - lengths, ends, strict=True):
-        ring = points[begin:stop]
-        if twice[begin:stop].any():
-            for simple in _simple_rings(ring):
-                yield int(owner[begin]), simple
-        else:
-            yield int(owner[begin]), ring
-
-
-def _straight_runs(
-    step: NDArray[np.bool_], fixed: NDArray[np.bool_], direction: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The flat indices of the corners where the first and the last step of each straight run in a direction start."""
-    own = step[direction]
-    turns = step[(direction + 1) % 4] | fixed  # a border turns right there, even if a step leads straight on
-    index = np.arange(own.size).reshape(own.shape)
-    if direction % 2:
-        own, turns, index = own.T, turns.T, index.T
-    if direction >= 2:
-        own, turns, index = own[:, ::-1], turns[:, ::-1], index[:, ::-1]
-    continues = own[:, 1:] & own[:, :-1] & ~turns[:, 1:]
-    first, last = own.copy(), own.copy()
-    first[:, 1:] &= ~continues
-    last[:, :-1] &= ~continues
-    return index[first], index[last]
+    if simplify_px is None:
+        previous = np.roll(direction, 1)
+        previous[ends - lengths] = direction[ends - 1]
+        kept = direction != previous
+    elif simplify_px:
+        fixed = np.zeros(is_corner.shape, bool)
+        fixed[:: height - 1, :: width - 1] = True  # the image keeps its corners
+        fixed.ravel()[corners[differs.sum(0) > 2]] = True  # borders meet
+        once = left_hand[direction, begin] < owner  # each border is in the rings on both of its sides
+        removed = removable_corners(corners[begin], lengths, fixed, once, tolerance_px=simplify_px)
+        kept = ~np.isin(corners[begin], removed)
+    else:
+        kept = np.ones(len(begin), bool)
+    ends = np.cumsum(kept)[ends - 1]
+    begin, owner = begin[kept], owner[kept]
+    points = np.stack([x, y], axis=1)[begin]
+    # A border passes a corner twice where two pixels of its region touch diagonally and the two others are not of it.
+    twice = ((right_hand[:2] == right_hand[2:]) & (right_hand[:2] > 0)).any(0) & differs.all(0)
+    passed = np.split(np.flatnonzero(twice[begin]), np.searchsorted(np.flatnonzero(twice[begin]), ends[:-1]))
+    for first, stop, own in zip([0, *ends[:-1].tolist()], ends.tolist(), passed, strict=True):
+        ring = points[first:stop]
+        for simple in _simple_rings(ring, (own - first).tolist()) if len(own) else [ring]:
+            yield int(owner[first]), simple
 
 
 def _cycles(following: list[int]) -> tuple[list[int], NDArray[np.int64]]:
@@ -152,29 +163,35 @@ def _cycles(following: list[int]) -> tuple[list[int], NDArray[np.int64]]:
     ends = [0]
     for first in range(len(following)):
         member = first
-        while following[member] >= 0:
+        while (after := following[member]) >= 0:
             order.append(member)
-            following[member], member = -1, following[member]
+            following[member] = -1
+            member = after
         if len(order) > ends[-1]:
             ends.append(len(order))
     return order, np.diff(ends)
 
 
-def _simple_rings(ring: Ring) -> list[Ring]:
-    """Split a border where it passes a corner twice, so that the pocket in between becomes a hole of its own."""
+def _simple_rings(ring: Ring, places: list[int]) -> list[Ring]:
+    """Split a border where it passes a corner twice, so that the pocket in between becomes a hole of its own.
+
+    Args:
+        places: indices of such corners, and possibly others.
+    """
     rings: list[Ring] = []
-    path: list[tuple[int, int]] = []
-    place: dict[tuple[int, int], int] = {}
-    for x, y in ring.tolist():
-        begin = place.get((x, y), len(path))
-        if begin < len(path):
-            rings.append(np.array(path[begin:], np.int64))
-            for corner in path[begin:]:
-                del place[corner]
-            del path[begin:]
-        place[x, y] = len(path)
-        path.append((x, y))
-    return sorted([*rings, np.array(path, np.int64)], key=doubled_area, reverse=True)
+    pieces: list[Ring] = []
+    piece_of: dict[tuple[int, int], int] = {}
+    for begin, end in itertools.pairwise([0, *places, len(ring)]):
+        corner = (int(ring[begin, 0]), int(ring[begin, 1]))
+        if (at := piece_of.get(corner, len(pieces))) < len(pieces):
+            pocket = pieces[at:]
+            del pieces[at:]
+            rings.append(np.concatenate(pocket))
+            piece_of = {other: number for other, number in piece_of.items() if number < at}
+        if end > begin:
+            piece_of[corner] = len(pieces)
+            pieces.append(ring[begin:end])
+    return sorted([*rings, np.concatenate(pieces)], key=doubled_area, reverse=True)
 
 
 def doubled_area(ring: Ring) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,14 +69,14 @@ class Shape(NamedTuple):
     layer: int = 0
 
 
-def rasterise(shapes: Sequence[Shape], *, height: int, width: int, where: Location) -> NDArray[np.uint16]:
+def rasterise(shapes: Sequence[Shape], *, height: int, width: int, where: Location) -> NDArray[Any]:
     """Draw shapes on a background of 0: by layer, then larger ones first (in pixels drawn), then in their order.
 
     Args:
         where: origin of the shapes, for messages.
 
     Returns:
-        (height, width): the value of the topmost shape.
+        (height, width) uint16, or uint32 for values from 65536: the value of the topmost shape.
 
     Raises:
         DataError: `MAX_CROSSINGS` or `MAX_DRAWN` is exceeded.
@@ -97,10 +98,18 @@ def rasterise(shapes: Sequence[Shape], *, height: int, width: int, where: Locati
     place = np.empty(len(shapes), np.int64)
     place[drawn] = np.arange(len(shapes))
     order = np.argsort(place[owners], kind="stable")
-    values = np.array([shape.value for shape in shapes], np.uint16)[owners[order]]
-    columns = np.zeros(width * height, np.uint16)
-    for start, end, value in zip(starts[order].tolist(), ends[order].tolist(), values.tolist(), strict=True):
-        columns[start:end] = value
+    dtype = np.promote_types(np.uint16, np.min_scalar_type(max((shape.value for shape in shapes), default=0)))
+    values = np.array([shape.value for shape in shapes], dtype)[owners[order]]
+    starts, ends = starts[order], ends[order]
+    by_start = np.argsort(starts, kind="stable")
+    gaps = np.stack([starts[by_start], ends[by_start]], 1).ravel()
+    lengths = np.diff(gaps, prepend=0, append=width * height)
+    if (lengths >= 0).all():  # nothing overlaps
+        columns = np.repeat(np.append(np.stack([np.zeros_like(values), values[by_start]], 1), dtype.type(0)), lengths)
+    else:
+        columns = np.zeros(width * height, dtype)
+        for start, end, value in zip(starts.tolist(), ends.tolist(), values.tolist(), strict=True):
+            columns[start:end] = value
     return np.ascontiguousarray(columns.reshape(width, height).T)
 
 
@@ -163,7 +172,7 @@ def runs_of_pixels(pixels: NDArray[np.bool_], *, top: int = 0, left: int = 0, he
     """The True pixels of an array whose first pixel is the image's pixel (top, left), and which is inside the image."""
     rows, columns = pixels.shape
     flat = np.zeros(columns * (rows + 1) + 1, bool)  # column by column, with an empty pixel before and after each
-    flat[1:].reshape(columns, rows + 1)[:, :rows] = pixels.T
+    flat[1:].reshape(columns, rows + 1)[:, :rows] = cv2.transpose(pixels.view(np.uint8)).view(bool)
     column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), rows + 1)
     borders = column * height + row + left * height + top
     return Runs(borders[::2], borders[1::2])

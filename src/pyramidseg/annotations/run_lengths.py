@@ -129,13 +129,13 @@ def compress_run_lengths(several: Iterable[Sequence[int]]) -> list[str]:
     place = np.arange(len(lengths)) - np.repeat(ends - sizes, sizes)
     numbers = lengths - np.where(place > 2, np.roll(lengths, 2), 0)
     characters = np.zeros((len(lengths), _LONGEST), np.uint8)
-    is_open = np.ones(len(lengths), bool)
+    unfinished = np.arange(len(lengths))
     for digit in range(_LONGEST):
         bits = numbers & (1 << _BITS) - 1
         numbers >>= _BITS
         more = numbers != np.where(bits & _SIGN, -1, 0)
-        characters[is_open, digit] = (_FIRST + np.where(more, bits | _MORE, bits))[is_open]
-        is_open &= more
+        characters[unfinished, digit] = _FIRST + np.where(more, bits | _MORE, bits)
+        numbers, unfinished = numbers[more], unfinished[more]
     used = characters > 0
     text = characters[used].tobytes().decode()
     borders = [0, *np.cumsum(used.sum(1))[ends - 1].tolist()] if lists else [0]

@@ -11,13 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pyramidseg.formats import paired
-from pyramidseg.formats.dataset_format import (
-    ParsedDataset,
-    PartialMatch,
-    SourceLabel,
-    SplitNames,
-    color_table,
-)
+from pyramidseg.formats.dataset_format import ParsedDataset, PartialMatch, SourceLabel, SplitNames, color_table
 from pyramidseg.formats.paired import PairedFiles
 from pyramidseg.formats.paths import child_file, child_folder, subfolders
 

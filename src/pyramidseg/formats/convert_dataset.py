@@ -10,6 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,26 +117,29 @@ def convert_dataset(
     counts = Counter(split for split, _, _ in named)
     conversion = Conversion(folder, {split: counts[split] for split in opened.splits if counts[split]}, {}, 0)
     settings = digest([PARTS_VERSION, to, opened.classes.to_dict(), images, model, simplify_px])
-    items = []
-    for split, name, record in named:
-        certainty = confidence and confidence(record)
-        files = (path for path in (record.image, record.mask, certainty) if path is not None)
-        states = (file_state(path)[:3] for path in files)  # without ctime, which a hard link changes
-        items.append((split, name, record, f"{split}/{name}", digest([settings, *states])))
-    content = digest([settings, *((key, fingerprint) for *_, key, fingerprint in items)])
+
+    def key_and_fingerprint(split: str, name: str, record: Record) -> tuple[str, str]:
+        files = (record.image, record.mask, confidence and confidence(record))
+        states = (
+            file_state(path)[:3] for path in files if path is not None
+        )  # without ctime, which a hard link changes
+        return f"{split}/{name}", digest([settings, *states])
+
+    content = digest(chain([settings], starmap(key_and_fingerprint, named)))
     if (lost := _lost_when_complete(folder, content)) is not None:
         logger.info(f"{folder}: already complete")
-        return replace(conversion, lost=lost, before=len(items))
+        return replace(conversion, lost=lost, before=len(named))
     with explained_writes(folder):
         make_folder(folder / LEDGER)  # before the first label: by it a killed conversion is recognised
     with Ledger.open(folder / LEDGER, repair=True) as ledger:
-        pending = [item for item in items if not ledger.done(*item[3:])]
-        before = len(items) - len(pending)
+        pending = [item for item in named if not ledger.done(*key_and_fingerprint(*item))]
+        before = len(named) - len(pending)
         if before:
             logger.info(f"{folder}: {before} of {len(named)} images are finished; the others follow")
 
-        def work(item: tuple[str, str, Record, str, str]) -> dict[str, Any]:
-            split, name, record, key, fingerprint = item
+        def work(item: tuple[str, str, Record]) -> dict[str, Any]:
+            split, name, record = item
+            key, fingerprint = key_and_fingerprint(*item)
             labels = read_labels(record, opened.masks)
             certainty = read_image(confidence(record), channels=1)[..., 0] if confidence else None
             labelled = LabelledImage(name, split, record.image, labels, model, certainty, simplify_px)
@@ -244,10 +248,10 @@ def _assemble(
     writer: LabelWriter, folder: Path, ledger: Ledger, classes: Classes, named: list[tuple[str, str, Record]]
 ) -> dict[str, int]:
     """Write the files that all images share; returns the pixels lost, by the reason."""
-    names: dict[str, set[str]] = {}
-    for split, name, _ in named:
-        names.setdefault(split, set()).add(name)
-    parts = {split: _SplitParts(ledger, split, frozenset(some)) for split, some in names.items()}
+    parts = {
+        split: _SplitParts(ledger, split, frozenset(name for own, name, _ in named if own == split))
+        for split in dict.fromkeys(split for split, _, _ in named)
+    }
     for path, pieces in writer.assemble(parts, classes):
         _write_pieces(folder / path, pieces)
     lost: Counter[str] = Counter()

@@ -1,23 +1,13 @@
 """Writer of CVAT for images 1.1: annotations.xml with a mask for each connected region."""
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
 from pyramidseg.base.classes import Classes
-from pyramidseg.formats.label_writer import (
-    BoxedRegion,
-    LabelledImage,
-    LabelWriter,
-    Parts,
-    SharedFiles,
-    WrittenLabels,
-    boxed_regions,
-    lost_ignored,
-    outlined_classes,
-)
+from pyramidseg.formats.label_regions import BoxedRegion, boxed_regions, lost_ignored, outlined_classes
+from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
 
 
 def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
@@ -33,9 +23,8 @@ def _mask(region: BoxedRegion, classes: Classes, source: str) -> str:
     """Run lengths row by row within the box, the first of pixels outside of the region."""
     left, top, width, height = region.box
     flat = region.pixels.ravel()
-    borders = [0, *(np.flatnonzero(flat[1:] != flat[:-1]) + 1).tolist(), len(flat)]
-    lengths = [end - start for start, end in pairwise(borders)]
-    runs = ", ".join(map(str, [0, *lengths] if flat[0] else lengths))
+    starts = np.concatenate([[0] * (1 + flat[0]), np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    runs = str(np.diff(starts, append=len(flat)).tolist())[1:-1]
     return (
         f'    <mask label={quoteattr(classes.names[region.value])} source="{source}" occluded="0" rle="{runs}" '
         f'left="{left}" top="{top}" width="{width}" height="{height}" z_order="0"></mask>\n'

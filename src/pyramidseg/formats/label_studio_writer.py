@@ -11,20 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.annotations.brush_rle import encode_brush
-from pyramidseg.annotations.contours import find_regions
 from pyramidseg.base.classes import Classes
-from pyramidseg.formats.label_writer import (
-    LabelledImage,
-    LabelWriter,
-    Parts,
-    SharedFiles,
-    WrittenLabels,
-    joined,
-    lost_ignored,
-    not_outlined,
-    outlined_classes,
-    pixels_of,
-)
+from pyramidseg.formats.label_regions import Outlines, lost_ignored, not_outlined, outlined_classes
+from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels, joined
 
 FROM_NAME, POLYGON_NAME, TO_NAME, IMAGE_KEY = "label", "polygon", "image", "image"
 """Names in the labelling config."""
@@ -50,24 +39,24 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     regions = brush_regions(image.labels, {index: name for name, index in indices.items()})
     for region in regions:
         region |= image.score(image.labels == indices[region["value"]["brushlabels"][0]])
-    return _task(image, regions)
+    return _task(image, regions, {})
 
 
 def _encode_polygons(image: LabelledImage, classes: Classes) -> WrittenLabels:
     """A polygon for each connected region; a brush for one with holes, which Label Studio's polygons cannot have."""
     height, width = image.labels.shape
-    regions = []
-    for number, found in enumerate(find_regions(image.labels, skip=not_outlined(classes))):
+    outlines = Outlines.of(image, skip=not_outlined(classes))
+    regions: list[dict[str, Any]] = []
+    for number, found in enumerate(outlines.regions):
         name = classes.names[found.value]
+        points = (100 * found.rings[0] / np.array([width, height])).tolist()
+        value = {"points": points, "polygonlabels": [name], "closed": True}
+        own = [_region("polygonlabels", POLYGON_NAME, value, height=height, width=width)]
         if len(found.rings) > 1:
-            (region,) = brush_regions(pixels_of(found, image).astype(np.uint8), {1: name})
-        else:
-            points = (100 * found.rings[0] / np.array([width, height])).tolist()
-            value = {"points": points, "polygonlabels": [name], "closed": True}
-            region = _region("polygonlabels", POLYGON_NAME, value, height=height, width=width)
-        scores = {} if image.confidence is None else image.score(pixels_of(found, image))
-        regions.append(region | {"id": f"region{number}"} | scores)
-    return _task(image, regions)
+            own = brush_regions((outlines.numbers == found.number).view(np.uint8), {1: name})
+        scores = {} if image.confidence is None else image.score(*outlines.pixels(found))
+        regions += [region | {"id": f"region{number}"} | scores for region in own]
+    return _task(image, regions, outlines.lost())
 
 
 def _region(kind: str, control: str, value: dict[str, Any], *, height: int, width: int) -> dict[str, Any]:
@@ -75,7 +64,7 @@ def _region(kind: str, control: str, value: dict[str, Any], *, height: int, widt
     return {"from_name": control, "to_name": TO_NAME, "type": kind, **size, "value": value}
 
 
-def _task(image: LabelledImage, regions: list[dict[str, Any]]) -> WrittenLabels:
+def _task(image: LabelledImage, regions: list[dict[str, Any]], moved: dict[str, int]) -> WrittenLabels:
     path = quote(f"{image.split}/{image.name}{image.image.suffix}")
     task: dict[str, Any] = {"data": {IMAGE_KEY: f"/data/local-files/?d=images/{path}"}}
     if image.model:
@@ -84,7 +73,7 @@ def _task(image: LabelledImage, regions: list[dict[str, Any]]) -> WrittenLabels:
         ]
     else:
         task["annotations"] = [{"result": regions}]
-    return WrittenLabels(part=json.dumps(task), lost=lost_ignored(image.labels))
+    return WrittenLabels(part=json.dumps(task), lost=lost_ignored(image.labels) | moved)
 
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes, *, polygons: bool = False) -> SharedFiles:
@@ -116,4 +105,6 @@ def label_config(classes: Classes, *, polygons: bool = False) -> str:
 
 
 LABEL_STUDIO = LabelWriter("images/{split}/{name}", _encode, _assemble)
-LABEL_STUDIO_POLYGONS = LabelWriter("images/{split}/{name}", _encode_polygons, partial(_assemble, polygons=True))
+LABEL_STUDIO_POLYGONS = LabelWriter(
+    "images/{split}/{name}", _encode_polygons, partial(_assemble, polygons=True), has_outlines=True
+)

@@ -6,19 +6,15 @@ is its *part*, a value for JSON that is kept in the ledger; `assemble` puts the 
 constant memory.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.contours import Region, Ring, find_regions, number_regions
-from pyramidseg.annotations.polygons import Location, Shape, rasterise
-from pyramidseg.annotations.run_lengths import encode_regions
-from pyramidseg.base.classes import IGNORE, Classes
-from pyramidseg.formats.polygon_labels import BACKGROUND
+from pyramidseg.base.classes import Classes
 
 Box = tuple[int, int, int, int]
 """Left, top, width and height."""
@@ -44,6 +40,7 @@ class LabelledImage:
     labels: NDArray[np.uint8]
     model: str = ""
     confidence: NDArray[np.uint8] | None = None
+    simplify_px: float = 0.0
 
     def score(self, pixels: NDArray[np.bool_], box: Box | None = None) -> dict[str, float]:
         """`score`: the mean probability of some pixels, 0 to 1; empty if it is not known.
@@ -51,12 +48,10 @@ class LabelledImage:
         Args:
             box: that of `pixels` in the image.
         """
-        if self.confidence is None:
+        if self.confidence is None or not pixels.any():
             return {}
         confidence = self.confidence if box is None else self.confidence[rows_and_columns(box)]
         return {"score": round(float(confidence[pixels].mean()) / 255, 4)}
-
-    simplify_px: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -105,84 +100,13 @@ class LabelWriter:
         return self.image_path.format(split=image.split, name=image.name) + image.image.suffix
 
 
-def outlined_classes(classes: Classes) -> list[int]:
-    """Ids of the classes that are outlined: all but background, which is what no outline covers."""
-    return [index for index, name in enumerate(classes.names) if name.lower() != BACKGROUND]
-
-
-def not_outlined(classes: Classes) -> list[int]:
-    """Values of labels that are not outlined: background, and ignored pixels."""
-    return [*(index for index, name in enumerate(classes.names) if name.lower() == BACKGROUND), IGNORE]
-
-
 def rows_and_columns(box: Box) -> tuple[slice, slice]:
     """A box as an index of an image."""
     left, top, width, height = box
     return slice(top, top + height), slice(left, left + width)
 
 
-class BoxedRegion(NamedTuple):
-    """A connected region of one class.
-
-    Attributes:
-        pixels: (height, width), those of the region within the box.
-    """
-
-    value: int
-    box: Box
-    pixels: NDArray[np.bool_]
-
-
-def boxed_regions(labels_HW: NDArray[np.uint8], classes: Classes) -> Iterator[BoxedRegion]:
-    """The connected regions of the classes that are outlined, by class."""
-    numbers = number_regions(labels_HW, skip=not_outlined(classes))
-    found = []
-    for number, region in encode_regions(numbers).items():
-        within = rows_and_columns(region.box)
-        found.append(BoxedRegion(int(labels_HW[region.first]), region.box, numbers[within] == number))
-    yield from sorted(found, key=lambda region: region.value)
-
-
-def outer_rings(labels_HW: NDArray[np.uint8], classes: Classes) -> dict[tuple[int, int], Ring]:
-    """The outlines of regions without holes, by the row and column of the first pixel down the columns."""
-    found = (region.rings for region in find_regions(labels_HW, skip=not_outlined(classes)))
-    return {(y, x): rings[0] for rings in found if len(rings) == 1 for x, y in [min(map(tuple, rings[0].tolist()))]}
-
-
-def pixels_of(region: Region, image: LabelledImage) -> NDArray[np.bool_]:
-    """(H, W): the pixels of a region of `find_regions`."""
-    height, width = image.labels.shape
-    shape = Shape(1, [[ring.astype(np.float64) for ring in region.rings]])
-    return rasterise([shape], height=height, width=width, where=Location(image.image)) > 0
-
-
-def outlined_regions(
-    image: LabelledImage, *, skip: Sequence[int], simplify_px: float | None = None
-) -> tuple[list[Region], dict[str, int]]:
-    """The regions of an image with outlines that are simplified as it says, and how many pixels that moved."""
-    if not image.simplify_px:
-        return find_regions(image.labels, skip=skip, simplify_px=simplify_px), {}
-    regions = find_regions(image.labels, skip=skip, simplify_px=image.simplify_px)
-    pixels = count_changed(regions, image.labels, skip=skip, where=Location(image.image))
-    return regions, {"pixels that the simplification of outlines moved": pixels} if pixels else {}
-
-
-def count_changed(
-    regions: Sequence[Region], labels_HW: NDArray[np.uint8], *, skip: Sequence[int], where: Location
-) -> int:
-    """Number of pixels that have another label than before if the regions are drawn again."""
-    shapes = [Shape(region.value + 1, [[ring.astype(np.float64) for ring in region.rings]]) for region in regions]
-    drawn = rasterise(shapes, height=labels_HW.shape[0], width=labels_HW.shape[1], where=where)
-    return int(np.count_nonzero(drawn != np.where(np.isin(labels_HW, skip), 0, labels_HW.astype(np.uint16) + 1)))
-
-
 def joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Elements of a JSON array, a line each."""
     for number, piece in enumerate(pieces):
         yield (b",\n" if number else b"") + piece
-
-
-def lost_ignored(labels_HW: NDArray[np.uint8]) -> dict[str, int]:
-    """The loss of formats in which what has no label is background."""
-    pixels = int(np.count_nonzero(labels_HW == IGNORE))
-    return {"ignored pixels, which become background": pixels} if pixels else {}

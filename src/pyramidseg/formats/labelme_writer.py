@@ -9,45 +9,36 @@ import numpy as np
 
 from pyramidseg.annotations.contours import Region
 from pyramidseg.base.classes import Classes
-from pyramidseg.formats.label_writer import (
-    LabelledImage,
-    LabelWriter,
-    Parts,
-    SharedFiles,
-    WrittenLabels,
-    lost_ignored,
-    not_outlined,
-    outlined_regions,
-    pixels_of,
-)
+from pyramidseg.formats.label_regions import Outlines, lost_ignored, not_outlined
+from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
 from pyramidseg.formats.paired_writer import png
 
 
 def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     height, width = image.labels.shape
-    regions, moved = outlined_regions(image, skip=not_outlined(classes))
+    outlines = Outlines.of(image, skip=not_outlined(classes))
     content = {
         "version": "5.5.0",
         "flags": {},
-        "shapes": [_shape(region, classes, image) for region in regions],
+        "shapes": [_shape(region, classes, outlines) for region in outlines.regions],
         "imagePath": image.name.rpartition("/")[2] + image.image.suffix,
         "imageData": None,
         "imageHeight": height,
         "imageWidth": width,
     }
     text = json.dumps(content, ensure_ascii=False)
-    return WrittenLabels({f"{image.split}/{image.name}.json": text.encode()}, lost=lost_ignored(image.labels) | moved)
+    files = {f"{image.split}/{image.name}.json": text.encode()}
+    return WrittenLabels(files, lost=lost_ignored(image.labels) | outlines.lost())
 
 
-def _shape(region: Region, classes: Classes, image: LabelledImage) -> dict[str, Any]:
+def _shape(region: Region, classes: Classes, outlines: Outlines) -> dict[str, Any]:
     shape: dict[str, Any] = {"label": classes.names[region.value], "group_id": None, "description": "", "flags": {}}
-    outer, *holes = region.rings
-    if not holes:
-        return {**shape, "shape_type": "polygon", "points": outer.tolist(), "mask": None}
-    first, last = outer.min(0), outer.max(0)
-    mask = pixels_of(region, image)[first[1] : last[1], first[0] : last[0]]
+    if len(region.rings) == 1:
+        return {**shape, "shape_type": "polygon", "points": region.rings[0].tolist(), "mask": None}
+    mask, (left, top, width, height) = outlines.pixels(region)
     picture = base64.b64encode(png(255 * mask.astype(np.uint8))).decode()
-    return {**shape, "shape_type": "mask", "points": [first.tolist(), (last - 1).tolist()], "mask": picture}
+    points = [[left, top], [left + width - 1, top + height - 1]]
+    return {**shape, "shape_type": "mask", "points": points, "mask": picture}
 
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:

@@ -17,7 +17,7 @@ IGNORE_COLOR = (224, 224, 192)
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
     """A PNG file of (H, W) grey or (H, W, 3) RGB pixels."""
-    written, content = cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)
+    written, content = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels)
     assert written
     return content.tobytes()
 

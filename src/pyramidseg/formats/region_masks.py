@@ -10,15 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
-from pyramidseg.annotations.polygons import (
-    Area,
-    Location,
-    Ring,
-    Runs,
-    Shape,
-    check_inside_image,
-    rasterise,
-)
+from pyramidseg.annotations.polygons import Area, Location, Ring, Runs, Shape, check_inside_image, rasterise
 from pyramidseg.base.defects import DefectCollector
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.json_stream import JsonSlices

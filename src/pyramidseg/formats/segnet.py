@@ -12,25 +12,21 @@ from pyramidseg.formats.dataset_format import (
     ParsedDataset,
     SourceLabel,
     SplitNames,
+    color_table,
 )
 from pyramidseg.formats.paired import FolderPair, PairedFiles
 from pyramidseg.formats.pairing import MatchedFiles
 from pyramidseg.formats.paths import child_file, child_folder
 from pyramidseg.formats.split_files import CVAT_SUBSET
 
-CAMVID = (
-    SourceLabel("sky", 0, (128, 128, 128)),
-    SourceLabel("building", 1, (128, 0, 0)),
-    SourceLabel("pole", 2, (192, 192, 128)),
-    SourceLabel("road", 3, (128, 64, 128)),
-    SourceLabel("pavement", 4, (60, 40, 222)),
-    SourceLabel("tree", 5, (128, 128, 0)),
-    SourceLabel("sign", 6, (192, 128, 128)),
-    SourceLabel("fence", 7, (64, 64, 128)),
-    SourceLabel("car", 8, (64, 0, 128)),
-    SourceLabel("pedestrian", 9, (64, 64, 0)),
-    SourceLabel("bicyclist", 10, (0, 128, 192)),
-    SourceLabel("void", 11, (0, 0, 0), ignored=True),
+_TABLE = """
+    sky #808080; building #800000; pole #c0c080; road #804080; pavement #3c28de; tree #808000; sign #c08080;
+    fence #404080; car #400080; pedestrian #404000; bicyclist #0080c0; void #000000
+"""
+
+CAMVID = tuple(
+    SourceLabel(name, value, color, ignored=name == "void")
+    for value, (name, color) in enumerate(color_table(_TABLE).items())
 )
 """The 11 classes of the SegNet split and its void, with SegNet's colours (Badrinarayanan et al., arXiv 1511.00561)."""
 

@@ -14,14 +14,7 @@ from pyramidseg.base.safe_paths import short
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, UNLABELLED_SPLIT, ParsedDataset, SplitNames
 from pyramidseg.formats.foreign_names import last_parts
-from pyramidseg.formats.list_files import (
-    SplitList,
-    column,
-    find_lists,
-    has_image_name,
-    listed_file,
-    without_header,
-)
+from pyramidseg.formats.list_files import SplitList, column, find_lists, has_image_name, listed_file, without_header
 from pyramidseg.formats.pairing import MatchedFiles, key_of
 from pyramidseg.formats.paths import child_folder
 from pyramidseg.images.image_files import IMAGE_EXTENSIONS, list_images

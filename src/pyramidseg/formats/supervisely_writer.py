@@ -9,17 +9,8 @@ import cv2
 import numpy as np
 
 from pyramidseg.base.classes import Classes
-from pyramidseg.formats.label_writer import (
-    BoxedRegion,
-    LabelledImage,
-    LabelWriter,
-    Parts,
-    SharedFiles,
-    WrittenLabels,
-    boxed_regions,
-    lost_ignored,
-    outlined_classes,
-)
+from pyramidseg.formats.label_regions import BoxedRegion, boxed_regions, lost_ignored, outlined_classes
+from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
 
 CONFIDENCE = "confidence"
 
@@ -49,9 +40,9 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
 
 
 def _bitmap(region: BoxedRegion) -> str:
-    """A PNG of one bit, compressed again and in base64."""
+    """A PNG of one bit in a zlib stream, which need not compress it again, in base64."""
     _, content = cv2.imencode(".png", region.pixels.view(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])
-    return base64.b64encode(zlib.compress(content.tobytes(), 1)).decode()
+    return base64.b64encode(zlib.compress(content.tobytes(), 0)).decode()
 
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:

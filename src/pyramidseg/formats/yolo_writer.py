@@ -11,29 +11,20 @@ from numpy.typing import NDArray
 
 from pyramidseg.annotations.contours import Ring
 from pyramidseg.base.classes import Classes
-from pyramidseg.formats.label_writer import (
-    LabelledImage,
-    LabelWriter,
-    Parts,
-    SharedFiles,
-    WrittenLabels,
-    lost_ignored,
-    not_outlined,
-    outlined_classes,
-    outlined_regions,
-)
+from pyramidseg.formats.label_regions import Outlines, lost_ignored, not_outlined, outlined_classes
+from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
 
 
 def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     columns, rows = ([f"{place / size:.8g}" for place in range(size + 1)] for size in image.labels.shape[::-1])
     numbers = {index: number for number, index in enumerate(outlined_classes(classes))}
-    regions, moved = outlined_regions(image, skip=not_outlined(classes))
+    outlines = Outlines.of(image, skip=not_outlined(classes))
     lines = [
         f"{numbers[region.value]} {' '.join(f'{columns[x]} {rows[y]}' for x, y in one_ring(region.rings).tolist())}\n"
-        for region in regions
+        for region in outlines.regions
     ]
-    path = f"labels/{image.split}/{image.name}.txt"
-    return WrittenLabels({path: "".join(lines).encode()}, lost=lost_ignored(image.labels) | moved)
+    files = {f"labels/{image.split}/{image.name}.txt": "".join(lines).encode()}
+    return WrittenLabels(files, lost=lost_ignored(image.labels) | outlines.lost())
 
 
 def one_ring(rings: list[Ring]) -> NDArray[np.int64]:

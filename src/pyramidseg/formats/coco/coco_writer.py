@@ -8,25 +8,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from pyramidseg.annotations.contours import number_regions
 from pyramidseg.annotations.run_lengths import compress_run_lengths, encode_regions
 from pyramidseg.base.classes import Classes
-from pyramidseg.formats.label_writer import (
-    Box,
-    LabelledImage,
-    LabelWriter,
-    Parts,
-    SharedFiles,
-    WrittenLabels,
-    joined,
-    lost_ignored,
-    not_outlined,
-    outer_rings,
-    outlined_classes,
-    rows_and_columns,
-)
+from pyramidseg.formats.label_regions import Outlines, lost_ignored, not_outlined, outlined_classes, pixels_in
+from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels, joined
 from pyramidseg.formats.paired_writer import png
 
 IMAGES = "images/{split}/{name}"
@@ -36,25 +22,27 @@ def _encode(image: LabelledImage, classes: Classes, *, polygons: bool = False) -
     """With `polygons`, run lengths only of regions with holes, which COCO's polygons cannot have."""
     height, width = image.labels.shape
     outlined = outlined_classes(classes)
-    regions = number_regions(image.labels, skip=not_outlined(classes))
-    found = encode_regions(regions)
-    rings = outer_rings(image.labels, classes) if polygons else {}
-    annotations = [
-        {
-            **_score(image, regions, number, region.box),
-            "category_id": outlined.index(int(image.labels[region.first])) + 1,
-            "segmentation": [rings[region.first].ravel().tolist()]
-            if region.first in rings
-            else {"size": [height, width], "counts": text},
+    outlines = Outlines.of(image, skip=not_outlined(classes))
+    numbers = outlines.numbers
+    traced = {region.number: region for region in outlines.regions} if polygons else {}
+    found = encode_regions(numbers)
+    texts = compress_run_lengths(region.counts for region in found.values())
+    annotations = []
+    for (number, region), text in zip(found.items(), texts, strict=True):
+        outline = traced.get(number)
+        annotation: dict[str, Any] = {
+            "category_id": outlined.index(outline.value if outline else int(image.labels[region.first])) + 1,
+            "segmentation": {"size": [height, width], "counts": text},
             "area": region.area,
             "bbox": list(region.box),
             "iscrowd": 0,
         }
-        for (number, region), text in zip(
-            found.items(), compress_run_lengths(region.counts for region in found.values()), strict=True
-        )
-    ]
-    return WrittenLabels(part=_part(image, annotations), lost=lost_ignored(image.labels))
+        if outline and len(outline.rings) == 1:
+            annotation["segmentation"] = [outline.rings[0].ravel().tolist()]
+        if image.confidence is not None:
+            annotation |= image.score(pixels_in(region.box, numbers, number), region.box)
+        annotations.append(annotation)
+    return WrittenLabels(part=_part(image, annotations), lost=lost_ignored(image.labels) | outlines.lost())
 
 
 def _part(image: LabelledImage, annotations: list[dict[str, Any]]) -> dict[str, Any]:
@@ -62,10 +50,6 @@ def _part(image: LabelledImage, annotations: list[dict[str, Any]]) -> dict[str, 
     height, width = image.labels.shape
     entry = {"file_name": image.name + image.image.suffix, "height": height, "width": width}
     return {"image": entry, "annotations": [json.dumps(annotation)[1:] for annotation in annotations]}
-
-
-def _score(image: LabelledImage, regions: NDArray[Any], number: int, box: Box) -> dict[str, float]:
-    return {} if image.confidence is None else image.score(regions[rows_and_columns(box)] == number, box)
 
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
@@ -118,4 +102,4 @@ def _assemble_panoptic(parts: Mapping[str, Parts], classes: Classes) -> SharedFi
 
 COCO_PANOPTIC = LabelWriter(IMAGES, _encode_panoptic, _assemble_panoptic)
 COCO = LabelWriter(IMAGES, _encode, _assemble)
-COCO_POLYGONS = LabelWriter(IMAGES, partial(_encode, polygons=True), _assemble)
+COCO_POLYGONS = LabelWriter(IMAGES, partial(_encode, polygons=True), _assemble, has_outlines=True)

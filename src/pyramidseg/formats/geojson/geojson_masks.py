@@ -23,14 +23,7 @@ from pyramidseg.data.index_masks import describe_names
 from pyramidseg.data.records import Record
 from pyramidseg.formats.geojson.features import Feature, Layer, bounds_of, read_geojson
 from pyramidseg.images.file_checks import check_pixel_count
-from pyramidseg.images.georeference import (
-    WGS84,
-    Georeference,
-    is_geographic,
-    parse_crs,
-    read_georeference,
-    reproject,
-)
+from pyramidseg.images.georeference import WGS84, Georeference, is_geographic, parse_crs, read_georeference, reproject
 from pyramidseg.images.open_image import apply_orientation, open_image
 
 OF_IMAGE = "image"

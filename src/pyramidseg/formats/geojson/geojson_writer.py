@@ -14,16 +14,8 @@ import yaml
 from pyramidseg.annotations.contours import Region
 from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.base.errors import DataError
-from pyramidseg.formats.label_writer import (
-    LabelledImage,
-    LabelWriter,
-    Parts,
-    SharedFiles,
-    WrittenLabels,
-    not_outlined,
-    outlined_classes,
-    outlined_regions,
-)
+from pyramidseg.formats.label_regions import Outlines, not_outlined, outlined_classes
+from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
 from pyramidseg.formats.polygon_labels import BACKGROUND
 from pyramidseg.images.georeference import WGS84, Georeference, Points, parse_crs, read_georeference, reproject
 
@@ -88,12 +80,14 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
         )
     stored = replace(image, labels=place.as_stored(image.labels))
     background = [index for index in not_outlined(classes) if index != IGNORE]
-    regions, moved = outlined_regions(stored, skip=background, simplify_px=0)
+    outlines = Outlines.of(stored, skip=background, simplify_px=0)
+    regions = outlines.regions
     polygons = place_rings(regions, place, in_degrees=True, image=str(image.image))
     names, found = dict(enumerate(classes.names)), {region.value for region in regions}
     properties = [{CLASS_PROPERTY: names.get(region.value)} for region in regions]
     content = b"".join(encode_features(polygons, properties))
-    return WrittenLabels({f"labels/{image.split}/{image.name}.geojson": content}, sorted({*names} & {*found}), moved)
+    files = {f"labels/{image.split}/{image.name}.geojson": content}
+    return WrittenLabels(files, sorted({*names} & {*found}), outlines.lost())
 
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.contours import Region, find_regions, number_regions
+from pyramidseg.annotations.contours import Region, number_regions
 from pyramidseg.annotations.polygons import Location
 from pyramidseg.annotations.small_regions import merge_small_regions
 from pyramidseg.base.errors import ConfigError, import_extra, nearest
 from pyramidseg.base.files import write_atomically
 from pyramidseg.base.version import __version__
 from pyramidseg.formats.geojson.geojson_writer import encode_features, place_rings
-from pyramidseg.formats.label_writer import count_changed, not_outlined
+from pyramidseg.formats.label_regions import Outlines, not_outlined
 from pyramidseg.images.georeference import Georeference, Points, geodesic_areas
 from pyramidseg.predict.outputs.ownership import SIGNATURE
 from pyramidseg.predict.segmentation import Segmentation
@@ -93,8 +93,8 @@ def write_polygons(path: Path, segmentation: Segmentation, options: PolygonOptio
         labels, confidence = place.as_stored(labels), place.as_stored(confidence)
     merged = merge_small_regions(labels, confidence, min_pixels=options.min_area_px) if options.min_area_px else labels
     skip = not_outlined(classes)
-    regions = find_regions(merged, skip=skip, simplify_px=options.simplify_px)
-    moved = count_changed(regions, merged, skip=skip, where=Location(path))
+    outlines = Outlines(merged, skip, options.simplify_px, Location(path))
+    regions, moved = outlines.regions, outlines.count_moved()
     columns = _attributes(regions, merged, classes.names, np.where(merged == labels, confidence, np.nan), skip, place)
     crs = place.crs if place is not None else ""
     polygons = place_rings(regions, place, in_degrees=options.format == "geojson", image=str(path))
