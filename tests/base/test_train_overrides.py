@@ -14,6 +14,7 @@ ALSO_ACCEPTED: dict[str, Any] = {
     "data.ignore": int | str | Sequence[int | str],
     "model.encoder_weights": str | None,
     "model.weights": str | None,
+    "train.track": str | Sequence[Literal["tensorboard", "mlflow", "wandb"]],
 }
 """Settings whose validators accept more than the type of the field."""
 

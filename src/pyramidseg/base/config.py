@@ -279,6 +279,8 @@ class TrainConfig(Section):
     """Compile a step by torch.compile, also as a CUDA graph; changes rounding."""
     deterministic: bool = False
     """Use deterministic algorithms only (on a GPU; slower)."""
+    track: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
+    """Trackers of experiments that get settings and metrics (tensorboard, mlflow, wandb)."""
     watch: str = "val_miou"
     """Column of metrics.csv that selects the best epoch."""
     patience: Count = 0
@@ -291,6 +293,11 @@ class TrainConfig(Section):
     """Consecutive steps with a non-finite loss or gradient after which training stops."""
     reset_head: bool = False
     """With model.weights: start the classifier from random weights."""
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _wrap_single_name(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
 
 class Config(Section):

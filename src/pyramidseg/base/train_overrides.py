@@ -100,6 +100,7 @@ class TrainOverrides(ModelOverrides, total=False):
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"]
     compile: Literal["none", "default", "cuda_graphs"]
     deterministic: bool
+    track: str | Sequence[Literal["tensorboard", "mlflow", "wandb"]]
     watch: str
     patience: int
     checkpoint_minutes: float

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_
@@ -46,9 +46,7 @@ from pyramidseg.training.progress import TrainingProgress, epoch_row, format_row
 from pyramidseg.training.run_folder import RunFolder, begin_run, device_of, open_run
 from pyramidseg.training.segmentation_task import prepare_segmentation
 from pyramidseg.training.task import Task, Validation
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from pyramidseg.training.trackers import Trackers, check_trackers
 
 logger = logging.getLogger(__name__)
 
@@ -174,6 +172,8 @@ def fit(
         # The run folder: whether it may be used, and the settings that a resumed run keeps. Nothing is written yet.
         run, config = on_first_rank(lambda: open_run(out, config, resume=resume, overwrite=overwrite, inputs=inputs))
 
+        on_first_rank(lambda: check_trackers(config.train.track))
+
         # Data, model and loss; then optimizer, EMA, processes and loader. All input errors are raised here.
         task = prepare(config, stored_initial_weights(run.checkpoints) if resume else None)
         config = task.config
@@ -192,9 +192,10 @@ def fit(
         # Epochs: steps, validation, bundles.
         components.loader.preload()
         checkpoints = Checkpoints(run, identity, config)
-        events = _event_writer(run.events, first_epoch=progress.epoch + 1) if rank() == 0 else None
-        closed = closing(events) if events else nullcontext()
-        with closing(components.loader), closed, worker_failures_explained(), stop.deferred():
+        trackers = Trackers(config, run, first_epoch=progress.epoch + 1) if rank() == 0 else None
+        with closing(components.loader), worker_failures_explained(), stop.deferred(), ExitStack() as ends:
+            if trackers:
+                ends.callback(lambda: trackers.close(finished=progress.is_finished(config)))
             try:
                 while not progress.is_finished(config):
                     components = components.for_epoch(progress.epoch)
@@ -202,7 +203,7 @@ def fit(
                     require_finite(components, progress)
                     with stop.deferred(world_size() > 1):
                         validation = validate(components)
-                    finish_epoch(components, run, progress, counts, validation, events)
+                    finish_epoch(components, run, progress, counts, validation, trackers)
                     counts.zero_()
             except Interrupted:  # between two steps, where everything is as a resumed run needs it
                 checkpoints.save(components, progress, counts)
@@ -301,18 +302,16 @@ def finish_epoch(
     progress: TrainingProgress,
     counts: Tensor,
     validation: Validation,
-    events: "SummaryWriter | None",
+    trackers: Trackers | None,
 ) -> None:
-    """Write the epoch's row, events and bundles, and move `progress` on to the next epoch."""
+    """Write the epoch's row and bundles, tell the trackers, and move `progress` on to the next epoch."""
     task, config = components.task, components.config
     training, (columns, metadata) = task.training_columns(sum_over_ranks(counts)), validation
     row = epoch_row(progress, config, components.loader.plan, training=training, validation=columns)
     is_best = progress.close_epoch(row, config)
-    if events is not None:  # on the first rank
+    if trackers is not None:  # on the first rank
         run.write_metrics(progress.history)
-        for name, value in row.items():
-            if value is not None and name != "epoch":
-                events.add_scalar(name.replace("_", "/", 1), value, row["epoch"])
+        trackers.log(row)
         ema = config.optim.ema if components.ema else None
         for path in (run.last, run.best) if is_best else (run.last,):
             task.save(components.saved_model, path, {**metadata, "epoch": row["epoch"], "ema": ema})
@@ -328,13 +327,6 @@ def summarize(run: RunFolder, progress: TrainingProgress) -> Run:
     return Run(
         run.path, run.best, run.last, run.report, tuple(progress.history), float("nan") if miou is None else miou
     )
-
-
-def _event_writer(folder: Path, *, first_epoch: int) -> "SummaryWriter":
-    """A writer of TensorBoard events, which discards those of a killed run from `first_epoch` (from 1) on."""
-    from torch.utils.tensorboard import SummaryWriter  # slow to import, and needed on the first rank only
-
-    return SummaryWriter(str(folder), purge_step=first_epoch)
 
 
 def _timed(items: Iterator[T], stop: StopRequest) -> Iterator[tuple[T, float]]:

@@ -23,13 +23,14 @@ WRITTEN_BY_RUNS = (
     "best.safetensors",
     "last.safetensors",
     "report.html",
+    "trackers.json",
     "checkpoint/step-*.safetensors",
     "plots/*.png",
     "tensorboard/events.out.tfevents.*",
 )
 """Patterns of the files that a run writes besides its config.yaml. Overwriting a run deletes nothing else."""
 
-MAY_CHANGE = {"train.device", "data.workers", "data.cache", "data.allow_leak"}
+MAY_CHANGE = {"train.device", "data.workers", "data.cache", "data.allow_leak", "train.track"}
 """Settings that may change when a run is resumed, because they do not change the result."""
 
 

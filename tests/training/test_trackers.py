@@ -1,0 +1,96 @@
+"""Trackers: single names and lists, a missing library, one that fails, and TensorBoard's values."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from pyramidseg.base.errors import ConfigError, MissingExtra
+from pyramidseg.base.overrides import load_config
+from pyramidseg.training import trackers
+from pyramidseg.training.run_folder import RunFolder
+from pyramidseg.training.trackers import Trackers, check_trackers
+
+ROW = {"epoch": 1, "val_miou": 0.5, "train_loss": None, "skipped_steps": 2}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path)
+
+
+class Fragile:
+    """A tracker that fails in its second epoch."""
+
+    id = "run-7"
+    calls: list[Any] = []
+
+    def __init__(self, config: object, run: RunFolder, id: str, first_epoch: int) -> None:
+        self.calls.append(("open", id, first_epoch))
+
+    def log(self, values: Mapping[str, float], epoch: int) -> None:
+        self.calls.append((epoch, dict(values)))
+        if epoch == 2:
+            raise OSError("connection reset\nby peer")
+
+    def close(self, *, finished: bool) -> None:
+        self.calls.append(("close", finished))
+
+
+def test_names() -> None:
+    assert load_config().train.track == ("tensorboard",)
+    assert load_config(overrides={"train.track": "mlflow"}).train.track == ("mlflow",)
+    assert load_config(overrides={"train.track": "[tensorboard, wandb]"}).train.track == ("tensorboard", "wandb")
+    assert load_config(overrides={"train.track": "[]"}).train.track == ()
+    with pytest.raises(ConfigError, match="track"):
+        load_config(overrides={"train.track": "neptune"})
+
+
+def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "mlflow", None)
+    check_trackers(["tensorboard"])
+    with pytest.raises(MissingExtra, match=r"train.track=mlflow needs mlflow.*pip install 'pyramidseg\[mlflow\]'"):
+        check_trackers(["tensorboard", "mlflow"])
+
+
+def test_tensorboard_gets_the_values_of_each_epoch(run: RunFolder) -> None:
+    opened = Trackers(load_config(), run, first_epoch=1)
+    opened.log(ROW)
+    opened.close(finished=True)
+    events = EventAccumulator(str(run.events))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == {"val/miou", "skipped/steps"}
+    assert [(event.step, event.value) for event in events.Scalars("val/miou")] == [(1, 0.5)]
+    assert not (run.path / "trackers.json").exists()
+
+
+def test_a_tracker_that_fails_is_left_out(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(trackers.TRACKERS, "mlflow", Fragile)
+    monkeypatch.setattr(Fragile, "calls", [])
+    config = load_config(overrides={"train.track": "[mlflow, tensorboard]"})
+    opened = Trackers(config, run, first_epoch=1)
+    with caplog.at_level(logging.WARNING):
+        for epoch in (1, 2, 3):
+            opened.log({**ROW, "epoch": epoch})
+    assert caplog.messages == [
+        "train.track: mlflow gets no further values, as it failed in epoch 2: connection reset; metrics.csv has them"
+    ]
+    opened.close(finished=False)
+    values = {"val/miou": 0.5, "skipped/steps": 2.0}
+    assert Fragile.calls == [("open", "", 1), (1, values), (2, values)]
+    Trackers(config, run, first_epoch=2).close(finished=True)
+    assert Fragile.calls[3:] == [("open", "run-7", 2), ("close", True)], "a resumed run finds its own again"
+
+
+def test_a_tracker_that_cannot_be_opened_is_named(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("api_key not configured")
+
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", refuse)
+    with pytest.raises(ConfigError, match=r"train\.track: wandb cannot be used: api_key not configured"):
+        Trackers(load_config(overrides={"train.track": "wandb"}), run, first_epoch=1)
