@@ -31,16 +31,17 @@ class CvatFunction:
     def detect(self, context: cvataa.DetectionFunctionContext, image: PIL.Image.Image) -> list[LabeledShapeRequest]:
         """The regions of an image."""
         shapes = []
-        for region in regions_of(self._predictor, image, without=self._without):
-            if region.confidence < (context.conf_threshold or 0):
+        for region, confidence, (left, top, right, bottom), drawn in regions_of(
+            self._predictor, image, without=self._without
+        ):
+            if confidence < (context.conf_threshold or 0):
                 continue
             if context.conv_mask_to_poly:
                 outline = one_ring(region.rings).astype(float).ravel().tolist()
                 shapes.append(cvataa.polygon(region.value, outline))
             else:
-                left, top, right, bottom = region.box
                 mask = np.zeros((image.height, image.width), bool)
-                mask[top : bottom + 1, left : right + 1] = region.mask
+                mask[top : bottom + 1, left : right + 1] = drawn
                 shapes.append(cvataa.mask(region.value, encode_mask(mask)))
         return shapes
 

@@ -10,19 +10,22 @@ import re
 import shutil
 from collections.abc import Collection, Iterator
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyramidseg.annotations.contours import Ring, find_regions, number_regions
+from pyramidseg.annotations.contours import Region, find_regions, number_regions
 from pyramidseg.base.files import make_folder, refuse_existing, write_atomically, write_text
 from pyramidseg.base.version import __version__
 from pyramidseg.formats.yolo_writer import one_ring
 from pyramidseg.model.bundle import read_bundle
 from pyramidseg.predict.predictor import Predictor
+
+DrawnRegion = tuple[Region, float, tuple[int, int, int, int], NDArray[np.bool_]]
 
 BUNDLE = "model.safetensors"
 NOT_DRAWN = ("background",)
@@ -38,41 +41,6 @@ def init_context(context):
     context.user_data.predictor = Predictor(Path(__file__).with_name("{BUNDLE}"))
 '''
 
-FUNCTION = """metadata:
-  name: {name}
-  namespace: cvat
-  annotations:
-    name: {name}
-    type: detector
-    framework: pytorch
-    spec: |
-      {labels}
-spec:
-  description: Semantic segmentation by pyramidseg {version}
-  runtime: python:3.11
-  handler: main:handler
-  eventTimeout: 60s
-  build:
-    image: cvat.{name}
-    baseImage: python:3.11-slim
-    directives:
-      preCopy:
-        - {{kind: USER, value: root}}
-        - {{kind: RUN, value: pip install --no-cache-dir uv}}
-        - {{kind: RUN, value: uv pip install --system --no-cache --torch-backend cpu pyramidseg=={version}}}
-        - {{kind: WORKDIR, value: /opt/nuclio}}
-  triggers:
-    myHttpTrigger:
-      kind: http
-      numWorkers: 1
-      workerAvailabilityTimeoutMilliseconds: 10000
-      attributes: {{maxRequestBodySize: 33554432}}
-  platform:
-    attributes:
-      restartPolicy: {{name: always, maximumRetryCount: 3}}
-      mountMode: volume
-"""
-
 
 def write_nuclio_folder(model: str | Path, out: str | Path) -> None:
     """Write function.yaml, main.py and the bundle.
@@ -87,29 +55,18 @@ def write_nuclio_folder(model: str | Path, out: str | Path) -> None:
     name = "pyramidseg-" + (re.sub("[^a-z0-9]+", "-", stem.lower()).strip("-")[:40] or "model")
     drawn = [(index, label) for index, label in enumerate(bundle.classes.names) if label not in NOT_DRAWN]
     labels = json.dumps([{"id": index, "name": label, "type": "mask"} for index, label in drawn])
+    template = (files("pyramidseg.export") / "cvat_nuclio.yaml").read_text(encoding="utf-8")
     make_folder(folder)
     write_atomically(folder / BUNDLE, partial(shutil.copyfile, bundle.path))
     write_text(folder / "main.py", MAIN)
-    write_text(folder / "function.yaml", FUNCTION.format(name=name, labels=labels, version=__version__))
-
-
-class DrawnRegion(NamedTuple):
-    """A connected region of one class.
-
-    Attributes:
-        box: left, top, right, bottom in pixels, both corners inclusive.
-        mask: (bottom - top + 1, right - left + 1) bool.
-    """
-
-    value: int
-    confidence: float
-    box: tuple[int, int, int, int]
-    mask: NDArray[np.bool_]
-    rings: list[Ring]
+    write_text(folder / "function.yaml", template.format(name=name, labels=labels, version=__version__))
 
 
 def regions_of(predictor: Predictor, image: Image.Image, *, without: Collection[str]) -> Iterator[DrawnRegion]:
-    """The regions of an image, except those of the classes `without`."""
+    """The regions of an image, except those of the classes `without`: with mean confidence, box, and mask in the box.
+
+    A box is left, top, right, bottom in pixels, both corners inclusive.
+    """
     grey = predictor.backend.in_channels == 1
     found = predictor.predict(np.atleast_3d(np.asarray(image.convert("L" if grey else "RGB"))), confidence=True)
     assert found.confidence is not None
@@ -119,8 +76,7 @@ def regions_of(predictor: Predictor, image: Image.Image, *, without: Collection[
     for region in find_regions(found.labels, skip=skip):
         (left, top), (right, bottom) = region.rings[0].min(0).tolist(), region.rings[0].max(0).tolist()
         mask = numbers[top:bottom, left:right] == region.number
-        mean = float(sums[region.number] / sizes[region.number])
-        yield DrawnRegion(region.value, mean, (left, top, right - 1, bottom - 1), mask, region.rings)
+        yield region, float(sums[region.number] / sizes[region.number]), (left, top, right - 1, bottom - 1), mask
 
 
 def handler(context: Any, event: Any) -> Any:
@@ -130,13 +86,13 @@ def handler(context: Any, event: Any) -> Any:
     threshold = float(event.body.get("threshold") or 0)
     shapes = [
         {
-            "confidence": f"{region.confidence:.4f}",
+            "confidence": f"{confidence:.4f}",
             "label": predictor.classes.names[region.value],
             "type": "mask",
             "points": one_ring(region.rings).astype(float).ravel().tolist(),
-            "mask": [*region.mask.ravel().astype(int).tolist(), *region.box],
+            "mask": [*mask.ravel().astype(int).tolist(), *box],
         }
-        for region in regions_of(predictor, image, without=NOT_DRAWN)
-        if region.confidence >= threshold
+        for region, confidence, box, mask in regions_of(predictor, image, without=NOT_DRAWN)
+        if confidence >= threshold
     ]
     return context.Response(body=json.dumps(shapes), headers={}, content_type="application/json", status_code=200)

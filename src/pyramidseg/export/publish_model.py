@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
+from jinja2 import Environment
 
 from pyramidseg.base.errors import PyramidSegError
 from pyramidseg.base.overrides import load_config
@@ -45,41 +45,28 @@ def publish_model(model: str | Path, url: str, *, license: str, private: bool = 
 
 def model_card(bundle: Bundle, *, url: str, license: str) -> str:
     """README.md of a repository, in Markdown after the hub's YAML."""
-    head = {
-        "license": license,
-        "library_name": "pyramidseg",
-        "pipeline_tag": "image-segmentation",
-        "tags": ["semantic-segmentation", "feature-pyramid-network"],
-    }
-    facts, model = bundle.facts, bundle.config.model_dump(mode="json", exclude_defaults=True)
-    metrics = _mapping(facts.get("metrics"))
-    scores = {entry.get("name"): entry for entry in map(_mapping, metrics.pop("classes", None) or ())}
-    colored = zip(bundle.classes.names, bundle.classes.colors, strict=True)
-    rows = [
-        (index, name, "#" + bytes(color).hex(), *(scores.get(name, {}).get(key) for key in ("iou", "dice")))
-        for index, (name, color) in enumerate(colored)
-    ]
-    data = _mapping(facts.get("data")) or {"source": "not stored in the bundle"}
-    recipe = {key: facts[key] for key in ("split", "epoch", "ema", "crop", "imported") if key in facts}
+    facts, metrics = bundle.facts, _mapping(bundle.facts.get("metrics"))
+    classes = map(_mapping, metrics.pop("classes", None) or ())
     try:
         settings = load_config(bundle.path.parent / "config.yaml").model_dump(mode="json", exclude_defaults=True)
     except PyramidSegError:  # not in the folder of its training
-        settings = {"model": model}
-    given = [f"{section}.{key}={_value(value)}" for section, own in settings.items() for key, value in own.items()]
-    values = bundle.value_range or "unknown"
-    return "\n\n".join(
-        (
-            f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n{CARD_MARK}\n# {url.rpartition('/')[2]}",
-            f"Semantic segmentation with a Feature Pyramid Network ({bundle.config.encoder}), a bundle of pyramidseg "
-            f"{_cell(bundle.version)}.",
-            f"```python\nimport pyramidseg as ps\n\nresult = ps.Predictor({url!r}).predict('image.jpg')\n```",
-            f"## Input\n\n{INPUT_CONTRACT}. Channels: {bundle.config.in_channels}; values in training: {values}.",
-            f"## Classes\n\n{_table(rows, head=('index', 'class', 'colour', 'IoU', 'Dice'))}",
-            f"## Scores\n\n{_table(metrics.items()) if metrics else 'None are stored in the bundle.'}",
-            f"## Data\n\n{_table(data.items())}",
-            f"## Recipe\n\n{_table([*recipe.items(), ('initial encoder weights', bundle.encoder_source.name)])}",
-            "Settings that are not the defaults:\n\n```\n" + "\n".join(given) + "\n```\n",
-        )
+        settings = {"model": bundle.config.model_dump(mode="json", exclude_defaults=True)}
+    known = [(key, facts[key]) for key in ("split", "epoch", "ema", "crop", "imported") if key in facts]
+    environment = Environment(autoescape=False, trim_blocks=False, keep_trailing_newline=True)  # noqa: S701 - `_cell`
+    environment.filters |= {"cell": _cell, "line": _line}
+    template = (files("pyramidseg.export") / "model_card.md.j2").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        bundle=bundle,
+        url=url,
+        license=license,
+        mark=CARD_MARK,
+        contract=INPUT_CONTRACT,
+        metrics=metrics,
+        scores={entry.get("name"): entry for entry in classes},
+        colored=[(n, f"#{bytes(c).hex()}") for n, c in zip(bundle.classes.names, bundle.classes.colors, strict=True)],
+        data=_mapping(facts.get("data")) or {"source": "not stored in the bundle"},
+        recipe=[*known, ("initial encoder weights", bundle.encoder_source.name)],
+        settings=settings,
     )
 
 
@@ -88,18 +75,13 @@ def _mapping(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, dict) else {}
 
 
-def _table(rows: Iterable[Iterable[Any]], *, head: tuple[str, ...] = ("", "")) -> str:
-    lines = [head, ["---"] * len(head), *([_cell(value) for value in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _cell(value: Any) -> str:
     """A name or value, which neither ends its cell nor is read as Markdown or HTML."""
-    text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else _value(value)
+    text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else _line(value)
     return re.sub(r"([|<>&`*_\[\]\\])", r"\\\1", text)
 
 
-def _value(value: Any) -> str:
+def _line(value: Any) -> str:
     """In one line; of a path on this machine only the name."""
     text = value if isinstance(value, str) else json.dumps(value)
     return " ".join(printable(Path(text).name if Path(text).is_absolute() else text).split())

@@ -21,11 +21,10 @@ from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import first_line
 from pyramidseg.serve.limits import Limits, Refused
 
-Origin = tuple[str, str | None, int]
 UNICAST = ipaddress.ip_network("2000::/3")
 
 
-def origin(url: SplitResult) -> Origin:
+def origin(url: SplitResult) -> tuple[str, str | None, int]:
     """Scheme, host and port."""
     return url.scheme, url.hostname, url.port or (443 if url.scheme == "https" else 80)
 
@@ -69,11 +68,7 @@ class AllowedUrls:
         raise Refused(400, f"{url[:200]}: not below an allowed URL ({', '.join(self._prefixes)}), so not fetched")
 
     def fetch(self, url: str) -> bytes:
-        """The content of an image.
-
-        Raises:
-            Refused: it is not allowed, or cannot be had.
-        """
+        """The content of an image; raises the same, also if it cannot be had."""
         request = urllib.request.Request(self.check(url))  # noqa: S310 - http or https
         try:
             return fetch(request, self._limits, follow=self.check, private=self._private)[0]
@@ -99,7 +94,7 @@ def fetch(
         HTTPError: the answer is a status from 400 on.
     """
     url, seconds, most = request.full_url, limits.body_timeout_s, int(limits.max_body_mb * 2**20)
-    content, late = bytearray(), threading.Event()
+    content, late, end = bytearray(), threading.Event(), time.monotonic() + seconds
     with ExitStack() as stack:
 
         def connect(place: tuple[str, int], timeout: float, source: None = None) -> socket.socket:
@@ -115,10 +110,8 @@ def fetch(
             timer.start()
             return connected
 
-        end = time.monotonic() + seconds
-        opener = urllib.request.build_opener(
-            _Handler(follow, connect), *[urllib.request.ProxyHandler({})] * (private is not None)
-        )
+        own = [urllib.request.ProxyHandler({})] if private is not None else []
+        opener = urllib.request.build_opener(_Handler(follow, connect), *own)
         try:
             with opener.open(request, timeout=seconds) as answer:
                 while part := answer.read1(2**16):
@@ -126,9 +119,9 @@ def fetch(
                     if len(content) > most:
                         raise Refused(413, f"{url}: has more than {most} bytes, which are allowed")
                 last: str = answer.url
-        except urllib.error.HTTPError:
-            raise
         except (OSError, http.client.HTTPException, ValueError) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                raise
             if not late.is_set():
                 raise Refused(502, f"{url}: cannot be fetched: {first_line(error)}") from None
         if late.is_set():
@@ -145,9 +138,9 @@ class _Handler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler, urllib.r
 
     def do_open(self, http_class: Any, req: Any, **options: Any) -> Any:
         def make(host: str, **own: Any) -> Any:
-            connection = http_class(host, **own)
-            connection._create_connection = self._connect
-            return connection
+            made = http_class(host, **own)
+            made._create_connection = self._connect
+            return made
 
         return super().do_open(make, req, **options)
 
