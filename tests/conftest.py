@@ -70,6 +70,7 @@ SLOW = (
         "serve/test_reload",
         "serve/test_workers",
         "serve/test_campaigns",
+        "serve/test_disk_and_clock",
     ),
     *("model/test_reassociation", "demo/test_scenes", "model/test_cost", "formats/test_pair_lists"),
     *(

@@ -99,7 +99,7 @@ def track(items: Iterable[T], *, total: int, task: str) -> Iterator[T]:
             progress.advance()
 
 
-def configure_logging(level: int = logging.INFO, *, progress: bool = True) -> None:
+def configure_logging(level: int = logging.INFO, *, progress: bool = True, serving: bool = False) -> None:
     """Show the library's messages on the console: up to INFO on standard output, warnings and errors on standard error.
 
     Calling it again replaces the earlier configuration. Ranks other than 0 of a distributed run show only warnings.
@@ -107,11 +107,12 @@ def configure_logging(level: int = logging.INFO, *, progress: bool = True) -> No
     Args:
         level: lowest level that is shown.
         progress: also show progress, as a bar on a terminal and otherwise as a line every 30 s.
+        serving: go on when the reader of the messages has gone, where other programs end (`| head`).
     """
     logger = logging.getLogger(ROOT)
     for handler in [handler for handler in logger.handlers if isinstance(handler, _ConsoleHandler)]:
         logger.removeHandler(handler)
-    logger.addHandler(_ConsoleHandler())
+    logger.addHandler(_ConsoleHandler(serving))
     first_rank = os.environ.get("RANK", "0") == "0"
     logger.setLevel(level if first_rank else max(level, logging.WARNING))
     logger.propagate = False
@@ -134,14 +135,18 @@ def only_warnings() -> Iterator[None]:
 class _ConsoleHandler(logging.Handler):
     """Writes to whatever `sys.stdout` and `sys.stderr` are at the time."""
 
+    def __init__(self, serving: bool) -> None:
+        super().__init__()
+        self._serving = serving
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             is_warning = record.levelno >= logging.WARNING
             text = f"{record.levelname.lower()}: {record.getMessage()}" if is_warning else record.getMessage()
             show(text, file=sys.stderr if is_warning else sys.stdout)
-        except BrokenPipeError:
-            raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, BrokenPipeError) and not self._serving:
+                raise
             self.handleError(record)
 
 

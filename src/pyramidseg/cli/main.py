@@ -93,7 +93,7 @@ def _run_command(arguments: Sequence[str]) -> int:
             from pyramidseg.base.log import configure_logging  # imports Rich
 
             level = logging.DEBUG if parsed.verbose else logging.WARNING if parsed.quiet else logging.INFO
-            configure_logging(level, progress=not parsed.quiet)
+            configure_logging(level, progress=not parsed.quiet, serving=parsed.command == "serve")
             if parsed.command not in WITHOUT_TORCH:
                 from pyramidseg.predict.pipeline import use_available_processors
 

@@ -3,13 +3,13 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from importlib.resources import files
 from typing import Any, Literal, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import generate_latest
 from pydantic import Base64Bytes, BaseModel
 from starlette.datastructures import Headers, UploadFile
@@ -35,6 +35,12 @@ def _fields(**fields: str) -> dict[str, Any]:
     return {"type": "object", "properties": {name: {"type": "string", "format": kind} for name, kind in fields.items()}}
 
 
+def _answers(media_types: Iterable[str]) -> dict[int | str, dict[str, Any]]:
+    return {200: {"content": {media_type: {} for media_type in media_types}}}
+
+
+_SENTENCE = {"type": "object", "properties": {"error": {"type": "string"}}}
+_ERROR = {"description": "an error", "content": {"application/json": {"schema": _SENTENCE}}}
 _BODIES = {
     "application/octet-stream": {"type": "string", "format": "binary"},
     "multipart/form-data": _fields(image="binary") | {"required": ["image"]},
@@ -63,7 +69,14 @@ def make_app(
         allow_urls: prefixes of URLs of images that clients may name.
         receive: gets Label Studio's events.
     """
-    app = FastAPI(title="pyramidseg", version=__version__, docs_url=None, redoc_url=None, lifespan=service.running)
+    app = FastAPI(
+        title="pyramidseg",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=service.running,
+        responses=dict.fromkeys(("4XX", "5XX"), _ERROR),
+    )
     _handle_errors(app)
     _add_status(app, service)
     _add_page(app, service)
@@ -113,7 +126,7 @@ def _add_status(app: FastAPI, service: Service) -> None:
         """Whether every model has predicted an image."""
         return JSONResponse({"ready": service.ready}, 200 if service.ready else 503)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Metrics in Prometheus' text format."""
         return Response(generate_latest(service.metrics.registry), media_type="text/plain; version=0.0.4")
@@ -128,14 +141,14 @@ def _add_page(app: FastAPI, service: Service) -> None:
     folder = files("pyramidseg.serve") / "page"
     page = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} if folder.is_dir() else {}
 
-    @app.get("/")
+    @app.get("/", responses=_answers(["text/html"]))
     async def root(request: Request) -> Response:
         """The page for browsers, the status for others."""
         if "index.html" in page and "text/html" in request.headers.get("accept", ""):
             return Response(page["index.html"], media_type="text/html")
         return JSONResponse({**label_studio_backend.STATUS, "models": list(service.engines)})
 
-    @app.get("/page/{name}")
+    @app.get("/page/{name}", response_class=Response, responses=_answers(MEDIA_TYPES.values()))
     async def page_file(name: str) -> Response:
         """A file of the page."""
         if name not in page:
@@ -144,7 +157,9 @@ def _add_page(app: FastAPI, service: Service) -> None:
 
 
 def _add_segment(app: FastAPI, service: Service, urls: AllowedUrls) -> None:
-    @app.post("/segment", openapi_extra={"requestBody": _REQUEST})
+    media_types = [form.media_type for form in FORMATS.values()]
+
+    @app.post("/segment", openapi_extra={"requestBody": _REQUEST}, responses=_answers(media_types))
     async def segment(
         request: Request, model: str | None = None, format: FormatName | None = None, include: str = "labels"
     ) -> Response:

@@ -23,7 +23,7 @@ from pyramidseg.formats.yolo_writer import one_ring
 from pyramidseg.predict.segmentation import OutputOptions, Segmentation
 from pyramidseg.serve.label_studio_images import LabelStudioImages
 from pyramidseg.serve.limits import Refused
-from pyramidseg.serve.service import Service, parse_json
+from pyramidseg.serve.service import Service, json_body, parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -94,8 +94,8 @@ def add_routes(
     async def health() -> Response:
         return JSONResponse(STATUS)
 
-    @app.post("/validate")
-    @app.post("/setup")
+    @app.post("/validate", openapi_extra=json_body("config"))
+    @app.post("/setup", openapi_extra=json_body("schema"))
     async def setup(request: Request) -> Response:
         asked, model = parse_json(_Setup, await read(request)), service.models[first]
         classes = model.classes
@@ -134,7 +134,7 @@ def add_routes(
         finally:
             del working[key]
 
-    @app.post("/predict")
+    @app.post("/predict", openapi_extra=json_body("tasks", "label_config"))
     async def predict(request: Request) -> Response:
         body = await read(request)
         key = hashlib.sha256(body).digest()
@@ -144,7 +144,7 @@ def add_routes(
             working[key] = asyncio.create_task(label_all(asked, controls, key))
         return JSONResponse({"results": await asyncio.shield(working[key])})
 
-    @app.post("/webhook")
+    @app.post("/webhook", status_code=201, responses={200: {}}, openapi_extra=json_body("action"))
     async def webhook(request: Request) -> Response:
         event = parse_json(LabelEvent, await read(request))
         if event.action not in (*ADDED, *REMOVED, START):

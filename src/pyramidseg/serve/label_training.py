@@ -22,7 +22,7 @@ import numpy as np
 
 from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.base.config import Config, DataConfig
-from pyramidseg.base.errors import ConfigError, PyramidSegError
+from pyramidseg.base.errors import ConfigError, OutputError, PyramidSegError
 from pyramidseg.base.files import make_folder, write_bytes, write_json, write_text
 from pyramidseg.base.log import configure_logging
 from pyramidseg.base.overrides import load_config
@@ -86,11 +86,15 @@ class LabelTraining:
         if self.state.bundle != model:
             logger.info(f"{folder}: {self.state.bundle} has replaced {model}, and is served")
         make_folder(folder)
+        write_json(file, asdict(self.state))
         self._change()
 
     def _change(self, **values: Any) -> None:
         self.state = replace(self.state, **values)
-        write_json(self.folder / "state.json", asdict(self.state))
+        try:
+            write_json(self.folder / "state.json", asdict(self.state))
+        except OutputError as error:  # a full disk: counting and training go on
+            logger.error(f"{error}; a restart would not know of the latest annotations")
         if len(self.state.annotations) >= self.after:
             self._wanted.set()
 

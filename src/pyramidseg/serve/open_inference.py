@@ -21,7 +21,7 @@ from pyramidseg.base.version import __version__
 from pyramidseg.predict.input_images import ImageLike
 from pyramidseg.predict.segmentation import OutputOptions, Segmentation
 from pyramidseg.serve.limits import Refused
-from pyramidseg.serve.service import Service, parse_json
+from pyramidseg.serve.service import Service, json_body, parse_json
 
 DTYPES = {"UINT8": np.uint8, "UINT16": np.uint16, "INT16": np.int16, "FP32": np.float32}
 OUTPUTS = {"labels": "UINT8", "confidence": "FP32", "probabilities": "FP32"}
@@ -87,8 +87,11 @@ def add_routes(app: FastAPI, service: Service) -> None:
         is_ready = service.engine(_model(name, version)).ready
         return JSONResponse({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
-    @app.post("/v2/models/{name}/infer")
-    @app.post("/v2/models/{name}/versions/{version}/infer")
+    binary: dict[int | str, Any] = {200: {"content": {"application/octet-stream": {}}}}
+    body = json_body("inputs")
+
+    @app.post("/v2/models/{name}/infer", openapi_extra=body, responses=binary)
+    @app.post("/v2/models/{name}/versions/{version}/infer", openapi_extra=body, responses=binary)
     async def infer(request: Request, name: str, version: str = "1") -> Response:
         with service.admission.admit() as held:
             engine = service.engine(_model(name, version))

@@ -215,6 +215,12 @@ class Service:
             gone.cancel()
 
 
+def json_body(*required: str) -> dict[str, Any]:
+    """What the OpenAPI document has about a body that `parse_json` reads, by its required fields."""
+    content = {"application/json": {"schema": {"type": "object", "required": list(required)}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def parse_json(kind: type[Document], text: bytes) -> Document:
     """Parse a JSON document.
 

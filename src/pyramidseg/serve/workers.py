@@ -69,7 +69,7 @@ def _work(
     if processors:
         os.sched_setaffinity(0, processors)
     use_available_processors()
-    configure_logging(level, progress=False)
+    configure_logging(level, progress=False, serving=True)
     gc.freeze()  # as in server.py
     asyncio.run(_answer_messages(end, make, limits))
 
