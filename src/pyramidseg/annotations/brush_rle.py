@@ -37,11 +37,10 @@ def decode_brush(rle: object, *, height: int, width: int, where: Location) -> ND
     if values.ndim != 1 or values.dtype.kind not in "iu" or values.min(initial=0) < 0 or values.max(initial=0) > 255:
         raise where.error("its run lengths (rle) have to be a list of whole numbers from 0 to 255")
     data = values.astype(np.uint8)
-    header = np.append(data, [0] * 7)[:7].astype(np.uint8).tobytes()
-    fields = f"{int.from_bytes(header):056b}"
+    fields = f"{int.from_bytes(data[:7].tobytes().ljust(7)):056b}"
     total, word = int(fields[:32], 2), int(fields[32:37], 2) + 1
     sizes = [int(fields[begin : begin + 4], 2) + 1 for begin in range(37, _HEADER, 4)]
-    if len(data) < len(header) or word != _WORD or total != 4 * height * width:
+    if len(data) < 7 or word != _WORD or total != 4 * height * width:
         raise where.error(
             f"its run lengths (rle) are of {total} words of {word} bits, but the image of {height} x {width} pixels "
             f"(height x width) needs {4 * height * width} of {_WORD}; export it again"

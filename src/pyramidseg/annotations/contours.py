@@ -131,7 +131,7 @@ def _trace(numbers_HW: NDArray[np.int32], simplify_px: float | None) -> Iterator
     step_at[direction, begin] = np.arange(len(begin))
     order, lengths = _cycles(step_at[turn, end].tolist())
     direction, begin, owner = direction[order], begin[order], owner[order]
-    ends = np.cumsum(lengths)
+    ends, kept = np.cumsum(lengths), np.ones(len(begin), bool)
     if simplify_px is None:
         previous = np.roll(direction, 1)
         previous[ends - lengths] = direction[ends - 1]
@@ -143,8 +143,6 @@ def _trace(numbers_HW: NDArray[np.int32], simplify_px: float | None) -> Iterator
         once = left_hand[direction, begin] < owner  # each border is in the rings on both of its sides
         removed = removable_corners(corners[begin], lengths, fixed, once, tolerance_px=simplify_px)
         kept = ~np.isin(corners[begin], removed)
-    else:
-        kept = np.ones(len(begin), bool)
     ends = np.cumsum(kept)[ends - 1]
     begin, owner = begin[kept], owner[kept]
     points = np.stack([x, y], axis=1)[begin]

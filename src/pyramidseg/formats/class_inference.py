@@ -61,7 +61,10 @@ def decide_labels(
         return binary_labels(parsed, classes, config, source=source)
     if config.inverted:
         raise ConfigError(f"{source}: inverted applies to binary masks only: add binary or threshold, or leave it out")
-    of_model = None if fallback_classes is None or parsed.labels else _entries(fallback_classes)
+    of_model = None
+    if fallback_classes is not None and not parsed.labels:
+        pairs = zip(fallback_classes.names, fallback_classes.colors, strict=True)
+        of_model = tuple(ClassEntry(name=name, color=color) for name, color in pairs)
     known = ClassMap.of(parsed, classes or of_model, config, source=source)
     notes = known.notes
     if classes is not None:
@@ -209,10 +212,6 @@ def _binary_entries(parsed: ParsedDataset) -> tuple[ClassEntry, ...]:
     if len(named) == 2:
         return tuple(ClassEntry(name=label.name, color=label.color) for label in named)
     return ClassEntry(name="background"), ClassEntry(name="foreground")
-
-
-def _entries(classes: Classes) -> tuple[ClassEntry, ...]:
-    return tuple(ClassEntry(name=name, color=color) for name, color in zip(classes.names, classes.colors, strict=True))
 
 
 def _describe(known: ClassMap, labels: Labels) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.formats.label_regions import BoxedRegion, boxed_regions, lost_ignored, outlined_classes
-from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
+from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, WrittenLabels
 
 
 def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
@@ -31,10 +31,6 @@ def _mask(region: BoxedRegion, classes: Classes, source: str) -> str:
     )
 
 
-def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
-    yield "annotations.xml", _content(parts, classes)
-
-
 def _content(parts: Mapping[str, Parts], classes: Classes) -> Iterator[bytes]:
     yield b'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n  <meta><project>\n'
     tasks = "".join(f"<task><subset>{split}</subset></task>" for split in parts)
@@ -52,4 +48,4 @@ def _content(parts: Mapping[str, Parts], classes: Classes) -> Iterator[bytes]:
     yield b"</annotations>\n"
 
 
-CVAT_IMAGES = LabelWriter("images/{split}/{name}", _encode, _assemble)
+CVAT_IMAGES = LabelWriter("images/{split}/{name}", _encode, lambda *all: iter([("annotations.xml", _content(*all))]))

@@ -1,7 +1,7 @@
 """Writer of Hugging Face image folders: masks of class ids, metadata.jsonl for each split, and id2label.json."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
@@ -16,13 +16,10 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
     for split, some in parts.items():
-        yield f"{split}/metadata.jsonl", _rows(some)
+        rows = (json.dumps(row, ensure_ascii=False).encode() + b"\n" for _, row in some)
+        yield f"{split}/metadata.jsonl", rows
     names = json.dumps({str(index): name for index, name in enumerate(classes.names)}, ensure_ascii=False, indent=2)
     yield "id2label.json", iter([names.encode()])
-
-
-def _rows(parts: Parts) -> Iterator[bytes]:
-    return (json.dumps(row, ensure_ascii=False).encode() + b"\n" for _, row in parts)
 
 
 HUGGINGFACE = LabelWriter("{split}/images/{name}", _encode, _assemble)

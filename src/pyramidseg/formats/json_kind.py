@@ -37,7 +37,7 @@ def json_kind(path: Path) -> JsonKind | None:
             if (
                 key.startswith("_via_")
                 or _has(value, "filename", "regions")
-                or (key == "file" and _is_via_files(value))
+                or (key == "file" and isinstance(value, dict) and any(_has(v, "fid", "fname") for v in value.values()))
             ):
                 return "via"
             size = value if key == "size" else size
@@ -49,11 +49,6 @@ def json_kind(path: Path) -> JsonKind | None:
     except DataError:
         return _kind_of_array(path) if _is_array_or_lines(path) else "damaged"
     return None
-
-
-def _is_via_files(value: Any) -> bool:
-    """Whether a value is the table of files of VIA 3."""
-    return isinstance(value, dict) and any(_has(entry, "fid", "fname") for entry in value.values())
 
 
 def _kind_of_array(path: Path) -> JsonKind | None:

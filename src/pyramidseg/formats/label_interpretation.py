@@ -74,7 +74,8 @@ class Interpretation:
             return Alternative(self.meaning, {"classes": entries, **settings})
         if settings.get("ignore") == []:  # flags would add to the ignored values of the file
             return Alternative(self.meaning, settings)
-        flags = " ".join(f"data.{key}={_as_flag(value)}" for key, value in settings.items())
+        single = ((key, it[0] if isinstance(it, list) and len(it) == 1 else it) for key, it in settings.items())
+        flags = " ".join(f"data.{key}={str(value).lower().replace(' ', '')}" for key, value in single)
         return Alternative(f"{self.meaning} ({flags})", settings)
 
 
@@ -94,12 +95,6 @@ class AmbiguousLabelsError(AmbiguousDatasetError):
     ) -> None:
         super().__init__(source, detail, [interpretation.alternative(stated) for interpretation in interpretations])
         self.detail, self.interpretations = detail, tuple(interpretations)
-
-
-def _as_flag(value: Any) -> str:
-    """A setting as the command line takes it."""
-    single = value[0] if isinstance(value, list) and len(value) == 1 else value
-    return str(single).lower().replace(" ", "")
 
 
 def interpret_values(counts: ValueCounts, values: list[int]) -> tuple[str, list[Interpretation]]:

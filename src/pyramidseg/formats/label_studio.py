@@ -113,7 +113,8 @@ class _Tasks:
     def add_file(self, file: Path) -> None:
         for number, member in enumerate(elements(file)):
             task = member.value
-            where = Location(file, f"task {_id(task, number)}")
+            id = task.get("id", number) if isinstance(task, dict) else number
+            where = Location(file, f"task {str(id)[:40]}")
             with self.listing.defects.collect():
                 self._add(task, where, member.start, member.end)
 
@@ -171,10 +172,6 @@ class _Tasks:
             by = f" by {annotator}" if annotator is not None else ""
             some = first_few(self.without_annotation, limit=_SHOWN)
             self.listing.notes.append(f"tasks without an annotation{by} were left out ({some})")
-
-
-def _id(task: Any, number: int) -> str:
-    return str(task.get("id", number))[:40] if isinstance(task, dict) else str(number)
 
 
 def _annotations(task: Result, where: Location) -> list[Annotation]:
@@ -265,10 +262,7 @@ def _kind(result: Result) -> str | None:
 def _objects(
     data: Sequence[bytes], where: Location, annotator: str | None, brushes: BrushFiles
 ) -> Iterable[tuple[str, tuple[Result, Path | None]]]:
-    """The regions of a task that have an area, and the mask of each brush that has one.
-
-    A region that repeats another one without its label is left out.
-    """
+    """The regions that have an area, but for repetitions without the label, and the masks of brushes that have one."""
     found = _annotations(parse_again(data[0], where.file), where)
     chosen = next((some for some in found if annotator in (None, some.annotator)), Annotation("", "", []))
     results = [result for result in chosen.results if _kind(result) in _WITH_AREA]

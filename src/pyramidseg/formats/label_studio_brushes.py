@@ -6,7 +6,6 @@ Only the project's JSON or JSON_MIN has the image of a task. Source of the names
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from unicodedata import normalize
@@ -23,11 +22,7 @@ _NAME = re.compile(r"task-\d+-annotation-(\d+)-by-[^-]*-(.+)\.(?:png|npy)")
 
 
 def refuse_brush_files(folder: Path | None) -> None:
-    """Refuse a folder of these masks where there is nothing that names their images.
-
-    Raises:
-        PartialMatch: it is one.
-    """
+    """Raise `PartialMatch` for a folder of these masks, where nothing names their images."""
     first = next(iter(content(folder)), None) if folder else None
     if first and _NAME.fullmatch(first.name):
         raise PartialMatch(
@@ -52,10 +47,6 @@ def find_brush_files(root: Path, defects: DefectCollector) -> BrushFiles:
 
 def brush_names(brushes: Iterable[tuple[object, list[str]]]) -> list[str]:
     """The last part of the names of an annotation's masks, from control and labels of its brushes in their order."""
-    counts: Counter[str] = Counter()
-    names = []
-    for control, labels in brushes:
-        name = normalize("NFC", re.sub(r"[/\\]", "-", "-".join([str(control), *labels])))
-        names.append(f"{name}-{counts[name]}")
-        counts[name] += 1
-    return names
+    joined = ("-".join([str(control), *labels]) for control, labels in brushes)
+    names = [normalize("NFC", re.sub(r"[/\\]", "-", name)) for name in joined]
+    return [f"{name}-{names[:at].count(name)}" for at, name in enumerate(names)]

@@ -1,8 +1,9 @@
 """Writers of Label Studio's JSON: a task for each image, with brushes or polygons, and the labelling config."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
+from itertools import chain
 from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
@@ -78,14 +79,8 @@ def _task(image: LabelledImage, regions: list[dict[str, Any]], moved: dict[str, 
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes, *, polygons: bool = False) -> SharedFiles:
     for split, some in parts.items():
-        yield f"{split}.json", _tasks(some)
+        yield f"{split}.json", chain([b"[\n"], joined(task.encode() for _, task in some), [b"\n]\n"])
     yield "label_config.xml", iter([label_config(classes, polygons=polygons).encode()])
-
-
-def _tasks(parts: Parts) -> Iterator[bytes]:
-    yield b"[\n"
-    yield from joined(task.encode() for _, task in parts)
-    yield b"\n]\n"
 
 
 def label_config(classes: Classes, *, polygons: bool = False) -> str:

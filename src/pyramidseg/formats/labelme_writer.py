@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from pyramidseg.annotations.contours import Region
 from pyramidseg.base.classes import Classes
 from pyramidseg.formats.label_regions import Outlines, lost_ignored, not_outlined
-from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
+from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, WrittenLabels
 from pyramidseg.formats.paired_writer import png
 
 
@@ -41,8 +40,4 @@ def _shape(region: Region, classes: Classes, outlines: Outlines) -> dict[str, An
     return {**shape, "shape_type": "mask", "points": points, "mask": picture}
 
 
-def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
-    return iter(())
-
-
-LABELME = LabelWriter("{split}/{name}", _encode, _assemble, has_outlines=True)
+LABELME = LabelWriter("{split}/{name}", _encode, lambda parts, classes: iter(()), has_outlines=True)

@@ -1,6 +1,7 @@
 """Writers of masks: PNG files of class ids in grey, or of class colours, and the dataset.yaml that names them."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import cv2
@@ -36,12 +37,9 @@ def color_mask(labels_HW: NDArray[np.uint8], classes: Classes) -> NDArray[np.uin
     return cv2.LUT(cv2.merge([labels_HW] * 3), table[None]).astype(np.uint8, copy=False)
 
 
-def _encode_ids(image: LabelledImage, classes: Classes) -> WrittenLabels:
-    return WrittenLabels({f"{image.split}/masks/{image.name}.png": png(image.labels)})
-
-
-def _encode_colors(image: LabelledImage, classes: Classes) -> WrittenLabels:
-    return WrittenLabels({f"{image.split}/masks/{image.name}.png": png(color_mask(image.labels, classes))})
+def _encode(image: LabelledImage, classes: Classes, *, colors: bool = False) -> WrittenLabels:
+    pixels = color_mask(image.labels, classes) if colors else image.labels
+    return WrittenLabels({f"{image.split}/masks/{image.name}.png": png(pixels)})
 
 
 def _assemble_ids(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
@@ -67,5 +65,5 @@ def _yaml(content: Mapping[str, Any]) -> Iterator[bytes]:
     ).encode()
 
 
-MASKS = LabelWriter("{split}/images/{name}", _encode_ids, _assemble_ids)
-COLOR_MASKS = LabelWriter("{split}/images/{name}", _encode_colors, _assemble_colors)
+MASKS = LabelWriter("{split}/images/{name}", _encode, _assemble_ids)
+COLOR_MASKS = LabelWriter("{split}/images/{name}", partial(_encode, colors=True), _assemble_colors)

@@ -42,9 +42,8 @@ def child_folder(folder: Path, names: Iterable[str]) -> Path | None:
 
 def child_file(folder: Path, name: str) -> Path | None:
     """The file inside `folder` with this name (given in lower case), ignoring case; a dangling link counts."""
-    return next(
-        (Path(entry.path) for entry in _entries(folder) if entry.name.lower() == name and _is_file(entry)), None
-    )
+    found = (entry for entry in _entries(folder) if entry.name.lower() == name)
+    return next((Path(it.path) for it in found if it.is_file() or (it.is_symlink() and not it.is_dir())), None)
 
 
 def holds_images(folder: Path) -> bool:
@@ -55,10 +54,6 @@ def holds_images(folder: Path) -> bool:
 def holds_masks(folder: Path) -> bool:
     """Whether a folder or one below it contains an image file or an array."""
     return any(is_image_name(name) or is_array_name(name) for _, _, files in walk(folder) for name in files)
-
-
-def _is_file(entry: "os.DirEntry[str]") -> bool:
-    return entry.is_file() or (entry.is_symlink() and not entry.is_dir())
 
 
 def _entries(folder: Path) -> "list[os.DirEntry[str]]":

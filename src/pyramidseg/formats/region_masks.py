@@ -188,11 +188,7 @@ def png_pixels(png: bytes, *, top: int, left: int, size: Size, where: Location) 
 
 
 def mask_pixels(file: Path, size: Size) -> NDArray[np.unsignedinteger[Any]]:
-    """The values of a mask file of one region.
-
-    Raises:
-        DataError: unreadable, or not of the size of its image.
-    """
+    """The values of a mask file of one region; raises `DataError` if they are not of the size of its image."""
     values = read_mask_values(file)
     if values.shape != size:
         raise Location(file).error(f"its size is {values.shape} (height, width), that of the image is {size}")

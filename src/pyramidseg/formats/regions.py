@@ -233,14 +233,13 @@ def _shared_files(by_split: Iterable[Pairs]) -> Mapping[str, SharedFile]:
     for pairs in by_split:
         for pair in pairs:
             by_file.setdefault(pair[1].file, []).append(pair)
-    return {str(file): _shared_file(file, some) for file, some in by_file.items()}
-
-
-def _shared_file(file: Path, pairs: Pairs) -> SharedFile:
-    spans = [span for _, entry in pairs for span in entry.spans]
-    return SharedFile(
-        JsonSlices.of(file, [start for start, _ in spans], [end for _, end in spans]),
-        {record.id: position for position, (record, _) in enumerate(pairs)},
-        np.cumsum([0, *(len(entry.spans) for _, entry in pairs)]),
-        np.array([entry.size or (0, 0) for _, entry in pairs], np.int64),
-    )
+    files: dict[str, SharedFile] = {}
+    for file, pairs in by_file.items():
+        spans = [span for _, entry in pairs for span in entry.spans]
+        files[str(file)] = SharedFile(
+            JsonSlices.of(file, [start for start, _ in spans], [end for _, end in spans]),
+            {record.id: position for position, (record, _) in enumerate(pairs)},
+            np.cumsum([0, *(len(entry.spans) for _, entry in pairs)]),
+            np.array([entry.size or (0, 0) for _, entry in pairs], np.int64),
+        )
+    return files

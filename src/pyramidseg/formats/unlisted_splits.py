@@ -54,7 +54,7 @@ def with_unlisted_splits(root: Path, parsed: ParsedDataset) -> ParsedDataset:
             continue  # the masks of such images
         elif not is_test:
             defects.append(_unread_split(split, folder, parsed))
-        elif not _is_noted(split, parsed):
+        elif not any(f"{split} split" in note for note in parsed.notes):
             notes.append(f"{folder} contains nothing that this layout lists, and was left out")
     return replace(parsed, defects=(*parsed.defects, *defects), notes=(*parsed.notes, *notes))
 
@@ -82,10 +82,6 @@ def _candidates(root: Path, parsed: ParsedDataset, used: set[Path]) -> Iterator[
 def _folders(files: Iterable[Path]) -> set[Path]:
     """The folders of files, and all folders above them."""
     return {folder for place in {file.parent for file in files} for folder in (place, *place.parents)}
-
-
-def _is_noted(split: str, parsed: ParsedDataset) -> bool:
-    return any(f"{split} split" in note for note in parsed.notes)
 
 
 def _unread_split(split: str, folder: Path, parsed: ParsedDataset) -> Defect:

@@ -12,6 +12,7 @@ from pyramidseg.formats.paths import content, subfolders
 from pyramidseg.images.image_files import UNREAD_EXTENSIONS, count_extensions, is_array_name, is_image_name, list_files
 
 _MAX_FOLDERS = 8
+_TEXTS = (".json", ".txt", ".xml", ".csv", ".yaml", ".yml", ".html", ".md")
 _LOST = (DefectKind.MISSING_MASK, DefectKind.MISSING_IMAGE, DefectKind.ABSENT, DefectKind.REPEATED_ID)
 
 
@@ -52,14 +53,14 @@ def _unread_masks(parsed: ParsedDataset) -> Iterator[Defect]:
     images = dict.fromkeys(image.parent for image in paired)
     for folder in folders:
         there = content(folder)
-        others = [file for file in there if not is_image_name(file.name) and file.is_file()]
+        others = [file for file in there if not (is_image_name(file.name) or file.suffix.lower() in _TEXTS)]
         if not others:
             continue
         files = (file for place in images for file in content(place) if is_image_name(file.name))
         alone = {file.stem.lower() for file in files if file not in paired}
         absent = {record.mask for record in records if record.mask and record.mask.parent == folder}.difference(there)
         alone.update(mask.stem.lower() for mask in absent)
-        lost = [file for file in others if file.name.partition(".")[0].lower() in alone and _is_of_mask(file)]
+        lost = [file for file in others if file.name.partition(".")[0].lower() in alone and file.is_file()]
         if lost:
             where = " next to image files" if is_array_name(lost[0].name) else ""
             found = (
@@ -67,10 +68,6 @@ def _unread_masks(parsed: ParsedDataset) -> Iterator[Defect]:
                 f"({count_extensions(lost)})"
             )
             yield Defect(DefectKind.UNREADABLE_MASK, folder, f"{found}; save them as PNG or TIFF files")
-
-
-def _is_of_mask(file: Path) -> bool:
-    return file.suffix.lower() not in (".json", ".txt", ".xml", ".csv", ".yaml", ".yml", ".html", ".md")
 
 
 def _by_folder(root: Path) -> str:

@@ -3,7 +3,7 @@
 YOLO has no holes: a hole is joined to its outer ring by a cut of no width, so that an even-odd fill leaves it open.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import yaml
@@ -41,14 +41,11 @@ def one_ring(rings: list[Ring]) -> NDArray[np.int64]:
 
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
-    yield "data.yaml", _description(parts, classes)
-
-
-def _description(parts: Mapping[str, Parts], classes: Classes) -> Iterator[bytes]:
     # No path: Ultralytics would look for a relative one in the working directory.
     splits = {split: f"images/{split}" for split in parts}
     names = {number: classes.names[index] for number, index in enumerate(outlined_classes(classes))}
-    yield yaml.safe_dump({**splits, "names": names}, sort_keys=False, allow_unicode=True).encode()
+    text = yaml.safe_dump({**splits, "names": names}, sort_keys=False, allow_unicode=True)
+    yield "data.yaml", iter([text.encode()])
 
 
 YOLO = LabelWriter("images/{split}/{name}", _encode, _assemble, has_outlines=True)

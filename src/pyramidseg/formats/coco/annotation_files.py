@@ -63,7 +63,9 @@ def find_annotation_files(root: Path, splits: SplitNames, *, panoptic: bool) -> 
         if usable:
             chosen[split], *rivals = _prefer_instances([candidate.file for candidate in usable])
             defects += [_rival(rival, chosen[split]) for rival in rivals]
-            defects += [_damaged(candidate.file) for candidate in files if candidate not in usable]
+            detail = "cannot be read as JSON and is where the annotations of a split are; export it again, or remove it"
+            damaged = (candidate.file for candidate in files if candidate not in usable)
+            defects += [Defect(DefectKind.BAD_ANNOTATION, file, detail) for file in damaged]
     without_split = [candidate.file for candidate in candidates if candidate.split is None and not candidate.damaged]
     if not chosen and without_split and splits == SPLIT_NAMES:
         chosen["train"], *rivals = _prefer_instances(without_split)
@@ -114,8 +116,3 @@ def _rival(rival: Path, file: Path) -> Defect:
         "words that only one of the names has (train: train2017)"
     )
     return Defect(DefectKind.RIVAL_ANNOTATION, rival, detail)
-
-
-def _damaged(file: Path) -> Defect:
-    detail = "cannot be read as JSON, and is where the annotations of a split are; export it again, or remove it"
-    return Defect(DefectKind.BAD_ANNOTATION, file, detail)

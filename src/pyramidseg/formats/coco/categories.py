@@ -139,16 +139,13 @@ def _names(files: Sequence[CocoJson]) -> tuple[list[str], list[str]]:
 
     Roboflow exports such a group as id 0.
     """
-    ordered = [file.categories[id] for file in files for id in sorted(file.categories, key=_numbers_first)]
+    ids = [(file, id) for file in files for id in sorted(file.categories, key=lambda id: (isinstance(id, str), id))]
+    ordered = [file.categories[id] for file, id in ids]
     supercategories = {category.supercategory for category in ordered if category.supercategory != category.name}
     counts = _object_counts(files)
     names = list(dict.fromkeys(category.name for category in ordered))
     groups = [name for name in names if name in supercategories and not counts[name, False] and not counts[name, True]]
     return [name for name in names if name not in groups], groups
-
-
-def _numbers_first(id: Id) -> tuple[bool, Id]:
-    return isinstance(id, str), id
 
 
 def _object_counts(files: Sequence[CocoJson]) -> Counter[tuple[str, bool]]:
