@@ -59,7 +59,7 @@ def test_a_map_of_another_size_than_stated_is_refused(page: Tab, page_server: Pa
     page_server.answers = [(200, {}, {**page_server.result(image, "street"), "width": WIDTH + 1})]
     page.choose("#files", picture(tmp_path / "grey.png"))
     page.wait("!document.getElementById('refusal').hidden")
-    assert page.text("#refusal-text") == "the server's map has 64 × 48 pixels instead of 65 × 48"
+    assert page.text("#refusal-text") == "the label map has 64 × 48 pixels instead of 65 × 48"
 
 
 def test_a_busy_server_is_asked_again(page: Tab, page_server: PageServer, tmp_path: Path) -> None:
@@ -126,6 +126,7 @@ def test_without_the_token_nobody_is_asked_for_each_image(page: Tab, page_server
     page.wait("document.getElementById('token').open")
     page.click("#token-cancel")
     page.wait("document.querySelectorAll('[data-status=failed]').length === 3")
+    page.wait("!document.getElementById('refusal').hidden")
     assert page.text("#refusal-text") == "The server needs a token, and none was given."
     page.click("#retry")
     page.wait("document.getElementById('token').open")
@@ -153,7 +154,7 @@ def test_the_server_decides_on_the_size(page: Tab, page_server: PageServer, tmp_
         upload(page, picture(tmp_path / "grey.png"))
     finally:
         page_server.labels = quarters
-    assert "64 × 48 pixels, the server reads 128 × 96" in page.text("#note")
+    assert "64 × 48 pixels, the model gets 128 × 96" in page.text("#note")
     move(page, *place(page, 127, 48, width=128, height=96))
     assert page.text("#probe").split("\n")[:2] == ["127, 48", "car"]
     assert close_to(painted(page, *place(page, 127, 48, width=128, height=96)), mixed(3))

@@ -9,20 +9,22 @@ from pyramidseg.cli.flags import FINDINGS, add_as_written, add_reading_settings,
 
 logger = logging.getLogger(__name__)
 
-HELP = "convert a bundle for ONNX Runtime, OpenVINO or torch.export, if the predictions agree"
+HELP = "convert a bundle for ONNX Runtime, OpenVINO, torch.export or browsers, if the predictions agree"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `export`."""
     parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors")
     add_reading_settings(parser)
-    parser.add_argument("--format", help="onnx, openvino or torch (no default)")
+    parser.add_argument("--format", help="onnx, openvino, torch, or web: a page without a server (no default)")
     parser.add_argument(
         "--for", dest="program", choices=["cvat-nuclio"], help="write a folder for another program (default: a file)"
     )
     parser.add_argument("--precision", default="fp32", help="fp32, fp16 or bf16; not every format has all of them")
     parser.add_argument(
-        "--out", metavar="DIR", help="folder for the file and its parity report (default: the bundle's folder)"
+        "--out",
+        metavar="DIR",
+        help="folder for the file and its parity report (default: the bundle's folder); web: or NAME.html",
     )
     parser.add_argument(
         "--input",
@@ -50,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Export and compare; status 3 and no file if the predictions differ."""
     if (arguments.format is None) == (arguments.program is None):
-        raise ConfigError("pyramidseg export: give --format onnx, openvino or torch, or --for cvat-nuclio")
+        raise ConfigError("pyramidseg export: give --format onnx, openvino, torch or web, or --for cvat-nuclio")
     if arguments.program:
         for name, value in vars(arguments).items():
             if name not in ("command", "default", "model", "out", "program") and value != arguments.default(name):

@@ -13,7 +13,7 @@ from pyramidseg.base.files import explained_writes, temporary_folder, write_atom
 from pyramidseg.base.output_lock import locked
 from pyramidseg.base.remote_files import is_url, local_copy
 from pyramidseg.base.version import __version__
-from pyramidseg.export import onnx_format
+from pyramidseg.export import onnx_format, web
 from pyramidseg.export.graph import capture
 from pyramidseg.export.parity import Parity, check_parity
 from pyramidseg.export.program_file import WithOutput, check_program, check_program_file
@@ -65,13 +65,14 @@ def export_model(
 ) -> Export:
     """Export a bundle for another runtime, unless the file predicts something else there.
 
-    The file is `<bundle>.onnx`, `.xml` with `.bin`, or `.pt2`, with `-fp16` or `-bf16` before the dot, and
-    `<file>.parity.json` next to it. An earlier export of that name is replaced; other files never are.
+    The file is `<bundle>.onnx`, `.xml` with `.bin`, or `.pt2`, with `-fp16` or `-bf16` before the dot, or a page
+    (`web.page_path`), and `<file>.parity.json` next to it. An earlier export of that name is replaced; other files
+    never are.
 
     Args:
         format: a key of `FORMATS`.
         precision: `fp32`, `fp16` or `bf16`; not every format has all of them.
-        out: folder; by default that of the bundle.
+        out: folder; by default that of the bundle. Of a page the folder of its files, or an HTML file.
         input_dtype: type of the images that the file takes: `uint8`, `uint16`, `float32` (for which this library
             converts all types), or `auto`: that of the images in `check`, else `default_dtype`.
         check: a labelled dataset with the model's classes to compare on; by default synthetic scenes without labels.
@@ -105,9 +106,9 @@ def export_model(
         raise ConfigError(f"{path}: is already an export; pass the bundle (.safetensors) that it was made from")
     program = None if size is None and output == LOGITS else Program(output, size, batch)
     check_program(format, opset, program)
-    if program is not None and device != "cpu":
+    if (program is not None or format == "web") and device != "cpu":
         raise ConfigError(
-            f"--device {device}: files of one size or with another output are checked on the cpu; leave it out"
+            f"--device {device}: pages and files with another output or size are checked on the cpu; leave it out"
         )
     if size is None and batch != 1:
         raise ConfigError(f"--batch {batch}: has no effect without --size, as the file takes any number of images")
@@ -121,11 +122,14 @@ def export_model(
     parts += ["" if output == LOGITS else f"-{output}", "" if precision == "fp32" else f"-{precision}"]
     suffix = "".join(parts) + target_format.backend.suffix
     target = Path(path.parent if out is None else out) / f"{path.stem}{suffix}"
+    if format == "web":
+        web.check_possible(segmenter)
+        target = web.page_path(target, out)
     with locked(target.parent, file=target.name):
         _refuse_foreign_files(target, target_format)
         if check is None:
             dtype = default_dtype(segmenter) if input_dtype == "auto" else input_dtype
-            samples = synthetic_samples(segmenter, dtype)
+            samples = synthetic_samples(segmenter, web.image_dtype(dtype) if format == "web" else dtype)
         else:
             samples = labelled_samples(segmenter, check, split, data)
             dtype = samples.dtype if input_dtype == "auto" else input_dtype
@@ -159,13 +163,15 @@ def export_model(
         if format == "onnx":
             save = onnx_format.convert(graph, outputs=(LOGITS, COARSE) if program is None else (output,), opset=opset)
         else:
-            save = target_format.convert(graph)
+            save = web.convert(graph, segmenter) if format == "web" else target_format.convert(graph)
 
         with explained_writes(target), temporary_folder(target) as folder:  # where files can be renamed to the target
             staged = folder / target.name
             save(staged, metadata)
             logger.info(f"checking on {samples}")
-            if program is None:
+            if format == "web":
+                parity = web.check_page(staged, segmenter, samples)
+            elif program is None:
                 backend = target_format.backend(staged, device=device, outputs=(LOGITS, COARSE))
                 predicting = target_format.backend(staged, device=device)
                 parity = check_parity(backend, segmenter, samples, predicting=predicting)
@@ -175,8 +181,8 @@ def export_model(
                 return Export(None, None, parity)
             metadata = replace(metadata, parity=parity.to_dict())
             save(staged, metadata)
-            for suffix in target_format.suffixes:  # the file that is opened comes last
-                write_atomically(target.with_suffix(suffix), staged.with_suffix(suffix).replace)
+            for file in target_format.files(target):  # the file that is opened comes last
+                write_atomically(file, staged.with_name(file.name).replace)
             report = _report_path(target)
             source = {"file": target.name, "source": dict(metadata.source)}
             write_json(report, {"pyramidseg": __version__, **source, "parity": metadata.parity})
@@ -189,12 +195,14 @@ def _report_path(target: Path) -> Path:
 
 def _refuse_foreign_files(target: Path, target_format: Format) -> None:
     """Allow only earlier exports to be replaced."""
-    for suffix in target_format.suffixes:
-        file = target.with_suffix(suffix)
+    for file in target_format.files(target):
         if not file.exists():
             continue
         try:
-            ours = target_format.backend.read(target)[1].get("format") == EXPORT
+            if target.suffix == ".html":
+                ours = is_ours(_report_path(target))
+            else:
+                ours = target_format.backend.read(target)[1].get("format") == EXPORT
         except WeightsError:
             ours = False
         if not ours:

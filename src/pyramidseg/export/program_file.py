@@ -74,9 +74,13 @@ class ProgramFile(OnnxRuntimeBackend):
         super().__init__(path, device="cpu", outputs=(program.output,))
         self.own, self.outputs, self.batch = program.output, (LOGITS,), program.batch
 
+    def output(self, images: Tensor) -> Tensor:
+        """The output, on the CPU."""
+        return torch.from_numpy(self.program.run([self.own], {"images": self.to_input(images).numpy()})[0])
+
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """The output as logits, on the CPU."""
-        found = torch.from_numpy(self.program.run([self.own], {"images": self.to_input(images).numpy()})[0])
+        found = self.output(images)
         if self.own == "labels":
             found = nn.functional.one_hot(found.long(), len(self.classes)).permute(0, 3, 1, 2).float()
         return {LOGITS: found.clamp_min(1e-38).log() if self.own == "probabilities" else found}

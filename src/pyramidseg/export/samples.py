@@ -111,18 +111,18 @@ def default_dtype(model: Segmenter) -> str:
 
 def _read(records: Sequence[Record], masks: MaskSource, channels: Channels) -> Iterator[Sample]:
     for batch in read_batches(records, masks, channels=channels, batch_size=1, task="checking"):
-        yield from _windows(batch.images, batch.labels)
+        if batch.labels[0].numel() <= WINDOW_PX**2:
+            yield batch.images, batch.labels
+        else:  # full-size logits of all classes might not fit into memory
+            yield from windows(batch.images, batch.labels, WINDOW_PX)
 
 
-def _windows(images: Tensor, labels: Tensor) -> Iterator[Sample]:
-    """Images whole, or in windows that cover them if full-size logits of all classes might not fit into memory."""
-    height, width = labels.shape[-2:]
-    if height * width <= WINDOW_PX**2:
-        yield images, labels
-        return
-    for top, left in product(range(0, height, WINDOW_PX), range(0, width, WINDOW_PX)):
-        window = (..., slice(top, top + WINDOW_PX), slice(left, left + WINDOW_PX))
-        yield images[window], labels[window]
+def windows(images: Tensor, labels: Tensor | None, side_px: int) -> Iterator[Sample]:
+    """Images and labels in windows that cover them."""
+    height, width = images.shape[-2:]
+    for top, left in product(range(0, height, side_px), range(0, width, side_px)):
+        window = (..., slice(top, top + side_px), slice(left, left + side_px))
+        yield images[window], None if labels is None else labels[window]
 
 
 def _crops(image_CHW: Tensor) -> tuple[Tensor, ...]:

@@ -14,6 +14,7 @@ from pyramidseg.backends.openvino_backend import OpenVinoBackend
 from pyramidseg.backends.torch_export_backend import ExportedTorchBackend
 from pyramidseg.base.errors import ConfigError, nearest
 from pyramidseg.export import onnx_format, openvino_format, torch_format
+from pyramidseg.export.web import page_files
 
 
 @dataclass(frozen=True)
@@ -21,37 +22,33 @@ class Format:
     """An export format.
 
     Attributes:
-        convert: converts a captured graph; returns the function that writes its files with metadata.
+        convert: converts a captured graph; returns the function that writes its files with metadata. (`web.convert`
+            also needs the model.)
         backend: runs the file, and so checks it.
         graphs: precision of the graph to convert, by precision of the file.
-        suffixes: of all its files; the file that is opened comes last.
+        files: all its files by the one that is opened, which comes last.
     """
 
     convert: Callable[[ExportedProgram], Callable[[Path, ExportMetadata], None]]
     backend: type[ExportedBackend]
     graphs: Mapping[str, str]
-    suffixes: tuple[str, ...]
+    files: Callable[[Path], tuple[Path, ...]] = lambda target: (target,)
 
 
 FORMATS: dict[str, Format] = {
-    "onnx": Format(
-        onnx_format.convert,
-        OnnxRuntimeBackend,
-        graphs={"fp32": "fp32", "fp16": "fp16"},
-        suffixes=(".onnx",),
-    ),
+    "onnx": Format(onnx_format.convert, OnnxRuntimeBackend, graphs={"fp32": "fp32", "fp16": "fp16"}),
+    "web": Format(onnx_format.convert, OnnxRuntimeBackend, graphs={"fp32": "fp32", "fp16": "fp16"}, files=page_files),
     "openvino": Format(
         openvino_format.convert,
         OpenVinoBackend,
         # The precision is set when the file is run, whatever the weights are stored in.
         graphs={"fp32": "fp32", "fp16": "fp32", "bf16": "fp32"},
-        suffixes=(".bin", ".xml"),
+        files=lambda target: (target.with_suffix(".bin"), target),
     ),
     "torch": Format(
         lambda program: partial(torch_format.save, program),
         ExportedTorchBackend,
         graphs={"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"},
-        suffixes=(".pt2",),
     ),
 }
 """Format by the name that `--format` takes."""

@@ -26,7 +26,6 @@ async function loadModels() {
   $("refusal").hidden = loading = true;
   try {
     models = await listModels({ askToken });
-    if (!models.length) throw new Refusal("The server has no model.");
   } catch (error) {
     refuse("The models could not be loaded", error, { retry: loadModels });
     $("model").replaceChildren(element("option", { textContent: "None" }));
@@ -108,10 +107,10 @@ async function processNext() {
   const place = items.length > 1 ? ` (${items.indexOf(item) + 1} of ${items.length})` : "";
   const working = `Segmenting ${item.file.name}${place}…`;
   say(working);
-  const onWait = (seconds) => say(seconds ? `The server is busy: next try in ${seconds} s` : working);
+  const onNote = (text) => say(text || working);
   try {
     if (!item.file.size) throw new Refusal("The file is empty; choose another one.");
-    const result = await segment(item.file, { model, signal: controller.signal, onWait, askToken });
+    const result = await segment(item.file, { model, signal: controller.signal, onNote, askToken });
     if (!controller.signal.aborted) Object.assign(item, { status: "done", result });
   } catch (error) {
     // Without a token all fail: nobody wants to be asked once per image.
@@ -185,7 +184,7 @@ async function decode(item) {
   const { width, height, labels, confidence } = item.result;
   const [map, certainty] = await Promise.all([labels, confidence].map((bytes) => bytes && decodeGreyPng(bytes)));
   for (const { width: w, height: h } of [map, certainty ?? map]) {
-    if (w !== width || h !== height) throw new Error(`the server's map has ${w} × ${h} pixels instead of ${width} × ${height}`);
+    if (w !== width || h !== height) throw new Error(`the label map has ${w} × ${h} pixels instead of ${width} × ${height}`);
   }
   return { ...scene, width, height, labels: map.values, confidence: certainty?.values ?? null };
 }
@@ -199,9 +198,10 @@ function showResult({ item, image, width, height, confidence }) {
   const notes = [];
   if (!image) notes.push(`This browser cannot show ${kind(item.file)} files: the segmentation is shown without the image.`);
   else if (image.width !== width || image.height !== height) {
-    notes.push(`The browser shows this image with ${image.width} × ${image.height} pixels, the server reads ${width} × ${height}: it is shown stretched.`);
+    notes.push(`The browser shows this image with ${image.width} × ${image.height} pixels, the model gets ${width} × ${height}: it is shown stretched.`);
   }
-  if (!confidence && viewer.options.view === "confidence") notes.push("The server gave no confidence.");
+  if (item.result.warning) notes.push(item.result.warning);
+  if (!confidence && viewer.options.view === "confidence") notes.push("There is no confidence for this image.");
   $("note").textContent = notes.join(" ");
   $("note").hidden = !notes.length;
 }

@@ -25,14 +25,15 @@ function keep(value) {
 export async function listModels({ askToken }) {
   const answer = await request("models", {}, { askToken });
   const models = Array.isArray(answer) ? answer : (answer.models ?? []);
+  if (!models.length) throw new Refusal("The server has no model.");
   return models.map((model) => ({ ...model, classes: model.classes.map((one, index) => ({ index, ...one })) }));
 }
 
-/** The result of one image file, with its maps as PNG files; `onWait(seconds)` is called each second while the server is busy. */
-export async function segment(file, { model, signal, onWait, askToken }) {
+/** The result of one image file, with its maps as PNG files; `onNote(text)` is called each second while the server is busy. */
+export async function segment(file, { model, signal, onNote, askToken }) {
   const query = new URLSearchParams({ model: model.name, format: "json", include: "labels,confidence,polygons" });
   const headers = { "Content-Type": file.type || "application/octet-stream", Accept: "application/json" };
-  return adopt(await request(`segment?${query}`, { method: "POST", body: file, headers, signal }, { onWait, askToken }), model);
+  return adopt(await request(`segment?${query}`, { method: "POST", body: file, headers, signal }, { onNote, askToken }), model);
 }
 
 /** What is kept of an answer; the PNG files as bytes. */
@@ -50,7 +51,7 @@ function adopt(answer, model) {
   };
 }
 
-async function request(url, options, { onWait = () => {}, askToken }) {
+async function request(url, options, { onNote = () => {}, askToken }) {
   for (let tries = 0; ; ) {
     const sent = token;
     const authorization = sent ? { Authorization: `Bearer ${sent}` } : {};
@@ -61,7 +62,7 @@ async function request(url, options, { onWait = () => {}, askToken }) {
       if (token === sent) keep(await askToken(sent !== ""));
     } else if (response.headers.has("Retry-After") && tries++ < (PATIENCE[response.status] ?? 0)) {
       const seconds = Number(response.headers.get("Retry-After")); // NaN for a date
-      await wait(Math.min(60, Math.max(1, Math.ceil(seconds || 2))), options.signal, onWait);
+      await wait(Math.min(60, Math.max(1, Math.ceil(seconds || 2))), options.signal, onNote);
     } else {
       throw await refusal(response);
     }
@@ -95,11 +96,11 @@ async function refusal(response) {
   });
 }
 
-async function wait(seconds, signal, onWait) {
+async function wait(seconds, signal, onNote) {
   for (let left = seconds; left > 0; left--) {
-    onWait(left);
+    onNote(`The server is busy: next try in ${left} s`);
     await new Promise((done) => setTimeout(done, 1000));
     signal?.throwIfAborted();
   }
-  onWait(0);
+  onNote("");
 }
