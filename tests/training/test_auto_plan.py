@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from made_geo import write_image
-from pyramidseg.base.config import Config
+from pyramidseg.base.config import Config, DataConfig
 from pyramidseg.base.errors import ConfigError, DataError, OutOfMemory
 from pyramidseg.base.overrides import load_config, parse_override
 from pyramidseg.demo.scenes import write_scenes
+from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.model import encoder_weights
+from pyramidseg.model.bundle import read_description
 from pyramidseg.training import auto_plan
 from pyramidseg.training.auto_plan import Facts, plan_minutes, prepare_automatically
+
+FILES = Path(__file__).parents[1] / "compatibility" / "files"
 
 Draw = Callable[[np.random.Generator], tuple[NDArray[Any], NDArray[np.uint8]]]
 
@@ -49,7 +53,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     return told
 
 
-def plan(source: Path, *settings: str, minutes: float = math.inf) -> Planned:
+def plan(source: Any, *settings: str, minutes: float = math.inf) -> Planned:
     given = dict(parse_override(text) for text in ("train.device=cpu", *settings))
     return prepare_automatically(load_config(None, given), source, minutes=minutes)  # type: ignore[return-value]
 
@@ -248,6 +252,26 @@ def test_grey_images_among_colour_ones_are_read_as_colour(tmp_path: Path) -> Non
     root = made(tmp_path / "data", blobs(64, 64, channels=1), train=4)
     Image.new("RGB", (64, 64), (1, 2, 3)).save(root / "train" / "images" / "0.png")
     assert plan(root).config.model.in_channels == 3
+
+
+def test_bands_that_a_yaml_file_names_are_the_channels(tmp_path: Path) -> None:
+    root = made(tmp_path / "data", blobs(64, 64), train=4)
+    (root / "dataset.yaml").write_text("bands: [3, 1]\n")
+    planned = plan(root)
+    assert values(planned, "model.in_channels", "model.input_bands", "data.normalization") == [2, (3, 1), "dataset"]
+    assert reason(planned, "data.normalization") == "dataset: 2 channels of uint8"
+
+
+def test_a_dataset_made_in_python_is_planned_alike(scenes: Path) -> None:
+    assert plan(open_dataset(scenes, DataConfig())).config == plan(scenes).config
+
+
+def test_the_network_of_a_bundle_is_kept() -> None:
+    bundle, data = FILES / "trained.safetensors", FILES / "scenes"
+    planned = plan(data, f"model.weights={bundle}")
+    assert values(planned, "model.encoder", "model.pyramid_channels", "data.normalization") == [
+        *(read_description(bundle).config.encoder, 16, "encoder"),
+    ]
 
 
 def test_a_defect_is_refused_as_without_a_plan(tmp_path: Path) -> None:

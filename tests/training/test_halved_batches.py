@@ -119,16 +119,22 @@ def run_limited(words: list[str], *, until: Path | None = None) -> None:
     assert status == (0 if until is None else -signal.SIGKILL)
 
 
+@pytest.fixture(scope="module")
+def whole(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose batch is halved in its seventh step, never interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    run_limited(["train", str(scenes), *SETTINGS, "--out", str(out)])
+    return out
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="kills processes")
-@pytest.mark.parametrize("step", [6, 8])
+@pytest.mark.parametrize(("step", "by_steps"), [(6, 0), (8, 4)])
 def test_killed_where_the_batch_was_halved_or_later_it_resumes_in_the_same_bits(
-    scenes: Path, tmp_path: Path, step: int
+    scenes: Path, whole: Path, tmp_path: Path, step: int, by_steps: int
 ) -> None:
     """The checkpoint of step 6 is the one that halving writes, and the resumed process has memory enough."""
-    by_steps = "train.checkpoint_steps=0" if step == 6 else "train.checkpoint_steps=4"
-    words = ["train", str(scenes), *SETTINGS, by_steps, "--out"]
-    run_limited([*words, str(tmp_path / "whole")])
-    killed = tmp_path / "killed"
-    run_limited([*words, str(killed)], until=killed / "checkpoint" / f"step-{step:09d}.safetensors")
-    assert main([*words, str(killed), "--resume"]) == 0
-    assert_same_bits(killed, tmp_path / "whole")
+    out = tmp_path / "run"
+    words = ["train", str(scenes), *SETTINGS, f"train.checkpoint_steps={by_steps}", "--out", str(out)]
+    run_limited(words, until=out / "checkpoint" / f"step-{step:09d}.safetensors")
+    assert main([*words, "--resume"]) == 0
+    assert_same_bits(out, whole)
