@@ -15,6 +15,8 @@ import torch
 import yaml
 
 from pyramidseg.base.classes import Classes
+from pyramidseg.cli.main import parse
+from pyramidseg.cli.serve import model_names
 from pyramidseg.model.segmenter import Segmenter
 
 ROOT = Path(__file__).parents[3]
@@ -123,3 +125,18 @@ def test_user_and_files_of_compose_and_kubernetes_agree_with_the_image() -> None
     assert kubernetes_service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
     versions = set((ROOT / "deploy" / "torch.txt").read_text().split("\n")[:2])
     assert versions <= {line.split(" ")[0] for line in (ROOT / "requirements.lock").read_text().splitlines()}
+
+
+def test_the_examples_for_kserve_agree_with_the_image_and_the_command() -> None:
+    text = (ROOT / "docs" / "deployment.md").read_text()
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    service, fetched = [block for block in blocks if "kserve" in block.get("apiVersion", "") or "args" in block]
+    (container,) = service["spec"]["predictor"]["containers"]
+    assert container["name"] == "kserve-container" and container["ports"][0]["containerPort"] == 8080
+    mounted = {volume["name"] for volume in service["spec"]["predictor"]["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == mounted
+    for args in (container["args"], fetched["args"]):
+        parsed = parse(args)
+        assert (parsed.command, parsed.host, parsed.port) == ("serve", "0.0.0.0", 8080)
+        assert list(model_names(parsed.models)) == ["street"]
+    assert fetched["env"] == [{"name": "STORAGE_URI", "value": "hf://OWNER/NAME"}]
