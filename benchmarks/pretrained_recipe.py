@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 
 import pyramidseg as ps
+from pyramidseg.model.bundle import read_bundle
 
 DEFAULT = {"optim.optimizer": "adamw", "optim.lr": 1e-3, "optim.encoder_lr_factor": 1.0}
 MUON = {"optim.optimizer": "muon", "optim.lr": 3e-3, "optim.encoder_lr_factor": 1.0}
@@ -92,7 +93,7 @@ def train(dataset: Path, settings: dict[str, Any], run: dict[str, Any], out: Pat
     began = time.monotonic()
     result = ps.train(dataset, out=folder, config=ps.make_config(nested(settings, general)), resume=True)
     minutes = (time.monotonic() - began) / 60
-    scores = ps.evaluate(result.last, dataset).metrics.to_dict()
+    scores = read_bundle(result.last).facts["metrics"]
     rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
     column = rows[0].index("val_miou")
     return {
