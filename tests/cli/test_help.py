@@ -85,7 +85,7 @@ def test_messages_are_shown_from_the_chosen_level_on(
     shown: list[tuple[int, bool]] = []
     needed = {"train": ["x", "--dry-run"]}.get(command, [])
     monkeypatch.setattr(
-        "pyramidseg.base.log.configure_logging", lambda level, *, progress: shown.append((level, progress))
+        "pyramidseg.base.log.configure_logging", lambda level, *, progress, serving: shown.append((level, progress))
     )
     monkeypatch.setattr("pyramidseg.predict.pipeline.use_available_processors", lambda: None)
     monkeypatch.setattr(COMMANDS[command], "run", lambda arguments: 0)

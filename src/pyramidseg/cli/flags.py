@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
     def unrecognized(self, option: str) -> ConfigError:
         """The error about an option that does not exist, with the nearest ones."""
         known = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
-        advice = nearest(option, known, quoted=False)
+        advice = nearest(option[2:], [name[2:] for name in known], prefix="--", quoted=False)
         if advice.startswith("known"):
             alike = sorted(name for name in known if name[:3] == option[:3])[:3]
             advice = f"did you mean {' or '.join(alike)}?" if alike else advice
