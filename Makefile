@@ -45,7 +45,9 @@ coverage: $(READY)
 # tests/clients/NAME has its packages (requirements.txt, made from requirements.in) and its tests.
 CLIENTS := $(notdir $(patsubst %/,%,$(dir $(wildcard tests/clients/*/requirements.in))))
 
-test-clients: $(CLIENTS:%=test-client-%)
+# Two at a time: while one is installed or waits for its server, the other has the processors.
+test-clients: $(READY)
+	$(MAKE) --jobs 2 $(CLIENTS:%=test-client-%)
 
 test-client-%: .venv-clients/%/.ready
 	OMP_NUM_THREADS=1 .venv-clients/$*/bin/python -m pytest tests/clients/$*
