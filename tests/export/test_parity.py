@@ -184,11 +184,35 @@ def test_crops_end_with_a_batch_of_images_that_differ(dtype):
     assert str(samples) == "4 synthetic scenes, 6 crops of odd sizes and a batch of 3"
 
 
-def test_large_images_are_compared_in_windows_that_cover_them(monkeypatch):
-    monkeypatch.setattr(samples, "WINDOW_PX", 32)
+def test_large_images_are_compared_in_windows_that_cover_them():
     images = torch.randint(0, 256, (1, 3, 70, 33), dtype=torch.uint8)
-    windows = list(samples._windows(images, images[:, 0]))
+    windows = list(samples.windows(images, images[:, 0], 32))
     assert [tuple(labels.shape[1:]) for _, labels in windows] == [(32, 32), (32, 1), (32, 32), (32, 1), (6, 32), (6, 1)]
     rows = [torch.cat([image for image, _ in windows[first : first + 2]], dim=3) for first in (0, 2, 4)]
     assert torch.equal(torch.cat(rows, dim=2), images)
-    assert len(list(samples._windows(images[..., :30, :], images[:, 0, :30]))) == 1
+    assert len(list(samples.windows(images[..., :30, :], None, 33))) == 1
+
+
+def test_int8_has_a_tolerance_for_every_class_that_is_shown():
+    classes = {"sky": (0.9, 0.9), "car": (0.5, 0.47), "tram": None}
+    found = parity("int8", miou=(0.7, 0.696), classes=classes, clear_agreement=0.996, pieces_agreement=0.996)
+    assert found.findings() == ("IoU of 'car' goes from 0.5000 to 0.4700, 0.02 is allowed",)
+    assert "IoU tram                    not shown" in found.table()
+    assert "IoU car                       -0.0300" in found.table()
+    assert len(parity("int8", miou=(0.7, 0.694), clear_agreement=0.994).findings()) == 2
+    assert parity("int8", miou=(0.7, 0.694), tolerance=0.01).findings() == ()
+    assert len(parity("bf16", miou=(0.7, 0.694)).findings()) == 1
+    assert parity("bf16", miou=(0.7, 0.694), tolerance=0.01, classes=classes).findings() == ()
+
+
+def test_a_class_without_true_pixels_is_not_shown():
+    truth = torch.randint(0, 3, (2, 9, 11), dtype=torch.uint8)  # never class 3, which is predicted
+    found = compared(logits(0), logits(1), truth, precision="int8")
+    assert [iou is None for iou in found.classes.values()] == [False, False, False, True]
+
+
+def test_int8_has_to_be_faster():
+    against = "openvino bf16 on this machine (20.0 ms against 21.0 ms)"
+    slow = parity("int8", speedup=1.05, speedup_against=against)
+    assert slow.findings() == (f"int8 is 1.05 times as fast as {against}, 1.1 is needed",)
+    assert parity("int8", speedup=1.2, speedup_against=against).findings() == ()

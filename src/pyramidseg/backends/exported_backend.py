@@ -11,10 +11,10 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from pyramidseg.backends.metadata import COARSE, INPUT_DTYPES, ExportMetadata
+from pyramidseg.backends.metadata import COARSE, INPUT_DTYPES, TARGETS, ExportMetadata
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, ModelBackend, RunPrecision
 from pyramidseg.base.device import out_of_memory_explained
-from pyramidseg.base.errors import ConfigError, DataError, WeightsError
+from pyramidseg.base.errors import ConfigError, DataError, DeviceError, WeightsError, nearest
 from pyramidseg.base.exhaustion import explain_exhaustion
 from pyramidseg.model.input_scaling import INTEGER_RANGES
 
@@ -85,11 +85,14 @@ class ExportedBackend(ModelBackend):
                 f"{self.path}: was exported for other programs ({metadata.program}); use its bundle "
                 f"({metadata.source.get('file', 'unknown')}), or export it without --size, --batch and --output"
             )
-        if self.fixed_precision and precision not in ("auto", metadata.precision):
+        is_int8 = "int8" in (precision, metadata.precision)
+        if (self.fixed_precision or is_int8) and precision not in ("auto", metadata.precision):
             raise ConfigError(
-                f"precision={precision}: {self.path} was exported in {metadata.precision}, which is fixed in a "
-                f"{self.suffix} file; leave precision out"
+                f"precision={precision}: {self.path} was exported in {metadata.precision}, which is fixed in "
+                f"{'such' if self.fixed_precision else 'int8'} files; leave precision out, or export the bundle again"
             )
+        if metadata.quantization is not None and str(device) in ("auto", "cpu"):
+            check_target(metadata.quantization.target, f"{self.path}: was exported with --target")
         opened = self.open(content, str(device), precision)
         super().__init__(
             classes=metadata.classes,
@@ -168,16 +171,31 @@ class ExportedBackend(ModelBackend):
         """
         if images.ndim != 4 or images.shape[1] != self.in_channels or images.numel() == 0:
             raise DataError(f"images of shape {tuple(images.shape)}: this model takes (B, {self.in_channels}, H, W)")
-        own = INPUT_DTYPES[self.metadata.input_dtype]
-        if images.dtype == own:
-            return images.contiguous()
-        if own != torch.float32:
-            raise DataError(
-                f"{self.path}: takes {self.metadata.input_dtype} images, got "
-                f"{str(images.dtype).removeprefix('torch.')}; export with --input float32, which takes all types, "
-                "or run the bundle in torch (--backend torch)"
-            )
-        return (images.float() / INTEGER_RANGES.get(images.dtype, 1.0)).contiguous()
+        return as_input(images, self.metadata.input_dtype, self.path)
+
+
+def as_input(images: Tensor, dtype: str, path: Path) -> Tensor:
+    """Images in the dtype of a file's input, a key of `INPUT_DTYPES`; `DataError` if only float32 files take them."""
+    if images.dtype == INPUT_DTYPES[dtype]:
+        return images.contiguous()
+    if dtype != "float32":
+        raise DataError(
+            f"{path}: takes {dtype} images, got {str(images.dtype).removeprefix('torch.')}; export with --input "
+            "float32, which takes all types, or run the bundle in torch (--backend torch)"
+        )
+    return (images.float() / INTEGER_RANGES.get(images.dtype, 1.0)).contiguous()
+
+
+def check_target(target: str, what: str) -> None:
+    """`ConfigError` if it is not a key of `TARGETS`, `DeviceError` if this processor does not have its instructions."""
+    if target not in TARGETS:
+        raise ConfigError(f"{what} {target}: unknown target; {nearest(target, TARGETS)}")
+    own, needed = torch.cpu.get_capabilities(), TARGETS[target]
+    if needed and not any(own.get(name) for name in needed):
+        raise DeviceError(
+            f"{what} {target}, and this processor ({own.get('cpu_name', own.get('architecture'))}) does not have "
+            f"{' or '.join(needed)}, so that sums could overflow; export with --precision int8 --target any"
+        )
 
 
 def check_file(path: Path, suffix: str) -> None:

@@ -56,8 +56,8 @@ def make_backend(
 
     An exported file runs in the runtime of its format. A bundle runs in torch; on a CPU, `auto`, `openvino` and
     `onnxruntime` use its fp32 export if there is one of the same name in the same folder (where `pyramidseg export`
-    writes it) that was made from this bundle, and `str()` of the backend names it. Nothing is exported automatically,
-    since an export includes a parity check.
+    writes it) that was made from this bundle, or with `precision="int8"` its int8 export, and `str()` of the backend
+    names it. Nothing is exported automatically, since an export includes a parity check.
 
     Args:
         as_written: of torch's backends; `auto` then stands for torch.
@@ -72,10 +72,15 @@ def make_backend(
         raise ConfigError(f"backend={name}: unknown backend; {nearest(str(name), ['auto', *BACKENDS])}")
     if not isinstance(device, (str, torch.device)):
         raise ConfigError(f"device={device!r}: a name such as auto, cpu or cuda:0, or a torch.device, is needed")
-    if precision not in ("auto", "fp32", "bf16"):
-        raise ConfigError(f"precision={precision}: auto, fp32 and bf16 are possible")
+    if precision not in ("auto", "fp32", "bf16", "int8"):
+        raise ConfigError(f"precision={precision}: auto, fp32, bf16 and int8 are possible")
     needed = next((backend for backend in EXPORTED.values() if backend.name == name), None)
     path = accepted_model(model)
+    if precision == "int8" and (as_written or isinstance(path, Segmenter) or name.startswith("torch")):
+        raise ConfigError(
+            "precision=int8: is that of exported files, which run in openvino or onnxruntime; export the bundle with "
+            "--precision int8, and leave backend=torch and --as-written out"
+        )
     if as_written:
         if needed is not None or (isinstance(path, Path) and path.suffix.lower() in EXPORTED):
             raise ConfigError(
@@ -98,8 +103,11 @@ def make_backend(
         raise WeightsError(f"{path}: exported files end in {lower}, in lower case; rename it")
     if path.suffix == ".bin" and (graph := path.with_suffix(OpenVinoBackend.suffix)).is_file():
         raise WeightsError(f"{path}: holds only the weights of {graph.name}; give {graph}")
+    if precision == "int8" and needed is None:
+        exported = (backend for backend in FASTER_ON_CPU if export_path(path, backend, precision).is_file())
+        needed = next(exported, OpenVinoBackend)
     if needed is not None:
-        return BACKENDS[name](_find_export(path, needed), device=device, precision=precision)
+        return BACKENDS[needed.name](find_export(path, needed, precision), device=device, precision=precision)
     if name != "auto":
         return BACKENDS[name](path, device=device, precision=precision)
     return _fastest_backend(path, device, precision)
@@ -124,18 +132,24 @@ def _fastest_backend(bundle: Path, device: str | torch.device, precision: RunPre
     return backend
 
 
-def _find_export(bundle: Path, backend: type[ExportedBackend]) -> Path:
-    """The export of a bundle for a runtime that was named."""
-    file = bundle.with_suffix(backend.suffix)
+def export_path(bundle: Path, backend: type[ExportedBackend], precision: str) -> Path:
+    """Where the export of a bundle to a runtime is, next to it: in int8, else in fp32."""
+    return bundle.with_name(f"{bundle.stem}{'-int8' if precision == 'int8' else ''}{backend.suffix}")
+
+
+def find_export(bundle: Path, backend: type[ExportedBackend], precision: str) -> Path:
+    """The export of a bundle for a runtime, in int8 or fp32; `ConfigError` or `WeightsError` without a current one."""
+    file = export_path(bundle, backend, precision)
     command = f"pyramidseg export {shlex.quote(str(bundle))} --format {backend.format}"
+    command += " --precision int8 --calibrate DATASET" if precision == "int8" else ""
     if not file.is_file():
         raise ConfigError(f"backend={backend.name}: runs exported files, and {file} does not exist; run {command}")
-    if (reason := _mismatch(file, bundle, backend)) is not None:
+    if (reason := _mismatch(file, bundle, backend, "int8" if precision == "int8" else "fp32")) is not None:
         raise WeightsError(f"backend={backend.name}: {file} is not used, as {reason}; export it again: {command}")
     return file
 
 
-def _mismatch(file: Path, bundle: Path, backend: type[ExportedBackend]) -> str | None:
+def _mismatch(file: Path, bundle: Path, backend: type[ExportedBackend], precision: str = "fp32") -> str | None:
     """Why an exported file cannot replace a bundle; None if it can."""
     try:
         metadata = backend.read_metadata(file)
@@ -143,6 +157,6 @@ def _mismatch(file: Path, bundle: Path, backend: type[ExportedBackend]) -> str |
         return f"it cannot be read ({error})"
     if metadata.source.get(CHECKSUM) != read_metadata(bundle, kind=KIND).get(CHECKSUM):
         return f"it was not exported from the present content of {bundle.name}"
-    if metadata.precision != "fp32":
+    if metadata.precision != precision:
         return f"it is in {metadata.precision}"
     return None

@@ -3,7 +3,7 @@
 `format`, `version`, `precision` and `sha256` (over the whole file: graph, weights and metadata) are plain text; the
 others are JSON: `model` (settings), `classes` (names and colours), `normalization` (which is part of the graph),
 `input` and `outputs` (the contract for other programs that run the file), `source` (the bundle), `parity` (the
-result of the comparison with it), `value_range` (type and range of the training images).
+result of the comparison with it), `value_range` (type and range of the training images), `quantization` (of int8).
 """
 
 import hashlib
@@ -37,7 +37,11 @@ LOGITS, COARSE = "logits", "coarse_logits"
 
 INPUT_DTYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "float32": torch.float32}
 
-PRECISIONS = ("fp32", "fp16", "bf16")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+
+TARGETS: dict[str, tuple[str, ...]] = {"any": (), "avx2": ("avx2",), "vnni": ("avx512_vnni", "avx_vnni")}
+"""Processors that int8 files are made for, and the instructions of which these have one. Without VNNI, two products are
+added in 16 bits, which 2 x 255 x 127 overflows silently and 2 x 255 x 64 does not: only `vnni` has 8-bit weights."""
 
 _VALUES = {
     "uint8": "0-255",
@@ -73,17 +77,30 @@ class Program:
 
 
 @dataclass(frozen=True)
+class Quantization:
+    """How an int8 file was made: `images` are ids, drawn with `seed`; `float_blocks` stayed in float, worst first."""
+
+    quantizer: str
+    target: str
+    dataset: str
+    seed: int
+    images: tuple[str, ...]
+    float_blocks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ExportMetadata:
     """The metadata of an exported file.
 
     Attributes:
-        precision: of its multiplications, `fp32`, `fp16` or `bf16`.
+        precision: of its multiplications, one of `PRECISIONS`.
         input_dtype: a key of `INPUT_DTYPES`; float32 files accept all dtypes, others only their own.
         mean: of the channels, in the units of `Segmenter.set_normalization`.
         source: file name and checksum of the bundle; empty for a model in memory.
         parity: the report of `export.parity`; None before the check.
         value_range: of the bundle's training images; None if unknown.
         program: None for a file that `predict` can run.
+        quantization: of an int8 file.
     """
 
     precision: str
@@ -97,6 +114,7 @@ class ExportMetadata:
     version: str = __version__
     value_range: ValueRange | None = None
     program: Program | None = None
+    quantization: Quantization | None = None
 
     def to_strings(self) -> dict[str, str]:
         """The metadata as they are stored in the file."""
@@ -120,6 +138,8 @@ class ExportMetadata:
             "parity": None if self.parity is None else dict(self.parity),
             "value_range": None if self.value_range is None else asdict(self.value_range),
         }
+        if self.quantization is not None:
+            contents["quantization"] = asdict(self.quantization)
         if self.program is not None:
             output = self.program.output
             contents |= {"program": asdict(self.program), "outputs": {output: _OUTPUTS[output]}}
@@ -175,6 +195,7 @@ class ExportMetadata:
                 version=strings["version"],
                 value_range=ValueRange.from_json(strings.get("value_range")),
                 program=parse_stored(Program, strings["program"]) if "program" in strings else None,
+                quantization=parse_stored(Quantization, strings["quantization"]) if "quantization" in strings else None,
             )
         except (KeyError, TypeError, ValueError, ValidationError, PyramidSegError) as error:
             raise WeightsError(

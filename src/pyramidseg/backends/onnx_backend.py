@@ -101,6 +101,9 @@ def prune_outputs(content: "onnx.ModelProto", names: OutputNames) -> None:
     graph.output.extend(kept)
     del graph.node[:]
     graph.node.extend(reversed(nodes))
+    tensors = [tensor for tensor in graph.initializer if any(tensor.name in node.input for node in nodes)]
+    del graph.initializer[:]
+    graph.initializer.extend(tensors)
 
 
 def _choose_provider(device: str, available: list[str]) -> tuple[str, dict[str, str]]:

@@ -31,8 +31,8 @@ class OpenVinoBackend(ExportedBackend):
 
     Args:
         device: `cpu` (also for `auto`), or another device of OpenVINO on this machine: `gpu`, `gpu.1`, `npu`.
-        precision: `auto` is the file's own; any file may run in `fp32` or `bf16`. On processors that do not support
-            it, OpenVINO computes in fp32, and the attribute `precision` is fp32.
+        precision: `auto` is the file's own; files other than int8 run in `fp32` or `bf16`. On processors that do not
+            support it, OpenVINO computes in fp32, and the attribute `precision` is fp32.
     """
 
     name = "openvino"
@@ -57,7 +57,7 @@ class OpenVinoBackend(ExportedBackend):
             compiled = core.compile_model(chosen, place, options)
         except RuntimeError as error:
             raise damaged_file(self.path, error) from None
-        computed = _actual_precision(compiled)
+        computed = "int8" if self.metadata.precision == "int8" else _actual_precision(compiled)
         return Opened(compiled, computed, place.lower(), torch.device("cpu"), threaded=(compiled, core))
 
     def reopen(self) -> None:

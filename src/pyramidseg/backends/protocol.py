@@ -21,10 +21,10 @@ from pyramidseg.base.device import out_of_memory_explained, use_one_thread_after
 from pyramidseg.base.errors import DeviceError
 from pyramidseg.images.value_range import ValueRange
 
-RunPrecision = Literal["auto", "fp32", "bf16"]
+RunPrecision = Literal["auto", "fp32", "bf16", "int8"]
 """Precision of the multiplications. `auto` is fp32 or, for an exported file, the precision that it was checked in.
 
-`auto` is never bf16, however fast that is: it changes labels where two classes have nearly equal logits, and reported
+`auto` is never bf16, nor int8 for a bundle: they change labels where two classes have nearly equal logits, and reported
 metrics are those of the model as it was trained."""
 
 REDUCE_MEMORY_HINT = "use smaller images, batches (--batch-size 1) or tiles (--tile 256)"
@@ -108,7 +108,7 @@ class ModelBackend(ABC):
 
     Attributes:
         settings: of the network.
-        precision: of the multiplications, `fp32`, `fp16` or `bf16`.
+        precision: of the multiplications, `fp32`, `fp16`, `bf16` or `int8`.
         device: of the logits that it returns.
         compute_device: that computes the logits; None if torch has no name for it.
         place: name of that device, also for runtimes with devices of their own, such as `gpu.1`.

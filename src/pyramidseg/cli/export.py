@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for", dest="program", choices=["cvat-nuclio"], help="write a folder for another program (default: a file)"
     )
-    parser.add_argument("--precision", default="fp32", help="fp32, fp16 or bf16; not every format has all of them")
+    parser.add_argument("--precision", default="fp32", help="fp32, fp16, bf16 or int8; not every format has all")
     parser.add_argument(
         "--out",
         metavar="DIR",
@@ -32,9 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="dtype of the input images: uint8, uint16, float32, or auto: that of the images of --check, else uint8 "
         "(float32 if the bundle was normalized with its dataset's statistics)",
     )
-    parser.add_argument(
-        "--check", metavar="DATASET", help="labelled images to compare predictions on (default: synthetic scenes)"
-    )
+    text = "labelled images to compare predictions on (default: synthetic scenes, or those of --calibrate)"
+    parser.add_argument("--check", metavar="DATASET", help=text)
+    parser.add_argument("--calibrate", metavar="DATASET", help="for int8: images to measure ranges on (split train)")
+    parser.add_argument("--calibration-images", type=int, default=64, metavar="N", help="how many of these, at random")
+    parser.add_argument("--target", default="any", help="for int8: processors, any, avx2, or vnni (8 bits, not 7)")
+    parser.add_argument("--tolerance", type=float, metavar="POINTS", help="change of mIoU (default: by precision)")
     parser.add_argument("--split", default="val", help="split of --check")
     parser.add_argument("--device", default="cpu", help="device that runs the exported file in the comparison")
     add_as_written(parser)
@@ -84,6 +87,10 @@ def run(arguments: argparse.Namespace) -> int:
         size=arguments.size,
         batch=arguments.batch,
         output=arguments.output,
+        calibrate=arguments.calibrate,
+        calibration_images=arguments.calibration_images,
+        target=arguments.target,
+        tolerance=arguments.tolerance,
     )
     show(f"{export.parity.runtime} compared with the bundle in torch fp32:")
     show(export.parity.table())

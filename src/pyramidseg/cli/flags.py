@@ -201,7 +201,7 @@ def add_prediction_options(parser: argparse.ArgumentParser, *, batch_size: bool 
         "--backend", default="auto", help="auto, torch, torch-compiled, torch-exported, onnxruntime or openvino"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--precision", default="auto", help="auto (fp32, or that of the exported file), fp32 or bf16")
+    parser.add_argument("--precision", default="auto", help="auto (fp32, or that of the file), fp32, bf16 or int8")
     if batch_size:
         text = "images of equal size that are predicted at once"
         parser.add_argument("--batch-size", type=int, default=4, metavar="N", help=text)

@@ -2,9 +2,12 @@
 
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pyramidseg.backends import EXPORTED
+from pyramidseg.backends.exported_backend import check_target
 from pyramidseg.backends.metadata import COARSE, INPUT_DTYPES, LOGITS, ExportMetadata, Program
 from pyramidseg.backends.metadata import KIND as EXPORT
 from pyramidseg.base.config import DataConfig
@@ -17,6 +20,7 @@ from pyramidseg.export import onnx_format, web
 from pyramidseg.export.graph import capture
 from pyramidseg.export.parity import Parity, check_parity
 from pyramidseg.export.program_file import WithOutput, check_program, check_program_file
+from pyramidseg.export.quantization import DEFAULT_IMAGES, Calibration, Quantizer
 from pyramidseg.export.samples import default_dtype, labelled_samples, synthetic_samples
 from pyramidseg.export.targets import Format, find_format
 from pyramidseg.model.bundle import KIND
@@ -62,20 +66,24 @@ def export_model(
     size: tuple[int, int] | None = None,
     batch: int = 1,
     output: str = LOGITS,
+    calibrate: str | Path | None = None,
+    calibration_images: int = DEFAULT_IMAGES,
+    target: str = "any",
+    tolerance: float | None = None,
 ) -> Export:
     """Export a bundle for another runtime, unless the file predicts something else there.
 
-    The file is `<bundle>.onnx`, `.xml` with `.bin`, or `.pt2`, with `-fp16` or `-bf16` before the dot, or a page
-    (`web.page_path`), and `<file>.parity.json` next to it. An earlier export of that name is replaced; other files
+    The file is `<bundle>.onnx`, `.xml` with `.bin`, or `.pt2`, with `-fp16`, `-bf16` or `-int8` before the dot, or a
+    page (`web.page_path`), and `<file>.parity.json` next to it. An earlier export of that name is replaced; other files
     never are.
 
     Args:
         format: a key of `FORMATS`.
-        precision: `fp32`, `fp16` or `bf16`; not every format has all of them.
+        precision: `fp32`, `fp16`, `bf16` or `int8`; not every format has all of them.
         out: folder; by default that of the bundle. Of a page the folder of its files, or an HTML file.
         input_dtype: type of the images that the file takes: `uint8`, `uint16`, `float32` (for which this library
             converts all types), or `auto`: that of the images in `check`, else `default_dtype`.
-        check: a labelled dataset with the model's classes to compare on; by default synthetic scenes without labels.
+        check: a labelled dataset with the model's classes to compare on; by default `calibrate`, or synthetic scenes.
         split: split of `check` to compare on.
         data: how `check` is read, as in training.
         device: runs the file for the comparison.
@@ -85,6 +93,10 @@ def export_model(
             other programs, and has the size and output in its name.
         batch: number of images, with `size`.
         output: `logits`, `labels` or `probabilities`.
+        calibrate: for int8, a dataset with images (split train) to measure the ranges of activations on.
+        calibration_images: number of these; images that are also checked on are left out.
+        target: for int8, the processors: a key of `TARGETS`.
+        tolerance: largest change of mIoU in points (hundredths), instead of that of the precision.
 
     Raises:
         ConfigError: `model` is an export; an unknown format, precision or type; `input_dtype` does not fit the images
@@ -112,6 +124,20 @@ def export_model(
         )
     if size is None and batch != 1:
         raise ConfigError(f"--batch {batch}: has no effect without --size, as the file takes any number of images")
+    if (precision == "int8") != (calibrate is not None) or (
+        (precision != "int8" and (target, calibration_images) != ("any", DEFAULT_IMAGES)) or (calibrate and program)
+    ):
+        raise ConfigError(
+            "--precision int8: needs --calibrate DATASET, images (split train) to measure ranges of activations on; "
+            "--calibrate, --calibration-images and --target are for int8 only, --size and --output are not for int8"
+        )
+    check_target(target, "--target")
+    check = calibrate if check is None else check
+    if tolerance is not None and (check is None or precision == "fp32" or not 0 < tolerance <= 100):
+        raise ConfigError(
+            f"--tolerance {tolerance:g}: is the largest change of mIoU in points, above 0, in fp16, bf16 and int8, "
+            "and needs labelled images: --check DATASET"
+        )
     if check is None:
         _refuse_unused_options(split, data)
     target_format.backend.check_device(device)
@@ -121,17 +147,19 @@ def export_model(
     parts = [] if size is None else [f"-{size[0]}x{size[1]}", f"-b{batch}" if batch > 1 else ""]
     parts += ["" if output == LOGITS else f"-{output}", "" if precision == "fp32" else f"-{precision}"]
     suffix = "".join(parts) + target_format.backend.suffix
-    target = Path(path.parent if out is None else out) / f"{path.stem}{suffix}"
+    file = Path(path.parent if out is None else out) / f"{path.stem}{suffix}"
     if format == "web":
         web.check_possible(segmenter)
-        target = web.page_path(target, out)
-    with locked(target.parent, file=target.name):
-        _refuse_foreign_files(target, target_format)
+        file = web.page_path(file, out)
+    with locked(file.parent, file=file.name):
+        _refuse_foreign_files(file, target_format)
         if check is None:
             dtype = default_dtype(segmenter) if input_dtype == "auto" else input_dtype
-            samples = synthetic_samples(segmenter, web.image_dtype(dtype) if format == "web" else dtype)
+            read_samples = partial(synthetic_samples, segmenter, web.image_dtype(dtype) if format == "web" else dtype)
+            samples = read_samples()
         else:
-            samples = labelled_samples(segmenter, check, split, data)
+            read_samples = partial(labelled_samples, segmenter, check, split, data)
+            samples = read_samples()
             dtype = samples.dtype if input_dtype == "auto" else input_dtype
             if dtype not in ("float32", samples.dtype):
                 raise ConfigError(
@@ -160,33 +188,48 @@ def export_model(
             change=lambda graph: graph if program is None else WithOutput(graph, program.output),
             shape=None if size is None else (batch, *size),
         )
-        if format == "onnx":
-            save = onnx_format.convert(graph, outputs=(LOGITS, COARSE) if program is None else (output,), opset=opset)
-        else:
-            save = web.convert(graph, segmenter) if format == "web" else target_format.convert(graph)
+        content: Any = graph
+        if format in ("onnx", "openvino"):
+            content = onnx_format.to_onnx(
+                graph, outputs=(LOGITS, COARSE) if program is None else (output,), opset=opset
+            )
+        save = web.convert(graph, segmenter) if format == "web" else partial(target_format.save, content)
 
-        with explained_writes(target), temporary_folder(target) as folder:  # where files can be renamed to the target
-            staged = folder / target.name
-            save(staged, metadata)
-            logger.info(f"checking on {samples}")
-            if format == "web":
-                parity = web.check_page(staged, segmenter, samples)
-            elif program is None:
+        with explained_writes(file), temporary_folder(file) as folder:  # where files can be renamed to the file
+            staged = folder / file.name
+
+            def compare() -> Parity:
+                again = samples if calibrate is None else read_samples()
+                if format == "web":
+                    return web.check_page(staged, segmenter, again)
+                if program is not None:
+                    return check_program_file(staged, metadata, segmenter, again)
                 backend = target_format.backend(staged, device=device, outputs=(LOGITS, COARSE))
                 predicting = target_format.backend(staged, device=device)
-                parity = check_parity(backend, segmenter, samples, predicting=predicting)
+                found = check_parity(backend, segmenter, again, predicting=predicting)
+                return found if tolerance is None else replace(found, tolerance=tolerance / 100)
+
+            logger.info(f"checking on {samples}")
+            if calibrate is not None:
+                images = Calibration(segmenter, calibrate, data, calibration_images, dtype=dtype, gate=samples.files)
+                quantizer = Quantizer(content, images, target=target)
+                content, metadata, parity = quantizer.write_until_close(
+                    staged, metadata, format=target_format, device=device, compare=compare
+                )
+                save = partial(target_format.save, content)
             else:
-                parity = check_program_file(staged, metadata, segmenter, samples)
+                save(staged, metadata)
+                parity = compare()
             if parity.findings():
                 return Export(None, None, parity)
             metadata = replace(metadata, parity=parity.to_dict())
             save(staged, metadata)
-            for file in target_format.files(target):  # the file that is opened comes last
-                write_atomically(file, staged.with_name(file.name).replace)
-            report = _report_path(target)
-            source = {"file": target.name, "source": dict(metadata.source)}
+            for each in target_format.files(file):  # the file that is opened comes last
+                write_atomically(each, staged.with_name(each.name).replace)
+            report = _report_path(file)
+            source = {"file": file.name, "source": dict(metadata.source)}
             write_json(report, {"pyramidseg": __version__, **source, "parity": metadata.parity})
-            return Export(target, report, parity)
+            return Export(file, report, parity)
 
 
 def _report_path(target: Path) -> Path:

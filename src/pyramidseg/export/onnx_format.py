@@ -1,7 +1,7 @@
 """ONNX: one file for ONNX Runtime and many others."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,12 +35,9 @@ SIZES = {
 """Names of the dynamic dimensions, in place of the formulas that the exporter writes."""
 
 
-def convert(
-    program: ExportedProgram, *, outputs: Sequence[str] = (LOGITS, COARSE), opset: int | None = None
-) -> Callable[[Path, ExportMetadata], None]:
-    """Convert a program; returns the function that writes the file."""
-    content = to_onnx(program, outputs=outputs, opset=opset)
-    return lambda path, metadata: save_with_checksum(content, path, metadata.to_strings())
+def save(content: "onnx.ModelProto", path: Path, metadata: ExportMetadata) -> None:
+    """Write a model with its metadata."""
+    save_with_checksum(content, path, metadata.to_strings())
 
 
 def save_with_checksum(content: "onnx.ModelProto", path: Path, texts: Mapping[str, str]) -> None:

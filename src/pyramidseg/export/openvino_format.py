@@ -1,38 +1,32 @@
 """OpenVINO: an `.xml` with the graph and a `.bin` with the weights."""
 
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
 from pathlib import Path
-
-from torch.export import ExportedProgram
+from typing import TYPE_CHECKING
 
 from pyramidseg.backends.metadata import CHECKSUM, CHECKSUM_PLACEHOLDER, ExportMetadata, file_checksum
 from pyramidseg.backends.openvino_backend import METADATA_KEY, WEIGHTS_CHECKSUM, import_openvino, shared_core
 from pyramidseg.base.files import file_sha256
-from pyramidseg.export.onnx_format import to_onnx
+
+if TYPE_CHECKING:
+    import onnx
 
 
-def convert(program: ExportedProgram) -> Callable[[Path, ExportMetadata], None]:
-    """Convert a program through ONNX; returns the function that writes both files.
+def save(content: "onnx.ModelProto", path: Path, metadata: ExportMetadata) -> None:
+    """Write an ONNX model as both files.
 
     Weights are stored in float32 for `fp32` and `bf16` (chosen at run time), and in float16 for `fp16`. OpenVINO's own
     default is float16. The `.xml` has the metadata, the checksum of the `.bin`, and its own checksum.
     """
-    openvino = import_openvino("exporting to OpenVINO")
-    onnx = to_onnx(program).SerializeToString()
-    model = shared_core().read_model(onnx)
-
-    def save(path: Path, metadata: ExportMetadata) -> None:
-        assert onnx, "the model keeps reading its weights from here"
-        openvino.save_model(model, path, compress_to_fp16=metadata.precision == "fp16")
-        root = ElementTree.parse(path).getroot()  # noqa: S314  (written just before)
-        notes = root.find("rt_info")
-        assert notes is not None
-        ours = ElementTree.SubElement(notes, METADATA_KEY)
-        texts = {**metadata.to_strings(), WEIGHTS_CHECKSUM: file_sha256(path.with_suffix(".bin"))}
-        for name, text in {**texts, CHECKSUM: CHECKSUM_PLACEHOLDER}.items():
-            checksum = ElementTree.SubElement(ours, name, {"value": text})
-        checksum.set("value", file_checksum(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)))
-        path.write_bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
-
-    return save
+    serialized = content.SerializeToString()  # the model keeps reading its weights from here
+    model = shared_core().read_model(serialized)
+    import_openvino("exporting to OpenVINO").save_model(model, path, compress_to_fp16=metadata.precision == "fp16")
+    root = ElementTree.parse(path).getroot()  # noqa: S314  (written just before)
+    notes = root.find("rt_info")
+    assert notes is not None
+    ours = ElementTree.SubElement(notes, METADATA_KEY)
+    texts = {**metadata.to_strings(), WEIGHTS_CHECKSUM: file_sha256(path.with_suffix(".bin"))}
+    for name, text in {**texts, CHECKSUM: CHECKSUM_PLACEHOLDER}.items():
+        checksum = ElementTree.SubElement(ours, name, {"value": text})
+    checksum.set("value", file_checksum(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)))
+    path.write_bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))

@@ -8,7 +8,7 @@ Legend: B batch, C channels, K classes, H W pixels.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -35,11 +35,14 @@ Relative, as logits have no fixed scale: those of an untrained model are a hundr
 LEAST_AGREEMENT = 0.9999
 """Least share of pixels that keep their label in fp32; not all, as rounding decides between equal classes."""
 
-LEAST_CLEAR_AGREEMENT = 0.999
-"""Least share of clear pixels that keep their label in fp16 and bf16."""
+LEAST_CLEAR_AGREEMENT, LEAST_CLEAR_AGREEMENT_INT8 = 0.999, 0.995
+"""Least share of clear pixels that keep their label in fp16 and bf16, and in int8."""
 
-LARGEST_MIOU_CHANGE = 0.002
-"""Largest change of mIoU in fp16 and bf16, in either direction."""
+LARGEST_MIOU_CHANGE, LARGEST_MIOU_CHANGE_INT8 = 0.002, 0.005
+"""Largest change of mIoU in fp16 and bf16, and in int8, in either direction, if no other is given."""
+
+LARGEST_CLASS_CHANGE, LEAST_SPEEDUP = 0.02, 1.1
+"""For int8: largest change of the IoU of a class, and how many times as fast as fp32 and bf16 a file has to be."""
 
 TIMED_ROUNDS = 5
 """Number of timed runs of the model and of the file, in turns; the latencies are their medians."""
@@ -65,6 +68,9 @@ class Parity:
         latency_ms: of the bundle in torch and of the file, medians of alternating runs on an image of `latency_size`
             (height, width).
         latency_against: description of the backend that ran the bundle for it.
+        tolerance: largest change of `miou`; None for the default of the precision.
+        classes: IoU as `miou` by class; None if no true pixel is of this class.
+        speedup: how many times as fast as `speedup_against` an int8 file is.
     """
 
     precision: str
@@ -81,26 +87,37 @@ class Parity:
     latency_ms: tuple[float, float]
     latency_against: str
     latency_size: tuple[int, int]
+    tolerance: float | None = None
+    classes: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)
+    speedup: float | None = None
+    speedup_against: str = ""
 
     def findings(self) -> tuple[str, ...]:
         """Every figure outside its tolerance, as text; empty if the file may be used."""
-        found = []
+        int8, found = self.precision == "int8", []
+        least = LEAST_CLEAR_AGREEMENT_INT8 if int8 else LEAST_CLEAR_AGREEMENT
+        largest = self.tolerance or (LARGEST_MIOU_CHANGE_INT8 if int8 else LARGEST_MIOU_CHANGE)
         if self.precision == "fp32" and not self.agreement >= LEAST_AGREEMENT:
             found.append(f"{_percent(self.agreement)} of the pixels keep their label, {LEAST_AGREEMENT:.2%} are needed")
         # Without clear pixels, all pixels decide.
         clear = self.agreement if math.isnan(self.clear_agreement) else self.clear_agreement
-        if self.precision != "fp32" and not clear >= LEAST_CLEAR_AGREEMENT:
-            found.append(
-                f"{_percent(clear)} of the clear pixels keep their label, {LEAST_CLEAR_AGREEMENT:.1%} are needed"
-            )
-        if self.pieces_agreement < LEAST_CLEAR_AGREEMENT:
+        if self.precision != "fp32" and not clear >= least:
+            found.append(f"{_percent(clear)} of the clear pixels keep their label, {least:.1%} are needed")
+        if self.pieces_agreement < least:
             found.append(
                 f"{_percent(self.pieces_agreement)} of the clear pixels of odd sizes and batches keep their label, "
-                f"{LEAST_CLEAR_AGREEMENT:.1%} are needed"
+                f"{least:.1%} are needed"
             )
-        if self.precision != "fp32" and self.miou is not None and not _same_miou(*self.miou):
+        if self.precision != "fp32" and self.miou is not None and not _is_close(*self.miou, largest):
+            found.append(f"mIoU goes from {self.miou[0]:.4f} to {self.miou[1]:.4f}, {largest:g} either way are allowed")
+        for name, iou in self.classes.items():
+            if int8 and iou is not None and not _is_close(*iou, LARGEST_CLASS_CHANGE):
+                found.append(
+                    f"IoU of {name!r} goes from {iou[0]:.4f} to {iou[1]:.4f}, {LARGEST_CLASS_CHANGE} is allowed"
+                )
+        if self.speedup is not None and not self.speedup >= LEAST_SPEEDUP:
             found.append(
-                f"mIoU goes from {self.miou[0]:.4f} to {self.miou[1]:.4f}, {LARGEST_MIOU_CHANGE} either way are allowed"
+                f"int8 is {self.speedup:.2f} times as fast as {self.speedup_against}, {LEAST_SPEEDUP} is needed"
             )
         return tuple(found)
 
@@ -121,8 +138,12 @@ class Parity:
             difference = f"{self.largest_difference:.2g}"
             rows.append(("largest logit difference", difference, f"deviation {self.deviation:.2g}"))
         if self.miou is not None:
-            change = self.miou[1] - self.miou[0]
-            rows.append(("mIoU", f"{change:+.4f}", f"{self.miou[0]:.4f} to {self.miou[1]:.4f}"))
+            by_class = {f"IoU {name}": iou for name, iou in self.classes.items() if self.precision == "int8"}
+            for name, iou in {"mIoU": self.miou, **by_class}.items():
+                change = (f"{iou[1] - iou[0]:+.4f}", f"{iou[0]:.4f} to {iou[1]:.4f}") if iou else ("not shown", "")
+                rows.append((name, *change))
+        if self.speedup is not None:
+            rows.append(("speed", f"{self.speedup:.2f}x", self.speedup_against))
         rows.append(("latency", f"{after:.1f} ms", f"{self.latency_against} {before:.1f} ms, {height}x{width}"))
         return "\n".join(f"{name:<24}  {value:>11}  {of}" for name, value, of in rows)
 
@@ -170,14 +191,16 @@ class Comparison:
         """Share of the clear pixels that keep their label; NaN if there are none."""
         return self.clear_agreeing / self.clear if self.clear else math.nan
 
-    def miou(self) -> tuple[float, float] | None:
-        """MIoU of the reference and of the file; None without true labels."""
+    def scores(self) -> dict[str, Any]:
+        """`miou` and `classes` of a `Parity`; without true labels, there are none."""
         if self.confusions is None:
-            return None
+            return {"miou": None}
         before, after = (
-            compute_metrics(confusion, self.classes, images=self.labelled_images).miou for confusion in self.confusions
+            compute_metrics(confusion, self.classes, images=self.labelled_images) for confusion in self.confusions
         )
-        return before, after
+        pairs = zip(before.classes, after.classes, strict=True)
+        changes = {first.name: (first.iou, second.iou) if first.pixels else None for first, second in pairs}
+        return {"miou": (before.miou, after.miou), "classes": changes}
 
     def result(self, **about: Any) -> Parity:
         """The result; `about` has what only the caller knows: precision, runtime, images, latencies."""
@@ -189,7 +212,7 @@ class Comparison:
             clear_agreement=self.clear_agreement,
             largest_difference=self.largest_difference,
             deviation=math.sqrt(max(0.0, squares / count - (total / count) ** 2)),
-            miou=self.miou(),
+            **self.scores(),
             **about,
         )
 
@@ -261,8 +284,8 @@ def _margin(logits: Tensor) -> Tensor:
     return first.values[:, 0] - second
 
 
-def _same_miou(before: float, after: float) -> bool:
-    return abs(after - before) <= LARGEST_MIOU_CHANGE or (math.isnan(before) and math.isnan(after))
+def _is_close(before: float, after: float, largest: float) -> bool:
+    return abs(after - before) <= largest or (math.isnan(before) and math.isnan(after))
 
 
 def _percent(share: float) -> str:

@@ -47,12 +47,14 @@ class Samples:
         dtype: the key of `INPUT_DTYPES` that fits these images.
         whole: batches of whole images, or of windows that cover them, with labels if known.
         crops: crops of odd sizes: single images, and a batch at the end.
+        files: the images' files.
     """
 
     name: str
     dtype: str
     whole: Iterator[Sample]
     crops: tuple[Tensor, ...]
+    files: tuple[Path, ...] = ()
 
     def __str__(self) -> str:
         single = sum(len(crop) == 1 for crop in self.crops)
@@ -79,6 +81,7 @@ def labelled_samples(model: Segmenter, dataset: str | Path, split: str, data: Da
         dtype=dtype if dtype in ("uint8", "uint16") else "float32",
         whole=_read(records, opened.masks, channels),
         crops=_crops(torch.from_numpy(first).permute(2, 0, 1)),
+        files=tuple(record.image for record in records),
     )
 
 

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-
-from torch.export import ExportedProgram
+from typing import Any
 
 from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.metadata import ExportMetadata
@@ -22,31 +20,30 @@ class Format:
     """An export format.
 
     Attributes:
-        convert: converts a captured graph; returns the function that writes its files with metadata. (`web.convert`
-            also needs the model.)
+        save: writes a graph as ONNX model, `torch` as captured, with metadata. (A page is written by `web.convert`.)
         backend: runs the file, and so checks it.
         graphs: precision of the graph to convert, by precision of the file.
         files: all its files by the one that is opened, which comes last.
     """
 
-    convert: Callable[[ExportedProgram], Callable[[Path, ExportMetadata], None]]
+    save: Callable[[Any, Path, ExportMetadata], None]
     backend: type[ExportedBackend]
     graphs: Mapping[str, str]
     files: Callable[[Path], tuple[Path, ...]] = lambda target: (target,)
 
 
 FORMATS: dict[str, Format] = {
-    "onnx": Format(onnx_format.convert, OnnxRuntimeBackend, graphs={"fp32": "fp32", "fp16": "fp16"}),
-    "web": Format(onnx_format.convert, OnnxRuntimeBackend, graphs={"fp32": "fp32", "fp16": "fp16"}, files=page_files),
+    "onnx": Format(onnx_format.save, OnnxRuntimeBackend, graphs={"fp32": "fp32", "fp16": "fp16", "int8": "fp32"}),
+    "web": Format(onnx_format.save, OnnxRuntimeBackend, graphs={"fp32": "fp32", "fp16": "fp16"}, files=page_files),
     "openvino": Format(
-        openvino_format.convert,
+        openvino_format.save,
         OpenVinoBackend,
         # The precision is set when the file is run, whatever the weights are stored in.
-        graphs={"fp32": "fp32", "fp16": "fp32", "bf16": "fp32"},
+        graphs={"fp32": "fp32", "fp16": "fp32", "bf16": "fp32", "int8": "fp32"},
         files=lambda target: (target.with_suffix(".bin"), target),
     ),
     "torch": Format(
-        lambda program: partial(torch_format.save, program),
+        torch_format.save,
         ExportedTorchBackend,
         graphs={"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"},
     ),

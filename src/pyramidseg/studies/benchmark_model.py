@@ -12,7 +12,7 @@ import torch
 
 from pyramidseg.backends import EXPORTED, ModelBackend, RunPrecision, make_backend
 from pyramidseg.backends.exported_backend import ExportedBackend
-from pyramidseg.backends.factory import FASTER_ON_CPU
+from pyramidseg.backends.factory import FASTER_ON_CPU, export_path, find_export
 from pyramidseg.base.device import choose_device, has_fast_bf16
 from pyramidseg.base.errors import ConfigError, PyramidSegError, TrainingError
 from pyramidseg.base.files import refuse_existing, write_json
@@ -91,7 +91,7 @@ def is_installed(backend: type[ExportedBackend]) -> bool:
 def find_candidates(
     model: Path, names: Sequence[str] | None, device: torch.device, exports: Path
 ) -> tuple[list[Candidate], dict[str, str]]:
-    """Open a model in each backend and each native precision of the device.
+    """Open a model in each backend and each native precision of the device, and its int8 exports if there are any.
 
     Args:
         names: backends that must run it; None uses `backend_names` and leaves out those that fail.
@@ -111,9 +111,14 @@ def find_candidates(
             is_bundle = model.suffix not in EXPORTED
             file = export_for(RUNTIMES[name], model, exports) if name in RUNTIMES and is_bundle else model
             choice: tuple[RunPrecision, ...] = ("fp32", "bf16") if has_fast_bf16(device) else ("fp32",)
+            if name not in CHOOSABLE or (name in RUNTIMES and RUNTIMES[name].read_metadata(file).precision == "int8"):
+                choice = ("auto",)
+            opened = [(file, precision) for precision in choice]
+            if name in RUNTIMES and is_bundle and export_path(model, RUNTIMES[name], "int8").is_file():
+                opened.append((find_export(model, RUNTIMES[name], "int8"), "int8"))
             found += [
                 Candidate(make_backend(file, name, device=device, precision=precision), file, precision)
-                for precision in (choice if name in CHOOSABLE else ("auto",))
+                for file, precision in opened
             ]
         except PyramidSegError as error:
             if names is not None:
