@@ -1,13 +1,22 @@
 """The models of the benchmark as files: SMP's, ours with and without smoothing, SMP's imported, and their exports."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from benchmarks.speed.peer import build_peer, export_to_onnx, smp_name
 
+from pyramidseg.backends.exported_backend import ExportedBackend
+from pyramidseg.backends.factory import export_path
+from pyramidseg.backends.metadata import TARGETS
+from pyramidseg.base.config import DataConfig
+from pyramidseg.demo.scenes import write_scenes
 from pyramidseg.export.export_model import export_model
+from pyramidseg.export.graph import capture
+from pyramidseg.export.onnx_format import to_onnx
+from pyramidseg.export.quantization import Calibration, Quantizer
+from pyramidseg.export.targets import FORMATS
 from pyramidseg.model.imports import import_checkpoint
 from pyramidseg.model.imports.foreign_checkpoint import ImportOptions
 from pyramidseg.model.segmenter import Segmenter
@@ -51,6 +60,7 @@ class Workshop:
         self._classes = classes
         self._side_px = side_px
         self._say = say
+        self._on_cpu = on_cpu
         self.runtimes = tuple(
             name
             for name in (("onnxruntime", "openvino") if on_cpu else ("onnxruntime",))
@@ -70,12 +80,29 @@ class Workshop:
             export_to_onnx(peer, files.peer_onnx, side_px=self._side_px)
         options = ImportOptions(encoder=smp_name(encoder))
         import_checkpoint(files.peer, library="smp", options=options).model.save(files.bundle("imported"))
+        scenes = write_scenes(files.folder / "scenes", train=8, val=1, height=self._side_px, width=self._side_px).parent
         for which in ("ours", "default"):
             build_ours(encoder, self._classes, smoothing=which == "default").save(files.bundle(which))
             for name in self.runtimes:
                 export = export_model(files.bundle(which), format=RUNTIMES[name].format)
                 assert export.path is not None, export.findings
+                if self._on_cpu:
+                    write_int8(files.bundle(which), RUNTIMES[name], scenes)
         return files
+
+
+def write_int8(bundle: Path, backend: type[ExportedBackend], scenes: Path) -> None:
+    """Write an int8 file next to the fp32 export of a bundle.
+
+    Without the gate of `export`, which random weights cannot pass; the speed does not depend on them.
+    """
+    model, plain = Segmenter.load(bundle), backend.read_metadata(export_path(bundle, backend, "fp32"))
+    has_vnni = any(torch.cpu.get_capabilities().get(name) for name in TARGETS["vnni"])
+    calibration = Calibration(model, scenes, DataConfig(), 8, dtype=plain.input_dtype, gate=())
+    graph = to_onnx(capture(model, precision="fp32", input_dtype=plain.input_dtype))
+    quantizer = Quantizer(graph, calibration, target="vnni" if has_vnni else "any")
+    metadata = replace(plain, precision="int8", quantization=quantizer.describe([]), parity=None)
+    FORMATS[backend.format].save(quantizer.quantize([]), export_path(bundle, backend, "int8"), metadata)
 
 
 def build_ours(encoder: str, classes: int, *, smoothing: bool) -> Segmenter:

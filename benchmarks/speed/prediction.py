@@ -12,6 +12,7 @@ from benchmarks.speed.settings import Bench
 from torch import Tensor
 
 from pyramidseg.backends import EXPORTED, make_backend
+from pyramidseg.backends.factory import export_path
 from pyramidseg.base.device import has_fast_bf16
 from pyramidseg.base.timing import alternate
 from pyramidseg.model.cost import describe_cost
@@ -70,10 +71,11 @@ def contestants(device: torch.device, runtimes: tuple[str, ...]) -> Iterator[Con
     own = [("torch", precision) for precision in precisions]
     if device.type == "cuda":
         own += [("torch-compiled", precision) for precision in precisions]
-    for name, precision in (*own, *exported):
+    int8 = [(name, "int8") for name in runtimes] if device.type == "cpu" else []
+    for name, precision in (*own, *exported, *int8):
         yield Contestant("ours", name, precision)
     yield Contestant("imported", "torch", "fp32")
-    for name, precision in (*own, *exported):
+    for name, precision in (*own, *exported, *int8):
         yield Contestant("default", name, precision)
 
 
@@ -91,8 +93,8 @@ def open_contestant(
         if runtime == "torch":
             return as_users_run_it(model, device)
         return tuned(model, device, compiled=runtime == "torch-compiled")
-    own = next((suffix for suffix, backend in EXPORTED.items() if backend.name == runtime), ".safetensors")
-    file = files.bundle(network).with_suffix(own)
+    own = next((backend for backend in EXPORTED.values() if backend.name == runtime), None)
+    file = files.bundle(network) if own is None else export_path(files.bundle(network), own, precision)
     return partial(predict_labels, make_backend(file, runtime, device=device, precision=_asked(runtime, precision)))
 
 
@@ -162,4 +164,4 @@ def agreement(labels: Tensor, expected: Tensor) -> float:
 
 
 def _asked(runtime: str, precision: str) -> str:
-    return "auto" if runtime == "onnxruntime" else precision
+    return "auto" if runtime == "onnxruntime" or precision == "int8" else precision
