@@ -134,7 +134,7 @@ def prepare(name: str, arguments: argparse.Namespace) -> tuple[Path, dict[str, A
 
 
 def clean_cracks(source: Path, folder: Path) -> None:
-    """CrackForest with its stray mask values 3 and 4 as ignored pixels."""
+    """CrackForest with its stray mask values 3 and 4 as background."""
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()
     for mask in sorted(source.rglob("*_label.PNG")):

@@ -49,16 +49,15 @@ def state_keys(optimizer: torch.optim.Optimizer, group: Mapping[str, object]) ->
 def choose_optimizer(config: Config) -> tuple[Config, str]:
     """Resolve `optim.optimizer=auto` and the default learning rate.
 
-    Random weights get Muon, as measured in docs/recipe.md. Pretrained weights get AdamW: Muon updates all directions
-    equally, including those that pretraining has settled.
+    Networks with random weights or a pretrained encoder get Muon, as measured in docs/recipe.md. Weights of the whole
+    network get AdamW: Muon updates all directions equally, including those that training has settled.
 
     Returns:
         The resolved settings, and a note that describes the choice.
     """
     optim = config.optim
     if optim.optimizer == "auto":
-        pretrained = config.model.weights != "random" or config.model.encoder_weights != "none"
-        optim = optim.model_copy(update={"optimizer": "adamw" if pretrained else "muon"})
+        optim = optim.model_copy(update={"optimizer": "muon" if config.model.weights == "random" else "adamw"})
     optim = optim.model_copy(update={"lr": optim.peak_lr})
     config = config.model_copy(update={"optim": optim})
     return config, f"{OPTIMIZERS[optim.optimizer]}, peak learning rate {optim.peak_lr:g}"
