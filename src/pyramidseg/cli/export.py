@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     text = "labelled images to compare predictions on (default: synthetic scenes, or those of --calibrate)"
     parser.add_argument("--check", metavar="DATASET", help=text)
-    parser.add_argument("--calibrate", metavar="DATASET", help="for int8: images to measure ranges on (split train)")
+    parser.add_argument(
+        "--calibrate", metavar="DATASET", help="for int8: images to measure ranges on, split train (no default)"
+    )
     parser.add_argument("--calibration-images", type=int, default=64, metavar="N", help="how many of these, at random")
     parser.add_argument("--target", default="any", help="for int8: processors, any, avx2, or vnni (8 bits, not 7)")
     parser.add_argument("--tolerance", type=float, metavar="POINTS", help="change of mIoU (default: by precision)")
