@@ -41,7 +41,8 @@ class MadeHub:
             commit = commit or (parts[5] if len(parts) > 5 and parts[5] in self.contents else None)
             if commit:
                 siblings = [{"rfilename": name} for name in self.contents[commit]]
-                return {}, json.dumps({"id": "owner/street", "sha": commit, "siblings": siblings}).encode()
+                info = {"id": "owner/street", "sha": commit, "siblings": siblings, "private": self.private == "private"}
+                return {}, json.dumps(info).encode()
         elif parts[:3] == ["owner", "street", "resolve"]:
             body = self.contents.get(parts[3], {}).get("/".join(parts[4:]))
             tag = hashlib.sha256(body).hexdigest() if body is not None else ""
@@ -53,8 +54,8 @@ class MadeHub:
         if path == "/api/repos/create":
             asked = json.loads(body)
             assert (asked["organization"], asked["name"]) == ("owner", "street")
-            self.private = asked.get("visibility")
             if not self.created:
+                self.private = asked.get("visibility")
                 self.created, self.commits, self.contents = (
                     True,
                     {"main": "0" * 40},

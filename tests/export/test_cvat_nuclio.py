@@ -157,3 +157,19 @@ def test_options_that_do_not_go_together(bundle, tmp_path, capsys, options, word
     assert main(["export", str(bundle), "--out", str(tmp_path / "out"), *options]) == 2
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_names_of_functions_are_those_of_images_of_containers(bundle, tmp_path):
+    copy = tmp_path / f"{'a' * 39}-b4.safetensors"
+    copy.write_bytes(bundle.read_bytes())
+    assert main(["export", str(copy), "--for", "cvat-nuclio", "--out", str(tmp_path / "out"), "-q"]) == 0
+    assert yaml.safe_load((tmp_path / "out/function.yaml").read_text())["metadata"]["name"] == f"pyramidseg-{'a' * 39}"
+
+
+def test_models_of_four_channels_are_refused(tmp_path, capsys):
+    model = ps.Segmenter(classes=["a", "b"], encoder="test_resnet", encoder_weights="none", in_channels=4)
+    model.save(tmp_path / "four.safetensors")
+    out = tmp_path / "out"
+    assert main(["export", str(tmp_path / "four.safetensors"), "--for", "cvat-nuclio", "--out", str(out)]) == 2
+    assert "CVAT sends images of 1 or 3 channels" in capsys.readouterr().err
+    assert not out.exists()

@@ -9,7 +9,7 @@ from made_hub import made_hub
 from made_server import noise, small_bundle
 from pyramidseg.base.remote_files import local_copy
 from pyramidseg.cli.main import main
-from pyramidseg.export.publish_model import CARD_MARK, model_card, publish_model
+from pyramidseg.export.publish_model import CARD_MARK, _line, model_card, publish_model
 from pyramidseg.model.bundle import read_bundle
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=")  # of the client, which sends large files by httpx
@@ -168,6 +168,19 @@ def test_without_a_network_it_is_one_line(hub, bundle, monkeypatch, capsys):
     assert "check the address, the network" in refused(capsys, publish(bundle))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE" in refused(capsys, publish(bundle))
+
+
+def test_a_public_repository_is_not_taken_for_a_private_one(hub, bundle, capsys):
+    assert publish(bundle) == 0
+    capsys.readouterr()
+    assert "exists and is public" in refused(capsys, publish(bundle, "--private"))
+    assert len(hub.messages) == 1
+
+
+def test_folders_of_this_machine_are_not_published():
+    named = {"weights": "/home/me/a.safetensors", "list": ["~/b", "../c/d.pth", "e"], "encoder": "tv_in1k"}
+    assert _line(named) == '{"weights": "a.safetensors", "list": ["b", "d.pth", "e"], "encoder": "tv_in1k"}'
+    assert (_line("../secret/x.pth"), _line("imagenet")) == ("x.pth", "imagenet")
 
 
 def test_a_repository_of_others_is_not_overwritten(hub, bundle, capsys):

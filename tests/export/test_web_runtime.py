@@ -60,3 +60,11 @@ def test_a_downloaded_package_is_verified_and_kept(tmp_path: Path, monkeypatch: 
         server.shutdown()
     assert first == {name: member.encode() for name, member in web_runtime.FILES.items()}
     assert web_runtime.runtime_files() == first  # from the cache: nothing serves it
+
+
+def test_one_file_may_not_have_the_name_of_a_folders_page(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("export", bundle, "--format", "web", "--out", tmp_path / "site" / "index.html") == 2
+    assert f"give the folder, --out {tmp_path / 'site'}, or" in capsys.readouterr().err
+    assert not (tmp_path / "site").exists()

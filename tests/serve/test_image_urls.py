@@ -56,6 +56,11 @@ class Site(BaseHTTPRequestHandler):
             self.wfile.write(b"HTTP/1.1 200 OK\r\n")
             while self.drip(b"X: y\r\n"):
                 pass
+        elif self.path == "/open/cut.png":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(CONTENT)))
+            self.end_headers()
+            self.wfile.write(CONTENT[:-5])
         elif self.path.startswith("/open/a"):
             self.send_response(200)
             self.end_headers()
@@ -251,6 +256,12 @@ def test_limits_on_bytes_and_time(network):
     for name in ("slow", "slow_headers"):
         with pytest.raises(Refused, match=r"was not complete after 0\.3 s"):
             urls(body_timeout_s=0.3).fetch(f"http://site.example/open/{name}.png")
+
+
+def test_a_download_that_ends_early_is_the_other_servers_fault(network):
+    with pytest.raises(Refused, match="cannot be fetched") as error:
+        urls().fetch("http://site.example/open/cut.png")
+    assert error.value.status == 502
 
 
 @pytest.mark.parametrize("prefix", ["site.example", "ftp://site.example", "http://", "http://a/?b", "http://u@a/"])

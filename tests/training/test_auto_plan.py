@@ -118,7 +118,7 @@ def test_what_is_given_is_kept_and_listed_as_given(scenes: Path, machine: dict[s
     machine["fits"] = 2
     given = ("data.crop=64", "train.batch_size=16", "data.augment=strong", "data.flip=0", "train.epochs=7")
     planned = plan(scenes, *given, "loss.class_weights=none", "model.encoder=test_resnet", minutes=60)
-    assert values(planned, "data.crop", "train.batch_size", "train.accumulate") == [(64, 64), 16, 8]
+    assert values(planned, "data.crop", "train.batch_size", "train.accumulate") == [(64, 64), 16, 1]
     assert values(planned, "data.augment", "data.rotation", "data.flip") == ["strong", 10, 0]
     assert values(planned, "train.epochs", "loss.class_weights", "model.encoder") == [7, "none", "test_resnet"]
     assert {reason(planned, name) for name in ("data.crop", "loss.class_weights")} == {"64x64: given", "none: given"}

@@ -104,8 +104,9 @@ def make_backend(
     if path.suffix == ".bin" and (graph := path.with_suffix(OpenVinoBackend.suffix)).is_file():
         raise WeightsError(f"{path}: holds only the weights of {graph.name}; give {graph}")
     if precision == "int8" and needed is None:
-        exported = (backend for backend in FASTER_ON_CPU if export_path(path, backend, precision).is_file())
-        needed = next(exported, OpenVinoBackend)
+        exported = [backend for backend in FASTER_ON_CPU if export_path(path, backend, precision).is_file()]
+        runnable = (backend for backend in exported if all(map(importlib.util.find_spec, backend.libraries)))
+        needed = next(runnable, exported[0] if exported else OpenVinoBackend)
     if needed is not None:
         return BACKENDS[needed.name](find_export(path, needed, precision), device=device, precision=precision)
     if name != "auto":

@@ -129,6 +129,8 @@ def commit_to_hub(url: str, bundle: Path, card: str, *, mark: str, private: bool
         api, repository = HfApi(), hub[1]
         api.create_repo(repository, private=private or None, exist_ok=True)
         found = api.model_info(repository)
+        if private and not found.private:
+            raise OutputError(f"{url}: exists and is public; choose another repository, or make it private on the hub")
         names = [file.rfilename for file in found.siblings or ()]
         if others := [name for name in names if name.endswith(".safetensors") and name != HUB_BUNDLE]:
             raise OutputError(

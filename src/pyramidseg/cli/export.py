@@ -4,6 +4,7 @@ import argparse
 import logging
 
 from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.remote_files import is_url
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import FINDINGS, add_as_written, add_reading_settings, image_size
 
@@ -60,12 +61,22 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("pyramidseg export: give --format onnx, openvino, torch or web, or --for cvat-nuclio")
     if arguments.program:
         for name, value in vars(arguments).items():
-            if name not in ("command", "default", "model", "out", "program") and value != arguments.default(name):
+            if name not in (
+                "command",
+                "default",
+                "model",
+                "out",
+                "program",
+                "quiet",
+                "verbose",
+            ) and value != arguments.default(name):
                 raise ConfigError(
                     f"--{name.replace('_', '-')}: has no effect with --for, which writes the bundle itself"
                 )
         from pyramidseg.export.cvat_nuclio import write_nuclio_folder
 
+        if arguments.out is None and is_url(arguments.model):
+            raise ConfigError(f"{arguments.model}: a URL needs --out DIR")
         folder = arguments.out or f"{arguments.model.removesuffix('.safetensors')}-cvat-nuclio"
         write_nuclio_folder(arguments.model, folder)
         show(f"folder: {folder}")

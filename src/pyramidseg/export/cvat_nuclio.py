@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pyramidseg.annotations.contours import Region, find_regions, number_regions
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.files import make_folder, refuse_existing, write_atomically, write_text
 from pyramidseg.base.version import __version__
 from pyramidseg.formats.yolo_writer import one_ring
@@ -51,8 +52,10 @@ def write_nuclio_folder(model: str | Path, out: str | Path) -> None:
     """
     bundle, folder = read_bundle(model), Path(out)
     refuse_existing(folder, (BUNDLE, "main.py", "function.yaml"))
+    if bundle.config.in_channels not in (1, 3) or bundle.config.input_bands not in (None, (1,), (1, 2, 3)):
+        raise ConfigError(f"{model}: takes channels {bundle.config.channels}; CVAT sends images of 1 or 3 channels")
     stem = bundle.path.stem if bundle.path.stem not in ("best", "last") else bundle.path.resolve().parent.name
-    name = "pyramidseg-" + (re.sub("[^a-z0-9]+", "-", stem.lower()).strip("-")[:40] or "model")
+    name = "pyramidseg-" + (re.sub("[^a-z0-9]+", "-", stem.lower()).strip("-")[:40].rstrip("-") or "model")
     drawn = [(index, label) for index, label in enumerate(bundle.classes.names) if label not in NOT_DRAWN]
     labels = json.dumps([{"id": index, "name": label, "type": "mask"} for index, label in drawn])
     template = (files("pyramidseg.export") / "cvat_nuclio.yaml").read_text(encoding="utf-8")

@@ -201,12 +201,13 @@ def export_model(
             def compare() -> Parity:
                 again = samples if calibrate is None else read_samples()
                 if format == "web":
-                    return web.check_page(staged, segmenter, again)
-                if program is not None:
-                    return check_program_file(staged, metadata, segmenter, again)
-                backend = target_format.backend(staged, device=device, outputs=(LOGITS, COARSE))
-                predicting = target_format.backend(staged, device=device)
-                found = check_parity(backend, segmenter, again, predicting=predicting)
+                    found = web.check_page(staged, segmenter, again)
+                elif program is not None:
+                    found = check_program_file(staged, metadata, segmenter, again)
+                else:
+                    backend = target_format.backend(staged, device=device, outputs=(LOGITS, COARSE))
+                    predicting = target_format.backend(staged, device=device)
+                    found = check_parity(backend, segmenter, again, predicting=predicting)
                 return found if tolerance is None else replace(found, tolerance=tolerance / 100)
 
             logger.info(f"checking on {samples}")
@@ -249,7 +250,7 @@ def _refuse_foreign_files(target: Path, target_format: Format) -> None:
         except WeightsError:
             ours = False
         if not ours:
-            raise OutputError(f"{file}: exists and was not exported by pyramidseg; choose another --out")
+            raise OutputError(f"{file}: exists and was not exported by pyramidseg; choose another --out, or remove it")
     if (report := _report_path(target)).exists() and not is_ours(report):
         raise OutputError(f"{report}: exists and was not written by pyramidseg; choose another --out")
 

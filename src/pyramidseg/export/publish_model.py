@@ -83,5 +83,14 @@ def _cell(value: Any) -> str:
 
 def _line(value: Any) -> str:
     """In one line; of a path on this machine only the name."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    return " ".join(printable(Path(text).name if Path(text).is_absolute() else text).split())
+    value = _without_folders(value)
+    return " ".join(printable(value if isinstance(value, str) else json.dumps(value)).split())
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(item) for item in value]
+    is_path = isinstance(value, str) and (value[:1] in (".", "~") or Path(value).is_absolute() or Path(value).is_file())
+    return Path(value).name if is_path else value

@@ -36,7 +36,7 @@ from pyramidseg.export.samples import WINDOW_PX, windows
 from pyramidseg.export.targets import Format
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.predictor import Predictor
+from pyramidseg.predict.input_images import load_image
 
 if TYPE_CHECKING:
     import onnx
@@ -70,15 +70,18 @@ class Calibration:
                 "give other images with --calibrate or --check"
             )
         self.dataset, self.records, self._dtype = Path(opened.source).name, records, dtype
-        self._predictor = Predictor(model, backend="torch", device="cpu")
+        self._channels = opened.bands or model.settings.channels
 
     def read(self) -> Iterator[NDArray[Any]]:
         """Every image, (1, C, H, W), as it is given to the model in prediction; a large one in windows."""
         for record in self.records:
-            result = self._predictor.load(record.image)
-            if result.error is not None:
-                raise result.error
-            image = torch.from_numpy(np.ascontiguousarray(result.image)).permute(2, 0, 1)[None]
+            found = load_image(record.image, channels=self._channels)
+            image = torch.from_numpy(np.ascontiguousarray(found)).permute(2, 0, 1)[None]
+            if self._dtype not in ("float32", str(found.dtype)):
+                raise DataError(
+                    f"{record.image}: is {found.dtype}, and the file is made for {self._dtype}; export with --input "
+                    "float32, which takes all types"
+                )
             for window, _ in windows(image, None, WINDOW_PX):
                 yield as_input(window, self._dtype, record.image).numpy()
 

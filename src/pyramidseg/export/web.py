@@ -68,6 +68,10 @@ def page_path(file: Path, out: str | Path | None) -> Path:
     """The HTML file to write instead of an ONNX file: `out` if it is one, else the index of a folder."""
     if out is None:
         return file.with_name(f"{file.stem}-web") / INDEX
+    if Path(out).name == INDEX:
+        raise ConfigError(
+            f"--out {out}: give the folder, --out {Path(out).parent}, or one file another name than {INDEX}"
+        )
     return Path(out) if Path(out).suffix == ".html" else Path(out) / INDEX
 
 

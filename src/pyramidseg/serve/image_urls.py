@@ -118,6 +118,8 @@ def fetch(
                     content += part
                     if len(content) > most:
                         raise Refused(413, f"{url}: has more than {most} bytes, which are allowed")
+                if answer.length:  # bytes of Content-Length that have not come
+                    raise http.client.IncompleteRead(b"", answer.length)
                 last: str = answer.url
         except (OSError, http.client.HTTPException, ValueError) as error:
             if isinstance(error, urllib.error.HTTPError):

@@ -114,12 +114,14 @@ def find_candidates(
             if name not in CHOOSABLE or (name in RUNTIMES and RUNTIMES[name].read_metadata(file).precision == "int8"):
                 choice = ("auto",)
             opened = [(file, precision) for precision in choice]
-            if name in RUNTIMES and is_bundle and export_path(model, RUNTIMES[name], "int8").is_file():
-                opened.append((find_export(model, RUNTIMES[name], "int8"), "int8"))
             found += [
                 Candidate(make_backend(file, name, device=device, precision=precision), file, precision)
                 for file, precision in opened
             ]
+            if name in RUNTIMES and is_bundle and export_path(model, RUNTIMES[name], "int8").is_file():
+                name, key = f"{name} int8", name
+                file = find_export(model, RUNTIMES[key], "int8")
+                found.append(Candidate(make_backend(file, key, device=device, precision="int8"), file, "int8"))
         except PyramidSegError as error:
             if names is not None:
                 raise

@@ -34,7 +34,7 @@ from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.decode import ImageHeader, read_header
 from pyramidseg.inspection.prepare_data import PreparedData, prepare_data
 from pyramidseg.model.cost import meta_model
-from pyramidseg.model.encoder_weights import has_imagenet_weights, is_weights_file
+from pyramidseg.model.encoder_weights import has_imagenet_weights
 from pyramidseg.predict.tile_planner import FLOAT_BYTES, LiveBytes, bytes_per_pixel
 from pyramidseg.predict.tiling import GRID_PX, round_up
 from pyramidseg.training.components import TrainingComponents, build_components, loading_workers
@@ -123,7 +123,11 @@ class Facts:
 
 def _encoder(facts: Facts) -> Choice:
     model, small = facts.data.config.model, facts.on_cpu or facts.images < MANY_IMAGES
-    if model.weights != "random" or is_weights_file(model.encoder_weights) or model.encoder_depth is not None:
+    if (
+        model.weights != "random"
+        or model.encoder_weights not in ("imagenet", "none")
+        or model.encoder_depth is not None
+    ):
         return None
     here = (name for name in (SMALL_ENCODERS if small else LARGE_ENCODERS) if has_imagenet_weights(name))
     if model.encoder_weights == "none" or (found := next(here, None)) is None:
@@ -253,7 +257,7 @@ def _plan_time(facts: Facts, minutes: float, began: float) -> str:
         fits //= 2
     logger.info(f"measuring {TRIAL_STEPS} training steps and the largest validation image")
     training, validation, fits = _measure(facts, fits)
-    if fits < batch:
+    if fits < batch and "train.batch_size" not in facts.given:
         reason = f"of {batch} that are wanted; {_gigabytes(needed)} of {_gigabytes(facts.usable)} are needed"
         facts.choose("train.batch_size", fits, reason)
         facts.choose("train.accumulate", -(-batch // fits), "a step has as many crops as are wanted")

@@ -17,7 +17,6 @@ from pyramidseg.base.device import (
     on_first_rank,
     out_of_memory_explained,
     process_group,
-    rank,
     share_buffers,
     sum_over_ranks,
     world_size,
@@ -46,7 +45,7 @@ from pyramidseg.training.progress import TrainingProgress, epoch_row, format_row
 from pyramidseg.training.run_folder import RunFolder, begin_run, device_of, open_run
 from pyramidseg.training.segmentation_task import prepare_segmentation
 from pyramidseg.training.task import Task, Validation
-from pyramidseg.training.trackers import Trackers, check_trackers
+from pyramidseg.training.trackers import Trackers, check_trackers, open_trackers
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +177,7 @@ def fit(
         task = prepare(config, stored_initial_weights(run.checkpoints) if resume else None)
         config = task.config
         components = build_components(task)
+        trackers = open_trackers(config, run, resume=resume)
         on_first_rank(lambda: begin_run(run, config, task.description(), resume=resume, overwrite=overwrite))
 
         # Where to begin: at the start, or where the last checkpoint was written.
@@ -185,6 +185,9 @@ def fit(
         progress, counts = TrainingProgress.start(task.accelerator.precision), task.empty_counts()
         if resume:
             progress, counts = restore_checkpoint(run, components, identity)
+        if trackers:
+            trackers.keep_ids()
+            stack.callback(lambda: trackers.close(finished=progress.is_finished(config)))
         if progress.is_finished(config) and run.report.exists() and run.best.is_file():
             logger.info(f"{run.path}: this run is finished; nothing to do")
             return summarize(run, progress)
@@ -192,10 +195,7 @@ def fit(
         # Epochs: steps, validation, bundles.
         components.loader.preload()
         checkpoints = Checkpoints(run, identity, config)
-        trackers = Trackers(config, run, first_epoch=progress.epoch + 1) if rank() == 0 else None
-        with closing(components.loader), worker_failures_explained(), stop.deferred(), ExitStack() as ends:
-            if trackers:
-                ends.callback(lambda: trackers.close(finished=progress.is_finished(config)))
+        with closing(components.loader), worker_failures_explained(), stop.deferred():
             try:
                 while not progress.is_finished(config):
                     components = components.for_epoch(progress.epoch)

@@ -9,13 +9,17 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pyramidseg.base.config import Config
+from pyramidseg.base.device import on_first_rank
 from pyramidseg.base.errors import ConfigError, PyramidSegError, import_extra
 from pyramidseg.base.files import write_text
 from pyramidseg.base.text import first_line
 from pyramidseg.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
@@ -36,29 +40,32 @@ class Tracker(Protocol):
 
 
 class Trackers:
-    """The trackers of a run.
+    """The trackers of a run; nothing is written to its folder before `keep_ids`.
 
     Args:
-        first_epoch: the epoch (from 1) that is trained next; later ones that a killed run has recorded are replaced.
+        resume: continue the trackers' own runs, whose ids are in the folder.
 
     Raises:
         MissingExtra: a library is not installed.
         ConfigError: a tracker cannot be used, for instance because nobody is logged in.
     """
 
-    def __init__(self, config: Config, run: RunFolder, *, first_epoch: int) -> None:
-        file = run.path / "trackers.json"
-        ids = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    def __init__(self, config: Config, run: RunFolder, *, resume: bool) -> None:
+        self._file = run.path / "trackers.json"
+        self._ids = _read_ids(self._file) if resume else {}
         self._open: dict[str, Tracker] = {}
         for name in config.train.track:
             try:
-                self._open[name] = TRACKERS[name](config, run, ids.get(name, ""), first_epoch)
+                self._open[name] = TRACKERS[name](config, run, self._ids.get(name, ""))
             except PyramidSegError:
                 raise
             except Exception as error:
                 raise ConfigError(f"train.track: {name} cannot be used: {first_line(error)}") from error
+
+    def keep_ids(self) -> None:
+        """Write the ids, by which a resumed run finds the trackers' runs."""
         if found := {name: tracker.id for name, tracker in self._open.items() if tracker.id}:
-            write_text(file, json.dumps(found))
+            write_text(self._file, json.dumps({**self._ids, **found}))
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Record a row of metrics.csv; `val_miou` is called `val/miou`."""
@@ -91,25 +98,28 @@ class TensorBoard:
 
     id = ""
 
-    def __init__(self, config: Config, run: RunFolder, id: str, first_epoch: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import
-
-        self._writer = SummaryWriter(str(run.events), purge_step=first_epoch)
+    def __init__(self, config: Config, run: RunFolder, id: str) -> None:
+        self._folder = run.events
+        self._writer: SummaryWriter | None = None
 
     def log(self, values: Mapping[str, float], epoch: int) -> None:
-        """See `Tracker`."""
+        """See `Tracker`; discards what a killed run has recorded from this epoch on."""
+        from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+        self._writer = self._writer or SummaryWriter(str(self._folder), purge_step=epoch)
         for name, value in values.items():
             self._writer.add_scalar(name, value, epoch)
 
     def close(self, *, finished: bool) -> None:
         """See `Tracker`."""
-        self._writer.close()
+        if self._writer:
+            self._writer.close()
 
 
 class MLflow:
     """A run in the experiment MLFLOW_EXPERIMENT_NAME of the server or folder MLFLOW_TRACKING_URI."""
 
-    def __init__(self, config: Config, run: RunFolder, id: str, first_epoch: int) -> None:
+    def __init__(self, config: Config, run: RunFolder, id: str) -> None:
         mlflow = _import("mlflow")
         self._metric, self._client = mlflow.entities.Metric, mlflow.MlflowClient()
         self.id = id
@@ -137,7 +147,7 @@ class MLflow:
 class WeightsAndBiases:
     """A run in the project WANDB_PROJECT; WANDB_MODE=offline keeps it on this machine."""
 
-    def __init__(self, config: Config, run: RunFolder, id: str, first_epoch: int) -> None:
+    def __init__(self, config: Config, run: RunFolder, id: str) -> None:
         wandb = _import("wandb")
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -162,6 +172,13 @@ TRACKERS: dict[str, Any] = {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb
 """Class by value of `train.track`."""
 
 
+def open_trackers(config: Config, run: RunFolder, *, resume: bool) -> Trackers | None:
+    """The trackers, on the first rank; raises the errors of `Trackers` on all."""
+    opened: list[Trackers] = []
+    on_first_rank(lambda: opened.append(Trackers(config, run, resume=resume)))
+    return opened[0] if opened else None
+
+
 def check_trackers(names: Iterable[str]) -> None:
     """Import what trackers need, before any data is read.
 
@@ -175,6 +192,13 @@ def check_trackers(names: Iterable[str]) -> None:
 
 def _import(name: str) -> Any:
     return import_extra(name, extra=name, purpose=f"train.track={name}")
+
+
+def _read_ids(file: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # none were kept, or the file is damaged: the trackers get new runs
+        return {}
 
 
 def _run_name(run: RunFolder) -> str:
