@@ -132,7 +132,7 @@ def test_an_unknown_backend_is_refused_with_the_nearest(model):
 
 
 def test_an_unknown_precision_is_refused(model):
-    with pytest.raises(ConfigError, match=r"precision=fp8: auto, fp32 and bf16"):
+    with pytest.raises(ConfigError, match=r"precision=fp8: auto, fp32, bf16 and int8"):
         make_backend(model, precision="fp8")
 
 
