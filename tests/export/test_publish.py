@@ -181,6 +181,7 @@ def test_folders_of_this_machine_are_not_published():
     named = {"weights": "/home/me/a.safetensors", "list": ["~/b", "../c/d.pth", "e"], "encoder": "tv_in1k"}
     assert _line(named) == '{"weights": "a.safetensors", "list": ["b", "d.pth", "e"], "encoder": "tv_in1k"}'
     assert (_line("../secret/x.pth"), _line("imagenet")) == ("x.pth", "imagenet")
+    assert _line("a" * 5000) == "a" * 5000, "longer than a file's name can be"
 
 
 def test_a_repository_of_others_is_not_overwritten(hub, bundle, capsys):

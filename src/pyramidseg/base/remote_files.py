@@ -115,7 +115,7 @@ def commit_to_hub(url: str, bundle: Path, card: str, *, mark: str, private: bool
         mark: a README.md without it is not replaced.
 
     Raises:
-        ConfigError: `url` does not name a repository, or there is no token.
+        ConfigError: `url` does not name a repository, or no token is set.
         OutputError: the hub cannot be reached or refuses it, or the repository has another bundle or README.md.
     """
     hub = _HUB.fullmatch(url)

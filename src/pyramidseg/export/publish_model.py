@@ -1,6 +1,7 @@
 """A bundle on the Hugging Face hub, with a model card of what is known about it."""
 
 import json
+import os
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -35,7 +36,7 @@ def publish_model(model: str | Path, url: str, *, license: str, private: bool = 
 
     Raises:
         WeightsError: `model` is not a bundle, or is damaged.
-        ConfigError: the URL is not that of a repository, or there is no token.
+        ConfigError: the URL is not that of a repository, or no token is set.
         OutputError: the hub cannot be reached or refuses it, or the repository has another bundle or README.md.
     """
     bundle = read_bundle(model)
@@ -92,5 +93,7 @@ def _without_folders(value: Any) -> Any:
         return {key: _without_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_without_folders(item) for item in value]
-    is_path = isinstance(value, str) and (value[:1] in (".", "~") or Path(value).is_absolute() or Path(value).is_file())
-    return Path(value).name if is_path else value
+    if not isinstance(value, str):
+        return value
+    is_file = os.path.isfile(value)  # noqa: PTH113 - Path.is_file raises for texts longer than a name can be
+    return Path(value).name if is_file or value[:1] in (".", "~") or Path(value).is_absolute() else value

@@ -259,7 +259,7 @@ def find_browser() -> str:
     """The program of Chromium, or of a browser that is made from it.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: none is found.
     """
     if found := next(filter(None, map(shutil.which, (os.environ.get("CHROME_PATH", ""), *BROWSERS))), None):
         return found
