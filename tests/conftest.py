@@ -38,6 +38,7 @@ SLOW = (
         "evaluation/",
         "pretrain/",
         "predict/test_clusters",
+        "predict/test_videos",
     ),
     *(
         "training/test_multiband",

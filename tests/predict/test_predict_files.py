@@ -287,7 +287,9 @@ def test_only_failed_entries_are_kept_in_memory(predictor, images, tmp_path):
     entries = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
     assert summary.images == len(entries) == 42
     assert [Path(entry["image"]).name for entry in entries[:3]] == ["a.png", "c00.png", "c01.png"]
-    assert vars(summary).keys() == {"out", "images", "tiled", "failed", "last", "polygons", "unchanged", "skipped"}
+    assert vars(summary).keys() == {
+        *("out", "images", "tiled", "failed", "damaged", "last", "polygons", "unchanged", "skipped")
+    }
     assert summary.failed == []
 
 

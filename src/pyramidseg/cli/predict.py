@@ -3,6 +3,7 @@
 import argparse
 import logging
 import shlex
+from fractions import Fraction
 
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import (
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 HELP = "segment images: write a label map for each to DIR"
 
 OUTPUTS = ("mask", "overlay", "color", "confidence", "probabilities", "geotiff", "polygons")
+VIDEO_OUTPUTS = ("mask", "video", "frames", "shares", "plot")
 POLYGON_FORMATS = ("geojson", "geopackage", "flatgeobuf", "geoparquet")
 
 
@@ -30,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="SOURCE",
         help="images, folders, globs, lists (.txt, FILE.csv:COLUMN), URLs (s3://, gs://, https://), or - for paths on "
-        "standard input",
+        "standard input; videos likewise, and live streams (rtsp://, udp://, /dev/video0)",
     )
     parser.add_argument(
         "--out",
@@ -40,11 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--save",
-        type=comma_list(known=(*OUTPUTS, *LABEL_FORMATS)),
+        type=comma_list(known=(*OUTPUTS, *VIDEO_OUTPUTS, *LABEL_FORMATS)),
         default=("mask",),
         metavar="NAME,NAME,...",
         help=f"outputs of each image: {', '.join(OUTPUTS)}; or label formats, each in a folder of its name: "
-        f"{', '.join(LABEL_FORMATS)} (default: mask, which is always written)",
+        f"{', '.join(LABEL_FORMATS)}; of each video: {', '.join(VIDEO_OUTPUTS)} "
+        "(default: mask, which is always written)",
     )
     parser.add_argument(
         "--polygon-format",
@@ -60,6 +63,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="for --save polygons: merge regions of fewer than PX pixels into the neighbour of the highest "
         "confidence (default: 0, none)",
+    )
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="of videos, predict one frame in N")
+    parser.add_argument(
+        "--smooth",
+        type=float,
+        default=0.0,
+        metavar="W",
+        help="of videos: weight of the earlier frames in the logits, below 1, against flicker (default: 0.0, off)",
+    )
+    parser.add_argument(
+        "--fps",
+        type=Fraction,
+        metavar="N",
+        help="frames per second of a folder of frames: 25, 30000/1001 (default: none)",
+    )
+    parser.add_argument(
+        "--seconds", type=float, metavar="S", help="leave live streams after S seconds (default: at Ctrl-C)"
     )
     add_prediction_options(parser)
     parser.add_argument(
@@ -78,6 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.images.image_files import count_extensions
     from pyramidseg.predict.outputs.polygon_layers import PolygonOptions
     from pyramidseg.predict.predict_files import predict_files
+    from pyramidseg.predict.predict_videos import VideoOptions
     from pyramidseg.predict.summary_file import SUMMARY_FILE
 
     predictor = predictor_of(arguments.model, arguments)
@@ -91,16 +112,24 @@ def run(arguments: argparse.Namespace) -> int:
         shard=arguments.shard,
         overwrite=arguments.overwrite,
         polygons=PolygonOptions(arguments.polygon_format, arguments.simplify, arguments.min_area),
+        video=VideoOptions(arguments.every, arguments.smooth, arguments.fps, arguments.seconds),
     )
     for entry in summary.failed:
         logger.warning(f"not predicted: {entry['error']}")
+    for entry in summary.damaged:
+        found = entry["video"]
+        ended = f"; it {found['ended']}" if found["ended"].startswith("ends") else ""
+        sound = f", {found['damaged_sound']} packets of sound" if found["damaged_sound"] else ""
+        logger.warning(f"{entry['image']}: {found['damaged']} frames are damaged or missing{sound}{ended}")
     if summary.skipped:
         found = f"{count_extensions(summary.skipped)}, such as {summary.skipped[0]}"
-        logger.warning(f"not predicted, as files of these types are not read: {found}")
+        logger.warning(f"not predicted, as files of these types are not read in a folder of images: {found}")
     done = summary.images - len(summary.failed)
     if summary.images == 1 and summary.last is not None:
         for name, share in summary.last.get("classes", {}).items():
             show(f"{100 * share:5.1f} %  {name}")
+        if (found := summary.last.get("video", {})).get("dropped") is not None:
+            show(f"{found['frames']} frames, {found['dropped']} dropped, each at most {found['latency_s']} s late")
     if summary.tiled:
         show(f"{summary.tiled} in tiles; {SUMMARY_FILE} has their sizes")
     if (counts := summary.polygons)["pixels"]:
@@ -112,7 +141,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if summary.unchanged:
         show(f"{summary.unchanged} of them by an earlier call, and unchanged; --overwrite predicts all images again")
-    show(f"{done} of {summary.images} images predicted: {summary.out}")
+    what = "videos" if summary.last is not None and "video" in summary.last else "images"
+    show(f"{done} of {summary.images} {what} predicted: {summary.out}")
     if arguments.shard is not None:
         show(f"when all parts are done: pyramidseg predictions merge {shlex.quote(str(summary.out))}")
-    return FINDINGS if summary.failed or summary.skipped else 0
+    return FINDINGS if summary.failed or summary.damaged or summary.skipped else 0

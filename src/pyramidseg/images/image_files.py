@@ -18,13 +18,36 @@ the first bytes of the file."""
 ARRAY_EXTENSIONS = (".npy", ".npz")
 """Extensions of masks that are NumPy arrays, see `array_files`."""
 
+VIDEO_EXTENSIONS = (
+    *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg"),
+    *(".mpeg", ".wmv", ".flv", ".3gp", ".mts", ".m2ts"),
+)
+"""Extensions of videos, which are predicted."""
+
 UNREAD_EXTENSIONS = (
-    *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".dcm", ".nii"),
-    *(".nii.gz", ".tga", ".psd", ".svg", ".jxl", ".exr", ".hdr", ".img", ".ecw", ".sid", ".vrt", ".hdf", ".h5", ".nc"),
+    *(
+        *VIDEO_EXTENSIONS,
+        ".dcm",
+        ".nii",
+        ".nii.gz",
+        ".tga",
+        ".psd",
+        ".svg",
+        ".jxl",
+        ".exr",
+        ".hdr",
+        ".img",
+        ".ecw",
+        ".sid",
+        ".vrt",
+        ".hdf",
+        ".h5",
+        ".nc",
+    ),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".pbm", ".ico", ".svs", ".czi", ".nrrd", ".mha"),
     *(*ARRAY_EXTENSIONS, ".mat"),
 )
-"""Extensions of images, rasters, arrays and videos that are not read: they are reported where a folder holds them.
+"""Extensions of images, rasters, arrays and videos that are not read where a folder has images: they are reported.
 Arrays are read as masks, not as images."""
 
 

@@ -24,12 +24,15 @@ from pyramidseg.images.georeference import read_georeference
 from pyramidseg.predict.output_folder import FileState, OutputFolder, open_output_folder
 from pyramidseg.predict.outputs.output_writers import WRITERS, Writer, output_writers
 from pyramidseg.predict.outputs.polygon_layers import EXACT_POLYGONS, PolygonOptions
+from pyramidseg.predict.outputs.video_outputs import VIDEO_OUTPUTS
 from pyramidseg.predict.pipeline import stage_threads
+from pyramidseg.predict.predict_videos import EVERY_FRAME, VideoOptions, predict_videos
 from pyramidseg.predict.predictor import PredictionResult, Predictor
 from pyramidseg.predict.resumption import Job, RunDigests, parse_shard, plan_jobs
 from pyramidseg.predict.segmentation import Segmentation
-from pyramidseg.predict.sources import Source, find_images
+from pyramidseg.predict.sources import Source
 from pyramidseg.predict.summary_file import MODEL_KEY, SUMMARY_FILE, Entry, PredictionSummary, entry_of, write_summary
+from pyramidseg.predict.video_sources import find_sources
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ def predict_files(
     shard: str | None = None,
     overwrite: bool = False,
     polygons: PolygonOptions = EXACT_POLYGONS,
+    video: VideoOptions = EVERY_FRAME,
 ) -> PredictionSummary:
     """Predict images into a folder, with a `predictions.json` that lists the results.
 
@@ -63,6 +67,7 @@ def predict_files(
         shard: predict only a part of the images, such as `3/16`, chosen by their relative names. Several processes can
             predict different parts into one folder; `merge_predictions` then writes `predictions.json`.
         overwrite: predict all images again.
+        video: options of videos, live streams and folders of frames, whose outputs are those in `VIDEO_OUTPUTS`.
         polygons: format of the output `polygons`, how it is simplified (label formats with outlines too), and the
             minimum area of its regions.
 
@@ -72,28 +77,37 @@ def predict_files(
         OutputError: two images share an output path, or an output would replace an input or a file that pyramidseg did
             not write (found before anything is computed); or another process uses the folder, or the disk is full.
     """
-    writers, formats = output_writers(save, polygons)
+    skipped: list[Path] = []
+    images, are_videos = find_sources(sources, save=save, outside=out, skipped=skipped)
+    video.check(images if are_videos else ())
+    writers, formats = output_writers([] if are_videos else save, polygons)
+    suffixes = {name: writer.suffix for name, writer in writers.items()}
+    options: dict[str, dict[str, Any]] = {"polygons": asdict(polygons)} if "polygons" in writers else {}
+    if are_videos:
+        suffixes = {name: VIDEO_OUTPUTS[name] for name in dict.fromkeys(("mask", *save))}
+        options = {"video": video.stored()}
     part = None if shard is None else parse_shard(shard)
     if formats and (part is not None or is_url(out)):
         raise ConfigError(
             f"save={formats[0]}: is made from all images, in a folder on this machine; leave it out here, and when all "
             "parts are done predict again with it, without a shard"
         )
-    skipped: list[Path] = []
-    images = find_images(sources, outside=out, skipped=skipped)
-    _check_names(images, writers)
+    _check_names(images, suffixes)
     if part is not None:
         images = tuple(source for source in images if part.has(source.key))
     digests = RunDigests.of(predictor)
     with open_output_folder(out, shard=str(part or "")) as folder, folder.open_ledger() as ledger:
-        jobs, other_model = plan_jobs(
-            images, ledger, digests, writers, folder, overwrite=overwrite, polygons=asdict(polygons)
-        )
-        _check_outputs(images, jobs, writers, folder)
+        jobs, other_model = plan_jobs(images, ledger, digests, suffixes, folder, overwrite=overwrite, options=options)
+        _check_outputs(images, jobs, suffixes, folder, overwrite=overwrite)
         if other_model:
             logger.info(f"{folder.name}: predicted with another model or other settings: {other_model}; done again")
         folder.remove_leftovers()
-        with closing(_predict(predictor, jobs, writers, folder, batch_size=batch_size)) as entries:
+        predicted = (
+            predict_videos(predictor, jobs, suffixes, folder, options=video, batch_size=batch_size)
+            if are_videos
+            else _predict(predictor, jobs, writers, folder, batch_size=batch_size)
+        )
+        with closing(predicted) as entries:
             _record(track(entries, total=len(jobs), task="predicting"), ledger, predictor, digests)
         unchanged = len(images) - len(jobs)
         summary = PredictionSummary(out if is_url(out) else Path(out), unchanged=unchanged, skipped=skipped)
@@ -282,12 +296,11 @@ def _savable(result: PredictionResult, job: Job, writers: Mapping[str, Writer], 
     return replace(segmentation, georeference=georeference)
 
 
-def _check_names(images: Sequence[Source], writers: Mapping[str, Writer]) -> None:
+def _check_names(images: Sequence[Source], suffixes: Mapping[str, str]) -> None:
     """Refuse output paths that collide with each other."""
     outputs: dict[str, str] = {}
     for source in images:
-        for writer in writers.values():
-            output = source.stem + writer.suffix
+        for output in (source.stem + suffix for suffix in suffixes.values()):
             if output in outputs:
                 raise OutputError(
                     f"{outputs[output]} and {source.location} would both be written to {output}: predict them into "
@@ -297,14 +310,18 @@ def _check_names(images: Sequence[Source], writers: Mapping[str, Writer]) -> Non
 
 
 def _check_outputs(
-    images: Sequence[Source], jobs: Sequence[Job], writers: Mapping[str, Writer], folder: OutputFolder
+    images: Sequence[Source], jobs: Sequence[Job], suffixes: Mapping[str, str], folder: OutputFolder, *, overwrite: bool
 ) -> None:
-    """Refuse outputs that exist and are inputs or foreign files, before anything is computed."""
+    """Refuse outputs that exist and are inputs, foreign files or recordings, before anything is computed."""
     inputs: dict[str, str] = {}
     for job in jobs:
-        for output in (job.source.stem + writer.suffix for writer in writers.values()):
+        for output in (job.source.stem + suffix for suffix in suffixes.values()):
             if folder.state(output) is None:
                 continue
+            if job.source.opened and not overwrite:
+                raise OutputError(
+                    f"{folder.name}/{output}: an earlier recording of this stream; choose another --out, or --overwrite"
+                )
             inputs = inputs or {_real_name(source): source.location for source in images}
             if (replaced := inputs.get(folder.real_name(output))) is not None:
                 raise OutputError(f"{folder.name}/{output}: would overwrite the input {replaced}; choose another --out")

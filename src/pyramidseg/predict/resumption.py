@@ -8,6 +8,7 @@ compared: reading a million photos would take longer than all other checks toget
 import hashlib
 import json
 import re
+import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from pyramidseg.predict.output_folder import OutputFolder
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.sources import Source
 from pyramidseg.predict.tta import SCALES, TestTimeAugmentation
+from pyramidseg.predict.video_sources import frame_files, stream_input
 
 
 class Shard(NamedTuple):
@@ -116,12 +118,12 @@ def plan_jobs(
     folder: OutputFolder,
     *,
     overwrite: bool,
-    polygons: Mapping[str, Any],
+    options: Mapping[str, Mapping[str, Any]],
 ) -> tuple[list[Job], int]:
     """The images that the ledger does not have, or not with these outputs; with `overwrite` all of them.
 
     Args:
-        polygons: options of the output `polygons`; those of the ledger have to be the same.
+        options: those that outputs depend on, by the field of the entry that has to have the same.
 
     Returns:
         Also how many of the images were predicted with another model or other settings.
@@ -141,7 +143,7 @@ def plan_jobs(
                 name in entry["outputs"] and folder.is_intact(entry["outputs"][name], entry["files"][name])
                 for name in names
             )
-            and ("polygons" not in names or entry["polygons"].items() >= polygons.items())
+            and all(entry[field].items() >= given.items() for field, given in options.items())
         )
         if overwrite or not is_done:
             jobs.append(Job(source, size, stamp, fingerprint))
@@ -149,11 +151,16 @@ def plan_jobs(
 
 
 def _state(source: Source) -> tuple[int, str]:
-    """Size, and time or tag of the last change; -1 if it does not exist."""
+    """Size, and time or tag of the last change; -1 if it does not exist. A live stream is always new."""
+    if stream_input(source) is not None:
+        return 0, str(time.time_ns())
     if is_url(source.location):
         found = source.remote or remote_info(source.location)
         return (-1, "") if found is None else (found.size, found.stamp)
     try:
+        if source.path.is_dir():
+            states = [file.stat() for file in frame_files(source.path)]
+            return sum(state.st_size for state in states), f"{len(states)} {max(state.st_mtime_ns for state in states)}"
         state = source.path.stat()
     except OSError:
         return -1, ""

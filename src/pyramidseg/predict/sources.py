@@ -34,17 +34,19 @@ STDIN = "-"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An image file to predict.
+    """An image file, a video, or a folder of frames to predict.
 
     Attributes:
         location: path, or URL.
         stem: path of its outputs relative to the output folder, without an extension: `street/0001`.
         remote: size and tag of the file if it is behind a URL and was listed.
+        opened: URL of a live stream with user and password, which the location does not have.
     """
 
     location: str
     stem: str
     remote: RemoteFile | None = None
+    opened: str = ""
 
     @property
     def path(self) -> Path:

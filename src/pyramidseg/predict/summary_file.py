@@ -24,9 +24,10 @@ MODEL_KEY = "//model/"
 Entry = dict[str, Any]
 """An image in `predictions.json`: `image` (path or URL) and `error`; or `image`, `outputs` (path of each in the folder,
 by the name of its writer), `height`, `width`, `classes` (share of the pixels by name), and `tile_px` and `overlap_px`
-if it was predicted in tiles, and `polygons` (their options, number and changed pixels) if these are an output."""
+if it was predicted in tiles, `polygons` (their options, number and changed pixels) if these are an output, and `video`
+(its options and numbers of frames; `classes` are then the means over its frames)."""
 
-_ENTRY_FIELDS = ("outputs", "height", "width", "tile_px", "overlap_px", "classes", "polygons", "error")
+_ENTRY_FIELDS = ("outputs", "height", "width", "tile_px", "overlap_px", "classes", "polygons", "video", "error")
 POLYGON_COUNTS = ("polygons", "merged_px", "moved_px", "invalid")
 _PARQUET_ROWS = 2**14
 
@@ -39,6 +40,7 @@ class PredictionSummary:
         images: number of images.
         tiled: number of images that were predicted in tiles.
         failed: entries of the images that could not be predicted.
+        damaged: entries of videos with damaged or missing frames.
         last: entry of the last image.
         polygons: sums over the images of the numbers that `write_polygons` returns.
         unchanged: number of images that were predicted by an earlier call, and not again.
@@ -49,6 +51,7 @@ class PredictionSummary:
     images: int = 0
     tiled: int = 0
     failed: list[Entry] = field(default_factory=list)
+    damaged: list[Entry] = field(default_factory=list)
     last: Entry | None = None
     polygons: Counter[str] = field(default_factory=Counter)
     unchanged: int = 0
@@ -65,6 +68,8 @@ class PredictionSummary:
             self.polygons["pixels"] += entry["height"] * entry["width"] if "polygons" in entry else 0
             if "error" in entry:
                 self.failed.append(entry)
+            elif any(entry.get("video", {}).get(name) for name in ("damaged", "damaged_sound")):
+                self.damaged.append(entry)
             yield entry
 
 

@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
+from numpy.typing import NDArray
 
+from pyramidseg.base.classes import Classes
 from pyramidseg.report.page import GRID, INK, MUTED
 
 ImageFormat = Literal["png", "svg"]
@@ -63,6 +65,20 @@ def training_curves(history: History, *, panels: Mapping[str, str] = PANELS, for
         for axes, (quantity, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
             _draw_curve(axes, history, quantity, title)
         return render_figure(figure, format)
+
+
+def share_plot(seconds: Sequence[float], shares: NDArray[np.float64], classes: Classes) -> bytes:
+    """Shares of the classes over time, stacked in their colours, as PNG: (N,) times and (N, K) shares."""
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(11, 3.6)
+        axes = figure.subplots()
+        found = np.flatnonzero(shares.any(axis=0))
+        colors = [f"#{bytes(classes.colors[index]).hex()}" for index in found]
+        names = [classes.names[index] for index in found]
+        axes.stackplot(seconds, 100 * shares[:, found].T, colors=colors, labels=names, step="post")
+        axes.set(xlabel="seconds", ylabel="share of the pixels (%)", ylim=(0, 100), xmargin=0)
+        figure.legend(loc="outside right upper", ncols=1 + len(found) // 20)
+        return render_figure(figure, "png")
 
 
 def new_figure(width_inches: float, height_inches: float) -> Figure:

@@ -12,7 +12,11 @@ from PIL.TiffImagePlugin import TiffImageFile
 from pyramidseg.images.tiff import TIFF_SIGNATURES
 
 SIGNATURE = "pyramidseg"
-"""The PNG text and TIFF tag `Software` of every picture, and a key in every JSON file. Archives have fixed entries."""
+"""The PNG text and TIFF tag `Software` of every picture, a key in every JSON file, and the comment
+of videos and of archives of masks. Archives of probabilities have fixed entries."""
+
+SHARES_COLUMNS = ("frame", "seconds")
+"""The first columns of our tables of shares."""
 
 _LAYER_BYTES = 2**18
 
@@ -20,13 +24,16 @@ ARCHIVE_ENTRIES = {"probabilities.npy", "classes.npy"}
 
 
 def is_ours(path: Path) -> bool:
-    """Whether pyramidseg wrote an output file: a PNG, TIFF or JSON file with the signature, or an archive of ours."""
+    """Whether pyramidseg wrote an output file: a PNG, TIFF, JSON file or video with the signature, ..."""
     if path.suffix in (".json", ".geojson"):
         return _is_our_json(path)
-    if path.suffix == ".npz":
+    if path.suffix in (".npz", ".zip"):
         return _is_our_archive(path)
-    if path.suffix in (".gpkg", ".fgb", ".parquet"):
+    if path.suffix in (".gpkg", ".fgb", ".parquet", ".mp4"):
         return _is_our_layer(path)
+    if path.suffix == ".csv":
+        with path.open("rb") as file:
+            return file.read(64).startswith(",".join(SHARES_COLUMNS).encode())
     if path.suffix not in (".png", ".tif"):
         return False
     try:
@@ -69,6 +76,6 @@ def _is_our_layer(path: Path) -> bool:
 def _is_our_archive(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
-            return set(archive.namelist()) == ARCHIVE_ENTRIES
+            return set(archive.namelist()) == ARCHIVE_ENTRIES or archive.comment == SIGNATURE.encode()
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return False

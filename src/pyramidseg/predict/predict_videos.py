@@ -1,0 +1,218 @@
+"""Prediction of videos, folders of frames and live streams: frames through the predictor, in constant memory."""
+
+import signal
+import threading
+from collections import deque
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from fractions import Fraction
+from functools import partial
+from pathlib import Path, PurePath
+from types import FrameType
+from typing import Any, NamedTuple
+
+from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.base.files import explained_writes, make_folder, temporary_folder, write_atomically
+from pyramidseg.base.log import track
+from pyramidseg.base.parallel import map_in_order
+from pyramidseg.base.remote_files import fetch, is_url, url_name
+from pyramidseg.images.video_frames import VideoFrame, VideoReader
+from pyramidseg.predict.input_images import ImageLike
+from pyramidseg.predict.output_folder import FileState, OutputFolder
+from pyramidseg.predict.outputs.video_outputs import VIDEO_OUTPUTS, VideoOutputs
+from pyramidseg.predict.pipeline import stage_threads
+from pyramidseg.predict.predictor import Predictor, result_pixels
+from pyramidseg.predict.resumption import Job
+from pyramidseg.predict.segmentation import OutputOptions
+from pyramidseg.predict.sources import Source
+from pyramidseg.predict.summary_file import Entry
+from pyramidseg.predict.temporal_smoothing import smoothed
+from pyramidseg.predict.video_sources import frame_files, stream_input
+
+
+class VideoOptions(NamedTuple):
+    """How videos are predicted.
+
+    Attributes:
+        every: only one frame in so many is predicted, and is in the outputs.
+        smooth: weight of earlier frames in the logits, see `TemporalSmoothing`.
+        fps: frames per second of folders of frames, which have no times.
+        seconds: until a live stream is left; otherwise it is left when it ends, and at Ctrl-C.
+    """
+
+    every: int = 1
+    smooth: float = 0.0
+    fps: Fraction | None = None
+    seconds: float | None = None
+
+    def check(self, videos: Sequence[Source]) -> None:
+        """Check the options, and that they have an effect; `videos` is empty where images are predicted.
+
+        Raises:
+            ConfigError: a value is out of range, has no effect, or `fps` is missing.
+        """
+        live = [video for video in videos if video.opened]
+        folders = [video for video in videos if not video.opened and video.path.is_dir()]
+        for name, value, allowed, what, users in (
+            ("every", self.every, self.every >= 1, "videos", videos),
+            ("smooth", self.smooth, 0 <= self.smooth < 1, "videos", videos),
+            ("fps", self.fps, self.fps is None or self.fps > 0, "folders of frames, as videos have times", folders),
+            ("seconds", self.seconds, self.seconds is None or self.seconds > 0, "live streams", live),
+        ):
+            if not allowed:
+                limits = (
+                    "at least 0 and below 1" if name == "smooth" else "at least 1" if name == "every" else "above 0"
+                )
+                raise ConfigError(f"{name}={value}: must be {limits}")
+            if value != self._field_defaults[name] and not users:
+                raise ConfigError(f"{name}={value}: only has an effect for {what}; leave it out")
+        if folders and self.fps is None:
+            raise ConfigError(f"{folders[0].location}: a folder of frames has no frame rate; give it, such as --fps 25")
+
+    def stored(self) -> dict[str, Any]:
+        """Those that outputs of a file depend on, as the ledger has them."""
+        return {"every": self.every, "smooth": self.smooth, "fps": str(self.fps or "")}
+
+
+EVERY_FRAME = VideoOptions()
+
+
+def predict_videos(
+    predictor: Predictor,
+    jobs: Sequence[Job],
+    names: Collection[str],
+    folder: OutputFolder,
+    *,
+    options: VideoOptions,
+    batch_size: int,
+) -> Generator[tuple[Job, Entry, dict[str, FileState]], None, None]:
+    """Predict one video after the other; yields the entry and the files of each once they are written."""
+    for job in jobs:
+        location, stem = job.source.location, job.source.stem
+        entry: Entry = {"image": location}
+        files: dict[str, FileState] = {}
+        target = folder.folder / stem
+        make_folder(target.parent)
+        with explained_writes(target), temporary_folder(target) as parts:
+            copy = parts / f"copy{PurePath(url_name(location)).suffix}"
+            outputs = VideoOutputs(parts, names, predictor.classes, name=location)
+            try:
+                is_remote = is_url(location) and not job.source.opened
+                path = fetch(location, copy) if is_remote else job.source.path
+                found = _predict_video(predictor, job.source, path, outputs, options, batch_size)
+                for name in names:
+                    files[name] = folder.write(stem + VIDEO_OUTPUTS[name], partial(_move, outputs.path(name)))
+                entry |= {"outputs": {name: stem + VIDEO_OUTPUTS[name] for name in names}, **found}
+            except DataError as error:
+                entry["error"] = str(error).replace(str(copy), location)
+        yield job, entry, files
+
+
+def _predict_video(
+    predictor: Predictor, source: Source, path: Path, outputs: VideoOutputs, options: VideoOptions, batch_size: int
+) -> Entry:
+    """Write the outputs of a video into their folder; returns what its entry gets."""
+    own = smoothed(predictor, options.smooth)
+    stream = stream_input(source)
+    with ExitStack() as stack:
+        frames: Iterable[VideoFrame]
+        if path.is_dir():
+            stills = list(enumerate(frame_files(path)))[:: options.every]
+            frames = [VideoFrame(number, number, still) for number, still in stills]
+            said: dict[str, Any] = {"time_base": str(1 / (options.fps or 1)), "expected": len(frames)}
+        else:
+            name, format = stream or (str(path), None)
+            live, seconds = stream is not None, options.seconds or 1e9
+            reader = VideoReader(
+                name,
+                name=source.location,
+                sound=outputs.sound,
+                format=format,
+                every=options.every,
+                live=live,
+                seconds=seconds,
+            )
+            stack.callback(reader.close)
+            frames, said = reader, reader.said
+            if live:
+                stack.enter_context(_stopped_by_signals(reader))
+        outputs.said = said
+        written = _one_by_one(own, frames, outputs) if stream else _pipeline(own, frames, outputs, batch_size)
+        with closing(written):
+            deque(track(written, total=said.get("expected", 0), task=f"predicting {source.stem}"), maxlen=0)
+        if not outputs.stamps:
+            raise outputs.failed[0]
+        entry = outputs.finish()
+    entry["video"] = {
+        **options.stored(),
+        "frames": len(outputs.stamps),
+        "damaged": said.get("damaged", 0) + len(outputs.failed),
+        "damaged_sound": said.get("damaged_sound", 0),
+        "ended": said.get("ended", ""),
+    }
+    if stream:
+        entry["video"] |= {"dropped": said["dropped"], "latency_s": round(outputs.latency, 3)}
+    return entry
+
+
+def _pipeline(
+    predictor: Predictor, frames: Iterable[VideoFrame], outputs: VideoOutputs, batch_size: int
+) -> Generator[None, None, None]:
+    """Predict and write frames as images of folders are: threads draw and encode them while the model runs."""
+    stamps: deque[VideoFrame] = deque()
+
+    def images() -> Iterator[ImageLike]:
+        for frame in frames:
+            stamps.append(frame._replace(pixels=None))
+            yield frame.pixels
+
+    threads = max(2, stage_threads())
+    with (
+        closing(predictor.predict_results(images(), batch_size=batch_size)) as results,
+        closing(
+            map_in_order(
+                lambda result: outputs.draw(stamps.popleft(), result),
+                results,
+                threads=threads,
+                ahead=2 * threads,
+                pixels=result_pixels,
+                name="draw",
+            )
+        ) as drawn,
+        closing(map_in_order(outputs.write, drawn, threads=1, ahead=threads, name="encode")) as written,
+    ):
+        yield from written
+
+
+def _one_by_one(
+    predictor: Predictor, frames: Iterable[VideoFrame], outputs: VideoOutputs
+) -> Generator[None, None, None]:
+    """Predict and write the newest frame of a live stream, and then the next: none waits for those after it."""
+    options = OutputOptions()
+    for frame in frames:
+        batch = [(0, predictor.load(frame.pixels))]
+        ((_, result),) = predictor.segment(predictor.compute(batch, options), options=options)
+        outputs.write(outputs.draw(frame, result))
+        yield
+
+
+@contextmanager
+def _stopped_by_signals(reader: VideoReader) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a stream within the `with` block, whose outputs are completed; a second one ends all."""
+    before: dict[int, Any] = {}
+
+    def stop(number: int, _: FrameType | None) -> None:
+        reader.stop()
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _move(part: Path, path: Path) -> None:
+    write_atomically(path, part.replace)
