@@ -11,7 +11,9 @@ from pyramidseg.data.records import Dataset
 from pyramidseg.formats.open_dataset import open_with_defects
 
 HEIGHT, WIDTH = 8, 10
-SQUARE = "0.0 0.0 0.4 0.0 0.4 0.5 0.0 0.5" """The first 4 pixels of the first 4 rows."""
+SQUARE = "0.0 0.0 0.4 0.0 0.4 0.5 0.0 0.5"
+"""The first 4 pixels of the first 4 rows."""
+
 NAMES = "names: [car, bus]\n"
 
 
