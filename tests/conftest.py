@@ -47,6 +47,7 @@ SLOW = (
         "training/test_interrupt",
         "training/test_run_dataset",
         "training/test_freezing",
+        "training/test_unlabeled",
     ),
     *("model/test_packaged_weights", "model/test_feature_levels", "model/test_segmenter"),
     *("base/test_portability", "base/test_output_lock", "base/test_json_stream"),

@@ -1,5 +1,6 @@
 """Inspection: defects and remarks that test_campaign does not plant."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,15 @@ def test_only_selected_bands_count(tmp_path: Path) -> None:
     every = inspect_dataset(layout.source).channel_groups[0].channels
     some = inspect_dataset(layout.source, data=DataConfig(bands=[3, 1])).channel_groups[0].channels
     assert some == (every[2], every[0])
+
+
+def test_a_val_split_that_cannot_tell_models_apart_is_a_remark(tmp_path: Path) -> None:
+    layout = paired(tmp_path / "data")
+    write_dataset(layout, seed=8, good=8)
+    opened = open_dataset(layout.source, DataConfig())
+    train, val = (len(opened.split(split)) for split in ("train", "val"))
+    (remark,) = inspect_dataset(layout.source).remarks
+    assert remark.startswith(f"split val has {val} images, which cannot tell two models apart")
+    assert remark.endswith(f"train with --folds 5, whose scores are of all {train + val} images")
+    many = replace(opened, splits={"train": opened.split("train"), "val": opened.split("val") * 10})
+    assert not [remark for remark in inspect_dataset(many).remarks if "two models" in remark]

@@ -80,7 +80,8 @@ class TrainingComponents:
         parts = [part for batch in batches for part in batch.split(progress.largest_batch)]
         largest = max(len(part.keys) for part in parts)
         try:
-            return self.task.gradients(self.ddp_module, parts, number, loss_scale=progress.loss_scale or 1.0)
+            ema, scale = self.ema.model if self.ema else None, progress.loss_scale or 1.0
+            return self.task.gradients(self.ddp_module, parts, number, ema=ema, loss_scale=scale)
         except Exception as error:
             too_small = max(self.config.data.crop) <= self.config.model.coarsest_stride
             if exhausted(error) != OUT_OF_MEMORY or largest == 1 or world_size() > 1 or too_small:
@@ -126,7 +127,7 @@ def build_components(task: Task) -> TrainingComponents:
     )
 
 
-def plan_epochs(config: Config, *, samples: int) -> EpochPlan:
+def plan_epochs(config: Config, *, samples: int, unlabeled: int = 0) -> EpochPlan:
     """The division of an epoch's samples into steps, processes and micro-batches.
 
     Raises:
@@ -138,6 +139,7 @@ def plan_epochs(config: Config, *, samples: int) -> EpochPlan:
         accumulate=config.train.accumulate,
         world_size=world_size(),
         seed=config.train.seed,
+        unlabeled=unlabeled,
     )
 
 
