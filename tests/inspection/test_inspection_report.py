@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from planted_pairs import scene, write_pair
-from planting import FORMATS, paired, write_dataset
+from planting import FORMATS, paired, scene, write_dataset, write_pair
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import OutputError

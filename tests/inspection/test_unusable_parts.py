@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from made_files import HEIGHT, WIDTH, image
-from planted_pairs import CLASSES, Layout
-from planting import coco, labelme, paired, segnet, unlisted, voc, write_dataset
+from planting import CLASSES, Layout, coco, labelme, paired, segnet, unlisted, voc, write_dataset
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import ConfigError, DataError

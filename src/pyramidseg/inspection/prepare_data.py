@@ -1,8 +1,7 @@
 """Prepare a dataset for training: open it, check every mask, and measure what the network needs to know."""
 
 import logging
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,13 +16,12 @@ from pyramidseg.data.normalization import (
     measure_value_range,
     uses_dataset_statistics,
 )
-from pyramidseg.data.pairs import AllPixels, FilePairs, cache_note
-from pyramidseg.data.records import Dataset, Record
+from pyramidseg.data.pairs import FilePairs, cache_note
+from pyramidseg.data.records import Dataset, DatasetSource
 from pyramidseg.data.transforms import Augmentation, unused_steps
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.value_range import ValueRange
-from pyramidseg.inspection.training_check import DatasetSummary, check_dataset, fingerprint
-from pyramidseg.inspection.unlabeled_folder import open_unlabeled
+from pyramidseg.inspection.training_check import DatasetSummary, check_dataset
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +35,6 @@ class PreparedData:
         summary: counts and fingerprint of the splits `train` and `val`.
         normalization: mean and standard deviation of the training images; None if the encoder's own values apply.
         value_range: type and range of the training images; None if they have several types.
-        unlabeled: images of `data.unlabeled`; the fingerprint is of these too.
     """
 
     config: Config
@@ -45,10 +42,9 @@ class PreparedData:
     summary: DatasetSummary
     normalization: Normalization | None
     value_range: ValueRange | None
-    unlabeled: tuple[Record, ...] = ()
 
 
-def prepare_data(source: str | Path | Dataset, config: Config) -> PreparedData:
+def prepare_data(source: DatasetSource, config: Config) -> PreparedData:
     """Open a dataset, check all images and masks of `train` and `val`, and measure the normalization if it is needed.
 
     Logs the recognized layout, everything that was inferred, the number of images, and the notes of the check.
@@ -75,15 +71,11 @@ def prepare_data(source: str | Path | Dataset, config: Config) -> PreparedData:
     for note in (*summary.notes, *([f"{summary.leak} (data.allow_leak)"] if summary.leak else [])):
         logger.warning(note)
     dtypes, pretrained = summary.splits["train"].dtypes, config.model.weights != "random"
-    unlabeled = open_unlabeled(dataset, config, dtypes) if config.data.unlabeled else ()
-    if unlabeled:
-        both = fingerprint({name: dataset.split(name) for name in summary.splits} | {"unlabeled": unlabeled})
-        summary = replace(summary, fingerprint=both)
     normalization = None
     if uses_dataset_statistics(config.data.normalization, dtypes=dtypes, channels=channels, pretrained=pretrained):
         normalization = measure_normalization(dataset.split("train"), channels=channels)
     value_range = measure_value_range(dataset.split("train"), dtypes, channels=channels, normalization=normalization)
-    return PreparedData(config, dataset, summary, normalization, value_range, unlabeled)
+    return PreparedData(config, dataset, summary, normalization, value_range)
 
 
 def training_samples(data: PreparedData, *, workers: int, processes: int) -> tuple[TrainingSamples, str]:
@@ -111,8 +103,7 @@ def training_samples(data: PreparedData, *, workers: int, processes: int) -> tup
     for name in train.dtypes:
         if unused := unused_steps(config.data, np.dtype(name), config.model.in_channels):
             logger.warning(f"{', '.join(unused)}: no effect on {name} images of {config.model.in_channels} channels")
-    unlabeled = FilePairs(data.unlabeled, AllPixels(), config.model.channels)
-    return TrainingSamples(pairs, augmentation=augmentation, seed=config.train.seed, unlabeled=unlabeled), note
+    return TrainingSamples(pairs, augmentation=augmentation, seed=config.train.seed), note
 
 
 def _with_channels_of_bands(config: Config, dataset: Dataset) -> Config:
