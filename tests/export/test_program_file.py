@@ -19,6 +19,16 @@ from pyramidseg.model.segmenter import load_model
 from pyramidseg.predict.predictor import Predictor
 
 IMAGE = draw_scene(4, height=72, width=104).image
+DEEPNESS = (
+    "class_names",
+    "model_type",
+    "resolution",
+    "seg_thresh",
+    "seg_small_segment",
+    "tile_size",
+    "tiles_overlap",
+    "tiles_size",
+)
 IMAGES = torch.from_numpy(np.stack([IMAGE, IMAGE[::-1]])).permute(0, 3, 1, 2)
 
 
@@ -122,3 +132,60 @@ def test_a_damaged_file_is_not_left(bundle: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(WithOutput, "forward", lambda self, images: self.both(images)[0].argmin(1).to(torch.uint8))
     assert export_model(bundle, format="onnx", out=tmp_path, size=(64, 64), output="labels").path is None
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_for_qgis(
+    bundle: Path, expected: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Deepness runs it: bytes divided by 255, metadata in JSON, classes counted from 0, no threshold."""
+    assert (
+        main(
+            [
+                "export",
+                str(bundle),
+                "--for",
+                "deepness",
+                "--size",
+                "96x96",
+                "--resolution",
+                "10",
+                "--out",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
+    path = tmp_path / "best-96x96-probabilities.onnx"
+    assert f"file: {path}" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(str(path))
+    texts = {
+        key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items() if key in DEEPNESS
+    }
+    names = load_model(bundle).classes.names
+    assert texts["class_names"] == {str(index): name for index, name in enumerate(names)}
+    assert texts["model_type"] == "Segmentor"
+    assert (texts["tile_size"], texts["tiles_size"], texts["resolution"]) == (96, 96, 10.0)
+    assert (texts["seg_thresh"], texts["seg_small_segment"]) == (0.0, 0)
+    assert texts["tiles_overlap"] == 34  # 32 pixels in percent, rounded up
+    tile = np.float32(np.pad(IMAGE, ((0, 24), (0, 0), (0, 0)), mode="edge")[:, :96] / 255).transpose(2, 0, 1)[None]
+    assert [entry.shape for entry in session.get_inputs()] == [[1, 3, 96, 96]]
+    (found,) = session.run(None, {"images": tile})
+    with torch.inference_mode():
+        truth = load_model(bundle).eval()(torch.from_numpy(tile)).softmax(1).numpy()
+    np.testing.assert_allclose(found, truth, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--size", "96x64"], "Deepness cuts square windows; give --size 96x96"),
+        (["--resolution", "0"], "--resolution 0: must be above 0 centimetres per pixel"),
+        (["--precision", "fp16"], "--precision: has no effect with --for deepness; leave it out"),
+    ],
+)
+def test_options_that_do_not_fit_qgis(
+    bundle: Path, options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(bundle), "--for", "deepness", "--out", str(tmp_path), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())

@@ -9,7 +9,7 @@ result of the comparison with it), `value_range` (type and range of the training
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,6 +101,7 @@ class ExportMetadata:
         value_range: of the bundle's training images; None if unknown.
         program: None for a file that `predict` can run.
         quantization: of an int8 file.
+        other_texts: written for another program; not read again.
     """
 
     precision: str
@@ -115,6 +116,7 @@ class ExportMetadata:
     value_range: ValueRange | None = None
     program: Program | None = None
     quantization: Quantization | None = None
+    other_texts: Mapping[str, str] = field(default_factory=dict)
 
     def to_strings(self) -> dict[str, str]:
         """The metadata as they are stored in the file."""
@@ -149,7 +151,8 @@ class ExportMetadata:
                 "size": "this one only; normalised inside",
             }
         strings = {name: json.dumps(content, ensure_ascii=False) for name, content in contents.items()}
-        return {"format": KIND, "version": self.version, "precision": self.precision, **strings}
+        own = {"format": KIND, "version": self.version, "precision": self.precision, **strings}
+        return {**self.other_texts, **own}
 
     @classmethod
     def from_strings(cls, strings: Mapping[str, str], path: Path, *, checksum: Callable[[], str]) -> "ExportMetadata":

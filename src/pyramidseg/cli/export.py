@@ -12,6 +12,14 @@ logger = logging.getLogger(__name__)
 
 HELP = "convert a bundle for ONNX Runtime, OpenVINO, torch.export or browsers, if the predictions agree"
 
+PROGRAMS = {
+    "cvat-nuclio": {"model", "out"},
+    "deepness": {"model", "out", "settings", "check", "split", "as_written", "opset", "size", "resolution"},
+}
+"""Options that have an effect, by the value of --for."""
+
+GENERAL = {"command", "default", "program", "quiet", "verbose"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `export`."""
@@ -19,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_reading_settings(parser)
     parser.add_argument("--format", help="onnx, openvino, torch, or web: a page without a server (no default)")
     parser.add_argument(
-        "--for", dest="program", choices=["cvat-nuclio"], help="write a folder for another program (default: a file)"
+        "--for",
+        dest="program",
+        choices=list(PROGRAMS),
+        help="instead of --format: a folder for CVAT's functions, or a file for QGIS's plugin (no default)",
     )
     parser.add_argument("--precision", default="fp32", help="fp32, fp16, bf16 or int8; not every format has all")
     parser.add_argument(
@@ -51,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=image_size, metavar="HxW", help="the only size that the file takes (default: any)"
     )
     parser.add_argument("--batch", type=int, default=1, help="number of images, with --size")
+    parser.add_argument(
+        "--resolution", type=float, metavar="CM", help="for deepness: cm per pixel (default: not stored)"
+    )
     parser.add_argument("--output", default="logits", help="what the file gives: logits, labels or probabilities")
     parser.set_defaults(default=parser.get_default)
 
@@ -58,53 +72,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Export and compare; status 3 and no file if the predictions differ."""
     if (arguments.format is None) == (arguments.program is None):
-        raise ConfigError("pyramidseg export: give --format onnx, openvino, torch or web, or --for cvat-nuclio")
-    if arguments.program:
-        for name, value in vars(arguments).items():
-            if name not in (
-                "command",
-                "default",
-                "model",
-                "out",
-                "program",
-                "quiet",
-                "verbose",
-            ) and value != arguments.default(name):
-                raise ConfigError(
-                    f"--{name.replace('_', '-')}: has no effect with --for, which writes the bundle itself"
-                )
-        from pyramidseg.export.cvat_nuclio import write_nuclio_folder
-
-        if arguments.out is None and is_url(arguments.model):
-            raise ConfigError(f"{arguments.model}: a URL needs --out DIR")
-        folder = arguments.out or f"{arguments.model.removesuffix('.safetensors')}-cvat-nuclio"
-        write_nuclio_folder(arguments.model, folder)
-        show(f"folder: {folder}")
-        return 0
+        raise ConfigError(
+            f"pyramidseg export: give --format onnx, openvino, torch or web, or --for {' or '.join(PROGRAMS)}"
+        )
+    _refuse_unused(arguments)
+    if arguments.program == "cvat-nuclio":
+        return _write_nuclio_folder(arguments)
+    from pyramidseg.export.deepness import TILE_PX, export_for_deepness
     from pyramidseg.export.export_model import export_model
     from pyramidseg.formats.dataset_yaml import reading_config
 
-    data = reading_config(arguments.settings)
-    export = export_model(
-        arguments.model,
-        format=arguments.format,
-        precision=arguments.precision,
-        out=arguments.out,
-        input_dtype=arguments.input,
-        check=arguments.check,
-        split=arguments.split,
-        data=data,
-        device=arguments.device,
-        as_written=arguments.as_written,
-        opset=arguments.opset,
-        size=arguments.size,
-        batch=arguments.batch,
-        output=arguments.output,
-        calibrate=arguments.calibrate,
-        calibration_images=arguments.calibration_images,
-        target=arguments.target,
-        tolerance=arguments.tolerance,
-    )
+    common = {name: getattr(arguments, name) for name in ("out", "check", "split", "as_written", "opset")}
+    common["data"] = reading_config(arguments.settings)
+    if arguments.program == "deepness":
+        height, width = arguments.size or (TILE_PX, TILE_PX)
+        if height != width:
+            raise ConfigError(f"--size {height}x{width}: Deepness cuts square windows; give --size {height}x{height}")
+        export = export_for_deepness(arguments.model, tile_px=height, resolution_cm=arguments.resolution, **common)
+    else:
+        export = export_model(
+            arguments.model,
+            format=arguments.format,
+            precision=arguments.precision,
+            input_dtype=arguments.input,
+            device=arguments.device,
+            size=arguments.size,
+            batch=arguments.batch,
+            output=arguments.output,
+            calibrate=arguments.calibrate,
+            calibration_images=arguments.calibration_images,
+            target=arguments.target,
+            tolerance=arguments.tolerance,
+            **common,
+        )
     show(f"{export.parity.runtime} compared with the bundle in torch fp32:")
     show(export.parity.table())
     if export.path is None:
@@ -113,3 +113,26 @@ def run(arguments: argparse.Namespace) -> int:
     show(f"file: {export.path}")
     show(f"report: {export.report}")
     return 0
+
+
+def _write_nuclio_folder(arguments: argparse.Namespace) -> int:
+    from pyramidseg.export.cvat_nuclio import write_nuclio_folder
+
+    if arguments.out is None and is_url(arguments.model):
+        raise ConfigError(f"{arguments.model}: a URL needs --out DIR")
+    folder = arguments.out or f"{arguments.model.removesuffix('.safetensors')}-cvat-nuclio"
+    write_nuclio_folder(arguments.model, folder)
+    show(f"folder: {folder}")
+    return 0
+
+
+def _refuse_unused(arguments: argparse.Namespace) -> None:
+    """Refuse options that have no effect."""
+    if arguments.program is None:
+        unused = {"resolution"}
+    else:
+        unused = vars(arguments).keys() - PROGRAMS[arguments.program] - GENERAL
+    for name in sorted(unused):
+        if getattr(arguments, name) != arguments.default(name):
+            where = "without --for deepness" if arguments.program is None else f"with --for {arguments.program}"
+            raise ConfigError(f"--{name.replace('_', '-')}: has no effect {where}; leave it out")

@@ -1,13 +1,14 @@
 """`export_model`: a bundle to a file for another runtime, published only if it predicts the same as the bundle."""
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pyramidseg.backends import EXPORTED
-from pyramidseg.backends.exported_backend import check_target
 from pyramidseg.backends.metadata import COARSE, INPUT_DTYPES, LOGITS, ExportMetadata, Program
 from pyramidseg.backends.metadata import KIND as EXPORT
 from pyramidseg.base.config import DataConfig
@@ -18,13 +19,13 @@ from pyramidseg.base.remote_files import is_url, local_copy
 from pyramidseg.base.version import __version__
 from pyramidseg.export import onnx_format, web
 from pyramidseg.export.graph import capture
-from pyramidseg.export.parity import Parity, check_parity
+from pyramidseg.export.parity import Parity, check_parity, check_tolerance
 from pyramidseg.export.program_file import WithOutput, check_program, check_program_file
-from pyramidseg.export.quantization import DEFAULT_IMAGES, Calibration, Quantizer
-from pyramidseg.export.samples import default_dtype, labelled_samples, synthetic_samples
+from pyramidseg.export.quantization import DEFAULT_IMAGES, Calibration, Quantizer, check_calibration
+from pyramidseg.export.samples import Samples, default_dtype, labelled_samples, synthetic_samples
 from pyramidseg.export.targets import Format, find_format
 from pyramidseg.model.bundle import KIND
-from pyramidseg.model.segmenter import load_model
+from pyramidseg.model.segmenter import Segmenter, load_model
 from pyramidseg.model.tensor_files import CHECKSUM, read_metadata
 from pyramidseg.predict.outputs.ownership import is_ours
 
@@ -70,6 +71,7 @@ def export_model(
     calibration_images: int = DEFAULT_IMAGES,
     target: str = "any",
     tolerance: float | None = None,
+    other_texts: Mapping[str, str] = MappingProxyType({}),
 ) -> Export:
     """Export a bundle for another runtime, unless the file predicts something else there.
 
@@ -97,6 +99,7 @@ def export_model(
         calibration_images: number of these; images that are also checked on are left out.
         target: for int8, the processors: a key of `TARGETS`.
         tolerance: largest change of mIoU in points (hundredths), instead of that of the precision.
+        other_texts: metadata that another program reads in an ONNX file, by key.
 
     Raises:
         ConfigError: `model` is an export; an unknown format, precision or type; `input_dtype` does not fit the images
@@ -117,56 +120,23 @@ def export_model(
     if path.suffix in EXPORTED and path.is_file():
         raise ConfigError(f"{path}: is already an export; pass the bundle (.safetensors) that it was made from")
     program = None if size is None and output == LOGITS else Program(output, size, batch)
-    check_program(format, opset, program)
-    if (program is not None or format == "web") and device != "cpu":
-        raise ConfigError(
-            f"--device {device}: pages and files with another output or size are checked on the cpu; leave it out"
-        )
-    if size is None and batch != 1:
-        raise ConfigError(f"--batch {batch}: has no effect without --size, as the file takes any number of images")
-    if (precision == "int8") != (calibrate is not None) or (
-        (precision != "int8" and (target, calibration_images) != ("any", DEFAULT_IMAGES)) or (calibrate and program)
-    ):
-        raise ConfigError(
-            "--precision int8: needs --calibrate DATASET, images (split train) to measure ranges of activations on; "
-            "--calibrate, --calibration-images and --target are for int8 only, --size and --output are not for int8"
-        )
-    check_target(target, "--target")
-    check = calibrate if check is None else check
-    if tolerance is not None and (check is None or precision == "fp32" or not 0 < tolerance <= 100):
-        raise ConfigError(
-            f"--tolerance {tolerance:g}: is the largest change of mIoU in points, above 0, in fp16, bf16 and int8, "
-            "and needs labelled images: --check DATASET"
-        )
-    if check is None:
+    check_program(format, opset, program, batch=batch, device=device)
+    check_calibration(precision, calibrate, calibration_images, target, program)
+    labelled = calibrate if check is None else check
+    check_tolerance(tolerance, precision, labelled)
+    if labelled is None:
         _refuse_unused_options(split, data)
     target_format.backend.check_device(device)
     _refuse_emulated_bf16(target_format, precision, device)
 
     segmenter = load_model(path)
-    parts = [] if size is None else [f"-{size[0]}x{size[1]}", f"-b{batch}" if batch > 1 else ""]
-    parts += ["" if output == LOGITS else f"-{output}", "" if precision == "fp32" else f"-{precision}"]
-    suffix = "".join(parts) + target_format.backend.suffix
-    file = Path(path.parent if out is None else out) / f"{path.stem}{suffix}"
+    file = Path(path.parent if out is None else out) / _file_name(path.stem, target_format, precision, program)
     if format == "web":
         web.check_possible(segmenter)
         file = web.page_path(file, out)
     with locked(file.parent, file=file.name):
         _refuse_foreign_files(file, target_format)
-        if check is None:
-            dtype = default_dtype(segmenter) if input_dtype == "auto" else input_dtype
-            read_samples = partial(synthetic_samples, segmenter, web.image_dtype(dtype) if format == "web" else dtype)
-            samples = read_samples()
-        else:
-            read_samples = partial(labelled_samples, segmenter, check, split, data)
-            samples = read_samples()
-            dtype = samples.dtype if input_dtype == "auto" else input_dtype
-            if dtype not in ("float32", samples.dtype):
-                raise ConfigError(
-                    f"--input {dtype}: the images of --check {check} need {samples.dtype}, or float32, which takes all "
-                    "types; choose one of these, or leave --input out"
-                )
-
+        read_samples, dtype = _samples_reader(segmenter, format, labelled, split, data, input_dtype)
         metadata = ExportMetadata(
             precision=precision,
             input_dtype=dtype,
@@ -177,6 +147,7 @@ def export_model(
             value_range=segmenter.value_range,
             source={"file": path.name, CHECKSUM: read_metadata(path, kind=KIND)[CHECKSUM]},
             program=program,
+            other_texts=other_texts,
         )
         wanted = f"for {dtype} images of any size" if program is None else f"{program} for {dtype} images"
         logger.info(f"{path}: to {format} {precision}, {wanted}")
@@ -190,37 +161,24 @@ def export_model(
         )
         content: Any = graph
         if format in ("onnx", "openvino"):
-            content = onnx_format.to_onnx(
-                graph, outputs=(LOGITS, COARSE) if program is None else (output,), opset=opset
-            )
+            outputs = (LOGITS, COARSE) if program is None else (output,)
+            content = onnx_format.to_onnx(graph, outputs=outputs, opset=opset)
         save = web.convert(graph, segmenter) if format == "web" else partial(target_format.save, content)
 
         with explained_writes(file), temporary_folder(file) as folder:  # where files can be renamed to the file
             staged = folder / file.name
-
-            def compare() -> Parity:
-                again = samples if calibrate is None else read_samples()
-                if format == "web":
-                    found = web.check_page(staged, segmenter, again)
-                elif program is not None:
-                    found = check_program_file(staged, metadata, segmenter, again)
-                else:
-                    backend = target_format.backend(staged, device=device, outputs=(LOGITS, COARSE))
-                    predicting = target_format.backend(staged, device=device)
-                    found = check_parity(backend, segmenter, again, predicting=predicting)
-                return found if tolerance is None else replace(found, tolerance=tolerance / 100)
-
+            samples = read_samples()
+            compare = partial(_compare, staged, metadata, segmenter, target_format, device=device, tolerance=tolerance)
             logger.info(f"checking on {samples}")
-            if calibrate is not None:
+            if calibrate is None:
+                save(staged, metadata)
+                parity = compare(samples)
+            else:
                 images = Calibration(segmenter, calibrate, data, calibration_images, dtype=dtype, gate=samples.files)
-                quantizer = Quantizer(content, images, target=target)
-                content, metadata, parity = quantizer.write_until_close(
-                    staged, metadata, format=target_format, device=device, compare=compare
+                content, metadata, parity = Quantizer(content, images, target=target).write_until_close(
+                    staged, metadata, format=target_format, device=device, compare=lambda: compare(read_samples())
                 )
                 save = partial(target_format.save, content)
-            else:
-                save(staged, metadata)
-                parity = compare()
             if parity.findings():
                 return Export(None, None, parity)
             metadata = replace(metadata, parity=parity.to_dict())
@@ -231,6 +189,61 @@ def export_model(
             source = {"file": file.name, "source": dict(metadata.source)}
             write_json(report, {"pyramidseg": __version__, **source, "parity": metadata.parity})
             return Export(file, report, parity)
+
+
+def _file_name(stem: str, target_format: Format, precision: str, program: Program | None) -> str:
+    """The bundle's name with what distinguishes the export from others of the same bundle."""
+    parts = [stem]
+    if program is not None and program.size is not None:
+        parts += [f"{program.size[0]}x{program.size[1]}", *([f"b{program.batch}"] if program.batch > 1 else [])]
+    if program is not None and program.output != LOGITS:
+        parts.append(program.output)
+    if precision != "fp32":
+        parts.append(precision)
+    return "-".join(parts) + target_format.backend.suffix
+
+
+def _samples_reader(
+    segmenter: Segmenter, format: str, labelled: str | Path | None, split: str, data: DataConfig, input_dtype: str
+) -> tuple[Callable[[], Samples], str]:
+    """A function that reads the images of the check, and the type of the file's input.
+
+    Raises:
+        ConfigError: `input_dtype` does not fit the labelled images.
+    """
+    if labelled is None:
+        dtype = default_dtype(segmenter) if input_dtype == "auto" else input_dtype
+        return partial(synthetic_samples, segmenter, web.image_dtype(dtype) if format == "web" else dtype), dtype
+    read = partial(labelled_samples, segmenter, labelled, split, data)
+    found = read().dtype
+    if input_dtype not in ("auto", "float32", found):
+        raise ConfigError(
+            f"--input {input_dtype}: the images of --check {labelled} need {found}, or float32, which takes all "
+            "types; choose one of these, or leave --input out"
+        )
+    return read, found if input_dtype == "auto" else input_dtype
+
+
+def _compare(
+    staged: Path,
+    metadata: ExportMetadata,
+    segmenter: Segmenter,
+    target_format: Format,
+    samples: Samples,
+    *,
+    device: str,
+    tolerance: float | None,
+) -> Parity:
+    """Compare a file with its bundle."""
+    if metadata.program is not None:
+        found = check_program_file(staged, metadata, segmenter, samples)
+    elif target_format.files is web.page_files:
+        found = web.check_page(staged, segmenter, samples)
+    else:
+        backend = target_format.backend(staged, device=device, outputs=(LOGITS, COARSE))
+        predicting = target_format.backend(staged, device=device)
+        found = check_parity(backend, segmenter, samples, predicting=predicting)
+    return found if tolerance is None else replace(found, tolerance=tolerance / 100)
 
 
 def _report_path(target: Path) -> Path:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,6 +47,19 @@ LARGEST_CLASS_CHANGE, LEAST_SPEEDUP = 0.02, 1.1
 
 TIMED_ROUNDS = 5
 """Number of timed runs of the model and of the file, in turns; the latencies are their medians."""
+
+
+def check_tolerance(points: float | None, precision: str, labelled: str | Path | None) -> None:
+    """Refuse a tolerance that is none, or has no effect.
+
+    Raises:
+        ConfigError: says what it needs.
+    """
+    if points is not None and (labelled is None or precision == "fp32" or not 0 < points <= 100):
+        raise ConfigError(
+            f"--tolerance {points:g}: is the largest change of mIoU in points, above 0, in fp16, bf16 and int8, "
+            "and needs labelled images: --check DATASET"
+        )
 
 
 @dataclass(frozen=True)

@@ -32,15 +32,21 @@ OPSETS = range(14, 24)
 """What a graph of one size can be converted to; the ways to pad of any size need 18."""
 
 
-def check_program(format: str, opset: int | None, program: Program | None) -> None:
+def check_program(format: str, opset: int | None, program: Program | None, *, batch: int, device: str) -> None:
     """Refuse what cannot be written.
 
     Raises:
         ConfigError: names the option, and what is possible.
     """
-    if program is not None and program.batch < 1:
-        raise ConfigError(f"--batch {program.batch}: choose a number from 1")
+    if batch < 1:
+        raise ConfigError(f"--batch {batch}: choose a number from 1")
     fixed = program is not None and program.size is not None
+    if batch != 1 and not fixed:
+        raise ConfigError(f"--batch {batch}: has no effect without --size, as the file takes any number of images")
+    if (program is not None or format == "web") and device != "cpu":
+        raise ConfigError(
+            f"--device {device}: pages and files with another output or size are checked on the cpu; leave it out"
+        )
     if format != "onnx" and (opset is not None or program is not None):
         raise ConfigError(f"--format {format}: --opset, --size, --batch and --output are for --format onnx")
     if program is not None and program.output not in OUTPUTS:

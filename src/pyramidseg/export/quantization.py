@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pyramidseg.backends.exported_backend import as_input
-from pyramidseg.backends.metadata import COARSE, INPUT, ExportMetadata, Quantization
+from pyramidseg.backends.exported_backend import as_input, check_target
+from pyramidseg.backends.metadata import COARSE, INPUT, ExportMetadata, Program, Quantization
 from pyramidseg.backends.onnx_backend import prune_outputs
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, DataError, import_extra
@@ -50,6 +50,23 @@ WITH_WEIGHTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 OPERATIONS = (*WITH_WEIGHTS, "Add", "Clip", "Concat", "MaxPool", "Relu", "Resize")
 """What is computed in int8. If it were convolutions alone, their outputs would be rounded before ReLU or Clip, and most
 of the range spent on values that these remove: EfficientNet-lite0 on CamVid loses 13 points of mIoU that way."""
+
+
+def check_calibration(
+    precision: str, calibrate: str | Path | None, images: int, target: str, program: Program | None
+) -> None:
+    """Refuse options of int8 without it, or int8 without images.
+
+    Raises:
+        ConfigError: says what belongs together.
+    """
+    int8, defaults = precision == "int8", (target, images) == ("any", DEFAULT_IMAGES)
+    if int8 != (calibrate is not None) or not (int8 or defaults) or (int8 and program is not None):
+        raise ConfigError(
+            "--precision int8: needs --calibrate DATASET, images (split train) to measure ranges of activations on; "
+            "--calibrate, --calibration-images and --target are for int8 only, --size and --output are not for int8"
+        )
+    check_target(target, "--target")
 
 
 class Calibration:
