@@ -1,4 +1,4 @@
-"""Label Studio's own converter reads our brush regions, and we read its, also as masks named after tasks."""
+"""Label Studio's own converter reads our brushes and polygons, and we read its brushes, also as masks named after tasks."""
 
 import json
 from pathlib import Path
@@ -11,6 +11,7 @@ pytest.importorskip("label_studio_sdk", reason="make test-clients")
 
 from label_studio_sdk.converter import Converter, brush
 from label_studio_sdk.label_interface import LabelInterface
+from rasterio.features import rasterize
 
 from pyramidseg.annotations.brush_rle import decode_brush, encode_brush
 from pyramidseg.annotations.polygons import Location
@@ -79,3 +80,37 @@ def test_masks_that_the_sdk_names_after_tasks_are_read_equal(tmp_path: Path, kin
     )
     assert first.keys() == second.keys() and found[0].classes.names == found[1].classes.names == (*names,)
     assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_polygons_that_the_sdk_converts_to_coco_are_the_labels(tmp_path: Path) -> None:
+    """Regions without holes: their outlines in percent, drawn by the rule of pixel centres, are the pixels again."""
+    labels = {}
+    for part in ("images", "masks"):
+        (tmp_path / "source" / "train" / part).mkdir(parents=True)
+    for seed in range(4):
+        labels[seed] = np.random.default_rng(seed).integers(0, 3, (5, 7), np.uint8).repeat(9, 0).repeat(7, 1)
+        labels[seed][:, ::7] = 0  # stripes: no region surrounds another
+        Image.fromarray(labels[seed] * 90).save(tmp_path / "source" / "train" / "images" / f"{seed}.png")
+        Image.fromarray(labels[seed]).save(tmp_path / "source" / "train" / "masks" / f"{seed}.png")
+    (tmp_path / "source" / "dataset.yaml").write_text(json.dumps({"classes": ["background", "tree", "road"]}))
+    convert_dataset(tmp_path / "source", to="label-studio-polygons", out=tmp_path / "out")
+    tasks = [task for split in ("train", "val") for task in json.loads((tmp_path / "out" / f"{split}.json").read_text())]
+    for number, task in enumerate(tasks):
+        task["id"] = number
+        task["annotations"][0] |= {"id": number, "completed_by": 1}
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+    converter = Converter((tmp_path / "out" / "label_config.xml").read_text(), str(tmp_path), download_resources=False)
+    converter.convert(str(tmp_path / "tasks.json"), str(tmp_path / "coco"), "COCO", is_dir=False)
+    found = json.loads((tmp_path / "coco" / "result.json").read_text())
+    names = {category["id"]: category["name"] for category in found["categories"]}
+    assert len(found["images"]) == 4
+    for image in found["images"]:
+        rings = [
+            (np.reshape(ring, (-1, 2)), ["tree", "road"].index(names[annotation["category_id"]]) + 1)
+            for annotation in found["annotations"]
+            if annotation["image_id"] == image["id"]
+            for ring in annotation["segmentation"]
+        ]
+        shapes = [({"type": "Polygon", "coordinates": [np.append(ring, ring[:1], 0).tolist()]}, value) for ring, value in rings]
+        drawn = rasterize(shapes, out_shape=(image["height"], image["width"]))
+        np.testing.assert_array_equal(drawn, labels[int(Path(image["file_name"]).stem)])

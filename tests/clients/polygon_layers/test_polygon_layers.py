@@ -22,6 +22,7 @@ from made_backends import Brightness
 from made_geo import TRANSFORM, UTM, write_image
 from pyramidseg.annotations.contours import find_regions
 from pyramidseg.base.classes import Classes
+from pyramidseg.formats.convert_dataset import convert_dataset
 from pyramidseg.images.georeference import Georeference, parse_crs
 from pyramidseg.predict.outputs.ownership import is_ours
 from pyramidseg.predict.outputs.polygon_layers import POLYGON_FORMATS, PolygonOptions, write_polygons
@@ -145,3 +146,19 @@ def test_a_call_writes_and_continues(tmp_path: Path) -> None:
                                 polygons=PolygonOptions(format))  # fmt: skip
         assert summary.unchanged == unchanged and not summary.failed
     assert {path.suffix for path in (tmp_path / "out").glob("a*")} == {".png", ".gpkg", ".fgb", ".parquet"}
+
+
+def test_geopandas_draws_what_convert_writes(tmp_path: Path) -> None:
+    """The label files of a converted dataset, holes included, back on the grid of each image."""
+    for number in range(3):
+        write_image(tmp_path / f"set/train/images/{number}.tif", np.zeros((52, 68, 3), np.uint8))
+        write_image(tmp_path / f"set/train/masks/{number}.tif", labels_of(number)[..., None])
+    (tmp_path / "set/dataset.yaml").write_text(json.dumps({"classes": list(NAMES)}))
+    convert_dataset(tmp_path / "set", to="geojson", out=tmp_path / "out")
+    written = sorted((tmp_path / "out" / "labels").rglob("*.geojson"))
+    assert len(written) == 3
+    for path in written:
+        table = geopandas.read_file(path)
+        assert table.crs == pyproj.CRS("EPSG:4326") and table.geometry.is_valid.all()
+        assert all(shape.exterior.is_ccw for shape in table.geometry)
+        np.testing.assert_array_equal(drawn(table.to_crs(UTM), TRANSFORM), labels_of(int(path.stem)))
