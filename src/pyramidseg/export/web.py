@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -239,11 +239,15 @@ def _browser(page: Path) -> Iterator[Callable[[bytes], bytes]]:
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
         ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
+        ExitStack() as closing,
     ):
         address = f"http://127.0.0.1:{server.server_port}/{check.name}"
         command = [find_browser(), *flags, f"--user-data-dir={profile}", address]
-        quiet = subprocess.DEVNULL
-        process = subprocess.Popen(command, stdout=quiet, stderr=quiet)  # noqa: S603 - the user's browser
+        if os.name == "posix":  # the browser ends when these pipes do: with this process, however that ends
+            command = ["sh", "-c", 'exec "$0" "$@" 3<&0 4>&1', *command, "--remote-debugging-pipe"]
+        pipe = subprocess.PIPE
+        browser = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)  # noqa: S603 - the user's
+        process = closing.enter_context(browser)
         for work in (server.serve_forever, lambda: answers.put((f"it ended, status {process.wait()}", b""))):
             threading.Thread(target=work, daemon=True).start()
         try:
@@ -251,7 +255,6 @@ def _browser(page: Path) -> Iterator[Callable[[bytes], bytes]]:
         finally:
             sent.put(b"")
             process.kill()
-            process.wait()
             server.shutdown()
 
 

@@ -1,4 +1,4 @@
-"""Label Studio's own converter reads our brushes and polygons, and we read its brushes, also as masks named after tasks."""
+"""Label Studio's own converter reads our brushes and polygons, and we its brushes, also as masks named after tasks."""
 
 import json
 from pathlib import Path
@@ -94,7 +94,9 @@ def test_polygons_that_the_sdk_converts_to_coco_are_the_labels(tmp_path: Path) -
         Image.fromarray(labels[seed]).save(tmp_path / "source" / "train" / "masks" / f"{seed}.png")
     (tmp_path / "source" / "dataset.yaml").write_text(json.dumps({"classes": ["background", "tree", "road"]}))
     convert_dataset(tmp_path / "source", to="label-studio-polygons", out=tmp_path / "out")
-    tasks = [task for split in ("train", "val") for task in json.loads((tmp_path / "out" / f"{split}.json").read_text())]
+    tasks = [
+        task for split in ("train", "val") for task in json.loads((tmp_path / "out" / f"{split}.json").read_text())
+    ]
     for number, task in enumerate(tasks):
         task["id"] = number
         task["annotations"][0] |= {"id": number, "completed_by": 1}
@@ -111,6 +113,9 @@ def test_polygons_that_the_sdk_converts_to_coco_are_the_labels(tmp_path: Path) -
             if annotation["image_id"] == image["id"]
             for ring in annotation["segmentation"]
         ]
-        shapes = [({"type": "Polygon", "coordinates": [np.append(ring, ring[:1], 0).tolist()]}, value) for ring, value in rings]
+        shapes = [
+            ({"type": "Polygon", "coordinates": [np.append(ring, ring[:1], 0).tolist()]}, value)
+            for ring, value in rings
+        ]
         drawn = rasterize(shapes, out_shape=(image["height"], image["width"]))
         np.testing.assert_array_equal(drawn, labels[int(Path(image["file_name"]).stem)])
