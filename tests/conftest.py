@@ -28,7 +28,7 @@ SLOW = (
         "test_docs",
     ),
     *("model/test_encoder", "training/test_distributed", "training/test_processes", "predict/test_fork", "backends/"),
-    *("test_public_names", "model/test_oracle", "model/test_imports", "model/test_hub", "cli/test_commands"),
+    *("test_public_names", "model/test_oracle", "model/test_import", "model/test_hub", "cli/test_commands"),
     *(
         "cli/test_errors",
         "cli/test_demo",
@@ -47,6 +47,7 @@ SLOW = (
         "training/test_interrupt",
         "training/test_run_dataset",
         "training/test_freezing",
+        "training/test_unlabeled",
     ),
     *("model/test_packaged_weights", "model/test_feature_levels", "model/test_segmenter"),
     *("base/test_portability", "base/test_output_lock", "base/test_json_stream"),
@@ -64,6 +65,7 @@ SLOW = (
     ),
     *(
         "images/test_tiff",
+        "images/test_hostile_tiff",
         "annotations/test_polygons",
         "serve/test_page_",
         "serve/test_server",
@@ -78,6 +80,7 @@ SLOW = (
         "training/test_initial_weights",
         "advice/test_comparisons",
         "formats/test_convert",
+        "formats/test_resumed_conversion",
         "model/test_unexpected_bundles",
     ),
     *("inspection/test_hostile_files", "report/test_figures", "predict/test_tiling", "model/test_stages"),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from planting import paired, scene, write_dataset
+from planted_pairs import scene
+from planting import paired, write_dataset
 from pyramidseg.base.overrides import load_config
 from pyramidseg.cli.main import main
 from pyramidseg.formats.open_dataset import open_dataset

@@ -6,17 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from made_conversions import CLASSES, EXACT, WITHOUT_MAP, ids_of, labels_by_image, random_labels, write_source
 from pyramidseg.annotations.run_lengths import compress_run_lengths, encode_regions
-from pyramidseg.base.classes import IGNORE, Classes
+from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig
-from pyramidseg.base.errors import ConfigError, OutputError
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.data.pairs import read_labels
-from pyramidseg.data.records import Dataset
-from pyramidseg.formats import convert_dataset as converting
 from pyramidseg.formats.convert_dataset import convert_dataset
 from pyramidseg.formats.label_writer import LabelledImage
 from pyramidseg.formats.open_dataset import open_dataset
@@ -24,55 +22,10 @@ from pyramidseg.formats.writers import LABEL_WRITERS
 from pyramidseg.formats.yolo_writer import one_ring
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
 
-EXACT = ("masks", "color-masks", "voc", "coco-panoptic", "huggingface")
-"""Formats of which every class can be read back pixel by pixel, ignored pixels included."""
-
-WITHOUT_MAP = tuple(name for name in LABEL_WRITERS if name != "geojson")
-"""Those that need no place on the map; `test_geojson_writer` has the other one."""
-
-CLASSES = ("background", "Straße, wet", "tree", "car")
-SIZES = {"a": (9, 14), "b": (8, 8), "deep/c": (5, 9), "d": (30, 21)}
-
-
-def random_labels(height: int, width: int, *, seed: int) -> NDArray[np.uint8]:
-    """Blobs with holes, single pixels, and ignored pixels."""
-    generator = np.random.default_rng(seed)
-    coarse = generator.integers(0, len(CLASSES), (height // 3 + 1, width // 3 + 1), np.uint8)
-    labels = coarse.repeat(3, 0).repeat(3, 1)[:height, :width]
-    noise = generator.random((height, width))
-    labels = np.where(noise < 0.1, generator.integers(0, len(CLASSES), (height, width)), labels)
-    return np.where(noise > 0.95, IGNORE, labels).astype(np.uint8)
-
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Four images in train, and one of the same name in val."""
-    folder = tmp_path / "source"
-    for number, (split, name) in enumerate([*(("train", name) for name in SIZES), ("val", "a")]):
-        height, width = SIZES[name]
-        pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
-        for kind, content in (("images", pixels), ("masks", random_labels(height, width, seed=number))):
-            path = folder / split / kind / f"{name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(content).save(path)
-    description = {"classes": list(CLASSES), "ignore": [IGNORE]}
-    (folder / "dataset.yaml").write_text(yaml.safe_dump(description, allow_unicode=True), encoding="utf-8")
-    return folder
-
-
-def labels_by_image(dataset: Dataset) -> dict[tuple[str, str], NDArray[np.str_]]:
-    """Class names by split and name; names that a format gives to pixels without a label are left as they are."""
-    names = np.array([*dataset.classes.names, *["?"] * (IGNORE - len(dataset.classes)), "ignored"])
-    return {
-        (split, record.id.removeprefix(f"{split}/")): names[read_labels(record, dataset.masks)]
-        for split, records in dataset.splits.items()
-        for record in records
-    }
-
-
-def ids_of(found: dict[tuple[str, str], NDArray[np.str_]]) -> dict[tuple[str, str], NDArray[np.str_]]:
-    """The same by file name: formats differ in the folders that are part of an id, or of a name."""
-    return {(split, Path(name).name.removeprefix("deep_")): labels for (split, name), labels in found.items()}
+    return write_source(tmp_path / "source")
 
 
 @pytest.mark.parametrize("to", WITHOUT_MAP)
@@ -114,100 +67,6 @@ def test_labels_are_written_as_images_are_shown(to: str, orientation: int, tmp_p
     found = ids_of(labels_by_image(open_dataset(tmp_path / "out", DataConfig())))
     expected = np.array([*"abcd", *["?"] * 251, "ignored" if (to in EXACT) else "background"])
     np.testing.assert_array_equal(found["val", "val"], expected[labels.reshape(shown)])
-
-
-class Killed(BaseException):
-    pass
-
-
-@pytest.mark.parametrize("to", WITHOUT_MAP)
-def test_a_killed_conversion_continues(to: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    convert_dataset(source, to=to, out=tmp_path / "undisturbed")
-    written = []
-
-    def read(record, masks):
-        if len(written) == 2:
-            raise Killed
-        written.append(record.id)
-        return read_labels(record, masks)
-
-    monkeypatch.setattr(converting, "read_labels", read)
-    monkeypatch.setattr(converting, "map_in_threads", map)
-    with pytest.raises(Killed):
-        convert_dataset(source, to=to, out=tmp_path / "out")
-    monkeypatch.undo()
-    for folder in [path for path in (tmp_path / "out").rglob("*") if path.is_dir()]:
-        (folder / ".b.png.0123abcd.part").mkdir()  # as SIGKILL leaves it
-    assert convert_dataset(source, to=to, out=tmp_path / "out").before == 2
-    assert not list((tmp_path / "out").rglob("*.part"))
-    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
-
-
-def test_one_that_was_killed_at_its_first_label_continues_too(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its folder has a label, and nothing in the ledger yet."""
-
-    def write(path: Path, content: bytes) -> None:
-        path.parent.mkdir(parents=True)
-        path.write_bytes(content)
-        raise Killed
-
-    monkeypatch.setattr(converting, "write_bytes", write)
-    monkeypatch.setattr(converting, "map_in_threads", map)
-    with pytest.raises(Killed):
-        convert_dataset(source, to="masks", out=tmp_path / "out")
-    monkeypatch.undo()
-    assert convert_dataset(source, to="masks", out=tmp_path / "out").before == 0
-    convert_dataset(source, to="masks", out=tmp_path / "undisturbed")
-    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
-def test_a_changed_mask_is_converted_again(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(converting, "_assemble", lambda *arguments: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        convert_dataset(source, to="masks", out=tmp_path / "out")
-    monkeypatch.undo()
-    Image.fromarray(np.full(SIZES["b"], 3, np.uint8)).save(source / "train" / "masks" / "b.png")
-    assert convert_dataset(source, to="masks", out=tmp_path / "out").before == 4
-    with Image.open(tmp_path / "out" / "train" / "masks" / "b.png") as mask:
-        assert np.unique(mask).tolist() == [3]
-
-
-def test_other_content_is_not_touched(source: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.txt").touch()
-    with pytest.raises(OutputError, match=r"out: is not empty \(thesis.txt\), and not an unfinished conversion"):
-        convert_dataset(source, to="masks", out=tmp_path / "out")
-
-
-@pytest.mark.parametrize("to", WITHOUT_MAP)
-def test_a_complete_conversion_is_left_as_it_is(to: str, source: Path, tmp_path: Path, caplog) -> None:
-    first = convert_dataset(source, to=to, out=tmp_path / "out")
-    before = contents(tmp_path / "out")
-    states = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    caplog.set_level("INFO")
-    again = convert_dataset(source, to=to, out=tmp_path / "out")
-    assert (again.images, again.lost, again.before) == (first.images, first.lost, 5)
-    assert "out: already complete" in caplog.text
-    assert contents(tmp_path / "out") == before
-    assert all(path.stat().st_mtime_ns == state for path, state in states.items())
-
-
-def test_a_complete_conversion_of_something_else_is_not_overwritten(source: Path, tmp_path: Path) -> None:
-    convert_dataset(source, to="masks", out=tmp_path / "out")
-    before = contents(tmp_path / "out")
-    with pytest.raises(OutputError, match=r"out: holds a complete conversion of other files, or with other settings"):
-        convert_dataset(source, to="coco", out=tmp_path / "out")
-    Image.fromarray(np.full(SIZES["b"], 3, np.uint8)).save(source / "train" / "masks" / "b.png")
-    with pytest.raises(OutputError, match=r"choose another --out, or delete the folder"):
-        convert_dataset(source, to="masks", out=tmp_path / "out")
-    assert contents(tmp_path / "out") == before
 
 
 def test_an_unknown_format_is_refused_with_the_nearest(source: Path, tmp_path: Path) -> None:
@@ -328,15 +187,6 @@ def test_folders_of_splits_are_not_doubled(to: str, kind: str, tmp_path: Path) -
         np.testing.assert_array_equal(after[key], labels)
     pixels = {key: int((labels == "fig").sum()) for key, labels in after.items()}
     assert pixels == {("train", "a"): 12, ("train", "b"): 18, ("val", "a"): 35, ("val", "c"): 16}
-
-
-def test_parts_of_another_version_are_made_again(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(converting, "PARTS_VERSION", 1)
-    monkeypatch.setattr(converting, "_assemble", lambda *arguments: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        convert_dataset(source, to="coco", out=tmp_path / "out")
-    monkeypatch.undo()
-    assert convert_dataset(source, to="coco", out=tmp_path / "out").before == 0
 
 
 def test_yolo_is_found_as_ultralytics_looks_for_it(source: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from planting import chunk, png_of, scene
+from planted_defects import chunk, png_of
+from planted_pairs import scene
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.data.from_records import dataset_from_records
 from pyramidseg.data.records import Record

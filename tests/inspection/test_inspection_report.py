@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from planting import FORMATS, paired, scene, write_dataset, write_pair
+from planted_pairs import scene, write_pair
+from planting import FORMATS, paired, write_dataset
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import OutputError

@@ -1,5 +1,3 @@
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,22 +7,17 @@ import pytest
 from PIL import Image
 
 from made_files import image, opened, palette_mask, write
+from made_records import dataset, record, several
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.parallel import map_in_threads
-from pyramidseg.data.from_records import dataset_from_records
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import Dataset, Record
-from pyramidseg.images.decode import read_header
-from pyramidseg.inspection.duplicates import shared_files
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
 from pyramidseg.inspection.training_check import check_dataset
 
 T = TypeVar("T")
-
-CLASSES = ("a", "b", "c", "d")
 
 
 @dataclass(frozen=True)
@@ -45,27 +38,6 @@ class Given:
 
     def read(self, record: Record) -> Any:
         return self.answer
-
-
-def record(folder: Path, name: str, labels: np.ndarray, *, size: tuple[int, int] | None = None) -> Record:
-    height, width = size or labels.shape
-    made = Record(name, folder / f"{name}.jpg", folder / f"{name}_mask.png")
-    Image.new("RGB", (width, height)).save(made.image)
-    assert made.mask is not None
-    Image.fromarray(labels.astype(np.uint8)).save(made.mask)
-    return made
-
-
-def several(folder: Path, count: int, *, seed: int = 0, values: tuple[int, ...] = (0, 1, 3, IGNORE)) -> list[Record]:
-    rng = np.random.default_rng(seed)
-    return [
-        record(folder, f"{seed}-{index}", rng.choice(values[index % 3 :], (index + 2, 5)))  # not every class everywhere
-        for index in range(count)
-    ]
-
-
-def dataset(train: list[Record], val: list[Record] | None = None) -> Dataset:
-    return dataset_from_records(train=train, val=val or (), classes=CLASSES)
 
 
 def test_counts_equal_a_loop(tmp_path: Path) -> None:
@@ -300,91 +272,3 @@ def test_read_pair_refuses_different_sizes(tmp_path: Path) -> None:
     made = record(tmp_path, "a", np.zeros((4, 5)), size=(8, 9))
     with pytest.raises(DataError, match=r"a_mask\.png: the mask is 4 x 5 .*a\.jpg is 8 x 9; export the mask"):
         read_pair(made, dataset([made]).masks, channels=3)
-
-
-class TestInThreads:
-    def test_keeps_the_order(self) -> None:
-        assert list(map_in_threads(lambda number: number**2, range(50))) == [number**2 for number in range(50)]
-
-    def test_starts_no_more_threads_than_there_are_processors(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pyramidseg.base.parallel.available_processors", lambda: 2)
-        before = threading.active_count()
-        assert max(map_in_threads(lambda _: threading.active_count() - before, range(50))) <= 2
-
-    def test_takes_only_a_few_items_ahead(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pyramidseg.base.parallel.available_processors", lambda: 2)
-        taken = 0
-
-        def endless() -> Iterator[int]:
-            nonlocal taken
-            while True:
-                taken += 1
-                yield taken
-
-        results = map_in_threads(lambda number: number, endless())
-        assert [next(results) for _ in range(3)] == [1, 2, 3]
-        results.close()
-        assert taken < 20
-
-    def test_leaves_no_thread_behind_after_an_error(self) -> None:
-        before = threading.active_count()
-        with pytest.raises(ZeroDivisionError):
-            list(map_in_threads(lambda number: 1 // number, range(9)))
-        assert threading.active_count() == before
-
-
-class TestLeak:
-    """Images of val that are also in train, by content."""
-
-    def distinct(self, folder: Path, count: int, *, seed: int = 0) -> list[Record]:
-        folder.mkdir()
-        records = several(folder, count, seed=seed)
-        for number, made in enumerate(records):
-            height, width = read_header(made.image)[:2]
-            Image.new("RGB", (width, height), (20 * number, 100 * seed, 7)).save(made.image)
-        return records
-
-    def leak_of(self, train: list[Record], val: list[Record]) -> str:
-        return check_dataset(dataset(train, val)).leak
-
-    def test_copies_under_other_names_are_counted_and_named(self, tmp_path: Path) -> None:
-        train, val = self.distinct(tmp_path / "train", 4), self.distinct(tmp_path / "val", 3, seed=1)
-        assert self.leak_of(train, val) == ""
-        val[1].image.write_bytes(train[1].image.read_bytes())
-        found = self.leak_of(train, val)
-        assert found.startswith("1 of the 3 val images are also in split train: ")
-        assert str(val[1].image) in found
-        assert str(train[1].image) in found
-
-    def test_the_same_files_in_both_splits(self, tmp_path: Path) -> None:
-        train = several(tmp_path, 4)
-        assert self.leak_of(train, train[:2]).startswith("2 of the 2 val images are also in split train")
-
-    def test_files_that_differ_in_one_byte_are_different(self, tmp_path: Path) -> None:
-        files = [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
-        content = bytearray(100_000)
-        for file in files:
-            file.write_bytes(content)
-        content[30_000] = 1
-        files[1].write_bytes(content)
-        assert shared_files(files[:1], files[1:]) == [(files[2], files[0])]
-
-    def test_files_of_one_size_are_not_read_as_a_whole(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        files = [tmp_path / f"{number}.bmp" for number in range(4)]
-        for number, file in enumerate(files):
-            file.write_bytes(bytes(50_000) + bytes([number]) + bytes(50_000))
-        monkeypatch.setattr("filecmp.cmp", lambda *_, **__: pytest.fail("read"))
-        assert shared_files(files[:2], files[2:]) == []
-
-    def test_files_of_other_sizes_are_not_opened(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        for number in range(4):
-            (tmp_path / f"{number}").write_bytes(bytes(number))
-        files = [tmp_path / f"{number}" for number in range(4)]
-        monkeypatch.setattr(Path, "open", lambda *_, **__: pytest.fail("opened"))
-        assert shared_files(files[:2], files[2:]) == []
-
-    def test_a_link_to_a_file_of_train_is_found(self, tmp_path: Path) -> None:
-        train, val = self.distinct(tmp_path / "train", 2), self.distinct(tmp_path / "val", 2, seed=1)
-        val[0].image.unlink()
-        val[0].image.symlink_to(train[0].image.resolve())
-        assert self.leak_of(train, val).startswith("1 of the 2")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from made_files import HEIGHT, WIDTH, image
-from planting import CLASSES, Layout, coco, labelme, paired, segnet, unlisted, voc, write_dataset
+from planted_pairs import CLASSES, Layout
+from planting import coco, labelme, paired, segnet, unlisted, voc, write_dataset
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import ConfigError, DataError

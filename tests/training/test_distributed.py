@@ -23,7 +23,7 @@ from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.accelerator import Accelerator
 from pyramidseg.training.losses import LOSSES
 from pyramidseg.training.optim import set_training_mode
-from pyramidseg.training.segmentation_task import TrainingModel, segmentation_gradients
+from pyramidseg.training.segmentation_gradients import TrainingModel, segmentation_gradients
 from support import TINY, process_environment
 
 LOSS_SETTINGS = {

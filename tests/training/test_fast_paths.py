@@ -15,7 +15,8 @@ from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.accelerator import Accelerator
 from pyramidseg.training.loop import train
 from pyramidseg.training.optim import make_optimizer
-from pyramidseg.training.segmentation_task import SegmentationTask, TrainingModel, segmentation_gradients
+from pyramidseg.training.segmentation_gradients import TrainingModel, segmentation_gradients
+from pyramidseg.training.segmentation_task import SegmentationTask
 from support import TINY_SETTINGS
 
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from pyramidseg.training.accelerator import Accelerator
 from pyramidseg.training.checkpoint import KIND
 from pyramidseg.training.loop import train
 from pyramidseg.training.progress import TrainingProgress
-from pyramidseg.training.segmentation_task import TrainingModel, segmentation_gradients
+from pyramidseg.training.segmentation_gradients import TrainingModel, segmentation_gradients
 from support import TINY_SETTINGS
 from training.test_resume import arguments, assert_same_bits, kill_when, reached
 

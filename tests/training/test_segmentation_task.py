@@ -14,7 +14,8 @@ from pyramidseg.data.loading import Batch
 from pyramidseg.inspection.prepare_data import prepare_data
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.accelerator import Accelerator
-from pyramidseg.training.segmentation_task import TrainingModel, prepare_segmentation, segmentation_gradients
+from pyramidseg.training.segmentation_gradients import TrainingModel, segmentation_gradients
+from pyramidseg.training.segmentation_task import prepare_segmentation
 
 
 def test_the_presence_loss_is_learned_from_and_not_part_of_the_loss_that_is_shown() -> None:

@@ -173,6 +173,8 @@ class DataConfig(AugmentationConfig, LabelConfig):
     """Class names by id; default: those of the dataset."""
     workers: Annotated[int, Field(ge=0, le=1024), Number] | None = None
     """Processes that load images; default: 1 with training on a CPU, up to 8 for a GPU."""
+    unlabeled: str | None = None
+    """Folder of images without masks, which the average of the weights labels during training."""
     allow_leak: bool = False
     """Train although files of the validation split are also in the training split."""
     cache: Literal["auto", "memory", "none"] = "auto"
@@ -192,6 +194,10 @@ class LossConfig(Section):
     """Weight of the focal loss."""
     focal_gamma: Weight = 2.0
     """Exponent of the focal loss."""
+    unlabeled_weight: Weight = 1.0
+    """Weight of the cross entropy on unlabelled images (data.unlabeled)."""
+    confidence: Fraction = 0.9
+    """Least probability from which the label of an unlabelled pixel is learned."""
     presence: Weight = 0.4
     """Weight of the image-level loss, used with model.image_head."""
     class_weights: Literal["none", "sqrt_median_frequency", "median_frequency"] | tuple[Weight, ...] = (

@@ -68,6 +68,7 @@ class TrainOverrides(ModelOverrides, total=False):
     rare_class_crops: float
     copy_paste: float
     workers: int | None
+    unlabeled: str | None
     allow_leak: bool
     cache: Literal["auto", "memory", "none"]
     normalization: Literal["auto", "encoder", "dataset"]
@@ -75,6 +76,8 @@ class TrainOverrides(ModelOverrides, total=False):
     dice: float
     focal: float
     focal_gamma: float
+    unlabeled_weight: float
+    confidence: float
     presence: float
     class_weights: Literal["none", "sqrt_median_frequency", "median_frequency"] | Sequence[float]
     optimizer: Literal["auto", "adamw", "muon", "sgd"]

@@ -82,6 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=float, metavar="S", help="leave live streams after S seconds (default: at Ctrl-C)"
     )
     add_prediction_options(parser)
+    large = parser.add_argument_group("images that do not fit into memory", "written as DIR/NAME_mask.tif")
+    large.add_argument("--level", type=int, metavar="N", help="level of a slide or pyramid, 0 is the finest")
+    large.add_argument("--mpp", type=float, metavar="UM", help="the level with UM micrometres per pixel")
+    large.add_argument("--scanned-area", action="store_true", help="only the area that a slide says was scanned")
+    large.add_argument(
+        "--skip-empty", action="store_true", help="leave out windows of a single colour; their pixels become nodata"
+    )
     parser.add_argument(
         "--shard",
         metavar="I/N",
@@ -96,6 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Predict all images; status 3 if some cannot be read, or are of types that are not read."""
     from pyramidseg.images.image_files import count_extensions
+    from pyramidseg.images.scene import SceneOptions
     from pyramidseg.predict.outputs.polygon_layers import PolygonOptions
     from pyramidseg.predict.predict_files import predict_files
     from pyramidseg.predict.predict_videos import VideoOptions
@@ -113,6 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         polygons=PolygonOptions(arguments.polygon_format, arguments.simplify, arguments.min_area),
         video=VideoOptions(arguments.every, arguments.smooth, arguments.fps, arguments.seconds),
+        scenes=SceneOptions(arguments.level, arguments.mpp, arguments.scanned_area, arguments.skip_empty),
     )
     for entry in summary.failed:
         logger.warning(f"not predicted: {entry['error']}")

@@ -6,17 +6,22 @@ from typing import TYPE_CHECKING
 
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import SETTING_OPTIONS, add_run_options, add_setting_options, given_settings
+from pyramidseg.cli.flags import SETTING_OPTIONS, SettingOption, add_run_options, add_setting_options, given_settings
 
 if TYPE_CHECKING:
     from pyramidseg.base.config import Config
 
 HELP = "train on a dataset: write model, figures and report to RUN"
 
+OPTIONS = {
+    **SETTING_OPTIONS,
+    "unlabeled": SettingOption("data.unlabeled", "folder of images without masks to learn from too", "none"),
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `train`."""
-    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
+    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout, or a YAML file")
     parser.add_argument(
         "--out", metavar="RUN", help="folder of the run; must not exist (no default; only --dry-run works without)"
     )
@@ -35,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="check configuration and dataset, report what would be done, and stop"
     )
-    add_setting_options(parser, SETTING_OPTIONS)
+    add_setting_options(parser, OPTIONS)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.training.loop import plan_segmentation, run_inputs, train_segmentation
     from pyramidseg.training.run_folder import open_run, with_precision
 
-    overrides = given_settings(arguments, SETTING_OPTIONS)
+    overrides = given_settings(arguments, OPTIONS)
     if arguments.reset_head:
         overrides["train.reset_head"] = "true"
     config = load_config(arguments.config, overrides)

@@ -41,23 +41,19 @@ _MultiProcessingDataLoaderIter._workers_status = defaultdict(lambda: True)  # ty
 _MultiProcessingDataLoaderIter._shutdown = True
 
 SampleKey = tuple[int, int]
-"""(epoch, index of the record)."""
+"""(epoch, index of the record); of an unlabelled image (pass through these images, -1 - its index)."""
 
 
 @dataclass(frozen=True)
 class EpochPlan:
     """The distribution of an epoch's samples over steps, processes and micro-batches.
 
-    Every sample is used exactly once per epoch, except with `shares`. Steps are as equal as possible and never larger
-    than `batch_size * accumulate * world_size`, so that no small last batch disturbs batch norm.
-
-    Attributes:
-        sets: the number of each sample's set, with `shares`.
-        shares: of an epoch's samples that each set has, in proportion. A set is used up before it begins again, over
-            the ends of epochs.
+    Every sample is used exactly once per epoch. Steps are as equal as possible and never larger than
+    `batch_size * accumulate * world_size`, so that no small last batch disturbs batch norm. With unlabelled images, a
+    step has as many full micro-batches of these as well; they follow one another through all epochs.
 
     Raises:
-        DataError: there are fewer samples than processes times micro-batches of one step, or a share without a sample.
+        DataError: there are fewer samples than processes times micro-batches of one step.
     """
 
     samples: int
@@ -65,14 +61,9 @@ class EpochPlan:
     accumulate: int = 1
     world_size: int = 1
     seed: int = 0
-    sets: bytes = b""
-    shares: tuple[float, ...] = ()
+    unlabeled: int = 0
 
     def __post_init__(self) -> None:
-        if self.shares and min(self.crops_by_set) == 0:
-            raise DataError(
-                f"shares {self.shares} of {self.samples} crops an epoch leave a set without; raise the least"
-            )
         if self.samples < self.accumulate * self.world_size:
             raise DataError(
                 f"{self.samples} training images are fewer than {self.world_size} processes times {self.accumulate} "
@@ -91,37 +82,39 @@ class EpochPlan:
         return self.samples // (self.steps * self.world_size * self.accumulate)
 
     @property
-    def crops_by_set(self) -> list[int]:
-        """Number of an epoch's samples from each set, with `shares`."""
-        ends = np.cumsum(self.shares) / sum(self.shares) * self.samples
-        counts: list[int] = np.diff(np.rint(ends).astype(int), prepend=0).tolist()
-        return counts
+    def parts(self) -> int:
+        """Micro-batches of one process in one step."""
+        return 2 * self.accumulate if self.unlabeled else self.accumulate
+
+    def keys(self, epoch: int, step: int, rank: int = 0) -> list[list[SampleKey]]:
+        """Keys of the micro-batches of one process in one step, the unlabelled ones last."""
+        labelled = [[(epoch, index) for index in part] for part in self.micro_batches(epoch, step, rank)]
+        if not self.unlabeled:
+            return labelled
+        first = ((epoch * self.steps + step) * self.world_size + rank) * self.accumulate * self.batch_size
+        places = (divmod(first + place, self.unlabeled) for place in range(self.accumulate * self.batch_size))
+        drawn = [(turn, -1 - int(_order(self.unlabeled, self.seed, turn)[place])) for turn, place in places]
+        return labelled + [drawn[start : start + self.batch_size] for start in range(0, len(drawn), self.batch_size)]
 
     def micro_batches(self, epoch: int, step: int, rank: int = 0) -> list[list[int]]:
         """Record indices of the micro-batches of one process in one step."""
-        of_step = _epoch_by_step(self, epoch)[step]
+        of_step = _epoch_by_step(self.samples, self.steps, self.seed, epoch)[step]
         of_rank = np.array_split(of_step, self.world_size)[rank]
         return [part.tolist() for part in np.array_split(of_rank, self.accumulate)]
 
 
 @lru_cache(maxsize=2)  # all steps of an epoch need the same one
-def _epoch_by_step(plan: EpochPlan, epoch: int) -> list[NDArray[np.int64]]:
+def _epoch_by_step(samples: int, steps: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
     """The samples of an epoch in random order, divided into steps."""
-    order = np.random.default_rng(position_seed("order", plan.seed, epoch)).permutation(plan.samples)
-    if plan.shares:
-        order = np.concatenate([_of_set(plan, epoch, *it) for it in enumerate(plan.crops_by_set)])[order]
+    order = np.random.default_rng(position_seed("order", seed, epoch)).permutation(samples)
     order.flags.writeable = False
-    return np.array_split(order, plan.steps)
+    return np.array_split(order, steps)
 
 
-def _of_set(plan: EpochPlan, epoch: int, number: int, count: int) -> NDArray[np.int64]:
-    """The samples of one set in an epoch: the next `count` of its permutations, one after the other."""
-    members = np.flatnonzero(np.frombuffer(plan.sets, np.uint8) == number)
-    first, skipped = divmod(epoch * count, len(members))
-    passes = range(first, first + -(-(skipped + count) // len(members)))
-    seeds = (position_seed("order of a set", plan.seed, number, each) for each in passes)
-    drawn = np.concatenate([np.random.default_rng(seed).permutation(members) for seed in seeds])
-    return drawn[skipped : skipped + count]
+@lru_cache(maxsize=2)
+def _order(unlabeled: int, seed: int, turn: int) -> NDArray[np.int64]:
+    """The unlabelled images in the random order of one pass through them."""
+    return np.random.default_rng(position_seed("unlabelled order", seed, turn)).permutation(unlabeled)
 
 
 @dataclass(frozen=True)
@@ -129,7 +122,8 @@ class Batch:
     """A micro-batch.
 
     Attributes:
-        images: (B, C, H, W) of the files' dtype, channels last in memory.
+        images: (B, C, H, W) of the files' dtype, channels last in memory; of unlabelled images (B, 2C, H, W): the
+            weakly augmented view, then the strongly augmented one.
         labels: (B, H, W) uint8; for image classification (B,) int64.
         keys: of the samples.
     """
@@ -137,6 +131,11 @@ class Batch:
     images: Tensor
     labels: Tensor
     keys: tuple[SampleKey, ...]
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether its images have labels of their own."""
+        return self.keys[0][1] >= 0
 
     def split(self, largest: int | None) -> "list[Batch]":
         """In parts of nearly equal size with at most `largest` samples; whole without a limit."""
@@ -159,12 +158,15 @@ class SampleDataset(TorchDataset[tuple[Any, Any, SampleKey] | PyramidSegError]):
 
 
 class TrainingSamples(SampleDataset):
-    """Augmented image-mask pairs."""
+    """Augmented image-mask pairs, and two views of each unlabelled image."""
 
-    def __init__(self, pairs: FilePairs, *, augmentation: Augmentation, seed: int) -> None:
+    def __init__(
+        self, pairs: FilePairs, *, augmentation: Augmentation, seed: int, unlabeled: FilePairs | None = None
+    ) -> None:
         self.pairs = pairs
         self.augmentation = augmentation
         self.seed = seed
+        self.unlabeled = unlabeled
 
     def preload(self) -> None:
         """Decode the pairs if they are cached in memory.
@@ -178,6 +180,8 @@ class TrainingSamples(SampleDataset):
         epoch, index = key
         rng = np.random.default_rng(position_seed("augmentation", self.seed, epoch, index))
         try:
+            if index < 0 and self.unlabeled is not None:
+                return *self.augmentation.two_views(*self.unlabeled[-1 - index], rng), key
             image, labels = self.pairs[index]
             return *self.augmentation(image, labels, rng, other=lambda draw: self.pairs[draw % len(self.pairs)]), key
         except PyramidSegError as error:
@@ -239,7 +243,7 @@ class TrainingLoader:
             if isinstance(batch, PyramidSegError):
                 raise batch
             waiting.append(batch)
-            if len(waiting) == self.plan.accumulate:
+            if len(waiting) == self.plan.parts:
                 yield waiting
                 waiting = []
 
@@ -286,11 +290,10 @@ class _BatchSampler:
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         for step in range(self.start, self.plan.steps):
-            for part in self.plan.micro_batches(self.epoch, step, self.rank):
-                yield [(self.epoch, index) for index in part]
+            yield from self.plan.keys(self.epoch, step, self.rank)
 
     def __len__(self) -> int:
-        return (self.plan.steps - self.start) * self.plan.accumulate
+        return (self.plan.steps - self.start) * self.plan.parts
 
 
 def collate(samples: Sequence[tuple[Any, Any, SampleKey] | PyramidSegError]) -> Batch | PyramidSegError:

@@ -1,6 +1,7 @@
 """Image-mask pairs: decode an image with its labels, from files or from a cache."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from pyramidseg.base.setting_types import Channels
 from pyramidseg.base.text import first_few
 from pyramidseg.data.image_mask_checks import size_mismatch
 from pyramidseg.data.records import MaskSource, Record
-from pyramidseg.images.decode import read_masked_image
+from pyramidseg.images.decode import image_size, read_masked_image
 from pyramidseg.images.nodata import MaskedImage
 
 Pair = tuple[NDArray[Any], NDArray[np.uint8]]
@@ -25,6 +26,15 @@ Cache = Literal["auto", "memory", "none"]
 
 AUTO_SHARE = 0.25
 """Share of the free memory that `auto` may use: the model and other programs need the rest."""
+
+
+@dataclass(frozen=True)
+class AllPixels:
+    """A `MaskSource` for images without masks: 0 for every pixel."""
+
+    def read(self, record: Record) -> NDArray[np.uint8]:
+        """Zeros (H, W)."""
+        return np.zeros(image_size(record.image), np.uint8)
 
 
 class FilePairs:

@@ -16,7 +16,14 @@ from pyramidseg.base.augmentation_config import AugmentationConfig
 from pyramidseg.base.classes import IGNORE
 
 TURNED_TRIES = 8
-"""Attempts to keep the class on which a crop was placed, if the crop is turned."""
+"""Attempts to keep the labels on which a crop was placed, if the crop is turned."""
+
+SPARSE = 0.5
+"""Crops of images with a smaller labelled share (scribbles, points, partly labelled) are placed on a labelled pixel."""
+
+STRONG_COLOR = 0.5
+STRONG_LOOKS = AugmentationConfig(augment="none", gamma=0.3, grey=0.2, blur=0.5, noise=0.2, jpeg=0.2)
+"""Of the strongly augmented view of an unlabelled image, on types for which they are defined."""
 
 Image = NDArray[Any]
 Labels = NDArray[np.uint8]
@@ -92,6 +99,20 @@ class Augmentation:
             image, labels = cut_out(image, labels, rng)
         return np.ascontiguousarray(image), np.ascontiguousarray(labels)
 
+    def two_views(self, image: Image, inside: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:
+        """(H, W, C) unlabelled image to two views of a crop, (h, w, 2C), and where they show the image, (h, w).
+
+        The first view is augmented weakly, by size, scale and directions alone, to be labelled; the second one has the
+        same pixels in the same places with strongly changed looks, to be learned.
+
+        Args:
+            inside: (H, W), `IGNORE` where the image has no data.
+        """
+        weak, inside, _ = self._crop(image, inside, rng, 0.0)
+        strong = jitter_color(weak, *rng.uniform(1 - STRONG_COLOR, 1 + STRONG_COLOR, size=3))
+        strong = degrade(np.ascontiguousarray(strong), STRONG_LOOKS, rng)
+        return np.concatenate([weak, strong], axis=2), np.ascontiguousarray(inside)
+
     def _crop(
         self, image: Image, labels: Labels, rng: np.random.Generator, rare_share: float
     ) -> tuple[Image, Labels, int | None]:
@@ -100,6 +121,9 @@ class Augmentation:
         factor = float(np.exp(rng.uniform(*np.log(settings.scale))))
         shown = RareClassCrops.by_frequency(rare_share, self.pixels).draw_pixel(labels, rng) if rare_share else None
         chosen = None if shown is None else int(labels[shown])
+        if shown is None and 0 < (labelled := np.flatnonzero(labels != IGNORE)).size < SPARSE * labels.size:
+            row, column = divmod(int(rng.choice(labelled)), labels.shape[1])
+            shown = row, column
         turns = 0
         if settings.quarter_turns and rng.random() < settings.quarter_turns:
             turns = int(rng.integers(1, 4))
@@ -108,7 +132,8 @@ class Augmentation:
             angle, shear = np.radians([settings.rotation, settings.shear] * rng.uniform(-1, 1, size=2))
             for _ in range(TURNED_TRIES):
                 crop = random_turned_crop(image, labels, factor, size, angle, shear, rng, shown=shown)
-                if chosen is None or (crop[1] == chosen).any():  # the corners of the larger piece are cut off
+                kept = crop[1] != IGNORE if chosen is None else crop[1] == chosen
+                if shown is None or kept.any():  # the corners of the larger piece are cut off
                     break
             image, labels = crop
         else:

@@ -16,7 +16,7 @@ from pyramidseg.images.tiff import TiffHeader, unsupported_dtype
 
 _GREY = ("L", "1", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _COLOR = ("RGB", "RGBX", "P", "CMYK", "YCbCr", "RGBA", "RGBa", "PA")
-_DTYPES = ("uint8", "uint16", "int16", "float16", "float32", "float64")
+PIXEL_TYPES = ("uint8", "uint16", "int16", "float16", "float32", "float64")
 
 
 class ImageHeader(NamedTuple):
@@ -82,7 +82,7 @@ def convert_channels(name: Path, values: NDArray[Any], channels: Channels) -> ND
     height, width = values.shape[:2]
     header = ImageHeader(height, width, count, str(values.dtype), alpha=alpha, color=color)
     check_channels(name, header, channels)
-    return _with_channels(_select_channels(values, header, channels), channels).filled()
+    return with_channels(MaskedImage(_select_channels(values, header, channels), None), channels).filled()
 
 
 def read_masked_image(path: Path, *, channels: Channels | None = None, content: bytes | None = None) -> MaskedImage:
@@ -105,23 +105,29 @@ def read_masked_image(path: Path, *, channels: Channels | None = None, content: 
         values = _decode(file, header)
         tiff = file.tiff
     assert values.shape == header[:3], path
+    image = select_masked(values, header, channels, None if tiff is None else tiff.nodata_value)
+    return with_channels(image, channels)
+
+
+def select_masked(
+    values: NDArray[Any], header: ImageHeader, channels: Channels, nodata_value: float | None
+) -> MaskedImage:
+    """The requested channels of an array (H, W, C) with all of them, and where they have no data."""
     chosen = _select_channels(values, header, channels)
-    nodata = None if tiff is None else find_nodata(chosen, tiff.nodata_value)
-    if tiff is not None and tiff.georeferenced and header.alpha and channels in (1, 3):
+    nodata = find_nodata(chosen, nodata_value)
+    if header.georeferenced and header.alpha and channels in (1, 3):
         transparent = np.broadcast_to(values[..., -1:] == 0, chosen.shape)
         nodata = transparent if nodata is None else nodata | transparent
-    return _with_channels(chosen, channels, nodata)
+    return MaskedImage(chosen, nodata)
 
 
-def _with_channels(chosen: NDArray[Any], channels: Channels, nodata: NDArray[np.bool_] | None = None) -> MaskedImage:
+def with_channels(image: MaskedImage, channels: Channels) -> MaskedImage:
     """Grey repeated for colour, and colour as grey."""
-    if isinstance(channels, tuple) or chosen.shape[2] == channels:
-        return MaskedImage(chosen, nodata)
-    if chosen.shape[2] == 1:
-        return MaskedImage(
-            np.repeat(chosen, channels, axis=2), None if nodata is None else np.repeat(nodata, channels, 2)
-        )
-    image = MaskedImage(chosen, nodata)
+    if isinstance(channels, tuple) or image.values.shape[2] == channels:
+        return image
+    if image.values.shape[2] == 1:
+        nodata = None if image.nodata is None else np.repeat(image.nodata, channels, axis=2)
+        return MaskedImage(np.repeat(image.values, channels, axis=2), nodata)
     empty = image.nodata_in_all_channels()
     return MaskedImage(_luma(image.filled()), None if empty is None else empty[..., None])
 
@@ -206,7 +212,7 @@ def _header(file: OpenImage) -> ImageHeader:
 
 
 def _raster_header(file: OpenImage, tiff: TiffHeader) -> ImageHeader:
-    if tiff.dtype not in _DTYPES:
+    if tiff.dtype not in PIXEL_TYPES:
         raise unsupported_dtype(file.path, tiff)
     dtype = "float32" if tiff.dtype.startswith("float") else tiff.dtype
     return ImageHeader(

@@ -71,7 +71,8 @@ def check_pixel_count(path: Path, height: int, width: int) -> None:
         limit = f"{MAX_PADDED_PIXELS // 10**6} million padded pixels"
     else:
         return
-    detail = f"{height} x {width} pixels{padding} exceed the limit of {limit}; cut it into smaller files"
+    step = "cut it into smaller files (pyramidseg predict reads TIFF and VRT files of any size in windows)"
+    detail = f"{height} x {width} pixels{padding} exceed the limit of {limit}; {step}"
     raise DefectError(DefectKind.TOO_LARGE, path, detail)
 
 

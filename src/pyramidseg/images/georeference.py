@@ -5,8 +5,10 @@ whatever axis order the authority of a coordinate system prescribes.
 """
 
 import io
+import logging
 import re
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,7 +84,7 @@ def read_georeference(path: Path, content: bytes | None = None) -> Georeference 
         header = image.tiff
     if header is None or not header.georeferenced:
         return None
-    rasterio = _rasterio(f"{path}: its georeference")
+    rasterio = import_rasterio(f"{path}: its georeference")
     # GDAL would otherwise list the whole folder for every file.
     alone = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
     source = path if content is None else io.BytesIO(content)
@@ -117,7 +119,7 @@ def parse_crs(name: str) -> str:
     if words.lower().startswith(_URN):
         parts = words[len(_URN) :].split(":")
         words = f"{parts[0]}:{parts[-1]}"
-    known = _rasterio("reading coordinate systems").crs.CRS
+    known = import_rasterio("reading coordinate systems").crs.CRS
     # The kind of name is decided here: GDAL would also accept a file or URL, and read it.
     if re.fullmatch(r"[A-Za-z]+:\w+", words):
         read = known.from_user_input
@@ -135,7 +137,7 @@ def parse_crs(name: str) -> str:
 
 def is_geographic(crs: str) -> bool:
     """Whether the coordinates are longitude and latitude in degrees."""
-    return bool(_rasterio("reading coordinate systems").crs.CRS.from_wkt(crs).is_geographic)
+    return bool(import_rasterio("reading coordinate systems").crs.CRS.from_wkt(crs).is_geographic)
 
 
 def reproject(points: Points, *, source: str, target: str) -> Points:
@@ -149,7 +151,7 @@ def reproject(points: Points, *, source: str, target: str) -> Points:
     """
     if source == target or not len(points):
         return points
-    rasterio = _rasterio("transforming coordinates")
+    rasterio = import_rasterio("transforming coordinates")
     systems = [rasterio.crs.CRS.from_wkt(crs) for crs in (source, target)]
     if systems[0] == systems[1]:
         return points
@@ -191,7 +193,7 @@ def geodesic_areas(rings: Sequence[Points], place: Georeference) -> NDArray[np.f
 
 
 def encode_geotiff(
-    labels: NDArray[np.uint8], place: Georeference, *, palette: NDArray[np.uint8], tags: Mapping[str, str]
+    labels: NDArray[np.uint8], place: Georeference | None, *, palette: NDArray[np.uint8], tags: Mapping[str, str]
 ) -> bytes:
     """Encode labels as a GeoTIFF of one band with a colour table, deflate-compressed, and tiled if it is large.
 
@@ -200,17 +202,17 @@ def encode_geotiff(
         palette: (256, 3).
         tags: metadata by name.
     """
-    stored = place.as_stored(labels)
+    stored = labels if place is None else place.as_stored(labels)
     height, width = stored.shape
-    rasterio = _rasterio("writing GeoTIFF")
+    rasterio = import_rasterio("writing GeoTIFF")
     options: dict[str, Any] = {
         "driver": "GTiff",
         "height": height,
         "width": width,
         "count": 1,
         "dtype": "uint8",
-        "crs": rasterio.crs.CRS.from_wkt(place.crs) if place.crs else None,
-        "transform": rasterio.Affine(*place.transform),
+        "crs": rasterio.crs.CRS.from_wkt(place.crs) if place is not None and place.crs else None,
+        "transform": None if place is None else rasterio.Affine(*place.transform),
         "compress": "deflate",
         **({"tiled": True, "blockxsize": 256, "blockysize": 256} if min(height, width) > 256 else {}),
     }
@@ -222,6 +224,15 @@ def encode_geotiff(
         return bytes(memory.read())
 
 
-def _rasterio(purpose: str) -> Any:
+def import_rasterio(purpose: str) -> Any:
+    """rasterio, without its messages about what our errors report, and about images that have no place on a map.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
     import_extra("rasterio.warp", extra="geo", purpose=purpose)  # also imports rasterio.crs
-    return sys.modules["rasterio"]
+    rasterio = sys.modules["rasterio"]
+    if not (logger := logging.getLogger("rasterio")).handlers:
+        logger.addHandler(logging.NullHandler())
+    warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
+    return rasterio

@@ -1,5 +1,6 @@
 """Nodata: pixels of an image without a value, such as the border of a satellite scene or a sensor gap."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,18 +18,21 @@ class MaskedImage(NamedTuple):
     values: NDArray[Any]
     nodata: NDArray[np.bool_] | None
 
-    def filled(self) -> NDArray[Any]:
+    def filled(self, means: Sequence[float] | None = None) -> NDArray[Any]:
         """The values, with nodata replaced by the mean of the channel's other values, or by 0 if it has none.
 
         After normalisation this is near 0, like the zero padding of the network's convolutions.
+
+        Args:
+            means: of the channels, where this is a part of an image.
         """
         if self.nodata is None:
             return self.values
         values = self.values.copy()
         for channel in range(values.shape[2]):
             nodata, plane = self.nodata[..., channel], values[..., channel]
-            if nodata.any() and not nodata.all():
-                mean = float(plane[~nodata].mean(dtype=np.float64))
+            if means is not None or (nodata.any() and not nodata.all()):
+                mean = float(plane[~nodata].mean(dtype=np.float64)) if means is None else means[channel]
                 plane[nodata] = mean if values.dtype.kind == "f" else round(mean)
             else:
                 plane[nodata] = 0

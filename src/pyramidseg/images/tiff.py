@@ -85,6 +85,11 @@ def read_tiff_header(path: Path, file: IO[bytes]) -> TiffHeader:
     return header
 
 
+def first_page(file: IO[bytes]) -> TiffHeader:
+    """The tags of the first page of a TIFF file of any size, unchecked."""
+    return _header(next(_directories(file)))
+
+
 def is_further_page(tags: Mapping[int, Any]) -> bool:
     """Whether the tags of a page after the first are those of another image, not of a reduced copy or a mask."""
     return not tags.get(_SUBFILE_TYPE, 0) & _REDUCED_OR_MASK

@@ -1,7 +1,8 @@
 """Prepare a dataset for training: open it, check every mask, and measure what the network needs to know."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,12 +17,13 @@ from pyramidseg.data.normalization import (
     measure_value_range,
     uses_dataset_statistics,
 )
-from pyramidseg.data.pairs import FilePairs, cache_note
-from pyramidseg.data.records import Dataset, DatasetSource
+from pyramidseg.data.pairs import AllPixels, FilePairs, cache_note
+from pyramidseg.data.records import Dataset, Record
 from pyramidseg.data.transforms import Augmentation, unused_steps
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.value_range import ValueRange
-from pyramidseg.inspection.training_check import DatasetSummary, check_dataset
+from pyramidseg.inspection.training_check import DatasetSummary, check_dataset, fingerprint
+from pyramidseg.inspection.unlabeled_folder import open_unlabeled
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class PreparedData:
         summary: counts and fingerprint of the splits `train` and `val`.
         normalization: mean and standard deviation of the training images; None if the encoder's own values apply.
         value_range: type and range of the training images; None if they have several types.
+        unlabeled: images of `data.unlabeled`; the fingerprint is of these too.
     """
 
     config: Config
@@ -42,9 +45,10 @@ class PreparedData:
     summary: DatasetSummary
     normalization: Normalization | None
     value_range: ValueRange | None
+    unlabeled: tuple[Record, ...] = ()
 
 
-def prepare_data(source: DatasetSource, config: Config) -> PreparedData:
+def prepare_data(source: str | Path | Dataset, config: Config) -> PreparedData:
     """Open a dataset, check all images and masks of `train` and `val`, and measure the normalization if it is needed.
 
     Logs the recognized layout, everything that was inferred, the number of images, and the notes of the check.
@@ -71,11 +75,15 @@ def prepare_data(source: DatasetSource, config: Config) -> PreparedData:
     for note in (*summary.notes, *([f"{summary.leak} (data.allow_leak)"] if summary.leak else [])):
         logger.warning(note)
     dtypes, pretrained = summary.splits["train"].dtypes, config.model.weights != "random"
+    unlabeled = open_unlabeled(dataset, config, dtypes) if config.data.unlabeled else ()
+    if unlabeled:
+        both = fingerprint({name: dataset.split(name) for name in summary.splits} | {"unlabeled": unlabeled})
+        summary = replace(summary, fingerprint=both)
     normalization = None
     if uses_dataset_statistics(config.data.normalization, dtypes=dtypes, channels=channels, pretrained=pretrained):
         normalization = measure_normalization(dataset.split("train"), channels=channels)
     value_range = measure_value_range(dataset.split("train"), dtypes, channels=channels, normalization=normalization)
-    return PreparedData(config, dataset, summary, normalization, value_range)
+    return PreparedData(config, dataset, summary, normalization, value_range, unlabeled)
 
 
 def training_samples(data: PreparedData, *, workers: int, processes: int) -> tuple[TrainingSamples, str]:
@@ -103,7 +111,8 @@ def training_samples(data: PreparedData, *, workers: int, processes: int) -> tup
     for name in train.dtypes:
         if unused := unused_steps(config.data, np.dtype(name), config.model.in_channels):
             logger.warning(f"{', '.join(unused)}: no effect on {name} images of {config.model.in_channels} channels")
-    return TrainingSamples(pairs, augmentation=augmentation, seed=config.train.seed), note
+    unlabeled = FilePairs(data.unlabeled, AllPixels(), config.model.channels)
+    return TrainingSamples(pairs, augmentation=augmentation, seed=config.train.seed, unlabeled=unlabeled), note
 
 
 def _with_channels_of_bands(config: Config, dataset: Dataset) -> Config:

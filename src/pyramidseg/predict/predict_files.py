@@ -5,9 +5,10 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -21,6 +22,8 @@ from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.convert_dataset import convert_dataset
 from pyramidseg.formats.writers import LABEL_WRITERS
 from pyramidseg.images.georeference import read_georeference
+from pyramidseg.images.open_scene import is_scene, needs_windows
+from pyramidseg.images.scene import FULL_RESOLUTION, SceneOptions
 from pyramidseg.predict.output_folder import FileState, OutputFolder, open_output_folder
 from pyramidseg.predict.outputs.output_writers import WRITERS, Writer, output_writers
 from pyramidseg.predict.outputs.polygon_layers import EXACT_POLYGONS, PolygonOptions
@@ -29,6 +32,7 @@ from pyramidseg.predict.pipeline import stage_threads
 from pyramidseg.predict.predict_videos import EVERY_FRAME, VideoOptions, predict_videos
 from pyramidseg.predict.predictor import PredictionResult, Predictor
 from pyramidseg.predict.resumption import Job, RunDigests, parse_shard, plan_jobs
+from pyramidseg.predict.scene_prediction import Written, predict_scenes
 from pyramidseg.predict.segmentation import Segmentation
 from pyramidseg.predict.sources import Source
 from pyramidseg.predict.summary_file import MODEL_KEY, SUMMARY_FILE, Entry, PredictionSummary, entry_of, write_summary
@@ -50,6 +54,7 @@ def predict_files(
     overwrite: bool = False,
     polygons: PolygonOptions = EXACT_POLYGONS,
     video: VideoOptions = EVERY_FRAME,
+    scenes: SceneOptions = FULL_RESOLUTION,
 ) -> PredictionSummary:
     """Predict images into a folder, with a `predictions.json` that lists the results.
 
@@ -70,6 +75,8 @@ def predict_files(
         video: options of videos, live streams and folders of frames, whose outputs are those in `VIDEO_OUTPUTS`.
         polygons: format of the output `polygons`, how it is simplified (label formats with outlines too), and the
             minimum area of its regions.
+        scenes: how images are read that do not fit into memory (`predict_scenes`): their labels are written to
+            `<stem>_mask.tif` instead of `<stem>.png`.
 
     Raises:
         ConfigError: `save` has an unknown name, `shard` is not a part, or `polygons` has no effect.
@@ -82,7 +89,8 @@ def predict_files(
     video.check(images if are_videos else ())
     writers, formats = output_writers([] if are_videos else save, polygons)
     suffixes = {name: writer.suffix for name, writer in writers.items()}
-    options: dict[str, dict[str, Any]] = {"polygons": asdict(polygons)} if "polygons" in writers else {}
+    options: dict[str, dict[str, Any]] = {"scene": asdict(scenes)}
+    options |= {"polygons": asdict(polygons)} if "polygons" in writers else {}
     if are_videos:
         suffixes = {name: VIDEO_OUTPUTS[name] for name in dict.fromkeys(("mask", *save))}
         options = {"video": video.stored()}
@@ -102,10 +110,11 @@ def predict_files(
         if other_model:
             logger.info(f"{folder.name}: predicted with another model or other settings: {other_model}; done again")
         folder.remove_leftovers()
+        in_windows = partial(predict_scenes, predictor, (*writers, *formats), folder, scenes)
         predicted = (
             predict_videos(predictor, jobs, suffixes, folder, options=video, batch_size=batch_size)
             if are_videos
-            else _predict(predictor, jobs, writers, folder, batch_size=batch_size)
+            else _predict(predictor, jobs, writers, folder, in_windows, batch_size=batch_size)
         )
         with closing(predicted) as entries:
             _record(track(entries, total=len(jobs), task="predicting"), ledger, predictor, digests)
@@ -154,7 +163,7 @@ def _write_labels(
 
 
 def _record(
-    entries: Iterable[tuple[Job, Entry, dict[str, FileState]]],
+    entries: Iterable[Written],
     ledger: Ledger,
     predictor: Predictor,
     digests: RunDigests,
@@ -182,14 +191,22 @@ def _record(
 
 
 def _predict(
-    predictor: Predictor, jobs: Sequence[Job], outputs: Mapping[str, Writer], folder: OutputFolder, *, batch_size: int
-) -> Generator[tuple[Job, Entry, dict[str, FileState]], None, None]:
-    """Predict and write images; yields the entry and the files of each once they are written."""
+    predictor: Predictor,
+    jobs: Sequence[Job],
+    outputs: Mapping[str, Writer],
+    folder: OutputFolder,
+    in_windows: Callable[[Iterator[tuple[Job, Path]]], Iterator[Written]],
+    *,
+    batch_size: int,
+) -> Generator[Written, None, None]:
+    """Predict and write images, last those that cannot be decoded whole; yields each once its outputs are written."""
     threads = max(2, stage_threads())  # they mostly wait for the disk
     not_fetched: dict[Path, str] = {}
+    scenes = [job for job in jobs if is_scene(job.source.path)]
+    jobs = [job for job in jobs if not is_scene(job.source.path)]  # by their names
     with (
         tempfile.TemporaryDirectory() as copies,
-        closing(_local_paths(jobs, Path(copies), not_fetched, ahead=2 * batch_size)) as paths,
+        closing(_local_paths(jobs, Path(copies), not_fetched, ahead=FETCH_THREADS + 2 * batch_size)) as paths,
         closing(
             predictor.predict_results(
                 paths,
@@ -209,7 +226,13 @@ def _predict(
             )
         ) as entries,
     ):
-        yield from entries
+        for written in entries:
+            if isinstance(written, Job):
+                scenes.append(written)
+            else:
+                yield written
+        with closing(_local_paths(scenes, Path(copies), not_fetched, ahead=1)) as scene_paths:
+            yield from in_windows(zip(scenes, scene_paths, strict=True))
 
 
 def _local_paths(
@@ -233,7 +256,7 @@ def _local_paths(
             return copy
 
     numbered = enumerate(job.source for job in jobs)
-    copies = map_in_order(fetched, numbered, threads=FETCH_THREADS, ahead=FETCH_THREADS + ahead, name="fetch")
+    copies = map_in_order(fetched, numbered, threads=FETCH_THREADS, ahead=ahead, name="fetch")
     with closing(copies):
         yield from copies
 
@@ -244,10 +267,12 @@ def _write(
     writers: Mapping[str, Writer],
     folder: OutputFolder,
     not_fetched: dict[Path, str],
-) -> tuple[Job, Entry, dict[str, FileState]]:
-    """Write the outputs of one image, and delete its copy if it is behind a URL."""
+) -> Written | Job:
+    """Write the outputs of one image, and delete its copy if it is behind a URL; only its job if it needs windows."""
     path, location = result.source, job.source.location
     assert isinstance(path, Path)
+    if needs_windows(path, result.error):
+        return job
     outputs = {name: job.source.stem + writer.suffix for name, writer in writers.items()}
     entry: Entry = {"image": location}
     files: dict[str, FileState] = {}

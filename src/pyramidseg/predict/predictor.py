@@ -112,8 +112,8 @@ class Predictor:
         self.backend: Backend = TestTimeAugmentation(plain) if tta else plain
         self.classes = self.backend.classes
         self.tile_planner = TilePlanner(self.backend, tile_px=tile_px, overlap_px=overlap_px)
-        self._check_range = RangeCheck(getattr(plain, "value_range", None))
-        self._channels = plain.settings.channels if isinstance(plain, ModelBackend) else plain.in_channels
+        self.check_range = RangeCheck(getattr(plain, "value_range", None))
+        self.channels = plain.settings.channels if isinstance(plain, ModelBackend) else plain.in_channels
 
     def predict(self, image: ImageLike, *, confidence: bool = False, probabilities: bool = False) -> Segmentation:
         """Segment one image: a file, its bytes, an array (H, W, C), a tensor (C, H, W), or an image of PIL.
@@ -180,8 +180,8 @@ class Predictor:
     def load(self, source: ImageLike) -> PredictionResult:
         """The image as the model takes it, or the error that it cannot be read with."""
         try:
-            image = load_image(source, channels=self._channels)
-            self._check_range(image, image_name(source))
+            image = load_image(source, channels=self.channels)
+            self.check_range(image, image_name(source))
             return PredictionResult(source, image)
         except DataError as error:
             return PredictionResult(source, error=error)

@@ -123,7 +123,7 @@ def plan_jobs(
     """The images that the ledger does not have, or not with these outputs; with `overwrite` all of them.
 
     Args:
-        options: those that outputs depend on, by the field of the entry that has to have the same.
+        options: those that outputs depend on, by the field of the entry that has to have the same if it has one.
 
     Returns:
         Also how many of the images were predicted with another model or other settings.
@@ -143,7 +143,7 @@ def plan_jobs(
                 name in entry["outputs"] and folder.is_intact(entry["outputs"][name], entry["files"][name])
                 for name in names
             )
-            and all(entry[field].items() >= given.items() for field, given in options.items())
+            and all(entry.get(field, given).items() >= given.items() for field, given in options.items())
         )
         if overwrite or not is_done:
             jobs.append(Job(source, size, stamp, fingerprint))

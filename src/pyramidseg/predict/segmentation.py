@@ -155,7 +155,7 @@ def segment_tiled(backend: Backend, image_CHW: Tensor, tiles: Tiles, options: Ou
 
     height, width = image_CHW.shape[-2:]
     stride = backend.geometry.stride
-    padding_px = padding_of(backend.coarse_logits, image_CHW, stride=stride)
+    padding_px = padding_of(backend.coarse_logits(image_CHW[None, :, :1, :1]), stride=stride)
     grid = tile_grid(height, width, tiles, stride=stride, padding_px=padding_px)
     row_points, column_points = grid.points
     return segment_row_blocks(
@@ -198,11 +198,13 @@ def segment_row_blocks(
     labels = np.empty(size, np.uint8)
     confidence = np.empty(size, np.float32) if options.confidence else None
     probabilities = np.empty((len(classes), *size), np.float32) if options.probabilities else None
-    for pixels, logits, part in _completed_cells(blocks, rows):
-        if not any(options):
-            labels[pixels] = block_labels(logits[None], part, columns, geometry)[0].cpu().numpy()
+    for pixels, points, part in (completed_cells(block, rows) for block in blocks):
+        if pixels.start == pixels.stop:
             continue
-        for chosen, full_KHW in _full_rows(logits, part, pixels.start, size[1], geometry):
+        if not any(options):
+            labels[pixels] = block_labels(points.logits[None], part, columns, geometry)[0].cpu().numpy()
+            continue
+        for chosen, full_KHW in _full_rows(points.logits, part, pixels.start, size[1], geometry):
             best, winners = full_KHW.max(dim=0)
             labels[chosen] = winners.to(torch.uint8).cpu().numpy()
             if confidence is not None:
@@ -212,16 +214,14 @@ def segment_row_blocks(
     return Segmentation(labels, classes, confidence, probabilities)
 
 
-def _completed_cells(blocks: Iterable[RowBlock], rows: Axis) -> Iterator[tuple[slice, Tensor, Axis]]:
-    """The cells that each block completes: their pixels, the logits of their points, and their axis."""
-    done = 0
-    for block in blocks:
-        known = block.first + block.logits.shape[1]
-        end = rows.points + 1 if known == rows.points else known
-        points, pixels, part = rows.between(done, end)
-        done = end
-        if pixels.start < pixels.stop:
-            yield pixels, block.logits[:, points.start - block.first : points.stop - block.first], part
+def completed_cells(block: RowBlock, rows: Axis) -> tuple[slice, RowBlock, Axis]:
+    """The cells that a block completes: their pixels, which may be none, their points, and their axis."""
+    known = block.first + block.logits.shape[1]
+    end = rows.points + 1 if known == rows.points else known
+    points, pixels, part = rows.between(block.first + 1 if block.first else 0, end)
+    own = slice(points.start - block.first, points.stop - block.first)
+    covered = None if block.covered is None else block.covered[own]
+    return pixels, RowBlock(points.start, block.logits[:, own], covered), part
 
 
 def _full_rows(

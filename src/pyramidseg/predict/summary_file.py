@@ -25,9 +25,11 @@ Entry = dict[str, Any]
 """An image in `predictions.json`: `image` (path or URL) and `error`; or `image`, `outputs` (path of each in the folder,
 by the name of its writer), `height`, `width`, `classes` (share of the pixels by name), and `tile_px` and `overlap_px`
 if it was predicted in tiles, `polygons` (their options, number and changed pixels) if these are an output, and `video`
-(its options and numbers of frames; `classes` are then the means over its frames)."""
+(its options and numbers of frames; `classes` are then the means over its frames). An image read in windows has `scene`
+(its options) and `nodata` (share without a label), and `outputs` and `error` if windows were unreadable."""
 
-_ENTRY_FIELDS = ("outputs", "height", "width", "tile_px", "overlap_px", "classes", "polygons", "video", "error")
+_SPECIAL_FIELDS = ("polygons", "video", "scene", "nodata")
+_ENTRY_FIELDS = ("outputs", "height", "width", "tile_px", "overlap_px", "classes", *_SPECIAL_FIELDS, "error")
 POLYGON_COUNTS = ("polygons", "merged_px", "moved_px", "invalid")
 _PARQUET_ROWS = 2**14
 
@@ -160,7 +162,8 @@ def _write_parquet(path: Path, entries: Iterator[Entry]) -> None:
         with parquet.ParquetWriter(part, schema) as file:
             while rows := list(islice(entries, _PARQUET_ROWS)):
                 for row in rows:
-                    row.pop("polygons", None)
+                    for name in _SPECIAL_FIELDS:
+                        row.pop(name, None)
                     row |= {name: list(row[name].items()) for name in ("outputs", "classes") if name in row}
                 file.write_table(pa.Table.from_pylist(rows, schema=schema))
 

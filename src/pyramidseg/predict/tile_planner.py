@@ -34,6 +34,9 @@ ALWAYS_WHOLE_PIXELS = 2**21
 USABLE_SHARE = 0.5
 """Share of the free memory that `auto` uses; the rest is for scratch memory, waiting images and other programs."""
 
+INEXACT_TILE_PX = 2048
+"""Side of the windows of images larger than memory where no tiles are exact."""
+
 LEAST_AUTO_TILE_PX = 256
 """Smaller windows see too little context: `auto` reports a lack of memory instead."""
 
@@ -74,20 +77,24 @@ class TilePlanner:
         Raises:
             OutOfMemory: not even the smallest tiles fit into memory.
         """
-        if self.tile_px == "whole":
+        if self.tile_px == "whole" or (self.tile_px == "auto" and height * width <= ALWAYS_WHOLE_PIXELS):
             return None
-        if isinstance(self.tile_px, int):
-            side_px = self.tile_px
-        elif height * width <= ALWAYS_WHOLE_PIXELS:
-            return None
-        else:
-            side_px = self._largest_that_fits(height, width)
-        if max(height, width) <= side_px:
-            return None
-        overlap_px = self.overlap_px
-        if overlap_px is None:
-            overlap_px = default_overlap(side_px, self._receptive_field_px)
-        return Tiles(side_px, overlap_px, margin_within(overlap_px, self._receptive_field_px))
+        tiles = self.plan_windows(height, width, most_px=max(height, width))
+        return None if max(height, width) <= tiles.tile_px else tiles
+
+    def plan_windows(self, height: int, width: int, *, most_px: int | None = None) -> Tiles:
+        """Tiles for an image that is never predicted whole.
+
+        Args:
+            most_px: largest side for `auto`, which takes the largest that fits into memory; by default, the smallest
+                side at which the tiles are exact.
+        """
+        side_px, field_px = self.tile_px, self._receptive_field_px
+        if isinstance(side_px, str):
+            exact_px = INEXACT_TILE_PX if field_px is None else 4 * round_up(2 * field_px, GRID_PX)
+            side_px = self._largest_that_fits(height, width, most_px or max(exact_px, LEAST_AUTO_TILE_PX))
+        overlap_px = default_overlap(side_px, field_px) if self.overlap_px is None else self.overlap_px
+        return Tiles(side_px, overlap_px, margin_within(overlap_px, field_px))
 
     def needed_bytes(self, side_px: int, height: int, width: int) -> float:
         """Peak memory with windows of this side: one window, and the coarse logits of two rows of windows."""
@@ -98,13 +105,13 @@ class TilePlanner:
             needed += 2 * FLOAT_BYTES * len(self._backend.classes) * points
         return needed
 
-    def _largest_that_fits(self, height: int, width: int) -> int:
+    def _largest_that_fits(self, height: int, width: int, most_px: int) -> int:
         # Memory of the device that computes; of the machine if that is not a device of torch.
         known = self._network.compute_device if isinstance(self._network, ModelBackend) else None
         device = torch.device("cpu") if known is None else known
         usable = USABLE_SHARE * free_bytes(device)
         least = max(LEAST_AUTO_TILE_PX, 2 * (self.overlap_px or 0))
-        for side_px in range(round_up(max(height, width), GRID_PX), least - 1, -GRID_PX):
+        for side_px in range(round_up(most_px, GRID_PX), least - 1, -GRID_PX):
             if self.needed_bytes(side_px, height, width) <= usable:
                 return side_px
         raise OutOfMemory(

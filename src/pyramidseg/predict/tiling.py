@@ -4,6 +4,8 @@
     for block in blend_tiles(predict_tile, image_CHW, grid):  # predict_tile: (B, C, H, W) to (B, K, h, w)
         ...                                                   # block.logits: finished rows of the image, (K, rows, w)
 
+An image that is not in memory is blended by `blend_row`, which takes the windows of a row as they are read.
+
 Windows start on the grid of the coarsest pyramid level, so that every level sees the same pixels as in the whole image.
 Logits are blended before the last upsampling, where there are sixteen times fewer of them (stride 4), and rows that no
 further window overlaps are yielded at once: memory holds one window and the logits of one row of windows.
@@ -15,8 +17,7 @@ padding, is dropped, and the rest of the overlap is blended. With a margin of th
 Legend: B batch, C channels, H W pixels, K classes, h w points of the logits (pixels divided by the stride).
 """
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -109,14 +110,18 @@ class TileGrid(NamedTuple):
 
 
 class RowBlock(NamedTuple):
-    """Finished rows of an image's logits: (K, rows, w) from row `first` on.
+    """Rows of an image's logits: (K, rows, w) from row `first` on.
 
     Blocks come from top to bottom, and each starts with the last row of the block before: the pixels between two rows
     of points need both.
+
+    Attributes:
+        covered: (rows, w), the points that a window contributed to; None for all.
     """
 
     first: int
     logits: Tensor
+    covered: NDArray[np.bool_] | None = None
 
 
 def tile_grid(height: int, width: int, tiles: Tiles, *, stride: int, padding_px: int) -> TileGrid:
@@ -134,28 +139,57 @@ def tile_grid(height: int, width: int, tiles: Tiles, *, stride: int, padding_px:
 
 def blend_tiles(predict_tile: PredictTile, image_CHW: Tensor, grid: TileGrid) -> Iterator[RowBlock]:
     """Logits of the whole image, from the top, each block as soon as its rows are finished."""
-    height, width = grid.points
-    first, carried = 0, None
-    for row, following in itertools.zip_longest(grid.rows, grid.rows[1:]):
-        sums: Tensor | None = None
-        for column in grid.columns:
-            window = image_CHW[:, row.pixels, column.pixels]
-            logits = _weighted(predict_tile(window[None])[0], row, column)
-            if sums is None:
-                sums = logits.new_zeros(logits.shape[0], row.points.stop - first, width)
-                if carried is not None:
-                    sums[:, : carried.shape[1]] = carried
-            sums[:, row.points.start - first :, column.points] += logits
-        assert sums is not None
-        finished = following.points.start if following is not None else height
-        yield RowBlock(first, sums[:, : finished - first])
-        carried = sums[:, finished - 1 - first :].clone()
-        first = finished - 1
+    unfinished: RowBlock | None = None
+    for number, row in enumerate(grid.rows):
+        windows = (image_CHW[:, row.pixels, column.pixels] for column in grid.columns)
+        block, unfinished = blend_row(predict_tile, windows, grid, number, unfinished)
+        yield block
 
 
-def padding_of(predict_tile: PredictTile, image_CHW: Tensor, *, stride: int) -> int:
-    """The multiple of pixels that a function pads images to, measured by the logits of a single pixel."""
-    padding_px = predict_tile(image_CHW[None, :, :1, :1]).shape[-1] * stride
+def blend_row(
+    predict_tile: PredictTile,
+    windows: Iterable[Tensor | None],
+    grid: TileGrid,
+    number: int,
+    unfinished: RowBlock | None,
+) -> tuple[RowBlock, RowBlock]:
+    """Add a row of windows to the sums of the rows before it.
+
+    Args:
+        windows: (C, H, W) of each column; None for one that is left out, which contributes to no point.
+        number: of the row; rows come in their order.
+        unfinished: what the row before returned; without it, the first window of the first row cannot be left out.
+
+    Returns:
+        The finished rows, and their last one with all that further windows overlap.
+    """
+    row, (height, width) = grid.rows[number], grid.points
+    first = 0 if unfinished is None else unfinished.first
+    covered = np.zeros((row.points.stop - first, width), np.bool_)
+    sums: Tensor | None = None
+    if unfinished is not None:
+        sums = unfinished.logits.new_zeros(len(unfinished.logits), *covered.shape)
+        sums[:, : unfinished.logits.shape[1]] = unfinished.logits
+        covered[: unfinished.logits.shape[1]] = True if unfinished.covered is None else unfinished.covered
+    for column, window in zip(grid.columns, windows, strict=True):
+        if window is None:
+            continue
+        logits = _weighted(predict_tile(window[None])[0], row, column)
+        if sums is None:
+            sums = logits.new_zeros(len(logits), *covered.shape)
+        sums[:, row.points.start - first :, column.points] += logits
+        covered[row.points.start - first :, column.points] = True
+    assert sums is not None
+    finished = (grid.rows[number + 1].points.start if number + 1 < len(grid.rows) else height) - first
+    return (
+        RowBlock(first, sums[:, :finished], covered[:finished]),
+        RowBlock(first + finished - 1, sums[:, finished - 1 :].clone(), covered[finished - 1 :].copy()),
+    )
+
+
+def padding_of(logits_of_pixel: Tensor, *, stride: int) -> int:
+    """The multiple of pixels that a function pads images to, by its logits (B, K, h, w) of a single pixel."""
+    padding_px = logits_of_pixel.shape[-1] * stride
     assert GRID_PX % padding_px == 0, f"images are padded to {padding_px} pixels, which does not divide {GRID_PX}"
     return padding_px
 

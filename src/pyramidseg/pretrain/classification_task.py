@@ -49,7 +49,7 @@ from pyramidseg.training.initial_weights import InitialWeights
 from pyramidseg.training.optim import choose_optimizer
 from pyramidseg.training.progress import TrainingProgress, check_watch
 from pyramidseg.training.run_folder import RunFolder
-from pyramidseg.training.task import Columns, Task, Validation
+from pyramidseg.training.task import Columns, Ema, Task, Validation
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class ClassificationTask(Task):
         return torch.zeros(3, dtype=torch.int64, device=self.accelerator.device)
 
     def gradients(
-        self, module: nn.Module, batches: Sequence[Batch], number: int, *, loss_scale: float = 1.0
+        self, module: nn.Module, batches: Sequence[Batch], number: int, *, ema: Ema = None, loss_scale: float = 1.0
     ) -> tuple[Tensor, Tensor]:
         """Cross entropy over all images of the step; see `Task.gradients`."""
         labels = [self.accelerator.labels(batch.labels) for batch in batches]

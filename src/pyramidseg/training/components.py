@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -80,7 +80,8 @@ class TrainingComponents:
         parts = [part for batch in batches for part in batch.split(progress.largest_batch)]
         largest = max(len(part.keys) for part in parts)
         try:
-            return self.task.gradients(self.ddp_module, parts, number, loss_scale=progress.loss_scale or 1.0)
+            ema, scale = self.ema.model if self.ema else None, progress.loss_scale or 1.0
+            return self.task.gradients(self.ddp_module, parts, number, ema=ema, loss_scale=scale)
         except Exception as error:
             too_small = max(self.config.data.crop) <= self.config.model.coarsest_stride
             if exhausted(error) != OUT_OF_MEMORY or largest == 1 or world_size() > 1 or too_small:
@@ -126,27 +127,19 @@ def build_components(task: Task) -> TrainingComponents:
     )
 
 
-def plan_epochs(
-    config: Config, *, samples: int, sets: Sequence[str] = (), shares: Mapping[str, float | None] | None = None
-) -> EpochPlan:
+def plan_epochs(config: Config, *, samples: int, unlabeled: int = 0) -> EpochPlan:
     """The division of an epoch's samples into steps, processes and micro-batches.
 
-    Args:
-        sets: of joined datasets the set of each sample.
-        shares: by set; None for the share of its samples.
-
     Raises:
-        DataError: there are fewer samples than one step needs, or than there are sets with a share.
+        DataError: there are fewer samples than one step needs.
     """
-    chosen = {name: share for name in dict.fromkeys(sets) if (share := (shares or {}).get(name)) is not None}
     return EpochPlan(
         samples=samples,
-        sets=bytes([*chosen].index(name) for name in sets) if chosen else b"",
-        shares=tuple(chosen.values()),
         batch_size=config.train.batch_size,
         accumulate=config.train.accumulate,
         world_size=world_size(),
         seed=config.train.seed,
+        unlabeled=unlabeled,
     )
 
 

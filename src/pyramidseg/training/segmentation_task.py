@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from pyramidseg.backends import TorchBackend
-from pyramidseg.base.config import Config, LossConfig
-from pyramidseg.base.device import autocast, channels_last, on_first_rank, out_of_memory_explained, rank, sum_over_ranks
+from pyramidseg.base.config import Config
+from pyramidseg.base.device import autocast, channels_last, on_first_rank, out_of_memory_explained, rank
 from pyramidseg.base.errors import DataError
-from pyramidseg.data.joined_masks import set_name
 from pyramidseg.data.loading import Batch
-from pyramidseg.data.records import DatasetSource
+from pyramidseg.data.records import Dataset
 from pyramidseg.evaluation.evaluation_report import format_scores, write_report
-from pyramidseg.evaluation.metrics import argmax_labels, compute_metrics, confusion_matrix
+from pyramidseg.evaluation.metrics import compute_metrics
 from pyramidseg.evaluation.score_plots import save_plots
 from pyramidseg.evaluation.scoring import draw_examples, score
 from pyramidseg.images.value_range import BYTES, ValueRange, impossible, suspicious
@@ -30,38 +29,20 @@ from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.accelerator import Accelerator
 from pyramidseg.training.components import loading_workers, local_processes, plan_epochs
 from pyramidseg.training.initial_weights import InitialWeights, adopt_bundle_settings, build_model
-from pyramidseg.training.losses import (
-    SMALLEST,
-    Targets,
-    class_weights,
-    labelled_weight,
-    presence_loss,
-    segmentation_loss,
-)
+from pyramidseg.training.losses import class_weights
 from pyramidseg.training.losses import validation_loss as loss_by_image
 from pyramidseg.training.optim import choose_optimizer, set_training_mode
 from pyramidseg.training.progress import TrainingProgress, check_watch
 from pyramidseg.training.run_folder import RunFolder
-from pyramidseg.training.task import Columns, Task, Validation
+from pyramidseg.training.segmentation_gradients import (
+    TrainingModel,
+    accepted_shares,
+    label_by_teacher,
+    segmentation_gradients,
+)
+from pyramidseg.training.task import Columns, Ema, Task, Validation
 
 logger = logging.getLogger(__name__)
-
-
-class TrainingModel(nn.Module):
-    """The Segmenter with one `forward` for all that the loss needs.
-
-    DistributedDataParallel only handles what is computed in `forward`.
-    """
-
-    def __init__(self, segmenter: Segmenter) -> None:
-        super().__init__()
-        self.segmenter = segmenter
-
-    def forward(self, image_BCHW: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B, C, H, W) to logits (B, K, H, W) and image-level logits (B, K), or None without an image-level head."""
-        if self.segmenter.head is None:
-            return self.segmenter(image_BCHW), None
-        return self.segmenter.logits_with_image_logits(image_BCHW)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,28 +90,29 @@ class SegmentationTask(Task):
         return [records[index].id for index in indices]
 
     def empty_counts(self) -> Tensor:
-        """A confusion matrix (K, K)."""
-        count = len(self.data.dataset.classes)
-        return torch.zeros(count, count, dtype=torch.int64, device=self.accelerator.device)
+        """A confusion matrix (K, K), and with unlabelled images two rows for `PseudoLabels.counts`."""
+        count, more = len(self.data.dataset.classes), 2 if self.plan.unlabeled else 0
+        return torch.zeros(count + more, count, dtype=torch.int64, device=self.accelerator.device)
 
     def gradients(
-        self, module: nn.Module, batches: Sequence[Batch], number: int, *, loss_scale: float = 1.0
+        self, module: nn.Module, batches: Sequence[Batch], number: int, *, ema: Ema = None, loss_scale: float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        return segmentation_gradients(
-            self.accelerator,
-            module,
-            batches,
-            number,
-            loss=self.config.loss,
-            class_weights=self.class_weights,
-            loss_scale=loss_scale,
-        )
+        pseudo, loss = None, self.config.loss
+        if self.plan.unlabeled and ema is not None:
+            unlabelled = [batch for batch in batches if not batch.is_labelled]
+            batches = [batch for batch in batches if batch.is_labelled]
+            pseudo = label_by_teacher(self.accelerator, ema, unlabelled, number, loss=loss)
+        how = {"class_weights": self.class_weights, "loss_scale": loss_scale, "pseudo": pseudo}
+        return segmentation_gradients(self.accelerator, module, batches, number, loss=loss, **how)  # type: ignore[arg-type]
 
     def training_columns(self, counts: Tensor) -> Columns:
         """See `Task.training_columns`."""
         dataset = self.data.dataset
-        metrics = compute_metrics(counts.cpu(), dataset.classes, images=len(dataset.split("train")))
-        return {"train_error": metrics.error, "train_miou": metrics.miou}
+        names = dataset.classes.names
+        confusion, unlabelled = counts.cpu()[: len(names)], counts.cpu()[len(names) :]
+        metrics = compute_metrics(confusion, dataset.classes, images=len(dataset.split("train")))
+        columns = {"train_error": metrics.error, "train_miou": metrics.miou}
+        return columns | accepted_shares(unlabelled, names) if len(unlabelled) else columns
 
     def validate(self, model: nn.Module) -> Validation:
         dataset, accelerator = self.data.dataset, self.accelerator
@@ -156,7 +138,6 @@ class SegmentationTask(Task):
             "val_miou": metrics.miou,
             "val_class_accuracy": metrics.mean_class_accuracy,
             "val_dice": metrics.mean_dice,
-            **{f"val_miou_{name}": of_set["miou"] for name, of_set in scores.by_set.items()},
         }
         return columns, {"metrics": metrics.to_dict(), "split": "val"}
 
@@ -166,7 +147,6 @@ class SegmentationTask(Task):
             "source": Path(self.data.dataset.source).name,
             "layout": self.data.dataset.layout,
             "fingerprint": self.fingerprint,
-            **({"sets": list(self.data.dataset.sets)} if self.data.dataset.sets else {}),
         }
         model.save(path, **metadata, data=data, crop=list(self.config.data.crop))
 
@@ -197,12 +177,12 @@ class SegmentationTask(Task):
             },
             notes=(*dataset.notes, *notes),
         )
-        logger.info(format_scores(scores))
+        logger.info(format_scores(scores.metrics))
 
 
 def prepare_segmentation(
     config: Config,
-    source: DatasetSource | PreparedData,
+    source: str | Path | Dataset | PreparedData,
     initial: InitialWeights | None = None,
     *,
     dry_run: bool = False,
@@ -240,8 +220,7 @@ def prepare_segmentation(
         model = channels_last(model.to(accelerator.device, accelerator.dtype))
 
     train = data.summary.splits["train"]
-    sets = [set_name(record) for record in data.dataset.split("train")]
-    plan = plan_epochs(config, samples=len(sets), sets=sets, shares=data.dataset.sets)
+    plan = plan_epochs(config, samples=len(data.dataset.split("train")), unlabeled=len(data.unlabeled))
     for epoch in (config.train.epochs - 1, 0):  # BatchNorm needs larger batches once the encoder is unfrozen
         set_training_mode(model, config.optim, epoch=epoch)
         model.check_training_batch(plan.smallest_batch, *config.data.crop)
@@ -260,7 +239,6 @@ def prepare_segmentation(
         if config.loss.class_weights == "none"
         else f"class weights {', '.join(f'{value:.3g}' for value in weights.tolist())}",
         _frozen_note(config),
-        f"crops of an epoch, by set: {', '.join(map(str, plan.crops_by_set))}" if plan.shares else "",
         cache_note,
         optimizer_note,
     )
@@ -294,44 +272,6 @@ def _check_units(found: ValueRange, trained: ValueRange | None, config: Config, 
         raise DataError(f"{source}: {reason}{advice}")
     if reason := reason or suspicious(found, expected):
         logger.warning(f"{source}: {reason}{advice}")
-
-
-def segmentation_gradients(
-    accelerator: Accelerator,
-    module: nn.Module,
-    batches: Sequence[Batch],
-    number: int,
-    *,
-    loss: LossConfig,
-    class_weights: Tensor,
-    loss_scale: float = 1.0,
-) -> tuple[Tensor, Tensor]:
-    """`Task.gradients` of a `TrainingModel`; the counts are the confusion matrix (K, K).
-
-    The loss of the image-level head is minimized too, but not part of the returned loss, so that training loss and
-    validation loss have the same terms.
-    """
-    labels = [accelerator.labels(batch.labels) for batch in batches]
-    images = torch.tensor(sum(map(len, labels)), device=accelerator.device)
-    totals = sum_over_ranks(torch.stack([*(labelled_weight(part, class_weights) for part in labels), images]))
-    weight_total, images_total = totals[:-1].sum().clamp_min(SMALLEST), int(totals[-1])
-    confusion = torch.zeros(len(class_weights), len(class_weights), dtype=torch.int64, device=accelerator.device)
-    pixel_loss = torch.zeros((), device=accelerator.device, dtype=accelerator.dtype)
-
-    def share_of(index: int, output: tuple[Tensor, Tensor | None]) -> Tensor:
-        logits, image_logits = output
-        targets = Targets(labels[index], class_weights, weight_total, len(batches), loss.focal_gamma)
-        share = segmentation_loss(logits, targets, loss)
-        pixel_loss.add_(share.detach())
-        if image_logits is not None:
-            share = share + loss.presence * presence_loss(
-                image_logits.to(accelerator.dtype), labels[index], images_total=images_total
-            )
-        confusion.add_(confusion_matrix(argmax_labels(logits.detach()), labels[index], len(class_weights)))
-        return share
-
-    accelerator.forward_backward(module, batches, number, loss=share_of, loss_scale=loss_scale)
-    return pixel_loss, confusion
 
 
 def _watch_what_can_tell(data: PreparedData) -> tuple[Config, str]:

@@ -22,6 +22,9 @@ Columns = Mapping[str, float | None]
 Validation = tuple[Columns, Mapping[str, Any]]
 """Columns for metrics.csv, and what the bundles of this epoch store about it."""
 
+Ema = nn.Module | None
+"""The average of the weights, in evaluation mode; None if it is off."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
@@ -67,7 +70,7 @@ class Task(ABC):
 
     @abstractmethod
     def gradients(
-        self, module: nn.Module, batches: Sequence[Batch], number: int, *, loss_scale: float = 1.0
+        self, module: nn.Module, batches: Sequence[Batch], number: int, *, ema: Ema = None, loss_scale: float = 1.0
     ) -> tuple[Tensor, Tensor]:
         """Add the gradients of one step's loss to the parameters; they are equal on all processes.
 
@@ -75,6 +78,7 @@ class Task(ABC):
             module: `train_module`, inside DistributedDataParallel if there are several processes.
             batches: this process's micro-batches of the step.
             number: the step's number in the run, which determines its randomness.
+            ema: labels unlabelled images.
             loss_scale: factor of the loss in the backward pass; the gradients are divided by it.
 
         Returns:

@@ -6,6 +6,7 @@ A tracker that fails during training is left out with a warning: metrics.csv has
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -70,7 +71,7 @@ class Trackers:
     def log(self, row: Mapping[str, Any]) -> None:
         """Record a row of metrics.csv; `val_miou` is called `val/miou`."""
         values = {
-            name.replace("_", "/", 1): float(value)
+            re.sub(r"[^\w\-. :/]", "_", name.replace("_", "/", 1)): float(value)  # as MLflow asks of class names
             for name, value in row.items()
             if value is not None and name != "epoch"
         }

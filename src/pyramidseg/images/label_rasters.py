@@ -1,0 +1,86 @@
+"""Label maps of any size as cloud-optimized GeoTIFF, made from strips that were written one after the other."""
+
+import errno
+import importlib
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.base.errors import OutputError
+from pyramidseg.base.files import write_atomically
+from pyramidseg.images.georeference import import_rasterio
+from pyramidseg.images.raster_scene import CACHE_BYTES
+from pyramidseg.images.scene import ScenePlace
+
+NODATA = 255
+"""Label of pixels that were not predicted."""
+
+_LARGEST_TIFF = 2**32 - 2**24
+
+
+def write_label_raster(
+    path: Path,
+    strips: Sequence[tuple[Path, int]],
+    width: int,
+    place: ScenePlace,
+    *,
+    palette: NDArray[np.uint8],
+    tags: Mapping[str, str],
+) -> None:
+    """Write a tiled, deflate-compressed COG with overviews (nearest), colour table (256, 3), nodata and metadata.
+
+    Args:
+        strips: GeoTIFF files (`encode_geotiff`) from the top, with the number of their rows.
+
+    Raises:
+        OutputError: the disk is full, or the file cannot be written for another reason.
+    """
+    rasterio = import_rasterio("writing GeoTIFF")
+    height = sum(rows for _, rows in strips)
+    big = height * width * 4 / 3 * 1.01 > _LARGEST_TIFF  # with overviews, not compressed at all
+    options = {"COMPRESS": "DEFLATE", "BLOCKSIZE": 512, "OVERVIEW_RESAMPLING": "NEAREST", "BIGTIFF": ("NO", "YES")[big]}
+    mosaic = _place_xml(place)
+    mosaic += f"<Metadata>{''.join(f'<MDI key={quoteattr(k)}>{escape(v)}</MDI>' for k, v in tags.items())}</Metadata>"
+    mosaic += f'<VRTRasterBand dataType="Byte" band="1"><NoDataValue>{NODATA}</NoDataValue><ColorTable>'
+    mosaic += "".join(f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="255"/>' for r, g, b in palette.tolist()) + "</ColorTable>"
+    top = 0
+    for strip, rows in strips:
+        size = f'xSize="{width}" ySize="{rows}"'
+        source = f"<SourceFilename>{escape(str(strip.absolute()))}</SourceFilename><SourceBand>1</SourceBand>"
+        mosaic += f'<SimpleSource>{source}<SrcRect xOff="0" yOff="0" {size}/>'
+        mosaic += f'<DstRect xOff="0" yOff="{top}" {size}/></SimpleSource>'
+        top += rows
+
+    def write(part: Path) -> None:
+        source = part.with_name("strips.vrt")
+        source.write_text(
+            f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">{mosaic}</VRTRasterBand></VRTDataset>'
+        )
+        try:
+            with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+                importlib.import_module("rasterio.shutil").copy(source, part, driver="COG", **options)
+        except rasterio.errors.RasterioError as error:
+            reason = " ".join(str(error).split())
+            if shutil.disk_usage(part.parent).free < 2**20:
+                raise OSError(errno.ENOSPC, reason) from error
+            raise OutputError(f"{path}: cannot be written: {reason}; free space, or choose another --out") from error
+
+    write_atomically(path, write)
+
+
+def _place_xml(place: ScenePlace) -> str:
+    """The place on a map in GDAL's VRT format."""
+    if place.points:
+        names = ("Pixel", "Line", "X", "Y", "Z")
+        rows = (" ".join(f'{name}="{value!r}"' for name, value in zip(names, p, strict=True)) for p in place.points)
+        points = "".join(f'<GCP Id="{number}" {row}/>' for number, row in enumerate(rows))
+        return f"<GCPList Projection={quoteattr(place.crs)}>{points}</GCPList>"
+    xml = f"<SRS>{escape(place.crs)}</SRS>" if place.crs else ""
+    if place.transform is not None:
+        a, b, c, d, e, f = place.transform
+        xml += f"<GeoTransform>{c!r}, {a!r}, {b!r}, {f!r}, {d!r}, {e!r}</GeoTransform>"
+    return xml

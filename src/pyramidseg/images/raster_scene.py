@@ -1,0 +1,91 @@
+"""GeoTIFF, BigTIFF, COG and VRT files of any size, read in windows by rasterio."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.safe_paths import open_regular
+from pyramidseg.images.decode import PIXEL_TYPES, ImageHeader
+from pyramidseg.images.file_checks import decoding_errors
+from pyramidseg.images.georeference import import_rasterio
+from pyramidseg.images.scene import Mask, Scene, ScenePlace
+from pyramidseg.images.tiff import first_page
+
+CACHE_BYTES = 2**26
+"""GDAL's cache of decoded blocks; blocks as wide as the image need more."""
+
+
+class RasterScene(Scene):
+    """A raster file with one handle for each thread. Other files next to it (.tfw, .aux.xml) are ignored.
+
+    Raises:
+        DataError: it cannot be opened, or has values that are not read.
+        MissingExtra: rasterio is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._rasterio = import_rasterio(f"{path}: reading it in windows")
+        self._local, self._handles, self._row_bytes = threading.local(), list[Any](), 0
+        self.path = path
+        with decoding_errors(path):
+            with open_regular(path) as start:
+                tiff = first_page(start) if start.read(2) in (b"II", b"MM") else None
+            self._driver = "VRT" if tiff is None else "GTiff"
+            file = self._file()
+        colors = [interpretation.name for interpretation in file.colorinterp]
+        orientation = 1 if tiff is None else tiff.orientation
+        special = {**file.tags(ns="IMAGE_STRUCTURE"), **file.tags(1, ns="IMAGE_STRUCTURE")}
+        kind = f"{colors[0]}, {', '.join(sorted(set(file.dtypes)))}, orientation {orientation}"
+        if (
+            colors[0] in ("palette", "cyan")
+            or len(set(file.dtypes)) > 1
+            or file.dtypes[0] not in PIXEL_TYPES
+            or orientation != 1
+            or "MINISWHITE" in special
+            or special.get("NBITS") == "1"
+        ):
+            detail = f"this kind ({kind}) is not read in windows; convert it (gdal_translate) to upright grey or RGB"
+            raise DefectError(DefectKind.UNREADABLE_IMAGE, path, detail)
+        dtype = "float32" if file.dtypes[0].startswith("float") else file.dtypes[0]
+        alpha = colors[-1] == "alpha" or (tiff is not None and tiff.alpha)
+        color = colors[:3] == ["red", "green", "blue"] and file.count == 3 + alpha and dtype in ("uint8", "uint16")
+        points, points_crs = file.gcps
+        transform = None if file.transform.is_identity else tuple(file.transform)[:6]
+        mapped = transform is not None or bool(points)
+        self._mask = [self._rasterio.enums.MaskFlags.per_dataset] in file.mask_flag_enums
+        nodata = file.nodata is not None or dtype == "float32" or (mapped and alpha) or self._mask
+        header = ImageHeader(file.height, file.width, file.count, dtype, alpha, color, nodata, 1, mapped)
+        super().__init__(path, header, {})
+        self.nodata_value = file.nodata
+        crs = points_crs if points else file.crs
+        corners = tuple((point.col, point.row, point.x, point.y, point.z or 0.0) for point in points)
+        self.place = ScenePlace(crs.to_wkt() if crs else "", transform, corners)
+        if file.block_shapes[0][1] > file.width // 2:  # all windows of a row need the same blocks
+            self.reading_threads = 1
+            self._row_bytes = file.width * file.count * np.dtype(file.dtypes[0]).itemsize
+
+    def read(self, rows: slice, columns: slice) -> tuple[NDArray[Any], Mask | None]:
+        window = self._rasterio.windows.Window.from_slices(rows, columns)
+        with self._environment(), np.errstate(over="ignore"):
+            values = np.moveaxis(self._file().read(window=window), 0, -1).astype(self.header.dtype, copy=False)
+            return values, self._file().dataset_mask(window=window) == 0 if self._mask else None
+
+    def close(self) -> None:
+        for file in self._handles:
+            file.close()
+
+    def _environment(self) -> Any:
+        cache = max(CACHE_BYTES, int(1.25 * self.window_rows * self._row_bytes))
+        # GDAL would otherwise list the whole folder for every file.
+        return self._rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_CACHEMAX=cache)
+
+    def _file(self) -> Any:
+        if not hasattr(self._local, "file"):
+            with self._environment():
+                self._local.file = self._rasterio.open(self.path, driver=self._driver)
+            self._handles.append(self._local.file)
+        return self._local.file

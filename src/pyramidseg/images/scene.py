@@ -1,0 +1,108 @@
+"""Images of any size that are read in windows: what GeoTIFF files and slides have in common."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.base.errors import DataError
+from pyramidseg.base.log import track
+from pyramidseg.base.setting_types import Channels
+from pyramidseg.images.decode import ImageHeader, select_masked, with_channels
+from pyramidseg.images.file_checks import decoding_errors
+from pyramidseg.images.nodata import MaskedImage
+
+Mask = NDArray[np.bool_]
+"""(H, W)."""
+
+_PART_ROWS, _PART_COLUMNS = 512, 8192
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """Level of a slide, or its micrometres per pixel; whether only its scanned area is read; and whether windows of a
+    single colour are left out.
+    """
+
+    level: int | None = None
+    mpp: float | None = None
+    scanned_area: bool = False
+    skip_empty: bool = False
+
+
+FULL_RESOLUTION = SceneOptions()
+
+
+class ScenePlace(NamedTuple):
+    """Coordinate system as WKT, transform as in `Georeference`, and ground control points: column, row, x, y."""
+
+    crs: str = ""
+    transform: tuple[float, ...] | None = None
+    points: tuple[tuple[float, ...], ...] = ()
+
+
+class Scene(ABC):
+    """An image file of which windows are read, by several threads at a time.
+
+    Attributes:
+        means: replace nodata in the chosen channels; None until `measure_means`.
+        tags: for its label raster.
+        window_rows: height of the windows, which are read from left to right.
+    """
+
+    nodata_value: float | None = None
+    place = ScenePlace()
+    means: tuple[float, ...] | None = None
+    reading_threads, window_rows = 2, 0
+
+    def __init__(self, path: Path, header: ImageHeader, tags: dict[str, str]) -> None:
+        self.path, self.header, self.tags = path, header, tags
+
+    @abstractmethod
+    def read(self, rows: slice, columns: slice) -> tuple[NDArray[Any], Mask | None]:
+        """All channels of a window, (H, W, C), and where it has no data, as far as the values do not show it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file."""
+
+    def window(self, rows: slice, columns: slice, channels: Channels) -> tuple[NDArray[Any], Mask | None]:
+        """A window as `read_image` has it, and where it has no data in any channel.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        image = self._masked(rows, columns, channels)
+        filled = MaskedImage(image.filled(self.means), None)
+        return with_channels(filled, channels).values, image.nodata_in_all_channels()
+
+    def measure_means(self, channels: Channels) -> None:
+        """Read everything once for the means of channels that may have nodata; unreadable parts are left out."""
+        height, width = self.header[:2]
+        if self.means is not None or not self.header.may_have_nodata:
+            return
+        sums, counts = np.zeros(1), np.zeros(1, np.int64)
+        tops = range(0, height, _PART_ROWS)
+        for top in track(tops, total=len(tops), task=f"{self.path.name}: measuring nodata"):
+            for left in range(0, width, _PART_COLUMNS):
+                ends = min(top + _PART_ROWS, height), min(left + _PART_COLUMNS, width)
+                try:
+                    values, nodata = self._masked(slice(top, ends[0]), slice(left, ends[1]), channels)
+                except DataError:
+                    continue
+                valid = np.ones(values.shape, np.bool_) if nodata is None else ~nodata
+                sums = sums + values.sum(axis=(0, 1), dtype=np.float64, where=valid)
+                counts = counts + valid.sum(axis=(0, 1))
+        self.means = tuple((sums / np.maximum(counts, 1)).tolist()) if counts.any() else None
+
+    def _masked(self, rows: slice, columns: slice, channels: Channels) -> MaskedImage:
+        with decoding_errors(self.path):
+            values, empty = self.read(rows, columns)
+        image = select_masked(values, self.header, channels, self.nodata_value)
+        if empty is None or not empty.any():
+            return image
+        nodata = np.broadcast_to(empty[..., None], image.values.shape)
+        return MaskedImage(image.values, nodata if image.nodata is None else nodata | image.nodata)

@@ -1,0 +1,323 @@
+"""Prediction of images that are larger than memory, window by window, into a GeoTIFF.
+
+A row of windows at a time is read, predicted and blended (`blend_row`). The labels that it completes are written as a
+strip into a hidden folder next to the output, with the logits that the next row needs; then a line of the folder's own
+ledger says that the row is done. So a call that was killed goes on with the row it was at. In the end, the strips
+become one file, and the folder is deleted, unless windows could not be read: then the next call tries these again.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, astuple
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT
+from pyramidseg.base.device import out_of_memory_explained
+from pyramidseg.base.errors import ConfigError, DataError, MissingExtra, OutOfMemory
+from pyramidseg.base.files import digest, write_atomically, write_bytes
+from pyramidseg.base.ledger import Ledger
+from pyramidseg.base.log import ProgressTask
+from pyramidseg.base.parallel import map_in_order
+from pyramidseg.base.remote_files import is_url
+from pyramidseg.images.decode import check_channels
+from pyramidseg.images.georeference import encode_geotiff
+from pyramidseg.images.label_rasters import NODATA, write_label_raster
+from pyramidseg.images.open_scene import open_scene
+from pyramidseg.images.scene import Scene, SceneOptions
+from pyramidseg.predict.input_images import check_image
+from pyramidseg.predict.label_maps import block_labels
+from pyramidseg.predict.output_folder import FileState, OutputFolder
+from pyramidseg.predict.outputs.ownership import SIGNATURE
+from pyramidseg.predict.predictor import Predictor
+from pyramidseg.predict.resumption import Job
+from pyramidseg.predict.segmentation import Image, all_finite, completed_cells, not_finite
+from pyramidseg.predict.summary_file import Entry
+from pyramidseg.predict.tiling import RowBlock, Tiles, Window, blend_row, padding_of, tile_grid
+from pyramidseg.predict.upsampling import Axis, bilinear_axis
+
+logger = logging.getLogger(__name__)
+
+Written = tuple[Job, Entry, dict[str, FileState]]
+"""A finished image: its entry, and the files of its outputs."""
+
+OUTPUTS, SUFFIX = ("mask", "geotiff"), "_mask.tif"
+"""Outputs of an image that is larger than memory, and the name of the one file that is both."""
+
+_CELL_PX, _SINGLE_COLOR = 16, 0.04
+
+
+def predict_scenes(
+    predictor: Predictor,
+    names: Sequence[str],
+    folder: OutputFolder,
+    options: SceneOptions,
+    jobs: Iterable[tuple[Job, Path]],
+) -> Iterator[Written]:
+    """Predict images in windows; yields each once its outputs are written.
+
+    Args:
+        names: outputs that are wanted.
+        jobs: with the path of each image on this machine.
+
+    Raises:
+        OutputError: the disk is full, or a file that pyramidseg did not write is in the way.
+    """
+    for job, path in jobs:
+        location, output = job.source.location, job.source.stem + SUFFIX
+        folder.refuse_foreign(output)
+        work = (folder.folder / output).with_name(f".{Path(output).name}.rows")
+        entry: Entry = {"image": location}
+        files: dict[str, FileState] = {}
+        try:
+            if others := ",".join(name for name in names if name not in OUTPUTS):
+                wanted = "is predicted in windows, which writes mask and geotiff only"
+                raise DataError(f"{location}: {wanted}; leave {others} out of --save")
+            with closing(open_scene(path, options)) as scene, Ledger.open(work, repair=True) as ledger:
+                fingerprint = digest((job.fingerprint, options))[:32]
+                prediction = ScenePrediction(predictor, scene, ledger, fingerprint, skip_empty=options.skip_empty)
+                size = f"{prediction.height} x {prediction.width} pixels"
+                logger.info(f"{location}: {size}, in windows of {prediction.tiles.tile_px}; labels go to {output}")
+                prediction.run()
+                files = dict.fromkeys(names, folder.write(output, prediction.write))
+                entry |= {"outputs": dict.fromkeys(names, output), **prediction.entry(), "scene": asdict(options)}
+        except (DataError, ConfigError, OutOfMemory, MissingExtra) as error:
+            entry["error"] = str(error)
+        if "error" in entry:
+            entry["error"] = entry["error"].replace(str(path), location)
+        if is_url(location):
+            path.unlink(missing_ok=True)
+        yield job, entry, files
+        if "error" not in entry:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+class ReadWindow(NamedTuple):
+    """A window as the model takes it, None if it is left out; the bits of (H, W) without data; and a reading error."""
+
+    pixels: Tensor | None
+    nodata: NDArray[np.uint8] | None = None
+    error: str = ""
+
+
+class ScenePrediction:
+    """The prediction of one scene, as far as an earlier call has not done it.
+
+    Args:
+        ledger: in the folder of the strips.
+        fingerprint: of all that the labels depend on.
+
+    Raises:
+        DataError: the scene does not have the channels or the units of the model.
+        ConfigError: it is to be predicted whole.
+        OutOfMemory: not even the smallest windows fit into memory.
+    """
+
+    def __init__(
+        self, predictor: Predictor, scene: Scene, ledger: Ledger, fingerprint: str, *, skip_empty: bool = False
+    ) -> None:
+        self.predictor, self.scene, self.ledger, self.skip_empty = predictor, scene, ledger, skip_empty
+        self.fingerprint, (self.height, self.width) = fingerprint, scene.header[:2]
+        check_channels(scene.path, scene.header, predictor.channels)
+        self.tiles = self._begin()
+        backend, geometry = predictor.backend, predictor.backend.geometry
+        pixel = np.zeros((1, backend.in_channels, 1, 1), scene.header.dtype)
+        self._probe = backend.coarse_logits(torch.from_numpy(pixel))[0]
+        padding_px = padding_of(self._probe, stride=geometry.stride)
+        self.grid = tile_grid(self.height, self.width, self.tiles, stride=geometry.stride, padding_px=padding_px)
+        self._rows = bilinear_axis(self.grid.points[0], self.height, geometry)
+        self._columns = bilinear_axis(self.grid.points[1], self.width, geometry)
+
+    def run(self) -> None:
+        """Predict all rows that are not done.
+
+        Raises:
+            DataError: logits are not finite.
+            OutputError: the disk is full.
+        """
+        first, rows, columns = self._first_row(), len(self.grid.rows), len(self.grid.columns)
+        unfinished = self._load_state(first)
+        task = f"{self.scene.path.name}: windows"
+        with ProgressTask(task, total=rows * columns, done=first * columns) as progress:
+            for number in range(first, rows):
+                unfinished = self._predict_row(number, unfinished, progress)
+
+    def write(self, path: Path) -> None:
+        """Write the labels of all rows as one file."""
+        classes = self.predictor.classes
+        tags = {f"class_{index}": name for index, name in enumerate(classes.names)} | self.scene.tags
+        tags["TIFFTAG_SOFTWARE"] = SIGNATURE
+        strips = [(self._file(n), rows) for n, line in enumerate(self._lines()) if (rows := line["rows"])]
+        write_label_raster(path, strips, self.width, self.scene.place, palette=classes.palette(), tags=tags)
+
+    def entry(self) -> Entry:
+        """What `predictions.json` says about the labels; with `error` if windows could not be read."""
+        counts = np.sum([line["pixels"] for line in self._lines()], axis=0)
+        labelled = max(int(counts[:NODATA].sum()), 1)
+        found = sorted(np.flatnonzero(counts[:NODATA]), key=lambda index: (-counts[index], index))
+        entry: Entry = {"height": self.height, "width": self.width}
+        entry |= {"tile_px": self.tiles.tile_px, "overlap_px": self.tiles.overlap_px}
+        entry["classes"] = {self.predictor.classes.names[index]: counts[index] / labelled for index in found}
+        entry["nodata"] = counts[NODATA] / counts.sum()
+        if unread := [error for line in self._lines() for _, error in line["unread"]]:
+            total, reason = len(self.grid.rows) * len(self.grid.columns), f"{unread[0]}; the next call tries again"
+            entry["error"] = f"{self.scene.path}: {len(unread)} of {total} windows are nodata, unreadable: {reason}"
+        return entry
+
+    def _begin(self) -> Tiles:
+        """Tiles and means of an earlier call, as both may depend on the moment, or new ones."""
+        head = self.ledger.find("scene")
+        if head is None or head["fingerprint"] != self.fingerprint:
+            tiles = self.predictor.tile_planner.plan_windows(self.height, self.width)
+            self.scene.window_rows = tiles.tile_px
+            self.scene.measure_means(self.predictor.channels)
+            middle = [slice(max(0, side // 2 - 256), side // 2 + 256) for side in (self.height, self.width)]
+            if (pixels := self._read(*middle).pixels) is not None:
+                self.predictor.check_range(pixels.numpy(), self.scene.path)
+            head = {"key": "scene", "fingerprint": self.fingerprint, "means": self.scene.means, "tiles": astuple(tiles)}
+            self.ledger.append(head)
+        self.scene.means = head["means"]
+        tiles = Tiles(*head["tiles"])
+        self.scene.window_rows = tiles.tile_px
+        return tiles
+
+    def _first_row(self) -> int:
+        """The first row that is not done, or that has unread windows of which one can be read now."""
+        done, rows = 0, self.grid.rows
+        while done < len(rows) and self.ledger.done(str(done), self.fingerprint) and self._file(done).exists():
+            done += 1
+        unread = [(n, column) for n, line in enumerate(self._lines()) if n < done for column, _ in line["unread"]]
+        if any(not self._read(rows[n].pixels, self.grid.columns[column].pixels).error for n, column in unread):
+            for number in range(unread[0][0], done):
+                self.ledger.append({"key": str(number), "fingerprint": ""})
+            done = unread[0][0]
+        while 0 < done < len(rows) and not self._file(done, ".npz").exists():
+            done -= 1
+        return done
+
+    @torch.inference_mode()
+    def _predict_row(self, number: int, unfinished: RowBlock, progress: ProgressTask) -> RowBlock:
+        """Predict a row of windows, and write the labels that it completes."""
+        row, reads = self.grid.rows[number], list[ReadWindow]()
+        above = min(row.pixels.start, self.predictor.backend.geometry.stride)  # labels may begin half a stride before
+
+        threads = self.scene.reading_threads
+
+        def read(column: Window) -> ReadWindow:
+            return self._read(row.pixels, column.pixels, above=above)
+
+        def windows(ahead: Iterator[ReadWindow]) -> Iterator[Tensor | None]:
+            for window in ahead:
+                reads.append(window._replace(pixels=None))
+                yield window.pixels
+                progress.advance()
+
+        with (
+            out_of_memory_explained(REDUCE_MEMORY_HINT),
+            closing(map_in_order(read, self.grid.columns, threads=threads, ahead=threads, name="read")) as ahead,
+        ):
+            block, unfinished = blend_row(self._coarse_logits, windows(ahead), self.grid, number, unfinished)
+            labels = self._labels(block, row.pixels.start - above, reads)
+        palette = self.predictor.classes.palette()
+        write_bytes(self._file(number), encode_geotiff(labels, None, palette=palette, tags={}) if len(labels) else b"")
+        if number + 1 < len(self.grid.rows):
+            self._save_state(number + 1, unfinished)
+        unread = [(column, read.error) for column, read in enumerate(reads) if read.error]
+        counts = np.bincount(labels.ravel(), minlength=NODATA + 1).tolist()
+        line = {"rows": len(labels), "pixels": counts, "unread": unread}
+        self.ledger.append({"key": str(number), "fingerprint": self.fingerprint, **line})
+        kept = next((n for n, line in enumerate(self._lines()) if line["unread"]), number), number, number + 1
+        for state in self.ledger.folder.glob("*.npz"):
+            if int(state.stem) not in kept:
+                state.unlink()
+        return unfinished
+
+    def _labels(self, block: RowBlock, top: int, reads: list[ReadWindow]) -> NDArray[np.uint8]:
+        """The labels that a block completes, (rows, width), of an image that was read from row `top` on."""
+        pixels, points, part = completed_cells(block, self._rows)
+        if pixels.start == pixels.stop:
+            return np.empty((0, self.width), np.uint8)
+        labels = block_labels(points.logits[None], part, self._columns, self.predictor.backend.geometry)[0]
+        labels_HW = labels.cpu().numpy()
+        assert points.covered is not None
+        if not points.covered.all():
+            labels_HW[~points.covered[_nearest(part)][:, _nearest(self._columns)]] = NODATA
+        within = slice(pixels.start - top, pixels.stop - top)
+        for column, read in zip(self.grid.columns, reads, strict=True):
+            if read.nodata is not None:
+                width = column.pixels.stop - column.pixels.start
+                empty = np.unpackbits(read.nodata, axis=1, count=width)[within].astype(np.bool_)
+                labels_HW[:, column.pixels][empty] = NODATA
+        return labels_HW
+
+    def _read(self, rows: slice, columns: slice, *, above: int = 0) -> ReadWindow:
+        """Read a window; `nodata` begins this number of rows above it."""
+        try:
+            pixels, nodata = self.scene.window(slice(rows.start - above, rows.stop), columns, self.predictor.channels)
+        except DataError as error:
+            return ReadWindow(None, error=str(error).removeprefix(f"{self.scene.path}: "))
+        pixels, bits = pixels[above:], None if nodata is None else np.packbits(nodata, axis=1)
+        empty = nodata is not None and nodata[above:].all()
+        if empty or (self.skip_empty and is_single_color(pixels)):
+            return ReadWindow(None, bits)
+        return ReadWindow(torch.from_numpy(check_image(pixels, str(self.scene.path))).permute(2, 0, 1), bits)
+
+    def _coarse_logits(self, images: Tensor) -> Tensor:
+        logits = self.predictor.backend.coarse_logits(images)
+        if not all_finite(logits):
+            raise not_finite(images)
+        return logits
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        """What the ledger says about each row."""
+        missing = {"rows": 0, "pixels": [0] * (NODATA + 1), "unread": []}
+        return (missing | (self.ledger.find(str(number)) or {}) for number in range(len(self.grid.rows)))
+
+    def _file(self, number: int, suffix: str = ".tif") -> Path:
+        """The strip of a row, or the logits that it continues."""
+        return self.ledger.folder / f"{number:06}{suffix}"
+
+    def _save_state(self, number: int, unfinished: RowBlock) -> None:
+        logits = unfinished.logits.cpu()
+        values = (logits.float() if logits.dtype == torch.bfloat16 else logits).numpy()
+        covered = np.asarray(unfinished.covered)
+
+        def write(part: Path) -> None:
+            with part.open("wb") as file:  # NumPy would append .npz to a path
+                np.savez(file, first=unfinished.first, logits=values, covered=covered)
+
+        write_atomically(self._file(number, ".npz"), write)
+
+    def _load_state(self, number: int) -> RowBlock:
+        if not 0 < number < len(self.grid.rows):
+            width = self.grid.points[1]
+            return RowBlock(0, self._probe.new_zeros(len(self._probe), 0, width), np.zeros((0, width), np.bool_))
+        with np.load(self._file(number, ".npz")) as state:
+            return RowBlock(int(state["first"]), torch.from_numpy(state["logits"]).to(self._probe), state["covered"])
+
+
+def is_single_color(pixels: Image) -> bool:
+    """Whether a window is of one colour, up to noise: glass, water, the background of a scan.
+
+    Means of 16 x 16 pixels may differ by 4 % of the range of the type, so that small objects are found; floats and
+    signed integers have no range and must be equal.
+    """
+    if pixels.dtype not in (np.uint8, np.uint16):
+        return bool((pixels == pixels[0, 0]).all())
+    height, width, channels = pixels.shape
+    size = max(1, width // _CELL_PX), max(1, height // _CELL_PX)
+    cells = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).reshape(-1, channels).astype(np.float64)
+    return float(np.ptp(cells, axis=0).max()) <= _SINGLE_COLOR * np.iinfo(pixels.dtype).max
+
+
+def _nearest(axis: Axis) -> NDArray[np.int64]:
+    """The nearest point of each pixel."""
+    return np.clip(axis.cell - (axis.fraction < 0.5), 0, axis.points - 1)

@@ -1,0 +1,116 @@
+"""Conversions that were killed, and folders that hold one already."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from made_conversions import SIZES, WITHOUT_MAP, contents, write_source
+from pyramidseg.base.errors import OutputError
+from pyramidseg.data.pairs import read_labels
+from pyramidseg.formats import convert_dataset as converting
+from pyramidseg.formats.convert_dataset import convert_dataset
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_source(tmp_path / "source")
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("to", WITHOUT_MAP)
+def test_a_killed_conversion_continues(to: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    convert_dataset(source, to=to, out=tmp_path / "undisturbed")
+    written = []
+
+    def read(record, masks):
+        if len(written) == 2:
+            raise Killed
+        written.append(record.id)
+        return read_labels(record, masks)
+
+    monkeypatch.setattr(converting, "read_labels", read)
+    monkeypatch.setattr(converting, "map_in_threads", map)
+    with pytest.raises(Killed):
+        convert_dataset(source, to=to, out=tmp_path / "out")
+    monkeypatch.undo()
+    for folder in [path for path in (tmp_path / "out").rglob("*") if path.is_dir()]:
+        (folder / ".b.png.0123abcd.part").mkdir()  # as SIGKILL leaves it
+    assert convert_dataset(source, to=to, out=tmp_path / "out").before == 2
+    assert not list((tmp_path / "out").rglob("*.part"))
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+
+
+def test_one_that_was_killed_at_its_first_label_continues_too(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder has a label, and nothing in the ledger yet."""
+
+    def write(path: Path, content: bytes) -> None:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        raise Killed
+
+    monkeypatch.setattr(converting, "write_bytes", write)
+    monkeypatch.setattr(converting, "map_in_threads", map)
+    with pytest.raises(Killed):
+        convert_dataset(source, to="masks", out=tmp_path / "out")
+    monkeypatch.undo()
+    assert convert_dataset(source, to="masks", out=tmp_path / "out").before == 0
+    convert_dataset(source, to="masks", out=tmp_path / "undisturbed")
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+
+
+def test_a_changed_mask_is_converted_again(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(converting, "_assemble", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        convert_dataset(source, to="masks", out=tmp_path / "out")
+    monkeypatch.undo()
+    Image.fromarray(np.full(SIZES["b"], 3, np.uint8)).save(source / "train" / "masks" / "b.png")
+    assert convert_dataset(source, to="masks", out=tmp_path / "out").before == 4
+    with Image.open(tmp_path / "out" / "train" / "masks" / "b.png") as mask:
+        assert np.unique(mask).tolist() == [3]
+
+
+def test_other_content_is_not_touched(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").touch()
+    with pytest.raises(OutputError, match=r"out: is not empty \(thesis.txt\), and not an unfinished conversion"):
+        convert_dataset(source, to="masks", out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("to", WITHOUT_MAP)
+def test_a_complete_conversion_is_left_as_it_is(to: str, source: Path, tmp_path: Path, caplog) -> None:
+    first = convert_dataset(source, to=to, out=tmp_path / "out")
+    before = contents(tmp_path / "out")
+    states = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    caplog.set_level("INFO")
+    again = convert_dataset(source, to=to, out=tmp_path / "out")
+    assert (again.images, again.lost, again.before) == (first.images, first.lost, 5)
+    assert "out: already complete" in caplog.text
+    assert contents(tmp_path / "out") == before
+    assert all(path.stat().st_mtime_ns == state for path, state in states.items())
+
+
+def test_a_complete_conversion_of_something_else_is_not_overwritten(source: Path, tmp_path: Path) -> None:
+    convert_dataset(source, to="masks", out=tmp_path / "out")
+    before = contents(tmp_path / "out")
+    with pytest.raises(OutputError, match=r"out: holds a complete conversion of other files, or with other settings"):
+        convert_dataset(source, to="coco", out=tmp_path / "out")
+    Image.fromarray(np.full(SIZES["b"], 3, np.uint8)).save(source / "train" / "masks" / "b.png")
+    with pytest.raises(OutputError, match=r"choose another --out, or delete the folder"):
+        convert_dataset(source, to="masks", out=tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+def test_parts_of_another_version_are_made_again(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(converting, "PARTS_VERSION", 1)
+    monkeypatch.setattr(converting, "_assemble", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        convert_dataset(source, to="coco", out=tmp_path / "out")
+    monkeypatch.undo()
+    assert convert_dataset(source, to="coco", out=tmp_path / "out").before == 0

@@ -1,0 +1,265 @@
+"""Images that are predicted in windows: the labels of the whole image, in a COG with its georeference."""
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from made_backends import Brightness
+from made_geo import TRANSFORM, UTM, write_image
+from pyramidseg.backends import LogitGeometry
+from pyramidseg.base.ledger import Ledger
+from pyramidseg.images.open_scene import open_scene
+from pyramidseg.images.scene import SceneOptions
+from pyramidseg.predict.predict_files import predict_files
+from pyramidseg.predict.predictor import Predictor
+from pyramidseg.predict.scene_prediction import ScenePrediction, is_single_color
+from pyramidseg.predict.summary_file import PredictionSummary
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")  # of the test's own files
+
+TILE = 128
+
+
+class Neighbourhood:
+    """Logits at stride 4 that depend on 20 pixels around, in float64."""
+
+    name = "neighbourhood"
+    in_channels = 3
+    classes = Brightness.classes
+    geometry = LogitGeometry(stride=4, align_corners=False)
+    value_range = None
+
+    @torch.inference_mode()
+    def coarse_logits(self, images: torch.Tensor) -> torch.Tensor:
+        height, width = (-(-side // 4) * 4 for side in images.shape[-2:])
+        padded = torch.nn.functional.pad(
+            images.double() - 100, (20, 20 + width - images.shape[-1], 20, 20 + height - images.shape[-2])
+        )
+        means = torch.nn.functional.avg_pool2d(padded, 44, 4)
+        return torch.stack((means[:, 0], means[:, 1], means[:, 2] + 1), dim=1)
+
+
+@pytest.fixture(autouse=True)
+def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever has more than 20,000 pixels is predicted in windows."""
+    monkeypatch.setattr("pyramidseg.images.file_checks.MAX_PIXELS", 20_000)
+
+
+def smooth(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (height // 16 + 2, width // 16 + 2, channels))
+    return np.kron(coarse, np.ones((16, 16, 1)))[:height, :width].astype(np.uint8)
+
+
+def predictor(**options: Any) -> Predictor:
+    own = Predictor(Neighbourhood(), **{"tile_px": TILE, "overlap_px": 64, **options})
+    own.tile_planner.__dict__["_receptive_field_px"] = 24
+    return own
+
+
+def whole_labels(path: Path, monkeypatch: pytest.MonkeyPatch) -> NDArray[np.uint8]:
+    with monkeypatch.context() as patch:
+        patch.setattr("pyramidseg.images.file_checks.MAX_PIXELS", 10**9)
+        return predictor(tile_px="whole", overlap_px=None).predict(path).labels
+
+
+def mask_of(out: Path, name: str = "a_mask.tif") -> NDArray[np.uint8]:
+    with rasterio.open(out / name) as file:
+        return np.asarray(file.read(1))
+
+
+def predict(path: Path, out: Path, **options: Any) -> PredictionSummary:
+    return predict_files(predictor(), [path], out, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"photometric": "RGB"},
+        {"tiled": True, "blockxsize": 64, "blockysize": 32, "compress": "lzw"},
+        {"BIGTIFF": "YES", "interleave": "band"},
+        {"transform": (0.3, 0.1, 733601.1, -0.2, -0.49999999, 3725139.7)},
+        {"transform": (0.25, 0.0, 1e6, 0.0, 0.25, -7.125)},
+        {"transform": (1, 0, 0, 0, 1, 0), "crs": None},
+    ],
+    ids=["strips", "tiles", "planes", "rotated", "south-up", "no place"],
+)
+def test_labels_are_those_of_the_whole_image(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_image(tmp_path / "a.tif", smooth(333, 517), **options)
+    summary = predict(path, tmp_path / "out", save=("geotiff",))
+    assert summary.last is not None and not summary.failed
+    assert summary.last["outputs"] == {"mask": "a_mask.tif", "geotiff": "a_mask.tif"}
+    assert (summary.last["height"], summary.last["width"], summary.last["tile_px"]) == (333, 517, TILE)
+    expected = whole_labels(path, monkeypatch)
+    assert len(np.unique(expected)) == 3
+    assert np.array_equal(mask_of(tmp_path / "out"), expected)
+    shares = {name: (expected == index).mean() for index, name in enumerate(Neighbourhood.classes.names)}
+    assert summary.last["classes"] == pytest.approx(shares) and summary.last["nodata"] == 0
+    with rasterio.open(tmp_path / "out" / "a_mask.tif") as found, rasterio.open(path) as image:
+        assert (found.transform, found.crs, found.gcps) == (image.transform, image.crs, image.gcps)
+        assert found.nodata == 255 and found.colormap(1)[1][:3] == Neighbourhood.classes.colors[1]
+        assert [found.tags()[f"class_{index}"] for index in range(3)] == list(Neighbourhood.classes.names)
+        assert found.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert found.overviews(1) == [2]
+        assert (found.read(1, out_shape=(167, 259)) == expected[::2, ::2]).mean() > 0.9
+    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == [
+        "a_mask.tif",
+        "ledger",
+        "predictions.json",
+    ]
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 99), st.sampled_from([64, 96, 128]))
+@settings(max_examples=8, deadline=None)
+def test_windows_of_any_size_give_the_labels_of_the_whole_image(
+    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, seed: int, tile: int
+) -> None:
+    folder = tmp_path_factory.mktemp("scene")
+    pixels = smooth(height, width, seed=seed)
+    path = write_image(folder / "a.tif", pixels, photometric="RGB")
+    options = SceneOptions()
+    with closing(open_scene(path, options)) as scene, Ledger.open(folder / "work") as ledger:
+        own = predictor(tile_px=tile, overlap_px=tile // 64 * 32)
+        prediction = ScenePrediction(own, scene, ledger, "x")
+        prediction.run()
+        prediction.write(folder / "labels.tif")
+    tiled = own.predict(pixels) if max(height, width) > tile else None
+    expected = predictor(tile_px="whole", overlap_px=None).predict(pixels).labels
+    found = mask_of(folder, "labels.tif")
+    if tile == 128:
+        assert np.array_equal(found, expected)
+    if tiled is not None:
+        assert np.array_equal(found, tiled.labels)
+
+
+def test_control_points_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [
+        rasterio.control.GroundControlPoint(row, col, x, y)
+        for row, col, x, y in [(0, 0, 100.5, 200.25), (0, 300, 1400, 205), (200, 0, 103, 1100.125)]
+    ]
+    path = write_image(tmp_path / "a.tif", smooth(200, 300), crs=None, transform=(1, 0, 0, 0, 1, 0))
+    with rasterio.open(path, "r+") as file:
+        file.gcps = points, rasterio.crs.CRS.from_string(UTM)
+    assert not predict(path, tmp_path / "out").failed
+    with rasterio.open(tmp_path / "out" / "a_mask.tif") as found:
+        assert [(point.row, point.col, point.x, point.y) for point in found.gcps[0]] == [
+            (point.row, point.col, point.x, point.y) for point in points
+        ]
+        assert found.gcps[1] == rasterio.crs.CRS.from_string(UTM)
+    assert np.array_equal(mask_of(tmp_path / "out"), whole_labels(path, monkeypatch))
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(1, "uint8"), (4, "uint8"), (3, "uint16"), (1, "float64")])
+def test_channels_and_types_are_read_as_from_whole_images(
+    channels: int, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = smooth(150, 300, channels).astype(dtype)
+    path = write_image(tmp_path / "a.tif", values, **({"photometric": "RGB", "alpha": "YES"} if channels >= 3 else {}))
+    assert not predict(path, tmp_path / "out").failed
+    found, expected = mask_of(tmp_path / "out"), whole_labels(path, monkeypatch)
+    seen = np.ones(found.shape, bool) if channels != 4 else values[..., 3] > 0
+    assert np.array_equal(found[seen], expected[seen]) and (found[~seen] == 255).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_nodata_is_filled_as_in_whole_images_and_has_no_label(
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = smooth(300, 400).clip(1, 255).astype(dtype)
+    values[:, :180] = 0
+    values[50:90, 300:350] = 0
+    path = write_image(tmp_path / "a.tif", values, photometric="RGB", nodata=0)
+    summary = predict(path, tmp_path / "out")
+    found, expected = mask_of(tmp_path / "out"), whole_labels(path, monkeypatch)
+    empty = (values == 0).all(axis=2)
+    assert (found[empty] == 255).all()
+    assert np.array_equal(found[~empty], expected[~empty])
+    assert summary.last is not None and summary.last["nodata"] == pytest.approx(empty.mean())
+
+
+def test_a_mosaic_of_scenes_is_one_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = smooth(200, 400)
+    whole = write_image(tmp_path / "whole.tif", values, photometric="RGB")
+    parts = ""
+    for number, left in enumerate((0, 160)):
+        write_image(tmp_path / f"part{number}.tif", values[:, left : left + 240], photometric="RGB")
+        parts += (
+            f'<SimpleSource><SourceFilename relativeToVRT="1">part{number}.tif</SourceFilename><SourceBand>BAND'
+            '</SourceBand><SrcRect xOff="0" yOff="0" xSize="240" ySize="200"/>'
+            f'<DstRect xOff="{left}" yOff="0" xSize="240" ySize="200"/></SimpleSource>'
+        )
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}"><ColorInterp>{name}</ColorInterp>'
+        + parts.replace("BAND", str(band))
+        + "</VRTRasterBand>"
+        for band, name in enumerate(("Red", "Green", "Blue"), 1)
+    )
+    a, b, c, d, e, f = TRANSFORM
+    (tmp_path / "a.vrt").write_text(
+        f'<VRTDataset rasterXSize="400" rasterYSize="200"><SRS>{UTM}</SRS>'
+        f"<GeoTransform>{c}, {a}, {b}, {f}, {d}, {e}</GeoTransform>{bands}</VRTDataset>"
+    )
+    assert not predict(tmp_path / "a.vrt", tmp_path / "out").failed
+    assert np.array_equal(mask_of(tmp_path / "out"), whole_labels(whole, monkeypatch))
+    with rasterio.open(tmp_path / "out" / "a_mask.tif") as found:
+        assert tuple(found.transform)[:6] == TRANSFORM and found.crs == rasterio.crs.CRS.from_string(UTM)
+
+
+def test_windows_of_a_single_colour_are_left_out_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.full((400, 600, 3), 240, np.uint8)
+    values += np.random.default_rng(0).integers(0, 8, values.shape, dtype=np.uint8)  # noise of a scanner
+    values[300:340, 500:540] = smooth(40, 40)
+    path = write_image(tmp_path / "a.tif", values, photometric="RGB")
+    backend = Neighbourhood()
+    computed = []
+    coarse = backend.coarse_logits
+    monkeypatch.setattr(backend, "coarse_logits", lambda images: computed.append(images.shape) or coarse(images))
+    own = predictor()
+    own.backend = backend
+    summary = predict_files(own, [path], tmp_path / "out", scenes=SceneOptions(skip_empty=True))
+    found, expected = mask_of(tmp_path / "out"), whole_labels(path, monkeypatch)
+    assert len(computed) == 1 + 9  # the probe, and of 54 windows those with the object
+    labelled = found != 255
+    assert labelled[300:340, 500:540].all() and not labelled[:200].any()
+    assert np.array_equal(found[300:340, 500:540], expected[300:340, 500:540])
+    assert summary.last is not None and summary.last["nodata"] == pytest.approx(1 - labelled.mean())
+    again = predict_files(own, [path], tmp_path / "out")
+    assert again.unchanged == 0, "without --skip-empty, it is predicted again"
+    assert np.array_equal(mask_of(tmp_path / "out"), expected)
+
+
+def test_a_small_object_is_not_a_single_colour() -> None:
+    window = np.full((256, 256, 3), 200, np.uint8)
+    assert is_single_color(window)
+    window[100:116, 100:116] = 150
+    assert not is_single_color(window)
+    assert is_single_color(np.full((9, 5, 6), 7, np.uint16))
+    assert not is_single_color(np.arange(4, dtype=np.float32).reshape(2, 2, 1))
+
+
+def test_outputs_that_need_the_whole_image_are_refused(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.tif", smooth(200, 300), photometric="RGB")
+    summary = predict(path, tmp_path / "out", save=("overlay", "geotiff"))
+    assert [entry["error"] for entry in summary.failed] == [
+        f"{path}: is predicted in windows, which writes mask and geotiff only; leave overlay out of --save"
+    ]
+
+
+def test_other_images_of_the_call_are_predicted_as_ever(tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.tif", smooth(200, 300), photometric="RGB")
+    write_image(tmp_path / "in" / "b.tif", smooth(20, 30), photometric="RGB")
+    predict_files(predictor(), [tmp_path / "in"], tmp_path / "out")
+    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
+    assert [entry["outputs"]["mask"] for entry in entries] == ["a_mask.tif", "b.png"]
+    assert predict_files(predictor(), [tmp_path / "in"], tmp_path / "out").unchanged == 2

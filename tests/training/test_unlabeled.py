@@ -1,0 +1,115 @@
+"""`train --unlabeled`: resumed in equal bits, copies of scored images left out by name, and input that is refused."""
+
+import csv
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.base.overrides import load_config
+from pyramidseg.cli.main import main
+from pyramidseg.demo.scenes import draw_scene
+from pyramidseg.inspection.prepare_data import PreparedData, prepare_data
+from support import TINY
+from training.test_resume import arguments, assert_same_bits, kill_when, reached
+
+pytestmark = pytest.mark.usefixtures("no_figures")
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven more scenes, without masks."""
+    folder = tmp_path_factory.mktemp("others")
+    for index in range(7):
+        Image.fromarray(draw_scene(1000 + index, height=72, width=96).image).save(folder / f"{index}.png")
+    return folder
+
+
+def test_killed_and_stopped_in_the_middle_it_ends_in_the_same_bits(scenes: Path, others: Path, tmp_path: Path) -> None:
+    more = ("--unlabeled", str(others), "loss.confidence=0.15")
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    assert main(arguments(scenes, whole, *more, "--workers", "0")) == 0
+    again = arguments(scenes, out, *more, "--workers", "1", "--resume")
+    assert kill_when(again, lambda: reached(out, 3), signal.SIGKILL) == -signal.SIGKILL
+    assert kill_when(again, lambda: reached(out, 8), signal.SIGINT) == 130
+    assert main(again) == 0
+    assert_same_bits(out, whole)
+    tables = [list(csv.DictReader((run / "metrics.csv").read_text().splitlines())) for run in (whole, out)]
+    names = [name for name in tables[0][0] if "accepted" in name]
+    assert names[0] == "unlabeled_accepted"
+    assert "accepted_road" in names
+    for first, second in zip(*tables, strict=True):
+        assert [first[name] for name in names] == [second[name] for name in names]
+        assert all(0 <= float(first[name]) <= 1 for name in names if first[name])
+    assert any(float(row["unlabeled_accepted"]) > 0 for row in tables[0])
+
+
+def prepared(scenes: Path, folder: Path, **more: object) -> PreparedData:
+    return prepare_data(scenes, load_config(None, {"data.unlabeled": str(folder), **more}))
+
+
+def test_copies_of_val_and_test_images_are_named_and_left_out(
+    scenes: Path, others: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset, folder = tmp_path / "dataset", tmp_path / "folder"
+    shutil.copytree(scenes, dataset)
+    shutil.copytree(others, folder)
+    images = sorted((dataset / "val" / "images").iterdir())
+    shutil.copy(images[0], folder / "same.png")
+    with Image.open(images[1]) as image:
+        image.convert("RGB").resize((120, 90)).save(folder / "encoded-again.jpg", quality=80)
+    found = prepared(dataset, folder)
+    assert sorted(record.id for record in found.unlabeled) == [f"{index}.png" for index in range(7)]
+    message = next(record.getMessage() for record in caplog.records if "left out" in record.getMessage())
+    assert "2 of 9 images are copies of images that models are scored on" in message
+    assert f"{folder / 'same.png'} has the same pixels as {images[0]}" in message
+    assert f"{folder / 'encoded-again.jpg'} looks like {images[1]}" in message
+    assert found.summary.fingerprint != prepare_data(dataset, load_config(None, {})).summary.fingerprint
+    for path in others.iterdir():
+        (folder / path.name).unlink()
+    with pytest.raises(
+        DataError, match=r"2 of 2 images are copies of images that models are scored on: .*; give others"
+    ):
+        prepared(dataset, folder)
+
+
+def test_unusable_folders_are_refused(scenes: Path, others: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder; give a folder of images"):
+        prepared(scenes, tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no images in this folder or its subfolders"):
+        prepared(scenes, tmp_path / "empty")
+    with pytest.raises(ConfigError, match=r"remove optim\.ema=0"):
+        prepared(scenes, others, **{"optim.ema": 0})
+    shutil.copytree(others, tmp_path / "set" / "images")
+    shutil.copytree(others, tmp_path / "set" / "Masks")
+    with pytest.raises(
+        DataError, match=r"Masks/0\.png is in a folder of masks by its name \(masks\); give the folder of"
+    ):
+        prepared(scenes, tmp_path / "set")
+    assert len(prepared(scenes, tmp_path / "set" / "images").unlabeled) == 7  # as the message says
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "a.png").write_bytes((others / "0.png").read_bytes()[:200])
+    with pytest.raises(DataError, match=re.escape(str(tmp_path / "damaged" / "a.png"))):
+        prepared(scenes, tmp_path / "damaged")
+    (tmp_path / "deep").mkdir()
+    Image.fromarray(np.arange(72 * 96, dtype=np.uint16).reshape(72, 96)).save(tmp_path / "deep" / "a.png")
+    with pytest.raises(DataError, match="uint16 values, but the training images have uint8"):
+        prepared(scenes, tmp_path / "deep")
+
+
+def test_resuming_needs_the_same_images(
+    scenes: Path, others: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "folder", tmp_path / "run"
+    shutil.copytree(others, folder)
+    words = ["train", str(scenes), "--out", str(out), *TINY, "train.epochs=1", "--unlabeled", str(folder)]
+    assert main(words) == 0
+    (folder / "6.png").unlink()
+    assert main([*words, "--resume"]) == 2
+    assert "the run was started with other data" in capsys.readouterr().err
