@@ -38,7 +38,7 @@ SLOW = (
         "evaluation/",
         "pretrain/",
         "predict/test_clusters",
-        "predict/test_videos",
+        "predict/test_video",
     ),
     *(
         "training/test_multiband",

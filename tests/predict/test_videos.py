@@ -258,10 +258,12 @@ def test_images_and_videos_are_kept_apart(predictor, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(DataError, match=r"clip.MP4 is a video and .*photo.png an image: predict them by two calls"):
         predict_files(predictor, [photo, clip], out)
-    with pytest.raises(ConfigError, match=r"save=video: is written for videos and folders of frames, not for images"):
+    with pytest.raises(
+        ConfigError, match=r"save=video: is written for videos and folders of frames, not for .*photo.png, an image"
+    ):
         predict_files(predictor, [photo], out, save=("video",))
     with pytest.raises(
-        ConfigError, match=r"save=overlay: is written for images, not for videos such as .*they have mask"
+        ConfigError, match=r"save=overlay: is written for images, not for videos such as .*which have mask"
     ):
         predict_files(predictor, [clip], out, save=("overlay",))
     with pytest.raises(ConfigError, match=r"save=coco: is written for images"):
@@ -269,10 +271,10 @@ def test_images_and_videos_are_kept_apart(predictor, tmp_path):
     with pytest.raises(DataError, match=r"in: has both videos and images; give the videos, or a folder of frames"):
         predict_files(predictor, [tmp_path / "in"], out, save=("shares",))
     for options, what in (
-        ({"every": 2}, "every=2: only has an effect for videos"),
-        ({"smooth": 1}, "smooth=1: must be at least 0 and below 1"),
-        ({"fps": Fraction(25)}, "fps=25: only has an effect for folders of frames"),
-        ({"seconds": 3}, "seconds=3: only has an effect for live streams"),
+        ({"every": 2}, "every=2: must be at least 1, and is for videos only"),
+        ({"smooth": 1}, "smooth=1: must be at least 0 and below 1, and"),
+        ({"fps": Fraction(25)}, "fps=25: must be above 0, and is for folders of frames only"),
+        ({"seconds": 3}, "seconds=3: must be above 0, and is for live streams only"),
     ):
         with pytest.raises(ConfigError, match=what):
             predict_files(predictor, [photo], out, video=VideoOptions(**options))

@@ -25,25 +25,8 @@ VIDEO_EXTENSIONS = (
 """Extensions of videos, which are predicted."""
 
 UNREAD_EXTENSIONS = (
-    *(
-        *VIDEO_EXTENSIONS,
-        ".dcm",
-        ".nii",
-        ".nii.gz",
-        ".tga",
-        ".psd",
-        ".svg",
-        ".jxl",
-        ".exr",
-        ".hdr",
-        ".img",
-        ".ecw",
-        ".sid",
-        ".vrt",
-        ".hdf",
-        ".h5",
-        ".nc",
-    ),
+    *(*VIDEO_EXTENSIONS, ".dcm", ".nii"),
+    *(".nii.gz", ".tga", ".psd", ".svg", ".jxl", ".exr", ".hdr", ".img", ".ecw", ".sid", ".vrt", ".hdf", ".h5", ".nc"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".pbm", ".ico", ".svs", ".czi", ".nrrd", ".mha"),
     *(*ARRAY_EXTENSIONS, ".mat"),
 )

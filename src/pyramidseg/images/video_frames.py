@@ -57,13 +57,11 @@ class VideoReader:
     """Iterator over the frames of a video, in the order in which they are shown.
 
     Args:
-        source: a file, the URL of a stream, or the name of a device.
-        name: of the source in messages.
-        sound: MP4 file that gets the sound, if there is any; empty for none.
-        format: FFmpeg's name of the format of a device.
-        every: only one frame in so many is converted to pixels.
-        live: of the frames that wait, only the newest is kept.
-        seconds: until a live stream is left.
+        name: of the video in messages.
+        request: arguments of `_Decoder`: a file, the URL of a stream, or the name of a device; an MP4 file that gets
+            the sound, if there is any (empty: none); FFmpeg's name of the format (empty: recognised); only one frame in
+            so many is converted to pixels; seconds until a live stream is left (None: at its end); and whether it is
+            live, so that of the frames that wait only the newest is kept.
 
     Attributes:
         said: `time_base`, `aspect` of the pixels, `expected` frames; after the last frame the numbers of `damaged` and
@@ -74,11 +72,11 @@ class VideoReader:
         MissingExtra: PyAV is not installed.
     """
 
-    def __init__(self, source: str, *, name: str, **request: Any) -> None:
+    def __init__(self, name: str, *request: str | float | None) -> None:
         import_pyav()
         self.name, self.said, self._last = name, dict[str, Any](), -1
         self._process = subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-P", "-m", __name__, json.dumps({"source": source, **request})],
+            [sys.executable, "-P", "-m", __name__, json.dumps(request)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -129,9 +127,9 @@ class _Unusable(Exception):
 class _Decoder:
     """What the process does: a thread decodes, and the main thread writes what it finds."""
 
-    def __init__(self, source: str, sound: str, format: str | None, every: int, live: bool, seconds: float) -> None:
-        self.av, self.source, self.sound, self.format = import_pyav(), source, sound, format
-        self.every, self.live, self.end = every, live, time.monotonic() + seconds
+    def __init__(self, source: str, sound: str, format: str, every: int, seconds: float | None, live: bool) -> None:
+        self.av, self.source, self.sound, self.format = import_pyav(), source, sound, format or None
+        self.every, self.live, self.end = every, live, time.monotonic() + (seconds or math.inf)
         self.waiting: queue.Queue[Any] = queue.Queue(1 if live else 4)
         self.stopped = False
         self.said: dict[str, Any] = {"damaged": 0, "lost": 0, "dropped": 0, "damaged_sound": 0, "ended": ""}
@@ -147,7 +145,7 @@ class _Decoder:
 
     def _decode(self) -> None:
         name = self.source if self.live else f"file:{self.source}"
-        options = {"rtsp_transport": "tcp", "fflags": "nobuffer"} if self.live else {}
+        options = {"rtsp_transport": "tcp", "fflags": "nobuffer", "analyzeduration": "1000000"} if self.live else {}
         timeout = TIMEOUT_SECONDS if self.live else None
         try:
             with self.av.open(
@@ -270,7 +268,7 @@ def _orientation(frame: Any) -> int:
 
 def main() -> None:
     """Decode what the command line asks for; a stream that waits for its sender is left."""
-    decoder = _Decoder(**json.loads(sys.argv[1]))
+    decoder = _Decoder(*json.loads(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the other process
     signal.signal(signal.SIGTERM, lambda *_: setattr(decoder, "stopped", True))
     with suppress(BrokenPipeError):  # the other process has gone

@@ -20,7 +20,6 @@ from pyramidseg.images.video_frames import VideoFrame, VideoReader
 from pyramidseg.predict.input_images import ImageLike
 from pyramidseg.predict.output_folder import FileState, OutputFolder
 from pyramidseg.predict.outputs.video_outputs import VIDEO_OUTPUTS, VideoOutputs
-from pyramidseg.predict.pipeline import stage_threads
 from pyramidseg.predict.predictor import Predictor, result_pixels
 from pyramidseg.predict.resumption import Job
 from pyramidseg.predict.segmentation import OutputOptions
@@ -46,26 +45,18 @@ class VideoOptions(NamedTuple):
     seconds: float | None = None
 
     def check(self, videos: Sequence[Source]) -> None:
-        """Check the options, and that they have an effect; `videos` is empty where images are predicted.
-
-        Raises:
-            ConfigError: a value is out of range, has no effect, or `fps` is missing.
-        """
+        """Raise a ConfigError for values out of range or without effect; `videos` is empty for images."""
         live = [video for video in videos if video.opened]
         folders = [video for video in videos if not video.opened and video.path.is_dir()]
-        for name, value, allowed, what, users in (
-            ("every", self.every, self.every >= 1, "videos", videos),
-            ("smooth", self.smooth, 0 <= self.smooth < 1, "videos", videos),
-            ("fps", self.fps, self.fps is None or self.fps > 0, "folders of frames, as videos have times", folders),
-            ("seconds", self.seconds, self.seconds is None or self.seconds > 0, "live streams", live),
+        for name, allowed, users, what in (
+            ("every", self.every >= 1, videos, "at least 1, and is for videos"),
+            ("smooth", 0 <= self.smooth < 1, videos, "at least 0 and below 1, and is for videos"),
+            ("fps", self.fps is None or self.fps > 0, folders, "above 0, and is for folders of frames"),
+            ("seconds", self.seconds is None or self.seconds > 0, live, "above 0, and is for live streams"),
         ):
-            if not allowed:
-                limits = (
-                    "at least 0 and below 1" if name == "smooth" else "at least 1" if name == "every" else "above 0"
-                )
-                raise ConfigError(f"{name}={value}: must be {limits}")
-            if value != self._field_defaults[name] and not users:
-                raise ConfigError(f"{name}={value}: only has an effect for {what}; leave it out")
+            value = getattr(self, name)
+            if not allowed or (value != self._field_defaults[name] and not users):
+                raise ConfigError(f"{name}={value}: must be {what} only")
         if folders and self.fps is None:
             raise ConfigError(f"{folders[0].location}: a folder of frames has no frame rate; give it, such as --fps 25")
 
@@ -75,6 +66,10 @@ class VideoOptions(NamedTuple):
 
 
 EVERY_FRAME = VideoOptions()
+
+Frames = Iterable[VideoFrame]
+Steps = Generator[None, None, None]
+"""One for each frame, when it is written."""
 
 
 def predict_videos(
@@ -115,26 +110,19 @@ def _predict_video(
     own = smoothed(predictor, options.smooth)
     stream = stream_input(source)
     with ExitStack() as stack:
-        frames: Iterable[VideoFrame]
+        frames: Frames
         if path.is_dir():
             stills = list(enumerate(frame_files(path)))[:: options.every]
             frames = [VideoFrame(number, number, still) for number, still in stills]
             said: dict[str, Any] = {"time_base": str(1 / (options.fps or 1)), "expected": len(frames)}
         else:
-            name, format = stream or (str(path), None)
-            live, seconds = stream is not None, options.seconds or 1e9
+            opened, format = stream or (str(path), "")
             reader = VideoReader(
-                name,
-                name=source.location,
-                sound=outputs.sound,
-                format=format,
-                every=options.every,
-                live=live,
-                seconds=seconds,
+                source.location, opened, outputs.sound, format, options.every, options.seconds, bool(stream)
             )
             stack.callback(reader.close)
             frames, said = reader, reader.said
-            if live:
+            if stream:
                 stack.enter_context(_stopped_by_signals(reader))
         outputs.said = said
         written = _one_by_one(own, frames, outputs) if stream else _pipeline(own, frames, outputs, batch_size)
@@ -155,9 +143,7 @@ def _predict_video(
     return entry
 
 
-def _pipeline(
-    predictor: Predictor, frames: Iterable[VideoFrame], outputs: VideoOutputs, batch_size: int
-) -> Generator[None, None, None]:
+def _pipeline(predictor: Predictor, frames: Frames, outputs: VideoOutputs, batch_size: int) -> Steps:
     """Predict and write frames as images of folders are: threads draw and encode them while the model runs."""
     stamps: deque[VideoFrame] = deque()
 
@@ -166,33 +152,23 @@ def _pipeline(
             stamps.append(frame._replace(pixels=None))
             yield frame.pixels
 
-    threads = max(2, stage_threads())
-    with (
-        closing(predictor.predict_results(images(), batch_size=batch_size)) as results,
-        closing(
-            map_in_order(
-                lambda result: outputs.draw(stamps.popleft(), result),
-                results,
-                threads=threads,
-                ahead=2 * threads,
-                pixels=result_pixels,
-                name="draw",
-            )
-        ) as drawn,
-        closing(map_in_order(outputs.write, drawn, threads=1, ahead=threads, name="encode")) as written,
-    ):
+    results = predictor.predict_results(images(), batch_size=batch_size)
+    stamped = ((stamps.popleft(), result) for result in results)
+    drawn = map_in_order(
+        outputs.draw, stamped, threads=2, ahead=4, pixels=lambda item: result_pixels(item[1]), name="draw"
+    )
+    written = map_in_order(outputs.write, drawn, threads=1, ahead=2, name="encode")
+    with closing(results), closing(drawn), closing(written):
         yield from written
 
 
-def _one_by_one(
-    predictor: Predictor, frames: Iterable[VideoFrame], outputs: VideoOutputs
-) -> Generator[None, None, None]:
+def _one_by_one(predictor: Predictor, frames: Frames, outputs: VideoOutputs) -> Steps:
     """Predict and write the newest frame of a live stream, and then the next: none waits for those after it."""
     options = OutputOptions()
     for frame in frames:
         batch = [(0, predictor.load(frame.pixels))]
         ((_, result),) = predictor.segment(predictor.compute(batch, options), options=options)
-        outputs.write(outputs.draw(frame, result))
+        outputs.write(outputs.draw((frame, result)))
         yield
 
 

@@ -40,11 +40,7 @@ class TemporalSmoothing:
 
 
 def smoothed(predictor: Predictor, weight: float) -> Predictor:
-    """A predictor for one video, which predicts frames whole; itself if the weight is 0.
-
-    Raises:
-        ConfigError: the predictor has tiles of a fixed size.
-    """
+    """A predictor for one video, of whole frames (ConfigError: it has tiles of a fixed size); itself if weight is 0."""
     if not weight:
         return predictor
     if isinstance(predictor.tile_planner.tile_px, int):

@@ -66,20 +66,20 @@ def find_sources(
             unread.clear()
         skipped += unread
         for source in found:
-            is_video = source.opened or source.path.is_dir() or _is_video(source.location, asked=bool(asked))
+            ending = PurePath(source.location).suffix.lower()
+            is_film = ending in VIDEO_EXTENSIONS or (asked and (ending not in IMAGE_EXTENSIONS or ending == ".gif"))
+            is_video = is_film or source.opened or source.path.is_dir()
             place = source.location if is_url(source.location) else str(source.path.absolute())
             (videos if is_video else images).setdefault(place, source)
     image, video = next(iter(images), ""), next(iter(videos), "")
     if image and video:
         raise DataError(f"{video} is a video and {image} an image: predict them by two calls")
     if image and asked:
-        raise ConfigError(
-            f"save={asked[0]}: is written for videos and folders of frames, not for images such as {image}"
-        )
+        raise ConfigError(f"save={asked[0]}: is written for videos and folders of frames, not for {image}, an image")
     if video and (others := [name for name in save if name not in VIDEO_OUTPUTS]):
+        known = ", ".join(VIDEO_OUTPUTS)
         raise ConfigError(
-            f"save={others[0]}: is written for images, not for videos such as {video}; they have "
-            f"{', '.join(VIDEO_OUTPUTS)}"
+            f"save={others[0]}: is written for images, not for videos such as {video}, which have {known}"
         )
     return tuple((images or videos).values()) or find_images(()), bool(videos)
 
@@ -110,8 +110,3 @@ def _videos_in(name: str, outside: str | Path, *, frames: bool) -> list[Source]:
         Source(str(parent), (parent.relative_to(folder).as_posix(), folder.absolute().name)[parent == folder])
         for parent in parents
     ]
-
-
-def _is_video(name: str, *, asked: bool) -> bool:
-    ending = PurePath(name).suffix.lower()
-    return ending in VIDEO_EXTENSIONS or (asked and (ending not in IMAGE_EXTENSIONS or ending == ".gif"))

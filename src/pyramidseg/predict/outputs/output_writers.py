@@ -29,41 +29,6 @@ from pyramidseg.predict.outputs.polygon_layers import (
 from pyramidseg.predict.segmentation import Image, Segmentation, row_blocks
 
 
-def write_mask(path: Path, segmentation: Segmentation, image: Image) -> None:
-    """Class ids as an 8-bit grey PNG of the image's size."""
-    write_bytes(path, encode_png(segmentation.labels))
-
-
-def write_color(path: Path, segmentation: Segmentation, image: Image) -> None:
-    """Class colours as an RGB PNG."""
-    write_bytes(path, encode_png(segmentation.colorize()))
-
-
-def write_overlay(path: Path, segmentation: Segmentation, image: Image) -> None:
-    """The image blended with the class colours, as an RGB PNG."""
-    write_bytes(path, encode_png(segmentation.overlay(image)))
-
-
-def write_confidence(path: Path, segmentation: Segmentation, image: Image) -> None:
-    """Probability of the label as an 8-bit grey PNG, from 0 to 255 (certain)."""
-    write_bytes(path, encode_confidence(segmentation))
-
-
-def write_probabilities(path: Path, segmentation: Segmentation, image: Image) -> None:
-    """An .npz file, see `save_probabilities`."""
-
-    def write(part: Path) -> None:
-        with part.open("wb") as file:  # NumPy would append .npz to a path
-            save_probabilities(file, segmentation)
-
-    write_atomically(path, write)
-
-
-def write_geotiff(path: Path, segmentation: Segmentation, image: Image) -> None:
-    """Class ids as a GeoTIFF."""
-    write_bytes(path, encode_label_geotiff(segmentation))
-
-
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     """A grey (H, W) or RGB (H, W, 3) PNG with our signature."""
     info = PngInfo()
@@ -128,13 +93,28 @@ def polygon_writer(options: PolygonOptions) -> Writer:
     return Writer(f"_polygons{POLYGON_FORMATS[options.format]}", write, ("confidence",), uses_georeference=True)
 
 
+def _encoded(suffix: str, encode: Callable[[Segmentation, Image], bytes], *needs: str) -> Writer:
+    """A writer of what a function returns for a segmentation and its image."""
+    return Writer(
+        suffix, lambda path, found, image: write_bytes(path, encode(found, image)), needs, "georeference" in needs
+    )
+
+
+def _write_probabilities(path: Path, segmentation: Segmentation, image: Image) -> None:
+    def write(part: Path) -> None:
+        with part.open("wb") as file:  # NumPy would append .npz to a path
+            save_probabilities(file, segmentation)
+
+    write_atomically(path, write)
+
+
 WRITERS: dict[str, Writer] = {
-    "mask": Writer(".png", write_mask),
-    "overlay": Writer("_overlay.png", write_overlay),
-    "color": Writer("_color.png", write_color),
-    "confidence": Writer("_confidence.png", write_confidence, needs=("confidence",)),
-    "probabilities": Writer("_probabilities.npz", write_probabilities, needs=("probabilities",)),
-    "geotiff": Writer("_mask.tif", write_geotiff, needs=("georeference",), uses_georeference=True),
+    "mask": _encoded(".png", lambda found, image: encode_png(found.labels)),
+    "overlay": _encoded("_overlay.png", lambda found, image: encode_png(found.overlay(image))),
+    "color": _encoded("_color.png", lambda found, image: encode_png(found.colorize())),
+    "confidence": _encoded("_confidence.png", lambda found, image: encode_confidence(found), "confidence"),
+    "probabilities": Writer("_probabilities.npz", _write_probabilities, needs=("probabilities",)),
+    "geotiff": _encoded("_mask.tif", lambda found, image: encode_label_geotiff(found), "georeference"),
     "polygons": polygon_writer(EXACT_POLYGONS),
 }
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +36,8 @@ _BT709 = 1
 """Number of this standard among spaces, primaries and transfers of colours; and of the limited range among ranges."""
 
 
-class DrawnFrame(NamedTuple):
-    """A frame with its pictures, (H, W) class ids first, and these as PNG if asked for; or with an error."""
-
-    frame: VideoFrame
-    pictures: Sequence[NDArray[np.uint8]]
-    png: bytes = b""
-    error: DataError | None = None
+DrawnFrame = tuple[VideoFrame, Sequence[NDArray[np.uint8]], bytes, DataError | None]
+"""A frame, its pictures, (H, W) class ids first, these as PNG if asked for; and the error instead of pictures."""
 
 
 class VideoOutputs:
@@ -72,14 +67,14 @@ class VideoOutputs:
         """Where an output is written."""
         return self.folder / VIDEO_OUTPUTS[name]
 
-    def draw(self, frame: VideoFrame, result: PredictionResult) -> DrawnFrame:
+    def draw(self, item: tuple[VideoFrame, PredictionResult]) -> DrawnFrame:
         """The pictures of a frame."""
-        if result.error is not None:
-            return DrawnFrame(frame, (), error=result.error)
-        assert result.image is not None
+        frame, result = item
+        if result.error is not None or result.image is None:
+            return frame, (), b"", result.error
         labels = result.found.labels
         pictures = (labels, result.found.overlay(result.image)) if "video" in self.names else (labels,)
-        return DrawnFrame(frame, pictures, encode_png(labels) if "frames" in self.names else b"")
+        return frame, pictures, encode_png(labels) if "frames" in self.names else b"", None
 
     def write(self, drawn: DrawnFrame) -> None:
         """Encode a frame.
