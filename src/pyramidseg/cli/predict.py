@@ -127,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
         logger.warning(f"not predicted: {entry['error']}")
     for entry in summary.damaged:
         found = entry["video"]
-        ended = f"; it {found['ended']}" if found["ended"].startswith("ends") else ""
+        ended = f"; {found['ended']}" if found["ended"] else ""
         sound = f", {found['damaged_sound']} packets of sound" if found["damaged_sound"] else ""
         logger.warning(f"{entry['image']}: {found['damaged']} frames are damaged or missing{sound}{ended}")
     if summary.skipped:

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -113,11 +113,10 @@ class VideoReader:
             if "defect" in message:
                 raise RuntimeError(message["defect"])
             return None
-        content = self._process.stdout.read(math.prod(message["shape"]))
-        if len(content) < math.prod(message["shape"]):
+        content, shape = self._process.stdout.read(math.prod(message["shape"])), message.pop("shape")
+        if len(content) < math.prod(shape):
             return None
-        pixels = np.frombuffer(content, np.uint8).reshape(message["shape"])
-        return VideoFrame(message["number"], message["ticks"], pixels, time.monotonic())
+        return VideoFrame(pixels=np.frombuffer(content, np.uint8).reshape(shape), **message)
 
 
 class _Unusable(Exception):
@@ -132,16 +131,13 @@ class _Decoder:
         self.every, self.live, self.end = every, live, time.monotonic() + (seconds or math.inf)
         self.waiting: queue.Queue[Any] = queue.Queue(1 if live else 4)
         self.stopped = False
-        self.said: dict[str, Any] = {"damaged": 0, "lost": 0, "dropped": 0, "damaged_sound": 0, "ended": ""}
+        self.said: dict[str, Any] = {"damaged": 0, "dropped": 0, "damaged_sound": 0, "ended": ""}
 
     def write_all(self) -> None:
         """Write the frames as they come, and at the end what is to be said of them."""
         threading.Thread(target=self._decode, daemon=True).start()
         while (message := self.waiting.get()) is not None:
-            fields, pixels = message
-            sys.stdout.buffer.write(json.dumps(fields).encode() + b"\n")
-            sys.stdout.buffer.write(pixels)
-            sys.stdout.buffer.flush()
+            _write(*message)
 
     def _decode(self) -> None:
         name = self.source if self.live else f"file:{self.source}"
@@ -157,8 +153,8 @@ class _Decoder:
         except (_Unusable, self.av.FFmpegError) as error:
             self.said["ended"] = getattr(error, "strerror", str(error))
         except Exception:
-            self.waiting.put(({"defect": traceback.format_exc()}, b""))
-        self.waiting.put((self.said, b""))
+            self.waiting.put(({"defect": traceback.format_exc()},))
+        self.waiting.put((self.said,))
         self.waiting.put(None)
 
     def _decode_packets(self, container: Any) -> None:
@@ -172,37 +168,39 @@ class _Decoder:
         shift, step = round(start / video.time_base), round(1 / ((video.average_rate or 25) * video.time_base))
         expected = video.frames or round(seconds * (video.average_rate or 0))
         about = {"time_base": str(video.time_base), "aspect": str(video.sample_aspect_ratio or 1)}
-        self.waiting.put(({**about, "expected": -(-expected // self.every)}, b""))
-        number, hidden, end, ticks = 0, 0, Fraction(0), -step
-        for packet in container.demux():
-            if self.live and (self.stopped or time.monotonic() > self.end):
-                break
-            if packet.pts is not None:
-                end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
-            if packet.stream.type == "audio":
-                self.said["damaged_sound"] += not sound.write(packet)
-            elif packet.stream.index == video.index:
-                hidden += packet.is_discard  # by an edit list
-                for frame in self._frames(packet):
-                    stamp = frame.dts if frame.pts is None else frame.pts
-                    ticks = max(ticks + 1, ticks + step if stamp is None else stamp - shift)  # later than the last
-                    if number % self.every == 0:
-                        self._send(frame, number, ticks)
-                    number += 1
-        sound.close()
+        _write({**about, "expected": -(-expected // self.every)})  # before all that waits, of which some is dropped
+        number, hidden, lost, end, ticks = 0, 0, 0, Fraction(0), -step
+        with closing(sound):
+            for packet in container.demux():
+                if self.live and (self.stopped or time.monotonic() > self.end):
+                    break
+                if packet.pts is not None:
+                    end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+                if packet.stream.type == "audio":
+                    self.said["damaged_sound"] += not sound.write(packet)
+                elif packet.stream.index == video.index:
+                    hidden += packet.is_discard  # by an edit list
+                    frames = self._frames(packet)
+                    lost += frames is None
+                    for frame in frames or ():
+                        stamp = frame.dts if frame.pts is None else frame.pts
+                        ticks = max(ticks + 1, ticks + step if stamp is None else stamp - shift)  # later than the last
+                        if number % self.every == 0:
+                            self._send(frame, number, ticks)
+                        number += 1
         # Only the index of MP4 has a frame for each of its packets.
-        missing = max(0, video.frames - hidden - number - self.said["lost"]) if "mp4" in container.format.name else 0
-        self.said["damaged"] += self.said.pop("lost") + missing
+        missing = max(0, video.frames - hidden - number - lost) if "mp4" in container.format.name else 0
+        self.said["damaged"] += missing
         if not self.live and (missing or seconds + start > end + _MISSING_SECONDS):
             self.said["ended"] = f"ends {float(seconds + start - end):.2f} s before its stated duration"
 
-    def _frames(self, packet: Any) -> Sequence[Any]:
-        """The frames of a packet; counts damaged ones, of which some can be shown."""
+    def _frames(self, packet: Any) -> Sequence[Any] | None:
+        """The frames of a packet; None if it cannot be decoded. Counts damaged frames, shown or not."""
         try:
             frames: Sequence[Any] = packet.decode()
         except self.av.FFmpegError:
-            self.said["lost"] += 1
-            return ()
+            self.said["damaged"] += 1
+            return None
         self.said["damaged"] += sum(frame.is_corrupt for frame in frames)
         return frames
 
@@ -212,7 +210,8 @@ class _Decoder:
             with suppress(queue.Empty):
                 self.waiting.get_nowait()
                 self.said["dropped"] += 1
-        self.waiting.put(({"shape": pixels.shape, "number": number, "ticks": ticks}, pixels))
+        fields = {"number": number, "ticks": ticks, "received": time.monotonic()}  # a clock of the whole machine
+        self.waiting.put(({"shape": pixels.shape, **fields}, pixels))
 
 
 class _SoundFile:
@@ -252,6 +251,13 @@ class _SoundFile:
             self.container.mux([] if is_copy else target.encode())
         if self.container:
             self.container.close()
+
+
+def _write(fields: dict[str, Any], pixels: Any = b"") -> None:
+    """Write a line, and the pixels that it is about."""
+    sys.stdout.buffer.write(json.dumps(fields).encode() + b"\n")
+    sys.stdout.buffer.write(pixels)
+    sys.stdout.buffer.flush()
 
 
 def _orientation(frame: Any) -> int:

@@ -136,9 +136,9 @@ def _predict_video(
         "frames": len(outputs.stamps),
         "damaged": said.get("damaged", 0) + len(outputs.failed),
         "damaged_sound": said.get("damaged_sound", 0),
-        "ended": said.get("ended", ""),
+        "ended": "" if stream else said.get("ended", ""),
     }
-    if stream:
+    if stream:  # whose end is not a finding
         entry["video"] |= {"dropped": said["dropped"], "latency_s": round(outputs.latency, 3)}
     return entry
 

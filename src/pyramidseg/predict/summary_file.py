@@ -42,7 +42,7 @@ class PredictionSummary:
         images: number of images.
         tiled: number of images that were predicted in tiles.
         failed: entries of the images that could not be predicted.
-        damaged: entries of videos with damaged or missing frames.
+        damaged: entries of videos with damaged or missing frames, or that ended with an error.
         last: entry of the last image.
         polygons: sums over the images of the numbers that `write_polygons` returns.
         unchanged: number of images that were predicted by an earlier call, and not again.
@@ -70,7 +70,7 @@ class PredictionSummary:
             self.polygons["pixels"] += entry["height"] * entry["width"] if "polygons" in entry else 0
             if "error" in entry:
                 self.failed.append(entry)
-            elif any(entry.get("video", {}).get(name) for name in ("damaged", "damaged_sound")):
+            elif (found := entry.get("video", {})) and (found["damaged"] or found["damaged_sound"] or found["ended"]):
                 self.damaged.append(entry)
             yield entry
 
