@@ -326,6 +326,21 @@ def test_without_pyav_it_says_what_to_install(predictor, tmp_path, monkeypatch):
         predict_files(predictor, [clip], tmp_path / "out")
 
 
+def test_a_gif_is_an_image_or_a_video(predictor, tmp_path):
+    """The ledger does not take the mask of one for that of the other."""
+    Image.fromarray(bar(0)).save(tmp_path / "a.gif")
+    for save in (("shares",), ("mask",), ("shares",)):
+        assert predict_files(predictor, [tmp_path / "a.gif"], tmp_path / "out", save=save).unchanged == 0
+    assert len(read_video(tmp_path / "out/a_mask.mp4")[0]) == 1 and (tmp_path / "out/a.png").exists()
+
+
+def test_a_disk_that_is_full_of_sound_is_one_line(predictor, tmp_path, monkeypatch):
+    clip = write_video(tmp_path / "clip.mp4", frames=2)
+    monkeypatch.setattr(VideoReader, "_read", lambda self: self.said.update(damaged=0, ended="No space", errno=28))
+    with pytest.raises(OutputError, match=r"out/clip: cannot be written: the disk is full"):
+        predict_files(predictor, [clip], tmp_path / "out", save=("video",))
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits of files")
 def test_a_full_disk_is_one_line_and_leaves_nothing(predictor, tmp_path):
     import resource

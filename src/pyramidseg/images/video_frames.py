@@ -3,6 +3,7 @@
 The process writes lines of JSON to its standard output, and the pixels of a frame after the line about it.
 """
 
+import errno
 import json
 import math
 import os
@@ -28,6 +29,8 @@ TIMEOUT_SECONDS = 10.0
 
 _MISSING_SECONDS = 1
 """A file that ends by more before its stated duration is truncated."""
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _COVER = 0x400
 """FFmpeg's disposition of a picture that belongs to music."""
@@ -69,6 +72,7 @@ class VideoReader:
 
     Raises:
         DataError: the source cannot be decoded, or the process crashed.
+        OSError: the disk is full.
         MissingExtra: PyAV is not installed.
     """
 
@@ -91,6 +95,8 @@ class VideoReader:
         if "damaged" not in self.said:
             status = self._process.wait()
             raise DataError(f"{self.name}: its decoder crashed after frame {self._last} (status {status})")
+        if (number := self.said.pop("errno", 0)) in _DISK_FULL:  # of the sound
+            raise OSError(number, os.strerror(number))
         if self._last < 0:
             raise DataError(f"{self.name}: {self.said['ended'] or 'has no frames'}")
 
@@ -151,7 +157,7 @@ class _Decoder:
         except self.av.error.ExitError:
             self.said["ended"] = f"nothing came for {TIMEOUT_SECONDS:g} s"
         except (_Unusable, self.av.FFmpegError) as error:
-            self.said["ended"] = getattr(error, "strerror", str(error))
+            self.said |= {"ended": getattr(error, "strerror", str(error)), "errno": getattr(error, "errno", 0)}
         except Exception:
             self.waiting.put(({"defect": traceback.format_exc()},))
         self.waiting.put((self.said,))

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from pyramidseg.backends import Backend
@@ -114,7 +114,7 @@ def plan_jobs(
     images: Iterable[Source],
     ledger: Ledger,
     digests: RunDigests,
-    names: Collection[str],
+    suffixes: Mapping[str, str],
     folder: OutputFolder,
     *,
     overwrite: bool,
@@ -123,6 +123,7 @@ def plan_jobs(
     """The images that the ledger does not have, or not with these outputs; with `overwrite` all of them.
 
     Args:
+        suffixes: endings of the outputs, by their names.
         options: those that outputs depend on, by the field of the entry that has to have the same if it has one.
 
     Returns:
@@ -140,8 +141,9 @@ def plan_jobs(
             entry is not None
             and ledger.done(source.key, fingerprint)
             and all(
-                name in entry["outputs"] and folder.is_intact(entry["outputs"][name], entry["files"][name])
-                for name in names
+                entry["outputs"].get(name) == source.stem + suffix
+                and folder.is_intact(entry["outputs"][name], entry["files"][name])
+                for name, suffix in suffixes.items()
             )
             and all(entry.get(field, given).items() >= given.items() for field, given in options.items())
         )
