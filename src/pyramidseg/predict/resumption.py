@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from pyramidseg.backends import Backend
@@ -114,7 +114,7 @@ def plan_jobs(
     images: Iterable[Source],
     ledger: Ledger,
     digests: RunDigests,
-    suffixes: Mapping[str, str],
+    names: Collection[str],
     folder: OutputFolder,
     *,
     overwrite: bool,
@@ -123,7 +123,6 @@ def plan_jobs(
     """The images that the ledger does not have, or not with these outputs; with `overwrite` all of them.
 
     Args:
-        suffixes: endings of the outputs, by their names.
         options: those that outputs depend on, by the field of the entry that has to have the same if it has one.
 
     Returns:
@@ -140,10 +139,10 @@ def plan_jobs(
         is_done = (
             entry is not None
             and ledger.done(source.key, fingerprint)
+            and ("video" in entry) == ("video" in options)  # a GIF may be either
             and all(
-                entry["outputs"].get(name) == source.stem + suffix
-                and folder.is_intact(entry["outputs"][name], entry["files"][name])
-                for name, suffix in suffixes.items()
+                name in entry["outputs"] and folder.is_intact(entry["outputs"][name], entry["files"][name])
+                for name in names
             )
             and all(entry.get(field, given).items() >= given.items() for field, given in options.items())
         )
