@@ -38,6 +38,7 @@ SLOW = (
         "evaluation/",
         "pretrain/",
         "predict/test_clusters",
+        "predict/test_scene_resumption",
         "predict/test_video",
     ),
     *(

@@ -1,13 +1,20 @@
 """Which images are read in windows, and the reader of each kind."""
 
+import importlib.util
 from pathlib import Path
 
 from pyramidseg.base.defects import DefectError, DefectKind
-from pyramidseg.base.errors import DataError
+from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.images.raster_scene import RasterScene
 from pyramidseg.images.scene import Scene, SceneOptions
+from pyramidseg.images.slides import SlideScene
 
-SCENE_EXTENSIONS = (".vrt",)
+SLIDE_EXTENSIONS = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".svslide", ".bif", ".czi")
+"""Extensions of slides, in lower case."""
+
+_TIFF = (".tif", ".tiff")
+
+SCENE_EXTENSIONS = (".vrt", *SLIDE_EXTENSIONS)
 """Extensions of files that are always read in windows, in lower case."""
 
 
@@ -18,10 +25,30 @@ def is_scene(path: Path) -> bool:
 
 def needs_windows(path: Path, error: DataError | None) -> bool:
     """Whether a file that could not be decoded whole can be read in windows."""
-    too_large = isinstance(error, DefectError) and error.defect.kind == DefectKind.TOO_LARGE
-    return too_large and path.suffix.lower() in (".tif", ".tiff")
+    if not isinstance(error, DefectError) or path.suffix.lower() not in _TIFF:
+        return False
+    kind = error.defect.kind
+    return kind == DefectKind.TOO_LARGE or (kind == DefectKind.SEVERAL_PAGES and _is_scanned(path))
 
 
 def open_scene(path: Path, options: SceneOptions) -> Scene:
-    """Open an image that is read in windows; see the reader of each kind for errors."""
+    """Open an image that is read in windows; a TIFF file with a pyramid is a slide if a scanner wrote it, or a level is
+    chosen.
+
+    Raises:
+        ConfigError: a level is chosen, and this kind of file has none; other errors are those of the kind's reader.
+    """
+    chosen, suffix = options.level is not None or options.mpp is not None, path.suffix.lower()
+    if suffix in SLIDE_EXTENSIONS or (suffix in _TIFF and (chosen or _is_scanned(path))):
+        return SlideScene(path, options)
+    if chosen:
+        raise ConfigError(f"{path}: has no levels; leave out --level and --mpp")
     return RasterScene(path)
+
+
+def _is_scanned(path: Path) -> bool:
+    """Whether a TIFF file is in the format of a slide scanner."""
+    if importlib.util.find_spec("openslide") is None or not path.is_file():
+        return False
+    openslide = importlib.import_module("openslide")
+    return openslide.OpenSlide.detect_format(path) not in (None, "generic-tiff")

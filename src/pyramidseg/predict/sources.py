@@ -26,6 +26,7 @@ from pyramidseg.images.image_files import (
     list_files,
     list_images,
 )
+from pyramidseg.images.open_scene import SLIDE_EXTENSIONS
 
 logger = logging.getLogger(__name__)
 
@@ -96,12 +97,14 @@ def _images_of(name: str, outside: str | Path | None, skipped: list[Path]) -> It
         yield Source(name, path.stem)
         return
     base = path if path.is_dir() else _fixed_part(name)
-    images = list(list_files(path, IMAGE_EXTENSIONS + UNREAD_EXTENSIONS) if path.is_dir() else _matches(name))
+    known = IMAGE_EXTENSIONS + UNREAD_EXTENSIONS + SLIDE_EXTENSIONS
+    images = list(list_files(path, known) if path.is_dir() else _matches(name))
     if outside is not None and not is_url(outside) and _is_within(Path(outside), base):
         images = [image for image in images if not _is_within(image, Path(outside))]
     if path.is_dir():
-        skipped += [image for image in images if not is_image_name(image.name)]
-        images = [image for image in images if is_image_name(image.name)]
+        read = [image for image in images if is_image_name(image.name) or image.suffix.lower() in SLIDE_EXTENSIONS]
+        skipped += sorted({*images} - {*read})
+        images = read
     if not images:
         raise DataError(_no_images_message(name, path, skipped))
     for image in images:

@@ -1,0 +1,93 @@
+"""Whole-slide images: one level of a slide, read in windows by OpenSlide."""
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyramidseg.base.errors import ConfigError, DataError, import_extra
+from pyramidseg.images.decode import ImageHeader
+from pyramidseg.images.file_checks import decoding_errors
+from pyramidseg.images.scene import Mask, Scene, SceneOptions
+
+logger = logging.getLogger(__name__)
+
+_SAME_MPP = 0.05
+"""Relative difference up to which a level has the micrometres per pixel that are asked for."""
+
+
+class SlideScene(Scene):
+    """A level of a slide; transparent areas have no data and are white for the model.
+
+    Raises:
+        ConfigError: the slide has several levels and none is chosen, or one that it does not have.
+        DataError: it cannot be opened, or is of a kind that OpenSlide does not know.
+        MissingExtra: OpenSlide is not installed.
+    """
+
+    means = (255.0, 255.0, 255.0)
+
+    def __init__(self, path: Path, options: SceneOptions) -> None:
+        self._openslide = import_extra("openslide", extra="slides", purpose=f"{path}: reading slides")
+        self.path, self._local, self._handles = path, threading.local(), list[Any]()
+        with decoding_errors(path):
+            if path.is_file() and self._openslide.OpenSlide.detect_format(path) is None:
+                raise DataError(f"{path}: is not a slide that OpenSlide reads; convert it to a tiled pyramid TIFF")
+            slide = self._slide()
+        found = slide.properties
+        level = self._choose(slide, options)
+        self._level, self._scale, (width, height) = level, slide.level_downsamples[level], slide.level_dimensions[level]
+        self._left = self._top = 0
+        if "openslide.bounds-x" in found:
+            left, top, wide, high = (int(found[f"openslide.bounds-{name}"]) for name in ("x", "y", "width", "height"))
+            area = f"{wide} x {high} pixels of level 0 from column {left}, row {top}"
+            logger.info(
+                f"{path}: scanned area: {area}" + ("" if options.scanned_area else "; all of the slide is read")
+            )
+            if options.scanned_area:
+                self._left, self._top, width, height = left, top, int(wide / self._scale), int(high / self._scale)
+        tags = {"slide_level": level, "slide_downsample": self._scale, "slide_x": self._left, "slide_y": self._top}
+        header = ImageHeader(height, width, 3, "uint8", color=True)
+        super().__init__(path, header, {name: str(value) for name, value in tags.items()})
+
+    def read(self, rows: slice, columns: slice) -> tuple[NDArray[Any], Mask | None]:
+        at = round(self._left + columns.start * self._scale), round(self._top + rows.start * self._scale)
+        try:
+            region = self._slide().read_region(at, self._level, (columns.stop - columns.start, rows.stop - rows.start))
+        except self._openslide.OpenSlideError:
+            del self._local.slide  # after an error, a handle reads nothing any more
+            raise
+        values = np.asarray(region)
+        return values[..., :3], values[..., 3] == 0
+
+    def close(self) -> None:
+        for slide in self._handles:
+            slide.close()
+
+    def _slide(self) -> Any:
+        if not hasattr(self._local, "slide"):
+            self._local.slide = self._openslide.OpenSlide(self.path)
+            self._handles.append(self._local.slide)
+        return self._local.slide
+
+    def _choose(self, slide: Any, options: SceneOptions) -> int:
+        """The level that is chosen, or the only one."""
+        mpp = float(slide.properties.get("openslide.mpp-x", "nan"))
+        levels = [(n, mpp * scale) for n, scale in enumerate(slide.level_downsamples)]
+        if options.mpp is not None:
+            chosen = [n for n, own in levels if abs(own - options.mpp) <= _SAME_MPP * options.mpp]
+        elif options.level is None:
+            chosen = [n for n, _ in levels] if len(levels) == 1 else []
+        else:
+            chosen = [n for n, _ in levels if n == options.level]
+        if chosen:
+            return chosen[0]
+        sizes = (f"{width} x {height}" for width, height in slide.level_dimensions)
+        known = "; ".join(
+            f"--level {n} ({size} pixels" + ("" if np.isnan(own) else f", --mpp {own:.4g}") + ")"
+            for (n, own), size in zip(levels, sizes, strict=True)
+        )
+        raise ConfigError(f"{self.path}: choose the level at whose resolution the model was trained: {known}")
