@@ -78,7 +78,7 @@ def test_windows_of_any_size_give_the_labels_of_the_whole_image(
     options = SceneOptions()
     with closing(open_scene(path, options)) as scene, Ledger.open(folder / "work") as ledger:
         own = predictor(tile_px=tile, overlap_px=tile // 64 * 32)
-        prediction = ScenePrediction(own, scene, ledger, "x")
+        prediction = ScenePrediction(own, scene, ledger, "x", skip_empty=False)
         prediction.run()
         prediction.write(folder / "labels.tif")
     tiled = own.predict(pixels) if max(height, width) > tile else None

@@ -16,25 +16,17 @@ from pyramidseg.images.georeference import import_rasterio
 from pyramidseg.images.raster_scene import CACHE_BYTES
 from pyramidseg.images.scene import ScenePlace
 
-NODATA = 255
-"""Label of pixels that were not predicted."""
+Strips = Sequence[tuple[Path, int]]
+"""GeoTIFF files (`encode_geotiff`) from the top, with the number of their rows."""
 
-_LARGEST_TIFF = 2**32 - 2**24
+NODATA, _LARGEST_TIFF = 255, 2**32 - 2**24
+"""Label of pixels that were not predicted; and size in bytes."""
 
 
 def write_label_raster(
-    path: Path,
-    strips: Sequence[tuple[Path, int]],
-    width: int,
-    place: ScenePlace,
-    *,
-    palette: NDArray[np.uint8],
-    tags: Mapping[str, str],
+    path: Path, strips: Strips, width: int, place: ScenePlace, *, palette: NDArray[np.uint8], tags: Mapping[str, str]
 ) -> None:
     """Write a tiled, deflate-compressed COG with overviews (nearest), colour table (256, 3), nodata and metadata.
-
-    Args:
-        strips: GeoTIFF files (`encode_geotiff`) from the top, with the number of their rows.
 
     Raises:
         OutputError: the disk is full, or the file cannot be written for another reason.

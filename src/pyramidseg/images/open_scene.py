@@ -14,13 +14,10 @@ SLIDE_EXTENSIONS = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".svslide"
 
 _TIFF = (".tif", ".tiff")
 
-SCENE_EXTENSIONS = (".vrt", *SLIDE_EXTENSIONS)
-"""Extensions of files that are always read in windows, in lower case."""
-
 
 def is_scene(path: Path) -> bool:
     """Whether a file is always read in windows, by its name."""
-    return path.suffix.lower() in SCENE_EXTENSIONS
+    return path.suffix.lower() in (".vrt", *SLIDE_EXTENSIONS)
 
 
 def needs_windows(path: Path, error: DataError | None) -> bool:
@@ -32,12 +29,7 @@ def needs_windows(path: Path, error: DataError | None) -> bool:
 
 
 def open_scene(path: Path, options: SceneOptions) -> Scene:
-    """Open an image that is read in windows; a TIFF file with a pyramid is a slide if a scanner wrote it, or a level is
-    chosen.
-
-    Raises:
-        ConfigError: a level is chosen, and this kind of file has none; other errors are those of the kind's reader.
-    """
+    """Open an image that is read in windows; a TIFF file is a slide if a scanner wrote it, or a level is chosen."""
     chosen, suffix = options.level is not None or options.mpp is not None, path.suffix.lower()
     if suffix in SLIDE_EXTENSIONS or (suffix in _TIFF and (chosen or _is_scanned(path))):
         return SlideScene(path, options)

@@ -40,14 +40,9 @@ class RasterScene(Scene):
         orientation = 1 if tiff is None else tiff.orientation
         special = {**file.tags(ns="IMAGE_STRUCTURE"), **file.tags(1, ns="IMAGE_STRUCTURE")}
         kind = f"{colors[0]}, {', '.join(sorted(set(file.dtypes)))}, orientation {orientation}"
-        if (
-            colors[0] in ("palette", "cyan")
-            or len(set(file.dtypes)) > 1
-            or file.dtypes[0] not in PIXEL_TYPES
-            or orientation != 1
-            or "MINISWHITE" in special
-            or special.get("NBITS") == "1"
-        ):
+        types = len(set(file.dtypes)) == 1 and file.dtypes[0] in PIXEL_TYPES
+        inverted = "MINISWHITE" in special or special.get("NBITS") == "1"
+        if colors[0] in ("palette", "cyan") or not types or inverted or orientation != 1:
             detail = f"this kind ({kind}) is not read in windows; convert it (gdal_translate) to upright grey or RGB"
             raise DefectError(DefectKind.UNREADABLE_IMAGE, path, detail)
         dtype = "float32" if file.dtypes[0].startswith("float") else file.dtypes[0]

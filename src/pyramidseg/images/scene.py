@@ -16,7 +16,6 @@ from pyramidseg.images.file_checks import decoding_errors
 from pyramidseg.images.nodata import MaskedImage
 
 Mask = NDArray[np.bool_]
-"""(H, W)."""
 
 _PART_ROWS, _PART_COLUMNS = 512, 8192
 
@@ -45,13 +44,7 @@ class ScenePlace(NamedTuple):
 
 
 class Scene(ABC):
-    """An image file of which windows are read, by several threads at a time.
-
-    Attributes:
-        means: replace nodata in the chosen channels; None until `measure_means`.
-        tags: for its label raster.
-        window_rows: height of the windows, which are read from left to right.
-    """
+    """An image file whose windows are read from left to right by threads; `means` of the channels replace nodata."""
 
     nodata_value: float | None = None
     place = ScenePlace()
@@ -70,11 +63,7 @@ class Scene(ABC):
         """Close the file."""
 
     def window(self, rows: slice, columns: slice, channels: Channels) -> tuple[NDArray[Any], Mask | None]:
-        """A window as `read_image` has it, and where it has no data in any channel.
-
-        Raises:
-            DataError: it cannot be read.
-        """
+        """A window as `read_image` has it, and where it has no data in any channel; a DataError if it is unreadable."""
         image = self._masked(rows, columns, channels)
         filled = MaskedImage(image.filled(self.means), None)
         return with_channels(filled, channels).values, image.nodata_in_all_channels()

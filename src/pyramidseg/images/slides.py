@@ -15,17 +15,13 @@ from pyramidseg.images.scene import Mask, Scene, SceneOptions
 
 logger = logging.getLogger(__name__)
 
-_SAME_MPP = 0.05
-"""Relative difference up to which a level has the micrometres per pixel that are asked for."""
-
 
 class SlideScene(Scene):
     """A level of a slide; transparent areas have no data and are white for the model.
 
     Raises:
         ConfigError: the slide has several levels and none is chosen, or one that it does not have.
-        DataError: it cannot be opened, or is of a kind that OpenSlide does not know.
-        MissingExtra: OpenSlide is not installed.
+        DataError: it cannot be opened.
     """
 
     means = (255.0, 255.0, 255.0)
@@ -78,11 +74,9 @@ class SlideScene(Scene):
         mpp = float(slide.properties.get("openslide.mpp-x", "nan"))
         levels = [(n, mpp * scale) for n, scale in enumerate(slide.level_downsamples)]
         if options.mpp is not None:
-            chosen = [n for n, own in levels if abs(own - options.mpp) <= _SAME_MPP * options.mpp]
-        elif options.level is None:
-            chosen = [n for n, _ in levels] if len(levels) == 1 else []
+            chosen = [n for n, own in levels if abs(own - options.mpp) <= 0.05 * options.mpp]
         else:
-            chosen = [n for n, _ in levels if n == options.level]
+            chosen = [n for n, _ in levels if n == options.level or len(levels) == 1 > (options.level or 0)]
         if chosen:
             return chosen[0]
         sizes = (f"{width} x {height}" for width, height in slide.level_dimensions)

@@ -32,7 +32,7 @@ from pyramidseg.predict.pipeline import stage_threads
 from pyramidseg.predict.predict_videos import EVERY_FRAME, VideoOptions, predict_videos
 from pyramidseg.predict.predictor import PredictionResult, Predictor
 from pyramidseg.predict.resumption import Job, RunDigests, parse_shard, plan_jobs
-from pyramidseg.predict.scene_prediction import Written, predict_scenes
+from pyramidseg.predict.scene_prediction import Located, Written, predict_scenes
 from pyramidseg.predict.segmentation import Segmentation
 from pyramidseg.predict.sources import Source
 from pyramidseg.predict.summary_file import MODEL_KEY, SUMMARY_FILE, Entry, PredictionSummary, entry_of, write_summary
@@ -195,7 +195,7 @@ def _predict(
     jobs: Sequence[Job],
     outputs: Mapping[str, Writer],
     folder: OutputFolder,
-    in_windows: Callable[[Iterator[tuple[Job, Path]]], Iterator[Written]],
+    in_windows: Callable[[Located], Iterator[Written]],
     *,
     batch_size: int,
 ) -> Generator[Written, None, None]:

@@ -6,6 +6,7 @@ ledger says that the row is done. So a call that was killed goes on with the row
 become one file, and the folder is deleted, unless windows could not be read: then the next call tries these again.
 """
 
+import io
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +24,7 @@ from torch import Tensor
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT
 from pyramidseg.base.device import out_of_memory_explained
 from pyramidseg.base.errors import ConfigError, DataError, MissingExtra, OutOfMemory
-from pyramidseg.base.files import digest, write_atomically, write_bytes
+from pyramidseg.base.files import digest, write_bytes
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import ProgressTask
 from pyramidseg.base.parallel import map_in_order
@@ -41,13 +42,14 @@ from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.resumption import Job
 from pyramidseg.predict.segmentation import Image, all_finite, completed_cells, not_finite
 from pyramidseg.predict.summary_file import Entry
-from pyramidseg.predict.tiling import RowBlock, Tiles, Window, blend_row, padding_of, tile_grid
+from pyramidseg.predict.tiling import RowBlock, Tiles, blend_row, padding_of, tile_grid
 from pyramidseg.predict.upsampling import Axis, bilinear_axis
 
 logger = logging.getLogger(__name__)
 
+Located = Iterable[tuple[Job, Path]]
 Written = tuple[Job, Entry, dict[str, FileState]]
-"""A finished image: its entry, and the files of its outputs."""
+"""Images with their paths on this machine; and a finished image: its entry, and the files of its outputs."""
 
 OUTPUTS, SUFFIX = ("mask", "geotiff"), "_mask.tif"
 """Outputs of an image that is larger than memory, and the name of the one file that is both."""
@@ -56,17 +58,9 @@ _CELL_PX, _SINGLE_COLOR = 16, 0.04
 
 
 def predict_scenes(
-    predictor: Predictor,
-    names: Sequence[str],
-    folder: OutputFolder,
-    options: SceneOptions,
-    jobs: Iterable[tuple[Job, Path]],
+    predictor: Predictor, names: Sequence[str], folder: OutputFolder, options: SceneOptions, jobs: Located
 ) -> Iterator[Written]:
-    """Predict images in windows; yields each once its outputs are written.
-
-    Args:
-        names: outputs that are wanted.
-        jobs: with the path of each image on this machine.
+    """Predict images in windows into the outputs `names`; yields each once it is written.
 
     Raises:
         OutputError: the disk is full, or a file that pyramidseg did not write is in the way.
@@ -91,10 +85,10 @@ def predict_scenes(
                 entry |= {"outputs": dict.fromkeys(names, output), **prediction.entry(), "scene": asdict(options)}
         except (DataError, ConfigError, OutOfMemory, MissingExtra) as error:
             entry["error"] = str(error)
-        if "error" in entry:
-            entry["error"] = entry["error"].replace(str(path), location)
         if is_url(location):
             path.unlink(missing_ok=True)
+        if "error" in entry:
+            entry["error"] = entry["error"].replace(str(path), location)
         yield job, entry, files
         if "error" not in entry:
             shutil.rmtree(work, ignore_errors=True)
@@ -109,21 +103,14 @@ class ReadWindow(NamedTuple):
 
 
 class ScenePrediction:
-    """The prediction of one scene, as far as an earlier call has not done it.
-
-    Args:
-        ledger: in the folder of the strips.
-        fingerprint: of all that the labels depend on.
+    """The prediction of one scene, as far as a call with the same fingerprint has not done it, by a ledger of its own.
 
     Raises:
         DataError: the scene does not have the channels or the units of the model.
-        ConfigError: it is to be predicted whole.
         OutOfMemory: not even the smallest windows fit into memory.
     """
 
-    def __init__(
-        self, predictor: Predictor, scene: Scene, ledger: Ledger, fingerprint: str, *, skip_empty: bool = False
-    ) -> None:
+    def __init__(self, predictor: Predictor, scene: Scene, ledger: Ledger, fingerprint: str, *, skip_empty: bool):
         self.predictor, self.scene, self.ledger, self.skip_empty = predictor, scene, ledger, skip_empty
         self.fingerprint, (self.height, self.width) = fingerprint, scene.header[:2]
         check_channels(scene.path, scene.header, predictor.channels)
@@ -137,16 +124,10 @@ class ScenePrediction:
         self._columns = bilinear_axis(self.grid.points[1], self.width, geometry)
 
     def run(self) -> None:
-        """Predict all rows that are not done.
-
-        Raises:
-            DataError: logits are not finite.
-            OutputError: the disk is full.
-        """
+        """Predict all rows that are not done."""
         first, rows, columns = self._first_row(), len(self.grid.rows), len(self.grid.columns)
-        unfinished = self._load_state(first)
-        task = f"{self.scene.path.name}: windows"
-        with ProgressTask(task, total=rows * columns, done=first * columns) as progress:
+        unfinished, name = self._load_state(first), self.scene.path.name
+        with ProgressTask(f"{name}: windows", total=rows * columns, done=first * columns) as progress:
             for number in range(first, rows):
                 unfinished = self._predict_row(number, unfinished, progress)
 
@@ -180,7 +161,7 @@ class ScenePrediction:
             self.scene.window_rows = tiles.tile_px
             self.scene.measure_means(self.predictor.channels)
             middle = [slice(max(0, side // 2 - 256), side // 2 + 256) for side in (self.height, self.width)]
-            if (pixels := self._read(*middle).pixels) is not None:
+            if (pixels := self._read(middle[0], middle[1]).pixels) is not None:
                 self.predictor.check_range(pixels.numpy(), self.scene.path)
             head = {"key": "scene", "fingerprint": self.fingerprint, "means": self.scene.means, "tiles": astuple(tiles)}
             self.ledger.append(head)
@@ -208,11 +189,7 @@ class ScenePrediction:
         """Predict a row of windows, and write the labels that it completes."""
         row, reads = self.grid.rows[number], list[ReadWindow]()
         above = min(row.pixels.start, self.predictor.backend.geometry.stride)  # labels may begin half a stride before
-
-        threads = self.scene.reading_threads
-
-        def read(column: Window) -> ReadWindow:
-            return self._read(row.pixels, column.pixels, above=above)
+        options: Any = {"threads": self.scene.reading_threads, "ahead": self.scene.reading_threads, "name": "read"}
 
         def windows(ahead: Iterator[ReadWindow]) -> Iterator[Tensor | None]:
             for window in ahead:
@@ -222,7 +199,9 @@ class ScenePrediction:
 
         with (
             out_of_memory_explained(REDUCE_MEMORY_HINT),
-            closing(map_in_order(read, self.grid.columns, threads=threads, ahead=threads, name="read")) as ahead,
+            closing(
+                map_in_order(lambda at: self._read(row.pixels, at.pixels, above), self.grid.columns, **options)
+            ) as ahead,
         ):
             block, unfinished = blend_row(self._coarse_logits, windows(ahead), self.grid, number, unfinished)
             labels = self._labels(block, row.pixels.start - above, reads)
@@ -247,8 +226,7 @@ class ScenePrediction:
             return np.empty((0, self.width), np.uint8)
         labels = block_labels(points.logits[None], part, self._columns, self.predictor.backend.geometry)[0]
         labels_HW = labels.cpu().numpy()
-        assert points.covered is not None
-        if not points.covered.all():
+        if points.covered is not None and not points.covered.all():
             labels_HW[~points.covered[_nearest(part)][:, _nearest(self._columns)]] = NODATA
         within = slice(pixels.start - top, pixels.stop - top)
         for column, read in zip(self.grid.columns, reads, strict=True):
@@ -258,15 +236,14 @@ class ScenePrediction:
                 labels_HW[:, column.pixels][empty] = NODATA
         return labels_HW
 
-    def _read(self, rows: slice, columns: slice, *, above: int = 0) -> ReadWindow:
+    def _read(self, rows: slice, columns: slice, above: int = 0) -> ReadWindow:
         """Read a window; `nodata` begins this number of rows above it."""
         try:
             pixels, nodata = self.scene.window(slice(rows.start - above, rows.stop), columns, self.predictor.channels)
         except DataError as error:
             return ReadWindow(None, error=str(error).removeprefix(f"{self.scene.path}: "))
         pixels, bits = pixels[above:], None if nodata is None else np.packbits(nodata, axis=1)
-        empty = nodata is not None and nodata[above:].all()
-        if empty or (self.skip_empty and is_single_color(pixels)):
+        if (nodata is not None and nodata[above:].all()) or (self.skip_empty and is_single_color(pixels)):
             return ReadWindow(None, bits)
         return ReadWindow(torch.from_numpy(check_image(pixels, str(self.scene.path))).permute(2, 0, 1), bits)
 
@@ -286,15 +263,10 @@ class ScenePrediction:
         return self.ledger.folder / f"{number:06}{suffix}"
 
     def _save_state(self, number: int, unfinished: RowBlock) -> None:
-        logits = unfinished.logits.cpu()
+        logits, buffer = unfinished.logits.cpu(), io.BytesIO()
         values = (logits.float() if logits.dtype == torch.bfloat16 else logits).numpy()
-        covered = np.asarray(unfinished.covered)
-
-        def write(part: Path) -> None:
-            with part.open("wb") as file:  # NumPy would append .npz to a path
-                np.savez(file, first=unfinished.first, logits=values, covered=covered)
-
-        write_atomically(self._file(number, ".npz"), write)
+        np.savez(buffer, first=unfinished.first, logits=values, covered=np.asarray(unfinished.covered))
+        write_bytes(self._file(number, ".npz"), buffer.getvalue())
 
     def _load_state(self, number: int) -> RowBlock:
         if not 0 < number < len(self.grid.rows):

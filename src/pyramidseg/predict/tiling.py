@@ -4,8 +4,6 @@
     for block in blend_tiles(predict_tile, image_CHW, grid):  # predict_tile: (B, C, H, W) to (B, K, h, w)
         ...                                                   # block.logits: finished rows of the image, (K, rows, w)
 
-An image that is not in memory is blended by `blend_row`, which takes the windows of a row as they are read.
-
 Windows start on the grid of the coarsest pyramid level, so that every level sees the same pixels as in the whole image.
 Logits are blended before the last upsampling, where there are sixteen times fewer of them (stride 4), and rows that no
 further window overlaps are yielded at once: memory holds one window and the logits of one row of windows.
@@ -153,12 +151,7 @@ def blend_row(
     number: int,
     unfinished: RowBlock | None,
 ) -> tuple[RowBlock, RowBlock]:
-    """Add a row of windows to the sums of the rows before it.
-
-    Args:
-        windows: (C, H, W) of each column; None for one that is left out, which contributes to no point.
-        number: of the row; rows come in their order.
-        unfinished: what the row before returned; without it, the first window of the first row cannot be left out.
+    """Add the windows (C, H, W) of a row, or None for one that is left out, to the `unfinished` rows of the row before.
 
     Returns:
         The finished rows, and their last one with all that further windows overlap.
