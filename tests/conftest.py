@@ -3,18 +3,15 @@
 import logging
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
-import forks
-from pyramidseg.demo.scenes import write_scenes
-from support import without_figures
+# What imports torch is imported within functions: the process that hands out tests to others needs none of it.
 
 os.environ["PYRAMIDSEG_CACHE"] = "off"  # no test reads or writes the user's cache
-torch.set_num_threads(1)  # the tests' networks are tiny: threads would only wait for each other
 
 
 SLOW = (
@@ -106,13 +103,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Fork the process that new ones are forked from, while nothing has been computed in this one."""
+    import torch
+
+    import forks
+
+    torch.set_num_threads(1)  # the tests' networks are tiny: threads would only wait for each other
     if any(item.get_closest_marker("slow") for item in session.items):
         forks.begin()
 
 
 def pytest_sessionfinish() -> None:
     """End it."""
-    forks.end()
+    if "forks" in sys.modules:
+        sys.modules["forks"].end()
 
 
 @pytest.fixture(autouse=True)
@@ -124,17 +127,32 @@ def messages_reach_caplog() -> None:
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made dataset of 20 training and 5 validation scenes; not to be changed."""
+    from pyramidseg.demo.scenes import write_scenes
+
     return write_scenes(tmp_path_factory.mktemp("scenes"), train=20, val=5, height=72, width=96).parent
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True, scope="session")
 def no_figures() -> Iterator[None]:
-    """`without_figures` for a test; the fixtures of its module come before it."""
+    """Reports have no figures, except where a test asks for `figures`."""
+    from support import without_figures
+
     with without_figures():
+        yield
+
+
+@pytest.fixture
+def figures() -> Iterator[None]:
+    """`drawn_figures` for a test; the fixtures of its module come before it."""
+    from support import drawn_figures
+
+    with drawn_figures():
         yield
 
 
 @pytest.fixture
 def forked_interpreters(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forks processes where `subprocess.run` would start an interpreter."""
+    import forks
+
     monkeypatch.setattr(subprocess, "run", forks.run_command)

@@ -32,11 +32,11 @@ FRESH = ("huggingface_hub", "timm", "pyramidseg")
 
 WITHOUT_FIGURES = """
 import sys
-from matplotlib.figure import Figure
 from pyramidseg.cli.main import main
+from support import without_figures
 
-Figure.savefig = lambda figure, file, **options: None
-sys.exit(main(sys.argv[1:]))
+with without_figures():
+    sys.exit(main(sys.argv[1:]))
 """
 """Code for `python -c` that does what `python -m pyramidseg` does, without the figures of a training run."""
 
@@ -78,6 +78,7 @@ class PythonProcess:
 
     def _start(self, environment: dict[str, str], limits: Mapping[int, int]) -> None:
         out, err = self._files
+        environment["PYTHONPATH"] = os.pathsep.join(sys.path)  # as forked processes have it
         self._interpreter = subprocess.Popen(
             [sys.executable, *self._words],
             env=environment,

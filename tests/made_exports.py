@@ -4,13 +4,16 @@ import copy
 import dataclasses
 import hashlib
 import io
+import os
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from torch.export import ExportedProgram
 
 from pyramidseg.demo.scenes import SCENE_CLASSES
@@ -21,8 +24,7 @@ from pyramidseg.model.segmenter import Segmenter
 
 PROGRAMS: dict[tuple[object, ...], ExportedProgram] = {}
 LOADED: dict[str, ExportedProgram] = {}
-EXPORTED: dict[tuple[str, str, str], Path] = {}
-"""What has been made in this session, for the folders of tests that share it."""
+"""What has been made in this process, for the folders of tests that share it."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -79,12 +81,30 @@ def digest_of(file: io.BytesIO) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def made_once(folder: Path) -> Iterator[Path | None]:
+    """The folder, to be filled; or None, once another fixture or another process of these tests has filled it."""
+    with FileLock(f"{folder}.lock"):
+        yield None if folder.exists() else folder
+
+
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all processes of pytest-xdist, or that of this process."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model as after training, whose logits differ by more than its initialisation would have them."""
-    path = tmp_path_factory.getbasetemp() / "bundle" / "best.safetensors"
-    if path.exists():  # another folder of tests has asked for it
-        return path
+    place = shared_folder(tmp_path_factory) / "bundle"
+    with made_once(place) as folder:
+        if folder is not None:
+            write_bundle(folder)
+    return place / "best.safetensors"
+
+
+def write_bundle(folder: Path) -> None:
     torch.manual_seed(0)
     model = Segmenter(
         classes=SCENE_CLASSES,
@@ -98,9 +118,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.bias, std=0.2)
-    path.parent.mkdir()
-    model.save(path)
-    return path
+    folder.mkdir()
+    model.save(folder / "best.safetensors")
 
 
 @pytest.fixture(scope="session")
@@ -108,17 +127,12 @@ def exported(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
     """Path of the bundle's export to a format, checked on made scenes; not to be changed."""
 
     def export(format: str, *, precision: str = "fp32", input_dtype: str = "uint8") -> Path:
-        key = (format, precision, input_dtype)
-        if key not in EXPORTED:
-            result = export_model(
-                bundle,
-                format=format,
-                precision=precision,
-                input_dtype=input_dtype,
-                out=tmp_path_factory.mktemp(format),
-            )
-            assert result.path is not None, dataclasses.asdict(result.parity)
-            EXPORTED[key] = result.path
-        return EXPORTED[key]
+        place = shared_folder(tmp_path_factory) / f"{format}-{precision}-{input_dtype}"
+        with made_once(place) as folder:
+            if folder is not None:
+                result = export_model(bundle, format=format, precision=precision, input_dtype=input_dtype, out=folder)
+                assert result.path is not None, dataclasses.asdict(result.parity)
+        (report,) = place.glob("*.parity.json")
+        return report.with_name(report.name.removesuffix(".parity.json"))
 
     return export

@@ -1,10 +1,11 @@
 """Servers for tests: a model without a network, and one that waits until it may go on."""
 
 import io
-import subprocess
-import sys
+import re
+import signal
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from forks import PythonProcess
 from made_backends import Brightness
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.predictor import Predictor
@@ -81,28 +83,22 @@ def small_bundle(path, seed=0):
 
 @contextmanager
 def server_process(*arguments, environment=(), wait=True):
-    """`pyramidseg serve` on a free port; yields its URL once it is ready, and the process."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pyramidseg", "serve", *map(str, arguments), "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=process_environment() | dict(environment),
-    )
-    try:
-        line = next((line for line in process.stdout if line.startswith("serving ")), None)
-        assert line is not None, process.stderr.read()
-        url = line.rpartition(" on ")[2].strip()
-        while wait:
-            try:
-                urllib.request.urlopen(f"{url}/health/ready", timeout=5).read()
-                break
-            except urllib.error.HTTPError:
-                time.sleep(0.05)
-        yield url, process
-    finally:
-        process.terminate()
-        with process.stdout, process.stderr:
-            errors = process.stderr.read()
-        process.wait(40)
+    """`pyramidseg serve` on a free port; yields its URL once it is ready, and the `PythonProcess`."""
+    words = ("-m", "pyramidseg", "serve", *arguments, "--port", "0")
+    with PythonProcess(*words, environment=process_environment() | dict(environment)) as process:
+        try:
+            while not (line := re.search(r"^serving .* on (\S+)\n", process.output(), re.M)):
+                assert not process.has_ended(), process.errors()
+                time.sleep(0.02)
+            while wait:
+                try:
+                    urllib.request.urlopen(f"{line[1]}/health/ready", timeout=5).read()
+                    break
+                except urllib.error.HTTPError:
+                    time.sleep(0.05)
+            yield line[1], process
+        finally:
+            process.send(signal.SIGTERM, workers=False)
+            process.wait(40)
+            errors = process.errors()
     assert "Traceback" not in errors, errors

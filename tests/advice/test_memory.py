@@ -16,8 +16,6 @@ from pyramidseg.predict import tile_planner
 from pyramidseg.predict.predictor import Predictor
 from support import TINY
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 FILES = Path(__file__).parents[1] / "compatibility" / "files"
 BUNDLE, SCENES = FILES / "trained.safetensors", FILES / "scenes"
 with Image.open(SCENES / "val" / "images" / "scene_0006.png") as scene:

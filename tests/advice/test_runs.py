@@ -14,8 +14,6 @@ from followed import Terminal
 from pyramidseg.predict.predictor import Predictor
 from support import TINY
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 FILES = Path(__file__).parents[1] / "compatibility" / "files"
 BUNDLE, SCENES = FILES / "trained.safetensors", FILES / "scenes"
 SETTINGS = (*TINY, "train.epochs=1", "train.batch_size=6", "data.workers=0", "optim.lr=0.01")

@@ -3,17 +3,16 @@
 test_contract.py has what every backend must do.
 """
 
-import subprocess
 import sys
 
 import pytest
 import torch
 
+from forks import run_python
 from pyramidseg.backends import EXPORTED, make_backend, onnx_backend
 from pyramidseg.backends.metadata import COARSE, LOGITS
 from pyramidseg.base.errors import ConfigError, DataError, DeviceError, MissingExtra
 from pyramidseg.model.segmenter import Segmenter
-from support import process_environment
 
 FORMATS = ("onnx", "openvino", "torch")
 
@@ -120,8 +119,7 @@ assert arrived
 
 def test_signals_are_survived_when_openvino_files_are_dropped_in_the_order_they_were_opened_in(exported):
     """Each `Core` of OpenVINO replaces the stack that the process handles signals on: see `shared_core`."""
-    command = [sys.executable, "-c", OPENED_AND_DROPPED, str(exported("openvino"))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=process_environment())
+    done = run_python("-c", OPENED_AND_DROPPED, exported("openvino"))
     assert done.returncode == 0, done.stderr
 
 

@@ -9,15 +9,14 @@ import pytest
 from PIL import Image
 
 from pyramidseg.cli.main import main
-from support import TINY, without_figures
+from support import TINY
 
 
 @pytest.fixture(scope="module")
 def bundle(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that a tiny run left."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    with without_figures():
-        assert main(["train", str(scenes), "--out", str(out), *TINY, "--epochs", "1", "--workers", "0"]) == 0
+    assert main(["train", str(scenes), "--out", str(out), *TINY, "--epochs", "1", "--workers", "0"]) == 0
     return out / "best.safetensors"
 
 

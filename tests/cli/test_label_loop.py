@@ -27,7 +27,6 @@ from pyramidseg.formats.open_dataset import open_dataset
 from support import TINY
 
 pytestmark = [
-    pytest.mark.usefixtures("no_figures"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),  # of pycocotools
 ]
 

@@ -30,7 +30,6 @@ def test_earlier_bundles_predict_equal_labels(name: str) -> None:
     assert agreement(FILES / f"{name}.safetensors", name) >= SAME
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_an_earlier_run_is_resumed_to_equal_labels(tmp_path: Path) -> None:
     shutil.copytree(FILES / "stopped_run", tmp_path / "run")
     run = ps.train(FILES / "scenes", out=tmp_path / "run", resume=True, config=tmp_path / "run" / "config.yaml")

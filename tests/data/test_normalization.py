@@ -38,7 +38,7 @@ def draw(channels: int, dtype: Any, seed: int = 0) -> list[NDArray[Any]]:
 
 
 @given(st.sampled_from(list(UNIT)), st.integers(2, 6), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_statistics_equal_those_of_all_pixels_at_once(
     tmp_path_factory: pytest.TempPathFactory, dtype: Any, channels: int, seed: int
 ) -> None:

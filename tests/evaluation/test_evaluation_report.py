@@ -19,6 +19,8 @@ from pyramidseg.evaluation.metrics import ImageScore, Scores, compute_metrics
 HOSTILE = "<script>alert('x')</script>\" onerror=\"alert(1)"
 VOID = {"meta", "img", "br", "link", "input"}
 
+pytestmark = pytest.mark.usefixtures("figures")
+
 
 class Page(HTMLParser):
     """Tags with their attributes; refuses tags that are not closed in order."""

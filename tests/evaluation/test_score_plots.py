@@ -37,7 +37,7 @@ def test_png_size_is_bounded_for_any_number_of_classes(count):
 
 
 @given(st.lists(st.text(min_size=1, max_size=8).filter(is_printable), min_size=1, max_size=3, unique=True))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_any_class_name_can_be_drawn(names):
     scores = made_scores(names)
     for format in ("png", "svg"):
@@ -68,6 +68,7 @@ def test_equal_plots_are_equal_bytes():
     assert iou_bars(scores.metrics, format="svg") == iou_bars(scores.metrics, format="svg")
 
 
+@pytest.mark.usefixtures("figures")
 def test_save_plots_writes_pngs(tmp_path):
     save_plots(tmp_path / "plots", made_scores(["a", "b"]), history=[{"epoch": 1, "val_loss": 0.5}])
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {"iou.png", "confusion.png", "curves.png"}

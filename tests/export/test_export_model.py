@@ -40,9 +40,9 @@ def damage_exports(monkeypatch: pytest.MonkeyPatch) -> None:
     capture = exporting.capture  # which remembers graphs
 
     def lose(segmenter, **options):
-        broken = copy.deepcopy(segmenter)
-        broken.classifier.weight.data[0] = 0
-        return capture(broken, **options)
+        program = copy.deepcopy(capture(segmenter, **options))
+        next(tensor for name, tensor in program.state_dict.items() if name.endswith("classifier.weight")).data[0] = 0
+        return program
 
     monkeypatch.setattr(exporting, "capture", lose)
 

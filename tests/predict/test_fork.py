@@ -9,7 +9,7 @@ import pytest
 import pyramidseg as ps
 from forks import run_python
 from made_exports import bundle, exported, traced_once
-from support import process_environment
+from support import process_environment, tiny_segmenter
 
 __all__ = ["bundle", "exported", "traced_once"]
 
@@ -61,10 +61,7 @@ def test_forked_processes_predict_as_their_parent_does(
 
 
 def test_a_model_on_a_gpu_is_refused_in_a_forked_process() -> None:
-    model = ps.Segmenter(
-        encoder="test_resnet", encoder_weights="none", num_classes=3, pyramid_channels=32, segmentation_channels=32
-    )
-    backend = ps.Predictor(model, device="cpu").backend
+    backend = ps.Predictor(tiny_segmenter(), device="cpu").backend
     backend.place, backend._process = "cuda:0", -1  # type: ignore[attr-defined]
     with pytest.raises(ps.DeviceError, match=r"device=cuda:0: the model was loaded before .* load it in each process"):
         backend.continue_after_fork()  # type: ignore[attr-defined]

@@ -8,7 +8,6 @@ from made_backends import Brightness
 from pyramidseg.backends import TorchBackend
 from pyramidseg.base.config import ModelConfig
 from pyramidseg.base.errors import ConfigError, DeviceError
-from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict import tile_planner
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.segmentation import segment_batch
@@ -22,6 +21,7 @@ from pyramidseg.predict.tile_planner import (
 )
 from pyramidseg.predict.tiling import GRID_PX, Tiles, windows_along
 from pyramidseg.predict.tta import TestTimeAugmentation
+from support import tiny_segmenter
 
 
 @pytest.fixture
@@ -34,15 +34,7 @@ def free(monkeypatch):
 
 @pytest.fixture(scope="module")
 def backend():
-    model = Segmenter(
-        num_classes=3,
-        encoder="test_resnet",
-        encoder_weights="none",
-        coarsest_stride=8,
-        pyramid_channels=16,
-        segmentation_channels=32,
-    )
-    return TorchBackend(model, device="cpu")
+    return TorchBackend(tiny_segmenter(coarsest_stride=8, pyramid_channels=16), device="cpu")
 
 
 def test_an_image_that_fits_is_predicted_whole(backend, free):

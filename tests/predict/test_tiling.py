@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from pyramidseg.backends import LogitGeometry
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.segmentation import OutputOptions, segment_batch, segment_tiled
 from pyramidseg.predict.tile_planner import receptive_field_px
 from pyramidseg.predict.tiling import (
@@ -19,6 +18,7 @@ from pyramidseg.predict.tiling import (
     window_weights,
     windows_along,
 )
+from support import tiny_segmenter
 
 
 class Double:
@@ -29,15 +29,7 @@ class Double:
 
     def __init__(self, **settings):
         torch.manual_seed(0)
-        model = Segmenter(
-            num_classes=4,
-            encoder="test_resnet",
-            encoder_weights="none",
-            coarsest_stride=8,
-            pyramid_channels=16,
-            segmentation_channels=32,
-            **settings,
-        )
+        model = tiny_segmenter(num_classes=4, coarsest_stride=8, pyramid_channels=16, **settings)
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 torch.nn.init.uniform_(module.weight, 0.5, 1.5)  # timm begins with residual branches of weight 0

@@ -83,7 +83,6 @@ def test_a_run_holds_what_a_segmentation_run_holds(pretrained: Path) -> None:
     assert "3</dd>" in page
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_its_weights_begin_a_segmenter(pretrained: Path, scenes: Path, tmp_path: Path) -> None:
     weights = pretrained / "best.safetensors"
     model = Segmenter(num_classes=4, **{**_model_settings(), "encoder_weights": str(weights)})
@@ -100,7 +99,6 @@ def test_its_weights_begin_a_segmenter(pretrained: Path, scenes: Path, tmp_path:
     assert run.best.exists()
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_stopped_run_ends_as_an_uninterrupted_one(folders: Path, tmp_path: Path) -> None:
     def pretrain(out: Path, *more: str) -> int:
         return main(["pretrain", str(folders), "--out", str(out), "train.checkpoint_steps=1", *more, *TINY])
@@ -130,7 +128,6 @@ def write_deep_images(folder: Path, count: int) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_images_unlike_photographs_are_normalised_by_their_own_statistics(tmp_path: Path) -> None:
     folder, out = write_deep_images(tmp_path / "data", 6), tmp_path / "run"
     settings = ["model.in_channels=1", "--epochs", "1", *TINY]

@@ -242,7 +242,7 @@ def street(tmp_path):
     return str(path)
 
 
-@pytest.mark.usefixtures("studio", "no_figures")
+@pytest.mark.usefixtures("studio")
 def test_a_round_trains_on_the_annotations_and_compares(street, tmp_path):
     folder = tmp_path / "loop"
     folder.mkdir()

@@ -106,7 +106,7 @@ def test_a_signal_reloads_the_file_and_a_damaged_one_is_refused(tmp_path):
             return json.load(urllib.request.urlopen(f"{url}/models", timeout=20))[0]["digest"]
 
         def reloaded(result, number):
-            process.send_signal(signal.SIGHUP)
+            process.send(signal.SIGHUP, workers=False)
             wanted = f'pyramidseg_reloads_total{{result="{result}"}} {number}.0'
             while wanted not in urllib.request.urlopen(f"{url}/metrics", timeout=20).read().decode():
                 time.sleep(0.02)

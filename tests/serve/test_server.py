@@ -136,7 +136,7 @@ def test_a_stopped_server_finishes_what_it_works_on(bundle):
         metrics = f"{url}/metrics"
         while b"pyramidseg_requests_in_work 1.0" not in urllib.request.urlopen(metrics, timeout=20).read():
             time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
+        process.send(signal.SIGTERM, workers=False)
         thread.join()
         assert found[0]["width"] == 700 and process.wait(30) == 0
         with pytest.raises(OSError):

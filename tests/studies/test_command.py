@@ -19,6 +19,7 @@ from pyramidseg.studies.benchmark_model import (
     reason_for_auto,
 )
 from pyramidseg.studies.roofline import Roofline
+from support import tiny_segmenter
 
 CPU = torch.device("cpu")
 PRECISIONS = ["fp32", "bf16"] if has_fast_bf16(CPU) else ["fp32"]
@@ -27,9 +28,7 @@ PRECISIONS = ["fp32", "bf16"] if has_fast_bf16(CPU) else ["fp32"]
 @pytest.fixture(scope="module")
 def model() -> Segmenter:
     torch.manual_seed(0)
-    return Segmenter(
-        num_classes=5, encoder="test_resnet", encoder_weights="none", pyramid_channels=32, segmentation_channels=32
-    )
+    return tiny_segmenter(num_classes=5)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from pyramidseg.studies.compare_encoders import PLAN, open_study, run_folder, ru
 from pyramidseg.studies.compare_report import caveats, conclusions
 from pyramidseg.studies.compare_results import EncoderCost, EncoderResult, pareto_front
 from pyramidseg.training.interrupt import Interrupted
-from support import TINY, without_figures
+from support import TINY, drawn_figures, without_figures
 
 ENCODERS = "test_resnet,test_efficientnet"
 SETTINGS = [*TINY[1:], "train.device=cpu", "train.checkpoint_steps=1", "--encoders", ENCODERS]
@@ -36,7 +36,8 @@ def compared(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subprocess, "run", run_command)
         patch.setattr(study, "train_segmentation", train_without_figures)
-        assert main(["compare", str(scenes), "--out", str(out), "--epochs", "1", *SETTINGS]) == 0
+        with drawn_figures():
+            assert main(["compare", str(scenes), "--out", str(out), "--epochs", "1", *SETTINGS]) == 0
     return out
 
 
@@ -101,7 +102,7 @@ def no_memory_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare_results, "peak_memory", lambda file, **options: 2**27)
 
 
-@pytest.mark.usefixtures("no_memory_process", "no_figures")
+@pytest.mark.usefixtures("no_memory_process")
 def test_a_comparison_resumes_and_accepts_more_seeds(
     compared: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,7 +152,7 @@ def test_a_comparison_stopped_within_a_run_ends_as_one_left_alone(
         assert all(torch.equal(tensors[key], expected[key]) for key in expected)
 
 
-@pytest.mark.usefixtures("no_memory_process", "no_figures")
+@pytest.mark.usefixtures("no_memory_process")
 def test_a_run_that_cannot_go_on_is_explained_without_flags_of_training(
     compared: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,7 +229,7 @@ def test_an_error_of_the_last_run_is_raised_before_the_first(
     assert not out.exists()
 
 
-@pytest.mark.usefixtures("no_memory_process", "no_figures")
+@pytest.mark.usefixtures("no_memory_process")
 def test_a_comparison_is_resumed_by_the_command_that_started_it(
     compared: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

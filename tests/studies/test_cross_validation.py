@@ -15,7 +15,7 @@ from pyramidseg.demo.scenes import write_scenes
 from pyramidseg.formats.splitting import in_folds
 from pyramidseg.model.segmenter import load_model
 from pyramidseg.studies import cross_validation
-from support import TINY, without_figures
+from support import TINY
 
 RECORDS = [Record(f"street{index // 4}-{index}", Path(f"{index}.png")) for index in range(22)]
 
@@ -41,8 +41,7 @@ def test_sequences_stay_in_one_fold() -> None:
 def made(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("folds") / "out"
     words = ["data.ignore=200", "train.epochs=1"]  # reading settings are used once, not again for the folds
-    with without_figures():
-        assert main(["train", str(scenes), "--folds", "2", "--out", str(out), *TINY, *words]) == 0
+    assert main(["train", str(scenes), "--folds", "2", "--out", str(out), *TINY, *words]) == 0
     return out
 
 
@@ -83,8 +82,7 @@ def test_a_resumed_call_takes_the_settings_of_the_first(
     out = tmp_path / "out"
     shutil.copytree(made, out)
     shutil.rmtree(out / "all")
-    with without_figures():
-        assert main(["train", str(scenes), "--folds", "2", "--out", str(out), "--resume"]) == 0
+    assert main(["train", str(scenes), "--folds", "2", "--out", str(out), "--resume"]) == 0
     assert load_model(out / "all" / "last.safetensors").encoder.name == "test_resnet"
     assert main(["train", str(scenes), "--folds", "3", "--out", str(out), "--resume"]) == 2
     assert "folds was 2 and is 3 now" in capsys.readouterr().err

@@ -10,30 +10,15 @@ import yaml
 import pyramidseg as ps
 from forks import WITHOUT_FIGURES, PythonProcess
 from pyramidseg.cli.main import main
-from pyramidseg.model.bundle import KIND
-from pyramidseg.model.tensor_files import read_verified
-from support import TINY, TINY_SETTINGS, without_figures
-
-pytestmark = pytest.mark.usefixtures("no_figures")
+from support import TINY, TINY_SETTINGS, assert_same_bits
 
 GIVEN = (*TINY, "train.epochs=2", "train.device=cpu", "train.checkpoint_steps=1")
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return read_verified(run / "last.safetensors", kind=KIND)[0]
-
-
-def assert_same_bits(run: Path, reference: Path) -> None:
-    found, expected = weights(run), weights(reference)
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 @pytest.fixture(scope="module")
 def planned(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("planned") / "run"
-    with without_figures():
-        assert main(["train", str(scenes), "--auto", "--out", str(out), *GIVEN]) == 0
+    assert main(["train", str(scenes), "--auto", "--out", str(out), *GIVEN]) == 0
     return out
 
 

@@ -24,7 +24,7 @@ from pyramidseg.training.accelerator import Accelerator
 from pyramidseg.training.losses import LOSSES
 from pyramidseg.training.optim import set_training_mode
 from pyramidseg.training.segmentation_gradients import TrainingModel, segmentation_gradients
-from support import TINY, process_environment
+from support import TINY, process_environment, tiny_segmenter
 
 LOSS_SETTINGS = {
     "cross_entropy": LossConfig(cross_entropy=1, dice=0),
@@ -51,16 +51,7 @@ def batches_of(process: int, processes: int, *, micro_batches: int) -> list[Batc
 def gradients(name: str, *, micro_batches: int, image_head: bool = False) -> dict[str, torch.Tensor]:
     """Gradients and loss of one step in this process, under DistributedDataParallel where there are several."""
     torch.manual_seed(1)
-    model = Segmenter(
-        num_classes=CLASSES,
-        encoder="test_resnet",
-        encoder_weights="none",
-        pyramid_channels=32,
-        segmentation_channels=32,
-        norm="group",
-        dropout=0.0,
-        image_head=image_head,
-    ).double()
+    model = tiny_segmenter(num_classes=CLASSES, norm="group", dropout=0.0, image_head=image_head).double()
     set_training_mode(model, OptimConfig(optimizer="adamw", freeze_encoder=True), epoch=0)
     trained: torch.nn.Module = TrainingModel(model)
     if world_size() > 1:
@@ -174,7 +165,6 @@ def assert_same_weights(run: Path, expected: Path) -> None:
         torch.testing.assert_close(found[key], tensor, msg=lambda text, key=key: f"{key}: {text}")
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_an_encoder_that_thaws_is_trained_alike_by_two_processes_and_one_also_when_resumed(
     scenes: Path, tmp_path: Path
 ) -> None:
@@ -194,7 +184,6 @@ def test_an_encoder_that_thaws_is_trained_alike_by_two_processes_and_one_also_wh
     assert_same_weights(two, one)
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_step_that_is_not_finite_on_one_process_is_skipped_on_all(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 2)):

@@ -17,7 +17,7 @@ from pyramidseg.training.loop import train
 from pyramidseg.training.optim import make_optimizer
 from pyramidseg.training.segmentation_gradients import TrainingModel, segmentation_gradients
 from pyramidseg.training.segmentation_task import SegmentationTask
-from support import TINY_SETTINGS
+from support import TINY_SETTINGS, tiny_segmenter
 
 CPU = torch.device("cpu")
 CLASSES = 4
@@ -25,14 +25,7 @@ CLASSES = 4
 
 def small_model() -> Segmenter:
     torch.manual_seed(0)
-    return Segmenter(
-        num_classes=CLASSES,
-        encoder="test_resnet",
-        encoder_weights="none",
-        pyramid_channels=32,
-        segmentation_channels=32,
-        dropout=0.0,
-    ).train()
+    return tiny_segmenter(num_classes=CLASSES, dropout=0.0).train()
 
 
 def gradients_of(model: Segmenter, precision: Precision = "fp32") -> Tensor:
@@ -69,7 +62,6 @@ def test_bfloat16_autocast(plain: Tensor) -> None:
     assert relative_difference(gradients_of(small_model(), "bf16"), plain) < 0.1
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_compiled_run(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One step of a network of two levels: each layer unlike the others takes seconds to compile."""
     gradients, plain_gradients = [], SegmentationTask.gradients

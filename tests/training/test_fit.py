@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
 import pyramidseg as ps
@@ -23,9 +22,7 @@ from pyramidseg.training.checkpoint import Checkpoints
 from pyramidseg.training.finite_checks import require_finite
 from pyramidseg.training.loop import Run
 from pyramidseg.training.progress import TrainingProgress
-from support import SAVE_FIGURE, TINY
-
-pytestmark = pytest.mark.usefixtures("no_figures")
+from support import TINY
 
 SETTINGS = dict(parse_override(text) for text in TINY)
 AS_THEY_ARE: dict[str, object] = {"in_channels": 1, "normalization": "encoder", "color": 0, "allow_leak": True}
@@ -72,8 +69,8 @@ def test_cuda_graphs_need_a_gpu(scenes: Path, tmp_path: Path) -> None:
         run_on(scenes, tmp_path / "run", compile="cuda_graphs", device="cpu")
 
 
-def test_a_run_holds_what_is_promised(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Figure, "savefig", SAVE_FIGURE)
+@pytest.mark.usefixtures("figures")
+def test_a_run_holds_what_is_promised(scenes: Path, tmp_path: Path) -> None:
     run = run_on(scenes, tmp_path / "run", epochs=2)
     for name in ("config.yaml", "metrics.csv", "best.safetensors", "last.safetensors", "report.html"):
         assert (run.folder / name).is_file(), name

@@ -10,7 +10,6 @@ import torch
 from pyramidseg.base.config import LossConfig
 from pyramidseg.cli.main import main
 from pyramidseg.data.loading import Batch
-from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.tensor_files import read_metadata
 from pyramidseg.training import progress as progress_module
 from pyramidseg.training.accelerator import Accelerator
@@ -18,27 +17,18 @@ from pyramidseg.training.checkpoint import KIND
 from pyramidseg.training.loop import train
 from pyramidseg.training.progress import TrainingProgress
 from pyramidseg.training.segmentation_gradients import TrainingModel, segmentation_gradients
-from support import TINY_SETTINGS
+from support import TINY_SETTINGS, tiny_segmenter
 from training.test_resume import arguments, assert_same_bits, kill_when, reached
 
 SMALLEST = {"pyramid_channels": 8, "segmentation_channels": 8, "coarsest_stride": 8, "crop": 32}
 """Processors compute float16 slowly: as small as the network gets."""
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 
 def gradients(precision: str, *, loss_scale: float = 1.0, factor: float = 1.0) -> list[torch.Tensor]:
     """Gradients of one step; `factor` makes the loss small."""
     torch.manual_seed(0)
-    model = Segmenter(
-        num_classes=4,
-        encoder="test_resnet",
-        encoder_weights="none",
-        pyramid_channels=16,
-        segmentation_channels=16,
-        coarsest_stride=8,
-        dropout=0.0,
-    ).train()
+    narrow = {"pyramid_channels": 16, "segmentation_channels": 16, "coarsest_stride": 8}
+    model = tiny_segmenter(num_classes=4, dropout=0.0, **narrow).train()
     images = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8)
     labels = torch.randint(0, 4, (2, 32, 48), dtype=torch.uint8)
     segmentation_gradients(

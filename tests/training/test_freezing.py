@@ -16,14 +16,12 @@ from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.initial_weights import build_model
 from pyramidseg.training.loop import train
 from pyramidseg.training.optim import make_optimizer, parameter_groups, set_learning_rate, set_training_mode
-from support import TINY_SETTINGS
+from support import TINY_SETTINGS, tiny_segmenter
 
 
 @pytest.fixture
 def model() -> Segmenter:
-    return Segmenter(
-        num_classes=3, encoder="test_resnet", encoder_weights="none", pyramid_channels=32, segmentation_channels=32
-    )
+    return tiny_segmenter()
 
 
 def changed_by_a_step(model: Segmenter, config: OptimConfig, *, epoch: int = 0) -> set[str]:
@@ -54,14 +52,7 @@ def test_frozen_stages_keep_weights_and_statistics(model: Segmenter, frozen: int
 @pytest.mark.parametrize("stages", [1, 2])
 def test_the_stem_is_frozen_where_the_finest_map_is_its_activation(stages: int) -> None:
     """ResNet's map of stride 2 comes from `act1`, which has no weights: freezing it froze nothing."""
-    fine = Segmenter(
-        num_classes=3,
-        encoder="test_resnet",
-        encoder_weights="none",
-        finest_stride=2,
-        pyramid_channels=32,
-        segmentation_channels=32,
-    )
+    fine = tiny_segmenter(finest_stride=2)
     changed = changed_by_a_step(fine, OptimConfig(optimizer="adamw", lr=0.1, freeze_stages=stages))
     stem = {name for name in fine.state_dict() if part(fine, name) == 0 and name.startswith("encoder.")}
     assert {name.split(".")[2] for name in stem} == {"conv1", "bn1"}
@@ -158,7 +149,6 @@ def test_parts_are_in_the_order_of_the_network(name: str) -> None:
     assert set(parts) == set(range(count_parts(encoder)))
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_frozen_epoch_leaves_the_encoder_as_it_was_and_a_thawed_one_does_not(scenes: Path, tmp_path: Path) -> None:
     def encoder_of(**settings: Any) -> dict[str, torch.Tensor]:
         run = train(scenes, out=tmp_path / str(len(list(tmp_path.iterdir()))), **TINY_SETTINGS, **settings)

@@ -12,22 +12,17 @@ from forks import PythonProcess
 from pyramidseg.base.errors import OutOfMemory
 from pyramidseg.cli.main import main
 from pyramidseg.data.loading import Batch
-from pyramidseg.model.bundle import KIND
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.model.tensor_files import read_verified
-from support import TINY, TINY_SETTINGS
-
-pytestmark = pytest.mark.usefixtures("no_figures")
+from support import TINY, TINY_SETTINGS, assert_same_bits
 
 SETTINGS = (*TINY, "train.epochs=2", "train.checkpoint_minutes=0", "data.workers=0", "train.device=cpu")
 
 LIMITED = """
 import sys
-from matplotlib.figure import Figure
 from pyramidseg.cli.main import main
 from pyramidseg.model.segmenter import Segmenter
+from support import without_figures
 
-Figure.savefig = lambda figure, file, **options: None
 normalize, calls = Segmenter.normalize, 0
 
 def limited(model, images):
@@ -38,7 +33,8 @@ def limited(model, images):
     return normalize(model, images)
 
 Segmenter.normalize = limited
-sys.exit(main(sys.argv[1:]))
+with without_figures():
+    sys.exit(main(sys.argv[1:]))
 """
 """The command line, where from the seventh training batch on only two images fit."""
 
@@ -57,16 +53,6 @@ def limit(monkeypatch: pytest.MonkeyPatch, images: int) -> list[int]:
 
     monkeypatch.setattr(Segmenter, "normalize", limited)
     return tried
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return read_verified(run / "last.safetensors", kind=KIND)[0]
-
-
-def assert_same_bits(run: Path, reference: Path) -> None:
-    found, expected = weights(run), weights(reference)
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_a_batch_is_split_in_nearly_equal_parts_without_loss() -> None:

@@ -66,7 +66,6 @@ def test_afterwards_signals_are_what_they_were() -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_stop_during_the_last_validation_is_not_forgotten(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,8 +20,6 @@ from pyramidseg.training.loop import plan_segmentation
 from pyramidseg.training.run_folder import RunFolder
 from support import TINY
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 SIDE = 64
 
 

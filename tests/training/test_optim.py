@@ -15,13 +15,12 @@ from pyramidseg.training.optim import (
     set_learning_rate,
     set_training_mode,
 )
+from support import tiny_segmenter
 
 
 @pytest.fixture
 def model() -> Segmenter:
-    return Segmenter(
-        num_classes=3, encoder="test_resnet", encoder_weights="none", pyramid_channels=32, segmentation_channels=32
-    )
+    return tiny_segmenter()
 
 
 def factors_of(schedule: str, steps: int, *, warmup_steps: int) -> list[float]:

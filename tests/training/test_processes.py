@@ -12,7 +12,6 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
-import torch
 
 import pyramidseg as ps
 from forks import PythonProcess, run_python
@@ -22,21 +21,19 @@ from pyramidseg.data.loading import EpochPlan, TrainingLoader, TrainingSamples, 
 from pyramidseg.data.pairs import FilePairs
 from pyramidseg.data.transforms import Augmentation
 from pyramidseg.formats.open_dataset import open_dataset
-from pyramidseg.model.bundle import KIND
-from pyramidseg.model.tensor_files import read_verified
-from support import TINY, TINY_SETTINGS, without_figures
+from support import TINY, TINY_SETTINGS, assert_same_bits
 
 SCRIPT = """
 import multiprocessing, sys
 method, data, out = sys.argv[1:4]
 multiprocessing.set_start_method(method, force=True)
 import pyramidseg as ps
-from matplotlib.figure import Figure
 
 def main():
-    Figure.savefig = lambda figure, file, **options: None  # nobody looks at the figures
+    from support import without_figures
     settings = dict(encoder="test_resnet", encoder_weights="none", pyramid_channels=32, segmentation_channels=32)
-    ps.train(data, out=out, epochs=2, workers=1, crop=64, device="cpu", cache="memory", **settings)
+    with without_figures():
+        ps.train(data, out=out, epochs=2, workers=1, crop=64, device="cpu", cache="memory", **settings)
 
 {guard}main()
 """
@@ -48,16 +45,11 @@ def run_script(folder: Path, text: str, *arguments: object) -> "subprocess.Compl
     return run_python(script, *arguments)
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return read_verified(run / "last.safetensors", kind=KIND)[0]
-
-
 @pytest.fixture(scope="module")
 def reference(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two epochs in one process, never interrupted."""
     out = tmp_path_factory.mktemp("reference") / "run"
-    with without_figures():
-        ps.train(scenes, out=out, epochs=2, workers=0, **TINY_SETTINGS)
+    ps.train(scenes, out=out, epochs=2, workers=0, **TINY_SETTINGS)
     return out
 
 
@@ -68,8 +60,7 @@ def test_a_script_with_a_guard_trains_the_same_with_every_kind_of_worker(
     text = SCRIPT.replace("{guard}", 'if __name__ == "__main__":\n    ')
     done = run_script(tmp_path, text, method, scenes, tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    expected, trained = weights(reference), weights(tmp_path / "run")
-    assert all(torch.equal(trained[name], expected[name]) for name in expected)
+    assert_same_bits(tmp_path / "run", reference)
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
@@ -188,7 +179,6 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     ("phase", "workers", "saved"),
     [
@@ -214,5 +204,4 @@ def test_a_sigterm_ends_a_run_that_is_not_within_a_step(
         return
     assert re.search(f"everything up to {saved} is saved: --resume continues", message)
     ps.train(scenes, out=out, resume=True, workers=0)
-    expected, resumed = weights(reference), weights(out)
-    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+    assert_same_bits(out, reference)

@@ -15,9 +15,7 @@ from forks import WITHOUT_FIGURES, PythonProcess
 from pyramidseg.cli.main import main
 from pyramidseg.model.bundle import KIND
 from pyramidseg.model.tensor_files import read_verified
-from support import TINY, without_figures
-
-pytestmark = pytest.mark.usefixtures("no_figures")
+from support import TINY
 
 SETTINGS = (
     *TINY,
@@ -39,8 +37,7 @@ def arguments(scenes: Path, out: Path, *more: str) -> list[str]:
 def reference(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run, never interrupted."""
     out = tmp_path_factory.mktemp("reference") / "run"
-    with without_figures():
-        assert main(arguments(scenes, out, "data.workers=0")) == 0
+    assert main(arguments(scenes, out, "data.workers=0")) == 0
     return out
 
 

@@ -13,8 +13,6 @@ from pyramidseg.base.overrides import load_config, parse_override
 from pyramidseg.formats.open_dataset import open_dataset
 from support import TINY
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 
 @pytest.fixture
 def cracks(tmp_path: Path) -> Path:

@@ -101,7 +101,6 @@ def test_a_resumed_run_finds_its_own_again(run: RunFolder, monkeypatch: pytest.M
     assert Fragile.calls[-1] == ("open", "")
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_tracker_that_cannot_be_used_leaves_runs_as_they_are(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
