@@ -31,7 +31,7 @@ def write_video(
     sound: str = "",
     matrix: tuple[int, ...] | None = None,
     codec: str = "ffv1",
-    first: int = 0,
+    aspect: Fraction = Fraction(1),
     **options: str,
 ) -> Path:
     """Write `bar`s as a video, and a tone of the same length if `sound` names a codec.
@@ -39,7 +39,7 @@ def write_video(
     Args:
         times: of the frames, in units of `TICKS`.
         matrix: display matrix, 9 numbers.
-        first: number of the first bar.
+        aspect: width of a pixel, divided by its height.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     times = times or regular_times(frames)
@@ -48,15 +48,14 @@ def write_video(
         stream.height, stream.width = size
         stream.pix_fmt = "bgr0" if codec == "ffv1" else "yuv420p"
         stream.time_base = stream.codec_context.time_base = TICKS
+        stream.codec_context.sample_aspect_ratio = aspect
         if matrix is not None:
             stream.set_display_matrix(list(matrix))
         tone = container.add_stream(sound, rate=16000) if sound else None
         if tone is not None:
             tone.layout = "mono"
         for number, ticks in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(bar(first + number, *size), format="rgb24").reformat(
-                format=stream.pix_fmt
-            )
+            frame = av.VideoFrame.from_ndarray(bar(number, *size), format="rgb24").reformat(format=stream.pix_fmt)
             frame.pts, frame.time_base = ticks, TICKS
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

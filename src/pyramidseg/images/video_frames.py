@@ -173,8 +173,8 @@ class _Decoder:
         sound = _SoundFile(self.av, self.sound, container.streams.audio if self.sound else (), start)
         shift, step = round(start / video.time_base), round(1 / ((video.average_rate or 25) * video.time_base))
         expected = video.frames or round(seconds * (video.average_rate or 0))
-        about = {"time_base": str(video.time_base), "aspect": str(video.sample_aspect_ratio or 1)}
-        _write({**about, "expected": -(-expected // self.every)})  # before all that waits, of which some is dropped
+        about = {"time_base": str(video.time_base), "expected": -(-expected // self.every)}
+        aspect = Fraction(video.sample_aspect_ratio or 1)
         number, hidden, lost, end, ticks = 0, 0, 0, Fraction(0), -step
         with closing(sound):
             for packet in container.demux():
@@ -189,6 +189,8 @@ class _Decoder:
                     frames = self._frames(packet)
                     lost += frames is None
                     for frame in frames or ():
+                        if number == 0:  # nothing waits yet, of which something would be dropped
+                            _write({**about, "aspect": str(1 / aspect if _orientation(frame) >= 5 else aspect)})
                         stamp = frame.dts if frame.pts is None else frame.pts
                         ticks = max(ticks + 1, ticks + step if stamp is None else stamp - shift)  # later than the last
                         if number % self.every == 0:
