@@ -134,7 +134,7 @@ class _Decoder:
 
     def __init__(self, source: str, sound: str, format: str, every: int, seconds: float | None, live: bool) -> None:
         self.av, self.source, self.sound, self.format = import_pyav(), source, sound, format or None
-        self.every, self.live, self.end = every, live, time.monotonic() + (seconds or math.inf)
+        self.every, self.live, self.seconds = every, live, seconds or math.inf
         self.waiting: queue.Queue[Any] = queue.Queue(1 if live else 4)
         self.stopped = False
         self.said: dict[str, Any] = {"damaged": 0, "dropped": 0, "damaged_sound": 0, "ended": ""}
@@ -176,9 +176,10 @@ class _Decoder:
         about = {"time_base": str(video.time_base), "expected": -(-expected // self.every)}
         aspect = Fraction(video.sample_aspect_ratio or 1)
         number, hidden, lost, end, ticks = 0, 0, 0, Fraction(0), -step
+        until = time.monotonic() + self.seconds
         with closing(sound):
             for packet in container.demux():
-                if self.live and (self.stopped or time.monotonic() > self.end):
+                if self.live and (self.stopped or time.monotonic() > until):
                     break
                 if packet.pts is not None:
                     end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
