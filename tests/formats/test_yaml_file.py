@@ -3,7 +3,10 @@ from pathlib import Path
 import pytest
 
 from made_files import first_row, ids, labels, opened, pairs, write
+from pyramidseg.base.config import Config
 from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.base.overrides import load_config
+from pyramidseg.formats.open_dataset import open_dataset
 
 
 @pytest.fixture
@@ -137,3 +140,15 @@ def test_folders_by_way_of_dots_that_stay_inside_are_taken(folder: Path) -> None
     text = "path: train/..\ntrain: {images: val/../train/images, masks: train/masks}\nclasses: [x, y]"
     write(folder / "dataset.yaml", text)
     assert "train" in ids(opened(folder))
+
+
+def test_the_settings_that_a_run_has_saved_do_not_override_the_file_by_their_defaults(tmp_path: Path) -> None:
+    pairs(tmp_path / "images", tmp_path / "masks", ["a", "b", "c", "d"], 0, 255)
+    file = write(tmp_path / "d.yaml", "binary: true\nval_share: 0.5")
+    saved = load_config(write(tmp_path / "config.yaml", Config().to_yaml()))
+    dataset = open_dataset(file, saved.data)
+    assert dataset.classes.names == ("background", "foreground")
+    assert [len(records) for records in dataset.splits.values()] == [2, 2]
+    assert (
+        open_dataset(file, load_config(tmp_path / "config.yaml", {"data.inverted": True}).data).masks != dataset.masks
+    )

@@ -164,3 +164,22 @@ def test_a_resumed_run_keeps_its_settings(scenes: Path, reference: Path, capsys:
     error = capsys.readouterr().err
     assert "optim.lr was 0.003" in error
     assert error.count("\n") == 1
+
+
+def test_joined_datasets_with_shares(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "both.yaml"
+    entry = f"{{path: {scenes}, name: %s, share: %s, rename: {{road: %s}}}}"
+    file.write_text(f"sources:\n- {entry % ('a', 1, 'road')}\n- {entry % ('b', 2, 'way')}\n")
+    more = ("train.epochs=2", "data.workers=1", "data.allow_leak=true")
+    through, stopped = arguments(file, tmp_path / "through", *more), arguments(file, tmp_path / "stopped", *more)
+    assert main(through) == 0
+    assert "crops of an epoch, by set: 13, 27" in capsys.readouterr().out
+    header = (tmp_path / "through" / "metrics.csv").read_text().splitlines()[0]
+    assert "val_miou_a,val_miou_b" in header
+    assert kill_when(stopped, lambda: reached(tmp_path / "stopped", 4), signal.SIGKILL) == -signal.SIGKILL
+    assert main([*stopped, "--resume"]) == 0
+    assert "resumed at epoch" in capsys.readouterr().out
+    assert_same_bits(tmp_path / "stopped", tmp_path / "through")
+    file.write_text(file.read_text().replace("share: 2", "share: 3"))
+    assert main([*stopped, "--resume"]) == 2
+    assert "the run was started with other data" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from pyramidseg.base.augmentation_config import AUGMENTATIONS
-from pyramidseg.base.config import Config, ModelConfig
+from pyramidseg.base.config import Config, LabelConfig, ModelConfig
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, nearest
 from pyramidseg.base.setting_types import Section
@@ -29,6 +29,9 @@ def load_config(file: str | Path | None = None, overrides: Mapping[str, Any] | N
         ConfigError: a name that does not exist (the nearest one is named), or a value that is not allowed.
     """
     tree = _read_tree(Path(file)) if file is not None else {}
+    if isinstance(data := tree.get("data"), dict):  # a run's file has all; defaults must not override a dataset's file
+        defaults = LabelConfig().model_dump(mode="json")
+        tree["data"] = {key: value for key, value in data.items() if key not in defaults or value != defaults[key]}
     for name, value in with_words(overrides or {}).items():
         section, dot, key = name.partition(".")
         if not dot or not key:

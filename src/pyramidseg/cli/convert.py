@@ -10,7 +10,7 @@ HELP = "write a dataset in another format"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `convert`."""
-    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout, or a YAML file")
+    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
     add_reading_settings(parser)
     parser.add_argument("--to", required=True, metavar="FORMAT", help=", ".join(LABEL_FORMATS))
     parser.add_argument("--out", required=True, metavar="DIR", help="a new folder, or that of an unfinished conversion")

@@ -61,6 +61,9 @@ def open_bundle(path: str) -> "Segmenter":
             show(f"imported from {library}: {file}, sha256 {digest}")
         case {"metrics": {"miou": float(miou)}, "split": split, "epoch": epoch}:
             show(f"mIoU {miou:.4f} on {split}, epoch {epoch}")
+    match bundle.facts:
+        case {"data": {"sets": [*names]}}:
+            show(f"trained on joined datasets: {', '.join(map(str, names))}")
     return model
 
 

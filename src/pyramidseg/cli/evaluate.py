@@ -12,7 +12,7 @@ HELP = "score a model on a labelled dataset"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `evaluate`."""
     parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or an exported file")
-    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout, or a YAML file")
+    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
     add_reading_settings(parser)
     parser.add_argument("--split", default="val", help="split to score")
     parser.add_argument(
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         tile_px=arguments.tile,
         overlap_px=arguments.overlap,
     )
-    show(format_scores(scores.metrics))
+    show(format_scores(scores))
     if arguments.out:
         show(f"report: {Path(arguments.out) / 'report.html'}")
     return 0

@@ -15,7 +15,7 @@ SHOWN = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `inspect`."""
-    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout, or a YAML file")
+    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
     add_reading_settings(parser)
     parser.add_argument(
         "--augmented",

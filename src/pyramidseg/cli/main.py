@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from pyramidseg.base.errors import ConfigError, PyramidSegError, nearest
@@ -58,6 +59,9 @@ COMMANDS = {
 
 WITHOUT_TORCH = ("inspect", "convert", "config", "serve")
 """Commands that do not need torch, or import it themselves."""
+
+JOINING = ("train", "inspect", "evaluate", "convert")
+"""Commands that take several datasets as one."""
 
 INTERRUPTED = 130
 
@@ -135,6 +139,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise ConfigError(f"{command.prog}: unexpected argument {rest[0]!r}; {command.prog} --help lists all options")
     if rest:
         setattr(parsed, target, [*getattr(parsed, target), *rest])
+    if parsed.command in JOINING:  # further datasets are among the settings
+        further = [word for word in parsed.settings if "=" not in word and ("/" in word or Path(word).exists())]
+        parsed.settings = [word for word in parsed.settings if word not in further]
+        parsed.dataset = [parsed.dataset, *further] if further else parsed.dataset
     return parsed
 
 

@@ -21,7 +21,7 @@ OPTIONS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `train`."""
-    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout, or a YAML file")
+    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
     parser.add_argument(
         "--out", metavar="RUN", help="folder of the run; must not exist (no default; only --dry-run works without)"
     )

@@ -1,7 +1,7 @@
 """Image-mask pairs: decode an image with its labels, from files or from a cache."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -165,3 +165,36 @@ def ignore_nodata(labels: NDArray[np.uint8], image: MaskedImage) -> NDArray[np.u
     """(H, W) labels, `IGNORE` where the image has no data in any channel."""
     nodata = image.nodata_in_all_channels()
     return labels if nodata is None else np.where(nodata, np.uint8(IGNORE), labels)
+
+
+@dataclass(frozen=True)
+class ReorderedMasks:
+    """A `MaskSource` whose labels are mapped by a table (256,)."""
+
+    masks: MaskSource
+    table: bytes
+
+    def read(self, record: Record) -> NDArray[np.uint8]:
+        """(H, W) uint8, mapped."""
+        return np.frombuffer(self.table, np.uint8)[read_labels(record, self.masks)]
+
+
+@dataclass(frozen=True)
+class JoinedMasks:
+    """The `MaskSource` of joined datasets: the first part of a record's id is the name of its set (`set_name`)."""
+
+    sets: Mapping[str, ReorderedMasks]
+
+    def read(self, record: Record) -> NDArray[np.uint8]:
+        """(H, W) uint8."""
+        masks, own = self.of(record)
+        return masks.read(own)
+
+    def of(self, record: Record) -> tuple[ReorderedMasks, Record]:
+        """The masks of a record's set, and the record as the set has it."""
+        return self.sets[set_name(record)], replace(record, id=record.id.partition("/")[2])
+
+
+def set_name(record: Record) -> str:
+    """The set of a record of joined datasets."""
+    return record.id.partition("/")[0]

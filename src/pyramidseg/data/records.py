@@ -1,6 +1,6 @@
 """Records, which pair an image with its mask, and datasets. They hold paths, not pixels, so 100,000 stay small."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -83,6 +83,8 @@ class Dataset:
         notes: everything that was inferred rather than given; printed and saved with the run.
         bands: image channels that the model gets, counted from 1; None for all.
         description: content of a dataset file that opens it again unchanged; empty for records made in Python.
+        sets: of joined datasets the names, which begin their records' ids, with their shares of an epoch's crops; None
+            for the share of its images.
     """
 
     source: str
@@ -93,6 +95,7 @@ class Dataset:
     notes: tuple[str, ...] = field(default=())
     bands: tuple[int, ...] | None = None
     description: Mapping[str, Any] = field(default_factory=dict)
+    sets: Mapping[str, float | None] = field(default_factory=dict)
 
     def split(self, name: str) -> tuple[Record, ...]:
         """Records of one split.
@@ -105,3 +108,7 @@ class Dataset:
             present = [split for split, content in self.splits.items() if content]
             raise DataError(f"{self.source}: no images in split {name!r}; {nearest(str(name), present)}")
         return records
+
+
+DatasetSource = str | Path | Dataset | Sequence[str | Path]
+"""What is opened as a dataset: a folder, a YAML file, several of both, which are joined, or records made in Python."""

@@ -6,9 +6,9 @@ from typing import Any
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.files import write_json, write_text
-from pyramidseg.base.text import csv_text
+from pyramidseg.base.text import csv_text, none_if_nan
 from pyramidseg.evaluation.example_images import IGNORED, WRONG, Example
-from pyramidseg.evaluation.metrics import Metrics, Scores
+from pyramidseg.evaluation.metrics import Scores
 from pyramidseg.evaluation.score_plots import confusion_heatmap, iou_bars
 from pyramidseg.report.figures import History, training_curves
 from pyramidseg.report.page import PageFigure, css_color, read_template, render_page, svg_uri
@@ -93,13 +93,15 @@ def write_score_tables(folder: Path, scores: Scores) -> None:
     names = [entry.name for entry in scores.metrics.classes]
     rows = [[name, *counts] for name, counts in zip(names, scores.confusion.tolist(), strict=True)]
     images = [[image.record_id, image.miou, image.pixel_accuracy, image.pixels] for image in scores.per_image]
-    write_json(folder / "metrics.json", scores.metrics.to_dict())
+    by_set = {key: {metric: none_if_nan(value) for metric, value in it.items()} for key, it in scores.by_set.items()}
+    write_json(folder / "metrics.json", {**scores.metrics.to_dict(), **({"sets": by_set} if by_set else {})})
     write_text(folder / "confusion.csv", csv_text([["truth \\ prediction", *names], *rows]))
     write_text(folder / "per_image.csv", csv_text([["image", "miou", "pixel_accuracy", "pixels"], *images]))
 
 
-def format_scores(metrics: Metrics) -> str:
-    """The scores as text: one line a class, then the means."""
+def format_scores(scores: Scores) -> str:
+    """The scores as text: one line a class, then the means, and those of each of joined datasets."""
+    metrics = scores.metrics
     width = max(len("class"), *(len(entry.name) for entry in metrics.classes))
     head = f"{'class':<{width}}     IoU    Dice  precision  recall"
     rows = [
@@ -113,6 +115,11 @@ def format_scores(metrics: Metrics) -> str:
             *rows,
             f"mIoU {metrics.miou:.4f}, pixel accuracy {metrics.pixel_accuracy:.4f}, mean class accuracy "
             f"{metrics.mean_class_accuracy:.4f}, mean Dice {metrics.mean_dice:.4f}, {metrics.images} images",
+            *(
+                f"{name}: mIoU of its classes {of_set['miou']:.4f}, pixel accuracy {of_set['pixel_accuracy']:.4f}, "
+                f"{of_set['images']} images"
+                for name, of_set in scores.by_set.items()
+            ),
         ]
     )
 

@@ -6,7 +6,8 @@ values that are not NaN. A class that is only predicted has IoU and Dice 0, whic
 """
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -86,12 +87,14 @@ class Scores:
         confusion: (K, K) int64 on the CPU; rows are true, columns predicted classes.
         per_image: in the order of the records.
         loss: mean over all labelled pixels; None if no loss function was given.
+        by_set: `scores_of_set` of each of joined datasets that has labelled pixels.
     """
 
     metrics: Metrics
     confusion: Tensor
     per_image: tuple[ImageScore, ...]
     loss: float | None
+    by_set: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def confusion_matrix(labels: Tensor, truth: Tensor, num_classes: int) -> Tensor:
@@ -158,24 +161,14 @@ def compute_metrics(confusion: Tensor, classes: Classes, *, images: int) -> Metr
     dice = _ratio(2 * hits, true + predicted)
     precision = _ratio(hits, predicted)
     recall = _ratio(hits, true)
+    by_class = zip(classes.names, *(values.tolist() for values in (iou, dice, precision, recall, true)), strict=True)
     return Metrics(
         miou=_nanmean(iou),
         pixel_accuracy=_pixel_accuracy(counts),
         mean_class_accuracy=_nanmean(recall),
         mean_dice=_nanmean(dice),
         images=images,
-        classes=tuple(
-            ClassMetrics(
-                id=index,
-                name=name,
-                iou=float(iou[index]),
-                dice=float(dice[index]),
-                precision=float(precision[index]),
-                recall=float(recall[index]),
-                pixels=int(true[index]),
-            )
-            for index, name in enumerate(classes.names)
-        ),
+        classes=tuple(ClassMetrics(index, *values) for index, values in enumerate(by_class)),
     )
 
 
@@ -187,8 +180,16 @@ def compute_image_score(record_id: str, confusion: Tensor) -> ImageScore:
     return ImageScore(record_id, _nanmean(iou), _pixel_accuracy(counts), int(counts.sum()))
 
 
+def scores_of_set(confusion: Tensor, *, images: int) -> dict[str, float]:
+    """The mIoU and pixel accuracy on one of joined datasets; only classes that its images show are part of the mean."""
+    counts = _counts(confusion)
+    hits, true = np.diag(counts), counts.sum(axis=1)
+    miou = _nanmean(_ratio(hits, true + counts.sum(axis=0) - hits)[true > 0])
+    return {"miou": miou, "pixel_accuracy": _pixel_accuracy(counts), "images": images}
+
+
 def _json_fields(entry: Metrics | ClassMetrics) -> dict[str, Any]:
-    values = {field.name: getattr(entry, field.name) for field in fields(entry)}
+    values = {item.name: getattr(entry, item.name) for item in fields(entry)}
     return {name: none_if_nan(value) if isinstance(value, float) else value for name, value in values.items()}
 
 

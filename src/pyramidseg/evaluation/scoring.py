@@ -6,13 +6,12 @@ Legend: B batch, K classes, H W pixels.
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pyramidseg.backends import Backend, ModelBackend, RunPrecision, make_backend
@@ -24,8 +23,8 @@ from pyramidseg.base.files import refuse_existing
 from pyramidseg.base.output_lock import locks_out
 from pyramidseg.base.setting_types import Channels
 from pyramidseg.base.text import first_few
-from pyramidseg.data.pairs import read_labels, read_pair
-from pyramidseg.data.records import Dataset, MaskSource, Record
+from pyramidseg.data.pairs import ReorderedMasks, read_pair, set_name
+from pyramidseg.data.records import Dataset, DatasetSource, Record
 from pyramidseg.evaluation.evaluation_report import SCORE_FILES, write_report, write_score_tables
 from pyramidseg.evaluation.example_images import Example, make_example, select_examples
 from pyramidseg.evaluation.metrics import (
@@ -35,6 +34,7 @@ from pyramidseg.evaluation.metrics import (
     compute_image_score,
     compute_metrics,
     confusion_matrix,
+    scores_of_set,
 )
 from pyramidseg.evaluation.pair_batches import read_batches
 from pyramidseg.formats.open_dataset import open_dataset
@@ -85,8 +85,8 @@ def score(
         DataError: an image or a mask cannot be used; names the file.
     """
     records, classes = dataset.split(split), dataset.classes
-    size = len(classes)
-    confusion = torch.zeros(size, size, dtype=torch.int64, device=device)
+    size, sets = len(classes), {name: place for place, name in enumerate(dataset.sets)}
+    by_set = torch.zeros(max(1, len(sets)), size, size, dtype=torch.int64, device=device)
     losses = torch.zeros(2, dtype=sum_dtype(device), device=device)
     per_image: list[ImageScore] = []
     mine = records[rank() :: world_size()]
@@ -105,27 +105,34 @@ def score(
             losses += torch.stack(loss(logits, truth.long())).to(losses)
             labels = argmax_labels(logits)
         matrices = torch.stack([_confusion(*item, size) for item in zip(batch.records, labels, truth, strict=True)])
-        confusion += matrices.sum(dim=0)
+        for record, matrix in zip(batch.records, matrices, strict=True):
+            by_set[sets.get(set_name(record), 0)] += matrix
         if on_image is not None:
             for record, matrix in zip(batch.records, matrices, strict=True):
                 on_image(record, matrix)
         per_image += [
             compute_image_score(record.id, matrix) for record, matrix in zip(batch.records, matrices.cpu(), strict=True)
         ]
-    confusion = sum_over_ranks(confusion).cpu()
+    by_set = sum_over_ranks(by_set).cpu()
+    confusion = by_set.sum(dim=0)
     loss_sum, loss_weight = sum_over_ranks(losses).tolist()
     return Scores(
         metrics=compute_metrics(confusion, classes, images=len(records)),
         confusion=confusion,
         per_image=_gather(per_image, total=len(records)),
         loss=None if loss is None else loss_sum / loss_weight if loss_weight else math.nan,
+        by_set={
+            name: scores_of_set(by_set[place], images=sum(set_name(record) == name for record in records))
+            for name, place in sets.items()
+            if by_set[place].any()
+        },
     )
 
 
 @locks_out
 def evaluate(
     model: str | Path | Segmenter,
-    dataset: str | Path | Dataset,
+    dataset: DatasetSource,
     *,
     split: str = "val",
     data: DataConfig = DEFAULT_DATA,
@@ -261,18 +268,6 @@ def _gather(mine: list[ImageScore], *, total: int) -> tuple[ImageScore, ...]:
     shards: list[list[ImageScore]] = [[] for _ in range(ranks)]
     dist.all_gather_object(shards, mine)
     return tuple(shards[index % ranks][index // ranks] for index in range(total))
-
-
-@dataclass(frozen=True)
-class ReorderedMasks:
-    """A `MaskSource` whose labels are mapped by a table (256,)."""
-
-    masks: MaskSource
-    table: bytes
-
-    def read(self, record: Record) -> NDArray[np.uint8]:
-        """(H, W) uint8 in the order of the model's classes."""
-        return np.frombuffer(self.table, np.uint8)[read_labels(record, self.masks)]
 
 
 def with_classes(dataset: Dataset, known: Classes) -> Dataset:

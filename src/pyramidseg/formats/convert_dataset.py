@@ -33,7 +33,7 @@ from pyramidseg.base.output_lock import LOCK, locks_out
 from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.text import first_few
 from pyramidseg.data.pairs import read_labels
-from pyramidseg.data.records import Dataset, Record
+from pyramidseg.data.records import Dataset, DatasetSource, Record
 from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter
 from pyramidseg.formats.open_dataset import open_dataset
@@ -71,7 +71,7 @@ class Conversion:
 
 @locks_out
 def convert_dataset(
-    dataset: str | Path | Dataset,
+    dataset: DatasetSource,
     *,
     to: str,
     out: str | Path,

@@ -14,12 +14,16 @@ val_share: 0.2           # share of train that becomes val if there is no val sp
                          # and the other settings of LabelConfig: threshold, inverted, tolerance, resize_masks, group,
                          # bands, class_property, vector_crs
 
+sources:                 # several datasets, joined by the names of their classes; each may have the keys above
+- streets                # or {path: streets, name: a, rename: {asphalt: road}, share: 0.5, complete: true}
+                         # next to sources only path (of theirs) and classes (names and colours of the whole) are stated
+
 RUN/dataset.yaml is such a file: it opens the dataset of a run as the run did.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,9 +35,9 @@ from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError, nearest
 from pyramidseg.base.overrides import explain, load_config, parse_override
 from pyramidseg.base.safe_paths import resolve_inside, short
-from pyramidseg.base.setting_types import MaskReference, Section
+from pyramidseg.base.setting_types import MaskReference, Number, Section
 from pyramidseg.base.text_files import read_yaml
-from pyramidseg.formats.yaml_proposal import dataset_file
+from pyramidseg.formats.yaml_proposal import DATASET_YAML, dataset_file
 from pyramidseg.formats.yolo_description import is_data_yaml
 
 _HUB_NAME = re.compile(r"(?:hf:/+datasets/|https:/+huggingface\.co/datasets/)?([\w.-]+/([\w.-]+))")
@@ -132,12 +136,8 @@ class SplitEntry(Section):
         return self
 
 
-class DatasetFile(LabelConfig):
-    """The content of the file; everything that is not given is detected.
-
-    Attributes:
-        recorded: notes of a run on the dataset, for people; ignored when the file is read.
-    """
+class SingleDataset(LabelConfig):
+    """What describes one dataset; everything that is not given is detected."""
 
     path: str = "."
     format: str | None = None
@@ -145,7 +145,6 @@ class DatasetFile(LabelConfig):
     val: SplitEntry | None = None
     test: SplitEntry | None = None
     classes: tuple[ClassEntry, ...] | None = None
-    recorded: dict[str, Any] | None = None
 
     @field_validator("train", "val", "test", mode="before")
     @classmethod
@@ -168,6 +167,49 @@ class DatasetFile(LabelConfig):
         return {name: entry for name, entry in given.items() if entry is not None}
 
 
+class SourceEntry(SingleDataset):
+    """One of several datasets that are joined; what it states overrides the dataset file in its folder.
+
+    Attributes:
+        name: the first part of its images' ids; default: from `path`, the folder or YAML file.
+        share: of an epoch's crops, in proportion to the other shares; default: by the number of images.
+        complete: whether its images show none of the other sets' classes that it is not labelled for.
+        rename: names of the whole by its own class names.
+    """
+
+    path: str
+    name: Annotated[str, Field(pattern=r"^\w[\w .-]*$")] | None = None
+    share: Annotated[float, Field(gt=0.0, le=1e6), Number] | None = None
+    complete: bool = False
+    rename: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_path_is_an_entry(cls, value: object) -> object:
+        return {"path": value} if isinstance(value, str) else value
+
+
+class DatasetFile(SingleDataset):
+    """The content of the file.
+
+    Attributes:
+        recorded: notes of a run on the dataset, for people; ignored when the file is read.
+    """
+
+    sources: tuple[SourceEntry, ...] = ()
+    recorded: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _sources_state_the_rest(self) -> "DatasetFile":
+        others = sorted(self.model_fields_set - {"path", "classes", "recorded", "sources"})
+        others += [
+            f"value and from of class {it.name!r}" for it in self.classes or () if it.value is not None or it.merged
+        ]
+        if self.sources and others:
+            raise ValueError(f"{others[0]}: cannot be stated next to sources; state it in those that need it")
+        return self
+
+
 @dataclass(frozen=True)
 class Statements:
     """Statements of the user about a dataset, in a YAML file or in settings.
@@ -176,6 +218,7 @@ class Statements:
         named: the folder or YAML file that the user named.
         file: the YAML file, if there is one.
         root: the folder of the dataset.
+        sources: datasets that are joined, by name; the other fields but `classes` and `config` are theirs then.
     """
 
     named: Path
@@ -185,6 +228,7 @@ class Statements:
     splits: Mapping[str, SplitEntry]
     classes: tuple[ClassEntry, ...] | None
     config: LabelConfig
+    sources: Mapping[str, SourceEntry] = field(default_factory=dict)
 
     @property
     def source(self) -> Path:
@@ -192,13 +236,24 @@ class Statements:
         return self.file or self.named
 
 
-def read_statements(source: Path, data: DataConfig) -> Statements:
+def read_statements(
+    source: str | Path | Sequence[str | Path], data: DataConfig, own: Mapping[str, Any] | None = None
+) -> Statements:
     """Read the YAML file, if there is one; settings override it, and the ignored values of both apply.
+
+    Args:
+        source: a folder, a YAML file, or several of both, which are joined.
+        own: values of a `SingleDataset` that override those of the file.
 
     Raises:
         DataError: the source or the folder of its data does not exist.
         ConfigError: as `read_dataset_file`.
     """
+    if not isinstance(source, (str, Path)):
+        entries = _by_name([SourceEntry(path=str(path)) for path in source])
+        classes = tuple(ClassEntry(name=name) for name in data.classes) if data.classes else None
+        return Statements(Path(" + ".join(entries)), None, Path(), None, {}, classes, data, entries)
+    source = Path(source)
     if not source.exists():
         raise DataError(f"{source}: no such file or folder; a dataset is a folder or a YAML file{_hub_advice(source)}")
     if source.is_file() and source.suffix.lower() not in (".yaml", ".yml"):
@@ -210,6 +265,7 @@ def read_statements(source: Path, data: DataConfig) -> Statements:
         root = file.parent / content.path
         if file != source:
             _refuse_outside(content, file)
+    content = content.model_copy(update=dict(own or {}))
     if not root.is_dir():
         raise DataError(f"{file}: path: folder {root} does not exist; path is relative to the file")
     given = {name: getattr(data, name) for name in LabelConfig.model_fields if name in data.model_fields_set}
@@ -223,7 +279,33 @@ def read_statements(source: Path, data: DataConfig) -> Statements:
         splits=content.splits,
         classes=tuple(ClassEntry(name=name) for name in data.classes) if data.classes else content.classes,
         config=LabelConfig(**settings),
+        sources=_by_name(content.sources),
     )
+
+
+def source_statements(stated: Statements, data: DataConfig) -> list[Statements]:
+    """What is stated about each of the datasets that are joined; settings apply to all of them.
+
+    Raises:
+        DataError, ConfigError: as `read_statements`; or one is joined itself.
+    """
+    of_each, found = data.model_copy(update={"classes": None}), []
+    for entry in stated.sources.values():
+        own = {key: getattr(entry, key) for key in entry.model_fields_set & {*SingleDataset.model_fields} - {"path"}}
+        found.append(read_statements(stated.root / entry.path, of_each, own))
+        if found[-1].sources:
+            raise ConfigError(f"{stated.source}: {entry.path} has sources itself; name those here in its place")
+    return found
+
+
+def _by_name(entries: Sequence[SourceEntry]) -> dict[str, SourceEntry]:
+    """Sources by name: as given, else of their folder or file; numbered where several have the same."""
+    named: dict[str, SourceEntry] = {}
+    for entry in entries:
+        path = Path(entry.path).absolute()
+        base = entry.name or re.sub(r"[^\w .-]", "_", path.parent.name if path.name == DATASET_YAML else path.stem)
+        named[next(it for it in (base, *(f"{base}-{n}" for n in range(2, 999))) if it not in named)] = entry
+    return named
 
 
 def _hub_advice(source: Path) -> str:
@@ -244,6 +326,7 @@ def _refuse_outside(content: DatasetFile, file: Path) -> None:
         for split, entry in content.splits.items()
         for key, name in (("images", entry.images), ("masks", entry.masks))
     ]
+    folders += [(f"sources.{index}.path", entry.path) for index, entry in enumerate(content.sources)]
     for key, name in [("path", "."), *folders]:
         try:
             resolve_inside(str(Path(content.path, name or ".")), folder=file.parent, root=file.parent, where=file)
@@ -274,6 +357,7 @@ def _explain(error: ValidationError, file: Path) -> ConfigError:
     if first["type"] != "extra_forbidden":
         return explain(error, origin=str(file))
     *above, key = first["loc"]
-    section = DatasetFile if not above else ClassEntry if above[0] == "classes" else SplitEntry
+    kinds: dict[str, type[Section]] = {"": DatasetFile, "classes": ClassEntry, "sources": SourceEntry}
+    section = kinds.get(next((part for part in reversed(above) if isinstance(part, str)), ""), SplitEntry)
     where = f" in {'.'.join(str(part) for part in above)}" if above else ""
     return ConfigError(f"{file}: unknown key {str(key)!r}{where}; {nearest(str(key), section.model_fields)}")

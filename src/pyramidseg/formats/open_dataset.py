@@ -12,7 +12,7 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig, LabelConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.data.records import Dataset
+from pyramidseg.data.records import Dataset, DatasetSource
 from pyramidseg.formats import (
     ade20k,
     camvid,
@@ -35,10 +35,11 @@ from pyramidseg.formats.class_inference import decide_labels, placeholder_labels
 from pyramidseg.formats.class_lists import has_damaged_list, with_class_list
 from pyramidseg.formats.coco import instances, panoptic
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset
-from pyramidseg.formats.dataset_yaml import Statements, read_statements, refuse_unused
+from pyramidseg.formats.dataset_yaml import Statements, read_statements, refuse_unused, source_statements
 from pyramidseg.formats.detection import detect_format, refuse_defects, selected_formats
 from pyramidseg.formats.geojson import geojson_folders
 from pyramidseg.formats.geojson.geojson_classes import apply_label_config
+from pyramidseg.formats.joined import join
 from pyramidseg.formats.label_interpretation import AmbiguousLabelsError
 from pyramidseg.formats.label_mapping import Labels, dataset_description
 from pyramidseg.formats.named_folders import with_named_folders
@@ -48,27 +49,10 @@ from pyramidseg.formats.unread_masks import with_unread_masks
 from pyramidseg.formats.yaml_proposal import AmbiguousDatasetError, AmbiguousFoldersError, AmbiguousReadingError
 
 FORMATS: dict[str, DatasetFormat[Any]] = {
-    format.name: format
-    for format in (
-        paired.FORMAT,
-        segnet.FORMAT,
-        camvid.FORMAT,
-        voc.FORMAT,
-        roboflow.FORMAT,
-        cityscapes.FORMAT,
-        ade20k.FORMAT,
-        instances.FORMAT,
-        panoptic.FORMAT,
-        yolo.FORMAT,
-        labelme.FORMAT,
-        cvat_images.FORMAT,
-        label_studio.FORMAT,
-        supervisely.FORMAT,
-        via.FORMAT,
-        separate_masks.FORMAT,
-        run_lengths_csv.FORMAT,
-        huggingface.FORMAT,
-        geojson_folders.FORMAT,
+    module.FORMAT.name: module.FORMAT
+    for module in (
+        *(paired, segnet, camvid, voc, roboflow, cityscapes, ade20k, instances, panoptic, yolo, labelme, cvat_images),
+        *(label_studio, supervisely, via, separate_masks, run_lengths_csv, huggingface, geojson_folders),
     )
 }
 """All dataset formats by name."""
@@ -79,11 +63,11 @@ _LISTS_AND_ANNOTATIONS = {DefectKind.ABSENT, DefectKind.BAD_ANNOTATION, DefectKi
 DEFAULT_VAL_SHARE = 0.2
 
 
-def open_dataset(source: str | Path | Dataset, data: DataConfig, *, fallback_classes: Classes | None = None) -> Dataset:
+def open_dataset(source: DatasetSource, data: DataConfig, *, fallback_classes: Classes | None = None) -> Dataset:
     """List the images and masks of a dataset, decide on its classes, and make a validation split if there is none.
 
     Args:
-        source: a folder, a YAML file (`dataset_yaml`), or a dataset made in Python.
+        source: a folder, a YAML file (`dataset_yaml`), several of both, or a dataset made in Python.
         data: `format`, `classes` and the settings of `LabelConfig` are used and override those of the YAML file, except
             that the ignored values of both apply. For a dataset made in Python only `bands`, `val_share` and `group`
             apply.
@@ -95,7 +79,13 @@ def open_dataset(source: str | Path | Dataset, data: DataConfig, *, fallback_cla
     """
     if isinstance(source, Dataset):
         return _with_settings(source, data)
-    stated = read_statements(Path(source), data)
+    stated = read_statements(source, data)
+    if stated.sources:
+        return join(stated, [_open(each) for each in source_statements(stated, data)])
+    return _open(stated, fallback_classes)
+
+
+def _open(stated: Statements, fallback_classes: Classes | None = None) -> Dataset:
     found = _find_records(stated)
     refuse_defects(found.root, found.parsed.defects)
     found = found.with_geojson_settings(stated, fallback_classes)
@@ -109,7 +99,7 @@ def open_dataset(source: str | Path | Dataset, data: DataConfig, *, fallback_cla
     return _with_val(_dataset(stated, found, labels), labels.config)
 
 
-def open_with_defects(source: str | Path | Dataset, data: DataConfig) -> tuple[Dataset, list[Defect]]:
+def open_with_defects(source: DatasetSource, data: DataConfig) -> tuple[Dataset, list[Defect]]:
     """Open a dataset for inspection: return its defects too, and read ambiguous masks by the likeliest interpretation.
 
     Raises:
@@ -118,7 +108,20 @@ def open_with_defects(source: str | Path | Dataset, data: DataConfig) -> tuple[D
     """
     if isinstance(source, Dataset):
         return _with_settings(source, data), []
-    stated = read_statements(Path(source), data)
+    stated = read_statements(source, data)
+    if stated.sources:
+        sources = source_statements(stated, data)
+        opened = [_open_with_defects(each) for each in sources]
+        try:
+            return join(stated, [dataset for dataset, _ in opened]), [one for _, found in opened for one in found]
+        except AmbiguousDatasetError:
+            for each in sources:  # the names may be unclear because of defects, or be a likely reading only
+                _open(each)
+            raise
+    return _open_with_defects(stated)
+
+
+def _open_with_defects(stated: Statements) -> tuple[Dataset, list[Defect]]:
     found = _find_records(stated)
     defects = list(found.parsed.defects)
     is_class_list_damaged = has_damaged_list(found.parsed)

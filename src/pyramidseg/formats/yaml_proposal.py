@@ -36,8 +36,10 @@ class AmbiguousDatasetError(DataError):
         suggestion: YAML lines to paste; the first alternative is active and the others are comments.
     """
 
-    def __init__(self, source: Path, detail: str, alternatives: Sequence[Alternative]) -> None:
-        self.suggestion, file = proposal_lines(alternatives), dataset_file(source)
+    def __init__(
+        self, source: Path, detail: str, alternatives: Sequence[Alternative], *, file: Path | None = None
+    ) -> None:
+        self.suggestion, file = proposal_lines(alternatives), file or dataset_file(source)
         own = read_yaml(file) if file.is_file() else None
         doubled = [key for key in alternatives[0].content if key in own] if isinstance(own, dict) else []
         instead = f" in place of its {' and '.join(doubled)}" if doubled else ""

@@ -1,7 +1,7 @@
 """Checks across image-mask pairs: outliers, conflicting ids, EXIF orientations, palettes, GeoJSON files."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -13,6 +13,7 @@ from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.setting_types import Channels
 from pyramidseg.base.text import first_few
 from pyramidseg.data.image_mask_checks import ExifStatus, exif_orientation
+from pyramidseg.data.pairs import set_name
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.inspection.class_statistics import SplitStatistics
 from pyramidseg.inspection.defect_summary import UnknownValues
@@ -71,7 +72,7 @@ class PairCollector:
                 decode_image=decode_images,
             )
 
-        records = self.table.records
+        records, self.palettes.sets = self.table.records, dataset.sets
         for index, pair in enumerate(track(map_in_threads(inspect, records), total=len(records), task=task)):
             self.add(index, pair)
 
@@ -190,25 +191,27 @@ def find_id_conflicts(splits: Mapping[str, tuple[Record, ...]]) -> Iterator[Defe
 
 
 class PaletteColors:
-    """Collects the palette colours of index masks: an index with two colours is not one class."""
+    """Collects the palette colours of index masks: an index with two colours in one set is not one class."""
 
     def __init__(self) -> None:
-        self._first: dict[int, tuple[Color, Path]] = {}
-        self._other: dict[int, tuple[Color, Path]] = {}
+        self.sets: Collection[str] = ()
+        self._first: dict[tuple[str, int], tuple[Color, Path]] = {}
+        self._other: dict[tuple[str, int], tuple[Color, Path]] = {}
 
     def add(self, record: Record, colors: Mapping[int, Color]) -> None:
         """Add the colours of one mask by index."""
         file = record.mask or record.image
+        of_set = name if (name := set_name(record)) in self.sets else ""
         for value, color in colors.items():
-            if self._first.setdefault(value, (color, file))[0] != color:
-                self._other.setdefault(value, (color, file))
+            if self._first.setdefault((of_set, value), (color, file))[0] != color:
+                self._other.setdefault((of_set, value), (color, file))
 
     def contradiction(self) -> str | None:
         """The first index with two colours, with the settings that resolve it; None if there is none."""
         if not self._other:
             return None
-        value = min(self._other)
-        (color, file), (other_color, other_file) = self._first[value], self._other[value]
+        key = _, value = min(self._other)
+        (color, file), (other_color, other_file) = self._first[key], self._other[key]
         more = f", and {len(self._other) - 1} more indices differ" if len(self._other) > 1 else ""
         return (
             f"palettes contradict each other: index {value} is {list(color)} in {file} and {list(other_color)} in "

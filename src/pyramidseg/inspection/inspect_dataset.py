@@ -12,7 +12,7 @@ from pathlib import Path
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.data.channel_statistics import ChannelStatistics, ChannelSums
-from pyramidseg.data.records import Dataset, Record
+from pyramidseg.data.records import Dataset, DatasetSource, Record
 from pyramidseg.formats.open_dataset import open_with_defects
 from pyramidseg.inspection.class_statistics import SplitStatistics, SplitSummary
 from pyramidseg.inspection.contact_sheet import Sample, SampleSelector, draw_sample
@@ -81,7 +81,7 @@ class Inspection:
     augmented: tuple[Sample, ...] = ()
 
 
-def inspect_dataset(source: str | Path | Dataset, *, data: DataConfig | None = None) -> Inspection:
+def inspect_dataset(source: DatasetSource, *, data: DataConfig | None = None) -> Inspection:
     """Inspect a dataset: a folder, a YAML file, or a `Dataset`.
 
     Args:

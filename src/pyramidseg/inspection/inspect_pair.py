@@ -17,7 +17,7 @@ from pyramidseg.data.channel_statistics import byte_counts, channel_sums
 from pyramidseg.data.class_masks import ClassMasks, UnknownValuesError, value_source
 from pyramidseg.data.image_mask_checks import ExifStatus, check_georeference, exif_status, size_mismatch
 from pyramidseg.data.index_masks import IndexValues
-from pyramidseg.data.pairs import check_labels, ignore_nodata, read_labels
+from pyramidseg.data.pairs import JoinedMasks, check_labels, ignore_nodata, read_labels
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.images.decode import ImageHeader, check_channels, read_header, read_image, read_masked_image
 from pyramidseg.images.image_files import is_image_name
@@ -76,8 +76,12 @@ def inspect_pair(
         labels = labels if pixels is None else ignore_nodata(labels, pixels)
         counts = _count_labels(record, masks, labels, defects, num_classes=num_classes, on_map=header.georeferenced)
     if header is not None and counts is not None:
-        exif = exif_status(record, header[:2], header.orientation, value_source(masks))
-        palette = palette_colors(record, masks, counts)
+        own, own_counts = record, counts
+        if isinstance(masks, JoinedMasks):
+            of_set, own = masks.of(record)
+            masks, own_counts = of_set.masks, counts[np.frombuffer(of_set.table, np.uint8)]
+        exif = exif_status(own, header[:2], header.orientation, value_source(masks))
+        palette = palette_colors(own, masks, own_counts)
     elif header is not None and header.orientation >= 5 and DefectKind.EXIF_TURNED in {one.kind for one in defects}:
         exif = ExifStatus.NOT_APPLIED
     return PairInspection(record, tuple(dict.fromkeys(defects)), image, counts, unknown, exif, palette)

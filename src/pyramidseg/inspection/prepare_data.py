@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from pyramidseg.data.normalization import (
     uses_dataset_statistics,
 )
 from pyramidseg.data.pairs import AllPixels, FilePairs, cache_note
-from pyramidseg.data.records import Dataset, Record
+from pyramidseg.data.records import Dataset, DatasetSource, Record
 from pyramidseg.data.transforms import Augmentation, unused_steps
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.value_range import ValueRange
@@ -48,7 +47,7 @@ class PreparedData:
     unlabeled: tuple[Record, ...] = ()
 
 
-def prepare_data(source: str | Path | Dataset, config: Config) -> PreparedData:
+def prepare_data(source: DatasetSource, config: Config) -> PreparedData:
     """Open a dataset, check all images and masks of `train` and `val`, and measure the normalization if it is needed.
 
     Logs the recognized layout, everything that was inferred, the number of images, and the notes of the check.
@@ -77,7 +76,7 @@ def prepare_data(source: str | Path | Dataset, config: Config) -> PreparedData:
     dtypes, pretrained = summary.splits["train"].dtypes, config.model.weights != "random"
     unlabeled = open_unlabeled(dataset, config, dtypes) if config.data.unlabeled else ()
     if unlabeled:
-        both = fingerprint({name: dataset.split(name) for name in summary.splits} | {"unlabeled": unlabeled})
+        both = fingerprint({name: dataset.split(name) for name in summary.splits} | {"unlabeled": unlabeled}, dataset)
         summary = replace(summary, fingerprint=both)
     normalization = None
     if uses_dataset_statistics(config.data.normalization, dtypes=dtypes, channels=channels, pretrained=pretrained):

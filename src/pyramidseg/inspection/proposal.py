@@ -64,13 +64,14 @@ def propose(
     known = sum(int(counted.pixels.sum()) + counted.ignored for counted in statistics.values())
     unknown = sum(value.pixels for value in unknown_values)
     few = len(unknown_values) <= MAX_IGNORED_VALUES and unknown <= MAX_IGNORED_SHARE * (known + unknown)
-    if unknown_values and few:
+    if unknown_values and few and not dataset.sets:
         values = [int(value.name) if value.name.isdecimal() else value.name for value in unknown_values]
         content["ignore"] = list(dict.fromkeys([*content.get("ignore", []), *values]))
         remarks.append(f"ignored, because they are rare and not known classes: {', '.join(map(str, values))}")
     elif unknown_values:
         names = [value.name for value in unknown_values[:MAX_IGNORED_VALUES]]
-        remarks.append(f"not known classes, but too frequent to be ignored automatically: {', '.join(names)}")
+        why = "of one of the sources" if dataset.sets else "too frequent to be ignored automatically"
+        remarks.append(f"not known classes, but {why}: {', '.join(names)}")
     return Proposal(content, tuple(remarks), settings)
 
 

@@ -11,6 +11,7 @@ from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.setting_types import Channels
 from pyramidseg.base.text import first_few
+from pyramidseg.data.pairs import JoinedMasks
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.inspection.class_statistics import SplitSummary
 from pyramidseg.inspection.dataset_checks import (
@@ -64,7 +65,7 @@ def check_dataset(
     notes = [*_absent_classes(dataset, summaries), *collected.remarks()]
     if all_ignored:
         notes.append(f"all pixels of {len(all_ignored)} masks are ignored, for example of {all_ignored[0]}")
-    return DatasetSummary(summaries, fingerprint(listed), tuple(notes), _leak(listed))
+    return DatasetSummary(summaries, fingerprint(listed, dataset), tuple(notes), _leak(listed))
 
 
 def _leak(listed: Mapping[str, tuple[Record, ...]]) -> str:
@@ -102,9 +103,12 @@ def _absent_classes(dataset: Dataset, summaries: Mapping[str, SplitSummary]) -> 
             yield f"{found}; {ADD_IMAGES}"
 
 
-def fingerprint(splits: Mapping[str, tuple[Record, ...]]) -> str:
-    """SHA-256 (hexadecimal) of split names, ids and file sizes: cheap, and independent of the folder."""
+def fingerprint(splits: Mapping[str, tuple[Record, ...]], dataset: Dataset) -> str:
+    """SHA-256 (hexadecimal) of split names, ids, file sizes and joined classes: cheap, whatever the folder."""
     total = hashlib.sha256()
+    if isinstance(dataset.masks, JoinedMasks):
+        joined = [(name, share, dataset.masks.sets[name].table) for name, share in dataset.sets.items()]
+        total.update(repr(joined).encode())
     for split, records in sorted(splits.items()):
         for record in records:
             sizes = [_file_size(record.image), _file_size(record.mask) if record.mask else -1]

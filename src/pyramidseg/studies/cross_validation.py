@@ -19,10 +19,10 @@ from pyramidseg.base.errors import ConfigError, DataError, OutputError
 from pyramidseg.base.files import write_json, write_text
 from pyramidseg.base.overrides import given_settings, load_config
 from pyramidseg.base.text import first_line
-from pyramidseg.data.records import Dataset
+from pyramidseg.data.records import Dataset, DatasetSource
 from pyramidseg.evaluation.metrics import Metrics
 from pyramidseg.evaluation.scoring import evaluate
-from pyramidseg.formats.dataset_yaml import read_statements
+from pyramidseg.formats.dataset_yaml import read_statements, source_statements
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.formats.splitting import in_folds
 from pyramidseg.training.loop import Run, train_segmentation
@@ -73,7 +73,7 @@ class CrossValidation:
 
 
 def cross_validate(
-    dataset: str | Path | Dataset,
+    dataset: DatasetSource,
     *,
     out: str | Path,
     folds: int = 5,
@@ -104,7 +104,11 @@ def cross_validate(
         config = _continued(folder / PLAN, config, folds)
     stated: LabelConfig = config.data
     if not isinstance(dataset, Dataset):
-        stated = read_statements(Path(dataset), config.data).config
+        named = read_statements(dataset, config.data)
+        stated = named.config
+        for each in source_statements(named, config.data.model_copy(update={"group": None})):
+            if each.config.group or each.config.val_share:
+                raise ConfigError(f"{each.source}: group, val_share: have no effect with --folds; state data.group")
     if stated.val_share is not None:
         raise ConfigError(f"data.val_share={stated.val_share}: the folds are the validation splits; leave it out")
     if config.train.patience:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
 
@@ -29,7 +28,7 @@ from pyramidseg.base.overrides import given_settings, load_config
 from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.data.loading import worker_failures_explained
 from pyramidseg.data.pairs import read_labels
-from pyramidseg.data.records import Dataset
+from pyramidseg.data.records import DatasetSource
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.decode import ImageHeader, read_header
 from pyramidseg.inspection.prepare_data import PreparedData, prepare_data
@@ -219,7 +218,7 @@ def plan_minutes(minutes: float | None, *, auto: bool) -> float | None:
     return (minutes or math.inf) if auto else None
 
 
-def prepare_automatically(config: Config, source: str | Path | Dataset, *, minutes: float) -> SegmentationTask:
+def prepare_automatically(config: Config, source: DatasetSource, *, minutes: float) -> SegmentationTask:
     """`prepare_segmentation` with planned settings, except those given; the task's notes have each with its reason.
 
     Args:
@@ -300,7 +299,7 @@ def _measure(facts: Facts, fits: int) -> tuple[float, float, int]:
 def time_steps(task: SegmentationTask, progress: TrainingProgress) -> tuple[float, TrainingComponents]:
     """Seconds of an epoch's steps, from a few real ones with loading, optimizer and EMA, and what they have trained."""
     steps = min(TRIAL_STEPS, task.plan.steps)
-    plan = replace(task.plan, samples=task.plan.samples * steps // task.plan.steps)
+    plan = replace(task.plan, samples=task.plan.samples * steps // task.plan.steps, sets=b"", shares=())
     components = build_components(replace(task, plan=plan))
     with closing(components.loader), worker_failures_explained():
         for _ in range(2):  # the first pass, which starts workers, fills caches and tunes convolutions, is not counted

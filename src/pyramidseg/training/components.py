@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -127,14 +127,28 @@ def build_components(task: Task) -> TrainingComponents:
     )
 
 
-def plan_epochs(config: Config, *, samples: int, unlabeled: int = 0) -> EpochPlan:
+def plan_epochs(
+    config: Config,
+    *,
+    samples: int,
+    sets: Sequence[str] = (),
+    shares: Mapping[str, float | None] | None = None,
+    unlabeled: int = 0,
+) -> EpochPlan:
     """The division of an epoch's samples into steps, processes and micro-batches.
 
+    Args:
+        sets: of joined datasets the set of each sample.
+        shares: by set; None for the share of its samples.
+
     Raises:
-        DataError: there are fewer samples than one step needs.
+        DataError: there are fewer samples than one step needs, or than there are sets with a share.
     """
+    chosen = {name: share for name in dict.fromkeys(sets) if (share := (shares or {}).get(name)) is not None}
     return EpochPlan(
         samples=samples,
+        sets=bytes([*chosen].index(name) for name in sets) if chosen else b"",
+        shares=tuple(chosen.values()),
         batch_size=config.train.batch_size,
         accumulate=config.train.accumulate,
         world_size=world_size(),

@@ -27,7 +27,7 @@ from pyramidseg.base.output_lock import locked
 from pyramidseg.base.overrides import full_name, given_settings, load_config, with_words
 from pyramidseg.base.train_overrides import TrainOverrides
 from pyramidseg.data.loading import worker_failures_explained
-from pyramidseg.data.records import Dataset
+from pyramidseg.data.records import Dataset, DatasetSource
 from pyramidseg.training.accelerator import StatisticsGuard, agree, gradient_norm
 from pyramidseg.training.auto_plan import plan_minutes, prepare_automatically
 from pyramidseg.training.checkpoint import (
@@ -70,7 +70,7 @@ class Run:
 
 
 def train(
-    dataset: str | Path | Dataset,
+    dataset: DatasetSource,
     *,
     out: str | Path,
     config: Config | str | Path | None = None,
@@ -83,7 +83,7 @@ def train(
     """Train on a dataset and write bundles, metrics and a report to the folder `out`.
 
     Args:
-        dataset: a folder whose layout is recognized, a dataset YAML file, or a `Dataset`.
+        dataset: a folder whose layout is recognized, a dataset YAML file, several of both, or a `Dataset`.
         out: folder of the run; it must not exist, except with `resume` or `overwrite`.
         config: a `Config`, or a YAML file of settings; `make_config` builds one from nested dictionaries.
         resume: continue the run in `out` from its last checkpoint.
@@ -113,7 +113,7 @@ def train(
 
 def train_segmentation(
     config: Config,
-    source: str | Path | Dataset,
+    source: DatasetSource,
     *,
     out: Path,
     resume: bool,
@@ -133,14 +133,14 @@ def train_segmentation(
     return fit(config, prepare, out=out, resume=resume, overwrite=overwrite, inputs=inputs)
 
 
-def run_inputs(config: Config, source: str | Path | Dataset) -> tuple[str | Path, ...]:
+def run_inputs(config: Config, source: DatasetSource) -> tuple[str | Path, ...]:
     """Dataset and weights that a run reads, as far as they are files or folders."""
     data = source.source if isinstance(source, Dataset) else source
-    return (data, config.model.weights, config.model.encoder_weights)
+    return (*([data] if isinstance(data, (str, Path)) else data), config.model.weights, config.model.encoder_weights)
 
 
 def plan_segmentation(
-    config: Config, source: str | Path | Dataset, *, dry_run: bool = False, plan_minutes: float | None = None
+    config: Config, source: DatasetSource, *, dry_run: bool = False, plan_minutes: float | None = None
 ) -> TrainingComponents:
     """Everything that precedes the first step of a segmentation run, without a run folder; a dry run ends here."""
     if plan_minutes is not None:

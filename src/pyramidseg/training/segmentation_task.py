@@ -17,7 +17,8 @@ from pyramidseg.base.config import Config
 from pyramidseg.base.device import autocast, channels_last, on_first_rank, out_of_memory_explained, rank
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.loading import Batch
-from pyramidseg.data.records import Dataset
+from pyramidseg.data.pairs import set_name
+from pyramidseg.data.records import DatasetSource
 from pyramidseg.evaluation.evaluation_report import format_scores, write_report
 from pyramidseg.evaluation.metrics import compute_metrics
 from pyramidseg.evaluation.score_plots import save_plots
@@ -138,6 +139,7 @@ class SegmentationTask(Task):
             "val_miou": metrics.miou,
             "val_class_accuracy": metrics.mean_class_accuracy,
             "val_dice": metrics.mean_dice,
+            **{f"val_miou_{name}": of_set["miou"] for name, of_set in scores.by_set.items()},
         }
         return columns, {"metrics": metrics.to_dict(), "split": "val"}
 
@@ -147,6 +149,7 @@ class SegmentationTask(Task):
             "source": Path(self.data.dataset.source).name,
             "layout": self.data.dataset.layout,
             "fingerprint": self.fingerprint,
+            **({"sets": list(self.data.dataset.sets)} if self.data.dataset.sets else {}),
         }
         model.save(path, **metadata, data=data, crop=list(self.config.data.crop))
 
@@ -177,12 +180,12 @@ class SegmentationTask(Task):
             },
             notes=(*dataset.notes, *notes),
         )
-        logger.info(format_scores(scores.metrics))
+        logger.info(format_scores(scores))
 
 
 def prepare_segmentation(
     config: Config,
-    source: str | Path | Dataset | PreparedData,
+    source: DatasetSource | PreparedData,
     initial: InitialWeights | None = None,
     *,
     dry_run: bool = False,
@@ -220,7 +223,8 @@ def prepare_segmentation(
         model = channels_last(model.to(accelerator.device, accelerator.dtype))
 
     train = data.summary.splits["train"]
-    plan = plan_epochs(config, samples=len(data.dataset.split("train")), unlabeled=len(data.unlabeled))
+    sets = [set_name(record) for record in data.dataset.split("train")]
+    plan = plan_epochs(config, samples=len(sets), sets=sets, shares=data.dataset.sets, unlabeled=len(data.unlabeled))
     for epoch in (config.train.epochs - 1, 0):  # BatchNorm needs larger batches once the encoder is unfrozen
         set_training_mode(model, config.optim, epoch=epoch)
         model.check_training_batch(plan.smallest_batch, *config.data.crop)
@@ -239,6 +243,7 @@ def prepare_segmentation(
         if config.loss.class_weights == "none"
         else f"class weights {', '.join(f'{value:.3g}' for value in weights.tolist())}",
         _frozen_note(config),
+        f"crops of an epoch, by set: {', '.join(map(str, plan.crops_by_set))}" if plan.shares else "",
         cache_note,
         optimizer_note,
     )
