@@ -4,7 +4,9 @@ import argparse
 import logging
 import shlex
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import (
     FINDINGS,
@@ -15,12 +17,16 @@ from pyramidseg.cli.flags import (
     predictor_of,
 )
 
+if TYPE_CHECKING:
+    from pyramidseg.predict.ray_engine import RayEngine
+
 logger = logging.getLogger(__name__)
 
 HELP = "segment images: write a label map for each to DIR"
 
 OUTPUTS = ("mask", "overlay", "color", "confidence", "probabilities", "geotiff", "polygons")
 VIDEO_OUTPUTS = ("mask", "video", "frames", "shares", "plot")
+RAY_OPTIONS = ("ray_address", "workers", "gpus_per_worker", "ray_timeout")
 POLYGON_FORMATS = ("geojson", "geopackage", "flatgeobuf", "geoparquet")
 
 
@@ -95,9 +101,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only part I of N parts, chosen by name: for several processes and one DIR (default: all)",
     )
     parser.add_argument(
+        "--engine", choices=("plain", "ray"), default="plain", help="plain: this process; ray: workers on many machines"
+    )
+    ray = parser.add_argument_group("with --engine ray")
+    ray.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster: auto, HOST:PORT (default: this machine)")
+    ray.add_argument("--workers", type=worker_range, metavar="MIN:MAX", help="default: as many as there is room for")
+    ray.add_argument("--gpus-per-worker", type=float, metavar="N", help="default: 1, or 0 where there are no GPUs")
+    ray.add_argument(
+        "--ray-timeout", type=float, metavar="MINUTES", help="end if nothing happens for so long (default: 30)"
+    )
+    parser.add_argument(
         "--overwrite", action="store_true", help="predict all images again, not only what is missing or has changed"
     )
     parser.set_defaults(collect="sources")
+
+
+def worker_range(text: str) -> tuple[int, int]:
+    """Type of `--workers`: `2:8`, or one number for both."""
+    first, colon, last = text.partition(":")
+    least, most = (int(part) if part.isdecimal() else 0 for part in (first, last if colon else first))
+    if not 1 <= least <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers; write 4, or MIN:MAX such as 2:8")
+    return least, most
+
+
+def _engine(arguments: argparse.Namespace) -> "RayEngine | None":
+    options = {name: getattr(arguments, name) for name in RAY_OPTIONS if getattr(arguments, name) is not None}
+    if arguments.engine == "ray":
+        from pyramidseg.predict.ray_engine import RayEngine
+
+        return RayEngine(**options)
+    if options:
+        raise ConfigError(f"--{next(iter(options)).replace('_', '-')}: is an option of --engine ray; add that as well")
+    return None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -109,6 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.predict.predict_videos import VideoOptions
     from pyramidseg.predict.summary_file import SUMMARY_FILE
 
+    engine = _engine(arguments)
     predictor = predictor_of(arguments.model, arguments)
     show(f"backend {predictor.backend}")
     summary = predict_files(
@@ -122,6 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
         polygons=PolygonOptions(arguments.polygon_format, arguments.simplify, arguments.min_area),
         video=VideoOptions(arguments.every, arguments.smooth, arguments.fps, arguments.seconds),
         scenes=SceneOptions(arguments.level, arguments.mpp, arguments.scanned_area, arguments.skip_empty),
+        engine=engine,
     )
     for entry in summary.failed:
         logger.warning(f"not predicted: {entry['error']}")

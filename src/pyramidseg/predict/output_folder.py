@@ -26,7 +26,10 @@ class OutputFolder:
     Attributes:
         name: as the user gave it.
         folder: where files are written.
+        publish: for its ledger; see `Ledger.open`.
     """
+
+    publish: Callable[[Path], object] | None = None
 
     def __init__(self, name: str | Path, folder: Path, *, alone: bool) -> None:
         self.name, self.folder = str(name).rstrip("/"), folder
@@ -34,7 +37,7 @@ class OutputFolder:
 
     def open_ledger(self) -> Ledger:
         """The ledger of the folder; incomplete lines are removed if no other process can be writing them."""
-        return Ledger.open(self.folder / LEDGER_FOLDER, repair=self._alone)
+        return Ledger.open(self.folder / LEDGER_FOLDER, repair=self._alone, publish=self.publish)
 
     def remove_leftovers(self) -> None:
         """Delete what killed processes left, unless living ones share the folder."""
@@ -98,15 +101,15 @@ class RemoteOutputFolder(OutputFolder):
 
     def __init__(self, url: str, folder: Path) -> None:
         super().__init__(url, folder, alone=False)
+        self.publish = lambda part: upload(part, self.real_name(f"{LEDGER_FOLDER}/{part.name}"))
         self._found = {file.url.removeprefix(f"{self.name}/"): file for file in list_remote(self.name)}
 
     def open_ledger(self) -> Ledger:
-        ledger = self.folder / LEDGER_FOLDER
-        make_folder(ledger)
-        for name, file in self._found.items():
-            if name.startswith(f"{LEDGER_FOLDER}/") and name.endswith(SUFFIX):
-                fetch(file.url, self.folder / name)
-        return Ledger.open(ledger, publish=lambda part: upload(part, self.real_name(f"{LEDGER_FOLDER}/{part.name}")))
+        make_folder(self.folder / LEDGER_FOLDER)
+        for file in list_remote(self.real_name(LEDGER_FOLDER)):
+            if file.url.endswith(SUFFIX):
+                fetch(file.url, self.folder / file.url.removeprefix(f"{self.name}/"))
+        return super().open_ledger()
 
     def write(self, output: str, write: Callable[[Path], object]) -> FileState:
         path = self.folder / output

@@ -6,33 +6,29 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyramidseg.base.errors import ConfigError, DataError, OutputError
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_order
 from pyramidseg.base.remote_files import fetch, is_url, url_name
-from pyramidseg.data.class_masks import ClassMasks
-from pyramidseg.data.records import Dataset, Record
-from pyramidseg.formats.convert_dataset import convert_dataset
-from pyramidseg.formats.writers import LABEL_WRITERS
 from pyramidseg.images.georeference import read_georeference
 from pyramidseg.images.open_scene import is_scene, needs_windows
 from pyramidseg.images.scene import FULL_RESOLUTION, SceneOptions
 from pyramidseg.predict.output_folder import FileState, OutputFolder, open_output_folder
-from pyramidseg.predict.outputs.output_writers import WRITERS, Writer, output_writers
+from pyramidseg.predict.outputs.output_writers import Writer, output_writers
 from pyramidseg.predict.outputs.polygon_layers import EXACT_POLYGONS, PolygonOptions
 from pyramidseg.predict.outputs.video_outputs import VIDEO_OUTPUTS
 from pyramidseg.predict.pipeline import stage_threads
 from pyramidseg.predict.predict_videos import EVERY_FRAME, VideoOptions, predict_videos
+from pyramidseg.predict.predicted_labels import write_labels
 from pyramidseg.predict.predictor import PredictionResult, Predictor
 from pyramidseg.predict.resumption import Job, RunDigests, parse_shard, plan_jobs
-from pyramidseg.predict.scene_prediction import Located, Written, predict_scenes
+from pyramidseg.predict.scene_prediction import Written, predict_scenes
 from pyramidseg.predict.segmentation import Segmentation
 from pyramidseg.predict.sources import Source
 from pyramidseg.predict.summary_file import MODEL_KEY, SUMMARY_FILE, Entry, PredictionSummary, entry_of, write_summary
@@ -41,6 +37,21 @@ from pyramidseg.predict.video_sources import find_sources
 logger = logging.getLogger(__name__)
 
 FETCH_THREADS = 8
+
+
+class Task(NamedTuple):
+    """What is the same for all images of a prediction; `out` is an absolute path, or a URL."""
+
+    out: str
+    save: Sequence[str]
+    polygons: PolygonOptions
+    scenes: SceneOptions
+    batch_size: int
+    digests: RunDigests
+
+
+Engine = Callable[[Predictor, Sequence[Job], Task], None]
+"""Predicts jobs by other processes, which write into the same folder, each with a ledger file of its own."""
 
 
 def predict_files(
@@ -55,6 +66,7 @@ def predict_files(
     polygons: PolygonOptions = EXACT_POLYGONS,
     video: VideoOptions = EVERY_FRAME,
     scenes: SceneOptions = FULL_RESOLUTION,
+    engine: Engine | None = None,
 ) -> PredictionSummary:
     """Predict images into a folder, with a `predictions.json` that lists the results.
 
@@ -77,6 +89,7 @@ def predict_files(
             minimum area of its regions.
         scenes: how images are read that do not fit into memory (`predict_scenes`): their labels are written to
             `<stem>_mask.tif` instead of `<stem>.png`.
+        engine: where to predict, such as a `RayEngine`; None: in this process.
 
     Raises:
         ConfigError: `save` has an unknown name, `shard` is not a part, or `polygons` has no effect.
@@ -94,6 +107,8 @@ def predict_files(
     if are_videos:
         suffixes = {name: VIDEO_OUTPUTS[name] for name in dict.fromkeys(("mask", *save))}
         options = {"video": video.stored()}
+    if are_videos and engine is not None:
+        raise ConfigError("--engine ray: predicts images; videos and folders of frames are predicted without it")
     part = None if shard is None else parse_shard(shard)
     if formats and (part is not None or is_url(out)):
         raise ConfigError(
@@ -104,20 +119,28 @@ def predict_files(
     if part is not None:
         images = tuple(source for source in images if part.has(source.key))
     digests = RunDigests.of(predictor)
-    with open_output_folder(out, shard=str(part or "")) as folder, folder.open_ledger() as ledger:
+    with open_output_folder(out, shard=str(part or "")) as folder, ExitStack() as stack:
+        ledger = stack.enter_context(folder.open_ledger())
         jobs, other_model = plan_jobs(images, ledger, digests, suffixes, folder, overwrite=overwrite, options=options)
         _check_outputs(images, jobs, suffixes, folder, overwrite=overwrite)
         if other_model:
             logger.info(f"{folder.name}: predicted with another model or other settings: {other_model}; done again")
         folder.remove_leftovers()
-        in_windows = partial(predict_scenes, predictor, (*writers, *formats), folder, scenes)
-        predicted = (
-            predict_videos(predictor, jobs, suffixes, folder, options=video, batch_size=batch_size)
-            if are_videos
-            else _predict(predictor, jobs, writers, folder, in_windows, batch_size=batch_size)
-        )
-        with closing(predicted) as entries:
-            _record(track(entries, total=len(jobs), task="predicting"), ledger, predictor, digests)
+        place = str(out) if is_url(out) else os.path.abspath(out)
+        task = Task(place, save, polygons, scenes, batch_size, digests)
+        if engine is not None and jobs:
+            engine(predictor, jobs, task)
+            folder.remove_leftovers()
+            ledger = stack.enter_context(folder.open_ledger())
+        else:
+            predicted = (
+                predict_videos(predictor, jobs, suffixes, folder, options=video, batch_size=batch_size)
+                if are_videos
+                else predict_jobs(predictor, jobs, folder, task)
+            )
+            with closing(predicted) as entries:
+                recorded = record(entries, ledger, predictor, digests)
+                deque(track(recorded, total=len(jobs), task="predicting"), maxlen=0)
         unchanged = len(images) - len(jobs)
         summary = PredictionSummary(out if is_url(out) else Path(out), unchanged=unchanged, skipped=skipped)
         lines = ((source, ledger.find(source.key)) for source in images)
@@ -128,47 +151,14 @@ def predict_files(
             deque(counted, maxlen=0)
     for format in formats:
         certain = "confidence" in writers
-        _write_labels(format, images, Path(out), predictor, digests, simplify_px=polygons.simplify_px, scored=certain)
+        write_labels(format, images, Path(out), predictor, digests, simplify_px=polygons.simplify_px, scored=certain)
     return summary
 
 
-def _write_labels(
-    format: str,
-    images: Sequence[Source],
-    out: Path,
-    predictor: Predictor,
-    digests: RunDigests,
-    *,
-    simplify_px: float,
-    scored: bool,
-) -> None:
-    """Write the masks of all images that could be predicted in a label format, in a folder of its name."""
-    local = [source for source in images if not is_url(source.location)]
-    paths = [(source, out / f"{source.stem}{WRITERS['mask'].suffix}") for source in local]
-    records = tuple(Record(source.stem, source.path, mask) for source, mask in paths if mask.is_file())
-    masks = ClassMasks.from_values({index: index for index in range(len(predictor.classes))})
-    dataset = Dataset(str(out), "predictions", predictor.classes, masks, {"train": records})
-    by_id = {source.stem: out / f"{source.stem}{WRITERS['confidence'].suffix}" for source in local}
-    converted = convert_dataset(
-        dataset,
-        to=format,
-        out=out / format,
-        images="none",
-        model=digests.model[:12],
-        confidence=(lambda record: by_id[record.id]) if scored else None,
-        simplify_px=simplify_px * LABEL_WRITERS[format].has_outlines,
-    )
-    for reason, pixels in converted.lost.items():
-        logger.info(f"{out / format}: lost: {reason}: {pixels} pixels")
-
-
-def _record(
-    entries: Iterable[Written],
-    ledger: Ledger,
-    predictor: Predictor,
-    digests: RunDigests,
-) -> None:
-    """Append a line to the ledger for each image whose outputs are written.
+def record(
+    entries: Iterable[Written], ledger: Ledger, predictor: Predictor, digests: RunDigests
+) -> Iterator[tuple[Job, Entry]]:
+    """Append a line to the ledger for each image whose outputs are written, and yield it.
 
     Its `seconds` are those since the image before, so that they add up to the time that a process took.
     """
@@ -188,25 +178,30 @@ def _record(
         }
         last = now
         ledger.append(line)
+        yield job, entry
 
 
-def _predict(
+def predict_jobs(
     predictor: Predictor,
     jobs: Sequence[Job],
-    outputs: Mapping[str, Writer],
     folder: OutputFolder,
-    in_windows: Callable[[Located], Iterator[Written]],
+    task: Task,
     *,
-    batch_size: int,
+    begin: Callable[[Job], object] = lambda job: None,
 ) -> Generator[Written, None, None]:
-    """Predict and write images, last those that cannot be decoded whole; yields each once its outputs are written."""
+    """Predict and write images, last those that cannot be decoded whole; yields each once its outputs are written.
+
+    Args:
+        begin: called before an image is read.
+    """
+    (outputs, formats), batch_size = output_writers(task.save, task.polygons), task.batch_size
     threads = max(2, stage_threads())  # they mostly wait for the disk
     not_fetched: dict[Path, str] = {}
     scenes = [job for job in jobs if is_scene(job.source.path)]
     jobs = [job for job in jobs if not is_scene(job.source.path)]  # by their names
     with (
         tempfile.TemporaryDirectory() as copies,
-        closing(_local_paths(jobs, Path(copies), not_fetched, ahead=FETCH_THREADS + 2 * batch_size)) as paths,
+        closing(_local_paths(jobs, Path(copies), not_fetched, begin, ahead=FETCH_THREADS + 2 * batch_size)) as paths,
         closing(
             predictor.predict_results(
                 paths,
@@ -231,12 +226,13 @@ def _predict(
                 scenes.append(written)
             else:
                 yield written
-        with closing(_local_paths(scenes, Path(copies), not_fetched, ahead=1)) as scene_paths:
-            yield from in_windows(zip(scenes, scene_paths, strict=True))
+        with closing(_local_paths(scenes, Path(copies), not_fetched, begin, ahead=1)) as scene_paths:
+            in_windows = zip(scenes, scene_paths, strict=True)
+            yield from predict_scenes(predictor, (*outputs, *formats), folder, task.scenes, in_windows)
 
 
 def _local_paths(
-    jobs: Sequence[Job], folder: Path, not_fetched: dict[Path, str], *, ahead: int
+    jobs: Sequence[Job], folder: Path, not_fetched: dict[Path, str], begin: Callable[[Job], object], *, ahead: int
 ) -> Generator[Path, None, None]:
     """A path for each image; those behind URLs are copied into a folder by threads, a bounded number ahead.
 
@@ -244,8 +240,9 @@ def _local_paths(
         not_fetched: gets an error for each path where there is no copy.
     """
 
-    def fetched(numbered: tuple[int, Source]) -> Path:
-        number, source = numbered
+    def fetched(numbered: tuple[int, Job]) -> Path:
+        number, (source, *_) = numbered
+        begin(jobs[number])
         if not is_url(source.location):
             return source.path
         copy = folder / f"{number}{PurePath(url_name(source.location)).suffix}"
@@ -255,8 +252,7 @@ def _local_paths(
             not_fetched[copy] = str(error)
             return copy
 
-    numbered = enumerate(job.source for job in jobs)
-    copies = map_in_order(fetched, numbered, threads=FETCH_THREADS, ahead=ahead, name="fetch")
+    copies = map_in_order(fetched, enumerate(jobs), threads=FETCH_THREADS, ahead=ahead, name="fetch")
     with closing(copies):
         yield from copies
 

@@ -97,6 +97,7 @@ class Predictor:
         tile_px: TilePx = "auto",
         overlap_px: int | None = None,
     ) -> None:
+        self.arguments = {name: value for name, value in locals().items() if name != "self"}
         plain: Backend
         if not isinstance(model, (str, Path, type, nn.Module)) and hasattr(model, "coarse_logits"):
             plain = model

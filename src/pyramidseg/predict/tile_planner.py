@@ -59,6 +59,9 @@ class TilePlanner:
         ConfigError: a side is not a multiple of the grid, or the overlap exceeds half the tile.
     """
 
+    shared_by = 1
+    """Number of processes that share the free memory."""
+
     def __init__(self, backend: Backend, *, tile_px: TilePx = "auto", overlap_px: int | None = None) -> None:
         if isinstance(tile_px, str) and tile_px not in ("auto", "whole"):
             raise ConfigError(f"tile_px={tile_px}: must be auto, whole, or a number of pixels")
@@ -109,7 +112,7 @@ class TilePlanner:
         # Memory of the device that computes; of the machine if that is not a device of torch.
         known = self._network.compute_device if isinstance(self._network, ModelBackend) else None
         device = torch.device("cpu") if known is None else known
-        usable = USABLE_SHARE * free_bytes(device)
+        usable = USABLE_SHARE * free_bytes(device) / self.shared_by
         least = max(LEAST_AUTO_TILE_PX, 2 * (self.overlap_px or 0))
         for side_px in range(round_up(most_px, GRID_PX), least - 1, -GRID_PX):
             if self.needed_bytes(side_px, height, width) <= usable:
