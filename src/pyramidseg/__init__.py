@@ -65,6 +65,8 @@ if TYPE_CHECKING:
     from pyramidseg.studies.comparison import compare_encoders as compare_encoders
     from pyramidseg.studies.cross_validation import CrossValidation as CrossValidation
     from pyramidseg.studies.cross_validation import cross_validate as cross_validate
+    from pyramidseg.studies.learning_curve import LabelCurve as LabelCurve
+    from pyramidseg.studies.learning_curve import label_curve as label_curve
     from pyramidseg.training.loop import Run as Run
     from pyramidseg.training.loop import train as train
 
@@ -96,6 +98,7 @@ _NAMES = {
     "studies.benchmark_results": "BenchmarkResult",
     "studies.comparison": "Comparison compare_encoders",
     "studies.cross_validation": "CrossValidation cross_validate",
+    "studies.learning_curve": "LabelCurve label_curve",
     "training.loop": "Run train",
 }
 """Public names by module; a test compares them with the imports above, which only type checkers see."""

@@ -16,24 +16,25 @@ OPTIONS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `compare`."""
-    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout, or a YAML file")
     parser.add_argument(
         "--encoders", type=comma_list(), required=True, metavar="NAME,NAME,...", help="resnet18,resnet34,resnet50"
     )
-    parser.add_argument(
-        "--out", required=True, metavar="DIR", help="folder of the comparison; an interrupted one is continued"
-    )
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each encoder")
-    parser.add_argument(
-        "--epochs", type=int, metavar="N", help="budget of each run in epochs (no default: give this or --minutes)"
-    )
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        metavar="M",
-        help="budget of each run in minutes of training on this machine (no default)",
-    )
+    add_study_arguments(parser, "runs of each encoder")
     add_setting_options(parser, OPTIONS)
+
+
+def add_study_arguments(parser: argparse.ArgumentParser, seeds: str) -> None:
+    """Dataset, folder, and number and budget of the runs of a study."""
+    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout, or a YAML file")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder of the study; an interrupted one is continued"
+    )
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help=seeds)
+    budget = "budget of each run in"
+    parser.add_argument("--epochs", type=int, metavar="N", help=f"{budget} epochs (no default: give this or --minutes)")
+    parser.add_argument(
+        "--minutes", type=float, metavar="M", help=f"{budget} minutes of training on this machine (no default)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

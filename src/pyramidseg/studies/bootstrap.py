@@ -8,8 +8,9 @@ nothing about the variance between trainings.
 Legend: M models, S seeds, N images, K classes, R resamples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ People choose an encoder for a difference of two points: a wider interval includ
 
 ROUNDING = 1e-9
 """An interval that is not wider has no variation between the resamples."""
+
+T = TypeVar("T")
 
 Counts = NDArray[np.int64]
 """(N, 3, K): true positives, false positives and false negatives by image and class."""
@@ -94,19 +97,31 @@ def compare_pairs(
         counts: (N, 3, K) for each seed of each model, of the same images in the same order.
     """
     means = {name: float(np.mean([miou(run.sum(axis=0)) for run in runs])) for name, runs in counts.items()}
+    resampled = resample(counts, resamples=resamples, seed=seed)
+    order = sorted(means, key=lambda name: -means[name])
+    differences = []
+    for index, first in enumerate(order):
+        for second in order[index + 1 :]:
+            interval = ends(resampled[first] - resampled[second])
+            differences.append(Difference(first, second, means[first] - means[second], *interval))
+    return tuple(differences)
+
+
+def resample(
+    counts: Mapping[T, Sequence[Counts]], *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[T, NDArray[np.float64]]:
+    """(R,): mIoU of each model in the same resamples."""
     images = len(next(iter(counts.values()))[0])
     rng = np.random.default_rng(seed)
     # How often each resample draws each image; the counts of all resamples are then one matrix product.
     draws = rng.multinomial(images, np.full(images, 1 / images), size=resamples).astype(np.float64)
-    resampled = {name: _resampled(runs, draws, rng) for name, runs in counts.items()}
-    order = sorted(means, key=lambda name: -means[name])
-    tail = 100 * (1 - LEVEL) / 2
-    differences = []
-    for index, first in enumerate(order):
-        for second in order[index + 1 :]:
-            low, high = np.nanpercentile(resampled[first] - resampled[second], [tail, 100 - tail])
-            differences.append(Difference(first, second, means[first] - means[second], float(low), float(high)))
-    return tuple(differences)
+    return {name: _resampled(runs, draws, rng) for name, runs in counts.items()}
+
+
+def ends(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The interval that contains `LEVEL` of the resamples."""
+    low, high = np.nanpercentile(values, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return float(low), float(high)
 
 
 def _resampled(runs: Sequence[Counts], draws: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from pyramidseg.base.errors import ConfigError, OutputError, WeightsError
 from pyramidseg.base.files import write_text
 from pyramidseg.base.log import only_warnings
 from pyramidseg.base.overrides import load_config
+from pyramidseg.data.records import Dataset
 from pyramidseg.model.encoder import resolve_encoder
 from pyramidseg.training.auto_plan import time_steps
 from pyramidseg.training.interrupt import Interrupted
@@ -97,7 +98,7 @@ def open_study(
             stored = replace(stored, seeds=seeds)
             write_text(out / PLAN, yaml.safe_dump(_plain(stored), sort_keys=False))
         return stored
-    _refuse_occupied(out)
+    refuse_occupied(out, "a comparison")
     logger.info(f"checking the dataset and {len(names)} encoders")
     for name in names:  # so that an error of the last one is raised before the first is trained
         with only_warnings():
@@ -125,15 +126,16 @@ def run_study(study: Study, out: Path) -> dict[str, list[Run]]:
         for index, encoder in enumerate(study.encoders):
             number = seed * len(study.encoders) + index + 1
             logger.info(f"run {number} of {total}: {encoder}, seed {seed}, {study.epochs[encoder]} epochs")
-            runs[encoder].append(_run(study, encoder, seed, run_folder(out, encoder, seed)))
+            runs[encoder].append(
+                resumed_run(study.config(encoder, seed), study.dataset, run_folder(out, encoder, seed))
+            )
     return runs
 
 
-def _run(study: Study, encoder: str, seed: int, folder: Path) -> Run:
-    """Execute one run; replaces advice on options of `train`, which `compare` does not have."""
+def resumed_run(config: Config, dataset: str | Dataset, folder: Path) -> Run:
+    """Execute one run; replaces advice on options of `train`, which the commands of studies do not have."""
     try:
-        config = study.config(encoder, seed)
-        return train_segmentation(config, study.dataset, out=folder, resume=folder.exists(), overwrite=False)
+        return train_segmentation(config, dataset, out=folder, resume=folder.exists(), overwrite=False)
     except Interrupted:
         raise Interrupted("interrupted; progress is saved, and the same command resumes") from None
     except WeightsError as error:
@@ -175,9 +177,10 @@ def _stored(out: Path) -> Study | None:
         raise OutputError(f"{file}: cannot be read as a comparison ({error}); choose another --out") from None
 
 
-def _refuse_occupied(out: Path) -> None:
+def refuse_occupied(out: Path, study: str) -> None:
+    """Refuse a folder that has content, as it has no `study` to be continued."""
     if is_occupied(out):
-        raise OutputError(f"{out}: exists already and is not a comparison; choose another --out")
+        raise OutputError(f"{out}: exists already and is not {study}; choose another --out")
 
 
 def _require_same(stored: Study, given: Mapping[str, Any], file: Path) -> None:

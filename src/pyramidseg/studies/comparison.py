@@ -7,10 +7,11 @@ from pathlib import Path
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.output_lock import locks_out
-from pyramidseg.base.overrides import given_settings, load_config
+from pyramidseg.base.overrides import load_config
 from pyramidseg.studies.compare_encoders import open_study, run_study
 from pyramidseg.studies.compare_report import write_report
 from pyramidseg.studies.compare_results import Results, collect
+from pyramidseg.studies.cross_validation import plain_settings
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,7 @@ def compare_encoders(
     if isinstance(encoders, str):
         raise ConfigError(f"compare: encoders={encoders!r}: a list of names is needed, such as ['resnet18']")
     resolved = config if isinstance(config, Config) else load_config(config)
-    tree = resolved.model_dump(mode="json")
-    given = {name: tree[name.partition(".")[0]][name.partition(".")[2]] for name in given_settings(resolved)}
-    folder = Path(out)
+    given, folder = plain_settings(resolved), Path(out)
     study = open_study(
         str(dataset), tuple(encoders), out=folder, seeds=seeds, epochs=epochs, minutes=minutes, settings=given
     )

@@ -101,7 +101,7 @@ def cross_validate(
     if folder.exists() and any(folder.iterdir()) and not (resume or overwrite):
         raise OutputError(f"{folder}: exists already; --resume continues it, --overwrite discards its runs")
     if resume and (folder / PLAN).is_file():
-        config = _continued(folder / PLAN, config, folds)
+        config = continued_settings(folder / PLAN, config, folds=folds)
     stated: LabelConfig = config.data
     if not isinstance(dataset, Dataset):
         named = read_statements(dataset, config.data)
@@ -123,18 +123,14 @@ def cross_validate(
     parts = in_folds(records, folds, group=stated.group, source=opened.source)
     sizes = ", ".join(str(len(part)) for part in parts)
     logger.info(f"{opened.source}: {len(records)} images of train and val in {folds} folds of {sizes}")
-    # How the masks are read is part of the opened dataset.
-    given = config.data.model_fields_set - _READING
-    own = {name: value for name, value in config.data if name in given}
-    of_fold = config.model_copy(update={"data": DataConfig.model_validate(own)})
+    of_fold = settings_once_opened(config)
 
     if overwrite:
         (folder / RESULT).unlink(missing_ok=True)
     surplus = [path for path in folder.glob("fold[0-9]*") if path.is_dir() and int(path.name[4:] or 0) > folds]
     if surplus:
         raise OutputError(f"{surplus[0]}: is of more folds; delete it, or choose another --out")
-    stored = {"folds": folds, "settings": _plain(config)}
-    write_text(folder / PLAN, yaml.safe_dump(stored, sort_keys=False))
+    write_plan(folder / PLAN, config, folds=folds)
 
     def run(name: str, splits: Mapping[str, Any], settings: Config) -> tuple[Run, Dataset]:
         target = folder / name
@@ -159,31 +155,40 @@ def cross_validate(
     return found
 
 
-def _continued(file: Path, config: Config, folds: int) -> Config:
-    """The settings of the first call, with those given now, which have to agree.
+def write_plan(file: Path, config: Config, **study: Any) -> None:
+    """Store the arguments of a study and its settings, for `continued_settings`."""
+    write_text(file, yaml.safe_dump({**study, "settings": plain_settings(config)}, sort_keys=False))
+
+
+def continued_settings(file: Path, config: Config, **study: Any) -> Config:
+    """The settings of the first call, with those given now, which have to agree, as have the arguments of the study.
 
     Raises:
         ConfigError: one differs, and would change the result.
     """
     try:
         stored = yaml.safe_load(file.read_text(encoding="utf-8"))
-        number, settings = stored["folds"], dict(stored["settings"])
+        before = {**{name: stored[name] for name in study}, **stored["settings"]}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
         raise OutputError(f"{file}: cannot be read ({first_line(error)}); choose another --out") from None
-    for name, value in {"folds": folds, **_plain(config)}.items():
-        before = {"folds": number, **settings}.get(name)
-        if before != value and name not in MAY_CHANGE:
-            raise ConfigError(f"{file}: {name} was {before!r} and is {value!r} now; give the same, or another --out")
-    return load_config(None, {**settings, **given_settings(config)})
+    for name, value in {**study, **plain_settings(config)}.items():
+        if before.get(name) != value and name not in MAY_CHANGE:
+            was = f"{name} was {before.get(name)!r} and is {value!r} now"
+            raise ConfigError(f"{file}: {was}; give the same, or another --out")
+    return load_config(None, {**stored["settings"], **given_settings(config)})
 
 
-def _plain(config: Config) -> dict[str, Any]:
+def settings_once_opened(config: Config) -> Config:
+    """The settings without those of reading: how masks are read is part of an opened dataset."""
+    reading = {"format", "classes", *LabelConfig.model_fields}
+    own = {name: value for name, value in config.data if name in config.data.model_fields_set - reading}
+    return config.model_copy(update={"data": DataConfig.model_validate(own)})
+
+
+def plain_settings(config: Config) -> dict[str, Any]:
     """The given settings by name, as JSON has them."""
     plain: dict[str, Any] = json.loads(json.dumps(given_settings(config)))
     return plain
-
-
-_READING = {"format", "classes", *LabelConfig.model_fields}
 
 
 def _deviation(values: list[float]) -> float:
