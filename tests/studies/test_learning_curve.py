@@ -43,6 +43,9 @@ def test_the_next_hundred_labels_add_what_the_last_doubling_added() -> None:
     assert curve.verdict[1].endswith(").")
     assert f"{100 * gained:.1f} points more" in curve.verdict[0]
     assert [point[0] for point in curve.points] == [40, 100, 200, 400]
+    few = evaluated(n2=0.5, n5=0.6, n10=0.7, n20=0.75)
+    assert few.more == 20
+    assert few.next_labels[0] == pytest.approx(few.points[3][1] - few.points[2][1]), "at most a doubling"
     assert all(low < value < high for _, value, low, high in curve.points)
 
 

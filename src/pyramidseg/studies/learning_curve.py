@@ -50,11 +50,13 @@ class LabelCurve:
 
     Attributes:
         points: number of labels, and the value.
-        next_labels: what the next `NEXT` labels add if each doubling adds as much as the last one.
+        more: `NEXT`, or as many labels as there are: nothing is said about more than a doubling.
+        next_labels: what so many more labels add if each doubling adds as much as the last one.
     """
 
     report: Path
     points: tuple[tuple[int, float, float, float], ...]
+    more: int
     next_labels: tuple[float, float, float]
     verdict: tuple[str, ...]
 
@@ -124,30 +126,32 @@ def _evaluated(counts: dict[int, list[Counts]], report: Path) -> LabelCurve:
     drawn, (half, labels) = resample(counts), list(counts)[-2:]
     means = {size: float(np.mean([miou(run.sum(axis=0)) for run in runs])) for size, runs in counts.items()}
     mean, low, high = means[labels] - means[half], *ends(drawn[labels] - drawn[half])
-    doublings = math.log((labels + NEXT) / labels) / math.log(labels / half)
+    more = min(NEXT, labels)
+    doublings = math.log((labels + more) / labels) / math.log(labels / half)
     worth = (doublings * mean, doublings * low, doublings * high)
     shown = low > 0 and high - low > ROUNDING
     verdict = (
         f"With {labels} labels mean IoU is {means[labels]:.3f}, with {half} of them {means[half]:.3f}: "
         f"{100 * mean:.1f} points more (95 % interval {100 * low:.1f} to {100 * high:.1f}).",
-        f"If each doubling adds as much, the next {NEXT} labels are worth {100 * worth[0]:.1f} points "
+        f"If each doubling adds as much, the next {more} labels are worth {100 * worth[0]:.1f} points "
         f"({100 * worth[1]:.1f} to {100 * worth[2]:.1f}){'.' if shown else ': not shown to be more than nothing.'}",
         *caveats(len(counts[labels]))[::2],
     )
-    return LabelCurve(report, tuple((size, means[size], *ends(drawn[size])) for size in counts), worth, verdict)
+    points = tuple((size, means[size], *ends(drawn[size])) for size in counts)
+    return LabelCurve(report, points, more, worth, verdict)
 
 
 def curve_figure(curve: LabelCurve) -> bytes:
     """Plot of mean IoU by number of labels, and of what the next ones may add."""
     sizes, means, lows, highs = (np.array(column) for column in zip(*curve.points, strict=True))
-    ahead = [sizes[-1], sizes[-1] + NEXT]
+    ahead = [sizes[-1], sizes[-1] + curve.more]
     added, low, high = (means[-1] + np.array([0, value]) for value in curve.next_labels)
     with matplotlib.rc_context(STYLE):
         figure = new_figure(8, 4)
         axes = figure.subplots()
         spread = np.maximum([means - lows, highs - means], 0)
         axes.errorbar(sizes, means, yerr=spread, fmt="-o", color=BLUE, capsize=3, label="measured")
-        axes.plot(ahead, added, "--", color=ORANGE, label=f"next {NEXT} labels, if each doubling adds as much")
+        axes.plot(ahead, added, "--", color=ORANGE, label=f"next {curve.more} labels, if each doubling adds as much")
         axes.fill_between(ahead, low, high, color=ORANGE, alpha=0.2, linewidth=0)
         axes.set(xscale="log", xlabel="labelled images", ylabel="mean IoU")
         axes.set_xticks([*sizes, ahead[1]], [str(size) for size in (*sizes, ahead[1])])
