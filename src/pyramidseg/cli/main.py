@@ -141,7 +141,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise ConfigError(f"{command.prog}: unexpected argument {rest[0]!r}; {command.prog} --help lists all options")
     if rest:
         setattr(parsed, target, [*getattr(parsed, target), *rest])
-    if parsed.command in JOINING:  # further datasets are among the settings
+    if parsed.command in JOINING and target == "settings":  # further datasets are among the settings
         further = [word for word in parsed.settings if "=" not in word and ("/" in word or Path(word).exists())]
         parsed.settings = [word for word in parsed.settings if word not in further]
         parsed.dataset = [parsed.dataset, *further] if further else parsed.dataset

@@ -70,31 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for --save polygons: merge regions of fewer than PX pixels into the neighbour of the highest "
         "confidence (default: 0, none)",
     )
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="of videos, predict one frame in N")
-    parser.add_argument(
-        "--smooth",
-        type=float,
-        default=0.0,
-        metavar="W",
-        help="of videos: weight of the earlier frames in the logits, below 1, against flicker (default: 0.0, off)",
-    )
-    parser.add_argument(
-        "--fps",
-        type=Fraction,
-        metavar="N",
-        help="frames per second of a folder of frames: 25, 30000/1001 (default: none)",
-    )
-    parser.add_argument(
-        "--seconds", type=float, metavar="S", help="leave live streams after S seconds (default: at Ctrl-C)"
-    )
     add_prediction_options(parser)
-    large = parser.add_argument_group("images that do not fit into memory", "written as DIR/NAME_mask.tif")
-    large.add_argument("--level", type=int, metavar="N", help="level of a slide or pyramid, 0 is the finest")
-    large.add_argument("--mpp", type=float, metavar="UM", help="the level with UM micrometres per pixel")
-    large.add_argument("--scanned-area", action="store_true", help="only the area that a slide says was scanned")
-    large.add_argument(
-        "--skip-empty", action="store_true", help="leave out windows of a single colour; their pixels become nodata"
-    )
     parser.add_argument(
         "--shard",
         metavar="I/N",
@@ -103,17 +79,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", choices=("plain", "ray"), default="plain", help="plain: this process; ray: workers on many machines"
     )
-    ray = parser.add_argument_group("with --engine ray")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="predict all images again, not only what is missing or has changed"
+    )
+    parser.set_defaults(collect="sources")
+    _add_video_options(parser.add_argument_group("videos"))
+    _add_scene_options(parser.add_argument_group("images that do not fit into memory", "written as DIR/NAME_mask.tif"))
+    _add_ray_options(parser.add_argument_group("with --engine ray"))
+
+
+def _add_video_options(videos: argparse._ArgumentGroup) -> None:
+    videos.add_argument("--every", type=int, default=1, metavar="N", help="predict one frame in N")
+    videos.add_argument(
+        "--smooth",
+        type=float,
+        default=0.0,
+        metavar="W",
+        help="weight of the earlier frames in the logits, below 1, against flicker (default: 0.0, off)",
+    )
+    videos.add_argument(
+        "--fps",
+        type=Fraction,
+        metavar="N",
+        help="frames per second of a folder of frames: 25, 30000/1001 (default: none)",
+    )
+    videos.add_argument(
+        "--seconds", type=float, metavar="S", help="leave live streams after S seconds (default: at Ctrl-C)"
+    )
+
+
+def _add_scene_options(large: argparse._ArgumentGroup) -> None:
+    large.add_argument(
+        "--level", type=int, metavar="N", help="level of a slide or pyramid, 0 is the finest (default: its only one)"
+    )
+    large.add_argument("--mpp", type=float, metavar="UM", help="the level with UM micrometres per pixel (no default)")
+    large.add_argument("--scanned-area", action="store_true", help="only the area that a slide says was scanned")
+    large.add_argument(
+        "--skip-empty", action="store_true", help="leave out windows of a single colour; their pixels become nodata"
+    )
+
+
+def _add_ray_options(ray: argparse._ArgumentGroup) -> None:
     ray.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster: auto, HOST:PORT (default: this machine)")
     ray.add_argument("--workers", type=worker_range, metavar="MIN:MAX", help="default: as many as there is room for")
     ray.add_argument("--gpus-per-worker", type=float, metavar="N", help="default: 1, or 0 where there are no GPUs")
     ray.add_argument(
         "--ray-timeout", type=float, metavar="MINUTES", help="end if nothing happens for so long (default: 30)"
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="predict all images again, not only what is missing or has changed"
-    )
-    parser.set_defaults(collect="sources")
 
 
 def worker_range(text: str) -> tuple[int, int]:
