@@ -143,7 +143,7 @@ def world_size() -> int:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that `torchrun` started; no effect without torchrun.
+    """Join the processes that `torchrun` started; no effect without it, or in the group that Ray Train has formed.
 
     They communicate by NCCL on CUDA, by gloo on CPUs and where processes share a GPU, which NCCL refuses.
     """
@@ -152,6 +152,9 @@ def process_group(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    if dist.is_initialized():
+        yield
+        return
     has_own_gpu = device.type == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
     backend = "nccl" if has_own_gpu else "gloo"
     dist.init_process_group(backend, timeout=timedelta(minutes=30))

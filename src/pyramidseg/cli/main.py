@@ -35,6 +35,7 @@ from pyramidseg.cli import (
     serve,
     show_config,
     train,
+    train_on_ray,
 )
 from pyramidseg.cli.flags import Parser
 
@@ -43,6 +44,7 @@ COMMANDS = {
     "inspect": inspect,
     "convert": convert,
     "train": train,
+    "ray-train": train_on_ray,
     "pretrain": pretrain,
     "evaluate": evaluate,
     "predict": predict,

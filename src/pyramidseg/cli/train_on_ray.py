@@ -1,0 +1,73 @@
+"""pyramidseg ray-train: `train` in several processes that Ray Train starts, and starts again where one was lost."""
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pyramidseg.base.errors import ConfigError, PyramidSegError, import_extra
+from pyramidseg.cli import train
+
+HELP = "train in several processes on a Ray cluster, as torchrun does, and go on where one is lost"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `ray-train`: those of `train`, and of Ray."""
+    train.add_arguments(parser)
+    parser.add_argument("--processes", type=int, required=True, metavar="N", help="the result is that of N processes")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="processors of each process")
+    parser.add_argument(
+        "--ray-address", metavar="ADDRESS", help="of a cluster: auto, HOST:PORT (default: this machine)"
+    )
+    parser.add_argument("--max-failures", type=int, default=3, metavar="N", help="how often all processes start again")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check everything here, then train there; a lost process costs the steps since the last checkpoint."""
+    given = vars(arguments)
+    if arguments.overwrite or arguments.folds is not None or arguments.auto or arguments.out is None:
+        raise ConfigError("ray-train: needs --out, and takes no --overwrite, --folds or --auto; train has these")
+    train.run(argparse.Namespace(**{**given, "dry_run": True}))
+    if arguments.dry_run:
+        return 0
+    from pyramidseg.predict.ray_engine import connect
+
+    logs = Path(arguments.out).absolute().parent / f".ray-{Path(arguments.out).name}"
+    processors = arguments.processes * arguments.threads
+    with connect(arguments.ray_address, processors=processors, purpose="ray-train", logs=True) as ray:
+        trainer = import_extra("ray.train.torch", extra="ray", purpose="ray-train").TorchTrainer(
+            _train,
+            train_loop_config={**given, "resume": True, "folder": str(Path.cwd())},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=arguments.processes,
+                use_gpu=given["train.device"] != "cpu" and ray.cluster_resources().get("GPU", 0) > 0,
+                resources_per_worker={"CPU": arguments.threads},
+            ),
+            run_config=ray.train.RunConfig(
+                name="run",
+                storage_path=str(logs),
+                failure_config=ray.train.FailureConfig(max_failures=arguments.max_failures),
+            ),
+        )
+        try:
+            trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            failures = getattr(error, "worker_failures", {}).values()
+            causes = [getattr(failure, "_base_exc", failure) for failure in failures]
+            raise next((cause for cause in causes if isinstance(cause, PyramidSegError)), error) from None
+        finally:
+            shutil.rmtree(logs, ignore_errors=True)
+    return 0
+
+
+def _train(given: dict[str, Any]) -> None:
+    """One process; Ray Train has set its rank and formed the group."""
+    import torch
+
+    from pyramidseg.base.log import configure_logging
+
+    os.chdir(given["folder"])
+    torch.set_num_threads(given["threads"])
+    configure_logging()
+    train.run(argparse.Namespace(**given))
