@@ -15,6 +15,7 @@ from pyramidseg.base.overrides import load_config
 from pyramidseg.cli.main import main
 from pyramidseg.demo.scenes import draw_scene
 from pyramidseg.inspection.prepare_data import PreparedData, prepare_data
+from pyramidseg.training.segmentation_task import prepare_segmentation
 from support import TINY
 from training.test_resume import arguments, assert_same_bits, kill_when, reached
 
@@ -113,3 +114,21 @@ def test_resuming_needs_the_same_images(
     (folder / "6.png").unlink()
     assert main([*words, "--resume"]) == 2
     assert "the run was started with other data" in capsys.readouterr().err
+
+
+def test_skipped_steps_name_unlabelled_images_too(
+    scenes: Path, others: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = prepare_segmentation(
+        load_config(None, dict(setting.split("=") for setting in TINY) | {"data.unlabeled": str(others)}), scenes
+    )
+    train = task.data.dataset.split("train")
+    assert task.names([0, -1, -7, 2]) == [train[0].id, "0.png", "6.png", train[2].id]
+    flags = ("optim.optimizer=sgd", "optim.lr=1e6", "optim.warmup_epochs=0", "train.max_skipped_steps=1")
+    words = ["train", str(scenes), "--out", str(tmp_path / "run"), *TINY, *flags, "--unlabeled", str(others)]
+    assert main(words) == 2
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    shown = re.search(r"the last one on images (.*?);", message)
+    assert shown
+    assert any(f"{index}.png" in shown[1].split(", ") for index in range(7))

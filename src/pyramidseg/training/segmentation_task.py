@@ -87,8 +87,8 @@ class SegmentationTask(Task):
         }
 
     def names(self, indices: Sequence[int]) -> list[str]:
-        records = self.data.dataset.split("train")
-        return [records[index].id for index in indices]
+        train, unlabelled = self.data.dataset.split("train"), self.data.unlabeled
+        return [(train[index] if index >= 0 else unlabelled[-1 - index]).id for index in indices]
 
     def empty_counts(self) -> Tensor:
         """A confusion matrix (K, K), and with unlabelled images two rows for `PseudoLabels.counts`."""

@@ -62,7 +62,7 @@ class Task(ABC):
 
     @abstractmethod
     def names(self, indices: Sequence[int]) -> list[str]:
-        """Names of training samples, for messages."""
+        """Names of training samples by their index in `EpochPlan.keys`, for messages."""
 
     @abstractmethod
     def empty_counts(self) -> Tensor:
