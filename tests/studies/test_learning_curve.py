@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pyramidseg.cli.main import main
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.studies import learning_curve
 from pyramidseg.studies.bootstrap import Counts, ends, resample
+from pyramidseg.studies.cross_validation import continued_settings, write_plan
 from pyramidseg.studies.learning_curve import LabelCurve, Repeated, curve_figure
 from support import TINY, without_figures
 
@@ -118,3 +120,46 @@ def test_repeated_records_have_the_labels_of_their_image(scenes: Path) -> None:
     record = opened.split("train")[0]
     again = ps.Record(f"{record.id}#3", record.image, record.mask)
     assert np.array_equal(Repeated(opened.masks).read(again), opened.masks.read(record))
+
+
+@pytest.mark.parametrize("setting", ["train.epochs=3", "train.seed=1", "train.patience=2"])
+def test_settings_of_the_curve_itself_are_refused_at_the_start(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str
+) -> None:
+    assert main(["curve", str(scenes), "--out", str(tmp_path / "out"), "--epochs", "1", setting]) == 2
+    assert f"curve: {setting.partition('=')[0]} is set by the curve itself; leave it out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_seeds_continue_a_curve_and_fewer_do_not(tmp_path: Path) -> None:
+    config = load_config(None, {"train.epochs": 1})
+    write_plan(tmp_path / "curve.yaml", config, seeds=2, epochs=1)
+    assert continued_settings(tmp_path / "curve.yaml", load_config(None, {}), seeds=3, epochs=1) == config
+    with pytest.raises(ps.ConfigError, match="seeds was 2 and is 1 now"):
+        continued_settings(tmp_path / "curve.yaml", config, seeds=1, epochs=1)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Masks of one row, by id."""
+
+    labels: dict[str, list[int]]
+
+    def read(self, record: ps.Record) -> np.ndarray:
+        return np.array([self.labels[record.id]], np.uint8)
+
+
+@pytest.mark.parametrize(("alone", "smallest"), [([1], 2), ([0, 1], 2), ([0, 1], 1), ([1, 255], 3)])
+def test_the_smallest_part_shows_two_classes(alone: list[int], smallest: int) -> None:
+    """One of 20 images shows more than the background."""
+    names = [f"{number}" for number in range(20)]
+    for rare in names:
+        masks = Shown({name: alone if name == rare else [0, 255] for name in names})
+        classes = ps.Classes(("background", "car"), ((0, 0, 0), (9, 9, 9)))
+        records = tuple(ps.Record(name, Path(name), Path(name)) for name in names)
+        order = learning_curve._drawn(
+            ps.Dataset("made", "made", classes, masks, {"train": records}), 0, smallest=smallest
+        )
+        part = {label for record in order[:smallest] for label in masks.labels[record.id]}
+        assert {0, 1} <= part
+        assert sorted(record.id for record in order) == sorted(names)

@@ -5,7 +5,7 @@ DIR/comparison.yaml holds the study, DIR/runs/ENCODER-seedN one ordinary trainin
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,9 +84,8 @@ def open_study(
     names = tuple(resolve_encoder(name) for name in encoders)
     if len(set(names)) < len(names) or len(names) < 2:
         raise ConfigError(f"compare: encoders {', '.join(names)}: at least two different ones are needed")
-    compared = sorted({"model.encoder", "model.encoder_depth", "train.epochs", "train.seed"} & set(settings))
-    if compared:
-        raise ConfigError(f"compare: {compared[0]} is set by the comparison itself; leave it out")
+    own = {"model.encoder", "model.encoder_depth", "train.epochs", "train.seed"}
+    refuse_own(settings, own, command="compare", study="comparison")
     if (stored := _stored(out)) is not None:
         given = {"dataset": dataset, "encoders": names, "minutes": minutes, "settings": dict(settings)}
         if epochs is not None:
@@ -103,7 +102,8 @@ def open_study(
     for name in names:  # so that an error of the last one is raised before the first is trained
         with only_warnings():
             plan_segmentation(_config(settings, encoder=name, epochs=1, seed=0), dataset)
-    counts = {name: epochs or affordable_epochs(name, minutes or 0, dataset, settings=settings) for name in names}
+    encoder = "model.encoder"
+    counts = {it: epochs or affordable_epochs({**settings, encoder: it}, minutes or 0, dataset) for it in names}
     study = Study(dataset, names, seeds, counts, minutes, dict(settings))
     write_text(out / PLAN, yaml.safe_dump(_plain(study), sort_keys=False))
     return study
@@ -148,15 +148,22 @@ def run_folder(out: Path, encoder: str, seed: int) -> Path:
     return out / "runs" / f"{encoder}-seed{seed}"
 
 
-def affordable_epochs(encoder: str, minutes: float, dataset: str, *, settings: Mapping[str, Any]) -> int:
+def refuse_own(settings: Iterable[str], own: Set[str], *, command: str, study: str) -> None:
+    """Refuse settings that a study sets itself; a ConfigError."""
+    if found := sorted(own & {*settings}):
+        raise ConfigError(f"{command}: {found[0]} is set by the {study} itself; leave it out")
+
+
+def affordable_epochs(settings: Mapping[str, Any], minutes: float, dataset: str, *, command: str = "compare") -> int:
     """Number of epochs of training that fit into the minutes, measured by a few steps; a ConfigError if none does."""
-    logger.info(f"{encoder}: measuring how many epochs fit into {minutes:g} minutes")
+    network = settings.get("model.encoder", "the network")
+    logger.info(f"measuring how many epochs of {network} fit into {minutes:g} minutes")
     with only_warnings():
-        task = prepare_segmentation(_config(settings, encoder=encoder, epochs=1, seed=0), dataset)
+        task = prepare_segmentation(load_config(None, {**settings, "train.epochs": 1, "train.seed": 0}), dataset)
         seconds = time_steps(task, TrainingProgress())[0]
     if seconds > 60 * minutes:
         raise ConfigError(
-            f"compare: --minutes {minutes:g}: an epoch of {encoder} takes {seconds / 60:.1f} minutes here; "
+            f"{command}: --minutes {minutes:g}: an epoch of {network} takes {seconds / 60:.1f} minutes here; "
             "choose a larger budget"
         )
     return int(60 * minutes / seconds)

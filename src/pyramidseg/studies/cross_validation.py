@@ -161,7 +161,7 @@ def write_plan(file: Path, config: Config, **study: Any) -> None:
 
 
 def continued_settings(file: Path, config: Config, **study: Any) -> Config:
-    """The settings of the first call, with those given now, which have to agree, as have the arguments of the study.
+    """The settings of the first call, with those given now; these and the arguments agree, or are more `seeds`.
 
     Raises:
         ConfigError: one differs, and would change the result.
@@ -172,7 +172,8 @@ def continued_settings(file: Path, config: Config, **study: Any) -> Config:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
         raise OutputError(f"{file}: cannot be read ({first_line(error)}); choose another --out") from None
     for name, value in {**study, **plain_settings(config)}.items():
-        if before.get(name) != value and name not in MAY_CHANGE:
+        more_seeds = name == "seeds" and value > before[name]
+        if before.get(name) != value and name not in MAY_CHANGE and not more_seeds:
             was = f"{name} was {before.get(name)!r} and is {value!r} now"
             raise ConfigError(f"{file}: {was}; give the same, or another --out")
     return load_config(None, {**stored["settings"], **given_settings(config)})

@@ -12,18 +12,19 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
+from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.config import Config
 from pyramidseg.base.device import position_seed
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.files import write_json, write_text
 from pyramidseg.base.output_lock import locks_out
 from pyramidseg.base.overrides import given_settings, load_config
-from pyramidseg.data.records import MaskSource, Record
+from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.report.figures import BLUE, ORANGE, STYLE, new_figure, render_figure
 from pyramidseg.report.page import PageFigure, read_template, render_page, svg_uri
 from pyramidseg.studies.bootstrap import ROUNDING, Counts, ends, miou, resample
-from pyramidseg.studies.compare_encoders import affordable_epochs, refuse_occupied, resumed_run
+from pyramidseg.studies.compare_encoders import affordable_epochs, refuse_occupied, refuse_own, resumed_run
 from pyramidseg.studies.compare_report import caveats
 from pyramidseg.studies.compare_results import score_by_image
 from pyramidseg.studies.cross_validation import continued_settings, settings_once_opened, write_plan
@@ -71,7 +72,7 @@ def label_curve(
     minutes: float | None = None,
     config: Config | None = None,
 ) -> LabelCurve:
-    """Train on parts of the labels with equal steps; an interrupted study in `out` is continued.
+    """Train on parts of the labels with equal steps; an interrupted study in `out` is continued, also with more seeds.
 
     Each part contains the smaller ones; every seed draws other parts.
 
@@ -85,6 +86,8 @@ def label_curve(
     config, folder = config or Config(), Path(out)
     if (epochs is None) == (minutes is None) or seeds < 1 or (epochs or minutes or 0) <= 0:
         raise ConfigError("curve: set the budget of a run, either --epochs or --minutes, and at least one seed")
+    own = {"train.epochs", "train.seed", "train.patience"}
+    refuse_own(given_settings(config), own, command="curve", study="curve")
     study = {"dataset": str(dataset), "seeds": seeds, "epochs": epochs, "minutes": minutes}
     opened = open_dataset(dataset, config.data)
     records, val = opened.split("train"), opened.split("val")
@@ -95,12 +98,12 @@ def label_curve(
     else:
         refuse_occupied(folder, "a curve")
         given = given_settings(config)
-        epochs = epochs or affordable_epochs(config.model.encoder, minutes or 0, str(dataset), settings=given)
-        config = load_config(None, given | {"train.epochs": epochs})
-        write_plan(folder / PLAN, config, **study)
+        count = epochs or affordable_epochs(given, minutes or 0, str(dataset), command="curve")
+        config = load_config(None, given | {"train.epochs": count})
+    write_plan(folder / PLAN, config, **study)
     counts: dict[int, list[Counts]] = {round(share * len(records)): [] for share in SHARES}
     for seed in range(seeds):
-        order = sorted(records, key=lambda record: position_seed("label curve", seed, record.id))
+        order = _drawn(opened, seed, smallest=min(counts))
         for size in counts:
             logger.info(f"{size} of {len(records)} labels, seed {seed}")
             train = (replace(order[at % size], id=f"{order[at % size].id}#{at // size}") for at in range(len(records)))
@@ -120,6 +123,21 @@ def label_curve(
     )
     write_text(curve.report, page)
     return curve
+
+
+def _drawn(opened: Dataset, seed: int, *, smallest: int) -> list[Record]:
+    """The training images in random order, in which the `smallest` first ones show two classes, too."""
+    order = sorted(opened.split("train"), key=lambda record: position_seed("label curve", seed, record.id))
+    seen: set[int] = set()
+    first: list[Record] = []
+    for place, record in enumerate(order):
+        own = {*np.unique(opened.masks.read(record)).tolist()} - {IGNORE}
+        seen |= own
+        if len(seen) > 1 and (len(own) > 1 or smallest > 1):
+            front = [] if place < smallest else [*first[: smallest - 1], record]
+            return [*front, *(other for other in order if other not in front)]
+        first = first or [record] * bool(own)
+    return order
 
 
 def _evaluated(counts: dict[int, list[Counts]], report: Path) -> LabelCurve:
