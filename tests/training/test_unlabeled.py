@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
-from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.base.errors import ConfigError, DataError, OutputError
 from pyramidseg.base.overrides import load_config
 from pyramidseg.cli.main import main
 from pyramidseg.demo.scenes import draw_scene
 from pyramidseg.inspection.prepare_data import PreparedData, prepare_data
+from pyramidseg.training.loop import run_inputs
+from pyramidseg.training.run_folder import open_run
 from pyramidseg.training.segmentation_task import prepare_segmentation
 from support import TINY
 from training.test_resume import arguments, assert_same_bits, kill_when, reached
@@ -61,20 +64,23 @@ def test_copies_of_val_and_test_images_are_named_and_left_out(
     shutil.copytree(scenes, dataset)
     shutil.copytree(others, folder)
     images = sorted((dataset / "val" / "images").iterdir())
-    shutil.copy(images[0], folder / "same.png")
+    for name in ("same.png", "same-again.png"):
+        shutil.copy(images[0], folder / name)
     with Image.open(images[1]) as image:
         image.convert("RGB").resize((120, 90)).save(folder / "encoded-again.jpg", quality=80)
+    shutil.copy(folder / "encoded-again.jpg", folder / "encoded-again-2.jpg")
     found = prepared(dataset, folder)
     assert sorted(record.id for record in found.unlabeled) == [f"{index}.png" for index in range(7)]
     message = next(record.getMessage() for record in caplog.records if "left out" in record.getMessage())
-    assert "2 of 9 images are copies of images that models are scored on" in message
-    assert f"{folder / 'same.png'} has the same pixels as {images[0]}" in message
+    assert "4 of 11 images are copies of images that models are scored on" in message
+    for name in ("same.png", "same-again.png"):
+        assert f"{folder / name} has the same pixels as {images[0]}" in message
     assert f"{folder / 'encoded-again.jpg'} looks like {images[1]}" in message
     assert found.summary.fingerprint != prepare_data(dataset, load_config(None, {})).summary.fingerprint
     for path in others.iterdir():
         (folder / path.name).unlink()
     with pytest.raises(
-        DataError, match=r"2 of 2 images are copies of images that models are scored on: .*; give others"
+        DataError, match=r"4 of 4 images are copies of images that models are scored on: .*; give others"
     ):
         prepared(dataset, folder)
 
@@ -94,6 +100,10 @@ def test_unusable_folders_are_refused(scenes: Path, others: Path, tmp_path: Path
     ):
         prepared(scenes, tmp_path / "set")
     assert len(prepared(scenes, tmp_path / "set" / "images").unlabeled) == 7  # as the message says
+    (tmp_path / "link").symlink_to(tmp_path / "set" / "Masks")
+    for folder in (scenes / "train" / "masks", tmp_path / "link"):
+        with pytest.raises(DataError, match=r"is in a folder of masks by its name \(masks\)"):
+            prepared(scenes, folder)
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "a.png").write_bytes((others / "0.png").read_bytes()[:200])
     with pytest.raises(DataError, match=re.escape(str(tmp_path / "damaged" / "a.png"))):
@@ -132,3 +142,37 @@ def test_skipped_steps_name_unlabelled_images_too(
     shown = re.search(r"the last one on images (.*?);", message)
     assert shown
     assert any(f"{index}.png" in shown[1].split(", ") for index in range(7))
+
+
+def test_grey_and_transparent_images_are_used_and_more_channels_are_refused(
+    scenes: Path, others: Path, tmp_path: Path
+) -> None:
+    for mode in ("L", "RGBA"):
+        with Image.open(others / "0.png") as image:
+            image.convert(mode).save(tmp_path / f"{mode}.png")
+    assert {record.id for record in prepared(scenes, tmp_path).unlabeled} == {"L.png", "RGBA.png"}
+    tifffile.imwrite(tmp_path / "five.tif", np.zeros((72, 96, 5), np.uint8), photometric="minisblack")
+    with pytest.raises(DataError, match=r"five\.tif"):
+        prepared(scenes, tmp_path)
+
+
+def test_a_run_is_not_written_among_the_unlabelled_images(others: Path, tmp_path: Path) -> None:
+    config = load_config(None, {"data.unlabeled": str(others)})
+    for out in (others, others / "runs" / "a", others.parent / others.name / ".." / others.name / "b"):
+        with pytest.raises(OutputError, match=r"inside data\.unlabeled=.*, whose images are learned; choose another"):
+            open_run(out, config, resume=False, overwrite=False)
+        assert not (others / "runs").exists()
+    open_run(others.parent / f"{others.name}-run", config, resume=False, overwrite=False)
+    folder = tmp_path / "run" / "images"
+    shutil.copytree(others, folder)
+    inside = load_config(None, {"data.unlabeled": str(folder)})
+    with pytest.raises(OutputError, match="which this run reads"):
+        open_run(tmp_path / "run", inside, resume=False, overwrite=False, inputs=run_inputs(inside, "data"))
+
+
+@pytest.mark.parametrize("setting", ["loss.confidence=0.7", "loss.unlabeled_weight=0.0"])
+def test_settings_of_unlabelled_images_need_them(scenes: Path, others: Path, setting: str) -> None:
+    given = dict(item.split("=") for item in (*TINY, setting))
+    with pytest.raises(ConfigError, match=rf"{setting} needs unlabelled images: give --unlabeled FOLDER, or remove"):
+        prepare_segmentation(load_config(None, given), scenes)
+    prepare_segmentation(load_config(None, given | {"data.unlabeled": str(others)}), scenes)

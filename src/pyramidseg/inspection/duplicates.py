@@ -7,7 +7,7 @@ across splits only, because a model would be scored on what it was trained on.
 
 import filecmp
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -24,22 +24,25 @@ EXCERPT_BYTES = 4096
 
 
 def find_duplicates(table: ImageTable, masks: MaskSource) -> Iterator[Defect]:
-    """Images that are in their split twice, or in an earlier split too, identical or similar; one defect an image."""
-    records, reported = table.records, set()
+    """Images that are in their split twice, or in an earlier split too, identical or similar.
+
+    Each copy of an image of an earlier split is a leak, even if it is a copy of one of its own split too.
+    """
+    records, leaks = table.records, set()
     for group in table.same_checksum():
-        originals: list[dict[str, int]] = []  # for each different image its first index in each split
+        originals: list[int] = []  # of each different image its first index
         for index in group:
-            same = (some for some in originals if _same_pixels(records[min(some.values())], records[index]))
-            firsts = next(same, None)
-            if firsts is None:
-                originals.append({table.split_of[index]: index})
+            other = next((one for one in originals if _same_pixels(records[one], records[index])), None)
+            if other is None:
+                originals.append(index)
                 continue
-            reported.add(index)
-            yield _duplicate(table, index, firsts, masks)
-            firsts.setdefault(table.split_of[index], index)
+            defect = _duplicate(table, index, other, masks)
+            yield defect
+            if defect.kind is DefectKind.LEAK:
+                leaks.add(index)
     for index, other in _similar_across_splits(table):
         first, record = records[other], records[index]
-        if index not in reported and _is_similar(first, record):
+        if index not in leaks and _is_similar(first, record):
             detail = (
                 f"looks like {first.image} of split {table.split_of[other]}; keep images of one scene or sequence "
                 "in one split (data.group)"
@@ -76,13 +79,11 @@ def _excerpt(file: Path) -> tuple[int, bytes]:
     return size, digest.digest()
 
 
-def _duplicate(table: ImageTable, index: int, firsts: Mapping[str, int], masks: MaskSource) -> Defect:
-    split, record = table.split_of[index], table.records[index]
-    other = firsts.get(split, min(firsts.values()))
-    first = table.records[other]
+def _duplicate(table: ImageTable, index: int, other: int, masks: MaskSource) -> Defect:
+    first, record = table.records[other], table.records[index]
     same = f"has the same pixels as {first.image}"
     same_labels = _same_labels(first, record, masks)
-    if split not in firsts:
+    if table.split_of[index] != table.split_of[other]:
         masked = "" if same_labels else ", which has another mask"
         detail = f"{same} of split {table.split_of[other]}{masked}; remove it from one of them"
         return Defect(DefectKind.LEAK, record.image, detail)

@@ -38,7 +38,8 @@ def open_unlabeled(dataset: Dataset, config: Config, dtypes: tuple[str, ...]) ->
         raise DataError(f"{setting}: {reason}; give a folder of images")
     found = tuple(Record(image.relative_to(folder).as_posix(), image) for image in images)
     for record in found:
-        if masks := {part.lower() for part in Path(record.id).parts[:-1]} & {*MASK_FOLDERS}:
+        parts = (folder.resolve().name, *Path(record.id).parts[:-1])
+        if masks := {part.lower() for part in parts} & {*MASK_FOLDERS}:
             detail = f"{record.image} is in a folder of masks by its name ({min(masks)})"
             raise DataError(f"{setting}: {detail}; give the folder of the images alone, or rename this one")
     scored = tuple(record for split in ("val", "test") for record in dataset.splits.get(split, ()))

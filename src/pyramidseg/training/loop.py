@@ -134,9 +134,10 @@ def train_segmentation(
 
 
 def run_inputs(config: Config, source: DatasetSource) -> tuple[str | Path, ...]:
-    """Dataset and weights that a run reads, as far as they are files or folders."""
+    """Dataset, unlabelled images and weights that a run reads, as far as they are files or folders."""
     data = source.source if isinstance(source, Dataset) else source
-    return (*([data] if isinstance(data, (str, Path)) else data), config.model.weights, config.model.encoder_weights)
+    folders = (*([data] if isinstance(data, (str, Path)) else data), *filter(None, [config.data.unlabeled]))
+    return (*folders, config.model.weights, config.model.encoder_weights)
 
 
 def plan_segmentation(

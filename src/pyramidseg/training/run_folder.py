@@ -90,7 +90,7 @@ def open_run(
 
     Raises:
         OutputError: RUN exists and neither `resume` nor `overwrite` is set, it is not a run, it contains an
-            input, or files that no run writes.
+            input, or files that no run writes, or is inside the folder of unlabelled images.
         ConfigError: both are set, or a given setting differs from the resumed run's.
     """
     if resume and overwrite:
@@ -103,6 +103,9 @@ def open_run(
     if resume and run.config.is_file():
         return run, _agreed(load_config(run.config), config, run)
     _refuse_inputs_inside(out, inputs)
+    unlabelled = config.data.unlabeled
+    if unlabelled and out.resolve().is_relative_to(Path(unlabelled).resolve()):
+        raise OutputError(f"--out {out}: inside data.unlabeled={unlabelled}, whose images are learned; choose another")
     _refuse_occupied(run, overwrite=overwrite)
     return run, with_precision(config)
 

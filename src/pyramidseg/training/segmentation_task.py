@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from pyramidseg.backends import TorchBackend
-from pyramidseg.base.config import Config
+from pyramidseg.base.config import Config, LossConfig
 from pyramidseg.base.device import autocast, channels_last, on_first_rank, out_of_memory_explained, rank
-from pyramidseg.base.errors import DataError
+from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.loading import Batch
 from pyramidseg.data.pairs import set_name
 from pyramidseg.data.records import DatasetSource
@@ -202,6 +202,11 @@ def prepare_segmentation(
     """
     # Settings, device and encoder are checked before the masks, which takes longer.
     check_watch(config.train.watch, SegmentationTask.metrics)
+    for key in ("confidence", "unlabeled_weight"):
+        if not config.data.unlabeled and (value := getattr(config.loss, key)) != getattr(LossConfig(), key):
+            raise ConfigError(
+                f"loss.{key}={value} needs unlabelled images: give --unlabeled FOLDER, or remove loss.{key}"
+            )
     config, bundle_note = (config, "") if initial else adopt_bundle_settings(config)
     config, optimizer_note = choose_optimizer(config)
     accelerator = Accelerator.from_config(config)
