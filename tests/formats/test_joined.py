@@ -12,6 +12,7 @@ from followed import alternatives, counted, message, paste
 from made_files import color_mask, ids, image, opened, pairs, write
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.cli.main import main
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats.open_dataset import open_dataset
 
@@ -119,7 +120,8 @@ def test_folders_of_one_name_are_numbered() -> None:
 def test_settings_apply_to_every_source() -> None:
     made("a", {}, 0, 255)
     made("b", {}, 0, 255)
-    assert counted(together("a", "b", binary=True)) == {"background": 36, "foreground": 36}
+    both = {"background": 36, "foreground": 36}
+    assert counted(together("a", "b", binary=True, classes=["background", "foreground"])) == both
     with pytest.raises(ConfigError, match=r"a: val_share=0.3: the dataset already has a val split"):
         together("a", "b", binary=True, val_share=0.3)
 
@@ -183,6 +185,40 @@ def test_numbers_are_no_names() -> None:
     assert counted(opened(paste(text))) == {"class 0": 30, "class 1": 30, "class 2": 12}
     named = Path("joined.yaml").read_text().replace(": class 0", ": road")
     assert counted(opened(write(Path("joined.yaml"), named))) == {"road": 30, "class 1": 30, "class 2": 12}
+
+
+def test_foregrounds_are_not_the_same_unasked() -> None:
+    made("cracks", {"binary": True}, 0, 255)
+    made("cells", {"binary": True}, 0, 255)
+    text = message(lambda: together("cracks", "cells"))
+    assert "need not be the same: cracks {foreground: cracks}, cells {foreground: cells}" in text
+    file = paste(text)
+    text = message(lambda: opened(file))
+    assert "'background' would have no label" in text
+    assert counted(opened(paste(text))) == {"background": 36, "cracks": 18, "cells": 18}
+    file.unlink()
+    text = message(lambda: together("cracks", "cells"))
+    assert counted(opened(paste(text, 1))) == {"background": 36, "foreground": 36}
+
+
+def test_names_of_sets_are_those_of_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("camvid.v2", "x/up", "x/.hidden"):
+        made(name, ["road", "car"])
+    write(Path("x", "up", "here", "one.yaml"), "path: ..\nclasses: [road, car]")
+    write(Path("x", "up", "here", "all.yaml"), "sources: [.., ../../.hidden, ../../../camvid.v2, one.yaml]")
+    assert [*opened(Path("x/up/here/all.yaml")).sets] == ["up", "_hidden", "camvid.v2", "one"]
+    monkeypatch.chdir("x/up/here")
+    assert [*together("..", "../../../camvid.v2").sets] == ["up", "camvid.v2"]
+
+
+@pytest.mark.parametrize("words", [["curve"], ["compare", "--encoders", "resnet18,resnet34"]])
+def test_commands_of_one_dataset_show_the_file_that_joins(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    made("a", ["road", "car"])
+    made("b", ["road", "car"])
+    assert main([*words, "a", "b", "--out", "out", "--epochs", "1"]) == 2
+    text = capsys.readouterr().err
+    assert f"{words[0]} takes one dataset" in text
+    assert counted(opened(paste(text))) == {"road": 36, "car": 36}
 
 
 def test_the_reason_of_an_unreadable_source_is_its_own() -> None:

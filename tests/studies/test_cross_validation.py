@@ -109,6 +109,27 @@ def test_the_sequences_of_a_dataset_file_stay_together(tmp_path: Path, monkeypat
     assert not divided[0][0] & divided[0][1]
 
 
+def test_a_val_share_of_a_dataset_file_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_scenes(tmp_path / "data", train=6, val=1, height=64, width=64)
+    shutil.rmtree(tmp_path / "data" / "val")
+    with (tmp_path / "data" / "dataset.yaml").open("a") as file:
+        file.write("\nval_share: 0.3\n")
+    sizes = []
+
+    def train(config: object, dataset: ps.Dataset, **options: object) -> None:
+        sizes.append([len(dataset.splits[name]) for name in ("train", "val")])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cross_validation, "train_segmentation", train)
+    caplog.set_level("INFO")
+    with pytest.raises(KeyboardInterrupt):
+        ps.cross_validate(tmp_path / "data", out=tmp_path / "out", folds=3)
+    assert sizes == [[4, 2]]
+    assert "val_share=0.3: not used, as the folds are the validation splits" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("folds", "settings", "message"),
     [

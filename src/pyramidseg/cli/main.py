@@ -67,6 +67,9 @@ WITHOUT_TORCH = ("inspect", "convert", "config", "serve")
 JOINING = ("train", "inspect", "evaluate", "convert")
 """Commands that take several datasets as one."""
 
+JOINING_BY_FILE = ("compare", "curve", "ray-train")
+"""Those that need a file for that."""
+
 INTERRUPTED = 130
 
 BROKEN_PIPE = 141
@@ -143,11 +146,24 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise ConfigError(f"{command.prog}: unexpected argument {rest[0]!r}; {command.prog} --help lists all options")
     if rest:
         setattr(parsed, target, [*getattr(parsed, target), *rest])
-    if parsed.command in JOINING and target == "settings":  # further datasets are among the settings
+    if parsed.command in (*JOINING, *JOINING_BY_FILE):  # further datasets are among the settings
         further = [word for word in parsed.settings if "=" not in word and ("/" in word or Path(word).exists())]
+        if further and parsed.command in JOINING_BY_FILE:
+            raise _several(parsed.command, [parsed.dataset, *further])
         parsed.settings = [word for word in parsed.settings if word not in further]
         parsed.dataset = [parsed.dataset, *further] if further else parsed.dataset
     return parsed
+
+
+def _several(command: str, datasets: Sequence[str]) -> PyramidSegError:
+    from pyramidseg.formats.joined import PROPOSED
+    from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousDatasetError
+
+    detail = (
+        f"{command} takes one dataset, which joins several if it is a YAML file with sources (give {PROPOSED} then)"
+    )
+    joined = Alternative("several datasets as one", {"sources": [*datasets]})
+    return AmbiguousDatasetError(Path(datasets[1]), detail, [joined], file=PROPOSED)
 
 
 def build_parser() -> tuple[Parser, dict[str, Parser]]:

@@ -21,6 +21,7 @@ sources:                 # several datasets, joined by the names of their classe
 RUN/dataset.yaml is such a file: it opens the dataset of a run as the run did.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -279,7 +280,7 @@ def read_statements(
         splits=content.splits,
         classes=tuple(ClassEntry(name=name) for name in data.classes) if data.classes else content.classes,
         config=LabelConfig(**settings),
-        sources=_by_name(content.sources),
+        sources=_by_name(content.sources, root),
     )
 
 
@@ -298,12 +299,13 @@ def source_statements(stated: Statements, data: DataConfig) -> list[Statements]:
     return found
 
 
-def _by_name(entries: Sequence[SourceEntry]) -> dict[str, SourceEntry]:
+def _by_name(entries: Sequence[SourceEntry], root: Path = Path()) -> dict[str, SourceEntry]:
     """Sources by name: as given, else of their folder or file; numbered where several have the same."""
     named: dict[str, SourceEntry] = {}
     for entry in entries:
-        path = Path(entry.path).absolute()
-        base = entry.name or re.sub(r"[^\w .-]", "_", path.parent.name if path.name == DATASET_YAML else path.stem)
+        path = Path(os.path.abspath(root / entry.path))  # `..` has no name; a link keeps its own
+        folder = path.parent if path.name == DATASET_YAML else path
+        base = entry.name or re.sub(r"^\W|[^\w .-]", "_", folder.name if folder.is_dir() else folder.stem) or "data"
         named[next(it for it in (base, *(f"{base}-{n}" for n in range(2, 999))) if it not in named)] = entry
     return named
 

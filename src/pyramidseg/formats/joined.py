@@ -154,8 +154,15 @@ def _ask(stated: Statements, sets: Sequence[_Set], names: Sequence[str], *, lost
                 alike.setdefault(one.name, {})[old] = spelled[key]
         if not together & {*one.names}:
             apart[one.name] = {one.dataset.classes.names[0]: sets[0].names[0]}
+    same = {
+        it.name: {"foreground": it.name}
+        for it in sets
+        if "foreground" in {*it.dataset.classes.names} - {*it.entry.rename} and not it.entry.classes
+    }
+    foregrounds = same if len(same) > 1 else {}
     lines = (
         ("classes have numbers for names, by which nothing can be joined", unnamed, "equal names are one class", (0,)),
+        ("the foregrounds of several sets need not be the same", foregrounds, "each is a class of its own", (0, 1)),
         ("classes are named almost as in other sets", alike, "these classes are the same", (0, 1)),
         (f"no class name is shared with {sets[0].name}", apart, "some classes are the same, such as these", (1, 0)),
     )

@@ -102,15 +102,18 @@ def cross_validate(
         raise OutputError(f"{folder}: exists already; --resume continues it, --overwrite discards its runs")
     if resume and (folder / PLAN).is_file():
         config = continued_settings(folder / PLAN, config, folds=folds)
+    if config.data.val_share is not None:
+        raise ConfigError(f"data.val_share={config.data.val_share}: the folds are the validation splits; leave it out")
     stated: LabelConfig = config.data
     if not isinstance(dataset, Dataset):
         named = read_statements(dataset, config.data)
         stated = named.config
-        for each in source_statements(named, config.data.model_copy(update={"group": None})):
-            if each.config.group or each.config.val_share:
-                raise ConfigError(f"{each.source}: group, val_share: have no effect with --folds; state data.group")
-    if stated.val_share is not None:
-        raise ConfigError(f"data.val_share={stated.val_share}: the folds are the validation splits; leave it out")
+        sources = source_statements(named, config.data.model_copy(update={"group": None}))
+        for each in (named, *sources):
+            if each.config.group and each is not named:
+                raise ConfigError(f"{each.source}: group: has no effect with --folds; state data.group")
+            if (share := each.config.val_share) is not None:
+                logger.info(f"{each.source}: val_share={share}: not used, as the folds are the validation splits")
     if config.train.patience:
         raise ConfigError(
             f"train.patience={config.train.patience}: would choose an epoch by the images of the score; leave it out"
