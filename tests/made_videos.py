@@ -32,6 +32,7 @@ def write_video(
     matrix: tuple[int, ...] | None = None,
     codec: str = "ffv1",
     aspect: Fraction = Fraction(1),
+    layout: str = "mono",
     **options: str,
 ) -> Path:
     """Write `bar`s as a video, and a tone of the same length if `sound` names a codec.
@@ -53,7 +54,7 @@ def write_video(
             stream.set_display_matrix(list(matrix))
         tone = container.add_stream(sound, rate=16000) if sound else None
         if tone is not None:
-            tone.layout = "mono"
+            tone.layout = layout
         for number, ticks in enumerate(times):
             frame = av.VideoFrame.from_ndarray(bar(number, *size), format="rgb24").reformat(format=stream.pix_fmt)
             frame.pts, frame.time_base = ticks, TICKS
@@ -61,8 +62,8 @@ def write_video(
         container.mux(stream.encode())
         if tone is not None:
             samples = round((times[-1] * TICKS + Fraction(1, 24)) * 16000)
-            wave = (8000 * np.sin(np.arange(samples) / 5)).astype(np.int16)[None]
-            block = av.AudioFrame.from_ndarray(wave, format="s16", layout="mono")
+            wave = (8000 * np.sin(np.arange(samples) / 5)).astype(np.int16)[None].repeat(1 + (layout == "stereo"), 1)
+            block = av.AudioFrame.from_ndarray(wave, format="s16", layout=layout)
             block.sample_rate, block.pts, block.time_base = 16000, 0, Fraction(1, 16000)
             container.mux(tone.encode(block))
             container.mux(tone.encode())

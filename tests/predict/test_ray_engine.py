@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from made_backends import Brightness
-from pyramidseg.base.errors import MissingExtra, OutputError
+from pyramidseg.base.errors import ConfigError, MissingExtra, OutputError
 from pyramidseg.cli.main import main
 from pyramidseg.cli.predict import worker_range
 from pyramidseg.images.scene import FULL_RESOLUTION
@@ -66,6 +66,21 @@ def test_options_of_ray_and_numbers_of_workers(capsys):
         assert f"{text!r} is not a number of workers; write 4, or MIN:MAX such as 2:8" in capsys.readouterr().err
     assert main(["predict", "m", "i", "--out", "o", "--ray-address", "auto"]) == 2
     assert "--ray-address: is an option of --engine ray; add that as well" in capsys.readouterr().err
+
+
+def test_numbers_out_of_range_are_refused(capsys):
+    for gpus in ("-1", "nan", "inf", "1.5"):
+        with pytest.raises(ConfigError, match=f"--gpus-per-worker {gpus}: must be a whole number, or a part of a GPU"):
+            RayEngine(gpus_per_worker=float(gpus))
+    for minutes in ("-1", "0", "nan", "inf"):
+        assert main(["predict", "m", "i", "--out", "o", "--engine", "ray", f"--ray-timeout={minutes}"]) == 2
+        assert f"--ray-timeout {minutes}: must be minutes, more than 0" in capsys.readouterr().err
+    assert [RayEngine(gpus_per_worker=gpus).gpus_per_worker for gpus in (None, 0, 0.5, 2)] == [None, 0, 0.5, 2]
+    assert main(["ray-train", "d", "--out", "o", "--processes", "0"]) == 2
+    assert "--processes and --threads must be at least 1" in capsys.readouterr().err
+    for rate in ("25/0", "x"):
+        assert main(["predict", "m", "i", "--out", "o", "--fps", rate]) == 2
+        assert f"--fps: '{rate}' is not a frame rate; write 25, or 30000/1001" in capsys.readouterr().err
 
 
 def test_without_ray_or_with_a_model_in_memory_one_line(tmp_path, monkeypatch):

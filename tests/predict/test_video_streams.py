@@ -4,8 +4,11 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,13 +18,15 @@ import numpy as np
 import pytest
 
 from made_backends import Brightness
-from made_videos import bar, read_video
+from made_videos import bar, read_sound, read_video, write_video
 from pyramidseg.base.errors import OutputError
+from pyramidseg.images.video_frames import VideoReader
 from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.predict_videos import VideoOptions
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.sources import Source
 from pyramidseg.predict.video_sources import find_sources, stream_input
+from support import process_environment
 
 
 class Slow(Brightness):
@@ -168,6 +173,60 @@ def test_ctrl_c_completes_a_recording(tmp_path):
     entry, _ = record("lavfi://testsrc=size=64x48:rate=25,realtime", tmp_path / "out", backend=Interrupting())
     assert (entry["height"], entry["width"]) == (48, 64)
     assert len(read_video(tmp_path / "out" / entry["outputs"]["mask"])[0]) == entry["video"]["frames"] > 1
+
+
+def test_another_size_ends_a_recording_and_keeps_it(tmp_path):
+    content = b"".join(
+        write_video(tmp_path / f"{name}.ts", frames=48, size=size, codec="libx264", sound="aac").read_bytes()
+        for name, size in (("a", (48, 64)), ("b", (32, 48)))
+    )
+
+    def serve(server: socket.socket) -> None:
+        with contextlib.suppress(OSError), server.accept()[0] as client:
+            for start in range(0, len(content), 7 * 188):
+                client.sendall(content[start : start + 7 * 188])
+                time.sleep(0.02)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        entry, _ = record(f"tcp://127.0.0.1:{server.getsockname()[1]}", tmp_path / "out")
+    video = entry["video"]
+    pattern = r"frame \d+ and those before have different sizes \(48x32 and 64x48\); the recording ends before it"
+    assert re.fullmatch(pattern, video["ended"]) and (entry["height"], entry["width"]) == (48, 64)
+    assert len(read_video(tmp_path / "out" / entry["outputs"]["mask"])[0]) == video["frames"] > 1
+    assert len(read_sound(tmp_path / "out" / entry["outputs"]["video"])) > 5
+
+
+@contextlib.contextmanager
+def silent_server() -> Iterator[tuple[list[object], socket.socket]]:
+    """A server that sends nothing, with a request to record from it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield [f"tcp://127.0.0.1:{server.getsockname()[1]}", "", None, 1, None, True], server
+
+
+def test_ctrl_c_while_a_stream_is_opened_leaves_no_process():
+    def press(server: socket.socket) -> None:
+        with server.accept()[0]:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            ended.wait(10)
+
+    reader, ended = VideoReader.__new__(VideoReader), threading.Event()
+    with silent_server() as (request, server):
+        threading.Thread(target=press, args=(server,), daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            reader.__init__("stream", *request)
+        ended.set()
+    assert reader._process.returncode == -signal.SIGKILL
+
+
+def test_the_decoder_ends_with_its_parent_while_a_stream_is_opened():
+    with silent_server() as (request, server):
+        command = [sys.executable, "-m", "pyramidseg.images.video_frames", json.dumps(request)]
+        decoder = subprocess.Popen(command, stdin=subprocess.PIPE, env=process_environment())
+        with server.accept()[0]:
+            assert decoder.poll() is None
+            decoder.stdin.close()
+            assert decoder.wait(5) == 0
 
 
 def test_a_sender_that_is_silent_or_absent_is_one_line(tmp_path):

@@ -99,7 +99,7 @@ def _add_video_options(videos: argparse._ArgumentGroup) -> None:
     )
     videos.add_argument(
         "--fps",
-        type=Fraction,
+        type=frame_rate,
         metavar="N",
         help="frames per second of a folder of frames: 25, 30000/1001 (default: none)",
     )
@@ -126,6 +126,14 @@ def _add_ray_options(ray: argparse._ArgumentGroup) -> None:
     ray.add_argument(
         "--ray-timeout", type=float, metavar="MINUTES", help="end if nothing happens for so long (default: 30)"
     )
+
+
+def frame_rate(text: str) -> Fraction:
+    """Type of `--fps`."""
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a frame rate; write 25, or 30000/1001") from None
 
 
 def worker_range(text: str) -> tuple[int, int]:

@@ -28,6 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     given = vars(arguments)
     if arguments.overwrite or arguments.folds is not None or arguments.auto or arguments.out is None:
         raise ConfigError("ray-train: needs --out, and takes no --overwrite, --folds or --auto; train has these")
+    if min(arguments.processes, arguments.threads) < 1:
+        raise ConfigError("ray-train: --processes and --threads must be at least 1")
     train.run(argparse.Namespace(**{**given, "dry_run": True}))
     if arguments.dry_run:
         return 0

@@ -81,12 +81,16 @@ class VideoReader:
         self.name, self.said, self._last = name, dict[str, Any](), -1
         self._process = subprocess.Popen(  # noqa: S603 - ourselves
             [sys.executable, "-P", "-m", __name__, json.dumps(request)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
-        self._read()
+        try:
+            self._read()
+        except BaseException:  # such as Ctrl-C while a stream is opened
+            self.close()
+            raise
 
     def __iter__(self) -> Iterator[VideoFrame]:
         while (frame := self._read()) is not None:
@@ -224,7 +228,10 @@ class _Decoder:
 
 
 class _SoundFile:
-    """All sound of a video, copied; encoded as AAC where MP4 does not take it. Time starts at `start` seconds."""
+    """All sound of a video, copied; encoded as AAC where MP4 does not take it. Time starts at `start` seconds.
+
+    MP4 takes PCM, but not always the layout of channels that AVI and Matroska give it.
+    """
 
     def __init__(self, av: Any, path: str, streams: Any, start: Fraction) -> None:
         self.start, self.targets = start, dict[int, tuple[Any, bool]]()
@@ -233,10 +240,11 @@ class _SoundFile:
         if rate:
             self.container = av.open(f"file:{path}", "w", options={"movie_timescale": str(rate)})
         for stream in streams:
-            try:
-                self.targets[stream.index] = self.container.add_stream_from_template(stream), True
-            except ValueError:
-                self.targets[stream.index] = self.container.add_stream("aac", rate=stream.rate), False
+            with suppress(ValueError):
+                if not stream.name.startswith("pcm_"):
+                    self.targets[stream.index] = self.container.add_stream_from_template(stream), True
+            if stream.index not in self.targets:
+                self.targets[stream.index] = self.container.add_stream("aac", rate=48000), False  # it takes few rates
                 self.targets[stream.index][0].layout = "mono" if stream.channels == 1 else "stereo"
 
     def write(self, packet: Any) -> bool:
@@ -281,10 +289,17 @@ def _orientation(frame: Any) -> int:
     return _ORIENTATIONS[signs]
 
 
+def _end_with_parent() -> None:
+    """End this process with the one that started it, even while it opens a stream: nobody writes to its input."""
+    os.read(0, 1)
+    os._exit(0)
+
+
 def main() -> None:
     """Decode what the command line asks for; a stream that waits for its sender is left."""
     decoder = _Decoder(*json.loads(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the other process
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: setattr(decoder, "stopped", True))
     with suppress(BrokenPipeError):  # the other process has gone
         decoder.write_all()

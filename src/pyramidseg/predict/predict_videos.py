@@ -16,7 +16,7 @@ from pyramidseg.base.files import explained_writes, make_folder, temporary_folde
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_order
 from pyramidseg.base.remote_files import fetch, is_url, url_name
-from pyramidseg.images.video_frames import VideoFrame, VideoReader
+from pyramidseg.images.video_frames import VideoFrame, VideoReader, import_pyav
 from pyramidseg.predict.input_images import ImageLike
 from pyramidseg.predict.output_folder import FileState, OutputFolder
 from pyramidseg.predict.outputs.video_outputs import VIDEO_OUTPUTS, VideoOutputs
@@ -98,8 +98,12 @@ def predict_videos(
                 for name in names:
                     files[name] = folder.write(stem + VIDEO_OUTPUTS[name], partial(_move, outputs.path(name)))
                 entry |= {"outputs": {name: stem + VIDEO_OUTPUTS[name] for name in names}, **found}
+            except OSError:  # such as a full disk
+                raise
             except DataError as error:
                 entry["error"] = str(error).replace(str(copy), location)
+            except import_pyav().FFmpegError as error:
+                entry["error"] = f"{location}: its outputs cannot be written: {error.strerror}"
         yield job, entry, files
 
 
@@ -124,8 +128,8 @@ def _predict_video(
             frames, said = reader, reader.said
             if stream:
                 stack.enter_context(_stopped_by_signals(reader))
-        outputs.said = said
-        written = _one_by_one(own, frames, outputs) if stream else _pipeline(own, frames, outputs, batch_size)
+        outputs.said, outputs.live = said, bool(stream)
+        written = _one_by_one(own, reader, outputs) if stream else _pipeline(own, frames, outputs, batch_size)
         with closing(written):
             deque(track(written, total=said.get("expected", 0), task=f"predicting {source.stem}"), maxlen=0)
         if not outputs.stamps:
@@ -136,9 +140,9 @@ def _predict_video(
         "frames": len(outputs.stamps),
         "damaged": said.get("damaged", 0) + len(outputs.failed),
         "damaged_sound": said.get("damaged_sound", 0),
-        "ended": "" if stream else said.get("ended", ""),
+        "ended": outputs.ended if stream else said.get("ended", ""),
     }
-    if stream:  # whose end is not a finding
+    if stream:  # whose own end is not a finding
         entry["video"] |= {"dropped": said["dropped"], "latency_s": round(outputs.latency, 3)}
     return entry
 
@@ -162,13 +166,17 @@ def _pipeline(predictor: Predictor, frames: Frames, outputs: VideoOutputs, batch
         yield from written
 
 
-def _one_by_one(predictor: Predictor, frames: Frames, outputs: VideoOutputs) -> Steps:
+def _one_by_one(predictor: Predictor, reader: VideoReader, outputs: VideoOutputs) -> Steps:
     """Predict and write the newest frame of a live stream, and then the next: none waits for those after it."""
     options = OutputOptions()
-    for frame in frames:
+    for frame in reader:
+        if outputs.ended:
+            continue  # to the end of the sound
         batch = [(0, predictor.load(frame.pixels))]
         ((_, result),) = predictor.segment(predictor.compute(batch, options), options=options)
         outputs.write(outputs.draw((frame, result)))
+        if outputs.ended:
+            reader.stop()
         yield
 
 

@@ -6,6 +6,7 @@ through Ray, which repeats what was lost with an actor. The `JobBoard`, an actor
 
 import json
 import logging
+import math
 import os
 import socket
 import tempfile
@@ -73,12 +74,22 @@ class RayEngine:
         workers: least and most; None: one for each GPU, or for four processors.
         gpus_per_worker: None: 1 if there are GPUs and the predictor's device is not the CPU.
         ray_timeout: minutes without any event after which the prediction is ended.
+
+    Raises:
+        ConfigError: a number is out of range.
     """
 
     ray_address: str | None = None
     workers: tuple[int, int] | None = None
     gpus_per_worker: float | None = None
     ray_timeout: float = 30
+
+    def __post_init__(self) -> None:
+        gpus = self.gpus_per_worker or 0
+        if not (0 <= gpus <= 1 or (1 < gpus < math.inf and gpus == int(gpus))):
+            raise ConfigError(f"--gpus-per-worker {gpus:g}: must be a whole number, or a part of a GPU such as 0.5")
+        if not 0 < self.ray_timeout < math.inf:
+            raise ConfigError(f"--ray-timeout {self.ray_timeout:g}: must be minutes, more than 0")
 
     def __call__(self, predictor: Predictor, jobs: Sequence[Job], task: Task) -> None:
         """Predict all jobs.

@@ -45,6 +45,8 @@ class VideoOutputs:
 
     Attributes:
         said: as in `VideoReader`; set it before the first frame is written.
+        live: a frame of another size ends the recording, rather than making it fail.
+        ended: why the recording ended, if it did.
         failed: errors of frames that could not be predicted, which are left out.
         stamps: number and ticks of the frames that are written.
         latency: longest time from the arrival of a frame until it was written, in seconds.
@@ -54,6 +56,7 @@ class VideoOutputs:
         self.name, self.folder, self.names, self.classes = name, folder, names, classes
         self.sound = str(folder / "sound.mp4") if "video" in names else ""
         self.said: dict[str, Any] = {}
+        self.live, self.ended = False, ""
         self.failed: list[DataError] = []
         self.stamps: list[tuple[int, int]] = []
         self.latency = 0.0
@@ -80,7 +83,7 @@ class VideoOutputs:
         """Encode a frame.
 
         Raises:
-            DataError: it has another size than those before it.
+            DataError: it has another size than those before it, and is not live.
         """
         frame, pictures, png, error = drawn
         if error is not None:
@@ -90,9 +93,11 @@ class VideoOutputs:
         self._shape = self._shape or labels.shape
         if labels.shape != self._shape:
             sizes = " and ".join(f"{width}x{height}" for height, width in (labels.shape, self._shape))
-            raise DataError(
-                f"{self.name}: frame {frame.number} and those before have different sizes ({sizes}); divide the video"
-            )
+            found = f"frame {frame.number} and those before have different sizes ({sizes})"
+            if not self.live:
+                raise DataError(f"{self.name}: {found}; divide the video")
+            self.ended = f"{found}; the recording ends before it"
+            return
         if not self._encoders:
             paths = (self.path("mask"), self.folder / "pictures.mp4")[: len(pictures)]
             self._encoders = [_Encoder(path, picture, self.said) for path, picture in zip(paths, pictures, strict=True)]
