@@ -1,5 +1,8 @@
 """Labels by the teacher: which pixels are accepted, what is learned from them, and the rectangles that are mixed."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +22,7 @@ from pyramidseg.training.segmentation_gradients import (
     mix_rectangles,
     segmentation_gradients,
 )
+from support import tiny_segmenter
 
 CPU = Accelerator(torch.device("cpu"), "fp64", seed=0)
 
@@ -130,3 +134,28 @@ def test_labelled_images_are_learned_as_before_and_the_weight_scales_the_others(
     assert alone[2].shape == (2, 2)
     assert once[2].shape == (4, 2)
     assert torch.equal(once[2][:2], alone[2])
+
+
+class LastAlone(Accelerator):
+    """Computes the last micro-batch only, after which DistributedDataParallel waits for every gradient."""
+
+    def forward_backward(self, module: nn.Module, batches: Sequence[Batch], number: int, **how: Any) -> Tensor:
+        last = len(batches) - 1
+        return super().forward_backward(module, batches[-1:], number, loss=lambda _, output: how["loss"](last, output))
+
+
+@pytest.mark.parametrize("image_head", [False, True])
+def test_every_parameter_has_a_gradient_after_the_unlabelled_batch(image_head: bool) -> None:
+    model = tiny_segmenter(num_classes=2, image_head=image_head, norm="group").double()
+    accelerator, loss = LastAlone(torch.device("cpu"), "fp64", seed=0), LossConfig()
+    labelled = Batch(
+        torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2, 8, 8, dtype=torch.uint8), ((0, 0), (0, 1))
+    )
+    pseudo = label_by_teacher(accelerator, Teacher().eval(), [unlabelled()], 3, loss=loss)
+    segmentation_gradients(
+        accelerator, TrainingModel(model), [labelled], 3, loss=loss, class_weights=torch.ones(2).double(), pseudo=pseudo
+    )
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+    head = [parameter.grad for name, parameter in model.named_parameters() if name.startswith("head.")]
+    assert bool(head) == image_head
+    assert not any(gradient.any() for gradient in head)

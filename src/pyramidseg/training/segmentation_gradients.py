@@ -156,7 +156,9 @@ def segmentation_gradients(
     def share_of(index: int, output: tuple[Tensor, Tensor | None]) -> Tensor:
         logits, image_logits = output
         if pseudo is not None and index >= len(batches):
-            return loss.unlabeled_weight * pseudo.share_of(index - len(batches), logits)
+            share = loss.unlabeled_weight * pseudo.share_of(index - len(batches), logits)
+            # DistributedDataParallel waits for the gradient of every parameter after the last micro-batch.
+            return share if image_logits is None else share + 0 * image_logits.to(accelerator.dtype).sum()
         targets = Targets(labels[index], class_weights, weight_total, len(batches), loss.focal_gamma)
         share = segmentation_loss(logits, targets, loss)
         pixel_loss.add_(share.detach())
