@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from made_backends import Brightness
+from made_geo import TRANSFORM, UTM, write_image
 from pyramidseg.backends import LogitGeometry
 from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.predictor import Predictor
@@ -53,6 +54,30 @@ def whole_labels(path: Path, monkeypatch: pytest.MonkeyPatch) -> NDArray[np.uint
     with monkeypatch.context() as patch:
         patch.setattr("pyramidseg.images.file_checks.MAX_PIXELS", 10**9)
         return predictor(tile_px="whole", overlap_px=None).predict(path).labels
+
+
+def write_mosaic(folder: Path, values: NDArray[np.uint8]) -> Path:
+    """(200, 400, 3) as a VRT of two files that overlap, `part0.tif` and `part1.tif`."""
+    parts = ""
+    for number, left in enumerate((0, 160)):
+        write_image(folder / f"part{number}.tif", values[:, left : left + 240], photometric="RGB")
+        parts += (
+            f'<SimpleSource><SourceFilename relativeToVRT="1">part{number}.tif</SourceFilename><SourceBand>BAND'
+            '</SourceBand><SrcRect xOff="0" yOff="0" xSize="240" ySize="200"/>'
+            f'<DstRect xOff="{left}" yOff="0" xSize="240" ySize="200"/></SimpleSource>'
+        )
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}"><ColorInterp>{name}</ColorInterp>'
+        + parts.replace("BAND", str(band))
+        + "</VRTRasterBand>"
+        for band, name in enumerate(("Red", "Green", "Blue"), 1)
+    )
+    a, b, c, d, e, f = TRANSFORM
+    (folder / "a.vrt").write_text(
+        f'<VRTDataset rasterXSize="400" rasterYSize="200"><SRS>{UTM}</SRS>'
+        f"<GeoTransform>{c}, {a}, {b}, {f}, {d}, {e}</GeoTransform>{bands}</VRTDataset>"
+    )
+    return folder / "a.vrt"
 
 
 def mask_of(out: Path, name: str = "a_mask.tif") -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made_geo import TRANSFORM, UTM, write_image
-from made_scenes import TILE, Neighbourhood, mask_of, predict, predictor, smooth, whole_labels
+from made_scenes import TILE, Neighbourhood, mask_of, predict, predictor, smooth, whole_labels, write_mosaic
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.images.open_scene import open_scene
 from pyramidseg.images.scene import SceneOptions
@@ -138,25 +138,7 @@ def test_nodata_is_filled_as_in_whole_images_and_has_no_label(
 def test_a_mosaic_of_scenes_is_one_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = smooth(200, 400)
     whole = write_image(tmp_path / "whole.tif", values, photometric="RGB")
-    parts = ""
-    for number, left in enumerate((0, 160)):
-        write_image(tmp_path / f"part{number}.tif", values[:, left : left + 240], photometric="RGB")
-        parts += (
-            f'<SimpleSource><SourceFilename relativeToVRT="1">part{number}.tif</SourceFilename><SourceBand>BAND'
-            '</SourceBand><SrcRect xOff="0" yOff="0" xSize="240" ySize="200"/>'
-            f'<DstRect xOff="{left}" yOff="0" xSize="240" ySize="200"/></SimpleSource>'
-        )
-    bands = "".join(
-        f'<VRTRasterBand dataType="Byte" band="{band}"><ColorInterp>{name}</ColorInterp>'
-        + parts.replace("BAND", str(band))
-        + "</VRTRasterBand>"
-        for band, name in enumerate(("Red", "Green", "Blue"), 1)
-    )
-    a, b, c, d, e, f = TRANSFORM
-    (tmp_path / "a.vrt").write_text(
-        f'<VRTDataset rasterXSize="400" rasterYSize="200"><SRS>{UTM}</SRS>'
-        f"<GeoTransform>{c}, {a}, {b}, {f}, {d}, {e}</GeoTransform>{bands}</VRTDataset>"
-    )
+    write_mosaic(tmp_path, values)
     assert not predict(tmp_path / "a.vrt", tmp_path / "out").failed
     assert np.array_equal(mask_of(tmp_path / "out"), whole_labels(whole, monkeypatch))
     with rasterio.open(tmp_path / "out" / "a_mask.tif") as found:

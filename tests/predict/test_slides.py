@@ -118,9 +118,8 @@ def test_a_window_that_cannot_be_read_does_not_spoil_the_others(
     def sometimes(self: SlideScene, rows: slice, columns: slice) -> Any:
         if rows.start == 0 and columns.start == 0:
             monkeypatch.setattr(SlideScene, "read", read)
-            self._slide()
-            del self._local.slide
-            raise openslide.OpenSlideError("damaged")
+            with self.handle():
+                raise openslide.OpenSlideError("damaged")
         return read(self, rows, columns)
 
     monkeypatch.setattr(SlideScene, "read", sometimes)

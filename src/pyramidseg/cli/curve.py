@@ -6,7 +6,7 @@ from pyramidseg.base.text import show
 from pyramidseg.cli.compare import add_study_arguments
 from pyramidseg.cli.flags import SETTING_OPTIONS, add_setting_options, given_settings
 
-HELP = "train on 10, 25, 50 and 100 % of the labels, and say what the next hundred are worth"
+HELP = "train on 10, 25, 50 and 100 percent of the labels, and say what the next hundred are worth"
 
 OPTIONS = {name: option for name, option in SETTING_OPTIONS.items() if name not in ("epochs", "seed")}
 

@@ -55,7 +55,7 @@ def write_label_raster(
         try:
             with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
                 importlib.import_module("rasterio.shutil").copy(source, part, driver="COG", **options)
-        except rasterio.errors.RasterioError as error:
+        except Exception as error:  # GDAL's own errors have no common public class
             reason = " ".join(str(error).split())
             if shutil.disk_usage(part.parent).free < 2**20:
                 raise OSError(errno.ENOSPC, reason) from error

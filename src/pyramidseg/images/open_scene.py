@@ -1,6 +1,8 @@
 """Which images are read in windows, and the reader of each kind."""
 
 import importlib.util
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 from pyramidseg.base.defects import DefectError, DefectKind
@@ -15,9 +17,21 @@ SLIDE_EXTENSIONS = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".svslide"
 _TIFF = (".tif", ".tiff")
 
 
-def is_scene(path: Path) -> bool:
-    """Whether a file is always read in windows, by its name."""
-    return path.suffix.lower() in (".vrt", *SLIDE_EXTENSIONS)
+def is_scene(path: Path, options: SceneOptions) -> bool:
+    """Whether a file is always read in windows, by its name and the options."""
+    suffix, leveled = path.suffix.lower(), options.level is not None or options.mpp is not None
+    return suffix in (".vrt", *SLIDE_EXTENSIONS) or (leveled and suffix in _TIFF)
+
+
+def check_options(options: SceneOptions, paths: Iterable[Path]) -> None:
+    """Refuse options that have no effect, as no file can be read in windows.
+
+    Raises:
+        ConfigError: names the first of them.
+    """
+    chosen = [name for name, value in asdict(options).items() if value not in (None, False)]
+    if chosen and not any(path.suffix.lower() in (".vrt", *_TIFF, *SLIDE_EXTENSIONS) for path in paths):
+        raise ConfigError(f"--{chosen[0].replace('_', '-')}: is for slides, VRT and TIFF files only; leave it out")
 
 
 def needs_windows(path: Path, error: DataError | None) -> bool:

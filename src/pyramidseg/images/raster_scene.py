@@ -1,6 +1,5 @@
 """GeoTIFF, BigTIFF, COG and VRT files of any size, read in windows by rasterio."""
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.errors import DataError
 from pyramidseg.base.safe_paths import open_regular
 from pyramidseg.images.decode import PIXEL_TYPES, ImageHeader
 from pyramidseg.images.file_checks import decoding_errors
@@ -20,7 +20,7 @@ CACHE_BYTES = 2**26
 
 
 class RasterScene(Scene):
-    """A raster file with one handle for each thread. Other files next to it (.tfw, .aux.xml) are ignored.
+    """A raster file. Other files next to it (.tfw, .aux.xml) are ignored.
 
     Raises:
         DataError: it cannot be opened, or has values that are not read.
@@ -29,13 +29,13 @@ class RasterScene(Scene):
 
     def __init__(self, path: Path) -> None:
         self._rasterio = import_rasterio(f"{path}: reading it in windows")
-        self._local, self._handles, self._row_bytes = threading.local(), list[Any](), 0
-        self.path = path
+        super().__init__(path)
+        self._row_bytes = 0
         with decoding_errors(path):
             with open_regular(path) as start:
                 tiff = first_page(start) if start.read(2) in (b"II", b"MM") else None
             self._driver = "VRT" if tiff is None else "GTiff"
-            file = self._file()
+            self.idle.put(file := self.open())
         colors = [interpretation.name for interpretation in file.colorinterp]
         orientation = 1 if tiff is None else tiff.orientation
         special = {**file.tags(ns="IMAGE_STRUCTURE"), **file.tags(1, ns="IMAGE_STRUCTURE")}
@@ -53,34 +53,31 @@ class RasterScene(Scene):
         mapped = transform is not None or bool(points)
         self._mask = [self._rasterio.enums.MaskFlags.per_dataset] in file.mask_flag_enums
         nodata = file.nodata is not None or dtype == "float32" or (mapped and alpha) or self._mask
-        header = ImageHeader(file.height, file.width, file.count, dtype, alpha, color, nodata, 1, mapped)
-        super().__init__(path, header, {})
+        self.header = ImageHeader(file.height, file.width, file.count, dtype, alpha, color, nodata, 1, mapped)
         self.nodata_value = file.nodata
         crs = points_crs if points else file.crs
         corners = tuple((point.col, point.row, point.x, point.y, point.z or 0.0) for point in points)
         self.place = ScenePlace(crs.to_wkt() if crs else "", transform, corners)
+        if self._driver == "VRT":  # its parts are shared by all handles: one that fails in a thread is zeros in others
+            self.reading_threads = 1
         if file.block_shapes[0][1] > file.width // 2:  # all windows of a row need the same blocks
             self.reading_threads = 1
             self._row_bytes = file.width * file.count * np.dtype(file.dtypes[0]).itemsize
 
     def read(self, rows: slice, columns: slice) -> tuple[NDArray[Any], Mask | None]:
         window = self._rasterio.windows.Window.from_slices(rows, columns)
-        with self._environment(), np.errstate(over="ignore"):
-            values = np.moveaxis(self._file().read(window=window), 0, -1).astype(self.header.dtype, copy=False)
-            return values, self._file().dataset_mask(window=window) == 0 if self._mask else None
+        try:
+            with self._environment(), self.handle() as file, np.errstate(over="ignore"):
+                values = np.moveaxis(file.read(window=window), 0, -1).astype(self.header.dtype, copy=False)
+                return values, file.dataset_mask(window=window) == 0 if self._mask else None
+        except self._rasterio.errors.RasterioError as error:  # its cause names the part of a mosaic
+            raise DataError(f"{self.path}: {str(error.__cause__ or error).rstrip('.')}") from error
 
-    def close(self) -> None:
-        for file in self._handles:
-            file.close()
+    def open(self) -> Any:
+        with self._environment():
+            return self._rasterio.open(self.path, driver=self._driver)
 
     def _environment(self) -> Any:
         cache = max(CACHE_BYTES, int(1.25 * self.window_rows * self._row_bytes))
         # GDAL would otherwise list the whole folder for every file.
         return self._rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_CACHEMAX=cache)
-
-    def _file(self) -> Any:
-        if not hasattr(self._local, "file"):
-            with self._environment():
-                self._local.file = self._rasterio.open(self.path, driver=self._driver)
-            self._handles.append(self._local.file)
-        return self._local.file

@@ -1,8 +1,11 @@
 """Images of any size that are read in windows: what GeoTIFF files and slides have in common."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, LifoQueue
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,16 +54,37 @@ class Scene(ABC):
     means: tuple[float, ...] | None = None
     reading_threads, window_rows = 2, 0
 
-    def __init__(self, path: Path, header: ImageHeader, tags: dict[str, str]) -> None:
-        self.path, self.header, self.tags = path, header, tags
+    header: ImageHeader
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.tags, self.idle = path, dict[str, str](), LifoQueue[Any]()
 
     @abstractmethod
     def read(self, rows: slice, columns: slice) -> tuple[NDArray[Any], Mask | None]:
         """All channels of a window, (H, W, C), and where it has no data, as far as the values do not show it."""
 
     @abstractmethod
+    def open(self) -> Any:
+        """Another handle of the file, for one thread at a time."""
+
+    @contextmanager
+    def handle(self) -> Iterator[Any]:
+        """A handle that is free, or another one; after an error it is not used again, as GDAL's then give zeros."""
+        try:
+            file = self.idle.get_nowait()
+        except Empty:
+            file = self.open()
+        try:
+            yield file
+        except BaseException:
+            file.close()
+            raise
+        self.idle.put(file)
+
     def close(self) -> None:
         """Close the file."""
+        while not self.idle.empty():
+            self.idle.get().close()
 
     def window(self, rows: slice, columns: slice, channels: Channels) -> tuple[NDArray[Any], Mask | None]:
         """A window as `read_image` has it, and where it has no data in any channel; a DataError if it is unreadable."""

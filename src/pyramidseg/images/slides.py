@@ -1,7 +1,6 @@
 """Whole-slide images: one level of a slide, read in windows by OpenSlide."""
 
 import logging
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,11 @@ class SlideScene(Scene):
 
     def __init__(self, path: Path, options: SceneOptions) -> None:
         self._openslide = import_extra("openslide", extra="slides", purpose=f"{path}: reading slides")
-        self.path, self._local, self._handles = path, threading.local(), list[Any]()
+        super().__init__(path)
         with decoding_errors(path):
             if path.is_file() and self._openslide.OpenSlide.detect_format(path) is None:
                 raise DataError(f"{path}: is not a slide that OpenSlide reads; convert it to a tiled pyramid TIFF")
-            slide = self._slide()
+            self.idle.put(slide := self.open())
         found = slide.properties
         level = self._choose(slide, options)
         self._level, self._scale, (width, height) = level, slide.level_downsamples[level], slide.level_dimensions[level]
@@ -46,28 +45,18 @@ class SlideScene(Scene):
             if options.scanned_area:
                 self._left, self._top, width, height = left, top, int(wide / self._scale), int(high / self._scale)
         tags = {"slide_level": level, "slide_downsample": self._scale, "slide_x": self._left, "slide_y": self._top}
-        header = ImageHeader(height, width, 3, "uint8", color=True)
-        super().__init__(path, header, {name: str(value) for name, value in tags.items()})
+        self.header = ImageHeader(height, width, 3, "uint8", color=True)
+        self.tags = {name: str(value) for name, value in tags.items()}
 
     def read(self, rows: slice, columns: slice) -> tuple[NDArray[Any], Mask | None]:
         at = round(self._left + columns.start * self._scale), round(self._top + rows.start * self._scale)
-        try:
-            region = self._slide().read_region(at, self._level, (columns.stop - columns.start, rows.stop - rows.start))
-        except self._openslide.OpenSlideError:
-            del self._local.slide  # after an error, a handle reads nothing any more
-            raise
-        values = np.asarray(region)
+        with self.handle() as slide:
+            size = columns.stop - columns.start, rows.stop - rows.start
+            values = np.asarray(slide.read_region(at, self._level, size))
         return values[..., :3], values[..., 3] == 0
 
-    def close(self) -> None:
-        for slide in self._handles:
-            slide.close()
-
-    def _slide(self) -> Any:
-        if not hasattr(self._local, "slide"):
-            self._local.slide = self._openslide.OpenSlide(self.path)
-            self._handles.append(self._local.slide)
-        return self._local.slide
+    def open(self) -> Any:
+        return self._openslide.OpenSlide(self.path)
 
     def _choose(self, slide: Any, options: SceneOptions) -> int:
         """The level that is chosen, or the only one."""

@@ -8,17 +8,19 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from pyramidseg.base.errors import ConfigError, DataError, OutputError
+from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_order
 from pyramidseg.base.remote_files import fetch, is_url, url_name
 from pyramidseg.images.georeference import read_georeference
-from pyramidseg.images.open_scene import is_scene, needs_windows
+from pyramidseg.images.open_scene import check_options, is_scene, needs_windows
 from pyramidseg.images.scene import FULL_RESOLUTION, SceneOptions
+from pyramidseg.predict.output_checks import check_names, check_outputs, outputs_of, refuse_scenes, remove_finished_rows
 from pyramidseg.predict.output_folder import FileState, OutputFolder, open_output_folder
 from pyramidseg.predict.outputs.output_writers import Writer, output_writers
 from pyramidseg.predict.outputs.polygon_layers import EXACT_POLYGONS, PolygonOptions
@@ -30,8 +32,7 @@ from pyramidseg.predict.predictor import PredictionResult, Predictor
 from pyramidseg.predict.resumption import Job, RunDigests, parse_shard, plan_jobs
 from pyramidseg.predict.scene_prediction import Written, predict_scenes
 from pyramidseg.predict.segmentation import Segmentation
-from pyramidseg.predict.sources import Source
-from pyramidseg.predict.summary_file import MODEL_KEY, SUMMARY_FILE, Entry, PredictionSummary, entry_of, write_summary
+from pyramidseg.predict.summary_file import MODEL_KEY, Entry, PredictionSummary, entry_of, write_summary
 from pyramidseg.predict.video_sources import find_sources
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Task(NamedTuple):
     scenes: SceneOptions
     batch_size: int
     digests: RunDigests
+    overwrite: bool = False
 
 
 Engine = Callable[[Predictor, Sequence[Job], Task], None]
@@ -100,6 +102,7 @@ def predict_files(
     skipped: list[Path] = []
     images, are_videos = find_sources(sources, save=save, outside=out, skipped=skipped)
     video.check(images if are_videos else ())
+    check_options(scenes, () if are_videos else (source.path for source in images))
     writers, formats = output_writers([] if are_videos else save, polygons)
     suffixes = {name: writer.suffix for name, writer in writers.items()}
     options: dict[str, dict[str, Any]] = {"scene": asdict(scenes)}
@@ -115,19 +118,23 @@ def predict_files(
             f"save={formats[0]}: is made from all images, in a folder on this machine; leave it out here, and when all "
             "parts are done predict again with it, without a shard"
         )
-    _check_names(images, suffixes)
+    named = partial(outputs_of, suffixes=suffixes, scenes=scenes)
+    check_names(images, named)
     if part is not None:
         images = tuple(source for source in images if part.has(source.key))
     digests = RunDigests.of(predictor)
     with open_output_folder(out, shard=str(part or "")) as folder, ExitStack() as stack:
         ledger = stack.enter_context(folder.open_ledger())
         jobs, other_model = plan_jobs(images, ledger, digests, suffixes, folder, overwrite=overwrite, options=options)
-        _check_outputs(images, jobs, suffixes, folder, overwrite=overwrite)
+        check_outputs(images, jobs, named, folder, overwrite=overwrite)
+        if formats:
+            refuse_scenes(formats[0], images, scenes, ledger)
         if other_model:
             logger.info(f"{folder.name}: predicted with another model or other settings: {other_model}; done again")
         folder.remove_leftovers()
+        remove_finished_rows(images, jobs, ledger, folder)
         place = str(out) if is_url(out) else os.path.abspath(out)
-        task = Task(place, save, polygons, scenes, batch_size, digests)
+        task = Task(place, save, polygons, scenes, batch_size, digests, overwrite)
         if engine is not None and jobs:
             engine(predictor, jobs, task)
             folder.remove_leftovers()
@@ -197,8 +204,8 @@ def predict_jobs(
     (outputs, formats), batch_size = output_writers(task.save, task.polygons), task.batch_size
     threads = max(2, stage_threads())  # they mostly wait for the disk
     not_fetched: dict[Path, str] = {}
-    scenes = [job for job in jobs if is_scene(job.source.path)]
-    jobs = [job for job in jobs if not is_scene(job.source.path)]  # by their names
+    scenes = [job for job in jobs if is_scene(job.source.path, task.scenes)]
+    jobs = [job for job in jobs if not is_scene(job.source.path, task.scenes)]
     with (
         tempfile.TemporaryDirectory() as copies,
         closing(_local_paths(jobs, Path(copies), not_fetched, begin, ahead=FETCH_THREADS + 2 * batch_size)) as paths,
@@ -228,7 +235,8 @@ def predict_jobs(
                 yield written
         with closing(_local_paths(scenes, Path(copies), not_fetched, begin, ahead=1)) as scene_paths:
             in_windows = zip(scenes, scene_paths, strict=True)
-            yield from predict_scenes(predictor, (*outputs, *formats), folder, task.scenes, in_windows)
+            names = (*outputs, *formats)
+            yield from predict_scenes(predictor, names, folder, task.scenes, in_windows, overwrite=task.overwrite)
 
 
 def _local_paths(
@@ -317,43 +325,6 @@ def _savable(result: PredictionResult, job: Job, writers: Mapping[str, Writer], 
     return replace(segmentation, georeference=georeference)
 
 
-def _check_names(images: Sequence[Source], suffixes: Mapping[str, str]) -> None:
-    """Refuse output paths that collide with each other."""
-    outputs: dict[str, str] = {}
-    for source in images:
-        for output in (source.stem + suffix for suffix in suffixes.values()):
-            if output in outputs:
-                raise OutputError(
-                    f"{outputs[output]} and {source.location} would both be written to {output}: predict them into "
-                    "different folders, or rename one"
-                )
-            outputs[output] = source.location
-
-
-def _check_outputs(
-    images: Sequence[Source], jobs: Sequence[Job], suffixes: Mapping[str, str], folder: OutputFolder, *, overwrite: bool
-) -> None:
-    """Refuse outputs that exist and are inputs, foreign files or recordings, before anything is computed."""
-    inputs: dict[str, str] = {}
-    for job in jobs:
-        for output in (job.source.stem + suffix for suffix in suffixes.values()):
-            if folder.state(output) is None:
-                continue
-            if job.source.opened and not overwrite:
-                raise OutputError(
-                    f"{folder.name}/{output}: an earlier recording of this stream; choose another --out, or --overwrite"
-                )
-            inputs = inputs or {_real_name(source): source.location for source in images}
-            if (replaced := inputs.get(folder.real_name(output))) is not None:
-                raise OutputError(f"{folder.name}/{output}: would overwrite the input {replaced}; choose another --out")
-            folder.refuse_foreign(output)
-    folder.refuse_foreign(SUMMARY_FILE)
-
-
 def _needs(attribute: str, writers: Mapping[str, Writer]) -> bool:
     """Whether a writer needs an attribute of `Segmentation`."""
     return any(attribute in writer.needs for writer in writers.values())
-
-
-def _real_name(source: Source) -> str:
-    return source.location if is_url(source.location) else os.path.realpath(source.location)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT
 from pyramidseg.base.device import out_of_memory_explained
-from pyramidseg.base.errors import ConfigError, DataError, MissingExtra, OutOfMemory
+from pyramidseg.base.errors import ConfigError, DataError, MissingExtra, OutOfMemory, OutputError
 from pyramidseg.base.files import digest, write_bytes
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import ProgressTask
@@ -58,23 +58,42 @@ _CELL_PX, _SINGLE_COLOR = 16, 0.04
 
 
 def predict_scenes(
-    predictor: Predictor, names: Sequence[str], folder: OutputFolder, options: SceneOptions, jobs: Located
+    predictor: Predictor,
+    names: Sequence[str],
+    folder: OutputFolder,
+    options: SceneOptions,
+    jobs: Located,
+    *,
+    overwrite: bool,
 ) -> Iterator[Written]:
     """Predict images in windows into the outputs `names`; yields each once it is written.
 
+    Args:
+        overwrite: do not go on with rows of an earlier call.
+
     Raises:
-        OutputError: the disk is full, or a file that pyramidseg did not write is in the way.
+        OutputError: the disk is full.
     """
     for job, path in jobs:
         location, output = job.source.location, job.source.stem + SUFFIX
-        folder.refuse_foreign(output)
-        work = (folder.folder / output).with_name(f".{Path(output).name}.rows")
+        work = rows_folder(folder, output)
         entry: Entry = {"image": location}
         files: dict[str, FileState] = {}
         try:
             if others := ",".join(name for name in names if name not in OUTPUTS):
                 wanted = "is predicted in windows, which writes mask and geotiff only"
                 raise DataError(f"{location}: {wanted}; leave {others} out of --save")
+            if is_url(location) and path.suffix.lower() in (".vrt", ".mrxs"):
+                raise DataError(
+                    f"{location}: has its pixels in other files, which a URL does not give; copy all of them"
+                )
+            if folder.is_too_long(str(work.relative_to(folder.folder))):
+                raise DataError(
+                    f"{location}: the file system takes no name as long as that of its mask; rename the image"
+                )
+            _refuse_foreign(folder, output)
+            if overwrite:
+                shutil.rmtree(work, ignore_errors=True)
             with closing(open_scene(path, options)) as scene, Ledger.open(work, repair=True) as ledger:
                 fingerprint = digest((job.fingerprint, options))[:32]
                 prediction = ScenePrediction(predictor, scene, ledger, fingerprint, skip_empty=options.skip_empty)
@@ -92,6 +111,19 @@ def predict_scenes(
         yield job, entry, files
         if "error" not in entry:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def rows_folder(folder: OutputFolder, output: str) -> Path:
+    """The hidden folder with the finished rows of an output."""
+    return (folder.folder / output).with_name(f".{Path(output).name}.rows")
+
+
+def _refuse_foreign(folder: OutputFolder, output: str) -> None:
+    """As the folder's, as an error of this image: which images are read in windows is not known before."""
+    try:
+        folder.refuse_foreign(output)
+    except OutputError as error:
+        raise DataError(str(error)) from error
 
 
 class ReadWindow(NamedTuple):

@@ -68,7 +68,7 @@ def find_sources(
         for source in found:
             ending = PurePath(source.location).suffix.lower()
             is_film = ending in VIDEO_EXTENSIONS or (asked and (ending not in IMAGE_EXTENSIONS or ending == ".gif"))
-            is_video = is_film or source.opened or source.path.is_dir()
+            is_video = is_film or source.opened or (asked and source.path.is_dir())
             place = source.location if is_url(source.location) else str(source.path.absolute())
             (videos if is_video else images).setdefault(place, source)
     image, video = next(iter(images), ""), next(iter(videos), "")
