@@ -9,6 +9,7 @@ from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.optim import (
     ModelEma,
+    choose_optimizer,
     lr_factor,
     make_optimizer,
     parameter_groups,
@@ -113,3 +114,21 @@ def test_the_average_takes_part_in_no_gradient(model: Segmenter) -> None:
     assert not any(parameter.requires_grad for parameter in average.model.parameters())
     assert not average.model.training
     assert average.model.state_dict().keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("settings", "optimizer", "rate"),
+    [
+        ({"model.encoder_weights": "none"}, "muon", 3e-3),
+        ({}, "muon", 6e-3),
+        ({"optim.optimizer": "muon"}, "muon", 3e-3),
+        ({"optim.lr": 1e-3}, "muon", 1e-3),
+        ({"model.weights": "a.safetensors"}, "adamw", 1e-3),
+    ],
+)
+def test_auto_chooses_optimizer_and_rate_by_the_initial_weights(
+    settings: dict[str, object], optimizer: str, rate: float
+) -> None:
+    chosen, note = choose_optimizer(load_config(None, settings))
+    assert (chosen.optim.optimizer, chosen.optim.lr) == (optimizer, rate)
+    assert f"{rate:g}" in note

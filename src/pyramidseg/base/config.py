@@ -225,7 +225,7 @@ class OptimConfig(Section):
     optimizer: Literal["auto", "adamw", "muon", "sgd"] = "auto"
     """Optimizer; auto: adamw with model.weights, else muon."""
     lr: Annotated[float, Field(gt=0.0, le=1e6), Number] | None = None
-    """Peak learning rate; default: muon 3e-3, adamw 1e-3, sgd 2e-2."""
+    """Peak learning rate; default: muon 3e-3 (auto, pretrained: 6e-3), adamw 1e-3, sgd 2e-2."""
     encoder_lr_factor: Weight = 1.0
     """Learning rate of the encoder, as a factor of lr."""
     weight_decay: Weight = 0.01

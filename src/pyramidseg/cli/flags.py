@@ -139,7 +139,9 @@ SETTING_OPTIONS: SettingOptions = {
     "epochs": SettingOption("train.epochs", "passes over the training images", "50"),
     "batch-size": SettingOption("train.batch_size", "crops in a batch on each process", "4"),
     "crop": SettingOption("data.crop", "crop in pixels: 320, or 256x512 for height x width", "320"),
-    "lr": SettingOption("optim.lr", "peak learning rate", "by optimizer: muon 3e-3, adamw 1e-3, sgd 2e-2"),
+    "lr": SettingOption(
+        "optim.lr", "peak learning rate", "by optimizer: muon 3e-3 (auto, pretrained: 6e-3), adamw 1e-3, sgd 2e-2"
+    ),
     "seed": SettingOption("train.seed", "seed of everything random", "0"),
     "device": SettingOption("train.device", "auto, cpu, cuda, cuda:N or mps", "auto"),
     "precision": SettingOption("train.precision", "auto, fp32, bf16 or fp64", "auto"),

@@ -23,6 +23,9 @@ Group = dict[str, object]
 OPTIMIZERS = {"muon": "Muon", "adamw": "AdamW", "sgd": "SGD"}
 """Display name by value of `optim.optimizer`."""
 
+PRETRAINED_MUON_RATE = 6e-3
+"""Peak rate where `auto` chooses Muon and a pretrained encoder is trained further."""
+
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """AdamW, Muon, or SGD with Nesterov momentum; each parameter group stores its peak learning rate as `peak_lr`.
@@ -49,8 +52,9 @@ def state_keys(optimizer: torch.optim.Optimizer, group: Mapping[str, object]) ->
 def choose_optimizer(config: Config) -> tuple[Config, str]:
     """Resolve `optim.optimizer=auto` and the default learning rate.
 
-    Networks with random weights or a pretrained encoder get Muon, as measured in docs/recipe.md. Weights of the whole
-    network get AdamW: Muon updates all directions equally, including those that training has settled.
+    Networks with random weights or a pretrained encoder get Muon, the latter with a higher rate, as measured in
+    docs/recipe.md. Weights of the whole network get AdamW: Muon updates all directions equally, including those that
+    training has settled.
 
     Returns:
         The resolved settings, and a note that describes the choice.
@@ -58,6 +62,8 @@ def choose_optimizer(config: Config) -> tuple[Config, str]:
     optim = config.optim
     if optim.optimizer == "auto":
         optim = optim.model_copy(update={"optimizer": "muon" if config.model.weights == "random" else "adamw"})
+        if optim.optimizer == "muon" and optim.lr is None and config.model.encoder_weights != "none":
+            optim = optim.model_copy(update={"lr": PRETRAINED_MUON_RATE})
     optim = optim.model_copy(update={"lr": optim.peak_lr})
     config = config.model_copy(update={"optim": optim})
     return config, f"{OPTIMIZERS[optim.optimizer]}, peak learning rate {optim.peak_lr:g}"
