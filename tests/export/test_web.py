@@ -3,17 +3,12 @@
 With the runtime's package in the cache folder (docs/export.md); what needs it is skipped without: no test downloads.
 """
 
-import contextlib
 import dataclasses
 import functools
 import io
 import json
-import os
 import shutil
-import signal
-import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -347,29 +342,3 @@ def test_models_of_other_channels_are_refused(tmp_path: Path, capsys: pytest.Cap
     model.save(tmp_path / "five.safetensors")
     assert run("export", tmp_path / "five.safetensors", "--format", "web") == 2
     assert "the model takes channels 5; browsers read images of 1, 3 or 4" in capsys.readouterr().err
-
-
-@needs_chromium
-@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="lists processes as Linux does")
-def test_the_browser_ends_with_an_export_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wait_for(wanted: bool) -> None:
-        end = time.monotonic() + 60
-        while (str(tmp_path) in " ".join(_command_lines())) is not wanted:
-            assert time.monotonic() < end
-            time.sleep(0.1)
-
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    (tmp_path / "page.html").write_text("<p>waits</p>")
-    if (export := os.fork()) == 0:
-        with web._browser(tmp_path / "page.html"):
-            time.sleep(60)
-    wait_for(True)
-    os.kill(export, signal.SIGKILL)
-    os.waitpid(export, 0)
-    wait_for(False)
-
-
-def _command_lines() -> Iterator[str]:
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it has ended
-            yield file.read_text(errors="replace")
