@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,9 +120,11 @@ def pytest_sessionfinish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def messages_reach_caplog() -> None:
-    """A command of an earlier test keeps the library's messages from the root logger, where `caplog` listens."""
+def nothing_is_left_of_earlier_tests() -> None:
+    """A command keeps messages from the root logger, where `caplog` listens, has a level, and may handle Ctrl-C."""
     logging.getLogger("pyramidseg").propagate = True
+    logging.getLogger("pyramidseg").setLevel(logging.NOTSET)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
