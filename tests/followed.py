@@ -10,7 +10,7 @@ import pytest
 from pyramidseg.base.errors import PyramidSegError
 from pyramidseg.cli.main import main
 from pyramidseg.data.records import Dataset
-from pyramidseg.formats.dataset_yaml import reading_config
+from pyramidseg.formats.dataset_statements import reading_config
 from pyramidseg.formats.open_dataset import open_dataset
 
 PASTE = re.compile(

@@ -28,7 +28,8 @@ import pyramidseg as ps
 from pyramidseg.base.augmentation_config import AugmentationConfig
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.device import autocast, resolve_precision
-from pyramidseg.data.loading import EpochPlan, TrainingLoader, TrainingSamples
+from pyramidseg.data.epoch_plan import EpochPlan
+from pyramidseg.data.loading import TrainingLoader, TrainingSamples
 from pyramidseg.data.pairs import FilePairs
 from pyramidseg.data.transforms import Augmentation
 from pyramidseg.evaluation.metrics import Metrics

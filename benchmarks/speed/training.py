@@ -24,8 +24,9 @@ import pyramidseg as ps
 from pyramidseg.base.device import has_fast_bf16
 from pyramidseg.base.overrides import load_config
 from pyramidseg.base.timing import Timing, alternate
+from pyramidseg.data.epoch_plan import EpochPlan
 from pyramidseg.data.from_records import dataset_from_records
-from pyramidseg.data.loading import Batch, EpochPlan
+from pyramidseg.data.loading import Batch
 from pyramidseg.data.records import Dataset
 from pyramidseg.demo.scenes import SCENE_CLASSES, draw_scene, write_scenes
 from pyramidseg.model.cost import describe_cost

@@ -13,7 +13,8 @@ from pyramidseg.base.config import DataConfig
 from pyramidseg.base.device import position_seed
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.class_masks import ClassMasks
-from pyramidseg.data.loading import Batch, EpochPlan, TrainingLoader, TrainingSamples
+from pyramidseg.data.epoch_plan import EpochPlan
+from pyramidseg.data.loading import Batch, TrainingLoader, TrainingSamples
 from pyramidseg.data.pairs import Cache, FilePairs, cache_note
 from pyramidseg.data.records import Record
 from pyramidseg.data.transforms import Augmentation
@@ -63,7 +64,7 @@ def test_an_epoch_of_a_hundred_thousand_samples_draws_its_order_once(monkeypatch
         drawn.append(position)
         return position_seed(*position)
 
-    monkeypatch.setattr("pyramidseg.data.loading.position_seed", watched)
+    monkeypatch.setattr("pyramidseg.data.epoch_plan.position_seed", watched)
     plan = EpochPlan(100_000, 4, seed=987)
     assert plan.steps == 25_000
     for epoch in range(2):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import DataError
-from pyramidseg.data.loading import EpochPlan
+from pyramidseg.data.epoch_plan import EpochPlan
 from pyramidseg.training.components import plan_epochs
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from pyramidseg.base.augmentation_config import AugmentationConfig
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.data import transforms
-from pyramidseg.data.loading import EpochPlan, TrainingLoader, TrainingSamples
+from pyramidseg.data.epoch_plan import EpochPlan
+from pyramidseg.data.loading import TrainingLoader, TrainingSamples
 from pyramidseg.data.pairs import AllPixels, FilePairs
 from pyramidseg.data.records import Record
 from pyramidseg.data.transforms import Augmentation

@@ -17,7 +17,8 @@ import pyramidseg as ps
 from forks import PythonProcess, run_python
 from pyramidseg.base.augmentation_config import AugmentationConfig
 from pyramidseg.base.config import DataConfig
-from pyramidseg.data.loading import EpochPlan, TrainingLoader, TrainingSamples, _FileHandover, worker_failures_explained
+from pyramidseg.data.epoch_plan import EpochPlan
+from pyramidseg.data.loading import TrainingLoader, TrainingSamples, _FileHandover, worker_failures_explained
 from pyramidseg.data.pairs import FilePairs
 from pyramidseg.data.transforms import Augmentation
 from pyramidseg.formats.open_dataset import open_dataset

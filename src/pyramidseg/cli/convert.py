@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Convert, and print what was written and what the format cannot hold."""
     from pyramidseg.formats.convert_dataset import convert_dataset
-    from pyramidseg.formats.dataset_yaml import reading_config
+    from pyramidseg.formats.dataset_statements import reading_config
 
     conversion = convert_dataset(
         arguments.dataset,

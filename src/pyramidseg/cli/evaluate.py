@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Score, print the table, and write the files if --out is given."""
     from pyramidseg.evaluation.evaluation_report import format_scores
     from pyramidseg.evaluation.scoring import evaluate
-    from pyramidseg.formats.dataset_yaml import reading_config
+    from pyramidseg.formats.dataset_statements import reading_config
 
     data = reading_config(arguments.settings)
     scores = evaluate(

@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _write_nuclio_folder(arguments)
     from pyramidseg.export.deepness import TILE_PX, export_for_deepness
     from pyramidseg.export.export_model import export_model
-    from pyramidseg.formats.dataset_yaml import reading_config
+    from pyramidseg.formats.dataset_statements import reading_config
 
     common = {name: getattr(arguments, name) for name in ("out", "check", "split", "as_written", "opset")}
     common["data"] = reading_config(arguments.settings)

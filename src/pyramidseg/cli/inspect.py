@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Inspect a dataset; status 3 if it has defects."""
     from pyramidseg.base.output_lock import locked
-    from pyramidseg.formats.dataset_yaml import reading_config
+    from pyramidseg.formats.dataset_statements import reading_config
     from pyramidseg.inspection.inspect_dataset import inspect_dataset
     from pyramidseg.inspection.inspection_report import PAGE, TABLE, by_kind, check_output_folder, write_inspection
 

@@ -122,7 +122,7 @@ def _add_scene_options(large: argparse._ArgumentGroup) -> None:
 def _add_ray_options(ray: argparse._ArgumentGroup) -> None:
     ray.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster: auto, HOST:PORT (default: this machine)")
     ray.add_argument("--workers", type=worker_range, metavar="MIN:MAX", help="default: as many as there is room for")
-    ray.add_argument("--gpus-per-worker", type=float, metavar="N", help="default: 1, or 0 where there are no GPUs")
+    ray.add_argument("--gpus-per-worker", type=float, metavar="N", help="default: 1, or 0 without GPUs")
     ray.add_argument(
         "--ray-timeout", type=float, metavar="MINUTES", help="end if nothing happens for so long (default: 30)"
     )

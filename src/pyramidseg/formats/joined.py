@@ -16,7 +16,8 @@ from pyramidseg.base.text import first_few
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.pairs import JoinedMasks, ReorderedMasks
 from pyramidseg.data.records import Dataset, Record
-from pyramidseg.formats.dataset_yaml import SourceEntry, Statements
+from pyramidseg.formats.dataset_statements import Statements
+from pyramidseg.formats.dataset_yaml import SourceEntry
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousDatasetError, flow
 
 REST = ("background", "other", "others", "rest", "clutter")

@@ -35,7 +35,7 @@ from pyramidseg.formats.class_inference import decide_labels, placeholder_labels
 from pyramidseg.formats.class_lists import has_damaged_list, with_class_list
 from pyramidseg.formats.coco import instances, panoptic
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset
-from pyramidseg.formats.dataset_yaml import Statements, read_statements, refuse_unused, source_statements
+from pyramidseg.formats.dataset_statements import Statements, read_statements, refuse_unused, source_statements
 from pyramidseg.formats.detection import detect_format, refuse_defects, selected_formats
 from pyramidseg.formats.geojson import geojson_folders
 from pyramidseg.formats.geojson.geojson_classes import apply_label_config

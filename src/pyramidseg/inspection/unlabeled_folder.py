@@ -26,7 +26,7 @@ def open_unlabeled(dataset: Dataset, config: Config, dtypes: tuple[str, ...]) ->
         dtypes: of the training images.
 
     Raises:
-        ConfigError: there is no average of the weights, which labels the images.
+        ConfigError: the average of the weights, which labels the images, is off.
         DataError: no images, images that cannot be used, or a folder of masks among them.
     """
     if not config.optim.ema:

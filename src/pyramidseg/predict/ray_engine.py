@@ -95,7 +95,7 @@ class RayEngine:
         """Predict all jobs.
 
         Raises:
-            ConfigError: the model is in memory, there is no cluster at the address, or no GPU on this machine.
+            ConfigError: the model is in memory, no cluster answers at the address, or this machine has no GPU.
             PyramidSegError: of a worker; or none can be started, or nothing has happened for too long.
         """
         files = _model_files(predictor)
@@ -162,7 +162,7 @@ def connect(address: str | None, *, processors: int, purpose: str, logs: bool = 
 
     Raises:
         MissingExtra: Ray is not installed.
-        ConfigError: there is no cluster.
+        ConfigError: no cluster answers.
     """
     # Or Ray would zip the working folder, and start a cluster to end what a lost one did.
     os.environ |= {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_ENABLE_AUTO_CONNECT": "0", **os.environ}

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pyramidseg.base.config import Config
 from pyramidseg.base.device import position_seed
 from pyramidseg.base.errors import PyramidSegError
-from pyramidseg.data.loading import SampleDataset, SampleKey
+from pyramidseg.data.epoch_plan import SampleKey
+from pyramidseg.data.loading import SampleDataset
 from pyramidseg.data.transforms import jitter_color, resize
 from pyramidseg.images.decode import read_image
 from pyramidseg.pretrain.image_folders import LabelledImage

@@ -22,7 +22,7 @@ from pyramidseg.base.text import first_line
 from pyramidseg.data.records import Dataset, DatasetSource
 from pyramidseg.evaluation.metrics import Metrics
 from pyramidseg.evaluation.scoring import evaluate
-from pyramidseg.formats.dataset_yaml import read_statements, source_statements
+from pyramidseg.formats.dataset_statements import read_statements, source_statements
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.formats.splitting import in_folds
 from pyramidseg.training.loop import Run, train_segmentation

@@ -16,7 +16,8 @@ from pyramidseg.base.device import rank, world_size
 from pyramidseg.base.errors import TrainingError
 from pyramidseg.base.exhaustion import OUT_OF_MEMORY, exhausted
 from pyramidseg.base.machine import available_processors
-from pyramidseg.data.loading import Batch, EpochPlan, TrainingLoader
+from pyramidseg.data.epoch_plan import EpochPlan
+from pyramidseg.data.loading import Batch, TrainingLoader
 from pyramidseg.training.optim import ModelEma, make_optimizer, set_training_mode
 from pyramidseg.training.progress import TrainingProgress
 from pyramidseg.training.task import Task

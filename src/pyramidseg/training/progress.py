@@ -10,7 +10,7 @@ from pyramidseg.base.config import Config
 from pyramidseg.base.device import Precision
 from pyramidseg.base.errors import ConfigError, nearest
 from pyramidseg.base.log import duration
-from pyramidseg.data.loading import EpochPlan
+from pyramidseg.data.epoch_plan import EpochPlan
 from pyramidseg.training.optim import lr_factor
 
 FIRST_LOSS_SCALE, STEPS_TO_DOUBLE = 2.0**16, 2000

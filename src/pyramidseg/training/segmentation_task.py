@@ -103,8 +103,16 @@ class SegmentationTask(Task):
             unlabelled = [batch for batch in batches if not batch.is_labelled]
             batches = [batch for batch in batches if batch.is_labelled]
             pseudo = label_by_teacher(self.accelerator, ema, unlabelled, number, loss=loss)
-        how = {"class_weights": self.class_weights, "loss_scale": loss_scale, "pseudo": pseudo}
-        return segmentation_gradients(self.accelerator, module, batches, number, loss=loss, **how)  # type: ignore[arg-type]
+        return segmentation_gradients(
+            self.accelerator,
+            module,
+            batches,
+            number,
+            loss=loss,
+            class_weights=self.class_weights,
+            loss_scale=loss_scale,
+            pseudo=pseudo,
+        )
 
     def training_columns(self, counts: Tensor) -> Columns:
         """See `Task.training_columns`."""

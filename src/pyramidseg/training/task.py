@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from pyramidseg.base.config import Config
-from pyramidseg.data.loading import Batch, EpochPlan, SampleDataset
+from pyramidseg.data.epoch_plan import EpochPlan
+from pyramidseg.data.loading import Batch, SampleDataset
 from pyramidseg.training.accelerator import Accelerator
 from pyramidseg.training.initial_weights import InitialWeights
 from pyramidseg.training.progress import TrainingProgress
