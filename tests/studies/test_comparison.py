@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import shutil
 import subprocess
 from pathlib import Path
@@ -129,8 +130,9 @@ def stopped(compared: Path, out: Path) -> Path:
 
 
 def test_a_comparison_stopped_within_a_run_ends_as_one_left_alone(
-    compared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    compared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "pyramidseg")
     out = tmp_path / "out"
     run = stopped(compared, out)
     stored = yaml.safe_load((out / PLAN).read_text(encoding="utf-8"))
@@ -144,7 +146,7 @@ def test_a_comparison_stopped_within_a_run_ends_as_one_left_alone(
         settings=stored["settings"],
     )
     runs = run_study(resumed, out)
-    assert f"{run}: resumed at epoch 1, step 4" in capsys.readouterr().out
+    assert f"{run}: resumed at epoch 1, step 4" in caplog.text
     for name, (found,) in runs.items():
         whole = run_folder(compared, name, 0)
         assert rows(found.folder / "metrics.csv")[0]["val_miou"] == rows(whole / "metrics.csv")[0]["val_miou"]
