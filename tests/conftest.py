@@ -41,6 +41,7 @@ SLOW = (
     ),
     *(
         "training/test_multiband",
+        "training/test_scene_training",
         "training/test_halved_batches",
         "training/test_auto_runs",
         "training/test_interrupt",

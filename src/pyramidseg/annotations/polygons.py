@@ -9,7 +9,7 @@ exactly one of them. OpenCV's fillPoly and Pillow's polygon differ: both add the
 Pixels are numbered down the columns, as in COCO's run lengths: pixel (r, c) has the number c * height + r.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,11 +69,21 @@ class Shape(NamedTuple):
     layer: int = 0
 
 
-def rasterise(shapes: Sequence[Shape], *, height: int, width: int, where: Location) -> NDArray[Any]:
+def rasterise(
+    shapes: Sequence[Shape],
+    *,
+    height: int,
+    width: int,
+    where: Location,
+    corner: tuple[int, int] = (0, 0),
+    sizes: NDArray[np.float64] | None = None,
+) -> NDArray[Any]:
     """Draw shapes on a background of 0: by layer, then larger ones first (in pixels drawn), then in their order.
 
     Args:
         where: origin of the shapes, for messages.
+        corner: row and column of the first pixel, for a window of an image on which polygons are drawn.
+        sizes: pixels of each shape in the whole image, for a window (`drawn_sizes`).
 
     Returns:
         (height, width) uint16, or uint32 for values from 65536: the value of the topmost shape.
@@ -84,17 +94,19 @@ def rasterise(shapes: Sequence[Shape], *, height: int, width: int, where: Locati
     areas = [(index, shape.area) for index, shape in enumerate(shapes)]
     polygons = [(index, area) for index, area in areas if not isinstance(area, Runs)]
     others = [(index, area) for index, area in areas if isinstance(area, Runs)]
-    starts, ends, owners = _polygon_runs(polygons, height=height, width=width, where=where)
+    starts, ends, owners = _polygon_runs(polygons, height=height, width=width, where=where, corner=corner)
     starts = np.concatenate([starts, *(runs.starts for _, runs in others)])
     ends = np.concatenate([ends, *(runs.ends for _, runs in others)])
     owners = np.concatenate([owners, *(np.full(len(runs.starts), index) for index, runs in others)])
-    sizes = np.bincount(owners, weights=ends - starts, minlength=len(shapes))
-    if sizes.sum() > MAX_DRAWN:
+    drawn_px = np.bincount(owners, weights=ends - starts, minlength=len(shapes))
+    if (total := drawn_px.sum()) > MAX_DRAWN:
         raise where.error(
-            f"{len(shapes)} shapes cover {sizes.sum():.0f} pixels in total, but the limit is {MAX_DRAWN}; remove shapes"
+            f"{len(shapes)} shapes cover {total:.0f} pixels in total, but the limit is {MAX_DRAWN}; remove shapes"
         )
     layers = np.array([shape.layer for shape in shapes])
-    drawn = np.lexsort((-sizes, layers))  # stable: shapes of equal size keep their order
+    drawn = np.lexsort(
+        (-np.asarray(drawn_px if sizes is None else sizes), layers)
+    )  # stable: shapes of equal size keep their order
     place = np.empty(len(shapes), np.int64)
     place[drawn] = np.arange(len(shapes))
     order = np.argsort(place[owners], kind="stable")
@@ -111,6 +123,14 @@ def rasterise(shapes: Sequence[Shape], *, height: int, width: int, where: Locati
         for start, end, value in zip(starts.tolist(), ends.tolist(), values.tolist(), strict=True):
             columns[start:end] = value
     return np.ascontiguousarray(columns.reshape(width, height).T)
+
+
+def drawn_sizes(
+    areas: Iterable[Sequence[Sequence[Ring]]], *, height: int, width: int, where: Location
+) -> NDArray[np.float64]:
+    """Pixels that each area covers on an image of any size, by which `rasterise` orders them."""
+    runs = (_polygon_runs([(0, area)], height=height, width=width, where=where) for area in areas)
+    return np.array([float((ends - starts).sum()) for starts, ends, _ in runs])
 
 
 def parse_ring(coordinates: object, *, where: Location) -> Ring:
@@ -179,7 +199,12 @@ def runs_of_pixels(pixels: NDArray[np.bool_], *, top: int = 0, left: int = 0, he
 
 
 def _polygon_runs(
-    polygons: Sequence[tuple[int, Sequence[Sequence[Ring]]]], *, height: int, width: int, where: Location
+    polygons: Sequence[tuple[int, Sequence[Sequence[Ring]]]],
+    *,
+    height: int,
+    width: int,
+    where: Location,
+    corner: tuple[int, int] = (0, 0),
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Starts and ends of all runs, and the index of the shape that each belongs to.
 
@@ -194,9 +219,8 @@ def _polygon_runs(
     tails = np.concatenate(rings)
     following = np.arange(1, len(tails) + 1)
     following[np.cumsum(lengths) - 1] -= lengths  # the last vertex of each ring is followed by its first
-    keys = _crossings(
-        tails, tails[following], np.repeat(part_of_ring, lengths), height=height, width=width, where=where
-    )
+    owners_of_edges = np.repeat(part_of_ring, lengths)
+    keys = _crossings(tails, tails[following], owners_of_edges, (height, width), corner, where)
     keys.sort()
     lines, rows = np.divmod(keys.reshape(-1, 2), height + 1)
     part, column = np.divmod(lines[:, 0], width)
@@ -207,18 +231,25 @@ def _polygon_runs(
 
 
 def _crossings(
-    tails: Ring, heads: Ring, parts: NDArray[np.int64], *, height: int, width: int, where: Location
+    tails: Ring,
+    heads: Ring,
+    parts: NDArray[np.int64],
+    size: tuple[int, int],
+    corner: tuple[int, int],
+    where: Location,
 ) -> NDArray[np.int64]:
     """Crossings of edges with the lines of centres: (part * width + column) * (height + 1) + row, in any order.
 
     The row is that of the first centre on or below the crossing. Each edge includes its left end and excludes its right
     one, and is followed from left to right whichever way it was drawn, so that every line meets a ring an even number
-    of times, and edges that two shapes share are crossed at exactly the same rows.
+    of times, and edges that two shapes share are crossed at exactly the same rows. Coordinates are those of the whole
+    image, so that those of a window are crossed at the same rows, too.
     """
+    (height, width), (top, start) = size, corner
     swap = tails[:, 0] > heads[:, 0]
     left, right = np.where(swap[:, None], heads, tails), np.where(swap[:, None], tails, heads)
-    first = _first_centre_from(left[:, 0], width)
-    counts = _first_centre_from(right[:, 0], width) - first
+    first = _first_centre_from(left[:, 0], start, width)
+    counts = _first_centre_from(right[:, 0], start, width) - first
     total = int(counts.sum())
     if total > MAX_CROSSINGS:
         raise where.error(
@@ -229,11 +260,11 @@ def _crossings(
     edge = np.repeat(np.arange(len(tails)), counts)
     column = first[edge] + np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
     with np.errstate(over="ignore"):
-        y = left[edge, 1] + (column + 0.5 - left[edge, 0]) / half[edge, 0] * half[edge, 1]
-    keys: NDArray[np.int64] = (parts[edge] * width + column) * (height + 1) + _first_centre_from(y, height)
+        y = left[edge, 1] + (start + column + 0.5 - left[edge, 0]) / half[edge, 0] * half[edge, 1]
+    keys: NDArray[np.int64] = (parts[edge] * width + column) * (height + 1) + _first_centre_from(y, top, height)
     return keys
 
 
-def _first_centre_from(position: NDArray[np.float64], size: int) -> NDArray[np.int64]:
-    """Index of the first pixel of a row or column whose centre is at or after a position; `size` if there is none."""
-    return np.clip(np.ceil(position - 0.5), 0, size).astype(np.int64)
+def _first_centre_from(position: NDArray[np.float64], start: int, size: int) -> NDArray[np.int64]:
+    """Index, from `start`, of the first of `size` pixels whose centre is at or after a position; `size` if none is."""
+    return np.asarray(np.clip(np.ceil(position - 0.5) - start, 0, size), np.int64)

@@ -118,6 +118,10 @@ class LabelConfig(Section):
     """Share of the training images used for validation if the dataset has no val split."""
     group: str | None = None
     """Regular expression for the sequence part of an id; val_share keeps sequences together."""
+    window: Annotated[int, Field(ge=32, le=16384), Number] | None = None
+    """Side in pixels of the windows that large GeoTIFF images are cut into, as they are needed; default: not cut."""
+    window_gap: Annotated[int, Field(ge=0, le=2**20), Number] | None = None
+    """Pixels between windows of train and of val, where val is made from them; default: as data.window."""
     bands: Bands | None = None
     """Bands of the image files that are used, in this order, from 1; default: all."""
     class_property: str | None = None

@@ -41,6 +41,8 @@ class TrainOverrides(ModelOverrides, total=False):
     mask_name: str | None
     val_share: float | None
     group: str | None
+    window: int | None
+    window_gap: int | None
     bands: int | Sequence[int] | None
     class_property: str | None
     vector_crs: str | None

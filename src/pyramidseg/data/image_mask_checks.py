@@ -92,7 +92,7 @@ def exif_status(record: Record, size: Size, image_orientation: int, values: Valu
 def exif_orientation(path: Path) -> int:
     """The EXIF orientation of a file, 1 to 8; 1 if it has none or is unreadable."""
     try:
-        with open_image(path) as file:
+        with open_image(path, header_only=True) as file:
             return file.orientation
     except PyramidSegError:
         return 1
@@ -143,7 +143,7 @@ def check_georeference(record: Record) -> None:
 
 
 def _tiff_header(path: Path) -> TiffHeader | None:
-    with open_image(path) as file:
+    with open_image(path, header_only=True) as file:
         return file.tiff
 
 

@@ -39,6 +39,7 @@ from pyramidseg.formats.label_writer import LabelledImage, LabelWriter
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.formats.writers import LABEL_WRITERS
 from pyramidseg.images.decode import read_image
+from pyramidseg.images.scene_windows import scene_of, window_at
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ def convert_dataset(
     def key_and_fingerprint(split: str, name: str, record: Record) -> tuple[str, str]:
         files = (record.image, record.mask, confidence and confidence(record))
         states = (
-            file_state(path)[:3] for path in files if path is not None
+            file_state(scene_of(path))[:3] for path in files if path is not None
         )  # without ctime, which a hard link changes
         return f"{split}/{name}", digest([settings, *states])
 
@@ -217,6 +218,9 @@ def _without_folders(id: str, names: Collection[str]) -> str:
 
 def _place_image(source: Path, target: Path, placement: ImagePlacement) -> None:
     if placement == "none" or target.exists():
+        return
+    if window := window_at(source):
+        write_bytes(target, window.encode())
         return
     if placement == "copy":
         write_atomically(target, lambda part: shutil.copyfile(source, part))

@@ -12,7 +12,7 @@ binary: true             # masks of 0 (background) and 255 (foreground)
 mask_name: "{stem}_seg"  # name of a mask, where {stem} is the name of its image
 val_share: 0.2           # share of train that becomes val if there is no val split
                          # and the other settings of LabelConfig: threshold, inverted, tolerance, resize_masks, group,
-                         # bands, class_property, vector_crs
+                         # bands, class_property, vector_crs, window, window_gap
 
 sources:                 # several datasets, joined by the names of their classes; each may have the keys above
 - streets                # or {path: streets, name: a, rename: {asphalt: road}, share: 0.5, complete: true}

@@ -43,10 +43,13 @@ from pyramidseg.formats.joined import join
 from pyramidseg.formats.label_interpretation import AmbiguousLabelsError
 from pyramidseg.formats.label_mapping import Labels, dataset_description
 from pyramidseg.formats.named_folders import with_named_folders
+from pyramidseg.formats.scene_cutting import with_windows
+from pyramidseg.formats.space_splitting import with_val_blocks
 from pyramidseg.formats.splitting import with_val_split
 from pyramidseg.formats.unlisted_splits import with_unlisted_splits
 from pyramidseg.formats.unread_masks import with_unread_masks
 from pyramidseg.formats.yaml_proposal import AmbiguousDatasetError, AmbiguousFoldersError, AmbiguousReadingError
+from pyramidseg.images.scene_windows import window_at
 
 FORMATS: dict[str, DatasetFormat[Any]] = {
     module.FORMAT.name: module.FORMAT
@@ -211,6 +214,7 @@ def _list_records(stated: Statements) -> _Found:
         found.parsed, stated.splits, root=stated.root, file=stated.file, mask_name=stated.config.mask_name
     )
     parsed = with_unread_masks(found.root, parsed)
+    parsed = with_windows(parsed, stated.config, source=stated.source)
     notes = [f"described by {stated.file}"] if stated.file not in (None, stated.named) else []
     notes += [f"the dataset is in {found.root}"] if found.root != stated.root and stated.file is None else []
     return replace(found, parsed=replace(parsed, notes=(*notes, *parsed.notes)))
@@ -260,5 +264,8 @@ def _with_val(dataset: Dataset, config: LabelConfig) -> Dataset:
     if not dataset.splits.get("train"):
         return dataset
     share = config.val_share or DEFAULT_VAL_SHARE
-    dataset = with_val_split(dataset, share, group=config.group)
+    if any(window_at(record.image) for record in dataset.splits["train"]):
+        dataset = with_val_blocks(dataset, share, config)
+    else:
+        dataset = with_val_split(dataset, share, group=config.group)
     return replace(dataset, description={**dataset.description, "val_share": share} if dataset.description else {})

@@ -23,7 +23,7 @@ def with_val_split(dataset: Dataset, share: float, *, group: str | None = None) 
         DataError: there is a single image, or a single sequence; or an id that the pattern does not match.
     """
     records = dataset.splits["train"]
-    sequences = _sequences(records, group, source=dataset.source)
+    sequences = by_sequence(records, group, source=dataset.source)
     if len(sequences) < 2:
         what = "image" if group is None else "sequence"
         raise DataError(
@@ -31,7 +31,7 @@ def with_val_split(dataset: Dataset, share: float, *, group: str | None = None) 
         )
     wanted = min(max(1, round(share * len(records))), len(records) - 1)
     chosen: set[str] = set()
-    names = sorted(sequences, key=_draw)
+    names = sorted(sequences, key=draw_key)
     for name in names[:-1]:  # one stays in train, whatever its size
         if len(chosen) >= wanted:
             break
@@ -62,17 +62,17 @@ def in_folds(
     Raises:
         DataError: there are fewer images, or sequences, than parts.
     """
-    sequences = _sequences(records, group, source=source)
+    sequences = by_sequence(records, group, source=source)
     if len(sequences) < number:
         what = "images" if group is None else f"sequences (data.group={group!r})"
         raise DataError(f"{source}: {len(sequences)} {what} cannot be divided into {number} folds; choose fewer")
     parts: list[list[Record]] = [[] for _ in range(number)]
-    for name in sorted(sequences, key=lambda name: (-len(sequences[name]), _draw(name))):
+    for name in sorted(sequences, key=lambda name: (-len(sequences[name]), draw_key(name))):
         min(parts, key=len).extend(sequences[name])
     return tuple(tuple(part) for part in parts)
 
 
-def _sequences(records: Iterable[Record], group: str | None, *, source: str) -> dict[str, list[Record]]:
+def by_sequence(records: Iterable[Record], group: str | None, *, source: str) -> dict[str, list[Record]]:
     """Records by sequence; without a pattern each record is a sequence of its own."""
     sequences: dict[str, list[Record]] = {}
     for record in records:
@@ -86,5 +86,6 @@ def _sequences(records: Iterable[Record], group: str | None, *, source: str) -> 
     return sequences
 
 
-def _draw(name: str) -> bytes:
+def draw_key(name: str) -> bytes:
+    """What names are sorted by where a hash of them decides."""
     return hashlib.sha256(name.encode()).digest()

@@ -138,7 +138,7 @@ def read_header(path: Path) -> ImageHeader:
     Raises:
         DataError: see `read_image`, as far as the header shows.
     """
-    with open_image(path) as file:
+    with open_image(path, header_only=True) as file:
         return _header(file)
 
 

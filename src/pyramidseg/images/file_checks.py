@@ -1,19 +1,21 @@
 """Limits that hold for every image file, and the translation of decoder exceptions into `DataError`."""
 
 import ctypes
+import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import cv2
 import PIL
 
 from pyramidseg.base.defects import DefectError, DefectKind
-from pyramidseg.base.errors import PyramidSegError
+from pyramidseg.base.errors import PyramidSegError, import_extra
 
 MAX_PIXELS = 250_000_000
 """Larger images are rejected by their header: a file of a few kilobytes can claim gigabytes of pixels."""
@@ -87,3 +89,17 @@ def size_bytes(file: IO[bytes]) -> int:
     size = file.seek(0, os.SEEK_END)
     file.seek(position)
     return size
+
+
+def import_rasterio(purpose: str) -> Any:
+    """rasterio, without its messages about what our errors report, and about images that have no place on a map.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    import_extra("rasterio.warp", extra="geo", purpose=purpose)  # also imports rasterio.crs
+    rasterio = sys.modules["rasterio"]
+    if not (logger := logging.getLogger("rasterio")).handlers:
+        logger.addHandler(logging.NullHandler())
+    warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
+    return rasterio

@@ -5,10 +5,7 @@ whatever axis order the authority of a coordinate system prescribes.
 """
 
 import io
-import logging
 import re
-import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.defects import DefectError, DefectKind
-from pyramidseg.base.errors import DataError, import_extra
-from pyramidseg.images.file_checks import decoding_errors
+from pyramidseg.base.errors import DataError
+from pyramidseg.images.file_checks import decoding_errors, import_rasterio
 from pyramidseg.images.open_image import apply_orientation, open_image
+from pyramidseg.images.scene_windows import window_at
 
 WGS84 = "EPSG:4326"
 _URN = "urn:ogc:def:crs:"
@@ -64,9 +62,11 @@ class Georeference(NamedTuple):
         """An array (H, W, ...) in the orientation in which the image is shown, in that of its file."""
         return apply_orientation(picture, _INVERSE_ORIENTATION.get(self.orientation, self.orientation))
 
-    def bounds(self, height: int, width: int) -> tuple[float, float, float, float]:
-        """Minimum x and y, maximum x and y of an image."""
-        corners = self.to_map(np.array([(0, 0), (width, 0), (0, height), (width, height)], np.float64))
+    def bounds(self, height: int, width: int, *, top: int = 0, left: int = 0) -> tuple[float, float, float, float]:
+        """Minimum x and y, maximum x and y of an image, or of a window of it."""
+        corners = self.to_map(
+            np.array([(0, 0), (width, 0), (0, height), (width, height)]) + np.array([left, top], float)
+        )
         return (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
 
 
@@ -80,13 +80,15 @@ def read_georeference(path: Path, content: bytes | None = None) -> Georeference 
         DataError: the file is unreadable, or its transformation cannot be inverted.
         MissingExtra: rasterio is not installed.
     """
-    with open_image(path, content) as image:
-        header = image.tiff
+    with open_image(path, content, header_only=True) as image:
+        header = image.tiff_tags
     if header is None or not header.georeferenced:
         return None
     rasterio = import_rasterio(f"{path}: its georeference")
     # GDAL would otherwise list the whole folder for every file.
     alone = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
+    if content is None and (window := window_at(path)):
+        content = window.encode(pixels=False)
     source = path if content is None else io.BytesIO(content)
     with decoding_errors(path), alone, rasterio.open(source, driver="GTiff") as file:
         crs = file.crs.to_wkt() if file.crs else ""
@@ -222,17 +224,3 @@ def encode_geotiff(
             file.write_colormap(1, {index: tuple(color) for index, color in enumerate(palette.tolist())})
             file.update_tags(**tags)
         return bytes(memory.read())
-
-
-def import_rasterio(purpose: str) -> Any:
-    """rasterio, without its messages about what our errors report, and about images that have no place on a map.
-
-    Raises:
-        MissingExtra: it is not installed.
-    """
-    import_extra("rasterio.warp", extra="geo", purpose=purpose)  # also imports rasterio.crs
-    rasterio = sys.modules["rasterio"]
-    if not (logger := logging.getLogger("rasterio")).handlers:
-        logger.addHandler(logging.NullHandler())
-    warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
-    return rasterio

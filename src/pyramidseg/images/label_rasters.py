@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.errors import OutputError
 from pyramidseg.base.files import write_atomically
-from pyramidseg.images.georeference import import_rasterio
+from pyramidseg.images.file_checks import import_rasterio
 from pyramidseg.images.raster_scene import CACHE_BYTES
 from pyramidseg.images.scene import ScenePlace
 

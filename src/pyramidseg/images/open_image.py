@@ -40,7 +40,15 @@ from pyramidseg.images.file_checks import (
     size_bytes,
 )
 from pyramidseg.images.png_rows import check_all_rows
-from pyramidseg.images.tiff import TIFF_SIGNATURES, TiffHeader, decode_tiff, is_further_page, read_tiff_header
+from pyramidseg.images.scene_windows import window_at
+from pyramidseg.images.tiff import (
+    TIFF_SIGNATURES,
+    TiffHeader,
+    decode_tiff,
+    first_page,
+    is_further_page,
+    read_tiff_header,
+)
 
 MAX_PIXELS_PER_BYTE = {"JPEG": 512, "PNG": 8 * 1032, "GIF": 4096}
 """Upper limits of what a byte of a file can encode: JPEG needs at least one bit for a block of 64 pixels, deflate (RFC
@@ -91,6 +99,11 @@ class OpenImage:
             DataError: see `read_tiff_header`.
         """
         return read_tiff_header(self.path, self.file) if self._start.startswith(TIFF_SIGNATURES) else None
+
+    @property
+    def tiff_tags(self) -> TiffHeader | None:
+        """Like `tiff`, of a file of any size, unchecked."""
+        return first_page(self.file) if self._start.startswith(TIFF_SIGNATURES) else None
 
     @property
     def is_raster(self) -> bool:
@@ -217,17 +230,21 @@ class OpenImage:
 
 
 @contextmanager
-def open_image(path: Path, content: bytes | None = None) -> Iterator[OpenImage]:
-    """Open an image file for the `with` block; exceptions of its decoder become a `DataError`.
+def open_image(path: Path, content: bytes | None = None, *, header_only: bool = False) -> Iterator[OpenImage]:
+    """Open an image file, or a window of a scene, for the `with` block; exceptions of its decoder become a `DataError`.
 
     Args:
         content: of the file, if it is in memory; `path` is then only a name.
+        header_only: the pixels are not needed; those of a window are then not read.
 
     Raises:
         DataError: the file is missing, empty, damaged, truncated, too large, has several pages, or is not an image.
     """
-    with decoding_errors(path), open_regular(Path(path)) if content is None else io.BytesIO(content) as file:
-        yield OpenImage(path, file)
+    with decoding_errors(path):
+        if content is None and (window := window_at(path)):
+            content = window.encode(pixels=not header_only)
+        with open_regular(Path(path)) if content is None else io.BytesIO(content) as file:
+            yield OpenImage(path, file)
 
 
 def apply_orientation(values: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -10,8 +10,7 @@ from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.safe_paths import open_regular
 from pyramidseg.images.decode import PIXEL_TYPES, ImageHeader
-from pyramidseg.images.file_checks import decoding_errors
-from pyramidseg.images.georeference import import_rasterio
+from pyramidseg.images.file_checks import decoding_errors, import_rasterio
 from pyramidseg.images.scene import Mask, Scene, ScenePlace
 from pyramidseg.images.tiff import first_page
 
@@ -22,12 +21,15 @@ CACHE_BYTES = 2**26
 class RasterScene(Scene):
     """A raster file. Other files next to it (.tfw, .aux.xml) are ignored.
 
+    Args:
+        labels: it is a mask, whose pixels may be entries of a palette, or a bit.
+
     Raises:
         DataError: it cannot be opened, or has values that are not read.
         MissingExtra: rasterio is not installed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, labels: bool = False) -> None:
         self._rasterio = import_rasterio(f"{path}: reading it in windows")
         super().__init__(path)
         self._row_bytes = 0
@@ -39,10 +41,11 @@ class RasterScene(Scene):
         colors = [interpretation.name for interpretation in file.colorinterp]
         orientation = 1 if tiff is None else tiff.orientation
         special = {**file.tags(ns="IMAGE_STRUCTURE"), **file.tags(1, ns="IMAGE_STRUCTURE")}
+        self.is_lossy, self.block = "JPEG" in special.get("COMPRESSION", ""), file.block_shapes[0]
         kind = f"{colors[0]}, {', '.join(sorted(set(file.dtypes)))}, orientation {orientation}"
-        types = len(set(file.dtypes)) == 1 and file.dtypes[0] in PIXEL_TYPES
-        inverted = "MINISWHITE" in special or special.get("NBITS") == "1"
-        if colors[0] in ("palette", "cyan") or not types or inverted or orientation != 1:
+        types = len(set(file.dtypes)) == 1 and (labels or file.dtypes[0] in PIXEL_TYPES)
+        inverted = "MINISWHITE" in special or (special.get("NBITS") == "1" and not labels)
+        if colors[0] in ("palette", "cyan")[labels:] or not types or inverted or orientation != 1:
             detail = f"this kind ({kind}) is not read in windows; convert it (gdal_translate) to upright grey or RGB"
             raise DefectError(DefectKind.UNREADABLE_IMAGE, path, detail)
         dtype = "float32" if file.dtypes[0].startswith("float") else file.dtypes[0]

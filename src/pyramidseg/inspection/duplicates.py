@@ -17,6 +17,7 @@ from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.images.decode import read_masked_image
+from pyramidseg.images.scene_windows import scene_of
 from pyramidseg.inspection.image_table import ImageTable
 from pyramidseg.inspection.perceptual_hash import MIN_CORRELATION, nearest_hashes, thumbnail_correlation
 
@@ -42,7 +43,8 @@ def find_duplicates(table: ImageTable, masks: MaskSource) -> Iterator[Defect]:
                 leaks.add(index)
     for index, other in _similar_across_splits(table):
         first, record = records[other], records[index]
-        if index not in leaks and _is_similar(first, record):
+        one_scene = scene_of(first.image) == scene_of(record.image)
+        if index not in leaks and not one_scene and _is_similar(first, record):
             detail = (
                 f"looks like {first.image} of split {table.split_of[other]}; keep images of one scene or sequence "
                 "in one split (data.group)"

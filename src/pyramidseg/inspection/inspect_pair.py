@@ -23,6 +23,7 @@ from pyramidseg.images.decode import ImageHeader, check_channels, read_header, r
 from pyramidseg.images.image_files import is_image_name
 from pyramidseg.images.nodata import MaskedImage
 from pyramidseg.images.palette import read_palette
+from pyramidseg.images.scene_windows import window_at
 from pyramidseg.inspection.image_table import ImageFacts
 from pyramidseg.inspection.perceptual_hash import perceptual_hash
 
@@ -121,7 +122,7 @@ def _read_image(
 
 def _with_pixels(facts: ImageFacts, path: Path, pixels: MaskedImage, defects: list[Defect]) -> ImageFacts:
     sums = channel_sums(pixels.values, pixels.nodata)
-    if all(band.low >= band.high for band in sums):
+    if all(band.low >= band.high for band in sums) and window_at(path) is None:  # scenes have such borders
         content = f"every pixel is {', '.join(f'{band.low:g}' for band in sums)}"
         if not any(band.count for band in sums):
             content = "all pixels are nodata or transparent"

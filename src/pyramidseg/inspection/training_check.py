@@ -13,6 +13,7 @@ from pyramidseg.base.setting_types import Channels
 from pyramidseg.base.text import first_few
 from pyramidseg.data.pairs import JoinedMasks
 from pyramidseg.data.records import Dataset, Record
+from pyramidseg.images.scene_windows import scene_of
 from pyramidseg.inspection.class_statistics import SplitSummary
 from pyramidseg.inspection.dataset_checks import (
     ADD_IMAGES,
@@ -70,8 +71,11 @@ def check_dataset(
 
 def _leak(listed: Mapping[str, tuple[Record, ...]]) -> str:
     """The images of val that are also in train, as a sentence; empty if there are none."""
-    val = [record.image for record in listed.get("val", ())]
-    shared = shared_files([record.image for record in listed.get("train", ())], val)
+    train, val = (
+        [*dict.fromkeys(scene_of(record.image) for record in listed.get(name, ()))] for name in ("train", "val")
+    )
+    both = {*train} & {*val}  # scenes, whose windows are in one of them each
+    shared = shared_files(train, [file for file in val if file not in both])
     if not shared:
         return ""
     shown = first_few([f"{file} (in train: {other})" for file, other in shared[:3]], limit=3, total=len(shared))
@@ -111,13 +115,13 @@ def fingerprint(splits: Mapping[str, tuple[Record, ...]], dataset: Dataset) -> s
         total.update(repr(joined).encode())
     for split, records in sorted(splits.items()):
         for record in records:
-            sizes = [_file_size(record.image), _file_size(record.mask) if record.mask else -1]
+            sizes = [_file_size(file) if file else -1 for file in (record.image, record.mask)]
             total.update(repr((split, record.id, *sizes)).encode())
     return total.hexdigest()
 
 
 def _file_size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return scene_of(path).stat().st_size
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None

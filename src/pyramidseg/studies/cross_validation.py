@@ -118,7 +118,13 @@ def cross_validate(
         raise ConfigError(
             f"train.patience={config.train.patience}: would choose an epoch by the images of the score; leave it out"
         )
-    opened = open_dataset(dataset, config.data.model_copy(update={"group": None}))
+    if stated.window and stated.group is None:
+        raise ConfigError(
+            "--folds: neighbouring windows of a scene would be in different folds (data.window); keep scenes together: "
+            "data.group='^[^#]+'"
+        )
+    whole = {"window_gap": 0} if stated.window else {}
+    opened = open_dataset(dataset, config.data.model_copy(update={"group": None, **whole}))
     records = (*opened.splits.get("train", ()), *opened.splits.get("val", ()))
     ids = Counter(record.id for record in records)
     if twice := [id for id, number in ids.items() if number > 1]:

@@ -51,6 +51,13 @@ class Layer:
     bounds: NDArray[np.float64]
     properties: frozenset[str] = frozenset()
 
+    def within(self, box: tuple[float, float, float, float]) -> list[int]:
+        """Indices of the features whose bounds meet a box: minimum x and y, maximum x and y."""
+        (left, low, right, high), bounds = box, self.bounds
+        met = (bounds[:, 0] <= right) & (bounds[:, 2] >= left) & (bounds[:, 1] <= high) & (bounds[:, 3] >= low)
+        found: list[int] = np.flatnonzero(met).tolist()
+        return found
+
 
 def read_geojson(path: Path, class_property: str | None = None) -> Layer:
     """Parse a file: a FeatureCollection, a Feature or a single geometry.

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import Location, Shape, rasterise
+from pyramidseg.annotations.polygons import Location, Ring, Shape, drawn_sizes, rasterise
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.files import file_state
@@ -25,19 +25,10 @@ from pyramidseg.formats.geojson.features import Feature, Layer, bounds_of, read_
 from pyramidseg.images.file_checks import check_pixel_count
 from pyramidseg.images.georeference import WGS84, Georeference, is_geographic, parse_crs, read_georeference, reproject
 from pyramidseg.images.open_image import apply_orientation, open_image
+from pyramidseg.images.scene_windows import scene_of, window_at
 
 OF_IMAGE = "image"
 """Value of `vector_crs`: the coordinate system of each image."""
-
-
-class _OnImage(NamedTuple):
-    """The polygons of a file in the coordinate system of an image: all of them, and those whose bounds meet it."""
-
-    layer: Layer
-    features: list[Feature]
-    place: Georeference
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)
@@ -59,33 +50,31 @@ class GeoJsonMasks:
 
     def read(self, record: Record) -> NDArray[np.uint16]:
         """See `ValueSource.read`."""
-        met = self._on(record)
-        where = Location(met.layer.path)
-        shapes = [self._shape(feature, met.place, where) for feature in met.features]
-        drawn = rasterise(shapes, height=met.height, width=met.width, where=where)
-        return apply_orientation(drawn, met.place.orientation).astype(np.uint16, copy=False)
-
-    def _on(self, record: Record) -> "_OnImage":
         if record.mask is None:
             raise DataError(f"{record.image}: has no GeoJSON file")
-        place = read_georeference(record.image)
-        with open_image(record.image) as image:
-            header = image.tiff
-        if place is None or header is None:
+        image, window = scene_of(record.image), window_at(record.image)
+        place = read_georeference(image)
+        with open_image(image) as file:
+            tags = file.tiff_tags
+        if place is None or tags is None:
             raise DefectError(
                 DefectKind.UNREADABLE_IMAGE,
                 record.image,
                 f"has no position on the map, so {record.mask.name} cannot be drawn on it; it has to be a GeoTIFF with "
                 "scale and tie point",
             )
-        check_pixel_count(record.image, header.height, header.width)
+        if window is None:
+            check_pixel_count(image, tags.height, tags.width)
         with _ONE_AT_A_TIME:
             layer = _layer_on(record.mask, file_state(record.mask), self.class_property, self.crs, place.crs)
-        left, low, right, high = place.bounds(header.height, header.width)
-        bounds = layer.bounds
-        met = (bounds[:, 0] <= right) & (bounds[:, 2] >= left) & (bounds[:, 1] <= high) & (bounds[:, 3] >= low)
-        features = [layer.features[index] for index in np.flatnonzero(met)]
-        return _OnImage(layer, features, place, header.height, header.width)
+            sizes = None if window is None else _sizes_on(layer, place, tags.height, tags.width)
+        top, left, height, width = (0, 0, tags.height, tags.width) if window is None else window[1:]
+        met = layer.within(place.bounds(height, width, top=top, left=left))
+        where = Location(layer.path)
+        shapes = [self._shape(layer.features[index], place, where) for index in met]
+        own_sizes = None if sizes is None else np.array([sizes.get(index, 0.0) for index in met])
+        drawn = rasterise(shapes, height=height, width=width, where=where, corner=(top, left), sizes=own_sizes)
+        return apply_orientation(drawn, place.orientation).astype(np.uint16, copy=False)
 
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""
@@ -98,13 +87,17 @@ class GeoJsonMasks:
             if name not in self.values:
                 raise where.error(f"{self.class_property}={name!r} was added after the dataset was opened; start again")
             value = self.values[name]
-        return Shape(value, [[place.to_pixels(ring) for ring in part] for part in feature.parts])
+        return Shape(value, _in_pixels(feature, place))
+
+
+def _in_pixels(feature: Feature, place: Georeference) -> list[list[Ring]]:
+    return [[place.to_pixels(ring) for ring in part] for part in feature.parts]
 
 
 _ONE_AT_A_TIME = threading.Lock()  # threads that need the same large file wait until the first has read it
 
 
-@lru_cache(maxsize=2)  # one file for all images of a dataset, and another one for its validation images
+@lru_cache(maxsize=64)  # scenes, whose windows need their file again and again
 def _layer_on(path: Path, state: tuple[object, ...], class_property: str | None, crs: str | None, target: str) -> Layer:
     """The polygons of a file in the coordinate system of an image; `state` differs if the file was changed."""
     layer = read_geojson(path, class_property)
@@ -122,6 +115,14 @@ def _layer_on(path: Path, state: tuple[object, ...], class_property: str | None,
             "polygons are in the same one"
         )
     return _moved(layer, source, target)
+
+
+@lru_cache(maxsize=64)
+def _sizes_on(layer: Layer, place: Georeference, height: int, width: int) -> dict[int, float]:
+    """Pixels on a scene by the index of each feature that meets it: the order in which its windows are drawn."""
+    met = layer.within(place.bounds(height, width))
+    areas = (_in_pixels(layer.features[index], place) for index in met)
+    return dict(zip(met, drawn_sizes(areas, height=height, width=width, where=Location(layer.path)), strict=True))
 
 
 def _moved(layer: Layer, source: str, target: str) -> Layer:

@@ -1,0 +1,118 @@
+"""Windows of val and of training keep a distance on the map, whatever the scenes; nothing else decides but names."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from made_files import has_note, opened
+from made_geo import box, feature, on_map, polygon, write_geojson, write_image
+from pyramidseg.base.config import LabelConfig
+from pyramidseg.base.errors import DataError
+from pyramidseg.data.records import Dataset, Record
+from pyramidseg.formats import space_splitting
+from pyramidseg.formats.space_splitting import with_val_blocks
+from pyramidseg.images.georeference import read_georeference
+from pyramidseg.images.scene_windows import SceneWindow
+
+WINDOW = 100
+
+
+def windows(rows: int, columns: int, name: str = "a") -> tuple[Record, ...]:
+    return tuple(
+        Record(f"{name}#y{top}x{left}", SceneWindow(Path(f"{name}.tif"), top, left, WINDOW, WINDOW).path)
+        for top in range(0, rows * WINDOW, WINDOW)
+        for left in range(0, columns * WINDOW, WINDOW)
+    )
+
+
+def split(
+    monkeypatch: pytest.MonkeyPatch, records: tuple[Record, ...], share: float = 0.2, **settings: object
+) -> Dataset:
+    monkeypatch.setattr(space_splitting, "read_georeference", lambda path: None)
+    monkeypatch.setattr(space_splitting, "image_size", lambda path: (WINDOW, WINDOW))
+    dataset = Dataset("set", "", None, None, {"train": records})  # type: ignore[arg-type]
+    return with_val_blocks(dataset, share, LabelConfig(window=WINDOW, **settings))  # type: ignore[arg-type]
+
+
+def corner(record: Record) -> np.ndarray:
+    top, _, left = record.id.partition("#y")[2].partition("x")
+    return np.array([int(top), int(left)])
+
+
+def distance_px(one: Record, other: Record) -> int:
+    return max(0, int(np.abs(corner(one) - corner(other)).max()) - WINDOW)
+
+
+@given(st.integers(3, 14), st.integers(3, 14), st.sampled_from([None, 0, 1, 100, 150]), st.floats(0.05, 0.4))
+@settings(max_examples=25, deadline=None)
+def test_every_training_window_is_as_far_from_val_as_the_gap(
+    rows: int, columns: int, gap: int | None, share: float
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        records = windows(rows, columns)
+        try:
+            found = split(patch, records, share, window_gap=gap)
+        except DataError:
+            assert gap == 150 and min(rows, columns) < 6
+            return
+        again = split(patch, records[::-1], share, window_gap=gap)
+    val, train = found.splits["val"], found.splits["train"]
+    assert {*again.splits["val"]} == {*val} and {*again.splits["train"]} == {*train}
+    wanted = WINDOW if gap is None else gap
+    assert all(distance_px(one, other) >= wanted for one in val for other in train)
+    left_out = {*records} - {*val} - {*train}
+    assert all(any(distance_px(one, other) < wanted for other in val) for one in left_out)
+    assert has_note(found, f"{len(left_out)} windows less than {wanted} pixels away")
+    assert not {*val} & {*train} and len(train) >= (1 - share) * len(records) / 2
+
+
+@pytest.mark.parametrize(("rows", "share"), [(8, 0.2), (20, 0.2), (40, 0.1)])
+def test_val_has_about_the_share_in_several_windows_and_the_gap_is_not_large(
+    monkeypatch: pytest.MonkeyPatch, rows: int, share: float
+) -> None:
+    found = split(monkeypatch, windows(rows, rows), share)
+    val, train = len(found.splits["val"]), len(found.splits["train"])
+    assert 0.75 * share <= val / rows**2 <= 1.5 * share and 1 - (val + train) / rows**2 <= 0.25
+    neighbours = Counter(
+        any(0 < np.abs(corner(one) - corner(other)).sum() <= WINDOW for other in found.splits["val"])
+        for one in found.splits["val"]
+    )
+    assert neighbours[True] >= 0.9 * val  # blocks, not single windows
+
+
+def test_too_few_windows_are_refused_with_settings_that_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        DataError, match=r"set: 4 windows of 100 pixels are too few.*data\.window=50, data\.window_gap=0"
+    ):
+        split(monkeypatch, windows(2, 2))
+    assert len(split(monkeypatch, windows(2, 2), window_gap=0).splits["val"]) == 1
+
+
+def test_sequences_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = tuple(record for name in ("a_1", "a_2", "b_1", "c_1") for record in windows(3, 3, name))
+    found = split(monkeypatch, records, 0.25, group=r"^(\w)_")
+    of_split = [{record.id[0] for record in found.splits[name]} for name in ("train", "val")]
+    assert not of_split[0] & of_split[1] and len(found.splits["train"]) + len(found.splits["val"]) == 36
+
+
+def test_scenes_that_overlap_on_the_map_do_not_leak(tmp_path: Path) -> None:
+    """Two flights over one place: what is near a val window of one is not a training window of the other."""
+    shifted = (0.5, 0.0, 733601.0 + 0.5 * 40, 0.0, -0.5, 3725139.0 - 0.5 * 24)
+    for name, transform in (("a", None), ("b", shifted)):
+        options = {} if transform is None else {"transform": transform}
+        write_image(tmp_path / f"{name}.tif", np.ones((256, 256, 3), np.uint8), photometric="RGB", **options)
+    write_geojson(tmp_path / "all.geojson", [feature(polygon(on_map(box(0, 0, 200, 200))))])
+    dataset = opened(tmp_path, window=32)
+    boxes = {}
+    for name in ("train", "val"):
+        places = [read_georeference(record.image) for record in dataset.splits[name]]
+        boxes[name] = [place.bounds(32, 32) for place in places if place is not None]
+    assert boxes["val"] and boxes["train"]
+    for left, low, right, high in boxes["val"]:
+        for box_ in boxes["train"]:
+            distance = max(left - box_[2], box_[0] - right, low - box_[3], box_[1] - high)
+            assert distance >= 32 * 0.5 - 0.01
