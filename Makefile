@@ -7,6 +7,9 @@ READY := .venv/.ready
 BIN_DOCS := .venv-docs/bin
 READY_DOCS := .venv-docs/.ready
 
+# Where Python may not write bytecode, each process would compile the package again.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo test test-fast test-clients campaign campaign-data campaign-models coverage check docs format lock clean
 
 demo: $(READY)

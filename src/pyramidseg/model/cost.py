@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from pyramidseg.base.config import ModelConfig
 from pyramidseg.model.encoder import Encoder, flat_name, is_within
@@ -74,6 +73,8 @@ def describe_cost(model: Segmenter, height: int, width: int) -> Cost:
 
     Computed on a copy on the meta device, without arithmetic.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton, which prediction can do without
+
     twin = deepcopy(model).to("meta").eval()
     image = torch.empty(1, model.settings.in_channels, height, width, device="meta")
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:

@@ -21,7 +21,6 @@ from pyramidseg.images.video_frames import VideoFrame, import_pyav
 from pyramidseg.predict.outputs.output_writers import encode_png
 from pyramidseg.predict.outputs.ownership import SHARES_COLUMNS, SIGNATURE
 from pyramidseg.predict.predictor import PredictionResult
-from pyramidseg.report.figures import share_plot
 
 VIDEO_OUTPUTS = {
     "mask": "_mask.mp4",
@@ -123,6 +122,8 @@ class VideoOutputs:
             for (number, _), second, shares in zip(self.stamps, seconds, self._shares, strict=True):
                 table.writerow([number, f"{second:.6f}", *(f"{share:.6g}" for share in shares)])
         if "plot" in self.names:
+            from pyramidseg.report.figures import share_plot  # imports matplotlib
+
             plot = share_plot(seconds, np.stack(self._shares), self.classes)
             self.path("plot").write_bytes(encode_png(np.asarray(PillowImage.open(BytesIO(plot)).convert("RGB"))))
         mean = np.mean(self._shares, axis=0)
