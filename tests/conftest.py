@@ -36,6 +36,7 @@ SLOW = (
         "evaluation/",
         "pretrain/",
         "predict/test_clusters",
+        "predict/test_scene_polygons",
         "predict/test_scene_resumption",
         "predict/test_video",
     ),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pyramidseg.annotations.contours import Region, Ring, doubled_area, find_regions, number_regions
+from pyramidseg.annotations.contours import Region, RegionTracer, Ring, doubled_area, find_regions, number_regions
 from pyramidseg.annotations.polygons import Location, Shape, rasterise
 
 HERE = Location(Path("labels.png"))
@@ -109,3 +109,37 @@ def test_numbers_are_0_where_values_are_skipped():
 
 def test_everything_skipped_has_no_regions():
     assert find_regions(np.zeros((3, 4), np.uint8), skip=[0]) == []
+
+
+@given(label_maps, st.lists(st.integers(1, 4), min_size=9, max_size=9), st.sampled_from([None, 0.0, 1.5, 4.0]))
+def test_regions_traced_in_blocks_of_rows_are_the_same(labels, rows, tolerance):
+    tracer, found, top = RegionTracer(labels.shape[1], skip=[2], simplify_px=tolerance), [], 0
+    weights = np.arange(labels.size, dtype=np.float32).reshape(labels.shape)
+    for count in rows:
+        if len(block := labels[top : top + count]):
+            found += tracer.add(block, weights[top : top + count])
+        top += count
+    found += tracer.finish()
+    numbers, whole = number_regions(labels, skip=[2]), find_regions(labels, skip=[2], simplify_px=tolerance)
+    assert len(found) == len(whole)
+    by_number = {int(numbers.ravel()[region.number]): region for region in found}
+    for region in whole:
+        own = by_number[region.number]
+        assert (own.value, own.pixels) == (region.value, region.pixels)
+        assert own.mean == pytest.approx(weights[numbers == region.number].mean())
+        assert [ring.tolist() for ring in own.rings] == [ring.tolist() for ring in region.rings]
+
+
+@given(label_maps, st.integers(1, 4))
+def test_a_cut_ends_all_regions(labels, rows):
+    tracer, found = RegionTracer(labels.shape[1]), []
+    for top in range(0, len(labels), rows):
+        found += tracer.add(labels[top : top + rows], cut=top > 0)
+    expected = [
+        (region.value, region.pixels, [np.add(ring, (0, top)).tolist() for ring in region.rings])
+        for top in range(0, len(labels), rows)
+        for region in find_regions(labels[top : top + rows])
+    ]
+    found += tracer.finish()
+    own = [(region.value, region.pixels, [ring.tolist() for ring in region.rings]) for region in found]
+    assert sorted(own) == sorted(expected)

@@ -14,6 +14,15 @@ label_maps = st.tuples(st.integers(1, 8), st.integers(1, 8)).flatmap(
 )
 
 
+def merged_labels(labels: np.ndarray, confidence: np.ndarray, least: int, rows: int = 99, **skip: object) -> np.ndarray:
+    """In blocks of rows."""
+
+    def blocks() -> list[tuple[np.ndarray, np.ndarray]]:
+        return [(labels[top : top + rows], confidence[top : top + rows]) for top in range(0, len(labels), rows)]
+
+    return np.concatenate([*merge_small_regions(blocks, min_pixels=least, **skip)])
+
+
 def one_by_one(labels: np.ndarray, confidence: np.ndarray, least: int) -> np.ndarray:
     """The same, with all regions numbered again after each step."""
     labels = labels.copy()
@@ -32,12 +41,12 @@ def one_by_one(labels: np.ndarray, confidence: np.ndarray, least: int) -> np.nda
         labels[numbers == smallest] = labels[numbers == chosen][0]
 
 
-@given(label_maps, st.integers(0, 2**32), st.integers(1, 12))
+@given(label_maps, st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 4))
 @settings(max_examples=80, deadline=None)
-def test_it_equals_merging_one_by_one(labels, seed, least):
+def test_it_equals_merging_one_by_one_in_blocks_of_any_size(labels, seed, least, rows):
     generator = np.random.default_rng(seed)
     confidence = generator.permutation(labels.size).reshape(labels.shape).astype(np.float32) ** 2  # no equal means
-    merged = merge_small_regions(labels, confidence, min_pixels=least)
+    merged = merged_labels(labels, confidence, least, rows)
     sizes = np.bincount(number_regions(merged).ravel())[1:]
     assert len(sizes) == 1 or sizes.min() >= least
     expected = one_by_one(labels, confidence, least)
@@ -48,18 +57,26 @@ def test_it_equals_merging_one_by_one(labels, seed, least):
 def test_the_most_confident_neighbour_is_chosen_not_the_largest():
     labels = np.array([[0, 0, 0, 0, 1, 2, 2]] * 2, np.uint8)
     confidence = np.where(labels == 2, 0.9, 0.5).astype(np.float32)
-    merged = merge_small_regions(labels, confidence, min_pixels=3)
+    merged = merged_labels(labels, confidence, 3)
     np.testing.assert_array_equal(merged, [[0, 0, 0, 0, 2, 2, 2]] * 2)
     np.testing.assert_array_equal(labels[0], [0, 0, 0, 0, 1, 2, 2])
 
 
 def test_diagonal_pixels_are_regions_of_their_own():
     labels = np.eye(4, dtype=np.uint8)
-    merged = merge_small_regions(labels, np.ones((4, 4), np.float32), min_pixels=2)
+    merged = merged_labels(labels, np.ones((4, 4), np.float32), 2)
     assert not merged.any()
 
 
 @pytest.mark.parametrize("least", [0, 1])
 def test_nothing_is_below_one_pixel(least):
     labels = np.eye(4, dtype=np.uint8)
-    np.testing.assert_array_equal(merge_small_regions(labels, np.ones((4, 4), np.float32), min_pixels=least), labels)
+    np.testing.assert_array_equal(merged_labels(labels, np.ones((4, 4), np.float32), least), labels)
+
+
+def test_skipped_values_are_neither_merged_nor_merged_with():
+    labels = np.array([[9, 9, 9, 9], [9, 1, 0, 0], [9, 9, 9, 9], [2, 9, 3, 3]], np.uint8)
+    confidence = np.where(labels == 9, np.nan, 0.5).astype(np.float32)
+    expected = np.array([[9, 9, 9, 9], [9, 0, 0, 0], [9, 9, 9, 9], [2, 9, 3, 3]])
+    for rows in (1, 2, 4):
+        np.testing.assert_array_equal(merged_labels(labels, confidence, 2, rows, skip=[9]), expected)

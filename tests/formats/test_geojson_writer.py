@@ -1,5 +1,6 @@
 """GeoJSON as it is written: RFC 7946, and read back every pixel has its class, in any coordinate system."""
 
+import importlib.util
 import itertools
 import json
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 
 from made_geo import TRANSFORM, UTM, write_image
 from pyramidseg.base.config import DataConfig
-from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.base.errors import ConfigError, DataError, MissingExtra
 from pyramidseg.data.pairs import read_labels
 from pyramidseg.formats.convert_dataset import convert_dataset
 from pyramidseg.formats.open_dataset import open_dataset
@@ -135,10 +136,20 @@ def test_images_without_a_place_are_refused(crs: None, tmp_path: Path) -> None:
         convert_dataset(source, to="geojson", out=tmp_path / "out")
 
 
-def test_the_180th_meridian_is_refused(tmp_path: Path) -> None:
-    source = write_source(tmp_path / "source", "EPSG:32601", (50.0, 0.0, 282600.0, 0.0, -50.0, 5500000.0))
-    with pytest.raises(DataError, match="crosses the 180th meridian, where GeoJSON cannot have it in one piece"):
-        convert_dataset(source, to="geojson", out=tmp_path / "out")
+def test_polygons_across_the_180th_meridian_are_cut_and_read_back(tmp_path: Path) -> None:
+    """`tests/clients/polygon_layers` looks at the parts."""
+    source = write_source(tmp_path / "source", "EPSG:32701", (50.0, 0.0, 179000.0, 0.0, -50.0, 8150000.0))
+    if importlib.util.find_spec("shapely") is None:
+        with pytest.raises(
+            MissingExtra, match=r"cutting polygons at the 180th meridian needs shapely.*pyramidseg\[geo\]"
+        ):
+            convert_dataset(source, to="geojson", out=tmp_path / "out")
+        return
+    convert_dataset(source, to="geojson", out=tmp_path / "out")
+    assert "MultiPolygon" in {one["geometry"]["type"] for one in features(tmp_path / "out")}
+    dataset = open_dataset(tmp_path / "out", DataConfig())
+    (record,) = dataset.splits["val"]
+    np.testing.assert_array_equal(read_labels(record, dataset.masks), labels_of(1))
 
 
 def test_classes_that_do_not_occur_are_left_out(tmp_path: Path) -> None:

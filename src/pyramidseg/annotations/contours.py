@@ -28,13 +28,15 @@ class Region(NamedTuple):
         value: of its pixels.
         pixels: number of its pixels.
         rings: the outer ring (clockwise as displayed), then its holes (counterclockwise).
-        number: the region's in `number_regions`.
+        number: the region's in `number_regions`; from a `RegionTracer`, the flat index of its first pixel.
+        mean: of the weights of its pixels; NaN if there are none.
     """
 
     value: int
     pixels: int
     rings: list[Ring]
     number: int
+    mean: float = float("nan")
 
 
 def find_regions(
@@ -48,17 +50,174 @@ def find_regions(
         simplify_px: None keeps only the corners where a ring turns. Otherwise the rings form a planar subdivision,
             whose borders are simplified by this tolerance (`removable_corners`): with 0 they remain exact.
     """
-    runs, numbers = _numbered_runs(labels_HW, skip)
-    lengths = np.diff(runs, append=labels_HW.size)
-    sizes = np.zeros(1 + numbers.max(initial=0), np.int64)
-    np.add.at(sizes, numbers, lengths)
-    values = np.empty_like(sizes)
-    values[numbers] = labels_HW.ravel()[runs]
-    rings: dict[int, list[Ring]] = {}
-    for number, ring in _trace(np.repeat(numbers, lengths).reshape(labels_HW.shape), simplify_px):
-        rings.setdefault(number, []).append(ring)
-    regions = [Region(int(values[number]), int(sizes[number]), own, number) for number, own in rings.items()]
-    return sorted(regions, key=lambda region: region.value)
+    tracer = RegionTracer(labels_HW.shape[1], skip=skip, simplify_px=simplify_px)
+    found = sorted([*tracer.add(labels_HW), *tracer.finish()], key=lambda region: region.number)
+    numbered = [region._replace(number=number) for number, region in enumerate(found, 1)]
+    return sorted(numbered, key=lambda region: region.value)
+
+
+class RegionTracer:
+    """Traces the regions of a label map that comes in blocks of rows from the top, as `find_regions` does at once.
+
+    It keeps the corners around regions that may go on below; with a tolerance, those around all regions since the last
+    cut, as which corners can be left out depends on the others. The arguments are those of `find_regions`.
+    """
+
+    def __init__(self, width: int, *, skip: Collection[int] = (), simplify_px: float | None = None) -> None:
+        self._width, self._skip, self._simplify_px = width + 1, skip, simplify_px  # width in corners
+        self._top, self._cuts = 0, list[int]()
+        self._row = np.zeros(width, np.int32)  # numbers of the last one's pixels
+        self._table, self._weights = np.zeros((4, 1), np.int64), np.zeros(1)  # value, first pixel, pixels, weighted
+        self._corners, self._around = np.zeros(0, np.int64), np.zeros((4, 0), np.int32)
+
+    def add(
+        self, labels_HW: NDArray[np.integer], weights_HW: NDArray[np.floating] | None = None, *, cut: bool = False
+    ) -> list[Region]:
+        """Add rows; returns the regions that are known to have ended, by value and first pixel.
+
+        Args:
+            weights_HW: NaN where pixels do not count for the mean.
+            cut: all regions end above these rows.
+        """
+        before = self._table.shape[1]
+        numbers_HW = self._number(labels_HW, weights_HW)
+        meets = (self._row > 0) & (numbers_HW[0] > 0) & (not cut)
+        meets &= self._table[0][self._row] == self._table[0][numbers_HW[0]]
+        root = joined_numbers(self._table.shape[1], self._row[meets], numbers_HW[0][meets])
+        alive = root == np.arange(len(root))
+        for total in (*self._table[2:], self._weights):
+            np.add.at(total, root[~alive], total[~alive])
+        numbers_HW, self._around = root[numbers_HW], root[self._around]
+        self._find_corners(np.vstack([root[self._row], numbers_HW]))
+        if cut:
+            self._cuts = [*self._cuts[-1:], self._top]
+        self._row, self._top = numbers_HW[-1], self._top + len(labels_HW)
+        ended = alive.copy()
+        ended[self._row] = ended[0] = False
+        if self._simplify_px:
+            ended[before if cut else 0 :] = False
+        return self._trace_ended(ended, alive & ~ended)
+
+    def finish(self) -> list[Region]:
+        """The other regions."""
+        self._find_corners(np.vstack([self._row, np.zeros_like(self._row)]))
+        ended = np.arange(self._table.shape[1]) > 0
+        return self._trace_ended(ended, np.zeros_like(ended))
+
+    def _number(self, labels_HW: NDArray[np.integer], weights_HW: NDArray[np.floating] | None) -> NDArray[np.int32]:
+        """Number the regions of a block after those that are known, and enter them in the table."""
+        (runs, numbers), before = _numbered_runs(labels_HW, self._skip), self._table.shape[1]
+        lengths, first = np.diff(runs, append=labels_HW.size), np.zeros(1 + numbers.max(initial=0), np.int64)
+        first[numbers[::-1]] = runs[::-1]
+        numbers_HW = np.repeat(numbers, lengths).reshape(labels_HW.shape)
+        pixels = np.bincount(numbers, lengths, minlength=len(first)).astype(np.int64)
+        weights_HW = np.full(numbers_HW.shape, np.nan) if weights_HW is None else weights_HW
+        known_HW = ~np.isnan(weights_HW)
+        known, sums = (
+            np.bincount(numbers_HW[known_HW], own, minlength=len(first)) for own in (None, weights_HW[known_HW])
+        )
+        added = np.stack([labels_HW.ravel()[first], first + self._top * (self._width - 1), pixels, known])
+        self._table = np.append(self._table, added[:, 1:], axis=1)
+        self._weights = np.append(self._weights, sums[1:])
+        return np.where(numbers_HW > 0, numbers_HW + np.int32(before - 1), np.int32(0))
+
+    def _find_corners(self, numbers_HW: NDArray[np.int32]) -> None:
+        """Find where, between rows, a border turns or several meet; between such corners borders are straight."""
+        padded = np.pad(numbers_HW, ((0, 0), (1, 1)))
+        level, upright = padded[1:] != padded[:-1], padded[:, 1:] != padded[:, :-1]
+        is_corner = (level[:, 1:] != level[:, :-1]) | (upright[1:] != upright[:-1]) | (level[:, 1:] & upright[1:])
+        y, x = np.divmod(found := np.flatnonzero(is_corner), self._width)
+        # For the directions right, down, left, up: the pixel on the right-hand side of a step from a corner.
+        around = np.stack([padded[y + 1, x + 1], padded[y + 1, x], padded[y, x], padded[y, x + 1]])
+        self._corners = np.append(self._corners, found + self._top * self._width)
+        self._around = np.append(self._around, around, axis=1)
+
+    def _trace_ended(self, ended: NDArray[np.bool_], kept: NDArray[np.bool_]) -> list[Region]:
+        """The regions of the numbers that have ended; only what belongs to others is kept, with new numbers."""
+        kept[0] = False
+        rows, last = self._corners // self._width, max(self._cuts, default=-1)
+        chosen, needed = (some[self._around].any(0) for some in (ended, kept))
+        if self._simplify_px:  # corners at a cut are in the way on both of its sides
+            chosen, needed = chosen | (rows <= (last if kept.any() else self._top)), needed | (rows == last)
+        rings: dict[int, list[Ring]] = {}
+        for number, ring in self._trace(self._corners[chosen], self._around[:, chosen], ended) if ended.any() else ():
+            rings.setdefault(number, []).append(ring)
+        found = []
+        for number, own in rings.items():
+            value, first, pixels, known = self._table[:, number].tolist()
+            found.append(Region(value, pixels, own, first, self._weights[number] / known if known else float("nan")))
+        renumbered = np.where(kept, np.cumsum(kept, dtype=np.int32), np.int32(0))
+        self._corners, self._around = self._corners[needed], renumbered[self._around[:, needed]]
+        self._row, kept[0] = renumbered[self._row], True
+        self._table, self._weights = self._table[:, kept], self._weights[kept]
+        return sorted(found, key=lambda region: (region.value, region.number))
+
+    def _trace(
+        self, corners: NDArray[np.int64], right_hand: NDArray[np.int32], ended: NDArray[np.bool_]
+    ) -> Iterator[tuple[int, Ring]]:
+        """The rings of regions, each with its region's number, the outer ring of a region before its holes.
+
+        The border of a region consists of straight steps between corners with the region on the right-hand side. At a
+        corner it turns right where it can, else it goes straight on, else left, so that pixels that touch diagonally
+        stay apart.
+        """
+        count = len(corners)
+        y, x = np.divmod(corners, self._width)
+        by_column = np.argsort(x, kind="stable")
+        left_hand = np.roll(right_hand, 1, axis=0)
+        leads_to = np.arange(count) + np.array([[1], [0], [-1], [0]])
+        leads_to[1, by_column[:-1]], leads_to[3, by_column[1:]] = by_column[1:], by_column[:-1]
+        differs = right_hand != left_hand
+        direction, begin = np.nonzero(differs & ended[right_hand])
+        end, owner = leads_to[direction, begin], right_hand[direction, begin]
+        onward = np.where(left_hand[direction, end] != owner, direction, (direction + 3) % 4)
+        turn = np.where(right_hand[direction, end] != owner, (direction + 1) % 4, onward)
+        step_at = np.empty((4, count), np.int64)
+        step_at[direction, begin] = np.arange(len(begin))
+        order, lengths = _cycles(step_at[turn, end].tolist())
+        direction, begin, owner = direction[order], begin[order], owner[order]
+        ends, kept = np.cumsum(lengths), np.ones(len(begin), bool)
+        if self._simplify_px is None:
+            previous = np.roll(direction, 1)
+            previous[ends - lengths] = direction[ends - 1]
+            kept = direction != previous
+        elif self._simplify_px:
+            fixed = (differs.sum(0) > 2) | np.isin(y, self._cuts)  # borders meet
+            fixed |= np.isin(y, (0, self._top)) & np.isin(x, (0, self._width - 1))  # the image keeps its corners
+            once = left_hand[direction, begin] < owner  # each border is in the rings on both of its sides
+            removed = removable_corners(
+                corners[begin],
+                lengths,
+                fixed[begin],
+                once,
+                present=corners,
+                width=self._width,
+                tolerance_px=self._simplify_px,
+            )
+            kept = ~np.isin(corners[begin], removed)
+        ends = np.cumsum(kept)[ends - 1]
+        begin, owner = begin[kept], owner[kept]
+        points = np.stack([x, y], axis=1)[begin]
+        # A border passes a corner twice where two pixels of its region touch diagonally and the others are not of it.
+        twice = ((right_hand[:2] == right_hand[2:]) & (right_hand[:2] > 0)).any(0) & differs.all(0)
+        passed = np.split(np.flatnonzero(twice[begin]), np.searchsorted(np.flatnonzero(twice[begin]), ends[:-1]))
+        for first, stop, own in zip([0, *ends[:-1].tolist()], ends.tolist(), passed, strict=True):
+            ring = points[first:stop]
+            for simple in _simple_rings(ring, (own - first).tolist()) if len(own) else [ring]:
+                yield int(owner[first]), simple
+
+
+def joined_numbers(count: int, one: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.int32]:
+    """For each number below `count` the lowest one that it is connected to by pairs."""
+    root = np.arange(count, dtype=np.int32)
+    while len(one):
+        np.minimum.at(root, np.maximum(one, other), np.minimum(one, other))
+        while (root != (further := root[root])).any():
+            root = further
+        one, other = root[one], root[other]
+        apart = one != other
+        one, other = one[apart], other[apart]
+    return root
 
 
 def number_regions(labels_HW: NDArray[np.integer], *, skip: Collection[int] = ()) -> NDArray[np.int32]:
@@ -83,76 +242,10 @@ def _numbered_runs(
     meets &= begins[1:] | begins[:-1]  # two runs meet first where one of them starts
     upper = np.flatnonzero(meets)
     one, other = run_at[upper], run_at[upper + labels_HW.shape[1]]
-    root = np.arange(len(runs), dtype=np.int32)
-    while len(one):
-        np.minimum.at(root, np.maximum(one, other), np.minimum(one, other))
-        while (root != (further := root[root])).any():
-            root = further
-        one, other = root[one], root[other]
-        apart = one != other
-        one, other = one[apart], other[apart]
+    root = joined_numbers(len(runs), one, other)
     kept = ~np.isin(labels_HW.ravel()[runs], list(skip))
     numbers = np.cumsum(kept & (root == np.arange(len(runs))), dtype=np.int32)[root]
     return runs, np.where(kept, numbers, np.int32(0))
-
-
-def _trace(numbers_HW: NDArray[np.int32], simplify_px: float | None) -> Iterator[tuple[int, Ring]]:
-    """The rings of numbered regions, each with its region's number, the outer ring of a region before its holes.
-
-    The border of a region consists of straight steps between corners with the region on the right-hand side. At a
-    corner it turns right where it can, else it goes straight on, else left, so that pixels that touch diagonally stay
-    apart.
-    """
-    height, width = (side + 1 for side in numbers_HW.shape)  # in corners
-    padded = np.pad(numbers_HW, 1)
-    level, upright = padded[1:] != padded[:-1], padded[:, 1:] != padded[:, :-1]
-    # Corners where a border turns or several meet; between two in a row or a column, borders are straight.
-    is_corner = (level[:, 1:] != level[:, :-1]) | (upright[1:] != upright[:-1]) | (level[:, 1:] & upright[1:])
-    corners = np.flatnonzero(is_corner)
-    count = len(corners)
-    if not count:
-        return
-    place = np.empty(is_corner.size, np.int64)
-    place[corners] = np.arange(count)
-    y, x = np.divmod(corners, width)
-    column, row = np.divmod(np.flatnonzero(is_corner.T), height)
-    by_column = place[row * width + column]
-    # For the directions right, down, left, up: the pixels on both sides of a step from a corner, and where it leads.
-    right_hand = np.stack([padded[y + 1, x + 1], padded[y + 1, x], padded[y, x], padded[y, x + 1]])
-    left_hand = np.roll(right_hand, 1, axis=0)
-    leads_to = np.arange(count) + np.array([[1], [0], [-1], [0]])
-    leads_to[1, by_column[:-1]], leads_to[3, by_column[1:]] = by_column[1:], by_column[:-1]
-    differs = right_hand != left_hand
-    direction, begin = np.nonzero(differs & (right_hand > 0))
-    end, owner = leads_to[direction, begin], right_hand[direction, begin]
-    onward = np.where(left_hand[direction, end] != owner, direction, (direction + 3) % 4)
-    turn = np.where(right_hand[direction, end] != owner, (direction + 1) % 4, onward)
-    step_at = np.empty((4, count), np.int64)
-    step_at[direction, begin] = np.arange(len(begin))
-    order, lengths = _cycles(step_at[turn, end].tolist())
-    direction, begin, owner = direction[order], begin[order], owner[order]
-    ends, kept = np.cumsum(lengths), np.ones(len(begin), bool)
-    if simplify_px is None:
-        previous = np.roll(direction, 1)
-        previous[ends - lengths] = direction[ends - 1]
-        kept = direction != previous
-    elif simplify_px:
-        fixed = np.zeros(is_corner.shape, bool)
-        fixed[:: height - 1, :: width - 1] = True  # the image keeps its corners
-        fixed.ravel()[corners[differs.sum(0) > 2]] = True  # borders meet
-        once = left_hand[direction, begin] < owner  # each border is in the rings on both of its sides
-        removed = removable_corners(corners[begin], lengths, fixed, once, tolerance_px=simplify_px)
-        kept = ~np.isin(corners[begin], removed)
-    ends = np.cumsum(kept)[ends - 1]
-    begin, owner = begin[kept], owner[kept]
-    points = np.stack([x, y], axis=1)[begin]
-    # A border passes a corner twice where two pixels of its region touch diagonally and the two others are not of it.
-    twice = ((right_hand[:2] == right_hand[2:]) & (right_hand[:2] > 0)).any(0) & differs.all(0)
-    passed = np.split(np.flatnonzero(twice[begin]), np.searchsorted(np.flatnonzero(twice[begin]), ends[:-1]))
-    for first, stop, own in zip([0, *ends[:-1].tolist()], ends.tolist(), passed, strict=True):
-        ring = points[first:stop]
-        for simple in _simple_rings(ring, (own - first).tolist()) if len(own) else [ring]:
-            yield int(owner[first]), simple
 
 
 def _cycles(following: list[int]) -> tuple[list[int], NDArray[np.int64]]:

@@ -27,22 +27,29 @@ class _Arcs(NamedTuple):
 
 
 def removable_corners(
-    corners: Indices, lengths: Indices, fixed_HW: Flags, chosen: Flags, *, tolerance_px: float
+    corners: Indices,
+    lengths: Indices,
+    fixed: Flags,
+    chosen: Flags,
+    *,
+    present: Indices,
+    width: int,
+    tolerance_px: float,
 ) -> Indices:
     """The corners that a simplification leaves out: as many as it can, those first that change least.
 
     Args:
-        corners: flat index in `fixed_HW` of the corners of closed borders, one after the other.
+        corners: y * width + x of the corners of closed borders, one after the other.
         lengths: number of corners of each border.
-        fixed_HW: corners where borders meet, and others that remain.
+        fixed: whether borders meet at a corner, or it remains for another reason.
         chosen: whether the border that starts at a corner is to be simplified: one of two copies.
+        present: all corners that may be in the way, sorted.
         tolerance_px: the greatest distance of a corner that is left out from the edge in its place.
 
     Returns:
-        Their flat indices.
+        Their values in `corners`.
     """
-    arcs = _split(corners, lengths, fixed_HW, chosen)
-    present = np.unique(corners)
+    arcs = _split(corners, lengths, fixed, chosen, width)
     previous, following = np.arange(len(arcs.codes)) - 1, np.arange(len(arcs.codes)) + 1
     tie_break = arcs.codes * 2654435761 % 2**32  # in no order along an arc, where many distances are equal
     free = arcs.free.copy()
@@ -53,7 +60,7 @@ def removable_corners(
         distance = _farthest(arcs.points, before, after)
         possible = np.flatnonzero(distance <= tolerance_px)
         triangles = (arcs.points[at[possible]] for at in (before, pending, after))
-        possible = possible[_holds_no_other(present, fixed_HW.shape[1], *triangles)]
+        possible = possible[_holds_no_other(present, width, *triangles)]
         possible = possible[_is_new(arcs, following, before[possible], after[possible])]
         order = possible[np.lexsort((tie_break[pending[possible]], distance[possible]))]
         rank[pending] = len(free)
@@ -69,11 +76,10 @@ def removable_corners(
     return arcs.codes[arcs.free & ~free]
 
 
-def _split(corners: Indices, lengths: Indices, fixed_HW: Flags, chosen: Flags) -> _Arcs:
+def _split(corners: Indices, lengths: Indices, fixed: Flags, chosen: Flags, width: int) -> _Arcs:
     """Split closed borders into arcs at the corners that remain, and loops at one more corner."""
-    width = fixed_HW.shape[1]
     begins = np.cumsum(lengths) - lengths
-    fixed = fixed_HW.ravel()[corners]
+    fixed = fixed.copy()
     place = np.arange(len(corners))
     first = np.minimum.reduceat(np.where(fixed, place, len(place)), begins)
     first = np.where(first < len(place), first, begins)

@@ -70,6 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for --save polygons: merge regions of fewer than PX pixels into the neighbour of the highest "
         "confidence (default: 0, none)",
     )
+    parser.add_argument(
+        "--polygon-block",
+        type=int,
+        default=0,
+        metavar="ROWS",
+        help="for --save polygons: cut them every ROWS rows of the image, to bound the memory (default: 0, never)",
+    )
     add_prediction_options(parser)
     parser.add_argument(
         "--shard",
@@ -176,7 +183,9 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         shard=arguments.shard,
         overwrite=arguments.overwrite,
-        polygons=PolygonOptions(arguments.polygon_format, arguments.simplify, arguments.min_area),
+        polygons=PolygonOptions(
+            arguments.polygon_format, arguments.simplify, arguments.min_area, arguments.polygon_block
+        ),
         video=VideoOptions(arguments.every, arguments.smooth, arguments.fps, arguments.seconds),
         scenes=SceneOptions(arguments.level, arguments.mpp, arguments.scanned_area, arguments.skip_empty),
         engine=engine,

@@ -42,7 +42,7 @@ class ScenePlace(NamedTuple):
     """Coordinate system as WKT, transform as in `Georeference`, and ground control points: column, row, x, y."""
 
     crs: str = ""
-    transform: tuple[float, ...] | None = None
+    transform: tuple[float, float, float, float, float, float] | None = None
     points: tuple[tuple[float, ...], ...] = ()
 
 

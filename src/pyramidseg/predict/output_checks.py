@@ -22,7 +22,7 @@ Named = Callable[[Source], Sequence[str]]
 def outputs_of(source: Source, suffixes: Mapping[str, str], scenes: SceneOptions) -> list[str]:
     """The names of a source's outputs, as far as its own name tells them."""
     if not is_url(source.location) and is_scene(source.path, scenes):
-        return [source.stem + SUFFIX]
+        suffixes = {**{name: suffixes[name] for name in suffixes if name == "polygons"}, "mask": SUFFIX}
     return [source.stem + suffix for suffix in suffixes.values()]
 
 
@@ -31,7 +31,7 @@ def refuse_scenes(format: str, images: Sequence[Source], scenes: SceneOptions, l
     for source in images:
         if is_scene(source.path, scenes) or _mask_of(source, ledger).endswith(SUFFIX):
             raise ConfigError(
-                f"save={format}: {source.location} is predicted in windows, which writes mask and geotiff only; leave "
+                f"save={format}: {source.location} is predicted in windows, which writes no label formats; leave "
                 f"{format} out, or give the other images to a call of their own"
             )
 

@@ -235,8 +235,8 @@ def predict_jobs(
                 yield written
         with closing(_local_paths(scenes, Path(copies), not_fetched, begin, ahead=1)) as scene_paths:
             in_windows = zip(scenes, scene_paths, strict=True)
-            names = (*outputs, *formats)
-            yield from predict_scenes(predictor, names, folder, task.scenes, in_windows, overwrite=task.overwrite)
+            names, options = (*outputs, *formats), (task.scenes, task.polygons)
+            yield from predict_scenes(predictor, names, folder, *options, in_windows, overwrite=task.overwrite)
 
 
 def _local_paths(

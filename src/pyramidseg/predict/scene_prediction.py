@@ -4,6 +4,7 @@ A row of windows at a time is read, predicted and blended (`blend_row`). The lab
 strip into a hidden folder next to the output, with the logits that the next row needs; then a line of the folder's own
 ledger says that the row is done. So a call that was killed goes on with the row it was at. In the end, the strips
 become one file, and the folder is deleted, unless windows could not be read: then the next call tries these again.
+Polygons are made from a file of all pixels in that folder, with their labels and confidence.
 """
 
 import io
@@ -24,23 +25,30 @@ from torch import Tensor
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT
 from pyramidseg.base.device import out_of_memory_explained
 from pyramidseg.base.errors import ConfigError, DataError, MissingExtra, OutOfMemory, OutputError
-from pyramidseg.base.files import digest, write_bytes
+from pyramidseg.base.files import digest, explained_writes, write_bytes
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import ProgressTask
 from pyramidseg.base.parallel import map_in_order
 from pyramidseg.base.remote_files import is_url
 from pyramidseg.images.decode import check_channels
-from pyramidseg.images.georeference import encode_geotiff
+from pyramidseg.images.georeference import Georeference, encode_geotiff
 from pyramidseg.images.label_rasters import NODATA, write_label_raster
 from pyramidseg.images.open_scene import open_scene
 from pyramidseg.images.scene import Scene, SceneOptions
 from pyramidseg.predict.input_images import check_image
-from pyramidseg.predict.label_maps import block_labels
 from pyramidseg.predict.output_folder import FileState, OutputFolder
 from pyramidseg.predict.outputs.ownership import SIGNATURE
+from pyramidseg.predict.outputs.polygon_layers import PolygonLayer, PolygonOptions
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.resumption import Job
-from pyramidseg.predict.segmentation import Image, all_finite, completed_cells, not_finite
+from pyramidseg.predict.segmentation import (
+    Image,
+    OutputOptions,
+    all_finite,
+    completed_cells,
+    not_finite,
+    segment_row_blocks,
+)
 from pyramidseg.predict.summary_file import Entry
 from pyramidseg.predict.tiling import RowBlock, Tiles, blend_row, padding_of, tile_grid
 from pyramidseg.predict.upsampling import Axis, bilinear_axis
@@ -51,8 +59,10 @@ Located = Iterable[tuple[Job, Path]]
 Written = tuple[Job, Entry, dict[str, FileState]]
 """Images with their paths on this machine; and a finished image: its entry, and the files of its outputs."""
 
-OUTPUTS, SUFFIX = ("mask", "geotiff"), "_mask.tif"
-"""Outputs of an image that is larger than memory, and the name of the one file that is both."""
+OUTPUTS, SUFFIX = ("mask", "geotiff", "polygons"), "_mask.tif"
+"""Outputs of an image that is larger than memory, and the name of the one file that is the first two."""
+
+_PIXEL = np.dtype([("label", "u1"), ("confidence", "<f4")])
 
 _CELL_PX, _SINGLE_COLOR = 16, 0.04
 
@@ -62,6 +72,7 @@ def predict_scenes(
     names: Sequence[str],
     folder: OutputFolder,
     options: SceneOptions,
+    polygons: PolygonOptions,
     jobs: Located,
     *,
     overwrite: bool,
@@ -76,12 +87,15 @@ def predict_scenes(
     """
     for job, path in jobs:
         location, output = job.source.location, job.source.stem + SUFFIX
+        outputs = {name: output for name in names if name != "polygons"}
+        if certain := "polygons" in names:
+            outputs["polygons"] = job.source.stem + polygons.suffix
         work = rows_folder(folder, output)
         entry: Entry = {"image": location}
         files: dict[str, FileState] = {}
         try:
             if others := ",".join(name for name in names if name not in OUTPUTS):
-                wanted = "is predicted in windows, which writes mask and geotiff only"
+                wanted = "is predicted in windows, which writes mask, geotiff and polygons only"
                 raise DataError(f"{location}: {wanted}; leave {others} out of --save")
             if is_url(location) and path.suffix.lower() in (".vrt", ".mrxs"):
                 raise DataError(
@@ -91,17 +105,23 @@ def predict_scenes(
                 raise DataError(
                     f"{location}: the file system takes no name as long as that of its mask; rename the image"
                 )
-            _refuse_foreign(folder, output)
+            _refuse_foreign(folder, outputs.values())
             if overwrite:
                 shutil.rmtree(work, ignore_errors=True)
             with closing(open_scene(path, options)) as scene, Ledger.open(work, repair=True) as ledger:
-                fingerprint = digest((job.fingerprint, options))[:32]
-                prediction = ScenePrediction(predictor, scene, ledger, fingerprint, skip_empty=options.skip_empty)
+                fingerprint = digest((job.fingerprint, options, certain))[:32]
+                prediction = ScenePrediction(
+                    predictor, scene, ledger, fingerprint, skip_empty=options.skip_empty, confidence=certain
+                )
                 size = f"{prediction.height} x {prediction.width} pixels"
                 logger.info(f"{location}: {size}, in windows of {prediction.tiles.tile_px}; labels go to {output}")
                 prediction.run()
-                files = dict.fromkeys(names, folder.write(output, prediction.write))
-                entry |= {"outputs": dict.fromkeys(names, output), **prediction.entry(), "scene": asdict(options)}
+                files = dict.fromkeys(outputs, folder.write(output, prediction.write))
+                if certain:
+                    layer = prediction.polygons(polygons)
+                    files["polygons"] = folder.write(outputs["polygons"], layer.write)
+                    entry["polygons"] = {**asdict(polygons), **layer.counts}
+                entry |= {"outputs": outputs, **prediction.entry(), "scene": asdict(options)}
         except (DataError, ConfigError, OutOfMemory, MissingExtra) as error:
             entry["error"] = str(error)
         if is_url(location):
@@ -118,10 +138,11 @@ def rows_folder(folder: OutputFolder, output: str) -> Path:
     return (folder.folder / output).with_name(f".{Path(output).name}.rows")
 
 
-def _refuse_foreign(folder: OutputFolder, output: str) -> None:
+def _refuse_foreign(folder: OutputFolder, outputs: Iterable[str]) -> None:
     """As the folder's, as an error of this image: which images are read in windows is not known before."""
     try:
-        folder.refuse_foreign(output)
+        for output in outputs:
+            folder.refuse_foreign(output)
     except OutputError as error:
         raise DataError(str(error)) from error
 
@@ -142,8 +163,18 @@ class ScenePrediction:
         OutOfMemory: not even the smallest windows fit into memory.
     """
 
-    def __init__(self, predictor: Predictor, scene: Scene, ledger: Ledger, fingerprint: str, *, skip_empty: bool):
+    def __init__(
+        self,
+        predictor: Predictor,
+        scene: Scene,
+        ledger: Ledger,
+        fingerprint: str,
+        *,
+        skip_empty: bool,
+        confidence: bool = False,
+    ):
         self.predictor, self.scene, self.ledger, self.skip_empty = predictor, scene, ledger, skip_empty
+        self._options = OutputOptions(confidence=confidence)
         self.fingerprint, (self.height, self.width) = fingerprint, scene.header[:2]
         check_channels(scene.path, scene.header, predictor.channels)
         self.tiles = self._begin()
@@ -154,6 +185,7 @@ class ScenePrediction:
         self.grid = tile_grid(self.height, self.width, self.tiles, stride=geometry.stride, padding_px=padding_px)
         self._rows = bilinear_axis(self.grid.points[0], self.height, geometry)
         self._columns = bilinear_axis(self.grid.points[1], self.width, geometry)
+        self._pixels = ledger.folder / "pixels"
 
     def run(self) -> None:
         """Predict all rows that are not done."""
@@ -170,6 +202,18 @@ class ScenePrediction:
         tags["TIFFTAG_SOFTWARE"] = SIGNATURE
         strips = [(self._file(n), rows) for n, line in enumerate(self._lines()) if (rows := line["rows"])]
         write_label_raster(path, strips, self.width, self.scene.place, palette=classes.palette(), tags=tags)
+
+    def polygons(self, options: PolygonOptions) -> PolygonLayer:
+        """The polygons of all rows, which have been predicted with confidence."""
+
+        def read(rows: slice) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+            start, count = (size * self.width for size in (rows.start, rows.stop - rows.start))
+            pixels = np.fromfile(self._pixels, _PIXEL, count, offset=start * _PIXEL.itemsize)
+            return pixels["label"].reshape(-1, self.width), pixels["confidence"].reshape(-1, self.width)
+
+        crs, transform, points = self.scene.place
+        place = None if transform is None or points else Georeference(crs, transform)
+        return PolygonLayer(read, (self.height, self.width), self.predictor.classes, place, options)
 
     def entry(self) -> Entry:
         """What `predictions.json` says about the labels; with `error` if windows could not be read."""
@@ -256,8 +300,9 @@ class ScenePrediction:
         pixels, points, part = completed_cells(block, self._rows)
         if pixels.start == pixels.stop:
             return np.empty((0, self.width), np.uint8)
-        labels = block_labels(points.logits[None], part, self._columns, self.predictor.backend.geometry)[0]
-        labels_HW = labels.cpu().numpy()
+        backend, own = self.predictor.backend, RowBlock(0, points.logits)
+        found = segment_row_blocks([own], part, self._columns, backend.geometry, backend.classes, self._options)
+        labels_HW = found.labels
         if points.covered is not None and not points.covered.all():
             labels_HW[~points.covered[_nearest(part)][:, _nearest(self._columns)]] = NODATA
         within = slice(pixels.start - top, pixels.stop - top)
@@ -266,6 +311,13 @@ class ScenePrediction:
                 width = column.pixels.stop - column.pixels.start
                 empty = np.unpackbits(read.nodata, axis=1, count=width)[within].astype(np.bool_)
                 labels_HW[:, column.pixels][empty] = NODATA
+        if found.confidence is not None:
+            record = np.empty(labels_HW.shape, _PIXEL)
+            record["label"] = labels_HW
+            record["confidence"] = np.where(labels_HW == NODATA, np.nan, found.confidence)
+            with explained_writes(self._pixels), self._pixels.open("r+b" if self._pixels.exists() else "w+b") as file:
+                file.seek(pixels.start * self.width * _PIXEL.itemsize)
+                file.write(record.tobytes())
         return labels_HW
 
     def _read(self, rows: slice, columns: slice, above: int = 0) -> ReadWindow:

@@ -13,7 +13,7 @@ import yaml
 
 from pyramidseg.annotations.contours import Region
 from pyramidseg.base.classes import IGNORE, Classes
-from pyramidseg.base.errors import DataError
+from pyramidseg.base.errors import DataError, import_extra
 from pyramidseg.formats.label_regions import Outlines, not_outlined, outlined_classes
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
 from pyramidseg.formats.polygon_labels import BACKGROUND
@@ -25,17 +25,23 @@ _DECIMALS = 9
 """Of degrees: a tenth of a millimetre."""
 
 
+Polygon = list[list[Points]]
+"""Rings of each part, the outer one first; there is one part unless it has been cut at the 180th meridian."""
+
+
 def place_rings(
     regions: Sequence[Region], place: Georeference | None, *, in_degrees: bool, image: str
-) -> list[list[Points]]:
+) -> list[Polygon]:
     """The rings of each region on the map: closed, outer rings counterclockwise, holes clockwise (y up or down).
 
     Args:
         place: None leaves them in pixels.
-        in_degrees: longitude and latitude on WGS 84, as in GeoJSON, in place of coordinates in the system of `place`.
+        in_degrees: longitude and latitude on WGS 84, in place of coordinates in the system of `place`; polygons that
+            cross the 180th meridian are cut there, as GeoJSON asks (RFC 7946, section 3.1.9).
 
     Raises:
-        DataError: a ring has no coordinates in the coordinate system, or would have to be cut at the 180th meridian.
+        DataError: a ring has no coordinates in the coordinate system, or is around a pole in degrees.
+        MissingExtra: a polygon is to be cut, and shapely is not installed.
     """
     rings = [np.append(ring, ring[:1], axis=0).astype(np.float64) for region in regions for ring in region.rings]
     if not rings:
@@ -44,28 +50,58 @@ def place_rings(
     if place is not None:
         points = reproject(place.to_map(points), source=place.crs, target=parse_crs(WGS84) if in_degrees else place.crs)
     placed = np.split(points, np.cumsum([len(ring) for ring in rings])[:-1])
-    if place is not None and in_degrees and any(np.ptp(ring[:, 0]) > 180 for ring in placed):
-        raise DataError(
-            f"{image}: a polygon crosses the 180th meridian, where GeoJSON cannot have it in one piece; write "
-            "--save polygons --polygon-format geopackage, or masks"
-        )
+    if in_degrees and place is not None:
+        placed = [
+            _continuous(ring, place, image) if np.ptp(own[:, 0]) > 180 else own
+            for ring, own in zip(rings, placed, strict=True)
+        ]
     x, y = (placed[0] - placed[0][0]).T  # an outer ring; near 0, where products are exact enough
     step = 1 if (x[:-1] * y[1:] - x[1:] * y[:-1]).sum() > 0 else -1
     following = iter(placed)
-    return [[next(following)[::step] for _ in region.rings] for region in regions]
+    polygons = [[next(following)[::step] for _ in region.rings] for region in regions]
+    return [
+        _cut(own) if in_degrees and place is not None and np.abs(own[0][:, 0]).max() > 180 else [own]
+        for own in polygons
+    ]
+
+
+def _continuous(ring: Points, place: Georeference, image: str) -> Points:
+    """Longitude and latitude of a ring in pixels, where longitude goes on beyond 180 and -180 degrees."""
+    at = np.append(0, np.cumsum(np.ceil(np.abs(np.diff(ring, axis=0)).max(axis=1) / 4))).astype(np.int64)
+    dense = np.stack([np.interp(np.arange(at[-1] + 1), at, side) for side in ring.T], axis=1)
+    lon, lat = reproject(place.to_map(dense), source=place.crs, target=parse_crs(WGS84)).T
+    lon = lon + 360 * np.round((np.unwrap(lon, period=360) - lon) / 360)  # rings that touch stay equal there
+    if abs(lon[-1] - lon[0]) > 180:
+        raise DataError(
+            f"{image}: a polygon is around a pole, where GeoJSON cannot have it; write --save polygons "
+            "--polygon-format geopackage, or masks"
+        )
+    return np.stack([lon, lat], axis=1)[at]
+
+
+def _cut(rings: Sequence[Points]) -> Polygon:
+    """A polygon whose longitudes are continuous in parts between -180 and 180 degrees."""
+    shapely = import_extra("shapely", extra="geo", purpose="cutting polygons at the 180th meridian")
+    first, last = rings[0][:, 0].min(), rings[0][:, 0].max()
+    holes = [np.add(hole, (360 * np.ceil((first - hole[:, 0].min() - 1e-9) / 360), 0)) for hole in rings[1:]]
+    whole, parts = shapely.Polygon(rings[0], holes), []
+    for turn in range(int(np.floor((first + 180) / 360)), int(np.ceil((last + 180) / 360))):
+        own = shapely.get_parts(whole.intersection(shapely.box(360 * turn - 180, -90, 360 * turn + 180, 90)))
+        for part in (shapely.geometry.polygon.orient(one) for one in own if one.geom_type == "Polygon"):
+            parts.append([np.array(ring.coords) - (360 * turn, 0) for ring in (part.exterior, *part.interiors)])
+    return parts
 
 
 def encode_features(
-    polygons: Sequence[Sequence[Points]],
-    properties: Iterable[Mapping[str, Any]],
-    *,
-    head: Mapping[str, Any] | None = None,
+    features: Iterable[tuple[Polygon, Mapping[str, Any]]], *, head: Mapping[str, Any] | None = None
 ) -> Iterator[bytes]:
-    """A FeatureCollection of polygons, a line each; `head` has members before the others."""
+    """A FeatureCollection of polygons with their properties, a line each; `head` has members before the others."""
     opened = json.dumps({**(head or {}), "type": "FeatureCollection"}, ensure_ascii=False)
     yield opened.removesuffix("}").encode() + b', "features": ['
-    for number, (rings, own) in enumerate(zip(polygons, properties, strict=True)):
-        geometry = {"type": "Polygon", "coordinates": [np.round(ring, _DECIMALS).tolist() for ring in rings]}
+    for number, (polygon, own) in enumerate(features):
+        parts = [[np.round(ring, _DECIMALS).tolist() for ring in part] for part in polygon]
+        whole = len(parts) == 1
+        geometry = {"type": "Polygon" if whole else "MultiPolygon", "coordinates": parts[0] if whole else parts}
         feature = {"type": "Feature", "properties": dict(own), "geometry": geometry}
         yield (b",\n" if number else b"\n") + json.dumps(feature, ensure_ascii=False).encode()
     yield b"\n]}\n"
@@ -85,7 +121,7 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     polygons = place_rings(regions, place, in_degrees=True, image=str(image.image))
     names, found = dict(enumerate(classes.names)), {region.value for region in regions}
     properties = [{CLASS_PROPERTY: names.get(region.value)} for region in regions]
-    content = b"".join(encode_features(polygons, properties))
+    content = b"".join(encode_features(zip(polygons, properties, strict=True)))
     files = {f"labels/{image.split}/{image.name}.geojson": content}
     return WrittenLabels(files, sorted({*names} & {*found}), outlines.lost())
 

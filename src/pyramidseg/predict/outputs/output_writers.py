@@ -21,7 +21,6 @@ from pyramidseg.images.georeference import encode_geotiff
 from pyramidseg.predict.outputs.ownership import SIGNATURE
 from pyramidseg.predict.outputs.polygon_layers import (
     EXACT_POLYGONS,
-    POLYGON_FORMATS,
     PolygonOptions,
     import_writer,
     write_polygons,
@@ -90,7 +89,7 @@ def polygon_writer(options: PolygonOptions) -> Writer:
     def write(path: Path, segmentation: Segmentation, image: Image) -> Mapping[str, Any]:
         return {"polygons": {**asdict(options), **write_polygons(path, segmentation, options)}}
 
-    return Writer(f"_polygons{POLYGON_FORMATS[options.format]}", write, ("confidence",), uses_georeference=True)
+    return Writer(options.suffix, write, ("confidence",), uses_georeference=True)
 
 
 def _encoded(suffix: str, encode: Callable[[Segmentation, Image], bytes], *needs: str) -> Writer:
