@@ -34,7 +34,7 @@ def test_a_killed_conversion_continues(to: str, source: Path, tmp_path: Path, mo
         return read_labels(record, masks)
 
     monkeypatch.setattr(converting, "read_labels", read)
-    monkeypatch.setattr(converting, "map_in_threads", map)
+    monkeypatch.setattr(converting, "map_in_processes", map)
     with pytest.raises(Killed):
         convert_dataset(source, to=to, out=tmp_path / "out")
     monkeypatch.undo()
@@ -56,7 +56,7 @@ def test_one_that_was_killed_at_its_first_label_continues_too(
         raise Killed
 
     monkeypatch.setattr(converting, "write_bytes", write)
-    monkeypatch.setattr(converting, "map_in_threads", map)
+    monkeypatch.setattr(converting, "map_in_processes", map)
     with pytest.raises(Killed):
         convert_dataset(source, to="masks", out=tmp_path / "out")
     monkeypatch.undo()

@@ -12,7 +12,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pyramidseg.base.errors import OutputError
 
@@ -51,14 +51,11 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
     Writers such as safetensors create files of their own next to the one that they write, which are deleted with it.
     """
-    short = os.fsdecode(os.fsencode(path.name)[:200])  # names have at most 255 bytes
-    folder = path.with_name(f".{short}.{secrets.token_hex(4)}.part")
+    folder = _part_of(path)
     folder.mkdir()
     try:
-        with (folder / _HOLD).open("w") as held:
-            if fcntl is not None:
-                with contextlib.suppress(OSError):  # a file system without locks
-                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (folder / _HOLD).open("wb") as held:
+            _hold(held)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -79,18 +76,32 @@ def remove_leftovers(folder: Path, *, name: str = "*") -> None:
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
-        else:  # of an earlier version
+        else:
             path.unlink(missing_ok=True)
 
 
-def _is_held(folder: Path) -> bool:
-    """Whether the process that made a temporary folder lives; unknown counts as yes."""
+def _part_of(path: Path) -> Path:
+    """A name for what becomes the file `path`, which `remove_leftovers` knows."""
+    short = os.fsdecode(os.fsencode(path.name)[:200])  # names have at most 255 bytes
+    return path.with_name(f".{short}.{secrets.token_hex(4)}.part")
+
+
+def _hold(file: IO[bytes]) -> None:
+    """Lock a file until it is closed, if the file system has locks."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_held(part: Path) -> bool:
+    """Whether the process that made a temporary folder or file lives; unknown counts as yes."""
+    held = part / _HOLD if part.is_dir() else part
     try:
         if fcntl is None:
-            (folder / _HOLD).unlink()  # Windows refuses it while the file is open
+            held.unlink()  # Windows refuses it while the file is open
             return False
-        with (folder / _HOLD).open("r+") as held:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with held.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return False
     except (FileNotFoundError, NotADirectoryError):
         return False
@@ -125,8 +136,22 @@ def file_state(path: Path) -> tuple[str, int, int, int]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """`write_atomically` for bytes."""
-    write_atomically(path, lambda part: part.write_bytes(content))
+    """`write_atomically` for bytes, by a hidden file without a folder around it."""
+    with explained_writes(path):
+        make_folder(path.parent)
+        part = _part_of(path)
+        try:
+            with part.open("xb") as file:
+                _hold(file)
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                if fcntl is None:
+                    file.close()  # Windows moves no open file
+                part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        _flush_folder(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:

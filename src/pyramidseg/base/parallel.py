@@ -1,11 +1,16 @@
-"""Thread pools: many files at once, in bounded memory."""
+"""Pools of threads and of processes: many files at once, in bounded memory."""
 
+import multiprocessing
+import signal
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +21,12 @@ R = TypeVar("R")
 
 AHEAD_PIXELS = 2**22
 """Most pixels that wait for the next stage of a pipeline; a single item may have more."""
+
+LEAST_FORKED = 64
+"""Items from which processes are forked for them."""
+
+FLUSHING_THREADS = 4
+"""Threads that wait for the disk at the same time: the file system flushes their files together."""
 
 
 @contextmanager
@@ -74,7 +85,71 @@ def map_in_order(
             yield waiting.popleft()[0].result()
 
 
-def map_in_threads(work: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
-    """`map_in_order` by up to 8 threads, four results for each ahead: decoding releases the interpreter's lock."""
-    threads = min(8, available_processors())
+def map_in_threads(work: Callable[[T], R], items: Iterable[T], *, threads: int = 0) -> Generator[R, None, None]:
+    """`map_in_order` by threads, four results for each ahead: decoding releases the interpreter's lock.
+
+    Args:
+        threads: 0 for one for each processor, up to 8.
+    """
+    threads = threads or min(8, available_processors())
     return map_in_order(work, items, threads=threads, ahead=4 * threads)
+
+
+def map_in_processes(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """Results in any order, by a process for each processor, up to 8: for work that holds the interpreter's lock.
+
+    Each has `FLUSHING_THREADS`. They are forked, so that only results are pickled. Short lists, and those of a process
+    that has other threads or is not on Linux, where a fork is not safe, are done by threads of this process. What a
+    process leaves undone, because of an error or killed, is done by this one, which then raises the error.
+    """
+    processes = min(8, available_processors())
+    if sys.platform != "linux" or processes == 1 or len(items) < LEAST_FORKED or threading.active_count() > 1:
+        return map_in_threads(work, items, threads=FLUSHING_THREADS)
+    context = multiprocessing.get_context("fork")
+    shares: dict[Connection, tuple[BaseProcess, Iterator[T]]] = {}
+    for number in range(processes):
+        receiver, sender = context.Pipe(duplex=False)
+        share = items[number::processes]
+        process = context.Process(target=_send_results, args=(work, share, sender, (*shares, receiver)), daemon=True)
+        process.start()
+        sender.close()
+        shares[receiver] = process, iter(share)
+    return _received(work, shares)
+
+
+def _received(work: Callable[[T], R], shares: dict[Connection, tuple[BaseProcess, Iterator[T]]]) -> Iterator[R]:
+    """The results of processes, from the connection to each, in the order of its items, which these are taken from."""
+    waiting = set(shares)
+    try:
+        while waiting:
+            for receiver in wait(waiting):
+                assert isinstance(receiver, Connection)
+                _, left = shares[receiver]
+                try:
+                    result = receiver.recv()
+                except (EOFError, OSError):
+                    waiting.remove(receiver)
+                    yield from map_in_threads(work, left)
+                else:
+                    next(left)
+                    yield result
+    finally:
+        for receiver in shares:
+            receiver.close()  # which ends its process at the next result
+        for process, _ in shares.values():
+            process.join()
+
+
+def _send_results(
+    work: Callable[[T], R], items: Sequence[T], sender: Connection, receivers: Iterable[Connection]
+) -> None:
+    import cv2
+
+    cv2.setNumThreads(0)  # its threads are not forked, and it would wait for them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C, and what the main process does about SIGTERM, are for it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for receiver in receivers:
+        receiver.close()  # or this process would not notice the end of the main one
+    with suppress(Exception):
+        for result in map_in_threads(work, items, threads=FLUSHING_THREADS):
+            sender.send(result)

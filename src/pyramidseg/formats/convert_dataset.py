@@ -30,7 +30,7 @@ from pyramidseg.base.files import (
 from pyramidseg.base.ledger import SUFFIX, Ledger
 from pyramidseg.base.log import track
 from pyramidseg.base.output_lock import LOCK, locks_out
-from pyramidseg.base.parallel import map_in_threads
+from pyramidseg.base.parallel import map_in_processes
 from pyramidseg.base.text import first_few
 from pyramidseg.data.pairs import read_labels
 from pyramidseg.data.records import Dataset, DatasetSource, Record
@@ -150,7 +150,7 @@ def convert_dataset(
             _place_image(record.image, folder / writer.path_of_image(labelled), images)
             return {"key": key, "fingerprint": fingerprint, "part": written.part, "lost": dict(written.lost)}
 
-        for entry in track(map_in_threads(work, pending), total=len(pending), task="converting"):
+        for entry in track(map_in_processes(work, pending), total=len(pending), task="converting"):
             ledger.append(entry)
         lost = _assemble(writer, folder, ledger, opened.classes, named)
     if not model:
