@@ -51,7 +51,7 @@ SLOW = (
         "training/test_unlabeled",
     ),
     *("model/test_packaged_weights", "model/test_feature_levels", "model/test_segmenter"),
-    *("base/test_portability", "base/test_output_lock", "base/test_json_stream"),
+    *("base/test_portability", "base/test_processes", "base/test_output_lock", "base/test_json_stream"),
     *(
         "advice/test_runs",
         "advice/test_exports",

@@ -111,11 +111,12 @@ class RegionTracer:
         first[numbers[::-1]] = runs[::-1]
         numbers_HW = np.repeat(numbers, lengths).reshape(labels_HW.shape)
         pixels = np.bincount(numbers, lengths, minlength=len(first)).astype(np.int64)
-        weights_HW = np.full(numbers_HW.shape, np.nan) if weights_HW is None else weights_HW
-        known_HW = ~np.isnan(weights_HW)
-        known, sums = (
-            np.bincount(numbers_HW[known_HW], own, minlength=len(first)) for own in (None, weights_HW[known_HW])
-        )
+        known = sums = np.zeros(len(first), np.int64)
+        if weights_HW is not None:
+            known_HW = ~np.isnan(weights_HW)
+            known, sums = (
+                np.bincount(numbers_HW[known_HW], own, minlength=len(first)) for own in (None, weights_HW[known_HW])
+            )
         added = np.stack([labels_HW.ravel()[first], first + self._top * (self._width - 1), pixels, known])
         self._table = np.append(self._table, added[:, 1:], axis=1)
         self._weights = np.append(self._weights, sums[1:])
@@ -200,9 +201,10 @@ class RegionTracer:
         points = np.stack([x, y], axis=1)[begin]
         # A border passes a corner twice where two pixels of its region touch diagonally and the others are not of it.
         twice = ((right_hand[:2] == right_hand[2:]) & (right_hand[:2] > 0)).any(0) & differs.all(0)
-        passed = np.split(np.flatnonzero(twice[begin]), np.searchsorted(np.flatnonzero(twice[begin]), ends[:-1]))
-        for first, stop, own in zip([0, *ends[:-1].tolist()], ends.tolist(), passed, strict=True):
-            ring = points[first:stop]
+        passed = np.flatnonzero(twice[begin])
+        past = [0, *np.searchsorted(passed, ends).tolist()]
+        for number, (first, stop) in enumerate(itertools.pairwise([0, *ends.tolist()])):
+            ring, own = points[first:stop], passed[past[number] : past[number + 1]]
             for simple in _simple_rings(ring, (own - first).tolist()) if len(own) else [ring]:
                 yield int(owner[first]), simple
 
@@ -253,13 +255,14 @@ def _cycles(following: list[int]) -> tuple[list[int], NDArray[np.int64]]:
     order: list[int] = []
     ends = [0]
     for first in range(len(following)):
+        if following[first] < 0:
+            continue
         member = first
         while (after := following[member]) >= 0:
             order.append(member)
             following[member] = -1
             member = after
-        if len(order) > ends[-1]:
-            ends.append(len(order))
+        ends.append(len(order))
     return order, np.diff(ends)
 
 
@@ -282,7 +285,8 @@ def _simple_rings(ring: Ring, places: list[int]) -> list[Ring]:
         if end > begin:
             piece_of[corner] = len(pieces)
             pieces.append(ring[begin:end])
-    return sorted([*rings, np.concatenate(pieces)], key=doubled_area, reverse=True)
+    rings.append(np.concatenate(pieces))
+    return sorted(rings, key=doubled_area, reverse=True) if len(rings) > 1 else rings
 
 
 def doubled_area(ring: Ring) -> int:

@@ -98,18 +98,18 @@ def map_in_threads(work: Callable[[T], R], items: Iterable[T], *, threads: int =
 def map_in_processes(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """Results in any order, by a process for each processor, up to 8: for work that holds the interpreter's lock.
 
-    Each has `FLUSHING_THREADS`. They are forked, so that only results are pickled. Short lists, and those of a process
-    that has other threads or is not on Linux, where a fork is not safe, are done by threads of this process. What a
-    process leaves undone, because of an error or killed, is done by this one, which then raises the error.
+    Processes are forked, so that only results are pickled. Short lists, and those of a process that has other threads
+    or is not on Linux, where a fork is not safe, are done by threads of this process. What a process leaves undone,
+    because it was killed or of an error, is done by this one, which then raises the error.
     """
-    processes = min(8, available_processors())
-    if sys.platform != "linux" or processes == 1 or len(items) < LEAST_FORKED or threading.active_count() > 1:
+    number = min(8, available_processors())
+    if sys.platform != "linux" or number == 1 or len(items) < LEAST_FORKED or threading.active_count() > 1:
         return map_in_threads(work, items, threads=FLUSHING_THREADS)
     context = multiprocessing.get_context("fork")
     shares: dict[Connection, tuple[BaseProcess, Iterator[T]]] = {}
-    for number in range(processes):
+    for first in range(number):
         receiver, sender = context.Pipe(duplex=False)
-        share = items[number::processes]
+        share = items[first::number]
         process = context.Process(target=_send_results, args=(work, share, sender, (*shares, receiver)), daemon=True)
         process.start()
         sender.close()
@@ -118,13 +118,13 @@ def map_in_processes(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
 
 
 def _received(work: Callable[[T], R], shares: dict[Connection, tuple[BaseProcess, Iterator[T]]]) -> Iterator[R]:
-    """The results of processes, from the connection to each, in the order of its items, which these are taken from."""
+    """The results of processes; by connection, each process and its items without a result."""
     waiting = set(shares)
     try:
         while waiting:
             for receiver in wait(waiting):
                 assert isinstance(receiver, Connection)
-                _, left = shares[receiver]
+                left = shares[receiver][1]
                 try:
                     result = receiver.recv()
                 except (EOFError, OSError):
@@ -146,7 +146,7 @@ def _send_results(
     import cv2
 
     cv2.setNumThreads(0)  # its threads are not forked, and it would wait for them
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C, and what the main process does about SIGTERM, are for it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C, and what is done about SIGTERM, are for the main process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for receiver in receivers:
         receiver.close()  # or this process would not notice the end of the main one

@@ -127,13 +127,20 @@ def convert_dataset(
         return f"{split}/{name}", digest([settings, *states])
 
     content = digest(chain([settings], starmap(key_and_fingerprint, named)))
-    if (lost := _lost_when_complete(folder, content)) is not None:
+    if (stored := _lost_when_complete(folder, content)) is not None:
         logger.info(f"{folder}: already complete")
-        return replace(conversion, lost=lost, before=len(named))
+        return replace(conversion, lost=stored, before=len(named))
     with explained_writes(folder):
         make_folder(folder / LEDGER)  # before the first label: by it a killed conversion is recognised
     with Ledger.open(folder / LEDGER, repair=True) as ledger:
-        pending = [item for item in named if not ledger.done(*key_and_fingerprint(*item))]
+        lost: Counter[str] = Counter()
+        pending = []
+        for item in named:
+            key, fingerprint = key_and_fingerprint(*item)
+            if ledger.done(key, fingerprint) and (entry := ledger.find(key)):
+                lost.update(entry["lost"])
+            else:
+                pending.append(item)
         before = len(named) - len(pending)
         if before:
             logger.info(f"{folder}: {before} of {len(named)} images are finished; the others follow")
@@ -152,12 +159,13 @@ def convert_dataset(
 
         for entry in track(map_in_processes(work, pending), total=len(pending), task="converting"):
             ledger.append(entry)
-        lost = _assemble(writer, folder, ledger, opened.classes, named)
+            lost.update(entry["lost"])
+        _assemble(writer, folder, ledger, opened.classes, named)
     if not model:
-        write_json(folder / LEDGER / COMPLETE, {"content": content, "lost": lost})
+        write_json(folder / LEDGER / COMPLETE, {"content": content, "lost": dict(lost)})
         for path in (folder / LEDGER).glob(f"*{SUFFIX}"):
             path.unlink()
-    return replace(conversion, lost=lost, before=before)
+    return replace(conversion, lost=dict(lost), before=before)
 
 
 def _lost_when_complete(folder: Path, content: str) -> dict[str, int] | None:
@@ -250,18 +258,14 @@ class _SplitParts:
 
 def _assemble(
     writer: LabelWriter, folder: Path, ledger: Ledger, classes: Classes, named: list[tuple[str, str, Record]]
-) -> dict[str, int]:
-    """Write the files that all images share; returns the pixels lost, by the reason."""
+) -> None:
+    """Write the files that all images share."""
     parts = {
         split: _SplitParts(ledger, split, frozenset(name for own, name, _ in named if own == split))
         for split in dict.fromkeys(split for split, _, _ in named)
     }
     for path, pieces in writer.assemble(parts, classes):
         _write_pieces(folder / path, pieces)
-    lost: Counter[str] = Counter()
-    for entry in ledger.entries():
-        lost.update(entry["lost"])
-    return dict(lost)
 
 
 def _write_pieces(path: Path, pieces: Iterator[bytes]) -> None:

@@ -13,20 +13,21 @@ from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, W
 def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     height, width = image.labels.shape
     source = "auto" if image.model else "manual"
-    masks = "".join(_mask(region, classes, source) for region in boxed_regions(image.labels, classes))
+    names = [quoteattr(name) for name in classes.names]
+    masks = "".join(_mask(region, names[region.value], source) for region in boxed_regions(image.labels, classes))
     name = quoteattr(f"{image.split}/{image.name}{image.image.suffix}")
     element = f'name={name} subset="{image.split}" width="{width}" height="{height}">\n{masks}'
     return WrittenLabels(part=element, lost=lost_ignored(image.labels))
 
 
-def _mask(region: BoxedRegion, classes: Classes, source: str) -> str:
+def _mask(region: BoxedRegion, name: str, source: str) -> str:
     """Run lengths row by row within the box, the first of pixels outside of the region."""
     left, top, width, height = region.box
     flat = region.pixels.ravel()
-    starts = np.concatenate([[0] * (1 + flat[0]), np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    runs = str(np.diff(starts, append=len(flat)).tolist())[1:-1]
+    borders = np.concatenate([[0] * (1 + flat[0]), np.flatnonzero(flat[1:] != flat[:-1]) + 1, [len(flat)]])
+    runs = str((borders[1:] - borders[:-1]).tolist())[1:-1]
     return (
-        f'    <mask label={quoteattr(classes.names[region.value])} source="{source}" occluded="0" rle="{runs}" '
+        f'    <mask label={name} source="{source}" occluded="0" rle="{runs}" '
         f'left="{left}" top="{top}" width="{width}" height="{height}" z_order="0"></mask>\n'
     )
 

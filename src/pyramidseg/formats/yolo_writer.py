@@ -4,6 +4,7 @@ YOLO has no holes: a hole is joined to its outer ring by a cut of no width, so t
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 import yaml
@@ -16,22 +17,30 @@ from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, S
 
 
 def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
-    columns, rows = ([f"{place / size:.8g}" for place in range(size + 1)] for size in image.labels.shape[::-1])
+    height, width = image.labels.shape
+    words, offsets = _words(width, height), np.array([0, width + 1])
     numbers = {index: number for number, index in enumerate(outlined_classes(classes))}
     outlines = Outlines.of(image, skip=not_outlined(classes))
     lines = [
-        f"{numbers[region.value]} {' '.join(f'{columns[x]} {rows[y]}' for x, y in one_ring(region.rings).tolist())}\n"
+        f"{numbers[region.value]} {' '.join(words[(one_ring(region.rings) + offsets).ravel()].tolist())}\n"
         for region in outlines.regions
     ]
     files = {f"labels/{image.split}/{image.name}.txt": "".join(lines).encode()}
     return WrittenLabels(files, lost=lost_ignored(image.labels) | outlines.lost())
 
 
+@lru_cache
+def _words(width: int, height: int) -> NDArray[np.object_]:
+    """The shares of the width of all columns of corners, and then those of the height of all rows."""
+    return np.array([f"{place / size:.8g}" for size in (width, height) for place in range(size + 1)], object)
+
+
 def one_ring(rings: list[Ring]) -> NDArray[np.int64]:
     """A region as one ring that visits its holes: from a corner of what there is, to the nearest corner of a hole."""
     outline, *holes = rings
     for hole in holes:
-        apart = np.abs(outline[:, None, :] - hole[None, :, :]).sum(2)
+        across, down = (np.abs(np.subtract.outer(outline[:, axis], hole[:, axis])) for axis in (0, 1))
+        apart = across + down
         place, entry = np.unravel_index(int(apart.argmin()), apart.shape)
         round_trip = np.concatenate(
             [outline[place : place + 1], np.roll(hole, -entry, axis=0), hole[entry : entry + 1]]

@@ -70,9 +70,9 @@ def _content(parts: Parts, categories: list[dict[str, Any]]) -> Iterator[bytes]:
     yield b'\n],\n"annotations": [\n'
     ids = itertools.count(1)
     yield from joined(
-        f'{{"id": {next(ids)}, "image_id": {number}, {annotation}'.encode()
+        ",\n".join(f'{{"id": {next(ids)}, "image_id": {number}, {text}' for text in part["annotations"]).encode()
         for number, (_, part) in enumerate(parts, start=1)
-        for annotation in part["annotations"]
+        if part["annotations"]
     )
     yield b"\n]}\n"
 
