@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,17 +69,18 @@ class VideoReader:
 
     Attributes:
         said: `time_base`, `aspect` of the pixels, `expected` frames; after the last frame the numbers of `damaged` and
-            `dropped` frames and of `damaged_sound`, and why it `ended` early.
+            `dropped` frames and of `damaged_sound`, and why it `ended` early; `crashed` if a live stream's decoder did.
 
     Raises:
-        DataError: the source cannot be decoded, or the process crashed.
+        DataError: the source cannot be decoded, or the process crashed, except after the first frame of a live stream.
         OSError: the disk is full.
         MissingExtra: PyAV is not installed.
     """
 
-    def __init__(self, name: str, *request: str | float | None) -> None:
+    def __init__(self, name: str, *request: Any) -> None:
         import_pyav()
         self.name, self.said, self._last = name, dict[str, Any](), -1
+        _, self._sound, _, self._every, _, self._live = request
         self._process = subprocess.Popen(  # noqa: S603 - ourselves
             [sys.executable, "-P", "-m", __name__, json.dumps(request)],
             stdin=subprocess.PIPE,
@@ -93,12 +95,17 @@ class VideoReader:
             raise
 
     def __iter__(self) -> Iterator[VideoFrame]:
+        count = 0
         while (frame := self._read()) is not None:
-            self._last = frame.number
+            self._last, count = frame.number, count + 1
             yield frame
         if "damaged" not in self.said:
-            status = self._process.wait()
-            raise DataError(f"{self.name}: its decoder crashed after frame {self._last} (status {status})")
+            crashed = f"its decoder crashed after frame {self._last} (status {self._process.wait()})"
+            if not self._live or not count:
+                raise DataError(f"{self.name}: {crashed}")
+            Path(self._sound).unlink(missing_ok=True)  # incomplete
+            self.said |= {"crashed": f"{crashed}; the recording ends there, and has no sound", "damaged": 0}
+            self.said |= {"ended": "", "dropped": self._last // self._every + 1 - count}
         if (number := self.said.pop("errno", 0)) in _DISK_FULL:  # of the sound
             raise OSError(number, os.strerror(number))
         if self._last < 0:
@@ -235,6 +242,8 @@ class _SoundFile:
 
     def __init__(self, av: Any, path: str, streams: Any, start: Fraction) -> None:
         self.start, self.targets = start, dict[int, tuple[Any, bool]]()
+        self.unread = {stream.index for stream in streams if not stream.rate}  # whose kind the stream has not said yet
+        streams = [stream for stream in streams if stream.rate]
         rate = max((stream.rate for stream in streams), default=0)
         self.container: Any = None
         if rate:
@@ -260,7 +269,7 @@ class _SoundFile:
                 self.container.mux(target.encode(frame))
         except ValueError:
             return False
-        return True
+        return packet.stream.index not in self.unread
 
     def close(self) -> None:
         """Complete the file."""

@@ -84,7 +84,7 @@ def predict_videos(
     """Predict one video after the other; yields the entry and the files of each once they are written."""
     for job in jobs:
         location, stem = job.source.location, job.source.stem
-        entry: Entry = {"image": location}
+        entry: Entry = {"image": location, "video": options.stored()}
         files: dict[str, FileState] = {}
         target = folder.folder / stem
         make_folder(target.parent)
@@ -140,7 +140,7 @@ def _predict_video(
         "frames": len(outputs.stamps),
         "damaged": said.get("damaged", 0) + len(outputs.failed),
         "damaged_sound": said.get("damaged_sound", 0),
-        "ended": outputs.ended if stream else said.get("ended", ""),
+        "ended": outputs.ended or said.get("crashed" if stream else "ended", ""),
     }
     if stream:  # whose own end is not a finding
         entry["video"] |= {"dropped": said["dropped"], "latency_s": round(outputs.latency, 3)}
