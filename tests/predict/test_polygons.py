@@ -124,6 +124,17 @@ def test_other_options_are_predicted_again_and_the_same_are_not(tmp_path: Path) 
     assert predict(tmp_path / "a.png", tmp_path / "out", simplify_px=2.0).unchanged == 1
 
 
+def test_polygons_of_a_version_that_had_fewer_options_are_not_written_again(tmp_path: Path) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    predict(tmp_path / "a.png", tmp_path / "out")
+    for path in (tmp_path / "out" / "ledger").iterdir():
+        content = path.read_text()
+        assert '"block_rows": 0, ' in content
+        path.write_text(content.replace('"block_rows": 0, ', ""))
+    assert predict(tmp_path / "a.png", tmp_path / "out").unchanged == 1
+    assert predict(tmp_path / "a.png", tmp_path / "out", block_rows=10).unchanged == 0
+
+
 @pytest.mark.parametrize(("format", "library"), [("geopackage", "pyogrio"), ("geoparquet", "pyarrow")])
 def test_a_missing_library_is_named_before_anything_is_predicted(format: str, library: str, tmp_path: Path) -> None:
     Image.fromarray(picture()).save(tmp_path / "a.png")

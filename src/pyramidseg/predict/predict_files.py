@@ -105,11 +105,11 @@ def predict_files(
     check_options(scenes, () if are_videos else (source.path for source in images))
     writers, formats = output_writers([] if are_videos else save, polygons)
     suffixes = {name: writer.suffix for name, writer in writers.items()}
-    options: dict[str, dict[str, Any]] = {"scene": asdict(scenes)}
-    options |= {"polygons": asdict(polygons)} if "polygons" in writers else {}
+    options: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {"scene": (asdict(scenes), asdict(FULL_RESOLUTION))}
+    options |= {"polygons": (asdict(polygons), asdict(EXACT_POLYGONS))} if "polygons" in writers else {}
     if are_videos:
         suffixes = {name: VIDEO_OUTPUTS[name] for name in dict.fromkeys(("mask", *save))}
-        options = {"video": video.stored()}
+        options = {"video": (video.stored(), {})}
     if are_videos and engine is not None:
         raise ConfigError("--engine ray: predicts images; videos and folders of frames are predicted without it")
     part = None if shard is None else parse_shard(shard)

@@ -118,12 +118,13 @@ def plan_jobs(
     folder: OutputFolder,
     *,
     overwrite: bool,
-    options: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]],
 ) -> tuple[list[Job], int]:
     """The images that the ledger does not have, or not with these outputs; with `overwrite` all of them.
 
     Args:
-        options: those that outputs depend on, by the field of the entry that has to have the same if it has one.
+        options: those that outputs depend on, by the field of the entry that has to have the same if it has one; and
+            the values of those that the entry of an earlier version does not have.
 
     Returns:
         Also how many of the images were predicted with another model or other settings.
@@ -144,7 +145,7 @@ def plan_jobs(
                 name in entry["outputs"] and folder.is_intact(entry["outputs"][name], entry["files"][name])
                 for name in names
             )
-            and all(entry.get(field, given).items() >= given.items() for field, given in options.items())
+            and all((old | entry.get(field, given)).items() >= given.items() for field, (given, old) in options.items())
         )
         if overwrite or not is_done:
             jobs.append(Job(source, size, stamp, fingerprint))
