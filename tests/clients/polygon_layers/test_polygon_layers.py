@@ -87,6 +87,23 @@ def test_simplified_polygons_are_valid_and_have_neither_gaps_nor_overlaps(
     assert shapely.coverage_is_valid(table.geometry.to_numpy())
 
 
+@pytest.mark.parametrize("crs", [UTM, ""])
+@pytest.mark.parametrize("format", POLYGON_FORMATS)
+def test_polygons_written_in_parts_are_those_written_at_once(
+    format: str, crs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, whole = written(tmp_path, crs, format=format)
+    monkeypatch.setattr("pyramidseg.predict.outputs.polygon_layers._AT_ONCE", 3)
+    monkeypatch.setattr("pyramidseg.predict.outputs.polygon_layers._PIXELS", 200)
+    (tmp_path / "parts").mkdir()
+    _, parts = written(tmp_path / "parts", crs, format=format)
+    assert len(whole) > 20 and whole.crs == parts.crs
+    tables = (table.sort_values(["pixels", "confidence"], ignore_index=True) for table in (whole, parts))
+    one, other = (table[["class", "pixels", "area_m2", "confidence", "geometry"]] for table in tables)
+    assert one.drop(columns="geometry").equals(other.drop(columns="geometry"))
+    assert (one.geometry.to_wkb() == other.geometry.to_wkb()).all()
+
+
 COARSE = {
     UTM: (20.0, 0.0, 733601.0, 0.0, -20.0, 3725139.0),
     "EPSG:3857": (30.0, 0.0, 1113194.9, 0.0, -30.0, 6446275.0),
