@@ -102,6 +102,55 @@ def test_the_first_prediction_finds_the_type_that_a_model_takes():
     assert first_prediction(Predictor(Brightness())) == "uint8"
 
 
+def test_the_model_computes_the_next_image_while_label_maps_are_computed():
+    begun = threading.Semaphore(0)
+
+    class Counting(Brightness):
+        def coarse_logits(self, images):
+            begun.release()
+            return super().coarse_logits(images)
+
+    class Overlapping(Predictor):
+        def segment(self, output, *, options):
+            if threading.current_thread() is not threading.main_thread() and self.is_warm and not self.met:
+                self.met = begun.acquire(timeout=10) and begun.acquire(timeout=10)  # of this image, and the next one
+            return super().segment(output, options=options)
+
+    predictor = Overlapping(Counting())
+    predictor.is_warm = predictor.met = False
+    images = [noise(8, 9, seed) for seed in range(3)]
+
+    async def run():
+        async with engine_of(predictor, max_batch=1) as engine:
+            while begun.acquire(blocking=False):
+                pass
+            predictor.is_warm = True
+            return await asyncio.gather(*(ask(engine, image) for image in images))
+
+    found = asyncio.run(run())
+    assert predictor.met
+    assert all(
+        same(result, Predictor(Brightness()).predict(image)) for result, image in zip(found, images, strict=True)
+    )
+
+
+def test_a_defect_in_a_label_map_fails_its_caller_alone():
+    class Broken(Predictor):
+        def segment(self, output, *, options):
+            if output[0][0][1].image.shape[0] == 13:
+                raise ZeroDivisionError
+            return super().segment(output, options=options)
+
+    async def run():
+        async with engine_of(Broken(Brightness()), max_batch=1) as engine:
+            images = [noise(8, 9, 1), noise(13, 9, 2), noise(8, 9, 3)]
+            return await asyncio.gather(*(ask(engine, image) for image in images), return_exceptions=True)
+
+    first, second, third = asyncio.run(run())
+    assert isinstance(second, ZeroDivisionError)
+    assert first.error is None and third.error is None
+
+
 def test_images_of_equal_size_share_a_batch_and_others_do_not():
     backend = Brightness()
 

@@ -235,7 +235,7 @@ def test_metrics(client):
     assert grown('pyramidseg_errors_total{status="400"}') == 1
     assert grown('pyramidseg_pixels_total{model="m0"}') == 600
     assert grown('pyramidseg_batch_size_count{model="m0"}') == 1
-    for phase in ("decode", "queue", "model", "encode", "total"):
+    for phase in ("decode", "queue", "model", "labels", "encode", "total"):
         assert grown(f'pyramidseg_latency_seconds_count{{phase="{phase}"}}') >= 1, phase
     assert value(after, 'pyramidseg_queue_length{model="m0"}') == value(after, "pyramidseg_reserved_bytes") == 0
 

@@ -10,7 +10,7 @@ The queue belongs to the event loop; a caller that is cancelled (its client has 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,7 @@ from pyramidseg.base.remote_files import local_copy
 from pyramidseg.images.open_image import open_image
 from pyramidseg.predict.input_images import ImageLike
 from pyramidseg.predict.pipeline import BATCH_PIXELS
-from pyramidseg.predict.predictor import PredictionResult, Predictor, batch_key, result_pixels
+from pyramidseg.predict.predictor import ModelOutput, PredictionResult, Predictor, batch_key, result_pixels
 from pyramidseg.predict.segmentation import OutputOptions
 from pyramidseg.serve.limits import Limits, Refused, Reservation, refusal
 from pyramidseg.serve.served_model import ServedModel
@@ -142,20 +142,28 @@ class Engine:
         return await job.done
 
     async def _run_batches(self) -> None:
+        finished: asyncio.Task[None] | None = None
         while True:
             batch = await self._next_batch()
             self._record("batch", len(batch), self.name)
             for job in batch:
                 self._record("latency", time.monotonic() - job.arrived, "queue")
             work = partial(self._compute, [job.loaded for job in batch], batch[0].options)
-            try:
-                results = await self._run("model", self.thread, work)
-            except Exception as error:  # a defect: these callers answer 500, and the others go on
-                for job in batch:
-                    if not job.done.done():
-                        job.done.set_exception(error)
-                continue
-            for job, result in zip(batch, results, strict=True):
+            with _failing(batch):
+                outputs = await self._run("model", self.thread, work)
+                if finished:
+                    await finished
+                finished = asyncio.create_task(self._finish(batch, outputs))
+
+    async def _finish(self, batch: Sequence[_Job], outputs: Sequence[ModelOutput]) -> None:
+        """Compute the label maps, while the model computes the next batch."""
+
+        def work() -> list[PredictionResult]:
+            segmented = (self.predictor.segment(output, options=batch[0].options) for output in outputs)
+            return [result for results in segmented for _, result in results]
+
+        with _failing(batch):
+            for job, result in zip(batch, await self._run("labels", self._threads, work), strict=True):
                 self._record("pixels", result_pixels(result), self.name)
                 if not job.done.done():
                     job.done.set_result(result)
@@ -191,12 +199,11 @@ class Engine:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), left)
 
-    def _compute(self, loaded: Sequence[PredictionResult], options: OutputOptions) -> list[PredictionResult]:
+    def _compute(self, loaded: Sequence[PredictionResult], options: OutputOptions) -> list[ModelOutput]:
         try:
-            output = self.predictor.compute(list(enumerate(loaded)), options)
+            return [self.predictor.compute(list(enumerate(loaded)), options)]
         except OutOfMemory:  # of several images; a single one gets it as its error
-            return [result for one in loaded for result in self._compute([one], options)]
-        return [result for _, result in self.predictor.segment(output, options=options)]
+            return [output for one in loaded for output in self._compute([one], options)]
 
     async def _run(self, phase: str, threads: Executor, work: Callable[[], T]) -> T:
         started = time.monotonic()
@@ -204,6 +211,17 @@ class Engine:
             return await asyncio.get_running_loop().run_in_executor(threads, work)
         finally:
             self._record("latency", time.monotonic() - started, phase)
+
+
+@contextlib.contextmanager
+def _failing(batch: Sequence[_Job]) -> Iterator[None]:
+    """Hand a defect in the `with` block to the callers of a batch, who answer 500; the others go on."""
+    try:
+        yield
+    except Exception as error:
+        for job in batch:
+            if not job.done.done():
+                job.done.set_exception(error)
 
 
 def first_prediction(predictor: Predictor) -> str:

@@ -8,7 +8,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 Record = Callable[[str, float, str], None]
 """Takes the name of a metric, a value, and a label."""
 
-PHASES = "Seconds by phase: decode, queue, model, encode, and the total of a request"
+PHASES = "Seconds by phase: decode, queue, model, labels, encode, and the total of a request"
 
 
 class Metrics:

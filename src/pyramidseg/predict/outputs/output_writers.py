@@ -3,7 +3,8 @@
 The encoders are for answers that do not become files.
 """
 
-import io
+import struct
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,11 +12,10 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
-from PIL.PngImagePlugin import PngInfo
 
 from pyramidseg.base.errors import ConfigError, nearest
 from pyramidseg.base.files import write_atomically, write_bytes
+from pyramidseg.formats.paired_writer import png
 from pyramidseg.formats.writers import LABEL_WRITERS
 from pyramidseg.images.georeference import encode_geotiff
 from pyramidseg.predict.outputs.ownership import SIGNATURE
@@ -27,14 +27,15 @@ from pyramidseg.predict.outputs.polygon_layers import (
 )
 from pyramidseg.predict.segmentation import Image, Segmentation, row_blocks
 
+_PNG_HEADER = 33
+"""Bytes of the signature and of the chunk IHDR."""
+
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     """A grey (H, W) or RGB (H, W, 3) PNG with our signature."""
-    info = PngInfo()
-    info.add_text("Software", SIGNATURE)
-    file = io.BytesIO()
-    PillowImage.fromarray(pixels).save(file, format="PNG", pnginfo=info, compress_level=3)
-    return file.getvalue()
+    content, text = png(pixels), b"tEXtSoftware\0" + SIGNATURE.encode()
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    return content[:_PNG_HEADER] + chunk + content[_PNG_HEADER:]
 
 
 def encode_confidence(segmentation: Segmentation) -> bytes:
