@@ -151,7 +151,10 @@ def test_images_that_fit_into_a_window_stay_files(tmp_path: Path) -> None:
     ("mask", "reason"),
     [
         (lambda folder: write_image(folder / "a.tif", np.zeros((H - 1, W, 1), np.uint8)), "149 x 210 pixels"),
-        (lambda folder: write_image(folder / "a.tif", np.zeros((H, W, 3), np.uint8), compress="jpeg"), "JPEG, which"),
+        (
+            lambda folder: write_image(folder / "a.tif", np.zeros((H, W, 3), np.uint8), compress="jpeg"),
+            "in JPEG, which",
+        ),
         (lambda folder: image(folder / "a.png", height=H, width=W), "only TIFF files are read in windows"),
     ],
 )
@@ -174,7 +177,7 @@ def test_labels_of_other_formats_are_refused_with_the_way_out(tmp_path: Path) ->
     scene(tmp_path / "images" / "a.tif")
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "a.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5\n")
-    with pytest.raises(ConfigError, match=r"window=64: only GeoJSON.*convert --to masks"):
+    with pytest.raises(DataError, match=r"a\.tif: has labels of a kind that is not cut;.*convert --to masks"):
         opened(tmp_path, window=64)
 
 

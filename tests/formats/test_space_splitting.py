@@ -70,13 +70,13 @@ def test_every_training_window_is_as_far_from_val_as_the_gap(
     assert not {*val} & {*train} and len(train) >= (1 - share) * len(records) / 2
 
 
-@pytest.mark.parametrize(("rows", "share"), [(8, 0.2), (20, 0.2), (40, 0.1)])
+@pytest.mark.parametrize(("rows", "share", "gap"), [(8, 0.2, 1 / 3), (20, 0.2, 0.25), (40, 0.1, 0.2)])
 def test_val_has_about_the_share_in_several_windows_and_the_gap_is_not_large(
-    monkeypatch: pytest.MonkeyPatch, rows: int, share: float
+    monkeypatch: pytest.MonkeyPatch, rows: int, share: float, gap: float
 ) -> None:
     found = split(monkeypatch, windows(rows, rows), share)
     val, train = len(found.splits["val"]), len(found.splits["train"])
-    assert 0.75 * share <= val / rows**2 <= 1.5 * share and 1 - (val + train) / rows**2 <= 0.25
+    assert 0.7 * share <= val / rows**2 <= 1.5 * share and 1 - (val + train) / rows**2 <= gap
     neighbours = Counter(
         any(0 < np.abs(corner(one) - corner(other)).sum() <= WINDOW for other in found.splits["val"])
         for one in found.splits["val"]
@@ -85,9 +85,7 @@ def test_val_has_about_the_share_in_several_windows_and_the_gap_is_not_large(
 
 
 def test_too_few_windows_are_refused_with_settings_that_help(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        DataError, match=r"set: 4 windows of 100 pixels are too few.*data\.window=50, data\.window_gap=0"
-    ):
+    with pytest.raises(DataError, match=r"set: 4 windows are too few.*data\.window=50 or data\.window_gap=0"):
         split(monkeypatch, windows(2, 2))
     assert len(split(monkeypatch, windows(2, 2), window_gap=0).splits["val"]) == 1
 

@@ -1,11 +1,15 @@
 """Training on one scene with polygons: as on windows cut by hand, killed or not, and what the run says of it."""
 
+import base64
+import io
 import json
+import re
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 
 from made_files import opened
@@ -13,6 +17,8 @@ from made_geo import box, feature, on_map, polygon, write_geojson, write_image
 from pyramidseg.cli.main import main
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.images.georeference import WGS84, parse_crs, reproject
+from pyramidseg.images.scene_windows import window_at
+from pyramidseg.model.bundle import read_description
 from support import TINY, assert_same_bits
 from training.test_resume import kill_when, reached
 
@@ -106,3 +112,33 @@ def test_windows_are_converted_to_files(ortho: Path, tmp_path: Path) -> None:
                 read_pair(*it, channels=3) for it in ((files[record.id], converted.masks), (record, cut.masks))
             )
             assert all((one == other).all() for one, other in zip(found, expected, strict=True))
+
+
+def test_the_run_knows_its_resolution_and_prediction_asks_for_it(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = read_description(run / "best.safetensors").facts
+    assert facts["data"]["metres_per_pixel"] == pytest.approx(0.49986, rel=1e-3)
+    finer = (0.25, 0.0, 733601.0, 0.0, -0.25, 3725139.0)
+    image = write_image(tmp_path / "a.tif", np.zeros((90, 70, 3), np.uint8), transform=finer, photometric="RGB")
+    words = ["predict", str(run / "best.safetensors"), str(image), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    (advice,) = re.findall(r"--resample \S+", capsys.readouterr().err)
+    assert main([*words, *advice.split()]) == 0
+    assert "--resample" not in capsys.readouterr().err
+    with rasterio.open(tmp_path / "out" / "a_mask.tif") as file:
+        assert file.shape == (90, 70) and tuple(file.transform)[:6] == finer
+
+
+def test_the_report_shows_where_the_splits_are(run: Path) -> None:
+    """Each window is a rectangle in the colour of its split, in pixels of the scene; those in no split have none."""
+    page = (run / "report.html").read_text()
+    for split, records in opened(run / "dataset.yaml").splits.items():
+        drawn = re.findall(rf'<rect class="{split}" x="(\d+)" y="(\d+)" width="(\d+)" height="(\d+)"', page)
+        windows = [window_at(record.image) for record in records]
+        assert {tuple(map(int, it)) for it in drawn} == {(it.left, it.top, it.width, it.height) for it in windows if it}
+        assert f"{len(records)} windows of {split}" in page
+    assert f'viewBox="0 0 {SIDE} {SIDE}"' in page
+    picture = re.findall(r'<image href="data:image/jpeg;base64,([^"]+)"', page)
+    with Image.open(io.BytesIO(base64.b64decode(picture[0]))) as shown:
+        assert shown.size == (SIDE, SIDE) and len(picture) == 1

@@ -23,6 +23,9 @@ from pyramidseg.images.decode import image_size
 Ring = NDArray[np.float64]
 """A closed outline: (N, 2), x and y of its vertices."""
 
+Frame = tuple[int, int, int, int]
+"""First row and column, height and width of what is drawn, in an image whose coordinates polygons have."""
+
 MAX_CROSSINGS = 2**23
 """Limit of crossings of an image's outlines with pixel columns: some hundred MB of memory, and a few seconds."""
 
@@ -70,20 +73,13 @@ class Shape(NamedTuple):
 
 
 def rasterise(
-    shapes: Sequence[Shape],
-    *,
-    height: int,
-    width: int,
-    where: Location,
-    corner: tuple[int, int] = (0, 0),
-    sizes: NDArray[np.float64] | None = None,
+    shapes: Sequence[Shape], *, height: int, width: int, where: Location, corner: tuple[int, int] = (0, 0)
 ) -> NDArray[Any]:
     """Draw shapes on a background of 0: by layer, then larger ones first (in pixels drawn), then in their order.
 
     Args:
         where: origin of the shapes, for messages.
-        corner: row and column of the first pixel, for a window of an image on which polygons are drawn.
-        sizes: pixels of each shape in the whole image, for a window (`drawn_sizes`).
+        corner: row and column of the first pixel, of a window in which polygons are drawn by their `drawing_order`.
 
     Returns:
         (height, width) uint16, or uint32 for values from 65536: the value of the topmost shape.
@@ -94,19 +90,17 @@ def rasterise(
     areas = [(index, shape.area) for index, shape in enumerate(shapes)]
     polygons = [(index, area) for index, area in areas if not isinstance(area, Runs)]
     others = [(index, area) for index, area in areas if isinstance(area, Runs)]
-    starts, ends, owners = _polygon_runs(polygons, height=height, width=width, where=where, corner=corner)
+    starts, ends, owners = _polygon_runs(polygons, (*corner, height, width), where)
     starts = np.concatenate([starts, *(runs.starts for _, runs in others)])
     ends = np.concatenate([ends, *(runs.ends for _, runs in others)])
     owners = np.concatenate([owners, *(np.full(len(runs.starts), index) for index, runs in others)])
-    drawn_px = np.bincount(owners, weights=ends - starts, minlength=len(shapes))
-    if (total := drawn_px.sum()) > MAX_DRAWN:
+    sizes = np.bincount(owners, weights=ends - starts, minlength=len(shapes))
+    if sizes.sum() > MAX_DRAWN:
         raise where.error(
-            f"{len(shapes)} shapes cover {total:.0f} pixels in total, but the limit is {MAX_DRAWN}; remove shapes"
+            f"{len(shapes)} shapes cover {sizes.sum():.0f} pixels in total, but the limit is {MAX_DRAWN}; remove shapes"
         )
     layers = np.array([shape.layer for shape in shapes])
-    drawn = np.lexsort(
-        (-np.asarray(drawn_px if sizes is None else sizes), layers)
-    )  # stable: shapes of equal size keep their order
+    drawn = np.lexsort((-sizes, layers))  # stable: shapes of equal size keep their order
     place = np.empty(len(shapes), np.int64)
     place[drawn] = np.arange(len(shapes))
     order = np.argsort(place[owners], kind="stable")
@@ -125,12 +119,11 @@ def rasterise(
     return np.ascontiguousarray(columns.reshape(width, height).T)
 
 
-def drawn_sizes(
-    areas: Iterable[Sequence[Sequence[Ring]]], *, height: int, width: int, where: Location
-) -> NDArray[np.float64]:
-    """Pixels that each area covers on an image of any size, by which `rasterise` orders them."""
-    runs = (_polygon_runs([(0, area)], height=height, width=width, where=where) for area in areas)
-    return np.array([float((ends - starts).sum()) for starts, ends, _ in runs])
+def drawing_order(areas: Iterable[Sequence[Sequence[Ring]]], *, height: int, width: int, where: Location) -> list[int]:
+    """The layer of each polygon in the windows of an image, so that they show what `rasterise` draws on the whole."""
+    runs = (_polygon_runs([(0, area)], (0, 0, height, width), where) for area in areas)
+    sizes = np.array([(ends - starts).sum() for starts, ends, _ in runs])
+    return list(map(int, np.argsort(np.argsort(-sizes, kind="stable"))))
 
 
 def parse_ring(coordinates: object, *, where: Location) -> Ring:
@@ -199,17 +192,13 @@ def runs_of_pixels(pixels: NDArray[np.bool_], *, top: int = 0, left: int = 0, he
 
 
 def _polygon_runs(
-    polygons: Sequence[tuple[int, Sequence[Sequence[Ring]]]],
-    *,
-    height: int,
-    width: int,
-    where: Location,
-    corner: tuple[int, int] = (0, 0),
+    polygons: Sequence[tuple[int, Sequence[Sequence[Ring]]]], frame: Frame, where: Location
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Starts and ends of all runs, and the index of the shape that each belongs to.
 
     A run is what is between two successive crossings of an outline with the line through the centres of a column.
     """
+    _, _, height, width = frame
     parts = [(owner, part) for owner, area in polygons for part in area]
     rings = [ring for _, part in parts for ring in part]
     if not rings:
@@ -219,8 +208,7 @@ def _polygon_runs(
     tails = np.concatenate(rings)
     following = np.arange(1, len(tails) + 1)
     following[np.cumsum(lengths) - 1] -= lengths  # the last vertex of each ring is followed by its first
-    owners_of_edges = np.repeat(part_of_ring, lengths)
-    keys = _crossings(tails, tails[following], owners_of_edges, (height, width), corner, where)
+    keys = _crossings(tails, tails[following], np.repeat(part_of_ring, lengths), frame, where)
     keys.sort()
     lines, rows = np.divmod(keys.reshape(-1, 2), height + 1)
     part, column = np.divmod(lines[:, 0], width)
@@ -230,14 +218,7 @@ def _polygon_runs(
     return runs[kept, 0], runs[kept, 1], owners
 
 
-def _crossings(
-    tails: Ring,
-    heads: Ring,
-    parts: NDArray[np.int64],
-    size: tuple[int, int],
-    corner: tuple[int, int],
-    where: Location,
-) -> NDArray[np.int64]:
+def _crossings(tails: Ring, heads: Ring, parts: NDArray[np.int64], frame: Frame, where: Location) -> NDArray[np.int64]:
     """Crossings of edges with the lines of centres: (part * width + column) * (height + 1) + row, in any order.
 
     The row is that of the first centre on or below the crossing. Each edge includes its left end and excludes its right
@@ -245,7 +226,7 @@ def _crossings(
     of times, and edges that two shapes share are crossed at exactly the same rows. Coordinates are those of the whole
     image, so that those of a window are crossed at the same rows, too.
     """
-    (height, width), (top, start) = size, corner
+    top, start, height, width = frame
     swap = tails[:, 0] > heads[:, 0]
     left, right = np.where(swap[:, None], heads, tails), np.where(swap[:, None], tails, heads)
     first = _first_centre_from(left[:, 0], start, width)

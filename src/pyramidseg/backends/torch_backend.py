@@ -14,7 +14,7 @@ from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, ModelBackend, RunPr
 from pyramidseg.base.device import channels_last, choose_device, loading_without_threads, out_of_memory_explained
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import first_line
-from pyramidseg.model.bundle import KIND
+from pyramidseg.model.bundle import KIND, ground_resolution_of
 from pyramidseg.model.inference import inference_copy, logits_of_padded
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.tensor_files import CHECKSUM, read_metadata
@@ -67,8 +67,9 @@ class TorchBackend(ModelBackend):
             dtype = torch.bfloat16 if precision == "bf16" else None
             copy = inference_copy(segmenter, dtype=dtype, as_written=as_written or place.type != "cpu")
             self.model: Segmenter = channels_last(copy.to(place))
-        # of the bundle; None for a model in memory
-        self.checksum = None if isinstance(model, Segmenter) else read_metadata(Path(model), kind=KIND).get(CHECKSUM)
+        bundle = {} if isinstance(model, Segmenter) else read_metadata(Path(model), kind=KIND)
+        self.checksum = bundle.get(CHECKSUM)  # None for a model in memory
+        self.resolution_m = ground_resolution_of(bundle)
         self._network: Callable[[Tensor], Tensor] = partial(logits_of_padded, self.model)
         self.prepare()
 

@@ -26,6 +26,7 @@ HELP = "segment images: write a label map for each to DIR"
 
 OUTPUTS = ("mask", "overlay", "color", "confidence", "probabilities", "geotiff", "polygons")
 VIDEO_OUTPUTS = ("mask", "video", "frames", "shares", "plot")
+SCENE_OPTIONS = ("level", "mpp", "scanned_area", "skip_empty", "resample")
 RAY_OPTIONS = ("ray_address", "workers", "gpus_per_worker", "ray_timeout")
 POLYGON_FORMATS = ("geojson", "geopackage", "flatgeobuf", "geoparquet")
 
@@ -120,6 +121,7 @@ def _add_scene_options(large: argparse._ArgumentGroup) -> None:
         "--level", type=int, metavar="N", help="level of a slide or pyramid, 0 is the finest (default: its only one)"
     )
     large.add_argument("--mpp", type=float, metavar="UM", help="the level with UM micrometres per pixel (no default)")
+    large.add_argument("--resample", type=float, metavar="M", help="TIFFs at M metres per pixel (default: as they are)")
     large.add_argument("--scanned-area", action="store_true", help="only the area that a slide says was scanned")
     large.add_argument(
         "--skip-empty", action="store_true", help="leave out windows of a single colour; their pixels become nodata"
@@ -187,7 +189,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.polygon_format, arguments.simplify, arguments.min_area, arguments.polygon_block
         ),
         video=VideoOptions(arguments.every, arguments.smooth, arguments.fps, arguments.seconds),
-        scenes=SceneOptions(arguments.level, arguments.mpp, arguments.scanned_area, arguments.skip_empty),
+        scenes=SceneOptions(*(getattr(arguments, name) for name in SCENE_OPTIONS)),
         engine=engine,
     )
     for entry in summary.failed:

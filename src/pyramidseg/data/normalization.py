@@ -4,15 +4,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
-from pyramidseg.base.errors import DataError
+from pyramidseg.base.errors import DataError, MissingExtra
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.setting_types import Channels
 from pyramidseg.data.channel_statistics import ChannelSums, channel_sums
 from pyramidseg.data.records import Record
-from pyramidseg.images.decode import read_masked_image
+from pyramidseg.images.decode import image_size, read_masked_image
+from pyramidseg.images.georeference import ground_resolution, read_georeference
 from pyramidseg.images.value_range import BYTES, ValueRange
 
 _SHOWN = 12
@@ -111,3 +113,13 @@ def measure_value_range(
         return BYTES
     measured = normalization or measure_normalization(records[:: -(-len(records) // SAMPLED)], channels=channels)
     return ValueRange(dtypes[0], measured.low, measured.high)
+
+
+def measure_ground_resolution(records: Sequence[Record]) -> float | None:
+    """Median ground resolution of a sample of the images that have one; None without any, or without rasterio."""
+    try:
+        sample = [record.image for record in records[:: -(-len(records) // SAMPLED)]]
+        found = [ground_resolution(read_georeference(image), *image_size(image)) for image in sample]
+    except MissingExtra:
+        return None
+    return median([metres for metres in found if metres is not None] or [0.0]) or None

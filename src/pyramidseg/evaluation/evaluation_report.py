@@ -24,6 +24,7 @@ def write_report(
     classes: Classes,
     examples: Sequence[Example] = (),
     history: History | None = None,
+    maps: Sequence[Mapping[str, Any]] = (),
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     facts: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
@@ -33,6 +34,7 @@ def write_report(
     Args:
         examples: from `make_example`, in any order; the half with the lower mIoU is shown as worst images.
         history: rows of metrics.csv, for the training curves.
+        maps: of scenes (`scene_maps`).
         settings: by section, like `Config.model_dump()`.
         facts: facts about the data, by name.
         notes: sentences, for example `Dataset.notes`.
@@ -56,6 +58,7 @@ def write_report(
             f"Loss, error and mean IoU of training and validation over {len(history)} epochs",
         ),
         figures=_class_figures(scores),
+        maps=maps,
         groups=[
             ("Worst images", "The lowest mean IoU over the classes in the image.", ranked[:half]),
             ("Best images", "The highest mean IoU over the classes in the image.", ranked[half:][::-1]),

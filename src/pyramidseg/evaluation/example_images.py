@@ -1,8 +1,11 @@
-"""Example images of an evaluation report: input, true and predicted classes, and errors as small embedded pictures."""
+"""Small embedded pictures of a report: examples with input, true and predicted classes, and errors; maps of scenes."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -10,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.classes import IGNORE, Classes
-from pyramidseg.data.records import Record
+from pyramidseg.data.records import Dataset, Record
 from pyramidseg.evaluation.metrics import ImageScore
+from pyramidseg.images.scene_windows import SceneWindow, read_overview, window_at
 from pyramidseg.images.thumbnails import jpeg_uri, labels_png_uri, resize_to_thumbnail, to_rgb
 
-MAX_WIDTH_PX = 480
+MAX_WIDTH_PX, MAPS, MAP_SIDE_PX = 480, 6, 900
 
 WRONG = (213, 94, 0)
 """Okabe and Ito's vermilion, visible with any colour vision deficiency."""
@@ -78,3 +82,18 @@ def make_example(
         prediction=labels_png_uri(labels, classes, max_width_px=MAX_WIDTH_PX),
         errors=jpeg_uri(errors.round().astype(np.uint8)),
     )
+
+
+def scene_maps(dataset: Dataset) -> list[dict[str, Any]]:
+    """The first `MAPS` scenes as small pictures, with their windows by split; the report draws them."""
+    scenes: dict[Path, list[tuple[str, SceneWindow]]] = {}
+    for split, records in dataset.splits.items():
+        for window in filter(None, (window_at(record.image) for record in records)):
+            scenes.setdefault(window.scene, []).append((split, window))
+    maps = []
+    for scene, windows in islice(scenes.items(), MAPS):
+        pixels, (height, width) = read_overview(scene, MAP_SIDE_PX)
+        counts = Counter(split for split, _ in windows)
+        found = {"name": scene.name, "height": height, "width": width, "image": jpeg_uri(to_rgb(pixels))}
+        maps.append({**found, "windows": windows, "counts": counts, "scenes": len(scenes)})
+    return maps

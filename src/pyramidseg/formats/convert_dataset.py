@@ -227,11 +227,8 @@ def _without_folders(id: str, names: Collection[str]) -> str:
 def _place_image(source: Path, target: Path, placement: ImagePlacement) -> None:
     if placement == "none" or target.exists():
         return
-    if window := window_at(source):
-        write_bytes(target, window.encode())
-        return
-    if placement == "copy":
-        write_atomically(target, lambda part: shutil.copyfile(source, part))
+    if (window := window_at(source)) or placement == "copy":
+        write_atomically(target, lambda it: it.write_bytes(window.encode()) if window else shutil.copyfile(source, it))
         return
     make_folder(target.parent)
     with explained_writes(target):

@@ -5,8 +5,10 @@ whatever axis order the authority of a coordinate system prescribes.
 """
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,9 +66,7 @@ class Georeference(NamedTuple):
 
     def bounds(self, height: int, width: int, *, top: int = 0, left: int = 0) -> tuple[float, float, float, float]:
         """Minimum x and y, maximum x and y of an image, or of a window of it."""
-        corners = self.to_map(
-            np.array([(0, 0), (width, 0), (0, height), (width, height)]) + np.array([left, top], float)
-        )
+        corners = self.to_map(np.array([*product((left, left + width), (top, top + height))], np.float64))
         return (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
 
 
@@ -194,6 +194,18 @@ def geodesic_areas(rings: Sequence[Points], place: Georeference) -> NDArray[np.f
     return np.where(np.abs(np.add.reduceat(turned, begins)) < np.pi, areas, np.nan)
 
 
+def ground_resolution(place: Georeference | None, height: int, width: int) -> float | None:
+    """Metres on the ground that a pixel in the middle of an image is wide and high; None without a place on Earth."""
+    if place is None or not place.crs:
+        return None
+    square = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]) * _STRAIGHT_PX + np.array([width, height]) / 2
+    try:
+        (area,) = geodesic_areas([square], place).tolist()
+    except DataError:
+        return None
+    return math.sqrt(abs(area)) / _STRAIGHT_PX or None if math.isfinite(area) else None
+
+
 def encode_geotiff(
     labels: NDArray[np.uint8], place: Georeference | None, *, palette: NDArray[np.uint8], tags: Mapping[str, str]
 ) -> bytes:
@@ -207,19 +219,12 @@ def encode_geotiff(
     stored = labels if place is None else place.as_stored(labels)
     height, width = stored.shape
     rasterio = import_rasterio("writing GeoTIFF")
-    options: dict[str, Any] = {
-        "driver": "GTiff",
-        "height": height,
-        "width": width,
-        "count": 1,
-        "dtype": "uint8",
-        "crs": rasterio.crs.CRS.from_wkt(place.crs) if place is not None and place.crs else None,
-        "transform": None if place is None else rasterio.Affine(*place.transform),
-        "compress": "deflate",
-        **({"tiled": True, "blockxsize": 256, "blockysize": 256} if min(height, width) > 256 else {}),
-    }
+    crs = rasterio.crs.CRS.from_wkt(place.crs) if place is not None and place.crs else None
+    transform = None if place is None else rasterio.Affine(*place.transform)
+    size = {"height": height, "width": width, "count": 1, "dtype": "uint8"}
+    tiles = {"tiled": True, "blockxsize": 256, "blockysize": 256} if min(height, width) > 256 else {}
     with rasterio.MemoryFile() as memory:
-        with memory.open(**options) as file:
+        with memory.open("GTiff", crs=crs, transform=transform, compress="deflate", **size, **tiles) as file:
             file.write(stored, 1)
             file.write_colormap(1, {index: tuple(color) for index, color in enumerate(palette.tolist())})
             file.update_tags(**tags)

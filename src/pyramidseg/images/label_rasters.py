@@ -14,7 +14,7 @@ from pyramidseg.base.errors import OutputError
 from pyramidseg.base.files import write_atomically
 from pyramidseg.images.file_checks import import_rasterio
 from pyramidseg.images.raster_scene import CACHE_BYTES
-from pyramidseg.images.scene import ScenePlace
+from pyramidseg.images.scene import Scene, ScenePlace
 
 Strips = Sequence[tuple[Path, int]]
 """GeoTIFF files (`encode_geotiff`) from the top, with the number of their rows."""
@@ -24,33 +24,35 @@ NODATA, _LARGEST_TIFF = 255, 2**32 - 2**24
 
 
 def write_label_raster(
-    path: Path, strips: Strips, width: int, place: ScenePlace, *, palette: NDArray[np.uint8], tags: Mapping[str, str]
+    path: Path, strips: Strips, scene: Scene, *, palette: NDArray[np.uint8], tags: Mapping[str, str]
 ) -> None:
     """Write a tiled, deflate-compressed COG with overviews (nearest), colour table (256, 3), nodata and metadata.
+
+    Labels of a scene that was resampled are brought to its own grid (nearest).
 
     Raises:
         OutputError: the disk is full, or the file cannot be written for another reason.
     """
     rasterio = import_rasterio("writing GeoTIFF")
-    height = sum(rows for _, rows in strips)
-    big = height * width * 4 / 3 * 1.01 > _LARGEST_TIFF  # with overviews, not compressed at all
+    (own_height, width), (height, full_width) = scene.header[:2], scene.full_size or scene.header[:2]
+    big = height * full_width * 4 / 3 * 1.01 > _LARGEST_TIFF  # with overviews, not compressed at all
     options = {"COMPRESS": "DEFLATE", "BLOCKSIZE": 512, "OVERVIEW_RESAMPLING": "NEAREST", "BIGTIFF": ("NO", "YES")[big]}
-    mosaic = _place_xml(place)
+    mosaic = _place_xml(scene.place)
     mosaic += f"<Metadata>{''.join(f'<MDI key={quoteattr(k)}>{escape(v)}</MDI>' for k, v in tags.items())}</Metadata>"
     mosaic += f'<VRTRasterBand dataType="Byte" band="1"><NoDataValue>{NODATA}</NoDataValue><ColorTable>'
     mosaic += "".join(f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="255"/>' for r, g, b in palette.tolist()) + "</ColorTable>"
     top = 0
     for strip, rows in strips:
-        size = f'xSize="{width}" ySize="{rows}"'
+        size = f'xSize="{full_width}" ySize="{rows * height / own_height!r}"'
         source = f"<SourceFilename>{escape(str(strip.absolute()))}</SourceFilename><SourceBand>1</SourceBand>"
-        mosaic += f'<SimpleSource>{source}<SrcRect xOff="0" yOff="0" {size}/>'
-        mosaic += f'<DstRect xOff="0" yOff="{top}" {size}/></SimpleSource>'
+        mosaic += f'<SimpleSource>{source}<SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{rows}"/>'
+        mosaic += f'<DstRect xOff="0" yOff="{top * height / own_height!r}" {size}/></SimpleSource>'
         top += rows
 
     def write(part: Path) -> None:
         source = part.with_name("strips.vrt")
         source.write_text(
-            f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">{mosaic}</VRTRasterBand></VRTDataset>'
+            f'<VRTDataset rasterXSize="{full_width}" rasterYSize="{height}">{mosaic}</VRTRasterBand></VRTDataset>'
         )
         try:
             with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):

@@ -41,14 +41,7 @@ from pyramidseg.images.file_checks import (
 )
 from pyramidseg.images.png_rows import check_all_rows
 from pyramidseg.images.scene_windows import window_at
-from pyramidseg.images.tiff import (
-    TIFF_SIGNATURES,
-    TiffHeader,
-    decode_tiff,
-    first_page,
-    is_further_page,
-    read_tiff_header,
-)
+from pyramidseg.images.tiff import TIFF_SIGNATURES, TiffHeader, decode_tiff, is_further_page, raw_tags, read_tiff_header
 
 MAX_PIXELS_PER_BYTE = {"JPEG": 512, "PNG": 8 * 1032, "GIF": 4096}
 """Upper limits of what a byte of a file can encode: JPEG needs at least one bit for a block of 64 pixels, deflate (RFC
@@ -103,7 +96,7 @@ class OpenImage:
     @property
     def tiff_tags(self) -> TiffHeader | None:
         """Like `tiff`, of a file of any size, unchecked."""
-        return first_page(self.file) if self._start.startswith(TIFF_SIGNATURES) else None
+        return raw_tags(self.file) if self._start.startswith(TIFF_SIGNATURES) else None
 
     @property
     def is_raster(self) -> bool:

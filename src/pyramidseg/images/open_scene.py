@@ -1,6 +1,7 @@
 """Which images are read in windows, and the reader of each kind."""
 
 import importlib.util
+import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,8 +20,9 @@ _TIFF = (".tif", ".tiff")
 
 def is_scene(path: Path, options: SceneOptions) -> bool:
     """Whether a file is always read in windows, by its name and the options."""
-    suffix, leveled = path.suffix.lower(), options.level is not None or options.mpp is not None
-    return suffix in (".vrt", *SLIDE_EXTENSIONS) or (leveled and suffix in _TIFF)
+    chosen = (options.level, options.mpp, options.resample) != (None, None, None)
+    suffix = path.suffix.lower()
+    return suffix in (".vrt", *SLIDE_EXTENSIONS) or (chosen and suffix in _TIFF)
 
 
 def check_options(options: SceneOptions, paths: Iterable[Path]) -> None:
@@ -29,6 +31,8 @@ def check_options(options: SceneOptions, paths: Iterable[Path]) -> None:
     Raises:
         ConfigError: names the first of them.
     """
+    if options.resample is not None and not 0 < options.resample < math.inf:
+        raise ConfigError(f"--resample {options.resample:g}: metres per pixel are more than 0, such as 0.25")
     chosen = [name for name, value in asdict(options).items() if value not in (None, False)]
     if chosen and not any(path.suffix.lower() in (".vrt", *_TIFF, *SLIDE_EXTENSIONS) for path in paths):
         raise ConfigError(f"--{chosen[0].replace('_', '-')}: is for slides, VRT and TIFF files only; leave it out")
@@ -49,7 +53,7 @@ def open_scene(path: Path, options: SceneOptions) -> Scene:
         return SlideScene(path, options)
     if chosen:
         raise ConfigError(f"{path}: has no levels; leave out --level and --mpp")
-    return RasterScene(path)
+    return RasterScene(path, resample_m=options.resample)
 
 
 def _is_scanned(path: Path) -> bool:

@@ -11,8 +11,9 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.base.safe_paths import open_regular
 from pyramidseg.images.decode import PIXEL_TYPES, ImageHeader
 from pyramidseg.images.file_checks import decoding_errors, import_rasterio
+from pyramidseg.images.georeference import Georeference, ground_resolution
 from pyramidseg.images.scene import Mask, Scene, ScenePlace
-from pyramidseg.images.tiff import first_page
+from pyramidseg.images.tiff import raw_tags
 
 CACHE_BYTES = 2**26
 """GDAL's cache of decoded blocks; blocks as wide as the image need more."""
@@ -21,27 +22,31 @@ CACHE_BYTES = 2**26
 class RasterScene(Scene):
     """A raster file. Other files next to it (.tfw, .aux.xml) are ignored.
 
-    Args:
-        labels: it is a mask, whose pixels may be entries of a palette, or a bit.
+    It may be a mask (`labels`) of bits or with a palette; one with a place on a map can be read at metres per pixel.
 
     Raises:
         DataError: it cannot be opened, or has values that are not read.
         MissingExtra: rasterio is not installed.
     """
 
-    def __init__(self, path: Path, *, labels: bool = False) -> None:
+    def __init__(self, path: Path, *, labels: bool = False, resample_m: float | None = None) -> None:
         self._rasterio = import_rasterio(f"{path}: reading it in windows")
         super().__init__(path)
-        self._row_bytes = 0
+        self._row_bytes, self._grid = 0, dict[str, Any]()
         with decoding_errors(path):
             with open_regular(path) as start:
-                tiff = first_page(start) if start.read(2) in (b"II", b"MM") else None
+                tiff = raw_tags(start) if start.read(2) in (b"II", b"MM") else None
             self._driver = "VRT" if tiff is None else "GTiff"
-            self.idle.put(file := self.open())
+            file = self.open()
+            crs, transform = file.crs, None if file.transform.is_identity else tuple(file.transform)[:6]
+            if resample_m is not None:
+                place = None if transform is None or not crs else Georeference(crs.to_wkt(), transform)
+                file = self._resample(file, place, resample_m)
+            self.idle.put(file)
         colors = [interpretation.name for interpretation in file.colorinterp]
         orientation = 1 if tiff is None else tiff.orientation
         special = {**file.tags(ns="IMAGE_STRUCTURE"), **file.tags(1, ns="IMAGE_STRUCTURE")}
-        self.is_lossy, self.block = "JPEG" in special.get("COMPRESSION", ""), file.block_shapes[0]
+        self.is_lossy = "JPEG" in special.get("COMPRESSION", "")
         kind = f"{colors[0]}, {', '.join(sorted(set(file.dtypes)))}, orientation {orientation}"
         types = len(set(file.dtypes)) == 1 and (labels or file.dtypes[0] in PIXEL_TYPES)
         inverted = "MINISWHITE" in special or (special.get("NBITS") == "1" and not labels)
@@ -52,13 +57,12 @@ class RasterScene(Scene):
         alpha = colors[-1] == "alpha" or (tiff is not None and tiff.alpha)
         color = colors[:3] == ["red", "green", "blue"] and file.count == 3 + alpha and dtype in ("uint8", "uint16")
         points, points_crs = file.gcps
-        transform = None if file.transform.is_identity else tuple(file.transform)[:6]
         mapped = transform is not None or bool(points)
         self._mask = [self._rasterio.enums.MaskFlags.per_dataset] in file.mask_flag_enums
         nodata = file.nodata is not None or dtype == "float32" or (mapped and alpha) or self._mask
         self.header = ImageHeader(file.height, file.width, file.count, dtype, alpha, color, nodata, 1, mapped)
         self.nodata_value = file.nodata
-        crs = points_crs if points else file.crs
+        crs = points_crs if points else crs
         corners = tuple((point.col, point.row, point.x, point.y, point.z or 0.0) for point in points)
         self.place = ScenePlace(crs.to_wkt() if crs else "", transform, corners)
         if self._driver == "VRT":  # its parts are shared by all handles: one that fails in a thread is zeros in others
@@ -78,7 +82,22 @@ class RasterScene(Scene):
 
     def open(self) -> Any:
         with self._environment():
-            return self._rasterio.open(self.path, driver=self._driver)
+            file = self._rasterio.open(self.path, driver=self._driver)
+            return self._rasterio.vrt.WarpedVRT(file, **self._grid) if self._grid else file
+
+    def _resample(self, file: Any, place: Georeference | None, metres: float) -> Any:
+        """The file on a grid of this resolution, which covers the same area."""
+        if place is None or (found := ground_resolution(place, *file.shape)) is None:
+            return file
+        self.full_size, (a, b, c, d, e, f) = file.shape, place.transform
+        height, width = (max(1, round(side * found / metres)) for side in file.shape)
+        x, y, enums = file.width / width, file.height / height, self._rasterio.enums
+        self._grid = {"crs": file.crs, "transform": self._rasterio.Affine(a * x, b * y, c, d * x, e * y, f)}
+        resampling = enums.Resampling.average if metres > found else enums.Resampling.bilinear
+        self._grid |= {"height": height, "width": width, "resampling": resampling}
+        self._grid["add_alpha"] = [enums.MaskFlags.per_dataset] in file.mask_flag_enums
+        file.close()
+        return self.open()
 
     def _environment(self) -> Any:
         cache = max(CACHE_BYTES, int(1.25 * self.window_rows * self._row_bytes))

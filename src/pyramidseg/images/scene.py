@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any, NamedTuple
@@ -25,14 +25,15 @@ _PART_ROWS, _PART_COLUMNS = 512, 8192
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """Level of a slide, or its micrometres per pixel; whether only its scanned area is read; and whether windows of a
-    single colour are left out.
+    """Level of a slide, or its micrometres per pixel; whether only its scanned area is read; whether windows of a
+    single colour are left out; and the metres per pixel that files with a place on a map are resampled to.
     """
 
     level: int | None = None
     mpp: float | None = None
     scanned_area: bool = False
     skip_empty: bool = False
+    resample: float | None = field(default=None, repr=False)  # earlier calls' rows are known by the others
 
 
 FULL_RESOLUTION = SceneOptions()
@@ -55,6 +56,8 @@ class Scene(ABC):
     reading_threads, window_rows = 2, 0
 
     header: ImageHeader
+    full_size: tuple[int, int] | None = None
+    """Height and width of the file, if windows of it are resampled."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.tags, self.idle = path, dict[str, str](), LifoQueue[Any]()

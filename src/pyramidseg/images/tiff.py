@@ -85,7 +85,7 @@ def read_tiff_header(path: Path, file: IO[bytes]) -> TiffHeader:
     return header
 
 
-def first_page(file: IO[bytes]) -> TiffHeader:
+def raw_tags(file: IO[bytes]) -> TiffHeader:
     """The tags of the first page of a TIFF file of any size, unchecked."""
     return _header(next(_directories(file)))
 

@@ -65,11 +65,7 @@ class PairCollector:
 
         def inspect(record: Record) -> PairInspection:
             return inspect_pair(
-                record,
-                dataset.masks,
-                num_classes=len(dataset.classes),
-                channels=channels,
-                decode_image=decode_images,
+                record, dataset.masks, num_classes=len(dataset.classes), channels=channels, decode_image=decode_images
             )
 
         records, self.palettes.sets = self.table.records, dataset.sets

@@ -113,11 +113,8 @@ def inspect_dataset(source: DatasetSource, *, data: DataConfig | None = None) ->
     train, val = (len(dataset.splits.get(split, ())) for split in ("train", "val"))
     if 0 < val < FEW_SCORED and train:
         few = f"split val has {val} images, which cannot tell two models apart unless they differ by several points"
-        advice = (
-            f": train with --folds 5, whose scores are of all {train + val} images"
-            if train + val >= 5 and "window" not in dataset.description
-            else ""
-        )
+        images = 0 if "window" in dataset.description else train + val
+        advice = f": train with --folds 5, whose scores are of all {images} images" if images >= 5 else ""
         remarks.append(few + advice)
     unknown_values = collected.unknown.values()
     chosen = collected.samples.select()

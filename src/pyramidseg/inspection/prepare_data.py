@@ -12,6 +12,7 @@ from pyramidseg.base.machine import free_bytes
 from pyramidseg.data.loading import TrainingSamples, workers_are_forked
 from pyramidseg.data.normalization import (
     Normalization,
+    measure_ground_resolution,
     measure_normalization,
     measure_value_range,
     uses_dataset_statistics,
@@ -36,6 +37,7 @@ class PreparedData:
         summary: counts and fingerprint of the splits `train` and `val`.
         normalization: mean and standard deviation of the training images; None if the encoder's own values apply.
         value_range: type and range of the training images; None if they have several types.
+        resolution_m: median ground resolution of the training images that have one; None without any.
         unlabeled: images of `data.unlabeled`; the fingerprint is of these too.
     """
 
@@ -45,6 +47,7 @@ class PreparedData:
     normalization: Normalization | None
     value_range: ValueRange | None
     unlabeled: tuple[Record, ...] = ()
+    resolution_m: float | None = None
 
 
 def prepare_data(source: DatasetSource, config: Config) -> PreparedData:
@@ -82,7 +85,8 @@ def prepare_data(source: DatasetSource, config: Config) -> PreparedData:
     if uses_dataset_statistics(config.data.normalization, dtypes=dtypes, channels=channels, pretrained=pretrained):
         normalization = measure_normalization(dataset.split("train"), channels=channels)
     value_range = measure_value_range(dataset.split("train"), dtypes, channels=channels, normalization=normalization)
-    return PreparedData(config, dataset, summary, normalization, value_range, unlabeled)
+    resolution_m = measure_ground_resolution(dataset.split("train"))
+    return PreparedData(config, dataset, summary, normalization, value_range, unlabeled, resolution_m)
 
 
 def training_samples(data: PreparedData, *, workers: int, processes: int) -> tuple[TrainingSamples, str]:

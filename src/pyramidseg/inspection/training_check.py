@@ -15,12 +15,7 @@ from pyramidseg.data.pairs import JoinedMasks
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.images.scene_windows import scene_of
 from pyramidseg.inspection.class_statistics import SplitSummary
-from pyramidseg.inspection.dataset_checks import (
-    ADD_IMAGES,
-    PairCollector,
-    find_id_conflicts,
-    missing_classes,
-)
+from pyramidseg.inspection.dataset_checks import ADD_IMAGES, PairCollector, find_id_conflicts, missing_classes
 from pyramidseg.inspection.defect_summary import refuse_files
 from pyramidseg.inspection.duplicates import shared_files
 

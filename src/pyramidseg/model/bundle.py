@@ -7,6 +7,7 @@ whether the weights are an EMA), `version` of this library. This module reads an
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -125,6 +126,13 @@ def _parse(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
         raise unsupported(path, version, f"its metadata lack {error}") from None
     except (TypeError, ValueError, PyramidSegError) as error:
         raise unsupported(path, version, error) from None
+
+
+def ground_resolution_of(metadata: Mapping[str, str]) -> float | None:
+    """Metres per pixel of the training images by a bundle's metadata; None in older ones, and without a place."""
+    data = parse_mapping(metadata.get("facts", "{}")).get("data")
+    value = data.get("metres_per_pixel") if isinstance(data, dict) else None
+    return float(value) if isinstance(value, (int, float)) and 0 < value < math.inf else None
 
 
 def unsupported(path: Path, version: str, reason: Exception | str) -> WeightsError:

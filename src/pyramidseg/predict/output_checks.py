@@ -50,12 +50,7 @@ def check_names(images: Sequence[Source], named: Named) -> None:
 
 
 def check_outputs(
-    images: Sequence[Source],
-    jobs: Sequence[Job],
-    named: Named,
-    folder: OutputFolder,
-    *,
-    overwrite: bool,
+    images: Sequence[Source], jobs: Sequence[Job], named: Named, folder: OutputFolder, *, overwrite: bool
 ) -> None:
     """Refuse outputs that exist and are inputs, foreign files or recordings, before anything is computed."""
     inputs: dict[str, str] = {}

@@ -122,7 +122,7 @@ def predict_files(
     check_names(images, named)
     if part is not None:
         images = tuple(source for source in images if part.has(source.key))
-    digests = RunDigests.of(predictor)
+    digests = RunDigests.of(predictor, scenes.resample)
     with open_output_folder(out, shard=str(part or "")) as folder, ExitStack() as stack:
         ledger = stack.enter_context(folder.open_ledger())
         jobs, other_model = plan_jobs(images, ledger, digests, suffixes, folder, overwrite=overwrite, options=options)

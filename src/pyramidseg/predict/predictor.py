@@ -3,11 +3,13 @@
 Legend: B batch, C channels, H W pixels, K classes.
 """
 
+import logging
 import os
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT
 from pyramidseg.base.device import out_of_memory_explained
 from pyramidseg.base.errors import ConfigError, DataError, MissingExtra, OutOfMemory
 from pyramidseg.base.parallel import map_in_order
+from pyramidseg.images.georeference import Georeference, ground_resolution, read_georeference
 from pyramidseg.images.value_range import RangeCheck
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.input_images import ImageLike, image_name, load_image, pixels_of_source
@@ -36,7 +39,9 @@ from pyramidseg.predict.tile_planner import TilePlanner, TilePx
 from pyramidseg.predict.tiling import Tiles
 from pyramidseg.predict.tta import TestTimeAugmentation
 
-COMPUTED_AHEAD = 2
+logger = logging.getLogger(__name__)
+
+MAX_RESOLUTION_FACTOR, COMPUTED_AHEAD = 1.1, 2
 """Most batches of coarse logits that wait for their label maps."""
 
 
@@ -114,6 +119,7 @@ class Predictor:
         self.classes = self.backend.classes
         self.tile_planner = TilePlanner(self.backend, tile_px=tile_px, overlap_px=overlap_px)
         self.check_range = RangeCheck(getattr(plain, "value_range", None))
+        self.resolution_m: float | None = getattr(plain, "resolution_m", None)
         self.channels = plain.settings.channels if isinstance(plain, ModelBackend) else plain.in_channels
 
     def predict(self, image: ImageLike, *, confidence: bool = False, probabilities: bool = False) -> Segmentation:
@@ -183,11 +189,23 @@ class Predictor:
         try:
             image = load_image(source, channels=self.channels)
             self.check_range(image, image_name(source))
+            if self.resolution_m and isinstance(source, (str, Path)) and find_spec("rasterio"):
+                self.check_resolution(source, read_georeference(Path(source)), *image.shape[:2])
             return PredictionResult(source, image)
         except DataError as error:
             return PredictionResult(source, error=error)
         except MissingExtra as error:  # HEIC, for instance: the other images need no extra
             return PredictionResult(source, error=DataError(str(error)))
+
+    def check_resolution(self, name: object, place: Georeference | None, height: int, width: int) -> None:
+        """Warn of the first image whose ground resolution differs from that of the training images."""
+        trained, found = self.resolution_m, ground_resolution(place, height, width) if self.resolution_m else None
+        if trained and found and max(found / trained, trained / found) > MAX_RESOLUTION_FACTOR:
+            self.resolution_m = None
+            logger.warning(
+                f"{name}: has pixels of {found:.3g} m, where the model was trained on {trained:.3g} m; to resample "
+                f"images, predict with --resample {trained:.3g} (further images are not mentioned)"
+            )
 
     def compute(self, batch: Sequence[tuple[int, PredictionResult]], options: OutputOptions) -> ModelOutput:
         """Run the model on a batch of images of equal size, or pass on an image that could not be read."""

@@ -76,13 +76,13 @@ class RunDigests(NamedTuple):
     settings: str
 
     @classmethod
-    def of(cls, predictor: Predictor) -> "RunDigests":
-        """The digests of a predictor."""
+    def of(cls, predictor: Predictor, resample: float | None = None) -> "RunDigests":
+        """The digests of a predictor, and of the resolution that images are resampled to."""
         backend, tta = predictor.backend, ""
         if isinstance(backend, TestTimeAugmentation):
             tta, backend = f"{SCALES} True", backend.backend
         planner, precision = predictor.tile_planner, getattr(backend, "precision", "")
-        settings = (tta, str(planner.tile_px), planner.overlap_px, precision)
+        settings = (tta, str(planner.tile_px), planner.overlap_px, precision, *((resample,) if resample else ()))
         return cls(model_digest(backend)[:32], digest(settings)[:32])
 
     def fingerprint(self, source: Source, size: int, stamp: str) -> str:

@@ -177,6 +177,9 @@ class ScenePrediction:
         self._options = OutputOptions(confidence=confidence)
         self.fingerprint, (self.height, self.width) = fingerprint, scene.header[:2]
         check_channels(scene.path, scene.header, predictor.channels)
+        if scene.place.transform and scene.full_size is None:
+            place = Georeference(scene.place.crs, scene.place.transform)
+            predictor.check_resolution(scene.path, place, self.height, self.width)
         self.tiles = self._begin()
         backend, geometry = predictor.backend, predictor.backend.geometry
         pixel = np.zeros((1, backend.in_channels, 1, 1), scene.header.dtype)
@@ -201,7 +204,7 @@ class ScenePrediction:
         tags = {f"class_{index}": name for index, name in enumerate(classes.names)} | self.scene.tags
         tags["TIFFTAG_SOFTWARE"] = SIGNATURE
         strips = [(self._file(n), rows) for n, line in enumerate(self._lines()) if (rows := line["rows"])]
-        write_label_raster(path, strips, self.width, self.scene.place, palette=classes.palette(), tags=tags)
+        write_label_raster(path, strips, self.scene, palette=classes.palette(), tags=tags)
 
     def polygons(self, options: PolygonOptions) -> PolygonLayer:
         """The polygons of all rows, which have been predicted with confidence."""
@@ -220,7 +223,8 @@ class ScenePrediction:
         counts = np.sum([line["pixels"] for line in self._lines()], axis=0)
         labelled = max(int(counts[:NODATA].sum()), 1)
         found = sorted(np.flatnonzero(counts[:NODATA]), key=lambda index: (-counts[index], index))
-        entry: Entry = {"height": self.height, "width": self.width}
+        height, width = self.scene.full_size or (self.height, self.width)
+        entry: Entry = {"height": height, "width": width}
         entry |= {"tile_px": self.tiles.tile_px, "overlap_px": self.tiles.overlap_px}
         entry["classes"] = {self.predictor.classes.names[index]: counts[index] / labelled for index in found}
         entry["nodata"] = counts[NODATA] / counts.sum()

@@ -119,10 +119,7 @@ def cross_validate(
             f"train.patience={config.train.patience}: would choose an epoch by the images of the score; leave it out"
         )
     if stated.window and stated.group is None:
-        raise ConfigError(
-            "--folds: neighbouring windows of a scene would be in different folds (data.window); keep scenes together: "
-            "data.group='^[^#]+'"
-        )
+        raise ConfigError("--folds: neighbouring windows (data.window) leak; keep scenes whole: data.group='^[^#]+'")
     whole = {"window_gap": 0} if stated.window else {}
     opened = open_dataset(dataset, config.data.model_copy(update={"group": None, **whole}))
     records = (*opened.splits.get("train", ()), *opened.splits.get("val", ()))

@@ -20,6 +20,7 @@ from pyramidseg.data.loading import Batch
 from pyramidseg.data.pairs import set_name
 from pyramidseg.data.records import DatasetSource
 from pyramidseg.evaluation.evaluation_report import format_scores, write_report
+from pyramidseg.evaluation.example_images import scene_maps
 from pyramidseg.evaluation.metrics import compute_metrics
 from pyramidseg.evaluation.score_plots import save_plots
 from pyramidseg.evaluation.scoring import draw_examples, score
@@ -158,6 +159,7 @@ class SegmentationTask(Task):
             "layout": self.data.dataset.layout,
             "fingerprint": self.fingerprint,
             **({"sets": list(self.data.dataset.sets)} if self.data.dataset.sets else {}),
+            **({"metres_per_pixel": self.data.resolution_m} if self.data.resolution_m else {}),
         }
         model.save(path, **metadata, data=data, crop=list(self.config.data.crop))
 
@@ -178,6 +180,7 @@ class SegmentationTask(Task):
             classes=dataset.classes,
             examples=examples,
             history=progress.history,
+            maps=scene_maps(dataset),
             settings=self.config.model_dump(mode="json"),
             facts={
                 "source": dataset.source,

@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import Location, Ring, Shape, drawn_sizes, rasterise
+from pyramidseg.annotations.polygons import Location, Ring, Shape, drawing_order, rasterise
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.files import file_state
@@ -67,27 +67,25 @@ class GeoJsonMasks:
             check_pixel_count(image, tags.height, tags.width)
         with _ONE_AT_A_TIME:
             layer = _layer_on(record.mask, file_state(record.mask), self.class_property, self.crs, place.crs)
-            sizes = None if window is None else _sizes_on(layer, place, tags.height, tags.width)
+            layers = {} if window is None else _layers_on(layer, place, tags.height, tags.width)
         top, left, height, width = (0, 0, tags.height, tags.width) if window is None else window[1:]
-        met = layer.within(place.bounds(height, width, top=top, left=left))
-        where = Location(layer.path)
-        shapes = [self._shape(layer.features[index], place, where) for index in met]
-        own_sizes = None if sizes is None else np.array([sizes.get(index, 0.0) for index in met])
-        drawn = rasterise(shapes, height=height, width=width, where=where, corner=(top, left), sizes=own_sizes)
+        met, where = layer.within(place.bounds(height, width, top=top, left=left)), Location(layer.path)
+        shapes = [self._shape(layer.features[index], place, where, layers.get(index, 0)) for index in met]
+        drawn = rasterise(shapes, height=height, width=width, where=where, corner=(top, left))
         return apply_orientation(drawn, place.orientation).astype(np.uint16, copy=False)
 
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""
         return describe_names(values, self.names)
 
-    def _shape(self, feature: Feature, place: Georeference, where: Location) -> Shape:
+    def _shape(self, feature: Feature, place: Georeference, where: Location, layer: int) -> Shape:
         value = 1
         if self.class_property is not None:
             name = feature.name or ""
             if name not in self.values:
                 raise where.error(f"{self.class_property}={name!r} was added after the dataset was opened; start again")
             value = self.values[name]
-        return Shape(value, _in_pixels(feature, place))
+        return Shape(value, _in_pixels(feature, place), layer)
 
 
 def _in_pixels(feature: Feature, place: Georeference) -> list[list[Ring]]:
@@ -118,11 +116,11 @@ def _layer_on(path: Path, state: tuple[object, ...], class_property: str | None,
 
 
 @lru_cache(maxsize=64)
-def _sizes_on(layer: Layer, place: Georeference, height: int, width: int) -> dict[int, float]:
-    """Pixels on a scene by the index of each feature that meets it: the order in which its windows are drawn."""
+def _layers_on(layer: Layer, place: Georeference, height: int, width: int) -> dict[int, int]:
+    """By the index of each feature that meets a scene its layer in windows."""
     met = layer.within(place.bounds(height, width))
     areas = (_in_pixels(layer.features[index], place) for index in met)
-    return dict(zip(met, drawn_sizes(areas, height=height, width=width, where=Location(layer.path)), strict=True))
+    return dict(zip(met, drawing_order(areas, height=height, width=width, where=Location(layer.path)), strict=True))
 
 
 def _moved(layer: Layer, source: str, target: str) -> Layer:
