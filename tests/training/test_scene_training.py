@@ -139,6 +139,6 @@ def test_the_report_shows_where_the_splits_are(run: Path) -> None:
         assert {tuple(map(int, it)) for it in drawn} == {(it.left, it.top, it.width, it.height) for it in windows if it}
         assert f"{len(records)} windows of {split}" in page
     assert f'viewBox="0 0 {SIDE} {SIDE}"' in page
-    picture = re.findall(r'<image href="data:image/jpeg;base64,([^"]+)"', page)
+    picture = re.findall(r'<image id="scene1" href="data:image/jpeg;base64,([^"]+)"', page)
     with Image.open(io.BytesIO(base64.b64decode(picture[0]))) as shown:
         assert shown.size == (SIDE, SIDE) and len(picture) == 1
