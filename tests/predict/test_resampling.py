@@ -1,5 +1,6 @@
 """`--resample`: the model sees the resolution that it was trained on, and labels are on the image's own grid."""
 
+import json
 import logging
 from contextlib import closing
 from pathlib import Path
@@ -173,3 +174,22 @@ def test_impossible_resolutions_are_refused(tmp_path: Path, metres: float) -> No
     path = write_image(tmp_path / "a.tif", smooth(60, 90), photometric="RGB")
     with pytest.raises(ConfigError, match=r"--resample .*: metres per pixel are more than 0, such as"):
         predicted(path, tmp_path / "out", metres)
+
+
+def test_polygons_of_resampled_scenes_are_in_their_place_on_the_map(tmp_path: Path) -> None:
+    coarse = smooth(100, 140)
+    fine = (0.25, 0.0, 733601.0, 0.0, -0.25, 3725139.0)
+    sources = (
+        (write_image(tmp_path / "a.tif", coarse.repeat(2, 0).repeat(2, 1), transform=fine, photometric="RGB"), GROUND),
+        (write_image(tmp_path / "b.tif", coarse, photometric="RGB"), None),
+    )
+    found = []
+    for path, metres in sources:
+        out = tmp_path / path.stem
+        assert not predicted(path, out, metres, save=("polygons",)).failed
+        features = json.loads(next(out.glob("*.geojson")).read_text())["features"]
+        points = np.concatenate(
+            [np.concatenate([np.array(ring) for ring in it["geometry"]["coordinates"]]) for it in features]
+        )
+        found.append((points[:, 0].min(), points[:, 0].max(), points[:, 1].min(), points[:, 1].max()))
+    assert found[0] == pytest.approx(found[1], abs=1e-9)

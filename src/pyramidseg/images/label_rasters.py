@@ -34,10 +34,11 @@ def write_label_raster(
         OutputError: the disk is full, or the file cannot be written for another reason.
     """
     rasterio = import_rasterio("writing GeoTIFF")
-    (own_height, width), (height, full_width) = scene.header[:2], scene.full_size or scene.header[:2]
+    own_height, width = scene.header[:2]
+    place, (height, full_width) = scene.full or (scene.place, (own_height, width))
     big = height * full_width * 4 / 3 * 1.01 > _LARGEST_TIFF  # with overviews, not compressed at all
     options = {"COMPRESS": "DEFLATE", "BLOCKSIZE": 512, "OVERVIEW_RESAMPLING": "NEAREST", "BIGTIFF": ("NO", "YES")[big]}
-    mosaic = _place_xml(scene.place)
+    mosaic = _place_xml(place)
     mosaic += f"<Metadata>{''.join(f'<MDI key={quoteattr(k)}>{escape(v)}</MDI>' for k, v in tags.items())}</Metadata>"
     mosaic += f'<VRTRasterBand dataType="Byte" band="1"><NoDataValue>{NODATA}</NoDataValue><ColorTable>'
     mosaic += "".join(f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="255"/>' for r, g, b in palette.tolist()) + "</ColorTable>"

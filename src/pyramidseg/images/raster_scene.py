@@ -38,10 +38,8 @@ class RasterScene(Scene):
                 tiff = raw_tags(start) if start.read(2) in (b"II", b"MM") else None
             self._driver = "VRT" if tiff is None else "GTiff"
             file = self.open()
-            crs, transform = file.crs, None if file.transform.is_identity else tuple(file.transform)[:6]
-            if resample_m is not None:
-                place = None if transform is None or not crs else Georeference(crs.to_wkt(), transform)
-                file = self._resample(file, place, resample_m)
+            if resample_m is not None and file.crs and not file.transform.is_identity:
+                file = self._resample(file, resample_m)
             self.idle.put(file)
         colors = [interpretation.name for interpretation in file.colorinterp]
         orientation = 1 if tiff is None else tiff.orientation
@@ -57,12 +55,13 @@ class RasterScene(Scene):
         alpha = colors[-1] == "alpha" or (tiff is not None and tiff.alpha)
         color = colors[:3] == ["red", "green", "blue"] and file.count == 3 + alpha and dtype in ("uint8", "uint16")
         points, points_crs = file.gcps
+        transform = None if file.transform.is_identity else tuple(file.transform)[:6]
         mapped = transform is not None or bool(points)
         self._mask = [self._rasterio.enums.MaskFlags.per_dataset] in file.mask_flag_enums
         nodata = file.nodata is not None or dtype == "float32" or (mapped and alpha) or self._mask
         self.header = ImageHeader(file.height, file.width, file.count, dtype, alpha, color, nodata, 1, mapped)
         self.nodata_value = file.nodata
-        crs = points_crs if points else crs
+        crs = points_crs if points else file.crs
         corners = tuple((point.col, point.row, point.x, point.y, point.z or 0.0) for point in points)
         self.place = ScenePlace(crs.to_wkt() if crs else "", transform, corners)
         if self._driver == "VRT":  # its parts are shared by all handles: one that fails in a thread is zeros in others
@@ -85,11 +84,12 @@ class RasterScene(Scene):
             file = self._rasterio.open(self.path, driver=self._driver)
             return self._rasterio.vrt.WarpedVRT(file, **self._grid) if self._grid else file
 
-    def _resample(self, file: Any, place: Georeference | None, metres: float) -> Any:
+    def _resample(self, file: Any, metres: float) -> Any:
         """The file on a grid of this resolution, which covers the same area."""
-        if place is None or (found := ground_resolution(place, *file.shape)) is None:
+        place = Georeference(file.crs.to_wkt(), tuple(file.transform)[:6])
+        if (found := ground_resolution(place, *file.shape)) is None:
             return file
-        self.full_size, (a, b, c, d, e, f) = file.shape, place.transform
+        self.full, (a, b, c, d, e, f) = (ScenePlace(*place[:2]), file.shape), place.transform
         height, width = (max(1, round(side * found / metres)) for side in file.shape)
         x, y, enums = file.width / width, file.height / height, self._rasterio.enums
         self._grid = {"crs": file.crs, "transform": self._rasterio.Affine(a * x, b * y, c, d * x, e * y, f)}

@@ -56,8 +56,8 @@ class Scene(ABC):
     reading_threads, window_rows = 2, 0
 
     header: ImageHeader
-    full_size: tuple[int, int] | None = None
-    """Height and width of the file, if windows of it are resampled."""
+    full: tuple[ScenePlace, tuple[int, int]] | None = None
+    """Place, height and width of the file, if windows of it are resampled."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.tags, self.idle = path, dict[str, str](), LifoQueue[Any]()

@@ -177,7 +177,7 @@ class ScenePrediction:
         self._options = OutputOptions(confidence=confidence)
         self.fingerprint, (self.height, self.width) = fingerprint, scene.header[:2]
         check_channels(scene.path, scene.header, predictor.channels)
-        if scene.place.transform and scene.full_size is None:
+        if scene.place.transform and scene.full is None:
             place = Georeference(scene.place.crs, scene.place.transform)
             predictor.check_resolution(scene.path, place, self.height, self.width)
         self.tiles = self._begin()
@@ -223,7 +223,7 @@ class ScenePrediction:
         counts = np.sum([line["pixels"] for line in self._lines()], axis=0)
         labelled = max(int(counts[:NODATA].sum()), 1)
         found = sorted(np.flatnonzero(counts[:NODATA]), key=lambda index: (-counts[index], index))
-        height, width = self.scene.full_size or (self.height, self.width)
+        height, width = self.scene.full[1] if self.scene.full else (self.height, self.width)
         entry: Entry = {"height": height, "width": width}
         entry |= {"tile_px": self.tiles.tile_px, "overlap_px": self.tiles.overlap_px}
         entry["classes"] = {self.predictor.classes.names[index]: counts[index] / labelled for index in found}
