@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from PIL import Image
 
 from made_files import opened
 from made_geo import box, feature, on_map, polygon, write_geojson, write_image
+from pyramidseg.base.errors import DataError
+from pyramidseg.base.overrides import load_config
 from pyramidseg.cli.main import main
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.images.georeference import WGS84, parse_crs, reproject
 from pyramidseg.images.scene_windows import window_at
+from pyramidseg.inspection.prepare_data import prepare_data
 from pyramidseg.model.bundle import read_description
 from support import TINY, assert_same_bits
 from training.test_resume import kill_when, reached
@@ -142,3 +146,11 @@ def test_the_report_shows_where_the_splits_are(run: Path) -> None:
     picture = re.findall(r'<image id="scene1" href="data:image/jpeg;base64,([^"]+)"', page)
     with Image.open(io.BytesIO(base64.b64decode(picture[0]))) as shown:
         assert shown.size == (SIDE, SIDE) and len(picture) == 1
+
+
+def test_a_copy_of_a_scene_in_val_is_a_leak_and_its_own_windows_are_none(ortho: Path, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        shutil.copytree(ortho, tmp_path / split)
+    with pytest.raises(DataError, match=r"1 of the 1 val images are also in split train: .*val/field\.tif"):
+        prepare_data(tmp_path, load_config(None, {"data.window": WINDOW}))
+    assert not prepare_data(ortho, load_config(None, {"data.window": WINDOW})).summary.leak

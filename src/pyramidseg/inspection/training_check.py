@@ -13,7 +13,7 @@ from pyramidseg.base.setting_types import Channels
 from pyramidseg.base.text import first_few
 from pyramidseg.data.pairs import JoinedMasks
 from pyramidseg.data.records import Dataset, Record
-from pyramidseg.images.scene_windows import scene_of
+from pyramidseg.images.scene_windows import scene_of, window_at
 from pyramidseg.inspection.class_statistics import SplitSummary
 from pyramidseg.inspection.dataset_checks import ADD_IMAGES, PairCollector, find_id_conflicts, missing_classes
 from pyramidseg.inspection.defect_summary import refuse_files
@@ -66,11 +66,9 @@ def check_dataset(
 
 def _leak(listed: Mapping[str, tuple[Record, ...]]) -> str:
     """The images of val that are also in train, as a sentence; empty if there are none."""
-    train, val = (
-        [*dict.fromkeys(scene_of(record.image) for record in listed.get(name, ()))] for name in ("train", "val")
-    )
-    both = {*train} & {*val}  # scenes, whose windows are in one of them each
-    shared = shared_files(train, [file for file in val if file not in both])
+    train, val = ([*dict.fromkeys(scene_of(it.image) for it in listed.get(name, ()))] for name in ("train", "val"))
+    cut = {scene_of(it.image) for it in listed.get("train", ()) if window_at(it.image)}  # its windows are in one each
+    shared = shared_files(train, [file for file in val if file not in cut])
     if not shared:
         return ""
     shown = first_few([f"{file} (in train: {other})" for file, other in shared[:3]], limit=3, total=len(shared))

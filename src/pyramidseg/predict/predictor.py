@@ -41,8 +41,8 @@ from pyramidseg.predict.tta import TestTimeAugmentation
 
 logger = logging.getLogger(__name__)
 
-MAX_RESOLUTION_FACTOR, COMPUTED_AHEAD = 1.1, 2
-"""Most batches of coarse logits that wait for their label maps."""
+COMPUTED_AHEAD, MAX_RESOLUTION_FACTOR = 2, 1.1
+"""Most batches of coarse logits that wait for their label maps; and between ground resolutions without a warning."""
 
 
 @dataclass(frozen=True, eq=False)
