@@ -109,8 +109,8 @@ def map_in_processes(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     shares: dict[Connection, tuple[BaseProcess, Iterator[T]]] = {}
     for first in range(number):
         receiver, sender = context.Pipe(duplex=False)
-        share = items[first::number]
-        process = context.Process(target=_send_results, args=(work, share, sender, (*shares, receiver)), daemon=True)
+        share, receivers = items[first::number], (*shares, receiver)
+        process = context.Process(target=_send_results, args=(work, share, sender, receivers), daemon=True)
         process.start()
         sender.close()
         shares[receiver] = process, iter(share)

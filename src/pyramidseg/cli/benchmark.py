@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import comma_list, image_size
+from pyramidseg.cli.flags import comma_list, image_size, values_of
 
 HELP = "measure latency, throughput and memory of a model by backend"
 
@@ -35,15 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure and print the table."""
     from pyramidseg.studies.benchmark_model import RESULTS, benchmark_model
 
-    result = benchmark_model(
-        arguments.model,
-        size=arguments.size,
-        batch_size=arguments.batch_size,
-        rounds=arguments.rounds,
-        backends=arguments.backends,
-        device=arguments.device,
-        out=arguments.out,
-    )
+    how = values_of(arguments, "size", "batch_size", "rounds", "backends", "device", "out")
+    result = benchmark_model(arguments.model, **how)
     show(f"\n{result.table()}")
     if arguments.out:
         show(f"file: {Path(arguments.out) / RESULTS}")

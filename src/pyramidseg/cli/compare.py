@@ -3,7 +3,7 @@
 import argparse
 
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import SETTING_OPTIONS, add_setting_options, comma_list, given_settings
+from pyramidseg.cli.flags import SETTING_OPTIONS, add_setting_options, comma_list, given_settings, values_of
 
 HELP = "train several encoders with the same budget, and report which differences are significant"
 
@@ -42,15 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.base.overrides import load_config
     from pyramidseg.studies.comparison import compare_encoders
 
-    comparison = compare_encoders(
-        arguments.dataset,
-        arguments.encoders,
-        out=arguments.out,
-        seeds=arguments.seeds,
-        epochs=arguments.epochs,
-        minutes=arguments.minutes,
-        config=load_config(None, given_settings(arguments, OPTIONS)),
-    )
+    how = values_of(arguments, "out", "seeds", "epochs", "minutes")
+    config = load_config(None, given_settings(arguments, OPTIONS))
+    comparison = compare_encoders(arguments.dataset, arguments.encoders, **how, config=config)
     for sentence in comparison.verdict:
         show(sentence)
     show(f"report: {comparison.report}")

@@ -4,7 +4,7 @@ import argparse
 
 from pyramidseg.base.text import show
 from pyramidseg.cli.compare import add_study_arguments
-from pyramidseg.cli.flags import SETTING_OPTIONS, add_setting_options, given_settings
+from pyramidseg.cli.flags import SETTING_OPTIONS, add_setting_options, given_settings, values_of
 
 HELP = "train on 10, 25, 50 and 100 percent of the labels, and say what the next hundred are worth"
 
@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.base.overrides import load_config
     from pyramidseg.studies.learning_curve import label_curve
 
-    how = {name: getattr(arguments, name) for name in ("out", "seeds", "epochs", "minutes")}
+    how = values_of(arguments, "out", "seeds", "epochs", "minutes")
     curve = label_curve(arguments.dataset, **how, config=load_config(None, given_settings(arguments, OPTIONS)))
     for sentence in (*curve.verdict, f"report: {curve.report}"):
         show(sentence)

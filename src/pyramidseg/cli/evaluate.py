@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import add_prediction_options, add_reading_settings
+from pyramidseg.cli.flags import add_prediction_options, add_reading_settings, values_of
 
 HELP = "score a model on a labelled dataset"
 
@@ -27,21 +27,14 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.evaluation.scoring import evaluate
     from pyramidseg.formats.dataset_statements import reading_config
 
-    data = reading_config(arguments.settings)
     scores = evaluate(
         arguments.model,
         arguments.dataset,
-        split=arguments.split,
-        data=data,
+        data=reading_config(arguments.settings),
         out=Path(arguments.out) if arguments.out else None,
-        backend=arguments.backend,
-        device=arguments.device,
-        precision=arguments.precision,
-        as_written=arguments.as_written,
-        batch_size=arguments.batch_size,
-        tta=arguments.tta,
         tile_px=arguments.tile,
         overlap_px=arguments.overlap,
+        **values_of(arguments, "split", "backend", "device", "precision", "as_written", "batch_size", "tta"),
     )
     show(format_scores(scores))
     if arguments.out:

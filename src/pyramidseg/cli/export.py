@@ -6,7 +6,7 @@ import logging
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.remote_files import is_url
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import FINDINGS, add_as_written, add_reading_settings, image_size
+from pyramidseg.cli.flags import FINDINGS, add_as_written, add_reading_settings, image_size, values_of
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.export.export_model import export_model
     from pyramidseg.formats.dataset_statements import reading_config
 
-    common = {name: getattr(arguments, name) for name in ("out", "check", "split", "as_written", "opset")}
+    common = values_of(arguments, "out", "check", "split", "as_written", "opset")
     common["data"] = reading_config(arguments.settings)
     if arguments.program == "deepness":
         height, width = arguments.size or (TILE_PX, TILE_PX)
@@ -90,21 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"--size {height}x{width}: Deepness cuts square windows; give --size {height}x{height}")
         export = export_for_deepness(arguments.model, tile_px=height, resolution_cm=arguments.resolution, **common)
     else:
-        export = export_model(
-            arguments.model,
-            format=arguments.format,
-            precision=arguments.precision,
-            input_dtype=arguments.input,
-            device=arguments.device,
-            size=arguments.size,
-            batch=arguments.batch,
-            output=arguments.output,
-            calibrate=arguments.calibrate,
-            calibration_images=arguments.calibration_images,
-            target=arguments.target,
-            tolerance=arguments.tolerance,
-            **common,
-        )
+        common |= values_of(arguments, "format", "precision", "device", "size", "batch", "output", "target")
+        common |= values_of(arguments, "calibrate", "calibration_images", "tolerance")
+        export = export_model(arguments.model, input_dtype=arguments.input, **common)
     show(f"{export.parity.runtime} compared with the bundle in torch fp32:")
     show(export.parity.table())
     if export.path is None:

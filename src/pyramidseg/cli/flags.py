@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from pyramidseg.base.errors import ConfigError, nearest
 
@@ -114,6 +114,11 @@ def tile_side(text: str) -> "TilePx":
 
 
 # Settings of `Config` with an option of their own.
+
+
+def values_of(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The values of options, for a function whose parameters have these names."""
+    return {name: getattr(arguments, name) for name in names}
 
 
 class SettingOption(NamedTuple):

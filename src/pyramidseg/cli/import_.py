@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pyramidseg.base.errors import ConfigError, OutputError
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import comma_list, comma_numbers
+from pyramidseg.cli.flags import comma_list, comma_numbers, values_of
 
 HELP = "convert a checkpoint of another library to a bundle"
 
@@ -67,16 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"--out {out}: a bundle is a .safetensors file; write --out {out.with_suffix('.safetensors')}"
         )
-    options = ImportOptions(
-        encoder=arguments.encoder,
-        classes=arguments.classes,
-        dropout=arguments.dropout,
-        interpolation=arguments.interpolation,
-        mean=arguments.mean,
-        std=arguments.std,
-        input_range=arguments.input_range,
-        prefix=arguments.prefix,
-    )
+    names = ("encoder", "classes", "dropout", "interpolation", "mean", "std", "input_range", "prefix")
+    options = ImportOptions(**values_of(arguments, *names))
     with locked(out.parent, file=out.name):
         if out.exists() and not arguments.overwrite:
             raise OutputError(f"--out {out}: exists already; choose another file, or replace it with --overwrite")

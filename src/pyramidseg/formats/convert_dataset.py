@@ -133,8 +133,7 @@ def convert_dataset(
     with explained_writes(folder):
         make_folder(folder / LEDGER)  # before the first label: by it a killed conversion is recognised
     with Ledger.open(folder / LEDGER, repair=True) as ledger:
-        lost: Counter[str] = Counter()
-        pending = []
+        pending, lost = [], Counter[str]()
         for item in named:
             key, fingerprint = key_and_fingerprint(*item)
             if ledger.done(key, fingerprint) and (entry := ledger.find(key)):

@@ -27,15 +27,12 @@ from pyramidseg.predict.outputs.polygon_layers import (
 )
 from pyramidseg.predict.segmentation import Image, Segmentation, row_blocks
 
-_PNG_HEADER = 33
-"""Bytes of the signature and of the chunk IHDR."""
-
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     """A grey (H, W) or RGB (H, W, 3) PNG with our signature."""
     content, text = png(pixels), b"tEXtSoftware\0" + SIGNATURE.encode()
     chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
-    return content[:_PNG_HEADER] + chunk + content[_PNG_HEADER:]
+    return content[:33] + chunk + content[33:]  # after the signature and the chunk IHDR
 
 
 def encode_confidence(segmentation: Segmentation) -> bytes:
