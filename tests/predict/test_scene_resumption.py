@@ -15,6 +15,7 @@ from made_geo import write_image
 from made_scenes import Neighbourhood, mask_of, predictor, smooth, whole_labels
 from pyramidseg.base.errors import DataError, OutputError
 from pyramidseg.images.raster_scene import RasterScene
+from pyramidseg.images.scene import SceneOptions
 from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.summary_file import PredictionSummary
@@ -93,6 +94,17 @@ def test_a_killed_scene_goes_on_and_gives_the_same_bytes(path: Path, tmp_path: P
     assert own.backend.count == (ROWS - 3) * COLUMNS
     predict(counting(), path, tmp_path / "at once")
     assert (tmp_path / "out" / "a_mask.tif").read_bytes() == (tmp_path / "at once" / "a_mask.tif").read_bytes()
+
+
+def test_rows_of_another_resolution_are_not_continued(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        predict(counting(stop_at=3 * COLUMNS), path, tmp_path / "out")
+    own = counting()
+    coarse = SceneOptions(resample=1.0)
+    assert not predict_files(own, [path], tmp_path / "out", scenes=coarse).failed
+    assert own.backend.count == 3 * 2, "all windows of 250 x 150 pixels"
+    predict_files(predictor(), [path], tmp_path / "fresh", scenes=coarse)
+    assert (tmp_path / "out" / "a_mask.tif").read_bytes() == (tmp_path / "fresh" / "a_mask.tif").read_bytes()
 
 
 def test_another_model_starts_again(path: Path, tmp_path: Path) -> None:
