@@ -109,8 +109,7 @@ def predict_scenes(
             if overwrite:
                 shutil.rmtree(work, ignore_errors=True)
             with closing(open_scene(path, options)) as scene, Ledger.open(work, repair=True) as ledger:
-                further = ("confidence",) if certain else ()  # which rows of earlier versions do not have
-                fingerprint = digest((job.fingerprint, options, *further))[:32]
+                fingerprint = digest((job.fingerprint, options, *["confidence"] * certain))[:32]
                 prediction = ScenePrediction(
                     predictor, scene, ledger, fingerprint, skip_empty=options.skip_empty, confidence=certain
                 )
