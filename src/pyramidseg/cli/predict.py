@@ -26,7 +26,7 @@ HELP = "segment images: write a label map for each to DIR"
 
 OUTPUTS = ("mask", "overlay", "color", "confidence", "probabilities", "geotiff", "polygons")
 VIDEO_OUTPUTS = ("mask", "video", "frames", "shares", "plot")
-SCENE_OPTIONS = ("level", "mpp", "scanned_area", "skip_empty", "resample")
+SCENE_OPTIONS = ("level", "mpp", "scanned_area", "skip_empty", "resample", "axes", "format")
 RAY_OPTIONS = ("ray_address", "workers", "gpus_per_worker", "ray_timeout")
 POLYGON_FORMATS = ("geojson", "geopackage", "flatgeobuf", "geoparquet")
 
@@ -119,6 +119,16 @@ def _add_video_options(videos: argparse._ArgumentGroup) -> None:
 def _add_scene_options(large: argparse._ArgumentGroup) -> None:
     large.add_argument(
         "--level", type=int, metavar="N", help="level of a slide or pyramid, 0 is the finest (default: its only one)"
+    )
+    large.add_argument(
+        "--axes", default="", metavar="AXES", help="of a Zarr array without names: yxc, cyx (no default)"
+    )
+    large.add_argument(
+        "--scene-format",
+        dest="format",
+        choices=("geotiff", "zarr"),
+        default="geotiff",
+        help="of labels: NAME_mask.tif or NAME_mask.zarr.zip (default: geotiff)",
     )
     large.add_argument("--mpp", type=float, metavar="UM", help="the level with UM micrometres per pixel (no default)")
     large.add_argument("--resample", type=float, metavar="M", help="TIFFs at M metres per pixel (default: as they are)")

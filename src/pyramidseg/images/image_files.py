@@ -104,9 +104,11 @@ def list_files(folder: Path, extensions: tuple[str, ...]) -> list[Path]:
             folders.clear()
             continue
         visited.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        stores = [name for name in folders if _has_extension(name, (".zarr",))]  # folders that are one image
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in stores]
         relative = Path(parent).relative_to(folder).parts
-        found += [((*relative, name), Path(parent, name)) for name in files if _has_extension(name, extensions)]
+        own = (name for name in (*files, *stores) if _has_extension(name, extensions))
+        found += [((*relative, name), Path(parent, name)) for name in own]
     return [path for _, path in sorted(found)]
 
 

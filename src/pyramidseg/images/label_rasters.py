@@ -14,13 +14,13 @@ from pyramidseg.base.errors import OutputError
 from pyramidseg.base.files import write_atomically
 from pyramidseg.images.file_checks import import_rasterio
 from pyramidseg.images.raster_scene import CACHE_BYTES
-from pyramidseg.images.scene import Scene, ScenePlace
+from pyramidseg.images.scene import NODATA, Scene, ScenePlace
 
 Strips = Sequence[tuple[Path, int]]
 """GeoTIFF files (`encode_geotiff`) from the top, with the number of their rows."""
 
-NODATA, _LARGEST_TIFF = 255, 2**32 - 2**24
-"""Label of pixels that were not predicted; and size in bytes."""
+_LARGEST_TIFF = 2**32 - 2**24
+"""In bytes."""
 
 
 def write_label_raster(

@@ -9,11 +9,15 @@ from pathlib import Path
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.images.raster_scene import RasterScene
-from pyramidseg.images.scene import Scene, SceneOptions
+from pyramidseg.images.scene import FULL_RESOLUTION, Scene, SceneOptions
 from pyramidseg.images.slides import SlideScene
+from pyramidseg.images.zarr_scene import ZarrScene
 
 SLIDE_EXTENSIONS = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".svslide", ".bif", ".czi")
 """Extensions of slides, in lower case."""
+
+ZARR = ".zarr"
+"""Extension of folders that are read as one image."""
 
 _TIFF = (".tif", ".tiff")
 
@@ -22,7 +26,12 @@ def is_scene(path: Path, options: SceneOptions) -> bool:
     """Whether a file is always read in windows, by its name and the options."""
     chosen = (options.level, options.mpp, options.resample) != (None, None, None)
     suffix = path.suffix.lower()
-    return suffix in (".vrt", *SLIDE_EXTENSIONS) or (chosen and suffix in _TIFF)
+    return suffix in (".vrt", *SLIDE_EXTENSIONS) or is_zarr(path) or (chosen and suffix in _TIFF)
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a path is that of a Zarr store, or of an array in one, by its name."""
+    return path.suffix.lower() == ZARR or (not path.suffix and any(part.lower().endswith(ZARR) for part in path.parts))
 
 
 def check_options(options: SceneOptions, paths: Iterable[Path]) -> None:
@@ -33,9 +42,12 @@ def check_options(options: SceneOptions, paths: Iterable[Path]) -> None:
     """
     if options.resample is not None and not 0 < options.resample < math.inf:
         raise ConfigError(f"--resample {options.resample:g}: metres per pixel are more than 0, such as 0.25")
-    chosen = [name for name, value in asdict(options).items() if value not in (None, False)]
-    if chosen and not any(path.suffix.lower() in (".vrt", *_TIFF, *SLIDE_EXTENSIONS) for path in paths):
-        raise ConfigError(f"--{chosen[0].replace('_', '-')}: is for slides, VRT and TIFF files only; leave it out")
+    chosen = [name for name, value in asdict(options).items() if value != getattr(FULL_RESOLUTION, name)]
+    if chosen and not any(
+        is_zarr(path) or path.suffix.lower() in (".vrt", *_TIFF, *SLIDE_EXTENSIONS) for path in paths
+    ):
+        flag = "scene-format" if chosen[0] == "format" else chosen[0].replace("_", "-")
+        raise ConfigError(f"--{flag}: is for slides, Zarr, VRT and TIFF files only; leave it out")
 
 
 def needs_windows(path: Path, error: DataError | None) -> bool:
@@ -49,6 +61,8 @@ def needs_windows(path: Path, error: DataError | None) -> bool:
 def open_scene(path: Path, options: SceneOptions) -> Scene:
     """Open an image that is read in windows; a TIFF file is a slide if a scanner wrote it, or a level is chosen."""
     chosen, suffix = options.level is not None or options.mpp is not None, path.suffix.lower()
+    if is_zarr(path):
+        return ZarrScene(path, options)
     if suffix in SLIDE_EXTENSIONS or (suffix in _TIFF and (chosen or _is_scanned(path))):
         return SlideScene(path, options)
     if chosen:

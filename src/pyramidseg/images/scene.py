@@ -20,13 +20,17 @@ from pyramidseg.images.nodata import MaskedImage
 
 Mask = NDArray[np.bool_]
 
+NODATA = 255
+"""Label of pixels that were not predicted."""
+
 _PART_ROWS, _PART_COLUMNS = 512, 8192
 
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """Level of a slide, or its micrometres per pixel; whether only its scanned area is read; whether windows of a
-    single colour are left out; and the metres per pixel that files with a place on a map are resampled to.
+    """Level of a slide, or its micrometres per pixel; whether only its scanned area is read, and whether windows of a
+    single colour are left out; the metres per pixel that files with a place on a map are resampled to; the axes of a
+    Zarr array, such as `cyx`; and the format of the labels, `geotiff` or `zarr`.
     """
 
     level: int | None = None
@@ -34,6 +38,8 @@ class SceneOptions:
     scanned_area: bool = False
     skip_empty: bool = False
     resample: float | None = field(default=None, repr=False)  # earlier calls' rows are known by the others
+    axes: str = field(default="", repr=False)
+    format: str = field(default="geotiff", repr=False)
 
 
 FULL_RESOLUTION = SceneOptions()

@@ -11,7 +11,7 @@ from pyramidseg.images.open_scene import is_scene
 from pyramidseg.images.scene import SceneOptions
 from pyramidseg.predict.output_folder import OutputFolder
 from pyramidseg.predict.resumption import Job
-from pyramidseg.predict.scene_prediction import SUFFIX, rows_folder
+from pyramidseg.predict.scene_prediction import MASKS, rows_folder
 from pyramidseg.predict.sources import Source
 from pyramidseg.predict.summary_file import SUMMARY_FILE
 
@@ -22,14 +22,14 @@ Named = Callable[[Source], Sequence[str]]
 def outputs_of(source: Source, suffixes: Mapping[str, str], scenes: SceneOptions) -> list[str]:
     """The names of a source's outputs, as far as its own name tells them."""
     if not is_url(source.location) and is_scene(source.path, scenes):
-        suffixes = {**{name: suffixes[name] for name in suffixes if name == "polygons"}, "mask": SUFFIX}
+        suffixes = {**{name: suffixes[name] for name in suffixes if name == "polygons"}, "mask": MASKS[scenes.format]}
     return [source.stem + suffix for suffix in suffixes.values()]
 
 
 def refuse_scenes(format: str, images: Sequence[Source], scenes: SceneOptions, ledger: Ledger) -> None:
     """Refuse a label format for images whose labels are not in a PNG file."""
     for source in images:
-        if is_scene(source.path, scenes) or _mask_of(source, ledger).endswith(SUFFIX):
+        if is_scene(source.path, scenes) or _mask_of(source, ledger).endswith((*MASKS.values(),)):
             raise ConfigError(
                 f"save={format}: {source.location} is predicted in windows, which writes no label formats; leave "
                 f"{format} out, or give the other images to a call of their own"
@@ -73,8 +73,8 @@ def remove_finished_rows(images: Sequence[Source], jobs: Sequence[Job], ledger: 
     """Delete the rows of scenes that are finished: a call may be killed after it has recorded one."""
     pending = {job.source.key for job in jobs}
     for source in images:
-        if source.key not in pending and _mask_of(source, ledger).endswith(SUFFIX):
-            shutil.rmtree(rows_folder(folder, source.stem + SUFFIX), ignore_errors=True)
+        if source.key not in pending and (mask := _mask_of(source, ledger)).endswith((*MASKS.values(),)):
+            shutil.rmtree(rows_folder(folder, mask), ignore_errors=True)
 
 
 def _mask_of(source: Source, ledger: Ledger) -> str:

@@ -19,6 +19,7 @@ from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.files import digest, file_sha256
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.remote_files import is_url, remote_info
+from pyramidseg.images.open_scene import is_zarr
 from pyramidseg.model.tensor_files import CHECKSUM
 from pyramidseg.predict.output_folder import OutputFolder
 from pyramidseg.predict.predictor import Predictor
@@ -161,7 +162,8 @@ def _state(source: Source) -> tuple[int, str]:
         return (-1, "") if found is None else (found.size, found.stamp)
     try:
         if source.path.is_dir():
-            states = [file.stat() for file in frame_files(source.path)]
+            files = [source.path, *source.path.rglob("*")] if is_zarr(source.path) else frame_files(source.path)
+            states = [file.stat() for file in files]
             return sum(state.st_size for state in states), f"{len(states)} {max(state.st_mtime_ns for state in states)}"
         state = source.path.stat()
     except OSError:

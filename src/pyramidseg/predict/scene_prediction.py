@@ -32,9 +32,10 @@ from pyramidseg.base.parallel import map_in_order
 from pyramidseg.base.remote_files import is_url
 from pyramidseg.images.decode import check_channels
 from pyramidseg.images.georeference import Georeference, encode_geotiff
-from pyramidseg.images.label_rasters import NODATA, write_label_raster
+from pyramidseg.images.label_rasters import write_label_raster
 from pyramidseg.images.open_scene import open_scene
-from pyramidseg.images.scene import Scene, SceneOptions
+from pyramidseg.images.scene import NODATA, Scene, SceneOptions
+from pyramidseg.images.zarr_scene import write_label_zarr
 from pyramidseg.predict.input_images import check_image
 from pyramidseg.predict.output_folder import FileState, OutputFolder
 from pyramidseg.predict.outputs.ownership import SIGNATURE
@@ -59,8 +60,8 @@ Located = Iterable[tuple[Job, Path]]
 Written = tuple[Job, Entry, dict[str, FileState]]
 """Images with their paths on this machine; and a finished image: its entry, and the files of its outputs."""
 
-OUTPUTS, SUFFIX = ("mask", "geotiff", "polygons"), "_mask.tif"
-"""Outputs of an image that is larger than memory, and the name of the one file that is the first two."""
+MASKS = {"geotiff": "_mask.tif", "zarr": "_mask.zarr.zip"}
+"""Ends of the names of label maps by their format."""
 
 _PIXEL = np.dtype([("label", "u1"), ("confidence", "<f4")])
 
@@ -86,7 +87,7 @@ def predict_scenes(
         OutputError: the disk is full.
     """
     for job, path in jobs:
-        location, output = job.source.location, job.source.stem + SUFFIX
+        location, output = job.source.location, job.source.stem + MASKS[options.format]
         outputs = {name: output for name in names if name != "polygons"}
         if certain := "polygons" in names:
             outputs["polygons"] = job.source.stem + polygons.suffix
@@ -94,8 +95,9 @@ def predict_scenes(
         entry: Entry = {"image": location}
         files: dict[str, FileState] = {}
         try:
-            if others := ",".join(name for name in names if name not in OUTPUTS):
-                wanted = "is predicted in windows, which writes mask, geotiff and polygons only"
+            known = ("mask", "polygons", *(("geotiff",) if options.format == "geotiff" else ()))
+            if others := ",".join(name for name in names if name not in known):
+                wanted = f"is predicted in windows, which writes {', '.join(known)} only"
                 raise DataError(f"{location}: {wanted}; leave {others} out of --save")
             if is_url(location) and path.suffix.lower() in (".vrt", ".mrxs"):
                 raise DataError(
@@ -109,7 +111,8 @@ def predict_scenes(
             if overwrite:
                 shutil.rmtree(work, ignore_errors=True)
             with closing(open_scene(path, options)) as scene, Ledger.open(work, repair=True) as ledger:
-                fingerprint = digest((job.fingerprint, options, *["confidence"] * certain))[:32]
+                further = filter(None, (certain and "confidence", options.axes))  # earlier versions had neither
+                fingerprint = digest((job.fingerprint, options, *further))[:32]
                 prediction = ScenePrediction(
                     predictor, scene, ledger, fingerprint, skip_empty=options.skip_empty, confidence=certain
                 )
@@ -199,11 +202,15 @@ class ScenePrediction:
                 unfinished = self._predict_row(number, unfinished, progress)
 
     def write(self, path: Path) -> None:
-        """Write the labels of all rows as one file."""
+        """Write the labels of all rows as one file, in the format that the end of its name says."""
         classes = self.predictor.classes
+        strips = [(self._file(n), rows) for n, line in enumerate(self._lines()) if (rows := line["rows"])]
+        if path.name.endswith(MASKS["zarr"]):
+            about = {"classes": classes.names, "colors": classes.colors, "nodata": NODATA, **self.scene.tags}
+            write_label_zarr(path, strips, self.width, about)
+            return
         tags = {f"class_{index}": name for index, name in enumerate(classes.names)} | self.scene.tags
         tags["TIFFTAG_SOFTWARE"] = SIGNATURE
-        strips = [(self._file(n), rows) for n, line in enumerate(self._lines()) if (rows := line["rows"])]
         write_label_raster(path, strips, self.scene, palette=classes.palette(), tags=tags)
 
     def polygons(self, options: PolygonOptions) -> PolygonLayer:

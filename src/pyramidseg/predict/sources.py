@@ -26,7 +26,7 @@ from pyramidseg.images.image_files import (
     list_files,
     list_images,
 )
-from pyramidseg.images.open_scene import SLIDE_EXTENSIONS
+from pyramidseg.images.open_scene import SLIDE_EXTENSIONS, ZARR, is_zarr
 
 logger = logging.getLogger(__name__)
 
@@ -93,16 +93,17 @@ def _images_of(name: str, outside: str | Path | None, skipped: list[Path]) -> It
         yield from listed
         return
     path = Path(name)
-    if path.is_file():
+    if path.is_file() or (path.is_dir() and is_zarr(path)):
         yield Source(name, path.stem)
         return
     base = path if path.is_dir() else _fixed_part(name)
-    known = IMAGE_EXTENSIONS + UNREAD_EXTENSIONS + SLIDE_EXTENSIONS
+    scenes = (*SLIDE_EXTENSIONS, ZARR)
+    known = IMAGE_EXTENSIONS + UNREAD_EXTENSIONS + scenes
     images = list(list_files(path, known) if path.is_dir() else _matches(name))
     if outside is not None and not is_url(outside) and _is_within(Path(outside), base):
         images = [image for image in images if not _is_within(image, Path(outside))]
     if path.is_dir():
-        read = [image for image in images if is_image_name(image.name) or image.suffix.lower() in SLIDE_EXTENSIONS]
+        read = [image for image in images if is_image_name(image.name) or image.suffix.lower() in scenes]
         skipped += sorted({*images} - {*read})
         images = read
     if not images:
@@ -116,7 +117,7 @@ def _matches(pattern: str) -> Iterator[Path]:
         return
     for match in sorted(glob.glob(pattern, recursive=True)):
         path = Path(match)
-        if path.is_file():
+        if path.is_file() or path.suffix.lower() == ZARR:
             yield path
         elif path.is_dir() and "**" not in pattern:
             yield from list_images(path)
