@@ -45,7 +45,8 @@ coverage: $(READY)
 		--dist loadfile --no-loadscope-reorder --cov --cov-report term:skip-covered --cov-report html:runs/coverage
 
 # Tests with the real programs that people use, each in an environment of its own on top of .venv:
-# tests/clients/NAME has its packages (requirements.txt, made from requirements.in) and its tests.
+# tests/clients/NAME has its packages (requirements.txt, made from requirements.in and, where one is to come from .venv,
+# overrides.txt) and its tests.
 CLIENTS := $(notdir $(patsubst %/,%,$(dir $(wildcard tests/clients/*/requirements.in))))
 
 # Two at a time: while one is installed or waits for its server, the other has the processors.
@@ -57,7 +58,7 @@ test-client-%: .venv-clients/%/.ready
 
 .venv-clients/%/.ready: tests/clients/%/requirements.txt $(READY)
 	test -x .venv-clients/$*/bin/python || $(BIN)/python -m venv .venv-clients/$*
-	$(BIN)/uv pip install --quiet --python .venv-clients/$*/bin/python --require-hashes --requirement $<
+	$(BIN)/uv pip install --quiet --no-deps --python .venv-clients/$*/bin/python --require-hashes --requirement $<
 	$(BIN)/python -c "import site; print('import site; site.addsitedir(%r)' % site.getsitepackages()[0])" \
 		> "$$(.venv-clients/$*/bin/python -c 'import site; print(site.getsitepackages()[0])')/project.pth"
 	touch $@
@@ -109,7 +110,8 @@ lock: $(READY)
 		pyproject.toml --output-file deploy/requirements.lock
 	for folder in tests/clients/*/; do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-			--custom-compile-command "make lock" "$$folder/requirements.in" --output-file "$$folder/requirements.txt"; \
+			--custom-compile-command "make lock" $$(ls "$$folder"/overrides.txt 2>/dev/null | sed 's/^/--override /') \
+			"$$folder/requirements.in" --output-file "$$folder/requirements.txt"; \
 	done
 
 clean:

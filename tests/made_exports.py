@@ -18,7 +18,7 @@ from torch.export import ExportedProgram
 
 from pyramidseg.demo.scenes import SCENE_CLASSES
 from pyramidseg.export import export_model as exporting
-from pyramidseg.export import graph, onnx_format, web
+from pyramidseg.export import graph, onnx_format
 from pyramidseg.export.export_model import export_model
 from pyramidseg.model.segmenter import Segmenter
 
@@ -62,8 +62,7 @@ def traced_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporting, "capture", capture)
         patch.setattr(torch.export, "load", load_once)
-        for module in (onnx_format, web):
-            patch.setattr(module, "to_onnx", lambda program, **options: copy.deepcopy(converted(program, **options)))
+        patch.setattr(onnx_format, "to_onnx", lambda program, **options: copy.deepcopy(converted(program, **options)))
         yield
 
 

@@ -146,7 +146,7 @@ def test_without_out_the_folder_is_next_to_the_bundle(tmp_path, bundle, capsys):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), "give --format onnx, openvino, torch or web, or --for cvat-nuclio"),
+        ((), "give --format onnx, openvino, torch, executorch, litert, coreml, or web; or --for cvat-nuclio"),
         (("--for", "cvat-nuclio", "--format", "onnx"), "give --format"),
         (("--for", "cvat-nuclio", "--precision", "fp16"), "--precision: has no effect with --for"),
         (("--for", "cvat-nuclio", "--size", "64x64"), "--size: has no effect with --for"),

@@ -15,11 +15,10 @@ import torch
 
 from forks import run_python
 from pyramidseg.backends import make_backend
+from pyramidseg.backends.metadata import CHECKSUM, CHECKSUM_PLACEHOLDER, file_checksum
 from pyramidseg.backends.onnx_backend import metadata_strings
-from pyramidseg.backends.torch_export_backend import CHECKSUM_FILE
+from pyramidseg.backends.torch_export_backend import CHECKSUM_FILE, archive_checksum
 from pyramidseg.base.errors import WeightsError
-from pyramidseg.export.onnx_format import save_with_checksum
-from pyramidseg.export.torch_format import add_checksum
 from support import process_environment
 
 
@@ -28,6 +27,19 @@ def copied(path, folder):
     for file in path.parent.glob(f"{path.stem}.*"):
         shutil.copy(file, folder / file.name)
     return folder / path.name
+
+
+def save_with_checksum(content, path, texts):
+    for checksum in (CHECKSUM_PLACEHOLDER, None):
+        checksum = checksum or file_checksum(content.SerializeToString())
+        onnx.helper.set_model_props(content, {**texts, CHECKSUM: checksum})
+    path.write_bytes(content.SerializeToString())
+
+
+def add_checksum(path):
+    with zipfile.ZipFile(path, "a") as archive:
+        root = archive.namelist()[0].partition("/")[0]
+        archive.writestr(f"{root}/extra/{CHECKSUM_FILE}", archive_checksum(archive))
 
 
 def refusal(path):

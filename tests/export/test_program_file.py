@@ -119,7 +119,10 @@ def test_a_file_beside_its_bundle_is_not_taken_for_it(bundle: Path, tmp_path: Pa
         ({"batch": 2}, "--batch 2: has no effect without --size"),
         ({"batch": 0, "size": (64, 64)}, "--batch 0: choose a number from 1"),
         ({"output": "mask"}, "--output mask: choose logits, labels, probabilities"),
-        ({"format": "torch", "size": (64, 64)}, "--format torch: --opset, --size, --batch and --output are for"),
+        (
+            {"format": "torch", "size": (64, 64)},
+            "--format torch: --opset is for onnx; --size and --output for onnx, exec",
+        ),
     ],
 )
 def test_what_cannot_be_written_is_refused(bundle: Path, options: dict, message: str) -> None:

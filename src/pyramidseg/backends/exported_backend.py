@@ -206,7 +206,7 @@ def check_file(path: Path, suffix: str) -> None:
     """
     if not path.is_file():
         raise WeightsError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
-    if path.suffix != suffix:
+    if not path.name.endswith(suffix):
         raise WeightsError(f"{path}: not a {suffix} file")
 
 

@@ -12,10 +12,12 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
@@ -130,6 +132,18 @@ def only_warnings() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Suppress what libraries print and warn of, also from C++; exceptions are raised as usual."""
+    with warnings.catch_warnings(action="ignore"), Path(os.devnull).open("w") as nowhere, ExitStack() as restoring:
+        for number in (1, 2):
+            kept = restoring.enter_context(os.fdopen(os.dup(number), "wb"))
+            restoring.callback(os.dup2, kept.fileno(), number)
+            os.dup2(nowhere.fileno(), number)
+        with redirect_stdout(nowhere), redirect_stderr(nowhere):
+            yield
 
 
 class _ConsoleHandler(logging.Handler):

@@ -10,7 +10,9 @@ from pyramidseg.cli.flags import FINDINGS, add_as_written, add_reading_settings,
 
 logger = logging.getLogger(__name__)
 
-HELP = "convert a bundle for ONNX Runtime, OpenVINO, torch.export or browsers, if the predictions agree"
+HELP = "convert a bundle for ONNX Runtime, OpenVINO, torch.export, browsers or phones, if the predictions agree"
+
+FORMATS = ("onnx", "openvino", "torch", "executorch", "litert", "coreml", "or web")
 
 PROGRAMS = {
     "cvat-nuclio": {"model", "out"},
@@ -25,46 +27,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `export`."""
     parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors")
     add_reading_settings(parser)
-    parser.add_argument("--format", help="onnx, openvino, torch, or web: a page without a server (no default)")
-    parser.add_argument(
-        "--for",
-        dest="program",
-        choices=list(PROGRAMS),
-        help="instead of --format: a folder for CVAT's functions, or a file for QGIS's plugin (no default)",
-    )
+    parser.add_argument("--format", help=f"{', '.join(FORMATS)}: a page without a server (no default)")
+    text = "instead of --format: a folder for CVAT's functions, or a file for QGIS's plugin (no default)"
+    parser.add_argument("--for", dest="program", choices=list(PROGRAMS), help=text)
     parser.add_argument("--precision", default="fp32", help="fp32, fp16, bf16 or int8; not every format has all")
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        help="folder for the file and its parity report (default: the bundle's folder); web: or NAME.html",
-    )
-    parser.add_argument(
-        "--input",
-        default="auto",
-        help="dtype of the input images: uint8, uint16, float32, or auto: that of the images of --check, else uint8 "
-        "(float32 if the bundle was normalized with its dataset's statistics)",
-    )
+    text = "folder for the file and its parity report (default: the bundle's folder); web: or NAME.html"
+    parser.add_argument("--out", metavar="DIR", help=text)
+    text = "dtype of images: uint8, uint16, float32, or auto: that of --check, else uint8 (float32 after normalization "
+    parser.add_argument("--input", default="auto", help=f"{text}with a dataset's statistics, and for phones)")
     text = "labelled images to compare predictions on (default: synthetic scenes, or those of --calibrate)"
     parser.add_argument("--check", metavar="DATASET", help=text)
-    parser.add_argument(
-        "--calibrate", metavar="DATASET", help="for int8: images to measure ranges on, split train (no default)"
-    )
+    parser.add_argument("--calibrate", metavar="DATASET", help="for int8: images to measure ranges on (no default)")
     parser.add_argument("--calibration-images", type=int, default=64, metavar="N", help="how many of these, at random")
     parser.add_argument("--target", default="any", help="for int8: processors, any, avx2, or vnni (8 bits, not 7)")
     parser.add_argument("--tolerance", type=float, metavar="POINTS", help="change of mIoU (default: by precision)")
     parser.add_argument("--split", default="val", help="split of --check")
     parser.add_argument("--device", default="cpu", help="device that runs the exported file in the comparison")
     add_as_written(parser)
-    parser.add_argument(
-        "--opset", type=int, help="version of ONNX's operations: 18 to 23, with --size from 14 (default: 20)"
-    )
-    parser.add_argument(
-        "--size", type=image_size, metavar="HxW", help="the only size that the file takes (default: any)"
-    )
+    parser.add_argument("--opset", type=int, help="of ONNX's operations: 18 to 23, with --size from 14 (default: 20)")
+    parser.add_argument("--size", type=image_size, metavar="HxW", help="the only size of its images (default: any)")
     parser.add_argument("--batch", type=int, default=1, help="number of images, with --size")
-    parser.add_argument(
-        "--resolution", type=float, metavar="CM", help="for deepness: cm per pixel (default: not stored)"
-    )
+    parser.add_argument("--resolution", type=float, metavar="CM", help="for deepness: cm per pixel (default: none)")
     parser.add_argument("--output", default="logits", help="what the file gives: logits, labels or probabilities")
     parser.set_defaults(default=parser.get_default)
 
@@ -72,9 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Export and compare; status 3 and no file if the predictions differ."""
     if (arguments.format is None) == (arguments.program is None):
-        raise ConfigError(
-            f"pyramidseg export: give --format onnx, openvino, torch or web, or --for {' or '.join(PROGRAMS)}"
-        )
+        raise ConfigError(f"pyramidseg export: give --format {', '.join(FORMATS)}; or --for {' or '.join(PROGRAMS)}")
     _refuse_unused(arguments)
     if arguments.program == "cvat-nuclio":
         return _write_nuclio_folder(arguments)
@@ -93,11 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
         common |= values_of(arguments, "format", "precision", "device", "size", "batch", "output", "target")
         common |= values_of(arguments, "calibrate", "calibration_images", "tolerance")
         export = export_model(arguments.model, input_dtype=arguments.input, **common)
-    show(f"{export.parity.runtime} compared with the bundle in torch fp32:")
-    show(export.parity.table())
-    if export.path is None:
-        logger.warning(f"nothing was written: {'; '.join(export.parity.findings())}")
-        return FINDINGS
+    if export.parity is not None:
+        show(f"{export.parity.runtime} compared with the bundle in torch fp32:")
+        show(export.parity.table())
+        if export.path is None:
+            logger.warning(f"nothing was written: {'; '.join(export.parity.findings())}")
+            return FINDINGS
     show(f"file: {export.path}")
     show(f"report: {export.report}")
     return 0
@@ -116,10 +98,7 @@ def _write_nuclio_folder(arguments: argparse.Namespace) -> int:
 
 def _refuse_unused(arguments: argparse.Namespace) -> None:
     """Refuse options that have no effect."""
-    if arguments.program is None:
-        unused = {"resolution"}
-    else:
-        unused = vars(arguments).keys() - PROGRAMS[arguments.program] - GENERAL
+    unused = vars(arguments).keys() - PROGRAMS[arguments.program] - GENERAL if arguments.program else {"resolution"}
     for name in sorted(unused):
         if getattr(arguments, name) != arguments.default(name):
             where = "without --for deepness" if arguments.program is None else f"with --for {arguments.program}"

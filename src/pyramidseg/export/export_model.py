@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,9 @@ from pyramidseg.base.remote_files import is_url, local_copy
 from pyramidseg.base.version import __version__
 from pyramidseg.export import onnx_format, web
 from pyramidseg.export.graph import capture
+from pyramidseg.export.mobile_formats import CoreMlFile, MobileFile
 from pyramidseg.export.parity import Parity, check_parity, check_tolerance
-from pyramidseg.export.program_file import WithOutput, check_program, check_program_file
+from pyramidseg.export.program_file import ONE_SIZE, OnnxProgramFile, WithOutput, check_program, check_program_file
 from pyramidseg.export.quantization import DEFAULT_IMAGES, Calibration, Quantizer, check_calibration
 from pyramidseg.export.samples import Samples, default_dtype, labelled_samples, synthetic_samples
 from pyramidseg.export.targets import Format, find_format
@@ -43,12 +45,13 @@ class Export:
     Attributes:
         path: the file to open; None if its predictions differ too much, so that nothing was written.
         report: the parity report next to it; None as `path`.
-        parity: the comparison with the bundle; its `findings` say why nothing was written.
+        parity: the comparison with the bundle; its `findings` say why nothing was written. None of a Core ML file
+            that was written elsewhere than on macOS.
     """
 
     path: Path | None
     report: Path | None
-    parity: Parity
+    parity: Parity | None
 
 
 def export_model(
@@ -75,9 +78,9 @@ def export_model(
 ) -> Export:
     """Export a bundle for another runtime, unless the file predicts something else there.
 
-    The file is `<bundle>.onnx`, `.xml` with `.bin`, or `.pt2`, with `-fp16`, `-bf16` or `-int8` before the dot, or a
-    page (`web.page_path`), and `<file>.parity.json` next to it. An earlier export of that name is replaced; other files
-    never are.
+    The file is `<bundle>.onnx`, `.xml` with `.bin`, `.pt2`, or one of `mobile_formats`, with size, output and precision
+    before the dot, or a page (`web.page_path`), and `<file>.parity.json` next to it. An earlier export of that name is
+    replaced; other files never are.
 
     Args:
         format: a key of `FORMATS`.
@@ -121,6 +124,10 @@ def export_model(
         raise ConfigError(f"{path}: is already an export; pass the bundle (.safetensors) that it was made from")
     program = None if size is None and output == LOGITS else Program(output, size, batch)
     check_program(format, opset, program, batch=batch, device=device)
+    if format in ONE_SIZE:
+        if input_dtype not in ("auto", "float32"):
+            raise ConfigError(f"--input {input_dtype}: files of --format {format} take float32 images; leave it out")
+        input_dtype = "float32"
     check_calibration(precision, calibrate, calibration_images, target, program)
     labelled = calibrate if check is None else check
     check_tolerance(tolerance, precision, labelled)
@@ -163,31 +170,38 @@ def export_model(
         if format in ("onnx", "openvino"):
             outputs = (LOGITS, COARSE) if program is None else (output,)
             content = onnx_format.to_onnx(graph, outputs=outputs, opset=opset)
+        elif issubclass(target_format.backend, MobileFile):
+            content = target_format.backend.convert(graph, precision=precision, output=output)
         save = web.convert(graph, segmenter) if format == "web" else partial(target_format.save, content)
 
         with explained_writes(file), temporary_folder(file) as folder:  # where files can be renamed to the file
             staged = folder / file.name
             samples = read_samples()
             compare = partial(_compare, staged, metadata, segmenter, target_format, device=device, tolerance=tolerance)
-            logger.info(f"checking on {samples}")
-            if calibrate is None:
+            parity: Parity | None = None
+            if target_format.backend is CoreMlFile and not CoreMlFile.runs_here:
+                logger.warning(f"{file}: not compared with the bundle; on macOS, where Core ML runs, it is")
+            elif calibrate is None:
+                logger.info(f"checking on {samples}")
                 save(staged, metadata)
                 parity = compare(samples)
             else:
+                logger.info(f"checking on {samples}")
                 images = Calibration(segmenter, calibrate, data, calibration_images, dtype=dtype, gate=samples.files)
                 content, metadata, parity = Quantizer(content, images, target=target).write_until_close(
                     staged, metadata, format=target_format, device=device, compare=lambda: compare(read_samples())
                 )
                 save = partial(target_format.save, content)
-            if parity.findings():
+            if parity is not None and parity.findings():
                 return Export(None, None, parity)
-            metadata = replace(metadata, parity=parity.to_dict())
+            metadata = replace(metadata, parity=None if parity is None else parity.to_dict())
             save(staged, metadata)
             for each in target_format.files(file):  # the file that is opened comes last
                 write_atomically(each, staged.with_name(each.name).replace)
             report = _report_path(file)
             source = {"file": file.name, "source": dict(metadata.source)}
-            write_json(report, {"pyramidseg": __version__, **source, "parity": metadata.parity})
+            result = metadata.parity or "not run: needs macOS"
+            write_json(report, {"pyramidseg": __version__, **source, "parity": result})
             return Export(file, report, parity)
 
 
@@ -236,7 +250,8 @@ def _compare(
 ) -> Parity:
     """Compare a file with its bundle."""
     if metadata.program is not None:
-        found = check_program_file(staged, metadata, segmenter, samples)
+        runtime = target_format.backend if issubclass(target_format.backend, MobileFile) else OnnxProgramFile
+        found = check_program_file(runtime(staged, metadata.program), metadata.program, segmenter, samples)
     elif target_format.files is web.page_files:
         found = web.check_page(staged, segmenter, samples)
     else:
@@ -255,13 +270,9 @@ def _refuse_foreign_files(target: Path, target_format: Format) -> None:
     for file in target_format.files(target):
         if not file.exists():
             continue
-        try:
-            if target.suffix == ".html":
-                ours = is_ours(_report_path(target))
-            else:
-                ours = target_format.backend.read(target)[1].get("format") == EXPORT
-        except WeightsError:
-            ours = False
+        ours = target.suffix == ".html" and is_ours(_report_path(target))
+        with suppress(WeightsError):
+            ours = ours or target_format.backend.read(target)[1].get("format") == EXPORT
         if not ours:
             raise OutputError(f"{file}: exists and was not exported by pyramidseg; choose another --out, or remove it")
     if (report := _report_path(target)).exists() and not is_ours(report):

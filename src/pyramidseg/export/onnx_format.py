@@ -1,8 +1,6 @@
 """ONNX: one file for ONNX Runtime and many others."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +17,7 @@ from pyramidseg.backends.metadata import (
     file_checksum,
 )
 from pyramidseg.base.errors import ConfigError, import_extra
+from pyramidseg.base.log import quiet_libraries
 
 if TYPE_CHECKING:
     import onnx
@@ -37,13 +36,9 @@ SIZES = {
 
 def save(content: "onnx.ModelProto", path: Path, metadata: ExportMetadata) -> None:
     """Write a model with its metadata."""
-    save_with_checksum(content, path, metadata.to_strings())
-
-
-def save_with_checksum(content: "onnx.ModelProto", path: Path, texts: Mapping[str, str]) -> None:
-    """Write a model with these metadata texts and its checksum."""
     import onnx
 
+    texts = metadata.to_strings()
     onnx.helper.set_model_props(content, {**texts, CHECKSUM: CHECKSUM_PLACEHOLDER})
     checksum = file_checksum(content.SerializeToString())
     onnx.helper.set_model_props(content, {**texts, CHECKSUM: checksum})
@@ -72,7 +67,7 @@ def to_onnx(
             "or --format torch"
         )
     try:
-        with _quiet():
+        with quiet_libraries():
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -118,17 +113,3 @@ def _tidy(content: "onnx.ModelProto") -> None:
     del content.graph.value_info[:]
     for part in (content.graph, *content.graph.node, *content.graph.initializer):
         del part.metadata_props[:]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the exporter's log messages below ERROR; exceptions are raised as usual."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -7,6 +7,7 @@ Legend: B batch, C channels, H W pixels, K classes.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pyramidseg.backends.metadata import LOGITS, ExportMetadata, Program
+from pyramidseg.backends.exported_backend import ExportedBackend
+from pyramidseg.backends.metadata import INPUT, LOGITS, Program
 from pyramidseg.backends.onnx_backend import OnnxRuntimeBackend
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.errors import ConfigError
@@ -24,6 +26,9 @@ from pyramidseg.export.samples import Sample, Samples
 from pyramidseg.model.segmenter import Segmenter
 
 OUTPUTS = (LOGITS, "labels", "probabilities")
+
+ONE_SIZE = ("executorch", "litert", "coreml")
+"""Formats that are for other programs only, and for images of one size."""
 
 NATIVE_OPSETS = range(18, 24)
 """What PyTorch's exporter writes."""
@@ -47,8 +52,12 @@ def check_program(format: str, opset: int | None, program: Program | None, *, ba
         raise ConfigError(
             f"--device {device}: pages and files with another output or size are checked on the cpu; leave it out"
         )
-    if format != "onnx" and (opset is not None or program is not None):
-        raise ConfigError(f"--format {format}: --opset, --size, --batch and --output are for --format onnx")
+    if format in ONE_SIZE and not fixed:
+        raise ConfigError(f"--format {format}: such files take images of one size; add it, such as --size 512x512")
+    if format != "onnx" and (opset is not None or (program is not None and format not in ONE_SIZE)):
+        raise ConfigError(
+            f"--format {format}: --opset is for onnx; --size and --output for onnx, {', '.join(ONE_SIZE)}"
+        )
     if program is not None and program.output not in OUTPUTS:
         raise ConfigError(f"--output {program.output}: choose {', '.join(OUTPUTS)}")
     if opset is not None and opset not in (OPSETS if fixed else NATIVE_OPSETS):
@@ -71,7 +80,7 @@ class WithOutput(nn.Module):
         return logits.softmax(dim=1) if self.output == "probabilities" else logits
 
 
-class ProgramFile(OnnxRuntimeBackend):
+class ProgramFile(ExportedBackend):
     """Runs such a file for its check; its output is turned into logits with the same labels."""
 
     runs_programs = True
@@ -80,9 +89,9 @@ class ProgramFile(OnnxRuntimeBackend):
         super().__init__(path, device="cpu", outputs=(program.output,))
         self.own, self.outputs, self.batch = program.output, (LOGITS,), program.batch
 
+    @abstractmethod
     def output(self, images: Tensor) -> Tensor:
         """The output, on the CPU."""
-        return torch.from_numpy(self.program.run([self.own], {"images": self.to_input(images).numpy()})[0])
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """The output as logits, on the CPU."""
@@ -92,12 +101,18 @@ class ProgramFile(OnnxRuntimeBackend):
         return {LOGITS: found.clamp_min(1e-38).log() if self.own == "probabilities" else found}
 
 
-def check_program_file(path: Path, metadata: ExportMetadata, segmenter: Segmenter, samples: Samples) -> Parity:
+class OnnxProgramFile(ProgramFile, OnnxRuntimeBackend):
+    """An ONNX file in ONNX Runtime."""
+
+    def output(self, images: Tensor) -> Tensor:
+        """The output, on the CPU."""
+        return torch.from_numpy(self.program.run([self.own], {INPUT: self.to_input(images).numpy()})[0])
+
+
+def check_program_file(backend: ProgramFile, program: Program, segmenter: Segmenter, samples: Samples) -> Parity:
     """Compare a file with its bundle, on images of the file's size."""
-    assert metadata.program is not None
-    backend = ProgramFile(path, metadata.program)
-    parity = check_parity(backend, segmenter, _fitted(samples, metadata.program), predicting=backend)
-    return parity if metadata.program.output == LOGITS else replace(parity, largest_difference=math.nan)
+    parity = check_parity(backend, segmenter, _fitted(samples, program), predicting=backend)
+    return parity if program.output == LOGITS else replace(parity, largest_difference=math.nan)
 
 
 def _fitted(samples: Samples, program: Program) -> Samples:

@@ -11,7 +11,8 @@ from pyramidseg.backends.onnx_backend import OnnxRuntimeBackend
 from pyramidseg.backends.openvino_backend import OpenVinoBackend
 from pyramidseg.backends.torch_export_backend import ExportedTorchBackend
 from pyramidseg.base.errors import ConfigError, nearest
-from pyramidseg.export import onnx_format, openvino_format, torch_format
+from pyramidseg.export import mobile_formats, onnx_format, openvino_format, torch_format
+from pyramidseg.export.mobile_formats import CoreMlFile, ExecuTorchFile, LiteRtFile
 from pyramidseg.export.web import page_files
 
 
@@ -47,6 +48,9 @@ FORMATS: dict[str, Format] = {
         ExportedTorchBackend,
         graphs={"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"},
     ),
+    "executorch": Format(mobile_formats.save, ExecuTorchFile, {"fp32": "fp32"}, mobile_formats.files),
+    "litert": Format(mobile_formats.save, LiteRtFile, {"fp32": "fp32"}, mobile_formats.files),
+    "coreml": Format(mobile_formats.save, CoreMlFile, {"fp32": "fp32", "fp16": "fp32"}, mobile_formats.files),
 }
 """Format by the name that `--format` takes."""
 

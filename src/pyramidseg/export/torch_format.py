@@ -18,11 +18,6 @@ def save(program: ExportedProgram, path: Path, metadata: ExportMetadata) -> None
     content = io.BytesIO()  # torch ends the process where its own writer of files finds the disk full
     torch.export.save(program, content, extra_files={METADATA_FILE: texts})
     path.write_bytes(content.getbuffer())
-    add_checksum(path)
-
-
-def add_checksum(path: Path) -> None:
-    """Add the checksum of a program's archive to the archive."""
     with zipfile.ZipFile(path, "a") as archive:
         root = archive.namelist()[0].partition("/")[0]
         archive.writestr(f"{root}/extra/{CHECKSUM_FILE}", archive_checksum(archive))

@@ -32,9 +32,9 @@ from torch.export import ExportedProgram
 from pyramidseg.backends.metadata import COARSE, ExportMetadata, Program
 from pyramidseg.backends.onnx_backend import prune_outputs
 from pyramidseg.base.errors import ConfigError, DeviceError
-from pyramidseg.export.onnx_format import save_with_checksum, to_onnx
+from pyramidseg.export import onnx_format
 from pyramidseg.export.parity import Parity, check_parity
-from pyramidseg.export.program_file import ProgramFile
+from pyramidseg.export.program_file import OnnxProgramFile
 from pyramidseg.export.samples import Samples, synthetic_samples, windows
 from pyramidseg.export.web_runtime import VERSION, runtime_files
 from pyramidseg.model.segmenter import Segmenter
@@ -95,11 +95,11 @@ def check_possible(segmenter: Segmenter) -> None:
 
 def convert(program: ExportedProgram, segmenter: Segmenter) -> Callable[[Path, ExportMetadata], None]:
     """Convert a program; returns the function that writes the page and, next to it, its files."""
-    content = to_onnx(program)
+    content = onnx_format.to_onnx(program)
     prune_outputs(content, (COARSE,))
 
     def save(page: Path, metadata: ExportMetadata) -> None:
-        save_with_checksum(content, page.with_name(MODEL), metadata.to_strings())
+        onnx_format.save(content, page.with_name(MODEL), metadata)
         texts = {"engine.js": _script(ENGINE), "LICENSES.txt": _text("LICENSES.txt")}
         assets = {**runtime_files(), **{name: text.encode() for name, text in texts.items()}}
         for name, asset in assets.items():
@@ -171,7 +171,7 @@ def _html(known: Mapping[str, Any], embedded: list[Path]) -> str:
     return start + styles + end.replace("</body>", body)
 
 
-class _PageFile(ProgramFile):
+class _PageFile(OnnxProgramFile):
     """A page in a browser, whose model is next to it; gives the labels of images, which it gets as PNG files."""
 
     name, format = f"onnxruntime-web {VERSION}", "web"

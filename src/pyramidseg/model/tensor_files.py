@@ -174,6 +174,8 @@ def _require_file(path: Path) -> None:
 
 
 def _damaged(path: Path, reason: str) -> WeightsError:
+    if path.with_name(f"{path.name}.parity.json").is_file():
+        return WeightsError(f"{path}: is an export for other programs; give the bundle that it was made from")
     return WeightsError(f"{path}: damaged or not a safetensors file: {reason}")
 
 

@@ -64,7 +64,7 @@ def export_for(backend: type[ExportedBackend], bundle: Path, folder: Path) -> Pa
     with only_warnings():
         export = export_model(bundle, format=backend.format, out=folder)
     if export.path is None:
-        findings = "; ".join(export.parity.findings())
+        findings = "; ".join(export.parity.findings() if export.parity else ())
         raise ConfigError(f"backend={backend.name}: the export differs from the bundle: {findings}")
     return export.path
 
