@@ -25,6 +25,7 @@ from pyramidseg.model.bundle import read_bundle
 
 DEFAULT = {"optim.optimizer": "adamw", "optim.lr": 1e-3, "optim.encoder_lr_factor": 1.0}
 MUON = {"optim.optimizer": "muon", "optim.lr": 3e-3, "optim.encoder_lr_factor": 1.0}
+FAST = MUON | {"optim.lr": 6e-3}  # the default
 RECIPES: dict[str, dict[str, Any]] = {
     "adamw": DEFAULT,
     "adamw-3e-4": DEFAULT | {"optim.lr": 3e-4},
@@ -54,6 +55,15 @@ RECIPES: dict[str, dict[str, Any]] = {
     "muon-warmup-0.25": MUON | {"optim.warmup_epochs": 0.25},
     "muon-ema-0.99": MUON | {"optim.ema": 0.99},
     "muon-no-weights": MUON | {"loss.class_weights": "none"},
+    "fast-12e-3": FAST | {"optim.lr": 12e-3},
+    "fast-batch-2": FAST | {"train.batch_size": 2},
+    "fast-dropout-0": FAST | {"model.dropout": 0.0},
+    "fast-dice-2": FAST | {"loss.dice": 2.0},
+    "fast-layer-decay": FAST | {"optim.layer_decay": 0.8},
+    "fast-crop-full": FAST | {"data.crop": [352, 480]},
+    "fast-scale-1-2": FAST | {"data.scale": [1.0, 2.0]},
+    "fast-ema-0.99": FAST | {"optim.ema": 0.99},
+    "fast-rare-crops": FAST | {"data.rare_class_crops": 0.5},
 }
 
 
