@@ -17,6 +17,7 @@ from PIL import Image
 from made_geo import write_image
 from made_scenes import Neighbourhood, mask_of, predictor, smooth
 from pyramidseg.base.errors import ConfigError, OutputError
+from pyramidseg.images.open_scene import is_scene
 from pyramidseg.images.scene import SceneOptions
 from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.summary_file import PredictionSummary
@@ -183,6 +184,10 @@ def test_tiff_to_zarr_and_what_it_cannot_be(tmp_path: Path, expected: np.ndarray
     Image.fromarray(PIXELS[:20]).save(tmp_path / "b.png")
     with pytest.raises(ConfigError, match="--scene-format: is for slides, Zarr, VRT and TIFF files only"):
         predict(tmp_path / "b.png", tmp_path / "out", format="zarr")
+
+
+def test_a_small_tiff_is_read_in_windows_where_zarr_is_asked_for() -> None:
+    assert is_scene(Path("a.tif"), SceneOptions(format="zarr")) and not is_scene(Path("a.tif"), SceneOptions())
 
 
 def test_missing_chunks_are_the_fill_value_with_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

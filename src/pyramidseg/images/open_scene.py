@@ -24,7 +24,7 @@ _TIFF = (".tif", ".tiff")
 
 def is_scene(path: Path, options: SceneOptions) -> bool:
     """Whether a file is always read in windows, by its name and the options."""
-    chosen = (options.level, options.mpp, options.resample) != (None, None, None)
+    chosen = (options.level, options.mpp, options.resample, options.format) != (None, None, None, "geotiff")
     suffix = path.suffix.lower()
     return suffix in (".vrt", *SLIDE_EXTENSIONS) or is_zarr(path) or (chosen and suffix in _TIFF)
 
