@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 
 from made_files import all_ids, has_note, image, opened
 from made_geo import TRANSFORM, box, feature, on_map, polygon, write_geojson, write_image
+from pyramidseg.base.config import DataConfig
+from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.formats.scene_cutting import spans
+from pyramidseg.images.decode import read_image
 from pyramidseg.images.georeference import WGS84, parse_crs, reproject
 from pyramidseg.images.scene_windows import SceneWindow, window_at
+from pyramidseg.inspection.inspect_dataset import inspect_dataset
 
 H, W = 150, 210
 
@@ -114,6 +118,25 @@ def test_pixels_without_data_are_ignored(tmp_path: Path) -> None:
     write_geojson(tmp_path / "a.geojson", [feature(polygon(on_map(box(0, 20, 50, 60))))])
     labels = assembled(opened(tmp_path, window=64, window_gap=0))
     assert (labels[:40] == 255).all() and labels[40:60, :50].all() and not labels[60:].any()
+
+
+def test_windows_without_data_are_counted_and_no_defects(tmp_path: Path) -> None:
+    values = np.full((H, W, 3), 9, np.uint8)
+    values[:70, :70] = 0
+    write_image(tmp_path / "a.tif", values, photometric="RGB", nodata=0)
+    write_geojson(tmp_path / "a.geojson", [feature(polygon(on_map(box(70, 70, 180, 140))))])
+    inspected = inspect_dataset(tmp_path, data=DataConfig(window=64, window_gap=0))
+    assert DefectKind.ALL_IGNORED not in {defect.kind for defect in inspected.defects}
+    window = tmp_path / "a#y0x0h64w64.tif"
+    assert f"all pixels of 1 windows are ignored, for example of {window}" in inspected.remarks
+
+
+def test_a_truncated_scene_says_what_the_decoder_says(tmp_path: Path) -> None:
+    file = scene(tmp_path / "a.tif")
+    file.write_bytes(file.read_bytes()[: H * W * 3 // 2])
+    with pytest.raises(DataError, match=r"h64w64\.tif: cannot be read as an image: .*; replace or remove") as caught:
+        read_image(SceneWindow(file, 86, 64, 64, 64).path, channels=3)
+    assert "previous exception" not in str(caught.value)
 
 
 def test_pairs_of_a_scene_and_an_index_mask_are_cut_alike(tmp_path: Path) -> None:

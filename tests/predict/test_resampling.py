@@ -176,6 +176,14 @@ def test_impossible_resolutions_are_refused(tmp_path: Path, metres: float) -> No
         predicted(path, tmp_path / "out", metres)
 
 
+@pytest.mark.parametrize("metres", [1e9, 1e-9])
+def test_resolutions_that_are_far_from_the_image_are_errors_of_it(tmp_path: Path, metres: float) -> None:
+    path = write_image(tmp_path / "a.tif", smooth(60, 90), photometric="RGB")
+    (error,) = (entry["error"] for entry in [predicted(path, tmp_path / "out", metres).last])  # type: ignore[index]
+    assert "differs more than 100 times: choose metres per pixel, such as" in error and str(path) in error
+    assert not predicted(path, tmp_path / "out", float(error.split()[-1])).failed  # followed literally
+
+
 def test_polygons_of_resampled_scenes_are_in_their_place_on_the_map(tmp_path: Path) -> None:
     coarse = smooth(100, 140)
     fine = (0.25, 0.0, 733601.0, 0.0, -0.25, 3725139.0)

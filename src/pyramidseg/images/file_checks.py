@@ -40,7 +40,8 @@ def decoding_errors(path: Path) -> Iterator[None]:
         detail = "cannot be decoded in the free memory; free some, or cut the image into smaller files"
         raise DefectError(DefectKind.TOO_LARGE, path, detail) from error
     except Exception as error:
-        reason = " ".join(str(error).split()).replace(str(path), "file") or type(error).__name__
+        told = error.__cause__ if type(error).__name__ == "RasterioIOError" and error.__cause__ else error
+        reason = " ".join(str(told).split()).rstrip(".").replace(str(path), "file") or type(error).__name__
         detail = f"cannot be read as an image: {reason}; replace or remove the file"
         raise DefectError(DefectKind.DAMAGED, path, detail) from error
 

@@ -89,6 +89,11 @@ class RasterScene(Scene):
         place = Georeference(file.crs.to_wkt(), tuple(file.transform)[:6])
         if (found := ground_resolution(place, *file.shape)) is None:
             return file
+        if not 0.01 <= metres / found <= 100:
+            detail = (
+                f"has pixels of {found:.3g} m, and --resample {metres:g} differs more than 100 times: choose metres"
+            )
+            raise DataError(f"{self.path}: {detail} per pixel, such as {found:.3g}")
         self.full, (a, b, c, d, e, f) = (ScenePlace(*place[:2]), file.shape), place.transform
         height, width = (max(1, round(side * found / metres)) for side in file.shape)
         x, y, enums = file.width / width, file.height / height, self._rasterio.enums

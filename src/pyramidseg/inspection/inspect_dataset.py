@@ -14,6 +14,7 @@ from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.data.channel_statistics import ChannelStatistics, ChannelSums
 from pyramidseg.data.records import Dataset, DatasetSource, Record
 from pyramidseg.formats.open_dataset import open_with_defects
+from pyramidseg.images.scene_windows import window_at
 from pyramidseg.inspection.class_statistics import SplitStatistics, SplitSummary
 from pyramidseg.inspection.contact_sheet import Sample, SampleSelector, draw_sample
 from pyramidseg.inspection.dataset_checks import (
@@ -105,6 +106,10 @@ def inspect_dataset(source: DatasetSource, *, data: DataConfig | None = None) ->
         *find_duplicates(table, dataset.masks),
     ]
     remarks = [*collected.remarks()]
+    empty_windows = [it.file for it in found if it.kind is DefectKind.ALL_IGNORED and window_at(it.file)]
+    if empty_windows:  # as at the edges of an orthophoto: there is nothing to label
+        found = [it for it in found if it.kind is not DefectKind.ALL_IGNORED or not window_at(it.file)]
+        remarks.append(f"all pixels of {len(empty_windows)} windows are ignored, for example of {empty_windows[0]}")
     classes_unclear = any(defect.kind is DefectKind.UNCLEAR_CLASSES for defect in found)
     if not classes_unclear:
         empty, uncertain = _empty_classes(dataset, collected.statistics, labels_lost=labels_lost)

@@ -178,7 +178,7 @@ def _count_labels(
         return None
     if counts[IGNORE] == counts.sum():
         detail = "all pixels are ignored, none has a class; label it, or remove it"
-        defects.append(Defect(DefectKind.ALL_IGNORED, file, detail))
+        defects.append(Defect(DefectKind.ALL_IGNORED, record.image if window_at(record.image) else file, detail))
     return counts
 
 
