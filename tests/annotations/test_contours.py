@@ -143,3 +143,19 @@ def test_a_cut_ends_all_regions(labels, rows):
     found += tracer.finish()
     own = [(region.value, region.pixels, [ring.tolist() for ring in region.rings]) for region in found]
     assert sorted(own) == sorted(expected)
+
+
+@given(label_maps, st.integers(1, 4))
+def test_simplified_regions_are_not_flat_at_a_cut(labels, rows):
+    tracer, found = RegionTracer(labels.shape[1], simplify_px=2.5), []
+    for top in range(0, len(labels), rows):
+        found += tracer.add(labels[top : top + rows], cut=top > 0)
+    found += tracer.finish()
+    assert all(sum(map(doubled_area, region.rings)) > 0 for region in found)
+    assert sum(doubled_area(ring) for region in found for ring in region.rings) == 2 * labels.size
+
+
+def test_a_pixel_at_a_cut_keeps_its_area() -> None:
+    tracer = RegionTracer(3, simplify_px=2.5)
+    found = tracer.add(np.array([[0, 0, 0], [0, 1, 0]])) + tracer.add(np.zeros((2, 3), int), cut=True) + tracer.finish()
+    assert [doubled_area(region.rings[0]) for region in found if region.value == 1] == [1]

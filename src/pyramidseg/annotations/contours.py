@@ -185,7 +185,8 @@ class RegionTracer:
         elif self._simplify_px:
             fixed = (differs.sum(0) > 2) | np.isin(y, self._cuts)  # borders meet
             fixed |= np.isin(y, (0, self._top)) & np.isin(x, (0, self._width - 1))  # the image keeps its corners
-            once = left_hand[direction, begin] < owner  # each border is in the rings on both of its sides
+            other = left_hand[direction, begin]
+            once = (other < owner) | ~ended[other]  # each border is in the rings on both of its sides, except at a cut
             removed = removable_corners(
                 corners[begin],
                 lengths,
