@@ -143,11 +143,11 @@ def _received(work: Callable[[T], R], shares: dict[Connection, tuple[BaseProcess
 def _send_results(
     work: Callable[[T], R], items: Sequence[T], sender: Connection, receivers: Iterable[Connection]
 ) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C, and what is done about SIGTERM, are for the main process
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import cv2
 
     cv2.setNumThreads(0)  # its threads are not forked, and it would wait for them
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C, and what is done about SIGTERM, are for the main process
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for receiver in receivers:
         receiver.close()  # or this process would not notice the end of the main one
     with suppress(Exception):

@@ -9,6 +9,7 @@ Polygons are made from a file of all pixels in that folder, with their labels an
 
 import io
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -329,6 +330,8 @@ class ScenePrediction:
             with explained_writes(self._pixels), self._pixels.open("r+b" if self._pixels.exists() else "w+b") as file:
                 file.seek(pixels.start * self.width * _PIXEL.itemsize)
                 file.write(record.tobytes())
+                file.flush()
+                os.fsync(file.fileno())  # before the ledger says that these rows are done
         return labels_HW
 
     def _read(self, rows: slice, columns: slice, above: int = 0) -> ReadWindow:
