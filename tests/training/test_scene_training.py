@@ -102,6 +102,9 @@ def test_inspection_finds_nothing_wrong_with_windows(
 def test_folds_of_windows_are_refused(ortho: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*arguments(ortho, tmp_path / "cv", *CUT), "--folds", "3"]) == 2
     assert "neighbouring windows" in capsys.readouterr().err
+    stated = [*arguments(ortho, tmp_path / "cv", *CUT), "data.group=^[^#]+", "data.window_gap=64", "--folds", "3"]
+    assert main(stated) == 2
+    assert "data.window_gap=64 has no effect between folds; leave it out" in capsys.readouterr().err
 
 
 def test_windows_are_converted_to_files(ortho: Path, tmp_path: Path) -> None:

@@ -120,6 +120,8 @@ def cross_validate(
         )
     if stated.window and stated.group is None:
         raise ConfigError("--folds: neighbouring windows (data.window) leak; keep scenes whole: data.group='^[^#]+'")
+    if stated.window and stated.window_gap:
+        raise ConfigError(f"--folds: data.window_gap={stated.window_gap} has no effect between folds; leave it out")
     whole = {"window_gap": 0} if stated.window else {}
     opened = open_dataset(dataset, config.data.model_copy(update={"group": None, **whole}))
     records = (*opened.splits.get("train", ()), *opened.splits.get("val", ()))
