@@ -88,7 +88,7 @@ def test_annotations_are_counted_while_the_state_cannot_be_written(bundle, tmp_p
         with explained_writes(path):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("pyramidseg.base.files.write_atomically", full)
+    monkeypatch.setattr("pyramidseg.base.files.write_bytes", full)
     with serving(app={"receive": training.receive}) as client:
         event = {"action": "ANNOTATION_CREATED", "annotation": {"id": 5}, "project": {"id": 1}}
         answer = client.post("/webhook", json=event)
