@@ -38,6 +38,8 @@ SLOW = (
         "predict/test_clusters",
         "predict/test_scene_polygons",
         "predict/test_scene_resumption",
+        "predict/test_scenes",
+        "predict/test_zarr",
         "predict/test_video",
     ),
     *(
@@ -49,6 +51,9 @@ SLOW = (
         "training/test_run_dataset",
         "training/test_freezing",
         "training/test_unlabeled",
+        "training/test_auto_plan",
+        "data/test_unlabeled_images",
+        "serve/test_label_training",
     ),
     *("model/test_packaged_weights", "model/test_feature_levels", "model/test_segmenter"),
     *("base/test_portability", "base/test_processes", "base/test_output_lock", "base/test_json_stream"),
