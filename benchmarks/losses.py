@@ -16,7 +16,6 @@ Legend: B batch, H W pixels, K classes, N pixels of an image.
 """
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from benchmarks.pretrained_recipe import prepare, table, train
+from benchmarks.pretrained_recipe import prepare, run_missing, train
 from torch import Tensor
 
 from pyramidseg.base.classes import IGNORE
@@ -194,23 +193,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", default="0")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    file = arguments.out / "results.json"
-    results: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
-    for seed in map(int, arguments.seeds.split(",")):
-        for name in arguments.sets.split(","):
-            for loss in arguments.losses.split(","):
-                run = {"set": name, "recipe": loss, "encoder": arguments.encoder}
-                run |= {"epochs": arguments.epochs, "seed": seed}
-                if any(run.items() <= done.items() for done in results):
-                    continue
-                dataset, settings = prepare(name, arguments)
-                with in_place(CANDIDATES[loss]):
-                    found = train(dataset, settings | CANDIDATES[loss].settings, run, arguments.out)
-                results.append(run | found)
-                file.write_text(json.dumps(results, indent=1))
-                print(json.dumps(results[-1]), flush=True)
-    print(table(results))
+
+    def once(run: dict[str, Any]) -> dict[str, Any]:
+        dataset, settings = prepare(run["set"], arguments)
+        candidate = CANDIDATES[run["recipe"]]
+        with in_place(candidate):
+            return train(dataset, settings | candidate.settings, run, arguments.out)
+
+    run_missing(arguments, [arguments.encoder], arguments.losses.split(","), once)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import json
 import shutil
 import statistics
 import time
+from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -79,20 +81,33 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seeds", default="0")
     arguments = parser.parse_args()
+    encoders, recipes = arguments.encoders.split(","), arguments.recipes.split(",")
+
+    def once(run: dict[str, Any]) -> dict[str, Any]:
+        dataset, settings = prepare(run["set"], arguments)
+        return train(dataset, settings | RECIPES[run["recipe"]], run, arguments.out)
+
+    run_missing(arguments, encoders, recipes, once)
+
+
+def run_missing(
+    arguments: argparse.Namespace,
+    encoders: Sequence[str],
+    recipes: Sequence[str],
+    once: Callable[[dict[str, Any]], dict[str, Any]],
+) -> None:
+    """Call `once` for each set, recipe, encoder and seed that OUT/results.json lacks, and print the tables."""
     arguments.out.mkdir(parents=True, exist_ok=True)
     file = arguments.out / "results.json"
     results: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
-    for seed in map(int, arguments.seeds.split(",")):
-        for encoder in arguments.encoders.split(","):
-            for name in arguments.sets.split(","):
-                for recipe in arguments.recipes.split(","):
-                    run = {"set": name, "recipe": recipe, "encoder": encoder, "epochs": arguments.epochs, "seed": seed}
-                    if any(run.items() <= done.items() for done in results):
-                        continue
-                    dataset, settings = prepare(name, arguments)
-                    results.append(run | train(dataset, settings | RECIPES[recipe], run, arguments.out))
-                    file.write_text(json.dumps(results, indent=1))
-                    print(json.dumps(results[-1]), flush=True)
+    seeds = map(int, arguments.seeds.split(","))
+    for seed, encoder, name, recipe in product(seeds, encoders, arguments.sets.split(","), recipes):
+        run = {"set": name, "recipe": recipe, "encoder": encoder, "epochs": arguments.epochs, "seed": seed}
+        if any(run.items() <= done.items() for done in results):
+            continue
+        results.append(run | once(run))
+        file.write_text(json.dumps(results, indent=1))
+        print(json.dumps(results[-1]), flush=True)
     print(table(results))
 
 

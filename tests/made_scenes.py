@@ -1,5 +1,8 @@
 """Made images that are predicted in windows, and a backend whose windows are exact."""
 
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,38 @@ def predictor(**options: Any) -> Predictor:
     own = Predictor(Neighbourhood(), **{"tile_px": TILE, "overlap_px": 64, **options})
     own.tile_planner.__dict__["_receptive_field_px"] = 24
     return own
+
+
+class Counting(Neighbourhood):
+    """Notes the number of its windows; ends the process, or is interrupted, at a given one."""
+
+    def __init__(self, *, stop_at: int = -1, kill: bool = False) -> None:
+        self.count, self.stop_at, self.kill = -1, stop_at, kill  # the first call is a probe
+
+    def coarse_logits(self, images: torch.Tensor) -> torch.Tensor:
+        self.count += 1
+        if self.count == self.stop_at:
+            if self.kill:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise KeyboardInterrupt
+        return super().coarse_logits(images)
+
+
+def counting(**options: Any) -> Predictor:
+    own = predictor()
+    own.backend = Counting(**options)
+    return own
+
+
+def killed_at(window: int, predict: Callable[[Predictor], object]) -> None:
+    """Predict in a process that is killed in a window of this number."""
+    process = os.fork()
+    if process == 0:
+        try:
+            predict(counting(stop_at=window, kill=True))
+        finally:
+            os._exit(1)
+    assert os.WIFSIGNALED(os.waitpid(process, 0)[1])
 
 
 def whole_labels(path: Path, monkeypatch: pytest.MonkeyPatch) -> NDArray[np.uint8]:

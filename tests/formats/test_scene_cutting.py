@@ -38,7 +38,7 @@ def records_of(dataset: Dataset) -> list[Record]:
 
 
 def assembled(dataset: Dataset) -> NDArray[np.int64]:
-    """The labels of all windows in their places, and 1000 where there is no window."""
+    """The labels of all windows in their places, and 1000 elsewhere."""
     whole = np.full((H, W), 1000)
     for record in records_of(dataset):
         window = window_at(record.image)

@@ -2,19 +2,16 @@
 
 import itertools
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
-import torch
 
 from made_backends import Brightness
 from made_geo import write_image
-from made_scenes import Neighbourhood, mask_of, predictor, smooth
+from made_scenes import Neighbourhood, killed_at, mask_of, predictor, smooth
 from pyramidseg.annotations.contours import RegionTracer
 from pyramidseg.base.classes import Classes
 from pyramidseg.images.georeference import read_georeference
@@ -116,24 +113,7 @@ def test_polygon_block_cuts_at_its_rows_with_common_corners(tmp_path: Path) -> N
 def test_a_killed_scene_goes_on_and_gives_the_same_polygons(tmp_path: Path) -> None:
     path = write_image(tmp_path / "a.tif", blobs(500, 300, 6), photometric="RGB")
 
-    class Killed(Neighbourhood):
-        count = 0
-
-        def coarse_logits(self, images: torch.Tensor) -> torch.Tensor:
-            self.count += 1
-            if self.count == 15:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return super().coarse_logits(images)
-
-    own = predictor()
-    own.backend = Killed()
-    process = os.fork()
-    if process == 0:
-        try:
-            predict(path, tmp_path / "out", own)
-        finally:
-            os._exit(1)
-    assert os.WIFSIGNALED(os.waitpid(process, 0)[1])
+    killed_at(14, lambda own: predict(path, tmp_path / "out", own))
     assert not predict(path, tmp_path / "out").failed
     predict(path, tmp_path / "at once")
     for name in ("a_polygons.geojson", "a_mask.tif"):

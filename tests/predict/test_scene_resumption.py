@@ -1,18 +1,15 @@
 """A call that ends in the middle of a scene goes on there; windows that cannot be read are tried again."""
 
-import os
 import resource
-import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from made_geo import write_image
-from made_scenes import Neighbourhood, mask_of, predictor, smooth, whole_labels
+from made_scenes import Counting, counting, killed_at, mask_of, predictor, smooth, whole_labels
 from pyramidseg.base.errors import DataError, OutputError
 from pyramidseg.images.raster_scene import RasterScene
 from pyramidseg.images.scene import SceneOptions
@@ -24,27 +21,6 @@ from pyramidseg.predict.summary_file import PredictionSummary
 @pytest.fixture(autouse=True)
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyramidseg.images.file_checks.MAX_PIXELS", 20_000)
-
-
-class Counting(Neighbourhood):
-    """Notes the number of its windows; ends the process, or is interrupted, at a given one."""
-
-    def __init__(self, *, stop_at: int = -1, kill: bool = False) -> None:
-        self.count, self.stop_at, self.kill = -1, stop_at, kill  # the first call is a probe
-
-    def coarse_logits(self, images: torch.Tensor) -> torch.Tensor:
-        self.count += 1
-        if self.count == self.stop_at:
-            if self.kill:
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise KeyboardInterrupt
-        return super().coarse_logits(images)
-
-
-def counting(**options: Any) -> Predictor:
-    own = predictor()
-    own.backend = Counting(**options)
-    return own
 
 
 @pytest.fixture
@@ -82,13 +58,7 @@ def test_an_interrupted_scene_goes_on_with_its_row(
 
 
 def test_a_killed_scene_goes_on_and_gives_the_same_bytes(path: Path, tmp_path: Path) -> None:
-    process = os.fork()
-    if process == 0:
-        try:
-            predict(counting(stop_at=3 * COLUMNS + 2, kill=True), path, tmp_path / "out")
-        finally:
-            os._exit(1)
-    assert os.WIFSIGNALED(os.waitpid(process, 0)[1])
+    killed_at(3 * COLUMNS + 2, lambda own: predict(own, path, tmp_path / "out"))
     own = counting()
     assert not predict(own, path, tmp_path / "out").failed
     assert own.backend.count == (ROWS - 3) * COLUMNS

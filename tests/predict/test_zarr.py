@@ -4,18 +4,16 @@ import json
 import os
 import pickle
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import zarr
 from PIL import Image
 
 from made_geo import write_image
-from made_scenes import Neighbourhood, mask_of, predictor, smooth
+from made_scenes import Neighbourhood, killed_at, mask_of, predictor, smooth
 from pyramidseg.base.errors import ConfigError, OutputError
 from pyramidseg.images.open_scene import is_scene
 from pyramidseg.images.scene import SceneOptions
@@ -141,24 +139,9 @@ def test_axes_are_asked_for_and_not_guessed(shape: tuple[int, ...], tmp_path: Pa
 def test_labels_as_zarr_are_those_of_the_geotiff_and_go_on_after_a_kill(tmp_path: Path, expected: np.ndarray) -> None:
     path = write(tmp_path / "a.zarr", PIXELS, "yxc")
 
-    class Killed(Neighbourhood):
-        count = 0
-
-        def coarse_logits(self, images: torch.Tensor) -> torch.Tensor:
-            self.count += 1
-            if self.count == 8:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return super().coarse_logits(images)
-
-    own = predictor()
-    own.backend = Killed()
-    process = os.fork()
-    if process == 0:
-        try:
-            predict_files(own, [path], tmp_path / "out", scenes=SceneOptions(format="zarr"))
-        finally:
-            os._exit(1)
-    assert os.WIFSIGNALED(os.waitpid(process, 0)[1]) and list((tmp_path / "out").glob(".a_mask.zarr.zip.rows/0*"))
+    scenes = SceneOptions(format="zarr")
+    killed_at(7, lambda own: predict_files(own, [path], tmp_path / "out", scenes=scenes))
+    assert list((tmp_path / "out").glob(".a_mask.zarr.zip.rows/0*"))
     summary = predict(path, tmp_path / "out", format="zarr")
     assert summary.last is not None and summary.last["outputs"] == {"mask": "a_mask.zarr.zip"}
     assert np.array_equal(labels_of(tmp_path / "out"), expected)

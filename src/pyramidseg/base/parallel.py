@@ -100,7 +100,7 @@ def map_in_processes(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
 
     Processes are forked, so that only results are pickled. Short lists, and those of a process that has other threads
     or is not on Linux, where a fork is not safe, are done by threads of this process. What a process leaves undone,
-    because it was killed or of an error, is done by this one, which then raises the error.
+    because it was killed or had an error, is done by this one, which then raises the error.
     """
     number = min(8, available_processors())
     if sys.platform != "linux" or number == 1 or len(items) < LEAST_FORKED or threading.active_count() > 1:

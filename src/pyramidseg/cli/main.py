@@ -146,10 +146,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise ConfigError(f"{command.prog}: unexpected argument {rest[0]!r}; {command.prog} --help lists all options")
     if rest:
         setattr(parsed, target, [*getattr(parsed, target), *rest])
-    if target == "settings" and parsed.command in (
-        *JOINING,
-        *JOINING_BY_FILE,
-    ):  # further datasets are among the settings
+    # Further datasets are among the settings.
+    if target == "settings" and parsed.command in (*JOINING, *JOINING_BY_FILE):
         further = [word for word in parsed.settings if "=" not in word and ("/" in word or Path(word).exists())]
         if further and parsed.command in JOINING_BY_FILE:
             raise _several(parsed.command, [parsed.dataset, *further])

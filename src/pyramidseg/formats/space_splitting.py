@@ -57,7 +57,7 @@ def with_val_blocks(dataset: Dataset, share: float, config: LabelConfig) -> Data
         )
     split = {name: tuple(records[at] for at in np.flatnonzero(it)) for name, it in (("train", ~near), ("val", val))}
     note = (
-        f"there is no val split: {val.sum()} of {len(records)} windows become one, in "
+        f"the dataset has no val split: {val.sum()} of {len(records)} windows become one, in "
         f"{f'sequences by {group}' if group else f'blocks of up to {side} x {side}'} chosen by a hash of their names "
         f"(data.val_share); {near.sum() - val.sum()} windows less than {gap_px} pixels away from them are in neither "
         "split (data.window_gap)"

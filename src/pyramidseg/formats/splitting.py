@@ -42,7 +42,9 @@ def with_val_split(dataset: Dataset, share: float, *, group: str | None = None) 
         if group is None
         else f"whole sequences ({len(sequences)} by data.group={group!r}) and a hash of their names (data.val_share)"
     )
-    note = f"there is no val split: {len(chosen)} of the {len(records)} training images become one, chosen by {how}"
+    note = (
+        f"the dataset has no val split: {len(chosen)} of the {len(records)} training images become one, chosen by {how}"
+    )
     splits = {
         **dataset.splits,
         "train": tuple(record for record in records if record.id not in chosen),

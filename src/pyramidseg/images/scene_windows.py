@@ -1,6 +1,6 @@
 """Windows of scenes as images of their own: `field#y1024x2048h512w512.tif` is that part of `field.tif`.
 
-There is no file of this name: `open_image` gets a GeoTIFF that is made in memory, as if it had been cut by hand.
+No file has this name: `open_image` gets a GeoTIFF that is made in memory, as if it had been cut by hand.
 """
 
 import re

@@ -10,8 +10,9 @@ from pyramidseg.base.remote_files import is_url
 from pyramidseg.images.open_scene import is_scene
 from pyramidseg.images.scene import SceneOptions
 from pyramidseg.predict.output_folder import OutputFolder
+from pyramidseg.predict.predict_scenes import rows_folder
 from pyramidseg.predict.resumption import Job
-from pyramidseg.predict.scene_prediction import MASKS, rows_folder
+from pyramidseg.predict.scene_prediction import MASKS
 from pyramidseg.predict.sources import Source
 from pyramidseg.predict.summary_file import SUMMARY_FILE
 

@@ -26,11 +26,11 @@ from pyramidseg.predict.outputs.output_writers import Writer, output_writers
 from pyramidseg.predict.outputs.polygon_layers import EXACT_POLYGONS, PolygonOptions
 from pyramidseg.predict.outputs.video_outputs import VIDEO_OUTPUTS
 from pyramidseg.predict.pipeline import stage_threads
+from pyramidseg.predict.predict_scenes import Written, predict_scenes
 from pyramidseg.predict.predict_videos import EVERY_FRAME, VideoOptions, predict_videos
 from pyramidseg.predict.predicted_labels import write_labels
 from pyramidseg.predict.predictor import PredictionResult, Predictor
 from pyramidseg.predict.resumption import Job, RunDigests, parse_shard, plan_jobs
-from pyramidseg.predict.scene_prediction import Written, predict_scenes
 from pyramidseg.predict.segmentation import Segmentation
 from pyramidseg.predict.summary_file import MODEL_KEY, Entry, PredictionSummary, entry_of, write_summary
 from pyramidseg.predict.video_sources import find_sources

@@ -1,4 +1,4 @@
-"""Prediction of images that are larger than memory, window by window, into a GeoTIFF.
+"""Prediction of one image that is larger than memory, window by window, into a GeoTIFF or a Zarr array.
 
 A row of windows at a time is read, predicted and blended (`blend_row`). The labels that it completes are written as a
 strip into a hidden folder next to the output, with the logits that the next row needs; then a line of the folder's own
@@ -8,12 +8,10 @@ Polygons are made from a file of all pixels in that folder, with their labels an
 """
 
 import io
-import logging
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, astuple
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,24 +23,20 @@ from torch import Tensor
 
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT
 from pyramidseg.base.device import out_of_memory_explained
-from pyramidseg.base.errors import ConfigError, DataError, MissingExtra, OutOfMemory, OutputError
-from pyramidseg.base.files import digest, explained_writes, write_bytes
+from pyramidseg.base.errors import DataError
+from pyramidseg.base.files import explained_writes, write_bytes
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import ProgressTask
 from pyramidseg.base.parallel import map_in_order
-from pyramidseg.base.remote_files import is_url
 from pyramidseg.images.decode import check_channels
 from pyramidseg.images.georeference import Georeference, encode_geotiff
 from pyramidseg.images.label_rasters import write_label_raster
-from pyramidseg.images.open_scene import open_scene
-from pyramidseg.images.scene import NODATA, Scene, SceneOptions
+from pyramidseg.images.scene import NODATA, Scene
 from pyramidseg.images.zarr_scene import write_label_zarr
 from pyramidseg.predict.input_images import check_image
-from pyramidseg.predict.output_folder import FileState, OutputFolder
 from pyramidseg.predict.outputs.ownership import SIGNATURE
 from pyramidseg.predict.outputs.polygon_layers import PolygonLayer, PolygonOptions
 from pyramidseg.predict.predictor import Predictor
-from pyramidseg.predict.resumption import Job
 from pyramidseg.predict.segmentation import (
     Image,
     OutputOptions,
@@ -55,100 +49,12 @@ from pyramidseg.predict.summary_file import Entry
 from pyramidseg.predict.tiling import RowBlock, Tiles, blend_row, padding_of, tile_grid
 from pyramidseg.predict.upsampling import Axis, bilinear_axis
 
-logger = logging.getLogger(__name__)
-
-Located = Iterable[tuple[Job, Path]]
-Written = tuple[Job, Entry, dict[str, FileState]]
-"""Images with their paths on this machine; and a finished image: its entry, and the files of its outputs."""
-
 MASKS = {"geotiff": "_mask.tif", "zarr": "_mask.zarr.zip"}
 """Ends of the names of label maps by their format."""
 
 _PIXEL = np.dtype([("label", "u1"), ("confidence", "<f4")])
 
 _CELL_PX, _SINGLE_COLOR = 16, 0.04
-
-
-def predict_scenes(
-    predictor: Predictor,
-    names: Sequence[str],
-    folder: OutputFolder,
-    options: SceneOptions,
-    polygons: PolygonOptions,
-    jobs: Located,
-    *,
-    overwrite: bool,
-) -> Iterator[Written]:
-    """Predict images in windows into the outputs `names`; yields each once it is written.
-
-    Args:
-        overwrite: do not go on with rows of an earlier call.
-
-    Raises:
-        OutputError: the disk is full.
-    """
-    for job, path in jobs:
-        location, output = job.source.location, job.source.stem + MASKS[options.format]
-        outputs = {name: output for name in names if name != "polygons"}
-        if certain := "polygons" in names:
-            outputs["polygons"] = job.source.stem + polygons.suffix
-        work = rows_folder(folder, output)
-        entry: Entry = {"image": location}
-        files: dict[str, FileState] = {}
-        try:
-            known = ("mask", "polygons", *(("geotiff",) if options.format == "geotiff" else ()))
-            if others := ",".join(name for name in names if name not in known):
-                wanted = f"is predicted in windows, which writes {', '.join(known)} only"
-                raise DataError(f"{location}: {wanted}; leave {others} out of --save")
-            if is_url(location) and path.suffix.lower() in (".vrt", ".mrxs"):
-                raise DataError(
-                    f"{location}: has its pixels in other files, which a URL does not give; copy all of them"
-                )
-            if folder.is_too_long(str(work.relative_to(folder.folder))):
-                raise DataError(
-                    f"{location}: the file system takes no name as long as that of its mask; rename the image"
-                )
-            _refuse_foreign(folder, outputs.values())
-            if overwrite:
-                shutil.rmtree(work, ignore_errors=True)
-            with closing(open_scene(path, options)) as scene, Ledger.open(work, repair=True) as ledger:
-                further = filter(None, (certain and "confidence", options.axes))  # earlier versions had neither
-                fingerprint = digest((job.fingerprint, options, *further))[:32]
-                prediction = ScenePrediction(
-                    predictor, scene, ledger, fingerprint, skip_empty=options.skip_empty, confidence=certain
-                )
-                size = f"{prediction.height} x {prediction.width} pixels"
-                logger.info(f"{location}: {size}, in windows of {prediction.tiles.tile_px}; labels go to {output}")
-                prediction.run()
-                files = dict.fromkeys(outputs, folder.write(output, prediction.write))
-                if certain:
-                    layer = prediction.polygons(polygons)
-                    files["polygons"] = folder.write(outputs["polygons"], layer.write)
-                    entry["polygons"] = {**asdict(polygons), **layer.counts}
-                entry |= {"outputs": outputs, **prediction.entry(), "scene": asdict(options)}
-        except (DataError, ConfigError, OutOfMemory, MissingExtra) as error:
-            entry["error"] = str(error)
-        if is_url(location):
-            path.unlink(missing_ok=True)
-        if "error" in entry:
-            entry["error"] = entry["error"].replace(str(path), location)
-        yield job, entry, files
-        if "error" not in entry:
-            shutil.rmtree(work, ignore_errors=True)
-
-
-def rows_folder(folder: OutputFolder, output: str) -> Path:
-    """The hidden folder with the finished rows of an output."""
-    return (folder.folder / output).with_name(f".{Path(output).name}.rows")
-
-
-def _refuse_foreign(folder: OutputFolder, outputs: Iterable[str]) -> None:
-    """As the folder's, as an error of this image: which images are read in windows is not known before."""
-    try:
-        for output in outputs:
-            folder.refuse_foreign(output)
-    except OutputError as error:
-        raise DataError(str(error)) from error
 
 
 class ReadWindow(NamedTuple):

@@ -1,0 +1,109 @@
+"""Predicts images in windows, one after the other; those that a killed call has begun go on with their next row."""
+
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+
+from pyramidseg.base.errors import ConfigError, DataError, MissingExtra, OutOfMemory, OutputError
+from pyramidseg.base.files import digest
+from pyramidseg.base.ledger import Ledger
+from pyramidseg.base.remote_files import is_url
+from pyramidseg.images.open_scene import open_scene
+from pyramidseg.images.scene import SceneOptions
+from pyramidseg.predict.output_folder import FileState, OutputFolder
+from pyramidseg.predict.outputs.polygon_layers import PolygonOptions
+from pyramidseg.predict.predictor import Predictor
+from pyramidseg.predict.resumption import Job
+from pyramidseg.predict.scene_prediction import MASKS, ScenePrediction
+from pyramidseg.predict.summary_file import Entry
+
+logger = logging.getLogger(__name__)
+
+Located = Iterable[tuple[Job, Path]]
+Written = tuple[Job, Entry, dict[str, FileState]]
+"""Images with their paths on this machine; and a finished image: its entry, and the files of its outputs."""
+
+
+def predict_scenes(
+    predictor: Predictor,
+    names: Sequence[str],
+    folder: OutputFolder,
+    options: SceneOptions,
+    polygons: PolygonOptions,
+    jobs: Located,
+    *,
+    overwrite: bool,
+) -> Iterator[Written]:
+    """Predict images in windows into the outputs `names`; yields each once it is written.
+
+    Args:
+        overwrite: do not go on with rows of an earlier call.
+
+    Raises:
+        OutputError: the disk is full.
+    """
+    for job, path in jobs:
+        location, output = job.source.location, job.source.stem + MASKS[options.format]
+        outputs = {name: output for name in names if name != "polygons"}
+        if certain := "polygons" in names:
+            outputs["polygons"] = job.source.stem + polygons.suffix
+        work = rows_folder(folder, output)
+        entry: Entry = {"image": location}
+        files: dict[str, FileState] = {}
+        try:
+            known = ("mask", "polygons", *(("geotiff",) if options.format == "geotiff" else ()))
+            if others := ",".join(name for name in names if name not in known):
+                wanted = f"is predicted in windows, which writes {', '.join(known)} only"
+                raise DataError(f"{location}: {wanted}; leave {others} out of --save")
+            if is_url(location) and path.suffix.lower() in (".vrt", ".mrxs"):
+                raise DataError(
+                    f"{location}: has its pixels in other files, which a URL does not give; copy all of them"
+                )
+            if folder.is_too_long(str(work.relative_to(folder.folder))):
+                raise DataError(
+                    f"{location}: the file system takes no name as long as that of its mask; rename the image"
+                )
+            _refuse_foreign(folder, outputs.values())
+            if overwrite:
+                shutil.rmtree(work, ignore_errors=True)
+            with closing(open_scene(path, options)) as scene, Ledger.open(work, repair=True) as ledger:
+                further = filter(None, (certain and "confidence", options.axes))  # earlier versions had neither
+                fingerprint = digest((job.fingerprint, options, *further))[:32]
+                prediction = ScenePrediction(
+                    predictor, scene, ledger, fingerprint, skip_empty=options.skip_empty, confidence=certain
+                )
+                size = f"{prediction.height} x {prediction.width} pixels"
+                logger.info(f"{location}: {size}, in windows of {prediction.tiles.tile_px}; labels go to {output}")
+                prediction.run()
+                files = dict.fromkeys(outputs, folder.write(output, prediction.write))
+                if certain:
+                    layer = prediction.polygons(polygons)
+                    files["polygons"] = folder.write(outputs["polygons"], layer.write)
+                    entry["polygons"] = {**asdict(polygons), **layer.counts}
+                entry |= {"outputs": outputs, **prediction.entry(), "scene": asdict(options)}
+        except (DataError, ConfigError, OutOfMemory, MissingExtra) as error:
+            entry["error"] = str(error)
+        if is_url(location):
+            path.unlink(missing_ok=True)
+        if "error" in entry:
+            entry["error"] = entry["error"].replace(str(path), location)
+        yield job, entry, files
+        if "error" not in entry:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def rows_folder(folder: OutputFolder, output: str) -> Path:
+    """The hidden folder with the finished rows of an output."""
+    return (folder.folder / output).with_name(f".{Path(output).name}.rows")
+
+
+def _refuse_foreign(folder: OutputFolder, outputs: Iterable[str]) -> None:
+    """As the folder's, as an error of this image: which images are read in windows is not known before."""
+    try:
+        for output in outputs:
+            folder.refuse_foreign(output)
+    except OutputError as error:
+        raise DataError(str(error)) from error
