@@ -20,7 +20,7 @@ demo: $(READY)
 # Where a process crashes the run ends and says so: with another in its place, xdist has been seen to wait for ever.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --max-worker-restart 0 \
-		--dist loadfile --no-loadscope-reorder
+		--dist loadfile --no-loadscope-reorder --durations 15
 
 # Everything that neither trains nor starts processes nor takes seconds: about a minute on 2 cores.
 test-fast: $(READY)

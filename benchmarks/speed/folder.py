@@ -49,7 +49,9 @@ def measure_folder(bench: Bench) -> list[Row]:
             calls = {
                 BARE: partial(_bare, predictor, images.split(BATCH)),
                 MANY: lambda predictor=predictor: _exhaust(predictor.predict_many(paths, batch_size=BATCH)),
-                FILES: partial(predict_files, predictor, [folder / "images"], folder / "out", batch_size=BATCH),
+                FILES: partial(
+                    predict_files, predictor, [folder / "images"], folder / "out", batch_size=BATCH, overwrite=True
+                ),
             }
             timings = alternate(calls, rounds=settings.batch_rounds, warmup=1, device=device)
             rows += timed_rows(

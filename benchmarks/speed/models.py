@@ -44,7 +44,11 @@ class Files:
         return self.folder / "smp.onnx"
 
     def bundle(self, which: str) -> Path:
-        """`ours` is without smoothing, and so SMP's arithmetic; `default` has it; `imported` has SMP's weights."""
+        """By name.
+
+        `ours` is without smoothing, and so SMP's arithmetic; `default` has it, and so has `as-written`, which computes
+        it layer by layer; `imported` has SMP's weights.
+        """
         return self.folder / f"{which}.safetensors"
 
 
@@ -81,12 +85,14 @@ class Workshop:
         options = ImportOptions(encoder=smp_name(encoder))
         import_checkpoint(files.peer, library="smp", options=options).model.save(files.bundle("imported"))
         scenes = write_scenes(files.folder / "scenes", train=8, val=1, height=self._side_px, width=self._side_px).parent
-        for which in ("ours", "default"):
-            build_ours(encoder, self._classes, smoothing=which == "default").save(files.bundle(which))
+        for which in ("ours", "default", "as-written"):
+            build_ours(encoder, self._classes, smoothing=which != "ours").save(files.bundle(which))
             for name in self.runtimes:
-                export = export_model(files.bundle(which), format=RUNTIMES[name].format)
+                export = export_model(
+                    files.bundle(which), format=RUNTIMES[name].format, as_written=which == "as-written"
+                )
                 assert export.path is not None, export.findings
-                if self._on_cpu:
+                if self._on_cpu and which != "as-written":
                     write_int8(files.bundle(which), RUNTIMES[name], scenes)
         return files
 

@@ -1,8 +1,9 @@
 """Prediction from pixels to label map: SMP in every way that it can be run, and ours, alternating in one process."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from benchmarks.speed.models import Files
@@ -10,15 +11,17 @@ from benchmarks.speed.peer import Predict, as_users_run_it, in_onnx_runtime, in_
 from benchmarks.speed.rows import Row, timed_rows
 from benchmarks.speed.settings import Bench
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from pyramidseg.backends import EXPORTED, make_backend
 from pyramidseg.backends.factory import export_path
 from pyramidseg.base.device import has_fast_bf16
-from pyramidseg.base.timing import alternate
-from pyramidseg.model.cost import describe_cost
+from pyramidseg.base.timing import Timing, alternate
+from pyramidseg.model.inference import inference_copy, logits_of_padded
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.segmentation import predict_labels
 from pyramidseg.studies.benchmark_images import scene_images
+from pyramidseg.studies.roofline import Roofline
 
 WARMUP = 2
 
@@ -26,6 +29,7 @@ TITLES = {
     "ours": "ours",
     "imported": "SMP's weights imported",
     "default": "ours with smoothing",
+    "as-written": "ours with smoothing, as written",
 }
 
 
@@ -77,6 +81,8 @@ def contestants(device: torch.device, runtimes: tuple[str, ...]) -> Iterator[Con
     yield Contestant("imported", "torch", "fp32")
     for name, precision in (*own, *exported, *int8):
         yield Contestant("default", name, precision)
+    for name, precision in (*own, *exported):
+        yield Contestant("as-written", name, precision)
 
 
 def open_contestant(
@@ -95,7 +101,9 @@ def open_contestant(
         return tuned(model, device, compiled=runtime == "torch-compiled")
     own = next((backend for backend in EXPORTED.values() if backend.name == runtime), None)
     file = files.bundle(network) if own is None else export_path(files.bundle(network), own, precision)
-    return partial(predict_labels, make_backend(file, runtime, device=device, precision=_asked(runtime, precision)))
+    as_written = network == "as-written" and own is None  # an exported file was written so
+    backend = make_backend(file, runtime, device=device, precision=_asked(runtime, precision), as_written=as_written)
+    return partial(predict_labels, backend)
 
 
 def measure_prediction(bench: Bench) -> list[Row]:
@@ -114,10 +122,8 @@ def _measure_encoder(bench: Bench, encoder: str) -> list[Row]:
         for contestant in contestants(device, bench.workshop.runtimes)
     }
     side = settings.side_px
-    macs = {
-        network: describe_cost(Segmenter.load(files.bundle(network)), side, side).macs
-        for network in ("ours", "default")
-    }
+    written = {network: convolutions(files.bundle(network), side, as_written=True) for network in ("ours", "default")}
+    composed = {network: convolutions(files.bundle(network), side, as_written=False) for network in ("ours", "default")}
     peers = [str(contestant) for contestant in opened if contestant.network == "smp"]
     rows = []
     for batch, rounds in ((1, settings.rounds), (settings.batch, settings.batch_rounds)):
@@ -130,17 +136,33 @@ def _measure_encoder(bench: Bench, encoder: str) -> list[Row]:
             {str(contestant): timing for contestant, timing in timings.items()},
             peers=peers,
             images=batch,
-            shares={
-                str(contestant): bench.roofline.share(
-                    batch * macs["default" if contestant.network == "default" else "ours"],
-                    contestant.precision,
-                    timing.median,
-                )
-                for contestant, timing in timings.items()
-            },
+            shares=_shares(bench.roofline, batch, written, timings),
+            composed_shares=_shares(bench.roofline, batch, composed, timings),
             notes=_agreements(opened, images),
         )
     return rows
+
+
+def convolutions(bundle: Path, side_px: int, *, as_written: bool) -> int:
+    """Multiply-accumulates of one square image, as the network is written or as it is predicted with."""
+    model = inference_copy(Segmenter.load(bundle), as_written=as_written).to("meta")
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        logits_of_padded(model, torch.empty(1, 3, side_px, side_px, device="meta"))
+    return int(counter.get_total_flops() // 2)
+
+
+def _shares(
+    roofline: Roofline, batch: int, macs: dict[str, int], timings: Mapping[Contestant, Timing]
+) -> dict[str, float | None]:
+    """The convolutions' time at the machine's rate as a share of the time taken, by contestant."""
+    return {
+        str(contestant): roofline.share(
+            batch * macs["default" if contestant.network in ("default", "as-written") else "ours"],
+            contestant.precision,
+            timing.median,
+        )
+        for contestant, timing in timings.items()
+    }
 
 
 def group_name(encoder: str, batch: int, side_px: int) -> str:

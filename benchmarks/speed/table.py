@@ -15,11 +15,15 @@ Written by `python -m benchmarks.speed --out DIR --table benchmarks/speed/README
   median of the ratios within a round. Each section runs in a process of its own, where the roofline is measured first;
   the roofline and the number of rounds are printed below each title. Batches and folders take half as many rounds,
   epochs at most {epochs}, the start of the command twice as many; memory is measured once, that of folders three times.
-- *Of the floor*: the time that the network's own convolutions would take at that rate, as a share of the time taken.
+- *Of the floor*: the time that the network's own convolutions would take at that rate, as a share of the time taken;
+  *re-associated* counts the convolutions of the network with its pyramid re-associated, which is what ours computes
+  unless a row says *as written*. One-by-one and depthwise convolutions cannot reach the rate, so that networks made of
+  them stay far below.
 - Prediction is from pixels in memory to a label map, the peer's normalisation and argmax included. *ours* is without
   smoothing, and so computes what SMP's FPN computes; *ours with smoothing*, the default, computes more and should be
-  compared with its own floor. The weights are random: between 13 and 56 % of the cells of the label maps are
-  mixed, where a trained network's are about a tenth, so our last step has more work here.
+  compared with its own floor, and with *as written*, the same network layer by layer (`--as-written`). The weights are
+  random: between 13 and 56 % of the cells of the label maps are mixed, where a trained network's are about a tenth, so
+  our last step has more work here.
 - Training is at equal arithmetic, loss and optimiser (cross entropy, AdamW); a step is counted as three forward
   passes. Memory is the peak of a process of its own, without the memory that imports take.
 
@@ -98,6 +102,10 @@ def _share(row: Row) -> str:
     return "" if row.share_of_floor is None else f"{100 * row.share_of_floor:.0f} %"
 
 
+def _composed_share(row: Row) -> str:
+    return "" if row.share_of_composed_floor is None else f"{100 * row.share_of_composed_floor:.0f} %"
+
+
 def _peak(row: Row) -> str:
     return "" if row.peak_mb is None else f"{row.peak_mb:.0f}"
 
@@ -110,6 +118,7 @@ COLUMNS = (
     ("ms", _ms),
     ("images/s", _rate),
     ("of the floor", _share),
+    ("of the floor, re-associated", _composed_share),
     ("MiB", _peak),
     ("waiting for data", _waiting),
     ("remarks", lambda row: row.note),

@@ -139,8 +139,8 @@ def export_model(
     segmenter = load_model(path)
     file = Path(path.parent if out is None else out) / _file_name(path.stem, target_format, precision, program)
     if format == "web":
-        web.check_possible(segmenter)
         file = web.page_path(file, out)
+        web.check_possible(segmenter)
     with locked(file.parent, file=file.name):
         _refuse_foreign_files(file, target_format)
         read_samples, dtype = _samples_reader(segmenter, format, labelled, split, data, input_dtype)
