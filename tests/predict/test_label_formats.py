@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
+from torch import Tensor
 
 from made_backends import Brightness
 from pyramidseg.base.config import DataConfig
@@ -124,6 +125,24 @@ def test_a_later_call_adds_what_is_new(predictor: Predictor, images: Path, tmp_p
     found, expected = (json.loads((folder / name).read_text()) for folder in (out, tmp_path / "at_once"))
     assert sorted(image["file_name"] for image in found["images"]) == ["a.png", "c.png", "deep/b.png"]
     assert len(found["annotations"]) == len(expected["annotations"])
+
+
+def test_the_mask_of_an_earlier_call_does_not_stand_for_an_image_that_fails_now(
+    predictor: Predictor, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    predict_files(predictor, [images], out)
+    Image.new("P", (20, 16)).save(images / "c.png")  # it can be opened, and the model fails
+
+    class Failing(Brightness):
+        def coarse_logits(self, images: Tensor) -> Tensor:
+            logits = super().coarse_logits(images)
+            return logits.where((images.flatten(1) > 0).any(1)[:, None, None, None], float("nan"))
+
+    summary = predict_files(Predictor(Failing()), [images], out, save=("coco",), overwrite=True)
+    assert [Path(entry["image"]).name for entry in summary.failed] == ["c.png"] and (out / "c.png").exists()
+    content = json.loads((out / "coco" / "annotations" / "instances_train.json").read_text())
+    assert sorted(image["file_name"] for image in content["images"]) == ["a.png", "deep/b.png"]
 
 
 def test_an_image_that_fails_is_left_out_and_parts_are_refused(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 from numpy.typing import NDArray
+from PIL import Image
 
 from made_geo import TRANSFORM, write_image
 from made_scenes import Neighbourhood, mask_of, predictor, smooth
@@ -160,6 +162,25 @@ def test_the_option_does_again_what_was_done_without_it(tmp_path: Path) -> None:
     assert predicted(path, tmp_path / "out", 1.0).unchanged == 1
     assert predicted(path, tmp_path / "out", 0.8).unchanged == 0
     assert predicted(path, tmp_path / "out").unchanged == 0
+
+
+def test_a_mask_of_another_name_is_not_left_beside_the_new_one(tmp_path: Path) -> None:
+    path, out = write_image(tmp_path / "a.tif", smooth(60, 90), photometric="RGB"), tmp_path / "out"
+    for metres, there in ((None, "a.png"), (1.0, "a_mask.tif"), (0.8, "a_mask.tif"), (None, "a.png")):
+        predicted(path, out, metres)
+        assert [file.name for file in out.glob("a*")] == [there]
+    os.utime(out / "a.png", ns=(1, 1))  # by another program, as far as one can see
+    predicted(path, out, 1.0)
+    assert sorted(file.name for file in out.glob("a*")) == ["a.png", "a_mask.tif"]
+
+
+def test_a_mask_that_another_image_has_now_stays(tmp_path: Path) -> None:
+    path, out = write_image(tmp_path / "a.tif", smooth(60, 90), photometric="RGB"), tmp_path / "out"
+    predicted(path, out)
+    (tmp_path / "more").mkdir()
+    Image.fromarray(smooth(60, 90)).save(tmp_path / "more" / "a.bmp")  # with the same labels
+    predict_files(predictor(), [path, tmp_path / "more" / "a.bmp"], out, scenes=SceneOptions(resample=1.0))
+    assert sorted(file.name for file in out.glob("a*")) == ["a.png", "a_mask.tif"]
 
 
 def test_an_image_without_a_place_is_predicted_as_it_is(tmp_path: Path) -> None:

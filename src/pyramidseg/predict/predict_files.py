@@ -125,12 +125,12 @@ def predict_files(
     digests = RunDigests.of(predictor, scenes.resample)
     with open_output_folder(out, shard=str(part or "")) as folder, ExitStack() as stack:
         ledger = stack.enter_context(folder.open_ledger())
-        jobs, other_model = plan_jobs(images, ledger, digests, suffixes, folder, overwrite=overwrite, options=options)
+        jobs, old = plan_jobs(images, ledger, digests, suffixes, named, folder, overwrite=overwrite, fields=options)
         check_outputs(images, jobs, named, folder, overwrite=overwrite)
         if formats:
             refuse_scenes(formats[0], images, scenes, ledger)
-        if other_model:
-            logger.info(f"{folder.name}: predicted with another model or other settings: {other_model}; done again")
+        if old:
+            logger.info(f"{folder.name}: predicted with another model or other settings: {old}; done again")
         folder.remove_leftovers()
         remove_finished_rows(images, jobs, ledger, folder)
         place = str(out) if is_url(out) else os.path.abspath(out)
@@ -146,7 +146,7 @@ def predict_files(
                 else predict_jobs(predictor, jobs, folder, task)
             )
             with closing(predicted) as entries:
-                recorded = record(entries, ledger, predictor, digests)
+                recorded = record(entries, ledger, predictor, digests, folder)
                 deque(track(recorded, total=len(jobs), task="predicting"), maxlen=0)
         unchanged = len(images) - len(jobs)
         summary = PredictionSummary(out if is_url(out) else Path(out), unchanged=unchanged, skipped=skipped)
@@ -156,6 +156,7 @@ def predict_files(
             write_summary(folder, predictor.classes.names, counted)
         else:
             deque(counted, maxlen=0)
+        images = tuple(it for it in images if "error" not in (ledger.find(it.key) or {"error": ""})) if formats else ()
     for format in formats:
         certain = "confidence" in writers
         write_labels(format, images, Path(out), predictor, digests, simplify_px=polygons.simplify_px, scored=certain)
@@ -163,9 +164,9 @@ def predict_files(
 
 
 def record(
-    entries: Iterable[Written], ledger: Ledger, predictor: Predictor, digests: RunDigests
+    entries: Iterable[Written], ledger: Ledger, predictor: Predictor, digests: RunDigests, folder: OutputFolder
 ) -> Iterator[tuple[Job, Entry]]:
-    """Append a line to the ledger for each image whose outputs are written, and yield it.
+    """Append a line to the ledger for each image whose outputs are written, delete what they replace, and yield it.
 
     Its `seconds` are those since the image before, so that they add up to the time that a process took.
     """
@@ -185,6 +186,10 @@ def record(
         }
         last = now
         ledger.append(line)
+        outputs = entry.get("outputs", {})
+        for name, (output, state) in job.earlier.items():
+            if name in outputs and output not in outputs.values() and folder.state(output) == (state[0], state[1]):
+                (folder.folder / output).unlink(missing_ok=True)  # behind a URL, it stays
         yield job, entry
 
 

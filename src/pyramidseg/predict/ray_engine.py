@@ -248,7 +248,7 @@ class RayWorker:
         entries = chain((_given_up(jobs[number]) for number in given_up), *predicted)
         try:
             with report_progress(lambda _: self._board.touch.remote()):  # of an image in many windows
-                for job, entry in record(entries, self._ledger, self._predictor, self._task.digests):
+                for job, entry in record(entries, self._ledger, self._predictor, self._task.digests, self._folder):
                     self._board.finish.remote(numbers[job.source.key])
                     done[job.source.key] = max(entry.get("classes", {}).values(), default=0.0)
             if self._folder.publish:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pyramidseg.backends import Backend
@@ -21,7 +21,7 @@ from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.remote_files import is_url, remote_info
 from pyramidseg.images.open_scene import is_zarr
 from pyramidseg.model.tensor_files import CHECKSUM
-from pyramidseg.predict.output_folder import OutputFolder
+from pyramidseg.predict.output_folder import FileState, OutputFolder
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.sources import Source
 from pyramidseg.predict.tta import SCALES, TestTimeAugmentation
@@ -62,12 +62,14 @@ class Job(NamedTuple):
     Attributes:
         size: of the source in bytes; -1 if it is missing.
         stamp: time of its last change, or its tag behind a URL.
+        earlier: outputs of another model, image or setting at other paths than now, with their states, by their names.
     """
 
     source: Source
     size: int
     stamp: str
     fingerprint: str
+    earlier: Mapping[str, tuple[str, FileState]] = {}
 
 
 class RunDigests(NamedTuple):
@@ -116,15 +118,17 @@ def plan_jobs(
     ledger: Ledger,
     digests: RunDigests,
     names: Collection[str],
+    named: Callable[[Source], Sequence[str]],
     folder: OutputFolder,
     *,
     overwrite: bool,
-    options: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]],
+    fields: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]],
 ) -> tuple[list[Job], int]:
     """The images that the ledger does not have, or not with these outputs; with `overwrite` all of them.
 
     Args:
-        options: those that outputs depend on, by the field of the entry that has to have the same if it has one; and
+        named: gives the paths of a source's outputs, as far as its own name tells them.
+        fields: options that outputs depend on, by the field of the entry that has to have the same if it has one; and
             the values of those that the entry of an earlier version does not have.
 
     Returns:
@@ -141,15 +145,18 @@ def plan_jobs(
         is_done = (
             entry is not None
             and ledger.done(source.key, fingerprint)
-            and ("video" in entry) == ("video" in options)  # a GIF may be either
+            and ("video" in entry) == ("video" in fields)  # a GIF may be either
             and all(
                 name in entry["outputs"] and folder.is_intact(entry["outputs"][name], entry["files"][name])
                 for name in names
             )
-            and all((old | entry.get(field, given)).items() >= given.items() for field, (given, old) in options.items())
+            and all((old | entry.get(field, given)).items() >= given.items() for field, (given, old) in fields.items())
         )
         if overwrite or not is_done:
-            jobs.append(Job(source, size, stamp, fingerprint))
+            was: dict[str, Any] = entry or {"fingerprint": fingerprint}
+            old = was.get("outputs", {}) if was["fingerprint"] != fingerprint else {}
+            earlier = {name: (path, was["files"][name]) for name, path in old.items() if path not in named(source)}
+            jobs.append(Job(source, size, stamp, fingerprint, earlier))
     return jobs, other_model
 
 
