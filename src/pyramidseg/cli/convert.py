@@ -3,7 +3,7 @@
 import argparse
 
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import LABEL_FORMATS, add_reading_settings, add_simplification
+from pyramidseg.cli.flags import LABEL_FORMATS, add_reading_settings, add_simplification, values_of
 
 HELP = "write a dataset in another format"
 
@@ -30,9 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     conversion = convert_dataset(
         arguments.dataset,
-        to=arguments.to,
-        out=arguments.out,
-        images=arguments.images,
+        **values_of(arguments, "to", "out", "images"),
         data=reading_config(arguments.settings),
         simplify_px=arguments.simplify,
     )

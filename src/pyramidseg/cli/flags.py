@@ -224,13 +224,5 @@ def predictor_of(model: str, arguments: argparse.Namespace) -> "Predictor":
     """The predictor of a model with the options of `add_prediction_options`."""
     from pyramidseg.predict.predictor import Predictor
 
-    return Predictor(
-        model,
-        backend=arguments.backend,
-        device=arguments.device,
-        precision=arguments.precision,
-        as_written=arguments.as_written,
-        tta=arguments.tta,
-        tile_px=arguments.tile,
-        overlap_px=arguments.overlap,
-    )
+    how = values_of(arguments, "backend", "device", "precision", "as_written", "tta")
+    return Predictor(model, tile_px=arguments.tile, overlap_px=arguments.overlap, **how)

@@ -15,6 +15,7 @@ from pyramidseg.cli.flags import (
     add_simplification,
     comma_list,
     predictor_of,
+    values_of,
 )
 
 if TYPE_CHECKING:
@@ -191,15 +192,12 @@ def run(arguments: argparse.Namespace) -> int:
         predictor,
         arguments.sources,
         arguments.out,
-        save=arguments.save,
-        batch_size=arguments.batch_size,
-        shard=arguments.shard,
-        overwrite=arguments.overwrite,
+        **values_of(arguments, "save", "batch_size", "shard", "overwrite"),
         polygons=PolygonOptions(
             arguments.polygon_format, arguments.simplify, arguments.min_area, arguments.polygon_block
         ),
         video=VideoOptions(arguments.every, arguments.smooth, arguments.fps, arguments.seconds),
-        scenes=SceneOptions(*(getattr(arguments, name) for name in SCENE_OPTIONS)),
+        scenes=SceneOptions(**values_of(arguments, *SCENE_OPTIONS)),
         engine=engine,
     )
     for entry in summary.failed:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pyramidseg.base.errors import ConfigError, import_extra
 from pyramidseg.base.remote_files import is_url
-from pyramidseg.cli.flags import add_prediction_options, predictor_of
+from pyramidseg.cli.flags import add_prediction_options, predictor_of, values_of
 from pyramidseg.serve import process_context
 from pyramidseg.serve.limits import Limits, is_loopback
 
@@ -112,8 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
     serve(
         make(receive=training.receive if training else None),
         service,
-        host=arguments.host,
-        port=arguments.port,
+        **values_of(arguments, "host", "port"),
         certfile=arguments.ssl_certfile,
         keyfile=arguments.ssl_keyfile,
     )

@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import show
@@ -59,11 +59,11 @@ def run(arguments: argparse.Namespace) -> int:
     if out is None and (not arguments.dry_run or arguments.resume or arguments.overwrite):
         raise ConfigError("--out RUN is required (except with --dry-run alone): name the folder of the run")
     minutes = plan_minutes(arguments.minutes, auto=arguments.auto)
+    how = {"resume": arguments.resume, "overwrite": arguments.overwrite}
     if arguments.folds is not None:
         if arguments.auto:
             raise ConfigError("--folds: cannot be planned; give it the settings that --auto --dry-run prints")
-        return _cross_validate(arguments, config)
-    how = {"resume": arguments.resume, "overwrite": arguments.overwrite}
+        return _cross_validate(arguments, config, how)
     inputs = () if arguments.config is None else (arguments.config,)
     if out is None or arguments.dry_run:
         if out is None:
@@ -79,19 +79,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _cross_validate(arguments: argparse.Namespace, config: "Config") -> int:
+def _cross_validate(arguments: argparse.Namespace, config: "Config", how: dict[str, Any]) -> int:
     from pyramidseg.studies.cross_validation import cross_validate
 
     if arguments.dry_run or arguments.out is None:
         raise ConfigError("--folds: needs --out DIR, and cannot be tried with --dry-run; leave out --folds for that")
-    found = cross_validate(
-        arguments.dataset,
-        out=arguments.out,
-        folds=arguments.folds,
-        config=config,
-        resume=arguments.resume,
-        overwrite=arguments.overwrite,
-    )
+    found = cross_validate(arguments.dataset, out=arguments.out, folds=arguments.folds, config=config, **how)
     show(f"mean and standard deviation over {arguments.folds} folds, last epoch:")
     show(found.table())
     show(f"scores: {found.file}")
