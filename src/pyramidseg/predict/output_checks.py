@@ -63,7 +63,9 @@ def check_outputs(
                 raise OutputError(
                     f"{folder.name}/{output}: an earlier recording of this stream; choose another --out, or --overwrite"
                 )
-            inputs = inputs or {_real_name(source): source.location for source in images}
+            inputs = inputs or {
+                it.location if is_url(it.location) else os.path.realpath(it.location): it.location for it in images
+            }
             if (replaced := inputs.get(folder.real_name(output))) is not None:
                 raise OutputError(f"{folder.name}/{output}: would overwrite the input {replaced}; choose another --out")
             folder.refuse_foreign(output)
@@ -82,7 +84,3 @@ def _mask_of(source: Source, ledger: Ledger) -> str:
     """The name of its label map in the ledger; empty if there is none."""
     outputs: Mapping[str, str] = (ledger.find(source.key) or {}).get("outputs", {})
     return outputs.get("mask", "")
-
-
-def _real_name(source: Source) -> str:
-    return source.location if is_url(source.location) else os.path.realpath(source.location)

@@ -96,7 +96,8 @@ def predict_videos(
                 path = fetch(location, copy) if is_remote else job.source.path
                 found = _predict_video(predictor, job.source, path, outputs, options, batch_size)
                 for name in names:
-                    files[name] = folder.write(stem + VIDEO_OUTPUTS[name], partial(_move, outputs.path(name)))
+                    move = partial(write_atomically, write=outputs.path(name).replace)
+                    files[name] = folder.write(stem + VIDEO_OUTPUTS[name], move)
                 entry |= {"outputs": {name: stem + VIDEO_OUTPUTS[name] for name in names}, **found}
             except OSError:  # such as a full disk
                 raise
@@ -196,7 +197,3 @@ def _stopped_by_signals(reader: VideoReader) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _move(part: Path, path: Path) -> None:
-    write_atomically(path, part.replace)
