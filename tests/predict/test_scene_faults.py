@@ -9,7 +9,7 @@ from PIL import Image
 from made_geo import write_image
 from made_scenes import mask_of, predict, smooth, write_mosaic
 from pyramidseg.base.errors import ConfigError, OutputError
-from pyramidseg.images.raster_scene import RasterScene
+from pyramidseg.images.raster_scene import RasterScene, mosaic_parts
 from pyramidseg.images.scene import SceneOptions
 
 
@@ -40,6 +40,26 @@ def test_overwrite_uses_no_rows_of_an_earlier_call(tmp_path: Path) -> None:
     predict(mosaic, tmp_path / "out", overwrite=True)
     predict(mosaic, tmp_path / "fresh")
     assert np.array_equal(mask_of(tmp_path / "out"), mask_of(tmp_path / "fresh"))
+
+
+def test_a_mosaic_is_predicted_again_when_one_of_its_parts_has_changed(tmp_path: Path) -> None:
+    mosaic = write_mosaic(tmp_path, smooth(200, 400))
+    predict(mosaic, tmp_path / "out")
+    assert predict(mosaic, tmp_path / "out").unchanged == 1
+    write_image(tmp_path / "part0.tif", smooth(200, 240, seed=9), photometric="RGB")
+    assert predict(mosaic, tmp_path / "out").unchanged == 0
+    predict(mosaic, tmp_path / "fresh")
+    assert np.array_equal(mask_of(tmp_path / "out"), mask_of(tmp_path / "fresh"))
+
+
+def test_parts_of_a_mosaic_are_found_by_any_name(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("a & b.tif", "deep/c.tif", "d.tif"):
+        (tmp_path / name).touch()
+    names = ("a &amp; b.tif", "deep/c.tif", "a &amp; b.tif", str(tmp_path / "d.tif"), "missing.tif", "/vsimem/e.tif")
+    sources = "".join(f'<SourceFilename relativeToVRT="1">{name}</SourceFilename>' for name in names)
+    (tmp_path / "m.vrt").write_text(f"<VRTDataset>{sources}</VRTDataset>")
+    assert {*mosaic_parts(tmp_path / "m.vrt")} == {tmp_path / name for name in ("a & b.tif", "deep/c.tif", "d.tif")}
 
 
 def test_rows_of_a_finished_scene_are_deleted(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """GeoTIFF, BigTIFF, COG and VRT files of any size, read in windows by rasterio."""
 
+import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +110,10 @@ class RasterScene(Scene):
         cache = max(CACHE_BYTES, int(1.25 * self.window_rows * self._row_bytes))
         # GDAL would otherwise list the whole folder for every file.
         return self._rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_CACHEMAX=cache)
+
+
+def mosaic_parts(path: Path) -> list[Path]:
+    """The files that a VRT file names and that exist."""
+    with open_regular(path) as file:
+        named = re.findall("<SourceFilename[^>]*>([^<]+)<", file.read().decode(errors="replace"))
+    return [part for name in sorted({*named}) if (part := path.parent / unescape(name)).exists()]

@@ -20,6 +20,7 @@ from pyramidseg.base.files import digest, file_sha256
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.remote_files import is_url, remote_info
 from pyramidseg.images.open_scene import is_zarr
+from pyramidseg.images.raster_scene import mosaic_parts
 from pyramidseg.model.tensor_files import CHECKSUM
 from pyramidseg.predict.output_folder import FileState, OutputFolder
 from pyramidseg.predict.predictor import Predictor
@@ -167,12 +168,14 @@ def _state(source: Source) -> tuple[int, str]:
     if is_url(source.location):
         found = source.remote or remote_info(source.location)
         return (-1, "") if found is None else (found.size, found.stamp)
+    path, files = source.path, [source.path]
     try:
-        if source.path.is_dir():
-            files = [source.path, *source.path.rglob("*")] if is_zarr(source.path) else frame_files(source.path)
-            states = [file.stat() for file in files]
-            return sum(state.st_size for state in states), f"{len(states)} {max(state.st_mtime_ns for state in states)}"
-        state = source.path.stat()
+        if path.suffix.lower() == ".vrt":
+            files += mosaic_parts(path)
+        elif path.is_dir():
+            files = [path, *path.rglob("*")] if is_zarr(path) else frame_files(path)
+        states = [file.stat() for file in files]
     except OSError:
         return -1, ""
-    return state.st_size, str(state.st_mtime_ns)
+    several, last = f"{len(states)} " if files != [path] else "", max(state.st_mtime_ns for state in states)
+    return sum(state.st_size for state in states), f"{several}{last}"
