@@ -163,8 +163,9 @@ def test_the_dataset_of_a_run_opens_the_same_windows(tmp_path: Path) -> None:
 def test_images_that_fit_into_a_window_stay_files(tmp_path: Path) -> None:
     scene(tmp_path / "a.tif")
     write_geojson(tmp_path / "a.geojson", [])
-    write_image(tmp_path / "small.tif", np.ones((70, 90, 3), np.uint8), photometric="RGB")
-    write_geojson(tmp_path / "small.geojson", [feature(polygon(on_map(box(0, 0, 9, 9))))])
+    beside = (0.5, 0.0, 733601.0, 0.0, -0.5, 3725400.0)
+    write_image(tmp_path / "small.tif", np.ones((70, 90, 3), np.uint8), photometric="RGB", transform=beside)
+    write_geojson(tmp_path / "small.geojson", [feature(polygon(on_map(box(0, 0, 9, 9), beside)))])
     dataset = opened(tmp_path, window=64, window_gap=0)
     assert "small" in all_ids(dataset) and len(all_ids(dataset)) == 7
     assert has_note(dataset, "1 of 2 images are cut into 6 windows")

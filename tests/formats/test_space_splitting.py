@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made_files import has_note, opened
-from made_geo import box, feature, on_map, polygon, write_geojson, write_image
+from made_geo import UTM, box, feature, on_map, polygon, write_geojson, write_image
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats import space_splitting
 from pyramidseg.formats.space_splitting import with_val_blocks
-from pyramidseg.images.georeference import read_georeference
+from pyramidseg.images.georeference import parse_crs, read_georeference, reproject
 from pyramidseg.images.scene_windows import SceneWindow
 
 WINDOW = 100
@@ -57,7 +57,7 @@ def test_every_training_window_is_as_far_from_val_as_the_gap(
         try:
             found = split(patch, records, share, window_gap=gap)
         except DataError:
-            assert gap == 150 and min(rows, columns) < 6
+            assert gap == 150 and min(rows, columns) < 7
             return
         again = split(patch, records[::-1], share, window_gap=gap)
     val, train = found.splits["val"], found.splits["train"]
@@ -114,3 +114,33 @@ def test_scenes_that_overlap_on_the_map_do_not_leak(tmp_path: Path) -> None:
         for box_ in boxes["train"]:
             distance = max(left - box_[2], box_[0] - right, low - box_[3], box_[1] - high)
             assert distance >= 32 * 0.5 - 0.01
+
+
+PLACES = {
+    "the next zone": ("EPSG:32617", (0.5, 0.0, 177103.0, 0.0, -0.5, 3727719.0)),
+    "degrees": ("EPSG:4326", (5.39e-6, 0.0, -84.48109, 0.0, -4.51e-6, 33.64036)),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_scenes_in_other_coordinate_systems_do_not_leak_either(place: str, tmp_path: Path) -> None:
+    crs, transform = PLACES[place]
+    values = np.ones((128, 128, 3), np.uint8)
+    write_image(tmp_path / "a.tif", values, photometric="RGB")
+    write_image(tmp_path / "b.tif", values, photometric="RGB", crs=crs, transform=transform)
+    write_image(tmp_path / "c.tif", values[:64, :64], photometric="RGB", crs="EPSG:32756")  # far away
+    write_geojson(tmp_path / "all.geojson", [feature(polygon(on_map(box(0, 0, 200, 200))))])
+    dataset = opened(tmp_path, window=32, val_share=0.3)
+    boxes: dict[str, list[tuple[str, np.ndarray]]] = {"train": [], "val": []}
+    for name, of_split in boxes.items():
+        for record in dataset.splits[name]:
+            own = read_georeference(record.image)
+            if own is not None and record.id[0] != "c":
+                corners = own.to_map(np.array([(0, 0), (32, 0), (0, 32), (32, 32)], np.float64))
+                on_plane = reproject(corners, source=own.crs, target=parse_crs(UTM))
+                of_split.append((record.id[0], np.array([on_plane.min(0), on_plane.max(0)])))
+    pairs = [(one, other) for one in boxes["val"] for other in boxes["train"]]
+    assert any(of_val != of_train for (of_val, _), (of_train, _) in pairs)
+    distances = [max((one[0] - other[1]).max(), (other[0] - one[1]).max()) for (_, one), (_, other) in pairs]
+    assert min(distances) >= 0.9 * 32 * 0.5
+    assert sum(record.id[0] == "c" for name in boxes for record in dataset.splits[name]) == 4

@@ -4,8 +4,10 @@ Neighbouring windows show the same field, roof or cloud: a model that has traine
 Places are compared on the map where scenes have one, so that scenes that overlap or adjoin do not leak, either.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from math import isqrt
 
 import numpy as np
@@ -16,13 +18,13 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.splitting import by_sequence, draw_key
 from pyramidseg.images.decode import image_size
-from pyramidseg.images.georeference import Georeference, read_georeference
+from pyramidseg.images.georeference import Georeference, read_georeference, reproject
 from pyramidseg.images.scene_windows import scene_of, window_at
 
 LARGEST_SIDE = 4
 """Of a block, in windows; blocks are smaller where val has few windows."""
 
-_TOLERANCE_PX, _ELSEWHERE_PX = 0.01, 1e12
+_TOLERANCE_PX = 0.01
 
 
 def with_val_blocks(dataset: Dataset, share: float, config: LabelConfig) -> Dataset:
@@ -38,7 +40,7 @@ def with_val_blocks(dataset: Dataset, share: float, config: LabelConfig) -> Data
     gap_px = window if config.window_gap is None else config.window_gap
     wanted, side = share * len(records), min(LARGEST_SIDE, max(1, isqrt(round(share * len(records)))))
     blocks = by_sequence(records, group, source=dataset.source) if group else _blocks(records, side * window)
-    numbers, (low, high) = {record: number for number, record in enumerate(records)}, _boxes(records)
+    numbers, boxes = {record: number for number, record in enumerate(records)}, _boxes(records)
     val, near = np.zeros((2, len(records)), np.bool_)
     for name in sorted(blocks, key=draw_key):
         members, lacking = [numbers[record] for record in blocks[name]], wanted - val.sum()
@@ -46,6 +48,7 @@ def with_val_blocks(dataset: Dataset, share: float, config: LabelConfig) -> Data
         if val.any() and abs(lacking - len(members)) >= abs(lacking):
             continue
         for at in members:
+            low, high = boxes(at)
             around |= np.maximum(low[at] - high, low - high[at]).max(axis=1) < gap_px - _TOLERANCE_PX
         around[members] = True
         if (~around).sum() >= max(1, (1 - share) * len(records) / 2):
@@ -76,20 +79,31 @@ def _blocks(records: Sequence[Record], side_px: int) -> dict[str, list[Record]]:
     return blocks
 
 
-def _boxes(records: Sequence[Record]) -> NDArray[np.float64]:
-    """(2, N, 3), the least and the largest column and row of each record on its plane, and the place of the plane.
+def _boxes(records: Sequence[Record]) -> Callable[[int], NDArray[np.float64]]:
+    """Gives the least and the largest column and row, (2, N, 2), of all records on the plane of one, by its number.
 
-    Scenes of one coordinate system share a plane, in pixels of the first; another scene has its own.
+    In pixels of the first scene with its coordinate system; NaN elsewhere. A scene without one has a plane of its own.
     """
-    boxes, first = np.zeros((2, len(records), 3)), dict[str, tuple[int, Georeference | None]]()
+    corners, systems = np.zeros((len(records), 4, 2)), list[str]()
+    scenes, origins = dict[tuple[str, str], list[int]](), dict[str, Georeference]()
     for index, record in enumerate(records):
-        place, (height, width) = read_georeference(record.image), image_size(record.image)
-        corners = np.array([(0, 0), (width, 0), (0, height), (width, height)], np.float64)
-        key = place.crs if place is not None and place.crs else str(scene_of(record.image))
-        plane, origin = first.setdefault(key, (len(first), place))
-        if place is not None and origin is not None:
-            corners = origin.to_pixels(place.to_map(corners))
-        elif window := window_at(record.image):
-            corners += window.left, window.top
-        boxes[0, index], boxes[1, index] = ((*ends, plane * _ELSEWHERE_PX) for ends in (corners.min(0), corners.max(0)))
-    return boxes
+        (height, width), scene, window = image_size(record.image), str(scene_of(record.image)), window_at(record.image)
+        left, top = (window.left, window.top) if window else (0, 0)
+        place = read_georeference(record.image) or Georeference("", (1, 0, left, 0, 1, top))
+        corners[index] = place.to_map(np.array([(0, 0), (width, 0), (0, height), (width, height)], np.float64))
+        systems.append(system := place.crs or scene)
+        origins.setdefault(system, place)
+        scenes.setdefault((system, scene), []).append(index)
+
+    @cache
+    def on_plane(system: str) -> NDArray[np.float64]:
+        boxes, origin = np.full((2, len(records), 2), np.nan), origins[system]
+        for (own, _), members in scenes.items():
+            if own == system or (origins[own].crs and origin.crs):
+                with suppress(DataError):  # on another side of the Earth
+                    moved = reproject(corners[members].reshape(-1, 2), source=own, target=system)
+                    pixels = origin.to_pixels(moved).reshape(-1, 4, 2)
+                    boxes[:, members] = pixels.min(axis=1), pixels.max(axis=1)
+        return boxes
+
+    return lambda index: on_plane(systems[index])
