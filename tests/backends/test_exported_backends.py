@@ -58,6 +58,7 @@ def test_the_file_says_what_it_is(backend, model, bundle):
     assert backend.geometry.stride == 4
     assert backend.metadata.mean == tuple(model.mean.tolist())
     assert backend.metadata.source["file"] == bundle.name
+    assert backend.resolution_m == 0.25
     assert backend.metadata.parity is not None
     assert backend.metadata.parity["passed"] is True
     assert str(backend) == f"{backend.name} fp32 on cpu: {backend.path.name}"

@@ -51,14 +51,16 @@ def test_a_bundle_keeps_it_and_an_older_one_has_none(model, tmp_path):
 def test_an_export_has_it_too(model):
     metadata = ExportMetadata(
         precision="fp32", input_dtype="uint8", classes=model.classes, settings=model.settings, mean=(0.5,) * 3,
-        std=(0.2,) * 3, source={}, value_range=ValueRange("uint16", 3, 4000),
+        std=(0.2,) * 3, source={}, value_range=ValueRange("uint16", 3, 4000), resolution_m=0.25,
     )  # fmt: skip
     strings = metadata.to_strings() | {"sha256": "x"}
     assert (
         ExportMetadata.from_strings(strings, Path("m.onnx"), checksum=lambda: "x").value_range == metadata.value_range
     )
-    del strings["value_range"]  # as in older exports
-    assert ExportMetadata.from_strings(strings, Path("m.onnx"), checksum=lambda: "x").value_range is None
+    assert ExportMetadata.from_strings(strings, Path("m.onnx"), checksum=lambda: "x").resolution_m == 0.25
+    del strings["value_range"], strings["facts"]  # as in older exports
+    older = ExportMetadata.from_strings(strings, Path("m.onnx"), checksum=lambda: "x")
+    assert older.value_range is None and older.resolution_m is None
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ class ExportedBackend(ModelBackend):
             note=self.path.name,
             value_range=metadata.value_range,
         )
-        self.program, self.threaded = opened.program, opened.threaded
+        self.program, self.threaded, self.resolution_m = opened.program, opened.threaded, metadata.resolution_m
 
     @classmethod
     @abstractmethod

@@ -3,7 +3,7 @@
 `format`, `version`, `precision` and `sha256` (over the whole file: graph, weights and metadata) are plain text; the
 others are JSON: `model` (settings), `classes` (names and colours), `normalization` (which is part of the graph),
 `input` and `outputs` (the contract for other programs that run the file), `source` (the bundle), `parity` (the
-result of the comparison with it), `value_range` (type and range of the training images), `quantization` (of int8).
+result of the comparison with it), `value_range` and `facts` (of the training images), `quantization` (of int8).
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from pyramidseg.base.errors import PyramidSegError, WeightsError
 from pyramidseg.base.stored_json import parse_mapping, parse_stored
 from pyramidseg.base.version import __version__
 from pyramidseg.images.value_range import ValueRange
+from pyramidseg.model.bundle import ground_resolution_of
 
 KIND = "pyramidseg export"
 
@@ -98,7 +99,7 @@ class ExportMetadata:
         mean: of the channels, in the units of `Segmenter.set_normalization`.
         source: file name and checksum of the bundle; empty for a model in memory.
         parity: the report of `export.parity`; None before the check.
-        value_range: of the bundle's training images; None if unknown.
+        value_range, resolution_m: of the bundle's training images, in metres per pixel; None if unknown.
         program: None for a file that `predict` can run.
         quantization: of an int8 file.
         other_texts: written for another program; not read again.
@@ -114,6 +115,7 @@ class ExportMetadata:
     parity: Mapping[str, Any] | None = None
     version: str = __version__
     value_range: ValueRange | None = None
+    resolution_m: float | None = None
     program: Program | None = None
     quantization: Quantization | None = None
     other_texts: Mapping[str, str] = field(default_factory=dict)
@@ -139,6 +141,7 @@ class ExportMetadata:
             "source": dict(self.source),
             "parity": None if self.parity is None else dict(self.parity),
             "value_range": None if self.value_range is None else asdict(self.value_range),
+            "facts": {"data": {"metres_per_pixel": self.resolution_m}},
         }
         if self.quantization is not None:
             contents["quantization"] = asdict(self.quantization)
@@ -197,6 +200,7 @@ class ExportMetadata:
                 parity=None if strings["parity"] == "null" else parse_mapping(strings["parity"]),
                 version=strings["version"],
                 value_range=ValueRange.from_json(strings.get("value_range")),
+                resolution_m=ground_resolution_of(strings),
                 program=parse_stored(Program, strings["program"]) if "program" in strings else None,
                 quantization=parse_stored(Quantization, strings["quantization"]) if "quantization" in strings else None,
             )

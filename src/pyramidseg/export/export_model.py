@@ -26,7 +26,7 @@ from pyramidseg.export.program_file import ONE_SIZE, OnnxProgramFile, WithOutput
 from pyramidseg.export.quantization import DEFAULT_IMAGES, Calibration, Quantizer, check_calibration
 from pyramidseg.export.samples import Samples, default_dtype, labelled_samples, synthetic_samples
 from pyramidseg.export.targets import Format, find_format
-from pyramidseg.model.bundle import KIND
+from pyramidseg.model.bundle import KIND, ground_resolution_of
 from pyramidseg.model.segmenter import Segmenter, load_model
 from pyramidseg.model.tensor_files import CHECKSUM, read_metadata
 from pyramidseg.predict.outputs.ownership import is_ours
@@ -152,7 +152,8 @@ def export_model(
             mean=tuple(segmenter.mean.tolist()),
             std=tuple(segmenter.std.tolist()),
             value_range=segmenter.value_range,
-            source={"file": path.name, CHECKSUM: read_metadata(path, kind=KIND)[CHECKSUM]},
+            resolution_m=ground_resolution_of(bundle := read_metadata(path, kind=KIND)),
+            source={"file": path.name, CHECKSUM: bundle[CHECKSUM]},
             program=program,
             other_texts=other_texts,
         )

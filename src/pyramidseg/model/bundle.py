@@ -129,7 +129,7 @@ def _parse(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
 
 
 def ground_resolution_of(metadata: Mapping[str, str]) -> float | None:
-    """Metres per pixel of the training images by a bundle's metadata; None in older ones, and without a place."""
+    """Metres per pixel of the training images, by a bundle's or an export's metadata; None if it has none."""
     data = parse_mapping(metadata.get("facts", "{}")).get("data")
     value = data.get("metres_per_pixel") if isinstance(data, dict) else None
     return float(value) if isinstance(value, (int, float)) and 0 < value < math.inf else None
