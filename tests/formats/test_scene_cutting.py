@@ -24,6 +24,7 @@ from pyramidseg.images.decode import read_image
 from pyramidseg.images.georeference import WGS84, parse_crs, reproject
 from pyramidseg.images.scene_windows import SceneWindow, window_at
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
+from pyramidseg.inspection.training_check import check_dataset
 
 H, W = 150, 210
 
@@ -137,6 +138,23 @@ def test_a_truncated_scene_says_what_the_decoder_says(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"h64w64\.tif: cannot be read as an image: .*; replace or remove") as caught:
         read_image(SceneWindow(file, 86, 64, 64, 64).path, channels=3)
     assert "previous exception" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"tiled": True, "blockxsize": 64, "blockysize": 64}], ids=["strips", "tiles"])
+def test_a_truncated_scene_is_found_before_training(tmp_path: Path, options: dict[str, Any]) -> None:
+    file = scene(tmp_path / "a.tif", **options)
+    write_geojson(tmp_path / "a.geojson", [])
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) * 9 // 10])
+    with pytest.raises(DataError, match=r"a\.tif: "):
+        opened(tmp_path, window=64)
+
+
+def test_polygons_beside_all_images_are_named_as_the_likely_reason(tmp_path: Path) -> None:
+    scene(tmp_path / "a.tif")
+    write_geojson(tmp_path / "a.geojson", [feature(polygon(on_map(box(900, 0, 990, 90))))])
+    with pytest.raises(DataError, match=r"or polygons be elsewhere on the map than the images \(data\.vector_crs\)"):
+        check_dataset(opened(tmp_path, window=64, window_gap=0))
 
 
 def test_pairs_of_a_scene_and_an_index_mask_are_cut_alike(tmp_path: Path) -> None:

@@ -83,4 +83,6 @@ def _check(path: Path, *, labels: bool = False) -> tuple[int, int]:
     with closing(RasterScene(path, labels=labels)) as scene:
         if labels and scene.is_lossy:
             raise DefectError(DefectKind.LOSSY_MASK, path, "is in JPEG, which changes labels; save it with deflate")
-        return scene.header[:2]
+        height, width = scene.header[:2]
+        scene.read(slice(height - 1, height), slice(width - 1, width))  # a truncated file lacks its end
+        return height, width

@@ -79,7 +79,7 @@ class RasterScene(Scene):
                 values = np.moveaxis(file.read(window=window), 0, -1).astype(self.header.dtype, copy=False)
                 return values, file.dataset_mask(window=window) == 0 if self._mask else None
         except self._rasterio.errors.RasterioError as error:  # its cause names the part of a mosaic
-            raise DataError(f"{self.path}: {str(error.__cause__ or error).rstrip('.')}") from error
+            raise DefectError(DefectKind.DAMAGED, self.path, str(error.__cause__ or error).rstrip(".")) from error
 
     def open(self) -> Any:
         with self._environment():

@@ -113,7 +113,8 @@ def missing_classes(dataset: Dataset, split: str, pixels: Sequence[int]) -> str:
         others = f", none is of {first_few(absent, limit=NAMES_SHOWN)}" if absent else ""
         return (
             f"every labelled pixel of split 'train' is of class {present[0]}{others}, so there is nothing to "
-            "learn with fewer than two classes; the masks' values may mean something else"
+            "learn with fewer than two classes; the masks' values may mean something else, or polygons be elsewhere on "
+            "the map than the images (data.vector_crs)"
         )
     if not absent:
         return ""
