@@ -11,6 +11,8 @@ import pytest
 
 from pyramidseg.base.overrides import setting_names
 from pyramidseg.demo.scenes import draw_scene, write_scenes
+from pyramidseg.formats.open_dataset import FORMATS
+from pyramidseg.formats.writers import LABEL_WRITERS
 from pyramidseg.model.encoder import DEPTHS
 
 ROOT = Path(__file__).parents[1]
@@ -83,6 +85,33 @@ def test_settings_named_in_the_documentation_exist(page: Path) -> None:
     sections = "|".join(sorted({name.partition(".")[0] for name in known}))
     for name in re.findall(rf"`(?:[^`]*\s)?((?:{sections})\.[a-z_]+)=", page.read_text(encoding="utf-8")):
         assert name in known, name
+
+
+FORMAT_PAGES = {
+    page.stem: page.read_text(encoding="utf-8")
+    for page in PAGES
+    if page.parent.name == "formats" and page.stem not in ("dataset_yaml", "outlines")
+}
+
+
+def section(page: str, heading: str) -> str:
+    return page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("page", FORMAT_PAGES)
+def test_a_page_of_a_format_has_its_files_both_directions_and_what_is_lost(page: str) -> None:
+    text = FORMAT_PAGES[page]
+    assert "```" in section(text, "Files") and section(text, "What is read") and section(text, "What is refused")
+    assert "pyramidseg convert" in section(text, "Written") and "**Lost**" in section(text, "Written")
+
+
+def test_every_format_that_is_read_or_written_has_a_page() -> None:
+    headings = " ".join(text.partition("\n")[0] for text in FORMAT_PAGES.values())
+    assert [name for name in FORMATS if f"`{name}`" not in headings] == []
+    written = " ".join(section(text, "Written") for text in FORMAT_PAGES.values())
+    assert [name for name in LABEL_WRITERS if not re.search(rf"(--to |`){name}[` ]", written)] == []
+    known = (ROOT / "docs" / "formats" / "dataset_yaml.md").read_text(encoding="utf-8").partition("`format` |")[2]
+    assert [name for name in FORMATS if f"`{name}`" not in known.partition("\n")[0]] == []
 
 
 def test_the_readme_names_every_depth() -> None:
