@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import yaml
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,6 +20,8 @@ from pyramidseg.data.pairs import read_labels
 from pyramidseg.formats.convert_dataset import convert_dataset
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.georeference import WGS84, Georeference, parse_crs, reproject
+from pyramidseg.images.open_image import apply_orientation
+from pyramidseg.inspection.inspect_dataset import inspect_dataset
 
 NAMES = ("background", "Straße, wet", "tree", "car")
 H, W = 40, 50
@@ -156,3 +159,36 @@ def test_classes_that_do_not_occur_are_left_out(tmp_path: Path) -> None:
     source = write_source(tmp_path / "source", UTM, TRANSFORM, (*NAMES, "boat"))
     convert_dataset(source, to="geojson", out=tmp_path / "out")
     assert open_dataset(tmp_path / "out", DataConfig()).classes.names == NAMES
+
+
+def test_an_inspection_of_it_finds_nothing(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "source", UTM, TRANSFORM)
+    before = [str(defect) for defect in inspect_dataset(source).defects]  # images of one value
+    convert_dataset(source, to="geojson", out=tmp_path / "out")
+    assert len(inspect_dataset(tmp_path / "out").defects) == len(before)
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_polygons_are_where_the_file_has_its_pixels_however_it_is_turned(orientation: int, tmp_path: Path) -> None:
+    """Labels are as images are shown; the place on the map is that of the rows and columns of the file."""
+    source = write_source(tmp_path / "source", UTM, TRANSFORM)
+    a, _, x, _, e, y = TRANSFORM
+    place = [(33550, "d", 3, (a, -e, 0.0), True), (33922, "d", 6, (0, 0, 0, x, y, 0), True)]
+    keys = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32616)
+    tags = [*place, (34735, "H", len(keys), keys, True), (274, "H", 1, orientation, True)]
+    for seed, split in enumerate(("train", "val")):
+        values = np.random.default_rng(seed).integers(0, 256, (H, W, 3), np.uint8)
+        file = source / split / "images" / f"{split}.tif"
+        tifffile.imwrite(file, values, photometric="rgb", metadata=None, extratags=tags)
+        shown = apply_orientation(labels_of(seed), orientation)
+        Image.fromarray(shown).save(source / split / "masks" / f"{split}.png")
+    straight = write_source(tmp_path / "straight", UTM, TRANSFORM)
+    for folder in (source, straight):
+        convert_dataset(folder, to="geojson", out=tmp_path / f"{folder.name}_out")
+    assert features(tmp_path / "source_out") == features(tmp_path / "straight_out")
+    dataset = open_dataset(tmp_path / "source_out", DataConfig())
+    for seed, split in enumerate(("train", "val")):
+        (record,) = dataset.splits[split]
+        expected = apply_orientation(labels_of(seed), orientation)
+        np.testing.assert_array_equal(read_labels(record, dataset.masks), expected)
+    assert [str(defect) for defect in inspect_dataset(tmp_path / "source_out").defects] == []

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from pycocotools import mask as coco_mask
 
 from made_files import all_ids, image, opened, write
 from pyramidseg.base.config import DataConfig
@@ -40,6 +41,25 @@ def test_the_setting_decides_which_pixels_a_run_covers(tmp_path: Path, order: st
     table(tmp_path, "ImageId,EncodedPixels", "a.jpg,2 2", "b.jpg,2 2")
     dataset = opened(tmp_path, run_lengths=order)
     assert np.argwhere(mask(dataset, "images/a")).tolist() == pixels
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
+@pytest.mark.parametrize("order", ["columns-1", "rows-0"])
+def test_runs_cover_the_pixels_that_pycocotools_draws(order: str, tmp_path: Path) -> None:
+    """It numbers pixels down the columns; along the rows they are those of the transposed image."""
+    size = (HEIGHT, WIDTH) if order == "columns-1" else (WIDTH, HEIGHT)
+    cells, expected = {}, {}
+    for seed, name in enumerate("ab"):
+        borders = np.sort(np.random.default_rng(seed).choice(HEIGHT * WIDTH, 12, replace=False))
+        counts = np.diff(borders, prepend=0, append=HEIGHT * WIDTH).tolist()
+        drawn = coco_mask.decode(coco_mask.frPyObjects({"size": size, "counts": counts}, *size))
+        expected[name] = drawn if order == "columns-1" else drawn.T
+        first = borders[::2] + (order == "columns-1")
+        cells[name] = " ".join(map(str, np.stack([first, borders[1::2] - borders[::2]], 1).ravel()))
+    table(tmp_path, "ImageId,EncodedPixels", f"a.jpg,{cells['a']}", f"b.jpg,{cells['b']}")
+    dataset = opened(tmp_path, run_lengths=order)
+    for name in "ab":
+        np.testing.assert_array_equal(mask(dataset, f"images/{name}"), expected[name])
 
 
 @pytest.mark.parametrize(
