@@ -10,6 +10,7 @@ from PIL import Image
 pytest.importorskip("label_studio_sdk", reason="make test-clients")
 
 from label_studio_sdk.converter import Converter, brush
+from label_studio_sdk.converter.imports.coco import convert_coco_to_ls
 from label_studio_sdk.label_interface import LabelInterface
 from rasterio.features import rasterize
 
@@ -82,17 +83,26 @@ def test_masks_that_the_sdk_names_after_tasks_are_read_equal(tmp_path: Path, kin
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
+STRIPES = {
+    seed: np.where(
+        np.arange(49) % 7, np.random.default_rng(seed).integers(0, 3, (5, 7), np.uint8).repeat(9, 0).repeat(7, 1), 0
+    )
+    for seed in range(4)
+}
+"""No region surrounds another."""
+
+
+def write_stripes(folder: Path) -> None:
+    for seed, labels in STRIPES.items():
+        for part, values in (("images", labels * 90), ("masks", labels)):
+            (folder / "train" / part).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values.astype(np.uint8)).save(folder / "train" / part / f"{seed}.png")
+    (folder / "dataset.yaml").write_text(json.dumps({"classes": ["background", "tree", "road"]}))
+
+
 def test_polygons_that_the_sdk_converts_to_coco_are_the_labels(tmp_path: Path) -> None:
     """Regions without holes: their outlines in percent, drawn by the rule of pixel centres, are the pixels again."""
-    labels = {}
-    for part in ("images", "masks"):
-        (tmp_path / "source" / "train" / part).mkdir(parents=True)
-    for seed in range(4):
-        labels[seed] = np.random.default_rng(seed).integers(0, 3, (5, 7), np.uint8).repeat(9, 0).repeat(7, 1)
-        labels[seed][:, ::7] = 0  # stripes: no region surrounds another
-        Image.fromarray(labels[seed] * 90).save(tmp_path / "source" / "train" / "images" / f"{seed}.png")
-        Image.fromarray(labels[seed]).save(tmp_path / "source" / "train" / "masks" / f"{seed}.png")
-    (tmp_path / "source" / "dataset.yaml").write_text(json.dumps({"classes": ["background", "tree", "road"]}))
+    write_stripes(tmp_path / "source")
     convert_dataset(tmp_path / "source", to="label-studio-polygons", out=tmp_path / "out")
     tasks = [
         task for split in ("train", "val") for task in json.loads((tmp_path / "out" / f"{split}.json").read_text())
@@ -118,4 +128,22 @@ def test_polygons_that_the_sdk_converts_to_coco_are_the_labels(tmp_path: Path) -
             for ring, value in rings
         ]
         drawn = rasterize(shapes, out_shape=(image["height"], image["width"]))
-        np.testing.assert_array_equal(drawn, labels[int(Path(image["file_name"]).stem)])
+        np.testing.assert_array_equal(drawn, STRIPES[int(Path(image["file_name"]).stem)])
+
+
+def test_polygons_that_the_sdk_converts_from_coco_are_read_equal(tmp_path: Path) -> None:
+    """Its percentages are floats: a corner on a pixel centre may be on either side, and ours are never on one."""
+    write_stripes(tmp_path / "source")
+    convert_dataset(tmp_path / "source", to="coco-polygons", out=tmp_path / "out")
+    for split in ("train", "val"):
+        (tmp_path / "export" / split).mkdir(parents=True)
+        made = tmp_path / "export" / split / "tasks.json"
+        coco = tmp_path / "out" / "annotations" / f"instances_{split}.json"
+        convert_coco_to_ls(str(coco), str(made), out_type="annotations", image_root_url="/data/local-files/?d=images")
+        (tmp_path / "out" / "images" / split).rename(tmp_path / "export" / split / "images")
+    dataset = open_dataset(tmp_path / "export", DataConfig())
+    names = np.array(dataset.classes.names)
+    found = {one.image.stem: names[read_labels(one, dataset.masks)] for some in dataset.splits.values() for one in some}
+    assert found.keys() == {"0", "1", "2", "3"}
+    for seed, labels in STRIPES.items():
+        np.testing.assert_array_equal(found[str(seed)], np.array(["background", "tree", "road"])[labels])

@@ -16,13 +16,16 @@ import pyogrio
 import pyproj
 import rasterio
 import shapely
-from rasterio.features import rasterize
+from rasterio.features import rasterize, shapes
 
 from made_backends import Brightness
 from made_geo import TRANSFORM, UTM, write_image
 from pyramidseg.annotations.contours import find_regions
 from pyramidseg.base.classes import Classes
+from pyramidseg.base.config import DataConfig
+from pyramidseg.data.pairs import read_labels
 from pyramidseg.formats.convert_dataset import convert_dataset
+from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.georeference import Georeference, parse_crs
 from pyramidseg.predict.outputs.ownership import is_ours
 from pyramidseg.predict.outputs.polygon_layers import POLYGON_FORMATS, PolygonOptions, write_polygons
@@ -179,3 +182,20 @@ def test_geopandas_draws_what_convert_writes(tmp_path: Path) -> None:
         assert table.crs == pyproj.CRS("EPSG:4326") and table.geometry.is_valid.all()
         assert all(shape.exterior.is_ccw for shape in table.geometry)
         np.testing.assert_array_equal(drawn(table.to_crs(UTM), TRANSFORM), labels_of(int(path.stem)))
+
+
+def test_what_geopandas_writes_is_read_equal(tmp_path: Path) -> None:
+    """Polygons of GDAL, in degrees with the decimals that it chooses."""
+    for number, split in enumerate(("train", "train", "val")):
+        write_image(tmp_path / f"set/{split}/images/{number}.tif", np.zeros((52, 68, 3), np.uint8))
+        found = [*shapes(labels_of(number), mask=labels_of(number) > 0, transform=rasterio.Affine(*TRANSFORM))]
+        columns = {"class": [NAMES[int(value)] for _, value in found]}
+        table = geopandas.GeoDataFrame(columns, geometry=[shapely.geometry.shape(one) for one, _ in found], crs=UTM)
+        (tmp_path / f"set/{split}/geojson").mkdir(exist_ok=True)
+        table.to_crs(4326).to_file(tmp_path / f"set/{split}/geojson/{number}.geojson", driver="GeoJSON")
+    dataset = open_dataset(tmp_path / "set", DataConfig(class_property="class"))
+    assert dataset.classes.names == NAMES
+    records = [record for records in dataset.splits.values() for record in records]
+    assert len(records) == 3
+    for record in records:
+        np.testing.assert_array_equal(read_labels(record, dataset.masks), labels_of(int(record.image.stem)))
