@@ -50,10 +50,18 @@ def find_regions(
         simplify_px: None keeps only the corners where a ring turns. Otherwise the rings form a planar subdivision,
             whose borders are simplified by this tolerance (`removable_corners`): with 0 they remain exact.
     """
+    return find_numbered_regions(labels_HW, skip=skip, simplify_px=simplify_px)[0]
+
+
+def find_numbered_regions(
+    labels_HW: NDArray[np.integer], *, skip: Collection[int] = (), simplify_px: float | None = None
+) -> tuple[list[Region], NDArray[np.int32]]:
+    """`find_regions`, and `number_regions`, which it finds on the way."""
     tracer = RegionTracer(labels_HW.shape[1], skip=skip, simplify_px=simplify_px)
-    found = sorted([*tracer.add(labels_HW), *tracer.finish()], key=lambda region: region.number)
+    numbers_HW, _ = tracer._enter(labels_HW, None, cut=False)
+    found = sorted(tracer.finish(), key=lambda region: region.number)
     numbered = [region._replace(number=number) for number, region in enumerate(found, 1)]
-    return sorted(numbered, key=lambda region: region.value)
+    return sorted(numbered, key=lambda region: region.value), numbers_HW
 
 
 class RegionTracer:
@@ -80,58 +88,67 @@ class RegionTracer:
             cut: all regions end above these rows.
         """
         before = self._table.shape[1]
-        numbers_HW = self._number(labels_HW, weights_HW)
-        meets = (self._row > 0) & (numbers_HW[0] > 0) & (not cut)
-        meets &= self._table[0][self._row] == self._table[0][numbers_HW[0]]
-        root = joined_numbers(self._table.shape[1], self._row[meets], numbers_HW[0][meets])
-        alive = root == np.arange(len(root))
-        for total in (*self._table[2:], self._weights):
-            np.add.at(total, root[~alive], total[~alive])
-        numbers_HW, self._around = root[numbers_HW], root[self._around]
-        self._find_corners(np.vstack([root[self._row], numbers_HW]))
-        if cut:
-            self._cuts = [*self._cuts[-1:], self._top]
-        self._row, self._top = numbers_HW[-1], self._top + len(labels_HW)
+        numbers_HW, alive = self._enter(labels_HW, weights_HW, cut=cut)
         ended = alive.copy()
-        ended[self._row] = ended[0] = False
+        ended[numbers_HW[-1]] = ended[0] = False
         if self._simplify_px:
             ended[before if cut else 0 :] = False
         return self._trace_ended(ended, alive & ~ended)
 
     def finish(self) -> list[Region]:
         """The other regions."""
-        self._find_corners(np.vstack([self._row, np.zeros_like(self._row)]))
+        self._find_corners(np.zeros((1, self._width - 1), np.int32))
         ended = np.arange(self._table.shape[1]) > 0
         return self._trace_ended(ended, np.zeros_like(ended))
 
-    def _number(self, labels_HW: NDArray[np.integer], weights_HW: NDArray[np.floating] | None) -> NDArray[np.int32]:
-        """Number the regions of a block after those that are known, and enter them in the table."""
+    def _enter(
+        self, labels_HW: NDArray[np.integer], weights_HW: NDArray[np.floating] | None, *, cut: bool
+    ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """Add rows without tracing: the numbers of their pixels, after those that are known, and which are in use."""
         (runs, numbers), before = _numbered_runs(labels_HW, self._skip), self._table.shape[1]
         lengths, first = np.diff(runs, append=labels_HW.size), np.zeros(1 + numbers.max(initial=0), np.int64)
         first[numbers[::-1]] = runs[::-1]
-        numbers_HW = np.repeat(numbers, lengths).reshape(labels_HW.shape)
+        numbers_HW = np.repeat(numbers + np.int32(before - 1) * (numbers > 0), lengths).reshape(labels_HW.shape)
         pixels = np.bincount(numbers, lengths, minlength=len(first)).astype(np.int64)
         known = sums = np.zeros(len(first), np.int64)
         if weights_HW is not None:
             known_HW = ~np.isnan(weights_HW)
             known, sums = (
-                np.bincount(numbers_HW[known_HW], own, minlength=len(first)) for own in (None, weights_HW[known_HW])
+                np.bincount(numbers_HW[known_HW], own, minlength=before - 1 + len(first))[before - 1 :]
+                for own in (None, weights_HW[known_HW])
             )
         added = np.stack([labels_HW.ravel()[first], first + self._top * (self._width - 1), pixels, known])
         self._table = np.append(self._table, added[:, 1:], axis=1)
         self._weights = np.append(self._weights, sums[1:])
-        return np.where(numbers_HW > 0, numbers_HW + np.int32(before - 1), np.int32(0))
+        meets = (self._row > 0) & (numbers_HW[0] > 0) & (not cut)
+        meets &= self._table[0][self._row] == self._table[0][numbers_HW[0]]
+        alive = np.ones(self._table.shape[1], bool)
+        if meets.any():
+            root = joined_numbers(len(alive), self._row[meets], numbers_HW[0][meets])
+            alive = root == np.arange(len(root))
+            for total in (*self._table[2:], self._weights):
+                np.add.at(total, root[~alive], total[~alive])
+            numbers_HW, self._around, self._row = root[numbers_HW], root[self._around], root[self._row]
+        self._find_corners(numbers_HW)
+        if cut:
+            self._cuts = [*self._cuts[-1:], self._top]
+        self._row, self._top = numbers_HW[-1], self._top + len(labels_HW)
+        return numbers_HW, alive
 
     def _find_corners(self, numbers_HW: NDArray[np.int32]) -> None:
         """Find where, between rows, a border turns or several meet; between such corners borders are straight."""
-        padded = np.pad(numbers_HW, ((0, 0), (1, 1)))
-        level, upright = padded[1:] != padded[:-1], padded[:, 1:] != padded[:, :-1]
-        is_corner = (level[:, 1:] != level[:, :-1]) | (upright[1:] != upright[:-1]) | (level[:, 1:] & upright[1:])
-        y, x = np.divmod(found := np.flatnonzero(is_corner), self._width)
+        line = self._width + 1
+        padded_HW = np.zeros((len(numbers_HW) + 1, line), np.int32)
+        padded_HW[0, 1:-1], padded_HW[1:, 1:-1] = self._row, numbers_HW
+        padded = padded_HW.ravel()
+        upright = padded[1:] != padded[:-1]  # from the end of a row to the next one both are 0
+        found = np.flatnonzero(upright[:-line] | upright[line:])  # each corner is at an end of an upright border
         # For the directions right, down, left, up: the pixel on the right-hand side of a step from a corner.
-        around = np.stack([padded[y + 1, x + 1], padded[y + 1, x], padded[y, x], padded[y, x + 1]])
-        self._corners = np.append(self._corners, found + self._top * self._width)
-        self._around = np.append(self._around, around, axis=1)
+        around = padded[found + np.array([[line + 1], [line], [0], [1]])]
+        turns = (around[0] != around[3]) | (around[1] != around[2])
+        y, x = np.divmod(found[turns], line)
+        self._corners = np.append(self._corners, (y + self._top) * self._width + x)
+        self._around = np.append(self._around, around[:, turns], axis=1)
 
     def _trace_ended(self, ended: NDArray[np.bool_], kept: NDArray[np.bool_]) -> list[Region]:
         """The regions of the numbers that have ended; only what belongs to others is kept, with new numbers."""
@@ -143,10 +160,11 @@ class RegionTracer:
         rings: dict[int, list[Ring]] = {}
         for number, ring in self._trace(self._corners[chosen], self._around[:, chosen], ended) if ended.any() else ():
             rings.setdefault(number, []).append(ring)
-        found = []
-        for number, own in rings.items():
-            value, first, pixels, known = self._table[:, number].tolist()
-            found.append(Region(value, pixels, own, first, self._weights[number] / known if known else float("nan")))
+        facts = self._table[:, [*rings]].T.tolist(), self._weights[[*rings]].tolist()
+        found = [
+            Region(value, pixels, own, first, weight / known if known else float("nan"))
+            for own, (value, first, pixels, known), weight in zip(rings.values(), *facts, strict=True)
+        ]
         renumbered = np.where(kept, np.cumsum(kept, dtype=np.int32), np.int32(0))
         self._corners, self._around = self._corners[needed], renumbered[self._around[:, needed]]
         self._row, kept[0] = renumbered[self._row], True
@@ -160,28 +178,28 @@ class RegionTracer:
 
         The border of a region consists of straight steps between corners with the region on the right-hand side. At a
         corner it turns right where it can, else it goes straight on, else left, so that pixels that touch diagonally
-        stay apart.
+        stay apart. A step has the number direction * corners + corner.
         """
         count = len(corners)
         y, x = np.divmod(corners, self._width)
-        by_column = np.argsort(x, kind="stable")
-        left_hand = np.roll(right_hand, 1, axis=0)
+        by_column = np.argsort(x.astype(np.min_scalar_type(self._width)), kind="stable")  # 16 bits: a third of the time
+        left_hand = right_hand[[3, 0, 1, 2]]
         leads_to = np.arange(count) + np.array([[1], [0], [-1], [0]])
         leads_to[1, by_column[:-1]], leads_to[3, by_column[1:]] = by_column[1:], by_column[:-1]
         differs = right_hand != left_hand
-        direction, begin = np.nonzero(differs & ended[right_hand])
-        end, owner = leads_to[direction, begin], right_hand[direction, begin]
-        onward = np.where(left_hand[direction, end] != owner, direction, (direction + 3) % 4)
-        turn = np.where(right_hand[direction, end] != owner, (direction + 1) % 4, onward)
-        step_at = np.empty((4, count), np.int64)
-        step_at[direction, begin] = np.arange(len(begin))
-        order, lengths = _cycles(step_at[turn, end].tolist())
-        direction, begin, owner = direction[order], begin[order], owner[order]
+        steps = np.flatnonzero(differs & ended[right_hand])
+        end, owner, ahead = leads_to.ravel()[steps], right_hand.ravel()[steps], steps - steps % count
+        onward = np.where(left_hand.ravel()[ahead + end] != owner, ahead, (ahead + 3 * count) % (4 * count))
+        turn = np.where(right_hand.ravel()[ahead + end] != owner, (ahead + count) % (4 * count), onward)
+        place_of = np.empty(4 * count, np.int64)
+        place_of[steps] = np.arange(len(steps))
+        order, lengths = _cycles(place_of[turn + end].tolist())
+        direction, begin = np.divmod(steps[order], count)
+        owner = owner[order]
         ends, kept = np.cumsum(lengths), np.ones(len(begin), bool)
         if self._simplify_px is None:
-            previous = np.roll(direction, 1)
-            previous[ends - lengths] = direction[ends - 1]
-            kept = direction != previous
+            kept[1:] = direction[1:] != direction[:-1]
+            kept[ends - lengths] = direction[ends - lengths] != direction[ends - 1]
         elif self._simplify_px:
             fixed = (differs.sum(0) > 2) | np.isin(y, self._cuts)  # borders meet
             fixed |= np.isin(y, (0, self._top)) & np.isin(x, (0, self._width - 1))  # the image keeps its corners
@@ -204,10 +222,12 @@ class RegionTracer:
         twice = ((right_hand[:2] == right_hand[2:]) & (right_hand[:2] > 0)).any(0) & differs.all(0)
         passed = np.flatnonzero(twice[begin])
         past = [0, *np.searchsorted(passed, ends).tolist()]
-        for number, (first, stop) in enumerate(itertools.pairwise([0, *ends.tolist()])):
+        owners, starts = owner[np.append(0, ends[:-1])].tolist(), [0, *ends.tolist()]
+        for number, (first, stop) in enumerate(itertools.pairwise(starts)):
             ring, own = points[first:stop], passed[past[number] : past[number + 1]]
-            for simple in _simple_rings(ring, (own - first).tolist()) if len(own) else [ring]:
-                yield int(owner[first]), simple
+            corners_of = (own - first).tolist(), begin[own].tolist()
+            for simple in _simple_rings(ring, *corners_of) if len(own) > 1 else [ring]:
+                yield owners[number], simple
 
 
 def joined_numbers(count: int, one: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -237,16 +257,16 @@ def _numbered_runs(
     labels_HW: NDArray[np.integer], skip: Collection[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """The flat index where each run of equal pixels in a row starts, and the number of its region."""
-    begins = np.ones(labels_HW.shape, bool)
-    begins[:, 1:] = labels_HW[:, 1:] != labels_HW[:, :-1]
+    labels, width = labels_HW.ravel(), labels_HW.shape[1]
+    begins = np.append(True, labels[1:] != labels[:-1])
+    begins[::width] = True
     runs = np.flatnonzero(begins)
-    run_at = np.repeat(np.arange(len(runs), dtype=np.int32), np.diff(runs, append=labels_HW.size))
-    meets = labels_HW[1:] == labels_HW[:-1]
-    meets &= begins[1:] | begins[:-1]  # two runs meet first where one of them starts
+    run_at = np.repeat(np.arange(len(runs), dtype=np.int32), np.diff(runs, append=labels.size))
+    meets = labels[width:] == labels[:-width]
+    meets &= begins[width:] | begins[:-width]  # two runs meet first where one of them starts
     upper = np.flatnonzero(meets)
-    one, other = run_at[upper], run_at[upper + labels_HW.shape[1]]
-    root = joined_numbers(len(runs), one, other)
-    kept = ~np.isin(labels_HW.ravel()[runs], list(skip))
+    root = joined_numbers(len(runs), run_at[upper], run_at[upper + width])
+    kept = ~np.isin(labels[runs], list(skip))
     numbers = np.cumsum(kept & (root == np.arange(len(runs))), dtype=np.int32)[root]
     return runs, np.where(kept, numbers, np.int32(0))
 
@@ -267,22 +287,22 @@ def _cycles(following: list[int]) -> tuple[list[int], NDArray[np.int64]]:
     return order, np.diff(ends)
 
 
-def _simple_rings(ring: Ring, places: list[int]) -> list[Ring]:
+def _simple_rings(ring: Ring, places: list[int], corners: list[int]) -> list[Ring]:
     """Split a border where it passes a corner twice, so that the pocket in between becomes a hole of its own.
 
     Args:
         places: indices of such corners, and possibly others.
+        corners: the numbers of these corners.
     """
     rings: list[Ring] = []
     pieces: list[Ring] = []
-    piece_of: dict[tuple[int, int], int] = {}
-    for begin, end in itertools.pairwise([0, *places, len(ring)]):
-        corner = (int(ring[begin, 0]), int(ring[begin, 1]))
+    piece_of: dict[int, int] = {}  # a piece for each, in order
+    for corner, begin, end in zip([-1, *corners], [0, *places], [*places, len(ring)], strict=True):
         if (at := piece_of.get(corner, len(pieces))) < len(pieces):
-            pocket = pieces[at:]
+            rings.append(np.concatenate(pieces[at:]))
             del pieces[at:]
-            rings.append(np.concatenate(pocket))
-            piece_of = {other: number for other, number in piece_of.items() if number < at}
+            while len(piece_of) > at:
+                piece_of.popitem()
         if end > begin:
             piece_of[corner] = len(pieces)
             pieces.append(ring[begin:end])
@@ -292,5 +312,5 @@ def _simple_rings(ring: Ring, places: list[int]) -> list[Ring]:
 
 def doubled_area(ring: Ring) -> int:
     """Twice the signed area of a ring in square pixels: positive for outer rings, negative for holes."""
-    (x, y), (next_x, next_y) = ring.T, np.roll(ring, -1, axis=0).T
-    return int((x * next_y - next_x * y).sum())
+    x, y = ring.T
+    return int(x[:-1] @ y[1:] - x[1:] @ y[:-1] + x[-1] * y[0] - x[0] * y[-1])

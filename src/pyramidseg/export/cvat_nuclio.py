@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyramidseg.annotations.contours import Region, find_regions, number_regions
+from pyramidseg.annotations.contours import Region, find_numbered_regions
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.files import make_folder, refuse_existing, write_atomically, write_text
 from pyramidseg.base.version import __version__
@@ -74,9 +74,9 @@ def regions_of(predictor: Predictor, image: Image.Image, *, without: Collection[
     found = predictor.predict(np.atleast_3d(np.asarray(image.convert("L" if grey else "RGB"))), confidence=True)
     assert found.confidence is not None
     skip = [index for index, name in enumerate(predictor.classes.names) if name in without]
-    numbers = number_regions(found.labels, skip=skip)
+    regions, numbers = find_numbered_regions(found.labels, skip=skip)
     sums, sizes = np.bincount(numbers.ravel(), found.confidence.ravel()), np.bincount(numbers.ravel())
-    for region in find_regions(found.labels, skip=skip):
+    for region in regions:
         (left, top), (right, bottom) = region.rings[0].min(0).tolist(), region.rings[0].max(0).tolist()
         mask = numbers[top:bottom, left:right] == region.number
         yield region, float(sums[region.number] / sizes[region.number]), (left, top, right - 1, bottom - 1), mask

@@ -37,8 +37,7 @@ def _content(parts: Mapping[str, Parts], classes: Classes) -> Iterator[bytes]:
     tasks = "".join(f"<task><subset>{split}</subset></task>" for split in parts)
     yield f"  <tasks>{tasks}</tasks>\n  <labels>\n".encode()
     for index in outlined_classes(classes):
-        color = "".join(f"{channel:02x}" for channel in classes.colors[index])
-        name = quoteattr(classes.names[index])[1:-1]
+        name, color = quoteattr(classes.names[index])[1:-1], bytes(classes.colors[index]).hex()
         yield f"    <label><name>{name}</name><color>#{color}</color><attributes></attributes></label>\n".encode()
     yield b"  </labels>\n  </project></meta>\n"
     number = 0

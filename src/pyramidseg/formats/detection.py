@@ -120,18 +120,15 @@ def refuse_defects(root: Path, defects: Sequence[Defect]) -> None:
         by_kind.setdefault(defect.kind, []).append(defect)
     if not by_kind:
         return
-    parts = [
-        f"{kind.description} ({len(found)}): {first_few([_short(root, defect) for defect in found], limit=_SHOWN)}"
-        for kind, found in by_kind.items()
-    ]
+    parts = []
+    for kind, found in by_kind.items():
+        files = [file.relative_to(root) if file.is_relative_to(root) else file for file in (one.file for one in found)]
+        details = ["" if kind in _NAME_DEFECTS else f": {defect.detail}" for defect in found]
+        named = [f"{file}{detail}" for file, detail in zip(files, details, strict=True)]
+        parts.append(f"{kind.description} ({len(found)}): {first_few(named, limit=_SHOWN)}")
     if not _NAME_DEFECTS.isdisjoint(by_kind):
         parts.append("an image and its mask need the same name except for the extension: add or remove files")
     raise DataError(f"{root}: {'; '.join(parts)} (pyramidseg inspect lists all defects)")
-
-
-def _short(root: Path, defect: Defect) -> str:
-    name = str(defect.file.relative_to(root)) if defect.file.is_relative_to(root) else str(defect.file)
-    return name if defect.kind in _NAME_DEFECTS else f"{name}: {defect.detail}"
 
 
 def _nested_folders(root: Path) -> Iterator[Path]:

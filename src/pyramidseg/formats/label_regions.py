@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.contours import Region, find_regions, number_regions
+from pyramidseg.annotations.contours import Region, find_numbered_regions, number_regions
 from pyramidseg.annotations.polygons import Location, Shape, rasterise
 from pyramidseg.annotations.run_lengths import encode_regions
 from pyramidseg.base.classes import IGNORE, Classes
@@ -35,6 +35,13 @@ def lost_ignored(labels_HW: NDArray[np.uint8]) -> dict[str, int]:
 def pixels_in(box: Box, numbers_HW: NDArray[np.integer], number: int) -> NDArray[np.bool_]:
     """(height, width): the pixels of the region of a number within its box."""
     return np.asarray(numbers_HW[rows_and_columns(box)] == number)
+
+
+@lru_cache
+def corner_words(width: int, height: int, whole: int, x: str, y: str) -> NDArray[np.object_]:
+    """The places of all columns of corners, then of all rows, in their formats; `whole` is the length of each side."""
+    sides = ((x, width), (y, height))
+    return np.array([form.format(whole * place / size) for form, size in sides for place in range(size + 1)], object)
 
 
 class BoxedRegion(NamedTuple):
@@ -66,35 +73,30 @@ class Outlines:
     Attributes:
         skip: values that are not outlined.
         simplify_px: see `find_regions`.
-        where: origin of the labels, for messages.
+        exact: the number of the region of each pixel of the labels; 0 for none.
     """
 
-    labels: NDArray[np.uint8]
+    image: LabelledImage
     skip: Sequence[int]
     simplify_px: float | None
-    where: Location
+    regions: list[Region]
+    exact: NDArray[np.integer]
 
     @classmethod
     def of(cls, image: LabelledImage, *, skip: Sequence[int], simplify_px: float | None = None) -> "Outlines":
         """Of an image, simplified as it says."""
-        return cls(image.labels, skip, image.simplify_px or simplify_px, Location(image.image))
-
-    @cached_property
-    def regions(self) -> list[Region]:
-        """See `find_regions`."""
-        return find_regions(self.labels, skip=self.skip, simplify_px=self.simplify_px)
-
-    @cached_property
-    def drawn(self) -> NDArray[np.integer]:
-        """The number of the region to which each pixel belongs when the outlines are drawn again; 0 for none."""
-        (height, width), regions = self.labels.shape, self.regions
-        shapes = [Shape(region.number, [[ring.astype(np.float64) for ring in region.rings]]) for region in regions]
-        return rasterise(shapes, height=height, width=width, where=self.where)
+        simplify_px = image.simplify_px or simplify_px
+        traced = find_numbered_regions(image.labels, skip=skip, simplify_px=simplify_px)
+        return cls(image, skip, simplify_px, *traced)
 
     @cached_property
     def numbers(self) -> NDArray[np.integer]:
-        """The same, without drawing where outlines are exact."""
-        return self.drawn if self.simplify_px else number_regions(self.labels, skip=self.skip)
+        """The number of the region to which each pixel belongs when the outlines are drawn again; 0 for none."""
+        if not self.simplify_px:
+            return self.exact
+        (height, width), regions = self.image.labels.shape, self.regions
+        shapes = [Shape(region.number, [[ring.astype(np.float64) for ring in region.rings]]) for region in regions]
+        return rasterise(shapes, height=height, width=width, where=Location(self.image.image))
 
     def pixels(self, region: Region) -> tuple[NDArray[np.bool_], Box]:
         """The pixels of a region within its box, and the box."""
@@ -102,14 +104,12 @@ class Outlines:
         box = left, top, right - left, bottom - top
         return pixels_in(box, self.numbers, region.number), box
 
-    def count_moved(self) -> int:
-        """Number of pixels that have another label when the outlines are drawn again."""
+    def lost(self) -> dict[str, int]:
+        """The loss by simplification: pixels that have another label when the outlines are drawn again."""
+        if not self.simplify_px:
+            return {}
         values = np.zeros(1 + max((region.number for region in self.regions), default=0), np.uint16)
         values[[region.number for region in self.regions]] = [region.value + 1 for region in self.regions]
-        before = np.where(np.isin(self.labels, self.skip), 0, self.labels.astype(np.uint16) + 1)
-        return int(np.count_nonzero(values[self.drawn] != before))
-
-    def lost(self) -> dict[str, int]:
-        """The loss by simplification."""
-        moved = self.count_moved() if self.simplify_px else 0
+        before = np.where(np.isin(self.image.labels, self.skip), 0, self.image.labels.astype(np.uint16) + 1)
+        moved = int(np.count_nonzero(values[self.numbers] != before))
         return {"pixels that the simplification of outlines moved": moved} if moved else {}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from pyramidseg.annotations.brush_rle import encode_brush
 from pyramidseg.base.classes import Classes
-from pyramidseg.formats.label_regions import Outlines, lost_ignored, not_outlined, outlined_classes
+from pyramidseg.formats.label_regions import Outlines, corner_words, lost_ignored, not_outlined, outlined_classes
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels, joined
 
 FROM_NAME, POLYGON_NAME, TO_NAME, IMAGE_KEY = "label", "polygon", "image", "image"
@@ -47,17 +48,24 @@ def _encode_polygons(image: LabelledImage, classes: Classes) -> WrittenLabels:
     """A polygon for each connected region; a brush for one with holes, which Label Studio's polygons cannot have."""
     height, width = image.labels.shape
     outlines = Outlines.of(image, skip=not_outlined(classes))
+    words, offsets = corner_words(width, height, 100, "[{!r}, ", "{!r}], "), np.array([0, width + 1])
     regions: list[dict[str, Any]] = []
+    points: list[str] = []
     for number, found in enumerate(outlines.regions):
         name = classes.names[found.value]
-        points = (100 * found.rings[0] / np.array([width, height])).tolist()
-        value = {"points": points, "polygonlabels": [name], "closed": True}
+        value = {"points": [], "polygonlabels": [name], "closed": True}
         own = [_region("polygonlabels", POLYGON_NAME, value, height=height, width=width)]
         if len(found.rings) > 1:
             own = brush_regions((outlines.numbers == found.number).view(np.uint8), {1: name})
+        else:
+            points.append("".join(words[(found.rings[0] + offsets).ravel()].tolist())[:-2])
         scores = {} if image.confidence is None else image.score(*outlines.pixels(found))
         regions += [region | {"id": f"region{number}"} | scores for region in own]
-    return _task(image, regions, outlines.lost())
+    written = _task(image, regions, outlines.lost())
+    # `json` would need most of the time for the points. In a string, the second quote here would have a backslash.
+    first, *others = written.part.split('"points": []')
+    text = first + "".join(f'"points": [{own}]{more}' for own, more in zip(points, others, strict=True))
+    return replace(written, part=text)
 
 
 def _region(kind: str, control: str, value: dict[str, Any], *, height: int, width: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Writers of masks: PNG files of class ids in grey, or of class colours, and the dataset.yaml that names them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -50,28 +50,18 @@ def _encode(image: LabelledImage, classes: Classes, *, colors: bool = False) -> 
     return WrittenLabels({f"{image.split}/masks/{image.name}.png": png(pixels)})
 
 
-def _assemble_ids(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
-    entries = [
-        {"name": name, "color": list(color), "value": index}
-        for index, (name, color) in enumerate(zip(classes.names, classes.colors, strict=True))
+def _assemble(parts: Mapping[str, Parts], classes: Classes, *, colors: bool = False) -> SharedFiles:
+    shown = distinct_colors(classes) if colors else classes.colors
+    entries: list[dict[str, Any]] = [
+        {"name": name, "color": list(color)} for name, color in zip(classes.names, shown, strict=True)
     ]
-    yield "dataset.yaml", _yaml({"format": "paired", "classes": entries, "ignore": [IGNORE]})
+    for index, entry in enumerate([] if colors else entries):
+        entry["value"] = index
+    ignored = "#" + bytes(IGNORE_COLOR).hex() if colors else IGNORE
+    content = {"format": "paired", "classes": entries, "ignore": [ignored]}
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1000)
+    yield "dataset.yaml", iter([text.encode()])
 
 
-def _assemble_colors(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
-    entries = [
-        {"name": name, "color": list(color)}
-        for name, color in zip(classes.names, distinct_colors(classes), strict=True)
-    ]
-    ignored = "#{:02x}{:02x}{:02x}".format(*IGNORE_COLOR)
-    yield "dataset.yaml", _yaml({"format": "paired", "classes": entries, "ignore": [ignored]})
-
-
-def _yaml(content: Mapping[str, Any]) -> Iterator[bytes]:
-    yield yaml.safe_dump(
-        dict(content), sort_keys=False, allow_unicode=True, default_flow_style=None, width=1000
-    ).encode()
-
-
-MASKS = LabelWriter("{split}/images/{name}", _encode, _assemble_ids)
-COLOR_MASKS = LabelWriter("{split}/images/{name}", partial(_encode, colors=True), _assemble_colors)
+MASKS = LabelWriter("{split}/images/{name}", _encode, _assemble)
+COLOR_MASKS = LabelWriter("{split}/images/{name}", partial(_encode, colors=True), partial(_assemble, colors=True))

@@ -65,7 +65,9 @@ class ImageSource:
 
     @classmethod
     def of_list(cls, images: Sequence[Path], root: Path) -> "ImageSource":
-        return cls(root, tuple(images), tuple(label for image in images if (label := _label_of(image, root))))
+        paths = [_label_path(image, root) for image in images]
+        found = [next(filter(is_file, (path, path.with_suffix(".TXT"))), None) for path in paths]
+        return cls(root, tuple(images), tuple(label for label in found if label))
 
 
 Sources = dict[str, list[ImageSource]]
@@ -259,11 +261,6 @@ def _listed_image(line: str, file: Path, root: Path) -> Path:
                 if is_file(image := resolve_inside(name, folder=folder, root=root, where=file)):
                     return image
     return resolve_inside(bare, folder=folders[0], root=root, where=file)
-
-
-def _label_of(image: Path, root: Path) -> Path | None:
-    label = _label_path(image, root)
-    return next(filter(is_file, (label, label.with_suffix(".TXT"))), None)
 
 
 def _label_path(image: Path, root: Path) -> Path:

@@ -4,7 +4,6 @@ YOLO has no holes: a hole is joined to its outer ring by a cut of no width, so t
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 import numpy as np
 import yaml
@@ -12,13 +11,13 @@ from numpy.typing import NDArray
 
 from pyramidseg.annotations.contours import Ring
 from pyramidseg.base.classes import Classes
-from pyramidseg.formats.label_regions import Outlines, lost_ignored, not_outlined, outlined_classes
+from pyramidseg.formats.label_regions import Outlines, corner_words, lost_ignored, not_outlined, outlined_classes
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
 
 
 def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     height, width = image.labels.shape
-    words, offsets = _words(width, height), np.array([0, width + 1])
+    words, offsets = corner_words(width, height, 1, "{:.8g}", "{:.8g}"), np.array([0, width + 1])
     numbers = {index: number for number, index in enumerate(outlined_classes(classes))}
     outlines = Outlines.of(image, skip=not_outlined(classes))
     lines = [
@@ -27,12 +26,6 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     ]
     files = {f"labels/{image.split}/{image.name}.txt": "".join(lines).encode()}
     return WrittenLabels(files, lost=lost_ignored(image.labels) | outlines.lost())
-
-
-@lru_cache
-def _words(width: int, height: int) -> NDArray[np.object_]:
-    """The shares of the width of all columns of corners, and then those of the height of all rows."""
-    return np.array([f"{place / size:.8g}" for size in (width, height) for place in range(size + 1)], object)
 
 
 def one_ring(rings: list[Ring]) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from pyramidseg.annotations.contours import number_regions
 from pyramidseg.annotations.run_lengths import compress_run_lengths, encode_regions
 from pyramidseg.base.classes import Classes
 from pyramidseg.formats.label_regions import Outlines, lost_ignored, not_outlined, outlined_classes, pixels_in
@@ -21,28 +22,30 @@ IMAGES = "images/{split}/{name}"
 def _encode(image: LabelledImage, classes: Classes, *, polygons: bool = False) -> WrittenLabels:
     """With `polygons`, run lengths only of regions with holes, which COCO's polygons cannot have."""
     height, width = image.labels.shape
-    outlined = outlined_classes(classes)
-    outlines = Outlines.of(image, skip=not_outlined(classes))
-    numbers = outlines.numbers
-    traced = {region.number: region for region in outlines.regions} if polygons else {}
+    outlined, skip = outlined_classes(classes), not_outlined(classes)
+    outlines = Outlines.of(image, skip=skip) if polygons else None
+    numbers = outlines.numbers if outlines else number_regions(image.labels, skip=skip)
+    traced = {region.number: region for region in outlines.regions} if outlines else {}
     found = encode_regions(numbers)
-    texts = compress_run_lengths(region.counts for region in found.values())
+    holed = [number for number in found if number not in traced or len(traced[number].rings) > 1]
+    texts = dict(zip(holed, compress_run_lengths(found[number].counts for number in holed), strict=True))
     annotations = []
-    for (number, region), text in zip(found.items(), texts, strict=True):
+    for number, region in found.items():
         outline = traced.get(number)
         annotation: dict[str, Any] = {
             "category_id": outlined.index(outline.value if outline else int(image.labels[region.first])) + 1,
-            "segmentation": {"size": [height, width], "counts": text},
+            "segmentation": {"size": [height, width], "counts": texts.get(number)},
             "area": region.area,
             "bbox": list(region.box),
             "iscrowd": 0,
         }
-        if outline and len(outline.rings) == 1:
+        if outline and number not in texts:
             annotation["segmentation"] = [outline.rings[0].ravel().tolist()]
         if image.confidence is not None:
             annotation |= image.score(pixels_in(region.box, numbers, number), region.box)
         annotations.append(annotation)
-    return WrittenLabels(part=_part(image, annotations), lost=lost_ignored(image.labels) | outlines.lost())
+    lost = lost_ignored(image.labels) | (outlines.lost() if outlines else {})
+    return WrittenLabels(part=_part(image, annotations), lost=lost)
 
 
 def _part(image: LabelledImage, annotations: list[dict[str, Any]]) -> dict[str, Any]:
@@ -52,13 +55,15 @@ def _part(image: LabelledImage, annotations: list[dict[str, Any]]) -> dict[str, 
     return {"image": entry, "annotations": [json.dumps(annotation)[1:] for annotation in annotations]}
 
 
-def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
-    categories = [
+def _assemble(parts: Mapping[str, Parts], classes: Classes, *, panoptic: bool = False) -> SharedFiles:
+    categories: list[dict[str, Any]] = [
         {"id": place, "name": classes.names[index], "supercategory": ""}
-        for place, index in enumerate(outlined_classes(classes), start=1)
+        for place, index in enumerate(range(len(classes)) if panoptic else outlined_classes(classes), start=1)
     ]
+    for category, color in zip(categories, classes.colors, strict=True) if panoptic else ():
+        category |= {"isthing": 0, "color": list(color)}
     for split, some in parts.items():
-        yield f"annotations/instances_{split}.json", _content(some, categories)
+        yield f"annotations/{'panoptic' if panoptic else 'instances'}_{split}.json", _content(some, categories)
 
 
 def _content(parts: Parts, categories: list[dict[str, Any]]) -> Iterator[bytes]:
@@ -91,15 +96,6 @@ def _encode_panoptic(image: LabelledImage, classes: Classes) -> WrittenLabels:
     return WrittenLabels({f"annotations/panoptic_{image.split}/{image.name}.png": png(colors)}, part)
 
 
-def _assemble_panoptic(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
-    categories = [
-        {"id": number, "name": name, "supercategory": "", "isthing": 0, "color": list(color)}
-        for number, (name, color) in enumerate(zip(classes.names, classes.colors, strict=True), start=1)
-    ]
-    for split, some in parts.items():
-        yield f"annotations/panoptic_{split}.json", _content(some, categories)
-
-
-COCO_PANOPTIC = LabelWriter(IMAGES, _encode_panoptic, _assemble_panoptic)
+COCO_PANOPTIC = LabelWriter(IMAGES, _encode_panoptic, partial(_assemble, panoptic=True))
 COCO = LabelWriter(IMAGES, _encode, _assemble)
 COCO_POLYGONS = LabelWriter(IMAGES, partial(_encode, polygons=True), _assemble, has_outlines=True)
