@@ -16,6 +16,7 @@ class MadeHub:
     """One repository, `owner/street`, once it is `created`.
 
     Attributes:
+        kind: `models` or `datasets`.
         contents: of each commit, by name.
         commits: by branch.
         asked: method and path of each request.
@@ -24,7 +25,7 @@ class MadeHub:
     """
 
     def __init__(self, address: str) -> None:
-        self.address, self.created, self.large = address, True, 100_000
+        self.address, self.created, self.large, self.kind = address, True, 100_000, "models"
         self.contents: dict[str, dict[str, bytes]] = {}
         self.commits: dict[str, str] = {}
         self.asked: list[tuple[str, str]] = []
@@ -35,8 +36,12 @@ class MadeHub:
 
     def get(self, path: str) -> tuple[dict[str, str], bytes | None]:
         """Headers and body."""
-        parts = path.strip("/").split("/")
-        if parts[:4] == ["api", "models", "owner", "street"] and self.created:
+        parts = path.partition("?")[0].removeprefix("/datasets").strip("/").split("/")
+        if parts[:5] == ["api", self.kind, "owner", "street", "tree"]:
+            files = self.contents[parts[5]].items()
+            rows = [{"type": "file", "path": name, "size": len(body), "oid": name} for name, body in files]
+            return {}, json.dumps(rows).encode()
+        if parts[:4] == ["api", self.kind, "owner", "street"] and self.created:
             commit = self.commits.get(parts[5] if len(parts) > 4 else "main")
             commit = commit or (parts[5] if len(parts) > 5 and parts[5] in self.contents else None)
             if commit:

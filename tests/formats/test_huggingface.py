@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from made_files import has_note, image, mask, opened, pairs, write
+from made_hub import made_hub
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, DataError, MissingExtra
 from pyramidseg.data.pairs import read_labels
@@ -213,18 +214,34 @@ def test_several_configurations_are_named(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "name", ["hf://datasets/acme/street", "https://huggingface.co/datasets/acme/street", "acme/street"]
-)
-def test_a_dataset_of_the_hub_is_refused_with_the_command(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_does_not_exist_may_be_on_the_hub(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a folder or a YAML file, or on the .* hub, named hf://datasets/OWNER/NAME$"):
+        opened(tmp_path / "acme" / "street")
+
+
+@pytest.mark.parametrize("as_path", [False, True])
+def test_a_dataset_of_the_hub_is_copied_once_for_each_commit(
+    as_path: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"first: hf download acme/street --repo-type dataset --local-dir street$"):
-        opened(Path(name))
-    (tmp_path / "acme").mkdir()
-    with pytest.raises(DataError, match=r"a dataset is a folder or a YAML file$"):
-        opened(Path("acme/street"))
+    monkeypatch.setenv("PYRAMIDSEG_CACHE", str(tmp_path / "cache"))
+    metadata(tmp_path / "set" / "train", "a", "b")
+    metadata(tmp_path / "set" / "val", "c")
+    files = [path for path in (tmp_path / "set").rglob("*") if path.is_file()]
+    with made_hub(tmp_path / "hub", monkeypatch) as hub:
+        hub.kind, hub.commits = "datasets", {"main": "1" * 40, "old": "2" * 40}
+        hub.contents["1" * 40] = {path.relative_to(tmp_path / "set").as_posix(): path.read_bytes() for path in files}
+        hub.contents["2" * 40] = {name: body for name, body in hub.contents["1" * 40].items() if "train" in name}
+        url = "hf://datasets/owner/street"
+        for _ in range(2):
+            found = open_dataset(Path(url) if as_path else url, DataConfig())
+            assert {split: len(records) for split, records in found.splits.items()} == {"train": 2, "val": 1}
+            check_dataset(found)
+        loaded = [path for method, path in hub.asked if method == "GET" and "/resolve/" in path]
+        assert len(loaded) == len(files)
+        old = open_dataset(f"{url}@old", DataConfig(val_share=0.5))
+        assert sum(len(records) for records in old.splits.values()) == 2
+        with pytest.raises(DataError, match=r"^hf://datasets/owner/other: cannot be read: .*; check the address"):
+            open_dataset("hf://datasets/owner/other", DataConfig())
 
 
 def test_it_is_written_as_datasets_reads_it(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HUB = re.compile(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+))?")
+_HUB_DATASET = re.compile(r"hf:/+datasets/([\w.-]+/[\w.-]+)(?:@([^/]+))?/*")  # a `Path` has one slash
 
 HUB_BUNDLE = "model.safetensors"
 """Name of the bundles that are published, by the convention of the hub."""
@@ -106,6 +107,25 @@ def _copy_from_hub(url: str, repository: str, revision: str | None, name: str | 
         if name.endswith(".xml"):
             HfApi().hf_hub_download(repository, name.removesuffix("xml") + "bin", revision=commit)
         return Path(HfApi().hf_hub_download(repository, name, revision=commit))
+
+
+def dataset_copy(source: str | Path) -> Path:
+    """A path as it is; for `hf://datasets/OWNER/NAME[@REVISION]`, a folder of the user's cache with its files.
+
+    Files are copied once for each commit; without a cache folder they are kept until the process ends.
+
+    Raises:
+        DataError: it does not exist or cannot be read.
+    """
+    if (hub := _HUB_DATASET.fullmatch(str(source))) is None:
+        return Path(source)
+    from huggingface_hub import HfApi  # takes a second
+
+    with _explained(f"hf://datasets/{hub[1]}", DataError):
+        commit = HfApi().dataset_info(hub[1], revision=hub[2]).sha
+        copy = (cache_folder() or Path(_temporary_folder().name)) / "hub" / f"{hub[1].replace('/', '--')}--{commit}"
+        logger.info(f"copying hf://datasets/{hub[1]} to {copy}")
+        return Path(HfApi().snapshot_download(hub[1], repo_type="dataset", revision=commit, local_dir=copy))
 
 
 def commit_to_hub(url: str, bundle: Path, card: str, *, mark: str, private: bool) -> str:

@@ -12,6 +12,7 @@ from pyramidseg.base.config import DataConfig, LabelConfig
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.overrides import load_config, parse_override
+from pyramidseg.base.remote_files import dataset_copy
 from pyramidseg.base.safe_paths import resolve_inside, short
 from pyramidseg.formats.dataset_yaml import (
     ClassEntry,
@@ -23,8 +24,6 @@ from pyramidseg.formats.dataset_yaml import (
 )
 from pyramidseg.formats.yaml_proposal import DATASET_YAML, dataset_file
 from pyramidseg.formats.yolo_description import is_data_yaml
-
-_HUB_NAME = re.compile(r"(?:hf:/+datasets/|https:/+huggingface\.co/datasets/)?([\w.-]+/([\w.-]+))")
 
 # The settings that decide how a dataset is read; those without effect are refused.
 
@@ -106,7 +105,7 @@ def read_statements(
     """Read the YAML file, if there is one; settings override it, and the ignored values of both apply.
 
     Args:
-        source: a folder, a YAML file, or several of both, which are joined.
+        source: a folder, a YAML file, `hf://datasets/OWNER/NAME[@REVISION]`, or several of them, which are joined.
         own: values of a `SingleDataset` that override those of the file.
 
     Raises:
@@ -117,9 +116,10 @@ def read_statements(
         entries = _by_name([SourceEntry(path=str(path)) for path in source])
         classes = tuple(ClassEntry(name=name) for name in data.classes) if data.classes else None
         return Statements(Path(" + ".join(entries)), None, Path(), None, {}, classes, data, entries)
-    source = Path(source)
+    source = dataset_copy(source)
     if not source.exists():
-        raise DataError(f"{source}: no such file or folder; a dataset is a folder or a YAML file{_hub_advice(source)}")
+        kinds = "a folder or a YAML file, or on the Hugging Face hub, named hf://datasets/OWNER/NAME"
+        raise DataError(f"{source}: no such file or folder; a dataset is {kinds}")
     if source.is_file() and source.suffix.lower() not in (".yaml", ".yml"):
         raise DataError(f"{source}: is not a dataset; a dataset is a folder or a YAML file (.yaml, .yml)")
     file = dataset_file(source) if dataset_file(source).is_file() else None
@@ -171,13 +171,6 @@ def _by_name(entries: Sequence[SourceEntry], root: Path = Path()) -> dict[str, S
         base = entry.name or re.sub(r"^\W|[^\w .-]", "_", folder.name if folder.is_dir() else folder.stem) or "data"
         named[next(it for it in (base, *(f"{base}-{n}" for n in range(2, 999))) if it not in named)] = entry
     return named
-
-
-def _hub_advice(source: Path) -> str:
-    """How to download a dataset that is named as on the Hugging Face hub."""
-    match = None if source.parent.is_dir() else _HUB_NAME.fullmatch(source.as_posix())
-    command = match and f"hf download {match[1]} --repo-type dataset --local-dir {match[2]}"
-    return f"; one of the Hugging Face hub has to be downloaded first: {command}" if command else ""
 
 
 def _refuse_outside(content: DatasetFile, file: Path) -> None:
