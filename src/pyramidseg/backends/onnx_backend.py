@@ -29,7 +29,7 @@ class OnnxRuntimeBackend(ExportedBackend):
 
     def open(self, content: Any, device: str, precision: RunPrecision) -> Opened:
         """A session on the device."""
-        runtime = _onnxruntime()
+        runtime = import_extra("onnxruntime", extra="onnx", purpose="backend=onnxruntime")
         provider, provider_options = _choose_provider(device, runtime.get_available_providers())
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
@@ -73,7 +73,8 @@ class OnnxRuntimeBackend(ExportedBackend):
     @classmethod
     def check_device(cls, device: str | torch.device) -> None:
         """Check that this ONNX Runtime was built for a device."""
-        _choose_provider(str(device), _onnxruntime().get_available_providers())
+        runtime = import_extra("onnxruntime", extra="onnx", purpose="backend=onnxruntime")
+        _choose_provider(str(device), runtime.get_available_providers())
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """The chosen outputs, on the CPU."""
@@ -118,7 +119,3 @@ def _choose_provider(device: str, available: list[str]) -> tuple[str, dict[str, 
         f"device={device}: this ONNX Runtime runs on {'cpu and cuda' if has_gpu else 'cpu only'}; choose cpu or auto"
         + ("; an NVIDIA GPU needs the package onnxruntime-gpu" if kind == "cuda" else "")
     )
-
-
-def _onnxruntime() -> Any:
-    return import_extra("onnxruntime", extra="onnx", purpose="backend=onnxruntime")

@@ -43,7 +43,7 @@ class OpenVinoBackend(ExportedBackend):
 
     def open(self, content: Any, device: str, precision: RunPrecision) -> Opened:
         """A program for the device."""
-        openvino = import_openvino()
+        openvino = import_extra("openvino", extra="openvino", purpose="backend=openvino")
         _check_weights(self.path, metadata_strings(content, self.path))
         core = shared_core()
         place = _device(device, core.available_devices)
@@ -84,7 +84,7 @@ class OpenVinoBackend(ExportedBackend):
     @classmethod
     def computed_precision(cls, precision: str, device: str) -> str:
         """The precision that OpenVINO uses on this machine if given this one, found with a model of one operation."""
-        openvino = import_openvino()
+        openvino = import_extra("openvino", extra="openvino", purpose="backend=openvino")
         core = shared_core()
         place = _device(device, core.available_devices)
         values = openvino.opset8.parameter([1], openvino.Type.f32)
@@ -113,11 +113,6 @@ def metadata_strings(content: bytes, path: Path) -> dict[str, str]:
     return {} if stored is None else {entry.tag: entry.get("value", "") for entry in stored}
 
 
-def import_openvino(purpose: str = "backend=openvino") -> Any:
-    """The library, if it is installed."""
-    return import_extra("openvino", extra="openvino", purpose=purpose)
-
-
 @functools.cache
 def shared_core() -> Any:
     """The only `Core` of this process.
@@ -126,7 +121,7 @@ def shared_core() -> Any:
     when it is destroyed. If two Cores are destroyed in the order of their creation, the second restores the freed stack
     of the first, and the next handled signal (Ctrl-C, or SIGCHLD of a DataLoader's workers) ends in SIGSEGV.
     """
-    return import_openvino().Core()
+    return import_extra("openvino", extra="openvino", purpose="backend=openvino").Core()
 
 
 def _check_weights(path: Path, strings: dict[str, str]) -> None:

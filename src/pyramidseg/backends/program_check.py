@@ -47,14 +47,16 @@ def check_program(content: bytes) -> None:
     try:
         program = json.loads(content)
         for key, value in _items(program):
-            if key == "expr_str":
-                _check_size(value)
-            elif key == "guards_code":
+            if key == "expr_str" and not _is_size(_parsed(value)):
+                raise ForbiddenText(f"the size {str(value)[:80]!r}")
+            if key == "guards_code":
                 _check_guards(value)
             elif key in ("target", "as_operator"):
                 _check_operation(value)
             elif key in ("in_spec", "out_spec") and value is not None:
-                _check_containers(value)
+                types = {kind for name, kind in _items(json.loads(str(value))) if name == "type"}  # of a pytree
+                if not types <= CONTAINERS:
+                    raise ForbiddenText(f"containers of type {', '.join(sorted(map(str, types - CONTAINERS)))[:80]}")
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -78,11 +80,6 @@ def _check_operation(name: object) -> None:
     if OPERATION.fullmatch(str(name)) or (module == "_operator" and function in ARITHMETIC):
         return
     raise ForbiddenText(f"the operation {str(name)[:80]!r}")
-
-
-def _check_size(text: object) -> None:
-    if not _is_size(_parsed(text)):
-        raise ForbiddenText(f"the size {str(text)[:80]!r}")
 
 
 def _is_size(node: ast.expr) -> bool:
@@ -148,13 +145,6 @@ def _is_guard(node: ast.expr) -> bool:
             return True
         case _:
             return False
-
-
-def _check_containers(spec: object) -> None:
-    """Check a serialised pytree, which is JSON in a text."""
-    types = {value for key, value in _items(json.loads(str(spec))) if key == "type"}
-    if not types <= CONTAINERS:
-        raise ForbiddenText(f"containers of type {', '.join(sorted(map(str, types - CONTAINERS)))[:80]}")
 
 
 def _parsed(text: object) -> ast.expr:

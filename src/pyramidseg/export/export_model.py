@@ -199,7 +199,7 @@ def export_model(
             save(staged, metadata)
             for each in target_format.files(file):  # the file that is opened comes last
                 write_atomically(each, staged.with_name(each.name).replace)
-            report = _report_path(file)
+            report = file.with_name(f"{file.name}.parity.json")
             source = {"file": file.name, "source": dict(metadata.source)}
             result = metadata.parity or "not run: needs macOS"
             write_json(report, {"pyramidseg": __version__, **source, "parity": result})
@@ -262,21 +262,18 @@ def _compare(
     return found if tolerance is None else replace(found, tolerance=tolerance / 100)
 
 
-def _report_path(target: Path) -> Path:
-    return target.with_name(f"{target.name}.parity.json")
-
-
 def _refuse_foreign_files(target: Path, target_format: Format) -> None:
     """Allow only earlier exports to be replaced."""
+    report = target.with_name(f"{target.name}.parity.json")
     for file in target_format.files(target):
         if not file.exists():
             continue
-        ours = target.suffix == ".html" and is_ours(_report_path(target))
+        ours = target.suffix == ".html" and is_ours(report)
         with suppress(WeightsError):
             ours = ours or target_format.backend.read(target)[1].get("format") == EXPORT
         if not ours:
             raise OutputError(f"{file}: exists and was not exported by pyramidseg; choose another --out, or remove it")
-    if (report := _report_path(target)).exists() and not is_ours(report):
+    if report.exists() and not is_ours(report):
         raise OutputError(f"{report}: exists and was not written by pyramidseg; choose another --out")
 
 

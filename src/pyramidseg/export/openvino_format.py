@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyramidseg.backends.metadata import CHECKSUM, CHECKSUM_PLACEHOLDER, ExportMetadata, file_checksum
-from pyramidseg.backends.openvino_backend import METADATA_KEY, WEIGHTS_CHECKSUM, import_openvino, shared_core
+from pyramidseg.backends.openvino_backend import METADATA_KEY, WEIGHTS_CHECKSUM, shared_core
+from pyramidseg.base.errors import import_extra
 from pyramidseg.base.files import file_sha256
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ def save(content: "onnx.ModelProto", path: Path, metadata: ExportMetadata) -> No
     """
     serialized = content.SerializeToString()  # the model keeps reading its weights from here
     model = shared_core().read_model(serialized)
-    import_openvino("exporting to OpenVINO").save_model(model, path, compress_to_fp16=metadata.precision == "fp16")
+    openvino = import_extra("openvino", extra="openvino", purpose="exporting to OpenVINO")
+    openvino.save_model(model, path, compress_to_fp16=metadata.precision == "fp16")
     root = ElementTree.parse(path).getroot()  # noqa: S314  (written just before)
     notes = root.find("rt_info")
     assert notes is not None

@@ -96,7 +96,8 @@ def _images_of(name: str, outside: str | Path | None, skipped: list[Path]) -> It
     if path.is_file() or (path.is_dir() and is_zarr(path)):
         yield Source(name, path.stem)
         return
-    base = path if path.is_dir() else _fixed_part(name)
+    fixed = takewhile(lambda part: not glob.has_magic(part), path.parts[:-1])  # before the first part with a wildcard
+    base = path if path.is_dir() else Path(*fixed)
     scenes = (*SLIDE_EXTENSIONS, ZARR)
     known = IMAGE_EXTENSIONS + UNREAD_EXTENSIONS + scenes
     images = list(list_files(path, known) if path.is_dir() else _matches(name))
@@ -121,11 +122,6 @@ def _matches(pattern: str) -> Iterator[Path]:
             yield path
         elif path.is_dir() and "**" not in pattern:
             yield from list_images(path)
-
-
-def _fixed_part(pattern: str) -> Path:
-    """The folder that a pattern starts from: all parts before the first one with a wildcard."""
-    return Path(*takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts[:-1]))
 
 
 def _is_within(path: Path, folder: Path) -> bool:
