@@ -22,11 +22,13 @@ def random(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def decoder_of(channels: list[int], *, smoothing: bool, norm: str, merge: str, seed: int) -> FPNDecoder:
+def decoder_of(
+    channels: list[int], *, smoothing: bool, norm: str, merge: str, seed: int, finest: int = 4
+) -> FPNDecoder:
     """A decoder in float64 with random weights, biases and statistics, its batch norms folded."""
     decoder = FPNDecoder(
         channels,
-        [4 * 2**level for level in range(len(channels))],
+        [finest * 2**level for level in range(len(channels))],
         pyramid_channels=PYRAMID,
         segmentation_channels=SEGMENTATION,
         smoothing=smoothing,
@@ -58,14 +60,17 @@ def maps_of(channels: list[int], height: int, width: int, *, seed: int) -> list[
     smoothing=st.booleans(),
     norm=st.sampled_from(["batch", "group"]),
     merge=st.sampled_from(["add", "concat"]),
+    finest=st.sampled_from([2, 4, 8]),
     for_graph=st.booleans(),
     height=st.integers(1, 4),
     width=st.integers(1, 4),
     seed=st.integers(0, 1000),
 )
 @settings(max_examples=60, deadline=None)
-def test_outputs_are_those_of_the_layers_as_written(channels, smoothing, norm, merge, for_graph, height, width, seed):
-    decoder = decoder_of(channels, smoothing=smoothing, norm=norm, merge=merge, seed=seed)
+def test_outputs_are_those_of_the_layers_as_written(
+    channels, smoothing, norm, merge, finest, for_graph, height, width, seed
+):
+    decoder = decoder_of(channels, smoothing=smoothing, norm=norm, merge=merge, seed=seed, finest=finest)
     maps = maps_of(channels, height, width, seed=seed)
     expected = decoder(maps)
     composed = ReassociatedDecoder(copy.deepcopy(decoder), for_graph=for_graph)
