@@ -71,6 +71,17 @@ threading.Thread(target=time.sleep, args=(1,), daemon=True).start()
     assert done(work) == (0, "True\n", "")
 
 
+def test_a_process_of_a_pool_which_may_not_fork_works_in_threads() -> None:
+    work = """
+import multiprocessing
+def work(number):
+    assert os.getpid() == main
+    return number**2
+multiprocessing.current_process()._config["daemon"] = True
+"""
+    assert done(work) == (0, "True\n", "")
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("source")

@@ -114,11 +114,11 @@ def map_in_threads(work: Callable[[T], R], items: Iterable[T], *, threads: int =
 def map_in_processes(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """Results in any order, by a process for each processor, up to 8: for work that holds the interpreter's lock.
 
-    Processes are forked, so that only results are pickled. Short lists, and those of a process that has other threads
-    or is not on Linux, where a fork is not safe, are done by threads of this process. What a process leaves undone,
-    because it was killed or had an error, is done by this one, which then raises the error.
+    Processes are forked, so that only results are pickled. Short lists, and those of a process that has other threads,
+    is not on Linux or may not fork (one of a `Pool`), are done by its threads. What a process leaves undone, because it
+    was killed or had an error, is done by this one, which then raises the error.
     """
-    number = min(8, available_processors())
+    number = 1 if multiprocessing.current_process().daemon else min(8, available_processors())
     if sys.platform != "linux" or number == 1 or len(items) < LEAST_FORKED or threading.active_count() > 1:
         return map_in_threads(work, items, threads=FLUSHING_THREADS)
     context = multiprocessing.get_context("fork")
