@@ -143,6 +143,16 @@ def test_messages_go_to_standard_output_and_warnings_to_standard_error(
     assert capsys.readouterr() == (shown, "warning: the disk is nearly full\n")
 
 
+def test_an_error_is_shown_with_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging()
+    try:
+        raise ValueError("deep")
+    except ValueError:
+        logger.exception("a defect")
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: a defect\nTraceback") and shown.endswith("ValueError: deep\n")
+
+
 def test_ranks_but_the_first_show_only_warnings(
     library_logger: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

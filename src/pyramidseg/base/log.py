@@ -156,7 +156,7 @@ class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             is_warning = record.levelno >= logging.WARNING
-            text = f"{record.levelname.lower()}: {record.getMessage()}" if is_warning else record.getMessage()
+            text = f"{record.levelname.lower()}: {self.format(record)}" if is_warning else self.format(record)
             show(text, file=sys.stderr if is_warning else sys.stdout)
         except Exception as error:
             if isinstance(error, BrokenPipeError) and not self._serving:

@@ -42,9 +42,6 @@ from pyramidseg.training.loop import train_segmentation
 
 logger = logging.getLogger(__name__)
 
-HELD_OUT = 5
-"""Tasks whose number can be divided by it are not trained on."""
-
 
 @dataclass(frozen=True)
 class TrainingState:
@@ -120,10 +117,9 @@ class LabelTraining:
                     await service.reload(name, verdict["bundle"])
                     served = verdict["bundle"]
                 logger.info(f"training {self.state.round}: {verdict['reason']}")
-            except PyramidSegError as error:
-                logger.error(f"training {self.state.round}: {error}; {served} stays")
             except Exception as error:  # so that the next one begins
-                logger.exception(f"training {self.state.round}: {type(error).__name__}: {error}; {served} stays")
+                message = f"training {self.state.round}: {error}; {served} stays"
+                logger.error(message, exc_info=not isinstance(error, PyramidSegError))
             self._change(running=False, bundle=served)
 
     async def _train(self, place: Path) -> dict[str, Any]:
@@ -204,7 +200,7 @@ def fetch_annotations(data: Path, projects: list[str], classes: Classes, annotat
                 both = f"{first} and {classes.names[index]}"
                 raise ConfigError(f"label {label!r} stands for {both}: give each class a label of its own")
         for task in json.loads(studio.fetch(f"/api/projects/{project}/export?exportType=JSON")):
-            split, place = "train" if task["id"] % HELD_OUT else "val", str(task["data"].get(controls[0].key, ""))
+            split, place = "train" if task["id"] % 5 else "val", str(task["data"].get(controls[0].key, ""))
             name = f"images/{task['id']}{PurePosixPath(unquote(place)).suffix}"
             make_folder(data / split / "images")
             write_bytes(data / split / name, studio.fetch(place))

@@ -95,8 +95,8 @@ class Service:
     async def _warm_up(self, engine: AnyEngine) -> None:
         try:
             await engine.warm_up()
-        except Exception:
-            logger.exception(f"{engine.name}: its first prediction failed, so the server does not become ready")
+        except Exception as error:
+            logger.exception(f"{engine.name}: its first prediction failed, so it does not become ready: {error}")
             return
         batches = f"batches of up to {self.limits.max_batch:.0f}" if engine.batches else "one image at a time"
         logger.info(f"{engine.name}: ready on {engine.model.backend}, {batches}")
@@ -139,10 +139,9 @@ class Service:
             for name in self.engines:
                 try:
                     await self.reload(name)
-                except PyramidSegError as error:
-                    logger.error(f"{name}: not reloaded, the old model stays: {error}")
-                except Exception:
-                    logger.exception(f"{name}: not reloaded, the old model stays: a defect")
+                except Exception as error:
+                    message = f"{name}: not reloaded, the old model stays: {error}"
+                    logger.error(message, exc_info=not isinstance(error, PyramidSegError))
 
         self._begin(each())
 
