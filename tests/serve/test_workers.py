@@ -1,6 +1,7 @@
 """Worker processes: a crash, a kill or a hang costs a process, which is replaced, and other callers nothing."""
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from made_backends import mortal_predictor
 from made_server import noise, png
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.predict.segmentation import OutputOptions
+from pyramidseg.serve import process_context
 from pyramidseg.serve.limits import Admission, Limits, Refused
 from pyramidseg.serve.server_metrics import Metrics
 from pyramidseg.serve.workers import WorkerPool
@@ -215,6 +217,24 @@ def test_a_replacement_is_tried_until_the_file_is_there_again(tmp_path):
             assert (await waiting).segmentation is not None and pool.ready
 
     asyncio.run(run())
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(monkeypatch, caplog):
+    failures = [OSError(errno.EAGAIN, "Resource temporarily unavailable")]
+
+    def context():
+        if failures:
+            raise failures.pop()
+        return process_context()
+
+    async def run():
+        async with pool_of(1) as pool:
+            monkeypatch.setattr("pyramidseg.serve.workers.process_context", context)
+            os.kill(process_ids(pool)[0], signal.SIGKILL)
+            assert (await ask(pool, png(noise()))).segmentation is not None
+
+    asyncio.run(run())
+    assert not failures and "cannot be started: [Errno 11] Resource temporarily unavailable" in caplog.text
 
 
 def test_processes_end_with_the_server():

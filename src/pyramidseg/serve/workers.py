@@ -140,8 +140,9 @@ class _Worker:
 
     async def run(self, *arguments: Any) -> None:
         """Start the process, and hand on its messages until it ends."""
+        context: Any = process_context()
         ours, theirs = socket.socketpair()
-        self.process = process_context().Process(target=_work, args=(theirs, *arguments), daemon=True)  # type: ignore[attr-defined]
+        self.process = context.Process(target=_work, args=(theirs, *arguments), daemon=True)
         try:
             with theirs:
                 await asyncio.to_thread(self.process.start)
@@ -298,10 +299,13 @@ class WorkerPool:
             make = partial(Engine, self.name, self.path, load=self._load, batches=self.batches)
             try:
                 await worker.run(make, limits, own, logging.getLogger("pyramidseg").level)
+            except (OSError, EOFError) as error:
+                logger.error(f"{self.name}: a worker process cannot be started: {error}")
             finally:
                 self._workers.remove(worker)
                 self._changed.set()
-            delay_s = min(MOST_DELAY_S, 2 * delay_s + 1) if isinstance(worker.warm.result(), Exception) else 0
+            worked = worker.warm.done() and not isinstance(worker.warm.result(), Exception)
+            delay_s = 0 if worked else min(MOST_DELAY_S, 2 * delay_s + 1)
             logger.warning(f"{self.name}: a worker process ended with {len(worker.pending)} requests, and is replaced")
             self._record("replaced", 1, self.name)
             await asyncio.sleep(delay_s)
