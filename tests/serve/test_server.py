@@ -1,5 +1,6 @@
 """`pyramidseg serve` as a process, and its client."""
 
+import asyncio
 import contextlib
 import gc
 import http.client
@@ -22,14 +23,17 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import torch
+import uvicorn
 from PIL import Image
 
 import pyramidseg as ps
+from forks import PythonProcess
 from made_server import noise, png, server_process, small_bundle
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.cli.main import main
 from pyramidseg.cli.serve import model_names
 from pyramidseg.serve.limits import Limits, is_loopback
+from pyramidseg.serve.server import _TimedProtocol
 
 PIXELS = noise(40, 60)
 
@@ -143,6 +147,73 @@ def test_a_stopped_server_finishes_what_it_works_on(bundle):
             connect(url)
 
 
+LOADING = """
+import asyncio, sys
+from pyramidseg.cli.main import main
+from pyramidseg.serve.service import Service
+
+async def start(self):
+    print("loading", flush=True)
+    await asyncio.sleep(1000)
+
+Service.start = start
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_whose_models_are_loaded_can_be_stopped(number):
+    words = ("serve", "none.safetensors", "--workers", "0", "--port", "0")
+    with PythonProcess("-c", LOADING, *words) as process:
+        while "loading" not in process.output():
+            assert not process.has_ended(), process.errors()
+            time.sleep(0.01)
+        process.send(number, workers=False)
+        assert process.wait(20) == 130 and process.errors() == "interrupted\n"
+
+
+async def read_slowly(read):
+    """Send 16 MiB to a client, which `read` is; returns how many connections are left after it."""
+
+    async def application(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % 2**24)]})
+        await send({"type": "http.response.body", "body": bytes(2**24)})
+
+    class Protocol(_TimedProtocol):
+        timeout_s = 0.2
+
+    config = uvicorn.Config(
+        application, http=Protocol, ws="none", lifespan="off", log_config=None, timeout_keep_alive=0
+    )
+    server, listener = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve([listener]))
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
+    await reader.readuntil(b"\r\n\r\n")
+    await read(reader, server.server_state.connections)
+    writer.close()
+    server.should_exit = True
+    await serving
+
+
+def test_a_client_that_reads_no_answer_is_disconnected():
+    async def read(reader, connections):
+        async with asyncio.timeout(10):
+            while connections:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(read_slowly(read))
+
+
+def test_an_answer_that_is_read_slowly_is_complete():
+    async def read(reader, connections):
+        for _ in range(16):
+            assert not any(await reader.readexactly(2**20))
+            await asyncio.sleep(0.05)
+
+    asyncio.run(read_slowly(read))
+
+
 def test_tls(bundle, tmp_path):
     files = [str(tmp_path / name) for name in ("key.pem", "cert.pem")]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
@@ -174,8 +245,13 @@ def test_wrong_arguments_are_one_line(bundle, tmp_path, capsys):
             (("--host", "0.0.0.0"), "a token is required: set PYRAMIDSEG_TOKEN"),
             ((bundle,), "a second model is named street; write NAME="),
             (("--max-body-mb", "0"), "--max-body-mb 0: has to be above 0"),
+            (("--max-body-mb", "inf"), "--max-body-mb inf: has to be above 0 and below 1e15"),
+            (("--timeout-s", "nan"), "--timeout-s nan: has to be above 0"),
+            (("--token", "secret\n"), "--token: has spaces, line breaks or characters"),
+            (("--token", "gehe\u00edm"), "--token: has spaces, line breaks or characters"),
             (("--ssl-certfile", tmp_path / "none.pem"), "--ssl-certfile, --ssl-keyfile: cannot be read"),
             (("--port", taken.getsockname()[1]), "cannot listen"),
+            (("--port", "70000", "--workers", "0"), "--port 70000: cannot listen"),
         ]
         for arguments, words in cases:
             assert main(["serve", str(bundle), "--device", "cpu", *map(str, arguments)]) == 2

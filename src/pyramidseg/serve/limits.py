@@ -52,7 +52,7 @@ class Limits:
     max_pixels: float = _limit(50_000_000, "pixels of an image; beyond it 413")
     max_images: float = _limit(16, "images in a tensor; beyond it 400")
     max_header_bytes: float = _limit(32768, "bytes of a request's headers; beyond it 400")
-    header_timeout_s: float = _limit(10, "longest that a connection may take to send headers, or to read its answer")
+    header_timeout_s: float = _limit(10, "longest to send the headers of a request, or to read 64 KiB of an answer")
     body_timeout_s: float = _limit(30, "longest that a client may take to send a body; then 408")
     max_connections: float = _limit(1000, "open connections; further ones get 503")
 

@@ -14,9 +14,6 @@ from pyramidseg.base.text import first_line, show
 from pyramidseg.serve.gate import Gate
 from pyramidseg.serve.service import Service
 
-STOP_SECONDS = 30
-"""Time for the requests in work after a signal to stop."""
-
 
 def serve(
     application: Gate,
@@ -51,7 +48,7 @@ def serve(
         proxy_headers=False,
         limit_concurrency=int(limits.max_connections),
         h11_max_incomplete_event_size=int(limits.max_header_bytes),
-        timeout_graceful_shutdown=STOP_SECONDS,
+        timeout_graceful_shutdown=30,  # seconds for the requests in work after a signal to stop
         ssl_certfile=certfile,
         ssl_keyfile=keyfile,
     )
@@ -66,16 +63,16 @@ def serve(
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             listener = socket.create_server((host, port), family=family, backlog=config.backlog)
-        except OSError as error:
+        except (OSError, OverflowError, UnicodeError) as error:
             raise ConfigError(f"--host {host} --port {port}: cannot listen: {first_line(error)}") from None
-        shown = f"[{host}]" if ":" in host else host
-        scheme = "https" if certfile else "http"
+        shown = f"{'https' if certfile else 'http'}://" + (f"[{host}]" if ":" in host else host)
         if hasattr(signal, "SIGHUP"):  # not on Windows
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload_all)
-        show(f"serving {', '.join(service.engines)} on {scheme}://{shown}:{listener.getsockname()[1]}")
+        show(f"serving {', '.join(service.engines)} on {shown}:{listener.getsockname()[1]}")
+        signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it has stopped
         await uvicorn.Server(config).serve(sockets=[listener])
 
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it has stopped
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # while the models are loaded
     asyncio.run(run())
 
 
@@ -83,17 +80,25 @@ class _TimedProtocol(H11Protocol):
     """HTTP, without clients that send their headers or read their answers too slowly."""
 
     timeout_s: float
+    answered: Any = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Await the first request."""
         super().connection_made(transport)
-        self.loop.call_later(self.timeout_s, self._close_if_idle, None)
+        self.loop.call_later(self.timeout_s, self._close_if_idle, None, 0)
 
     def on_response_complete(self) -> None:
         """Await the next request."""
+        self.answered = self.cycle
+        self.loop.call_later(self.timeout_s, self._close_if_idle, self.cycle, self.transport.get_write_buffer_size())
         super().on_response_complete()
-        self.loop.call_later(self.timeout_s, self._close_if_idle, self.cycle)
 
-    def _close_if_idle(self, last: Any) -> None:
-        if self.cycle is last and not self.transport.is_closing():
+    def timeout_keep_alive_handler(self) -> None:
+        """Left to `_close_if_idle`: a closed transport sends the rest of an answer without a limit of time."""
+
+    def _close_if_idle(self, answered: Any, unread: int) -> None:
+        left, is_last = self.transport.get_write_buffer_size(), answered is self.answered  # each has a timer
+        if is_last and left and unread - left >= 2**16:
+            self.loop.call_later(self.timeout_s, self._close_if_idle, answered, left)
+        elif is_last and (left or self.cycle is answered):
             self.transport.abort()
