@@ -75,9 +75,9 @@ def read(content):
     return np.array(Image.open(io.BytesIO(content)))
 
 
-def small_bundle(path, seed=0):
+def small_bundle(path, seed=0, names=("class 0", "class 1", "class 2")):
     torch.manual_seed(seed)
-    Segmenter(num_classes=3, encoder="test_resnet", encoder_weights="none", pyramid_channels=16).eval().save(path)
+    Segmenter(classes=names, encoder="test_resnet", encoder_weights="none", pyramid_channels=16).eval().save(path)
     return path
 
 

@@ -99,7 +99,8 @@ def test_a_model_that_cannot_be_loaded_or_computes_nothing_is_refused(path):
 
 
 def test_a_signal_reloads_the_file_and_a_damaged_one_is_refused(tmp_path):
-    bundle, other = small_bundle(tmp_path / "street.safetensors"), small_bundle(tmp_path / "other.safetensors", seed=1)
+    bundle, names = small_bundle(tmp_path / "street.safetensors"), ["road", "sky", "tree", "wall"]
+    other = small_bundle(tmp_path / "other.safetensors", seed=1, names=names)
     with server_process(bundle, "--device", "cpu") as (url, process):
 
         def digest():
@@ -120,6 +121,7 @@ def test_a_signal_reloads_the_file_and_a_damaged_one_is_refused(tmp_path):
         expected = ps.Predictor(other, device="cpu").predict(PIXELS, confidence=True)
         found = client.predict(PIXELS, confidence=True)
         assert np.array_equal(found.labels, expected.labels) and np.array_equal(found.confidence, expected.confidence)
+        assert found.classes == client.classes == expected.classes and list(found.classes.names) == names
         content = bytearray(bundle.read_bytes())
         content[-100] ^= 1
         bundle.write_bytes(content)

@@ -1,5 +1,6 @@
 """A client of the server, with the interface of `Predictor`."""
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -17,7 +18,6 @@ from pyramidseg.predict.segmentation import Segmentation
 
 HEADER = "Inference-Header-Content-Length"
 DATATYPES = {"uint8": "UINT8", "uint16": "UINT16", "int16": "INT16", "float32": "FP32"}
-DTYPES: dict[str, type[np.generic]] = {"UINT8": np.uint8, "FP32": np.float32}
 
 
 class Client:
@@ -37,17 +37,20 @@ class Client:
         if not url.startswith(("http://", "https://")):
             raise ConfigError(f"url={url}: has to start with http:// or https://, such as http://localhost:8000")
         self.url, self._token, self._timeout_s = url.rstrip("/"), token, timeout_s
+        self._read_card(model)
+
+    def _read_card(self, model: str | None) -> None:
         listed = self._request("/models")[0]
         try:
             cards = {card["name"]: card for card in json.loads(listed)}
         except (ValueError, TypeError, KeyError):
-            raise ConfigError(f"url={url}: is not a server of pyramidseg; start one with pyramidseg serve") from None
+            raise ConfigError(f"{self.url}: is not a server of pyramidseg; start one with pyramidseg serve") from None
         if model is None and len(cards) == 1:
             (model,) = cards
         if model is None or model not in cards:
             raise ConfigError(f"model={model}: {self.url} has the models {', '.join(cards)}; choose one")
         found = cards[model]["classes"]
-        self.model: str = model
+        self.model, self._version = model, cards[model]["version"]
         self.classes = Classes.from_dict({"names": [c["name"] for c in found], "colors": [c["color"] for c in found]})
 
     def predict(self, image: ImageLike, *, confidence: bool = False, probabilities: bool = False) -> Segmentation:
@@ -75,9 +78,13 @@ class Client:
         path = f"/v2/models/{quote(self.model)}/infer"
         body, headers = self._request(path, start + content, {HEADER: str(len(start))})
         place, found = int(headers[HEADER]), dict[str, Any]()
-        for output in json.loads(body[:place])["outputs"]:
+        answer = json.loads(body[:place])
+        if answer.get("parameters", {}).get("bundle") not in (None, self._version):  # another one has been loaded
+            self._read_card(self.model)
+        for output in answer["outputs"]:
             end = place + output["parameters"]["binary_data_size"]
-            values = np.frombuffer(body[place:end], DTYPES[output["datatype"]]).reshape(output["shape"])
+            dtype = np.uint8 if output["datatype"] == "UINT8" else np.float32
+            values = np.frombuffer(body[place:end], dtype).reshape(output["shape"])
             found[output["name"]], place = values[0].copy(), end
         return Segmentation(classes=self.classes, **found)
 
@@ -91,8 +98,8 @@ class Client:
                 return answer.read(), answer.headers
         except urllib.error.HTTPError as error:
             text = error.read(2**12).decode(errors="replace").removeprefix('{"error":"').removesuffix('"}')
-            message = f"{self.url} answered {error.code}: {text}"
+            message = f"{self.url} answered {error.code}: {' '.join(text.split())[:500]}"
             kinds = {400: DataError, 413: DataError, 401: ConfigError, 404: ConfigError}
             raise kinds.get(error.code, OutputError)(message) from None
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise ConfigError(f"{self.url}: cannot be reached: {first_line(error)}; is the server running?") from None

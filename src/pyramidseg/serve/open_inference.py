@@ -21,6 +21,7 @@ from pyramidseg.base.version import __version__
 from pyramidseg.predict.input_images import ImageLike
 from pyramidseg.predict.segmentation import OutputOptions, Segmentation
 from pyramidseg.serve.limits import Refused
+from pyramidseg.serve.served_model import ServedModel
 from pyramidseg.serve.service import Service, json_body, parse_json
 
 DTYPES = {"UINT8": np.uint8, "UINT16": np.uint16, "INT16": np.int16, "FP32": np.float32}
@@ -102,7 +103,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
             async def work() -> tuple[bytes, int | None]:  # one image after the other: other clients come in between
                 found = [(await engine.predict(image, options, held)).found for image in images]
-                return await service.encode(encode_answer, name, asked, found)
+                return await service.encode(encode_answer, asked, found, engine.model)
 
             content, header = await service.finish(request, work())
         if header is None:
@@ -187,7 +188,7 @@ def _encoded(data: object) -> bytes:
         raise Refused(400, "image: data of BYTES has to be a list of one text in base64") from None
 
 
-def encode_answer(name: str, asked: InferRequest, found: Sequence[Segmentation]) -> tuple[bytes, int | None]:
+def encode_answer(asked: InferRequest, found: Sequence[Segmentation], model: ServedModel) -> tuple[bytes, int | None]:
     """The body of an answer, and the length of its JSON if binary tensors follow."""
     described, tensors = [], []
     for output in asked.outputs:
@@ -203,6 +204,6 @@ def encode_answer(name: str, asked: InferRequest, found: Sequence[Segmentation])
         else:
             entry["data"] = values.ravel().tolist()
         described.append(entry)
-    answer = {"model_name": name, "model_version": "1", "outputs": described}
-    header = json.dumps(answer | ({} if asked.id is None else {"id": asked.id})).encode()
+    answer = {"model_name": model.name, "model_version": "1", "parameters": {"bundle": model.version}}
+    header = json.dumps(answer | {"outputs": described} | ({} if asked.id is None else {"id": asked.id})).encode()
     return b"".join((header, *tensors)), len(header) if tensors else None
