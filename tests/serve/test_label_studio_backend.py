@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def test_setup_reports_what_does_not_match(client, caplog):
     with caplog.at_level(logging.WARNING):
         answer = client.post("/setup", json={"project": "7.17", "schema": BRUSH, "hostname": "http://ls"})
     found = answer.json()
-    assert found["model_version"] == client.service.models["m0"].version
+    assert found["model_version"] == client.service.engines["m0"].model.version
     assert found["classes_without_a_label"] == ["absent"] and found["labels_without_a_class"] == ["extra"]
     assert "labels without a class: extra" in caplog.text
     assert client.post("/validate", json={"config": BRUSH}).json() == found
@@ -128,7 +129,7 @@ def test_brushes(client):
         assert region["score"] == pytest.approx(lone.confidence[pixels].mean())
     assert len({region["id"] for region in result["result"]}) == 2
     assert result["score"] == pytest.approx(lone.confidence.mean())
-    assert result["model_version"] == client.service.models["m0"].version
+    assert result["model_version"] == client.service.engines["m0"].model.version
 
 
 def test_polygons_cover_the_same_pixels(client):
@@ -215,7 +216,8 @@ def test_label_studios_own_token_is_used_if_none_is_set(studio):
     with serving(app={"label_studio_url": studio}) as client:
         tasks = [{"id": 1, "data": {"photo": "/data/a.png"}}]
         assert predict(client, tasks)[0]["result"] == []
-        client.post("/setup", json={"schema": BRUSH, "access_token": "good"})
+        for token in ("old", "good"):  # the latest one
+            client.post("/setup", json={"schema": BRUSH, "access_token": token})
         assert predict(client, tasks)[0]["result"]
 
 
@@ -235,6 +237,34 @@ def test_a_repeated_request_joins_the_first(studio):
         for thread in threads:
             thread.join()
         assert results[0] == results[1] and len(backend.batches) == computed + 1
+
+
+def test_tasks_after_a_reload_get_the_labels_of_the_new_classes(studio):
+    class Renamed(Brightness):
+        classes = Classes.from_names(["bright", "dark", "absent"])
+
+    def bright_pixels(result):
+        (region,) = (region for region in result["result"] if region["value"]["brushlabels"] == ["Bright"])
+        return decode_brush(region["value"]["rle"], height=20, width=30, where=WHERE)
+
+    backend = Held()
+    keys = {"label_studio_url": studio, "label_studio_key": "good"}
+    with serving(Predictor(backend), app=keys) as client, ThreadPoolExecutor(2) as pool:
+        client.load.append(Predictor(Renamed()))
+        backend.go.clear()
+        computed = len(backend.batches)
+        tasks = [{"id": number, "data": {"photo": "/data/a.png"}} for number in (1, 2)]
+        asked = pool.submit(predict, client, tasks)
+        while len(backend.batches) == computed:
+            time.sleep(0.005)
+        reload = pool.submit(client.portal.call, client.service.reload, "m0", "1")
+        while client.service.engines["m0"].path == "0":
+            time.sleep(0.005)
+        backend.go.set()
+        before, after = map(bright_pixels, asked.result())
+        reload.result()
+    bright = PIXELS[..., 0] > 127
+    assert np.array_equal(before, bright) and np.array_equal(after, ~bright)
 
 
 def test_webhooks_count_annotations_by_id(client):
@@ -287,3 +317,7 @@ def test_labels_of_classes():
     brush, polygon = read_controls(config, Classes.from_names(["road", "car", "truck", "sky"]))
     assert brush.labels == {0: "ROAD", 1: "Cars", 2: "Cars"} and polygon.labels == {3: "sky"}
     assert brush.unused == polygon.unused == []
+    other = config.replace("<Image", '<Image name="before" value="$before"/><Image').replace(
+        'p" toName="i', 'p" toName="before'
+    )
+    assert [control.from_name for control in read_controls(other, Classes.from_names(["road", "sky"]))] == ["b"]

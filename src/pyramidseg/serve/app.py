@@ -134,17 +134,16 @@ def _add_status(app: FastAPI, service: Service) -> None:
     @app.get("/models")
     async def models() -> Response:
         """The models with their classes, scores and inputs."""
-        return JSONResponse([model.card() for model in service.models.values()])
+        return JSONResponse([engine.model.card() for engine in service.engines.values()])
 
 
 def _add_page(app: FastAPI, service: Service) -> None:
-    folder = files("pyramidseg.serve") / "page"
-    page = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} if folder.is_dir() else {}
+    page = {file.name: file.read_bytes() for file in (files("pyramidseg.serve") / "page").iterdir()}
 
     @app.get("/", responses=_answers(["text/html"]))
     async def root(request: Request) -> Response:
         """The page for browsers, the status for others."""
-        if "index.html" in page and "text/html" in request.headers.get("accept", ""):
+        if "text/html" in request.headers.get("accept", ""):
             return Response(page["index.html"], media_type="text/html")
         return JSONResponse({**label_studio_backend.STATUS, "models": list(service.engines)})
 

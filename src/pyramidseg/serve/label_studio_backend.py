@@ -85,6 +85,7 @@ def add_routes(
     first = next(iter(service.engines))
     working: dict[bytes, asyncio.Task[list[dict[str, Any]]]] = {}
     annotations: set[int] = set()
+    own_key = images.key
 
     async def read(request: Request) -> bytes:
         with service.admission.admit() as held:
@@ -97,26 +98,24 @@ def add_routes(
     @app.post("/validate", openapi_extra=json_body("config"))
     @app.post("/setup", openapi_extra=json_body("schema"))
     async def setup(request: Request) -> Response:
-        asked, model = parse_json(_Setup, await read(request)), service.models[first]
-        classes = model.classes
-        controls = read_controls(asked.config, classes)
-        images.key = images.key or asked.access_token or ""
+        asked, model = parse_json(_Setup, await read(request)), service.engines[first].model
+        controls = read_controls(asked.config, model.classes)
+        images.key = own_key or asked.access_token or images.key
         used = {index for control in controls for index in control.labels}
-        without_label = [name for index, name in enumerate(classes.names) if index not in used]
+        without_label = [name for index, name in enumerate(model.classes.names) if index not in used]
         without_class = [label for control in controls for label in control.unused]
         report = {"classes_without_a_label": without_label, "labels_without_a_class": without_class}
-        for what, names in report.items():
-            if names:
-                logger.warning(
-                    f"Label Studio: {what.replace('_', ' ')}: {', '.join(names)} (predicted_values maps them)"
-                )
+        for what in filter(report.get, report):
+            names = ", ".join(report[what])
+            logger.warning(f"Label Studio: {what.replace('_', ' ')}: {names} (predicted_values maps them)")
         return JSONResponse({"model_version": model.version, **report})
 
-    async def labelled(task: _Task, controls: list[Control]) -> dict[str, Any]:
-        model = service.models[first]
+    async def labelled(task: _Task, config: str) -> dict[str, Any]:
+        model = service.engines[first].model
         try:
             with service.admission.admit(always=True) as held:
                 engine = service.engine(first)
+                controls = read_controls(config, engine.model.classes)  # a reload may have changed them
                 content = await asyncio.to_thread(images.fetch, str(task.data.get(controls[0].key, "")))
                 found = (await engine.predict(content, OutputOptions(confidence=True), held)).found
                 regions = await service.encode(lambda: list(make_regions(found, controls)))
@@ -128,9 +127,9 @@ def add_routes(
             logger.exception(f"Label Studio: task {task.id}: a defect")
         return {"result": [], "score": 0.0, "model_version": model.version}
 
-    async def label_all(asked: _Prediction, controls: list[Control], key: bytes) -> list[dict[str, Any]]:
+    async def label_all(asked: _Prediction, key: bytes) -> list[dict[str, Any]]:
         try:
-            return [await labelled(task, controls) for task in asked.tasks]
+            return [await labelled(task, asked.label_config) for task in asked.tasks]
         finally:
             del working[key]
 
@@ -140,8 +139,8 @@ def add_routes(
         key = hashlib.sha256(body).digest()
         if key not in working:  # Label Studio repeats a request that took longer than 100 s; it joins the first one
             asked = parse_json(_Prediction, body)
-            controls = read_controls(asked.label_config, service.models[first].classes)
-            working[key] = asyncio.create_task(label_all(asked, controls, key))
+            read_controls(asked.label_config, service.engines[first].model.classes)
+            working[key] = asyncio.create_task(label_all(asked, key))
         return JSONResponse({"results": await asyncio.shield(working[key])})
 
     @app.post("/webhook", status_code=201, responses={200: {}}, openapi_extra=json_body("action"))
@@ -160,7 +159,7 @@ def add_routes(
 
 
 def read_controls(config: str, classes: Classes) -> list[Control]:
-    """The brushes and polygons of a labelling configuration. The first one that has a class's label gets its regions.
+    """The brushes and polygons of the first image that has some; the first with a class's label gets its regions.
 
     A class belongs to the label that lists it in `predicted_values`, else to that of its name, else of its name in
     other case.
@@ -187,7 +186,7 @@ def read_controls(config: str, classes: Classes) -> list[Control]:
             taken |= set(own)
     if not controls:
         raise Refused(400, "the labelling configuration needs BrushLabels or PolygonLabels for an Image")
-    return controls
+    return [control for control in controls if control.to_name == controls[0].to_name]
 
 
 def _label(name: str, listed: Mapping[str, str]) -> str | None:

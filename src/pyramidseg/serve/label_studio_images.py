@@ -9,9 +9,6 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from pyramidseg.serve.image_urls import fetch, origin
 from pyramidseg.serve.limits import Limits, Refused
 
-ACCESS_SECONDS = 240
-"""Label Studio's access tokens are valid for five minutes."""
-
 
 class LabelStudioImages:
     """The Label Studio at a URL.
@@ -76,5 +73,5 @@ class LabelStudioImages:
                 self._access = json.loads(fetch(request, self.limits, follow=self.locate)[0])["access"]
             except (ValueError, KeyError, TypeError):
                 raise Refused(502, f"{url}: Label Studio answered no access token") from None
-            self._valid_until = time.monotonic() + ACCESS_SECONDS
+            self._valid_until = time.monotonic() + 240  # of the five minutes for which it is valid
         return {"Authorization": f"Bearer {self._access}"}

@@ -146,11 +146,6 @@ class Service:
         self._begin(each())
 
     @property
-    def models(self) -> dict[str, ServedModel]:
-        """The models by name."""
-        return {name: engine.model for name, engine in self.engines.items()}
-
-    @property
     def ready(self) -> bool:
         """Whether every model has predicted once."""
         return all(engine.ready for engine in self.engines.values())
