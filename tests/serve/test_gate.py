@@ -93,10 +93,22 @@ def test_the_access_log_has_a_line_for_each_request(client, caplog):
 
 def test_unknown_paths_and_methods(client):
     assert client.get("/none").json()["error"] == "GET /none: Not Found"
-    assert client.get("/segment").status_code == 405
+    for method in ("GET", "HEAD", "OPTIONS", "PUT"):
+        refused = client.request(method, "/segment")
+        assert (refused.status_code, refused.headers["Allow"]) == (405, "POST"), method
     assert client.get("/page/none.js").status_code == 404
     for path in ("/page/../app.py", "/page/%2e%2e/app.py", "/page/..%2fapp.py", "/page/"):
         assert client.get(path).status_code == 404, path
+
+
+def test_head_has_the_headers_of_get(client, caplog):
+    """Load balancers probe with it."""
+    with caplog.at_level(logging.INFO, "pyramidseg.serve.gate"):
+        for path in ("/", "/health/live", "/health/ready", "/page/page.js", "/models"):
+            head, get = client.head(path), client.get(path)
+            assert (head.status_code, head.content) == (200, b""), path
+            assert head.headers["Content-Length"] == get.headers["Content-Length"] == str(len(get.content))
+    assert json.loads(caplog.records[0].message)["request"] == "HEAD /"
 
 
 def test_large_bodies_and_images_are_refused(client):
@@ -211,10 +223,10 @@ def test_readiness_follows_the_first_prediction():
 def test_a_model_that_cannot_predict_does_not_become_ready(caplog):
     class Broken(Held):
         def coarse_logits(self, images):
-            raise RuntimeError("broken")
+            raise RuntimeError("a broken model")
 
     with serving(Predictor(Broken()), ready=False) as client:
-        while "does not become ready" not in caplog.text:
+        while "it does not become ready: a broken model" not in caplog.text:
             time.sleep(0.005)
         assert client.get("/health/ready").status_code == 503
 

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Literal, cast
 
@@ -90,7 +90,7 @@ def make_app(
 def _handle_errors(app: FastAPI) -> None:
     """Every error is `{"error": one sentence}`."""
 
-    def answer(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    def answer(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
         return JSONResponse({"error": " ".join(message.split())}, status, headers)
 
     @app.exception_handler(Refused)
@@ -100,7 +100,7 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def without_route(request: Request, error: HTTPException) -> Response:
-        return answer(error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}")
+        return answer(error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}", error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

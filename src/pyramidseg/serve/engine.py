@@ -119,11 +119,10 @@ class Engine:
         """
         try:
             result = await self._predict_one(source, options, held)
+            if result.error is not None:
+                raise result.error
         except PyramidSegError as error:
             raise refusal(error) from None
-        if result.segmentation is None:
-            assert result.error is not None
-            raise refusal(result.error)
         return result
 
     async def _predict_one(self, source: ImageLike, options: OutputOptions, held: Reservation) -> PredictionResult:

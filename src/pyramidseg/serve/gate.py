@@ -10,18 +10,12 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pyramidseg.serve.limits import Limits, Refused, is_loopback
 from pyramidseg.serve.server_metrics import Metrics
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 access = logging.getLogger(__name__)
 
@@ -63,7 +57,7 @@ class Gate:
 
     def __init__(
         self,
-        application: Application,
+        application: ASGIApp,
         *,
         limits: Limits,
         metrics: Metrics,
@@ -74,10 +68,14 @@ class Gate:
         self._loopback_only = loopback_only
         self._digest = hashlib.sha256(token.encode()).digest() if token else None
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             return await self.application(scope, receive, send)
+        method, scope = (
+            scope["method"],
+            {**scope, "method": scope["method"].replace("HEAD", "GET")},
+        )  # sent without body
         headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
@@ -112,7 +110,7 @@ class Gate:
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "id": request_id,
                 "client": (scope.get("client") or ("",))[0],
-                "request": f"{scope['method']} {scope['path'][:200]}",
+                "request": f"{method} {scope['path'][:200]}",
                 "status": status,
                 "ms": round(1000 * seconds, 1),
                 "bytes": [body.received, sent],
