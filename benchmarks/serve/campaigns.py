@@ -226,7 +226,8 @@ def reload(server: Server, number: int) -> tuple[Counter[int], float]:
     found = under_load(server, disturb, number)
     assert set(found[0]) == {200} and not server.metric('reloads_total{result="refused"}'), found
     end = time.monotonic() + 20
-    while len(server.processes()) != 4:  # the server, the fork server, its resource tracker, one worker
+    expected = 3 + server.workers  # the server, the fork server, its resource tracker
+    while len(server.processes()) != expected:
         assert time.monotonic() < end, "old workers are left"
         time.sleep(0.1)
     return found
@@ -303,10 +304,12 @@ def main() -> None:
     parser.add_argument("campaign", choices=CAMPAIGNS)
     parser.add_argument("model")
     parser.add_argument("--number", type=int, help="of requests, kills, reloads or repeats")
+    parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     run, number = CAMPAIGNS[arguments.campaign]
     started, load = time.monotonic(), os.getloadavg()[0]
-    with Server(arguments.model) as server:
+    with Server(arguments.model, "--workers", str(arguments.workers)) as server:
+        server.workers = arguments.workers
         result = run(server, arguments.number or number)
     minutes = (time.monotonic() - started) / 60
     print(f"{arguments.campaign}: {result} ({minutes:.1f} min, load {load:.1f} before, {os.getloadavg()[0]:.1f} after)")

@@ -1,6 +1,6 @@
 """Open load on a server at 0.5, 1 and 3 times its capacity: goodput, statuses, latency, health and memory.
 
-    python -m benchmarks.serve.load MODEL [--seconds 60] [--side 256]
+    python -m benchmarks.serve.load MODEL [--seconds 60] [--side 256] [--workers 1]
 
 Capacity is measured first, with as many callers as processors, each of which waits for its answer. Then requests start
 at fixed times, whatever became of those before. Everything runs on one machine, so the callers' share of the processor
@@ -29,7 +29,9 @@ from PIL import Image
 
 
 class Server:
-    """A server process on a free port."""
+    """A server process on a free port; `workers` is how many the campaigns expect."""
+
+    workers = 1
 
     def __init__(self, model: str, *flags: str) -> None:
         command = [sys.executable, "-m", "pyramidseg", "serve", model, "-q", "--port", "0", *flags]
@@ -185,8 +187,10 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--workers", default="1")
     arguments = parser.parse_args()
-    with Server(arguments.model, "--max-requests", "16") as server:
+    print(f"{arguments.workers} workers, load {os.getloadavg()[0]:.1f} before", flush=True)
+    with Server(arguments.model, "--max-requests", "16", "--workers", arguments.workers) as server:
         images = [image(arguments.side, seed) for seed in range(16)]
         closed_load(server, images, 5)
         capacity = closed_load(server, images, arguments.seconds)
