@@ -1,4 +1,7 @@
-"""A cluster of this machine; its workers are slow, die at the image `deadly.png`, and wait forever at `endless.png`."""
+"""A cluster of this machine; its workers are slow, die at the image `deadly.png`, and wait forever at `endless.png`.
+
+It has a processor more than two workers need, as the one that waits forever keeps its own.
+"""
 
 import os
 from pathlib import Path
@@ -35,7 +38,7 @@ def cluster(tmp_path_factory):
     before = os.environ.get("PYTHONPATH", "")
     paths = (str(folder), str(Path(__file__).parents[3] / "src"))
     os.environ |= {"PYTHONPATH": os.pathsep.join(paths), "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
     os.environ["PYTHONPATH"] = before
     yield
     ray.shutdown()
