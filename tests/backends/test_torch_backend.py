@@ -1,4 +1,3 @@
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -29,33 +28,6 @@ def test_bfloat16_gives_float32_logits_near_them(model):
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
     assert (rounded - exact).abs().max() < 0.05 * exact.abs().max()
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_batch_is_shared_out_among_the_processors(model, precision, monkeypatch):
-    backend = TorchBackend(model, device="cpu", precision=precision)
-    sizes = []
-
-    def watched(padded, network=backend._network):
-        sizes.append((len(padded), torch.get_num_threads()))
-        return network(padded)
-
-    monkeypatch.setattr(backend, "_network", watched)
-    four = torch.cat([images(), images() // 2])
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        whole = backend.coarse_logits(four)
-        torch.set_num_threads(2)
-        shared, odd = backend.coarse_logits(four), backend.coarse_logits(four[:3])
-        assert torch.get_num_threads() == 2
-        with ThreadPoolExecutor(1) as later:
-            assert later.submit(torch.get_num_threads).result() == 2
-    finally:
-        torch.set_num_threads(before)
-    assert sizes[1:] == [(2, 1), (2, 1), (3, 2)]
-    torch.testing.assert_close(shared, whole, rtol=1e-4, atol=1e-4 * float(whole.std()))
-    torch.testing.assert_close(odd, shared[:3], rtol=1e-4, atol=1e-4 * float(whole.std()))
 
 
 def test_uses_a_bundle_as_its_model(model, tmp_path):

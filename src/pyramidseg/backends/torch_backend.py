@@ -13,7 +13,6 @@ from torch import Tensor
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, ModelBackend, RunPrecision
 from pyramidseg.base.device import channels_last, choose_device, loading_without_threads, out_of_memory_explained
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.base.parallel import threads_of_one
 from pyramidseg.base.text import first_line
 from pyramidseg.model.bundle import KIND, ground_resolution_of
 from pyramidseg.model.inference import inference_copy, logits_of_padded
@@ -81,12 +80,7 @@ class TorchBackend(ModelBackend):
     def coarse_logits(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, K, h, w) float32 on the backend's device."""
         self.continue_after_fork()
-        # Threads that share an image wait for each other after each layer, those with images of their own at the end.
-        threads = torch.get_num_threads() if self.place == "cpu" and self.name == TorchBackend.name else 1
         with out_of_memory_explained(REDUCE_MEMORY_HINT):
-            if threads > 1 and len(images) % threads == 0:
-                with threads_of_one(threads) as pool:
-                    return torch.cat(list(pool.map(self.coarse_logits, images.chunk(threads))))
             normalised = self.model.normalize(images.to(self.device, non_blocking=True))
             return self._network(self.model.pad(normalised)).float()
 

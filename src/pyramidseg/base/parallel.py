@@ -45,29 +45,13 @@ def thread_pool(number: int, *, name: str = "") -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        while any(Path(f"/proc/self/task/{native_id}").exists() for native_id in started):  # on Linux, where forks are
+        while any(_is_alive(native_id) for native_id in started):
             time.sleep(0.0001)
 
 
-@contextmanager
-def threads_of_one(number: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads in each of which torch computes as if there were one processor."""
-    import torch
-
-    before, everyone = torch.get_num_threads(), threading.Barrier(number)
-
-    def begin(_: int) -> None:
-        torch.get_num_threads()  # the first call in a thread would undo the next line
-        torch.set_num_threads(1)  # for this thread, and for those that first call torch before this is restored
-        everyone.wait()
-
-    with thread_pool(number, name="model") as pool:
-        try:
-            list(pool.map(begin, range(number)))
-        finally:
-            everyone.abort()  # if one cannot start, the others do not wait for it
-            torch.set_num_threads(before)
-        yield pool
+def _is_alive(native_id: int) -> bool:
+    """Whether a thread of this process still exists; False except on Linux, where alone workers are forked."""
+    return Path(f"/proc/self/task/{native_id}").exists()
 
 
 def map_in_order(
