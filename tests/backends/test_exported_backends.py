@@ -154,7 +154,7 @@ class FallenBack:
 
 
 def test_a_gpu_that_onnx_runtime_cannot_use_is_no_place(exported, monkeypatch):
-    monkeypatch.setattr(onnx_backend, "_onnxruntime", FallenBack)
+    monkeypatch.setitem(sys.modules, "onnxruntime", FallenBack())
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     for device in ("cuda", "cuda:1"):
         with pytest.raises(
@@ -165,7 +165,7 @@ def test_a_gpu_that_onnx_runtime_cannot_use_is_no_place(exported, monkeypatch):
 
 
 def test_the_gpu_that_onnx_runtime_uses_is_the_place(exported, monkeypatch):
-    monkeypatch.setattr(onnx_backend, "_onnxruntime", FallenBack)
+    monkeypatch.setitem(sys.modules, "onnxruntime", FallenBack())
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(FallenBack.InferenceSession, "get_providers", lambda session: [session.asked[0][0]])
     for device in ("cuda:1", "cpu"):

@@ -182,6 +182,7 @@ def test_a_process_that_still_imports_the_script_of_its_parent_touches_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    monkeypatch.setattr(sys, "tracebacklimit", 1000, raising=False)  # it is changed, and restored here
     with pytest.raises(ConfigError, match='if __name__ == "__main__":'), locked(tmp_path / "out"):
         raise AssertionError
     assert list(tmp_path.iterdir()) == []

@@ -85,6 +85,7 @@ def test_the_focus_is_visible_and_follows_the_layout(page: Tab, tmp_path: Path) 
     page.evaluate(
         "document.querySelector('input[value=swipe]').click()"
     )  # a script's click leaves the focus where it is
+    page.evaluate("location.hash = '#top'")  # Tab starts there; some versions would start at the chosen file
     visited = []
     for _ in range(22):
         page.key("Tab")

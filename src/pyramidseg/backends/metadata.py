@@ -176,8 +176,8 @@ class ExportMetadata:
             raise WeightsError(f"{path}: holds no checksum, so that damage cannot be detected; export it again")
         if strings[CHECKSUM] != checksum():
             raise WeightsError(
-                f"{path}: damaged, or changed since it was exported and checked: its checksum does not match its "
-                "content; export it again"
+                f"{path}: written again by another program since it was exported and checked, or damaged: its "
+                "checksum does not match its content; export it again"
             )
         try:
             normalization = parse_stored(_Normalization, strings["normalization"])
