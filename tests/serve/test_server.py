@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import http.client
-import http.server
 import json
 import os
 import re
@@ -16,7 +15,6 @@ import threading
 import time
 import urllib.request
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,7 +27,7 @@ from PIL import Image
 import pyramidseg as ps
 from forks import PythonProcess
 from made_server import noise, png, server_process, small_bundle
-from pyramidseg.base.errors import ConfigError, DataError, OutputError
+from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.cli.main import main
 from pyramidseg.cli.serve import model_names
 from pyramidseg.serve.limits import Limits, is_loopback
@@ -295,50 +293,6 @@ def test_the_examples_of_the_documentation_run_as_written(url, predictor, tmp_pa
     assert capsys.readouterr().out.strip() == str(expected.shares())
     for limit in fields(Limits):
         assert f"--{limit.name.replace('_', '-')}`" in page, limit.name
-
-
-class Proxy(http.server.BaseHTTPRequestHandler):
-    """Its own page for an error; then half an answer."""
-
-    def do_GET(self):
-        failed = self.path.startswith("/failed")
-        self.send_response(502 if failed else 200)
-        self.send_header("Content-Length", "40" if failed else "100")
-        self.end_headers()
-        self.wfile.write(b"<html>\n<h1>Bad\nGateway</h1>\n</html>".ljust(40))
-
-    def log_message(self, *arguments):
-        pass
-
-
-def test_errors_of_a_proxy_are_one_line():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        with pytest.raises(OutputError, match=r"answered 502: <html> <h1>Bad Gateway</h1> </html>$"):
-            ps.Client(f"http://127.0.0.1:{server.server_port}/failed")
-        with pytest.raises(ConfigError, match="cannot be reached: IncompleteRead"):
-            ps.Client(f"http://127.0.0.1:{server.server_port}")
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def test_a_server_of_something_else_is_named(tmp_path):
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    (tmp_path / "models").write_text("<html>hello</html>")
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        with pytest.raises(ConfigError, match="is not a server of pyramidseg; start one with pyramidseg serve"):
-            ps.Client(f"http://127.0.0.1:{server.server_port}")
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def test_what_is_imported_before_the_models_is_left_out_of_collections(bundle, monkeypatch):
