@@ -23,6 +23,7 @@ from pyramidseg.base.device import (
 )
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.data.loading import Batch
+from pyramidseg.training.grouped_convolutions import fast_grouped_gradients
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Accelerator:
             torch.manual_seed(position_seed("step", self.seed, number, index, rank()))
             is_last = index == len(batches) - 1
             with module.no_sync() if isinstance(module, DistributedDataParallel) and not is_last else nullcontext():
-                with autocast(self.precision, self.device):
+                with autocast(self.precision, self.device), fast_grouped_gradients(self.precision, self.device):
                     output = module(batch.images.to(self.device, non_blocking=True))
                 part = loss(index, output)
                 # DistributedDataParallel averages gradients, and the shares need their sum.
