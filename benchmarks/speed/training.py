@@ -39,6 +39,9 @@ from pyramidseg.training.run_folder import RunFolder
 
 ENCODER = "resnet18"
 
+DEPTHWISE = "efficientnet_b0"
+"""Also measured: its depthwise convolutions have other costs."""
+
 STEPS = 2
 """In a call, as our loop has some work before the first one."""
 
@@ -104,13 +107,18 @@ def contestants(device: torch.device) -> tuple[str, ...]:
 
 
 def measure_training(bench: Bench) -> list[Row]:
-    """Steps of every contestant."""
+    """Steps of every contestant, for each encoder."""
+    return [row for encoder in (ENCODER, DEPTHWISE) for row in measure_encoder(bench, encoder)]
+
+
+def measure_encoder(bench: Bench, encoder: str) -> list[Row]:
+    """Steps of every contestant with one encoder."""
     settings, device = bench.settings, bench.device
-    task = Task(ENCODER, settings.classes, settings.batch, settings.crop_px, str(device))
+    task = Task(encoder, settings.classes, settings.batch, settings.crop_px, str(device))
     with tempfile.TemporaryDirectory() as folder:
         batch = made_batch(task)
         calls = {who: open_trainer(who, task, batch, Path(folder)) for who in contestants(device)}
-        bench.say(f"training steps: {len(calls)} contestants, {settings.rounds} rounds of {STEPS}")
+        bench.say(f"training steps: {encoder}, {len(calls)} contestants, {settings.rounds} rounds of {STEPS}")
         timings = alternate(calls, rounds=settings.rounds, warmup=min(2, settings.rounds), device=device)
     images = STEPS * settings.batch
     shares = shares_of_floor(bench, task, timings, images=images)

@@ -170,6 +170,24 @@ def test_a_server_whose_models_are_loaded_can_be_stopped(number):
         assert process.wait(20) == 130 and process.errors() == "interrupted\n"
 
 
+def test_ctrl_c_while_workers_start_is_one_word(bundle):
+    """A terminal sends it to all processes, and the one that workers are forked from is importing torch then."""
+    with PythonProcess("-m", "pyramidseg", "serve", bundle, "--workers", "1", "--port", "0") as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not any("forkserver" in command_line(child) for child in children.read_text().split()):
+            assert not process.has_ended(), process.errors()
+            time.sleep(0.01)
+        time.sleep(0.3)
+        process.send(signal.SIGINT)
+        assert process.wait(60) == 130 and process.errors() == "interrupted\n"
+
+
+def command_line(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
+
+
 async def read_slowly(read):
     """Send 16 MiB to a client, which `read` is; returns how many connections are left after it."""
 
