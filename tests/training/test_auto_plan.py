@@ -102,7 +102,7 @@ def test_scenes_have_a_top_and_every_choice_has_its_reason(scenes: Path) -> None
     assert values(planned, "data.normalization", "loss.class_weights") == ["encoder", "sqrt_median_frequency"]
     assert values(planned, "optim.optimizer", "optim.lr", "data.cache") == ["auto", None, "auto"]
     assert "half of the images" in reason(planned, "data.augment")
-    assert reason(planned, "data.crop") == "96x96: images of 72x96 (median), and at most 320 on this device"
+    assert reason(planned, "data.crop") == "96x96: images of 72x96 (median), which are seen whole"
     assert re.fullmatch(
         r"expected end: \d\d:\d\d, in 1:00:12 \(an epoch takes 10 s, and its validation 2 s\)", planned.notes[-1]
     )
@@ -146,6 +146,14 @@ def test_georeferenced_images_have_no_top_however_few_they_are(tmp_path: Path) -
         file.unlink(), (file.parent.parent / "masks" / file.name).unlink()
     planned = plan(root)
     assert reason(planned, "data.augment") == "aerial: the images are georeferenced"
+
+
+def test_images_of_camvids_size_are_seen_whole_and_larger_ones_in_parts(tmp_path: Path) -> None:
+    planned = plan(made(tmp_path / "whole", blobs(340, 470)))
+    assert values(planned, "data.crop", "train.batch_size") == [(352, 480), 2]
+    planned = plan(made(tmp_path / "parts", blobs(300, 520), train=16))
+    assert values(planned, "data.crop", "train.batch_size") == [(320, 320), 4]
+    assert reason(planned, "data.crop").endswith("and at most 320 on this device")
 
 
 def test_small_objects_in_large_images_get_crops_of_their_own(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ LARGE_ENCODERS = ("tf_efficientnet_lite2", "resnet50", "resnet34", *SMALL_ENCODE
 """The first whose ImageNet weights are here is taken; from the large ones with a GPU and `MANY_IMAGES`."""
 
 MANY_IMAGES = 200
-LEAST_CROP_PX, CPU_CROP_PX, GPU_CROP_PX, CPU_BATCH, GPU_BATCH = 64, 320, 512, 4, 16
+LEAST_CROP_PX, CPU_CROP_PX, MOST_CROP_PX, MOST_BATCH = 64, 320, 512, 16
+CPU_PIXELS, GPU_PIXELS = 4 * CPU_CROP_PX**2, MOST_BATCH * MOST_CROP_PX**2
 CROPS, LEAST_EPOCHS = 20_000, 10  # 54 epochs of CamVid
 
 USABLE_SHARE = 0.75
@@ -141,9 +142,11 @@ def _encoder_weights(facts: Facts) -> Choice:
 
 
 def _crop(facts: Facts) -> Choice:
-    most = CPU_CROP_PX if facts.on_cpu else GPU_CROP_PX
+    is_small = max(facts.height, facts.width) <= MOST_CROP_PX
+    most = MOST_CROP_PX if is_small or not facts.on_cpu else CPU_CROP_PX
     sides = [min(most, max(LEAST_CROP_PX, round_up(side, GRID_PX))) for side in (facts.height, facts.width)]
-    return sides, f"images of {facts.height}x{facts.width} (median), and at most {most} on this device"
+    limit = "which are seen whole" if is_small else f"and at most {most} on this device"
+    return sides, f"images of {facts.height}x{facts.width} (median), {limit}"
 
 
 def _augment(facts: Facts) -> Choice:
@@ -176,8 +179,8 @@ def _rare_class_crops(facts: Facts) -> Choice:
 
 
 def _batch_size(facts: Facts) -> Choice:
-    most, side = (CPU_BATCH, CPU_CROP_PX) if facts.on_cpu else (GPU_BATCH, GPU_CROP_PX)
-    most = min(GPU_BATCH, most * max(1, side**2 // math.prod(facts.data.config.data.crop)))
+    pixels = CPU_PIXELS if facts.on_cpu else GPU_PIXELS
+    most = min(MOST_BATCH, max(2, pixels // math.prod(facts.data.config.data.crop)))
     return min(most, max(2, facts.images // 4), facts.images), f"at most {most}, and a quarter of the images"
 
 
