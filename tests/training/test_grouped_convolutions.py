@@ -78,3 +78,10 @@ def test_other_precisions_and_devices_are_left_alone(precision: Any, device: str
     with fast_grouped_gradients(precision, torch.device(device)):
         output = F.conv2d(torch.randn(1, 4, 5, 5), torch.randn(4, 1, 3, 3, requires_grad=True), groups=4)
     assert type(output.grad_fn).__name__ == "ConvolutionBackward0"
+
+
+def test_parts_without_autocast_stay_in_float32() -> None:
+    convolution = nn.Conv2d(16, 16, 3, groups=16)
+    with autocast("bf16", CPU), fast_grouped_gradients("bf16", CPU), torch.autocast("cpu", enabled=False):
+        output = convolution(torch.randn(1, 16, 8, 8))
+    assert output.dtype == torch.float32 and type(output.grad_fn).__name__ == "ConvolutionBackward0"

@@ -60,7 +60,9 @@ class _GroupedConvolutions(TorchFunctionMode):
         dilation: Pair = 1,
         groups: int = 1,
     ) -> Tensor:
-        if groups == 1 or weight.shape[1] > WIDEST or input.ndim != 4 or isinstance(padding, str):
+        is_fine = groups > 1 and weight.shape[1] <= WIDEST and input.ndim == 4
+        is_autocast = torch.is_autocast_enabled("cpu")  # timm switches it off for parts of some networks
+        if not (is_fine and is_autocast) or isinstance(padding, str):
             return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
         where = _pair(stride), _pair(padding), _pair(dilation), groups
         output: Tensor = _GroupedConvolution.apply(input.to(self.dtype), weight, bias, *where)
