@@ -50,7 +50,8 @@ def main() -> None:
     for encoder in arguments.encoders.split(","):
         torch.manual_seed(0)
         step = open_step(encoder, arguments.batch_size, arguments.precision)
-        difference = (step(True)[1] - step(False)[1]).norm() / step(False)[1].norm()
+        wanted, got = step(False)[1], step(True)[1]
+        difference = (got - wanted).norm() / wanted.norm()
         pairs = [(step(False)[0], step(True)[0]) for _ in range(arguments.rounds)]
         written, composed = (statistics.median(times) for times in zip(*pairs, strict=True))
         print(

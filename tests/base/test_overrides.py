@@ -114,3 +114,16 @@ def test_an_alias_bomb_in_a_configuration_is_refused(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(f"a: &a [1]\n{levels}")
     with pytest.raises(ConfigError, match=r"c\.yaml: contains an alias"):
         load_config(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize("text", ["352y480", "352x480x3", "large", "x", "-320"])
+def test_a_crop_that_is_no_size_is_refused_with_what_it_may_be(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"data\.crop"):
+        load_config(overrides={"data.crop": text})
+
+
+def test_the_forms_of_a_crop() -> None:
+    crops = [load_config(overrides={"data.crop": text}).data.crop for text in ("320", "256x512", "256,512")]
+    assert crops == [(320, 320), (256, 512), (256, 512)]
+    with pytest.raises(ConfigError, match="'352y480' is not one side in pixels"):
+        load_config(overrides={"data.crop": "352y480"})

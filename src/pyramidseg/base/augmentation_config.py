@@ -80,9 +80,12 @@ class AugmentationConfig(Section):
     @field_validator("crop", mode="before")
     @classmethod
     def _parse_crop(cls, value: object) -> object:
-        if isinstance(value, str) and "x" in value:
-            return tuple(value.split("x"))
-        return (value, value) if isinstance(value, (int, str)) else value
+        if isinstance(value, str):
+            parts = value.split("x")
+            if len(parts) > 2 or not all(part.strip().isdecimal() for part in parts):
+                raise ValueError(f"{value!r} is not one side in pixels (320) or height x width (256x512)")
+            return parts[0], parts[-1]
+        return (value, value) if isinstance(value, int) else value
 
     @field_validator("scale")
     @classmethod

@@ -85,7 +85,7 @@ class _GroupedConvolution(torch.autograd.Function):
     ) -> Tensor:
         """(B, C, H, W) and (K, C / groups, h, w) to (B, K, H', W')."""
         ctx.save_for_backward(image, weight)
-        ctx.bias, ctx.where = bias, (stride, padding, dilation, groups)
+        ctx.bias_size, ctx.where = None if bias is None else list(bias.shape), (stride, padding, dilation, groups)
         same = image.dtype
         return F.conv2d(image, weight.to(same), None if bias is None else bias.to(same), *ctx.where)
 
@@ -95,14 +95,13 @@ class _GroupedConvolution(torch.autograd.Function):
         """Gradients of image, weight and bias, in their types."""
         image, weight = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.where
-        size = None if ctx.bias is None else list(ctx.bias.shape)
         needed = list(ctx.needs_input_grad[:3])
         values = [tensor.float() for tensor in (gradient, image, weight)]
         gradients = torch.ops.aten.convolution_backward(
-            *values, size, stride, padding, dilation, False, [0, 0], groups, needed
+            *values, ctx.bias_size, stride, padding, dilation, False, [0, 0], groups, needed
         )
-        types = image.dtype, weight.dtype, ctx.bias.dtype if ctx.bias is not None else None
-        typed = [part.to(kind) if part is not None else None for part, kind in zip(gradients, types, strict=True)]
+        types = image.dtype, weight.dtype, weight.dtype
+        typed = [None if part is None else part.to(kind) for part, kind in zip(gradients, types, strict=True)]
         return (*typed, None, None, None, None)
 
 
