@@ -19,6 +19,7 @@ from pyramidseg.annotations.polygons import (
     Ring,
     Runs,
     Shape,
+    count_contested,
     parse_points,
     parse_ring,
     rasterise,
@@ -205,6 +206,16 @@ class TestOrder:
             expected[masks[index]] = index + 1
         shapes = [polygon(corners, value=index + 1, layer=layers[index]) for index, corners in enumerate(outlines)]
         assert np.array_equal(drawn(*shapes), expected)
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(st.tuples(rings, st.integers(1, 3)), max_size=6))
+    def test_contested_pixels_are_those_of_shapes_with_several_values(self, outlines: list[tuple[Ring, int]]) -> None:
+        covered = np.zeros((4, HEIGHT, WIDTH), np.bool_)
+        for corners, value in outlines:
+            covered[value] |= drawn(polygon(corners)) == 1
+        shapes = [polygon(corners, value=value) for corners, value in outlines]
+        found = count_contested(shapes, height=HEIGHT, width=WIDTH, where=WHERE)
+        assert found == (covered.sum(0) > 1).sum()
 
     def test_nothing_drawn_is_background(self) -> None:
         assert drawn().shape == (HEIGHT, WIDTH)

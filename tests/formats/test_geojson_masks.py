@@ -116,6 +116,7 @@ def test_smaller_of_overlapping_polygons_is_on_top(image: Path) -> None:
         drawn = read(image, order, values=values)
         assert (drawn[5:9, 5:9] == 2).all()
         assert (drawn == 1).sum() == 18 * 18 - 16
+        assert values.count_contested(Record("a", image, image.with_suffix(".geojson"))) == 16
 
 
 @pytest.mark.parametrize("crs", [None, "EPSG:4326", "EPSG:3857", "EPSG:32617"])

@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 
 from made_files import image, opened, write
+from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.records import Dataset
+from pyramidseg.inspection.inspect_dataset import inspect_dataset
 from pyramidseg.inspection.training_check import check_dataset
 
 HEIGHT, WIDTH = 20, 24
@@ -60,6 +62,13 @@ def test_a_mask_of_each_class_is_read_by_its_name(tmp_path: Path, name: str) -> 
     found = counts(dataset) | counts(dataset, "val")
     tree_alone = {"background": HEIGHT * WIDTH - 180, "car": 0, "tree": 180}
     assert found == {"a_1": EXPECTED, "a_2": EXPECTED, "b": EXPECTED, "road": tree_alone}
+
+
+def test_the_inspection_counts_the_pixels_in_which_masks_of_several_classes_overlap(tmp_path: Path) -> None:
+    layout(tmp_path, "{stem}_{class}")
+    found = inspect_dataset(tmp_path, data=DataConfig(mask_name="{stem}_{class}", val_share=0.01))
+    (remark,) = [remark for remark in found.remarks if "overlap" in remark]
+    assert "overlap in 3 images, in 30 pixels, of which 10 are in" in remark
 
 
 @pytest.mark.parametrize("name", ["{stem}_{class}", "{class}/{stem}"])

@@ -87,10 +87,41 @@ def rasterise(
     Raises:
         DataError: `MAX_CROSSINGS` or `MAX_DRAWN` is exceeded.
     """
+    starts, ends, values = _runs_in_order(shapes, (*corner, height, width), where)
+    by_start = np.argsort(starts, kind="stable")
+    gaps = np.stack([starts[by_start], ends[by_start]], 1).ravel()
+    lengths = np.diff(gaps, prepend=0, append=width * height)
+    if (lengths >= 0).all():  # nothing overlaps
+        nothing = np.zeros_like(values)
+        columns = np.repeat(np.append(np.stack([nothing, values[by_start]], 1), values.dtype.type(0)), lengths)
+    else:
+        columns = np.zeros(width * height, values.dtype)
+        for start, end, value in zip(starts.tolist(), ends.tolist(), values.tolist(), strict=True):
+            columns[start:end] = value
+    return np.ascontiguousarray(columns.reshape(width, height).T)
+
+
+def count_contested(
+    shapes: Sequence[Shape], *, height: int, width: int, where: Location, corner: tuple[int, int] = (0, 0)
+) -> int:
+    """Pixels that shapes of several values cover, of which `rasterise` shows the topmost; arguments as there."""
+    starts, ends, values = _runs_in_order(shapes, (*corner, height, width), where)
+    columns, contested = np.full(width * height, -1, np.int64), np.zeros(width * height, np.bool_)
+    for start, end, value in zip(starts.tolist(), ends.tolist(), values.tolist(), strict=True):
+        below = columns[start:end]
+        contested[start:end] |= (below >= 0) & (below != value)
+        below[:] = value
+    return int(np.count_nonzero(contested))
+
+
+def _runs_in_order(
+    shapes: Sequence[Shape], window: tuple[int, int, int, int], where: Location
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
+    """Starts, ends and values of the runs of all shapes, the topmost shape last."""
     areas = [(index, shape.area) for index, shape in enumerate(shapes)]
     polygons = [(index, area) for index, area in areas if not isinstance(area, Runs)]
     others = [(index, area) for index, area in areas if isinstance(area, Runs)]
-    starts, ends, owners = _polygon_runs(polygons, (*corner, height, width), where)
+    starts, ends, owners = _polygon_runs(polygons, window, where)
     starts = np.concatenate([starts, *(runs.starts for _, runs in others)])
     ends = np.concatenate([ends, *(runs.ends for _, runs in others)])
     owners = np.concatenate([owners, *(np.full(len(runs.starts), index) for index, runs in others)])
@@ -106,17 +137,7 @@ def rasterise(
     order = np.argsort(place[owners], kind="stable")
     dtype = np.promote_types(np.uint16, np.min_scalar_type(max((shape.value for shape in shapes), default=0)))
     values = np.array([shape.value for shape in shapes], dtype)[owners[order]]
-    starts, ends = starts[order], ends[order]
-    by_start = np.argsort(starts, kind="stable")
-    gaps = np.stack([starts[by_start], ends[by_start]], 1).ravel()
-    lengths = np.diff(gaps, prepend=0, append=width * height)
-    if (lengths >= 0).all():  # nothing overlaps
-        columns = np.repeat(np.append(np.stack([np.zeros_like(values), values[by_start]], 1), dtype.type(0)), lengths)
-    else:
-        columns = np.zeros(width * height, dtype)
-        for start, end, value in zip(starts.tolist(), ends.tolist(), values.tolist(), strict=True):
-            columns[start:end] = value
-    return np.ascontiguousarray(columns.reshape(width, height).T)
+    return starts[order], ends[order], values
 
 
 def drawing_order(areas: Iterable[Sequence[Sequence[Ring]]], *, height: int, width: int, where: Location) -> list[int]:

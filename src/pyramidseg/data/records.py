@@ -73,6 +73,15 @@ class OutlineSource(ValueSource, Protocol):
         ...
 
 
+@runtime_checkable
+class DrawnSource(ValueSource, Protocol):
+    """Draws regions, of which several can cover a pixel."""
+
+    def count_contested(self, record: Record) -> int:
+        """Pixels that regions with several labels cover; raises as `read`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Records by split, the classes, and the decoder of the masks.

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
-from pyramidseg.annotations.polygons import Area, Location, Ring, Runs, Shape, check_inside_image, rasterise
+from pyramidseg.annotations.polygons import (
+    Area,
+    Location,
+    Ring,
+    Runs,
+    Shape,
+    check_inside_image,
+    count_contested,
+    rasterise,
+)
 from pyramidseg.base.defects import DefectCollector
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.json_stream import JsonSlices
@@ -70,6 +79,15 @@ class RegionMasks:
 
     def read(self, record: Record) -> NDArray[np.uint16]:
         """See `ValueSource.read`."""
+        shapes, (height, width) = self._shapes(record)
+        return rasterise(shapes, height=height, width=width, where=_place(record))
+
+    def count_contested(self, record: Record) -> int:
+        """See `DrawnSource.count_contested`."""
+        shapes, (height, width) = self._shapes(record)
+        return count_contested(shapes, height=height, width=width, where=_place(record))
+
+    def _shapes(self, record: Record) -> tuple[list[Shape], Size]:
         stated, named = self.objects(record)
         file, defects = record.mask or record.image, DefectCollector()
         size = stated or image_size(record.image)
@@ -81,7 +99,7 @@ class RegionMasks:
                 for region in self.regions(object, size, where):
                     shapes.append(self._shape(region, size, record, where))
         defects.raise_if_any()
-        return rasterise(shapes, height=size[0], width=size[1], where=Location(file, record.id))
+        return shapes, size
 
     def _shape(self, region: Region, size: Size, record: Record, where: Location) -> Shape:
         if region.label not in self.values:
@@ -98,6 +116,10 @@ class RegionMasks:
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""
         return describe_names(values, self.names)
+
+
+def _place(record: Record) -> Location:
+    return Location(record.mask or record.image, record.id)
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,6 +47,7 @@ class PairCollector:
         self.unknown = UnknownValues()
         self.by_exif: dict[ExifStatus, list[Record]] = {status: [] for status in ExifStatus}
         self.palettes = PaletteColors()
+        self.contested: list[tuple[int, Record]] = []
 
     def add(self, index: int, pair: PairInspection) -> None:
         """Add one pair."""
@@ -55,6 +56,8 @@ class PairCollector:
             self.unknown.add(pair.unknown_values)
         self.by_exif[pair.exif].append(pair.record)
         self.palettes.add(pair.record, pair.palette)
+        if pair.contested:
+            self.contested.append((pair.contested, pair.record))
         if pair.image is not None:
             self.table.add(index, pair.image)
             if pair.label_counts is not None:
@@ -102,6 +105,13 @@ class PairCollector:
             yield (
                 f"{len(files)} files are turned by their EXIF orientation, and sizes do not show whether the other "
                 f"file of the pair was turned too; check them: {first_few(files, limit=FILES_SHOWN)}"
+            )
+        if self.contested:
+            most, record = max(self.contested, key=lambda one: one[0])
+            total = sum(pixels for pixels, _ in self.contested)
+            yield (
+                f"regions with different labels overlap in {len(self.contested)} images, in {total} pixels, of which "
+                f"{most} are in {record.image}; the notes say which region is on top"
             )
 
 

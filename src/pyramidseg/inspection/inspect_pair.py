@@ -18,7 +18,7 @@ from pyramidseg.data.class_masks import ClassMasks, UnknownValuesError, value_so
 from pyramidseg.data.image_mask_checks import ExifStatus, check_georeference, exif_status, size_mismatch
 from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.data.pairs import JoinedMasks, check_labels, ignore_nodata, read_labels
-from pyramidseg.data.records import MaskSource, Record
+from pyramidseg.data.records import DrawnSource, MaskSource, Record
 from pyramidseg.images.decode import ImageHeader, check_channels, read_header, read_image, read_masked_image
 from pyramidseg.images.image_files import is_image_name
 from pyramidseg.images.nodata import MaskedImage
@@ -40,6 +40,7 @@ class PairInspection(NamedTuple):
         unknown_values: the mask's values that are not classes.
         exif: whether EXIF orientations of image and mask agree.
         palette: see `palette_colors`.
+        contested: pixels that regions with several labels cover; 0 if images are not decoded.
     """
 
     record: Record
@@ -49,6 +50,7 @@ class PairInspection(NamedTuple):
     unknown_values: UnknownValuesError | None
     exif: ExifStatus
     palette: Mapping[int, Color]
+    contested: int = 0
 
 
 def inspect_pair(
@@ -69,7 +71,7 @@ def inspect_pair(
         if decode_image and pixels is not None:
             image = _with_pixels(image, record.image, pixels, defects)
     labels, unknown = _inspect_mask(record, masks, defects)
-    counts, exif, palette = None, ExifStatus.CONSISTENT, dict[int, Color]()
+    counts, exif, palette, contested = None, ExifStatus.CONSISTENT, dict[int, Color](), 0
     size = unknown.size if unknown else None if labels is None else (labels.shape[0], labels.shape[1])
     if header is not None and size is not None and size != header[:2]:
         defects.append(size_mismatch(record, image=header[:2], mask=size).defect)
@@ -81,11 +83,14 @@ def inspect_pair(
         if isinstance(masks, JoinedMasks):
             of_set, own = masks.of(record)
             masks, own_counts = of_set.masks, counts[np.frombuffer(of_set.table, np.uint8)]
-        exif = exif_status(own, header[:2], header.orientation, value_source(masks))
+        values = value_source(masks)
+        exif = exif_status(own, header[:2], header.orientation, values)
+        if decode_image and isinstance(values, DrawnSource):
+            contested = values.count_contested(own)
         palette = palette_colors(own, masks, own_counts)
     elif header is not None and header.orientation >= 5 and DefectKind.EXIF_TURNED in {one.kind for one in defects}:
         exif = ExifStatus.NOT_APPLIED
-    return PairInspection(record, tuple(dict.fromkeys(defects)), image, counts, unknown, exif, palette)
+    return PairInspection(record, tuple(dict.fromkeys(defects)), image, counts, unknown, exif, palette, contested)
 
 
 def palette_colors(record: Record, masks: MaskSource, counts: NDArray[np.int64]) -> dict[int, Color]:

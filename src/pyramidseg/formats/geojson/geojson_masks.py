@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.polygons import Location, Ring, Shape, drawing_order, rasterise
+from pyramidseg.annotations.polygons import Location, Ring, Shape, count_contested, drawing_order, rasterise
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.files import file_state
@@ -29,6 +29,13 @@ from pyramidseg.images.scene_windows import scene_of, window_at
 
 OF_IMAGE = "image"
 """Value of `vector_crs`: the coordinate system of each image."""
+
+
+class _Window(TypedDict):
+    height: int
+    width: int
+    where: Location
+    corner: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,16 @@ class GeoJsonMasks:
 
     def read(self, record: Record) -> NDArray[np.uint16]:
         """See `ValueSource.read`."""
+        shapes, place, window = self._shapes(record)
+        drawn = rasterise(shapes, **window)
+        return apply_orientation(drawn, place.orientation).astype(np.uint16, copy=False)
+
+    def count_contested(self, record: Record) -> int:
+        """See `DrawnSource.count_contested`."""
+        shapes, _, window = self._shapes(record)
+        return count_contested(shapes, **window)
+
+    def _shapes(self, record: Record) -> tuple[list[Shape], Georeference, _Window]:
         if record.mask is None:
             raise DataError(f"{record.image}: has no GeoJSON file")
         image, window = scene_of(record.image), window_at(record.image)
@@ -71,8 +88,7 @@ class GeoJsonMasks:
         top, left, height, width = (0, 0, tags.height, tags.width) if window is None else window[1:]
         met, where = layer.within(place.bounds(height, width, top=top, left=left)), Location(layer.path)
         shapes = [self._shape(layer.features[index], place, where, layers.get(index, 0)) for index in met]
-        drawn = rasterise(shapes, height=height, width=width, where=where, corner=(top, left))
-        return apply_orientation(drawn, place.orientation).astype(np.uint16, copy=False)
+        return shapes, place, {"height": height, "width": width, "where": where, "corner": (top, left)}
 
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""
