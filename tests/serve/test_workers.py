@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from made_backends import mortal_predictor
+from made_backends import mortal_predictor, predictor_of_file
 from made_server import noise, png
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.predict.segmentation import OutputOptions
@@ -24,10 +24,11 @@ PLAIN = OutputOptions()
 
 
 @asynccontextmanager
-async def pool_of(number, path="", **limits):
-    metrics, limits = Metrics(), Limits(**{"timeout_s": 30} | limits)
-    pool = WorkerPool("m", path, number=number, load=mortal_predictor, limits=limits, record=metrics.record)
-    pool.held = Admission(limits)
+async def pool_of(number, path="", load=mortal_predictor, **limits):
+    metrics, limits, reloads = Metrics(), Limits(**{"timeout_s": 30} | limits), []
+    options = {"limits": limits, "record": metrics.record, "reload": reloads.append}
+    pool = WorkerPool("m", path, number=number, load=load, **options)
+    pool.reloads, pool.held = reloads, Admission(limits)
     pool.value = lambda name, **labels: metrics.registry.get_sample_value(f"pyramidseg_{name}", labels) or 0
     try:
         await pool.start()
@@ -215,6 +216,27 @@ def test_a_replacement_is_tried_until_the_file_is_there_again(tmp_path):
             waiting = asyncio.create_task(ask(pool, png(noise())))
             path.touch()
             assert (await waiting).segmentation is not None and pool.ready
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_replacement_with_another_model_does_not_answer_in_the_name_of_the_old_one(tmp_path, number):
+    path = tmp_path / "model"
+    path.write_text("old")
+
+    async def run():
+        async with pool_of(number, str(path), load=predictor_of_file) as pool:
+            digest = pool.model.digest
+            path.write_text("new")
+            os.kill(process_ids(pool)[0], signal.SIGKILL)
+            await until(lambda: pool.value("workers_replaced_total", model="m") >= 2)
+            assert (await ask(pool, png(noise()))).segmentation is not None
+            if number == 1:  # the model that is left is named
+                assert pool.model.digest != digest and not pool.reloads
+            else:  # all processes are to be replaced together, and until then the old one answers
+                assert pool.model.digest == digest and pool.reloads == ["m"]
+                assert sum(worker.ready for worker in pool._workers) == 1
 
     asyncio.run(run())
 

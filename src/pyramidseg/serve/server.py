@@ -67,7 +67,7 @@ def serve(
             raise ConfigError(f"--host {host} --port {port}: cannot listen: {first_line(error)}") from None
         shown = f"{'https' if certfile else 'http'}://" + (f"[{host}]" if ":" in host else host)
         if hasattr(signal, "SIGHUP"):  # not on Windows
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload_all)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.begin_reload)
         show(f"serving {', '.join(service.engines)} on {shown}:{listener.getsockname()[1]}")
         signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it has stopped
         await uvicorn.Server(config).serve(sockets=[listener])

@@ -50,7 +50,8 @@ class Service:
         self.metrics = metrics = Metrics()
         self.threads = ThreadPoolExecutor(stage_threads(), thread_name_prefix="images")
         batches = True if inexact_batches else False if limits.max_batch == 1 else None
-        make: Any = partial(WorkerPool, number=workers) if workers else partial(Engine, threads=self.threads)
+        in_processes: Any = partial(WorkerPool, number=workers, reload=self.begin_reload)
+        make = in_processes if workers else partial(Engine, threads=self.threads)
         self._make = partial(make, load=load, limits=limits, record=metrics.record, batches=batches)
         self.engines: dict[str, AnyEngine] = {name: self._make(name, path) for name, path in paths.items()}
         self._reload, self._started = asyncio.Lock(), False
@@ -132,11 +133,11 @@ class Service:
             await old.stop()
             return new.model
 
-    def reload_all(self) -> None:
-        """Begin to reload every model; the log has the results."""
+    def begin_reload(self, *names: str) -> None:
+        """Begin to reload models, all if none is named; the log has the results."""
 
         async def each() -> None:
-            for name in self.engines:
+            for name in names or self.engines:
                 try:
                     await self.reload(name)
                 except Exception as error:

@@ -130,8 +130,10 @@ class _Worker:
         silent: checks without a message while answers are awaited.
     """
 
-    def __init__(self, record: Record, changed: asyncio.Event) -> None:
-        self._record, self._changed = record, changed
+    def __init__(
+        self, record: Record, changed: asyncio.Event, accepts: Callable[[ServedModel], bool] = lambda model: True
+    ) -> None:
+        self._record, self._changed, self._accepts = record, changed, accepts
         self.loaded, self.warm = _future(), _future()
         self.ready = self.alone = self.hangs = False
         self.silent = 0
@@ -174,6 +176,8 @@ class _Worker:
         elif kind == "failed":
             _settle(self.warm if self.loaded.done() else self.loaded, ConfigError(content))
         else:
+            if kind == "loaded" and not self._accepts(content):
+                self.process.kill()
             self.ready = kind == "ready"
             _settle(self.warm if self.ready else self.loaded, content)
 
@@ -201,7 +205,11 @@ def _settle(future: "asyncio.Future[Any]", value: object) -> None:
 
 
 class WorkerPool:
-    """The workers of one model, with the interface of `Engine`."""
+    """The workers of one model, with the interface of `Engine`.
+
+    Args:
+        reload: called with the name where a replaced process finds another model in the file than the others have.
+    """
 
     model: ServedModel
 
@@ -215,9 +223,11 @@ class WorkerPool:
         limits: Limits,
         record: Record,
         batches: bool | None = None,
+        reload: Callable[[str], None],
     ) -> None:
         self.name, self.path, self.limits, self.batches = name, path, limits, batches
-        self._load, self._record, self._number = load, record, number
+        self._asked_batches, self._found = batches, ""
+        self._load, self._record, self._number, self._reload = load, record, number, reload
         self._workers: list[_Worker] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._changed, self._numbers, self._repeats = asyncio.Event(), itertools.count(), 0
@@ -309,8 +319,22 @@ class WorkerPool:
             logger.warning(f"{self.name}: a worker process ended with {len(worker.pending)} requests, and is replaced")
             self._record("replaced", 1, self.name)
             await asyncio.sleep(delay_s)
-            worker = _Worker(self._record, self._changed)
+            worker = _Worker(self._record, self._changed, self._accepts)
             self._workers.append(worker)
+
+    def _accepts(self, model: ServedModel) -> bool:
+        """Whether a replacement, which reads the file as it is now, has the model that the server names."""
+        if model.digest == self.model.digest:
+            return True
+        if not self.ready:  # nothing to switch from: the next process that is started is accepted
+            self.model, self.batches = model, self._asked_batches
+        elif model.digest == self._found:  # its reload was begun
+            return False
+        else:
+            self._reload(self.name)
+        self._found = model.digest
+        logger.warning(f"{self.name}: a replaced process has found that {self.path} has changed; its model is taken")
+        return False
 
     async def _watch(self) -> None:
         """Kill processes that hang. Checks are counted, as clocks jump and machines sleep."""
