@@ -18,6 +18,7 @@ from pyramidseg.backends.openvino_backend import OpenVinoBackend
 from pyramidseg.base.errors import ConfigError, DataError, DeviceError, WeightsError
 from pyramidseg.cli.main import main
 from pyramidseg.evaluation.scoring import evaluate
+from pyramidseg.export import export_model as export_module
 from pyramidseg.export import parity, quantization
 from pyramidseg.export.export_model import export_model
 from pyramidseg.model.segmenter import Segmenter
@@ -91,6 +92,35 @@ def test_weights_have_seven_bits_and_a_scale_per_channel_and_the_classifier_is_f
     assert all(len(weights[name.replace("_quantized", "_scale")]) == len(values) for name, values in eight_bit.items())
     assert weights["model.classifier.weight"].dtype == np.float32
     assert not any("classifier" in name for name in eight_bit)
+
+
+def test_the_decoder_is_quantised_as_written_and_has_to_be_faster_than_the_composed_one(
+    bundle: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, capture, to_onnx = {}, export_module.capture, export_module.onnx_format.to_onnx
+
+    def traced(*arguments: object, as_written: bool, **options: object):
+        program = capture(*arguments, as_written=as_written, **options)
+        made[id(program)] = as_written, program
+        return program
+
+    def converted(program: object, **options: object):
+        content = to_onnx(program, **options)
+        content.producer_name = "as written" if made[id(program)][0] else "composed"
+        return content
+
+    monkeypatch.setattr(export_module, "capture", traced)
+    monkeypatch.setattr(export_module.onnx_format, "to_onnx", converted)
+    producers = []
+
+    def write(self: quantization.Quantizer, staged: Path, metadata: object, floats: onnx.ModelProto, **_: object):
+        producers.extend((self.graph.producer_name, floats.producer_name))
+        raise ConfigError("enough was seen")
+
+    monkeypatch.setattr(quantization.Quantizer, "write_until_close", write)
+    with pytest.raises(ConfigError, match="enough"):
+        export(bundle, scenes, tmp_path)
+    assert producers == ["as written", "composed"]
 
 
 def test_for_vnni_weights_have_eight_bits_and_other_processors_refuse_them(

@@ -159,14 +159,15 @@ def export_model(
         )
         wanted = f"for {dtype} images of any size" if program is None else f"{program} for {dtype} images"
         logger.info(f"{path}: to {format} {precision}, {wanted}")
-        graph = capture(
+        trace = partial(
+            capture,
             segmenter,
             precision=target_format.graphs[precision],
             input_dtype=dtype,
-            as_written=as_written,
             change=lambda graph: graph if program is None else WithOutput(graph, program.output),
             shape=None if size is None else (batch, *size),
         )
+        graph = trace(as_written=as_written)
         content: Any = graph
         if format in ("onnx", "openvino"):
             outputs = (LOGITS, COARSE) if program is None else (output,)
@@ -189,8 +190,14 @@ def export_model(
             else:
                 logger.info(f"checking on {samples}")
                 images = Calibration(segmenter, calibrate, data, calibration_images, dtype=dtype, gate=samples.files)
-                content, metadata, parity = Quantizer(content, images, target=target).write_until_close(
-                    staged, metadata, format=target_format, device=device, compare=lambda: compare(read_samples())
+                written = onnx_format.to_onnx(trace(as_written=True), opset=opset)
+                content, metadata, parity = Quantizer(written, images, target=target).write_until_close(
+                    staged,
+                    metadata,
+                    content,
+                    format=target_format,
+                    device=device,
+                    compare=lambda: compare(read_samples()),
                 )
                 save = partial(target_format.save, content)
             if parity is not None and parity.findings():
