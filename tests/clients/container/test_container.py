@@ -47,6 +47,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, target = work / "source", work / "opt"
     source.mkdir()
     done = set()
+    # pip does not install uv where the project's environment below this one has it.
+    with_uv = os.environ | {"PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"}
     for name, arguments in instructions():
         if name == "COPY" and "--from" not in arguments:
             *paths, place = arguments.split()
@@ -67,7 +69,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 continue
             if step.startswith("python -m venv"):
                 step = step.replace("python", sys.executable, 1)
-            subprocess.run(step, shell=True, check=True, cwd=source, timeout=600)
+            subprocess.run(step, shell=True, check=True, cwd=source, timeout=600, env=with_uv)
     assert done == {"torch"}
     return target
 

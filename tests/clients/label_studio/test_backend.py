@@ -26,7 +26,7 @@ from pyramidseg.predict.predictor import Predictor
 from real_label_studio import PASSWORD, TOKEN, USER, LabelStudio
 
 CLASSES = ("background", "road", "tree", "sky")
-SECRET = "a secret of the backend"
+SECRET = "a-secret-of-the-backend"
 CONFIG = """<View><Image name="picture" value="$photo" zoom="true"/>
   <BrushLabels name="areas" toName="picture"><Label value="Road"/><Label value="Wood" predicted_values="tree, bush"/>
   <Label value="sky"/><Label value="water"/></BrushLabels></View>"""
