@@ -77,6 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
         crop_px=options.crop,
         images=options.images,
         camvid=options.camvid,
+        precisions=tuple(options.precisions.split(",")) if options.precisions else (),
     )
     with tempfile.TemporaryDirectory(prefix="pyramidseg-speed-") as folder:
         measure(results, chosen, settings, device, Path(folder), options.out)
@@ -159,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=defaults.batch, help="for throughput and training")
     parser.add_argument("--rounds", type=int, default=defaults.rounds, help="in which contestants take turns")
     parser.add_argument("--images", type=int, default=defaults.images, help="in the folder that is predicted")
+    parser.add_argument("--precisions", default="", help="in prediction: of fp32, bf16, int8; all by default")
     parser.add_argument("--camvid", metavar="DATASET", help="CamVid in the SegNet layout, for the section epoch")
     return parser
 

@@ -119,7 +119,8 @@ def _measure_encoder(bench: Bench, encoder: str) -> list[Row]:
     files = bench.workshop.files(encoder)
     opened = {
         contestant: open_contestant(contestant, files, encoder=encoder, classes=settings.classes, device=device)
-        for contestant in contestants(device, bench.workshop.runtimes)
+        for number, contestant in enumerate(contestants(device, bench.workshop.runtimes))
+        if number == 0 or not settings.precisions or contestant.precision in settings.precisions
     }
     side = settings.side_px
     written = {network: convolutions(files.bundle(network), side, as_written=True) for network in ("ours", "default")}

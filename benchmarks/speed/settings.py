@@ -22,6 +22,7 @@ class Settings:
         crop_px: of square crops, for training.
         images: in the folder that is predicted.
         camvid: a dataset in the SegNet layout, for the epoch; None leaves that out.
+        precisions: of the contestants in prediction, besides SMP as users run it; empty for all.
     """
 
     encoders: tuple[str, ...] = ("resnet18", "resnet50", "efficientnet_b0")
@@ -32,6 +33,7 @@ class Settings:
     crop_px: int = 256
     images: int = 24
     camvid: str | None = None
+    precisions: tuple[str, ...] = ()
 
     @property
     def batch_rounds(self) -> int:
