@@ -323,7 +323,10 @@ class WorkerPool:
             self._workers.append(worker)
 
     def _accepts(self, model: ServedModel) -> bool:
-        """Whether a replacement, which reads the file as it is now, has the model that the server names."""
+        """Whether a replacement, which reads the file as it is now, has the model that the server names.
+
+        If not, the model is reloaded, or named if no process has the old one.
+        """
         if model.digest == self.model.digest:
             return True
         if not self.ready:  # nothing to switch from: the next process that is started is accepted
