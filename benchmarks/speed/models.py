@@ -105,9 +105,8 @@ def write_int8(bundle: Path, backend: type[ExportedBackend], scenes: Path) -> No
     model, plain = Segmenter.load(bundle), backend.read_metadata(export_path(bundle, backend, "fp32"))
     has_vnni = any(torch.cpu.get_capabilities().get(name) for name in TARGETS["vnni"])
     calibration = Calibration(model, scenes, DataConfig(), 8, dtype=plain.input_dtype, gate=())
-    graph = to_onnx(
-        capture(model, precision="fp32", input_dtype=plain.input_dtype, as_written=True)
-    )  # as `export` does
+    program = capture(model, precision="fp32", input_dtype=plain.input_dtype, as_written=True)  # as `export` does
+    graph = to_onnx(program)
     quantizer = Quantizer(graph, calibration, target="vnni" if has_vnni else "any")
     metadata = replace(plain, precision="int8", quantization=quantizer.describe([]), parity=None)
     FORMATS[backend.format].save(quantizer.quantize([]), export_path(bundle, backend, "int8"), metadata)

@@ -336,7 +336,9 @@ class WorkerPool:
         else:
             self._reload(self.name)
         self._found = model.digest
-        logger.warning(f"{self.name}: a replaced process has found that {self.path} has changed; its model is taken")
+        logger.warning(
+            f"{self.name}: a replaced process has found that {self.path} has changed; what is there now is loaded"
+        )
         return False
 
     async def _watch(self) -> None:
