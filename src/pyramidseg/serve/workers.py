@@ -2,121 +2,33 @@
 
 Each has the queue of `engine.py` and a model of its own. A process that ends is replaced, and what it worked on is
 tried twice more, alone, so that one image cannot take others with it. One that stays silent for `timeout_s` is killed,
-and its callers get 504. Messages are pickles after their length; both ends are of this program.
+and its callers get 504.
 """
 
 import asyncio
-import gc
 import itertools
 import logging
 import os
-import pickle
-import signal
 import socket
-import struct
-import traceback
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
-from pyramidseg.base.errors import ConfigError, PyramidSegError
-from pyramidseg.base.log import configure_logging
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.predict.input_images import ImageLike
-from pyramidseg.predict.pipeline import stage_threads, use_available_processors
 from pyramidseg.predict.predictor import PredictionResult, Predictor
 from pyramidseg.predict.segmentation import OutputOptions
 from pyramidseg.serve import process_context
 from pyramidseg.serve.engine import Engine
-from pyramidseg.serve.limits import Admission, Limits, Refused, Reservation
+from pyramidseg.serve.limits import Limits, Refused, Reservation
 from pyramidseg.serve.served_model import ServedModel
 from pyramidseg.serve.server_metrics import Record
+from pyramidseg.serve.worker_process import Channel, work
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS, CHECKS_PER_SECOND, MOST_DELAY_S = 3, 2, 30
-
-
-class _Channel:
-    """One end of a connection between the server and a worker."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer, self.close = reader, writer, writer.close
-
-    def send(self, *message: Any) -> None:
-        content = pickle.dumps(message, protocol=5)
-        self._writer.writelines((struct.pack(">Q", len(content)), content))
-
-    async def receive(self) -> Any:
-        """The next message; None when the other end has closed."""
-        try:
-            (length,) = struct.unpack(">Q", await self._reader.readexactly(8))
-            return pickle.loads(await self._reader.readexactly(length))  # noqa: S301 - from a process of this program
-        except (asyncio.IncompleteReadError, OSError):
-            return None
-
-
-# In the process of a worker.
-
-
-def _work(
-    end: socket.socket, make: Callable[..., Engine], limits: Limits, processors: Sequence[int], level: int
-) -> None:
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # for the server, which ends its workers when it is done
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if processors:
-        os.sched_setaffinity(0, processors)
-    use_available_processors()
-    configure_logging(level, progress=False, serving=True)
-    gc.freeze()  # as in server.py
-    asyncio.run(_answer_messages(end, make, limits))
-
-
-async def _answer_messages(end: socket.socket, make: Callable[..., Engine], limits: Limits) -> None:
-    channel, admission, records = (
-        _Channel(*await asyncio.open_connection(sock=end)),
-        Admission(limits),
-        list[tuple[str, float, str]](),
-    )
-    tasks = dict[int, asyncio.Task[Any]]()
-    with ThreadPoolExecutor(stage_threads()) as threads:
-        engine = make(limits=limits, record=lambda *record: records.append(record), threads=threads)
-        try:
-            await engine.start()
-            channel.send("loaded", engine.model)
-            await engine.warm_up()
-            channel.send("ready", engine.batches)
-        except PyramidSegError as error:
-            channel.send("failed", str(error))
-            channel.close()
-
-        async def answer(source: ImageLike, options: OutputOptions) -> Any:
-            try:
-                with admission.admit(always=True) as held:
-                    return replace(await engine.predict(source, options, held), source="")
-            except Refused as error:
-                return error.status, error.message, error.retry_after_s
-            except Exception:
-                return traceback.format_exc()
-
-        def done(number: int, task: asyncio.Task[Any]) -> None:
-            channel.send(number, None if task.cancelled() else task.result(), records[:])
-            records.clear()
-            del tasks[number]
-
-        while message := await channel.receive():
-            number, *work = message
-            if work:
-                tasks[number] = asyncio.create_task(answer(*work))
-                tasks[number].add_done_callback(partial(done, number))
-            elif number in tasks:
-                tasks[number].cancel()
-    os._exit(0)  # the server has gone, and nobody waits for what is computed
-
-
-# In the process of the server.
 
 
 class _Worker:
@@ -138,17 +50,17 @@ class _Worker:
         self.ready = self.alone = self.hangs = False
         self.silent = 0
         self.pending: dict[int, asyncio.Future[Any]] = {}
-        self._channel: _Channel | None = None
+        self._channel: Channel | None = None
 
     async def run(self, *arguments: Any) -> None:
         """Start the process, and hand on its messages until it ends."""
         context: Any = process_context()
         ours, theirs = socket.socketpair()
-        self.process = context.Process(target=_work, args=(theirs, *arguments), daemon=True)
+        self.process = context.Process(target=work, args=(theirs, *arguments), daemon=True)
         try:
             with theirs:
                 await asyncio.to_thread(self.process.start)
-            self._channel = _Channel(*await asyncio.open_connection(sock=ours))
+            self._channel = Channel(*await asyncio.open_connection(sock=ours))
             while message := await self._channel.receive():
                 self.silent = 0
                 self._take(*message)
