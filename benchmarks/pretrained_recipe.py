@@ -28,6 +28,8 @@ from pyramidseg.model.bundle import read_bundle
 DEFAULT = {"optim.optimizer": "adamw", "optim.lr": 1e-3, "optim.encoder_lr_factor": 1.0}
 MUON = {"optim.optimizer": "muon", "optim.lr": 3e-3, "optim.encoder_lr_factor": 1.0}
 FAST = MUON | {"optim.lr": 6e-3}  # the default
+WHOLE_IMAGES = {"data.crop": "whole", "train.batch_size": "same pixels"}  # as `train --auto` chooses them on a CPU
+SIDES = {"camvid": (360, 480), "sequence": (360, 480), "crackforest": (320, 480), "cells": (256, 320)}
 RECIPES: dict[str, dict[str, Any]] = {
     "adamw": DEFAULT,
     "adamw-3e-4": DEFAULT | {"optim.lr": 3e-4},
@@ -60,6 +62,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     "muon-dropout-0": MUON | {"model.dropout": 0.0},
     "muon-dropout-0-batch-2": MUON | {"model.dropout": 0.0, "train.batch_size": 2},
     "muon-whole-images": MUON | {"model.dropout": 0.0, "train.batch_size": 2, "data.crop": [352, 480]},
+    "whole-3e-3": MUON | {"model.dropout": 0.0, **WHOLE_IMAGES},
+    "whole-3e-3-dropout": MUON | WHOLE_IMAGES,
+    "whole-6e-3": FAST | {"model.dropout": 0.0, **WHOLE_IMAGES},
+    "whole-6e-3-dropout": FAST | WHOLE_IMAGES,
     "fast-12e-3": FAST | {"optim.lr": 12e-3},
     "fast-batch-2": FAST | {"train.batch_size": 2},
     "fast-dropout-0": FAST | {"model.dropout": 0.0},
@@ -88,7 +94,11 @@ def main() -> None:
 
     def once(run: dict[str, Any]) -> dict[str, Any]:
         dataset, settings = prepare(run["set"], arguments)
-        return train(dataset, settings | RECIPES[run["recipe"]], run, arguments.out)
+        settings |= RECIPES[run["recipe"]]
+        if settings.get("data.crop") == "whole":
+            crop = [-(-side // 32) * 32 for side in SIDES[run["set"]]]
+            settings |= {"data.crop": crop, "train.batch_size": 4 * 320**2 // (crop[0] * crop[1])}
+        return train(dataset, settings, run, arguments.out)
 
     run_missing(arguments, encoders, recipes, once)
 
