@@ -28,6 +28,7 @@ OPTIONS: list[dict[str, Any]] = [{}, {"simplify_px": 1.5}, {"min_area_px": 60}, 
 @pytest.fixture(autouse=True)
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyramidseg.images.file_checks.MAX_PIXELS", 20_000)
+    monkeypatch.setattr("pyramidseg.predict.scene_prediction.PANEL_PX", 200)
     monkeypatch.setattr(polygon_layers, "_PIXELS", 4_000)
 
 

@@ -21,6 +21,7 @@ from pyramidseg.predict.summary_file import PredictionSummary
 @pytest.fixture(autouse=True)
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyramidseg.images.file_checks.MAX_PIXELS", 20_000)
+    monkeypatch.setattr("pyramidseg.predict.scene_prediction.PANEL_PX", 200)
 
 
 @pytest.fixture

@@ -67,16 +67,27 @@ def test_labels_are_those_of_the_whole_image(
     ]
 
 
-@given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 99), st.sampled_from([64, 96, 128]))
-@settings(max_examples=8, deadline=None)
-def test_windows_of_any_size_give_the_labels_of_the_whole_image(
-    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, seed: int, tile: int
+@given(
+    st.integers(1, 400),
+    st.integers(1, 400),
+    st.integers(0, 99),
+    st.sampled_from([64, 96, 128]),
+    st.sampled_from([1, 200, 4096]),
+)
+@settings(max_examples=12, deadline=None)
+def test_windows_and_panels_of_any_size_give_the_labels_of_the_whole_image(
+    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, seed: int, tile: int, panel: int
 ) -> None:
     folder = tmp_path_factory.mktemp("scene")
     pixels = smooth(height, width, seed=seed)
     path = write_image(folder / "a.tif", pixels, photometric="RGB")
     options = SceneOptions()
-    with closing(open_scene(path, options)) as scene, Ledger.open(folder / "work") as ledger:
+    with (
+        closing(open_scene(path, options)) as scene,
+        Ledger.open(folder / "work") as ledger,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr("pyramidseg.predict.scene_prediction.PANEL_PX", panel)
         own = predictor(tile_px=tile, overlap_px=tile // 64 * 32)
         prediction = ScenePrediction(own, scene, ledger, "x", skip_empty=False)
         prediction.run()

@@ -7,7 +7,7 @@ import torch
 from made_backends import Brightness
 from pyramidseg.backends import TorchBackend
 from pyramidseg.base.config import ModelConfig
-from pyramidseg.base.errors import ConfigError, DeviceError
+from pyramidseg.base.errors import ConfigError, DeviceError, OutOfMemory
 from pyramidseg.predict import tile_planner
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.segmentation import segment_batch
@@ -35,6 +35,15 @@ def free(monkeypatch):
 @pytest.fixture(scope="module")
 def backend():
     return TorchBackend(tiny_segmenter(coarsest_stride=8, pyramid_channels=16), device="cpu")
+
+
+def test_the_cache_of_a_scene_takes_its_share_of_the_memory(backend, free):
+    free(2**31)
+    planner = TilePlanner(backend)
+    alone = planner.plan_windows(9000, 8192, most_px=2**13).tile_px
+    assert alone > planner.plan_windows(9000, 8192, most_px=2**13, cache_bytes=lambda side_px: 2**16 * side_px).tile_px
+    with pytest.raises(OutOfMemory, match=r"need 1\d{3} MiB, and 1024 MiB are usable"):
+        planner.plan_windows(9000, 8192, cache_bytes=lambda side_px: 2**30)
 
 
 def test_an_image_that_fits_is_predicted_whole(backend, free):

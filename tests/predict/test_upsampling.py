@@ -12,15 +12,22 @@ GEOMETRIES = [LogitGeometry(stride, align) for stride in (1, 2, 4) for align in 
 
 @given(st.sampled_from(GEOMETRIES), st.integers(1, 7), st.integers(1, 7), st.data())
 @settings(max_examples=60, deadline=None)
-def test_any_rows_are_those_of_the_whole_upsampled_map(geometry, height, width, data):
+def test_any_rows_and_columns_are_those_of_the_whole_upsampled_map(geometry, height, width, data):
     coarse = torch.randn(3, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     full_height, full_width = height * geometry.stride, data.draw(st.integers(1, width * geometry.stride))
     first = data.draw(st.integers(0, full_height - 1))
     chosen = slice(first, data.draw(st.integers(first + 1, full_height)))
     whole = geometry.upsample(coarse[None], full_height, full_width)[0]
     rows = bilinear_axis(height, full_height, geometry)
-    found = upsample_rows(coarse[None], rows, chosen, full_width, geometry)[0]
+    columns = bilinear_axis(width, full_width, geometry)
+    found = upsample_rows(coarse[None], rows, chosen, columns, geometry)[0]
     torch.testing.assert_close(found, whole[:, chosen], rtol=0, atol=1e-12)
+    if not geometry.align_corners:
+        cell = data.draw(st.integers(0, width))
+        points, pixels, part = columns.between(cell, data.draw(st.integers(cell + 1, width + 1)))
+        if pixels.start < pixels.stop:
+            found = upsample_rows(coarse[None, ..., points], rows, chosen, part, geometry)[0]
+            torch.testing.assert_close(found, whole[:, chosen, pixels], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)

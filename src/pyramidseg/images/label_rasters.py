@@ -1,10 +1,11 @@
-"""Label maps of any size as cloud-optimized GeoTIFF, made from strips that were written one after the other."""
+"""Label maps of any size as cloud-optimized GeoTIFF, made from parts that were written one after the other."""
 
 import errno
 import importlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
@@ -16,15 +17,24 @@ from pyramidseg.images.file_checks import import_rasterio
 from pyramidseg.images.raster_scene import CACHE_BYTES
 from pyramidseg.images.scene import NODATA, Scene, ScenePlace
 
-Strips = Sequence[tuple[Path, int]]
-"""GeoTIFF files (`encode_geotiff`) from the top, with the number of their rows."""
+
+class LabelPart(NamedTuple):
+    """A GeoTIFF file (`encode_geotiff`) with the labels of some rows and columns."""
+
+    path: Path
+    rows: slice
+    columns: slice
+
+
+LabelParts = Sequence[LabelPart]
+"""Parts that cover the map without overlap."""
 
 _LARGEST_TIFF = 2**32 - 2**24
 """In bytes."""
 
 
 def write_label_raster(
-    path: Path, strips: Strips, scene: Scene, *, palette: NDArray[np.uint8], tags: Mapping[str, str]
+    path: Path, parts: LabelParts, scene: Scene, *, palette: NDArray[np.uint8], tags: Mapping[str, str]
 ) -> None:
     """Write a tiled, deflate-compressed COG with overviews (nearest), colour table (256, 3), nodata and metadata.
 
@@ -38,23 +48,16 @@ def write_label_raster(
     place, (height, full_width) = scene.full or (scene.place, (own_height, width))
     big = height * full_width * 4 / 3 * 1.01 > _LARGEST_TIFF  # with overviews, not compressed at all
     options = {"COMPRESS": "DEFLATE", "BLOCKSIZE": 512, "OVERVIEW_RESAMPLING": "NEAREST", "BIGTIFF": ("NO", "YES")[big]}
-    mosaic = _place_xml(place)
-    mosaic += f"<Metadata>{''.join(f'<MDI key={quoteattr(k)}>{escape(v)}</MDI>' for k, v in tags.items())}</Metadata>"
-    mosaic += f'<VRTRasterBand dataType="Byte" band="1"><NoDataValue>{NODATA}</NoDataValue><ColorTable>'
-    mosaic += "".join(f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="255"/>' for r, g, b in palette.tolist()) + "</ColorTable>"
-    top = 0
-    for strip, rows in strips:
-        size = f'xSize="{full_width}" ySize="{rows * height / own_height!r}"'
-        source = f"<SourceFilename>{escape(str(strip.absolute()))}</SourceFilename><SourceBand>1</SourceBand>"
-        mosaic += f'<SimpleSource>{source}<SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{rows}"/>'
-        mosaic += f'<DstRect xOff="0" yOff="{top * height / own_height!r}" {size}/></SimpleSource>'
-        top += rows
+    head = _place_xml(place)
+    head += f"<Metadata>{''.join(f'<MDI key={quoteattr(k)}>{escape(v)}</MDI>' for k, v in tags.items())}</Metadata>"
+    colors = "".join(f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="255"/>' for r, g, b in palette.tolist())
+    mosaic = mosaic_xml(
+        parts, (height, full_width), scale=(height / own_height, full_width / width), head=head, colors=colors
+    )
 
     def write(part: Path) -> None:
-        source = part.with_name("strips.vrt")
-        source.write_text(
-            f'<VRTDataset rasterXSize="{full_width}" rasterYSize="{height}">{mosaic}</VRTRasterBand></VRTDataset>'
-        )
+        source = part.with_name("parts.vrt")
+        source.write_text(mosaic)
         try:
             with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
                 importlib.import_module("rasterio.shutil").copy(source, part, driver="COG", **options)
@@ -65,6 +68,28 @@ def write_label_raster(
             raise OutputError(f"{path}: cannot be written: {reason}; free space, or choose another --out") from error
 
     write_atomically(path, write)
+
+
+def mosaic_xml(
+    parts: LabelParts,
+    size: tuple[int, int],
+    *,
+    scale: tuple[float, float] = (1.0, 1.0),
+    head: str = "",
+    colors: str = "",
+) -> str:
+    """A VRT file of this height and width that GDAL reads the parts through, `scale` times as high and wide."""
+    sources = ""
+    for path, rows, columns in parts:
+        width, height = columns.stop - columns.start, rows.stop - rows.start
+        left, top = columns.start * scale[1], rows.start * scale[0]
+        name = f"<SourceFilename>{escape(str(path.absolute()))}</SourceFilename><SourceBand>1</SourceBand>"
+        own = f'<SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{height}"/>'
+        place = f'<DstRect xOff="{left!r}" yOff="{top!r}" xSize="{width * scale[1]!r}" ySize="{height * scale[0]!r}"/>'
+        sources += f"<SimpleSource>{name}{own}{place}</SimpleSource>"
+    band = f'<VRTRasterBand dataType="Byte" band="1"><NoDataValue>{NODATA}</NoDataValue>'
+    band += f"<ColorTable>{colors}</ColorTable>{sources}</VRTRasterBand>"
+    return f'<VRTDataset rasterXSize="{size[1]}" rasterYSize="{size[0]}">{head}{band}</VRTDataset>'
 
 
 def _place_xml(place: ScenePlace) -> str:

@@ -106,8 +106,11 @@ class RasterScene(Scene):
         file.close()
         return self.open()
 
+    def cache_bytes(self, window_rows: int) -> int:
+        return max(CACHE_BYTES, int(1.25 * window_rows * self._row_bytes))
+
     def _environment(self) -> Any:
-        cache = max(CACHE_BYTES, int(1.25 * self.window_rows * self._row_bytes))
+        cache = self.cache_bytes(self.window_rows)
         # GDAL would otherwise list the whole folder for every file.
         return self._rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_CACHEMAX=cache)
 

@@ -76,6 +76,10 @@ class Scene(ABC):
     def open(self) -> Any:
         """Another handle of the file, for one thread at a time."""
 
+    def cache_bytes(self, window_rows: int) -> int:
+        """Memory for decoded blocks of the file, with windows of this height."""
+        return 0
+
     @contextmanager
     def handle(self) -> Iterator[Any]:
         """A handle that is free, or another one; after an error it is not used again, as GDAL's then give zeros."""

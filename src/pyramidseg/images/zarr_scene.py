@@ -3,6 +3,7 @@
 import logging
 import zipfile
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from pyramidseg.base.errors import ConfigError, DataError, import_extra
 from pyramidseg.base.files import write_atomically
 from pyramidseg.images.decode import PIXEL_TYPES, ImageHeader
 from pyramidseg.images.file_checks import decoding_errors, import_rasterio
-from pyramidseg.images.label_rasters import Strips
+from pyramidseg.images.label_rasters import LabelParts, mosaic_xml
+from pyramidseg.images.raster_scene import CACHE_BYTES
 from pyramidseg.images.scene import NODATA, Mask, Scene, SceneOptions
 
 logger = logging.getLogger(__name__)
@@ -92,22 +94,22 @@ class ZarrScene(Scene):
         return array, [axis["name"] for axis in scales[0]["axes"]] if scales and "axes" in scales[0] else names
 
 
-def write_label_zarr(path: Path, strips: Strips, width: int, attributes: Mapping[str, Any]) -> None:
+def write_label_zarr(path: Path, parts: LabelParts, size: tuple[int, int], attributes: Mapping[str, Any]) -> None:
     """Write labels as a Zarr array (version 3) in a ZIP file, each chunk once; equal labels give equal bytes."""
     zarr = import_extra("zarr", extra="zarr", purpose="writing Zarr")
-    rasterio, height = import_rasterio("reading labels"), sum(rows for _, rows in strips)
+    rasterio, (height, width) = import_rasterio("reading labels"), size
 
     def write(part: Path) -> None:
         options: dict[str, Any] = {"dtype": "uint8", "fill_value": NODATA, "dimension_names": ("y", "x")}
         options |= {"shape": (height, width), "chunks": (_CHUNK_PX, _CHUNK_PX), "attributes": dict(attributes)}
         array = zarr.create_array(store := part.with_name("labels.zarr"), **options)
-        top, rows = 0, np.empty((0, width), np.uint8)
-        for strip, _ in strips:
-            with rasterio.open(strip) as file:
-                rows = np.concatenate([rows, file.read(1)])
-            full = len(rows) if top + len(rows) == height else len(rows) // _CHUNK_PX * _CHUNK_PX
-            array[top : top + full] = rows[:full]
-            top, rows = top + full, rows[full:]
+        source = part.with_name("parts.vrt")
+        source.write_text(mosaic_xml(parts, size))
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(source) as mosaic:
+            for top, left in product(range(0, height, _CHUNK_PX), range(0, width, _CHUNK_PX)):
+                rows, columns = slice(top, min(top + _CHUNK_PX, height)), slice(left, min(left + _CHUNK_PX, width))
+                window = rasterio.windows.Window.from_slices(rows, columns)
+                array[rows, columns] = mosaic.read(1, window=window)
         with zipfile.ZipFile(part, "w") as archive:
             archive.comment = b"pyramidseg"
             for file in sorted(file for file in store.rglob("*") if file.is_file()):

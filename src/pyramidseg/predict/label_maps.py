@@ -60,7 +60,7 @@ def dense_labels(logits_BKhw: Tensor, rows: Axis, columns: Axis, geometry: Logit
     at_once = max(1, 8 * BLOCK_VALUES // (batch * classes * width))
     for first in range(0, height, at_once):
         chosen = slice(first, first + at_once)
-        labels[:, chosen] = upsample_rows(logits_BKhw, rows, chosen, width, geometry).max(dim=1).indices
+        labels[:, chosen] = upsample_rows(logits_BKhw, rows, chosen, columns, geometry).max(dim=1).indices
     return labels
 
 

@@ -1,10 +1,11 @@
 """Prediction of one image that is larger than memory, window by window, into a GeoTIFF or a Zarr array.
 
-A row of windows at a time is read, predicted and blended (`blend_row`). The labels that it completes are written as a
-strip into a hidden folder next to the output, with the logits that the next row needs; then a line of the folder's own
-ledger says that the row is done. So a call that was killed goes on with the row it was at. In the end, the strips
-become one file, and the folder is deleted, unless windows could not be read: then the next call tries these again.
-Polygons are made from a file of all pixels in that folder, with their labels and confidence.
+A row of windows at a time is read, predicted and blended (`blend_row`), in panels of a few windows, so that memory does
+not grow with the width. The labels that a panel completes are written as a file into a hidden folder next to the
+output, with the logits that the next row needs; after the last panel, a line of the folder's own ledger says that the
+row is done. So a call that was killed goes on with the row it was at. In the end, the parts become one file, and the
+folder is deleted, unless windows could not be read: then the next call tries these again. Polygons are made from a file
+of all pixels in that folder, with their labels and confidence.
 """
 
 import io
@@ -30,7 +31,7 @@ from pyramidseg.base.log import ProgressTask
 from pyramidseg.base.parallel import map_in_order
 from pyramidseg.images.decode import check_channels
 from pyramidseg.images.georeference import Georeference, encode_geotiff
-from pyramidseg.images.label_rasters import write_label_raster
+from pyramidseg.images.label_rasters import LabelPart, write_label_raster
 from pyramidseg.images.scene import NODATA, Scene
 from pyramidseg.images.zarr_scene import write_label_zarr
 from pyramidseg.predict.input_images import check_image
@@ -46,7 +47,7 @@ from pyramidseg.predict.segmentation import (
     segment_row_blocks,
 )
 from pyramidseg.predict.summary_file import Entry
-from pyramidseg.predict.tiling import RowBlock, Tiles, blend_row, padding_of, tile_grid
+from pyramidseg.predict.tiling import Panel, RowBlock, Tiles, blend_row, padding_of, panels_of, tile_grid
 from pyramidseg.predict.upsampling import Axis, bilinear_axis
 
 MASKS = {"geotiff": "_mask.tif", "zarr": "_mask.zarr.zip"}
@@ -57,12 +58,17 @@ _PIXEL = np.dtype([("label", "u1"), ("confidence", "<f4")])
 _CELL_PX, _SINGLE_COLOR = 16, 0.04
 
 
+PANEL_PX = 4096
+"""Width of the windows that are blended together, in an image of any width."""
+
+
 class ReadWindow(NamedTuple):
     """A window as the model takes it, None if it is left out; the bits of (H, W) without data; and a reading error."""
 
     pixels: Tensor | None
     nodata: NDArray[np.uint8] | None = None
     error: str = ""
+    logits: Tensor | None = None
 
 
 class ScenePrediction:
@@ -97,28 +103,32 @@ class ScenePrediction:
         padding_px = padding_of(self._probe, stride=geometry.stride)
         self.grid = tile_grid(self.height, self.width, self.tiles, stride=geometry.stride, padding_px=padding_px)
         self._rows = bilinear_axis(self.grid.points[0], self.height, geometry)
-        self._columns = bilinear_axis(self.grid.points[1], self.width, geometry)
+        most_px = self.width if geometry.align_corners else PANEL_PX  # the scale would be another in each panel
+        self._panels = [(panel, *self._pixels_of(panel)) for panel in panels_of(self.grid, most_px)]
         self._pixels = ledger.folder / "pixels"
 
     def run(self) -> None:
         """Predict all rows that are not done."""
         first, rows, columns = self._first_row(), len(self.grid.rows), len(self.grid.columns)
-        unfinished, name = self._load_state(first), self.scene.path.name
-        with ProgressTask(f"{name}: windows", total=rows * columns, done=first * columns) as progress:
+        task = f"{self.scene.path.name}: windows"
+        with ProgressTask(task, total=rows * columns, done=first * columns) as progress:
             for number in range(first, rows):
-                unfinished = self._predict_row(number, unfinished, progress)
+                self._predict_row(number, progress)
 
     def write(self, path: Path) -> None:
         """Write the labels of all rows as one file, in the format that the end of its name says."""
-        classes = self.predictor.classes
-        strips = [(self._file(n), rows) for n, line in enumerate(self._lines()) if (rows := line["rows"])]
+        classes, parts, top = self.predictor.classes, list[LabelPart](), 0
+        for row, line in enumerate(self._lines()):
+            rows = slice(top, top := top + line["rows"])
+            own = ((self._file(row, n), rows, pixels) for n, (_, pixels, _) in enumerate(self._panels) if line["rows"])
+            parts += [LabelPart(*part) for part in own]
         if path.name.endswith(MASKS["zarr"]):
             about = {"classes": classes.names, "colors": classes.colors, "nodata": NODATA, **self.scene.tags}
-            write_label_zarr(path, strips, self.width, about)
+            write_label_zarr(path, parts, (self.height, self.width), about)
             return
         tags = {f"class_{index}": name for index, name in enumerate(classes.names)} | self.scene.tags
         tags["TIFFTAG_SOFTWARE"] = SIGNATURE
-        write_label_raster(path, strips, self.scene, palette=classes.palette(), tags=tags)
+        write_label_raster(path, parts, self.scene, palette=classes.palette(), tags=tags)
 
     def polygons(self, options: PolygonOptions) -> PolygonLayer:
         """The polygons of all rows, which have been predicted with confidence."""
@@ -151,7 +161,9 @@ class ScenePrediction:
         """Tiles and means of an earlier call, as both may depend on the moment, or new ones."""
         head = self.ledger.find("scene")
         if head is None or head["fingerprint"] != self.fingerprint:
-            tiles = self.predictor.tile_planner.plan_windows(self.height, self.width)
+            at_once_px = min(self.width, 2 * PANEL_PX)  # with the windows that neighbouring panels share
+            planner, cache_bytes = self.predictor.tile_planner, self.scene.cache_bytes
+            tiles = planner.plan_windows(self.height, at_once_px, cache_bytes=cache_bytes)
             self.scene.window_rows = tiles.tile_px
             self.scene.measure_means(self.predictor.channels)
             middle = [slice(max(0, side // 2 - 256), side // 2 + 256) for side in (self.height, self.width)]
@@ -166,79 +178,102 @@ class ScenePrediction:
 
     def _first_row(self) -> int:
         """The first row that is not done, or that has unread windows of which one can be read now."""
-        done, rows = 0, self.grid.rows
-        while done < len(rows) and self.ledger.done(str(done), self.fingerprint) and self._file(done).exists():
+        done, rows, panels = 0, self.grid.rows, range(len(self._panels))
+        while done < len(rows) and self.ledger.done(str(done), self.fingerprint):
+            if not all(self._file(done, panel).exists() for panel in panels):
+                break
             done += 1
         unread = [(n, column) for n, line in enumerate(self._lines()) if n < done for column, _ in line["unread"]]
         if any(not self._read(rows[n].pixels, self.grid.columns[column].pixels).error for n, column in unread):
             for number in range(unread[0][0], done):
                 self.ledger.append({"key": str(number), "fingerprint": ""})
             done = unread[0][0]
-        while 0 < done < len(rows) and not self._file(done, ".npz").exists():
+        while 0 < done < len(rows) and not all(self._file(done, panel, ".npz").exists() for panel in panels):
             done -= 1
         return done
 
     @torch.inference_mode()
-    def _predict_row(self, number: int, unfinished: RowBlock, progress: ProgressTask) -> RowBlock:
+    def _predict_row(self, number: int, progress: ProgressTask) -> None:
         """Predict a row of windows, and write the labels that it completes."""
-        row, reads = self.grid.rows[number], list[ReadWindow]()
+        row, recent, rows = self.grid.rows[number], dict[int, ReadWindow](), 0
         above = min(row.pixels.start, self.predictor.backend.geometry.stride)  # labels may begin half a stride before
+        counts, unread = np.zeros(NODATA + 1, np.int64), list[tuple[int, str]]()
         options: Any = {"threads": self.scene.reading_threads, "ahead": self.scene.reading_threads, "name": "read"}
+        reads = map_in_order(lambda at: self._read(row.pixels, at.pixels, above), self.grid.columns, **options)
 
-        def windows(ahead: Iterator[ReadWindow]) -> Iterator[Tensor | None]:
-            for window in ahead:
-                reads.append(window._replace(pixels=None))
-                yield window.pixels
-                progress.advance()
+        def logits_of(columns: range) -> Iterator[Tensor | None]:
+            for column in columns:
+                if column not in recent:
+                    window = next(ahead)
+                    logits = None if window.pixels is None else self._coarse_logits(window.pixels[None])[0]
+                    recent[column] = window._replace(pixels=None, logits=logits)
+                    unread.extend([(column, window.error)] if window.error else [])
+                    del window
+                    progress.advance()
+                yield recent[column].logits
 
-        with (
-            out_of_memory_explained(REDUCE_MEMORY_HINT),
-            closing(
-                map_in_order(lambda at: self._read(row.pixels, at.pixels, above), self.grid.columns, **options)
-            ) as ahead,
-        ):
-            block, unfinished = blend_row(self._coarse_logits, windows(ahead), self.grid, number, unfinished)
-            labels = self._labels(block, row.pixels.start - above, reads)
-        palette = self.predictor.classes.palette()
-        write_bytes(self._file(number), encode_geotiff(labels, None, palette=palette, tags={}) if len(labels) else b"")
-        if number + 1 < len(self.grid.rows):
-            self._save_state(number + 1, unfinished)
-        unread = [(column, read.error) for column, read in enumerate(reads) if read.error]
-        counts = np.bincount(labels.ravel(), minlength=NODATA + 1).tolist()
-        line = {"rows": len(labels), "pixels": counts, "unread": unread}
+        with out_of_memory_explained(REDUCE_MEMORY_HINT), closing(reads) as ahead:
+            for part, (panel, pixels, axis) in enumerate(self._panels):
+                for column in [column for column in recent if column not in panel.columns]:
+                    del recent[column]
+                state = self._load_state(number, part)
+                block, unfinished = blend_row(logits_of(panel.columns), panel.grid, number, state)
+                covered = None if block.covered is None else block.covered[:, panel.own]
+                own = RowBlock(block.first, block.logits[..., panel.own], covered)
+                windows = [(self.grid.columns[column].pixels, recent[column]) for column in panel.columns]
+                labels = self._labels(own, row.pixels.start - above, pixels, axis, windows)
+                write_bytes(self._file(number, part), self._encode(labels))
+                if number + 1 < len(self.grid.rows):
+                    self._save_state(number + 1, part, unfinished)
+                counts += np.bincount(labels.ravel(), minlength=NODATA + 1)
+                rows = len(labels)
+        line = {"rows": rows, "pixels": counts.tolist(), "unread": unread}
         self.ledger.append({"key": str(number), "fingerprint": self.fingerprint, **line})
         kept = next((n for n, line in enumerate(self._lines()) if line["unread"]), number), number, number + 1
-        for state in self.ledger.folder.glob("*.npz"):
-            if int(state.stem) not in kept:
-                state.unlink()
-        return unfinished
+        for file in self.ledger.folder.glob("*.npz"):
+            if int(file.stem.partition("-")[0]) not in kept:
+                file.unlink()
 
-    def _labels(self, block: RowBlock, top: int, reads: list[ReadWindow]) -> NDArray[np.uint8]:
-        """The labels that a block completes, (rows, width), of an image that was read from row `top` on."""
+    def _labels(
+        self, block: RowBlock, top: int, columns: slice, axis: Axis, windows: list[tuple[slice, ReadWindow]]
+    ) -> NDArray[np.uint8]:
+        """The labels that a block of a panel completes, of an image that was read from row `top` on."""
         pixels, points, part = completed_cells(block, self._rows)
         if pixels.start == pixels.stop:
-            return np.empty((0, self.width), np.uint8)
+            return np.empty((0, columns.stop - columns.start), np.uint8)
         backend, own = self.predictor.backend, RowBlock(0, points.logits)
-        found = segment_row_blocks([own], part, self._columns, backend.geometry, backend.classes, self._options)
+        found = segment_row_blocks([own], part, axis, backend.geometry, backend.classes, self._options)
         labels_HW = found.labels
         if points.covered is not None and not points.covered.all():
-            labels_HW[~points.covered[_nearest(part)][:, _nearest(self._columns)]] = NODATA
+            labels_HW[~points.covered[_nearest(part)][:, _nearest(axis)]] = NODATA
         within = slice(pixels.start - top, pixels.stop - top)
-        for column, read in zip(self.grid.columns, reads, strict=True):
-            if read.nodata is not None:
-                width = column.pixels.stop - column.pixels.start
-                empty = np.unpackbits(read.nodata, axis=1, count=width)[within].astype(np.bool_)
-                labels_HW[:, column.pixels][empty] = NODATA
+        for window, read in windows:
+            first, end = max(window.start, columns.start), min(window.stop, columns.stop)
+            if read.nodata is not None and first < end:
+                empty = np.unpackbits(read.nodata[within], axis=1, count=window.stop - window.start).view(np.bool_)
+                own_HW = labels_HW[:, first - columns.start : end - columns.start]
+                own_HW[empty[:, first - window.start : end - window.start]] = NODATA
         if found.confidence is not None:
             record = np.empty(labels_HW.shape, _PIXEL)
             record["label"] = labels_HW
             record["confidence"] = np.where(labels_HW == NODATA, np.nan, found.confidence)
             with explained_writes(self._pixels), self._pixels.open("r+b" if self._pixels.exists() else "w+b") as file:
-                file.seek(pixels.start * self.width * _PIXEL.itemsize)
-                file.write(record.tobytes())
+                for row, values in enumerate(record, pixels.start):
+                    file.seek((row * self.width + columns.start) * _PIXEL.itemsize)
+                    file.write(values.tobytes())
                 file.flush()
                 os.fsync(file.fileno())  # before the ledger says that these rows are done
         return labels_HW
+
+    def _encode(self, labels: NDArray[np.uint8]) -> bytes:
+        return encode_geotiff(labels, None, palette=self.predictor.classes.palette(), tags={}) if len(labels) else b""
+
+    def _pixels_of(self, panel: Panel) -> tuple[slice, Axis]:
+        """The columns whose labels a panel completes, and their positions between its own points."""
+        columns = bilinear_axis(self.grid.points[1], self.width, self.predictor.backend.geometry)
+        first, end = panel.points.start, panel.points.stop
+        _, pixels, axis = columns.between(first + 1 if first else 0, end + (end == columns.points))
+        return pixels, axis
 
     def _read(self, rows: slice, columns: slice, above: int = 0) -> ReadWindow:
         """Read a window; `nodata` begins this number of rows above it."""
@@ -262,21 +297,21 @@ class ScenePrediction:
         missing = {"rows": 0, "pixels": [0] * (NODATA + 1), "unread": []}
         return (missing | (self.ledger.find(str(number)) or {}) for number in range(len(self.grid.rows)))
 
-    def _file(self, number: int, suffix: str = ".tif") -> Path:
-        """The strip of a row, or the logits that it continues."""
-        return self.ledger.folder / f"{number:06}{suffix}"
+    def _file(self, number: int, panel: int, suffix: str = ".tif") -> Path:
+        """The labels of a row and panel, or the logits that it continues."""
+        return self.ledger.folder / f"{number:06}-{panel:03}{suffix}"
 
-    def _save_state(self, number: int, unfinished: RowBlock) -> None:
+    def _save_state(self, number: int, panel: int, unfinished: RowBlock) -> None:
         logits, buffer = unfinished.logits.cpu(), io.BytesIO()
         values = (logits.float() if logits.dtype == torch.bfloat16 else logits).numpy()
         np.savez(buffer, first=unfinished.first, logits=values, covered=np.asarray(unfinished.covered))
-        write_bytes(self._file(number, ".npz"), buffer.getvalue())
+        write_bytes(self._file(number, panel, ".npz"), buffer.getvalue())
 
-    def _load_state(self, number: int) -> RowBlock:
-        if not 0 < number < len(self.grid.rows):
-            width = self.grid.points[1]
+    def _load_state(self, number: int, panel: int) -> RowBlock:
+        if number == 0:
+            width = self._panels[panel][0].grid.points[1]
             return RowBlock(0, self._probe.new_zeros(len(self._probe), 0, width), np.zeros((0, width), np.bool_))
-        with np.load(self._file(number, ".npz")) as state:
+        with np.load(self._file(number, panel, ".npz")) as state:
             return RowBlock(int(state["first"]), torch.from_numpy(state["logits"]).to(self._probe), state["covered"])
 
 

@@ -204,7 +204,7 @@ def segment_row_blocks(
         if not any(options):
             labels[pixels] = block_labels(points.logits[None], part, columns, geometry)[0].cpu().numpy()
             continue
-        for chosen, full_KHW in _full_rows(points.logits, part, pixels.start, size[1], geometry):
+        for chosen, full_KHW in _full_rows(points.logits, part, pixels.start, columns, geometry):
             best, winners = full_KHW.max(dim=0)
             labels[chosen] = winners.to(torch.uint8).cpu().numpy()
             if confidence is not None:
@@ -225,13 +225,13 @@ def completed_cells(block: RowBlock, rows: Axis) -> tuple[slice, RowBlock, Axis]
 
 
 def _full_rows(
-    logits_Khw: Tensor, rows: Axis, first: int, width: int, geometry: LogitGeometry
+    logits_Khw: Tensor, rows: Axis, first: int, columns: Axis, geometry: LogitGeometry
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Upsampled logits, (K, a few rows, width), each with the slice of its rows, counted from `first`."""
-    at_once = max(1, FULL_VALUES // (logits_Khw.shape[0] * width))
+    """Upsampled logits, (K, a few rows, columns), each with the slice of its rows, counted from `first`."""
+    at_once = max(1, FULL_VALUES // (logits_Khw.shape[0] * len(columns.cell)))
     for start in range(0, len(rows.cell), at_once):
         chosen = slice(start, min(start + at_once, len(rows.cell)))
         yield (
             slice(first + chosen.start, first + chosen.stop),
-            upsample_rows(logits_Khw[None], rows, chosen, width, geometry)[0],
+            upsample_rows(logits_Khw[None], rows, chosen, columns, geometry)[0],
         )

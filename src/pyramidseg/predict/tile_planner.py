@@ -85,17 +85,21 @@ class TilePlanner:
         tiles = self.plan_windows(height, width, most_px=max(height, width))
         return None if max(height, width) <= tiles.tile_px else tiles
 
-    def plan_windows(self, height: int, width: int, *, most_px: int | None = None) -> Tiles:
+    def plan_windows(
+        self, height: int, width: int, *, most_px: int | None = None, cache_bytes: Callable[[int], float] = lambda _: 0
+    ) -> Tiles:
         """Tiles for an image that is never predicted whole.
 
         Args:
             most_px: largest side for `auto`, which takes the largest that fits into memory; by default, the smallest
                 side at which the tiles are exact.
+            cache_bytes: memory that reading windows of a side takes besides.
         """
         side_px, field_px = self.tile_px, self._receptive_field_px
         if isinstance(side_px, str):
             exact_px = INEXACT_TILE_PX if field_px is None else 4 * round_up(2 * field_px, GRID_PX)
-            side_px = self._largest_that_fits(height, width, most_px or max(exact_px, LEAST_AUTO_TILE_PX))
+            most_px = most_px or max(exact_px, LEAST_AUTO_TILE_PX)
+            side_px = self._largest_that_fits(height, width, most_px, cache_bytes)
         overlap_px = default_overlap(side_px, field_px) if self.overlap_px is None else self.overlap_px
         return Tiles(side_px, overlap_px, margin_within(overlap_px, field_px))
 
@@ -108,19 +112,23 @@ class TilePlanner:
             needed += 2 * FLOAT_BYTES * len(self._backend.classes) * points
         return needed
 
-    def _largest_that_fits(self, height: int, width: int, most_px: int) -> int:
+    def _largest_that_fits(self, height: int, width: int, most_px: int, cache_bytes: Callable[[int], float]) -> int:
         # Memory of the device that computes; of the machine if that is not a device of torch.
         known = self._network.compute_device if isinstance(self._network, ModelBackend) else None
         device = torch.device("cpu") if known is None else known
         usable = USABLE_SHARE * free_bytes(device) / self.shared_by
         least = max(LEAST_AUTO_TILE_PX, 2 * (self.overlap_px or 0))
+
+        def needed(side_px: int) -> float:
+            return self.needed_bytes(side_px, height, width) + cache_bytes(side_px)
+
         for side_px in range(round_up(most_px, GRID_PX), least - 1, -GRID_PX):
-            if self.needed_bytes(side_px, height, width) <= usable:
+            if needed(side_px) <= usable:
                 return side_px
         raise OutOfMemory(
-            f"an image of {height}x{width}: even tiles of {least} pixels need "
-            f"{self.needed_bytes(least, height, width) / 2**20:.0f} MiB, and {usable / 2**20:.0f} MiB are usable "
-            f"(half of the free memory of {device}); free memory, or use another device or a smaller --tile (tile_px)"
+            f"an image of {height}x{width}: even tiles of {least} pixels need {needed(least) / 2**20:.0f} MiB, and "
+            f"{usable / 2**20:.0f} MiB are usable (half of the free memory of {device}); free memory, or use another "
+            "device or a smaller --tile (tile_px)"
         )
 
     @cached_property

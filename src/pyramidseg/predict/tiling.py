@@ -6,7 +6,8 @@
 
 Windows start on the grid of the coarsest pyramid level, so that every level sees the same pixels as in the whole image.
 Logits are blended before the last upsampling, where there are sixteen times fewer of them (stride 4), and rows that no
-further window overlaps are yielded at once: memory holds one window and the logits of one row of windows.
+further window overlaps are yielded at once: memory holds one window and the logits of one row of windows. Of images as
+wide as they like, a row is computed in panels of a few windows (`panels_of`).
 
 At its border a window sees zero padding where the whole image has pixels. The margin, whose logits depend on that
 padding, is dropped, and the rest of the overlap is blended. With a margin of the network's receptive field
@@ -16,7 +17,7 @@ Legend: B batch, C channels, H W pixels, K classes, h w points of the logits (pi
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -122,6 +123,22 @@ class RowBlock(NamedTuple):
     covered: NDArray[np.bool_] | None = None
 
 
+class Panel(NamedTuple):
+    """Neighbouring columns of windows, which are blended together.
+
+    Attributes:
+        grid: the windows of all rows in these columns; points are counted from the panel's first.
+        columns: numbers of the columns; the first ones may also be in the panel before.
+        points: of the image's logits, which these windows complete, and the last one of the panel before.
+        own: the same points, among those of the panel.
+    """
+
+    grid: TileGrid
+    columns: range
+    points: slice
+    own: slice
+
+
 def tile_grid(height: int, width: int, tiles: Tiles, *, stride: int, padding_px: int) -> TileGrid:
     """The windows of an image of (height, width) pixels.
 
@@ -139,19 +156,30 @@ def blend_tiles(predict_tile: PredictTile, image_CHW: Tensor, grid: TileGrid) ->
     """Logits of the whole image, from the top, each block as soon as its rows are finished."""
     unfinished: RowBlock | None = None
     for number, row in enumerate(grid.rows):
-        windows = (image_CHW[:, row.pixels, column.pixels] for column in grid.columns)
-        block, unfinished = blend_row(predict_tile, windows, grid, number, unfinished)
+        windows = (image_CHW[None, :, row.pixels, column.pixels] for column in grid.columns)
+        block, unfinished = blend_row((predict_tile(window)[0] for window in windows), grid, number, unfinished)
         yield block
 
 
+def panels_of(grid: TileGrid, most_px: int) -> Iterator[Panel]:
+    """Divide the columns into panels of windows that are together at most `most_px` wide, but of at least one each."""
+    columns, end = grid.columns, 0
+    while end < len(columns):
+        first, end = end, end + 1
+        while end < len(columns) and columns[end].pixels.stop - columns[first].pixels.start <= most_px:
+            end += 1
+        last = columns[end].points.start if end < len(columns) else grid.points[1]
+        points = slice(max(columns[first].points.start - 1, 0), last)
+        earliest = next(n for n, column in enumerate(columns) if column.points.stop > points.start)
+        origin = columns[earliest].points.start
+        shifted = (replace(column, points=_moved(column.points, -origin)) for column in columns[earliest:end])
+        yield Panel(TileGrid(grid.rows, tuple(shifted)), range(earliest, end), points, _moved(points, -origin))
+
+
 def blend_row(
-    predict_tile: PredictTile,
-    windows: Iterable[Tensor | None],
-    grid: TileGrid,
-    number: int,
-    unfinished: RowBlock | None,
+    windows: Iterable[Tensor | None], grid: TileGrid, number: int, unfinished: RowBlock | None
 ) -> tuple[RowBlock, RowBlock]:
-    """Add the windows (C, H, W) of a row, or None for one that is left out, to the `unfinished` rows of the row before.
+    """Add the logits (K, h, w) of a row's windows, None for one left out, to the `unfinished` rows of the row before.
 
     Returns:
         The finished rows, and their last one with all that further windows overlap.
@@ -167,7 +195,7 @@ def blend_row(
     for column, window in zip(grid.columns, windows, strict=True):
         if window is None:
             continue
-        logits = _weighted(predict_tile(window[None])[0], row, column)
+        logits = _weighted(window, row, column)
         if sums is None:
             sums = logits.new_zeros(len(logits), *covered.shape)
         sums[:, row.points.start - first :, column.points] += logits
@@ -242,6 +270,10 @@ def _weighted(logits_Khw: Tensor, row: Window, column: Window) -> Tensor:
     down, across = (logits_Khw.new_tensor(window.weights) for window in (row, column))
     inner = logits_Khw[:, row.offset : row.offset + len(down), column.offset : column.offset + len(across)]
     return inner * down[:, None] * across
+
+
+def _moved(extent: slice, by: int) -> slice:
+    return slice(extent.start + by, extent.stop + by)
 
 
 def round_up(number: int, multiple: int) -> int:

@@ -60,6 +60,10 @@ class Axis:
         pixels = slice(*np.searchsorted(self.cell, (first, end)).tolist())
         return points, pixels, Axis(points.stop - points.start, self.cell[pixels] - points.start, self.fraction[pixels])
 
+    def first_pixel(self, stride: int) -> int:
+        """Number of pixels of all points before the first one of this axis."""
+        return round((int(self.cell[0]) - 0.5 + float(self.fraction[0])) * stride - 0.5)
+
     def on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """The corners before and after each pixel, and its fraction, as tensors that are cached by device."""
         key = device, dtype
@@ -83,11 +87,15 @@ def bilinear_axis(points: int, pixels: int, geometry: LogitGeometry) -> Axis:
     return Axis(points, above // below + 1, (above % below) / below)
 
 
-def upsample_rows(logits_BKhw: Tensor, rows: Axis, chosen: slice, width: int, geometry: LogitGeometry) -> Tensor:
-    """The chosen pixels of `rows` of the upsampled logits: (B, K, h, w) to (B, K, chosen, width)."""
+def upsample_rows(logits_BKhw: Tensor, rows: Axis, chosen: slice, columns: Axis, geometry: LogitGeometry) -> Tensor:
+    """The chosen pixels of `rows` of the upsampled logits: (B, K, h, w) to (B, K, chosen, columns).
+
+    Columns are those of the whole image, or, unless corners are aligned, any that follow each other.
+    """
     before, after, fraction = (part[chosen] for part in rows.on(logits_BKhw.device, logits_BKhw.dtype))
     between = torch.lerp(logits_BKhw[:, :, before], logits_BKhw[:, :, after], fraction[:, None])
     # Bilinear interpolation that keeps the height is linear interpolation along the rows.
     size = (len(fraction), logits_BKhw.shape[-1] * geometry.stride)
     wide = F.interpolate(between, size=size, mode="bilinear", align_corners=geometry.align_corners)
-    return wide[..., :width]
+    first = 0 if geometry.align_corners else columns.first_pixel(geometry.stride)
+    return wide[..., first : first + len(columns.cell)]
