@@ -1,15 +1,17 @@
 """Images per second of `predict --engine ray` with some workers on this machine, against the plain engine.
 
-    python -m benchmarks.ray_prediction [--images 200] [--side 512] [--workers 1,2,4]
+    python -m benchmarks.ray_prediction [--images 200] [--side 512] [--workers 1,2,4] [--rounds 3]
 
-Everything is measured in one run, in turn. The start is left out: a rate counts from the time at which a tenth of the
-images is done, because processes that load the model first have not all begun before.
+Everything is measured in one run, in turn; printed are medians, and the median of the ratios within each round. The
+start is left out: a rate counts from the time at which a tenth of the images is done, because processes that load the
+model first have not all begun before.
 """
 
 import argparse
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
@@ -41,6 +43,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--workers", default="1,2,4")
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(available_processors())
     generator = np.random.default_rng(0)
@@ -52,12 +55,20 @@ def main() -> None:
             Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
         Segmenter(encoder="resnet18", encoder_weights="none", num_classes=11).eval().save(folder / "model.safetensors")
         predictor = Predictor(folder / "model.safetensors", device="cpu")
-        plain = images_per_second(predictor, folder / "images", folder / "plain", None)
-        print(f"plain, {available_processors()} threads: {plain:.2f} images/s", flush=True)
-        for workers in map(int, arguments.workers.split(",")):
-            engine = RayEngine(workers=(workers, workers))
-            rate = images_per_second(predictor, folder / "images", folder / f"ray-{workers}", engine)
-            print(f"ray, {workers} workers: {rate:.2f} images/s, {rate / plain:.2f} of plain", flush=True)
+        engines = {"plain": None} | {
+            f"ray, {number} workers": RayEngine(workers=(number, number))
+            for number in map(int, arguments.workers.split(","))
+        }
+        rates = dict[str, list[float]]()
+        for turn in range(arguments.rounds):
+            for name, engine in engines.items():
+                rate = images_per_second(predictor, folder / "images", folder / f"{name} {turn}", engine)
+                rates.setdefault(name, []).append(rate)
+                print(f"round {turn + 1}: {name}: {rate:.2f} images/s", flush=True)
+    print(f"{available_processors()} processors, images of {arguments.side} x {arguments.side}")
+    for name, own in rates.items():
+        ratio = median(rate / plain for rate, plain in zip(own, rates["plain"], strict=True))
+        print(f"{name}: {median(own):.2f} images/s, {ratio:.2f} of plain")
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ from PIL import Image
 
 
 class Server:
-    """A server process on a free port; `workers` is how many the campaigns expect."""
+    """A server process on a free port; `workers` is how many the campaigns expect, and `backend` what computes."""
 
-    workers = 1
+    workers, backend = 1, "auto"
 
     def __init__(self, model: str, *flags: str) -> None:
         command = [sys.executable, "-m", "pyramidseg", "serve", model, "-q", "--port", "0", *flags]

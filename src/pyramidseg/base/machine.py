@@ -1,6 +1,8 @@
 """Processors and memory that are available to this process."""
 
+import ctypes
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,26 @@ def available_processors() -> int:
     except (OSError, ValueError):  # absent, or "max"
         return bound
     return max(1, min(bound, -(-quota // period)))
+
+
+_ALLOCATOR = {-4: 0, -1: 2**31 - 1, -8: 1}
+"""glibc's parameters M_MMAP_MAX, M_TRIM_THRESHOLD and M_ARENA_MAX."""
+
+
+def keep_freed_memory() -> None:
+    """Let the allocator of glibc use freed memory again, rather than return it to the system and ask for it again.
+
+    Each image's activations are blocks above its limit of 32 MiB for blocks that are used again; the system clears
+    every page of a new block, which takes up to a third of the processor time (`benchmarks/allocator.py`). One arena
+    serves all threads, as others are too small for such blocks. To be called before the first thread is started. Does
+    nothing where the environment configures the allocator, or where it is another one.
+    """
+    if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):  # musl has none
+        for parameter, value in _ALLOCATOR.items():
+            library.mallopt(parameter, value)
 
 
 UNKNOWN_TOTAL_BYTES = 4 * 2**30

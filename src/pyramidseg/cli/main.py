@@ -15,6 +15,7 @@ from typing import NoReturn
 from pyramidseg.base.errors import ConfigError, PyramidSegError, nearest
 from pyramidseg.base.exhaustion import explain_exhaustion
 from pyramidseg.base.files import explain_write_failure
+from pyramidseg.base.machine import keep_freed_memory
 from pyramidseg.base.text import show
 from pyramidseg.base.version import __version__
 from pyramidseg.cli import (
@@ -78,6 +79,7 @@ BROKEN_PIPE = 141
 
 def run() -> NoReturn:
     """Entry point of the `pyramidseg` command."""
+    keep_freed_memory()
     sys.exit(main(sys.argv[1:]))
 
 

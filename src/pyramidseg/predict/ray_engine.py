@@ -24,7 +24,7 @@ from pyramidseg.backends.factory import EXPORTED
 from pyramidseg.base.errors import ConfigError, OutputError, PyramidSegError, import_extra
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import ProgressTask, duration, report_progress
-from pyramidseg.base.machine import available_processors
+from pyramidseg.base.machine import available_processors, keep_freed_memory
 from pyramidseg.base.output_lock import is_lock
 from pyramidseg.base.remote_files import is_url
 from pyramidseg.base.text import first_few, first_line
@@ -219,6 +219,7 @@ class RayWorker:
         name = self._ray.get_runtime_context().get_actor_id()
         if reason := self._call("start", name):
             raise RuntimeError(reason)
+        keep_freed_memory()
         torch.set_num_threads(plan.threads)  # Ray may have given it one
         with suppress(OSError):  # absolute paths do without
             os.chdir(folder)

@@ -19,6 +19,7 @@ from typing import Any
 
 from pyramidseg.base.errors import PyramidSegError
 from pyramidseg.base.log import configure_logging
+from pyramidseg.base.machine import keep_freed_memory
 from pyramidseg.predict.input_images import ImageLike
 from pyramidseg.predict.pipeline import stage_threads, use_available_processors
 from pyramidseg.predict.segmentation import OutputOptions
@@ -60,6 +61,7 @@ def work(
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # for the server, which ends its workers when it is done
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    keep_freed_memory()
     if processors:
         os.sched_setaffinity(0, processors)
     use_available_processors()
