@@ -115,6 +115,13 @@ def test_the_command_serves_writes_only_to_tmp_and_stops_in_order(environment: P
     assert set(environment.rglob("*")) == before
 
 
+@pytest.mark.skipif(not IS_CLIENT, reason="make test-clients: hadolint is installed from a registry")
+def test_hadolint_has_no_warnings_of_the_dockerfile() -> None:
+    hadolint = Path(sys.prefix) / "bin" / "hadolint"
+    found = subprocess.run([hadolint, "--failure-threshold", "warning", DOCKERFILE], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout
+
+
 def test_user_and_files_of_compose_and_kubernetes_agree_with_the_image() -> None:
     by_name = dict(instructions())
     assert by_name["USER"] == str(USER) and f"--uid {USER}" in DOCKERFILE.read_text()
