@@ -1,5 +1,6 @@
 """Windows of val and of training keep a distance on the map, whatever the scenes; nothing else decides but names."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -114,6 +115,20 @@ def test_scenes_that_overlap_on_the_map_do_not_leak(tmp_path: Path) -> None:
         for box_ in boxes["train"]:
             distance = max(left - box_[2], box_[0] - right, low - box_[3], box_[1] - high)
             assert distance >= 32 * 0.5 - 0.01
+
+
+@pytest.mark.parametrize(("shift_px", "is_noted"), [(40, True), (256, False)])
+def test_joined_datasets_that_overlap_on_the_map_are_noted(shift_px: int, is_noted: bool, tmp_path: Path) -> None:
+    """Each set keeps a gap between its own windows; its training windows may show what the other's val shows."""
+    for name, left in (("a", 733601.0), ("b", 733601.0 + 0.5 * shift_px)):
+        (tmp_path / name).mkdir()
+        options = {"photometric": "RGB", "transform": (0.5, 0.0, left, 0.0, -0.5, 3725139.0)}
+        write_image(tmp_path / name / f"{name}.tif", np.ones((256, 256, 3), np.uint8), **options)
+        write_geojson(tmp_path / name / "all.geojson", [feature(polygon(on_map(box(0, 0, 200, 200))))])
+    sources = {"sources": [{"path": name, "rename": {"foreground": "roof"}} for name in "ab"]}
+    (tmp_path / "both.yaml").write_text(json.dumps(sources), encoding="utf-8")
+    dataset = opened(tmp_path / "both.yaml", window=32)
+    assert has_note(dataset, "show places that validation windows show, too") == is_noted
 
 
 PLACES = {

@@ -18,6 +18,7 @@ from pyramidseg.data.pairs import JoinedMasks, ReorderedMasks
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.dataset_statements import Statements
 from pyramidseg.formats.dataset_yaml import SourceEntry
+from pyramidseg.formats.space_splitting import overlapping_windows
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousDatasetError, flow
 
 REST = ("background", "other", "others", "rest", "clutter")
@@ -86,7 +87,7 @@ def join(stated: Statements, datasets: Sequence[Dataset]) -> Dataset:
         classes=classes,
         masks=JoinedMasks({one.name: ReorderedMasks(one.dataset.masks, tables[one.name]) for one in sets}),
         splits={split: tuple(some) for split, some in records.items()},
-        notes=tuple(note for one in sets for note in one.notes(known)),
+        notes=(*(note for one in sets for note in one.notes(known)), *_overlap(records)),
         bands=sets[0].dataset.bands,
         description={
             "classes": [{"name": name, "color": [*classes.colors[index]]} for index, name in enumerate(names)],
@@ -94,6 +95,16 @@ def join(stated: Statements, datasets: Sequence[Dataset]) -> Dataset:
         },
         sets={one.name: one.entry.share for one in sets},
     )
+
+
+def _overlap(records: Mapping[str, Sequence[Record]]) -> Iterator[str]:
+    """Each set's own split keeps a gap between train and val, but not to the other sets."""
+    train, val = (records.get(name, ()) for name in ("train", "val"))
+    if number := overlapping_windows(train, val):
+        yield (
+            f"{number} of {len(train)} training windows show places that validation windows show, too, so that scores "
+            "on val are too high: put the scenes into one dataset, or into folders train and val by place"
+        )
 
 
 def _named(stated: Statements, name: str, dataset: Dataset) -> _Set:

@@ -68,6 +68,19 @@ def with_val_blocks(dataset: Dataset, share: float, config: LabelConfig) -> Data
     return replace(dataset, splits={**dataset.splits, **split}, notes=(*dataset.notes, note))
 
 
+def overlapping_windows(train: Sequence[Record], val: Sequence[Record]) -> int:
+    """Number of training windows of scenes that show a part of what a validation window shows, by their places."""
+    records = [*val, *train]
+    if not all(any(window_at(record.image) for record in some) for some in (train, val)):
+        return 0
+    boxes, own = _boxes(records), len(val)
+    is_shown = np.zeros(len(train), np.bool_)
+    for at in range(own):
+        low, high = boxes(at)
+        is_shown |= np.maximum(low[at] - high[own:], low[own:] - high[at]).max(axis=1) < -_TOLERANCE_PX
+    return int(is_shown.sum())
+
+
 def _blocks(records: Sequence[Record], side_px: int) -> dict[str, list[Record]]:
     """Records by the name of their block; an image that is not cut is a block of its own."""
     blocks: dict[str, list[Record]] = {}
