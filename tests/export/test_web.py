@@ -208,9 +208,9 @@ def test_threads_where_the_page_is_isolated(
 def test_memory_stays_bounded_over_many_photos(served: str, tab: Tab, tmp_path: Path) -> None:
     """Of different sizes; the memory of WebAssembly, which never shrinks, no longer grows."""
     open_page(tab, served)
-    sizes = [(40 + 31 * number % 200, 60 + 47 * number % 230) for number in range(40)]
+    sizes = [(40 + 31 * number % 200, 60 + 47 * number % 230) for number in range(200)]
     segmented(tab, *(photo(tmp_path / f"{number}.jpg", size, number) for number, size in enumerate(sizes)))
-    assert tab.evaluate("document.querySelectorAll('.thumbnail[data-status=done]').length") == 40
+    assert tab.evaluate("document.querySelectorAll('.thumbnail[data-status=done]').length") == 200
     assert tab.evaluate("performance.memory.usedJSHeapSize") < 60e6
 
 
