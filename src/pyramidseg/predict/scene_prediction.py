@@ -63,7 +63,14 @@ PANEL_PX = 4096
 
 
 class ReadWindow(NamedTuple):
-    """A window as the model takes it, None if it is left out; the bits of (H, W) without data; and a reading error."""
+    """A window of a scene.
+
+    Attributes:
+        pixels: (C, H, W) as the model takes it; None if it is left out, or predicted already.
+        nodata: the bits of (H, W) where there is no data.
+        error: why it cannot be read.
+        logits: (K, h, w), once it is predicted.
+    """
 
     pixels: Tensor | None
     nodata: NDArray[np.uint8] | None = None
@@ -254,16 +261,18 @@ class ScenePrediction:
                 own_HW = labels_HW[:, first - columns.start : end - columns.start]
                 own_HW[empty[:, first - window.start : end - window.start]] = NODATA
         if found.confidence is not None:
-            record = np.empty(labels_HW.shape, _PIXEL)
-            record["label"] = labels_HW
-            record["confidence"] = np.where(labels_HW == NODATA, np.nan, found.confidence)
-            with explained_writes(self._pixels), self._pixels.open("r+b" if self._pixels.exists() else "w+b") as file:
-                for row, values in enumerate(record, pixels.start):
-                    file.seek((row * self.width + columns.start) * _PIXEL.itemsize)
-                    file.write(values.tobytes())
-                file.flush()
-                os.fsync(file.fileno())  # before the ledger says that these rows are done
+            self._write_pixels(labels_HW, found.confidence, pixels.start, columns.start)
         return labels_HW
+
+    def _write_pixels(self, labels: NDArray[np.uint8], confidence: NDArray[np.float32], top: int, left: int) -> None:
+        record = np.empty(labels.shape, _PIXEL)
+        record["label"], record["confidence"] = labels, np.where(labels == NODATA, np.nan, confidence)
+        with explained_writes(self._pixels), self._pixels.open("r+b" if self._pixels.exists() else "w+b") as file:
+            for row, values in enumerate(record, top):
+                file.seek((row * self.width + left) * _PIXEL.itemsize)
+                file.write(values.tobytes())
+            file.flush()
+            os.fsync(file.fileno())  # before the ledger says that these rows are done
 
     def _encode(self, labels: NDArray[np.uint8]) -> bytes:
         return encode_geotiff(labels, None, palette=self.predictor.classes.palette(), tags={}) if len(labels) else b""
