@@ -28,12 +28,12 @@ _ALLOCATOR = {-4: 0, -1: 2**31 - 1, -8: 1}
 
 
 def keep_freed_memory() -> None:
-    """Let the allocator of glibc use freed memory again, rather than return it to the system and ask for it again.
+    """Let glibc's allocator keep freed memory for the next allocations.
 
-    Each image's activations are blocks above its limit of 32 MiB for blocks that are used again; the system clears
-    every page of a new block, which takes up to a third of the processor time (`benchmarks/allocator.py`). One arena
-    serves all threads, as others are too small for such blocks. To be called before the first thread is started. Does
-    nothing where the environment configures the allocator, or where it is another one.
+    By default it returns freed blocks above 32 MiB to the system, which clears every page when they are allocated
+    again: for large activations that takes up to a third of the processor time (`benchmarks/allocator.py`). All
+    threads share one arena, because the others cannot hold such large blocks. Call it before the first thread is
+    started. It does nothing if the environment configures the allocator, or if the allocator is not glibc's.
     """
     if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return

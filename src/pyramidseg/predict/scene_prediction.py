@@ -67,7 +67,7 @@ class ReadWindow(NamedTuple):
 
     Attributes:
         pixels: (C, H, W) as the model takes it; None if it is left out, or predicted already.
-        nodata: the bits of (H, W) where there is no data.
+        nodata: (H, W) mask of pixels without data, packed into bits along the rows.
         error: why it cannot be read.
         logits: (K, h, w), once it is predicted.
     """

@@ -6,8 +6,8 @@
 
 Windows start on the grid of the coarsest pyramid level, so that every level sees the same pixels as in the whole image.
 Logits are blended before the last upsampling, where there are sixteen times fewer of them (stride 4), and rows that no
-further window overlaps are yielded at once: memory holds one window and the logits of one row of windows. Of images as
-wide as they like, a row is computed in panels of a few windows (`panels_of`).
+further window overlaps are yielded at once: memory holds one window and the logits of one row of windows. For
+images of any width, a row can be computed in panels of a few windows (`panels_of`).
 
 At its border a window sees zero padding where the whole image has pixels. The margin, whose logits depend on that
 padding, is dropped, and the rest of the overlap is blended. With a margin of the network's receptive field
