@@ -228,7 +228,9 @@ class WorkerPool:
                 self._changed.set()
             worked = worker.warm.done() and not isinstance(worker.warm.result(), Exception)
             delay_s = 0 if worked else min(MOST_DELAY_S, 2 * delay_s + 1)
-            logger.warning(f"{self.name}: a worker process ended with {len(worker.pending)} requests, and is replaced")
+            if hasattr(self, "model"):  # else `start` raises the reason, and nothing is replaced
+                requests = f"{len(worker.pending)} requests"
+                logger.warning(f"{self.name}: a worker process ended with {requests}, and is replaced")
             self._record("replaced", 1, self.name)
             await asyncio.sleep(delay_s)
             worker = _Worker(self._record, self._changed, self._accepts)
