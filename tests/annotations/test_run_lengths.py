@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pyramidseg.annotations import run_lengths
 from pyramidseg.annotations.polygons import Location, Shape, rasterise
 from pyramidseg.annotations.run_lengths import decode_run_lengths
 from pyramidseg.base.defects import DefectError
@@ -57,6 +58,20 @@ def test_lengths_of_many_digits_are_decompressed() -> None:
     pixels[:, 7] = False
     encoded = coco.encode(np.asfortranarray(pixels, np.uint8))
     assert np.array_equal(decoded(encoded["counts"].decode(), 3000, 2500), pixels)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.characters(min_codepoint=48, max_codepoint=112), min_size=1, max_size=40))
+def test_short_texts_are_decompressed_as_long_ones_are(text: str) -> None:
+    found: list[object] = []
+    for limit in (0, 150):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(run_lengths, "_SHORT", limit)
+            try:
+                found.append(run_lengths._decompressed(text, where=WHERE).tolist())
+            except DefectError as error:
+                found.append(str(error))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import pyramidseg as ps
 from forks import PythonProcess, run_python
@@ -113,9 +114,10 @@ def test_a_killed_worker_is_named_with_what_to_lower(scenes: Path) -> None:
 
 @pytest.mark.parametrize("threads", [0, 1])
 def test_a_worker_that_gets_no_thread_is_named_too(
-    scenes: Path, threads: int, capfd: pytest.CaptureFixture[str]
+    scenes: Path, threads: int, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It needs two to send a batch. Python would drop the batch, with a traceback, and training wait for ever."""
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))  # seconds between looks
 
     class Starved(TrainingSamples):
         def __getitem__(self, key: tuple[int, int]) -> object:  # type: ignore[override]
@@ -154,6 +156,7 @@ def test_workers_are_not_begun_without_files_for_all_of_them(scenes: Path, monke
 
 WAITING = """
 import sys, time
+from torch.utils.data import _utils
 from pyramidseg.cli.main import main
 from pyramidseg.data.loading import TrainingSamples
 from pyramidseg.inspection import prepare_data
@@ -168,6 +171,7 @@ def third_batch(samples, key, load=TrainingSamples.__getitem__):
         wait()
     return load(samples, key)
 
+_utils.MP_STATUS_CHECK_INTERVAL = 0.2  # seconds that are waited for a busy worker, twice
 calls = []
 phase = sys.argv.pop(1)
 if phase == "checking":

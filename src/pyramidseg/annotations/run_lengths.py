@@ -17,6 +17,7 @@ _FIRST, _LAST = 48, 111
 """A character of a compressed run length encodes six bits, as an offset from the character 0."""
 
 _MORE, _SIGN, _BITS = 0b100000, 0b10000, 5
+_SHORT = 150  # characters, beyond which NumPy takes less time than a loop in Python
 _LONGEST = 7  # characters of one length: 35 bits; lengths are below 2**31
 
 
@@ -52,6 +53,8 @@ def _decompressed(text: str, *, where: Location) -> NDArray[np.int64]:
 
     From the fourth on, each number is the difference to the length two positions before.
     """
+    if len(text) <= _SHORT and (lengths := _decompressed_short(text)) is not None:
+        return lengths
     codes = np.frombuffer(text.encode("utf-8", "replace"), np.uint8).astype(np.int64)
     last = codes - _FIRST & _MORE == 0
     if codes.size and (codes.min() < _FIRST or codes.max() > _LAST or not last[-1]):
@@ -70,6 +73,22 @@ def _decompressed(text: str, *, where: Location) -> NDArray[np.int64]:
     numbers[1::2] = np.cumsum(numbers[1::2])
     numbers[2::2] = np.cumsum(numbers[2::2])
     return numbers
+
+
+def _decompressed_short(text: str) -> NDArray[np.int64] | None:
+    """`_decompressed` of few characters in less time; None if the text is damaged."""
+    numbers: list[int] = []
+    number = size = 0
+    for code in text.encode("utf-8", "replace"):
+        if not _FIRST <= code <= _LAST or size >= _BITS * _LONGEST:
+            return None
+        number |= (code - _FIRST & _MORE - 1) << size
+        size += _BITS
+        if not code - _FIRST & _MORE:
+            number -= (code - _FIRST & _SIGN) << size - _BITS + 1
+            numbers.append(number + (numbers[-2] if len(numbers) > 2 else 0))
+            number = size = 0
+    return None if size else np.array(numbers, np.int64)
 
 
 class RegionRuns(NamedTuple):

@@ -68,7 +68,7 @@ def find_lists(
         is_image: whether a text of a line names an image of the dataset.
     """
     files = [path for place in places for path in content(place) if path.suffix.lower() in (*_READABLE, *_UNREADABLE)]
-    files = [path for path in files if path.suffix.lower() != ".json" or json_kind(path) != "coco"]
+    files = [path for path in files if path.suffix.lower() != ".json" or json_kind(path) in (None, "damaged")]
     files = [path for path in files if path.suffix or path.is_file()]
     found: dict[str, SplitList] = {}
     defects: list[Defect] = []
