@@ -1,5 +1,6 @@
 """The plan of an epoch, and the loader that follows it."""
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -108,17 +109,17 @@ def test_batches_are_bytes_channels_last(scenes: Path) -> None:
 
 def test_workers_and_a_later_start_change_nothing(scenes: Path) -> None:
     plain = loader_of(scenes, workers=0)
-    worked = loader_of(scenes, workers=2)
-    for epoch in (0, 1):
-        whole = list(plain.steps(epoch))
-        assert same(whole, list(worked.steps(epoch)))
-        assert same(whole[2:], list(worked.steps(epoch, start=2)))
+    with closing(loader_of(scenes, workers=2)) as worked:
+        for epoch in (0, 1):
+            whole = list(plain.steps(epoch))
+            assert same(whole, list(worked.steps(epoch)))
+            assert same(whole[2:], list(worked.steps(epoch, start=2)))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_pairs_held_in_memory_change_nothing(scenes: Path, workers: int) -> None:
-    read, held = loader_of(scenes, workers=0), loader_of(scenes, workers=workers, held=True)
-    assert same(list(read.steps(1)), list(held.steps(1)))
+    with closing(loader_of(scenes, workers=workers, held=True)) as held:
+        assert same(list(loader_of(scenes, workers=0).steps(1)), list(held.steps(1)))
 
 
 def test_pairs_are_held_where_they_fit() -> None:
@@ -136,11 +137,11 @@ def test_pairs_are_held_where_they_fit() -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_image_is_one_clear_error(scenes: Path, tmp_path: Path, workers: int) -> None:
-    loader = loader_of(scenes, workers=workers)
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     records = [Record("broken", broken, broken)] * 20
-    loader._samples.pairs = FilePairs(records, ClassMasks.identity(2), 3)  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match=r"broken\.png") as error:
-        list(loader.steps(0))
+    with closing(loader_of(scenes, workers=workers)) as loader:
+        loader._samples.pairs = FilePairs(records, ClassMasks.identity(2), 3)  # type: ignore[attr-defined]
+        with pytest.raises(DataError, match=r"broken\.png") as error:
+            list(loader.steps(0))
     assert "Traceback" not in str(error.value)

@@ -234,7 +234,10 @@ class ScenePrediction:
                     self._save_state(number + 1, part, unfinished)
                 counts += np.bincount(labels.ravel(), minlength=NODATA + 1)
                 rows = len(labels)
-        line = {"rows": rows, "pixels": counts.tolist(), "unread": unread}
+        self._record_row(number, {"rows": rows, "pixels": counts.tolist(), "unread": unread})
+
+    def _record_row(self, number: int, line: dict[str, Any]) -> None:
+        """Record that a row is complete, and delete the states that no later call needs."""
         self.ledger.append({"key": str(number), "fingerprint": self.fingerprint, **line})
         kept = next((n for n, line in enumerate(self._lines()) if line["unread"]), number), number, number + 1
         for file in self.ledger.folder.glob("*.npz"):
