@@ -33,6 +33,8 @@ def test_help_shows_the_default_of_every_option(command: str) -> None:
     formatter = build_parser()[1][command]._get_formatter()
     for option, action in options_of(command).items():
         entry = formatter._expand_help(action)
+        if entry == argparse.SUPPRESS:  # an option of `train` that `ray-train` refuses
+            continue
         assert action.required or "default" in entry, f"{option}: {entry}"
         if isinstance(action.default, (int, float)) or (isinstance(action.default, str) and action.default):
             assert f"default: {action.default}" in entry, option

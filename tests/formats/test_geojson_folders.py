@@ -224,15 +224,15 @@ class TestClasses:
         assert again.bands == (2,)
         assert pixels(again) == pixels(first)
 
-    @pytest.mark.parametrize("setting", [{"class_property": "roof"}, {"vector_crs": "image"}])
-    def test_settings_for_geojson_are_refused_for_other_masks(self, tmp_path: Path, setting: dict[str, str]) -> None:
+    @pytest.mark.parametrize(
+        "setting", [{"class_property": "roof"}, {"vector_crs": "image"}, {"annotator": "1"}, {"mask_column": "label"}]
+    )
+    def test_settings_of_other_formats_are_refused(self, tmp_path: Path, setting: dict[str, str]) -> None:
         for folder in ("images", "masks"):
             (tmp_path / folder).mkdir()
             for name in "ab":
                 Image.new("L", (SIDE, SIDE)).save(tmp_path / folder / f"{name}.png")
-        with pytest.raises(
-            ConfigError, match=r"this setting is for GeoJSON( and VIA)?, which these masks are not; remove it"
-        ):
+        with pytest.raises(ConfigError, match=r"this setting is for [\w ]+, which these masks are not; remove it"):
             open_dataset(tmp_path, DataConfig(**setting))
 
 

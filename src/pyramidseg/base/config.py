@@ -115,7 +115,7 @@ class LabelConfig(Section):
     mask_name: str | None = None
     """Name of an image's mask: {stem}_seg, or {stem}_{class} for one a class. Default: from what all names share."""
     val_share: Annotated[float, Field(gt=0.0, lt=1.0), Number] | None = None
-    """Share of the training images used for validation if the dataset has no val split."""
+    """Share of the training images used for validation if the dataset has no val split. Default: 0.2."""
     group: str | None = None
     """Regular expression for the sequence part of an id; val_share keeps sequences together."""
     window: Annotated[int, Field(ge=32, le=16384), Number] | None = None

@@ -15,9 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
     add_reading_settings(parser)
     parser.add_argument("--split", default="val", help="split to score")
-    parser.add_argument(
-        "--out", metavar="DIR", help="folder for metrics.json, confusion.csv and report.html (default: not written)"
-    )
+    files = "report.html, metrics.json, confusion.csv and per_image.csv"
+    parser.add_argument("--out", metavar="DIR", help=f"folder for {files} (default: not written)")
     add_prediction_options(parser)
 
 

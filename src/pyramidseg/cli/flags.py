@@ -149,8 +149,8 @@ SETTING_OPTIONS: SettingOptions = {
     ),
     "seed": SettingOption("train.seed", "seed of everything random", "0"),
     "device": SettingOption("train.device", "auto, cpu, cuda, cuda:N or mps", "auto"),
-    "precision": SettingOption("train.precision", "auto, fp32, bf16 or fp64", "auto"),
-    "workers": SettingOption("data.workers", "processes that load images", "by the number of processors"),
+    "precision": SettingOption("train.precision", "auto, fp32, bf16, fp16 or fp64", "auto"),
+    "workers": SettingOption("data.workers", "processes that load images", "1 to train on a CPU, up to 8 for a GPU"),
 }
 """Frequent settings by option; all others are reachable as `section.key=value`."""
 

@@ -47,7 +47,7 @@ class Limits:
     max_wait_ms: float = _limit(5, "longest that an image waits for others of its size")
     timeout_s: float = _limit(60, "longest from a request's last byte to its answer; then 504")
     max_requests: float = _limit(64, "requests in work or waiting; further ones get 429")
-    max_memory_mb: float = _limit(2048, "MiB of bodies and pixels in work; beyond it 429")
+    max_memory_mb: float = _limit(2048, "MiB of bodies in work, and as much of pixels in the workers; beyond it 429")
     max_body_mb: float = _limit(64, "MiB of a request's body; beyond it 413")
     max_pixels: float = _limit(50_000_000, "pixels of an image; beyond it 413")
     max_images: float = _limit(16, "images in a tensor; beyond it 400")

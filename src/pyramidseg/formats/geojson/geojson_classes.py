@@ -25,6 +25,7 @@ _SETTINGS = {
     "vector_crs": "GeoJSON",
     "annotator": "Label Studio",
     "run_lengths": "tables of run lengths",
+    "mask_column": "Hugging Face datasets",
     "mask_name": "images and masks in folders",
 }
 
