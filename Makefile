@@ -1,5 +1,5 @@
 # Two commands on a fresh machine with Python 3.11 or later, git and make:
-#   make demo    sets up and runs the whole way on made scenes
+#   make demo    sets up and runs the whole way on synthetic scenes
 #   make test    sets up and passes the tests
 PYTHON ?= python3
 BIN := .venv/bin

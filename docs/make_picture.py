@@ -1,4 +1,4 @@
-"""The README's picture: made scenes, what a bundle of the demo makes of them, and where it errs.
+"""The README's picture: synthetic scenes, what a bundle of the demo makes of them, and where it errs.
 
 python docs/make_picture.py runs/demo/run/best.safetensors docs/images/demo.jpg
 """
