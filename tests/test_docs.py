@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pyramidseg.base.overrides import setting_names
+from pyramidseg.base.overrides import SETTINGS
 from pyramidseg.demo.scenes import draw_scene, write_scenes
 from pyramidseg.formats.open_dataset import FORMATS
 from pyramidseg.formats.writers import LABEL_WRITERS
@@ -81,7 +81,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_settings_named_in_the_documentation_exist(page: Path) -> None:
-    known = set(setting_names())
+    known = set(SETTINGS)
     sections = "|".join(sorted({name.partition(".")[0] for name in known}))
     for name in re.findall(rf"`(?:[^`]*\s)?((?:{sections})\.[a-z_]+)=", page.read_text(encoding="utf-8")):
         assert name in known, name

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pyramidseg.base.config import Config, ModelConfig
-from pyramidseg.base.overrides import full_name, setting_names
+from pyramidseg.base.overrides import SETTINGS, full_name
 from pyramidseg.base.train_overrides import ModelOverrides, TrainOverrides
 
 ALSO_ACCEPTED: dict[str, Any] = {
@@ -39,7 +39,7 @@ def accepted_type(annotation: Any) -> Any:
 
 def expected() -> dict[str, Any]:
     hints = {}
-    for name in setting_names():
+    for name in SETTINGS:
         section, _, key = name.partition(".")
         field = Config.model_fields[section].annotation.model_fields[key]
         hints[key] = ALSO_ACCEPTED.get(name, accepted_type(field.annotation))
@@ -47,7 +47,7 @@ def expected() -> dict[str, Any]:
 
 
 def test_no_two_sections_have_the_same_key() -> None:
-    assert len(expected()) == len(setting_names())
+    assert len(expected()) == len(SETTINGS)
 
 
 def test_every_setting_is_a_typed_keyword_of_train() -> None:
@@ -55,7 +55,7 @@ def test_every_setting_is_a_typed_keyword_of_train() -> None:
 
 
 def test_every_keyword_names_a_setting() -> None:
-    assert {full_name(key) for key in TrainOverrides.__annotations__} == set(setting_names())
+    assert {full_name(key) for key in TrainOverrides.__annotations__} == set(SETTINGS)
 
 
 def test_none_is_required() -> None:

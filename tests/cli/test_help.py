@@ -14,7 +14,7 @@ import yaml
 from pyramidseg.backends import BACKENDS
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.base.overrides import given_settings, load_config, setting_names
+from pyramidseg.base.overrides import SETTINGS, given_settings, load_config
 from pyramidseg.cli import benchmark, predict, pretrain
 from pyramidseg.cli.flags import LABEL_FORMATS, SETTING_OPTIONS
 from pyramidseg.cli.main import COMMANDS, build_parser, main, parse
@@ -112,7 +112,7 @@ def test_config_prints_every_setting_with_its_meaning(capsys: pytest.CaptureFixt
     file.write_text(text.replace("# epochs: 50", "epochs: 7"), encoding="utf-8")
     assert given_settings(load_config(file)) == {"train.epochs": 7}
     lines = text.splitlines()
-    for name in setting_names():
+    for name in SETTINGS:
         (place,) = [index for index, line in enumerate(lines) if line.startswith(f"  # {name.partition('.')[2]}: ")]
         comment = lines[place - 1]
         assert comment.startswith("  # "), name

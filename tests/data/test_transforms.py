@@ -1,5 +1,7 @@
 """Augmentation: sizes, alignment of image and mask, types, and dependence on nothing but the generator."""
 
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from pyramidseg.base.augmentation_config import AugmentationConfig
 from pyramidseg.base.classes import IGNORE
-from pyramidseg.data.transforms import Augmentation, RareClassCrops, jitter_color, random_scaled_crop, resize
+from pyramidseg.data.transforms import Augmentation, draw_rare_pixel, jitter_color, random_scaled_crop, resize
 
 EVERYTHING = {
     **{"vertical_flip": 0.5, "quarter_turns": 0.75, "rotation": 30, "shear": 20, "gamma": 0.4, "grey": 1, "blur": 1},
@@ -182,11 +184,10 @@ def test_a_crop_towards_rare_classes_shows_the_class_that_was_drawn() -> None:
 
 def test_the_share_of_crops_towards_rare_classes_is_that_asked_for() -> None:
     labels = np.zeros((4, 4), np.uint8)
-    rare = RareClassCrops.by_frequency(0.3, [16])
-    rng = np.random.default_rng(0)
-    assert 250 < sum(rare.draw_pixel(labels, rng) is not None for _ in range(1000)) < 350
+    drawn_in = partial(draw_rare_pixel, rng=np.random.default_rng(0), share=0.3, pixels=[16])
+    assert 250 < sum(drawn_in(labels) is not None for _ in range(1000)) < 350
     nothing = np.full((4, 4), IGNORE, np.uint8)
-    assert all(rare.draw_pixel(nothing, rng) is None for _ in range(20))
+    assert all(drawn_in(nothing) is None for _ in range(20))
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.floats(0.3, 3), st.integers(0, 1000))

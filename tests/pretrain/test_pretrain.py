@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.overrides import load_config, setting_names
+from pyramidseg.base.overrides import SETTINGS, load_config
 from pyramidseg.cli.main import main
 from pyramidseg.images.decode import read_image
 from pyramidseg.model.classifier import Classifier
@@ -233,7 +233,7 @@ def test_what_has_no_meaning_is_refused(
 
 def test_only_settings_that_exist_have_a_meaning() -> None:
     named = {f"{section}.{key}" for section, keys in CLASSIFIER_SETTINGS.items() for key in keys}
-    assert named < set(setting_names())
+    assert named < set(SETTINGS)
     assert list(CLASSIFIER_SETTINGS) == list(Config.model_fields)
 
 

@@ -21,6 +21,7 @@ from pyramidseg.base.setting_types import (
     IgnoredReference,
     Number,
     NumChannels,
+    OneOrMore,
     Positive,
     Section,
     Weight,
@@ -98,7 +99,7 @@ Transparent = Literal["background", "ignore"]
 class LabelConfig(Section):
     """How images and masks are read; set in the configuration or in a dataset's YAML file."""
 
-    ignore: tuple[IgnoredReference, ...] = ()
+    ignore: Annotated[tuple[IgnoredReference, ...], OneOrMore] = ()
     """Ignored mask values, #rrggbb colours or class names; * is everything else, nodata the nodata value."""
     binary: bool = False
     """Masks are 0 (background) and 255 (foreground)."""
@@ -122,28 +123,18 @@ class LabelConfig(Section):
     """Side in pixels of the windows that large GeoTIFF images are cut into, as they are needed; default: not cut."""
     window_gap: Annotated[int, Field(ge=0, le=2**20), Number] | None = None
     """Pixels between windows of train and of val, where val is made from them; default: as data.window."""
-    bands: Bands | None = None
+    bands: Annotated[Bands | None, OneOrMore] = None
     """Bands of the image files that are used, in this order, from 1; default: all."""
     class_property: str | None = None
     """Property of GeoJSON features, or attribute of VIA's regions, that names their class; default: the only one."""
     vector_crs: str | None = None
     """Coordinate system of GeoJSON files, instead of their own: EPSG:32616, or image for the image's."""
-    annotator: str | None = None
+    annotator: Annotated[str | None, BeforeValidator(lambda value: str(value) if type(value) is int else value)] = None
     """Whose annotations of Label Studio are read where tasks have several: a number or an e-mail address."""
     mask_column: str | None = None
     """Column of the masks in a Hugging Face dataset with several columns of images; default: the only one of masks."""
     run_lengths: Literal["columns-1", "columns-0", "rows-1", "rows-0"] | None = None
     """Pixel order of CSV run lengths, and the number of the first pixel: columns-1 is Kaggle's usual form."""
-
-    @field_validator("bands", "ignore", mode="before")
-    @classmethod
-    def _wrap_single_value(cls, value: object) -> object:
-        return (value,) if isinstance(value, (int, str)) else value
-
-    @field_validator("annotator", mode="before")
-    @classmethod
-    def _number_as_text(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @field_validator("mask_name")
     @classmethod
@@ -289,7 +280,7 @@ class TrainConfig(Section):
     """Compile a step by torch.compile, also as a CUDA graph; changes rounding."""
     deterministic: bool = False
     """Use deterministic algorithms only (on a GPU; slower)."""
-    track: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
+    track: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], OneOrMore] = ("tensorboard",)
     """Trackers of experiments that get settings and metrics (tensorboard, mlflow, wandb)."""
     watch: str = "val_miou"
     """Column of metrics.csv that selects the best epoch."""
@@ -303,11 +294,6 @@ class TrainConfig(Section):
     """Consecutive steps with a non-finite loss or gradient after which training stops."""
     reset_head: bool = False
     """With model.weights: start the classifier from random weights."""
-
-    @field_validator("track", mode="before")
-    @classmethod
-    def _wrap_single_name(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
 
 
 class Config(Section):

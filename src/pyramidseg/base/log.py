@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 from pyramidseg.base.text import show
@@ -198,14 +198,8 @@ class ConsoleProgress:
         self._task, self._start_done = progress.task, progress.done
         self._started = self._last_line = time.monotonic()
         if self._console.is_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=30),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeRemainingColumn(),
-            )
-            self._bar = RichProgress(*columns, console=self._console, transient=True)
+            columns = ("{task.description}", BarColumn(30), MofNCompleteColumn(), "{task.fields[note]}")
+            self._bar = RichProgress(*columns, TimeRemainingColumn(), console=self._console, transient=True)
             self._bar.start()
             self._bar_task = self._bar.add_task(
                 progress.task, total=progress.total, completed=progress.done, note=progress.note

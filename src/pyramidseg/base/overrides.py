@@ -5,16 +5,21 @@ from pathlib import Path
 from typing import Any, Unpack, get_args, get_origin
 
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
 from pyramidseg.base.augmentation_config import AUGMENTATIONS
 from pyramidseg.base.config import Config, LabelConfig, ModelConfig
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, nearest
-from pyramidseg.base.setting_types import Section
 from pyramidseg.base.text import first_line
 from pyramidseg.base.text_files import parse_yaml, read_yaml
 from pyramidseg.base.train_overrides import ModelOverrides
+
+SETTINGS = {
+    f"{section}.{key}": field
+    for section, group in Config.model_fields.items()
+    for key, field in type(group.default).model_fields.items()
+}
+"""Every setting by its name, `section.key`."""
 
 
 def load_config(file: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -117,23 +122,10 @@ def full_name(key: str) -> str:
     Raises:
         ConfigError: no section has this key.
     """
-    found = next((name for name in setting_names() if name.rpartition(".")[2] == key), None)
+    found = next((name for name in SETTINGS if name.rpartition(".")[2] == key), None)
     if found is None:
         raise ConfigError(f"unknown setting {key!r}; {_nearest_setting(key)}")
     return found
-
-
-def setting_names() -> tuple[str, ...]:
-    """Every setting as `section.key`."""
-    return tuple(
-        f"{section}.{key}"
-        for section, field in Config.model_fields.items()
-        for key in _section_fields(field.annotation)
-    )
-
-
-def _section_fields(annotation: Any) -> Mapping[str, FieldInfo]:
-    return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, Section) else {}
 
 
 def _read_value(name: str, text: str) -> Any:
@@ -141,10 +133,7 @@ def _read_value(name: str, text: str) -> Any:
 
     Text may be quoted, and `null` given for optional settings, as in YAML. Lists may be written without brackets.
     """
-    section, _, key = name.partition(".")
-    field = (
-        _section_fields(Config.model_fields[section].annotation).get(key) if section in Config.model_fields else None
-    )
+    field = SETTINGS.get(name)
     types = () if field is None else get_args(field.annotation) or (field.annotation,)
     is_text = str in types and set(types) <= {str, type(None)}
     if is_text and text[:1] not in ("'", '"') and not (type(None) in types and text in ("null", "~", "")):
@@ -162,14 +151,12 @@ def _read_value(name: str, text: str) -> Any:
 
 def _nearest_setting(name: str) -> str:
     """A clause that proposes the nearest setting: one with the same key, else in the named section, else any."""
-    names = setting_names()
     section, _, key = name.rpartition(".")
-    same_key = [known for known in names if known.rpartition(".")[2] == key]
+    same_key = [known for known in SETTINGS if known.rpartition(".")[2] == key]
     if same_key:
         return f"did you mean {same_key[0]!r}?"
-    if section in Config.model_fields:
-        return nearest(key, _section_fields(Config.model_fields[section].annotation), prefix=f"{section}.")
-    return nearest(name, names)
+    in_section = [known.partition(".")[2] for known in SETTINGS if known.startswith(f"{section}.")]
+    return nearest(key, in_section, prefix=f"{section}.") if in_section else nearest(name, SETTINGS)
 
 
 def _is_internal(part: object) -> bool:

@@ -25,6 +25,8 @@ MaskReference = Annotated[int, Field(ge=0, le=2**24 - 1), Number] | str
 """A mask value, a colour as `#rrggbb`, or a name that the dataset's format defines."""
 IgnoredReference = Annotated[int, Field(ge=-(2**31), le=2**24 - 1), Number] | str
 """A `MaskReference`, or a negative value, which can only be ignored."""
+OneOrMore = BeforeValidator(lambda value: (value,) if isinstance(value, (int, str)) else value)
+"""For a tuple that may be given as a single value."""
 Bands = tuple[Positive, ...]
 """Numbers of an image file's channels, from 1 as in GIS software."""
 Channels = int | tuple[int, ...]

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import sys
 import unicodedata
 from collections.abc import Iterable
@@ -29,11 +28,6 @@ def first_line(error: BaseException, *, max_chars: int = 200) -> str:
     """The first line of an exception's message, or the exception's type if it has no message."""
     line = str(error).strip().partition("\n")[0]
     return line[:max_chars] or type(error).__name__
-
-
-def none_if_nan(value: float) -> float | None:
-    """NaN becomes None, which JSON can hold."""
-    return None if math.isnan(value) else value
 
 
 def is_printable(text: str) -> bool:

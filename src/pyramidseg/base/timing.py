@@ -3,8 +3,7 @@
 import gc
 import statistics
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -52,7 +51,9 @@ def alternate(
     """
     names = list(calls)
     seconds: dict[Name, list[float]] = {name: [] for name in names}
-    with _cheap_collections():
+    gc.collect()
+    gc.freeze()  # keeps collections from visiting what exists already: torch alone is 0.2 s of each
+    try:
         for number in range(warmup + rounds):
             first = number % len(names)
             for name in names[first:] + names[:first]:
@@ -63,18 +64,9 @@ def alternate(
                 _synchronize(device)
                 if number >= warmup:
                     seconds[name].append(time.perf_counter() - started)
-    return {name: Timing(tuple(values)) for name, values in seconds.items()}
-
-
-@contextmanager
-def _cheap_collections() -> Iterator[None]:
-    """Keep the garbage collector from visiting what exists already: torch alone is 0.2 s of each collection."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
     finally:
         gc.unfreeze()
+    return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 
 def _synchronize(device: torch.device | None) -> None:

@@ -81,12 +81,11 @@ def read_colors(path: Path, *, lossy: bool = False, transparent: Transparent | N
         if mode == "L":
             return packed(np.repeat(file.pixels().astype(np.uint8, copy=False)[..., None], 3, axis=2))
         if mode not in ("LA", "RGB", "RGBA") or file.bits != 8:
-            raise DefectError(
-                DefectKind.UNREADABLE_MASK,
-                path,
+            detail = (
                 "class colours are read from 8-bit RGB or palette masks, but this file has Pillow mode "
-                f"{mode} with {file.bits} bits; save it as 8-bit RGB",
+                f"{mode} with {file.bits} bits; save it as 8-bit RGB"
             )
+            raise DefectError(DefectKind.UNREADABLE_MASK, path, detail)
         colors, hidden = visible_colors(file, transparent)
         values = packed(np.broadcast_to(colors, (*colors.shape[:2], 3)))
         return with_hidden(values, hidden, transparent, ignored=HIDDEN)

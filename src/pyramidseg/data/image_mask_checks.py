@@ -133,13 +133,12 @@ def check_georeference(record: Record) -> None:
         return
     offset_px = _offset_px(places[0], places[1], image=sizes[0], mask=sizes[1])
     if offset_px is not None and offset_px > TOLERANCE_PX:
-        raise DefectError(
-            DefectKind.OFF_GRID,
-            record.mask,
+        detail = (
             f"is {offset_px:.1f} pixels away from its image {record.image} on the map: the mask is at "
             f"{_describe(places[1])} and the image at {_describe(places[0])}; export the mask on the image's grid, or, "
-            "if its georeference is wrong, remove it (save the mask as PNG)",
+            "if its georeference is wrong, remove it (save the mask as PNG)"
         )
+        raise DefectError(DefectKind.OFF_GRID, record.mask, detail)
 
 
 def _tiff_header(path: Path) -> TiffHeader | None:

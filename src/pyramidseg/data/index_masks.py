@@ -18,7 +18,6 @@ from pyramidseg.images.array_files import read_array_mask
 from pyramidseg.images.image_files import is_array_name
 from pyramidseg.images.open_image import OpenImage, open_image
 from pyramidseg.images.palette import palette_colors, reorder_by_color
-from pyramidseg.images.tiff import TiffHeader
 
 MAX_INDEX = 65535
 
@@ -70,6 +69,10 @@ class IndexValues:
         has_ignored = self.negative or self.nodata or self.transparent == "ignore"
         return (IGNORE, NODATA_VALUE) if has_ignored else (IGNORE,)
 
+    def ignored_numbers(self, own: float | None = None) -> tuple[float, ...]:
+        """The numbers of a file with this nodata value to ignore although they are not indices."""
+        return (*self.negative, *((np.nan, np.nan if own is None else own) if self.nodata else ()))
+
     def read(self, record: Record) -> NDArray[np.unsignedinteger[Any]]:
         """See `ValueSource.read`."""
         if record.mask is None:
@@ -105,10 +108,9 @@ def read_mask_values(path: Path, how: IndexValues = PLAIN_INDICES) -> NDArray[np
         values = read_array_mask(path)
         if values.dtype.kind == "i" and values.size and values.min() == -1 and values.max() < IGNORE:
             values = np.where(values == -1, np.uint8(IGNORE), values.astype(np.uint8))  # as labelme2voc does for PNG
-        nodata = (np.nan,) if how.nodata else ()
-        return values if values.dtype == np.uint8 else _to_indices(path, values, (*how.negative, *nodata))
+        return values if values.dtype == np.uint8 else _to_indices(path, values, how.ignored_numbers())
     with open_image(path) as file:
-        ignored = _ignored_numbers(file.tiff, how)
+        ignored = how.ignored_numbers(file.tiff.nodata_value if file.tiff is not None else None)
         if file.is_raster:
             return _raster_values(file, ignored)
         check_lossless(file)
@@ -118,20 +120,18 @@ def read_mask_values(path: Path, how: IndexValues = PLAIN_INDICES) -> NDArray[np
         if mode in _COLOR_MODES and file.bits == 8:
             colors, hidden = visible_colors(file, how.transparent)
             if not is_grey(colors):
-                raise DefectError(
-                    DefectKind.UNEXPECTED_COLORS,
-                    path,
+                detail = (
                     "contains colours, but the class of each colour is unknown; give every class its color in a YAML "
-                    "file (classes: [{name: road, color: [128, 64, 128]}, ...])",
+                    "file (classes: [{name: road, color: [128, 64, 128]}, ...])"
                 )
+                raise DefectError(DefectKind.UNEXPECTED_COLORS, path, detail)
             return with_hidden(np.ascontiguousarray(colors[..., 0]), hidden, how.transparent, ignored=NODATA_VALUE)
         if mode not in _INTEGER_MODES:
-            raise DefectError(
-                DefectKind.UNREADABLE_MASK,
-                path,
+            detail = (
                 "a mask needs one integer per pixel (grey, palette or 1-bit PNG or TIFF) or 8-bit RGB colours, but "
-                f"this file has Pillow mode {mode} with {file.bits} bits; save the class index of each pixel instead",
+                f"this file has Pillow mode {mode} with {file.bits} bits; save the class index of each pixel instead"
             )
+            raise DefectError(DefectKind.UNREADABLE_MASK, path, detail)
         values = file.pixels()
         if mode == "P" and how.colors:
             return reorder_by_color(values.astype(np.uint8, copy=False), palette_colors(file.image), dict(how.colors))
@@ -147,12 +147,11 @@ def check_lossless(file: OpenImage) -> None:
         DataError: it is lossy, whatever its extension.
     """
     if file.lossy_compression:
-        raise DefectError(
-            DefectKind.LOSSY_MASK,
-            file.path,
+        detail = (
             f"a {file.lossy_compression} file cannot be an exact mask because its compression changes labels; save it "
-            "as PNG, or allow deviations (data.threshold=128 for binary masks, data.tolerance=20 for colours)",
+            "as PNG, or allow deviations (data.threshold=128 for binary masks, data.tolerance=20 for colours)"
         )
+        raise DefectError(DefectKind.LOSSY_MASK, file.path, detail)
 
 
 def visible_colors(
@@ -182,12 +181,11 @@ def hidden_pixels(file: OpenImage, transparent: Transparent | None) -> NDArray[n
     if "A" not in file.image.getbands() or file.image.getchannel("A").getextrema() == (255, 255):
         return None
     if transparent is None:
-        raise DefectError(
-            DefectKind.TRANSPARENT_MASK,
-            file.path,
+        detail = (
             "has transparent pixels; if they are background, set data.transparent=background (0, or black), if they "
-            "have no class, data.transparent=ignore, and if their colours are labels, save it without alpha",
+            "have no class, data.transparent=ignore, and if their colours are labels, save it without alpha"
         )
+        raise DefectError(DefectKind.TRANSPARENT_MASK, file.path, detail)
     return np.asarray(file.pixels()[..., -1] < OPAQUE_FROM)
 
 
@@ -224,21 +222,12 @@ def describe_names(values: Iterable[int], names: Sequence[str]) -> str:
 def _raster_values(file: OpenImage, ignored: Collection[float]) -> NDArray[np.unsignedinteger[Any]]:
     assert file.tiff is not None
     if file.tiff.bands != 1:
-        raise DefectError(
-            DefectKind.UNREADABLE_MASK,
-            file.path,
+        detail = (
             f"a mask needs one integer per pixel, but this file has {file.tiff.bands} bands of {file.tiff.dtype}; "
-            "save the class index of each pixel instead",
+            "save the class index of each pixel instead"
         )
+        raise DefectError(DefectKind.UNREADABLE_MASK, file.path, detail)
     return _to_indices(file.path, file.pixels()[..., 0], ignored)
-
-
-def _ignored_numbers(tiff: TiffHeader | None, how: IndexValues) -> tuple[float, ...]:
-    """The numbers of one file to ignore although they are not indices."""
-    if tiff is None:
-        return ()
-    own = () if tiff.nodata_value is None else (tiff.nodata_value,)
-    return (*how.negative, *((np.nan, *own) if how.nodata else ()))
 
 
 def _to_indices(path: Path, values: NDArray[Any], ignored: Collection[float]) -> NDArray[np.unsignedinteger[Any]]:
@@ -257,16 +246,11 @@ def _to_indices(path: Path, values: NDArray[Any], ignored: Collection[float]) ->
 
 
 def _is_any_of(values: NDArray[Any], numbers: Collection[float]) -> NDArray[np.bool_]:
-    found = np.zeros(values.shape, np.bool_)
-    for number in numbers:
-        if np.isnan(number):
-            found |= values != values
-        elif values.dtype.kind == "f":
-            with np.errstate(over="ignore"):  # beyond float32 it becomes infinite, as the values did
-                found |= values == np.float32(number)
-        elif float(number).is_integer():
-            found |= values == int(number)
-    return found
+    if values.dtype.kind != "f":
+        return np.isin(values, [int(number) for number in numbers if float(number).is_integer()])
+    with np.errstate(over="ignore"):  # beyond float32 it becomes infinite, as the values did
+        found = np.isin(values, np.array([*numbers], np.float32))
+    return found | np.isnan(values) if any(map(np.isnan, numbers)) else found
 
 
 def _check_all_ignored(path: Path, values: NDArray[Any]) -> None:
@@ -281,13 +265,12 @@ def _check_all_ignored(path: Path, values: NDArray[Any]) -> None:
     found = first_few([f"{number:.15g}" for number in numbers[:_SHOWN]], limit=_SHOWN, total=len(numbers))
     listable = len(numbers) <= _SHOWN and all(MIN_IGNORED <= number < 0 and number == int(number) for number in numbers)
     setting = f"[{', '.join(str(int(number)) for number in numbers)}]" if listable else NODATA_KEYWORD
-    raise DefectError(
-        DefectKind.UNREADABLE_MASK,
-        path,
+    detail = (
         f"mask values {found} are not between 0 and {MAX_INDEX}; save class indices, or, if these pixels should be "
         f"ignored{'' if listable else ' and are NaN or the nodata value of the file'}, list them under ignore "
-        f"(data.ignore={setting})",
+        f"(data.ignore={setting})"
     )
+    raise DefectError(DefectKind.UNREADABLE_MASK, path, detail)
 
 
 # Binary masks blurred by anti-aliasing or JPEG: a threshold separates the two classes.

@@ -107,10 +107,13 @@ def cache_note(images: int, cache: Cache, *, size_bytes: int, free_bytes: int, c
     return f"{description} and are cached there (data.cache={cache})"
 
 
-def read_pair(record: Record, masks: MaskSource, *, channels: Channels) -> Pair:
+def read_pair(record: Record, masks: MaskSource, *, channels: Channels | None) -> Pair:
     """Read an image (H, W, C), see `read_image`, and its labels (H, W) uint8.
 
     Labels are `IGNORE` where the image has no data in any channel: nothing can be learned or scored there.
+
+    Args:
+        channels: None for all channels except alpha.
 
     Raises:
         DataError: image or mask is unreadable, or their sizes differ.
@@ -133,11 +136,8 @@ def read_labels(record: Record, masks: MaskSource) -> NDArray[np.uint8]:
     if isinstance(labels, np.ndarray) and labels.ndim == 2 and labels.dtype == np.uint8:
         return labels
     found = f"{labels.dtype} of shape {labels.shape}" if isinstance(labels, np.ndarray) else type(labels).__name__
-    raise DefectError(
-        DefectKind.UNREADABLE_MASK,
-        record.mask or record.image,
-        f"{type(masks).__name__}.read returns {found}; it must return labels as a NumPy array (H, W) of uint8",
-    )
+    detail = f"{type(masks).__name__}.read returns {found}; it must return labels as a NumPy array (H, W) of uint8"
+    raise DefectError(DefectKind.UNREADABLE_MASK, record.mask or record.image, detail)
 
 
 def check_labels(record: Record, masks: MaskSource, counts: NDArray[np.int64], *, num_classes: int) -> None:
@@ -153,12 +153,11 @@ def check_labels(record: Record, masks: MaskSource, counts: NDArray[np.int64], *
     if not len(unknown):
         return
     values = first_few([f"{label} ({counts[label]} pixels)" for label in unknown], limit=8)
-    raise DefectError(
-        DefectKind.UNKNOWN_VALUE,
-        record.mask or record.image,
+    detail = (
         f"{type(masks).__name__}.read returns unknown labels: {values}; it must return class ids "
-        f"(0-{num_classes - 1}), or {IGNORE} for pixels to ignore",
+        f"(0-{num_classes - 1}), or {IGNORE} for pixels to ignore"
     )
+    raise DefectError(DefectKind.UNKNOWN_VALUE, record.mask or record.image, detail)
 
 
 def ignore_nodata(labels: NDArray[np.uint8], image: MaskedImage) -> NDArray[np.uint8]:

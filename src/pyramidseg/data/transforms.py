@@ -29,36 +29,29 @@ Image = NDArray[Any]
 Labels = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class RareClassCrops:
-    """Draw a class of the image, rare classes more often, and place the crop so that it contains a pixel of it.
+def draw_rare_pixel(
+    labels: Labels, rng: np.random.Generator, *, share: float, pixels: Sequence[int]
+) -> tuple[int, int] | None:
+    """Draw a class of the image, rare classes more often, and a pixel of it that the crop must contain.
 
     Every image is still drawn equally often; only the position of the crop changes.
 
-    Attributes:
+    Args:
         share: of the crops that are placed in this way; the others are placed uniformly.
-        odds: by class id: relative probability among the classes that are in the image.
+        pixels: labelled pixels of the training images by class id; the odds of a class in the image are the inverse.
+
+    Returns:
+        Row and column; None if the crop may be anywhere, or nothing is labelled.
     """
-
-    share: float
-    odds: tuple[float, ...]
-
-    @classmethod
-    def by_frequency(cls, share: float, pixels: Sequence[int]) -> "RareClassCrops":
-        """The odds of a class are the inverse of its number of labelled pixels in the training images."""
-        return cls(share, tuple(1 / max(1, count) for count in pixels))
-
-    def draw_pixel(self, labels: Labels, rng: np.random.Generator) -> tuple[int, int] | None:
-        """Row and column of a pixel that the crop must contain; None if it may be anywhere, or nothing is labelled."""
-        if rng.random() >= self.share:
-            return None
-        present = np.flatnonzero(np.bincount(labels.ravel(), minlength=IGNORE + 1)[: len(self.odds)])
-        if not len(present):
-            return None
-        odds = np.asarray(self.odds)[present]
-        chosen = rng.choice(present, p=odds / odds.sum())
-        row, column = divmod(int(rng.choice(np.flatnonzero(labels == chosen))), labels.shape[1])
-        return row, column
+    if rng.random() >= share:
+        return None
+    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=IGNORE + 1)[: len(pixels)])
+    if not len(present):
+        return None
+    odds = 1 / np.maximum(np.asarray(pixels)[present], 1)
+    chosen = rng.choice(present, p=odds / odds.sum())
+    row, column = divmod(int(rng.choice(np.flatnonzero(labels == chosen))), labels.shape[1])
+    return row, column
 
 
 @dataclass(frozen=True)
@@ -119,7 +112,7 @@ class Augmentation:
         """A crop in a random direction, and the class that it was placed on."""
         settings, height_width = self.settings, self.settings.crop
         factor = float(np.exp(rng.uniform(*np.log(settings.scale))))
-        shown = RareClassCrops.by_frequency(rare_share, self.pixels).draw_pixel(labels, rng) if rare_share else None
+        shown = draw_rare_pixel(labels, rng, share=rare_share, pixels=self.pixels) if rare_share else None
         chosen = None if shown is None else int(labels[shown])
         if shown is None and 0 < (labelled := np.flatnonzero(labels != IGNORE)).size < SPARSE * labels.size:
             row, column = divmod(int(rng.choice(labelled)), labels.shape[1])
@@ -195,43 +188,34 @@ def random_scaled_crop(
     """
     height, width = labels.shape
     row, column = shown or (None, None)
-    rows = _cut(height, factor, crop[0], rng, shown=row)
-    columns = _cut(width, factor, crop[1], rng, shown=column)
-    source = (slice(rows.source, rows.source + rows.length), slice(columns.source, columns.source + columns.length))
-    size = (columns.size, rows.size)
+    rows, down = _cut(height, factor, crop[0], rng, shown=row)
+    columns, across = _cut(width, factor, crop[1], rng, shown=column)
+    size = (across.stop - across.start, down.stop - down.start)
     shrinking = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    small = resize(image[source], size, interpolation=shrinking)
-    small_labels = cv2.resize(np.ascontiguousarray(labels[source]), size, interpolation=cv2.INTER_NEAREST)
+    small = resize(image[rows, columns], size, interpolation=shrinking)
+    small_labels = cv2.resize(np.ascontiguousarray(labels[rows, columns]), size, interpolation=cv2.INTER_NEAREST)
     if small_labels.shape == crop:
         return small, small_labels.astype(np.uint8, copy=False)
     filled = np.empty((*crop, image.shape[2]), image.dtype)
     filled[:] = small.mean(axis=(0, 1), dtype=np.float64).astype(image.dtype)
     filled_labels = np.full(crop, IGNORE, np.uint8)
-    place = (slice(rows.offset, rows.offset + rows.size), slice(columns.offset, columns.offset + columns.size))
-    filled[place] = small
-    filled_labels[place] = small_labels
+    filled[down, across] = small
+    filled_labels[down, across] = small_labels
     return filled, filled_labels
 
 
-@dataclass(frozen=True)
-class _Cut:
-    """Along one axis: `length` source pixels from `source` become `size` pixels at `offset` of the crop."""
-
-    source: int
-    length: int
-    size: int
-    offset: int
-
-
-def _cut(extent: int, factor: float, crop: int, rng: np.random.Generator, *, shown: int | None) -> _Cut:
+def _cut(extent: int, factor: float, crop: int, rng: np.random.Generator, *, shown: int | None) -> tuple[slice, slice]:
+    """Along one axis: the pixels of the source, and those of the crop that they become."""
     size = max(1, round(extent * factor))
     if size <= crop:
-        return _Cut(source=0, length=extent, size=size, offset=int(rng.integers(0, crop - size + 1)))
+        offset = int(rng.integers(0, crop - size + 1))
+        return slice(0, extent), slice(offset, offset + size)
     length = min(extent, max(1, round(crop / factor)))
     first, last = 0, extent - length
     if shown is not None:
         first, last = max(first, shown - length + 1), min(last, shown)
-    return _Cut(source=int(rng.integers(first, last + 1)), length=length, size=crop, offset=0)
+    start = int(rng.integers(first, last + 1))
+    return slice(start, start + length), slice(0, crop)
 
 
 def jitter_color(image: Image, brightness: float, contrast: float, saturation: float) -> Image:

@@ -6,12 +6,12 @@ from typing import Any
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.files import write_json, write_text
-from pyramidseg.base.text import csv_text, none_if_nan
+from pyramidseg.base.text import csv_text
 from pyramidseg.evaluation.example_images import IGNORED, WRONG, Example
 from pyramidseg.evaluation.metrics import Scores
 from pyramidseg.evaluation.score_plots import confusion_heatmap, iou_bars
 from pyramidseg.report.figures import History, training_curves
-from pyramidseg.report.page import PageFigure, css_color, read_template, render_page, svg_uri
+from pyramidseg.report.page import PageFigure, css_color, render_page, svg_uri
 
 SCORE_FILES = ("metrics.json", "confusion.csv", "per_image.csv")
 
@@ -45,7 +45,7 @@ def write_report(
     ranked = sorted(examples, key=lambda example: example.score.miou)
     half = (len(ranked) + 1) // 2
     page = render_page(
-        read_template(__package__, "evaluation_report.html.j2"),
+        "evaluation/evaluation_report.html.j2",
         title=title,
         metrics=scores.metrics,
         loss=scores.loss,
@@ -96,8 +96,8 @@ def write_score_tables(folder: Path, scores: Scores) -> None:
     names = [entry.name for entry in scores.metrics.classes]
     rows = [[name, *counts] for name, counts in zip(names, scores.confusion.tolist(), strict=True)]
     images = [[image.record_id, image.miou, image.pixel_accuracy, image.pixels] for image in scores.per_image]
-    by_set = {key: {metric: none_if_nan(value) for metric, value in it.items()} for key, it in scores.by_set.items()}
-    write_json(folder / "metrics.json", {**scores.metrics.to_dict(), **({"sets": by_set} if by_set else {})})
+    sets = {"sets": scores.by_set} if scores.by_set else {}
+    write_json(folder / "metrics.json", {**scores.metrics.to_dict(), **sets})
     write_text(folder / "confusion.csv", csv_text([["truth \\ prediction", *names], *rows]))
     write_text(folder / "per_image.csv", csv_text([["image", "miou", "pixel_accuracy", "pixels"], *images]))
 

@@ -7,7 +7,7 @@ values that are not NaN. A class that is only predicted has IoU and Dice 0, whic
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pyramidseg.base.classes import IGNORE, MAX_CLASSES, Classes
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.text import none_if_nan
+from pyramidseg.base.files import finite
 
 _VALUES = 256
 """Numbers of a byte: every label is one."""
@@ -62,7 +62,7 @@ class Metrics:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of metrics.json; NaN becomes None."""
-        return {**_json_fields(self), "classes": [_json_fields(entry) for entry in self.classes]}
+        return {**finite(asdict(self))}
 
 
 @dataclass(frozen=True)
@@ -186,11 +186,6 @@ def scores_of_set(confusion: Tensor, *, images: int) -> dict[str, float]:
     hits, true = np.diag(counts), counts.sum(axis=1)
     miou = _nanmean(_ratio(hits, true + counts.sum(axis=0) - hits)[true > 0])
     return {"miou": miou, "pixel_accuracy": _pixel_accuracy(counts), "images": images}
-
-
-def _json_fields(entry: Metrics | ClassMetrics) -> dict[str, Any]:
-    values = {item.name: getattr(entry, item.name) for item in fields(entry)}
-    return {name: none_if_nan(value) if isinstance(value, float) else value for name, value in values.items()}
 
 
 def _counts(confusion: Tensor) -> NDArray[np.int64]:

@@ -223,11 +223,8 @@ def _source(place: Path | None, entry: str, folder: Path, file: DataYaml, defect
         inside = entry.replace("\\", "/").removeprefix("../")
         resolve_inside(inside, folder=folder, root=folder, where=file.path)  # raises if it leads out of the dataset
         ignored = "" if _base(folder, file) else f" ({_not_followed(folder, file)})"
-        raise DefectError(
-            DefectKind.ABSENT,
-            file.path,
-            f"{entry!r} does not exist; add it, remove its split, or name folders relative to {folder}{ignored}",
-        )
+        detail = f"{entry!r} does not exist; add it, remove its split, or name folders relative to {folder}{ignored}"
+        raise DefectError(DefectKind.ABSENT, file.path, detail)
     if place.is_dir():
         return ImageSource.of_folder(place, folder)
     lines = Counter(line.strip() for line in read_text(place, most=_MAX_LIST_BYTES).splitlines() if line.strip())

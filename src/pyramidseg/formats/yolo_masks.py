@@ -77,12 +77,11 @@ def check_not_boxes(folder: Path, files: Iterable[Path]) -> None:
     """
     lengths = [len(fields) for fields in islice(_lines(files), _LINES_SAMPLED)]
     if lengths and all(length == _BOX_FIELDS for length in lengths):
-        raise DefectError(
-            DefectKind.BAD_ANNOTATION,
-            folder,
+        detail = (
             "the labels are boxes (class, centre, width, height), and boxes are not masks; export the dataset for "
-            "segmentation, with the outlines of objects (class x1 y1 x2 y2 x3 y3 ...)",
+            "segmentation, with the outlines of objects (class x1 y1 x2 y2 x3 y3 ...)"
         )
+        raise DefectError(DefectKind.BAD_ANNOTATION, folder, detail)
 
 
 def numbered_names(files: Iterable[Path]) -> dict[int, str]:

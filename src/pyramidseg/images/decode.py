@@ -186,9 +186,20 @@ def check_channels(path: Path, header: ImageHeader, channels: Channels) -> None:
 
 
 def _header(file: OpenImage) -> ImageHeader:
+    (channels, dtype, alpha, color), tiff = _pixel_kind(file), file.tiff
+    nodata, on_map = (False, False) if tiff is None else (_may_have_nodata(tiff), tiff.georeferenced)
+    return ImageHeader(*file.size, channels, dtype, alpha, color, nodata, file.orientation, on_map)
+
+
+def _pixel_kind(file: OpenImage) -> tuple[int, str, bool, bool]:
+    """`channels`, `dtype`, `alpha` and `color` of the header."""
     tiff = file.tiff
     if tiff is not None and not tiff.plain:
-        return _raster_header(file, tiff)
+        if tiff.dtype not in PIXEL_TYPES:
+            raise unsupported_dtype(file.path, tiff)
+        dtype = "float32" if tiff.dtype.startswith("float") else tiff.dtype
+        color = tiff.color and tiff.bands == 3 + tiff.alpha and dtype in ("uint8", "uint16")
+        return tiff.bands, dtype, tiff.alpha, color
     mode = file.image.mode if file.image.format != "PPM" or file.image.mode != "I" else "I;16"
     signed = mode == "I" and tiff is not None and tiff.dtype == "int16"
     reduced = mode in _COLOR and 8 < file.bits < 16  # by Pillow, to 8 bits
@@ -199,32 +210,8 @@ def _header(file: OpenImage) -> ImageHeader:
         )
     alpha = mode.upper().endswith("A") or (mode == "P" and "transparency" in file.image.info)
     deep = "uint16" if mode.startswith("I;16") or _is_deep(file) else "uint8"
-    return ImageHeader(
-        *file.size,
-        channels=(1 if signed or mode in _GREY else 3) + alpha,
-        dtype="int16" if signed else "float32" if mode == "F" else deep,
-        alpha=alpha,
-        color=mode in _COLOR,
-        may_have_nodata=tiff is not None and _may_have_nodata(tiff),
-        orientation=file.orientation,
-        georeferenced=tiff is not None and tiff.georeferenced,
-    )
-
-
-def _raster_header(file: OpenImage, tiff: TiffHeader) -> ImageHeader:
-    if tiff.dtype not in PIXEL_TYPES:
-        raise unsupported_dtype(file.path, tiff)
-    dtype = "float32" if tiff.dtype.startswith("float") else tiff.dtype
-    return ImageHeader(
-        *file.size,
-        channels=tiff.bands,
-        dtype=dtype,
-        alpha=tiff.alpha,
-        color=tiff.color and tiff.bands == 3 + tiff.alpha and dtype in ("uint8", "uint16"),
-        may_have_nodata=_may_have_nodata(tiff),
-        orientation=file.orientation,
-        georeferenced=tiff.georeferenced,
-    )
+    dtype = "int16" if signed else "float32" if mode == "F" else deep
+    return (1 if signed or mode in _GREY else 3) + alpha, dtype, alpha, mode in _COLOR
 
 
 def _may_have_nodata(tiff: TiffHeader) -> bool:

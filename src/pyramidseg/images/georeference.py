@@ -99,11 +99,8 @@ def read_georeference(path: Path, content: bytes | None = None) -> Georeference 
         or not 1e-30 < abs(a * e - b * d) < 1e30
         or np.ptp(found.transform) > 1e15
     ):
-        raise DefectError(
-            DefectKind.DAMAGED,
-            path,
-            f"its georeference {found.transform} is not a valid transformation; correct or remove it",
-        )
+        detail = f"its georeference {found.transform} is not a valid transformation; correct or remove it"
+        raise DefectError(DefectKind.DAMAGED, path, detail)
     return found
 
 

@@ -77,12 +77,11 @@ class OpenImage:
         if self._start.startswith(LFS_POINTER):
             raise DefectError(DefectKind.FOREIGN, path, LFS_DETAIL)
         if self._plugin is None:
-            raise DefectError(
-                DefectKind.FOREIGN,
-                path,
+            detail = (
                 "is not an image in a supported format (JPEG, JPEG 2000, PNG, TIFF, BMP, WebP, GIF, AVIF, HEIC, PPM, "
-                "PGM); convert or remove it",
+                "PGM); convert or remove it"
             )
+            raise DefectError(DefectKind.FOREIGN, path, detail)
 
     @cached_property
     def tiff(self) -> TiffHeader | None:

@@ -186,20 +186,18 @@ def _check(path: Path, header: TiffHeader, tags: Mapping[int, Any]) -> None:
     check_pixel_count(path, header.height, header.width)
     values = header.height * header.width * header.bands
     if not 0 < values <= MAX_VALUES:
-        raise DefectError(
-            DefectKind.TOO_LARGE,
-            path,
+        detail = (
             f"{header.height} x {header.width} pixels of {header.bands} bands: an image may have 1 to "
-            f"{MAX_VALUES // 10**6} million values; cut it into smaller files",
+            f"{MAX_VALUES // 10**6} million values; cut it into smaller files"
         )
+        raise DefectError(DefectKind.TOO_LARGE, path, detail)
     compression = int(tags.get(_COMPRESSION, _NO_COMPRESSION))
     if compression not in (_NO_COMPRESSION, *_DEFLATE, *_WITH_IMAGECODECS):
-        raise DefectError(
-            DefectKind.UNREADABLE_IMAGE,
-            path,
+        detail = (
             f"{header.bands} bands of {header.dtype} values in TIFF compression {compression}, which is not supported; "
-            "save the file with deflate, LZW, zstd, LZMA, PackBits or without compression",
+            "save the file with deflate, LZW, zstd, LZMA, PackBits or without compression"
         )
+        raise DefectError(DefectKind.UNREADABLE_IMAGE, path, detail)
     simple = compression not in _WITH_IMAGECODECS and tags.get(_PREDICTOR, 1) != _FLOATING_POINT_PREDICTOR
     if not simple and importlib.util.find_spec("imagecodecs") is None:
         raise MissingExtra("imagecodecs", extra="geo", purpose=f"{path}: its kind of TIFF compression")

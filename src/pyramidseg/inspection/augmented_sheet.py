@@ -1,17 +1,12 @@
 """Samples as training sees them: crops of the training images after augmentation, for the page of an inspection."""
 
-from collections.abc import Sequence
-from contextlib import suppress
-
 import numpy as np
 
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import PyramidSegError
 from pyramidseg.data.loading import TrainingSamples
 from pyramidseg.data.pairs import FilePairs
-from pyramidseg.data.records import Record
 from pyramidseg.data.transforms import Augmentation
-from pyramidseg.images.decode import ImageHeader, read_header
 from pyramidseg.inspection.contact_sheet import MIN_SAMPLES, Sample, make_sample
 from pyramidseg.inspection.inspect_dataset import Inspection
 
@@ -23,12 +18,9 @@ def draw_augmented(inspection: Inspection, data: DataConfig) -> tuple[Sample, ..
     """
     dataset = inspection.dataset
     records = dataset.splits.get("train", ())
-    if "train" not in inspection.summaries or not records:
+    if not records or not inspection.channel_groups:
         return ()
-    header = _first_header(records)
-    if header is None:
-        return ()
-    pairs = FilePairs(records, dataset.masks, dataset.bands or header.channels - header.alpha)
+    pairs = FilePairs(records, dataset.masks, dataset.bands or len(inspection.channel_groups[0].channels))
     pixels = inspection.summaries["train"].pixels
     samples = TrainingSamples(pairs, augmentation=Augmentation(data, tuple(pixels)), seed=0)
     drawn = []
@@ -38,11 +30,3 @@ def draw_augmented(inspection: Inspection, data: DataConfig) -> tuple[Sample, ..
             image, labels, _ = sample
             drawn.append(make_sample(dataset.classes, "train", records[index].id, image, labels))
     return tuple(drawn)
-
-
-def _first_header(records: Sequence[Record]) -> ImageHeader | None:
-    """That of the first image that can be read."""
-    for record in records:
-        with suppress(PyramidSegError):
-            return read_header(record.image)
-    return None

@@ -28,35 +28,18 @@ class SplitSummary:
     ignored: int
     dtypes: tuple[str, ...]
 
-
-class SplitStatistics:
-    """Running sums over the images of one split."""
-
-    def __init__(self, num_classes: int) -> None:
-        self.images = self.ignored = 0
-        self.pixels = np.zeros(num_classes, np.int64)
-        self.presence = np.zeros(num_classes, np.int64)
-        self.presence_pixels = np.zeros(num_classes, np.int64)
-        self.dtypes: set[str] = set()
-
-    def add(self, dtype: str, label_counts: NDArray[np.int64]) -> None:
-        """Add one image, with (256,) pixels by label, each a class or `IGNORE`."""
+    def plus(self, dtype: str, label_counts: NDArray[np.int64]) -> "SplitSummary":
+        """With one more image, with (256,) pixels by label, each a class or `IGNORE`."""
         counts = label_counts[: len(self.pixels)]
         assert counts.sum() + label_counts[IGNORE] == label_counts.sum()
-        self.images += 1
-        self.ignored += int(label_counts[IGNORE])
-        self.pixels += counts
-        self.presence += counts > 0
-        self.presence_pixels += np.where(counts > 0, counts.sum(), 0)
-        self.dtypes.add(dtype)
+        added = (counts, counts > 0, np.where(counts > 0, counts.sum(), 0))
+        sums = np.array([self.pixels, self.presence, self.presence_pixels]) + added
+        pixels, presence, presence_pixels = map(tuple, sums.tolist())
+        ignored, dtypes = self.ignored + int(label_counts[IGNORE]), tuple(sorted({*self.dtypes, dtype}))
+        return SplitSummary(self.images + 1, pixels, presence, presence_pixels, ignored, dtypes)
 
-    def summary(self) -> SplitSummary:
-        """The sums so far."""
-        return SplitSummary(
-            images=self.images,
-            pixels=tuple(self.pixels.tolist()),
-            presence=tuple(self.presence.tolist()),
-            presence_pixels=tuple(self.presence_pixels.tolist()),
-            ignored=self.ignored,
-            dtypes=tuple(sorted(self.dtypes)),
-        )
+
+def no_images(num_classes: int) -> SplitSummary:
+    """Statistics of a split before its first image."""
+    none = (0,) * num_classes
+    return SplitSummary(0, none, none, none, 0, ())

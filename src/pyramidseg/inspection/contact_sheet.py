@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from pyramidseg.base.classes import Classes
 from pyramidseg.data.pairs import read_pair
 from pyramidseg.data.records import Dataset, Record
-from pyramidseg.images.decode import read_header
 from pyramidseg.images.thumbnails import jpeg_uri, labels_png_uri, resize_to_thumbnail, to_rgb
 
 MIN_SAMPLES = 12
@@ -75,8 +74,7 @@ class SampleSelector:
 
 def draw_sample(dataset: Dataset, split: str, record: Record) -> Sample:
     """A sample with its pictures; images without three channels are converted by `to_rgb`."""
-    header = read_header(record.image)
-    image, labels = read_pair(record, dataset.masks, channels=dataset.bands or header.channels - header.alpha)
+    image, labels = read_pair(record, dataset.masks, channels=dataset.bands)
     return make_sample(dataset.classes, split, record.id, image, labels)
 
 

@@ -15,7 +15,7 @@ from pyramidseg.base.text import first_few
 from pyramidseg.data.image_mask_checks import ExifStatus, exif_orientation
 from pyramidseg.data.pairs import set_name
 from pyramidseg.data.records import Dataset, Record
-from pyramidseg.inspection.class_statistics import SplitStatistics
+from pyramidseg.inspection.class_statistics import no_images
 from pyramidseg.inspection.defect_summary import UnknownValues
 from pyramidseg.inspection.image_table import ImageTable
 from pyramidseg.inspection.inspect_pair import PairInspection, inspect_pair
@@ -42,7 +42,7 @@ class PairCollector:
 
     def __init__(self, splits: Mapping[str, tuple[Record, ...]], num_classes: int) -> None:
         self.table = ImageTable(splits)
-        self.statistics = {split: SplitStatistics(num_classes) for split in splits}
+        self.statistics = {split: no_images(num_classes) for split in splits}
         self.defects: list[Defect] = []
         self.unknown = UnknownValues()
         self.by_exif: dict[ExifStatus, list[Record]] = {status: [] for status in ExifStatus}
@@ -61,7 +61,8 @@ class PairCollector:
         if pair.image is not None:
             self.table.add(index, pair.image)
             if pair.label_counts is not None:
-                self.statistics[self.table.split_of[index]].add(pair.image.dtype, pair.label_counts)
+                split = self.table.split_of[index]
+                self.statistics[split] = self.statistics[split].plus(pair.image.dtype, pair.label_counts)
 
     def inspect(self, dataset: Dataset, *, channels: Channels | None, decode_images: bool, task: str) -> None:
         """Inspect all pairs and add them."""

@@ -15,7 +15,7 @@ from pyramidseg.data.channel_statistics import ChannelStatistics, ChannelSums
 from pyramidseg.data.records import Dataset, DatasetSource, Record
 from pyramidseg.formats.open_dataset import open_with_defects
 from pyramidseg.images.scene_windows import window_at
-from pyramidseg.inspection.class_statistics import SplitStatistics, SplitSummary
+from pyramidseg.inspection.class_statistics import SplitSummary
 from pyramidseg.inspection.contact_sheet import Sample, SampleSelector, draw_sample
 from pyramidseg.inspection.dataset_checks import (
     ADD_IMAGES,
@@ -26,7 +26,6 @@ from pyramidseg.inspection.dataset_checks import (
 )
 from pyramidseg.inspection.defect_summary import UnknownValue
 from pyramidseg.inspection.duplicates import find_duplicates
-from pyramidseg.inspection.image_table import ImageFacts
 from pyramidseg.inspection.inspect_pair import PairInspection
 from pyramidseg.inspection.proposal import Proposal, propose
 
@@ -94,7 +93,9 @@ def inspect_dataset(source: DatasetSource, *, data: DataConfig | None = None) ->
     """
     dataset, found = open_with_defects(source, data or DataConfig())
     labels_lost = any(defect.kind in _LOSES_LABELS for defect in found)
-    dataset = replace(dataset, splits=_in_usual_order(dataset.splits))
+    # Train first: an image in two splits is reported for the later one.
+    order = (*USUAL_ORDER, *dataset.splits)
+    dataset = replace(dataset, splits={it: dataset.splits[it] for it in order if it in dataset.splits})
     collected = _InspectionCollector(dataset.splits, len(dataset.classes))
     table, records = collected.table, collected.table.records
     collected.inspect(dataset, channels=dataset.bands, decode_images=True, task="inspecting images and masks")
@@ -130,7 +131,7 @@ def inspect_dataset(source: DatasetSource, *, data: DataConfig | None = None) ->
         remarks=tuple(remarks),
         doubtful_turns=tuple(collected.doubtful_turns()),
         classes_unclear=classes_unclear,
-        summaries={split: statistics.summary() for split, statistics in collected.statistics.items()},
+        summaries=collected.statistics,
         sizes=Counter((facts.height, facts.width) for facts in table.facts.values()),
         channel_groups=collected.channel_groups(),
         unknown_values=unknown_values,
@@ -152,7 +153,11 @@ class _InspectionCollector(PairCollector):
         """Add one pair."""
         super().add(index, pair)
         if pair.image is not None:
-            self._add_channels(pair.image)
+            key = pair.image.dtype, pair.image.channels
+            self._images[key] += 1
+            sums = self._sums.setdefault(key, tuple(ChannelSums(pair.image.dtype) for _ in pair.image.sums))
+            for band, more in zip(sums, pair.image.sums, strict=True):
+                band.add(more)
         if pair.label_counts is not None:
             self.samples.add(index, pair.label_counts)
 
@@ -163,18 +168,9 @@ class _InspectionCollector(PairCollector):
             for key, images in self._images.most_common()
         )
 
-    def _add_channels(self, image: ImageFacts) -> None:
-        key = image.dtype, image.channels
-        self._images[key] += 1
-        if key not in self._sums:
-            self._sums[key] = image.sums
-            return
-        for band, more in zip(self._sums[key], image.sums, strict=True):
-            band.add(more)
-
 
 def _empty_classes(
-    dataset: Dataset, statistics: Mapping[str, SplitStatistics], *, labels_lost: bool
+    dataset: Dataset, statistics: Mapping[str, SplitSummary], *, labels_lost: bool
 ) -> tuple[list[Defect], list[str]]:
     """Classes without a pixel: one defect for each split, or a remark if labels that were not counted may show them.
 
@@ -185,7 +181,7 @@ def _empty_classes(
     remarks: list[str] = []
     for split, counted in statistics.items():
         total = len(dataset.splits[split])
-        if not counted.images or not (found := missing_classes(dataset, split, counted.pixels.tolist())):
+        if not counted.images or not (found := missing_classes(dataset, split, counted.pixels)):
             continue
         if labels_lost or counted.images < total:
             remarks.append(
@@ -194,9 +190,3 @@ def _empty_classes(
         else:
             defects.append(Defect(DefectKind.EMPTY_CLASS, Path(dataset.source), f"{found}; {ADD_IMAGES}"))
     return defects, remarks
-
-
-def _in_usual_order(splits: Mapping[str, tuple[Record, ...]]) -> dict[str, tuple[Record, ...]]:
-    """Train first: an image in two splits is reported for the later one."""
-    names = sorted(splits, key=lambda name: USUAL_ORDER.index(name) if name in USUAL_ORDER else len(USUAL_ORDER))
-    return {name: splits[name] for name in names}

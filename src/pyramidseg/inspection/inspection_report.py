@@ -16,7 +16,7 @@ from pyramidseg.base.files import write_json, write_text
 from pyramidseg.base.version import __version__
 from pyramidseg.inspection.inspect_dataset import Inspection
 from pyramidseg.inspection.proposal import Proposal
-from pyramidseg.report.page import css_color, read_template, render_page
+from pyramidseg.report.page import css_color, render_page
 
 PAGE, TABLE, DATASET, SETTINGS = "inspection.html", "inspection.json", "dataset.yaml", "settings.yaml"
 
@@ -128,7 +128,7 @@ def render_inspection(inspection: Inspection, folder: Path) -> str:
     train = ["pyramidseg", "train", str(folder / DATASET if proposed[DATASET] else dataset.source)]
     with_settings = ["--config", str(folder / SETTINGS)] if proposed[SETTINGS] else []
     return render_page(
-        read_template(__package__, "inspection_report.html.j2"),
+        "inspection/inspection_report.html.j2",
         title=f"Inspection of {root.resolve().name}",
         inspection=inspection,
         groups=by_kind(inspection.defects),

@@ -11,7 +11,7 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats.yaml_proposal import yaml_lines
-from pyramidseg.inspection.class_statistics import SplitStatistics
+from pyramidseg.inspection.class_statistics import SplitSummary
 from pyramidseg.inspection.defect_summary import UnknownValue
 from pyramidseg.inspection.image_table import ImageTable
 
@@ -47,7 +47,7 @@ class Proposal:
 def propose(
     dataset: Dataset,
     table: ImageTable,
-    statistics: Mapping[str, SplitStatistics],
+    statistics: Mapping[str, SplitSummary],
     defects: Sequence[Defect],
     unknown_values: Sequence[UnknownValue],
 ) -> Proposal:
@@ -61,7 +61,7 @@ def propose(
     ]
     if "classes" in content and dataset.classes.names == Classes.unnamed(len(dataset.classes)).names:
         remarks.append("give the classes their names")
-    known = sum(int(counted.pixels.sum()) + counted.ignored for counted in statistics.values())
+    known = sum(sum(counted.pixels) + counted.ignored for counted in statistics.values())
     unknown = sum(value.pixels for value in unknown_values)
     few = len(unknown_values) <= MAX_IGNORED_VALUES and unknown <= MAX_IGNORED_SHARE * (known + unknown)
     if unknown_values and few and not dataset.sets:

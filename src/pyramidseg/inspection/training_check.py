@@ -57,11 +57,10 @@ def check_dataset(
     refused += [defect for defect in find_id_conflicts(listed) if defect.kind is DefectKind.REPEATED_ID]
     refused += collected.defects_across_pairs(dataset.source)
     refuse_files(dataset.source, list(dict.fromkeys(refused)), collected.unknown, total=len(collected.table.records))
-    summaries = {split: statistics.summary() for split, statistics in collected.statistics.items()}
-    notes = [*_absent_classes(dataset, summaries), *collected.remarks()]
+    notes = [*_absent_classes(dataset, collected.statistics), *collected.remarks()]
     if all_ignored:
         notes.append(f"all pixels of {len(all_ignored)} masks are ignored, for example of {all_ignored[0]}")
-    return DatasetSummary(summaries, fingerprint(listed, dataset), tuple(notes), _leak(listed))
+    return DatasetSummary(collected.statistics, fingerprint(listed, dataset), tuple(notes), _leak(listed))
 
 
 def _leak(listed: Mapping[str, tuple[Record, ...]]) -> str:

@@ -108,13 +108,7 @@ class Predictor:
             plain = model
         else:
             # Whatever else it is, the error names it.
-            plain = make_backend(
-                model,  # type: ignore[arg-type]
-                backend,
-                device=device,
-                precision=precision,
-                as_written=as_written,
-            )
+            plain = make_backend(model, backend, device=device, precision=precision, as_written=as_written)  # type: ignore[arg-type]
         self.backend: Backend = TestTimeAugmentation(plain) if tta else plain
         self.classes = self.backend.classes
         self.tile_planner = TilePlanner(self.backend, tile_px=tile_px, overlap_px=overlap_px)

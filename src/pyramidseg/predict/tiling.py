@@ -250,19 +250,12 @@ def windows_along(length_px: int, tiles: Tiles, *, stride: int, padding_px: int)
     total = np.zeros(padded_px // stride)
     for start_px, ramp in zip(starts_px, ramps, strict=True):
         total[start_px // stride :][: len(ramp)] += ramp
-    return tuple(
-        _window(
-            start_px, min(start_px + tiles.tile_px, length_px), ramp / total[start_px // stride :][: len(ramp)], stride
-        )
-        for start_px, ramp in zip(starts_px, ramps, strict=True)
-    )
-
-
-def _window(start_px: int, end_px: int, weights: NDArray[np.float64], stride: int) -> Window:
-    used = np.flatnonzero(weights)
-    first, end = int(used[0]), int(used[-1]) + 1
-    points = slice(start_px // stride + first, start_px // stride + end)
-    return Window(slice(start_px, end_px), points, first, weights[first:end])
+    windows = []
+    for start_px, ramp in zip(starts_px, ramps, strict=True):
+        used, pixels = np.flatnonzero(ramp), slice(start_px, min(start_px + tiles.tile_px, length_px))
+        points = slice(start_px // stride + int(used[0]), start_px // stride + int(used[-1]) + 1)
+        windows.append(Window(pixels, points, int(used[0]), ramp[used[0] : used[-1] + 1] / total[points]))
+    return tuple(windows)
 
 
 def _weighted(logits_Khw: Tensor, row: Window, column: Window) -> Tensor:

@@ -42,7 +42,7 @@ from pyramidseg.model.encoder import check_encoder
 from pyramidseg.pretrain.classification_loading import ClassificationSamples, center_crop
 from pyramidseg.pretrain.image_folders import ImageFolders, LabelledImage, check_images, open_image_folders
 from pyramidseg.report.figures import training_curves
-from pyramidseg.report.page import PageFigure, read_template, render_page, svg_uri
+from pyramidseg.report.page import PageFigure, render_page, svg_uri
 from pyramidseg.training.accelerator import Accelerator
 from pyramidseg.training.components import plan_epochs
 from pyramidseg.training.initial_weights import InitialWeights
@@ -158,7 +158,7 @@ class ClassificationTask(Task):
         history, settings = progress.history, self.config.model_dump(mode="json")
         write_bytes(run.plots / "curves.png", training_curves(history, panels=PANELS))
         page = render_page(
-            read_template(__package__, "pretraining_report.html.j2"),
+            "pretrain/pretraining_report.html.j2",
             title=f"{self.model.name} on {Path(self.data.source).name}, {run.path.name}",
             best=history[progress.best_epoch],
             curves=PageFigure(

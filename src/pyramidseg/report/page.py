@@ -1,9 +1,8 @@
-"""Render HTML pages from templates that extend `page.html.j2` and may import `macros.html.j2`."""
+"""Render HTML pages from templates that extend `report/page.html.j2` and may import `report/macros.html.j2`."""
 
 import base64
 import math
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import jinja2
@@ -31,23 +30,18 @@ class PageFigure:
 
 
 def render_page(template: str, *, title: str, **values: Any) -> str:
-    """Render a page from the text of its template; values are escaped."""
+    """Render a page from its template, a path in the library; values are escaped."""
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=jinja2.FunctionLoader(_shared_template),
+        loader=jinja2.PackageLoader("pyramidseg", "."),
         finalize=lambda value: value if hasattr(value, "__html__") else printable(str(value)),
     )
     environment.filters["score"] = format_score
     environment.filters["setting"] = format_setting
-    return environment.from_string(template).render(title=title, version=__version__, **values)
-
-
-def read_template(package: str, name: str) -> str:
-    """The text of a template in a package."""
-    return files(package).joinpath(name).read_text(encoding="utf-8")
+    return environment.get_template(template).render(title=title, version=__version__, **values)
 
 
 def svg_uri(svg: bytes) -> str:
@@ -85,8 +79,3 @@ def format_setting(value: object) -> str:
 def css_color(color: tuple[int, int, int]) -> str:
     """A colour as `#rrggbb`."""
     return "#{:02x}{:02x}{:02x}".format(*color)
-
-
-def _shared_template(name: str) -> str | None:
-    file = files(__package__).joinpath(name)
-    return file.read_text(encoding="utf-8") if file.is_file() else None

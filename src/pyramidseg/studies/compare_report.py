@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.files import write_json, write_text
 from pyramidseg.report.figures import STYLE, new_figure, render_figure
-from pyramidseg.report.page import MUTED, PageFigure, read_template, render_page, svg_uri
+from pyramidseg.report.page import MUTED, PageFigure, render_page, svg_uri
 from pyramidseg.studies.bootstrap import WIDE, Difference
 from pyramidseg.studies.compare_encoders import Study
 from pyramidseg.studies.compare_results import COSTS, LATENCY, EncoderResult, Results, error_of, pareto_front
@@ -164,7 +164,7 @@ def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:
     write_json(out / "comparison.json", _as_json(study, results, sentences))
     ranked = sorted(results.encoders, key=lambda result: -result.miou)
     page = render_page(
-        read_template(__package__, "compare_report.html.j2"),
+        "studies/compare_report.html.j2",
         title=f"{len(ranked)} encoders on {Path(study.dataset).name}",
         conclusions=sentences,
         wide=100 * WIDE,

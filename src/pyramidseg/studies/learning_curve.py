@@ -22,7 +22,7 @@ from pyramidseg.base.overrides import given_settings, load_config
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.report.figures import BLUE, ORANGE, STYLE, new_figure, render_figure
-from pyramidseg.report.page import PageFigure, read_template, render_page, svg_uri
+from pyramidseg.report.page import PageFigure, render_page, svg_uri
 from pyramidseg.studies.bootstrap import ROUNDING, Counts, ends, miou, resample
 from pyramidseg.studies.compare_encoders import affordable_epochs, refuse_occupied, refuse_own, resumed_run
 from pyramidseg.studies.compare_report import caveats
@@ -115,7 +115,7 @@ def label_curve(
     curve = _evaluated(counts, folder / "report.html")
     write_json(folder / "curve.json", {**asdict(curve), "report": curve.report.name})
     page = render_page(
-        read_template(__package__, "curve_report.html.j2"),
+        "studies/curve_report.html.j2",
         title=f"What labels are worth on {Path(dataset).name}",
         curve=curve,
         figure=PageFigure(svg_uri(curve_figure(curve)), "Mean IoU by number of labels", "Bars are 95 % intervals."),

@@ -74,12 +74,11 @@ class GeoJsonMasks:
         with open_image(image) as file:
             tags = file.tiff_tags
         if place is None or tags is None:
-            raise DefectError(
-                DefectKind.UNREADABLE_IMAGE,
-                record.image,
+            detail = (
                 f"has no position on the map, so {record.mask.name} cannot be drawn on it; it has to be a GeoTIFF with "
-                "scale and tie point",
+                "scale and tie point"
             )
+            raise DefectError(DefectKind.UNREADABLE_IMAGE, record.image, detail)
         if window is None:
             check_pixel_count(image, tags.height, tags.width)
         with _ONE_AT_A_TIME:

@@ -25,24 +25,39 @@ ARCHIVE_ENTRIES = {"probabilities.npy", "classes.npy"}
 
 def is_ours(path: Path) -> bool:
     """Whether pyramidseg wrote an output file: a PNG, TIFF, JSON file or video with the signature, ..."""
-    if path.suffix in (".json", ".geojson"):
-        return _is_our_json(path)
-    if path.suffix in (".npz", ".zip"):
-        return _is_our_archive(path)
-    if path.suffix in (".gpkg", ".fgb", ".parquet", ".mp4"):
-        return _is_our_layer(path)
-    if path.suffix == ".csv":
-        with path.open("rb") as file:
-            return file.read(64).startswith(",".join(SHARES_COLUMNS).encode())
-    if path.suffix not in (".png", ".tif"):
-        return False
     try:
+        return _has_signature(path)
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        PillowImage.DecompressionBombError,
+    ):
+        return False
+
+
+def _has_signature(path: Path) -> bool:
+    if path.suffix in (".png", ".tif"):
         with _picture(path) as picture:
             if isinstance(picture, TiffImageFile):
                 return picture.tag_v2.get(ExifTag.Software) == SIGNATURE
             return picture.info.get("Software") == SIGNATURE
-    except (OSError, ValueError, SyntaxError, PillowImage.DecompressionBombError):
-        return False
+    if path.suffix in (".npz", ".zip"):
+        with zipfile.ZipFile(path) as archive:
+            return set(archive.namelist()) == ARCHIVE_ENTRIES or archive.comment == SIGNATURE.encode()
+    with path.open("rb") as file:
+        if path.suffix in (".json", ".geojson"):  # it can have gigabytes
+            return b"".join(file.read(64).split()).startswith(f'{{"{SIGNATURE}":'.encode())
+        if path.suffix == ".csv":
+            return file.read(64).startswith(",".join(SHARES_COLUMNS).encode())
+        if path.suffix in (".gpkg", ".fgb", ".parquet", ".mp4"):
+            # Layers have our name in their header, in a table at the beginning, or in metadata at the end.
+            start = file.read(_LAYER_BYTES)
+            file.seek(max(0, path.stat().st_size - _LAYER_BYTES))
+            return SIGNATURE.encode() in start + file.read()
+    return False
 
 
 def _picture(path: Path) -> ImageFile:
@@ -52,30 +67,3 @@ def _picture(path: Path) -> ImageFile:
     if start.startswith(b"\x89PNG"):
         return PngImageFile(path)
     return TiffImageFile(path) if start.startswith(TIFF_SIGNATURES) else PillowImage.open(path)
-
-
-def _is_our_json(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:  # it can have gigabytes
-            return b"".join(file.read(64).split()).startswith(f'{{"{SIGNATURE}":'.encode())
-    except OSError:
-        return False
-
-
-def _is_our_layer(path: Path) -> bool:
-    """Layers have our name in their header, in a table at the beginning, or in metadata at the end."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(_LAYER_BYTES)
-            file.seek(max(0, path.stat().st_size - _LAYER_BYTES))
-            return SIGNATURE.encode() in start + file.read()
-    except OSError:
-        return False
-
-
-def _is_our_archive(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return set(archive.namelist()) == ARCHIVE_ENTRIES or archive.comment == SIGNATURE.encode()
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        return False
