@@ -1,7 +1,6 @@
 """Which mask value is which class: given by the user, defined by the format, or inferred with a message."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from pyramidseg.base.classes import IGNORE, MAX_CLASSES, Classes
 from pyramidseg.base.config import LabelConfig
@@ -18,6 +17,7 @@ from pyramidseg.data.index_masks import (
     describe_ranges,
 )
 from pyramidseg.formats.dataset_format import ParsedDataset, SourceLabel
+from pyramidseg.formats.dataset_statements import Statements
 from pyramidseg.formats.dataset_yaml import ClassEntry
 from pyramidseg.formats.label_interpretation import (
     AmbiguousLabelsError,
@@ -39,33 +39,28 @@ MANY_IDS = 32
 """With more classes than these and no class list, the values may be numbers of instances."""
 
 
-def decide_labels(
-    parsed: ParsedDataset,
-    *,
-    source: Path,
-    classes: tuple[ClassEntry, ...] | None,
-    config: LabelConfig,
-    fallback_classes: Classes | None = None,
-) -> Labels:
+def decide_labels(parsed: ParsedDataset, stated: Statements, *, fallback_classes: Classes | None = None) -> Labels:
     """Decide on the classes: the user's, otherwise the format's, otherwise the model's, otherwise from the mask values.
 
     Args:
-        source: what the user named, for messages.
         fallback_classes: the classes of the model that the dataset is opened for, if there is one.
 
     Raises:
         ConfigError: class entries that contradict each other or name what does not exist, or settings without effect.
         AmbiguousLabelsError: nothing was stated, and the mask values have several interpretations.
     """
+    classes, config = stated.classes, stated.config
     if config.binary or config.threshold is not None:
-        return binary_labels(parsed, classes, config, source=source)
+        return binary_labels(parsed, stated)
     if config.inverted:
-        raise ConfigError(f"{source}: inverted applies to binary masks only: add binary or threshold, or leave it out")
+        raise ConfigError(
+            f"{stated.source}: inverted applies to binary masks only: add binary or threshold, or leave it out"
+        )
     of_model = None
     if fallback_classes is not None and not parsed.labels:
         pairs = zip(fallback_classes.names, fallback_classes.colors, strict=True)
         of_model = tuple(ClassEntry(name=name, color=color) for name, color in pairs)
-    known = ClassMap.of(parsed, classes or of_model, config, source=source)
+    known = ClassMap.of(parsed, classes or of_model, config, source=stated.source)
     notes = known.notes
     if classes is not None:
         labels = known.named(classes)
@@ -79,17 +74,17 @@ def decide_labels(
         detail, interpretations = interpret_colors(
             count_mask_colors(mask_files(parsed), transparent=config.transparent)
         )
-        raise AmbiguousLabelsError(source, detail, interpretations, config)
+        raise AmbiguousLabelsError(stated.source, detail, interpretations, config)
     else:
         labels = _infer_ids(parsed, known)
     _refuse_lost_foreground(parsed, known, labels, classes)
     return replace(labels, notes=(*notes, *labels.notes))
 
 
-def placeholder_labels(parsed: ParsedDataset, *, source: Path) -> Labels:
+def placeholder_labels(parsed: ParsedDataset, stated: Statements) -> Labels:
     """One class and everything else ignored: to inspect files whose classes cannot be decided."""
     entries = (ClassEntry(name="class 0", color=(0, 0, 0)),)
-    return ClassMap.of(parsed, entries, LabelConfig(ignore=(OTHER,)), source=source).named(entries)
+    return ClassMap.of(parsed, entries, LabelConfig(ignore=(OTHER,)), source=stated.source).named(entries)
 
 
 # Index masks without a class list.
@@ -157,14 +152,13 @@ def _refuse_lost_foreground(
 # Binary masks.
 
 
-def binary_labels(
-    parsed: ParsedDataset, classes: tuple[ClassEntry, ...] | None, config: LabelConfig, *, source: Path
-) -> Labels:
+def binary_labels(parsed: ParsedDataset, stated: Statements) -> Labels:
     """Two classes: value 0 and the other one, which is 255 or, as in 1-bit files, 1; or values below and above a level.
 
     Raises:
         ConfigError: settings without effect on binary masks, or a class list that does not have two classes.
     """
+    config, source = stated.config, stated.source
     if not isinstance(parsed.values, IndexValues):
         raise ConfigError(
             f"{source}: binary and threshold apply to mask images, and this format has none; leave them out"
@@ -174,7 +168,7 @@ def binary_labels(
             f"{source}: tolerance={config.tolerance}: tolerance applies to colours, and binary masks have none; leave "
             "it out"
         )
-    entries = classes or _binary_entries(parsed)
+    entries = stated.classes or _binary_entries(parsed)
     if len(entries) != 2 or any(entry.value is not None or entry.merged for entry in entries):
         raise ConfigError(
             f"{source}: binary masks have two classes, background and foreground; got {len(entries)} classes"

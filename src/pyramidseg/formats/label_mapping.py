@@ -1,6 +1,6 @@
 """Maps the names, values and colours that the user and the format give to classes and a mask decoder."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from pyramidseg.data.color_masks import ColorValues, pack
 from pyramidseg.data.index_masks import NODATA_KEYWORD, IndexValues
 from pyramidseg.data.records import ValueSource
 from pyramidseg.formats.dataset_format import ParsedDataset, SourceLabel
-from pyramidseg.formats.dataset_yaml import ClassEntry, SplitEntry
+from pyramidseg.formats.dataset_statements import Statements
+from pyramidseg.formats.dataset_yaml import ClassEntry
 from pyramidseg.formats.mask_sampling import find_color_mask, mask_files
 
 OTHER = "*"
@@ -242,34 +243,26 @@ def _hex(reference: MaskReference) -> int | None:
 # The dataset file that opens a dataset again as it was opened: everything that was stated or inferred.
 
 
-def dataset_description(
-    root: Path,
-    format: str | None,
-    splits: Mapping[str, SplitEntry],
-    labels: Labels | None,
-    config: LabelConfig,
-    *,
-    classes: tuple[ClassEntry, ...] | None = None,
-) -> dict[str, Any]:
+def dataset_description(root: Path, format: str | None, stated: Statements, labels: Labels | None) -> dict[str, Any]:
     """The content of a `DatasetFile` in plain lists and numbers, in which every class states its mask values.
 
     Args:
         format: None if every split names its own folders.
+        stated: a colour of its classes that palettes are compared with is kept as such.
         labels: None if the classes could not be decided.
-        classes: as they were given; a colour that palettes are compared with is kept as such.
     """
-    settings = config.model_dump(mode="json", exclude_defaults=True)
-    own = {entry.name for entry in classes or () if entry.color is not None and not entry.merged}
+    config = labels.config if labels else stated.config
+    own = {entry.name for entry in stated.classes or () if entry.color is not None and not entry.merged}
     return {
         "path": str(root.resolve()),
         **({"format": format} if format else {}),
-        **{split: entry.model_dump(exclude_none=True) for split, entry in splits.items()},
-        **({"classes": _classes(labels, config, own)} if labels else {}),
-        **settings,
+        **{split: entry.model_dump(exclude_none=True) for split, entry in stated.splits.items()},
+        **({"classes": _classes(labels, own)} if labels else {}),
+        **config.model_dump(mode="json", exclude_defaults=True),
     }
 
 
-def _classes(labels: Labels, config: LabelConfig, own: set[str]) -> list[dict[str, Any]]:
+def _classes(labels: Labels, own: set[str]) -> list[dict[str, Any]]:
     colored = isinstance(labels.masks.values, ColorValues)
     origins: dict[int, list[int | str]] = {}
     for value, index in labels.masks.ids:
@@ -279,7 +272,7 @@ def _classes(labels: Labels, config: LabelConfig, own: set[str]) -> list[dict[st
     content: list[dict[str, Any]] = []
     for index, (name, color) in enumerate(zip(labels.classes.names, labels.classes.colors, strict=True)):
         entry: dict[str, Any] = {"name": name, "color": list(color)}
-        if config.binary or config.threshold is not None:
+        if labels.config.binary or labels.config.threshold is not None:
             pass  # these settings state the values
         elif name in own and len(origins[index]) == 1 and isinstance(labels.masks.values, IndexValues):
             entry["value"] = origins[index][0]  # next to `from`, the colour would be for display only

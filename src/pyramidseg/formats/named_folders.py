@@ -1,13 +1,12 @@
 """Splits whose folders of images and masks a YAML file names."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from pyramidseg.base.config import CLASS
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.formats.dataset_format import ParsedDataset
+from pyramidseg.formats.dataset_statements import Statements
 from pyramidseg.formats.dataset_yaml import SplitEntry
 from pyramidseg.formats.geojson.geojson_folders import is_vectors, pair_vectors, with_vectors
 from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
@@ -16,41 +15,33 @@ from pyramidseg.formats.separate_masks import read_named
 from pyramidseg.formats.split_files import divided_by_lists
 
 
-def with_named_folders(
-    parsed: ParsedDataset,
-    splits: Mapping[str, SplitEntry],
-    *,
-    root: Path,
-    file: Path | None,
-    mask_name: str | None = None,
-) -> ParsedDataset:
+def with_named_folders(parsed: ParsedDataset, stated: Statements) -> ParsedDataset:
     """Add the splits that name their folders; report the splits of the format that were named and not found.
-
-    Args:
-        root: the folder that the entries are relative to.
-        file: the YAML file, for messages.
 
     Raises:
         AmbiguousReadingError: see `pair_folders`.
     """
+    splits, root, mask_name = stated.splits, stated.root, stated.config.mask_name or ""
     folders = {split: (root / it.images, root / it.masks) for split, it in splits.items() if it.images and it.masks}
-    if CLASS in (mask_name or "") and folders and all(place.is_dir() for pair in folders.values() for place in pair):
-        return read_named(parsed.layout, folders, mask_name or "")
+    if CLASS in mask_name and folders and all(place.is_dir() for pair in folders.values() for place in pair):
+        return read_named(parsed.layout, folders, mask_name)
     for split, entry in splits.items():
         if entry.folder is None:
-            parsed = _with_split(parsed, split, entry, root=root, file=file or root, mask_name=mask_name)
+            parsed = _with_split(parsed, split, entry, stated)
         elif split not in parsed.splits:
             detail = f"{split}: no images with masks in a folder {entry.folder!r} of {root}; correct the name"
-            defect = Defect(DefectKind.ABSENT, file or root, detail)
+            defect = Defect(DefectKind.ABSENT, stated.file or root, detail)
             parsed = replace(parsed, defects=(*parsed.defects, defect))
     is_undivided = [*splits] == ["train"] and splits["train"].folder is None and bool(parsed.splits.get("train"))
     return divided_by_lists(parsed, root) if is_undivided else parsed
 
 
-def _with_split(
-    parsed: ParsedDataset, split: str, entry: SplitEntry, *, root: Path, file: Path, mask_name: str | None
-) -> ParsedDataset:
-    images, masks = root / (entry.images or ""), root / (entry.masks or "")
+def _with_split(parsed: ParsedDataset, split: str, entry: SplitEntry, stated: Statements) -> ParsedDataset:
+    file, images, masks = (
+        stated.file or stated.root,
+        stated.root / (entry.images or ""),
+        stated.root / (entry.masks or ""),
+    )
     has_vectors = is_vectors(masks)
     missing = [
         Defect(DefectKind.ABSENT, file, f"{split}.{key}: folder {folder} does not exist; correct the name")
@@ -61,7 +52,7 @@ def _with_split(
         raise DataError(f"{file}: {split}.masks: GeoJSON in some splits and images in others; use one kind")
     if has_vectors and not missing:
         return with_vectors(parsed, split, pair_vectors(images, masks))
-    matched = MatchedFiles((), tuple(missing)) if missing else pair_folders(images, masks, mask_name)
+    matched = MatchedFiles((), tuple(missing)) if missing else pair_folders(images, masks, stated.config.mask_name)
     return replace(
         parsed,
         splits={**parsed.splits, split: matched.records},

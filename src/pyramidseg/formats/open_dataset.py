@@ -92,13 +92,7 @@ def _open(stated: Statements, fallback_classes: Classes | None = None) -> Datase
     found = _find_records(stated)
     refuse_defects(found.root, found.parsed.defects)
     found = found.with_geojson_settings(stated, fallback_classes)
-    labels = decide_labels(
-        found.parsed,
-        source=stated.source,
-        classes=stated.classes,
-        config=stated.config,
-        fallback_classes=fallback_classes,
-    )
+    labels = decide_labels(found.parsed, stated, fallback_classes=fallback_classes)
     return _with_val(_dataset(stated, found, labels), labels.config)
 
 
@@ -130,18 +124,14 @@ def _open_with_defects(stated: Statements) -> tuple[Dataset, list[Defect]]:
     is_class_list_damaged = has_damaged_list(found.parsed)
     try:
         found = found.with_geojson_settings(stated, None)
-        labels = decide_labels(found.parsed, source=stated.source, classes=stated.classes, config=stated.config)
+        labels = decide_labels(found.parsed, stated)
         dataset = _dataset(stated, found, labels)
     except AmbiguousLabelsError as error:
         if any(found.parsed.splits.values()) and not is_class_list_damaged:
             defects.append(Defect(DefectKind.UNCLEAR_CLASSES, stated.source, error.detail))
         likeliest = error.interpretations[0]
-        labels = decide_labels(
-            found.parsed,
-            source=stated.source,
-            classes=likeliest.classes or stated.classes,
-            config=likeliest.apply(stated.config),
-        )
+        read_so = replace(stated, classes=likeliest.classes or stated.classes, config=likeliest.apply(stated.config))
+        labels = decide_labels(found.parsed, read_so)
         dataset = _dataset(stated, found, labels)
     except (DefectError, ConfigError) as error:  # no mask can be read, or the settings name classes of a damaged file
         if isinstance(error, ConfigError):
@@ -149,8 +139,9 @@ def _open_with_defects(stated: Statements) -> tuple[Dataset, list[Defect]]:
                 raise
             note = f"the settings do not fit what could be read: {error}"
             found = replace(found, parsed=replace(found.parsed, notes=(*found.parsed.notes, note)))
-        labels = placeholder_labels(found.parsed, source=stated.source)
-        dataset = replace(_dataset(stated, found, labels), description=_description(stated, found, None))
+        labels = placeholder_labels(found.parsed, stated)
+        description = dataset_description(found.root, found.format, stated, None)
+        dataset = replace(_dataset(stated, found, labels), description=description)
     if len(dataset.splits.get("train", ())) < 2 or "val" in found.parsed.splits:
         return dataset, defects  # too few images to divide, or a val split of which nothing can be read
     return _with_val(dataset, labels.config), defects
@@ -165,14 +156,8 @@ class _Found:
     parsed: ParsedDataset
 
     def with_geojson_settings(self, stated: Statements, fallback_classes: Classes | None) -> "_Found":
-        parsed = apply_label_config(
-            self.parsed,
-            stated.config,
-            classes=stated.classes,
-            fallback_classes=fallback_classes,
-            source=str(stated.source),
-            taken=FORMATS[self.format].settings if self.format else ("mask_name",),
-        )
+        taken = FORMATS[self.format].settings if self.format else ("mask_name",)
+        parsed = apply_label_config(self.parsed, stated, fallback_classes=fallback_classes, taken=taken)
         return replace(self, parsed=parsed)
 
 
@@ -210,9 +195,7 @@ def _list_records(stated: Statements) -> _Found:
         if not names:
             parsed = with_unlisted_splits(detected.root, parsed)
         found = _Found(detected.format.name, detected.root, parsed)
-    parsed = with_named_folders(
-        found.parsed, stated.splits, root=stated.root, file=stated.file, mask_name=stated.config.mask_name
-    )
+    parsed = with_named_folders(found.parsed, stated)
     parsed = with_unread_masks(found.root, parsed)
     parsed = with_windows(parsed, stated.config, source=stated.source)
     notes = [f"described by {stated.file}"] if stated.file not in (None, stated.named) else []
@@ -230,18 +213,7 @@ def _dataset(stated: Statements, found: _Found, labels: Labels) -> Dataset:
         splits={split: records for split, records in parsed.splits.items() if records},
         notes=(*parsed.notes, *labels.notes),
         bands=labels.config.bands,
-        description=_description(stated, found, labels),
-    )
-
-
-def _description(stated: Statements, found: _Found, labels: Labels | None) -> dict[str, Any]:
-    return dataset_description(
-        found.root,
-        found.format,
-        stated.splits,
-        labels,
-        labels.config if labels else stated.config,
-        classes=stated.classes,
+        description=dataset_description(found.root, found.format, stated, labels),
     )
 
 

@@ -11,6 +11,7 @@ from pyramidseg.base.errors import ConfigError, DataError, nearest
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.formats.dataset_format import ParsedDataset, SourceLabel
+from pyramidseg.formats.dataset_statements import Statements
 from pyramidseg.formats.dataset_yaml import ClassEntry
 from pyramidseg.formats.geojson.features import Layer, read_geojson
 from pyramidseg.formats.geojson.geojson_masks import OF_IMAGE, GeoJsonMasks
@@ -31,13 +32,7 @@ _SETTINGS = {
 
 
 def apply_label_config(
-    listing: ParsedDataset,
-    config: LabelConfig,
-    *,
-    classes: Sequence[ClassEntry] | None,
-    fallback_classes: Classes | None,
-    source: str,
-    taken: Collection[str] = (),
+    listing: ParsedDataset, stated: Statements, *, fallback_classes: Classes | None, taken: Collection[str] = ()
 ) -> ParsedDataset:
     """Divide polygons into classes by `class_property`, and place them by `vector_crs`, if these are set.
 
@@ -50,16 +45,16 @@ def apply_label_config(
     Raises:
         ConfigError: no polygon has the property, or the masks are not GeoJSON and a setting is left over.
     """
-    values = listing.values
+    values, config = listing.values, stated.config
     if not isinstance(values, GeoJsonMasks):
         for name, what in _SETTINGS.items():
             if name not in taken and (value := getattr(config, name)) is not None:
                 raise ConfigError(
-                    f"{source}: {name}={value}: this setting is for {what}, which these masks are not; remove it"
+                    f"{stated.source}: {name}={value}: this setting is for {what}, which these masks are not; remove it"
                 )
         return listing
     if config.class_property is None:
-        names = _two_names(classes, fallback_classes)
+        names = _two_names(stated.classes, fallback_classes)
         labels = tuple(SourceLabel(name, value) for value, name in enumerate(names))
         note = (
             f"all polygons are {names[1]!r}; data.class_property=... names the property that divides them into classes"
@@ -70,7 +65,7 @@ def apply_label_config(
             values=replace(values, names=names, crs=config.vector_crs),
             notes=(*listing.notes, note, _crs_note(config)),
         )
-    found, nameless = _count_names(listing, config.class_property, source=source)
+    found, nameless = _count_names(listing, config.class_property, source=str(stated.source))
     drawn = DrawnLabels.of([*sorted(found), *([NAMELESS] if nameless and NAMELESS not in found else [])])
     by_name = {**drawn.values, **({"": drawn.values[NAMELESS]} if nameless else {})}
     counts = ", ".join(f"{name} {count}" for name, count in sorted(found.items()))
