@@ -10,6 +10,7 @@ Source: B. Zhou et al., arXiv 1608.05442. In the masks, 0 is everything outside 
 from dataclasses import replace
 from pathlib import Path
 
+from pyramidseg.base.config import LabelConfig
 from pyramidseg.formats import paired
 from pyramidseg.formats.dataset_format import ParsedDataset, PartialMatch, SourceLabel, SplitNames, color_table
 from pyramidseg.formats.paired import PairedFiles
@@ -70,9 +71,9 @@ def detect(folder: Path, splits: SplitNames) -> PairedFiles | None:
     return paired.detect(folder, splits) if marked else None
 
 
-def read(found: PairedFiles) -> ParsedDataset:
+def read(found: PairedFiles, config: LabelConfig) -> ParsedDataset:
     """Pair the images of each split with their masks."""
-    return replace(paired.read(found), layout="ADE20K (images/{split}, annotations/{split})", labels=ADE20K)
+    return replace(paired.read(found, config), layout="ADE20K (images/{split}, annotations/{split})", labels=ADE20K)
 
 
 FORMAT = replace(

@@ -9,6 +9,7 @@ Source: G. J. Brostow, J. Fauqueur, R. Cipolla: Semantic object classes in video
 from dataclasses import replace
 from pathlib import Path
 
+from pyramidseg.base.config import LabelConfig
 from pyramidseg.formats import paired
 from pyramidseg.formats.class_lists import with_default_labels
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, ParsedDataset, SourceLabel, SplitNames, color_table
@@ -43,9 +44,9 @@ def detect(folder: Path, splits: SplitNames) -> PairedFiles | None:
     )
 
 
-def read(found: PairedFiles) -> ParsedDataset:
+def read(found: PairedFiles, config: LabelConfig) -> ParsedDataset:
     """Pair the files, with the classes of a class list if there is one."""
-    return with_default_labels(paired.read(found), CAMVID_32)
+    return with_default_labels(paired.read(found, config), CAMVID_32)
 
 
 FORMAT = replace(

@@ -134,7 +134,7 @@ def detect(folder: Path, splits: SplitNames) -> CityscapesFolders | None:
     return CityscapesFolders(images, truth, kind, encoding, sides, (*notes, *filter(None, [encoding.note])))
 
 
-def read(found: CityscapesFolders) -> ParsedDataset:
+def read(found: CityscapesFolders, _: object) -> ParsedDataset:
     """Pair the images of each split with their masks."""
     pairs: dict[str, MatchedFiles] = {}
     for split, (images, masks) in found.splits.items():

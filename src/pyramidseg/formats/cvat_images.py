@@ -41,7 +41,7 @@ def detect(folder: Path, splits: SplitNames) -> ToolExport | None:
     return ToolExport(folder, splits, found) if found else None
 
 
-def read(found: ToolExport) -> ParsedDataset:
+def read(found: ToolExport, _: object) -> ParsedDataset:
     """List the images of all files."""
     listing = Listing()
     for file in found.files:

@@ -86,17 +86,15 @@ class DatasetFormat(Generic[T]):
         detect: finds the format's folders and files by their names (and, where names do not decide, by the first bytes
             of a file). It returns what it found, so that `read` need not search again, or None if the folder is not of
             this format. It raises `PartialMatch` if something essential is missing.
-        read: pairs images with masks, given what `detect` found. Files without a partner and files that cannot be read
-            are `ParsedDataset.defects`; a `DataError` means that nothing can be read.
-        configure: applies settings to what `detect` found, before `read`.
-        settings: names of the settings that `configure` takes; other formats refuse them.
+        read: pairs images with masks, given what `detect` found and the settings. Files without a partner and files
+            that cannot be read are `ParsedDataset.defects`; a `DataError` means that nothing can be read.
+        settings: names of the settings that `read` takes; other formats refuse them.
         covers: names of more general formats that give way where this one fits too.
     """
 
     name: str
     layout: str
     detect: Callable[[Path, SplitNames], T | None]
-    read: Callable[[T], ParsedDataset]
-    configure: Callable[[T, LabelConfig], T] | None = None
+    read: Callable[[T, LabelConfig], ParsedDataset]
     settings: tuple[str, ...] = ()
     covers: tuple[str, ...] = ()

@@ -62,9 +62,7 @@ class Detected:
         """
         if isinstance(self.handle, DataError):
             raise self.handle
-        if config is None or self.format.configure is None:
-            return self.format.read(self.handle)
-        return self.format.read(self.format.configure(self.handle, config))
+        return self.format.read(self.handle, config or LabelConfig())
 
 
 def selected_formats(name: str | None, formats: Formats, *, origin: str) -> Formats:

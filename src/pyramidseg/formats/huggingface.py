@@ -55,12 +55,11 @@ _MASK = re.compile(r"mask|label|annotation|segment|gt|target", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class HuggingFaceFiles:
-    """The metadata files, or the files of columns, by split; and the setting `mask_column`."""
+    """The metadata files, or the files of columns, by split."""
 
     root: Path
     metadata: Mapping[str, Path]
     columns: Mapping[str, tuple[Path, ...]]
-    mask_column: str | None = None
 
 
 def detect(root: Path, splits: SplitNames) -> HuggingFaceFiles | None:
@@ -94,12 +93,7 @@ def detect(root: Path, splits: SplitNames) -> HuggingFaceFiles | None:
     return HuggingFaceFiles(root, {}, {split: tuple(found[split]) for split in splits if split in found})
 
 
-def configure(found: HuggingFaceFiles, config: LabelConfig) -> HuggingFaceFiles:
-    """Choose the column of masks."""
-    return replace(found, mask_column=config.mask_column)
-
-
-def read(found: HuggingFaceFiles) -> ParsedDataset:
+def read(found: HuggingFaceFiles, config: LabelConfig) -> ParsedDataset:
     """List the rows of metadata, or unpack those of columns.
 
     Raises:
@@ -107,7 +101,7 @@ def read(found: HuggingFaceFiles) -> ParsedDataset:
         MissingExtra: pyarrow is not installed, and the files are of Parquet or Arrow.
         DataError: as `unpack`.
     """
-    parsed = _read_metadata(found) if found.metadata else _read_columns(found)
+    parsed = (_read_metadata if found.metadata else _read_columns)(found, config.mask_column)
     labels = parsed.labels
     return with_default_labels(with_class_list(replace(parsed, labels=()), found.root), labels)
 
@@ -117,7 +111,6 @@ FORMAT = DatasetFormat(
     "Hugging Face datasets: metadata.jsonl with file_name and mask_file_name, or Parquet files with columns of images",
     detect,
     read,
-    configure,
     settings=("mask_column",),
     covers=("paired", "segnet"),
 )
@@ -159,7 +152,7 @@ def _split_of(names: Iterable[str], splits: SplitNames) -> str | None:
 # Image folders.
 
 
-def _read_metadata(found: HuggingFaceFiles) -> ParsedDataset:
+def _read_metadata(found: HuggingFaceFiles, mask_column: str | None) -> ParsedDataset:
     records: dict[str, dict[str, Record]] = {split: {} for split in SPLIT_NAMES}
     flaws, without, notes = DefectCollector(), Counter[str](), []
     for stated, file in found.metadata.items():
@@ -168,12 +161,11 @@ def _read_metadata(found: HuggingFaceFiles) -> ParsedDataset:
         columns = {name.removesuffix(FILE_NAME).rstrip("_"): name for name in names}
         column = ""
         if columns or not rows:
-            if found.mask_column is not None and found.mask_column not in columns:
+            if mask_column is not None and mask_column not in columns:
                 raise ConfigError(
-                    f"{file}: mask_column={found.mask_column}: is not a column of masks; "
-                    f"{nearest(found.mask_column, columns)}"
+                    f"{file}: mask_column={mask_column}: is not a column of masks; {nearest(mask_column, columns)}"
                 )
-            column = columns[choose_columns(["image", *columns], found.mask_column, source=file)[1]]
+            column = columns[choose_columns(["image", *columns], mask_column, source=file)[1]]
             notes.append(f"{file.relative_to(found.root)} names the masks ({column})")
         for number, row in rows:
             split = stated or _split_of(str(row.get(FILE_NAME, "")).split("/")[:-1], SPLIT_NAMES) or "train"
@@ -249,10 +241,10 @@ def _rows(file: Path, flaws: DefectCollector) -> Iterator[tuple[int, Mapping[str
 # Parquet and Arrow.
 
 
-def _read_columns(found: HuggingFaceFiles) -> ParsedDataset:
+def _read_columns(found: HuggingFaceFiles, mask_column: str | None) -> ParsedDataset:
     first = next(iter(found.columns.values()))[0]
     columns = read_columns(first)
-    image, mask = choose_columns(columns.images, found.mask_column, source=first)
+    image, mask = choose_columns(columns.images, mask_column, source=first)
     folder, without = unpack(found.columns, image, mask)
     filled = [split for split in found.columns if content(folder / split / "masks")]
     pairs = {split: pair_folders(folder / split / "images", folder / split / "masks") for split in filled}

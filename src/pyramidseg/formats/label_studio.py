@@ -65,12 +65,7 @@ def detect(folder: Path, splits: SplitNames) -> ToolExport | None:
     )
 
 
-def configure(found: ToolExport, config: LabelConfig) -> ToolExport:
-    """Choose the annotator."""
-    return found._replace(setting=config.annotator)
-
-
-def read(found: ToolExport) -> ParsedDataset:
+def read(found: ToolExport, config: LabelConfig) -> ParsedDataset:
     """List the annotated tasks of all files.
 
     Raises:
@@ -79,7 +74,7 @@ def read(found: ToolExport) -> ParsedDataset:
     listing = Listing()
     brushes = find_brush_files(found.root, listing.defects)
     listing.masks = {file for own in brushes.values() for file in own.values()}
-    tasks = _Tasks(found, listing)
+    tasks = _Tasks(found, listing, config.annotator)
     for file in found.files:
         with listing.defects.collect():
             tasks.add_file(file)
@@ -89,21 +84,21 @@ def read(found: ToolExport) -> ParsedDataset:
         listing.defects.add(Defect(DefectKind.MISSING_IMAGE, min(alone), detail))
     if listing.masks:
         listing.notes.append(f"brushes are read from {len(listing.masks)} masks, such as {min(listing.masks).name}")
-    parse = partial(_objects, annotator=found.setting, brushes=brushes)
+    parse = partial(_objects, annotator=config.annotator, brushes=brushes)
     overlap = "the smaller one is on top"
     return region_dataset("Label Studio", found, listing, regions=_regions, parse=parse, overlap=overlap)
 
 
 FORMAT = DatasetFormat(
-    "label_studio", "JSON or JSON_MIN of Label Studio, and the images", detect, read, configure, settings=("annotator",)
+    "label_studio", "JSON or JSON_MIN of Label Studio, and the images", detect, read, settings=("annotator",)
 )
 
 
 class _Tasks:
     """Lists tasks file by file, and counts what is not read."""
 
-    def __init__(self, found: ToolExport, listing: Listing) -> None:
-        self.found, self.listing = found, listing
+    def __init__(self, found: ToolExport, listing: Listing, annotator: str | None) -> None:
+        self.found, self.listing, self.annotator = found, listing, annotator
         self.annotators: Counter[str] = Counter()
         self.numbers: set[str] = set()
         self.several: list[str] = []
@@ -124,8 +119,8 @@ class _Tasks:
         annotations = _annotations(task, where)
         self.annotators.update({annotation.annotator for annotation in annotations})
         self.numbers.update(annotation.number for annotation in annotations)
-        if self.found.setting is not None:
-            annotations = [annotation for annotation in annotations if annotation.annotator == self.found.setting]
+        if self.annotator is not None:
+            annotations = [annotation for annotation in annotations if annotation.annotator == self.annotator]
         if not annotations:
             self.without_annotation.append(where.item)
             return
@@ -149,8 +144,7 @@ class _Tasks:
 
     def finish(self) -> None:
         """Refuse several annotations of a task, and note tasks that have none."""
-        names = sorted(self.annotators)
-        annotator = self.found.setting
+        names, annotator = sorted(self.annotators), self.annotator
         if self.several and annotator is None and len(names) > 1:
             detail = (
                 f"{len(self.several)} tasks, such as {self.several[0]}, have annotations by several annotators "

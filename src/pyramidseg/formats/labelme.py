@@ -47,7 +47,7 @@ def detect(folder: Path, splits: SplitNames) -> ToolExport | None:
     return ToolExport(folder, splits, tuple(files))
 
 
-def read(found: ToolExport) -> ParsedDataset:
+def read(found: ToolExport, _: object) -> ParsedDataset:
     """List JSON files with the images that they name. An image without a file has no labels and is left out."""
     listing = Listing(notes=["labels are in alphabetical order"])
     by_stem = {image.with_suffix(""): image for image in reversed(list_images(found.root))}

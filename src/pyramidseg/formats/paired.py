@@ -44,7 +44,6 @@ class PairedFiles:
         folders: folders of images and masks by split, still to be paired.
         matched: files by split that are paired already, or the reason why a split cannot be.
         is_undivided: whether there are no splits, so that lists of names may divide the images.
-        mask_name: the setting.
     """
 
     root: Path
@@ -53,7 +52,6 @@ class PairedFiles:
     matched: Mapping[str, MatchedFiles] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     is_undivided: bool = False
-    mask_name: str | None = None
 
 
 def detect(root: Path, splits: SplitNames) -> PairedFiles | None:
@@ -64,29 +62,37 @@ def detect(root: Path, splits: SplitNames) -> PairedFiles | None:
     return found
 
 
-def configure(found: PairedFiles, config: LabelConfig) -> PairedFiles:
-    """State the names of masks.
+def checked_mask_name(config: LabelConfig, root: Path, *, has_lists: bool) -> str | None:
+    """The setting `mask_name`.
+
+    Args:
+        has_lists: whether lists name the mask of each image.
 
     Raises:
-        ConfigError: lists name the mask of each image.
+        ConfigError: it is set although there are lists, or does not contain the name of the image.
     """
-    if config.mask_name is not None and not found.folders:
-        raise ConfigError(f"{found.root}: mask_name={config.mask_name}: lists name the masks here; leave it out")
+    if config.mask_name is not None and has_lists:
+        raise ConfigError(f"{root}: mask_name={config.mask_name}: lists name the masks here; leave it out")
     if config.mask_name in (CLASS, ANY_NAME):
-        raise ConfigError(f"{found.root}: mask_name={config.mask_name}: has to contain {STEM} in this layout")
-    return replace(found, mask_name=config.mask_name)
+        raise ConfigError(f"{root}: mask_name={config.mask_name}: has to contain {STEM} in this layout")
+    return config.mask_name
 
 
-def read(found: PairedFiles) -> ParsedDataset:
-    """Pair the files of each split; a test split without masks is left out, with a note."""
-    if CLASS in (found.mask_name or ""):
+def read(found: PairedFiles, config: LabelConfig) -> ParsedDataset:
+    """Pair the files of each split; a test split without masks is left out, with a note.
+
+    Raises:
+        ConfigError: as `checked_mask_name`.
+    """
+    mask_name = checked_mask_name(config, found.root, has_lists=not found.folders)
+    if mask_name and CLASS in mask_name:
         folders = {split: (images, masks) for split, (images, masks) in found.folders.items() if masks is not None}
-        return read_named(found.layout, folders, found.mask_name or "")
+        return read_named(found.layout, folders, mask_name)
     matched = dict(found.matched)
     notes = list(found.notes)
     for split, (images, masks) in found.folders.items():
         if masks is not None:
-            matched[split] = without_labels(split, pair_folders(images, masks, found.mask_name), images)
+            matched[split] = without_labels(split, pair_folders(images, masks, mask_name), images)
         elif split == UNLABELLED_SPLIT:
             notes.append(f"the test split ({images}) has no masks and was left out")
         else:
@@ -242,6 +248,5 @@ FORMAT = DatasetFormat(
     "images and masks in two folders or next to each other, with a folder for each split or without splits",
     detect=detect,
     read=read,
-    configure=configure,
     settings=("mask_name",),
 )

@@ -29,16 +29,11 @@ _SHOWN = 8
 
 
 class ToolExport(NamedTuple):
-    """The annotation files of a folder.
-
-    Attributes:
-        setting: value of the setting that the format takes.
-    """
+    """The annotation files of a folder."""
 
     root: Path
     splits: SplitNames
     files: tuple[Path, ...]
-    setting: str | None = None
 
     def layout(self, tool: str) -> str:
         """The tool, and the files."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.formats import paired
 from pyramidseg.formats.class_lists import ClassList, find_class_list
@@ -42,12 +43,12 @@ def detect(root: Path, splits: SplitNames) -> RoboflowFiles | None:
     return RoboflowFiles(pairs, folders)
 
 
-def read(found: RoboflowFiles) -> ParsedDataset:
+def read(found: RoboflowFiles, config: LabelConfig) -> ParsedDataset:
     """List the pairs, with the classes of the first list that can be read.
 
     A split whose list is missing or differs is read by the first list; that is a defect.
     """
-    parsed = paired.read(found.pairs)
+    parsed = paired.read(found.pairs, config)
     folders = [folder for split, folder in found.folders.items() if split in parsed.splits]
     lists = {folder: find_class_list(folder) for folder in folders if child_file(folder, CLASSES)}
     first = next((folder for folder, classes in lists.items() if classes.labels), next(iter(lists)))
@@ -79,7 +80,6 @@ FORMAT = DatasetFormat(
     "{split} with name.jpg, name_mask.png and _classes.csv",
     detect=detect,
     read=read,
-    configure=lambda found, config: replace(found, pairs=paired.configure(found.pairs, config)),
     settings=paired.FORMAT.settings,
     covers=("paired",),
 )

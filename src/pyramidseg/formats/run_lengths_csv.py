@@ -67,12 +67,7 @@ def detect(folder: Path, splits: SplitNames) -> ToolExport | None:
     return ToolExport(folder, splits, found) if found else None
 
 
-def configure(found: ToolExport, config: LabelConfig) -> ToolExport:
-    """Take the numbering of the pixels."""
-    return found._replace(setting=config.run_lengths)
-
-
-def read(found: ToolExport) -> ParsedDataset:
+def read(found: ToolExport, config: LabelConfig) -> ParsedDataset:
     """List the images of all rows.
 
     Raises:
@@ -82,7 +77,7 @@ def read(found: ToolExport) -> ParsedDataset:
     for file in found.files:
         with listing.defects.collect():
             _list_table(file, finder, listing, numbering)
-    order = found.setting or numbering.only_reading()
+    order = config.run_lengths or numbering.only_reading()
     listing.notes.append(f"{_ORDERS[order][2]} (data.run_lengths={order})")
     regions, overlap = partial(_regions, order=order), "the smaller one is on top"
     return region_dataset("CSV of run lengths", found, listing, regions=regions, parse=_objects, overlap=overlap)
@@ -93,7 +88,6 @@ FORMAT = DatasetFormat(
     "a CSV table with columns of images and of run lengths (ImageId, EncodedPixels), and the images",
     detect,
     read,
-    configure,
     settings=("run_lengths",),
 )
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.formats import paired
 from pyramidseg.formats.class_lists import with_default_labels
@@ -51,12 +52,12 @@ def detect(root: Path, splits: SplitNames) -> PairedFiles | None:
     return PairedFiles(root, "SegNet ({split}, {split}annot)", folders, lone)
 
 
-def read(found: PairedFiles) -> ParsedDataset:
+def read(found: PairedFiles, config: LabelConfig) -> ParsedDataset:
     """Pair the files, with the classes of `label_colors.txt` if it is there (CVAT's CamVid export).
 
     Images without a mask are left out, with a note, if a list of the split (`default.txt`) shows that CVAT exported it.
     """
-    parsed = with_default_labels(paired.read(found), CAMVID)
+    parsed = with_default_labels(paired.read(found, config), CAMVID)
     for split, (images, _) in found.folders.items():
         if parsed.splits.get(split) and child_file(found.root, f"{images.name.lower()}.txt"):
             parsed = _without_unlabelled(parsed, images)

@@ -9,7 +9,7 @@ belongs to its class or object.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -36,12 +36,8 @@ LabelledFiles = tuple[tuple[str, Path], ...]
 """The masks of an image, each with the name of its class."""
 
 
-@dataclass(frozen=True)
-class ObjectFolders:
-    """A folder for each image, by split, that holds the image and a folder of masks."""
-
-    folders: Mapping[str, tuple[Path, ...]]
-    mask_name: str | None = None
+ObjectFolders = Mapping[str, tuple[Path, ...]]
+"""By split, a folder for each image, which holds the image and a folder of masks."""
 
 
 def detect(root: Path, splits: SplitNames) -> ObjectFolders | None:
@@ -50,33 +46,25 @@ def detect(root: Path, splits: SplitNames) -> ObjectFolders | None:
     found = {split: tuple(subfolders(place)) for split, place in (named or {"train": root}).items()}
     sampled = [folder for folders in found.values() for folder in folders[:_SAMPLED]]
     is_fitting = any(_image_in(folder) and len(_masks_in(folder)) > 1 for folder in sampled)
-    return ObjectFolders(found) if is_fitting else None
+    return found if is_fitting else None
 
 
-def configure(found: ObjectFolders, config: LabelConfig) -> ObjectFolders:
-    """State what the names of masks are.
+def read(found: ObjectFolders, config: LabelConfig) -> ParsedDataset:
+    """List the images and their masks; `mask_name` states what the names of masks are.
 
     Raises:
-        ConfigError: a name of anything else.
+        ConfigError: `mask_name` is anything else than a class or any name.
+        AmbiguousReadingError: masks of several images have the same name, which may be a class or a number.
     """
     if config.mask_name not in (None, CLASS, ANY_NAME):
         raise ConfigError(
             f"mask_name={config.mask_name}: each image has a folder of masks here; allowed: {CLASS} or {ANY_NAME}"
         )
-    return replace(found, mask_name=config.mask_name)
-
-
-def read(found: ObjectFolders) -> ParsedDataset:
-    """List the images and their masks.
-
-    Raises:
-        AmbiguousReadingError: masks of several images have the same name, which may be a class or a number.
-    """
     files: dict[str, dict[Path, LabelledFiles]] = {}
     ids: dict[Path, str] = {}
     defects: list[Defect] = []
     left_out: list[Path] = []
-    for split, folders in found.folders.items():
+    for split, folders in found.items():
         files[split] = {}
         for folder in folders:
             masks, image = child_folder(folder, ("masks",)), _image_in(folder)
@@ -86,12 +74,12 @@ def read(found: ObjectFolders) -> ParsedDataset:
                 detail = "does not hold exactly one image, next to the folder of its masks or in a folder images"
                 defects.append(Defect(DefectKind.MISSING_IMAGE, folder, detail))
             else:
-                is_class = found.mask_name == CLASS
+                is_class = config.mask_name == CLASS
                 pairs = ((file.stem if is_class else ONE_CLASS, file) for file in _masks_in(folder))
                 files[split][image], ids[image] = tuple(pairs), folder.name
     counts = Counter(file.stem for images in files.values() for some in images.values() for _, file in some)
     repeated = [name for name, count in counts.items() if count > 1]
-    if repeated and found.mask_name is None:
+    if repeated and config.mask_name is None:
         raise AmbiguousReadingError(
             f"masks of several images are called {repeated[0]!r}, which may be the name of a class or of an object",
             [
@@ -99,7 +87,7 @@ def read(found: ObjectFolders) -> ParsedDataset:
                 Alternative("each mask is an object of one class, whatever its name", {"mask_name": ANY_NAME}),
             ],
         )
-    everything = (file for folders in found.folders.values() for folder in folders for file in _in_masks(folder))
+    everything = (file for folders in found.values() for folder in folders for file in _in_masks(folder))
     if unread := [file for file in everything if not is_image_name(file.name)]:
         detail = f"{count_extensions(unread)}, such as {unread[0].name}, are not read as masks; save them as PNG"
         defects.append(Defect(DefectKind.UNREADABLE_MASK, unread[0], detail))
@@ -114,7 +102,6 @@ FORMAT = DatasetFormat(
     "a folder for each image, with the image and a folder masks of a file for each object",
     detect,
     read,
-    configure,
     settings=("mask_name",),
 )
 

@@ -48,7 +48,7 @@ def detect(folder: Path, splits: SplitNames) -> ToolExport | None:
     return ToolExport(folder, splits, found)
 
 
-def read(found: ToolExport) -> ParsedDataset:
+def read(found: ToolExport, _: object) -> ParsedDataset:
     """List the annotation files; the name of each is that of its image with `.json` after it."""
     listing = Listing()
     with listing.defects.collect():

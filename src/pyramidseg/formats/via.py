@@ -64,18 +64,13 @@ def detect(folder: Path, splits: SplitNames) -> ToolExport | None:
     return ToolExport(folder, splits, tuple(path for path, kind in kinds.items() if kind in ("via", "damaged")))
 
 
-def configure(found: ToolExport, config: LabelConfig) -> ToolExport:
-    """Choose the attribute that names classes."""
-    return found._replace(setting=config.class_property)
-
-
-def read(found: ToolExport) -> ParsedDataset:
+def read(found: ToolExport, config: LabelConfig) -> ParsedDataset:
     """List the images of all files.
 
     Raises:
         AmbiguousReadingError: a region has several attributes of different values, and none was chosen.
     """
-    listing = Listing()
+    listing, chosen = Listing(), config.class_property
     options: dict[str, Options] = {}
     names: dict[str, None] = {}
     several: dict[str, None] = {}
@@ -91,27 +86,27 @@ def read(found: ToolExport) -> ParsedDataset:
                             continue
                         names.update(dict.fromkeys(attributes))
                         several.update({image: None} if len(set(attributes.values())) > 1 else {})
-                        labels[_label(attributes, found.setting) or ONE_CLASS] = None
+                        labels[_label(attributes, chosen) or ONE_CLASS] = None
                 spans = tuple(span for span, _ in entries)
                 listing.entries.append(Entry(image, file, spans, labels=tuple(labels)))
-    if several and found.setting is None:
+    if several and chosen is None:
         raise AmbiguousReadingError(
             f"regions have several attributes ({first_few(list(several), limit=_SHOWN)}); choose the one that names "
             "their class",
             [Alternative(f"classes are the values of {name!r}", {"class_property": name}) for name in names],
         )
-    if found.setting is not None and names and found.setting not in names:
+    if chosen is not None and names and chosen not in names:
         known = first_few(list(names), limit=_SHOWN)
-        detail = f"no region has the attribute {short(found.setting)} (data.class_property); known: {known}"
+        detail = f"no region has the attribute {short(chosen)} (data.class_property); known: {known}"
         listing.defects.add(Location(found.files[0]).error(detail).defect)
     parse = partial(_objects, options=options)
-    regions = partial(_regions, chosen=found.setting)
+    regions = partial(_regions, chosen=chosen)
     overlap = "the later one is on top"
     return region_dataset("VIA", found, listing, regions=regions, parse=parse, overlap=overlap)
 
 
 FORMAT = DatasetFormat(
-    "via", "JSON or CSV of VGG Image Annotator, and the images", detect, read, configure, settings=("class_property",)
+    "via", "JSON or CSV of VGG Image Annotator, and the images", detect, read, settings=("class_property",)
 )
 
 

@@ -16,7 +16,6 @@ from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.config import CLASS, LabelConfig
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.safe_paths import short
-from pyramidseg.formats import paired
 from pyramidseg.formats.class_lists import ClassList, voc_color, with_class_list
 from pyramidseg.formats.dataset_format import (
     SPLIT_NAMES,
@@ -26,7 +25,7 @@ from pyramidseg.formats.dataset_format import (
     SourceLabel,
     SplitNames,
 )
-from pyramidseg.formats.paired import IMAGE_FOLDERS, PairedFiles
+from pyramidseg.formats.paired import IMAGE_FOLDERS, checked_mask_name
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair, pair_by_name
 from pyramidseg.formats.paths import child_file, child_folder
 from pyramidseg.formats.separate_masks import read_named
@@ -54,7 +53,6 @@ class VocFiles:
     masks: Side
     sets: ImageSets
     splits: SplitNames
-    mask_name: str | None = None
 
 
 def detect(folder: Path, splits: SplitNames) -> VocFiles | None:
@@ -81,25 +79,24 @@ def detect(folder: Path, splits: SplitNames) -> VocFiles | None:
     return VocFiles(folder, image_side, mask_side, sets, splits)
 
 
-def configure(found: VocFiles, config: LabelConfig) -> VocFiles:
-    """State the names of masks, as `paired.configure`."""
-    folders = {} if found.sets.lists else {"train": (found.images.folder, found.masks.folder)}
-    return replace(found, mask_name=paired.configure(PairedFiles(found.folder, "", folders), config).mask_name)
+def read(found: VocFiles, config: LabelConfig) -> ParsedDataset:
+    """Pair images with masks: those of each list, or all that have masks if there are no lists.
 
-
-def read(found: VocFiles) -> ParsedDataset:
-    """Pair images with masks: those of each list, or all that have masks if there are no lists."""
+    Raises:
+        ConfigError: as `checked_mask_name`.
+    """
     images, masks, sets = found.images, found.masks, found.sets
+    mask_name = checked_mask_name(config, found.folder, has_lists=bool(sets.lists))
     layout = f"Pascal VOC ({images.folder.name}, {masks.folder.name})"
-    if CLASS in (found.mask_name or ""):
-        return read_named(layout, {"train": (images.folder, masks.folder)}, found.mask_name or "")
+    if mask_name and CLASS in mask_name:
+        return read_named(layout, {"train": (images.folder, masks.folder)}, mask_name)
     place = image_sets_folder(found.folder)
     if sets.lists and place and (named := listed_pairs(found.folder, [place], found.splits)):
         pairs, sets = named, ImageSets({})
     elif sets.lists:
         pairs = _by_lists(images, masks, sets, from_cvat=child_file(found.folder, "labelmap.txt") is not None)
     else:
-        pairs = {"train": _all_with_masks(images, masks, found.mask_name)}
+        pairs = {"train": _all_with_masks(images, masks, mask_name)}
     notes = (*sets.notes, *(note for some in pairs.values() for note in some.notes))
     parsed = ParsedDataset(
         layout,
@@ -117,7 +114,6 @@ FORMAT = DatasetFormat(
     "JPEGImages, SegmentationClass and ImageSets; CVAT's Segmentation Mask export",
     detect=detect,
     read=read,
-    configure=configure,
     settings=("mask_name",),
 )
 

@@ -109,7 +109,7 @@ def detect(folder: Path, splits: SplitNames) -> YoloFiles | None:
     return None
 
 
-def read(found: YoloFiles) -> ParsedDataset:
+def read(found: YoloFiles, _: object) -> ParsedDataset:
     """List images with their label files. An image without one is background, as it is for YOLO.
 
     Raises:

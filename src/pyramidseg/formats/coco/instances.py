@@ -31,7 +31,7 @@ def detect(folder: Path, splits: SplitNames) -> AnnotationFiles | None:
     return find_annotation_files(folder, splits, panoptic=False)
 
 
-def read(found: AnnotationFiles) -> ParsedDataset:
+def read(found: AnnotationFiles, _: object) -> ParsedDataset:
     """Parse the JSON files, find their images, name the classes, and list the records."""
     splits = parse_splits(found, check=_require_outlines)
     records: dict[str, tuple[Record, ...]] = dict.fromkeys(found.of_split, ())

@@ -34,7 +34,7 @@ def detect(folder: Path, splits: SplitNames) -> AnnotationFiles | None:
     return find_annotation_files(folder, splits, panoptic=True)
 
 
-def read(found: AnnotationFiles) -> ParsedDataset:
+def read(found: AnnotationFiles, _: object) -> ParsedDataset:
     """Parse the JSON files, find their images and PNG files, name the classes, and list the records."""
     splits = parse_splits(found, check=lambda json: _png_folder(json, found.root))
     records: dict[str, tuple[Record, ...]] = dict.fromkeys(found.of_split, ())

@@ -53,7 +53,7 @@ def detect(folder: Path, splits: SplitNames) -> GeoFiles | None:
     raise PartialMatch(f"{folder} holds GeoJSON files, but no images next to them or in one folder next to theirs")
 
 
-def read(found: GeoFiles) -> ParsedDataset:
+def read(found: GeoFiles, _: object) -> ParsedDataset:
     """Pair the images of each split with their GeoJSON files."""
     parsed = ParsedDataset(found.layout, {})
     for split, (images, vectors) in found.splits.items():
