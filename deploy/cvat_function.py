@@ -15,7 +15,7 @@ from cvat_sdk.models import LabeledShapeRequest
 
 import pyramidseg as ps
 from pyramidseg.export.cvat_nuclio import regions_of
-from pyramidseg.formats.yolo_writer import one_ring
+from pyramidseg.formats.yolo import one_ring
 
 
 class CvatFunction:

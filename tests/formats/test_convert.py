@@ -19,7 +19,7 @@ from pyramidseg.formats.convert_dataset import convert_dataset
 from pyramidseg.formats.label_writer import LabelledImage
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.formats.writers import LABEL_WRITERS
-from pyramidseg.formats.yolo_writer import one_ring
+from pyramidseg.formats.yolo import one_ring
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
 
 

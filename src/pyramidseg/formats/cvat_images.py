@@ -7,20 +7,24 @@
         <polygon label="fig" points="1.5,2;30,2;30,40" z_order="0"/>
         <mask label="fig" rle="3, 5, 8, 2" left="10" top="20" width="6" height="3" z_order="0"/> ...
 
-`cvat_images_writer` writes it.
+`WRITER` writes a mask for each connected region.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.parsers import expat
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
 from pyramidseg.annotations.polygons import Location, Runs, parse_ring, runs_of_pixels
+from pyramidseg.base.classes import Classes
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.safe_paths import is_valid_name, open_regular, short
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
+from pyramidseg.formats.label_regions import BoxedRegion, boxed_regions, lost_ignored, outlined_classes
+from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, WrittenLabels
 from pyramidseg.formats.region_masks import Region, Size, ellipse, numbered
 from pyramidseg.formats.regions import Entry, Listing, ToolExport, export_files, region_dataset
 
@@ -264,3 +268,49 @@ def _number(text: str, name: str, where: Location) -> float:
     if not np.isfinite(number):
         raise where.error(f"its {name} is {short(text)}, where a number is needed")
     return number
+
+
+# Writing.
+
+
+def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
+    height, width = image.labels.shape
+    source = "auto" if image.model else "manual"
+    names = [quoteattr(name) for name in classes.names]
+    masks = "".join(
+        _mask_element(region, names[region.value], source) for region in boxed_regions(image.labels, classes)
+    )
+    name = quoteattr(f"{image.split}/{image.name}{image.image.suffix}")
+    element = f'name={name} subset="{image.split}" width="{width}" height="{height}">\n{masks}'
+    return WrittenLabels(part=element, lost=lost_ignored(image.labels))
+
+
+def _mask_element(region: BoxedRegion, name: str, source: str) -> str:
+    """Run lengths row by row within the box, the first of pixels outside of the region."""
+    left, top, width, height = region.box
+    flat = region.pixels.ravel()
+    borders = np.concatenate([[0] * (1 + flat[0]), np.flatnonzero(flat[1:] != flat[:-1]) + 1, [len(flat)]])
+    runs = str((borders[1:] - borders[:-1]).tolist())[1:-1]
+    return (
+        f'    <mask label={name} source="{source}" occluded="0" rle="{runs}" '
+        f'left="{left}" top="{top}" width="{width}" height="{height}" z_order="0"></mask>\n'
+    )
+
+
+def _content(parts: Mapping[str, Parts], classes: Classes) -> Iterator[bytes]:
+    yield b'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n  <meta><project>\n'
+    tasks = "".join(f"<task><subset>{split}</subset></task>" for split in parts)
+    yield f"  <tasks>{tasks}</tasks>\n  <labels>\n".encode()
+    for index in outlined_classes(classes):
+        name, color = quoteattr(classes.names[index])[1:-1], bytes(classes.colors[index]).hex()
+        yield f"    <label><name>{name}</name><color>#{color}</color><attributes></attributes></label>\n".encode()
+    yield b"  </labels>\n  </project></meta>\n"
+    number = 0
+    for some in parts.values():
+        for _, element in some:
+            yield f'  <image id="{number}" {element}  </image>\n'.encode()
+            number += 1
+    yield b"</annotations>\n"
+
+
+WRITER = LabelWriter("images/{split}/{name}", _encode, lambda *all: iter([("annotations.xml", _content(*all))]))

@@ -6,8 +6,8 @@
     data/train-00000-of-00002.parquet    data/validation-00000-of-00001.parquet
     train/data-00000-of-00001.arrow      train/dataset_info.json                    (save_to_disk)
 
-Rows of Parquet and Arrow are unpacked to image files in the cache folder, once (`unpacked_rows`). `huggingface_writer`
-writes image folders.
+Rows of Parquet and Arrow are unpacked to image files in the cache folder, once (`unpacked_rows`).
+`WRITER` writes image folders: masks of class ids, metadata.jsonl for each split, and id2label.json.
 """
 
 import csv
@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import DefectCollector, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError, nearest
@@ -37,6 +38,8 @@ from pyramidseg.formats.dataset_format import (
     SourceLabel,
     SplitNames,
 )
+from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
+from pyramidseg.formats.paired_writer import png
 from pyramidseg.formats.pairing import key_of, pair_folders
 from pyramidseg.formats.paths import child_file, content, holds_images, subfolders
 from pyramidseg.formats.unpacked_rows import read_columns, unpack
@@ -258,3 +261,23 @@ def _read_columns(found: HuggingFaceFiles, mask_column: str | None) -> ParsedDat
         notes=tuple(notes),
         defects=tuple(defect for some in pairs.values() for defect in some.defects),
     )
+
+
+# Writing.
+
+
+def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
+    mask = f"masks/{image.name}.png"
+    row = {"file_name": f"images/{image.name}{image.image.suffix}", "mask_file_name": mask}
+    return WrittenLabels({f"{image.split}/{mask}": png(image.labels)}, row)
+
+
+def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
+    for split, some in parts.items():
+        rows = (json.dumps(row, ensure_ascii=False).encode() + b"\n" for _, row in some)
+        yield f"{split}/metadata.jsonl", rows
+    names = json.dumps({str(index): name for index, name in enumerate(classes.names)}, ensure_ascii=False, indent=2)
+    yield "id2label.json", iter([names.encode()])
+
+
+WRITER = LabelWriter("{split}/images/{name}", _encode, _assemble)

@@ -6,10 +6,11 @@
      "shapes": [{"label": "fig", "shape_type": "polygon", "points": [[x1, y1], [x2, y2], ...]},
                 {"label": "fig", "shape_type": "mask", "points": [first, last pixel], "mask": "PNG in base64"}, ...]}
 
-`labelme_writer` writes it.
+`WRITER` writes polygons, and masks for regions with holes, which LabelMe's polygons cannot have.
 """
 
 import base64
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
@@ -17,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from pyramidseg.annotations import contours
 from pyramidseg.annotations.polygons import Area, Location, parse_points, parse_ring, runs_of_pixels
+from pyramidseg.base.classes import Classes
 from pyramidseg.base.defects import Defect, DefectError
 from pyramidseg.base.json_stream import MAX_TOGETHER, members
 from pyramidseg.base.parallel import map_in_threads
@@ -25,6 +28,9 @@ from pyramidseg.base.safe_paths import is_file, is_valid_name, resolve_inside, s
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.json_kind import json_kind
+from pyramidseg.formats.label_regions import Outlines, lost_ignored, not_outlined
+from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, WrittenLabels
+from pyramidseg.formats.paired_writer import png
 from pyramidseg.formats.region_masks import Objects, Region, Size, ellipse, png_pixels, stated_size
 from pyramidseg.formats.regions import Entry, Listing, ToolExport, region_dataset
 from pyramidseg.images.image_files import list_files, list_images
@@ -192,3 +198,36 @@ def _area(shape: dict[str, Any], size: Size, where: Location) -> Area:
     if pixels.shape != (bottom - top + 1, right - left + 1):
         raise where.error(f"its mask is {pixels.shape} (height, width), but its points are those of another size")
     return runs_of_pixels(pixels, top=top, left=left, height=size[0])
+
+
+# Writing.
+
+
+def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
+    height, width = image.labels.shape
+    outlines = Outlines.of(image, skip=not_outlined(classes))
+    content = {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": [_shape(region, classes, outlines) for region in outlines.regions],
+        "imagePath": image.name.rpartition("/")[2] + image.image.suffix,
+        "imageData": None,
+        "imageHeight": height,
+        "imageWidth": width,
+    }
+    text = json.dumps(content, ensure_ascii=False)
+    files = {f"{image.split}/{image.name}.json": text.encode()}
+    return WrittenLabels(files, lost=lost_ignored(image.labels) | outlines.lost())
+
+
+def _shape(region: contours.Region, classes: Classes, outlines: Outlines) -> dict[str, Any]:
+    shape: dict[str, Any] = {"label": classes.names[region.value], "group_id": None, "description": "", "flags": {}}
+    if len(region.rings) == 1:
+        return {**shape, "shape_type": "polygon", "points": region.rings[0].tolist(), "mask": None}
+    mask, (left, top, width, height) = outlines.pixels(region)
+    picture = base64.b64encode(png(255 * mask.astype(np.uint8))).decode()
+    points = [[left, top], [left + width - 1, top + height - 1]]
+    return {**shape, "shape_type": "mask", "points": points, "mask": picture}
+
+
+WRITER = LabelWriter("{split}/{name}", _encode, lambda parts, classes: iter(()), has_outlines=True)

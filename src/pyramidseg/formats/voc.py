@@ -5,14 +5,14 @@
     ImageSets/Segmentation/train.txt        a name in each line; also val, test, trainval, and CVAT's default
     labelmap.txt or class_names.txt         if the classes are not Pascal VOC's
 
-`voc_writer` writes it.
+`WRITER` writes it as CVAT's "Segmentation mask 1.1" has it: colour masks, labelmap.txt and lists.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pyramidseg.base.classes import IGNORE
+from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.base.config import CLASS, LabelConfig
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.safe_paths import short
@@ -25,7 +25,9 @@ from pyramidseg.formats.dataset_format import (
     SourceLabel,
     SplitNames,
 )
+from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
 from pyramidseg.formats.paired import IMAGE_FOLDERS, checked_mask_name
+from pyramidseg.formats.paired_writer import IGNORE_COLOR, color_mask, distinct_colors, png
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair, pair_by_name
 from pyramidseg.formats.paths import child_file, child_folder
 from pyramidseg.formats.separate_masks import read_named
@@ -172,3 +174,31 @@ def _only(side: Side, keys: Iterable[str]) -> Side:
     wanted = set(keys)
     kept = [(file, key) for file, key in zip(side.files, side.keys, strict=True) if key in wanted]
     return Side(side.folder, tuple(file for file, _ in kept), tuple(key for _, key in kept))
+
+
+# Writing.
+
+
+IGNORED_NAME = "void"
+
+
+def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
+    return WrittenLabels({f"SegmentationClass/{image.name}.png": png(color_mask(image.labels, classes))})
+
+
+def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
+    yield "labelmap.txt", _labelmap(classes)
+    for split, some in parts.items():
+        yield f"ImageSets/Segmentation/{split}.txt", (f"{name}\n".encode() for name, _ in some)
+
+
+def _labelmap(classes: Classes) -> Iterator[bytes]:
+    yield b"# label:color_rgb:parts:actions\n"
+    colors = [*zip(classes.names, distinct_colors(classes), strict=True)]
+    if IGNORED_NAME not in classes.names:
+        colors.append((IGNORED_NAME, IGNORE_COLOR))
+    for name, (red, green, blue) in colors:
+        yield f"{name}:{red},{green},{blue}::\n".encode()
+
+
+WRITER = LabelWriter("JPEGImages/{name}", _encode, _assemble)

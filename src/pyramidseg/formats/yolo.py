@@ -5,16 +5,25 @@ classes.txt           names, a line each, if there is no data.yaml (Label Studio
 images/train/a.jpg    or train/images/a.jpg
 labels/train/a.txt    or train/labels/a.txt
                       0 0.10 0.20 0.50 0.20 0.50 0.90   class x1 y1 x2 y2 x3 y3 ..., as shares of width, height
+
+`WRITER` writes a line for each region, and data.yaml. YOLO has no holes: a hole is joined to its outer ring by a cut of
+no width, so that an even-odd fill leaves it open.
 """
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from pyramidseg.annotations.contours import Ring
+from pyramidseg.base.classes import Classes
 from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.safe_paths import is_file, resolve_inside, short
@@ -29,6 +38,8 @@ from pyramidseg.formats.dataset_format import (
     SplitNames,
 )
 from pyramidseg.formats.foreign_names import without_leading_folders
+from pyramidseg.formats.label_regions import Outlines, corner_words, lost_ignored, not_outlined, outlined_classes
+from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
 from pyramidseg.formats.paths import child_folder, subfolders
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, repeated_names_note, similar_names_note
 from pyramidseg.formats.region_masks import RegionMasks
@@ -308,3 +319,44 @@ def _empty_split(split: str, sources: Sequence[ImageSource]) -> Iterator[Defect]
             "would be background; add the labels, or remove the split"
         )
         yield Defect(DefectKind.ABSENT, sources[0].folder, detail)
+
+
+# Writing.
+
+
+def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
+    height, width = image.labels.shape
+    words, offsets = corner_words(width, height, 1, "{:.8g}", "{:.8g}"), np.array([0, width + 1])
+    numbers = {index: number for number, index in enumerate(outlined_classes(classes))}
+    outlines = Outlines.of(image, skip=not_outlined(classes))
+    lines = [
+        f"{numbers[region.value]} {' '.join(words[(one_ring(region.rings) + offsets).ravel()].tolist())}\n"
+        for region in outlines.regions
+    ]
+    files = {f"labels/{image.split}/{image.name}.txt": "".join(lines).encode()}
+    return WrittenLabels(files, lost=lost_ignored(image.labels) | outlines.lost())
+
+
+def one_ring(rings: list[Ring]) -> NDArray[np.int64]:
+    """A region as one ring that visits its holes: from a corner of what there is, to the nearest corner of a hole."""
+    outline, *holes = rings
+    for hole in holes:
+        across, down = (np.abs(np.subtract.outer(outline[:, axis], hole[:, axis])) for axis in (0, 1))
+        apart = across + down
+        place, entry = np.unravel_index(int(apart.argmin()), apart.shape)
+        round_trip = np.concatenate(
+            [outline[place : place + 1], np.roll(hole, -entry, axis=0), hole[entry : entry + 1]]
+        )
+        outline = np.concatenate([outline[:place], round_trip, outline[place:]])
+    return outline
+
+
+def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
+    # No path: Ultralytics would look for a relative one in the working directory.
+    splits = {split: f"images/{split}" for split in parts}
+    names = {number: classes.names[index] for number, index in enumerate(outlined_classes(classes))}
+    text = yaml.safe_dump({**splits, "names": names}, sort_keys=False, allow_unicode=True)
+    yield "data.yaml", iter([text.encode()])
+
+
+WRITER = LabelWriter("images/{split}/{name}", _encode, _assemble, has_outlines=True)
