@@ -138,10 +138,10 @@ def _color_table(
     file: Path, lines: Numbered, flaws: DefectCollector, *, name: str, colors: tuple[str, ...]
 ) -> Iterator[SourceLabel]:
     """A table with a column of names, and one or three columns of colours."""
-    for position, row in enumerate(_table(file, lines, flaws, columns=(name, *colors))):
+    for position, (number, line, cells) in enumerate(_table(file, lines, flaws, columns=(name, *colors))):
         with flaws.collect():
-            color = _color(file, row.number, row.line, " ".join(row.cells[column] for column in colors).split())
-            yield _label(file, row.number, row.cells[name], position, color)
+            color = _color(file, number, line, " ".join(cells[column] for column in colors).split())
+            yield _label(file, number, cells[name], position, color)
 
 
 def _label_colors(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
@@ -154,13 +154,13 @@ def _label_colors(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterat
 
 
 def _roboflow(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
-    for row in _table(file, lines, flaws, columns=("pixel value", "class")):
-        value = row.cells["pixel value"]
+    for number, line, cells in _table(file, lines, flaws, columns=("pixel value", "class")):
+        value = cells["pixel value"]
         with flaws.collect():
             if not is_number(value, most=MAX_VALUE):
-                detail = f"{short(row.line)}: the pixel value has to be a number from 0 to {MAX_VALUE}"
-                raise _flaw(file, row.number, detail)
-            yield _label(file, row.number, row.cells["class"], int(value))
+                detail = f"{short(line)}: the pixel value has to be a number from 0 to {MAX_VALUE}"
+                raise _flaw(file, number, detail)
+            yield _label(file, number, cells["class"], int(value))
 
 
 def _names(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
@@ -219,16 +219,14 @@ def _lines(file: Path) -> list[tuple[int, str]]:
     return [(number, line.strip()) for number, line in lines if line.strip()]
 
 
-class Row(NamedTuple):
-    """A line of a table: its number, its text, and its cells by the column's name in lower case."""
+def _table(
+    file: Path, lines: Numbered, flaws: DefectCollector, *, columns: tuple[str, ...]
+) -> Iterator[tuple[int, str, dict[str, str]]]:
+    """The rows below the header, which must name the columns, in any order, possibly with others.
 
-    number: int
-    line: str
-    cells: dict[str, str]
-
-
-def _table(file: Path, lines: Numbered, flaws: DefectCollector, *, columns: tuple[str, ...]) -> Iterator[Row]:
-    """The rows below the header, which must name the columns, in any order, possibly with others."""
+    Yields:
+        The number of the line, its text, and its cells by the column's name in lower case.
+    """
     lines = list(lines)
     separator = next((mark for mark in ",;\t" if lines and mark in lines[0][1]), ",")
     written = [(number, line, _cells(line, separator)) for number, line in lines]
@@ -242,7 +240,7 @@ def _table(file: Path, lines: Numbered, flaws: DefectCollector, *, columns: tupl
         if not any(cells):  # as spreadsheets leave behind
             continue
         if len(cells) == len(header):
-            yield Row(number, line, dict(zip(header, cells, strict=True)))
+            yield number, line, dict(zip(header, cells, strict=True))
         else:
             detail = f"{short(line)}: {len(header)} columns are needed, as in the first line"
             flaws.add(*_flaw(file, number, detail).defects)

@@ -246,18 +246,18 @@ def _rows(file: Path, flaws: DefectCollector) -> Iterator[tuple[int, Mapping[str
 
 def _read_columns(found: HuggingFaceFiles, mask_column: str | None) -> ParsedDataset:
     first = next(iter(found.columns.values()))[0]
-    columns = read_columns(first)
-    image, mask = choose_columns(columns.images, mask_column, source=first)
+    columns, classes = read_columns(first)
+    image, mask = choose_columns(columns, mask_column, source=first)
     folder, without = unpack(found.columns, image, mask)
     filled = [split for split in found.columns if content(folder / split / "masks")]
     pairs = {split: pair_folders(folder / split / "images", folder / split / "masks") for split in filled}
     splits = {split: some.records for split, some in pairs.items()}
     notes = [f"the columns {image} and {mask} are unpacked to {folder}", *_left_out(without, splits)]
-    notes += ["a list of labels among the columns names the classes"] if columns.classes else []
+    notes += ["a list of labels among the columns names the classes"] if classes else []
     return ParsedDataset(
         f"Hugging Face dataset ({first.suffix.lower().removeprefix('.').capitalize()})",
         splits,
-        tuple(SourceLabel(name, value) for value, name in enumerate(columns.classes)),
+        tuple(SourceLabel(name, value) for value, name in enumerate(classes)),
         notes=tuple(notes),
         defects=tuple(defect for some in pairs.values() for defect in some.defects),
     )

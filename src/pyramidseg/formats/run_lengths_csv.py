@@ -126,13 +126,8 @@ def _lines(stream: IO[bytes], file: Path) -> Iterator[tuple[int, bytes]]:
         start += len(line)
 
 
-class _Row(NamedTuple):
-    image: str
-    label: str
-    runs: str
-
-
-def _parse_row(line: bytes, columns: Columns, where: Location) -> _Row:
+def _parse_row(line: bytes, columns: Columns, where: Location) -> tuple[str, str, str]:
+    """The image, the class and the run lengths of a row."""
     cells = _cells(line)
     if len(cells) <= max(columns.image, columns.runs, columns.label or 0):
         raise where.error(f"has {len(cells)} columns, which are fewer than the header has, or is not UTF-8")
@@ -145,7 +140,7 @@ def _parse_row(line: bytes, columns: Columns, where: Location) -> _Row:
         image = name if label else image
     if not image or not is_valid_name(image) or not is_valid_name(label):
         raise where.error(f"names the image {short(image)} and the class {short(label)}, which are not usable names")
-    return _Row(image, label, "" if runs.lower() in _EMPTY else runs)
+    return image, label, "" if runs.lower() in _EMPTY else runs
 
 
 class _Numbering:
@@ -188,18 +183,18 @@ def _list_table(file: Path, finder: ImageFinder, listing: Listing, numbering: _N
         for number, (start, line) in enumerate(_lines(stream, file), start=2):
             where = Location(file, f"line {number}")
             with listing.defects.collect():
-                row = _parse_row(line, columns, where)
-                spans.setdefault(row.image, [])
-                labels.setdefault(row.image, {})
-                if not row.runs:
+                image, label, text = _parse_row(line, columns, where)
+                spans.setdefault(image, [])
+                labels.setdefault(image, {})
+                if not text:
                     continue
-                spans[row.image].append((start, start + len(line)))
-                labels[row.image][row.label or ONE_CLASS] = None
-                runs = parse_runs(row.runs, where)
+                spans[image].append((start, start + len(line)))
+                labels[image][label or ONE_CLASS] = None
+                runs = parse_runs(text, where)
                 with suppress(DataError):  # an image that cannot be found or read is reported once, with its entry
-                    if row.image not in sizes:
-                        sizes[row.image] = image_size(finder.find(row.image, file))
-                    numbering.add(runs, sizes[row.image])
+                    if image not in sizes:
+                        sizes[image] = image_size(finder.find(image, file))
+                    numbering.add(runs, sizes[image])
     if not spans:
         raise DefectError(DefectKind.EMPTY, file, "has no rows; export it again")
     for image, some in spans.items():
@@ -226,8 +221,7 @@ def _objects(data: Sequence[bytes], where: Location) -> Iterable[tuple[str, tupl
     columns = _columns_of(where.file)
     if columns is None:
         raise where.error("has another header than before; start again")
-    rows = [_parse_row(line, columns, where) for line in data]
-    return numbered((row.label, row.runs) for row in rows)
+    return numbered([_parse_row(line, columns, where)[1:] for line in data])
 
 
 def _regions(labelled: tuple[str, str], size: Size, where: Location, order: str) -> Iterator[Region]:

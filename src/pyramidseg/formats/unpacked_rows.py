@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -25,15 +25,11 @@ _UNUSABLE = re.compile(r"[^-.\w]")
 _SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"II*\x00": ".tif", b"MM\x00*": ".tif", b"BM": ".bmp", b"RIFF": ".webp"}
 
 
-class Columns(NamedTuple):
-    """The columns of images or arrays in a file, and the names of classes if one column of lists of labels has them."""
-
-    images: tuple[str, ...]
-    classes: tuple[str, ...]
-
-
-def read_columns(file: Path) -> Columns:
+def read_columns(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The columns of a file, by its schema and by the features that `datasets` stores with it.
+
+    Returns:
+        The columns of images or arrays, and the names of classes if one column of lists of labels has them.
 
     Raises:
         MissingExtra: pyarrow is not installed.
@@ -51,7 +47,7 @@ def read_columns(file: Path) -> Columns:
         for name, kind in types.items()
         if {"bytes:", "path:"} <= set(re.split(r"[<\s]", kind)) or kind.endswith("binary") or kind.count("list<") == 2
     ]
-    return Columns(tuple(images), tuple(map(str, named[0])) if len(named) == 1 else ())
+    return tuple(images), tuple(map(str, named[0])) if len(named) == 1 else ()
 
 
 def unpack(files: Mapping[str, Sequence[Path]], image: str, mask: str) -> tuple[Path, Mapping[str, int]]:
