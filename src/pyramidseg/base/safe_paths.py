@@ -66,6 +66,15 @@ def open_regular(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
+def first_bytes(path: Path, most: int) -> bytes:
+    """The beginning of a file; empty if it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            return file.read(most)
+    except OSError:
+        return b""
+
+
 def is_valid_name(text: str) -> bool:
     """Whether a text can be a name: without control characters and lone surrogates."""
     try:

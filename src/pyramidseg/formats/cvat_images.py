@@ -21,7 +21,7 @@ import numpy as np
 from pyramidseg.annotations.polygons import Location, Runs, parse_ring, runs_of_pixels
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.defects import DefectError, DefectKind
-from pyramidseg.base.safe_paths import is_valid_name, open_regular, short
+from pyramidseg.base.safe_paths import first_bytes, is_valid_name, open_regular, short
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.label_regions import BoxedRegion, boxed_regions, lost_ignored, outlined_classes
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, WrittenLabels
@@ -41,7 +41,7 @@ _ROOT = re.compile(rb"<annotations[\s>]")
 def detect(folder: Path, splits: SplitNames) -> ToolExport | None:
     """Find annotations.xml, or other XML files that begin as CVAT's do, in the folder or in those below it."""
     files = export_files(folder, ".xml")
-    found = tuple(path for path in files if path.name.lower() == FILE or _begins_as_cvat(path))
+    found = tuple(path for path in files if path.name.lower() == FILE or _ROOT.search(first_bytes(path, _FIRST_BYTES)))
     return ToolExport(folder, splits, found) if found else None
 
 
@@ -56,14 +56,6 @@ def read(found: ToolExport, _: object) -> ParsedDataset:
 
 
 FORMAT = DatasetFormat("cvat_images", "annotations.xml of CVAT for images 1.1, and the images", detect, read)
-
-
-def _begins_as_cvat(path: Path) -> bool:
-    try:
-        with open_regular(path) as stream:
-            return _ROOT.search(stream.read(_FIRST_BYTES)) is not None
-    except OSError:
-        return False
 
 
 def _list_file(file: Path, listing: Listing) -> None:

@@ -25,7 +25,7 @@ from pyramidseg.annotations.polygons import Location, runs_of_pixels
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.base.safe_paths import is_valid_name, open_regular, short
+from pyramidseg.base.safe_paths import first_bytes, is_valid_name, open_regular, short
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.region_masks import ONE_CLASS, Region, Size, numbered
 from pyramidseg.formats.regions import Entry, ImageFinder, Listing, ToolExport, export_files, region_dataset
@@ -94,11 +94,7 @@ FORMAT = DatasetFormat(
 
 def _columns_of(file: Path) -> Columns | None:
     """The columns that the header names; None if it is another table."""
-    try:
-        with open_regular(file) as stream:
-            header = _cells(stream.readline(2**16))
-    except (OSError, DefectError):
-        return None
+    header = _cells(first_bytes(file, 2**16).partition(b"\n")[0])
     runs = [index for index, name in enumerate(header) if _RUNS.fullmatch(name.strip())]
     images = [index for index, name in enumerate(header) if _IMAGE.fullmatch(name.strip())]
     labels = [index for index, name in enumerate(header) if _CLASS.fullmatch(name.strip())]

@@ -26,7 +26,7 @@ import numpy as np
 from pyramidseg.annotations.polygons import Location, parse_ring
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.json_stream import members, parse_again
-from pyramidseg.base.safe_paths import is_valid_name, open_regular, short
+from pyramidseg.base.safe_paths import first_bytes, is_valid_name, open_regular, short
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.json_kind import json_kind
@@ -58,7 +58,8 @@ Options = Mapping[str, tuple[str, Mapping[str, str]]]
 def detect(folder: Path, splits: SplitNames) -> ToolExport | None:
     """Find JSON and CSV files that begin as VIA's do, in the folder or below it, and damaged JSON next to them."""
     kinds = {path: json_kind(path) for path in export_files(folder, ".json")}
-    kinds |= {path: "via" for path in export_files(folder, ".csv") if _is_table(path)}
+    headers = {path: first_bytes(path, 2**12).partition(b"\n")[0] for path in export_files(folder, ".csv")}
+    kinds |= {path: "via" for path, header in headers.items() if b"region_shape_attributes" in header}
     if "via" not in kinds.values():
         return None
     return ToolExport(folder, splits, tuple(path for path, kind in kinds.items() if kind in ("via", "damaged")))
@@ -108,14 +109,6 @@ def read(found: ToolExport, config: LabelConfig) -> ParsedDataset:
 FORMAT = DatasetFormat(
     "via", "JSON or CSV of VGG Image Annotator, and the images", detect, read, settings=("class_property",)
 )
-
-
-def _is_table(path: Path) -> bool:
-    try:
-        with open_regular(path) as stream:
-            return b"region_shape_attributes" in stream.readline(2**12)
-    except OSError:
-        return False
 
 
 def _by_image(file: Path) -> dict[str, list[tuple[tuple[int, int], Json]]]:
