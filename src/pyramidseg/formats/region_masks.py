@@ -79,15 +79,14 @@ class RegionMasks:
 
     def read(self, record: Record) -> NDArray[np.uint16]:
         """See `ValueSource.read`."""
-        shapes, (height, width) = self._shapes(record)
-        return rasterise(shapes, height=height, width=width, where=_place(record))
+        return self._draw(rasterise, record)
 
     def count_contested(self, record: Record) -> int:
         """See `DrawnSource.count_contested`."""
-        shapes, (height, width) = self._shapes(record)
-        return count_contested(shapes, height=height, width=width, where=_place(record))
+        return self._draw(count_contested, record)
 
-    def _shapes(self, record: Record) -> tuple[list[Shape], Size]:
+    def _draw(self, draw: Callable[..., T], record: Record) -> T:
+        """Call a function of `polygons` with the shapes of a record."""
         stated, named = self.objects(record)
         file, defects = record.mask or record.image, DefectCollector()
         size = stated or image_size(record.image)
@@ -99,7 +98,7 @@ class RegionMasks:
                 for region in self.regions(object, size, where):
                     shapes.append(self._shape(region, size, record, where))
         defects.raise_if_any()
-        return shapes, size
+        return draw(shapes, height=size[0], width=size[1], where=Location(file, record.id))
 
     def _shape(self, region: Region, size: Size, record: Record, where: Location) -> Shape:
         if region.label not in self.values:
@@ -116,10 +115,6 @@ class RegionMasks:
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""
         return describe_names(values, self.names)
-
-
-def _place(record: Record) -> Location:
-    return Location(record.mask or record.image, record.id)
 
 
 @dataclass(frozen=True, eq=False)

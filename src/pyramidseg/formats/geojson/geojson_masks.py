@@ -6,11 +6,11 @@ between coordinate systems; edges stay straight. A pixel belongs to a polygon if
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, TypedDict
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,15 +27,10 @@ from pyramidseg.images.georeference import WGS84, Georeference, is_geographic, p
 from pyramidseg.images.open_image import apply_orientation, open_image
 from pyramidseg.images.scene_windows import scene_of, window_at
 
+T = TypeVar("T")
+
 OF_IMAGE = "image"
 """Value of `vector_crs`: the coordinate system of each image."""
-
-
-class _Window(TypedDict):
-    height: int
-    width: int
-    where: Location
-    corner: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -57,16 +52,15 @@ class GeoJsonMasks:
 
     def read(self, record: Record) -> NDArray[np.uint16]:
         """See `ValueSource.read`."""
-        shapes, place, window = self._shapes(record)
-        drawn = rasterise(shapes, **window)
-        return apply_orientation(drawn, place.orientation).astype(np.uint16, copy=False)
+        drawn, orientation = self._draw(rasterise, record)
+        return apply_orientation(drawn, orientation).astype(np.uint16, copy=False)
 
     def count_contested(self, record: Record) -> int:
         """See `DrawnSource.count_contested`."""
-        shapes, _, window = self._shapes(record)
-        return count_contested(shapes, **window)
+        return self._draw(count_contested, record)[0]
 
-    def _shapes(self, record: Record) -> tuple[list[Shape], Georeference, _Window]:
+    def _draw(self, draw: Callable[..., T], record: Record) -> tuple[T, int]:
+        """Call a function of `polygons` with the shapes of a record, and return the orientation of its image too."""
         if record.mask is None:
             raise DataError(f"{record.image}: has no GeoJSON file")
         image, window = scene_of(record.image), window_at(record.image)
@@ -87,7 +81,7 @@ class GeoJsonMasks:
         top, left, height, width = (0, 0, tags.height, tags.width) if window is None else window[1:]
         met, where = layer.within(place.bounds(height, width, top=top, left=left)), Location(layer.path)
         shapes = [self._shape(layer.features[index], place, where, layers.get(index, 0)) for index in met]
-        return shapes, place, {"height": height, "width": width, "where": where, "corner": (top, left)}
+        return draw(shapes, height=height, width=width, where=where, corner=(top, left)), place.orientation
 
     def describe(self, values: Iterable[int]) -> str:
         """See `ValueSource.describe`."""
