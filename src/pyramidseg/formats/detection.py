@@ -11,7 +11,7 @@ import numpy as np
 
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
-from pyramidseg.base.errors import ConfigError, DataError, nearest
+from pyramidseg.base.errors import DataError
 from pyramidseg.base.json_stream import members
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, PartialMatch, SplitNames
@@ -63,22 +63,6 @@ class Detected:
         if isinstance(self.handle, DataError):
             raise self.handle
         return self.format.read(self.handle, config or LabelConfig())
-
-
-def selected_formats(name: str | None, formats: Formats, *, origin: str) -> Formats:
-    """The formats to try: the one that was named, otherwise all that can be detected.
-
-    Args:
-        origin: where `name` was stated, for messages.
-
-    Raises:
-        ConfigError: there is no such format.
-    """
-    if name is None:
-        return formats
-    if name not in formats:
-        raise ConfigError(f"{origin}: unknown dataset format {name!r}; {nearest(name, formats)}")
-    return {name: formats[name]}
 
 
 def detect_format(root: Path, splits: SplitNames, *, formats: Formats, source: Path) -> Detected:

@@ -11,7 +11,7 @@ from typing import Any
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig, LabelConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
-from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.errors import ConfigError, nearest
 from pyramidseg.data.records import Dataset, DatasetSource
 from pyramidseg.formats import (
     ade20k,
@@ -36,7 +36,7 @@ from pyramidseg.formats.class_lists import has_damaged_list, with_class_list
 from pyramidseg.formats.coco import instances, panoptic
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset
 from pyramidseg.formats.dataset_statements import Statements, read_statements, refuse_unused, source_statements
-from pyramidseg.formats.detection import detect_format, refuse_defects, selected_formats
+from pyramidseg.formats.detection import detect_format, refuse_defects
 from pyramidseg.formats.geojson import geojson_folders
 from pyramidseg.formats.geojson.geojson_classes import apply_label_config
 from pyramidseg.formats.joined import join
@@ -180,12 +180,10 @@ def _list_records(stated: Statements) -> _Found:
         named = ParsedDataset("folders named in the YAML file", {})
         found = _Found(None, stated.root, with_class_list(named, stated.root))
     else:
-        detected = detect_format(
-            stated.root,
-            names or SPLIT_NAMES,
-            formats=selected_formats(stated.format, FORMATS, origin=origin),
-            source=stated.source,
-        )
+        if stated.format is not None and stated.format not in FORMATS:
+            raise ConfigError(f"{origin}: unknown dataset format {stated.format!r}; {nearest(stated.format, FORMATS)}")
+        formats = {stated.format: FORMATS[stated.format]} if stated.format else FORMATS
+        detected = detect_format(stated.root, names or SPLIT_NAMES, formats=formats, source=stated.source)
         try:
             parsed = detected.read(stated.config)
         except AmbiguousFoldersError as error:
