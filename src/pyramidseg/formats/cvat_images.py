@@ -180,20 +180,15 @@ _Element = tuple[str, dict[str, str]]
 def _objects(data: Sequence[bytes], where: Location) -> Iterable[tuple[str, _Element]]:
     """The elements inside an `<image>`; without data if nothing in it is drawn."""
     found: list[_Element] = []
-    depth = 0
+    stack: list[str] = []
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
-        depth += 1
-        if depth == 2 and name not in _WITHOUT_AREA and name != "tag":
+        stack.append(name)
+        if len(stack) == 2 and name not in (*_WITHOUT_AREA, "tag"):
             found.append((name, attributes))
 
-    def end(_: str) -> None:
-        nonlocal depth
-        depth -= 1
-
     parser = new_parser(where.file)
-    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.StartElementHandler, parser.EndElementHandler = start, lambda _: stack.pop()
     try:
         for element in data:
             parser.Parse(element, True)
