@@ -98,6 +98,14 @@ def test_image_without_a_mask_is_named(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
+def test_names_that_differ_in_case_are_paired_with_a_note(tmp_path: Path) -> None:
+    folder = city(tmp_path, "labelIds") / "gtFine" / "train"
+    (folder / "aachen").rename(folder / "Aachen")
+    dataset = opened(tmp_path)
+    assert len(dataset.split("train")) == 2
+    assert has_note(dataset, "names of images and masks differ in upper and lower case")
+
+
 def test_polygons_alone_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gtFine holds no \*_labelIds\.png"):
         opened(city(tmp_path))

@@ -25,6 +25,7 @@ from pyramidseg.formats.dataset_format import (
     SplitNames,
     color_table,
 )
+from pyramidseg.formats.paired import paired_dataset
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair
 from pyramidseg.formats.paths import child_folder
 from pyramidseg.images.image_files import list_images
@@ -144,14 +145,9 @@ def read(found: CityscapesFolders, _: object) -> ParsedDataset:
             other = found.truth if images else found.images
             detail = f"there is no such folder in {other}; unpack it there, or remove this one"
             pairs[split] = MatchedFiles.of_none(present, detail)
-    return ParsedDataset(
-        f"Cityscapes (leftImg8bit, {found.kind} {found.encoding.suffix[1:]})",
-        {split: some.records for split, some in pairs.items()},
-        found.encoding.labels,
-        found.encoding.values,
-        notes=found.notes,
-        defects=tuple(defect for some in pairs.values() for defect in some.defects),
-    )
+    layout = f"Cityscapes (leftImg8bit, {found.kind} {found.encoding.suffix[1:]})"
+    parsed = paired_dataset(layout, pairs, notes=found.notes)
+    return replace(parsed, labels=found.encoding.labels, values=found.encoding.values)
 
 
 FORMAT = DatasetFormat("cityscapes", "leftImg8bit and gtFine", detect, read)

@@ -39,6 +39,7 @@ from pyramidseg.formats.dataset_format import (
     SplitNames,
 )
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
+from pyramidseg.formats.paired import paired_dataset
 from pyramidseg.formats.paired_writer import png
 from pyramidseg.formats.pairing import key_of, pair_folders
 from pyramidseg.formats.paths import child_file, content, holds_images, subfolders
@@ -251,16 +252,12 @@ def _read_columns(found: HuggingFaceFiles, mask_column: str | None) -> ParsedDat
     folder, without = unpack(found.columns, image, mask)
     filled = [split for split in found.columns if content(folder / split / "masks")]
     pairs = {split: pair_folders(folder / split / "images", folder / split / "masks") for split in filled}
-    splits = {split: some.records for split, some in pairs.items()}
-    notes = [f"the columns {image} and {mask} are unpacked to {folder}", *_left_out(without, splits)]
+    kind = first.suffix.lower().removeprefix(".").capitalize()
+    parsed = paired_dataset(f"Hugging Face dataset ({kind})", pairs)
+    notes = [f"the columns {image} and {mask} are unpacked to {folder}", *_left_out(without, parsed.splits)]
     notes += ["a list of labels among the columns names the classes"] if classes else []
-    return ParsedDataset(
-        f"Hugging Face dataset ({first.suffix.lower().removeprefix('.').capitalize()})",
-        splits,
-        tuple(SourceLabel(name, value) for value, name in enumerate(classes)),
-        notes=tuple(notes),
-        defects=tuple(defect for some in pairs.values() for defect in some.defects),
-    )
+    labels = tuple(SourceLabel(name, value) for value, name in enumerate(classes))
+    return replace(parsed, labels=labels, notes=(*notes, *parsed.notes))
 
 
 # Writing.

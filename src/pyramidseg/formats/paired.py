@@ -98,15 +98,21 @@ def read(found: PairedFiles, config: LabelConfig) -> ParsedDataset:
         else:
             detail = f"there is no folder masks or labels for these images; {NAME_SPLITS}"
             matched[split] = MatchedFiles.of_none(images, detail)
-    parsed = ParsedDataset(
-        found.layout,
-        {split: pairs.records for split, pairs in matched.items()},
-        notes=tuple(dict.fromkeys((*notes, *(note for pairs in matched.values() for note in pairs.notes)))),
-        defects=tuple(defect for pairs in matched.values() for defect in pairs.defects),
-    )
+    parsed = paired_dataset(found.layout, matched, notes=notes)
     if found.is_undivided:
         parsed = divided_by_lists(parsed, found.root)
     return with_class_list(parsed, found.root)
+
+
+def paired_dataset(layout: str, pairs: Mapping[str, MatchedFiles], *, notes: Iterable[str] = ()) -> ParsedDataset:
+    """The pairs of each split as a dataset of image files, with notes on the whole before those of the splits."""
+    all_notes = (*notes, *(note for some in pairs.values() for note in some.notes))
+    return ParsedDataset(
+        layout,
+        {split: some.records for split, some in pairs.items()},
+        notes=tuple(dict.fromkeys(all_notes)),
+        defects=tuple(defect for some in pairs.values() for defect in some.defects),
+    )
 
 
 def _listed_pairs(root: Path, splits: SplitNames) -> PairedFiles | None:

@@ -26,7 +26,7 @@ from pyramidseg.formats.dataset_format import (
     SplitNames,
 )
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
-from pyramidseg.formats.paired import IMAGE_FOLDERS, checked_mask_name
+from pyramidseg.formats.paired import IMAGE_FOLDERS, checked_mask_name, paired_dataset
 from pyramidseg.formats.paired_writer import IGNORE_COLOR, color_mask, distinct_colors, png
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair, pair_by_name
 from pyramidseg.formats.paths import child_file, child_folder
@@ -99,13 +99,8 @@ def read(found: VocFiles, config: LabelConfig) -> ParsedDataset:
         pairs = _by_lists(images, masks, sets, from_cvat=child_file(found.folder, "labelmap.txt") is not None)
     else:
         pairs = {"train": _all_with_masks(images, masks, mask_name)}
-    notes = (*sets.notes, *(note for some in pairs.values() for note in some.notes))
-    parsed = ParsedDataset(
-        layout,
-        {split: some.records for split, some in pairs.items()},
-        notes=tuple(dict.fromkeys(notes)),
-        defects=(*sets.defects, *(defect for some in pairs.values() for defect in some.defects)),
-    )
+    parsed = paired_dataset(layout, pairs, notes=sets.notes)
+    parsed = replace(parsed, defects=(*sets.defects, *parsed.defects))
     return with_class_list(
         parsed, found.folder, ClassList(VOC, ("there is no class list: Pascal VOC's classes are used",))
     )
