@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pyramidseg.base.classes import Classes
-from pyramidseg.base.config import DataConfig, LabelConfig
+from pyramidseg.base.config import CLASS, DataConfig, LabelConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
-from pyramidseg.base.errors import ConfigError, nearest
+from pyramidseg.base.errors import ConfigError, DataError, nearest
 from pyramidseg.data.records import Dataset, DatasetSource
 from pyramidseg.formats import (
     ade20k,
@@ -36,15 +36,19 @@ from pyramidseg.formats.class_lists import has_damaged_list, with_class_list
 from pyramidseg.formats.coco import instances, panoptic
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset
 from pyramidseg.formats.dataset_statements import Statements, read_statements, refuse_unused, source_statements
+from pyramidseg.formats.dataset_yaml import SplitEntry
 from pyramidseg.formats.detection import detect_format, refuse_defects
 from pyramidseg.formats.geojson import geojson_folders
 from pyramidseg.formats.geojson.geojson_classes import apply_label_config
+from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.formats.joined import join
 from pyramidseg.formats.label_interpretation import AmbiguousLabelsError
 from pyramidseg.formats.label_mapping import Labels, dataset_description
-from pyramidseg.formats.named_folders import with_named_folders
+from pyramidseg.formats.pairing import MatchedFiles, pair_folders
 from pyramidseg.formats.scene_cutting import with_windows
+from pyramidseg.formats.separate_masks import read_named
 from pyramidseg.formats.space_splitting import with_val_blocks
+from pyramidseg.formats.split_files import divided_by_lists
 from pyramidseg.formats.splitting import with_val_split
 from pyramidseg.formats.unlisted_splits import with_unlisted_splits
 from pyramidseg.formats.unread_masks import with_unread_masks
@@ -193,12 +197,55 @@ def _list_records(stated: Statements) -> _Found:
         if not names:
             parsed = with_unlisted_splits(detected.root, parsed)
         found = _Found(detected.format.name, detected.root, parsed)
-    parsed = with_named_folders(found.parsed, stated)
+    parsed = _with_named_folders(found.parsed, stated)
     parsed = with_unread_masks(found.root, parsed)
     parsed = with_windows(parsed, stated.config, source=stated.source)
     notes = [f"described by {stated.file}"] if stated.file not in (None, stated.named) else []
     notes += [f"the dataset is in {found.root}"] if found.root != stated.root and stated.file is None else []
     return replace(found, parsed=replace(parsed, notes=(*notes, *parsed.notes)))
+
+
+def _with_named_folders(parsed: ParsedDataset, stated: Statements) -> ParsedDataset:
+    """Add the splits that name their folders; report the splits of the format that were named and not found.
+
+    Raises:
+        AmbiguousReadingError: see `pair_folders`.
+    """
+    splits, root, mask_name = stated.splits, stated.root, stated.config.mask_name or ""
+    folders = {split: (root / it.images, root / it.masks) for split, it in splits.items() if it.images and it.masks}
+    if CLASS in mask_name and folders and all(place.is_dir() for pair in folders.values() for place in pair):
+        return read_named(parsed.layout, folders, mask_name)
+    for split, entry in splits.items():
+        if entry.folder is None:
+            parsed = _with_split(parsed, split, entry, stated)
+        elif split not in parsed.splits:
+            detail = f"{split}: no images with masks in a folder {entry.folder!r} of {root}; correct the name"
+            defect = Defect(DefectKind.ABSENT, stated.file or root, detail)
+            parsed = replace(parsed, defects=(*parsed.defects, defect))
+    is_undivided = [*splits] == ["train"] and splits["train"].folder is None and bool(parsed.splits.get("train"))
+    return divided_by_lists(parsed, root) if is_undivided else parsed
+
+
+def _with_split(parsed: ParsedDataset, split: str, entry: SplitEntry, stated: Statements) -> ParsedDataset:
+    root, file = stated.root, stated.file or stated.root
+    images, masks = root / (entry.images or ""), root / (entry.masks or "")
+    has_vectors = geojson_folders.is_vectors(masks)
+    missing = [
+        Defect(DefectKind.ABSENT, file, f"{split}.{key}: folder {folder} does not exist; correct the name")
+        for key, folder in (("images", images), ("masks", masks))
+        if not folder.is_dir() and not (has_vectors and folder is masks)
+    ]
+    if not missing and any(parsed.splits.values()) and has_vectors != isinstance(parsed.values, GeoJsonMasks):
+        raise DataError(f"{file}: {split}.masks: GeoJSON in some splits and images in others; use one kind")
+    if has_vectors and not missing:
+        return geojson_folders.with_vectors(parsed, split, geojson_folders.pair_vectors(images, masks))
+    matched = MatchedFiles((), tuple(missing)) if missing else pair_folders(images, masks, stated.config.mask_name)
+    return replace(
+        parsed,
+        splits={**parsed.splits, split: matched.records},
+        notes=tuple(dict.fromkeys((*parsed.notes, *matched.notes))),
+        defects=(*parsed.defects, *matched.defects),
+    )
 
 
 def _dataset(stated: Statements, found: _Found, labels: Labels) -> Dataset:
