@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.formats import paired
-from pyramidseg.formats.dataset_format import ParsedDataset, PartialMatch, SourceLabel, SplitNames, color_table
+from pyramidseg.formats.dataset_format import ParsedDataset, PartialMatch, SourceLabel, SplitNames, color_labels
 from pyramidseg.formats.paired import PairedFiles
 from pyramidseg.formats.paths import child_file, child_folder, subfolders
 
@@ -44,11 +44,7 @@ _TABLE = """
 """
 """The first name and the benchmark's colour of each class, in the order of objectInfo150.txt."""
 
-
-ADE20K = (
-    *(SourceLabel(name, value, color) for value, (name, color) in enumerate(color_table(_TABLE).items(), start=1)),
-    SourceLabel("other", 0, ignored=True),
-)
+ADE20K = (*color_labels(_TABLE, start=1), SourceLabel("other", 0, ignored=True))
 """The 150 classes by their values 1 to 150, and 0, which is ignored."""
 
 MARKS = ("objectinfo150.txt", "scenecategories.txt")

@@ -12,7 +12,7 @@ from pathlib import Path
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.formats import paired
 from pyramidseg.formats.class_lists import with_default_labels
-from pyramidseg.formats.dataset_format import SPLIT_NAMES, ParsedDataset, SourceLabel, SplitNames, color_table
+from pyramidseg.formats.dataset_format import SPLIT_NAMES, ParsedDataset, SplitNames, color_labels
 from pyramidseg.formats.paired import PairedFiles
 from pyramidseg.formats.paths import child_folder
 
@@ -26,10 +26,7 @@ _TABLE = """
     Wall #40c000
 """
 
-CAMVID_32 = tuple(
-    SourceLabel(name, position, color, ignored=name == "Void")
-    for position, (name, color) in enumerate(color_table(_TABLE).items())
-)
+CAMVID_32 = color_labels(_TABLE, ignored=("Void",))
 """The 31 classes and Void, in the order and the colours of the authors' label_colors.txt."""
 
 

@@ -23,7 +23,7 @@ from pyramidseg.formats.dataset_format import (
     PartialMatch,
     SourceLabel,
     SplitNames,
-    color_table,
+    color_labels,
 )
 from pyramidseg.formats.paired import paired_dataset
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair
@@ -44,15 +44,9 @@ _IGNORED = (
     *("rail track", "guard rail", "bridge", "tunnel", "polegroup", "caravan", "trailer"),
 )
 
-
-COLORS = color_table(_TABLE)
-"""All labels that masks can hold, in the order of their ids, with their colours; the licence plate, -1, occurs only in
-the polygons."""
-
-LABELS = tuple(
-    SourceLabel(name, id, color, ignored=name in _IGNORED) for id, (name, color) in enumerate(COLORS.items())
-)
-"""By id; the labels that are ignored in training and evaluation have no train id."""
+LABELS = color_labels(_TABLE, ignored=_IGNORED)
+"""All labels that masks can hold, by id; those that are ignored in training and evaluation have no train id. The
+licence plate, -1, occurs only in the polygons."""
 
 IMAGE_SUFFIX = "_leftImg8bit"
 
@@ -78,7 +72,8 @@ def _by_color() -> tuple[SourceLabel, ...]:
     first: dict[Color | None, SourceLabel] = {}
     for label in sorted(LABELS, key=lambda label: label.ignored):  # classes first
         first.setdefault(label.color, label)
-    return tuple(replace(label, value=pack(COLORS[label.name])) for label in LABELS if first[label.color] is label)
+    kept = ((label, label.color) for label in LABELS if first[label.color] is label)
+    return tuple(replace(label, value=pack(color)) for label, color in kept if color)
 
 
 BY_COLOR = _by_color()

@@ -1,6 +1,6 @@
 """The protocol of a dataset format, and the dataset that a format returns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -45,11 +45,14 @@ class SourceLabel:
     ignored: bool = False
 
 
-def color_table(text: str) -> dict[str, Color]:
-    """Colours by name of a text such as `road #804080; sky #4682b4`."""
+def color_labels(text: str, *, start: int = 0, ignored: Collection[str] = ()) -> tuple[SourceLabel, ...]:
+    """Labels of a text such as `road #804080; sky #4682b4`, whose values begin at `start`."""
     entries = (entry.split(" #") for entry in " ".join(text.split()).split("; "))
-    packed = {name: int(color, 16) for name, color in entries}
-    return {name: (color >> 16, color >> 8 & 255, color & 255) for name, color in packed.items()}
+    packed = enumerate(((name, int(color, 16)) for name, color in entries), start)
+    return tuple(
+        SourceLabel(name, value, (color >> 16, color >> 8 & 255, color & 255), ignored=name in ignored)
+        for value, (name, color) in packed
+    )
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,7 @@ from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.formats import paired
 from pyramidseg.formats.class_lists import with_default_labels
-from pyramidseg.formats.dataset_format import (
-    SPLIT_NAMES,
-    UNLABELLED_SPLIT,
-    ParsedDataset,
-    SourceLabel,
-    SplitNames,
-    color_table,
-)
+from pyramidseg.formats.dataset_format import SPLIT_NAMES, UNLABELLED_SPLIT, ParsedDataset, SplitNames, color_labels
 from pyramidseg.formats.paired import FolderPair, PairedFiles
 from pyramidseg.formats.pairing import MatchedFiles
 from pyramidseg.formats.paths import child_file, child_folder
@@ -25,10 +18,7 @@ _TABLE = """
     fence #404080; car #400080; pedestrian #404000; bicyclist #0080c0; void #000000
 """
 
-CAMVID = tuple(
-    SourceLabel(name, value, color, ignored=name == "void")
-    for value, (name, color) in enumerate(color_table(_TABLE).items())
-)
+CAMVID = color_labels(_TABLE, ignored=("void",))
 """The 11 classes of the SegNet split and its void, with SegNet's colours (Badrinarayanan et al., arXiv 1511.00561)."""
 
 
