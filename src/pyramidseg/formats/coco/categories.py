@@ -48,8 +48,7 @@ class CategoryLabels:
     def of_objects(cls, files: Sequence[CocoJson]) -> "CategoryLabels":
         """Value 0 is background."""
         names, groups = _names(files)
-        drawn = DrawnLabels.of(names)
-        return cls._with_crowds(files, drawn.labels, drawn.values, groups)
+        return cls._with_crowds(files, DrawnLabels.of(names), groups)
 
     @classmethod
     def of_segments(cls, files: Sequence[CocoJson]) -> "CategoryLabels":
@@ -58,17 +57,12 @@ class CategoryLabels:
         colors = {category.name: category.color for file in files for category in file.categories.values()}
         labels = tuple(SourceLabel(name, value, colors[name]) for value, name in enumerate(names, start=VOID + 1))
         void = SourceLabel("void", VOID, ignored=True)
-        return cls._with_crowds(files, (void, *labels), {label.name: label.value for label in labels}, groups)
+        drawn = DrawnLabels((void, *labels), {label.name: label.value for label in labels})
+        return cls._with_crowds(files, drawn, groups)
 
     @classmethod
-    def _with_crowds(
-        cls,
-        files: Sequence[CocoJson],
-        labels: tuple[SourceLabel, ...],
-        values: Mapping[str, int],
-        groups: Sequence[str],
-    ) -> "CategoryLabels":
-        counts = _object_counts(files)
+    def _with_crowds(cls, files: Sequence[CocoJson], drawn: DrawnLabels, groups: Sequence[str]) -> "CategoryLabels":
+        labels, values, counts = drawn.labels, drawn.values, _object_counts(files)
         crowded = [name for name in values if counts[name, True]]
         only_crowds = [name for name in crowded if not counts[name, False]]
         extra = tuple(
