@@ -44,11 +44,7 @@ TARGETS: dict[str, tuple[str, ...]] = {"any": (), "avx2": ("avx2",), "vnni": ("a
 """Processors that int8 files are made for, and the instructions of which these have one. Without VNNI, two products are
 added in 16 bits, which 2 x 255 x 127 overflows silently and 2 x 255 x 64 does not: only `vnni` has 8-bit weights."""
 
-_VALUES = {
-    "uint8": "0-255",
-    "uint16": "0-65535",
-    "float32": "[0, 1], or raw units where the model was trained on them",
-}
+_VALUES = {"uint8": "0-255", "uint16": "0-65535", "float32": "[0, 1], or raw units where the model was trained on them"}
 
 
 _OUTPUTS = {

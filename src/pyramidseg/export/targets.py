@@ -43,11 +43,7 @@ FORMATS: dict[str, Format] = {
         graphs={"fp32": "fp32", "fp16": "fp32", "bf16": "fp32", "int8": "fp32"},
         files=lambda target: (target.with_suffix(".bin"), target),
     ),
-    "torch": Format(
-        torch_format.save,
-        ExportedTorchBackend,
-        graphs={"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"},
-    ),
+    "torch": Format(torch_format.save, ExportedTorchBackend, graphs={"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"}),
     "executorch": Format(mobile_formats.save, ExecuTorchFile, {"fp32": "fp32"}, mobile_formats.files),
     "litert": Format(mobile_formats.save, LiteRtFile, {"fp32": "fp32"}, mobile_formats.files),
     "coreml": Format(mobile_formats.save, CoreMlFile, {"fp32": "fp32", "fp16": "fp32"}, mobile_formats.files),

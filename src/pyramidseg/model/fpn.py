@@ -168,12 +168,7 @@ class FPNDecoder(nn.Module):
         super().__init__()
         self.merge = merge
         self.channels = segmentation_channels * (1 if merge == "add" else len(strides))
-        self.pyramid = Pyramid(
-            in_channels,
-            channels=pyramid_channels,
-            smoothing=smoothing,
-            interpolation=interpolation,
-        )
+        self.pyramid = Pyramid(in_channels, channels=pyramid_channels, smoothing=smoothing, interpolation=interpolation)
         self.branches = nn.ModuleList(
             SemanticBranch(
                 stride,

@@ -24,14 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyramidseg.model.composed_convolutions import (
-    PhasedTerm,
-    Term,
-    TransposedTerm,
-    compose,
-    compose_rows,
-    convolution,
-)
+from pyramidseg.model.composed_convolutions import PhasedTerm, Term, TransposedTerm, compose, compose_rows, convolution
 from pyramidseg.model.fpn import ConvNormReLU, FPNDecoder, SemanticBranch
 
 

@@ -56,13 +56,7 @@ class Gate:
     """The outermost application (ASGI); it keeps only a digest of the token."""
 
     def __init__(
-        self,
-        application: ASGIApp,
-        *,
-        limits: Limits,
-        metrics: Metrics,
-        token: str | None,
-        loopback_only: bool = False,
+        self, application: ASGIApp, *, limits: Limits, metrics: Metrics, token: str | None, loopback_only: bool = False
     ) -> None:
         self.application, self.limits, self.metrics = application, limits, metrics
         self._loopback_only = loopback_only
@@ -72,10 +66,8 @@ class Gate:
         """Answer one request."""
         if scope["type"] != "http":
             return await self.application(scope, receive, send)
-        method, scope = (
-            scope["method"],
-            {**scope, "method": scope["method"].replace("HEAD", "GET")},
-        )  # sent without body
+        method = scope["method"]
+        scope = {**scope, "method": method.replace("HEAD", "GET")}  # sent without body
         headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

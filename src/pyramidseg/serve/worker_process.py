@@ -71,11 +71,9 @@ def work(
 
 
 async def _answer_messages(end: socket.socket, make: Callable[..., Engine], limits: Limits) -> None:
-    channel, admission, records = (
-        Channel(*await asyncio.open_connection(sock=end)),
-        Admission(limits),
-        list[tuple[str, float, str]](),
-    )
+    channel = Channel(*await asyncio.open_connection(sock=end))
+    admission = Admission(limits)
+    records: list[tuple[str, float, str]] = []
     tasks = dict[int, asyncio.Task[Any]]()
     with ThreadPoolExecutor(stage_threads()) as threads:
         engine = make(limits=limits, record=lambda *record: records.append(record), threads=threads)

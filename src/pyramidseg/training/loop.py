@@ -30,12 +30,7 @@ from pyramidseg.data.loading import worker_failures_explained
 from pyramidseg.data.records import Dataset, DatasetSource
 from pyramidseg.training.accelerator import StatisticsGuard, agree, gradient_norm
 from pyramidseg.training.auto_plan import plan_minutes, prepare_automatically
-from pyramidseg.training.checkpoint import (
-    Checkpoints,
-    restore_checkpoint,
-    run_identity,
-    stored_initial_weights,
-)
+from pyramidseg.training.checkpoint import Checkpoints, restore_checkpoint, run_identity, stored_initial_weights
 from pyramidseg.training.components import TrainingComponents, build_components, compile_errors_explained
 from pyramidseg.training.finite_checks import not_finite, require_finite, warn_of_skip
 from pyramidseg.training.initial_weights import InitialWeights

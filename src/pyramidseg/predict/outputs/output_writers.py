@@ -19,12 +19,7 @@ from pyramidseg.formats.paired_writer import png
 from pyramidseg.formats.writers import LABEL_WRITERS
 from pyramidseg.images.georeference import encode_geotiff
 from pyramidseg.predict.outputs.ownership import SIGNATURE
-from pyramidseg.predict.outputs.polygon_layers import (
-    EXACT_POLYGONS,
-    PolygonOptions,
-    import_writer,
-    write_polygons,
-)
+from pyramidseg.predict.outputs.polygon_layers import EXACT_POLYGONS, PolygonOptions, import_writer, write_polygons
 from pyramidseg.predict.segmentation import Image, Segmentation, row_blocks
 
 
