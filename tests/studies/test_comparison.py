@@ -14,6 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 from forks import run_command
+from pyramidseg.base.overrides import load_config
 from pyramidseg.cli.main import main
 from pyramidseg.studies import compare_encoders as study
 from pyramidseg.studies import compare_results
@@ -143,7 +144,7 @@ def test_a_comparison_stopped_within_a_run_ends_as_one_left_alone(
         seeds=1,
         epochs=1,
         minutes=None,
-        settings=stored["settings"],
+        config=load_config(None, stored["settings"]),
     )
     runs = run_study(resumed, out)
     assert f"{run}: resumed at epoch 1, step 4" in caplog.text
@@ -191,7 +192,7 @@ def test_an_interruption_says_that_the_same_command_continues(
     ("arguments", "message"),
     [
         (["--epochs", "2"], "epochs was {'test_resnet': 1"),
-        (["--epochs", "1", "optim.lr=0.5"], "settings was"),
+        (["--epochs", "1", "optim.lr=0.5"], "optim.lr was"),
         (["--epochs", "1", "--minutes", "1"], "either --epochs or --minutes"),
         ([], "either --epochs or --minutes"),
     ],

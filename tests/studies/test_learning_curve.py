@@ -105,7 +105,9 @@ def test_the_same_command_continues_and_another_one_is_refused(
     assert json.loads((made / "curve.json").read_text()) == before
     assert "this run is finished; nothing to do" in capsys.readouterr().out
     assert main([*words, "--epochs", "2"]) == 2
-    assert "epochs was 1 and is 2 now; give the same, or another --out" in capsys.readouterr().err
+    assert (
+        "epochs was 1 and is 2 now; give the same arguments, or more seeds, or another --out" in capsys.readouterr().err
+    )
     assert main([*words, "--epochs", "1", "data.flip=0"]) == 2
     assert "data.flip was None and is 0.0 now" in capsys.readouterr().err
     assert main([*words, "--epochs", "1", "--minutes", "1"]) == 2

@@ -6,19 +6,17 @@ DIR/comparison.yaml holds the study, DIR/runs/ENCODER-seedN one ordinary trainin
 import logging
 import re
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import ConfigError, OutputError, WeightsError
-from pyramidseg.base.files import write_text
 from pyramidseg.base.log import only_warnings
 from pyramidseg.base.overrides import load_config
 from pyramidseg.data.records import Dataset
 from pyramidseg.model.encoder import resolve_encoder
+from pyramidseg.studies.cross_validation import continued_settings, plain_settings, read_plan, write_plan
 from pyramidseg.training.auto_plan import time_steps
 from pyramidseg.training.interrupt import Interrupted
 from pyramidseg.training.loop import Run, plan_segmentation, train_segmentation
@@ -65,12 +63,13 @@ def open_study(
     seeds: int,
     epochs: int | None,
     minutes: float | None,
-    settings: Mapping[str, Any],
+    config: Config,
 ) -> Study:
     """The study in `out`: a new one, or the existing one if it has the same arguments.
 
     Args:
         epochs, minutes: budget of each run; exactly one of them.
+        config: settings that all runs share.
 
     Raises:
         ConfigError: no budget or two, an unknown or repeated encoder, or arguments that differ from the study in `out`.
@@ -85,28 +84,25 @@ def open_study(
     if len(set(names)) < len(names) or len(names) < 2:
         raise ConfigError(f"compare: encoders {', '.join(names)}: at least two different ones are needed")
     own = {"model.encoder", "model.encoder_depth", "train.epochs", "train.seed"}
+    settings = plain_settings(config)
     refuse_own(settings, own, command="compare", study="comparison")
-    if (stored := _stored(out)) is not None:
-        given = {"dataset": dataset, "encoders": names, "minutes": minutes, "settings": dict(settings)}
-        if epochs is not None:
-            given["epochs"] = dict.fromkeys(names, epochs)
-        if seeds < stored.seeds:
-            given["seeds"] = seeds
-        _require_same(stored, given, out / PLAN)
-        if seeds > stored.seeds:
-            stored = replace(stored, seeds=seeds)
-            write_text(out / PLAN, yaml.safe_dump(_plain(stored), sort_keys=False))
-        return stored
-    refuse_occupied(out, "a comparison")
-    logger.info(f"checking the dataset and {len(names)} encoders")
-    for name in names:  # so that an error of the last one is raised before the first is trained
-        with only_warnings():
-            plan_segmentation(_config(settings, encoder=name, epochs=1, seed=0), dataset)
-    encoder = "model.encoder"
-    counts = {it: epochs or affordable_epochs({**settings, encoder: it}, minutes or 0, dataset) for it in names}
-    study = Study(dataset, names, seeds, counts, minutes, dict(settings))
-    write_text(out / PLAN, yaml.safe_dump(_plain(study), sort_keys=False))
-    return study
+    study: dict[str, Any] = {"dataset": dataset, "encoders": [*names], "seeds": seeds}
+    study |= {"epochs": dict.fromkeys(names, epochs), "minutes": minutes}
+    if (out / PLAN).is_file():
+        if epochs is None:
+            study["epochs"] = read_plan(out / PLAN, "epochs")["epochs"]
+        settings = plain_settings(config := continued_settings(out / PLAN, config, **study))
+    else:
+        refuse_occupied(out, "a comparison")
+        logger.info(f"checking the dataset and {len(names)} encoders")
+        for name in names:  # so that an error of the last one is raised before the first is trained
+            with only_warnings():
+                plan_segmentation(_config(settings, encoder=name, epochs=1, seed=0), dataset)
+        if minutes is not None:
+            encoder = "model.encoder"
+            study["epochs"] = {it: affordable_epochs({**settings, encoder: it}, minutes, dataset) for it in names}
+    write_plan(out / PLAN, config, **study)
+    return Study(**{**study, "encoders": names}, settings=settings)
 
 
 def run_study(study: Study, out: Path) -> dict[str, list[Run]]:
@@ -173,36 +169,7 @@ def _config(settings: Mapping[str, Any], *, encoder: str, epochs: int, seed: int
     return load_config(None, {**settings, "model.encoder": encoder, "train.epochs": epochs, "train.seed": seed})
 
 
-def _stored(out: Path) -> Study | None:
-    file = out / PLAN
-    if not file.is_file():
-        return None
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        return Study(**{**content, "encoders": tuple(content["encoders"])})
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
-        raise OutputError(f"{file}: cannot be read as a comparison ({error}); choose another --out") from None
-
-
 def refuse_occupied(out: Path, study: str) -> None:
     """Refuse a folder that has content, as it has no `study` to be continued."""
     if is_occupied(out):
         raise OutputError(f"{out}: exists already and is not {study}; choose another --out")
-
-
-def _require_same(stored: Study, given: Mapping[str, Any], file: Path) -> None:
-    """Refuse arguments that differ from the stored study.
-
-    Raises:
-        ConfigError: names the argument and both values.
-    """
-    for name, value in given.items():
-        if (before := getattr(stored, name)) != value:
-            raise ConfigError(
-                f"{file}: {name} was {before!r} and is {value!r} now; a comparison is resumed with the same "
-                "arguments, or with more seeds; choose another --out"
-            )
-
-
-def _plain(study: Study) -> dict[str, Any]:
-    return {**asdict(study), "encoders": list(study.encoders)}

@@ -11,7 +11,6 @@ from pyramidseg.base.overrides import load_config
 from pyramidseg.studies.compare_encoders import open_study, run_study
 from pyramidseg.studies.compare_report import write_report
 from pyramidseg.studies.compare_results import Results, collect
-from pyramidseg.studies.cross_validation import plain_settings
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,9 @@ def compare_encoders(
     if isinstance(encoders, str):
         raise ConfigError(f"compare: encoders={encoders!r}: a list of names is needed, such as ['resnet18']")
     resolved = config if isinstance(config, Config) else load_config(config)
-    given, folder = plain_settings(resolved), Path(out)
+    folder = Path(out)
     study = open_study(
-        str(dataset), tuple(encoders), out=folder, seeds=seeds, epochs=epochs, minutes=minutes, settings=given
+        str(dataset), tuple(encoders), out=folder, seeds=seeds, epochs=epochs, minutes=minutes, config=resolved
     )
     results = collect(run_study(study, folder), study.dataset)
     return Comparison(folder, folder / "report.html", write_report(folder, study, results), results)

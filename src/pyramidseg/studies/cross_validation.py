@@ -168,22 +168,29 @@ def write_plan(file: Path, config: Config, **study: Any) -> None:
     write_text(file, yaml.safe_dump({**study, "settings": plain_settings(config)}, sort_keys=False))
 
 
+def read_plan(file: Path, *names: str) -> dict[str, Any]:
+    """What `write_plan` stored: arguments of these names, and `settings`."""
+    try:
+        stored = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return {**{name: stored[name] for name in names}, "settings": {**stored["settings"]}}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+        raise OutputError(f"{file}: cannot be read ({first_line(error)}); choose another --out") from None
+
+
 def continued_settings(file: Path, config: Config, **study: Any) -> Config:
     """The settings of the first call, with those given now; these and the arguments agree, or are more `seeds`.
 
     Raises:
         ConfigError: one differs, and would change the result.
     """
-    try:
-        stored = yaml.safe_load(file.read_text(encoding="utf-8"))
-        before = {**{name: stored[name] for name in study}, **stored["settings"]}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
-        raise OutputError(f"{file}: cannot be read ({first_line(error)}); choose another --out") from None
+    stored = read_plan(file, *study)
+    before = {**stored, **stored["settings"]}
     for name, value in {**study, **plain_settings(config)}.items():
         more_seeds = name == "seeds" and value > before[name]
         if before.get(name) != value and name not in MAY_CHANGE and not more_seeds:
             was = f"{name} was {before.get(name)!r} and is {value!r} now"
-            raise ConfigError(f"{file}: {was}; give the same, or another --out")
+            more = ", or more seeds" if "seeds" in study else ""
+            raise ConfigError(f"{file}: {was}; give the same arguments{more}, or another --out")
     return load_config(None, {**stored["settings"], **given_settings(config)})
 
 
