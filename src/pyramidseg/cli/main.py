@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,47 +19,17 @@ from pyramidseg.base.files import explain_write_failure
 from pyramidseg.base.machine import keep_freed_memory
 from pyramidseg.base.text import show
 from pyramidseg.base.version import __version__
-from pyramidseg.cli import (
-    benchmark,
-    compare,
-    convert,
-    curve,
-    demo,
-    describe,
-    evaluate,
-    export,
-    import_,
-    inspect,
-    predict,
-    predictions,
-    pretrain,
-    publish,
-    serve,
-    show_config,
-    train,
-    train_on_ray,
-)
 from pyramidseg.cli.flags import Parser
 
+_MODULES = {"ray-train": "train_on_ray", "import": "import_", "config": "show_config"}
+"""Modules that are not named as their command."""
+
 COMMANDS = {
-    "demo": demo,
-    "inspect": inspect,
-    "convert": convert,
-    "train": train,
-    "ray-train": train_on_ray,
-    "pretrain": pretrain,
-    "evaluate": evaluate,
-    "predict": predict,
-    "predictions": predictions,
-    "export": export,
-    "import": import_,
-    "compare": compare,
-    "curve": curve,
-    "serve": serve,
-    "publish": publish,
-    "benchmark": benchmark,
-    "describe": describe,
-    "config": show_config,
+    name: import_module(f"pyramidseg.cli.{_MODULES.get(name, name)}")
+    for name in (
+        *("demo", "inspect", "convert", "train", "ray-train", "pretrain", "evaluate", "predict", "predictions"),
+        *("export", "import", "compare", "curve", "serve", "publish", "benchmark", "describe", "config"),
+    )
 }
 """Module by command; each has `HELP`, `add_arguments(parser)` and `run(arguments) -> exit status`."""
 
