@@ -4,7 +4,7 @@ oneDNN has no fast kernels in bfloat16 for these gradients: for the depthwise co
 up to a hundred times as long as in float32 (docs/training.md). The forward pass, which is fast, stays in 16 bits.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -39,13 +39,7 @@ class _GroupedConvolutions(TorchFunctionMode):
         super().__init__()
         self.dtype = dtype
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.conv2d and not torch.compiler.is_compiling():
             return self._conv2d(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
@@ -73,19 +67,10 @@ class _GroupedConvolution(torch.autograd.Function):
     """`conv2d` in the type of its input, whose gradients are computed in float32."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        image: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        stride: list[int],
-        padding: list[int],
-        dilation: list[int],
-        groups: int,
-    ) -> Tensor:
-        """(B, C, H, W) and (K, C / groups, h, w) to (B, K, H', W')."""
+    def forward(ctx: Any, image: Tensor, weight: Tensor, bias: Tensor | None, *where: Any) -> Tensor:
+        """(B, C, H, W) and (K, C / groups, h, w) to (B, K, H', W'), with stride, padding, dilation and groups."""
         ctx.save_for_backward(image, weight)
-        ctx.bias_size, ctx.where = None if bias is None else list(bias.shape), (stride, padding, dilation, groups)
+        ctx.bias_size, ctx.where = None if bias is None else list(bias.shape), where
         same = image.dtype
         return F.conv2d(image, weight.to(same), None if bias is None else bias.to(same), *ctx.where)
 
