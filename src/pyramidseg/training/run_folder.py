@@ -18,15 +18,8 @@ from pyramidseg.base.text import csv_text, first_few
 from pyramidseg.training.optim import choose_optimizer
 
 WRITTEN_BY_RUNS = (
-    "dataset.yaml",
-    "metrics.csv",
-    "best.safetensors",
-    "last.safetensors",
-    "report.html",
-    "trackers.json",
-    "checkpoint/step-*.safetensors",
-    "plots/*.png",
-    "tensorboard/events.out.tfevents.*",
+    *("dataset.yaml", "metrics.csv", "best.safetensors", "last.safetensors", "report.html", "trackers.json"),
+    *("checkpoint/step-*.safetensors", "plots/*.png", "tensorboard/events.out.tfevents.*"),
 )
 """Patterns of the files that a run writes besides its config.yaml. Overwriting a run deletes nothing else."""
 

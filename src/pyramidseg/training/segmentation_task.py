@@ -60,14 +60,8 @@ class SegmentationTask(Task):
     class_weights: Tensor
 
     metrics = (
-        "train_loss",
-        "train_error",
-        "train_miou",
-        "val_loss",
-        "val_error",
-        "val_miou",
-        "val_class_accuracy",
-        "val_dice",
+        *("train_loss", "train_error", "train_miou"),
+        *("val_loss", "val_error", "val_miou", "val_class_accuracy", "val_dice"),
     )
     headline: ClassVar = {
         "loss": ("train_loss", "val_loss"),
