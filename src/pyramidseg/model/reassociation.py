@@ -143,20 +143,6 @@ class Ring(nn.Module):
         return output
 
 
-class WrittenLevel(nn.Module):
-    """Smoothing and branch of a level as they are."""
-
-    def __init__(self, smoothing: nn.Module, branch: nn.Module) -> None:
-        super().__init__()
-        self.smoothing = smoothing
-        self.branch = branch
-
-    def forward(self, merged: Tensor) -> Tensor:
-        """(B, P, H, W) to the branch's output."""
-        output: Tensor = self.branch(self.smoothing(merged))
-        return output
-
-
 class ComposedLevel(nn.Module):
     """A level whose merged map is not computed, but for its border."""
 
@@ -231,7 +217,7 @@ class ReassociatedDecoder(nn.Module):
         self.forms = decoder_forms(decoder)
         self.lateral = pyramid.lateral
         self.levels = nn.ModuleList(
-            WrittenLevel(smoothing, branch)
+            nn.Sequential(smoothing, branch)
             if form.name == "as written"
             else ComposedLevel(form, lateral[index:], smoothing, branch, term=term)
             for index, (form, smoothing, branch) in enumerate(
@@ -246,12 +232,13 @@ class ReassociatedDecoder(nn.Module):
         outputs: list[Tensor] = []
         for index in reversed(range(len(maps))):
             level = self.levels[index]
-            if isinstance(level, ComposedLevel):
+            is_composed = isinstance(level, ComposedLevel)
+            if is_composed:
                 outputs.insert(0, level(maps[index:], merged))
-            if index or isinstance(level, WrittenLevel):
+            if index or not is_composed:
                 own = self.lateral[index](maps[index])
                 merged.insert(0, own + F.interpolate(merged[0], scale_factor=2.0, mode="nearest") if merged else own)
-            if isinstance(level, WrittenLevel):
+            if not is_composed:
                 outputs.insert(0, level(merged[0]))
         if self.merge == "concat":
             return torch.cat(outputs, dim=1)
