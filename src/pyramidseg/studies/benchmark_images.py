@@ -9,7 +9,6 @@ from torch import Tensor
 
 from pyramidseg.backends import ModelBackend
 from pyramidseg.backends.exported_backend import ExportedBackend
-from pyramidseg.backends.metadata import INPUT_DTYPES
 from pyramidseg.demo.scenes import SMALLEST_PX, draw_scene
 
 DISTINCT = 8
@@ -25,14 +24,8 @@ def scene_images(batch: int, *, channels: int, height: int, width: int) -> Tenso
     return torch.from_numpy(scenes_BHWC[..., order]).permute(0, 3, 1, 2).contiguous()
 
 
-def accepted_dtype(backend: ModelBackend) -> torch.dtype:
-    """A dtype of images that a backend accepts: uint8, unless its file is for uint16 images."""
-    if isinstance(backend, ExportedBackend) and backend.metadata.input_dtype == "uint16":
-        return INPUT_DTYPES["uint16"]
-    return torch.uint8
-
-
 def as_accepted(images: Tensor, backend: ModelBackend) -> Tensor:
-    """Convert uint8 images to a dtype that a backend accepts, with the same brightness."""
-    dtype = accepted_dtype(backend)
-    return images if dtype == torch.uint8 else (images.int() * 257).to(dtype)
+    """uint8 images as a backend accepts them: as uint16 of the same brightness if its file is for uint16 images."""
+    if isinstance(backend, ExportedBackend) and backend.metadata.input_dtype == "uint16":
+        return (images.int() * 257).to(torch.uint16)
+    return images

@@ -113,11 +113,7 @@ def find_candidates(
             choice: tuple[RunPrecision, ...] = ("fp32", "bf16") if has_fast_bf16(device) else ("fp32",)
             if name not in CHOOSABLE or (name in RUNTIMES and RUNTIMES[name].read_metadata(file).precision == "int8"):
                 choice = ("auto",)
-            opened = [(file, precision) for precision in choice]
-            found += [
-                Candidate(make_backend(file, name, device=device, precision=precision), file, precision)
-                for file, precision in opened
-            ]
+            found += [Candidate(make_backend(file, name, device=device, precision=it), file, it) for it in choice]
             if name in RUNTIMES and is_bundle and export_path(model, RUNTIMES[name], "int8").is_file():
                 name, key = f"{name} int8", name
                 file = find_export(model, RUNTIMES[key], "int8")
