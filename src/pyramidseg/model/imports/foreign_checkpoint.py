@@ -4,7 +4,6 @@ A checkpoint is a file of tensors (.safetensors, or .pth, .pt, .bin of tensors o
 `save_pretrained` of huggingface_hub writes: config.json with model.safetensors, formerly pytorch_model.bin.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from pyramidseg.base.errors import WeightsError
+from pyramidseg.base.files import file_sha256
 from pyramidseg.model.hub_weights import HUB_FILES
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.tensor_files import read_wrapped_tensors
@@ -87,9 +87,7 @@ def read_foreign_checkpoint(path: Path) -> ForeignCheckpoint:
     notes = [f"weights read from the key {wrapper!r} of the file" for wrapper in wrappers]
     if config is None and (file.parent / CONFIG_FILE).exists():
         notes.append(f"{CONFIG_FILE} in the same folder was not read; give the folder instead of the file to use it")
-    with file.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    return ForeignCheckpoint(file, sha256, tensors, config, tuple(notes))
+    return ForeignCheckpoint(file, file_sha256(file), tensors, config, tuple(notes))
 
 
 def _weights_file(folder: Path) -> Path:
