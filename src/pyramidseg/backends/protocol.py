@@ -73,22 +73,18 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """Name of the runtime, a key of `BACKENDS`; wrappers add their own."""
-        ...
 
     @property
     def classes(self) -> Classes:
         """The K classes."""
-        ...
 
     @property
     def in_channels(self) -> int:
         """Channels that the images must have."""
-        ...
 
     @property
     def geometry(self) -> LogitGeometry:
         """How the cells of `coarse_logits` map to pixels."""
-        ...
 
     def coarse_logits(self, images: Tensor) -> Tensor:
         """(B, C, H, W) of any dtype that `Segmenter` takes to logits before the last upsampling, without gradient.
@@ -96,11 +92,9 @@ class Backend(Protocol):
         Returns:
             (B, K, h, w) float32 of the padded image, with h and w at least H and W over `geometry.stride`.
         """
-        ...
 
     def __call__(self, images: Tensor) -> Tensor:
         """`geometry.upsample` of `coarse_logits`: (B, K, H, W) float32."""
-        ...
 
 
 class ModelBackend(ABC):

@@ -40,7 +40,6 @@ class MaskSource(Protocol):
         Raises:
             DataError: unreadable, or with a value that is neither a class nor ignored; names file and value.
         """
-        ...
 
 
 class ValueSource(Protocol):
@@ -49,7 +48,6 @@ class ValueSource(Protocol):
     @property
     def ignored_values(self) -> tuple[int, ...]:
         """Values that are ignored unless they are a class."""
-        ...
 
     def read(self, record: Record) -> NDArray[np.unsignedinteger[Any]]:
         """The stored values (H, W), before they are mapped to classes.
@@ -57,11 +55,9 @@ class ValueSource(Protocol):
         Raises:
             DataError: unreadable; names the file.
         """
-        ...
 
     def describe(self, values: Iterable[int]) -> str:
         """Values as text in the user's terms: numbers, colours or names."""
-        ...
 
 
 @runtime_checkable
@@ -70,7 +66,6 @@ class OutlineSource(ValueSource, Protocol):
 
     def has_own_size(self, record: Record) -> bool:
         """Whether the annotation file states the image's size."""
-        ...
 
 
 @runtime_checkable
@@ -79,7 +74,6 @@ class DrawnSource(ValueSource, Protocol):
 
     def count_contested(self, record: Record) -> int:
         """Pixels that regions with several labels cover; raises as `read`."""
-        ...
 
 
 @dataclass(frozen=True)
