@@ -184,9 +184,4 @@ class FPNDecoder(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Merged map of all levels at the finest stride."""
         levels = [branch(level) for branch, level in zip(self.branches, self.pyramid(maps), strict=True)]
-        if self.merge == "concat":
-            return torch.cat(levels, dim=1)
-        total: Tensor = levels[0]
-        for level in levels[1:]:
-            total = total + level
-        return total
+        return torch.cat(levels, dim=1) if self.merge == "concat" else sum(levels[1:], levels[0])

@@ -240,12 +240,7 @@ class ReassociatedDecoder(nn.Module):
                 merged.insert(0, own + F.interpolate(merged[0], scale_factor=2.0, mode="nearest") if merged else own)
             if not is_composed:
                 outputs.insert(0, level(merged[0]))
-        if self.merge == "concat":
-            return torch.cat(outputs, dim=1)
-        total = outputs[0]
-        for output in outputs[1:]:
-            total = total + output
-        return total
+        return torch.cat(outputs, dim=1) if self.merge == "concat" else sum(outputs[1:], outputs[0])
 
 
 def reassociate(decoder: FPNDecoder, *, for_graph: bool = False) -> nn.Module:
