@@ -155,7 +155,8 @@ def count_parts(encoder: Encoder) -> int:
 def part_finder(encoder: Encoder) -> Callable[[str], int]:
     """The part that a module, parameter or buffer of the encoder belongs to, by its name within the encoder.
 
-    Part 0 is the stem: all layers before the stage of the finest map. Part i leads from map i - 1 to map i.
+    Part 0 is the stem: all layers before the stage of the finest map. Part i leads from map i - 1 to map i. A module
+    that spans several parts belongs to the last one.
     """
     network = encoder.network
     modules: list[str] = network.feature_info.module_name()  # type: ignore[operator, union-attr]
@@ -184,15 +185,6 @@ def part_finder(encoder: Encoder) -> Callable[[str], int]:
         return next((part for part, end in enumerate(ends, start=1) if places[-1] <= end), len(wanted))
 
     return part_of
-
-
-def modules_by_part(encoder: Encoder) -> list[tuple[int, nn.Module]]:
-    """Every module below the encoder, with its part: that of the last of its tensors.
-
-    A module that spans several parts belongs to the last one.
-    """
-    part_of = part_finder(encoder)
-    return [(part_of(name), module) for name, module in encoder.named_modules() if name]
 
 
 def flat_name(name: str) -> str:

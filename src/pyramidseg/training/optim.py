@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pyramidseg.base.config import Config, OptimConfig
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.model.classifier import Classifier
-from pyramidseg.model.encoder import count_parts, modules_by_part, part_finder
+from pyramidseg.model.encoder import count_parts, part_finder
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.muon import Muon
 
@@ -148,8 +148,8 @@ def set_training_mode(model: nn.Module, config: OptimConfig, *, epoch: int) -> N
     if frozen == count_parts(model.encoder):
         model.encoder.eval()
         return
-    for part, module in modules_by_part(model.encoder):
-        if part < frozen or (config.freeze_norm and isinstance(module, _BatchNorm)):
+    for name, module in model.encoder.named_modules():
+        if name and (part_of(name) < frozen or (config.freeze_norm and isinstance(module, _BatchNorm))):
             module.eval()
 
 
