@@ -94,7 +94,7 @@ SLOW = (
         "model/test_unexpected_bundles",
     ),
     *("inspection/test_hostile_files", "report/test_figures", "predict/test_tiling", "model/test_stages"),
-    *("model/test_state_dict_check", "base/test_exhaustion", "predict/test_not_finite", "model/test_accepted_models"),
+    *("model/test_state_dict_check", "base/test_exhaustion", "predict/test_not_finite"),
 )
 """Beginnings of the paths of tests that train, export, start processes or compute for seconds, the longest first: they
 run in this order, so that no process is left with a long file in the end, and `make test-fast` leaves them out."""

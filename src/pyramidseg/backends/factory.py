@@ -1,12 +1,13 @@
 """`make_backend`: a model in the runtime that was named, or in the fastest one available."""
 
 import importlib.util
+import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.onnx_backend import OnnxRuntimeBackend
@@ -16,7 +17,7 @@ from pyramidseg.backends.torch_backend import CompiledTorchBackend, TorchBackend
 from pyramidseg.backends.torch_export_backend import ExportedTorchBackend
 from pyramidseg.base.device import choose_device
 from pyramidseg.base.errors import ConfigError, WeightsError, nearest
-from pyramidseg.model.accepted_models import accepted_model
+from pyramidseg.base.remote_files import local_copy
 from pyramidseg.model.bundle import KIND
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.tensor_files import CHECKSUM, read_metadata
@@ -42,6 +43,9 @@ FASTER_ON_CPU: tuple[type[ExportedBackend], ...] = (OpenVinoBackend, OnnxRuntime
 
 Milliseconds for ResNet-50 at 512x512 in fp32 on 2 cores: OpenVINO 184, ONNX Runtime 192, torch 290. `pyramidseg
 benchmark` measures a model on a machine."""
+
+WRAPPERS = ("_orig_mod", "module", "segmenter")
+"""Attributes that hold the network in what `torch.compile`, DataParallel and AveragedModel return, and in training."""
 
 
 def make_backend(
@@ -112,6 +116,30 @@ def make_backend(
     if name != "auto":
         return BACKENDS[name](path, device=device, precision=precision)
     return _fastest_backend(path, device, precision)
+
+
+def accepted_model(model: object) -> Segmenter | Path:
+    """The path that was given as a model, or the Segmenter, also inside torch's wrappers; a URL is copied first.
+
+    Raises:
+        ConfigError: it is something else; with its type and what to give instead.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        return local_copy(os.fspath(model))
+    inner = model
+    while isinstance(inner, nn.Module) and not isinstance(inner, Segmenter):
+        inner = next((vars(inner)["_modules"].get(name) for name in WRAPPERS if name in inner._modules), None)
+    if isinstance(inner, Segmenter):
+        return inner
+    found, advice = f"an object of type {type(model).__name__}", ""
+    if isinstance(model, Mapping) and model and all(isinstance(value, Tensor) for value in model.values()):
+        found = f"a state dict of {len(model)} tensors"
+        advice = "; ps.Segmenter(...) with the settings and classes of the training takes it with load_state_dict"
+    elif isinstance(model, nn.Module):
+        found = f"a {type(model).__name__} of {type(model).__module__}"
+        advice = "; pyramidseg import converts checkpoints of FPNs of segmentation_models.pytorch"
+    needed = "the path of a bundle or an exported file, or a Segmenter, is needed"
+    raise ConfigError(f"model: {found}, but {needed}{advice}")
 
 
 def _fastest_backend(bundle: Path, device: str | torch.device, precision: RunPrecision) -> ModelBackend:

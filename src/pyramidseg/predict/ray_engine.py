@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pyramidseg.backends.factory import EXPORTED
+from pyramidseg.backends.factory import EXPORTED, accepted_model
 from pyramidseg.base.errors import ConfigError, OutputError, PyramidSegError, import_extra
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import ProgressTask, duration, report_progress
@@ -28,7 +28,6 @@ from pyramidseg.base.machine import available_processors, keep_freed_memory
 from pyramidseg.base.output_lock import is_lock
 from pyramidseg.base.remote_files import is_url
 from pyramidseg.base.text import first_few, first_line
-from pyramidseg.model.accepted_models import accepted_model
 from pyramidseg.predict.job_board import TRIES, BoardStatus, JobBoard, Watchdog
 from pyramidseg.predict.output_folder import LEDGER_FOLDER, OutputFolder, RemoteOutputFolder
 from pyramidseg.predict.predict_files import Task, predict_jobs, record

@@ -7,8 +7,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 import pyramidseg as ps
+from pyramidseg.backends.factory import accepted_model
 from pyramidseg.base.errors import ConfigError, WeightsError
-from pyramidseg.model.accepted_models import accepted_model
 from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.predictor import Predictor
