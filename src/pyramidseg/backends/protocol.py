@@ -97,6 +97,7 @@ class Backend(Protocol):
         """`geometry.upsample` of `coarse_logits`: (B, K, H, W) float32."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ModelBackend(ABC):
     """Base class of the backends that `make_backend` returns.
 
@@ -113,27 +114,19 @@ class ModelBackend(ABC):
 
     name: ClassVar[str]
 
-    def __init__(
-        self,
-        *,
-        classes: Classes,
-        settings: ModelConfig,
-        precision: str,
-        device: torch.device,
-        place: str,
-        note: str = "",
-        value_range: ValueRange | None = None,
-    ) -> None:
-        self.classes = classes
-        self.settings = settings
-        self.in_channels = settings.in_channels
-        self.geometry = LogitGeometry(settings.finest_stride, settings.align_corners)
-        self.precision = precision
-        self.device = device
-        self.compute_device = torch.device(place) if place.partition(":")[0] in ("cpu", "cuda", "mps") else None
-        self.place = place
-        self.note = note
-        self.value_range = value_range
+    classes: Classes
+    settings: ModelConfig
+    precision: str
+    device: torch.device
+    place: str
+    note: str = ""
+    value_range: ValueRange | None = None
+
+    def __post_init__(self) -> None:
+        self.in_channels = self.settings.in_channels
+        self.geometry = LogitGeometry(self.settings.finest_stride, self.settings.align_corners)
+        named = self.place.partition(":")[0] in ("cpu", "cuda", "mps")
+        self.compute_device = torch.device(self.place) if named else None
         self._process = os.getpid()
         self.threaded: tuple[object, ...] = ()
         use_one_thread_after_fork()
