@@ -105,13 +105,16 @@ def dice_of_sums(sums: Tensor, targets: Targets) -> Tensor:
     Intersections and sizes are summed over all processes before the division, so that the loss is that of the joined
     batch; micro-batches are averaged. Numerator and denominator are increased by 1, which smooths tiny classes.
     """
-    overlap, predicted, present = (_over_ranks(sums) if targets.joined else sums).unbind()
+    if targets.joined:  # the sum over all processes, with the gradient of this process's summand
+        sums = sums + (sum_over_ranks(sums) - sums.detach())
+    overlap, predicted, present = sums.unbind()
     scores = (2 * overlap + 1) / (predicted + present + 1)
     counted = present > 0
     if not counted.any():
         return (overlap * 0).sum()
     loss: Tensor = (1 - scores)[counted].mean() / targets.micro_batches
-    return _shared(loss) if targets.joined else loss
+    # This process's share of a loss that all processes know: 1/world_size of the value, the full gradient.
+    return loss - loss.detach() * (1 - 1 / world_size()) if targets.joined else loss
 
 
 LOSSES: dict[str, Loss] = {
@@ -245,13 +248,3 @@ def class_weights(
     # The mean of the two middle values if their number is even, as in numpy.median.
     ratio[occurs] = frequency[occurs].quantile(0.5) / frequency[occurs]
     return (ratio.sqrt() if kind == "sqrt_median_frequency" else ratio).float()
-
-
-def _over_ranks(mine: Tensor) -> Tensor:
-    """The sum over all processes, with the gradient of this process's summand."""
-    return mine + (sum_over_ranks(mine) - mine.detach())
-
-
-def _shared(loss: Tensor) -> Tensor:
-    """This process's share of a loss that all processes know: 1/world_size of the value, the full gradient."""
-    return loss - loss.detach() * (1 - 1 / world_size())
