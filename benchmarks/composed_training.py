@@ -26,7 +26,7 @@ from torch import Tensor, nn
 import pyramidseg as ps
 from pyramidseg.base.config import LossConfig
 from pyramidseg.base.device import autocast, channels_last
-from pyramidseg.model.composed_convolutions import compose_rows
+from pyramidseg.model.composed_convolutions import compose
 from pyramidseg.model.fpn import ConvNormReLU, FPNDecoder
 from pyramidseg.training.grouped_convolutions import fast_grouped_gradients
 from pyramidseg.training.losses import Targets, segmentation_loss
@@ -148,7 +148,7 @@ def _without_ring(
     """Subtract what the branch would take from smoothed values just outside the image (`model.reassociation.Ring`)."""
     assert smoothing.bias is not None
     for outside, inside, edge in ((0, 2, 0), (2, 0, -1)):
-        kernel = compose_rows(branch.weight[:, :, outside], smoothing.weight[:, :, inside])
+        kernel = compose(branch.weight[:, :, outside, None], smoothing.weight[:, :, inside, None])[:, :, 0]
         line = _merged_line(own[:, :, edge], raised[:, :, edge], lateral)
         bias = branch.weight[:, :, outside].sum(2) @ smoothing.bias
         top = F.conv1d(line, kernel, bias, padding=2)

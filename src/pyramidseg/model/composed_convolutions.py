@@ -15,15 +15,15 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
     conv(conv(x, inner), outer) = conv(x, compose(outer, inner)) wherever the first one is not padded in between.
 
     Args:
-        outer: (O, M, a, a).
-        inner: (M, I, b, b).
+        outer: (O, M, a, a), or a row of it, (O, M, 1, a).
+        inner: (M, I, b, b), or (M, I, 1, b).
 
     Returns:
-        (O, I, a + b - 1, a + b - 1).
+        (O, I, a + b - 1, a + b - 1), or (O, I, 1, a + b - 1).
     """
-    side = inner.shape[-1]
+    rows, columns = inner.shape[-2:]
     # A full convolution of the kernels: outer is slid over inner, which is flipped because conv2d correlates.
-    return F.conv2d(outer, inner.transpose(0, 1).flip(2, 3), padding=side - 1)
+    return F.conv2d(outer, inner.transpose(0, 1).flip(2, 3), padding=(rows - 1, columns - 1))
 
 
 def upsampled_kernel(kernel: Tensor, factor: int) -> Tensor:
@@ -43,11 +43,6 @@ def upsampled_kernel(kernel: Tensor, factor: int) -> Tensor:
     flat = kernel.flip(2, 3).reshape(outputs * inputs, 1, side, side)
     spread = F.conv2d(flat, flat.new_ones(1, 1, factor, factor), padding=factor - 1)
     return spread.reshape(outputs, inputs, side + factor - 1, side + factor - 1).transpose(0, 1)
-
-
-def compose_rows(outer: Tensor, inner: Tensor) -> Tensor:
-    """`compose` in one dimension: (O, M, a) and (M, I, b) to (O, I, a + b - 1)."""
-    return F.conv1d(outer, inner.transpose(0, 1).flip(2), padding=inner.shape[-1] - 1)
 
 
 def convolution(kernel: Tensor, bias: Tensor | None) -> nn.Conv2d:

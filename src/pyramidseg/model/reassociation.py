@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyramidseg.model.composed_convolutions import PhasedTerm, Term, TransposedTerm, compose, compose_rows, convolution
+from pyramidseg.model.composed_convolutions import PhasedTerm, Term, TransposedTerm, compose, convolution
 from pyramidseg.model.fpn import ConvNormReLU, FPNDecoder, SemanticBranch
 
 
@@ -110,9 +110,9 @@ class Ring(nn.Module):
         self.columns = nn.ModuleList()
         for outside, inside in ((0, 2), (2, 0)):  # top and left; bottom and right
             # In one dimension: a ring of W + 2 values is exactly what W outputs read, so that both are one convolution.
-            row = compose_rows(branch[:, :, outside, :], smoothing[:, :, inside, :])
+            row = compose(branch[:, :, outside, None], smoothing[:, :, inside, None])
             bias = branch[:, :, outside, :].sum(2) @ smoothing_bias
-            self.rows.append(convolution(-row[:, :, None, :], -bias))
+            self.rows.append(convolution(-row, -bias))
             self.columns.append(
                 nn.Sequential(
                     convolution(smoothing[:, :, :, inside][..., None], smoothing_bias),
