@@ -14,6 +14,7 @@ import torch
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -155,17 +156,10 @@ def _foldable_pairs(model: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     """Scale the weights and move the bias of a convolution as the norm would; computed in float64."""
     assert norm.running_mean is not None and norm.running_var is not None
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight.double()
-    bias = -norm.running_mean.double()
-    if conv.bias is not None:
-        bias = bias + conv.bias.double()
-    bias = bias * scale
-    if norm.bias is not None:
-        bias = bias + norm.bias.double()
-    dtype = conv.weight.dtype
-    conv.weight = nn.Parameter((conv.weight.double() * scale[:, None, None, None]).to(dtype), requires_grad=False)
+    mean, variance, dtype = norm.running_mean.double(), norm.running_var.double(), conv.weight.dtype
+    own, scale, shift = (None if it is None else it.double() for it in (conv.bias, norm.weight, norm.bias))
+    weight, bias = fuse_conv_bn_weights(conv.weight.double(), own, mean, variance, norm.eps, scale, shift)
+    conv.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
     conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
 
 
