@@ -141,25 +141,12 @@ def test_a_file_for_qgis(
     bundle: Path, expected: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As Deepness runs it: bytes divided by 255, metadata in JSON, classes counted from 0, no threshold."""
-    assert (
-        main(
-            [
-                "export",
-                str(bundle),
-                "--for",
-                "deepness",
-                "--size",
-                "96x96",
-                "--resolution",
-                "10",
-                "--out",
-                str(tmp_path),
-            ]
-        )
-        == 0
-    )
+    options = ("--for", "deepness", "--size", "96x96", "--resolution", "10")
+    assert main(["export", str(bundle), *options, "--out", str(tmp_path)]) == 0
     path = tmp_path / "best-96x96-probabilities.onnx"
-    assert f"file: {path}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"file: {path}" in printed
+    assert "checking on 4 synthetic scenes, at 96x96 in batches of 1\n" in printed
     session = onnxruntime.InferenceSession(str(path))
     texts = {
         key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items() if key in DEEPNESS

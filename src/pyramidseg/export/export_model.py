@@ -22,7 +22,14 @@ from pyramidseg.export import web
 from pyramidseg.export.graph import capture
 from pyramidseg.export.mobile_formats import CoreMlFile, MobileFile
 from pyramidseg.export.parity import Parity, check_parity, check_tolerance
-from pyramidseg.export.program_file import ONE_SIZE, OnnxProgramFile, WithOutput, check_program, check_program_file
+from pyramidseg.export.program_file import (
+    ONE_SIZE,
+    OnnxProgramFile,
+    WithOutput,
+    check_program,
+    check_program_file,
+    fitted,
+)
 from pyramidseg.export.quantization import DEFAULT_IMAGES, Calibration, Quantizer, check_calibration
 from pyramidseg.export.samples import Samples, default_dtype, labelled_samples, synthetic_samples
 from pyramidseg.export.targets import Format, find_format
@@ -178,7 +185,7 @@ def export_model(
 
         with explained_writes(file), temporary_folder(file) as folder:  # where files can be renamed to the file
             staged = folder / file.name
-            samples = read_samples()
+            samples = fitted(read_samples(), program)
             compare = partial(_compare, staged, metadata, segmenter, target_format, device=device, tolerance=tolerance)
             parity: Parity | None = None
             if target_format.backend is CoreMlFile and not CoreMlFile.runs_here:

@@ -110,13 +110,14 @@ class OnnxProgramFile(ProgramFile, OnnxRuntimeBackend):
 
 
 def check_program_file(backend: ProgramFile, program: Program, segmenter: Segmenter, samples: Samples) -> Parity:
-    """Compare a file with its bundle, on images of the file's size."""
-    parity = check_parity(backend, segmenter, _fitted(samples, program), predicting=backend)
+    """Compare a file with its bundle, on samples that are `fitted`."""
+    parity = check_parity(backend, segmenter, samples, predicting=backend)
     return parity if program.output == LOGITS else replace(parity, largest_difference=math.nan)
 
 
-def _fitted(samples: Samples, program: Program) -> Samples:
-    if program.size is None:
+def fitted(samples: Samples, program: Program | None) -> Samples:
+    """Samples of the size and the batch that a file takes."""
+    if program is None or program.size is None:
         return samples
     (crop, _), *_ = _at_size(iter([(samples.crops[-1][:1], None)]), program)
     name = f"{samples.name}, at {program.size[0]}x{program.size[1]} in batches of {program.batch}"

@@ -57,6 +57,8 @@ class Samples:
     files: tuple[Path, ...] = ()
 
     def __str__(self) -> str:
+        if len(self.crops) == 1:  # the file takes images of one size
+            return self.name
         single = sum(len(crop) == 1 for crop in self.crops)
         batches = ", ".join(f"a batch of {len(crop)}" for crop in self.crops if len(crop) > 1)
         return f"{self.name}, {single} crops of odd sizes and {batches}"
