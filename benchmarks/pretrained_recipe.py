@@ -75,6 +75,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fast-scale-1-2": FAST | {"data.scale": [1.0, 2.0]},
     "fast-ema-0.99": FAST | {"optim.ema": 0.99},
     "fast-rare-crops": FAST | {"data.rare_class_crops": 0.5},
+    "fast-aerial": FAST | {"data.augment": "aerial"},  # as `train --auto` chooses it for images without a top
 }
 
 
