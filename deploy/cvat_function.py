@@ -14,8 +14,8 @@ from cvat_sdk.masks import encode_mask
 from cvat_sdk.models import LabeledShapeRequest
 
 import pyramidseg as ps
+from pyramidseg.annotations.contours import one_ring
 from pyramidseg.export.cvat_nuclio import regions_of
-from pyramidseg.formats.yolo import one_ring
 
 
 class CvatFunction:

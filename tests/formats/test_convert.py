@@ -10,6 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from made_conversions import CLASSES, EXACT, WITHOUT_MAP, ids_of, labels_by_image, random_labels, write_source
+from pyramidseg.annotations.contours import one_ring
 from pyramidseg.annotations.run_lengths import compress_run_lengths, encode_regions
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig
@@ -19,7 +20,6 @@ from pyramidseg.formats.convert_dataset import convert_dataset
 from pyramidseg.formats.label_writer import LabelledImage
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.formats.writers import LABEL_WRITERS
-from pyramidseg.formats.yolo import one_ring
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
 
 

@@ -310,6 +310,20 @@ def _simple_rings(ring: Ring, places: list[int], corners: list[int]) -> list[Rin
     return sorted(rings, key=doubled_area, reverse=True) if len(rings) > 1 else rings
 
 
+def one_ring(rings: list[Ring]) -> Ring:
+    """A region as one ring that visits its holes: from a corner of what there is, to the nearest corner of a hole."""
+    outline, *holes = rings
+    for hole in holes:
+        across, down = (np.abs(np.subtract.outer(outline[:, axis], hole[:, axis])) for axis in (0, 1))
+        apart = across + down
+        place, entry = np.unravel_index(int(apart.argmin()), apart.shape)
+        round_trip = np.concatenate(
+            [outline[place : place + 1], np.roll(hole, -entry, axis=0), hole[entry : entry + 1]]
+        )
+        outline = np.concatenate([outline[:place], round_trip, outline[place:]])
+    return outline
+
+
 def doubled_area(ring: Ring) -> int:
     """Twice the signed area of a ring in square pixels: positive for outer rings, negative for holes."""
     x, y = ring.T

@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyramidseg.annotations.contours import Region, find_numbered_regions
+from pyramidseg.annotations.contours import Region, find_numbered_regions, one_ring
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.files import make_folder, refuse_existing, write_atomically, write_text
 from pyramidseg.base.version import __version__
-from pyramidseg.formats.yolo import one_ring
 from pyramidseg.model.bundle import read_bundle
 from pyramidseg.predict.predictor import Predictor
 

@@ -73,7 +73,7 @@ def _by_color() -> tuple[SourceLabel, ...]:
     for label in sorted(LABELS, key=lambda label: label.ignored):  # classes first
         first.setdefault(label.color, label)
     kept = ((label, label.color) for label in LABELS if first[label.color] is label)
-    return tuple(replace(label, value=pack(color)) for label, color in kept if color)
+    return tuple(replace(label, value=pack(color)) for label, color in kept if color is not None)
 
 
 BY_COLOR = _by_color()

@@ -82,7 +82,7 @@ def detect(folder: Path, splits: SplitNames) -> VocFiles | None:
 
 
 def read(found: VocFiles, config: LabelConfig) -> ParsedDataset:
-    """Pair images with masks: those of each list, or all that have masks if there are no lists.
+    """Pair the images of each list with their masks; without lists, all images that have a mask.
 
     Raises:
         ConfigError: as `checked_mask_name`.

@@ -20,9 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
-from pyramidseg.annotations.contours import Ring
+from pyramidseg.annotations.contours import one_ring
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
@@ -335,20 +334,6 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     ]
     files = {f"labels/{image.split}/{image.name}.txt": "".join(lines).encode()}
     return WrittenLabels(files, lost=lost_ignored(image.labels) | outlines.lost())
-
-
-def one_ring(rings: list[Ring]) -> NDArray[np.int64]:
-    """A region as one ring that visits its holes: from a corner of what there is, to the nearest corner of a hole."""
-    outline, *holes = rings
-    for hole in holes:
-        across, down = (np.abs(np.subtract.outer(outline[:, axis], hole[:, axis])) for axis in (0, 1))
-        apart = across + down
-        place, entry = np.unravel_index(int(apart.argmin()), apart.shape)
-        round_trip = np.concatenate(
-            [outline[place : place + 1], np.roll(hole, -entry, axis=0), hole[entry : entry + 1]]
-        )
-        outline = np.concatenate([outline[:place], round_trip, outline[place:]])
-    return outline
 
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:

@@ -16,10 +16,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import AliasChoices, BaseModel, Field
 
-from pyramidseg.annotations.contours import find_regions
+from pyramidseg.annotations.contours import find_regions, one_ring
 from pyramidseg.base.classes import Classes
 from pyramidseg.formats.label_studio_writer import brush_regions
-from pyramidseg.formats.yolo import one_ring
 from pyramidseg.predict.segmentation import OutputOptions, Segmentation
 from pyramidseg.serve.label_studio_images import LabelStudioImages
 from pyramidseg.serve.limits import Refused
