@@ -16,10 +16,9 @@ import torch
 from filelock import FileLock
 from torch.export import ExportedProgram
 
-from pyramidseg.backends import onnx_backend
 from pyramidseg.demo.scenes import SCENE_CLASSES
 from pyramidseg.export import export_model as exporting
-from pyramidseg.export import graph
+from pyramidseg.export import graph, onnx_format
 from pyramidseg.export.export_model import export_model
 from pyramidseg.model.segmenter import Segmenter
 
@@ -63,11 +62,11 @@ def traced_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporting, "capture", capture)
         patch.setattr(torch.export, "load", load_once)
-        patch.setattr(onnx_backend, "to_onnx", lambda program, **options: copy.deepcopy(converted(program, **options)))
+        patch.setattr(onnx_format, "to_onnx", lambda program, **options: copy.deepcopy(converted(program, **options)))
         yield
 
 
-converted = cache(onnx_backend.to_onnx)
+converted = cache(onnx_format.to_onnx)
 
 
 def digest_of(file: io.BytesIO) -> str:

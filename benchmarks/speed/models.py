@@ -10,11 +10,11 @@ from benchmarks.speed.peer import build_peer, export_to_onnx, smp_name
 from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.factory import export_path
 from pyramidseg.backends.metadata import TARGETS
-from pyramidseg.backends.onnx_backend import to_onnx
 from pyramidseg.base.config import DataConfig
 from pyramidseg.demo.scenes import write_scenes
 from pyramidseg.export.export_model import export_model
 from pyramidseg.export.graph import capture
+from pyramidseg.export.onnx_format import to_onnx
 from pyramidseg.export.quantization import Calibration, Quantizer
 from pyramidseg.export.targets import FORMATS
 from pyramidseg.model.imports import import_checkpoint

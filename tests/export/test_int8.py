@@ -97,7 +97,7 @@ def test_weights_have_seven_bits_and_a_scale_per_channel_and_the_classifier_is_f
 def test_the_decoder_is_quantised_as_written_and_has_to_be_faster_than_the_composed_one(
     bundle: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, capture, to_onnx = {}, export_module.capture, export_module.onnx_backend.to_onnx
+    made, capture, to_onnx = {}, export_module.capture, export_module.onnx_format.to_onnx
 
     def traced(*arguments: object, as_written: bool, **options: object):
         program = capture(*arguments, as_written=as_written, **options)
@@ -110,7 +110,7 @@ def test_the_decoder_is_quantised_as_written_and_has_to_be_faster_than_the_compo
         return content
 
     monkeypatch.setattr(export_module, "capture", traced)
-    monkeypatch.setattr(export_module.onnx_backend, "to_onnx", converted)
+    monkeypatch.setattr(export_module.onnx_format, "to_onnx", converted)
     producers = []
 
     def write(self: quantization.Quantizer, staged: Path, metadata: object, floats: onnx.ModelProto, **_: object):

@@ -1,22 +1,19 @@
-"""OpenVINO files, an `.xml` with the graph and a `.bin` with the weights: written, and run on CPUs and Intel's GPUs."""
+"""OpenVINO as a backend: `.xml` files with their `.bin`, on CPUs and Intel's GPUs."""
 
 import functools
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyramidseg.backends.exported_backend import ExportedBackend, Opened, check_file, damaged_file
-from pyramidseg.backends.metadata import CHECKSUM, CHECKSUM_PLACEHOLDER, ExportMetadata, file_checksum
+from pyramidseg.backends.metadata import CHECKSUM, file_checksum
 from pyramidseg.backends.protocol import RunPrecision
 from pyramidseg.base.errors import DeviceError, WeightsError, import_extra
 from pyramidseg.base.files import file_sha256
-
-if TYPE_CHECKING:
-    import onnx
 
 WEIGHTS_CHECKSUM = "weights_sha256"
 """Name of the checksum of the `.bin` in our metadata; the `.xml` has its own, as all exported files do."""
@@ -158,24 +155,3 @@ def _actual_precision(compiled: Any) -> str:
     """The precision of a compiled model, which may differ from the one requested."""
     computed = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     return _TYPES.get(computed, str(computed))
-
-
-def save(content: "onnx.ModelProto", path: Path, metadata: ExportMetadata) -> None:
-    """Write an ONNX model as both files.
-
-    Weights are stored in float32 for `fp32` and `bf16` (chosen at run time), and in float16 for `fp16`. OpenVINO's own
-    default is float16. The `.xml` has the metadata, the checksum of the `.bin`, and its own checksum.
-    """
-    serialized = content.SerializeToString()  # the model keeps reading its weights from here
-    model = shared_core().read_model(serialized)
-    openvino = import_extra("openvino", extra="openvino", purpose="exporting to OpenVINO")
-    openvino.save_model(model, path, compress_to_fp16=metadata.precision == "fp16")
-    root = ElementTree.parse(path).getroot()  # noqa: S314  (written just before)
-    notes = root.find("rt_info")
-    assert notes is not None
-    ours = ElementTree.SubElement(notes, METADATA_KEY)
-    texts = {**metadata.to_strings(), WEIGHTS_CHECKSUM: file_sha256(path.with_suffix(".bin"))}
-    for name, text in {**texts, CHECKSUM: CHECKSUM_PLACEHOLDER}.items():
-        checksum = ElementTree.SubElement(ours, name, {"value": text})
-    checksum.set("value", file_checksum(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)))
-    path.write_bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))

@@ -1,7 +1,4 @@
-"""torch.export programs, written and run: `.pt2` files, which need torch, but not this library's model code.
-
-AOTInductor can compile them.
-"""
+"""torch.export as a backend: `.pt2` files, which run without this library's model code."""
 
 import hashlib
 import io
@@ -15,11 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 
 from pyramidseg.backends.exported_backend import ExportedBackend, Opened, OutputNames, check_file, damaged_file
-from pyramidseg.backends.metadata import CHECKSUM, COARSE, LOGITS, ExportMetadata
+from pyramidseg.backends.metadata import CHECKSUM, COARSE, LOGITS
 from pyramidseg.backends.program_check import ForbiddenText, check_program
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, RunPrecision
 from pyramidseg.base.device import choose_device, out_of_memory_explained
@@ -182,14 +178,3 @@ def _pruned(program: nn.Module, outputs: OutputNames) -> nn.Module:
     program.graph.eliminate_dead_code()
     program.recompile()
     return program
-
-
-def save(program: ExportedProgram, path: Path, metadata: ExportMetadata) -> None:
-    """Write a program with its metadata."""
-    texts = json.dumps(metadata.to_strings(), ensure_ascii=False)
-    content = io.BytesIO()  # torch ends the process where its own writer of files finds the disk full
-    torch.export.save(program, content, extra_files={METADATA_FILE: texts})
-    path.write_bytes(content.getbuffer())
-    with zipfile.ZipFile(path, "a") as archive:
-        root = archive.namelist()[0].partition("/")[0]
-        archive.writestr(f"{root}/extra/{CHECKSUM_FILE}", archive_checksum(archive))

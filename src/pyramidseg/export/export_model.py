@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pyramidseg.backends import EXPORTED, onnx_backend
+from pyramidseg.backends import EXPORTED
 from pyramidseg.backends.metadata import COARSE, INPUT_DTYPES, LOGITS, ExportMetadata, Program
 from pyramidseg.backends.metadata import KIND as EXPORT
 from pyramidseg.base.config import DataConfig
@@ -18,7 +18,7 @@ from pyramidseg.base.files import explained_writes, temporary_folder, write_atom
 from pyramidseg.base.output_lock import locked
 from pyramidseg.base.remote_files import is_url, local_copy
 from pyramidseg.base.version import __version__
-from pyramidseg.export import web
+from pyramidseg.export import onnx_format, web
 from pyramidseg.export.graph import capture
 from pyramidseg.export.mobile_formats import CoreMlFile, MobileFile
 from pyramidseg.export.parity import Parity, check_parity, check_tolerance
@@ -178,7 +178,7 @@ def export_model(
         content: Any = graph
         if format in ("onnx", "openvino"):
             outputs = (LOGITS, COARSE) if program is None else (output,)
-            content = onnx_backend.to_onnx(graph, outputs=outputs, opset=opset)
+            content = onnx_format.to_onnx(graph, outputs=outputs, opset=opset)
         elif issubclass(target_format.backend, MobileFile):
             content = target_format.backend.convert(graph, precision=precision, output=output)
         save = web.convert(graph, segmenter) if format == "web" else partial(target_format.save, content)
@@ -197,7 +197,7 @@ def export_model(
             else:
                 logger.info(f"checking on {samples}")
                 images = Calibration(segmenter, calibrate, data, calibration_images, dtype=dtype, gate=samples.files)
-                written = onnx_backend.to_onnx(trace(as_written=True), opset=opset)
+                written = onnx_format.to_onnx(trace(as_written=True), opset=opset)
                 content, metadata, parity = Quantizer(written, images, target=target).write_until_close(
                     staged,
                     metadata,

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyramidseg.backends import onnx_backend, openvino_backend, torch_export_backend
 from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.metadata import ExportMetadata
 from pyramidseg.backends.onnx_backend import OnnxRuntimeBackend
 from pyramidseg.backends.openvino_backend import OpenVinoBackend
 from pyramidseg.backends.torch_export_backend import ExportedTorchBackend
 from pyramidseg.base.errors import ConfigError, nearest
-from pyramidseg.export import mobile_formats
+from pyramidseg.export import mobile_formats, onnx_format, openvino_format, torch_format
 from pyramidseg.export.mobile_formats import CoreMlFile, ExecuTorchFile, LiteRtFile
 from pyramidseg.export.web import page_files
 
@@ -35,16 +34,16 @@ class Format:
 
 
 FORMATS: dict[str, Format] = {
-    "onnx": Format(onnx_backend.save, OnnxRuntimeBackend, graphs={"fp32": "fp32", "fp16": "fp16", "int8": "fp32"}),
-    "web": Format(onnx_backend.save, OnnxRuntimeBackend, graphs={"fp32": "fp32", "fp16": "fp16"}, files=page_files),
+    "onnx": Format(onnx_format.save, OnnxRuntimeBackend, graphs={"fp32": "fp32", "fp16": "fp16", "int8": "fp32"}),
+    "web": Format(onnx_format.save, OnnxRuntimeBackend, graphs={"fp32": "fp32", "fp16": "fp16"}, files=page_files),
     "openvino": Format(
-        openvino_backend.save,
+        openvino_format.save,
         OpenVinoBackend,
         # The precision is set when the file is run, whatever the weights are stored in.
         graphs={"fp32": "fp32", "fp16": "fp32", "bf16": "fp32", "int8": "fp32"},
         files=lambda target: (target.with_suffix(".bin"), target),
     ),
-    "torch": Format(torch_export_backend.save, ExportedTorchBackend, {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"}),
+    "torch": Format(torch_format.save, ExportedTorchBackend, graphs={"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"}),
     "executorch": Format(mobile_formats.save, ExecuTorchFile, {"fp32": "fp32"}, mobile_formats.files),
     "litert": Format(mobile_formats.save, LiteRtFile, {"fp32": "fp32"}, mobile_formats.files),
     "coreml": Format(mobile_formats.save, CoreMlFile, {"fp32": "fp32", "fp16": "fp32"}, mobile_formats.files),

@@ -29,10 +29,10 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from pyramidseg.backends import onnx_backend
 from pyramidseg.backends.metadata import COARSE, ExportMetadata, Program
 from pyramidseg.backends.onnx_backend import prune_outputs
 from pyramidseg.base.errors import ConfigError, DeviceError
+from pyramidseg.export import onnx_format
 from pyramidseg.export.parity import Parity, check_parity
 from pyramidseg.export.program_file import OnnxProgramFile
 from pyramidseg.export.samples import Samples, synthetic_samples, windows
@@ -95,11 +95,11 @@ def check_possible(segmenter: Segmenter) -> None:
 
 def convert(program: ExportedProgram, segmenter: Segmenter) -> Callable[[Path, ExportMetadata], None]:
     """Convert a program; returns the function that writes the page and, next to it, its files."""
-    content = onnx_backend.to_onnx(program)
+    content = onnx_format.to_onnx(program)
     prune_outputs(content, (COARSE,))
 
     def save(page: Path, metadata: ExportMetadata) -> None:
-        onnx_backend.save(content, page.with_name(MODEL), metadata)
+        onnx_format.save(content, page.with_name(MODEL), metadata)
         texts = {"engine.js": _script(ENGINE), "LICENSES.txt": _text("LICENSES.txt")}
         assets = {**runtime_files(), **{name: text.encode() for name, text in texts.items()}}
         for name, asset in assets.items():
