@@ -5,7 +5,8 @@
 
 The dataset is made scenes with index masks, and images are left where they are. Each format is written, and its
 conversion is read and written as masks again. The floor, in turn with them: the same masks decoded by Pillow, encoded
-as PNG, and written. Asked on two cores: 500 pairs a second for masks and run lengths, 150 for outlines. Next to the
+as PNG, and written. As in the command, the allocator keeps freed memory. What is written is deleted at the end: ext4
+looks at each lately deleted inode before it gives a new file one, which can take as long as all other work. Asked on two cores: 500 pairs a second for masks and run lengths, 150 for outlines. Next to the
 rate is the processor time, which other programs disturb less; the rate of n cores is about n times its reciprocal.
 
 Memory: that many pairs of 24x32 pixels are written, and converted by a process for each format; printed are its peak
@@ -29,6 +30,7 @@ import numpy as np
 from PIL import Image
 
 from pyramidseg.base.config import DataConfig
+from pyramidseg.base.machine import keep_freed_memory
 from pyramidseg.demo.scenes import write_scenes
 from pyramidseg.formats.convert_dataset import convert_dataset
 from pyramidseg.formats.open_dataset import open_dataset
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", default=formats, choices=formats)
     parser.add_argument("--memory", type=int, default=0, metavar="PAIRS")
     arguments = parser.parse_args()
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         if arguments.memory:
             weigh(Path(folder), arguments.memory, arguments.formats)
@@ -58,29 +61,28 @@ def compare(folder: Path, pairs: int, formats: list[str], rounds: int) -> None:
     masks = [record.mask for record in open_dataset(folder / "in", DataConfig()).split("train") if record.mask]
     cv2.setNumThreads(0)
 
-    def floor() -> None:
-        (folder / "floor").mkdir()
+    def floor(out: Path) -> None:
+        out.mkdir()
         for mask in masks:
             with Image.open(mask) as image:
-                (folder / "floor" / mask.name).write_bytes(png(np.asarray(image)))
+                (out / mask.name).write_bytes(png(np.asarray(image)))
 
-    contestants: dict[str, Callable[[], object]] = {"floor": floor}
+    contestants: dict[str, Callable[[Path], object]] = {"floor": floor}
     for name in formats:
-        convert_dataset(folder / "in", to=name, out=folder / f"{name}_whole", images="link")
-        contestants[f"write {name}"] = lambda name=name: convert_dataset(
-            folder / "in", to=name, out=folder / name, images="none"
+        convert_dataset(folder / "in", to=name, out=folder / name, images="link")
+        contestants[f"write {name}"] = lambda out, name=name: convert_dataset(
+            folder / "in", to=name, out=out, images="none"
         )
-        contestants[f"read {name}"] = lambda name=name: convert_dataset(
-            folder / f"{name}_whole", to="masks", out=folder / f"{name}_read", images="none"
+        contestants[f"read {name}"] = lambda out, name=name: convert_dataset(
+            folder / name, to="masks", out=out, images="none"
         )
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
-    for _ in range(rounds):
+    for number in range(rounds):
+        (folder / str(number)).mkdir()
         for name, work in contestants.items():
             wall, processor = time.perf_counter(), sum(os.times()[:4])  # its own, and of processes that have ended
-            work()
+            work(folder / str(number) / name)
             seconds[name].append((time.perf_counter() - wall, sum(os.times()[:4]) - processor))
-            for made in ("floor", *formats, *(f"{name}_read" for name in formats)):
-                shutil.rmtree(folder / made, ignore_errors=True)
     base = statistics.median(processor for _, processor in seconds["floor"])
     print(f"{os.cpu_count()} processors; a row: pairs a second, processor ms a pair, and times the floor's")
     for name, measured in seconds.items():

@@ -12,7 +12,7 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.errors import DataError, nearest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """An image, and its mask if it has one.
 

@@ -13,11 +13,13 @@ import base64
 import json
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pyramidseg.annotations.polygons import Location, Runs, parse_ring, runs_of_pixels
 from pyramidseg.base.classes import Classes
@@ -29,7 +31,7 @@ from pyramidseg.base.text_files import read_text
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.json_kind import json_kind
-from pyramidseg.formats.label_regions import BoxedRegion, boxed_regions, lost_ignored, outlined_classes
+from pyramidseg.formats.label_regions import boxed_regions, lost_ignored, outlined_classes
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
 from pyramidseg.formats.paths import child_file, child_folder, content, subfolders
 from pyramidseg.formats.region_masks import Objects, Region, Size, numbered, png_pixels, stated_size
@@ -41,6 +43,9 @@ ANNOTATIONS, IMAGES = ("ann",), ("img",)
 
 _WITHOUT_AREA = ("rectangle", "line", "point", "cuboid", "graph", "any")
 _SAMPLED = 20
+_SMALL = 32
+"""Pixels of a region's box up to which its bitmap is kept."""
+
 _PNG_HEADER = 2**20
 """Bytes beyond one per pixel that a PNG may have."""
 
@@ -187,7 +192,7 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
                 "tags": [
                     {"name": CONFIDENCE, "value": score} for score in image.score(region.pixels, region.box).values()
                 ],
-                "bitmap": {"origin": list(region.box[:2]), "data": _encode_bitmap(region)},
+                "bitmap": {"origin": list(region.box[:2]), "data": _encode_bitmap(region.pixels)},
             }
             for region in boxed_regions(image.labels, classes)
         ],
@@ -197,9 +202,21 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     return WrittenLabels({path: text.encode()}, image.confidence is not None, lost=lost_ignored(image.labels))
 
 
-def _encode_bitmap(region: BoxedRegion) -> str:
+def _encode_bitmap(pixels: NDArray[np.bool_]) -> str:
+    if pixels.size <= _SMALL:
+        return _encode_small_bitmap(pixels.shape, pixels.tobytes())
+    return _pack_bitmap(pixels)
+
+
+@lru_cache(4096)
+def _encode_small_bitmap(shape: tuple[int, int], content: bytes) -> str:
+    """Small regions recur: half of a scene's have up to 4 pixels."""
+    return _pack_bitmap(np.frombuffer(content, bool).reshape(shape))
+
+
+def _pack_bitmap(pixels: NDArray[np.bool_]) -> str:
     """A PNG of one bit in a zlib stream, which need not compress it again, in base64."""
-    _, content = cv2.imencode(".png", region.pixels.view(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])
+    _, content = cv2.imencode(".png", pixels.view(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])
     return base64.b64encode(zlib.compress(content.tobytes(), 0)).decode()
 
 
