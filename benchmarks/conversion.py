@@ -6,8 +6,10 @@
 The dataset is made scenes with index masks, and images are left where they are. Each format is written, and its
 conversion is read and written as masks again. The floor, in turn with them: the same masks decoded by Pillow, encoded
 as PNG, and written. As in the command, the allocator keeps freed memory. What is written is deleted at the end: ext4
-looks at each lately deleted inode before it gives a new file one, which can take as long as all other work. Asked on two cores: 500 pairs a second for masks and run lengths, 150 for outlines. Next to the
-rate is the processor time, which other programs disturb less; the rate of n cores is about n times its reciprocal.
+looks at each lately deleted inode before it gives a new file one, which can take as long as all other work.
+
+Asked on two cores: 500 pairs a second for masks and run lengths, 150 for outlines. Next to the rate is the processor
+time, which other programs disturb less; the rate of n cores is about n times its reciprocal.
 
 Memory: that many pairs of 24x32 pixels are written, and converted by a process for each format; printed are its peak
 and that of the processes that it forks, with all of them and with a tenth.

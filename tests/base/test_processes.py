@@ -130,7 +130,7 @@ def test_a_conversion_whose_main_process_is_killed_ends_and_continues(source: Pa
     assert "of 90 images are finished; the others follow" in ended.stdout
     assert not list((tmp_path / "out").rglob("*.part"))
     written = sorted(path.name for path in (tmp_path / "out" / "train" / "masks").iterdir())
-    assert len(written) == 72  # the others are the val split
+    assert len(written) == 90
     for name in written:
         with Image.open(tmp_path / "out" / "train" / "masks" / name) as mask:
             assert np.array_equal(mask, random_labels(12, 16, seed=int(name[:2]))), name

@@ -1,5 +1,6 @@
 """Conversions that were killed, and folders that hold one already."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from made_conversions import SIZES, WITHOUT_MAP, contents, write_source
+from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import OutputError
 from pyramidseg.data.pairs import read_labels
 from pyramidseg.formats import convert_dataset as converting
@@ -114,3 +116,54 @@ def test_parts_of_another_version_are_made_again(source: Path, tmp_path: Path, m
         convert_dataset(source, to="coco", out=tmp_path / "out")
     monkeypatch.undo()
     assert convert_dataset(source, to="coco", out=tmp_path / "out").before == 0
+
+
+@pytest.mark.parametrize("images", ["copy", "link"])
+def test_a_changed_image_is_placed_again(
+    images: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(converting, "_assemble", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        convert_dataset(source, to="masks", out=tmp_path / "out", images=images)
+    monkeypatch.undo()
+    (image,) = (source / "train" / "images").glob("b.*")
+    pixels = np.full((*SIZES["b"], 3), 7, np.uint8)
+    image.unlink()  # as programs save files: whole, under another name first
+    Image.fromarray(pixels).save(image)
+    convert_dataset(source, to="masks", out=tmp_path / "out", images=images)
+    assert (tmp_path / "out" / "train" / "images" / image.name).read_bytes() == image.read_bytes()
+
+
+def test_labels_of_images_that_are_gone_are_not_left_in_a_continued_conversion(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(converting, "_assemble", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        convert_dataset(source, to="masks", out=tmp_path / "out")
+    monkeypatch.undo()
+    for kind in ("images", "masks"):
+        (file,) = (source / "train" / kind).glob("b.*")
+        file.unlink()
+    with pytest.raises(OutputError, match=r"out: has labels of 1 images that the dataset no longer has"):
+        convert_dataset(source, to="masks", out=tmp_path / "out")
+
+
+def test_an_unfinished_conversion_is_continued_with_its_own_settings_only(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(converting, "_assemble", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        convert_dataset(source, to="masks", out=tmp_path / "out")
+    monkeypatch.undo()
+    before = contents(tmp_path / "out")
+    with pytest.raises(OutputError, match=r"out: holds an unfinished conversion to another format, or with other"):
+        convert_dataset(source, to="coco", out=tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+    convert_dataset(source, to="masks", out=tmp_path / "out")
+
+
+def test_a_dataset_without_a_val_split_keeps_its_one_split(source: Path, tmp_path: Path) -> None:
+    shutil.rmtree(source / "val")
+    assert set(convert_dataset(source, to="masks", out=tmp_path / "out").images) == {"train"}
+    stated = convert_dataset(source, to="masks", out=tmp_path / "divided", data=DataConfig(val_share=0.4))
+    assert set(stated.images) == {"train", "val"}

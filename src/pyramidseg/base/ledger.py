@@ -57,6 +57,12 @@ class Ledger:
             logger.warning(f"{folder}: lines that cannot be read: {unreadable}; their items are done again")
         return ledger
 
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._places
+
     def find(self, key: str) -> dict[str, Any] | None:
         """The last entry of an item; None if the item was not done."""
         if key not in self._places:

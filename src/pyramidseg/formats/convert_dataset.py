@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, starmap
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig
@@ -45,6 +45,9 @@ logger = logging.getLogger(__name__)
 
 LEDGER = ".conversion"
 """Folder of the ledger in the output folder; of a complete conversion it has only `COMPLETE`."""
+
+SETTINGS = "settings.json"
+"""What an unfinished conversion is made with: the same settings continue it."""
 
 COMPLETE = "complete.json"
 
@@ -84,6 +87,8 @@ def convert_dataset(
 ) -> Conversion:
     """Write a dataset in another format, as `pyramidseg convert` does; splits and classes are kept.
 
+    A dataset without a val split gets one only where `open_dataset` makes it with `divide=False`.
+
     Args:
         to: a name in `LABEL_WRITERS`.
         out: a new folder, or that of a conversion that was killed, which is continued, or was complete already.
@@ -108,16 +113,19 @@ def convert_dataset(
     if simplify_px and not writer.has_outlines:
         outlines = ", ".join(name for name, other in LABEL_WRITERS.items() if other.has_outlines)
         raise ConfigError(f"--simplify {simplify_px:g}: {to} has no outlines; leave it out, or write {outlines}")
+    if images not in get_args(ImagePlacement):
+        raise ConfigError(f"--images {images}: {nearest(images, get_args(ImagePlacement))}")
     _refuse_other_content(folder)
     for parent, _, _ in os.walk(folder):
         remove_leftovers(Path(parent))
-    opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset, data or DataConfig())
+    opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset, data or DataConfig(), divide=False)
     for note in opened.notes:
         logger.info(note)
     named = _named_records(opened, writer)
     counts = Counter(split for split, _, _ in named)
     conversion = Conversion(folder, {split: counts[split] for split in opened.splits if counts[split]}, {}, 0)
-    settings = digest([PARTS_VERSION, to, opened.classes.to_dict(), images, model, simplify_px])
+    stated = digest([to, opened.classes.to_dict(), images, model, float(simplify_px)])
+    settings = digest([PARTS_VERSION, stated])
 
     def key_and_fingerprint(split: str, name: str, record: Record) -> tuple[str, str]:
         files = (record.image, record.mask, confidence and confidence(record))
@@ -130,16 +138,22 @@ def convert_dataset(
     if (stored := _lost_when_complete(folder, content)) is not None:
         logger.info(f"{folder}: already complete")
         return replace(conversion, lost=stored, before=len(named))
-    with explained_writes(folder):
-        make_folder(folder / LEDGER)  # before the first label: by it a killed conversion is recognised
+    if not model:
+        _begin_or_continue(folder, stated)
     with Ledger.open(folder / LEDGER, repair=True) as ledger:
-        pending, lost = [], Counter[str]()
+        pending, lost, known = [], Counter[str](), 0
         for item in named:
             key, fingerprint = key_and_fingerprint(*item)
+            known += key in ledger
             if ledger.done(key, fingerprint) and (entry := ledger.find(key)):
                 lost.update(entry["lost"])
             else:
                 pending.append(item)
+        if known < len(ledger) and not model:
+            raise OutputError(
+                f"{folder}: has labels of {len(ledger) - known} images that the dataset no longer has by these names; "
+                "delete the folder, or choose another --out"
+            )
         before = len(named) - len(pending)
         if before:
             logger.info(f"{folder}: {before} of {len(named)} images are finished; the others follow")
@@ -162,9 +176,25 @@ def convert_dataset(
         _assemble(writer, folder, ledger, opened.classes, named)
     if not model:
         write_json(folder / LEDGER / COMPLETE, {"content": content, "lost": dict(lost)})
-        for path in (folder / LEDGER).glob(f"*{SUFFIX}"):
+        for path in (folder / LEDGER / SETTINGS, *(folder / LEDGER).glob(f"*{SUFFIX}")):
             path.unlink()
     return replace(conversion, lost=dict(lost), before=before)
+
+
+def _begin_or_continue(folder: Path, settings: str) -> None:
+    """Write the settings before the first label: by them an unfinished conversion is recognised.
+
+    Raises:
+        OutputError: it has others.
+    """
+    file = folder / LEDGER / SETTINGS
+    if not file.is_file():
+        write_json(file, {"settings": settings})
+    elif json.loads(file.read_text(encoding="utf-8"))["settings"] != settings:
+        raise OutputError(
+            f"{folder}: holds an unfinished conversion to another format, or with other classes or settings; choose "
+            "another --out, or delete the folder"
+        )
 
 
 def _lost_when_complete(folder: Path, content: str) -> dict[str, int] | None:
@@ -224,13 +254,14 @@ def _without_folders(id: str, names: Collection[str]) -> str:
 
 
 def _place_image(source: Path, target: Path, placement: ImagePlacement) -> None:
-    if placement == "none" or target.exists():
+    if placement == "none":
         return
     if (window := window_at(source)) or placement == "copy":
         write_atomically(target, lambda it: it.write_bytes(window.encode()) if window else shutil.copyfile(source, it))
         return
     make_folder(target.parent)
     with explained_writes(target):
+        target.unlink(missing_ok=True)  # of an earlier call: it may be another file by now
         try:
             os.link(source.resolve(), target)
         except OSError:  # another file system, or one without hard links

@@ -70,7 +70,9 @@ _LISTS_AND_ANNOTATIONS = {DefectKind.ABSENT, DefectKind.BAD_ANNOTATION, DefectKi
 DEFAULT_VAL_SHARE = 0.2
 
 
-def open_dataset(source: DatasetSource, data: DataConfig, *, fallback_classes: Classes | None = None) -> Dataset:
+def open_dataset(
+    source: DatasetSource, data: DataConfig, *, fallback_classes: Classes | None = None, divide: bool = True
+) -> Dataset:
     """List the images and masks of a dataset, decide on its classes, and make a validation split if there is none.
 
     Args:
@@ -79,6 +81,8 @@ def open_dataset(source: DatasetSource, data: DataConfig, *, fallback_classes: C
             that the ignored values of both apply. For a dataset made in Python only `bands`, `val_share` and `group`
             apply.
         fallback_classes: the classes of the model that the dataset is opened for; used if the dataset defines none.
+        divide: False makes a validation split only if `val_share` or `group` is stated, or for windows of large images,
+            which could not be kept apart from their neighbours later.
 
     Raises:
         DataError: nothing that can be read is there, files have defects, or the dataset has several readings.
@@ -88,16 +92,16 @@ def open_dataset(source: DatasetSource, data: DataConfig, *, fallback_classes: C
         return _with_settings(source, data)
     stated = read_statements(source, data)
     if stated.sources:
-        return join(stated, [_open(each) for each in source_statements(stated, data)])
-    return _open(stated, fallback_classes)
+        return join(stated, [_open(each, divide=divide) for each in source_statements(stated, data)])
+    return _open(stated, fallback_classes, divide=divide)
 
 
-def _open(stated: Statements, fallback_classes: Classes | None = None) -> Dataset:
+def _open(stated: Statements, fallback_classes: Classes | None = None, *, divide: bool = True) -> Dataset:
     found = _find_records(stated)
     refuse_defects(found.root, found.parsed.defects)
     found = found.with_geojson_settings(stated, fallback_classes)
     labels = decide_labels(found.parsed, stated, fallback_classes=fallback_classes)
-    return _with_val(_dataset(stated, found, labels), labels.config)
+    return _with_val(_dataset(stated, found, labels), labels.config, divide=divide)
 
 
 def open_with_defects(source: DatasetSource, data: DataConfig) -> tuple[Dataset, list[Defect]]:
@@ -268,7 +272,7 @@ def _with_settings(dataset: Dataset, data: DataConfig) -> Dataset:
     return _with_val(replace(dataset, bands=data.bands or dataset.bands), data)
 
 
-def _with_val(dataset: Dataset, config: LabelConfig) -> Dataset:
+def _with_val(dataset: Dataset, config: LabelConfig, *, divide: bool = True) -> Dataset:
     """The dataset with a validation split, made from training images if there is none."""
     if dataset.splits.get("val"):
         for name in ("val_share", "group"):
@@ -280,9 +284,9 @@ def _with_val(dataset: Dataset, config: LabelConfig) -> Dataset:
         return dataset
     if not dataset.splits.get("train"):
         return dataset
+    is_cut = any(window_at(record.image) for record in dataset.splits["train"])
+    if not (divide or is_cut or config.val_share or config.group):
+        return dataset
     share = config.val_share or DEFAULT_VAL_SHARE
-    if any(window_at(record.image) for record in dataset.splits["train"]):
-        dataset = with_val_blocks(dataset, share, config)
-    else:
-        dataset = with_val_split(dataset, share, group=config.group)
+    dataset = with_val_blocks(dataset, share, config) if is_cut else with_val_split(dataset, share, group=config.group)
     return replace(dataset, description={**dataset.description, "val_share": share} if dataset.description else {})
