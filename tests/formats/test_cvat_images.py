@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from made_files import has_note, image, write
+from made_files import has_note, ids, image, write
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
@@ -93,7 +93,7 @@ def test_boxes_are_counted_and_not_drawn(tmp_path: Path) -> None:
 def test_file_of_boxes_alone_is_refused(tmp_path: Path) -> None:
     with_images(tmp_path, "a.jpg")
     annotations(tmp_path, element("a.jpg", "", '<box label="sign" xtl="1" ytl="1" xbr="5" ybr="5"/>'))
-    with pytest.raises(DefectError, match="its 1 objects are boxes, points or lines, which are not masks"):
+    with pytest.raises(DefectError, match="no outlined object with a label, but 1 box of sign, which are not masks"):
         opened(tmp_path)
 
 
@@ -119,6 +119,24 @@ def test_subset_is_the_split_and_folders_of_the_name_may_be_missing(tmp_path: Pa
     }
 
 
+def test_frames_of_several_subsets_may_have_equal_names(tmp_path: Path) -> None:
+    """The project layout of CVAT: the name of a frame lacks the folder of its subset."""
+    widths = {"Train": 4, "Validation": 6}
+    with_images(tmp_path, *(f"{subset}/{name}" for subset in widths for name in ("0.jpg", "cam/1.jpg")))
+    elements = [
+        element(name, f'subset="{subset}"', polygon("fig", 0, 0, width, 8))
+        for subset, width in widths.items()
+        for name in ("0.jpg", "cam/1.jpg")
+    ]
+    annotations(tmp_path, *elements)
+    dataset = open_dataset(tmp_path, DataConfig())
+    found = {id: labels_of(dataset, id).sum() // HEIGHT for id in ids(dataset)["train"] + ids(dataset)["val"]}
+    assert found == {
+        **{"images/Train/0": 4, "images/Train/cam/1": 4},
+        **{"images/Validation/0": 6, "images/Validation/cam/1": 6},
+    }
+
+
 def test_name_that_leads_out_of_the_dataset_finds_nothing_outside(tmp_path: Path) -> None:
     image(tmp_path / "secret.jpg")
     annotations(tmp_path / "set", element("../secret.jpg", "", polygon("fig", 0, 0, 4, 8)))
@@ -130,8 +148,9 @@ def test_two_images_of_one_name_are_not_guessed(tmp_path: Path) -> None:
     image(tmp_path / "x" / "a.jpg", height=HEIGHT, width=WIDTH)
     image(tmp_path / "y" / "a.jpg", height=HEIGHT, width=WIDTH)
     annotations(tmp_path, element("a.jpg", "", polygon("fig", 0, 0, 4, 8)))
-    with pytest.raises(DataError, match=r"the image 'a.jpg' could be .*x/a.jpg or .*y/a.jpg"):
+    with pytest.raises(DefectError, match=r"the image 'a.jpg' could be .*x/a.jpg or .*y/a.jpg") as caught:
         opened(tmp_path)
+    assert caught.value.defect.kind == DefectKind.BAD_ANNOTATION
 
 
 def test_video_is_refused_by_name(tmp_path: Path) -> None:

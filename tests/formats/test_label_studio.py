@@ -137,6 +137,15 @@ def test_boxes_keypoints_and_empty_brushes_are_counted(tmp_path: Path) -> None:
     assert has_note(dataset, "1 box, 1 empty brush, 1 keypoint")
 
 
+@pytest.mark.parametrize("kind", ["rectanglelabels", "keypointlabels"])
+def test_set_of_boxes_or_keypoints_alone_is_refused(tmp_path: Path, kind: str) -> None:
+    with_images(tmp_path, "a.jpg", "b.jpg")
+    value = {"x": 1, "y": 1, "width": 5} | ({"height": 5} if kind == "rectanglelabels" else {})
+    export(tmp_path, *(task(at, name, annotation(region(kind, **value))) for at, name in enumerate(("a.jpg", "b.jpg"))))
+    with pytest.raises(DefectError, match=r"has no outlined object with a label, but 2 (box|keypoint), which are not"):
+        opened(tmp_path)
+
+
 def test_ellipse(tmp_path: Path) -> None:
     shape = region("ellipselabels", "fig", x=50, y=50, radiusX=30, radiusY=30, rotation=0)
     for name in ("a.jpg", "b.jpg"):

@@ -86,6 +86,14 @@ def test_rectangles_are_counted_and_images_without_objects_are_background(tmp_pa
     assert has_note(dataset, "(1 rectangle)")
 
 
+def test_set_of_rectangles_alone_is_refused(tmp_path: Path) -> None:
+    sign = {"classTitle": "sign", "geometryType": "rectangle", "points": {"exterior": [[0, 0], [4, 4]]}}
+    for name in ("a.jpg", "b.jpg"):
+        add(tmp_path / "ds1", name, sign)
+    with pytest.raises(DefectError, match="has no outlined object with a label, but 2 rectangle, which are not masks"):
+        opened(tmp_path)
+
+
 def test_image_without_annotation_is_left_out_and_annotation_without_image_is_a_defect(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         add(tmp_path, name, polygon("fig", box(0, 0, 4, 8)))

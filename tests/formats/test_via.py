@@ -12,6 +12,7 @@ import pytest
 
 from made_files import all_ids, has_note, image, opened, write
 from pyramidseg.base.config import DataConfig
+from pyramidseg.base.defects import DefectError
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats.open_dataset import open_with_defects
@@ -107,6 +108,22 @@ def test_project_export_version_1_and_table_give_the_same_masks(tmp_path: Path) 
         found[form] = counts(opened(root))
     assert found.pop("export") == {"a": {"fig": 100, "leaf": 20}, "b c": {}}
     assert all(value == {"a": {"fig": 100, "leaf": 20}, "b c": {}} for value in found.values())
+
+
+def test_set_of_points_alone_is_refused(tmp_path: Path) -> None:
+    export(tmp_path, *(entry(tmp_path, f"{name}.jpg", region({"name": "point", "cx": 1, "cy": 1})) for name in "ab"))
+    with pytest.raises(DefectError, match="has no outlined object with a label, but 2 point, which are not masks"):
+        opened(tmp_path)
+
+
+def test_an_image_in_two_files_is_a_defect_that_names_both(tmp_path: Path) -> None:
+    regions = [entry(tmp_path, f"{name}.jpg", region(box(0, 0, 4, 4))) for name in "ab"]
+    export(tmp_path, *regions)
+    shape = json.dumps(box(0, 0, 4, 4)).replace('"', '""')
+    header = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"
+    write(tmp_path / "via.csv", f'{header}\na.jpg,1,{{}},1,0,"{shape}",{{}}\n')
+    with pytest.raises(DefectError, match=r"via.csv: 'a.jpg': a is described in via_region_data.json, too; keep one"):
+        opened(tmp_path)
 
 
 def version_3(root: Path, **changes: Any) -> Path:

@@ -59,14 +59,10 @@ FORMAT = DatasetFormat("cvat_images", "annotations.xml of CVAT for images 1.1, a
 
 
 def _list_file(file: Path, listing: Listing) -> None:
-    images, others = len(listing.entries), listing.without_area.total()
+    images = len(listing.entries)
     _ImageLister(file, listing).read()
-    entries = listing.entries[images:]
-    if not entries:
+    if len(listing.entries) == images:
         raise _flaw(file, "describes no image; export the task as CVAT for images 1.1")
-    boxes = listing.without_area.total() - others
-    if boxes and not any(entry.labels for entry in entries):
-        raise _flaw(file, f"its {boxes} objects are boxes, points or lines, which are not masks; outline the objects")
 
 
 def _flaw(file: Path, detail: str) -> DefectError:

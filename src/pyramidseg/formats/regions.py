@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pyramidseg.annotations.polygons import Location
-from pyramidseg.base.defects import DefectCollector, DefectError, DefectKind
+from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.json_stream import JsonSlices
 from pyramidseg.base.safe_paths import short
 from pyramidseg.base.text import first_few
@@ -122,8 +122,11 @@ def region_dataset(
     drawn = DrawnLabels.of([*ordered, *sorted(set(used_labels) - set(ordered))])
     if unused:
         notes.append(f"classes that no region has were left out: {', '.join(map(short, unused[:_SHOWN]))}")
-    if listing.without_area:
-        counts = ", ".join(f"{count} {type}" for type, count in sorted(listing.without_area.items()))
+    counts = ", ".join(f"{count} {type}" for type, count in sorted(listing.without_area.items()))
+    if counts and not used_labels:
+        detail = f"has no outlined object with a label, but {counts}, which are not masks; outline the objects"
+        listing.defects.add(Defect(DefectKind.BAD_ANNOTATION, found.files[0], detail))
+    elif counts:
         notes.append(f"objects without an outline are not drawn ({counts}); outline them if they are needed")
     if objects is None:
         assert parse is not None
@@ -144,16 +147,18 @@ def _pair(
     """The records and entries of each split, and notes."""
     finder = ImageFinder(images)
     by_split: dict[str | None, Pairs] = {}
-    used: dict[str, Path] = {}
+    used: dict[str, tuple[Path, Path]] = {}
     renamed: list[str] = []
     for entry in listing.entries:
         with listing.defects.collect():
-            image = finder.find(entry.name, entry.file, entry.other_name)
+            image = finder.find(entry.name, entry.file, entry.other_name, folder=entry.split or "")
             id = image.relative_to(found.root).with_suffix("").as_posix()
             if id in used:
-                kind = DefectKind.REPEATED_ID if used[id] == image else DefectKind.SAME_STEM
-                raise DefectError(kind, entry.file, f"{short(entry.name)}: {id} is described more than once; keep one")
-            used[id] = image
+                other, file = used[id]
+                kind = DefectKind.REPEATED_ID if other == image else DefectKind.SAME_STEM
+                again = "more than once" if file == entry.file else f"in {file.relative_to(found.root)}, too"
+                raise DefectError(kind, entry.file, f"{short(entry.name)}: {id} is described {again}; keep one")
+            used[id] = image, entry.file
             if image.name == entry.other_name and not entry.name.endswith(image.name):
                 renamed.append(entry.name)
             split = _split_of(entry, image, found, own_files=own_files)
@@ -171,7 +176,7 @@ def _pair(
         notes.append(
             f"{len(renamed)} images, such as {short(renamed[0])}, are not in the dataset: found by another name"
         )
-    there = set(used.values())
+    there = {image for image, _ in used.values()}
     unlabelled = [image for image in images if image not in there]
     if unlabelled and used:
         notes.append(f"{len(unlabelled)} images, such as {unlabelled[0]}, are in no annotation file and were left out")
@@ -188,17 +193,17 @@ class ImageFinder:
             self._by_name.setdefault(image.name, []).append(image)
             self._by_stem.setdefault(image.stem, []).append(image)
 
-    def find(self, name: str, file: Path, other_name: str | None = None) -> Path:
+    def find(self, name: str, file: Path, other_name: str | None = None, folder: str = "") -> Path:
         """The image that shares the most trailing parts with a name, which may lack its extension.
 
-        Only files of the dataset can be found.
+        Only files of the dataset can be found. Of images of one name, that in `folder` is taken.
 
         Raises:
             DefectError: there is none, or several share as many.
         """
         if not is_image_name(name) and len(found := self._by_stem.get(name, [])) == 1:
             return found[0]
-        parts = PurePosixPath(name.replace("\\", "/")).parts[::-1]
+        parts = PurePosixPath(folder, name.replace("\\", "/")).parts[::-1]
         candidates = self._by_name.get(parts[0], []) if parts else []
         candidates = candidates or self._by_name.get(other_name or "", [])
         for depth in range(1, len(parts)):
@@ -211,7 +216,7 @@ class ImageFinder:
             raise DefectError(DefectKind.MISSING_IMAGE, file, detail)
         if len(candidates) > 1:
             detail = f"the image {short(name)} could be {candidates[0]} or {candidates[1]}; rename or remove one"
-            raise DefectError(DefectKind.SAME_STEM, file, detail)
+            raise DefectError(DefectKind.BAD_ANNOTATION, file, detail)
         return candidates[0]
 
 
