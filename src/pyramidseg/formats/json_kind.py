@@ -30,7 +30,7 @@ def json_kind(path: Path) -> JsonKind | None:
     try:
         for member in members(path):
             key, value = member.key, member.value
-            if key in _COCO and (value == [] or _has(value, *_COCO[key])):
+            if key in _COCO and (_has(value, *_COCO[key]) or (key == "images" and value == [])):
                 return "coco"
             if key == "shapes" and (value == [] or _has(value, "label", "points")):
                 return "labelme"
