@@ -230,7 +230,7 @@ def test_mask_name_applies_to_a_val_split_of_a_rarer_name(tmp_path: Path, place:
 def test_several_masks_in_a_val_split_of_a_rarer_name_are_asked_about(tmp_path: Path) -> None:
     layout(tmp_path, "train/images/a{}.jpg", "train/masks/a{}_x.png")
     layout(tmp_path, "dev/images/b{}.jpg", "dev/masks/b{}_x.png", "dev/masks/b{}_y.png")
-    with pytest.raises(AmbiguousDatasetError, match="dev/masks: each image has several masks") as refusal:
+    with pytest.raises(AmbiguousDatasetError, match="dev/masks: images have several masks") as refusal:
         opened(tmp_path)
     write(tmp_path / "dataset.yaml", readings(refusal.value)[0])
     dataset = opened(tmp_path)

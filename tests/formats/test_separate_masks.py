@@ -87,6 +87,36 @@ def test_the_question_offers_the_pattern_and_the_pasted_line_is_right(tmp_path: 
     assert (counts(dataset) | counts(dataset, "val")) == dict.fromkeys(("a_1", "a_2", "b"), EXPECTED)
 
 
+@pytest.mark.parametrize("everywhere", [("tree",), ()])
+@pytest.mark.parametrize("name", NAMES)
+def test_classes_that_some_images_lack_are_offered_as_classes_too(
+    tmp_path: Path, name: str, everywhere: tuple[str, ...]
+) -> None:
+    expected = {}
+    for number in range(8):
+        stem, there = f"img_{number}", {"car": number % 2 == 0, "tree": bool(everywhere) or number % 4 > 0}
+        image(tmp_path / "images" / f"{stem}.jpg", height=HEIGHT, width=WIDTH)
+        for label, area in (("car", CAR), ("tree", TREE)):
+            if there[label]:
+                save(tmp_path / NAMES[name].format(stem, label), area)
+        expected[stem] = [label for label in there if there[label]]
+    with pytest.raises(DataError, match="images have several masks by their names") as caught:
+        opened(tmp_path)
+    (line,) = [line for line in str(caught.value).splitlines() if "{class}" in line]
+    write(tmp_path / "dataset.yaml", line.removeprefix("# "))
+    dataset = opened(tmp_path)
+    found = counts(dataset) | counts(dataset, "val")
+    assert {id: [label for label in ("car", "tree") if pixels[label]] for id, pixels in found.items()} == expected
+
+
+def test_names_of_masks_of_classes_are_in_the_advice(tmp_path: Path) -> None:
+    for number, label in enumerate(("car", "tree", "sky")):
+        image(tmp_path / "images" / f"{label}.jpg", height=HEIGHT, width=WIDTH)
+        save(tmp_path / "masks" / f"{number}.png", CAR)
+    with pytest.raises(DataError, match=r'"\{stem\}_\{class\}", "\{class\}/\{stem\}" or "\{stem\}/\{class\}"'):
+        opened(tmp_path)
+
+
 def objects(root: Path, *names: str, inner: str = "images/{}.png") -> None:
     for number, id in enumerate(("3f2a", "77b0", "c1d9")):
         image(root / id / inner.format(id), height=HEIGHT, width=WIDTH)

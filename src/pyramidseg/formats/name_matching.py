@@ -1,10 +1,12 @@
 """Match two sets of names by what differs within each set."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
+from itertools import combinations
 from typing import NamedTuple
 
-from pyramidseg.base.config import STEM
+from pyramidseg.base.config import CLASS, STEM
 from pyramidseg.images.image_files import IMAGE_EXTENSIONS
 
 
@@ -60,6 +62,48 @@ def mask_names(images: Sequence[str], masks: Sequence[str]) -> list[str]:
         if found := [pattern for pattern in patterns if all(_fill(pattern, stem) in known for stem in stems)]:
             return sorted(found)
     return []
+
+
+def shared_mask_names(images: Sequence[str], masks: Sequence[str]) -> list[str]:
+    """The patterns by each of which several images have a mask, if most masks are named by one of them.
+
+    Of a name with several readings, the pattern that most names have is taken.
+    """
+    for stems, names in readings(images, masks) if images else ():
+        known = set(stems)
+        patterns = [[*_patterns(name, known)] for name in names]
+        counts = Counter(pattern for some in patterns for pattern in some)
+        chosen = Counter(max(some, key=lambda pattern: counts[pattern]) for some in patterns if some)
+        shared = {pattern: count for pattern, count in chosen.items() if count > 1}
+        if 2 * sum(shared.values()) > len(names):
+            return sorted(shared)
+    return []
+
+
+def _patterns(name: str, stems: Set[str]) -> Iterator[str]:
+    """The patterns by which a mask belongs to one of the images."""
+    cuts = [cut for cut in range(1, len(name) + 1) if _is_between(name, cut)]
+    for slash in (at for at, character in enumerate(name) if character == "/"):
+        for start, end in combinations([cut for cut in cuts if cut > slash], 2):
+            if f"{name[: slash + 1]}{name[start:end]}" in stems:
+                yield f"{name[slash + 1 : start]}{STEM}{name[end:]}"
+
+
+def class_pattern(patterns: Sequence[str]) -> str | None:
+    """`{stem}_{class}` for `{stem}_car`, `{stem}_tree`: what differs between the patterns is the class."""
+    if len(patterns) < 2:
+        return None
+    parts = [pattern.partition(STEM) for pattern in patterns]
+    for at in (0, 2):
+        texts = [part[at] for part in parts]
+        start = re.sub(r"[^\W_]*$", "", texts[0][: common_start(texts)])
+        backwards = [text[::-1] for text in texts]
+        end = re.sub(r"^[^\W_]*", "", backwards[0][: common_start(backwards)][::-1])
+        if len({part[2 - at] for part in parts}) == 1 and all(len(text) > len(start + end) for text in texts):
+            return "".join(
+                (f"{start}{CLASS}{end}", *parts[0][1:]) if at == 0 else (*parts[0][:2], f"{start}{CLASS}{end}")
+            )
+    return None
 
 
 def likely_mask_name(images: Sequence[str], masks: Sequence[str]) -> str:

@@ -17,11 +17,12 @@ from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import UNLABELLED_SPLIT, PartialMatch
 from pyramidseg.formats.label_studio_brushes import refuse_brush_files
 from pyramidseg.formats.name_matching import (
-    common_start,
+    class_pattern,
     find_masks,
     likely_mask_name,
     mask_names,
     match_names,
+    shared_mask_names,
     without_extension,
 )
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
@@ -122,7 +123,7 @@ def pair_by_name(images: Side, masks: Side, mask_name: str | None = None) -> Mat
         mask_name: how masks are named, such as `{stem}_mask`; nothing else is then tried.
 
     Raises:
-        AmbiguousReadingError: every image has several masks, each with its own prefix and suffix.
+        AmbiguousReadingError: images have several masks, each with its own prefix and suffix.
     """
     if mask_name is not None:
         return _pair_by_pattern(images, masks, mask_name)
@@ -136,8 +137,10 @@ def pair_by_name(images: Side, masks: Side, mask_name: str | None = None) -> Mat
         records = tuple(Record(key, file, masks.files[place]) for key, file, place in partners)
         return MatchedFiles(records, notes=(f"images and masks are paired by their names without {match.rule}",))
     patterns = mask_names(images.keys, masks.keys)
-    if len(patterns) > 1:
-        raise _several_masks(masks.folder, patterns, masks)
+    shared = patterns if pairs.records or len(patterns) > 1 else shared_mask_names(images.keys, masks.keys)
+    classes = _of_classes(shared, masks)
+    if len(patterns) > 1 or classes:
+        raise _several_masks(masks.folder, patterns, classes)
     if pairs.records or (not patterns and min(len(images.files), len(masks.files)) < 2):
         return pairs
     pattern = patterns[0] if patterns else likely_mask_name(images.keys, masks.keys)
@@ -161,14 +164,17 @@ def _pair_by_pattern(images: Side, masks: Side, pattern: str, *, is_stated: bool
     return replace(found, notes=tuple(notes))
 
 
-def _several_masks(folder: Path, patterns: Iterable[str], masks: Side) -> AmbiguousReadingError:
-    """The patterns as alternatives; and that each is a class, if the first masks have at most two values each."""
-    patterns = list(patterns)
-    alternatives = [Alternative(f"masks are named like {name}", {"mask_name": name}) for name in patterns]
-    by_class = _pattern_by_class(patterns)
-    if by_class and all(_is_of_one_object(file) for file in masks.files[:_SAMPLED]):
-        alternatives.append(Alternative("each class has its own mask", {"mask_name": by_class}))
-    return AmbiguousReadingError(f"{folder}: each image has several masks by its name; choose one", alternatives)
+def _several_masks(folder: Path, patterns: Iterable[str], classes: Iterable[Alternative]) -> AmbiguousReadingError:
+    named = [Alternative(f"masks are named like {name}", {"mask_name": name}) for name in patterns]
+    return AmbiguousReadingError(f"{folder}: images have several masks by their names", [*named, *classes])
+
+
+def _of_classes(patterns: Sequence[str], masks: Side) -> list[Alternative]:
+    """That each pattern is a class, if the first masks have at most two values each."""
+    by_class = class_pattern(patterns)
+    if not by_class or not all(_is_of_one_object(file) for file in masks.files[:_SAMPLED]):
+        return []
+    return [Alternative("each class has its own mask", {"mask_name": by_class})]
 
 
 def _is_of_one_object(file: Path) -> bool:
@@ -178,27 +184,13 @@ def _is_of_one_object(file: Path) -> bool:
         return False
 
 
-def _pattern_by_class(patterns: Sequence[str]) -> str | None:
-    """`{stem}_{class}` for `{stem}_car`, `{stem}_tree`: what differs between the patterns is the class."""
-    parts = [pattern.partition(STEM) for pattern in patterns]
-    for at in (0, 2):
-        texts = [part[at] for part in parts]
-        start = re.sub(r"[^\W_]*$", "", texts[0][: common_start(texts)])
-        backwards = [text[::-1] for text in texts]
-        end = re.sub(r"^[^\W_]*", "", backwards[0][: common_start(backwards)][::-1])
-        if len({part[2 - at] for part in parts}) == 1 and all(len(text) > len(start + end) for text in texts):
-            return "".join(
-                (f"{start}{CLASS}{end}", *parts[0][1:]) if at == 0 else (*parts[0][:2], f"{start}{CLASS}{end}")
-            )
-    return None
-
-
 def _no_pairs(images: Side, masks: Side, pattern: str) -> Defect:
     """One defect for all files, as their names do not agree at all."""
     what = f"none of its {len(masks.files)} masks" + (f", such as {masks.files[0].name}," if masks.files else "")
     detail = (
         f"{what} agrees in its name ({pattern}) with one of the {len(images.files)} images in {images.folder}, such as "
-        f'{images.files[0].name}; state the names in dataset.yaml (mask_name: "{STEM}_seg"), rename files, or write '
+        f'{images.files[0].name}; state the names in dataset.yaml (mask_name: "{STEM}_seg"; for a mask of each class '
+        f'"{STEM}_{CLASS}", "{CLASS}/{STEM}" or "{STEM}/{CLASS}"), rename files, or write '
         "lines such as images/a.jpg masks/b.png to train.txt and val.txt"
     )
     return Defect(DefectKind.MISSING_IMAGE, masks.folder, detail)
@@ -288,9 +280,9 @@ def _pair_by_affix(folder: Path, files: list[Path]) -> MatchedFiles | None:
     if not fitting:
         return None
     pattern, sides = next(iter(fitting.items()))
-    readings = dict.fromkeys((*fitting, *_further_masks(*sides, pattern)[0]))
+    readings = [*dict.fromkeys((*fitting, *_further_masks(*sides, pattern)[0]))]
     if len(readings) > 1:
-        raise _several_masks(folder, readings, sides[1])
+        raise _several_masks(folder, readings, _of_classes(readings, sides[1]))
     return pair_by_name(*sides)
 
 
