@@ -8,6 +8,7 @@ import yaml
 from pycocotools import mask as coco_mask
 
 from made_files import all_ids, image, opened, write
+from made_files import mask as index_mask
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.data.records import Dataset
@@ -98,6 +99,30 @@ def test_columns_are_found_by_header_and_names_may_lack_the_extension(tmp_path: 
     dataset = opened(tmp_path, run_lengths="columns-1")
     assert dataset.classes.names == ("background", "fig, ripe") and all_ids(dataset) == ["images/a", "images/b"]
     assert np.argwhere(mask(dataset, "images/a")).tolist() == [[7, 0], [7, 1]]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ("id,annotation,width,height", "a,,10,8", "a,1 8,10,8", "b,9 8,10,8"),
+        ("id,class,segmentation", "a,leaf,1 8", "b,leaf,9 8"),
+        ("ImageId;EncodedPixels", "a.jpg;1 8", "b.jpg;9 8"),
+        ("\ufeffImageId;ClassId;EncodedPixels", 'a.jpg;leaf;"1 8"', "b.jpg;leaf;9 8"),
+    ],
+)
+def test_other_names_of_columns_and_semicolons_between_them(tmp_path: Path, rows: tuple[str, ...]) -> None:
+    table(tmp_path, *rows)
+    dataset = opened(tmp_path, run_lengths="columns-1")
+    assert [np.argwhere(mask(dataset, f"images/{name}").any(0)).tolist() for name in "ab"] == [[[0]], [[1]]]
+
+
+def test_list_of_files_of_masks_is_no_table_of_run_lengths(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        index_mask(tmp_path / "masks" / f"{name}.png")
+    table(tmp_path, "image,annotation", "images/a.jpg,masks/a.png", "images/b.jpg,masks/b.png")
+    for name in ("a", "b"):
+        image(tmp_path / "images" / f"{name}.jpg")
+    assert opened(tmp_path).layout == "lists of images and masks"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@
     a.jpg,31632 6 31886 10             or    a.jpg_1,31632 6 31886 10
 
 `EncodedPixels` holds the first pixel and the length of each run. The pixels are numbered down the columns or along the
-rows, from 1 or 0; the file does not state it, so `data.run_lengths` does. A function `write` belongs in this module.
+rows, from 1 or 0; the file does not state it, so `data.run_lengths` does.
 """
 
 import csv
@@ -34,6 +34,9 @@ from pyramidseg.images.decode import image_size
 from pyramidseg.images.image_files import is_image_name, list_images
 
 _RUNS = re.compile(r"encoded_?pixels|rle|rle_?mask|mask_?rle|encoding|run_?lengths?|segmentation_?rle", re.IGNORECASE)
+_RUNS_OR_FILES = re.compile(r"annotation|segmentation", re.IGNORECASE)
+"""Names of columns of run lengths, or of the files of masks in a list of pairs."""
+
 _IMAGE = re.compile(r"image_?id|id|img|image|image_?name|file_?name|image_?id_?class_?id|image_?label", re.IGNORECASE)
 _CLASS = re.compile(r"class|class_?id|class_?name|label|category|category_?id|defect_?type", re.IGNORECASE)
 _ORDERS = {
@@ -57,6 +60,7 @@ class Columns(NamedTuple):
     image: int
     runs: int
     label: int | None
+    delimiter: str
 
 
 def detect(folder: Path, splits: SplitNames) -> ToolExport | None:
@@ -77,7 +81,9 @@ def read(found: ToolExport, config: LabelConfig) -> ParsedDataset:
     for file in found.files:
         with listing.defects.collect():
             _list_table(file, finder, listing, numbering)
-    order = config.run_lengths or numbering.only_reading()
+    order = config.run_lengths
+    if order is None:
+        raise numbering.question()
     listing.notes.append(f"{_ORDERS[order][2]} (data.run_lengths={order})")
     regions, overlap = partial(_regions, order=order), "the smaller one is on top"
     return region_dataset("CSV of run lengths", found, listing, regions=regions, parse=_objects, overlap=overlap)
@@ -94,19 +100,31 @@ FORMAT = DatasetFormat(
 
 def _columns_of(file: Path) -> Columns | None:
     """The columns that the header names; None if it is another table."""
-    header = _cells(first_bytes(file, 2**16).partition(b"\n")[0])
-    runs = [index for index, name in enumerate(header) if _RUNS.fullmatch(name.strip())]
-    images = [index for index, name in enumerate(header) if _IMAGE.fullmatch(name.strip())]
-    labels = [index for index, name in enumerate(header) if _CLASS.fullmatch(name.strip())]
+    first, *lines = first_bytes(file, 2**16).split(b"\n")
+    delimiter = ";" if first.count(b";") > first.count(b",") else ","
+    header = [name.strip() for name in _cells(first, delimiter)]
+    runs = [index for index, name in enumerate(header) if _RUNS.fullmatch(name)]
+    images = [index for index, name in enumerate(header) if _IMAGE.fullmatch(name)]
+    labels = [index for index, name in enumerate(header) if _CLASS.fullmatch(name)]
     images = [index for index in images if index not in labels]
+    if not runs:
+        unclear = [index for index, name in enumerate(header) if _RUNS_OR_FILES.fullmatch(name)]
+        runs = [index for index in unclear if _are_runs(_cells(line, delimiter)[index:] for line in lines)]
     if len(runs) != 1 or not images:
         return None
-    return Columns(images[0], runs[0], labels[0] if labels else None)
+    return Columns(images[0], runs[0], labels[0] if labels else None, delimiter)
 
 
-def _cells(line: bytes) -> list[str]:
+def _are_runs(rows: Iterable[list[str]]) -> bool:
+    """Whether the first cell of the rows that is not empty has numbers."""
+    cells = (row[0].strip() for row in rows if row)
+    filled = next((cell for cell in cells if cell.lower() not in _EMPTY), "none")
+    return _NUMBERS.fullmatch(filled) is not None
+
+
+def _cells(line: bytes, delimiter: str) -> list[str]:
     try:
-        return next(csv.reader(io.StringIO(line.decode("utf-8-sig"))), [])
+        return next(csv.reader(io.StringIO(line.decode("utf-8-sig")), delimiter=delimiter), [])
     except (UnicodeDecodeError, csv.Error):
         return []
 
@@ -124,7 +142,7 @@ def _lines(stream: IO[bytes], file: Path) -> Iterator[tuple[int, bytes]]:
 
 def _parse_row(line: bytes, columns: Columns, where: Location) -> tuple[str, str, str]:
     """The image, the class and the run lengths of a row."""
-    cells = _cells(line)
+    cells = _cells(line, columns.delimiter)
     if len(cells) <= max(columns.image, columns.runs, columns.label or 0):
         raise where.error(f"has {len(cells)} columns, which are fewer than the header has, or is not UTF-8")
     image, runs = cells[columns.image].strip(), cells[columns.runs].strip()
@@ -140,7 +158,10 @@ def _parse_row(line: bytes, columns: Columns, where: Location) -> tuple[str, str
 
 
 class _Numbering:
-    """Which numberings the rows admit: a run that begins at 0, or ends beyond the last pixel, excludes one."""
+    """Which numberings the rows admit: a run that begins at 0, or ends beyond the last pixel, excludes one.
+
+    Nothing excludes columns or rows: both have as many pixels.
+    """
 
     def __init__(self) -> None:
         self.possible = dict.fromkeys(_ORDERS, True)
@@ -152,19 +173,13 @@ class _Numbering:
         for order, (_, base, _) in _ORDERS.items():
             self.possible[order] &= first >= base and last < size[0] * size[1] + base
 
-    def only_reading(self) -> str:
-        """The only numbering that is possible.
-
-        Raises:
-            AmbiguousReadingError: there are several.
-        """
+    def question(self) -> AmbiguousReadingError:
+        """Proposes the numberings that are possible; all of them, if none is."""
         possible = [order for order, is_possible in self.possible.items() if is_possible] or list(_ORDERS)
-        if len(possible) > 1:
-            raise AmbiguousReadingError(
-                "the run lengths do not state how their pixels are numbered, and a wrong choice distorts all objects",
-                [Alternative(_ORDERS[order][2], {"run_lengths": order}) for order in possible],
-            )
-        return possible[0]
+        return AmbiguousReadingError(
+            "the run lengths do not state how their pixels are numbered, and a wrong choice distorts all objects",
+            [Alternative(_ORDERS[order][2], {"run_lengths": order}) for order in possible],
+        )
 
 
 def _list_table(file: Path, finder: ImageFinder, listing: Listing, numbering: _Numbering) -> None:

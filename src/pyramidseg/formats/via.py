@@ -9,8 +9,6 @@ VIA 2 has an entry for each image, in a project below `_via_img_metadata`; the C
 VIA 3 has numbers for shapes, attributes and their options:
     {"attribute": {"1": {"aname": "insect", "options": {"0": "kudzu"}}}, "file": {"1": {"fid": "1", "fname": "a.jpg"}},
      "metadata": {"1_x": {"vid": "1", "xy": [7, x, y, ...], "av": {"1": "0"}}}, "view": {"1": {"fid_list": ["1"]}}}
-
-A function `write` belongs in this module.
 """
 
 import csv
