@@ -154,6 +154,18 @@ def test_numbers_of_version_3_become_shapes_and_names(tmp_path: Path) -> None:
     assert has_note(dataset, "1 point")
 
 
+def test_extreme_shapes_of_version_3_are_the_rectangle_and_the_circle_of_their_points(tmp_path: Path) -> None:
+    points = [round(20 + 12 * f(angle), 6) for angle in (0.3, 1.9, 4.4) for f in (math.cos, math.sin)]
+    shapes = {"1": [8, 12, 2, 4, 9, 20, 7, 11, 13], "2": [9, *points]}
+    version_3(tmp_path, metadata={f"{view}_x": {"vid": view, "xy": xy, "av": {}} for view, xy in shapes.items()})
+    found = {id: sum(labels.values()) for id, labels in counts(opened(tmp_path)).items()}
+    root = tmp_path / "plain"
+    shapes = {"1": [2, 4, 2, 16, 11], "2": [3, 20, 20, 12]}
+    version_3(root, metadata={f"{view}_x": {"vid": view, "xy": xy, "av": {}} for view, xy in shapes.items()})
+    assert found == {id: sum(labels.values()) for id, labels in counts(opened(root)).items()}
+    assert found["a"] == 16 * 11 and found["b"] == pytest.approx(math.pi * 144, rel=0.02)
+
+
 def test_video_of_version_3_is_refused_by_name(tmp_path: Path) -> None:
     version_3(
         tmp_path, file={"1": {"fid": "1", "fname": "a.mp4", "type": 4}, "2": {"fid": "2", "fname": "b", "type": 2}}
@@ -247,7 +259,19 @@ def test_tables_of_another_kind_are_refused_in_one_line_or_empty(tmp_path: Path,
     assert all(found)
 
 
-@pytest.mark.parametrize("xy", [None, 3, [], [7.0, 1, 2], [True], ["7"], [99], [[7]], [7, 1, 2, 3]])
+BROKEN_EXTREMES = (
+    *([8, 1, 2, 3], [8, *"abcdefgh"], [8, *8 * [None]], [8, 10**400, *7 * [1]], [8, math.inf, *7 * [1]]),
+    *(
+        [9, 1, 1, 2, 2, 3, 3],
+        [9, 1, 1, 2, 2],
+        [9, math.nan, 1, 2, 3, 4, 9],
+        [9, 1e308, 1, -1e308, 2, 3, 3],
+        [9, [1], 2],
+    ),
+)
+
+
+@pytest.mark.parametrize("xy", [None, 3, [], [7.0, 1, 2], [True], ["7"], [99], [[7]], [7, 1, 2, 3], *BROKEN_EXTREMES])
 def test_shapes_of_version_3_that_cannot_be_read_are_defects_of_their_image(tmp_path: Path, xy: Any) -> None:
     version_3(tmp_path, metadata={"1_x": {"vid": "1", "xy": xy, "av": {"1": "0"}}})
     defects = inspect_dataset(tmp_path, data=DataConfig(format="via")).defects

@@ -39,7 +39,10 @@ _COLUMNS = (
 _NESTED = ("_via_img_metadata", "metadata")
 _WITHOUT_AREA = ("point", "line", "polyline")
 _KEYS = {"rect": ("x", "y", "width", "height"), "circle": ("cx", "cy", "r"), "ellipse": ("cx", "cy", "rx", "ry")}
-_SHAPES = ("", "point", "rect", "circle", "ellipse", "line", "polyline", "polygon")
+_SHAPES = (
+    *("", "point", "rect", "circle", "ellipse", "line", "polyline", "polygon"),
+    *("extreme rectangle", "extreme circle"),
+)
 """Names by the numbers of VIA 3."""
 
 _IMAGE = 2
@@ -208,9 +211,35 @@ def _shape(numbers: Sequence[Any]) -> Json:
     """A shape of VIA 3 as VIA 2 has it."""
     kind = numbers[0] if numbers else None
     name = _SHAPES[kind] if type(kind) is int and 0 < kind < len(_SHAPES) else short(kind)
+    if name == "extreme rectangle":
+        return {"name": "rect", **_box_around(numbers[1:])}
+    if name == "extreme circle":
+        return {"name": "circle", **_circle_through(numbers[1:])}
     if name in _KEYS:
         return {"name": name, **dict(zip(_KEYS[name], numbers[1:], strict=False))}
     return {"name": name, "all_points_x": numbers[1::2], "all_points_y": numbers[2::2]}
+
+
+def _box_around(numbers: Sequence[Any]) -> Json:
+    """The rectangle around points of its sides; empty if they are not numbers."""
+    try:
+        points = np.array(numbers, np.float64).reshape(-1, 2)
+        (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
+    except (TypeError, ValueError, OverflowError):
+        return {}
+    return {"x": left, "y": top, "width": right - left, "height": bottom - top}
+
+
+def _circle_through(numbers: Sequence[Any]) -> Json:
+    """The circle through three points; empty if they are on a line, or not numbers."""
+    try:
+        with np.errstate(all="ignore"):
+            first, *others = np.array(numbers, np.float64).reshape(-1, 2)
+            edges = np.array(others) - first
+            x, y = np.linalg.solve(2 * edges, (edges**2).sum(1)).tolist()  # the centre, from the first point
+    except (TypeError, ValueError, OverflowError, np.linalg.LinAlgError):
+        return {}
+    return {"cx": first[0] + x, "cy": first[1] + y, "r": math.hypot(x, y)}
 
 
 def _label(attributes: Mapping[str, str], chosen: str | None) -> str | None:
