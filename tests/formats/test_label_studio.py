@@ -106,6 +106,23 @@ def test_image_is_found_by_the_name_that_an_address_contains(tmp_path: Path, url
     assert all_ids(opened(tmp_path)) == sorted([file.removesuffix(".jpg"), "other"])
 
 
+def test_of_several_images_the_one_that_regions_were_drawn_on_is_taken(tmp_path: Path) -> None:
+    """Its key is the name of the tag; a task without regions is of the tag of the others."""
+    with_images(tmp_path, "a.jpg", "b.jpg", "map.jpg")
+    tasks = [task(1, "a.jpg", annotation()), task(2, "b.jpg", annotation(polygon()))]
+    for one in tasks:
+        one["data"] = {"map": "map.jpg", **one["data"]}
+        choice = {"type": "choices", "value": {"choices": ["good"]}, "from_name": "c", "to_name": "map"}
+        one["annotations"][0]["result"].append(choice)
+    export(tmp_path, *tasks)
+    assert all_ids(opened(tmp_path)) == ["a", "b"]
+    for result in tasks[1]["annotations"][0]["result"]:
+        result["to_name"] = "picture"
+    export(tmp_path, *tasks)
+    with pytest.raises(DataError, match=r"task 2: needs the path of one image .* but has map\.jpg, b\.jpg"):
+        opened(tmp_path)
+
+
 def test_json_min_repeats_run_lengths_under_two_controls(tmp_path: Path) -> None:
     with_images(tmp_path, "a.jpg", "b.jpg")
     size = {"original_width": WIDTH, "original_height": HEIGHT}

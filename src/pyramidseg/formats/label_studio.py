@@ -15,6 +15,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,6 +105,7 @@ class _Tasks:
         self.several: list[str] = []
         self.without_annotation: list[str] = []
         self.seen: set[tuple[Path, str]] = set()
+        self.unnamed: list[tuple[Entry, Location, dict[str, str], set[str]]] = []
 
     def add_file(self, file: Path) -> None:
         for number, member in enumerate(elements(file)):
@@ -137,13 +139,17 @@ class _Tasks:
         labels = [some[0] for some in named if len(some) == 1]
         kinds = (_kind(result) for result in results)
         self.listing.without_area.update(kind for kind in kinds if kind in ("box", "keypoint", "empty brush"))
-        name, other = _image_names(task, where)
-        self.listing.entries.append(
-            Entry(name, where.file, ((start, end),), size, tuple(dict.fromkeys(labels)), None, other)
-        )
+        entry = Entry("", where.file, ((start, end),), size, tuple(dict.fromkeys(labels)))
+        drawn_on = {str(result["to_name"]) for result in results if _kind(result) and "to_name" in result}
+        self.unnamed.append((entry, where, _images(task), drawn_on))
 
     def finish(self) -> None:
-        """Refuse several annotations of a task, and note tasks that have none."""
+        """List the entries, refuse several annotations of a task, and note tasks that have none."""
+        tags = {tag for _, _, _, some in self.unnamed for tag in some}
+        for entry, where, images, drawn_on in self.unnamed:
+            with self.listing.defects.collect():
+                name, other = _image_names(images, drawn_on or tags, where)
+                self.listing.entries.append(replace(entry, name=name, other_name=other))
         names, annotator = sorted(self.annotators), self.annotator
         if self.several and annotator is None and len(names) > 1:
             detail = (
@@ -197,15 +203,24 @@ def _annotator(value: object) -> str:
     return str(value)[:80]
 
 
-def _image_names(task: Result, where: Location) -> tuple[str, str | None]:
-    """The name of a task's image, and the name before it was uploaded."""
-    data = task.get("data", task)
-    values = data.values() if isinstance(data, dict) else ()
-    names = [name for value in values if isinstance(value, str) and (name := _file_name(value))]
+def _images(task: Result) -> dict[str, str]:
+    """The names of images among a task's data, by key."""
     upload = task.get("file_upload")
     if isinstance(upload, str) and is_image_name(upload):
-        names = [upload]
-    if len(set(names)) != 1:
+        return {"": upload}
+    data = task.get("data", task)
+    texts = {key: value for key, value in data.items() if isinstance(value, str)} if isinstance(data, dict) else {}
+    return {key: name for key, value in texts.items() if (name := _file_name(value))}
+
+
+def _image_names(images: Result, tags: Iterable[str], where: Location) -> tuple[str, str | None]:
+    """The name of a task's image, and the name before it was uploaded.
+
+    Args:
+        tags: names of the tags that regions were drawn on; of several images, that whose key is one of them is taken.
+    """
+    names = list(dict.fromkeys(images[tag] for tag in tags if tag in images) or dict.fromkeys(images.values()))
+    if len(names) != 1:
         found = first_few(names, limit=_SHOWN) if names else "none"
         raise where.error(f"needs the path of one image among its data, but has {found}; export one image a task")
     base = names[0].rpartition("/")[2]
