@@ -6,6 +6,7 @@ import pytest
 from made_files import all_ids, has_note, ids, image, opened, write
 from made_labelme import HEIGHT, WIDTH, add, covered, drawn, labelme, png, shape, square
 from pyramidseg.base.classes import IGNORE
+from pyramidseg.base.errors import DataError
 
 
 class TestLayouts:
@@ -87,6 +88,13 @@ class TestShapes:
         lines = [shape("fig", (0, 0), (9, 7), kind=kind) for kind in ("line", "linestrip", "point", "line")]
         assert not drawn(tmp_path, *lines).any()
         assert has_note(opened(tmp_path), "objects without an outline are not drawn (2 line, 1 linestrip, 1 point)")
+
+    def test_set_of_points_alone_is_refused(self, tmp_path: Path) -> None:
+        for name in ("a", "b"):
+            image(tmp_path / f"{name}.jpg", height=HEIGHT, width=WIDTH)
+            labelme(tmp_path / f"{name}.json", shape("fig", (1, 1), kind="point"))
+        with pytest.raises(DataError, match="has no outlined object with a label, but 2 point, which are not masks"):
+            opened(tmp_path)
 
     def test_labels_of_labelme_for_background_and_for_nothing(self, tmp_path: Path) -> None:
         found = drawn(
