@@ -224,8 +224,8 @@ def table(results: list[dict[str, Any]]) -> str:
         mious = ", ".join(f"{run['miou']:.3f}" for run in runs)
         mean, minutes = (statistics.mean(run[key] for run in runs) for key in ("miou", "minutes"))
         lines.append(
-            f"| {kind['pool']} | 1/{kind['share']} ({len(runs[0]['labelled'])}) | {kind['recipe']} | {kind['optimizer']} "
-            f"| {kind['steps']} | {mious} | {mean:.3f} | {minutes:.0f} |"
+            f"| {kind['pool']} | 1/{kind['share']} ({len(runs[0]['labelled'])}) | {kind['recipe']} "
+            f"| {kind['optimizer']} | {kind['steps']} | {mious} | {mean:.3f} | {minutes:.0f} |"
         )
     return "\n".join(lines)
 
