@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from made_backends import Brightness
+from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.data.pairs import read_labels
@@ -155,3 +156,15 @@ def test_an_image_that_fails_is_left_out_and_parts_are_refused(
     assert len(content["images"]) == 3
     with pytest.raises(ConfigError, match=r"save=coco: .* leave it out here, and when all"):
         predict_files(predictor, [images], tmp_path / "other", save=("coco",), shard="1/2")
+
+
+def test_a_class_that_the_format_cannot_hold_is_refused_before_anything_is_computed(
+    images: Path, tmp_path: Path
+) -> None:
+    class WithVoid(Brightness):
+        classes = Classes.from_names(["dark", "void", "absent"])
+
+    model = WithVoid()
+    with pytest.raises(ConfigError, match="class 'void': voc cannot hold this name, which would be read back as no"):
+        predict_files(Predictor(model), [images], tmp_path / "out", save=("voc",))
+    assert not model.batches and not (tmp_path / "out").exists()

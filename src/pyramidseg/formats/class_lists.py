@@ -39,6 +39,11 @@ VOID_NAMES = ("void", "unlabelled", "unlabeled", "unknown", "ignore", "ignored",
 """Names, in lower case, of classes that are ignored unless the user makes them classes."""
 
 
+def listed_name(name: str) -> str:
+    """`LabelWriter.read_as` of the formats whose classes are in such a file."""
+    return "" if name.strip().lower() in VOID_NAMES else name.strip()
+
+
 class ClassList(NamedTuple):
     """Content of a file; values are positions unless the file gives them. A file with a defect has no labels."""
 

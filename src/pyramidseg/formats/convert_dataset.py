@@ -121,6 +121,7 @@ def convert_dataset(
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset, data or DataConfig(), divide=False)
     for note in opened.notes:
         logger.info(note)
+    writer.check_names(opened.classes, to=to)
     named = _named_records(opened, writer)
     counts = Counter(split for split, _, _ in named)
     conversion = Conversion(folder, {split: counts[split] for split in opened.splits if counts[split]}, {}, 0)

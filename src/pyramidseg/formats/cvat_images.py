@@ -24,7 +24,8 @@ from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.safe_paths import first_bytes, is_valid_name, open_regular, short
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.label_regions import BoxedRegion, boxed_regions, lost_ignored, outlined_classes
-from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, WrittenLabels
+from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
+from pyramidseg.formats.polygon_labels import drawn_name
 from pyramidseg.formats.region_masks import Region, Size, ellipse, numbered
 from pyramidseg.formats.regions import Entry, Listing, ToolExport, export_files, region_dataset
 
@@ -296,4 +297,8 @@ def _content(parts: Mapping[str, Parts], classes: Classes) -> Iterator[bytes]:
     yield b"</annotations>\n"
 
 
-WRITER = LabelWriter("images/{split}/{name}", _encode, lambda *all: iter([("annotations.xml", _content(*all))]))
+def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
+    yield FILE, _content(parts, classes)
+
+
+WRITER = LabelWriter("images/{split}/{name}", _encode, _assemble, read_as=drawn_name)

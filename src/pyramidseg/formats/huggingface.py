@@ -28,7 +28,7 @@ from pyramidseg.base.safe_paths import is_file, resolve_inside, short
 from pyramidseg.base.text import first_few
 from pyramidseg.base.text_files import read_text
 from pyramidseg.data.records import Record
-from pyramidseg.formats.class_lists import with_class_list, with_default_labels
+from pyramidseg.formats.class_lists import listed_name, with_class_list, with_default_labels
 from pyramidseg.formats.dataset_format import (
     SPLIT_NAMES,
     UNLABELLED_SPLIT,
@@ -277,4 +277,4 @@ def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
     yield "id2label.json", iter([names.encode()])
 
 
-WRITER = LabelWriter("{split}/images/{name}", _encode, _assemble)
+WRITER = LabelWriter("{split}/images/{name}", _encode, _assemble, read_as=listed_name)

@@ -16,6 +16,7 @@ from pyramidseg.annotations.brush_rle import encode_brush
 from pyramidseg.base.classes import Classes
 from pyramidseg.formats.label_regions import Outlines, corner_words, lost_ignored, not_outlined, outlined_classes
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels, joined
+from pyramidseg.formats.polygon_labels import drawn_name
 
 FROM_NAME, POLYGON_NAME, TO_NAME, IMAGE_KEY = "label", "polygon", "image", "image"
 """Names in the labelling config."""
@@ -107,7 +108,7 @@ def label_config(classes: Classes, *, polygons: bool = False) -> str:
     return "\n".join(("<View>", f"  {image}", *lines, "</View>", ""))
 
 
-LABEL_STUDIO = LabelWriter("images/{split}/{name}", _encode, _assemble)
-LABEL_STUDIO_POLYGONS = LabelWriter(
-    "images/{split}/{name}", _encode_polygons, partial(_assemble, polygons=True), has_outlines=True
+LABEL_STUDIO = LabelWriter("images/{split}/{name}", _encode, _assemble, read_as=drawn_name)
+LABEL_STUDIO_POLYGONS = replace(
+    LABEL_STUDIO, encode=_encode_polygons, assemble=partial(_assemble, polygons=True), has_outlines=True
 )

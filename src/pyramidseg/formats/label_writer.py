@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.classes import Classes
+from pyramidseg.base.errors import ConfigError
 
 Box = tuple[int, int, int, int]
 """Left, top, width and height."""
@@ -87,6 +88,7 @@ class LabelWriter:
         assemble: the files that all images share, from the parts of each split.
         is_flat: whether names cannot have folders; these become part of the name (`day_001`).
         has_outlines: whether it writes outlines, which can be simplified.
+        read_as: the name by which a class of a name is read back, up to case; empty if it is not read as a class.
     """
 
     image_path: str
@@ -94,10 +96,30 @@ class LabelWriter:
     assemble: Callable[[Mapping[str, Parts], Classes], SharedFiles]
     is_flat: bool = False
     has_outlines: bool = False
+    read_as: Callable[[str], str] = str.strip
 
     def path_of_image(self, image: LabelledImage) -> str:
         """The path of an image below the dataset's folder."""
         return self.image_path.format(split=image.split, name=image.name) + image.image.suffix
+
+    def check_names(self, classes: Classes, *, to: str) -> None:
+        """Refuse classes that would be read back by another name, or as one class.
+
+        Args:
+            to: the name of the format.
+
+        Raises:
+            ConfigError: there is one.
+        """
+        taken: dict[str, str] = {}
+        for name in classes.names:
+            found = self.read_as(name)
+            if found.lower() != name.lower() or taken.setdefault(found, name) != name:
+                becomes = f"as {found!r}" if found else "as no class"
+                raise ConfigError(
+                    f"class {name!r}: {to} cannot hold this name, which would be read back {becomes}; rename the "
+                    "class, or write another format, such as masks"
+                )
 
 
 def rows_and_columns(box: Box) -> tuple[slice, slice]:

@@ -63,5 +63,7 @@ def _assemble(parts: Mapping[str, Parts], classes: Classes, *, colors: bool = Fa
     yield "dataset.yaml", iter([text.encode()])
 
 
-MASKS = LabelWriter("{split}/images/{name}", _encode, _assemble)
-COLOR_MASKS = LabelWriter("{split}/images/{name}", partial(_encode, colors=True), partial(_assemble, colors=True))
+MASKS = LabelWriter("{split}/images/{name}", _encode, _assemble, read_as=str)
+COLOR_MASKS = LabelWriter(
+    "{split}/images/{name}", partial(_encode, colors=True), partial(_assemble, colors=True), read_as=str
+)

@@ -50,6 +50,12 @@ class DrawnLabels:
         return tuple(label.name for label in self.labels)
 
 
+def drawn_name(name: str) -> str:
+    """`LabelWriter.read_as` of the formats whose classes are `DrawnLabels`."""
+    name = name.strip()
+    return "" if name in IGNORED_NAMES else BACKGROUND if name.lower() in BACKGROUND_NAMES else name
+
+
 def repeated_names_note(lists: Iterable[Iterable[str]], *, what: str) -> tuple[str, ...]:
     """A note if a file gives a name more than once.
 

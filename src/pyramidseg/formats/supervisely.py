@@ -34,6 +34,7 @@ from pyramidseg.formats.json_kind import json_kind
 from pyramidseg.formats.label_regions import boxed_regions, lost_ignored, outlined_classes
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
 from pyramidseg.formats.paths import child_file, child_folder, content, subfolders
+from pyramidseg.formats.polygon_labels import drawn_name
 from pyramidseg.formats.region_masks import Objects, Region, Size, numbered, png_pixels, stated_size
 from pyramidseg.formats.regions import Entry, Listing, ToolExport, region_dataset
 
@@ -236,4 +237,4 @@ def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
     yield "meta.json", iter([meta.encode()])
 
 
-WRITER = LabelWriter("{split}/img/{name}", _encode, _assemble, is_flat=True)
+WRITER = LabelWriter("{split}/img/{name}", _encode, _assemble, is_flat=True, read_as=drawn_name)

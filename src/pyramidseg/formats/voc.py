@@ -16,7 +16,7 @@ from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.base.config import CLASS, LabelConfig
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.safe_paths import short
-from pyramidseg.formats.class_lists import ClassList, voc_color, with_class_list
+from pyramidseg.formats.class_lists import ClassList, listed_name, voc_color, with_class_list
 from pyramidseg.formats.dataset_format import (
     SPLIT_NAMES,
     DatasetFormat,
@@ -196,4 +196,9 @@ def _labelmap(classes: Classes) -> Iterator[bytes]:
         yield f"{name}:{red},{green},{blue}::\n".encode()
 
 
-WRITER = LabelWriter("JPEGImages/{name}", _encode, _assemble)
+def _read_as(name: str) -> str:
+    """A line of labelmap.txt ends its name at a colon, and is a comment if it begins with #."""
+    return "" if name.startswith("#") else listed_name(name.partition(":")[0])
+
+
+WRITER = LabelWriter("JPEGImages/{name}", _encode, _assemble, read_as=_read_as)

@@ -40,7 +40,7 @@ from pyramidseg.formats.foreign_names import without_leading_folders
 from pyramidseg.formats.label_regions import Outlines, corner_words, lost_ignored, not_outlined, outlined_classes
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
 from pyramidseg.formats.paths import child_folder, subfolders
-from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, repeated_names_note, similar_names_note
+from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, drawn_name, repeated_names_note, similar_names_note
 from pyramidseg.formats.region_masks import RegionMasks
 from pyramidseg.formats.yolo_description import CLASS_NAMES, DataYaml, find_data_yaml, names_from_list
 from pyramidseg.formats.yolo_masks import are_labels, check_not_boxes, numbered_names, objects, regions
@@ -344,4 +344,4 @@ def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
     yield "data.yaml", iter([text.encode()])
 
 
-WRITER = LabelWriter("images/{split}/{name}", _encode, _assemble, has_outlines=True)
+WRITER = LabelWriter("images/{split}/{name}", _encode, _assemble, has_outlines=True, read_as=drawn_name)

@@ -17,6 +17,7 @@ from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_order
 from pyramidseg.base.remote_files import fetch, is_url, url_name
+from pyramidseg.formats.writers import LABEL_WRITERS
 from pyramidseg.images.georeference import read_georeference
 from pyramidseg.images.open_scene import check_options, is_scene, needs_windows
 from pyramidseg.images.scene import FULL_RESOLUTION, SceneOptions
@@ -94,7 +95,8 @@ def predict_files(
         engine: where to predict, such as a `RayEngine`; None: in this process.
 
     Raises:
-        ConfigError: `save` has an unknown name, `shard` is not a part, or `polygons` has no effect.
+        ConfigError: `save` has an unknown name or a label format that cannot hold a class's name, `shard` is not a
+            part, or `polygons` has no effect.
         DataError: a source matches nothing.
         OutputError: two images share an output path, or an output would replace an input or a file that pyramidseg did
             not write (found before anything is computed); or another process uses the folder, or the disk is full.
@@ -118,6 +120,8 @@ def predict_files(
             f"save={formats[0]}: is made from all images, in a folder on this machine; leave it out here, and when all "
             "parts are done predict again with it, without a shard"
         )
+    for format in formats:
+        LABEL_WRITERS[format].check_names(predictor.classes, to=format)
     named = partial(outputs_of, suffixes=suffixes, scenes=scenes)
     check_names(images, named)
     if part is not None:

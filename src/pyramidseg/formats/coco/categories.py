@@ -13,8 +13,8 @@ from pyramidseg.formats.dataset_format import SourceLabel
 from pyramidseg.formats.polygon_labels import DrawnLabels, repeated_names_note, similar_names_note
 from pyramidseg.formats.yaml_proposal import flow
 
-VOID = 0
-"""Mask value, and number of the segment, of the pixels of a panoptic PNG that no segment covers; they are ignored."""
+VOID, VOID_NAME = 0, "void"
+"""Mask value (and number of the segment) and label of the pixels of a panoptic PNG that no segment covers: ignored."""
 
 _IDS_SHOWN = 8
 
@@ -56,7 +56,7 @@ class CategoryLabels:
         names, groups = _names(files)
         colors = {category.name: category.color for file in files for category in file.categories.values()}
         labels = tuple(SourceLabel(name, value, colors[name]) for value, name in enumerate(names, start=VOID + 1))
-        void = SourceLabel("void", VOID, ignored=True)
+        void = SourceLabel(VOID_NAME, VOID, ignored=True)
         drawn = DrawnLabels((void, *labels), {label.name: label.value for label in labels})
         return cls._with_crowds(files, drawn, groups)
 

@@ -12,9 +12,11 @@ import numpy as np
 from pyramidseg.annotations.contours import number_regions
 from pyramidseg.annotations.run_lengths import compress_run_lengths, encode_regions
 from pyramidseg.base.classes import Classes
+from pyramidseg.formats.coco.categories import VOID_NAME
 from pyramidseg.formats.label_regions import Outlines, lost_ignored, not_outlined, outlined_classes, pixels_in
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels, joined
 from pyramidseg.formats.paired_writer import png
+from pyramidseg.formats.polygon_labels import drawn_name
 
 IMAGES = "images/{split}/{name}"
 
@@ -96,6 +98,10 @@ def _encode_panoptic(image: LabelledImage, classes: Classes) -> WrittenLabels:
     return WrittenLabels({f"annotations/panoptic_{image.split}/{image.name}.png": png(colors)}, part)
 
 
-COCO_PANOPTIC = LabelWriter(IMAGES, _encode_panoptic, partial(_assemble, panoptic=True))
-COCO = LabelWriter(IMAGES, _encode, _assemble)
-COCO_POLYGONS = LabelWriter(IMAGES, partial(_encode, polygons=True), _assemble, has_outlines=True)
+def _read_as(name: str) -> str:
+    return "" if name.strip() == VOID_NAME else name.strip()
+
+
+COCO_PANOPTIC = LabelWriter(IMAGES, _encode_panoptic, partial(_assemble, panoptic=True), read_as=_read_as)
+COCO = LabelWriter(IMAGES, _encode, _assemble, read_as=drawn_name)
+COCO_POLYGONS = LabelWriter(IMAGES, partial(_encode, polygons=True), _assemble, has_outlines=True, read_as=drawn_name)

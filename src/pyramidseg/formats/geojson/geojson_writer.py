@@ -14,9 +14,10 @@ import yaml
 from pyramidseg.annotations.contours import Region
 from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.base.errors import DataError, import_extra
+from pyramidseg.formats.geojson.geojson_classes import NAMELESS
 from pyramidseg.formats.label_regions import Outlines, not_outlined, outlined_classes
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
-from pyramidseg.formats.polygon_labels import BACKGROUND
+from pyramidseg.formats.polygon_labels import BACKGROUND, drawn_name
 from pyramidseg.images.georeference import WGS84, Georeference, Points, parse_crs, read_georeference, reproject
 
 CLASS_PROPERTY = "class"
@@ -135,4 +136,8 @@ def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
     yield "dataset.yaml", iter([yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode()])
 
 
-GEOJSON = LabelWriter("images/{split}/{name}", _encode, _assemble, has_outlines=True)
+def _read_as(name: str) -> str:
+    return "" if name.strip() == NAMELESS else drawn_name(name)
+
+
+GEOJSON = LabelWriter("images/{split}/{name}", _encode, _assemble, has_outlines=True, read_as=_read_as)
