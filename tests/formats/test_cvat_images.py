@@ -16,7 +16,7 @@ from pyramidseg.inspection.training_check import check_dataset
 HEIGHT, WIDTH = 8, 10
 META = (
     "<meta><task><labels><label><name>leaf</name><attributes><attribute><name>kind</name></attribute></attributes>"
-    "</label><label><name>fig</name></label><label><name>sign</name></label></labels></task></meta>"
+    "</label><label><name>fig</name><color>#102030</color></label><label><name>sign</name></label></labels></task></meta>"
 )
 
 
@@ -62,13 +62,14 @@ def test_polygons_and_masks_are_drawn_with_their_declared_classes(tmp_path: Path
     shapes = polygon("fig", 0, 0, 4, 8), rle("leaf", "1, 2, 3", 7, 2, 3, 2)
     annotations(tmp_path, element("a.jpg", "", *shapes), element("b.jpg", ""))
     dataset = opened(tmp_path)
-    assert dataset.classes.names == ("background", "leaf", "fig")
+    assert dataset.classes.names == ("background", "leaf", "fig", "sign")
+    assert dataset.classes.colors[2] == (16, 32, 48)
     expected = np.zeros((HEIGHT, WIDTH), np.uint8)
     expected[:, :4] = 2
     expected[2, 8:10] = 1
     assert np.array_equal(labels_of(dataset, "images/a"), expected)
     assert not labels_of(dataset, "images/b").any()
-    assert has_note(dataset, "classes that no region has were left out: 'sign'")
+    assert has_note(dataset, "no region has the classes 'sign'")
 
 
 def test_higher_z_order_is_on_top_then_the_smaller_region_whatever_the_order_in_the_file(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_boxes_are_counted_and_not_drawn(tmp_path: Path) -> None:
     box = '<box label="sign" xtl="1" ytl="1" xbr="5" ybr="5" z_order="3"></box>'
     annotations(tmp_path, element("a.jpg", "", box, polygon("fig", 0, 0, 4, 8)), element("b.jpg", "", box))
     dataset = opened(tmp_path)
-    assert labels_of(dataset, "images/a").sum() == 32
+    assert (labels_of(dataset, "images/a") == 2).sum() == 32
     assert has_note(dataset, "2 box of sign")
 
 
@@ -103,7 +104,7 @@ def test_ellipse_has_the_area_of_an_ellipse(tmp_path: Path) -> None:
     shape = '<ellipse label="fig" cx="100" cy="50" rx="60" ry="30" rotation="0" z_order="0"/>'
     texts = [f'<image name="{name}" width="200" height="100">{shape}</image>' for name in ("a.jpg", "b.jpg")]
     annotations(tmp_path, *texts)
-    assert labels_of(opened(tmp_path), "a").sum() == pytest.approx(np.pi * 60 * 30, rel=0.005)
+    assert (labels_of(opened(tmp_path), "a") == 2).sum() == pytest.approx(np.pi * 60 * 30, rel=0.005)
 
 
 def test_subset_is_the_split_and_folders_of_the_name_may_be_missing(tmp_path: Path) -> None:

@@ -258,3 +258,31 @@ def test_task_that_cannot_be_listed_is_a_defect(tmp_path: Path, entry: Any, mess
     _, defects = open_with_defects(tmp_path, DataConfig())
     assert [(defect.file, message in defect.detail) for defect in defects] == [(file, True)]
     assert defects[0].kind in (DefectKind.BAD_ANNOTATION, DefectKind.MISSING_IMAGE)
+
+
+CONFIG = """<View><Image name="image" value="$image"/>
+  <BrushLabels name="label" toName="image">
+    <Label value="sign" background="#102030"/><Label value="a" alias="fig"/>
+  </BrushLabels>
+  <RectangleLabels name="box" toName="image"><Label value="text"/></RectangleLabels></View>"""
+
+
+def test_a_labelling_configuration_next_to_the_file_has_the_labels_in_their_order(tmp_path: Path) -> None:
+    with_images(tmp_path, "a.jpg", "b.jpg")
+    export(tmp_path, task(1, "a.jpg", annotation(polygon())), task(2, "b.jpg", annotation(polygon())))
+    write(tmp_path / "label_config.xml", CONFIG)
+    dataset = opened(tmp_path)
+    assert dataset.classes.names == ("background", "sign", "fig")
+    assert dataset.classes.colors[1] == (16, 32, 48)
+    assert has_note(dataset, "no region has the classes 'sign'")
+
+
+@pytest.mark.parametrize(
+    ("text", "detail"), [("<!DOCTYPE View><View/>", "has a document type"), ("<View>", "not readable as XML")]
+)
+def test_one_that_cannot_be_read_is_a_defect(text: str, detail: str, tmp_path: Path) -> None:
+    with_images(tmp_path, "a.jpg", "b.jpg")
+    export(tmp_path, task(1, "a.jpg", annotation(polygon())), task(2, "b.jpg", annotation(polygon())))
+    file = write(tmp_path / "label_config.xml", text)
+    (defect,) = open_with_defects(tmp_path, DataConfig())[1]
+    assert (defect.kind, defect.file) == (DefectKind.BAD_ANNOTATION, file) and detail in defect.detail

@@ -50,15 +50,17 @@ def mask(dataset: Dataset, id: str) -> np.ndarray[tuple[int, ...], np.dtype[np.u
 
 
 def test_classes_are_those_of_meta_and_holes_are_not_filled(tmp_path: Path) -> None:
-    classes = [{"title": "leaf", "shape": "any"}, {"title": "fig", "shape": "polygon"}, {"title": "sign"}]
+    leaf, fig = {"title": "leaf", "color": "#102030"}, {"title": "fig", "color": "rot"}
+    classes = [leaf, fig, {"title": "sign"}, {"title": " "}, {"title": 3}]
     write(tmp_path / "meta.json", json.dumps({"classes": classes, "tags": [], "projectType": "images"}))
     add(tmp_path / "ds1", "a.jpg", polygon("fig", box(0, 0, 6, 6), box(2, 2, 4, 4)))
     add(tmp_path / "ds1", "b.png", bitmap("leaf", 3, 2, [[1, 0], [1, 1]]))
     dataset = opened(tmp_path)
-    assert dataset.classes.names == ("background", "leaf", "fig")
+    assert dataset.classes.names == ("background", "leaf", "fig", "sign")
+    assert dataset.classes.colors[1] == (16, 32, 48)
     assert mask(dataset, "ds1/img/a").sum() == 2 * (36 - 4)
     assert np.argwhere(mask(dataset, "ds1/img/b") == 1).tolist() == [[2, 3], [3, 3], [3, 4]]
-    assert has_note(dataset, "classes that no region has were left out: 'sign'")
+    assert has_note(dataset, "no region has the classes 'sign'")
 
 
 def test_later_objects_are_on_top_and_datasets_named_like_splits_are_splits(tmp_path: Path) -> None:

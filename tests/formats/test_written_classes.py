@@ -14,21 +14,24 @@ from pyramidseg.base.config import DataConfig
 from pyramidseg.formats.convert_dataset import convert_dataset
 from pyramidseg.formats.open_dataset import open_dataset
 
-NAMES = ("background", "zebra", "Apfel, rot", "moss")
-COLORS: tuple[Color, ...] = ((0, 0, 0), (200, 10, 90), (1, 2, 3), (10, 240, 17))
+NAMES = ("background", "zebra", "never drawn", "Apfel, rot", "moss")
+COLORS: tuple[Color, ...] = ((0, 0, 0), (200, 10, 90), (90, 90, 90), (1, 2, 3), (10, 240, 17))
 
 COLORED = ("masks", "color-masks", "voc", "coco-panoptic")
-"""Formats from which colours are read back."""
+"""Formats from which all colours are read back."""
 
-ALPHABETICAL = ("labelme", "label-studio", "label-studio-polygons")
-"""Formats whose labels have no order."""
+COLORLESS = ("yolo", "huggingface", "labelme")
+"""Formats without a place for colours. The others have none for that of background, which has no label there."""
+
+UNDECLARED = ("labelme",)
+"""Formats with nothing but the labels of regions, which are read in alphabetical order."""
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     folder = write_source(tmp_path / "source")
     classes = [{"name": name, "color": list(color)} for name, color in zip(NAMES, COLORS, strict=True)]
-    entries = [{**one, "value": value} for value, one in enumerate(classes)]
+    entries = [{**one, "value": value} for value, one in zip((0, 1, 7, 2, 3), classes, strict=True)]
     (folder / "dataset.yaml").write_text(yaml.safe_dump({"classes": entries, "ignore": [255]}))
     return folder
 
@@ -37,7 +40,10 @@ def source(tmp_path: Path) -> Path:
 def test_they_are_read_back_in_their_order(to: str, source: Path, tmp_path: Path) -> None:
     convert_dataset(source, to=to, out=tmp_path / "out")
     classes = open_dataset(tmp_path / "out", DataConfig()).classes
-    assert classes.names == (("background", *sorted(NAMES[1:])) if to in ALPHABETICAL else NAMES)
+    drawn = sorted({*NAMES} - {"background", "never drawn"})
+    assert classes.names == (("background", *drawn) if to in UNDECLARED else NAMES)
+    if to not in COLORLESS:
+        assert classes.colors[1:] == COLORS[1:]
     if to in COLORED:
         assert classes.colors == COLORS
 
@@ -55,7 +61,7 @@ FILES: dict[str, tuple[str, Callable[[str], list[str]], Callable[[str], list[Col
     "label-studio": ("label_config.xml", lambda text: re.findall('<Label value="(.*?)"', text), hexadecimal),
     "label-studio-polygons": (
         "label_config.xml",
-        lambda text: re.findall('<Label value="(.*?)"', text)[:3],
+        lambda text: re.findall('<Label value="(.*?)"', text)[:4],
         hexadecimal,
     ),
     "supervisely": ("meta.json", lambda text: [one["title"] for one in json.loads(text)["classes"]], hexadecimal),

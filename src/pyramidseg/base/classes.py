@@ -1,6 +1,7 @@
 """Classes: ids, names, colours, and the ignore label."""
 
 import colorsys
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -95,6 +96,14 @@ class Classes:
         """The inverse of `to_dict`."""
         colors = tuple((int(red), int(green), int(blue)) for red, green, blue in data["colors"])
         return cls(tuple(str(name) for name in data["names"]), colors)
+
+
+def hex_color(text: object) -> Color | None:
+    """The colour of a text such as `#40c000`; None if it is anything else."""
+    if not isinstance(text, str) or not re.fullmatch("#[0-9a-fA-F]{6}", text):
+        return None
+    red, green, blue = bytes.fromhex(text[1:])
+    return red, green, blue
 
 
 def default_palette(count: int) -> tuple[Color, ...]:

@@ -19,7 +19,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from pyramidseg.annotations.polygons import Location, Runs, parse_ring, runs_of_pixels
-from pyramidseg.base.classes import Classes
+from pyramidseg.base.classes import Classes, hex_color
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.safe_paths import first_bytes, is_valid_name, open_regular, short
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
@@ -76,7 +76,7 @@ class _ImageLister:
     def __init__(self, file: Path, listing: Listing) -> None:
         self.file, self.listing = file, listing
         self.stack: list[str] = []
-        self.text = ""
+        self.text, self.label = "", ""  # of the element, and of the label that has begun
         self.start = 0
         self.attributes: dict[str, str] | None = None  # of the image that has begun
         self.labels: dict[str, None] = {}
@@ -119,8 +119,10 @@ class _ImageLister:
 
     def _end(self, name: str) -> None:
         text = self.text.strip()
-        if self.stack[1:] == ["meta", *self.stack[2:-3], "labels", "label", "name"] and is_valid_name(text):
-            self.listing.names.append(text)
+        if self.stack[1:] == ["meta", *self.stack[2:-3], "labels", "label", "name"]:
+            self.label = text if is_valid_name(text) else ""
+        if self.label and self.stack[-2:] in (["label", "name"], ["label", "color"]):
+            self.listing.declared[self.label] = self.listing.declared.get(self.label) or hex_color(text)
         self.stack.pop()
         if name != "image" or len(self.stack) != 1 or self.attributes is None:
             return
@@ -140,7 +142,7 @@ class _ImageLister:
         )
 
     def _characters(self, text: str) -> None:
-        if self.stack[-1:] == ["name"] and len(self.text) < _FIRST_BYTES:
+        if self.stack[-1:] in (["name"], ["color"]) and len(self.text) < _FIRST_BYTES:
             self.text += text
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pyramidseg.base.classes import Classes, Color, default_palette
+from pyramidseg.base.classes import Classes, Color, default_palette, hex_color
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.errors import ConfigError, DataError, nearest
 from pyramidseg.base.setting_types import MaskReference
@@ -232,12 +232,8 @@ def _exactness(config: LabelConfig) -> str:
 
 def _hex(reference: MaskReference) -> int | None:
     """`#rrggbb` as an integer."""
-    if not isinstance(reference, str) or len(reference) != 7 or reference[0] != "#":
-        return None
-    try:
-        return int(reference[1:], 16)
-    except ValueError:
-        return None
+    color = hex_color(reference)
+    return None if color is None else pack(color)
 
 
 # The dataset file that opens a dataset again as it was opened: everything that was stated or inferred.

@@ -7,6 +7,7 @@
         {"id": "x", "type": "polygonlabels", "original_width": 640, "original_height": 480,
          "value": {"points": [[x, y in percent], ...], "polygonlabels": ["fig"]}}]}]}]
 
+A label_config.xml next to it, which exports lack, has the labels in their order, with colours.
 JSON_MIN is flat: {"id": 1, "image": "...", "label": [{"points": ..., "polygonlabels": ["fig"], ...}], "annotator": 1}.
 `label_studio_brushes` finds brushes that were exported as masks; `label_studio_writer` writes JSON.
 """
@@ -20,19 +21,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import numpy as np
 
 from pyramidseg.annotations.brush_rle import decode_brush
 from pyramidseg.annotations.polygons import Location, parse_ring, runs_of_pixels
+from pyramidseg.base.classes import Color, hex_color
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.json_stream import elements, parse_again
 from pyramidseg.base.safe_paths import is_valid_name, short
 from pyramidseg.base.text import first_few
+from pyramidseg.base.text_files import read_text
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.json_kind import json_kind
 from pyramidseg.formats.label_studio_brushes import BrushFiles, brush_names, find_brush_files
+from pyramidseg.formats.paths import child_file
 from pyramidseg.formats.region_masks import Region, Size, ellipse, mask_pixels, numbered, stated_size
 from pyramidseg.formats.regions import Entry, Listing, ToolExport, export_files, region_dataset
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
@@ -42,6 +47,10 @@ _LABELS = re.compile(r"(?:polygon|brush|ellipse|rectangle|keypoint|bitmask)?labe
 _UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")
 """Label Studio puts it before the name of an uploaded image."""
 
+LABEL_CONFIG = "label_config.xml"
+"""A project's labelling configuration, which exports lack; `label_studio_writer` writes it."""
+
+_CONTROLS = ("BrushLabels", "PolygonLabels", "EllipseLabels", "Labels")
 _WITH_AREA = ("polygon", "brush", "ellipse", "bitmask")
 _SHOWN = 3
 
@@ -75,6 +84,9 @@ def read(found: ToolExport, config: LabelConfig) -> ParsedDataset:
     listing = Listing()
     brushes = find_brush_files(found.root, listing.defects)
     listing.masks = {file for own in brushes.values() for file in own.values()}
+    for folder in dict.fromkeys([found.root, *(file.parent for file in found.files)]):
+        with listing.defects.collect():
+            listing.declared |= _declared_labels(folder)
     tasks = _Tasks(found, listing, config.annotator)
     for file in found.files:
         with listing.defects.collect():
@@ -93,6 +105,23 @@ def read(found: ToolExport, config: LabelConfig) -> ParsedDataset:
 FORMAT = DatasetFormat(
     "label_studio", "JSON or JSON_MIN of Label Studio, and the images", detect, read, settings=("annotator",)
 )
+
+
+def _declared_labels(folder: Path) -> dict[str, Color | None]:
+    """Labels and colours in the labelling configuration in a folder, in their order; empty if there is none."""
+    file = child_file(folder, LABEL_CONFIG)
+    if file is None:
+        return {}
+    text = read_text(file)
+    if "<!DOCTYPE" in text.upper():
+        raise Location(file).error("has a document type (<!DOCTYPE>), which can define entities; remove it")
+    try:
+        controls = [tag for tag in ElementTree.fromstring(text).iter() if tag.tag in _CONTROLS]  # noqa: S314
+    except ElementTree.ParseError as error:
+        raise Location(file).error(f"not readable as XML: {error}; save the labelling configuration again") from None
+    labels = [label for control in controls for label in control.iter("Label")]
+    named = {(label.get("alias") or label.get("value") or "").strip(): label.get("background") for label in labels}
+    return {name: hex_color(color) for name, color in named.items() if name and is_valid_name(name)}
 
 
 class _Tasks:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pyramidseg.annotations.brush_rle import encode_brush
 from pyramidseg.base.classes import Classes
 from pyramidseg.formats.label_regions import Outlines, corner_words, lost_ignored, not_outlined, outlined_classes
+from pyramidseg.formats.label_studio import LABEL_CONFIG
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels, joined
 from pyramidseg.formats.polygon_labels import drawn_name
 
@@ -89,7 +90,7 @@ def _task(image: LabelledImage, regions: list[dict[str, Any]], moved: dict[str, 
 def _assemble(parts: Mapping[str, Parts], classes: Classes, *, polygons: bool = False) -> SharedFiles:
     for split, some in parts.items():
         yield f"{split}.json", chain([b"[\n"], joined(task.encode() for _, task in some), [b"\n]\n"])
-    yield "label_config.xml", iter([label_config(classes, polygons=polygons).encode()])
+    yield LABEL_CONFIG, iter([label_config(classes, polygons=polygons).encode()])
 
 
 def label_config(classes: Classes, *, polygons: bool = False) -> str:

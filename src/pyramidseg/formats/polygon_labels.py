@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from pyramidseg.base.classes import Color
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import SourceLabel
 from pyramidseg.formats.yaml_proposal import flow
@@ -32,8 +33,8 @@ class DrawnLabels:
     values: Mapping[str, int]
 
     @classmethod
-    def of(cls, names: Iterable[str]) -> "DrawnLabels":
-        """Labels of the names of objects."""
+    def of(cls, names: Iterable[str], colors: Mapping[str, Color | None] | None = None) -> "DrawnLabels":
+        """Labels of the names of objects, with their colours by name."""
         labels = [SourceLabel(BACKGROUND, 0)]
         values: dict[str, int] = {}
         for name in dict.fromkeys(names):
@@ -41,7 +42,8 @@ class DrawnLabels:
                 values[name] = 0
             else:
                 values[name] = len(labels)
-                labels.append(SourceLabel(name, len(labels), ignored=name in IGNORED_NAMES))
+                color = colors.get(name) if colors else None
+                labels.append(SourceLabel(name, len(labels), color, ignored=name in IGNORED_NAMES))
         return cls(tuple(labels), values)
 
     @property

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pyramidseg.annotations.polygons import Location
+from pyramidseg.base.classes import Color
 from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.json_stream import JsonSlices
 from pyramidseg.base.safe_paths import short
@@ -77,13 +78,13 @@ class Listing:
     """What the annotation files of a dataset hold.
 
     Attributes:
-        names: of classes in their order, as far as the files declare one.
+        declared: colours of the classes that the files declare, by name, in their order; None if they state none.
         without_area: number of objects by their type that enclose nothing.
         masks: files of the format, which are not images of the dataset.
     """
 
     entries: list[Entry] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
+    declared: dict[str, Color | None] = field(default_factory=dict)
     without_area: Counter[str] = field(default_factory=Counter)
     defects: DefectCollector = field(default_factory=DefectCollector)
     notes: list[str] = field(default_factory=list)
@@ -116,12 +117,10 @@ def region_dataset(
     images = [image for image in list_images(found.root) if image not in listing.masks]
     by_split, notes = _pair(found, listing, images, own_files=objects is not None, ids_below_splits=ids_below_splits)
     used_labels = dict.fromkeys(label for entry in listing.entries for label in entry.labels)
-    declared = dict.fromkeys(listing.names)
-    ordered = [name for name in declared if name in used_labels]
-    unused = [name for name in declared if name not in used_labels]
-    drawn = DrawnLabels.of([*ordered, *sorted(set(used_labels) - set(ordered))])
-    if unused:
-        notes.append(f"classes that no region has were left out: {', '.join(map(short, unused[:_SHOWN]))}")
+    declared = listing.declared
+    drawn = DrawnLabels.of([*declared, *sorted(set(used_labels) - set(declared))], declared)
+    if unused := [short(name) for name in declared if name not in used_labels and drawn.values[name]]:
+        notes.append(f"no region has the classes {first_few(unused, limit=_SHOWN)}")
     counts = ", ".join(f"{count} {type}" for type, count in sorted(listing.without_area.items()))
     if counts and not used_labels:
         detail = f"has no outlined object with a label, but {counts}, which are not masks; outline the objects"

@@ -15,14 +15,14 @@ import zlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.annotations.polygons import Location, Runs, parse_ring, runs_of_pixels
-from pyramidseg.base.classes import Classes
+from pyramidseg.base.classes import Classes, Color, hex_color
 from pyramidseg.base.defects import Defect, DefectError
 from pyramidseg.base.json_stream import MAX_TOGETHER, members, parse_again
 from pyramidseg.base.parallel import map_in_threads
@@ -66,7 +66,7 @@ def read(found: ToolExport, _: object) -> ParsedDataset:
     """List the annotation files; the name of each is that of its image with `.json` after it."""
     listing = Listing()
     with listing.defects.collect():
-        listing.names += _declared_classes(found.root)
+        listing.declared = _declared_classes(found.root)
     files = [file for place in found.files for file in _annotation_files(place)]
     for file, result in zip(files, map_in_threads(_summary, files), strict=True):
         if isinstance(result, Defect):
@@ -88,13 +88,16 @@ def _annotation_files(dataset: Path) -> list[Path]:
     return [path for path in content(folder) if path.suffix.lower() == ".json"] if folder else []
 
 
-def _declared_classes(root: Path) -> list[str]:
+def _declared_classes(root: Path) -> dict[str, Color | None]:
     meta = child_file(root, META)
     if meta is None:
-        return []
-    classes = [member.value for member in members(meta) if member.key == "classes"]
-    titles = [entry.get("title") for entry in classes if isinstance(entry, dict)]
-    return [title for title in titles if isinstance(title, str) and is_valid_name(title)]
+        return {}
+    entries = [member.value for member in members(meta) if member.key == "classes" and isinstance(member.value, dict)]
+    return {entry["title"]: hex_color(entry.get("color")) for entry in entries if _is_title(entry.get("title"))}
+
+
+def _is_title(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and bool(value.strip()) and is_valid_name(value)
 
 
 def _summary(file: Path) -> tuple[tuple[str, ...], list[str]] | Defect:
@@ -143,7 +146,7 @@ def _objects(record: Record) -> Objects:
 def _regions(numbered: tuple[int, Any], size: Size, where: Location) -> Iterator[Region]:
     layer, object = numbered
     label = object.get("classTitle") if isinstance(object, dict) else None
-    if not isinstance(label, str) or not label.strip() or not is_valid_name(label):
+    if not _is_title(label):
         raise where.error(f"has the classTitle {short(label)}, where the name of a class is needed")
     type = _type(object)
     if type == "polygon":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pyramidseg.annotations.polygons import Location
+from pyramidseg.base.classes import Color
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.coco.coco_json import CocoJson, Id, as_id
 from pyramidseg.formats.dataset_format import SourceLabel
@@ -48,13 +49,13 @@ class CategoryLabels:
     def of_objects(cls, files: Sequence[CocoJson]) -> "CategoryLabels":
         """Value 0 is background."""
         names, groups = _names(files)
-        return cls._with_crowds(files, DrawnLabels.of(names), groups)
+        return cls._with_crowds(files, DrawnLabels.of(names, _colors(files)), groups)
 
     @classmethod
     def of_segments(cls, files: Sequence[CocoJson]) -> "CategoryLabels":
         """Value 0 is void, which is ignored."""
         names, groups = _names(files)
-        colors = {category.name: category.color for file in files for category in file.categories.values()}
+        colors = _colors(files)
         labels = tuple(SourceLabel(name, value, colors[name]) for value, name in enumerate(names, start=VOID + 1))
         void = SourceLabel(VOID_NAME, VOID, ignored=True)
         drawn = DrawnLabels((void, *labels), {label.name: label.value for label in labels})
@@ -140,6 +141,10 @@ def _names(files: Sequence[CocoJson]) -> tuple[list[str], list[str]]:
     names = list(dict.fromkeys(category.name for category in ordered))
     groups = [name for name in names if name in supercategories and not counts[name, False] and not counts[name, True]]
     return [name for name in names if name not in groups], groups
+
+
+def _colors(files: Sequence[CocoJson]) -> dict[str, Color | None]:
+    return {category.name: category.color for file in files for category in file.categories.values()}
 
 
 def _object_counts(files: Sequence[CocoJson]) -> Counter[tuple[str, bool]]:

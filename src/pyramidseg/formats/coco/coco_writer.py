@@ -59,11 +59,11 @@ def _part(image: LabelledImage, annotations: list[dict[str, Any]]) -> dict[str, 
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes, *, panoptic: bool = False) -> SharedFiles:
     categories: list[dict[str, Any]] = [
-        {"id": place, "name": classes.names[index], "supercategory": ""}
+        {"id": place, "name": classes.names[index], "supercategory": "", "color": list(classes.colors[index])}
         for place, index in enumerate(range(len(classes)) if panoptic else outlined_classes(classes), start=1)
     ]
-    for category, color in zip(categories, classes.colors, strict=True) if panoptic else ():
-        category |= {"isthing": 0, "color": list(color)}
+    for category in categories if panoptic else ():
+        category["isthing"] = 0
     for split, some in parts.items():
         yield f"annotations/{'panoptic' if panoptic else 'instances'}_{split}.json", _content(some, categories)
 
