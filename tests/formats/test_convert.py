@@ -10,6 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from made_conversions import CLASSES, EXACT, WITHOUT_MAP, ids_of, labels_by_image, random_labels, write_source
+from made_geo import write_image
 from pyramidseg.annotations.contours import one_ring
 from pyramidseg.annotations.run_lengths import compress_run_lengths, encode_regions
 from pyramidseg.base.classes import Classes
@@ -45,6 +46,20 @@ def test_labels_are_read_back_equal(to: str, source: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("to", WITHOUT_MAP)
 def test_an_inspection_of_it_finds_nothing(to: str, source: Path, tmp_path: Path) -> None:
     convert_dataset(source, to=to, out=tmp_path / "out")
+    assert [str(defect) for defect in inspect_dataset(tmp_path / "out").defects] == []
+
+
+@pytest.mark.parametrize("to", LABEL_WRITERS)
+def test_an_inspection_finds_nothing_either_if_regions_cover_everything(to: str, tmp_path: Path) -> None:
+    """No pixel is then of `background`, the class that formats of outlines add."""
+    for split, seed in (("train", 0), ("val", 1)):
+        pixels = np.random.default_rng(seed).integers(0, 256, (24, 36, 3), np.uint8)
+        labels = np.random.default_rng(seed).integers(0, 3, (6, 9), np.uint8).repeat(4, 0).repeat(4, 1)
+        write_image(tmp_path / "source" / split / "images" / f"{split}.tif", pixels)
+        (tmp_path / "source" / split / "masks").mkdir()
+        Image.fromarray(labels).save(tmp_path / "source" / split / "masks" / f"{split}.png")
+    (tmp_path / "source" / "dataset.yaml").write_text("classes: [sky, road, car]")
+    convert_dataset(tmp_path / "source", to=to, out=tmp_path / "out")
     assert [str(defect) for defect in inspect_dataset(tmp_path / "out").defects] == []
 
 

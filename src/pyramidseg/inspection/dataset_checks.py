@@ -12,9 +12,10 @@ from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.setting_types import Channels
 from pyramidseg.base.text import first_few
+from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.image_mask_checks import ExifStatus, exif_orientation
 from pyramidseg.data.pairs import set_name
-from pyramidseg.data.records import Dataset, Record
+from pyramidseg.data.records import Dataset, DrawnSource, Record
 from pyramidseg.inspection.class_statistics import no_images
 from pyramidseg.inspection.defect_summary import UnknownValues
 from pyramidseg.inspection.image_table import ImageTable
@@ -117,22 +118,35 @@ class PairCollector:
 
 
 def missing_classes(dataset: Dataset, split: str, pixels: Sequence[int]) -> str:
-    """The classes without a pixel in a split, as a sentence; empty if there are none and there are several classes."""
-    absent = [repr(name) for name, count in zip(dataset.classes.names, pixels, strict=True) if not count]
-    present = [repr(name) for name, count in zip(dataset.classes.names, pixels, strict=True) if count]
+    """The classes without a pixel in a split, as a sentence; empty if there are none and there are several classes.
+
+    A class of what no region covers may have none.
+    """
+    absent = [name for name, count in zip(dataset.classes.names, pixels, strict=True) if not count]
+    present = [name for name, count in zip(dataset.classes.names, pixels, strict=True) if count]
     if split == "train" and len(present) == 1:
-        others = f", none is of {first_few(absent, limit=NAMES_SHOWN)}" if absent else ""
+        others = f", none is of {first_few(map(repr, absent), limit=NAMES_SHOWN)}" if absent else ""
         return (
-            f"every labelled pixel of split 'train' is of class {present[0]}{others}, so there is nothing to "
+            f"every labelled pixel of split 'train' is of class {present[0]!r}{others}, so there is nothing to "
             "learn with fewer than two classes; the masks' values may mean something else, or polygons be elsewhere on "
             "the map than the images (data.vector_crs)"
         )
+    absent = [name for name in absent if name not in _uncovered(dataset)]
     if not absent:
         return ""
     return (
         f"{'class' if len(absent) == 1 else 'classes'} without a pixel in split {split}: "
-        f"{first_few(absent, limit=NAMES_SHOWN)}"
+        f"{first_few(map(repr, absent), limit=NAMES_SHOWN)}"
     )
+
+
+def _uncovered(dataset: Dataset) -> set[str]:
+    """Names of the classes that are only what no region covers: regions may cover everything."""
+    masks = dataset.masks
+    if not isinstance(masks, ClassMasks) or not isinstance(masks.values, DrawnSource):
+        return set()
+    drawn = {index for value, index in masks.ids if value}
+    return {dataset.classes.names[index] for _, index in masks.ids if index not in drawn}
 
 
 def find_mixed_dtypes(table: ImageTable) -> Iterator[Defect]:
