@@ -115,13 +115,16 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
             f"{image.image}: has no place on the map in its own tags, so its labels cannot be written as GeoJSON; "
             "choose another format, such as labelme or coco"
         )
-    stored = replace(image, labels=place.as_stored(image.labels))
+    certain = None if image.confidence is None else place.as_stored(image.confidence)
+    stored = replace(image, labels=place.as_stored(image.labels), confidence=certain)
     background = [index for index in not_outlined(classes) if index != IGNORE]
     outlines = Outlines.of(stored, skip=background, simplify_px=0)
     regions = outlines.regions
     polygons = place_rings(regions, place, in_degrees=True, image=str(image.image))
     names, found = dict(enumerate(classes.names)), {region.value for region in regions}
-    properties = [{CLASS_PROPERTY: names.get(region.value)} for region in regions]
+    properties: list[dict[str, Any]] = [{CLASS_PROPERTY: names.get(region.value)} for region in regions]
+    for region, own in zip(regions, properties, strict=True) if certain is not None else ():
+        own["confidence"] = stored.score(*outlines.pixels(region))["score"]
     content = b"".join(encode_features(zip(polygons, properties, strict=True)))
     files = {f"labels/{image.split}/{image.name}.geojson": content}
     return WrittenLabels(files, sorted({*names} & {*found}), outlines.lost())
