@@ -204,6 +204,17 @@ def test_folders_of_splits_are_not_doubled(to: str, kind: str, tmp_path: Path) -
     assert pixels == {("train", "a"): 12, ("train", "b"): 18, ("val", "a"): 35, ("val", "c"): 16}
 
 
+@pytest.mark.parametrize("to", ["supervisely", "label-studio", "masks"])
+def test_names_stay_when_a_conversion_is_converted_again(to: str, source: Path, tmp_path: Path) -> None:
+    for name, of in (("once", source), ("via", source), ("again", tmp_path / "via")):
+        convert_dataset(of, to="supervisely" if name == "via" else to, out=tmp_path / name)
+    once, again = (
+        {path.relative_to(tmp_path / name).as_posix() for path in (tmp_path / name).rglob("*.png")}
+        for name in ("once", "again")
+    )
+    assert again == {name.replace("deep/", "deep_") for name in once}  # Supervisely has no folders
+
+
 def test_yolo_is_found_as_ultralytics_looks_for_it(source: Path, tmp_path: Path) -> None:
     """`check_det_dataset` and `img2label_paths`: splits next to data.yaml, labels in the folder for `images`."""
     convert_dataset(source, to="yolo", out=tmp_path / "out")

@@ -227,13 +227,13 @@ def _refuse_other_content(folder: Path) -> None:
 
 
 def _named_records(dataset: Dataset, writer: LabelWriter) -> list[tuple[str, str, Record]]:
-    """Split, name and record of each image: its id without folders named `images` or like its split.
+    """Split, name and record of each image: its id without folders named `images`, `img` or like its split.
 
     The split is put in front where two splits have an image of this name and the format keeps all images together.
     """
     folders = {**SPLIT_NAMES, "val": (*SPLIT_NAMES["val"], *RARE_VAL_NAMES)}
     names = [
-        (split, _without_folders(record.id, ("images", *folders.get(split, ()))), record)
+        (split, _without_folders(record.id, ("images", "img", *folders.get(split, ()))), record)
         for split, records in dataset.splits.items()
         for record in records
     ]
