@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+import tifffile
 from numpy.typing import NDArray
 
 UTM = "EPSG:32616"
@@ -39,6 +40,15 @@ def write_image(
     ) as file:
         file.write(np.moveaxis(values, 2, 0))
     return path
+
+
+def write_turned(path: Path, pixels: NDArray[np.uint8], orientation: int) -> None:
+    """A GeoTIFF in UTM with an EXIF orientation; its place on the map is that of its rows and columns."""
+    a, _, x, _, e, y = TRANSFORM
+    place = [(33550, "d", 3, (a, -e, 0.0), True), (33922, "d", 6, (0, 0, 0, x, y, 0), True)]
+    keys = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, int(UTM.removeprefix("EPSG:")))
+    tags = [*place, (34735, "H", len(keys), keys, True), (274, "H", 1, orientation, True)]
+    tifffile.imwrite(path, pixels, photometric="rgb", metadata=None, extratags=tags)
 
 
 def on_map(ring: Ring, transform: tuple[float, ...] = TRANSFORM) -> Ring:

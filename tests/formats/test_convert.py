@@ -10,7 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from made_conversions import CLASSES, EXACT, WITHOUT_MAP, ids_of, labels_by_image, random_labels, write_source
-from made_geo import write_image
+from made_geo import write_image, write_turned
 from pyramidseg.annotations.contours import one_ring
 from pyramidseg.annotations.run_lengths import compress_run_lengths, encode_regions
 from pyramidseg.base.classes import Classes
@@ -64,8 +64,8 @@ def test_an_inspection_finds_nothing_either_if_regions_cover_everything(to: str,
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
-@pytest.mark.parametrize("to", WITHOUT_MAP)
-def test_labels_are_written_as_images_are_shown(to: str, orientation: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("to", LABEL_WRITERS)
+def test_labels_are_read_back_as_images_are_shown(to: str, orientation: int, tmp_path: Path) -> None:
     labels = random_labels(8, 12, seed=orientation)
     shown = (8, 12) if orientation == 3 else (12, 8)
     exif = Image.Exif()
@@ -75,12 +75,16 @@ def test_labels_are_written_as_images_are_shown(to: str, orientation: int, tmp_p
         (folder / "images").mkdir(parents=True)
         (folder / "masks").mkdir()
         stored = np.random.default_rng(len(split)).integers(0, 256, (8, 12, 3), np.uint8)
-        Image.fromarray(stored).save(folder / "images" / f"{split}.jpg", exif=exif)
+        if to == "geojson":
+            write_turned(folder / "images" / f"{split}.tif", stored, orientation)
+        else:
+            Image.fromarray(stored).save(folder / "images" / f"{split}.jpg", exif=exif)
         Image.fromarray(labels.reshape(shown)).save(folder / "masks" / f"{split}.png")
     (tmp_path / "source" / "dataset.yaml").write_text(yaml.safe_dump({"classes": list("abcd"), "ignore": [255]}))
     convert_dataset(tmp_path / "source", to=to, out=tmp_path / "out")
     found = ids_of(labels_by_image(open_dataset(tmp_path / "out", DataConfig())))
-    expected = np.array([*"abcd", *["?"] * 251, "ignored" if (to in EXACT) else "background"])
+    holds_ignored = to in (*EXACT, "geojson")
+    expected = np.array([*"abcd", *["?"] * 251, "ignored" if holds_ignored else "background"])
     np.testing.assert_array_equal(found["val", "val"], expected[labels.reshape(shown)])
 
 

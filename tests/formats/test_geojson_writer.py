@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tifffile
 import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from made_geo import TRANSFORM, UTM, write_image
+from made_geo import TRANSFORM, UTM, write_image, write_turned
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, DataError, MissingExtra
 from pyramidseg.data.pairs import read_labels
@@ -53,16 +52,11 @@ def write_source(folder: Path, crs: str | None, transform: tuple[float, ...], na
     return folder
 
 
-def write_turned(source: Path, orientation: int) -> None:
+def turn(source: Path, orientation: int) -> None:
     """Write the images and masks again, turned by EXIF; the place is that of the rows and columns of the file."""
-    a, _, x, _, e, y = TRANSFORM
-    place = [(33550, "d", 3, (a, -e, 0.0), True), (33922, "d", 6, (0, 0, 0, x, y, 0), True)]
-    keys = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32616)
-    tags = [*place, (34735, "H", len(keys), keys, True), (274, "H", 1, orientation, True)]
     for seed, split in enumerate(("train", "val")):
         values = np.random.default_rng(seed).integers(0, 256, (H, W, 3), np.uint8)
-        file = source / split / "images" / f"{split}.tif"
-        tifffile.imwrite(file, values, photometric="rgb", metadata=None, extratags=tags)
+        write_turned(source / split / "images" / f"{split}.tif", values, orientation)
         shown = apply_orientation(labels_of(seed), orientation)
         Image.fromarray(shown).save(source / split / "masks" / f"{split}.png")
 
@@ -184,7 +178,7 @@ def test_an_inspection_of_it_finds_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_confidence_is_the_mean_of_the_pixels_of_a_polygon(orientation: int, tmp_path: Path) -> None:
-    write_turned(source := write_source(tmp_path / "source", UTM, TRANSFORM), orientation)
+    turn(source := write_source(tmp_path / "source", UTM, TRANSFORM), orientation)
     shown = np.random.default_rng(0).integers(0, 256, apply_orientation(labels_of(1), orientation).shape, np.uint8)
     Image.fromarray(shown).save(tmp_path / "confidence.png")
     convert_dataset(source, to="geojson", out=tmp_path / "out", confidence=lambda record: tmp_path / "confidence.png")
@@ -202,7 +196,7 @@ def test_confidence_is_the_mean_of_the_pixels_of_a_polygon(orientation: int, tmp
 def test_polygons_are_where_the_file_has_its_pixels_however_it_is_turned(orientation: int, tmp_path: Path) -> None:
     """Labels are as images are shown; the place on the map is that of the rows and columns of the file."""
     source = write_source(tmp_path / "source", UTM, TRANSFORM)
-    write_turned(source, orientation)
+    turn(source, orientation)
     straight = write_source(tmp_path / "straight", UTM, TRANSFORM)
     for folder in (source, straight):
         convert_dataset(folder, to="geojson", out=tmp_path / f"{folder.name}_out")

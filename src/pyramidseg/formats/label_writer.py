@@ -79,7 +79,10 @@ SharedFiles = Iterator[tuple[str, Iterator[bytes]]]
 
 @dataclass(frozen=True)
 class LabelWriter:
-    """How a format is written. Labels are written in the orientation in which images are shown (EXIF applied).
+    """How a format is written.
+
+    Labels are written as images are shown, with their EXIF orientation applied. Only GeoJSON has its polygons where the
+    stored rows and columns are on the map; its reader turns them as the image.
 
     Attributes:
         image_path: where the format has the image: a path below the dataset's folder, with `{split}` and `{name}`,
