@@ -63,6 +63,17 @@ def test_an_inspection_finds_nothing_either_if_regions_cover_everything(to: str,
     assert [str(defect) for defect in inspect_dataset(tmp_path / "out").defects] == []
 
 
+@pytest.mark.parametrize("to", WITHOUT_MAP)
+def test_without_background_every_pixel_is_read_back_if_it_is_ignored(to: str, source: Path, tmp_path: Path) -> None:
+    (source / "dataset.yaml").write_text("{classes: [sky, road, tree, car], ignore: [255]}")
+    convert_dataset(source, to=to, out=tmp_path / "out")
+    before = ids_of(labels_by_image(open_dataset(source, DataConfig())))
+    ignore = () if to in EXACT else ("background",)
+    after = ids_of(labels_by_image(open_dataset(tmp_path / "out", DataConfig(ignore=ignore))))
+    for key, labels in before.items():
+        np.testing.assert_array_equal(after[key], labels)
+
+
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 @pytest.mark.parametrize("to", LABEL_WRITERS)
 def test_labels_are_read_back_as_images_are_shown(to: str, orientation: int, tmp_path: Path) -> None:

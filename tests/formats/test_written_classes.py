@@ -48,6 +48,16 @@ def test_they_are_read_back_in_their_order(to: str, source: Path, tmp_path: Path
         assert classes.colors == COLORS
 
 
+def test_what_has_no_place_is_printed(source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    for to in ("yolo", "labelme", "voc"):
+        convert_dataset(source, to=to, out=tmp_path / to)
+    assert [line for line in caplog.messages if "has no place for" in line] == [
+        "yolo has no place for colours of classes",
+        "labelme has no place for order and colours of classes, and classes that no image has",
+    ]
+
+
 def hexadecimal(text: str) -> list[Color]:
     return [
         (found[0], found[1], found[2])

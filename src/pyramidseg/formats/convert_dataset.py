@@ -122,6 +122,8 @@ def convert_dataset(
     for note in opened.notes:
         logger.info(note)
     writer.check_names(opened.classes, to=to)
+    if writer.lacks:
+        logger.info(f"{to} has no place for {writer.lacks}")
     named = _named_records(opened, writer)
     counts = Counter(split for split, _, _ in named)
     conversion = Conversion(folder, {split: counts[split] for split in opened.splits if counts[split]}, {}, 0)

@@ -277,4 +277,4 @@ def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
     yield "id2label.json", iter([names.encode()])
 
 
-WRITER = LabelWriter("{split}/images/{name}", _encode, _assemble, read_as=listed_name)
+WRITER = LabelWriter("{split}/images/{name}", _encode, _assemble, lacks="colours of classes", read_as=listed_name)

@@ -91,6 +91,7 @@ class LabelWriter:
         assemble: the files that all images share, from the parts of each split.
         is_flat: whether names cannot have folders; these become part of the name (`day_001`).
         has_outlines: whether it writes outlines, which can be simplified.
+        lacks: what it has no place for, besides `WrittenLabels.lost`.
         read_as: the name by which a class of a name is read back, up to case; empty if it is not read as a class.
     """
 
@@ -99,6 +100,7 @@ class LabelWriter:
     assemble: Callable[[Mapping[str, Parts], Classes], SharedFiles]
     is_flat: bool = False
     has_outlines: bool = False
+    lacks: str = ""
     read_as: Callable[[str], str] = str.strip
 
     def path_of_image(self, image: LabelledImage) -> str:
@@ -123,6 +125,10 @@ class LabelWriter:
                     f"class {name!r}: {to} cannot hold this name, which would be read back {becomes}; rename the "
                     "class, or write another format, such as masks"
                 )
+
+
+NO_CLASS_LIST = "order and colours of classes, and classes that no image has"
+"""What formats lack that only name the class of each region."""
 
 
 def rows_and_columns(box: Box) -> tuple[slice, slice]:

@@ -29,7 +29,7 @@ from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.json_kind import json_kind
 from pyramidseg.formats.label_regions import Outlines, lost_ignored, not_outlined
-from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, WrittenLabels
+from pyramidseg.formats.label_writer import NO_CLASS_LIST, LabelledImage, LabelWriter, WrittenLabels
 from pyramidseg.formats.paired_writer import png
 from pyramidseg.formats.polygon_labels import drawn_name
 from pyramidseg.formats.region_masks import Objects, Region, Size, ellipse, png_pixels, stated_size
@@ -231,4 +231,11 @@ def _shape(region: contours.Region, classes: Classes, outlines: Outlines) -> dic
     return {**shape, "shape_type": "mask", "points": points, "mask": picture}
 
 
-WRITER = LabelWriter("{split}/{name}", _encode, lambda parts, classes: iter(()), has_outlines=True, read_as=drawn_name)
+WRITER = LabelWriter(
+    "{split}/{name}",
+    _encode,
+    lambda parts, classes: iter(()),
+    has_outlines=True,
+    lacks=NO_CLASS_LIST,
+    read_as=drawn_name,
+)

@@ -344,4 +344,6 @@ def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
     yield "data.yaml", iter([text.encode()])
 
 
-WRITER = LabelWriter("images/{split}/{name}", _encode, _assemble, has_outlines=True, read_as=drawn_name)
+WRITER = LabelWriter(
+    "images/{split}/{name}", _encode, _assemble, has_outlines=True, lacks="colours of classes", read_as=drawn_name
+)

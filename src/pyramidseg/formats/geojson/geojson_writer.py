@@ -16,7 +16,7 @@ from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.base.errors import DataError, import_extra
 from pyramidseg.formats.geojson.geojson_classes import NAMELESS
 from pyramidseg.formats.label_regions import Outlines, not_outlined, outlined_classes
-from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
+from pyramidseg.formats.label_writer import NO_CLASS_LIST, LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
 from pyramidseg.formats.polygon_labels import BACKGROUND, drawn_name
 from pyramidseg.images.georeference import WGS84, Georeference, Points, parse_crs, read_georeference, reproject
 
@@ -143,4 +143,6 @@ def _read_as(name: str) -> str:
     return "" if name.strip() == NAMELESS else drawn_name(name)
 
 
-GEOJSON = LabelWriter("images/{split}/{name}", _encode, _assemble, has_outlines=True, read_as=_read_as)
+GEOJSON = LabelWriter(
+    "images/{split}/{name}", _encode, _assemble, has_outlines=True, lacks=NO_CLASS_LIST, read_as=_read_as
+)
