@@ -10,9 +10,10 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain, starmap
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig
@@ -105,16 +106,8 @@ def convert_dataset(
         ConfigError: an unknown format, or `simplify_px` for one without outlines.
         OutputError: `out` holds something else, or cannot be written.
     """
-    if to not in LABEL_WRITERS:
-        raise ConfigError(f"--to {to}: cannot be written; {nearest(to, LABEL_WRITERS)}")
-    folder, writer = Path(out), LABEL_WRITERS[to]
-    if not 0 <= simplify_px < float("inf"):
-        raise ConfigError(f"--simplify {simplify_px:g}: must be a number of pixels, from 0 on")
-    if simplify_px and not writer.has_outlines:
-        outlines = ", ".join(name for name, other in LABEL_WRITERS.items() if other.has_outlines)
-        raise ConfigError(f"--simplify {simplify_px:g}: {to} has no outlines; leave it out, or write {outlines}")
-    if images not in get_args(ImagePlacement):
-        raise ConfigError(f"--images {images}: {nearest(images, get_args(ImagePlacement))}")
+    writer = _checked_writer(to, images, simplify_px)
+    folder = Path(out)
     _refuse_other_content(folder)
     for parent, _, _ in os.walk(folder):
         remove_leftovers(Path(parent))
@@ -124,59 +117,24 @@ def convert_dataset(
     writer.check_names(opened.classes, to=to)
     if writer.lacks:
         logger.info(f"{to} has no place for {writer.lacks}")
-    named = _named_records(opened, writer)
-    counts = Counter(split for split, _, _ in named)
+    job = _Job(folder, to, opened, images, model, confidence, float(simplify_px))
+    items = _items(opened, writer)
+    counts = Counter(item.split for item in items)
     conversion = Conversion(folder, {split: counts[split] for split in opened.splits if counts[split]}, {}, 0)
-    stated = digest([to, opened.classes.to_dict(), images, model, float(simplify_px)])
-    settings = digest([PARTS_VERSION, stated])
-
-    def key_and_fingerprint(split: str, name: str, record: Record) -> tuple[str, str]:
-        files = (record.image, record.mask, confidence and confidence(record))
-        states = (
-            file_state(scene_of(path))[:3] for path in files if path is not None
-        )  # without ctime, which a hard link changes
-        return f"{split}/{name}", digest([settings, *states])
-
-    content = digest(chain([settings], starmap(key_and_fingerprint, named)))
+    content = digest(chain([job.settings], ((item.key, job.fingerprint(item)) for item in items)))
     if (stored := _lost_when_complete(folder, content)) is not None:
         logger.info(f"{folder}: already complete")
-        return replace(conversion, lost=stored, before=len(named))
-    if not model:
-        _begin_or_continue(folder, stated)
+        return replace(conversion, lost=stored, before=len(items))
+    _begin_or_continue(job)
     with Ledger.open(folder / LEDGER, repair=True) as ledger:
-        pending, lost, known = [], Counter[str](), 0
-        for item in named:
-            key, fingerprint = key_and_fingerprint(*item)
-            known += key in ledger
-            if ledger.done(key, fingerprint) and (entry := ledger.find(key)):
-                lost.update(entry["lost"])
-            else:
-                pending.append(item)
-        if known < len(ledger) and not model:
-            raise OutputError(
-                f"{folder}: has labels of {len(ledger) - known} images that the dataset no longer has by these names; "
-                "delete the folder, or choose another --out"
-            )
-        before = len(named) - len(pending)
+        pending, lost = _pending(job, items, ledger)
+        before = len(items) - len(pending)
         if before:
-            logger.info(f"{folder}: {before} of {len(named)} images are finished; the others follow")
-
-        def work(item: tuple[str, str, Record]) -> dict[str, Any]:
-            split, name, record = item
-            key, fingerprint = key_and_fingerprint(*item)
-            labels = read_labels(record, opened.masks)
-            certainty = read_image(confidence(record), channels=1)[..., 0] if confidence else None
-            labelled = LabelledImage(name, split, record.image, labels, model, certainty, simplify_px)
-            written = writer.encode(labelled, opened.classes)
-            for path, content in written.files.items():
-                write_bytes(folder / path, content)
-            _place_image(record.image, folder / writer.path_of_image(labelled), images)
-            return {"key": key, "fingerprint": fingerprint, "part": written.part, "lost": dict(written.lost)}
-
-        for entry in track(map_in_processes(work, pending), total=len(pending), task="converting"):
+            logger.info(f"{folder}: {before} of {len(items)} images are finished; the others follow")
+        for entry in track(map_in_processes(job.convert, pending), total=len(pending), task="converting"):
             ledger.append(entry)
             lost.update(entry["lost"])
-        _assemble(writer, folder, ledger, opened.classes, named)
+        _assemble(writer, folder, ledger, opened.classes, items)
     if not model:
         write_json(folder / LEDGER / COMPLETE, {"content": content, "lost": dict(lost)})
         for path in (folder / LEDGER / SETTINGS, *(folder / LEDGER).glob(f"*{SUFFIX}")):
@@ -184,19 +142,104 @@ def convert_dataset(
     return replace(conversion, lost=dict(lost), before=before)
 
 
-def _begin_or_continue(folder: Path, settings: str) -> None:
-    """Write the settings before the first label: by them an unfinished conversion is recognised.
+class _Item(NamedTuple):
+    """An image of the output: its split, its name there, and its record in the dataset."""
+
+    split: str
+    name: str
+    record: Record
+
+    @property
+    def key(self) -> str:
+        """That of its ledger entry."""
+        return f"{self.split}/{self.name}"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is the same for all images of a conversion; see `convert_dataset`."""
+
+    folder: Path
+    to: str
+    dataset: Dataset
+    images: ImagePlacement
+    model: str
+    confidence: Callable[[Record], Path] | None
+    simplify_px: float
+
+    @cached_property
+    def settings(self) -> str:
+        """A digest of everything but the images' files."""
+        return digest([self.to, self.dataset.classes.to_dict(), self.images, self.model, self.simplify_px])
+
+    def fingerprint(self, item: _Item) -> str:
+        """A digest of the settings and the states of an image's files, without ctime, which a hard link changes."""
+        record = item.record
+        files = (record.image, record.mask, self.confidence and self.confidence(record))
+        states = (file_state(scene_of(path))[:3] for path in files if path is not None)
+        return digest([PARTS_VERSION, self.settings, *states])
+
+    def convert(self, item: _Item) -> dict[str, Any]:
+        """Write the files of an image; returns its ledger entry."""
+        record, writer = item.record, LABEL_WRITERS[self.to]
+        labels = read_labels(record, self.dataset.masks)
+        certainty = read_image(self.confidence(record), channels=1)[..., 0] if self.confidence else None
+        image = LabelledImage(item.name, item.split, record.image, labels, self.model, certainty, self.simplify_px)
+        written = writer.encode(image, self.dataset.classes)
+        for path, content in written.files.items():
+            write_bytes(self.folder / path, content)
+        _place_image(record.image, self.folder / writer.path_of_image(image), self.images)
+        lost = dict(written.lost)
+        return {"key": item.key, "fingerprint": self.fingerprint(item), "part": written.part, "lost": lost}
+
+
+def _checked_writer(to: str, images: str, simplify_px: float) -> LabelWriter:
+    if to not in LABEL_WRITERS:
+        raise ConfigError(f"--to {to}: cannot be written; {nearest(to, LABEL_WRITERS)}")
+    if not 0 <= simplify_px < float("inf"):
+        raise ConfigError(f"--simplify {simplify_px:g}: must be a number of pixels, from 0 on")
+    if simplify_px and not LABEL_WRITERS[to].has_outlines:
+        outlines = ", ".join(name for name, other in LABEL_WRITERS.items() if other.has_outlines)
+        raise ConfigError(f"--simplify {simplify_px:g}: {to} has no outlines; leave it out, or write {outlines}")
+    if images not in get_args(ImagePlacement):
+        raise ConfigError(f"--images {images}: {nearest(images, get_args(ImagePlacement))}")
+    return LABEL_WRITERS[to]
+
+
+def _pending(job: _Job, items: list[_Item], ledger: Ledger) -> tuple[list[_Item], Counter[str]]:
+    """The images that are not finished, and the pixels that were lost by the others.
 
     Raises:
-        OutputError: it has others.
+        OutputError: the folder has images that the dataset does not have.
     """
-    file = folder / LEDGER / SETTINGS
-    if not file.is_file():
-        write_json(file, {"settings": settings})
-    elif json.loads(file.read_text(encoding="utf-8"))["settings"] != settings:
+    pending, lost, known = [], Counter[str](), 0
+    for item in items:
+        known += item.key in ledger
+        if ledger.done(item.key, job.fingerprint(item)) and (entry := ledger.find(item.key)):
+            lost.update(entry["lost"])
+        else:
+            pending.append(item)
+    if known < len(ledger) and not job.model:
         raise OutputError(
-            f"{folder}: holds an unfinished conversion to another format, or with other classes or settings; choose "
-            "another --out, or delete the folder"
+            f"{job.folder}: has labels of {len(ledger) - known} images that the dataset no longer has by these names; "
+            "delete the folder, or choose another --out"
+        )
+    return pending, lost
+
+
+def _begin_or_continue(job: _Job) -> None:
+    """Write the settings before the first label: by their folder an unfinished conversion is recognised.
+
+    Raises:
+        OutputError: it has other settings. Predictions may: what they wrote with others is written again.
+    """
+    file = job.folder / LEDGER / SETTINGS
+    if job.model or not file.is_file():
+        write_json(file, {"settings": job.settings})
+    elif json.loads(file.read_text(encoding="utf-8"))["settings"] != job.settings:
+        raise OutputError(
+            f"{job.folder}: holds an unfinished conversion to another format, or with other classes or settings; "
+            "choose another --out, or delete the folder"
         )
 
 
@@ -228,8 +271,8 @@ def _refuse_other_content(folder: Path) -> None:
         )
 
 
-def _named_records(dataset: Dataset, writer: LabelWriter) -> list[tuple[str, str, Record]]:
-    """Split, name and record of each image: its id without folders named `images`, `img` or like its split.
+def _items(dataset: Dataset, writer: LabelWriter) -> list[_Item]:
+    """All images. The name of each is its id without folders named `images`, `img` or like its split.
 
     The split is put in front where two splits have an image of this name and the format keeps all images together.
     """
@@ -248,7 +291,7 @@ def _named_records(dataset: Dataset, writer: LabelWriter) -> list[tuple[str, str
             raise ConfigError(f"{several[0]}: two images would have this name without folders; rename one of them")
     splits = Counter(name for _, name, _ in named)
     is_unique = "{split}" in writer.image_path
-    return [(s, name if is_unique or splits[name] == 1 else f"{s}/{name}", record) for s, name, record in named]
+    return [_Item(s, name if is_unique or splits[name] == 1 else f"{s}/{name}", record) for s, name, record in named]
 
 
 def _without_folders(id: str, names: Collection[str]) -> str:
@@ -286,13 +329,11 @@ class _SplitParts:
                 yield name, entry["part"]
 
 
-def _assemble(
-    writer: LabelWriter, folder: Path, ledger: Ledger, classes: Classes, named: list[tuple[str, str, Record]]
-) -> None:
+def _assemble(writer: LabelWriter, folder: Path, ledger: Ledger, classes: Classes, items: list[_Item]) -> None:
     """Write the files that all images share."""
     parts = {
-        split: _SplitParts(ledger, split, frozenset(name for own, name, _ in named if own == split))
-        for split in dict.fromkeys(split for split, _, _ in named)
+        split: _SplitParts(ledger, split, frozenset(item.name for item in items if item.split == split))
+        for split in dict.fromkeys(item.split for item in items)
     }
     for path, pieces in writer.assemble(parts, classes):
         _write_pieces(folder / path, pieces)
