@@ -119,7 +119,7 @@ def test_demo_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[s
     out = tmp_path / "demo"
     assert run("demo", "--out", out, "--scenes", "8", "--epochs", "1") == 0
     said = capsys.readouterr().out
-    for words in ("validation mIoU", "report", "overlays", "model"):
+    for words in ("training tf_efficientnet_lite0 from ImageNet weights", "validation mIoU", "overlays", "model"):
         assert words in said
     assert len(list((out / "predictions").glob("*_overlay.png"))) == 6
     assert np.asarray(cv2.imread(str(next((out / "predictions").glob("*_overlay.png"))))).shape == (320, 416, 3)

