@@ -17,6 +17,8 @@ from pyramidseg.base.version import __version__
 if TYPE_CHECKING:
     from pyramidseg.base.classes import Classes as Classes
     from pyramidseg.base.config import Config as Config
+    from pyramidseg.base.config import DataConfig as DataConfig
+    from pyramidseg.base.config import ModelConfig as ModelConfig
     from pyramidseg.base.defects import Defect as Defect
     from pyramidseg.base.defects import DefectError as DefectError
     from pyramidseg.base.defects import DefectKind as DefectKind
@@ -37,15 +39,19 @@ if TYPE_CHECKING:
     from pyramidseg.data.from_records import dataset_from_records as dataset_from_records
     from pyramidseg.data.records import Dataset as Dataset
     from pyramidseg.data.records import Record as Record
+    from pyramidseg.evaluation.metrics import ClassMetrics as ClassMetrics
+    from pyramidseg.evaluation.metrics import ImageScore as ImageScore
     from pyramidseg.evaluation.metrics import Metrics as Metrics
     from pyramidseg.evaluation.metrics import Scores as Scores
     from pyramidseg.evaluation.scoring import evaluate as evaluate
     from pyramidseg.export.export_model import Export as Export
     from pyramidseg.export.export_model import export_model as export_model
+    from pyramidseg.export.parity import Parity as Parity
     from pyramidseg.export.publish_model import publish_model as publish_model
     from pyramidseg.formats.convert_dataset import Conversion as Conversion
     from pyramidseg.formats.convert_dataset import convert_dataset as convert_dataset
     from pyramidseg.formats.open_dataset import open_dataset as open_dataset
+    from pyramidseg.images.scene import SceneOptions as SceneOptions
     from pyramidseg.inspection.inspect_dataset import Inspection as Inspection
     from pyramidseg.inspection.inspect_dataset import inspect_dataset as inspect_dataset
     from pyramidseg.model.imports import import_checkpoint as import_checkpoint
@@ -54,10 +60,14 @@ if TYPE_CHECKING:
     from pyramidseg.model.segmenter import Segmenter as Segmenter
     from pyramidseg.model.segmenter import create_model as create_model
     from pyramidseg.model.segmenter import load_model as load_model
+    from pyramidseg.predict.outputs.polygon_layers import PolygonOptions as PolygonOptions
     from pyramidseg.predict.predict_files import predict_files as predict_files
+    from pyramidseg.predict.predict_videos import VideoOptions as VideoOptions
     from pyramidseg.predict.predictor import PredictionResult as PredictionResult
     from pyramidseg.predict.predictor import Predictor as Predictor
     from pyramidseg.predict.segmentation import Segmentation as Segmentation
+    from pyramidseg.predict.summary_file import PredictionSummary as PredictionSummary
+    from pyramidseg.predict.summary_file import merge_predictions as merge_predictions
     from pyramidseg.serve.client import Client as Client
     from pyramidseg.studies.benchmark_model import benchmark_model as benchmark_model
     from pyramidseg.studies.benchmark_results import BenchmarkResult as BenchmarkResult
@@ -72,7 +82,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "base.classes": "Classes",
-    "base.config": "Config",
+    "base.config": "Config DataConfig ModelConfig",
     "base.defects": "Defect DefectError DefectKind",
     "base.errors": "ConfigError DataError DeviceError MissingExtra OutOfMemory OutputError "
     "PyramidSegError TrainingError WeightsError",
@@ -80,19 +90,24 @@ _NAMES = {
     "base.overrides": "load_config make_config",
     "data.from_records": "dataset_from_records",
     "data.records": "Dataset Record",
-    "evaluation.metrics": "Metrics Scores",
+    "evaluation.metrics": "ClassMetrics ImageScore Metrics Scores",
     "evaluation.scoring": "evaluate",
     "export.export_model": "Export export_model",
+    "export.parity": "Parity",
     "export.publish_model": "publish_model",
     "formats.convert_dataset": "Conversion convert_dataset",
     "formats.open_dataset": "open_dataset",
+    "images.scene": "SceneOptions",
     "inspection.inspect_dataset": "Inspection inspect_dataset",
     "model.imports": "import_checkpoint",
     "model.imports.foreign_checkpoint": "ImportOptions ImportedModel",
     "model.segmenter": "Segmenter create_model load_model",
+    "predict.outputs.polygon_layers": "PolygonOptions",
     "predict.predict_files": "predict_files",
+    "predict.predict_videos": "VideoOptions",
     "predict.predictor": "PredictionResult Predictor",
     "predict.segmentation": "Segmentation",
+    "predict.summary_file": "PredictionSummary merge_predictions",
     "serve.client": "Client",
     "studies.benchmark_model": "benchmark_model",
     "studies.benchmark_results": "BenchmarkResult",

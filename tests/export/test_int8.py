@@ -268,7 +268,7 @@ def test_a_file_that_is_not_faster_is_refused_with_the_figures(
         ({"target": "vnni"}, "are for int8 only"),
         ({"precision": "int8", "calibrate": "x", "target": "avx3"}, "--target avx3: unknown target"),
         ({"precision": "int8", "calibrate": "x", "size": (64, 64)}, "--output are not for int8"),
-        ({"precision": "int8", "format": "torch"}, "--format onnx or --format openvino"),
+        ({"precision": "int8", "format": "torch"}, "format=onnx or format=openvino"),
         ({"tolerance": 1.0}, "--tolerance 1: is the largest change of mIoU in points"),
         ({"precision": "fp16", "tolerance": 1.0}, "needs labelled images"),
         ({"precision": "int8", "calibrate": "x", "tolerance": -1.0}, "points, above 0"),

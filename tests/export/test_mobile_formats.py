@@ -125,7 +125,7 @@ def test_what_a_converter_cannot_do_is_one_line(
         ({}, "such files take images of one size; add it, such as --size 512x512"),
         ({"output": "labels"}, "such files take images of one size; add it"),
         ({"size": (64, 64), "input_dtype": "uint8"}, "--input uint8: files of --format .* take float32 images"),
-        ({"size": (64, 64), "precision": "int8"}, "--precision int8: choose fp32"),
+        ({"size": (64, 64), "precision": "int8"}, "precision=int8: choose fp32"),
         ({"size": (64, 64), "opset": 17}, "--opset is for onnx; --size and --output for onnx, executorch"),
         ({"size": (64, 64), "device": "cuda"}, "--device cuda"),
     ],

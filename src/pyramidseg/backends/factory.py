@@ -142,6 +142,18 @@ def accepted_model(model: object) -> Segmenter | Path:
     raise ConfigError(f"model: {found}, but {needed}{advice}")
 
 
+def model_file(model: object) -> Path:
+    """The path that was given as a model, for what needs a file; a URL is copied first.
+
+    Raises:
+        ConfigError: it is something else, such as a Segmenter.
+    """
+    path = accepted_model(model)
+    if isinstance(path, Segmenter):
+        raise ConfigError("model: a Segmenter in memory, but a file is needed; write it by model.save(path)")
+    return path
+
+
 def _fastest_backend(bundle: Path, device: str | torch.device, precision: RunPrecision) -> ModelBackend:
     """The fastest runtime for a bundle on this machine, among those that are installed and have an export of it."""
     place = choose_device(device) if isinstance(device, str) else device

@@ -297,7 +297,7 @@ class TrainConfig(Section):
 
 
 class Config(Section):
-    """All settings of a training run."""
+    """All settings of a training run; `make_config` builds one with errors of one line."""
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()

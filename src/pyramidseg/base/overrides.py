@@ -48,6 +48,21 @@ def load_config(file: str | Path | None = None, overrides: Mapping[str, Any] | N
     return make_config(tree, origin=str(file) if file else "settings")
 
 
+def resolve_config(config: Config | str | Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """`load_config` for what Python functions take: a `Config`, a YAML file, or None.
+
+    Raises:
+        ConfigError: it is something else, or as `load_config`.
+    """
+    if isinstance(config, Config):
+        return load_config(None, given_settings(config) | with_words(overrides or {}))
+    if not isinstance(config, (str, Path, type(None))):
+        raise ConfigError(
+            f"config={config!r}: must be a Config or the path of a YAML file; make_config builds a Config from a dict"
+        )
+    return load_config(config, overrides)
+
+
 def with_words(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Overrides with the settings that a word among them stands for; single ones go before it, and it before a file."""
     by_word = AUGMENTATIONS.get(str(overrides.get("data.augment")), {})
@@ -72,6 +87,10 @@ def make_model_config(config: ModelConfig | None = None, **overrides: Unpack[Mod
     Raises:
         ConfigError: a setting that does not exist, is out of range or contradicts another.
     """
+    if not isinstance(config, (ModelConfig, type(None))):
+        name = config if isinstance(config, str) else "resnet18"
+        advice = f"write encoder={name!r}, or ps.create_model({name!r}, num_classes=...)"
+        raise ConfigError(f"config={config!r}: must be a ModelConfig; {advice}")
     settings = config.model_dump(exclude_unset=True) if config is not None else {}
     try:
         return ModelConfig.model_validate({**settings, **overrides})

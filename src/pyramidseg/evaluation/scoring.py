@@ -37,7 +37,7 @@ from pyramidseg.evaluation.metrics import (
     scores_of_set,
 )
 from pyramidseg.evaluation.pair_batches import read_batches
-from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.open_dataset import DEFAULT_DATA, open_dataset
 from pyramidseg.images.value_range import RangeCheck, ValueRange
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.segmentation import predict_labels
@@ -51,8 +51,6 @@ PredictLogits = Callable[[Tensor], Tensor]
 
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Logits (B, K, H, W) and labels (B, H, W) int64 to the sum of the loss over pixels and the sum of their weights."""
-
-DEFAULT_DATA = DataConfig()
 
 
 @torch.no_grad()
@@ -168,10 +166,6 @@ def evaluate(
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size}: must be at least 1")
-    if not isinstance(data, DataConfig):
-        raise ConfigError(
-            f"data={data!r}: must be a DataConfig, for example pyramidseg.base.config.DataConfig(binary=True)"
-        )
     folder = None if out is None else Path(out)
     if folder is not None:
         refuse_existing(folder, (*SCORE_FILES, "report.html"))

@@ -10,13 +10,14 @@ from types import MappingProxyType
 from typing import Any
 
 from pyramidseg.backends import EXPORTED
+from pyramidseg.backends.factory import model_file
 from pyramidseg.backends.metadata import COARSE, INPUT_DTYPES, LOGITS, ExportMetadata, Program
 from pyramidseg.backends.metadata import KIND as EXPORT
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, OutputError, WeightsError, nearest
 from pyramidseg.base.files import explained_writes, temporary_folder, write_atomically, write_json
 from pyramidseg.base.output_lock import locked
-from pyramidseg.base.remote_files import is_url, local_copy
+from pyramidseg.base.remote_files import is_url
 from pyramidseg.base.version import __version__
 from pyramidseg.export import onnx_format, web
 from pyramidseg.export.graph import capture
@@ -33,14 +34,13 @@ from pyramidseg.export.program_file import (
 from pyramidseg.export.quantization import DEFAULT_IMAGES, Calibration, Quantizer, check_calibration
 from pyramidseg.export.samples import Samples, default_dtype, labelled_samples, synthetic_samples
 from pyramidseg.export.targets import Format, find_format
+from pyramidseg.formats.open_dataset import DEFAULT_DATA, check_data_config
 from pyramidseg.model.bundle import KIND, ground_resolution_of
 from pyramidseg.model.segmenter import Segmenter, load_model
 from pyramidseg.model.tensor_files import CHECKSUM, read_metadata
 from pyramidseg.predict.outputs.ownership import is_ours
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_DATA = DataConfig()
 
 DEFAULT_SPLIT = "val"
 
@@ -123,7 +123,7 @@ def export_model(
     """
     if out is None and is_url(model):
         raise ConfigError(f"{model}: an export is written next to its bundle, so a URL needs --out DIR")
-    path = local_copy(model)
+    path = model_file(model)
     target_format = find_format(format, precision)
     if input_dtype not in ("auto", *INPUT_DTYPES):
         raise ConfigError(f"--input {input_dtype}: unknown type; {nearest(input_dtype, ['auto', *INPUT_DTYPES])}")
@@ -138,6 +138,7 @@ def export_model(
     check_calibration(precision, calibrate, calibration_images, target, program)
     labelled = calibrate if check is None else check
     check_tolerance(tolerance, precision, labelled)
+    check_data_config(data)
     if labelled is None:
         _refuse_unused_options(split, data)
     target_format.backend.check_device(device)

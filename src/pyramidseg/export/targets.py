@@ -58,11 +58,9 @@ def find_format(name: str, precision: str) -> Format:
         ConfigError: an unknown format, or a precision that it does not support.
     """
     if name not in FORMATS:
-        raise ConfigError(f"--format {name}: unknown format; {nearest(name, FORMATS)}")
+        raise ConfigError(f"format={name}: unknown format; {nearest(name, FORMATS)}")
     if precision not in FORMATS[name].graphs:
-        others = [f"--format {other}" for other, found in FORMATS.items() if precision in found.graphs]
+        others = [f"format={other}" for other, found in FORMATS.items() if precision in found.graphs]
         advice = f", or {' or '.join(others)}" if others else ""
-        raise ConfigError(
-            f"--format {name} --precision {precision}: choose {' or '.join(FORMATS[name].graphs)}{advice}"
-        )
+        raise ConfigError(f"format={name}, precision={precision}: choose {' or '.join(FORMATS[name].graphs)}{advice}")
     return FORMATS[name]

@@ -69,9 +69,14 @@ _LISTS_AND_ANNOTATIONS = {DefectKind.ABSENT, DefectKind.BAD_ANNOTATION, DefectKi
 
 DEFAULT_VAL_SHARE = 0.2
 
+DEFAULT_DATA = DataConfig()
 
 def open_dataset(
-    source: DatasetSource, data: DataConfig, *, fallback_classes: Classes | None = None, divide: bool = True
+    source: DatasetSource,
+    data: DataConfig = DEFAULT_DATA,
+    *,
+    fallback_classes: Classes | None = None,
+    divide: bool = True,
 ) -> Dataset:
     """List the images and masks of a dataset, decide on its classes, and make a validation split if there is none.
 
@@ -88,12 +93,19 @@ def open_dataset(
         DataError: nothing that can be read is there, files have defects, or the dataset has several readings.
         ConfigError: the YAML file or the settings contradict themselves, or have no effect.
     """
+    check_data_config(data)
     if isinstance(source, Dataset):
         return _with_settings(source, data)
     stated = read_statements(source, data)
     if stated.sources:
         return join(stated, [_open(each, divide=divide) for each in source_statements(stated, data)])
     return _open(stated, fallback_classes, divide=divide)
+
+
+def check_data_config(data: object) -> None:
+    """Refuse settings of another type by a ConfigError."""
+    if not isinstance(data, DataConfig):
+        raise ConfigError(f"data={data!r}: must be a DataConfig, for example ps.DataConfig(binary=True)")
 
 
 def _open(stated: Statements, fallback_classes: Classes | None = None, *, divide: bool = True) -> Dataset:
@@ -111,6 +123,7 @@ def open_with_defects(source: DatasetSource, data: DataConfig) -> tuple[Dataset,
         DataError: it is not recognised as a dataset.
         ConfigError: as `open_dataset`.
     """
+    check_data_config(data)
     if isinstance(source, Dataset):
         return _with_settings(source, data), []
     stated = read_statements(source, data)

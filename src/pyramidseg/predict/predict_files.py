@@ -59,10 +59,10 @@ Engine = Callable[[Predictor, Sequence[Job], Task], None]
 
 def predict_files(
     predictor: Predictor,
-    sources: Iterable[str | Path],
+    sources: str | Path | Iterable[str | Path],
     out: str | Path,
     *,
-    save: Sequence[str] = ("mask",),
+    save: str | Sequence[str] = ("mask",),
     batch_size: int = 4,
     shard: str | None = None,
     overwrite: bool = False,
@@ -80,7 +80,8 @@ def predict_files(
     was before.
 
     Args:
-        sources: files, folders, patterns, lists (.txt, .csv, `images.csv:column`), URLs; `-` reads paths from stdin.
+        sources: one or several files, folders, patterns, lists (.txt, .csv, `images.csv:column`), URLs; `-` reads paths
+            from stdin.
         out: a folder, or the URL of one.
         save: further outputs, names in `WRITERS`; or label formats, names in `LABEL_WRITERS`: written when all images
             are predicted, each to a folder of its name in `out`, as one split `train` without the images.
@@ -95,12 +96,18 @@ def predict_files(
         engine: where to predict, such as a `RayEngine`; None: in this process.
 
     Raises:
-        ConfigError: `save` has an unknown name or a label format that cannot hold a class's name, `shard` is not a
-            part, or `polygons` has no effect.
+        ConfigError: `predictor` is a model, `save` has an unknown name or a label format that cannot hold a class's
+            name, `shard` is not a part, or `polygons` has no effect.
         DataError: a source matches nothing.
         OutputError: two images share an output path, or an output would replace an input or a file that pyramidseg did
             not write (found before anything is computed); or another process uses the folder, or the disk is full.
     """
+    if not isinstance(predictor, Predictor):
+        raise ConfigError(
+            f"predictor: a {type(predictor).__name__}, but a Predictor is needed; give ps.Predictor(model)"
+        )
+    sources = [sources] if isinstance(sources, (str, Path)) else sources
+    save = [save] if isinstance(save, str) else save
     skipped: list[Path] = []
     images, are_videos = find_sources(sources, save=save, outside=out, skipped=skipped)
     video.check(images if are_videos else ())

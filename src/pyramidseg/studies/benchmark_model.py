@@ -12,13 +12,12 @@ import torch
 
 from pyramidseg.backends import EXPORTED, ModelBackend, RunPrecision, make_backend
 from pyramidseg.backends.exported_backend import ExportedBackend
-from pyramidseg.backends.factory import FASTER_ON_CPU, export_path, find_export
+from pyramidseg.backends.factory import FASTER_ON_CPU, export_path, find_export, model_file
 from pyramidseg.base.device import choose_device, has_fast_bf16
 from pyramidseg.base.errors import ConfigError, PyramidSegError, TrainingError
 from pyramidseg.base.files import refuse_existing, write_json
 from pyramidseg.base.log import only_warnings
 from pyramidseg.base.output_lock import locks_out
-from pyramidseg.base.remote_files import local_copy
 from pyramidseg.base.timing import Timing, alternate
 from pyramidseg.export.export_model import export_model
 from pyramidseg.model.bundle import read_description
@@ -170,7 +169,7 @@ def benchmark_model(
         WeightsError: the model cannot be read.
         OutputError: `out` already has a benchmark, or cannot be written.
     """
-    path, folder = local_copy(model), None if out is None else Path(out)
+    path, folder = model_file(model), None if out is None else Path(out)
     if size is not None and (not isinstance(size, Sequence) or len(size) != 2):
         raise ConfigError(f"benchmark: size={size!r}: must be height and width, such as (512, 512)")
     if isinstance(backends, str) or (backends is not None and not backends):

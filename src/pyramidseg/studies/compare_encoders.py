@@ -150,6 +150,14 @@ def refuse_own(settings: Iterable[str], own: Set[str], *, command: str, study: s
         raise ConfigError(f"{command}: {found[0]} is set by the {study} itself; leave it out")
 
 
+def named_dataset(dataset: str | Path, *, command: str) -> str:
+    """The path of a study's dataset, by which it is continued later; a ConfigError for datasets that have none."""
+    if isinstance(dataset, (str, Path)):
+        return str(dataset)
+    advice = "ps.convert_dataset writes a Dataset to a folder, and a YAML file with sources joins several"
+    raise ConfigError(f"{command}: dataset is a {type(dataset).__name__}, and has to be a path; {advice}")
+
+
 def affordable_epochs(settings: Mapping[str, Any], minutes: float, dataset: str, *, command: str = "compare") -> int:
     """Number of epochs of training that fit into the minutes, measured by a few steps; a ConfigError if none does."""
     network = settings.get("model.encoder", "the network")

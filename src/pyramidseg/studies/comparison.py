@@ -7,8 +7,8 @@ from pathlib import Path
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.output_lock import locks_out
-from pyramidseg.base.overrides import load_config
-from pyramidseg.studies.compare_encoders import open_study, run_study
+from pyramidseg.base.overrides import resolve_config
+from pyramidseg.studies.compare_encoders import named_dataset, open_study, run_study
 from pyramidseg.studies.compare_report import write_report
 from pyramidseg.studies.compare_results import Results, collect
 
@@ -54,10 +54,9 @@ def compare_encoders(
     """
     if isinstance(encoders, str):
         raise ConfigError(f"compare: encoders={encoders!r}: a list of names is needed, such as ['resnet18']")
-    resolved = config if isinstance(config, Config) else load_config(config)
-    folder = Path(out)
+    folder, source, resolved = Path(out), named_dataset(dataset, command="compare"), resolve_config(config)
     study = open_study(
-        str(dataset), tuple(encoders), out=folder, seeds=seeds, epochs=epochs, minutes=minutes, config=resolved
+        source, tuple(encoders), out=folder, seeds=seeds, epochs=epochs, minutes=minutes, config=resolved
     )
     results = collect(run_study(study, folder), study.dataset)
     return Comparison(folder, folder / "report.html", write_report(folder, study, results), results)

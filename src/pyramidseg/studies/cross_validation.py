@@ -17,7 +17,7 @@ import yaml
 from pyramidseg.base.config import Config, DataConfig, LabelConfig
 from pyramidseg.base.errors import ConfigError, DataError, OutputError
 from pyramidseg.base.files import write_json, write_text
-from pyramidseg.base.overrides import given_settings, load_config
+from pyramidseg.base.overrides import given_settings, load_config, resolve_config
 from pyramidseg.base.text import first_line
 from pyramidseg.data.records import Dataset, DatasetSource
 from pyramidseg.evaluation.metrics import Metrics
@@ -77,7 +77,7 @@ def cross_validate(
     *,
     out: str | Path,
     folds: int = 5,
-    config: Config | None = None,
+    config: Config | str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> CrossValidation:
@@ -88,6 +88,7 @@ def cross_validate(
 
     Args:
         out: folder of the runs and of folds.json.
+        config: a `Config`, or a YAML file of settings.
         resume: continue runs, and begin those that are missing.
 
     Raises:
@@ -95,9 +96,9 @@ def cross_validate(
         OutputError: `out` exists, without `resume` or `overwrite`.
         DataError: there are fewer images than folds, or what `train` refuses.
     """
-    config, folder = config or Config(), Path(out)
+    config, folder = resolve_config(config), Path(out)
     if folds < 2:
-        raise ConfigError(f"--folds {folds}: at least 2 are needed")
+        raise ConfigError(f"folds={folds}: at least 2 are needed")
     if folder.exists() and any(folder.iterdir()) and not (resume or overwrite):
         raise OutputError(f"{folder}: exists already; --resume continues it, --overwrite discards its runs")
     if resume and (folder / PLAN).is_file():

@@ -18,13 +18,19 @@ from pyramidseg.base.device import position_seed
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.files import write_json, write_text
 from pyramidseg.base.output_lock import locks_out
-from pyramidseg.base.overrides import given_settings, load_config
+from pyramidseg.base.overrides import given_settings, load_config, resolve_config
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.report.figures import BLUE, ORANGE, STYLE, new_figure, render_figure
 from pyramidseg.report.page import PageFigure, render_page, svg_uri
 from pyramidseg.studies.bootstrap import ROUNDING, Counts, ends, miou, resample
-from pyramidseg.studies.compare_encoders import affordable_epochs, refuse_occupied, refuse_own, resumed_run
+from pyramidseg.studies.compare_encoders import (
+    affordable_epochs,
+    named_dataset,
+    refuse_occupied,
+    refuse_own,
+    resumed_run,
+)
 from pyramidseg.studies.compare_report import caveats
 from pyramidseg.studies.compare_results import score_by_image
 from pyramidseg.studies.cross_validation import continued_settings, settings_once_opened, write_plan
@@ -70,7 +76,7 @@ def label_curve(
     seeds: int = 1,
     epochs: int | None = None,
     minutes: float | None = None,
-    config: Config | None = None,
+    config: Config | str | Path | None = None,
 ) -> LabelCurve:
     """Train on parts of the labels with equal steps; an interrupted study in `out` is continued, also with more seeds.
 
@@ -79,16 +85,17 @@ def label_curve(
     Args:
         epochs: budget of each run, in epochs of all labels; give either this or `minutes`.
         minutes: budget of each run in minutes of training.
+        config: settings that all runs share: a `Config`, or a YAML file.
 
     Raises:
         PyramidSegError: the input cannot be used.
     """
-    config, folder = config or Config(), Path(out)
+    config, folder, source = resolve_config(config), Path(out), named_dataset(dataset, command="curve")
     if (epochs is None) == (minutes is None) or seeds < 1 or (epochs or minutes or 0) <= 0:
         raise ConfigError("curve: set the budget of a run, either --epochs or --minutes, and at least one seed")
     own = {"train.epochs", "train.seed", "train.patience"}
     refuse_own(given_settings(config), own, command="curve", study="curve")
-    study = {"dataset": str(dataset), "seeds": seeds, "epochs": epochs, "minutes": minutes}
+    study = {"dataset": source, "seeds": seeds, "epochs": epochs, "minutes": minutes}
     opened = open_dataset(dataset, config.data)
     records, val = opened.split("train"), opened.split("val")
     if len(records) < 1 / SHARES[0]:
@@ -98,7 +105,7 @@ def label_curve(
     else:
         refuse_occupied(folder, "a curve")
         given = given_settings(config)
-        count = epochs or affordable_epochs(given, minutes or 0, str(dataset), command="curve")
+        count = epochs or affordable_epochs(given, minutes or 0, source, command="curve")
         config = load_config(None, given | {"train.epochs": count})
     write_plan(folder / PLAN, config, **study)
     counts: dict[int, list[Counts]] = {round(share * len(records)): [] for share in SHARES}

@@ -21,10 +21,9 @@ from pyramidseg.base.device import (
     sum_over_ranks,
     world_size,
 )
-from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.log import ProgressTask
 from pyramidseg.base.output_lock import locked
-from pyramidseg.base.overrides import full_name, given_settings, load_config, with_words
+from pyramidseg.base.overrides import full_name, resolve_config
 from pyramidseg.base.train_overrides import TrainOverrides
 from pyramidseg.data.loading import worker_failures_explained
 from pyramidseg.data.records import Dataset, DatasetSource
@@ -93,15 +92,8 @@ def train(
             saved.
     """
     overrides = {full_name(key): value for key, value in settings.items()}
-    if isinstance(config, Config):
-        overrides = given_settings(config) | with_words(overrides)
-        config = None
-    elif not isinstance(config, (str, Path, type(None))):
-        raise ConfigError(
-            f"config={config!r}: must be a Config or the path of a YAML file; make_config builds a Config from a dict"
-        )
-    resolved = load_config(config, overrides)
-    inputs = () if config is None else (config,)
+    resolved = resolve_config(config, overrides)
+    inputs = (config,) if isinstance(config, (str, Path)) else ()
     how = {"resume": resume, "overwrite": overwrite, "plan_minutes": plan_minutes(minutes, auto=auto)}
     return train_segmentation(resolved, dataset, out=Path(out), inputs=inputs, **how)  # type: ignore[arg-type]
 
