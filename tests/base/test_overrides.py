@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.base.overrides import load_config
+from pyramidseg.base.overrides import SETTINGS, WORDS_ELSEWHERE, load_config
 
 
 @pytest.mark.parametrize("text", ["run #2/best.safetensors", "a: b.safetensors", "2024-01-01", "yes", "[foo", "*foo"])
@@ -80,6 +80,36 @@ def test_an_empty_file_of_settings_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
     with pytest.raises(ConfigError, match=r"contains nothing; a mapping of sections is needed .model, data"):
         load_config(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "proposed"),
+    [
+        ("epoch", "train.epochs"),
+        ("optim.epoch", "train.epochs"),
+        ("batch", "train.batch_size"),
+        ("num_workers", "data.workers"),
+        ("dropout_rate", "model.dropout"),
+        ("optim.lrr", "optim.lr"),
+        ("loss.dise", "loss.dice"),
+        *((word, setting) for setting, words in WORDS_ELSEWHERE.items() for word in words.split()),
+    ],
+)
+def test_an_unknown_setting_is_answered_with_the_one_that_was_meant(name: str, proposed: str) -> None:
+    assert proposed in SETTINGS
+    with pytest.raises(ConfigError, match=rf"{name}.*; did you mean '{proposed}'\?"):
+        load_config(overrides={name: "1"})
+
+
+def test_a_misspelt_section_is_answered_with_the_section() -> None:
+    with pytest.raises(ConfigError, match=r"unknown setting 'training'; did you mean 'train'\?"):
+        load_config(overrides={"training.seed": "1"})
+
+
+@pytest.mark.parametrize("name", ["size", "street2", "xyz.at_all"])
+def test_a_name_like_no_setting_is_answered_with_the_command_that_lists_them(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"; pyramidseg config lists all settings$"):
+        load_config(overrides={name: "1"})
 
 
 def test_an_unknown_setting_of_a_known_section_lists_that_section() -> None:

@@ -1,5 +1,6 @@
 """Reading settings: YAML files and `section.key=value` to a `Config`, with one-line errors."""
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack, get_args, get_origin
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 from pyramidseg.base.augmentation_config import AUGMENTATIONS
 from pyramidseg.base.config import Config, LabelConfig, ModelConfig
 from pyramidseg.base.defects import DefectError, DefectKind
-from pyramidseg.base.errors import ConfigError, nearest
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import first_line
 from pyramidseg.base.text_files import parse_yaml, read_yaml
 from pyramidseg.base.train_overrides import ModelOverrides
@@ -20,6 +21,22 @@ SETTINGS = {
     for key, field in type(group.default).model_fields.items()
 }
 """Every setting by its name, `section.key`."""
+
+WORDS_ELSEWHERE = {
+    "model.encoder": "backbone encoder_name",
+    "model.encoder_weights": "pretrained",
+    "model.merge": "decoder_merge_policy",
+    "model.weights": "load_from checkpoint",
+    "data.augment": "augmentation augmentations",
+    "data.crop": "imgsz img_size image_size crop_size input_size",
+    "data.ignore": "ignore_index reduce_zero_label",
+    "optim.freeze_encoder": "freeze",
+    "optim.lr": "learning_rate lr0",
+    "train.accumulate": "accumulative_counts",
+    "train.epochs": "max_iters num_epochs",
+    "train.precision": "amp",
+}
+"""What other programs call a setting (docs/coming-from.md)."""
 
 
 def load_config(file: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -169,13 +186,19 @@ def _read_value(name: str, text: str) -> Any:
 
 
 def _nearest_setting(name: str) -> str:
-    """A clause that proposes the nearest setting: one with the same key, else in the named section, else any."""
+    """A clause that proposes a setting: of this key, of this word elsewhere, of a key like it; else a section's."""
     section, _, key = name.rpartition(".")
-    same_key = [known for known in SETTINGS if known.rpartition(".")[2] == key]
-    if same_key:
-        return f"did you mean {same_key[0]!r}?"
-    in_section = [known.partition(".")[2] for known in SETTINGS if known.startswith(f"{section}.")]
-    return nearest(key, in_section, prefix=f"{section}.") if in_section else nearest(name, SETTINGS)
+    by_key = {known.rpartition(".")[2]: known for known in SETTINGS}
+    in_section = {known: full for known, full in by_key.items() if full.startswith(f"{section or name}.")}
+    found = [full for known, full in by_key.items() if known == key]
+    found += [full for full, words in WORDS_ELSEWHERE.items() if key in words.split()]
+    found += difflib.get_close_matches(name, Config.model_fields, n=1, cutoff=0.75)
+    for keys in (in_section, by_key):
+        found += sorted((keys[known] for known in keys if len(key) > 2 and known.startswith(key)), key=len)
+        found += [keys[known] for known in difflib.get_close_matches(key, keys, n=1)]
+    if found and name not in Config.model_fields:
+        return f"did you mean {found[0]!r}?"
+    return f"known: {', '.join(sorted(in_section.values()))}" if in_section else "pyramidseg config lists all settings"
 
 
 def _is_internal(part: object) -> bool:

@@ -2,6 +2,7 @@
 
 import argparse
 
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import SETTING_OPTIONS, add_setting_options, comma_list, given_settings, values_of
 
@@ -42,6 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.base.overrides import load_config
     from pyramidseg.studies.comparison import compare_encoders
 
+    if further := [word for word in arguments.settings if "=" not in word]:
+        listed = ",".join([*arguments.encoders, *further])
+        raise ConfigError(f"{further[0]!r} is not a setting; encoders are separated by commas: --encoders {listed}")
     how = values_of(arguments, "out", "seeds", "epochs", "minutes")
     config = load_config(None, given_settings(arguments, OPTIONS))
     comparison = compare_encoders(arguments.dataset, arguments.encoders, **how, config=config)
