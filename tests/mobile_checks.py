@@ -33,7 +33,7 @@ def check_outputs(format: str, suffix: str, bundle: Path, run: Run, folder: Path
         expected = load_model(bundle).eval()(torch.from_numpy(IMAGES)).numpy()
     labels = expected.argmax(1)
     for output, batch in (("logits", 2), ("labels", 1), ("probabilities", 1)):
-        export = export_model(bundle, format=format, out=folder, size=(72, 104), batch=batch, output=output)
+        export = export_model(bundle, format=format, out=folder, size=(72, 104), batch_size=batch, output=output)
         parts = ["best-72x104", *(["b2"] if batch == 2 else []), *([output] if output != "logits" else [])]
         assert export.path == folder / f"{'-'.join(parts)}{suffix}"
         found = run(export.path, IMAGES[:batch])

@@ -84,6 +84,11 @@ def dataset_with(root: Path, mask: np.ndarray) -> Path:
         (["inspect", ".", "train.epochs=3"], ["train.epochs=3: has no effect here", "data.ignore"]),
         (["inspect", ".", "data.flip=0"], ["data.flip=0: has no effect here"]),
         (["compare", "x", "--out", "o", "--encoders", "a", "b", "c"], ["by commas: --encoders a,b,c"]),
+        (
+            ["compare", "x", "--out", "o", "--encoders", "a,b", "--config", "no.yaml"],
+            ["no.yaml: no such configuration"],
+        ),
+        (["curve", "x", "--out", "o", "--config", "no.yaml"], ["no.yaml: no such configuration"]),
         (["demo", "--scenes", "0"], ["--scenes 0: at least 1"]),
         (["demo", "--epochs", "0"], ["train.epochs=0"]),
     ],

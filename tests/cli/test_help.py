@@ -62,7 +62,9 @@ def test_options_are_called_the_same_in_every_command() -> None:
     for command in ("train", "pretrain", "compare", "predict", "evaluate"):
         assert {"--precision", "--device", "--batch-size"} <= set(options_of(command)), command
     assert {"--precision", "--device"} <= set(options_of("export"))
-    assert {"--device", "--batch-size"} <= set(options_of("benchmark"))
+    assert {"--device", "--batch-size"} <= set(options_of("benchmark")) & set(options_of("export"))
+    for command in ("train", "pretrain", "compare", "curve"):
+        assert "--config" in options_of(command), command
     assert parse(["train", "x", "--precision", "bf16"]).__dict__["train.precision"] == "bf16"
 
 
@@ -72,6 +74,7 @@ def test_lists_are_separated_by_commas() -> None:
     assert parsed.mean == (0.5, 0.25)
     assert parse(["predict", "m", "x", "--out", "o", "--save", "overlay,color"]).save == ("overlay", "color")
     assert parse(["compare", "d", "--out", "o", "--encoders", "resnet18,resnet34"]).encoders == ("resnet18", "resnet34")
+    assert parse(["serve", "m", "--allow-url", "https://a/b, https://c"]).allow_url == ("https://a/b", "https://c")
 
 
 def test_an_unknown_output_is_refused_before_the_model_is_opened(capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,6 +97,12 @@ def test_messages_are_shown_from_the_chosen_level_on(
     monkeypatch.setattr(COMMANDS[command], "add_arguments", lambda parser: parser.add_argument("rest", nargs="*"))
     assert main([command, *needed[:1], *([flag] if flag else [])]) == 0
     assert shown == [(level, flag != "-q")]
+
+
+@pytest.mark.parametrize("option", ["-v", "--quiet", "--out=x"])
+def test_an_option_before_the_command_is_sent_behind_it(capsys: pytest.CaptureFixture[str], option: str) -> None:
+    assert main([option, "config"]) == 2
+    assert f"{option}: write options after the command: pyramidseg COMMAND {option}" in capsys.readouterr().err
 
 
 def test_verbose_and_quiet_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,18 @@ def format(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, bund
 def test_a_file_that_agrees_is_kept(
     format: str, bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["export", str(bundle), "--format", format, "--size", "64x96", "--batch", "2", "--out", str(tmp_path)]
+    command = [
+        "export",
+        str(bundle),
+        "--format",
+        format,
+        "--size",
+        "64x96",
+        "--batch-size",
+        "2",
+        "--out",
+        str(tmp_path),
+    ]
     assert main(command) == 0
     printed = capfd.readouterr()
     assert "converting" not in printed.out + printed.err

@@ -57,7 +57,7 @@ def test_labels_of_any_size(bundle: Path, expected: np.ndarray, tmp_path: Path) 
 def test_one_size_in_an_older_opset(bundle: Path, expected: np.ndarray, tmp_path: Path) -> None:
     """As compilers of accelerators need it: no operation of the graph computes a size."""
     export = export_model(
-        bundle, format="onnx", out=tmp_path, size=(72, 104), batch=2, opset=14, output="probabilities"
+        bundle, format="onnx", out=tmp_path, size=(72, 104), batch_size=2, opset=14, output="probabilities"
     )
     assert export.path == tmp_path / "best-72x104-b2-probabilities.onnx"
     content = onnx.load(export.path)
@@ -116,8 +116,8 @@ def test_a_file_beside_its_bundle_is_not_taken_for_it(bundle: Path, tmp_path: Pa
         ({"opset": 13, "size": (64, 64)}, "--opset 13: choose 14 to 23"),
         ({"opset": 14}, "--opset 14: choose 18 to 23; opset 14 needs a graph of one size: --size 512x512"),
         ({"opset": 99}, "--opset 99: choose 18 to 23"),
-        ({"batch": 2}, "--batch 2: has no effect without --size"),
-        ({"batch": 0, "size": (64, 64)}, "--batch 0: choose a number from 1"),
+        ({"batch_size": 2}, "batch_size=2: has no effect without a size"),
+        ({"batch_size": 0, "size": (64, 64)}, "batch_size=0: choose a number from 1"),
         ({"output": "mask"}, "--output mask: choose logits, labels, probabilities"),
         (
             {"format": "torch", "size": (64, 64)},

@@ -83,7 +83,7 @@ class ExportedBackend(ModelBackend):
         if metadata.program is not None and not self.runs_programs:
             raise WeightsError(
                 f"{self.path}: was exported for other programs ({metadata.program}); use its bundle "
-                f"({metadata.source.get('file', 'unknown')}), or export it without --size, --batch and --output"
+                f"({metadata.source.get('file', 'unknown')}), or export it without --size, --batch-size and --output"
             )
         is_int8 = "int8" in (precision, metadata.precision)
         if (self.fixed_precision or is_int8) and precision not in ("auto", metadata.precision):

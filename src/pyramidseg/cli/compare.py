@@ -4,7 +4,14 @@ import argparse
 
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import SETTING_OPTIONS, add_setting_options, comma_list, given_settings, values_of
+from pyramidseg.cli.flags import (
+    SETTING_OPTIONS,
+    add_config_option,
+    add_setting_options,
+    comma_list,
+    given_settings,
+    values_of,
+)
 
 HELP = "train several encoders with the same budget, and report which differences are significant"
 
@@ -30,6 +37,7 @@ def add_study_arguments(parser: argparse.ArgumentParser, seeds: str) -> None:
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="folder of the study; an interrupted one is continued"
     )
+    add_config_option(parser)
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help=seeds)
     budget = "budget of each run in"
     parser.add_argument("--epochs", type=int, metavar="N", help=f"{budget} epochs (no default: give this or --minutes)")
@@ -47,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         listed = ",".join([*arguments.encoders, *further])
         raise ConfigError(f"{further[0]!r} is not a setting; encoders are separated by commas: --encoders {listed}")
     how = values_of(arguments, "out", "seeds", "epochs", "minutes")
-    config = load_config(None, given_settings(arguments, OPTIONS))
+    config = load_config(arguments.config, given_settings(arguments, OPTIONS))
     comparison = compare_encoders(arguments.dataset, arguments.encoders, **how, config=config)
     for sentence in comparison.verdict:
         show(sentence)

@@ -23,7 +23,8 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.studies.learning_curve import label_curve
 
     how = values_of(arguments, "out", "seeds", "epochs", "minutes")
-    curve = label_curve(arguments.dataset, **how, config=load_config(None, given_settings(arguments, OPTIONS)))
+    config = load_config(arguments.config, given_settings(arguments, OPTIONS))
+    curve = label_curve(arguments.dataset, **how, config=config)
     for sentence in (*curve.verdict, f"report: {curve.report}"):
         show(sentence)
     return 0

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_as_written(parser)
     parser.add_argument("--opset", type=int, help="of ONNX's operations: 18 to 23, with --size from 14 (default: 20)")
     parser.add_argument("--size", type=image_size, metavar="HxW", help="the only size of its images (default: any)")
-    parser.add_argument("--batch", type=int, default=1, help="number of images, with --size")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="number of images, with --size")
     parser.add_argument("--resolution", type=float, metavar="CM", help="for deepness: cm per pixel (default: none)")
     parser.add_argument("--output", default="logits", help="what the file gives: logits, labels or probabilities")
     parser.set_defaults(default=parser.get_default)
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"--size {height}x{width}: Deepness cuts square windows; give --size {height}x{height}")
         export = export_for_deepness(arguments.model, tile_px=height, resolution_cm=arguments.resolution, **common)
     else:
-        common |= values_of(arguments, "format", "precision", "device", "size", "batch", "output", "target")
+        common |= values_of(arguments, "format", "precision", "device", "size", "batch_size", "output", "target")
         common |= values_of(arguments, "calibrate", "calibration_images", "tolerance")
         export = export_model(arguments.model, input_dtype=arguments.input, **common)
     if export.parity is not None:

@@ -178,9 +178,14 @@ def given_settings(arguments: argparse.Namespace, options: SettingOptions) -> di
 # Groups of options.
 
 
+def add_config_option(parser: argparse.ArgumentParser) -> None:
+    """`--config` of the commands that train."""
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings (default: none); see pyramidseg config")
+
+
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Options of the commands that train one run."""
-    parser.add_argument("--config", metavar="FILE", help="YAML file of settings (default: none); see pyramidseg config")
+    add_config_option(parser)
     parser.add_argument("--resume", action="store_true", help="continue the run in RUN from its last checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="delete the run in RUN and start again")
 

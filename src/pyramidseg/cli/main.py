@@ -108,6 +108,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser, commands = build_parser()
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         raise ConfigError(f"unknown command {arguments[0]!r}; {nearest(arguments[0], COMMANDS)}")
+    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
+        raise ConfigError(f"{arguments[0]}: write options after the command: pyramidseg COMMAND {arguments[0]}")
     parsed, rest = parser.parse_known_args(arguments)
     command = commands[parsed.command]
     for word in rest:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pyramidseg.base.errors import ConfigError, import_extra
 from pyramidseg.base.remote_files import is_url
-from pyramidseg.cli.flags import add_prediction_options, predictor_of, values_of
+from pyramidseg.cli.flags import add_prediction_options, comma_list, predictor_of, values_of
 from pyramidseg.serve import process_context
 from pyramidseg.serve.limits import Limits, is_loopback
 
@@ -52,10 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--allow-url",
-        action="append",
-        default=[],
-        metavar="PREFIX",
-        help="fetch images that clients name by URL below https://host/folder; may be repeated (default: none)",
+        type=comma_list(),
+        default=(),
+        metavar="PREFIX,...",
+        help="fetch images that clients name by URL below these: https://host/folder (default: none)",
     )
     parser.add_argument(
         "--train-after",

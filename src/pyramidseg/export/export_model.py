@@ -75,7 +75,7 @@ def export_model(
     as_written: bool = False,
     opset: int | None = None,
     size: tuple[int, int] | None = None,
-    batch: int = 1,
+    batch_size: int = 1,
     output: str = LOGITS,
     calibrate: str | Path | None = None,
     calibration_images: int = DEFAULT_IMAGES,
@@ -103,7 +103,7 @@ def export_model(
         opset: version of ONNX's operations.
         size: (height, width) of the only images that the file takes; with it or another `output` the file is for
             other programs, and has the size and output in its name.
-        batch: number of images, with `size`.
+        batch_size: number of images, with `size`.
         output: `logits`, `labels` or `probabilities`.
         calibrate: for int8, a dataset with images (split train) to measure the ranges of activations on.
         calibration_images: number of these; images that are also checked on are left out.
@@ -129,8 +129,8 @@ def export_model(
         raise ConfigError(f"--input {input_dtype}: unknown type; {nearest(input_dtype, ['auto', *INPUT_DTYPES])}")
     if path.suffix in EXPORTED and path.is_file():
         raise ConfigError(f"{path}: is already an export; pass the bundle (.safetensors) that it was made from")
-    program = None if size is None and output == LOGITS else Program(output, size, batch)
-    check_program(format, opset, program, batch=batch, device=device)
+    program = None if size is None and output == LOGITS else Program(output, size, batch_size)
+    check_program(format, opset, program, batch_size=batch_size, device=device)
     if format in ONE_SIZE:
         if input_dtype not in ("auto", "float32"):
             raise ConfigError(f"--input {input_dtype}: files of --format {format} take float32 images; leave it out")
@@ -173,7 +173,7 @@ def export_model(
             precision=target_format.graphs[precision],
             input_dtype=dtype,
             change=lambda graph: graph if program is None else WithOutput(graph, program.output),
-            shape=None if size is None else (batch, *size),
+            shape=None if size is None else (batch_size, *size),
         )
         graph = trace(as_written=as_written)
         content: Any = graph

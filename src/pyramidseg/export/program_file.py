@@ -37,17 +37,17 @@ OPSETS = range(14, 24)
 """What a graph of one size can be converted to; the ways to pad of any size need 18."""
 
 
-def check_program(format: str, opset: int | None, program: Program | None, *, batch: int, device: str) -> None:
+def check_program(format: str, opset: int | None, program: Program | None, *, batch_size: int, device: str) -> None:
     """Refuse what cannot be written.
 
     Raises:
         ConfigError: names the option, and what is possible.
     """
-    if batch < 1:
-        raise ConfigError(f"--batch {batch}: choose a number from 1")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size={batch_size}: choose a number from 1")
     fixed = program is not None and program.size is not None
-    if batch != 1 and not fixed:
-        raise ConfigError(f"--batch {batch}: has no effect without --size, as the file takes any number of images")
+    if batch_size != 1 and not fixed:
+        raise ConfigError(f"batch_size={batch_size}: has no effect without a size: the file takes any number of images")
     if (program is not None or format == "web") and device != "cpu":
         raise ConfigError(
             f"--device {device}: pages and files with another output or size are checked on the cpu; leave it out"
