@@ -1,4 +1,4 @@
-"""Check a commit's subject: at most 72 characters, imperative, without a full stop. Run by pre-commit."""
+"""Check a commit's subject: one line of at most 72 characters, without a full stop. Run by pre-commit."""
 
 import sys
 from pathlib import Path

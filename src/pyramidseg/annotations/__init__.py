@@ -1,1 +1,1 @@
-"""Annotations to masks: polygons and run lengths. The other direction, masks to polygons, belongs in `contours.py`."""
+"""Annotations to masks: polygons and run lengths. Masks to polygons: contours, simplification, small regions."""
